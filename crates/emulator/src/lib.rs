@@ -1,0 +1,1 @@
+//! The calling platform on your own machine.

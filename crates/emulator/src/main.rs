@@ -1,0 +1,2 @@
+//! The `switchboard-emulator` binary.
+fn main() {}

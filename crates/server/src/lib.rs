@@ -1,0 +1,3 @@
+//! The parts of the `switchboard` binary.
+
+pub mod outcome;

@@ -1,0 +1,2 @@
+//! The `switchboard` binary: start, serve, stop.
+fn main() {}

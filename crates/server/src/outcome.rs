@@ -1,0 +1,152 @@
+//! How a request ended: one word for logs and metrics.
+
+/// How a request ended.
+///
+/// Every reply has one; `docs/operations.md` says what each means and what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A new call was accepted by an instance.
+    Placed,
+    /// A callback was answered by its owner.
+    Forwarded,
+    /// An item on the webhook was answered by the instance that probably owns its call.
+    Unsealed,
+    /// A batch of several owners was accepted by all of them.
+    Split,
+    /// A legacy body: the platform is asked for the Graph protocol.
+    AskedForGraph,
+    /// A new call belongs to another region.
+    Redirected,
+    /// A new call found no instance here and was sent to the overflow region.
+    Overflowed,
+    /// A health question was answered.
+    Health,
+    /// The token is missing or proves nothing.
+    Unauthenticated,
+    /// The token is good, but its tenant or calling app is not allowed.
+    Forbidden,
+    /// The token is for another app than the path names.
+    WrongApp,
+    /// No usable keys for the token's issuer just now.
+    KeysUnavailable,
+    /// The body is not a notification.
+    NotANotification,
+    /// The request is not one that HTTP or this gateway allows.
+    BadRequest,
+    /// No such path.
+    NotFound,
+    /// Not a method of this path.
+    MethodNotAllowed,
+    /// An `Expect` that is not `100-continue`.
+    ExpectationFailed,
+    /// A content type or encoding that the webhook does not take.
+    UnsupportedMediaType,
+    /// The body is too large.
+    BodyTooLarge,
+    /// The head is too large.
+    HeadTooLarge,
+    /// The target is too long.
+    UriTooLong,
+    /// The request did not arrive in time.
+    TooSlow,
+    /// The client went away before its request or its answer was complete.
+    ClientGone,
+    /// Too many requests are under way.
+    OverCapacity,
+    /// No instance could take the new call.
+    NotPlaced,
+    /// A part of a batch was not accepted.
+    PartFailed,
+    /// The callback's seal is not ours.
+    WrongSeal,
+    /// The callback is for another region.
+    WrongRegion,
+    /// The callback's instance, or its incarnation, is no longer in the fleet.
+    Gone,
+    /// The callback's instance did not answer in time.
+    Unreachable,
+    /// The fleet's source has not been read yet.
+    FleetUnknown,
+    /// The instance answered with something that may not be relayed.
+    BadAnswer,
+    /// A bug of ours, contained to this request.
+    Panicked,
+}
+
+impl Outcome {
+    /// All of them, in the order of `index`.
+    pub const ALL: [Self; 33] = [
+        Self::Placed,
+        Self::Forwarded,
+        Self::Unsealed,
+        Self::Split,
+        Self::AskedForGraph,
+        Self::Redirected,
+        Self::Overflowed,
+        Self::Health,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::WrongApp,
+        Self::KeysUnavailable,
+        Self::NotANotification,
+        Self::BadRequest,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::ExpectationFailed,
+        Self::UnsupportedMediaType,
+        Self::BodyTooLarge,
+        Self::HeadTooLarge,
+        Self::UriTooLong,
+        Self::TooSlow,
+        Self::ClientGone,
+        Self::OverCapacity,
+        Self::NotPlaced,
+        Self::PartFailed,
+        Self::WrongSeal,
+        Self::WrongRegion,
+        Self::Gone,
+        Self::Unreachable,
+        Self::FleetUnknown,
+        Self::BadAnswer,
+        Self::Panicked,
+    ];
+
+    /// A stable name for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Placed => "placed",
+            Self::Forwarded => "forwarded",
+            Self::Unsealed => "unsealed",
+            Self::Split => "split",
+            Self::AskedForGraph => "asked_for_graph",
+            Self::Redirected => "redirected",
+            Self::Overflowed => "overflowed",
+            Self::Health => "health",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::WrongApp => "wrong_app",
+            Self::KeysUnavailable => "keys_unavailable",
+            Self::NotANotification => "not_a_notification",
+            Self::BadRequest => "bad_request",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::ExpectationFailed => "expectation_failed",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::BodyTooLarge => "body_too_large",
+            Self::HeadTooLarge => "head_too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::TooSlow => "too_slow",
+            Self::ClientGone => "client_gone",
+            Self::OverCapacity => "over_capacity",
+            Self::NotPlaced => "not_placed",
+            Self::PartFailed => "part_failed",
+            Self::WrongSeal => "wrong_seal",
+            Self::WrongRegion => "wrong_region",
+            Self::Gone => "gone",
+            Self::Unreachable => "unreachable",
+            Self::FleetUnknown => "fleet_unknown",
+            Self::BadAnswer => "bad_answer",
+            Self::Panicked => "panicked",
+        }
+    }
+}

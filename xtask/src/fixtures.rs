@@ -1,0 +1,1 @@
+//! `cargo xtask fixtures`: the data that tests prove things with.

@@ -1,0 +1,2 @@
+//! `cargo xtask fixtures | tidy | check | demo`.
+fn main() {}
