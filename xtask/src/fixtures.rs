@@ -1,9 +1,175 @@
 //! `cargo xtask fixtures`: the data that tests prove things with.
 
+mod config;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+};
+
 /// One file below `fixtures/`. Each submodule has a `pub(crate) fn fixtures() -> Vec<Fixture>`.
 pub(crate) struct Fixture {
     /// Relative to `fixtures/`, like `tokens/skype.jwt`.
     pub(crate) path: String,
     /// Its content.
     pub(crate) bytes: Vec<u8>,
+}
+
+/// Every fixture of every module.
+fn all() -> Vec<Fixture> {
+    config::fixtures()
+}
+
+/// Writes what differs; says how much that was. Deletes nothing: a file that no module makes may be someone's work.
+pub(crate) fn write(root: &Path) -> io::Result<String> {
+    let folder = root.join("fixtures");
+    let fixtures = all();
+    let mut written = 0_usize;
+    for fixture in &fixtures {
+        let path = folder.join(&fixture.path);
+        if fs::read(&path).is_ok_and(|bytes| bytes == fixture.bytes) {
+            continue;
+        }
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, &fixture.bytes)?;
+        written += 1;
+    }
+    Ok(format!("fixtures: {} made, {written} changed", fixtures.len()))
+}
+
+/// What `write` would change, and files that nothing makes.
+pub(crate) fn check(root: &Path) -> Vec<String> {
+    compare(&root.join("fixtures"), &all())
+}
+
+/// The files of `folder` against `fixtures`.
+fn compare(folder: &Path, fixtures: &[Fixture]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut made: BTreeMap<&str, &[u8]> = BTreeMap::new();
+    for fixture in fixtures {
+        if made.insert(&fixture.path, &fixture.bytes).is_some() {
+            problems.push(format!("fixtures/{}: made twice; give one another name", fixture.path));
+        }
+    }
+    for (path, bytes) in &made {
+        match fs::read(folder.join(path)) {
+            Ok(found) if found == *bytes => {}
+            Ok(_) => problems.push(format!("fixtures/{path}: differs from what is generated; run `{MENDS}`")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                problems.push(format!("fixtures/{path}: missing; run `{MENDS}`"));
+            }
+            Err(error) => problems.push(format!("fixtures/{path}: cannot be read: {error}")),
+        }
+    }
+    match files(folder) {
+        Ok(found) => problems.extend(
+            found.iter().filter(|path| !made.contains_key(path.as_str()) && !is_written_by_hand(path)).map(|path| {
+                format!("fixtures/{path}: nothing generates it; delete it, or let a module of xtask/src/fixtures make it")
+            }),
+        ),
+        Err(error) => problems.push(format!("fixtures: cannot be listed: {error}")),
+    }
+    problems
+}
+
+/// The two exceptions: the list that people read, and the keys that everything else is signed with.
+fn is_written_by_hand(path: &str) -> bool {
+    path == "README.md" || path.starts_with("keys/not-secret-")
+}
+
+/// The files below `folder`, relative to it, with `/` between the parts.
+fn files(folder: &Path) -> io::Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![String::new()];
+    while let Some(inner) = folders.pop() {
+        for entry in fs::read_dir(folder.join(&inner))? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let path = if inner.is_empty() { name } else { format!("{inner}/{name}") };
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The command that mends what `check` finds.
+const MENDS: &str = "cargo xtask fixtures";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(files: &[(&str, &str)], made: &[(&str, &str)], expected: &[&str]) {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let made: Vec<_> = made
+            .iter()
+            .map(|(path, text)| Fixture { path: (*path).to_owned(), bytes: text.as_bytes().to_owned() })
+            .collect();
+        assert_eq!(compare(folder.path(), &made), expected);
+    }
+
+    #[test]
+    fn what_is_generated_is_in_order() {
+        check(&[("a/b.json", "{}")], &[("a/b.json", "{}")], &[]);
+    }
+
+    #[test]
+    fn a_changed_byte_and_a_missing_file_are_found() {
+        check(
+            &[("a/b.json", "{ }")],
+            &[("a/b.json", "{}"), ("a/c.json", "{}")],
+            &[
+                "fixtures/a/b.json: differs from what is generated; run `cargo xtask fixtures`",
+                "fixtures/a/c.json: missing; run `cargo xtask fixtures`",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_file_that_nothing_generates_is_found() {
+        check(
+            &[("a/b.json", "{}"), ("a/stray.json", "{}")],
+            &[("a/b.json", "{}")],
+            &[
+                "fixtures/a/stray.json: nothing generates it; delete it, or let a module of xtask/src/fixtures make it",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_readme_and_the_keys_are_written_by_hand() {
+        check(&[("README.md", "x"), ("keys/not-secret-a.pem", "x")], &[], &[]);
+    }
+
+    #[test]
+    fn two_modules_may_not_make_the_same_file() {
+        check(
+            &[("a.json", "{}")],
+            &[("a.json", "{}"), ("a.json", "{}")],
+            &["fixtures/a.json: made twice; give one another name"],
+        );
+    }
+
+    #[test]
+    fn making_them_twice_gives_the_same_bytes() {
+        let bytes = |fixtures: Vec<Fixture>| {
+            fixtures.into_iter().map(|one| (one.path, one.bytes)).collect::<Vec<_>>()
+        };
+        assert_eq!(bytes(all()), bytes(all()));
+    }
 }

@@ -1,0 +1,273 @@
+//! The manifests: the arrows between the crates, shared lints, and versions in the root only.
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{File, Finding, Tree, line_of};
+
+/// What is wrong in the members' manifests.
+pub(super) fn findings(tree: &Tree) -> Vec<Finding> {
+    let members = tree
+        .ending("Cargo.toml")
+        .filter(|file| file.path == "xtask/Cargo.toml" || file.path.starts_with("crates/"));
+    members.flat_map(of_member).collect()
+}
+
+fn of_member(file: &File) -> Vec<Finding> {
+    let table = match DeTable::parse(&file.text) {
+        Ok(table) => table.into_inner(),
+        Err(error) => {
+            let line = line_of(&file.text, error.span().map_or(0, |span| span.start));
+            return vec![Finding::problem(file, line, format!("not TOML: {}", error.message()))];
+        }
+    };
+    let mut findings = Vec::new();
+    if !is_true(&table, "lints", "workspace") {
+        findings.push(Finding::problem(file, 1, "without `[lints] workspace = true`; lints are shared"));
+    }
+    for name in ["version", "edition", "rust-version"] {
+        let own = table.get("package").and_then(|package| package.get_ref().as_table()?.get_key_value(name));
+        if let Some((key, value)) = own
+            && value.get_ref().is_str()
+        {
+            let line = line_of(&file.text, key.span().start);
+            findings.push(Finding::problem(
+                file,
+                line,
+                format!("`{name}.workspace = true`: the root has the {name}"),
+            ));
+        }
+    }
+    let package = table
+        .get("package")
+        .and_then(|package| package.get_ref().as_table()?.get("name")?.get_ref().as_str())
+        .unwrap_or_default();
+    for dependency in dependencies(&table) {
+        findings.extend(of_dependency(file, package, &dependency));
+    }
+    findings
+}
+
+/// One dependency of a manifest, of whatever kind.
+struct Dependency<'t> {
+    offset: usize,
+    /// The package, also where it is renamed.
+    package: &'t str,
+    value: &'t DeValue<'t>,
+}
+
+fn dependencies<'t>(table: &'t DeTable<'_>) -> Vec<Dependency<'t>> {
+    let of_targets = table
+        .get("target")
+        .and_then(|targets| targets.get_ref().as_table())
+        .into_iter()
+        .flat_map(|targets| targets.values().filter_map(|target| target.get_ref().as_table()));
+    let tables = std::iter::once(table).chain(of_targets).flat_map(|table| {
+        ["dependencies", "dev-dependencies", "build-dependencies"]
+            .into_iter()
+            .filter_map(|kind| table.get(kind).and_then(|table| table.get_ref().as_table()))
+    });
+    tables
+        .flat_map(|table| {
+            table.iter().map(|(name, value)| Dependency {
+                offset: name.span().start,
+                package: text(value, "package").unwrap_or_else(|| name.get_ref()),
+                value: value.get_ref(),
+            })
+        })
+        .collect()
+}
+
+fn of_dependency(file: &File, package: &str, dependency: &Dependency<'_>) -> Vec<Finding> {
+    let mut texts = Vec::new();
+    let on = dependency.package;
+    let shared = dependency.value.as_table().is_some_and(|table| {
+        table.get("workspace").and_then(|value| value.get_ref().as_bool()) == Some(true)
+    });
+    if !shared {
+        texts.push(format!(
+            "`{on}.workspace = true`: the root has the versions and paths of all dependencies"
+        ));
+    }
+    if is_ours(on) {
+        match ARROWS.iter().find(|(from, _)| *from == package) {
+            Some((_, to)) if to.contains(&on) => {}
+            Some((_, [])) => texts.push(format!("{package} may use no sibling, and {on} is one")),
+            Some((_, to)) => texts
+                .push(format!("{package} may not use {on}; of its siblings it may use {}", to.join(", "))),
+            None => texts
+                .push(format!("{package} has no row in ARROWS of xtask/src/tidy/manifests.rs; add it there")),
+        }
+    }
+    for (library, users) in CONFINED {
+        let is_it = on == library || on.strip_prefix(library).is_some_and(|rest| rest.starts_with('-'));
+        if is_it && !users.contains(&package) {
+            texts.push(format!("{on} only in {}, not in {package}", users.join(", ")));
+        }
+    }
+    let line = line_of(&file.text, dependency.offset);
+    texts.into_iter().map(|text| Finding::problem(file, line, text)).collect()
+}
+
+fn is_ours(package: &str) -> bool {
+    package == "switchboard" || package == "xtask" || package.starts_with("switchboard-")
+}
+
+fn is_true(table: &DeTable<'_>, section: &str, name: &str) -> bool {
+    let value =
+        table.get(section).and_then(|section| section.get_ref().as_table()?.get(name)?.get_ref().as_bool());
+    value == Some(true)
+}
+
+fn text<'t>(value: &'t Spanned<DeValue<'_>>, name: &str) -> Option<&'t str> {
+    value.get_ref().as_table()?.get(name)?.get_ref().as_str()
+}
+
+/// Who may use whom, in tests too. The emulator and xtask use none of the others, so that they cannot repeat their
+/// mistakes.
+const ARROWS: [(&str, &[&str]); 8] = [
+    (
+        "switchboard",
+        &[
+            "switchboard-auth",
+            "switchboard-delivery",
+            "switchboard-graph",
+            "switchboard-notification",
+            "switchboard-routing",
+        ],
+    ),
+    ("switchboard-auth", &[]),
+    ("switchboard-delivery", &["switchboard-routing"]),
+    ("switchboard-emulator", &[]),
+    ("switchboard-graph", &[]),
+    ("switchboard-notification", &[]),
+    ("switchboard-routing", &["switchboard-notification"]),
+    ("xtask", &[]),
+];
+
+/// Libraries, with the crates of the same family, that few may know.
+const CONFINED: [(&str, &[&str]); 2] = [
+    ("hyper", &["switchboard", "switchboard-delivery", "switchboard-emulator"]),
+    ("josekit", &["switchboard-auth", "switchboard-emulator", "switchboard-graph"]),
+];
+
+#[cfg(test)]
+mod tests {
+    use crate::tidy::tests::check;
+
+    fn manifest(name: &str, rest: &str) -> String {
+        format!("[package]\nname = \"{name}\"\nversion.workspace = true\n[lints]\nworkspace = true\n{rest}")
+    }
+
+    #[test]
+    fn arrows_that_are_allowed_pass() {
+        let server = manifest(
+            "switchboard",
+            "[dependencies]\nswitchboard-auth.workspace = true\nhyper.workspace = true\n",
+        );
+        let auth = manifest("switchboard-auth", "[dependencies]\njosekit.workspace = true\n");
+        check(&[("crates/server/Cargo.toml", &server), ("crates/auth/Cargo.toml", &auth)], &[]);
+    }
+
+    #[test]
+    fn an_arrow_that_is_not_drawn_is_refused() {
+        let routing = manifest("switchboard-routing", "[dependencies]\nswitchboard-auth.workspace = true\n");
+        check(
+            &[("crates/routing/Cargo.toml", &routing)],
+            &[
+                "crates/routing/Cargo.toml:7: switchboard-routing may not use switchboard-auth; of its siblings it may \
+                 use switchboard-notification",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_test_may_use_no_more_than_the_crate() {
+        let emulator = manifest("switchboard-emulator", "[dev-dependencies]\nswitchboard.workspace = true\n");
+        check(
+            &[("crates/emulator/Cargo.toml", &emulator)],
+            &[
+                "crates/emulator/Cargo.toml:7: switchboard-emulator may use no sibling, and switchboard is one",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_renamed_dependency_of_one_target_is_seen() {
+        let auth = manifest(
+            "switchboard-auth",
+            "[target.'cfg(unix)'.dependencies]\nfleet = { workspace = true, package = \"switchboard-delivery\" }\n",
+        );
+        check(
+            &[("crates/auth/Cargo.toml", &auth)],
+            &[
+                "crates/auth/Cargo.toml:7: switchboard-auth may use no sibling, and switchboard-delivery is one",
+            ],
+        );
+    }
+
+    #[test]
+    fn hyper_and_josekit_are_confined() {
+        let routing = manifest(
+            "switchboard-routing",
+            "[dependencies]\nhyper-util.workspace = true\njosekit.workspace = true\nhyperfine.workspace = true\n",
+        );
+        check(
+            &[("crates/routing/Cargo.toml", &routing)],
+            &[
+                "crates/routing/Cargo.toml:7: hyper-util only in switchboard, switchboard-delivery, \
+                 switchboard-emulator, not in switchboard-routing",
+                "crates/routing/Cargo.toml:8: josekit only in switchboard-auth, switchboard-emulator, \
+                 switchboard-graph, not in switchboard-routing",
+            ],
+        );
+    }
+
+    #[test]
+    fn versions_are_in_the_root_only() {
+        check(
+            &[(
+                "crates/auth/Cargo.toml",
+                "[package]\nname = \"switchboard-auth\"\nversion = \"0.2.0\"\n[lints]\nworkspace = true\n\
+                 [dependencies]\nserde = \"1\"\nurl = { version = \"2\", features = [] }\n",
+            )],
+            &[
+                "crates/auth/Cargo.toml:3: `version.workspace = true`: the root has the version",
+                "crates/auth/Cargo.toml:7: `serde.workspace = true`: the root has the versions and paths of all \
+                 dependencies",
+                "crates/auth/Cargo.toml:8: `url.workspace = true`: the root has the versions and paths of all \
+                 dependencies",
+            ],
+        );
+    }
+
+    #[test]
+    fn lints_are_shared() {
+        check(
+            &[("xtask/Cargo.toml", "[package]\nname = \"xtask\"\n")],
+            &["xtask/Cargo.toml:1: without `[lints] workspace = true`; lints are shared"],
+        );
+    }
+
+    #[test]
+    fn a_new_crate_needs_its_row() {
+        let media = manifest("switchboard-media", "[dependencies]\nswitchboard-auth.workspace = true\n");
+        check(
+            &[("crates/media/Cargo.toml", &media)],
+            &[
+                "crates/media/Cargo.toml:7: switchboard-media has no row in ARROWS of xtask/src/tidy/manifests.rs; \
+                 add it there",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_broken_manifest_says_where() {
+        check(
+            &[("xtask/Cargo.toml", "[package]\nname =\n")],
+            &["xtask/Cargo.toml:2: not TOML: string values must be quoted, expected literal string"],
+        );
+    }
+}
