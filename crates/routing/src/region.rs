@@ -1,0 +1,184 @@
+//! `Policy`: which region serves a new call, and where the platform is sent if that is not this one.
+
+mod problem;
+mod rule;
+
+use url::Url;
+use uuid::Uuid;
+
+use switchboard_notification::Call;
+
+pub use self::{
+    problem::PolicyError,
+    rule::{Rule, RuleOutcome},
+};
+use self::{problem::problems, rule::Compiled};
+use crate::name::Name;
+
+/// The ordered rules, this region and its peers.
+#[derive(Debug)]
+pub struct Policy {
+    here: Name,
+    targets: Vec<Target>,
+    rules: Vec<Compiled>,
+}
+
+/// Another region.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its name.
+    pub name: Name,
+    /// Its webhook.
+    pub webhook: Url,
+}
+
+/// What the policy looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits<'a> {
+    /// The new call.
+    pub call: &'a Call<'a>,
+    /// Its id: the fall-back for `share` where there is no chain id.
+    pub call_id: &'a str,
+    /// The `X-Microsoft-Skype-Caller-Region` header.
+    pub caller_region: Option<&'a str>,
+    /// The token's tenant.
+    pub tenant: Uuid,
+}
+
+/// What the policy decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision<'p> {
+    /// Where the call goes: `None` is here.
+    pub redirect: Option<&'p Name>,
+    /// The index of the rule that fired, if one did.
+    pub rule: Option<usize>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a call goes where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No rule matched.
+    NoRule,
+    /// A rule matched and names this region.
+    RuleHere,
+    /// A rule matched and names another region.
+    Rule,
+    /// A rule names another region, which is unhealthy.
+    Unhealthy,
+    /// A rule names another region, but the request has already been redirected once.
+    Marked,
+}
+
+impl Reason {
+    /// A stable name for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NoRule => "no_rule",
+            Self::RuleHere => "rule_here",
+            Self::Rule => "rule",
+            Self::Unhealthy => "unhealthy",
+            Self::Marked => "marked",
+        }
+    }
+}
+
+impl Policy {
+    /// The policy of region `here`. Refuses the first of `problems`.
+    pub fn new(here: Name, peers: Vec<Peer>, rules: Vec<Rule>) -> Result<Self, PolicyError> {
+        if let Some(problem) = problems(&here, &peers, &rules).next() {
+            return Err(problem);
+        }
+        Ok(Self {
+            targets: peers.into_iter().map(|peer| Target::new(peer, &here)).collect(),
+            rules: rules.into_iter().map(Compiled::new).collect(),
+            here,
+        })
+    }
+
+    /// All that is wrong with the settings of a policy, in their order: for those who want to mend it in one go.
+    pub fn problems(here: &Name, peers: &[Peer], rules: &[Rule]) -> Vec<PolicyError> {
+        problems(here, peers, rules).collect()
+    }
+
+    /// Where a new call goes. `marked`: the request carries the loop marker. `healthy` is asked at most once.
+    ///
+    /// The first rule that matches decides, even when its region cannot be used: a later one that matches too was
+    /// written for calls that the first one does not take.
+    pub fn decide(&self, traits: &Traits<'_>, marked: bool, healthy: impl Fn(&Name) -> bool) -> Decision<'_> {
+        let Some((index, rule)) = self.rules.iter().enumerate().find(|(_, rule)| rule.matches(traits)) else {
+            return Decision { redirect: None, rule: None, reason: Reason::NoRule };
+        };
+        let region = rule.serve_in();
+        let (redirect, reason) = if *region == self.here {
+            (None, Reason::RuleHere)
+        } else if marked {
+            (None, Reason::Marked)
+        } else if !healthy(region) {
+            (None, Reason::Unhealthy)
+        } else {
+            (Some(region), Reason::Rule)
+        };
+        Decision { redirect, rule: Some(index), reason }
+    }
+
+    /// Rule by rule: whether it matches, and the first condition that fails with the value that was seen. The first that
+    /// matches decides; those after it are told as well.
+    pub fn explain(&self, traits: &Traits<'_>) -> Vec<RuleOutcome> {
+        self.rules.iter().map(|rule| rule.explain(traits)).collect()
+    }
+
+    /// The `Location` for a redirect to `region`: its webhook, the app segment if the request had one, the marker
+    /// `switchboard-from={here}`. `None` if the region is not a peer.
+    ///
+    /// Made of configuration and the app's id only, so no request can choose where the platform goes.
+    pub fn location(&self, region: &Name, app: Option<Uuid>) -> Option<String> {
+        let target = self.targets.iter().find(|target| target.name == *region)?;
+        Some(match app {
+            None => format!("{}{}{}", target.webhook, target.final_slash, target.query),
+            Some(app) => format!("{}/{}{}", target.webhook, app.hyphenated(), target.query),
+        })
+    }
+}
+
+/// Whether a request's raw query carries the loop marker: any parameter of exactly that name, with or without a value.
+pub fn is_marked(query: Option<&str>) -> bool {
+    let name = |parameter: &str| parameter.split_once('=').map_or(parameter, |(name, _)| name) == MARKER;
+    query.is_some_and(|query| query.split('&').any(name))
+}
+
+/// A peer's webhook, cut where a location has something to add.
+#[derive(Debug)]
+struct Target {
+    name: Name,
+    /// From the scheme to the end of the path, without a final slash.
+    webhook: String,
+    /// The final slash, if there is one.
+    final_slash: &'static str,
+    /// `?`, the configured query, the marker.
+    query: String,
+}
+
+impl Target {
+    fn new(peer: Peer, here: &Name) -> Self {
+        let Peer { name, webhook: mut url } = peer;
+        let query = match url.query() {
+            Some(query) if !query.is_empty() => format!("?{query}&{MARKER}={here}"),
+            Some(_) | None => format!("?{MARKER}={here}"),
+        };
+        url.set_query(None);
+        let (webhook, final_slash) = match url.as_str().strip_suffix('/') {
+            Some(cut) => (cut.to_owned(), "/"),
+            None => (url.into(), ""),
+        };
+        Self { name, webhook, final_slash, query }
+    }
+}
+
+/// The query parameter that a redirected request carries, so that two regions that disagree do not send a call to and
+/// fro until its caller gives up. Names need no escaping in its value.
+const MARKER: &str = "switchboard-from";
+
+#[cfg(test)]
+mod tests;
