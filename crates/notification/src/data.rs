@@ -1,0 +1,153 @@
+//! `Data`: what `resourceData` holds.
+
+use std::borrow::Cow;
+
+use serde::de::MapAccess;
+
+use crate::{
+    call::{Call, RawCall},
+    json::{self, Receive, Received, Shape},
+    resource::Part,
+};
+
+/// What `resourceData` holds.
+#[derive(Debug)]
+pub enum Data<'a> {
+    /// No `resourceData`, null, or something that is neither an object nor an array.
+    Absent,
+    /// `#microsoft.graph.call`, or an object without a type where a path names a call itself.
+    Call(Box<Call<'a>>),
+    /// `#microsoft.graph.participantJoiningNotification`
+    ParticipantJoining,
+    /// `#microsoft.graph.participantLeftNotification`
+    ParticipantLeft,
+    /// `#microsoft.graph.commsOperation` or one of its subtypes.
+    Operation(Operation<'a>),
+    /// An array (participants, content sharing sessions), with its length.
+    List(usize),
+    /// Another object.
+    Other,
+}
+
+impl<'a> Data<'a> {
+    /// What was received, given the part of a call that the item's path names.
+    pub(crate) fn new(received: Received<RawData<'a>>, part: Option<Part>) -> Self {
+        match received.shape {
+            Shape::Scalar => Self::Absent,
+            Shape::Array(length) => Self::List(length),
+            Shape::Object => received.value.into_data(part),
+        }
+    }
+}
+
+/// `#microsoft.graph.commsOperation` and its subtypes.
+#[derive(Debug)]
+pub struct Operation<'a> {
+    /// The type's name without `#microsoft.graph.`.
+    pub name: Cow<'a, str>,
+    /// notStarted, running, completed, failed.
+    pub status: Option<Cow<'a, str>>,
+    /// How it ended.
+    pub result: Option<ResultInfo>,
+}
+
+/// `resultInfo`; the codes come as numbers or as strings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResultInfo {
+    /// `code`
+    pub code: Option<i64>,
+    /// `subcode`, in one published body spelled `subCode`
+    pub subcode: Option<i64>,
+}
+
+impl<'de> Receive<'de> for ResultInfo {
+    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+        match name {
+            "code" => self.code = json::integer(map)?,
+            "subcode" | "subCode" => self.subcode = json::integer(map)?,
+            _ => json::skip(map)?,
+        }
+        Ok(())
+    }
+}
+
+/// `resourceData` before its type is known: the members of all types at once, so that one pass is enough.
+#[derive(Default)]
+pub(crate) struct RawData<'a> {
+    odata_type: Option<Cow<'a, str>>,
+    id: Option<Cow<'a, str>>,
+    status: Option<Cow<'a, str>>,
+    result: Option<ResultInfo>,
+    call: RawCall<'a>,
+}
+
+impl<'de> Receive<'de> for RawData<'de> {
+    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+        match name {
+            "@odata.type" => self.odata_type = json::text(map)?,
+            "id" => self.id = json::text(map)?,
+            "status" => self.status = json::text(map)?,
+            "resultInfo" => {
+                let result: Received<ResultInfo> = map.next_value()?;
+                self.result = (result.shape == Shape::Object).then_some(result.value);
+            }
+            _ => self.call.member(name, map)?,
+        }
+        Ok(())
+    }
+}
+
+impl<'a> RawData<'a> {
+    /// The id, if this is by its own word a call.
+    pub(crate) fn take_call_id(&mut self) -> Option<Cow<'a, str>> {
+        let is_call =
+            self.odata_type.as_deref().is_some_and(|name| short_name(name).eq_ignore_ascii_case("call"));
+        if is_call { self.id.take() } else { None }
+    }
+
+    fn into_data(self, part: Option<Part>) -> Data<'a> {
+        let Some(odata_type) = self.odata_type else {
+            return match part {
+                Some(Part::Call) => Data::Call(Box::new(self.call.into_call(self.result))),
+                Some(Part::Operations) => {
+                    let name = Cow::Borrowed("commsOperation");
+                    Data::Operation(Operation { name, status: self.status, result: self.result })
+                }
+                Some(Part::Participants | Part::ContentSharingSessions | Part::Other) | None => Data::Other,
+            };
+        };
+        match short_name(&odata_type) {
+            name if name.eq_ignore_ascii_case("call") => {
+                Data::Call(Box::new(self.call.into_call(self.result)))
+            }
+            name if name.eq_ignore_ascii_case("participantJoiningNotification") => Data::ParticipantJoining,
+            name if name.eq_ignore_ascii_case("participantLeftNotification") => Data::ParticipantLeft,
+            // All of them, those of later versions too, are named so.
+            name if ends_with(name, "Operation") => {
+                let name = match &odata_type {
+                    Cow::Borrowed(text) => Cow::Borrowed(short_name(text)),
+                    Cow::Owned(text) => Cow::Owned(short_name(text).to_owned()),
+                };
+                Data::Operation(Operation { name, status: self.status, result: self.result })
+            }
+            _ => Data::Other,
+        }
+    }
+}
+
+/// `call` of `#microsoft.graph.call`.
+fn short_name(odata_type: &str) -> &str {
+    let name = odata_type.strip_prefix('#').unwrap_or(odata_type);
+    match name.split_at_checked(NAMESPACE.len()) {
+        Some((namespace, name)) if namespace.eq_ignore_ascii_case(NAMESPACE) => name,
+        Some(_) | None => name,
+    }
+}
+
+/// Without regard to ASCII case.
+fn ends_with(text: &str, end: &str) -> bool {
+    let start = text.len().saturating_sub(end.len());
+    text.get(start..).is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+}
+
+const NAMESPACE: &str = "microsoft.graph.";

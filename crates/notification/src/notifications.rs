@@ -1,0 +1,112 @@
+//! `Notifications`: the items of a Graph body, and the body cut to some of them.
+
+use serde_json::value::RawValue;
+
+use crate::{
+    error::{ErrorCode, ParseError},
+    item::Item,
+    json::{Receive, Received, Shape},
+};
+
+/// The items of a Graph body, at least one of which is about a call.
+#[derive(Debug)]
+pub struct Notifications<'a> {
+    /// The items in the order in which they were posted.
+    pub items: Vec<Item<'a>>,
+    /// The body up to the first item.
+    head: &'a str,
+    /// The body from behind the last item.
+    tail: &'a str,
+}
+
+impl<'a> Notifications<'a> {
+    /// What was received as `value` of `body`.
+    pub(crate) fn new(body: &'a str, received: Received<Value<'a>>) -> Result<Self, ParseError> {
+        let Received { shape, value: Value { items, error } } = received;
+        let Shape::Array(length) = shape else {
+            return Err(ParseError::new(ErrorCode::ValueNotArray, r#""value" is not an array"#));
+        };
+        if length > ITEMS_MAX {
+            let message = format!(r#""value" holds more than {ITEMS_MAX} items"#);
+            return Err(ParseError::new(ErrorCode::TooManyItems, message));
+        }
+        if let Some(error) = error {
+            return Err(error);
+        }
+        let (Some(first), Some(last)) = (items.first(), items.last()) else {
+            return Err(ParseError::new(ErrorCode::ValueEmpty, r#""value" is empty"#));
+        };
+        if items.iter().all(|item| item.resource.is_none()) {
+            return Err(not_a_call(first));
+        }
+
+        let head = offset(body, first.raw);
+        let tail = offset(body, last.raw).saturating_add(last.raw.len());
+        let (head, tail) = (body.get(..head).unwrap_or_default(), body.get(tail..).unwrap_or_default());
+        Ok(Self { items, head, tail })
+    }
+
+    /// The same envelope with `value` cut to the raw bytes of the items at `indices`, in their order. An index beyond the
+    /// items is passed over.
+    pub fn subset(&self, indices: &[usize]) -> Vec<u8> {
+        let items = || indices.iter().filter_map(|index| self.items.get(*index));
+        let length = items().map(|item| item.raw.len().saturating_add(1)).sum::<usize>();
+        let mut body =
+            Vec::with_capacity(self.head.len().saturating_add(length).saturating_add(self.tail.len()));
+        body.extend_from_slice(self.head.as_bytes());
+        for (position, item) in items().enumerate() {
+            if position > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(item.raw.as_bytes());
+        }
+        body.extend_from_slice(self.tail.as_bytes());
+        body
+    }
+}
+
+/// `value` as it is read: the items up to the first that is wrong.
+#[derive(Default)]
+pub(crate) struct Value<'a> {
+    items: Vec<Item<'a>>,
+    error: Option<ParseError>,
+}
+
+impl<'de> Receive<'de> for Value<'de> {
+    fn element(&mut self, index: usize, raw: &'de RawValue) {
+        if index >= ITEMS_MAX || self.error.is_some() {
+            return;
+        }
+        match Item::parse(index, raw) {
+            Ok(item) => self.items.push(item),
+            Err(error) => self.error = Some(error),
+        }
+    }
+}
+
+/// The one look-alike that an operator meets (a subscription that posts to the wrong URL) is named.
+fn not_a_call(first: &Item<'_>) -> ParseError {
+    let message = if is_about_call_records(first) {
+        "a Graph change notification about communications/callRecords is not a calls notification"
+    } else {
+        "no item is about a call: none has a resourceUrl or resource below /communications/calls or /app/calls"
+    };
+    ParseError::new(ErrorCode::NotACall, message)
+}
+
+fn is_about_call_records(item: &Item<'_>) -> bool {
+    item.paths().iter().any(|path| {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        path.get(..CALL_RECORDS.len()).is_some_and(|start| start.eq_ignore_ascii_case(CALL_RECORDS))
+    })
+}
+
+/// Where in `body` its slice `part` begins.
+fn offset(body: &str, part: &str) -> usize {
+    part.as_ptr().addr().saturating_sub(body.as_ptr().addr())
+}
+
+const CALL_RECORDS: &str = "communications/callRecords";
+
+/// Every published body has one item. A gateway may send a request for each, and an item takes some 700 bytes here.
+const ITEMS_MAX: usize = 256;

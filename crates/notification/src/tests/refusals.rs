@@ -1,0 +1,267 @@
+//! Bodies that are refused, each with its code and its exact words.
+
+use std::collections::HashSet;
+
+use super::{graph, item};
+use crate::{Envelope, ErrorCode};
+
+#[test]
+fn a_body_that_cannot_be_routed_is_refused_and_told_why() {
+    let mut seen = HashSet::new();
+    for (body, code, message) in refusals() {
+        check(&body, code, message);
+        seen.insert(code);
+    }
+    for code in ErrorCode::ALL {
+        assert!(seen.contains(&code), "no body is refused with {code:?}");
+    }
+}
+
+#[test]
+fn labels_are_unique() {
+    let labels: HashSet<_> = ErrorCode::ALL.iter().map(|code| code.label()).collect();
+    assert_eq!(labels.len(), ErrorCode::ALL.len());
+}
+
+#[track_caller]
+fn check(body: &[u8], code: ErrorCode, message: &str) {
+    let shown = String::from_utf8_lossy(body.get(..200).unwrap_or(body)).into_owned();
+    match Envelope::parse(body) {
+        Ok(envelope) => panic!("{shown} is {envelope:?}"),
+        Err(error) => assert_eq!((error.code, error.to_string().as_str()), (code, message), "{shown}"),
+    }
+}
+
+fn refusals() -> Vec<(Vec<u8>, ErrorCode, &'static str)> {
+    use ErrorCode as E;
+
+    const NO_GRAPH_NO_PARTICIPANTS: &str =
+        r#"neither a Graph notification (no "value") nor a legacy call (no "participants")"#;
+    const BOTH: &str = r#"both a Graph notification ("value") and a legacy call ("participants", "operationOutcome" or "type")"#;
+    const NO_CALL: &str = "no item is about a call: none has a resourceUrl or resource below /communications/calls or /app/calls";
+    const CALL_RECORDS: &str =
+        "a Graph change notification about communications/callRecords is not a calls notification";
+
+    let texts: Vec<(String, E, &'static str)> = vec![
+        (String::new(), E::Empty, "the body is empty"),
+        (" \r\n\t".into(), E::Empty, "the body is empty"),
+        (" ".repeat(16 * 1024 * 1024 + 1), E::TooLarge, "the body is larger than 16777216 bytes"),
+        // Text.
+        ("\u{feff}{}".into(), E::NotJson, "the body begins with a byte order mark"),
+        (r#"{"x":"\ud83d"}"#.into(), E::InvalidText, "a string holds half of a surrogate pair at byte 6"),
+        (
+            r#"{"x":"\ud83d\u0041"}"#.into(),
+            E::InvalidText,
+            "a string holds half of a surrogate pair at byte 6",
+        ),
+        (
+            r#"{"x":"\ud83d\ud83d"}"#.into(),
+            E::InvalidText,
+            "a string holds half of a surrogate pair at byte 6",
+        ),
+        (r#"{"\uDC00":1}"#.into(), E::InvalidText, "a string holds half of a surrogate pair at byte 2"),
+        (r#"{"\\\uDC00":1}"#.into(), E::InvalidText, "a string holds half of a surrogate pair at byte 4"),
+        // JSON.
+        ("hello".into(), E::NotAnObject, "the body is not a JSON object"),
+        ("[]".into(), E::NotAnObject, "the body is not a JSON object"),
+        ("null".into(), E::NotAnObject, "the body is not a JSON object"),
+        ("{".into(), E::NotJson, "the JSON breaks off at line 1 column 1"),
+        ("{\n\"value\":[{".into(), E::NotJson, "the JSON breaks off at line 2 column 10"),
+        ("{}}".into(), E::NotJson, "more follows the JSON at line 1 column 3"),
+        ("{}\u{0}".into(), E::NotJson, "more follows the JSON at line 1 column 3"),
+        ("{'value':[]}".into(), E::NotJson, "the body is not JSON at line 1 column 2"),
+        (r#"{"value":[],}"#.into(), E::NotJson, "the body is not JSON at line 1 column 13"),
+        (
+            r#"{"value":[{"changeType":"updated",}]}"#.into(),
+            E::NotJson,
+            "the body is not JSON at line 1 column 35",
+        ),
+        (r#"{"x":"\x"}"#.into(), E::NotJson, "the body is not JSON at line 1 column 8"),
+        (r#"{"x":"\u+041"}"#.into(), E::NotJson, "the body is not JSON at line 1 column 12"),
+        ("{\"x\":\"\u{1}\"}".into(), E::NotJson, "the body is not JSON at line 1 column 6"),
+        (r#"{"x":NaN}"#.into(), E::NotJson, "the body is not JSON at line 1 column 6"),
+        (format!("{}1", r#"{"x":"#.repeat(65)), E::TooDeep, "the JSON is nested deeper than 64 levels"),
+        (format!(r#"{{"x":{}"#, "[".repeat(1 << 20)), E::TooDeep, "the JSON is nested deeper than 64 levels"),
+        (format!("{}{}", "[{".repeat(50), "}]".repeat(50)), E::NotAnObject, "the body is not a JSON object"),
+        // Which protocol.
+        ("{}".into(), E::Neither, NO_GRAPH_NO_PARTICIPANTS),
+        (r#"{"Value":[{"changeType":"updated"}]}"#.into(), E::Neither, NO_GRAPH_NO_PARTICIPANTS),
+        (r#"{"id":"1","callState":"incoming"}"#.into(), E::Neither, NO_GRAPH_NO_PARTICIPANTS),
+        (
+            r#"{"id":"1","callState":"incoming","operationOutcome":[]}"#.into(),
+            E::Neither,
+            NO_GRAPH_NO_PARTICIPANTS,
+        ),
+        (r#"{"id":"1","type":"rosterUpdated"}"#.into(), E::Neither, NO_GRAPH_NO_PARTICIPANTS),
+        (
+            r#"{"id":"1","type":"message","serviceUrl":"https://x"}"#.into(),
+            E::Neither,
+            "a Bot Framework activity is not a calls notification",
+        ),
+        (
+            r#"{"id":"1","participants":{},"callState":"incoming"}"#.into(),
+            E::Neither,
+            r#"neither a Graph notification (no "value") nor a legacy call ("participants" is not an array)"#,
+        ),
+        (
+            r#"{"id":"","participants":[],"callState":"incoming"}"#.into(),
+            E::Neither,
+            r#"neither a Graph notification (no "value") nor a legacy call (no "id")"#,
+        ),
+        (
+            r#"{"id":7,"participants":[],"callState":"incoming"}"#.into(),
+            E::Neither,
+            r#"neither a Graph notification (no "value") nor a legacy call (no "id")"#,
+        ),
+        (
+            r#"{"type":"rosterUpdate"}"#.into(),
+            E::Neither,
+            r#"neither a Graph notification (no "value") nor a legacy one (no "id")"#,
+        ),
+        (
+            r#"{"id":"1","participants":[],"callState":1,"presentedModalityTypes":"audio"}"#.into(),
+            E::Neither,
+            r#"neither a Graph notification (no "value") nor a legacy call (no "callState" and no "presentedModalityTypes")"#,
+        ),
+        (r#"{"value":[],"id":"1","participants":[],"callState":"incoming"}"#.into(), E::Both, BOTH),
+        (r#"{"value":null,"id":"1","type":"callStateChange"}"#.into(), E::Both, BOTH),
+        (r#"{"value":[1],"callState":"x","operationOutcome":{}}"#.into(), E::Both, BOTH),
+        // Members that two readers could see differently.
+        (r#"{"value":[],"value":[]}"#.into(), E::Duplicate, r#""value" appears twice"#),
+        (r#"{"v\u0061lue":[],"value":[]}"#.into(), E::Duplicate, r#""value" appears twice"#),
+        (
+            r#"{"id":"1","id":"1","participants":[],"callState":"incoming"}"#.into(),
+            E::Duplicate,
+            r#""id" appears twice"#,
+        ),
+        (
+            r#"{"type":"callStateChange","id":"1","type":"message"}"#.into(),
+            E::Duplicate,
+            r#""type" appears twice"#,
+        ),
+        (
+            graph(r#"{"changeType":"created","changeType":"created","resource":"/app/calls/1"}"#),
+            E::Duplicate,
+            "value[0].changeType appears twice",
+        ),
+        (
+            graph(r#"{"changeType":"created","resource":null,"resource":"/app/calls/1"}"#),
+            E::Duplicate,
+            "value[0].resource appears twice",
+        ),
+        (
+            graph(&format!(
+                r#"{},{{"changeType":"created","resourceUrl":"/app/calls/1","resourceUrl":"/app/calls/2"}}"#,
+                item("updated", "null")
+            )),
+            E::Duplicate,
+            "value[1].resourceUrl appears twice",
+        ),
+        (
+            graph(
+                r#"{"changeType":"created","resource":"/app/calls/1","resourceData":{},"resourceData":{}}"#,
+            ),
+            E::Duplicate,
+            "value[0].resourceData appears twice",
+        ),
+        (
+            graph(
+                r#"{"changeType":"created","resource":"/app/calls/1","resourceData":1e999,"resourceData":{}}"#,
+            ),
+            E::Duplicate,
+            "value[0].resourceData appears twice",
+        ),
+        // value
+        (r#"{"value":null}"#.into(), E::ValueNotArray, r#""value" is not an array"#),
+        (r#"{"value":"[]"}"#.into(), E::ValueNotArray, r#""value" is not an array"#),
+        (r#"{"value":{"0":{}}}"#.into(), E::ValueNotArray, r#""value" is not an array"#),
+        (r#"{"value":[]}"#.into(), E::ValueEmpty, r#""value" is empty"#),
+        (
+            graph(&vec![item("updated", "null"); 257].join(",")),
+            E::TooManyItems,
+            r#""value" holds more than 256 items"#,
+        ),
+        (graph(&vec!["0"; 100_000].join(",")), E::TooManyItems, r#""value" holds more than 256 items"#),
+        // Items.
+        (graph("null"), E::ItemNotObject, "value[0] is not an object"),
+        (graph("[]"), E::ItemNotObject, "value[0] is not an object"),
+        (graph(&format!("{},1e999", item("updated", "null"))), E::ItemNotObject, "value[1] is not an object"),
+        (graph(&format!("{},\"x\"", item("updated", "null"))), E::ItemNotObject, "value[1] is not an object"),
+        (graph("{}"), E::ChangeType, "value[0].changeType is missing"),
+        (
+            graph(r#"{"changetype":"updated","resource":"/app/calls/1"}"#),
+            E::ChangeType,
+            "value[0].changeType is missing",
+        ),
+        (graph(r#"{"changeType":null}"#), E::ChangeType, "value[0].changeType is not a string"),
+        (graph(r#"{"changeType":["updated"]}"#), E::ChangeType, "value[0].changeType is not a string"),
+        (
+            graph(r#"{"changeType":""}"#),
+            E::ChangeType,
+            "value[0].changeType is not created, updated or deleted",
+        ),
+        (
+            graph(&item("renamed", "null")),
+            E::ChangeType,
+            "value[0].changeType is not created, updated or deleted",
+        ),
+        (
+            graph(&format!("{},{}", item("updated", "null"), item("updated ", "null"))),
+            E::ChangeType,
+            "value[1].changeType is not created, updated or deleted",
+        ),
+        // Call ids.
+        (
+            graph(r#"{"changeType":"updated","resourceUrl":"/app/calls/a b"}"#),
+            E::CallId,
+            "value[0].resourceUrl names a call id with a character that is not allowed",
+        ),
+        (
+            graph(r#"{"changeType":"updated","resource":"/app/calls/x\r\ny: z","resourceUrl":""}"#),
+            E::CallId,
+            "value[0].resource names a call id with a character that is not allowed",
+        ),
+        (
+            graph(r#"{"changeType":"updated","resourceUrl":"/app/calls/../x","resource":"/app/calls/good"}"#),
+            E::CallId,
+            "value[0].resourceUrl names a call id with a character that is not allowed",
+        ),
+        (
+            graph(&format!(r#"{{"changeType":"updated","resource":"/app/calls/{}"}}"#, "a".repeat(129))),
+            E::CallId,
+            "value[0].resource names a call id that is not 1 to 128 bytes long",
+        ),
+        (
+            graph(
+                r##"{"changeType":"updated","resourceData":{"@odata.type":"#microsoft.graph.call","id":"ü"}}"##,
+            ),
+            E::CallId,
+            "value[0].resourceData.id is a call id with a character that is not allowed",
+        ),
+        // Not about a call.
+        (graph(r#"{"changeType":"updated"}"#), E::NotACall, NO_CALL),
+        (graph(r#"{"changeType":"updated","resource":1,"resourceUrl":null}"#), E::NotACall, NO_CALL),
+        (graph(r#"{"changeType":"updated","resource":"/communications/calls/"}"#), E::NotACall, NO_CALL),
+        (
+            graph(r#"{"changeType":"updated","resource":"/users/1","resourceData":{"id":"1"}}"#),
+            E::NotACall,
+            NO_CALL,
+        ),
+        (
+            graph(r#"{"changeType":"created","resource":"communications/callRecords/1"}"#),
+            E::NotACall,
+            CALL_RECORDS,
+        ),
+        (
+            graph(r#"{"changeType":"created","resourceUrl":"/Communications/CallRecords"}"#),
+            E::NotACall,
+            CALL_RECORDS,
+        ),
+    ];
+    let mut all: Vec<_> =
+        texts.into_iter().map(|(text, code, message)| (text.into_bytes(), code, message)).collect();
+    all.push((b"{\"x\":\"\xC0\xAF\"}".to_vec(), E::InvalidText, "the body is not UTF-8 at byte 6"));
+    all.push((b"{\"x\":\"\xED\xA0\xBD\"}".to_vec(), E::InvalidText, "the body is not UTF-8 at byte 6"));
+    all.push((b"\xFF\xFE{\x00}\x00".to_vec(), E::InvalidText, "the body is not UTF-8 at byte 0"));
+    all
+}
