@@ -1,0 +1,79 @@
+//! Small encodings: base64 and base64url, random ids, durations as people write them.
+
+use std::time::Duration;
+
+use openssl::{base64, error::ErrorStack};
+use uuid::Uuid;
+
+/// Base64 with padding (RFC 4648 section 4), as `x5c` has it.
+pub(crate) fn base64_standard(bytes: &[u8]) -> String {
+    base64::encode_block(bytes)
+}
+
+/// Base64url without padding (RFC 4648 section 5), as JOSE has it everywhere else.
+pub(crate) fn base64_url(bytes: &[u8]) -> String {
+    base64::encode_block(bytes)
+        .chars()
+        .filter_map(|letter| match letter {
+            '+' => Some('-'),
+            '/' => Some('_'),
+            '=' => None,
+            other => Some(other),
+        })
+        .collect()
+}
+
+/// A new random id, like those the platform gives to calls and messages.
+pub(crate) fn random_id() -> Result<Uuid, ErrorStack> {
+    let mut bytes = [0; 16];
+    openssl::rand::rand_bytes(&mut bytes)?;
+    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
+}
+
+/// The text is not a duration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a duration: a whole number with its unit, like 500ms, 1s or 2m, at most 24h")]
+pub struct NotADuration;
+
+/// A duration with its unit, as people write it: `500ms`, `1s`, `2m`, `1h`.
+///
+/// # Errors
+/// Anything else, and more than a day: no call lasts longer.
+pub fn parse_duration(text: &str) -> Result<Duration, NotADuration> {
+    let digits_end = text.find(|letter: char| !letter.is_ascii_digit()).ok_or(NotADuration)?;
+    let (digits, unit) = text.split_at(digits_end);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(NotADuration),
+    };
+    let number: u64 = digits.parse().map_err(|_| NotADuration)?;
+    let duration = number.checked_mul(unit_ms).map(Duration::from_millis).ok_or(NotADuration)?;
+    if duration > DURATION_MAX { Err(NotADuration) } else { Ok(duration) }
+}
+
+/// Teams ends a call after a day.
+const DURATION_MAX: Duration = Duration::from_secs(86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit_and_an_end() {
+        for (text, expected) in [("500ms", 500), ("1s", 1_000), ("2m", 120_000), ("24h", 86_400_000)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(expected)), "{text}");
+        }
+        for text in ["", "1", "s", "1.5s", "-1s", "1 s", "25h", "99999999999999999999s", "1d", "１s"] {
+            assert_eq!(parse_duration(text), Err(NotADuration), "{text}");
+        }
+    }
+
+    #[test]
+    fn base64url_has_no_padding_and_no_reserved_letters() {
+        assert_eq!(base64_url(&[0xfb, 0xff, 0xfe, 0x01]), "-__-AQ");
+        assert_eq!(base64_url(b""), "");
+    }
+}

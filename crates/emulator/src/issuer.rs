@@ -1,0 +1,137 @@
+//! The documents of both issuers: OpenID configuration and key set, on this origin.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::keys::{Issuer, Keys};
+
+/// Whose documents of the Entra-like issuer are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Authority {
+    Common,
+    Organizations,
+    Tenant(Uuid),
+}
+
+impl Authority {
+    /// `common`, `organizations` or a tenant id.
+    pub(crate) fn parse(segment: &str) -> Option<Self> {
+        match segment {
+            "common" => Some(Self::Common),
+            "organizations" => Some(Self::Organizations),
+            other => Uuid::try_parse(other).ok().map(Self::Tenant),
+        }
+    }
+
+    fn segment(self) -> String {
+        match self {
+            Self::Common => "common".to_owned(),
+            Self::Organizations => "organizations".to_owned(),
+            Self::Tenant(tenant) => tenant.to_string(),
+        }
+    }
+
+    /// The issuer of these documents: a template where the authority is for many tenants.
+    fn issuer(self) -> String {
+        match self {
+            Self::Common | Self::Organizations => ENTRA_ISSUER.to_owned(),
+            Self::Tenant(tenant) => entra_v2_issuer(tenant),
+        }
+    }
+}
+
+/// `GET /v1/.well-known/OpenIdConfiguration`.
+pub(crate) fn skype_configuration(origin: &str) -> Value {
+    json!({
+        "issuer": SKYPE_ISSUER,
+        "authorization_endpoint": "https://invalid.botframework.com",
+        "jwks_uri": format!("{origin}/v1/keys"),
+        // Not a name that RFC 7518 knows; the real document has it.
+        "id_token_signing_alg_values_supported": ["RSA256"],
+        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+    })
+}
+
+/// `GET /v1/keys`.
+pub(crate) fn skype_keys(keys: &Keys) -> Value {
+    let published: Vec<Value> = keys
+        .ring(Issuer::Skype)
+        .published()
+        .map(|key| with_members(key.to_jwk(), json!({"endorsements": ["msteams", "skype"]})))
+        .collect();
+    json!({ "keys": published })
+}
+
+/// `GET /{authority}/v2.0/.well-known/openid-configuration`.
+pub(crate) fn entra_configuration(origin: &str, authority: Authority) -> Value {
+    let base = format!("{origin}/{}", authority.segment());
+    json!({
+        "token_endpoint": format!("{base}/oauth2/v2.0/token"),
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
+        "jwks_uri": format!("{base}/discovery/v2.0/keys"),
+        "response_modes_supported": ["query", "fragment", "form_post"],
+        "subject_types_supported": ["pairwise"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "response_types_supported": ["code", "id_token", "code id_token", "id_token token"],
+        "scopes_supported": ["openid", "profile", "email", "offline_access"],
+        "issuer": authority.issuer(),
+        "request_uri_parameter_supported": false,
+        "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),
+        "http_logout_supported": true,
+        "frontchannel_logout_supported": true,
+        "end_session_endpoint": format!("{base}/oauth2/v2.0/logout"),
+        "tenant_region_scope": null,
+        "cloud_instance_name": CLOUD,
+        "cloud_graph_host_name": "graph.windows.net",
+        "msgraph_host": "graph.microsoft.com",
+    })
+}
+
+/// `GET /{authority}/discovery/v2.0/keys`: the keys that sign, and two that must not be used.
+///
+/// The real common set holds certificates of the government cloud and keys of the tenant of personal accounts too: a
+/// validator that takes every key of the set lets those sign for any tenant.
+pub(crate) fn entra_keys(keys: &Keys, authority: Authority) -> Value {
+    let issuer = authority.issuer();
+    let mut published: Vec<Value> = keys
+        .ring(Issuer::Entra)
+        .published()
+        .map(|key| with_members(key.to_jwk(), json!({"cloud_instance_name": CLOUD, "issuer": issuer})))
+        .collect();
+    published.push(with_members(
+        keys.other_cloud().to_jwk(),
+        json!({"cloud_instance_name": OTHER_CLOUD, "issuer": issuer}),
+    ));
+    published.push(with_members(
+        keys.consumer().to_jwk(),
+        json!({"cloud_instance_name": CLOUD, "issuer": entra_v2_issuer(CONSUMER_TENANT)}),
+    ));
+    json!({ "keys": published })
+}
+
+/// The issuer of v2.0 tokens of a tenant.
+pub(crate) fn entra_v2_issuer(tenant: Uuid) -> String {
+    format!("https://login.microsoftonline.com/{tenant}/v2.0")
+}
+
+/// The issuer of v1.0 tokens of a tenant.
+pub(crate) fn entra_v1_issuer(tenant: Uuid) -> String {
+    format!("https://sts.windows.net/{tenant}/")
+}
+
+fn with_members(mut jwk: Value, more: Value) -> Value {
+    if let (Value::Object(jwk), Value::Object(more)) = (&mut jwk, more) {
+        jwk.extend(more);
+    }
+    jwk
+}
+
+/// The issuer of the tokens that the calling service sends today.
+pub(crate) const SKYPE_ISSUER: &str = "https://api.botframework.com";
+
+const ENTRA_ISSUER: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
+const CLOUD: &str = "microsoftonline.com";
+const OTHER_CLOUD: &str = "microsoftonline.us";
+
+/// The tenant of personal Microsoft accounts.
+const CONSUMER_TENANT: Uuid = Uuid::from_u128(0x9188_040d_6c67_4c5b_b112_36a3_04b6_6dad);

@@ -1,0 +1,246 @@
+//! A small HTTP server with limits, used by the platform and by the bot.
+
+use std::{
+    convert::Infallible, fmt::Write as _, future::Future, io, net::SocketAddr, sync::Arc, time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::{JoinHandle, JoinSet},
+    time::{sleep, timeout},
+};
+
+/// A response body.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Answers whole requests.
+pub(crate) trait Handle: Send + Sync + 'static {
+    /// Answers one request whose body was read within the limits.
+    fn handle(self: Arc<Self>, request: Request<Bytes>) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// A server that runs until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    address: SocketAddr,
+    accepting: JoinHandle<()>,
+}
+
+impl Server {
+    /// Serves the connections of a listener.
+    pub(crate) fn start<H: Handle>(listener: TcpListener, handler: Arc<H>) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let accepting = tokio::spawn(accept(listener, handler, address.ip().is_loopback()));
+        Ok(Self { address, accepting })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The connections are in a set that the task owns, so they end with it.
+        self.accepting.abort();
+    }
+}
+
+async fn accept<H: Handle>(listener: TcpListener, handler: Arc<H>, loopback: bool) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        // Waiting here leaves new connections in the kernel's backlog, which is where a flood belongs.
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let handler = Arc::clone(&handler);
+                connections.spawn(async move {
+                    serve(stream, handler, loopback).await;
+                    drop(permit);
+                });
+            }
+            // No file descriptor is left, most likely: accepting again at once would spin.
+            Err(_) => sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn serve<H: Handle>(stream: TcpStream, handler: Arc<H>, loopback: bool) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let handler = Arc::clone(&handler);
+        async move { Ok::<_, Infallible>(answer(request, handler, loopback).await) }
+    });
+    // An error here is the peer's: it went away, was too slow, or does not speak HTTP. hyper has answered what it could.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn answer<H: Handle>(request: Request<Incoming>, handler: Arc<H>, loopback: bool) -> Response<Body> {
+    if let Some(refusal) = refuse_foreigners(request.headers(), loopback) {
+        return refusal;
+    }
+    let (head, body) = request.into_parts();
+    let too_large = || {
+        let message = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+        error_response(StatusCode::PAYLOAD_TOO_LARGE, "bodyTooLarge", &message)
+    };
+    if body.size_hint().lower() > BODY_BYTES_MAX.try_into().unwrap_or(u64::MAX) {
+        return too_large();
+    }
+    let body = match timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return too_large(),
+        Ok(Err(_)) => return error_response(StatusCode::BAD_REQUEST, "badRequest", "the body broke off"),
+        Err(_) => return error_response(StatusCode::REQUEST_TIMEOUT, "tooSlow", "the body took too long"),
+    };
+    handler.handle(Request::from_parts(head, body)).await
+}
+
+/// Web pages must not drive a server on the developer's machine: a page's request carries its origin, and a name that
+/// was rebound to loopback is not one of ours.
+fn refuse_foreigners(headers: &HeaderMap, loopback: bool) -> Option<Response<Body>> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(Ok(host)), None) = (hosts.next().map(HeaderValue::to_str), hosts.next()) else {
+        return Some(error_response(
+            StatusCode::BAD_REQUEST,
+            "badRequest",
+            "exactly one Host header is needed",
+        ));
+    };
+    if headers.contains_key(header::ORIGIN) {
+        return Some(error_response(StatusCode::FORBIDDEN, "forbidden", "requests of web pages are refused"));
+    }
+    if loopback && !is_loopback_host(host) {
+        let message = "this server listens on loopback only: ask it as localhost, 127.0.0.1 or [::1]";
+        return Some(error_response(StatusCode::FORBIDDEN, "forbidden", message));
+    }
+    None
+}
+
+/// `localhost`, an address of 127.0.0.0/8 or `::1`, with or without a port.
+fn is_loopback_host(host: &str) -> bool {
+    match url::Url::parse(&format!("http://{host}/")).ok().as_ref().and_then(url::Url::host) {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Whether a URL's host is this machine.
+pub(crate) fn is_loopback_url(url: &url::Url) -> bool {
+    url.host_str().is_some_and(is_loopback_host)
+}
+
+/// A response without a body.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    respond(status, None, Bytes::new())
+}
+
+/// A JSON document.
+pub(crate) fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
+    respond(status, Some("application/json; charset=utf-8"), Bytes::from(value.to_string()))
+}
+
+/// A refusal that says what is wrong.
+pub(crate) fn error_response(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    json_response(status, &json!({"error": {"code": code, "message": message}}))
+}
+
+/// The path exists, the method does not.
+pub(crate) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
+    let message = format!("this path takes {allowed}");
+    let mut response = error_response(StatusCode::METHOD_NOT_ALLOWED, "methodNotAllowed", &message);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// A body of any content type.
+pub(crate) fn respond(status: StatusCode, content_type: Option<&'static str>, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Full::new(body).boxed_unsync());
+    *response.status_mut() = status;
+    if let Some(content_type) = content_type {
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    response
+}
+
+/// A header's text; `None` if absent, repeated or not visible ASCII.
+pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// GET, or HEAD, which hyper answers with the head alone.
+pub(crate) fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Text from elsewhere, safe in a terminal and in one line: control characters are written as escapes.
+pub fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            let _ = write!(safe, "{}", letter.escape_default());
+        } else {
+            safe.push(letter);
+        }
+    }
+    safe
+}
+
+/// 2,000 calls at once, each with a bot that asks back.
+const CONNECTIONS_MAX: usize = 4_096;
+/// Rosters of big meetings are large.
+const BODY_BYTES_MAX: usize = 1 << 20;
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+/// A bearer token has at most a few KiB; hyper may read one buffer beyond this before it refuses.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEADERS_MAX: usize = 64;
+/// Counts for an idle connection too.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_loopback() {
+        for host in ["localhost", "localhost:4000", "127.0.0.1:1", "127.9.9.9", "[::1]:80", "LOCALHOST"] {
+            assert!(is_loopback_host(host), "{host}");
+        }
+        for host in
+            ["", "example.com", "127.0.0.1.example.com", "localhost.example", "10.0.0.1", "[::2]", "a b", "@"]
+        {
+            assert!(!is_loopback_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_a_terminal() {
+        assert_eq!(printable("a\u{1b}[31mb\nc\u{202e}"), "a\\u{1b}[31mb\\nc\\u{202e}");
+        assert_eq!(printable("é ok"), "é ok");
+    }
+}

@@ -1,0 +1,55 @@
+//! Closed sets of words, as the command line and the control API spell them.
+
+/// The text is none of the words that fit here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of {}", .words.join(", "))]
+pub struct UnknownWord {
+    words: &'static [&'static str],
+}
+
+impl UnknownWord {
+    pub(crate) fn one_of(words: &'static [&'static str]) -> Self {
+        Self { words }
+    }
+}
+
+/// Defines an enum whose variants are words: `WORDS`, `label`, `Display` and `FromStr`.
+macro_rules! words {
+    (
+        $(#[$meta:meta])*
+        $visibility:vis enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        $visibility enum $name { $($(#[$variant_meta])* $variant,)+ }
+
+        impl $name {
+            /// Every word, in the order of the variants.
+            $visibility const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The word, as the command line and the control API spell it.
+            $visibility fn label(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.label())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::words::UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err($crate::words::UnknownWord::one_of(Self::WORDS)),
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use words;

@@ -1,0 +1,107 @@
+//! The small bot: it answers, remembers, tells what it may not, and stays within its bounds.
+
+use std::time::Duration;
+
+use serde_json::json;
+use switchboard_emulator::{Bot, BotSettings, Client, Outcome, Platform, Protocol, parse_http_url};
+
+use crate::support::{call_to, get, platform, played, post, request};
+
+async fn bot(platform: &Platform, capacity: Option<usize>) -> Bot {
+    let settings = BotSettings {
+        name: "bot-<0>".to_owned(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        platform: parse_http_url(platform.origin()).unwrap(),
+        capacity,
+    };
+    Bot::start(settings, Client::new(None).unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_bot_takes_a_call_without_a_gateway() {
+    let platform = platform().await;
+    let bot = bot(&platform, Some(2)).await;
+    let webhook = format!("http://{}/api/calls", bot.address());
+    let (_, _, end) = played(platform.call(call_to(&webhook)).unwrap()).await;
+    assert!(end.ok, "{end:?}");
+
+    let calls = bot.calls();
+    let [call] = calls.calls.as_slice() else { panic!("one call: {calls:?}") };
+    assert_eq!(call.notifications, ["incoming", "establishing", "established", "roster", "terminated"]);
+    assert_eq!((call.state.as_str(), call.count, call.duplicates), ("ended", 5, 0));
+    assert_eq!((calls.taken, calls.active, calls.strays), (1, 0, 0));
+    assert_eq!(get(bot.address(), "/calls").await.json(), serde_json::to_value(&calls).unwrap());
+    let page = get(bot.address(), "/").await;
+    assert!(
+        page.body.contains(&call.id) && page.body.contains("bot-&lt;0&gt;") && !page.body.contains("<0>")
+    );
+    assert!(page.head.to_ascii_lowercase().contains("content-security-policy"));
+}
+
+#[tokio::test]
+async fn health_tells_state_load_and_capacity() {
+    let platform = platform().await;
+    let unbounded = bot(&platform, None).await;
+    assert_eq!(get(unbounded.address(), "/healthz").await.json(), json!({"state": "ready", "calls": 0}));
+    let full = bot(&platform, Some(0)).await;
+    let expected = json!({"state": "full", "calls": 0, "capacity": 0});
+    assert_eq!(get(full.address(), "/healthz").await.json(), expected);
+
+    let mut call = call_to(&format!("http://{}/", full.address()));
+    call.protocol = Protocol::Graph;
+    call.answer_within = Duration::from_millis(300);
+    call.expect = Outcome::Undelivered;
+    let (_, _, end) = played(platform.call(call).unwrap()).await;
+    assert!(end.ok || end.outcome == "unanswered", "{end:?}");
+    assert_eq!(full.calls().taken, 0);
+}
+
+#[tokio::test]
+async fn a_notification_about_a_foreign_call_is_remembered_as_one() {
+    let platform = platform().await;
+    let bot = bot(&platform, None).await;
+    let body = json!({"value": [
+        {"changeType": "updated", "resource": "/app/calls/not-mine", "resourceData": {"state": "established"}},
+    ]});
+    for _ in 0..3 {
+        assert_eq!(post(bot.address(), "/anything", &body.to_string()).await.status, 202);
+    }
+    let calls = get(bot.address(), "/calls").await.json();
+    assert_eq!((&calls["strays"], &calls["calls"]), (&json!(3), &json!([])));
+    assert_eq!(calls["stray_calls"][0], json!({"id": "not-mine", "kind": "established"}));
+}
+
+#[tokio::test]
+async fn a_repeated_notification_is_counted_as_a_duplicate() {
+    let platform = platform().await;
+    let bot = bot(&platform, None).await;
+    let address = bot.address();
+    let body = r#"{"value":[{"changeType":"created","resource":"/app/calls/a1","resourceData":{"state":"incoming"}}]}"#;
+    let head = "X-Microsoft-Skype-Message-ID: m1\r\nSwitchboard-Callback-Uri: http://127.0.0.1:9/cb";
+    let text = format!(
+        "POST / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for _ in 0..2 {
+        assert_eq!(crate::support::exchange(address, &text).await.status, 202);
+    }
+    let calls = bot.calls();
+    assert_eq!((calls.taken, calls.calls[0].count, calls.calls[0].duplicates), (1, 2, 1));
+    assert_eq!(calls.calls[0].callback_uri, "http://127.0.0.1:9/cb");
+}
+
+#[tokio::test]
+async fn what_is_no_notification_is_refused() {
+    let platform = platform().await;
+    let bot = bot(&platform, None).await;
+    let legacy = r#"{"id":"1","participants":[],"callState":"incoming"}"#;
+    assert_eq!(post(bot.address(), "/", legacy).await.status, 204);
+    let escaping = r#"{"value":[{"changeType":"created","resource":"/app/calls/..%2f","resourceData":{}}]}"#;
+    let deep = "[".repeat(10_000);
+    for body in ["", "null", "{}", r#"{"value":[]}"#, r#"{"value":[7]}"#, escaping, deep.as_str()] {
+        assert_eq!(post(bot.address(), "/", body).await.status, 400, "{}", body.len());
+    }
+    assert_eq!(get(bot.address(), "/nothing").await.status, 404);
+    assert_eq!(request(bot.address(), "DELETE", "/", "").await.status, 405);
+    assert_eq!(bot.calls().strays, 0);
+}

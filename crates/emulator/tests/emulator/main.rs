@@ -1,0 +1,15 @@
+//! The emulator over real sockets: its documents, its tokens, its calls, its bot and its binary.
+
+// `cfg(test)` is always true here; clippy lets helpers below it unwrap.
+#[cfg(test)]
+mod binary;
+#[cfg(test)]
+mod bot;
+#[cfg(test)]
+mod calls;
+#[cfg(test)]
+mod documents;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tokens;
