@@ -23,7 +23,7 @@ pub enum ErrorCode {
     Empty,
     /// More bytes than any body may have.
     TooLarge,
-    /// Not UTF-8, or half of a surrogate pair in a string.
+    /// Not UTF-8.
     InvalidText,
     /// Not JSON: broken, cut short, preceded by a byte order mark or followed by more.
     NotJson,
