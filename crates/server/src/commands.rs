@@ -1,0 +1,230 @@
+//! The commands that run and end: `check`, `explain`, `keygen`, `mint`. Results go to stdout, complaints to stderr.
+
+mod explain;
+
+use std::{
+    env,
+    io::{self, ErrorKind, Read, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use openssl::rand::rand_bytes;
+use switchboard_routing::Owner;
+
+use self::explain::Explanation;
+use crate::{
+    cli::{ConfigArgs, EX_USAGE, ExplainArgs, MintArgs},
+    config::{Config, read_bounded},
+};
+
+/// `switchboard check`: every problem on stderr, or one line about what was read.
+pub fn check(args: &ConfigArgs) -> ExitCode {
+    match load(&args.config) {
+        Ok(config) => print(&summary(&config)),
+        Err(code) => code,
+    }
+}
+
+/// `switchboard explain`: what would be decided for a notification.
+pub fn explain(args: &ExplainArgs) -> ExitCode {
+    let config = match load(&args.config) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    if let Some(app) = args.app
+        && config.apps.iter().all(|known| known.id != app)
+    {
+        return complain(&format!("--app: {app} is not the id of an [[app]]"), EX_USAGE);
+    }
+    // A body over the limit is one that the gateway refuses, so there is nothing to explain.
+    let limit = u64::try_from(config.limits.body).unwrap_or(u64::MAX);
+    let body = match read_body(&args.body, limit) {
+        Ok(body) => body,
+        Err(reason) => return complain(&format!("the body cannot be read: {reason}"), FAILURE),
+    };
+    let explanation = Explanation::of(&config, &body, args);
+    print(&if args.json { explanation.json() } else { explanation.to_string() })
+}
+
+/// `switchboard keygen`: 32 random bytes in base64.
+pub fn keygen() -> ExitCode {
+    let mut secret = [0; 32];
+    match rand_bytes(&mut secret) {
+        Ok(()) => print(&openssl::base64::encode_block(&secret)),
+        Err(error) => complain(&format!("no random bytes: {error}"), FAILURE),
+    }
+}
+
+/// `switchboard mint`: the callback URI of an instance.
+pub fn mint(args: &MintArgs) -> ExitCode {
+    let config = match load(&args.config) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    match minted(&config, args) {
+        Ok(uri) => print(&uri),
+        Err(problem) => complain(&problem, EX_USAGE),
+    }
+}
+
+fn minted(config: &Config, args: &MintArgs) -> Result<String, String> {
+    if config.apps.iter().all(|app| app.id != args.app) {
+        return Err(format!("--app: {} is not the id of an [[app]]", args.app));
+    }
+    let instances = &config.delivery.instances;
+    let Some(instance) = instances.iter().find(|instance| instance.name == args.instance) else {
+        let names: Vec<_> = instances.iter().map(|instance| instance.name.as_str()).collect();
+        return Err(format!(
+            "--instance: there is no {}; the instances are {}",
+            args.instance,
+            names.join(", ")
+        ));
+    };
+    if instance.apps.as_ref().is_some_and(|apps| !apps.contains(&args.app)) {
+        return Err(format!("--app: {} does not serve {}", args.instance, args.app));
+    }
+    let owner = Owner {
+        region: config.region.clone(),
+        instance: args.instance.clone(),
+        incarnation: args.incarnation.clone(),
+    };
+    Ok(config.callback.mint(&owner, args.app))
+}
+
+pub(crate) fn load(path: &Path) -> Result<Config, ExitCode> {
+    Config::load(path, |name| env::var(name).ok())
+        .map_err(|problems| complain(&problems.to_string(), EX_USAGE))
+}
+
+fn summary(config: &Config) -> String {
+    let names = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    format!(
+        "region {}; apps: {}; trusts: {}; instances: {}; peers: {}",
+        config.region,
+        config.apps.iter().map(|app| app.id.to_string()).collect::<Vec<_>>().join(", "),
+        names(config.trusts.iter().map(|trust| trust.settings.name.as_str()).collect()),
+        names(config.delivery.instances.iter().map(|instance| instance.name.as_str()).collect()),
+        names(config.peers.iter().map(|peer| peer.name.as_str()).collect()),
+    )
+}
+
+fn read_body(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
+    if path != Path::new("-") {
+        return read_bounded(path, bytes_max);
+    }
+    let mut body = Vec::new();
+    io::stdin().lock().take(bytes_max + 1).read_to_end(&mut body).map_err(|error| error.to_string())?;
+    if u64::try_from(body.len()).is_ok_and(|length| length <= bytes_max) {
+        Ok(body)
+    } else {
+        Err(format!("larger than {bytes_max} bytes"))
+    }
+}
+
+/// A result. A reader that has read enough and went away is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.write_all(b"\n"))
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            complain(&format!("cannot write: {error}"), FAILURE)
+        }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}
+
+fn complain(text: &str, code: u8) -> ExitCode {
+    // Where stderr is closed there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "{text}");
+    ExitCode::from(code)
+}
+
+/// The command line is right, and it still did not work.
+const FAILURE: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::config::tests::parse;
+
+    const TWO_INSTANCES: &str = r#"
+        region = "emea"
+        [[app]]
+        id = "0efc74f7-41c3-47a4-8775-7259bfef4241"
+        [[app]]
+        id = "11111111-41c3-47a4-8775-7259bfef4241"
+        [callback]
+        base = "https://emea.bots.contoso.com"
+        seal = [{ id = "k1", secret = { env = "SEAL" } }]
+        [[peer]]
+        name = "amer"
+        webhook = "https://amer.bots.contoso.com/api/calls"
+        [[fleet.instance]]
+        name = "bot-0"
+        url = "http://10.0.0.10:3978/api/calls"
+        [[fleet.instance]]
+        name = "bot-1"
+        url = "http://10.0.0.11:3978/api/calls"
+        apps = ["11111111-41c3-47a4-8775-7259bfef4241"]
+    "#;
+
+    fn mint(instance: &str, app: &str) -> Result<String, String> {
+        let args = MintArgs {
+            config: "unused".into(),
+            instance: switchboard_routing::Name::parse(instance).unwrap(),
+            app: Uuid::parse_str(app).unwrap(),
+            incarnation: switchboard_routing::Name::parse("0").unwrap(),
+        };
+        minted(&parse(TWO_INSTANCES).unwrap(), &args)
+    }
+
+    #[test]
+    fn a_minted_uri_opens_for_its_app_only() {
+        let app = Uuid::parse_str("0efc74f7-41c3-47a4-8775-7259bfef4241").unwrap();
+        let uri = mint("bot-0", &app.to_string()).unwrap();
+        let path = uri.strip_prefix("https://emea.bots.contoso.com").unwrap();
+        let config = parse(TWO_INSTANCES).unwrap();
+        let owner = config.callback.open(&config.callback.parse(path).unwrap(), app).unwrap();
+        assert_eq!(owner.instance.as_str(), "bot-0");
+        let another = Uuid::parse_str("11111111-41c3-47a4-8775-7259bfef4241").unwrap();
+        assert!(config.callback.open(&config.callback.parse(path).unwrap(), another).is_err());
+    }
+
+    #[test]
+    fn an_instance_or_app_that_is_not_there_gets_no_uri() {
+        for (instance, app, expected) in [
+            (
+                "bot-9",
+                "0efc74f7-41c3-47a4-8775-7259bfef4241",
+                "--instance: there is no bot-9; the instances are bot-0, bot-1",
+            ),
+            (
+                "bot-0",
+                "22222222-41c3-47a4-8775-7259bfef4241",
+                "--app: 22222222-41c3-47a4-8775-7259bfef4241 is not the id of an [[app]]",
+            ),
+            (
+                "bot-1",
+                "0efc74f7-41c3-47a4-8775-7259bfef4241",
+                "--app: bot-1 does not serve 0efc74f7-41c3-47a4-8775-7259bfef4241",
+            ),
+        ] {
+            assert_eq!(mint(instance, app).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn the_summary_is_one_line() {
+        assert_eq!(
+            summary(&parse(TWO_INSTANCES).unwrap()),
+            "region emea; apps: 0efc74f7-41c3-47a4-8775-7259bfef4241, 11111111-41c3-47a4-8775-7259bfef4241; trusts: \
+             skype, entra; instances: bot-0, bot-1; peers: amer"
+        );
+    }
+}

@@ -1,0 +1,159 @@
+//! `[listen]`, `[admin]`, `[limits]`, `[log]`: what faces the outside, and what it tells.
+
+use std::{net::SocketAddr, time::Duration};
+
+use openssl::{pkey::PKey, x509::X509};
+use tracing::Level;
+
+use super::{
+    Admin, Drain, Limits, Listen, Log, TlsFiles,
+    secret::Surroundings,
+    section::{Section, Setting},
+    url,
+};
+use crate::telemetry::Format;
+
+pub(super) fn listen(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Listen> {
+    let section = root.section("listen");
+    let address = section.or("address", SocketAddr::from(([0, 0, 0, 0], 8443)), address);
+    let tls = section.maybe("tls", |setting| tls(setting, around));
+    let webhook_path = section.or("webhook_path", "/api/calls".to_owned(), url::path);
+    let callback_path = section.or("callback_path", "/api/callbacks".to_owned(), url::path);
+    let health_path = section.maybe("health_path", url::path);
+    let drain = drain(&section);
+    let paths = [
+        ("webhook_path", webhook_path.as_deref()),
+        ("callback_path", callback_path.as_deref()),
+        ("health_path", health_path.as_ref().and_then(Option::as_deref)),
+    ];
+    for (index, (name, path)) in paths.iter().enumerate() {
+        for (other_name, other) in paths.iter().take(index) {
+            if let (Some(path), Some(other)) = (path, other)
+                && (is_below(path, other) || is_below(other, path))
+            {
+                section.problem(
+                    name,
+                    format!("one of it and {other_name} is below the other; they must be apart"),
+                );
+            }
+        }
+    }
+    section.finish();
+    Some(Listen {
+        address: address?,
+        tls: tls?,
+        webhook_path: webhook_path?,
+        callback_path: callback_path?,
+        health_path: health_path?,
+        drain: drain?,
+    })
+}
+
+pub(super) fn admin(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Admin> {
+    let section = root.section("admin");
+    let address = section.or("address", SocketAddr::from(([127, 0, 0, 1], 9090)), address);
+    let token = section.maybe("token", |setting| {
+        let secret = around.secret(setting)?;
+        let fits = !secret.expose().is_empty() && secret.expose().iter().all(u8::is_ascii_graphic);
+        if !fits {
+            setting.problem("not a token that a header can carry: printable ASCII without blanks");
+        }
+        fits.then_some(secret)
+    });
+    section.finish();
+    Some(Admin { address: address?, token: token? })
+}
+
+/// The two listeners may not share a port. Port 0 is a free one each time.
+pub(super) fn check_apart(root: &Section<'_>, listen: &Listen, admin: &Admin) {
+    if admin.address == listen.address && admin.address.port() != 0 {
+        root.problem("admin", "its address is that of listen.address; the admin listener has its own");
+    }
+}
+
+pub(super) fn limits(root: &Section<'_>) -> Option<Limits> {
+    let section = root.section("limits");
+    let count = |name, default| {
+        section.or(name, default, |setting| usize::try_from(setting.integer(1..=1_000_000)?).ok())
+    };
+    let body = section.or("body", 1 << 20, |setting| setting.size(&(1 << 10..=64 << 20)));
+    // hyper refuses a buffer of less than 8 KiB.
+    let head = section.or("head", 16 << 10, |setting| setting.size(&(8 << 10..=256 << 10)));
+    let connections = count("connections", 10_000);
+    let in_flight = count("in_flight", 10_000);
+    let hour = Duration::from_secs(3600);
+    let idle = section.or("idle", Duration::from_secs(75), |setting| {
+        setting.duration(&(Duration::from_millis(100)..=hour))
+    });
+    section.finish();
+    Some(Limits { body: body?, head: head?, connections: connections?, in_flight: in_flight?, idle: idle? })
+}
+
+pub(super) fn log(root: &Section<'_>) -> Option<Log> {
+    let section = root.section("log");
+    let formats = [("json", Format::Json), ("text", Format::Text)];
+    let format = section.or("format", Format::Json, |setting| setting.word(&formats));
+    let levels = [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    let level = section.or("level", Level::INFO, |setting| setting.word(&levels));
+    section.finish();
+    Some(Log { format: format?, level: level? })
+}
+
+fn address(setting: &Setting<'_>) -> Option<SocketAddr> {
+    setting
+        .parse("an IP address and a port, like \"127.0.0.1:9090\" or \"[::]:8443\"", |text| text.parse().ok())
+}
+
+fn drain(listen: &Section<'_>) -> Option<Drain> {
+    let section = listen.section("drain");
+    let hour = Duration::from_secs(3600);
+    let delay =
+        section.or("delay", Duration::from_secs(5), |setting| setting.duration(&(Duration::ZERO..=hour)));
+    let deadline =
+        section.or("deadline", Duration::from_secs(10), |setting| setting.duration(&(Duration::ZERO..=hour)));
+    section.finish();
+    Some(Drain { delay: delay?, deadline: deadline? })
+}
+
+/// Reads both files, so that a wrong pair is found here and not by the first handshake.
+fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
+    let section = setting.section();
+    let is_table = section.is_present();
+    let required = |name, right| if is_table { section.required(name, right) } else { None };
+    let certificate = required("certificate", "the path of a PEM file").and_then(|setting| {
+        let (path, pem) = around.read(&setting)?;
+        let chain = X509::stack_from_pem(&pem).unwrap_or_default();
+        let Some(own) = chain.into_iter().next() else {
+            setting.problem("not a PEM file with a certificate");
+            return None;
+        };
+        Some((path, own))
+    });
+    let key = required("key", "the path of a PEM file").and_then(|setting| {
+        let (path, pem) = around.read(&setting)?;
+        // An encrypted key would have OpenSSL ask for its password on the terminal: the empty one is given instead.
+        let Ok(key) = PKey::private_key_from_pem_passphrase(&pem, b"") else {
+            setting.problem("not a PEM file with an unencrypted private key");
+            return None;
+        };
+        Some((path, key))
+    });
+    section.finish();
+    let ((certificate, own), (key, private)) = (certificate?, key?);
+    if !own.public_key().is_ok_and(|public| public.public_eq(&private)) {
+        setting.problem("the key is not that of the certificate");
+        return None;
+    }
+    Some(TlsFiles { certificate, key })
+}
+
+/// Whether `path` is `other` or below it.
+fn is_below(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}

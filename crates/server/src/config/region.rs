@@ -1,0 +1,216 @@
+//! `region`, `[callback]`, `[[peer]]`, `[affinity]`: which calls are ours, and how we find them again.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use switchboard_delivery::Orphaned;
+use switchboard_routing::{CallbackUris, Name, Peer, Policy, Rule, SealKey};
+
+use super::{
+    PeerSettings, RedirectStatus,
+    secret::Surroundings,
+    section::{Section, Setting},
+    trust, url,
+};
+
+pub(super) fn name(root: &Section<'_>) -> Option<Name> {
+    root.required("region", "the name of the region that this gateway serves").as_ref().and_then(parse_name)
+}
+
+/// A name of a region or an instance.
+pub(super) fn parse_name(setting: &Setting<'_>) -> Option<Name> {
+    setting.parse("1 to 63 of A-Z a-z 0-9 . _ -", |text| Name::parse(text).ok())
+}
+
+/// `path` is `None` where it is wrong already.
+pub(super) fn callback(
+    root: &Section<'_>,
+    around: &Surroundings<'_>,
+    path: Option<&str>,
+) -> Option<(CallbackUris, Duration, Orphaned)> {
+    let section = root.section("callback");
+    let base = section.required("base", "what callbackUris start with, an https URL").and_then(|setting| {
+        let base = url::secure_without_query(&setting)?;
+        let is_bare = base.path() == "/";
+        if !is_bare {
+            setting.problem("has a path; leave it out: listen.callback_path is the path");
+        }
+        is_bare.then_some(base)
+    });
+    let seal =
+        section.required("seal", "a list of keys, like [{ id = \"k1\", secret = { env = \"NAME\" } }]");
+    let seal = seal.and_then(|setting| {
+        let mut ids = BTreeSet::new();
+        let keys = setting.each("a list of keys", |key| seal_key(key, around, &mut ids))?;
+        if keys.is_empty() {
+            setting.problem(
+                "empty: nothing could be sealed; write one key or more, each with its id and secret",
+            );
+        }
+        (!keys.is_empty()).then_some(keys)
+    });
+    let patience = section.or("patience", Duration::from_secs(8), |setting| {
+        setting.duration(&(Duration::from_millis(1)..=Duration::from_secs(60)))
+    });
+    let words = [("refuse", Orphaned::Refuse), ("reassign", Orphaned::Reassign)];
+    let orphaned = section.or("orphaned", Orphaned::Refuse, |setting| setting.word(&words));
+    let uris = match (base, seal, path) {
+        (Some(base), Some(seal), Some(path)) => {
+            let uris = CallbackUris::new(&base, path, seal);
+            uris.map_err(|error| section.problem("base", error.to_string())).ok()
+        }
+        _ => None,
+    };
+    section.finish();
+    Some((uris?, patience?, orphaned?))
+}
+
+fn seal_key(setting: &Setting<'_>, around: &Surroundings<'_>, ids: &mut BTreeSet<String>) -> Option<SealKey> {
+    let section = setting.section();
+    if !section.is_present() {
+        return None;
+    }
+    let id = section.required("id", "a name for the key").and_then(|setting| {
+        let id = setting.parse("1 to 63 of A-Z a-z 0-9 _ -", |text| {
+            (!text.contains('.') && Name::parse(text).is_ok()).then_some(text)
+        })?;
+        let is_new = ids.insert(id.to_owned());
+        if !is_new {
+            setting.problem("another key has the same id");
+        }
+        is_new.then_some(id)
+    });
+    let secret = section
+        .required("secret", "{ env = \"NAME\" } or { file = \"path\" }")
+        .and_then(|setting| around.base64_secret(&setting, SEAL_BYTES_MIN));
+    section.finish();
+    match SealKey::new(id?, secret?.expose()) {
+        Ok(key) => Some(key),
+        Err(error) => {
+            setting.problem(error.to_string());
+            None
+        }
+    }
+}
+
+/// The other regions, and which calls belong to them.
+pub(super) struct Affinity {
+    pub(super) peers: Vec<PeerSettings>,
+    pub(super) policy: Policy,
+    pub(super) status: RedirectStatus,
+}
+
+/// `here` is `None` where it is wrong already.
+pub(super) fn affinity(root: &Section<'_>, here: Option<&Name>) -> Option<Affinity> {
+    let mut names = BTreeSet::new();
+    let peers: Vec<_> =
+        root.sections("peer").into_iter().map(|section| peer(section, here, &mut names)).collect();
+    let peers: Option<Vec<_>> = peers.into_iter().collect();
+    let section = root.section("affinity");
+    let status = section.or("status", RedirectStatus::Found, |setting| match setting.integer(302..=308)? {
+        302 => Some(RedirectStatus::Found),
+        307 => Some(RedirectStatus::TemporaryRedirect),
+        308 => Some(RedirectStatus::PermanentRedirect),
+        _ => {
+            setting.problem("not 302, 307 or 308");
+            None
+        }
+    });
+    // A wrong peer is no reason to call every rule that names it wrong too.
+    let regions = if peers.is_some() { here.map(|here| (here, &names)) } else { None };
+    let rules: Vec<_> = section.sections("rule").into_iter().map(|section| rule(section, regions)).collect();
+    let rules: Option<Vec<_>> = rules.into_iter().collect();
+    section.finish();
+    let (here, peers, rules) = (here?, peers?, rules?);
+    let known = peers.iter().map(|peer| Peer { name: peer.name.clone(), webhook: peer.webhook.clone() });
+    match Policy::new(here.clone(), known.collect(), rules) {
+        Ok(policy) => Some(Affinity { peers, policy, status: status? }),
+        // What the policy refuses has been found above, with its place in the file; this is for what it may add.
+        Err(error) => {
+            root.problem(&error.path(), error.to_string());
+            None
+        }
+    }
+}
+
+fn peer(section: Section<'_>, here: Option<&Name>, names: &mut BTreeSet<Name>) -> Option<PeerSettings> {
+    let name = section.required("name", "the name of another region").and_then(|setting| {
+        let name = parse_name(&setting)?;
+        if here == Some(&name) {
+            setting.problem("this gateway's own region; a peer is another one");
+            return None;
+        }
+        let is_new = names.insert(name.clone());
+        if !is_new {
+            setting.problem("another [[peer]] has the same name");
+        }
+        is_new.then_some(name)
+    });
+    let webhook =
+        section.required("webhook", "the URL of its webhook").as_ref().and_then(url::secure_without_query);
+    section.unsupported("callback", "let each region have its own callback.base, and leave it out");
+    let health = section.maybe("health", url::secure);
+    section.finish();
+    Some(PeerSettings { name: name?, webhook: webhook?, health: health? })
+}
+
+/// `regions`: this one and the others, where they are known.
+fn rule(section: Section<'_>, regions: Option<(&Name, &BTreeSet<Name>)>) -> Option<Rule> {
+    let texts = |name| {
+        section.or(name, Vec::new(), |setting| {
+            not_empty(
+                setting,
+                setting.each("a list of values", |value| value.text("a value").map(str::to_owned)),
+            )
+        })
+    };
+    let tenants = |name| {
+        section.or(name, Vec::new(), |setting| {
+            let one = |tenant: &Setting<'_>| trust::guid(tenant).map(|id| id.hyphenated().to_string());
+            not_empty(setting, setting.each("a list of tenant ids", one))
+        })
+    };
+    let source_region = texts("source_region");
+    let country = texts("country");
+    let caller_region = texts("caller_region");
+    let media_region = texts("media_region");
+    let tenant = tenants("tenant");
+    let organizer_tenant = tenants("organizer_tenant");
+    let user = texts("user");
+    let share = section.or("share", 1.0, Setting::fraction);
+    let serve_in = section.required("serve_in", "the name of a region").and_then(|setting| {
+        let name = parse_name(&setting)?;
+        if let Some((here, peers)) = regions
+            && name != *here
+            && !peers.contains(&name)
+        {
+            setting.problem("neither this gateway's region nor that of a [[peer]]");
+            return None;
+        }
+        Some(name)
+    });
+    section.finish();
+    Some(Rule {
+        source_region: source_region?,
+        country: country?,
+        caller_region: caller_region?,
+        media_region: media_region?,
+        tenant: tenant?,
+        organizer_tenant: organizer_tenant?,
+        user: user?,
+        share: share?,
+        serve_in: serve_in?,
+    })
+}
+
+/// An empty list would match nothing or everything; whoever writes one may mean either.
+fn not_empty<T>(setting: &Setting<'_>, values: Option<Vec<T>>) -> Option<Vec<T>> {
+    let values = values?;
+    if values.is_empty() {
+        setting.problem("empty; name a value, or leave the condition out");
+        return None;
+    }
+    Some(values)
+}
+
+/// A MAC key as long as the hash (RFC 2104 section 3).
+const SEAL_BYTES_MIN: usize = 32;

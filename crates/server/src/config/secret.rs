@@ -1,0 +1,189 @@
+//! Secrets: from the environment or a file, never from the configuration itself, never shown.
+
+use std::{
+    fmt,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use super::section::Setting;
+
+/// Bytes that no log may hold.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<[u8]>);
+
+impl Secret {
+    /// The bytes; for the one place that needs them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Where files and variables are looked up.
+pub(super) struct Surroundings<'s> {
+    /// The configuration's own folder: relative paths start there.
+    pub(super) folder: &'s Path,
+    /// The environment.
+    pub(super) env: &'s dyn Fn(&str) -> Option<String>,
+}
+
+impl Surroundings<'_> {
+    /// A path as the configuration writes it.
+    pub(super) fn path(&self, setting: &Setting<'_>) -> Option<PathBuf> {
+        setting.text("a path").map(|path| self.folder.join(path))
+    }
+
+    /// The bytes of a file that the configuration names.
+    pub(super) fn read(&self, setting: &Setting<'_>) -> Option<(PathBuf, Vec<u8>)> {
+        let path = self.path(setting)?;
+        match read_bounded(&path, FILE_BYTES_MAX) {
+            Ok(bytes) => Some((path, bytes)),
+            Err(reason) => {
+                setting.problem(format!("{} cannot be read: {reason}", shown(&path)));
+                None
+            }
+        }
+    }
+
+    /// `{ env = "NAME" }` or `{ file = "path" }`, as it stands there, without the newline at a file's end.
+    pub(super) fn secret(&self, setting: &Setting<'_>) -> Option<Secret> {
+        let section = setting.section();
+        if !section.is_present() {
+            return None;
+        }
+        let env = section.optional("env");
+        let file = section.optional("file");
+        section.finish();
+        match (env, file) {
+            (Some(env), None) => {
+                let name = env.text("the name of an environment variable")?;
+                let value = (self.env)(name);
+                if value.is_none() {
+                    env.problem(format!("the environment has no variable {name}"));
+                }
+                value.map(|value| Secret(value.into_bytes().into()))
+            }
+            (None, Some(file)) => {
+                let (_, bytes) = self.read(&file)?;
+                let bytes = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+                Some(Secret(bytes.strip_suffix(b"\r").unwrap_or(bytes).into()))
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                setting.problem("not exactly one of { env = \"NAME\" } and { file = \"path\" }");
+                None
+            }
+        }
+    }
+
+    /// A secret of `bytes_min` bytes or more, in base64.
+    pub(super) fn base64_secret(&self, setting: &Setting<'_>, bytes_min: usize) -> Option<Secret> {
+        let secret = self.secret(setting)?;
+        match decode(secret.expose()) {
+            Some(bytes) if bytes.len() >= bytes_min => Some(Secret(bytes.into())),
+            Some(bytes) => {
+                let length = bytes.len();
+                setting.problem(format!(
+                    "{length} bytes; {bytes_min} or more are needed: `switchboard keygen` makes one"
+                ));
+                None
+            }
+            None => {
+                setting.problem("not base64; `switchboard keygen` makes one");
+                None
+            }
+        }
+    }
+}
+
+/// A file of at most `bytes_max` bytes. A device or a pipe that never ends is not read to its end.
+pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length <= bytes_max) {
+        Ok(bytes)
+    } else {
+        Err(format!("larger than {bytes_max} bytes"))
+    }
+}
+
+/// A path for a message: control characters escaped, since a terminal would obey them.
+pub(super) fn shown(path: &Path) -> String {
+    path.to_string_lossy().escape_debug().to_string()
+}
+
+/// Base64 in either alphabet, with padding or without (RFC 4648 sections 4 and 5).
+fn decode(text: &[u8]) -> Option<Vec<u8>> {
+    let text = text.trim_ascii();
+    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
+    let digits = text.get(..text.len() - padding)?;
+    if padding > 2 || padding > 0 && !text.len().is_multiple_of(4) || digits.len() % 4 == 1 {
+        return None;
+    }
+    let mut standard = String::with_capacity(text.len() + 3);
+    for byte in digits {
+        standard.push(match byte {
+            b'-' => '+',
+            b'_' => '/',
+            b'+' | b'/' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(*byte),
+            _ => return None,
+        });
+    }
+    while !standard.len().is_multiple_of(4) {
+        standard.push('=');
+    }
+    openssl::base64::decode_block(&standard).ok()
+}
+
+/// A certificate chain and a key are a few KiB; a bundle of all public roots is about 200 KiB.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_read_in_either_alphabet_with_padding_or_without() {
+        let bytes: Vec<u8> = (0..64).map(|n: u8| n.wrapping_mul(37) ^ 0xfb).collect();
+        for length in [32, 33, 34, 64] {
+            let bytes = &bytes[..length];
+            let standard = openssl::base64::encode_block(bytes);
+            let url = standard.replace('+', "-").replace('/', "_");
+            for text in [
+                &standard,
+                &url,
+                standard.trim_end_matches('='),
+                url.trim_end_matches('='),
+                &format!(" {url}\n"),
+            ] {
+                assert_eq!(decode(text.as_bytes()).as_deref(), Some(bytes), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_base64_is_refused() {
+        for text in ["a", "ab=", "abc==", "ab===", "abcd=", "====", "ab\ncd", "ab cd", "abc\u{e4}", "ab=c"] {
+            assert_eq!(decode(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(decode(b""), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        assert_eq!(format!("{:?}", Secret(b"top".as_slice().into())), "Secret");
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read_to_its_end() {
+        let error = read_bounded(Path::new("/dev/zero"), 1024).unwrap_err();
+        assert_eq!(error, "larger than 1024 bytes");
+    }
+}

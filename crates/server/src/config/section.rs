@@ -1,0 +1,285 @@
+//! The file as tables whose every setting must be asked for: what nobody asks for is unknown, and every problem keeps
+//! its path.
+
+use std::{cell::RefCell, ops::RangeInclusive, rc::Rc, time::Duration};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    problems::{Problem, Problems},
+    unit,
+};
+
+/// A table, or the place where one may be. Reading a setting gives `None` where a problem was written down.
+pub(super) struct Section<'t> {
+    path: String,
+    table: Option<&'t DeTable<'t>>,
+    offset: usize,
+    asked: RefCell<Vec<&'static str>>,
+    problems: Rc<RefCell<Vec<Problem>>>,
+}
+
+/// A value and where it stands.
+pub(super) struct Setting<'t> {
+    path: String,
+    value: &'t DeValue<'t>,
+    offset: usize,
+    problems: Rc<RefCell<Vec<Problem>>>,
+}
+
+impl<'t> Section<'t> {
+    /// The whole file.
+    pub(super) fn root(table: &'t DeTable<'t>) -> Self {
+        Self {
+            path: String::new(),
+            table: Some(table),
+            offset: 0,
+            asked: RefCell::default(),
+            problems: Rc::default(),
+        }
+    }
+
+    /// Whether the file has it.
+    pub(super) fn is_present(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// A setting that may be absent.
+    pub(super) fn optional(&self, name: &'static str) -> Option<Setting<'t>> {
+        self.asked.borrow_mut().push(name);
+        let (key, value) = self.table?.get_key_value(name)?;
+        Some(Setting {
+            path: self.path_of(name),
+            value: value.get_ref(),
+            offset: key.span().start,
+            problems: Rc::clone(&self.problems),
+        })
+    }
+
+    /// A setting without a default; `right` says what to write.
+    pub(super) fn required(&self, name: &'static str, right: &str) -> Option<Setting<'t>> {
+        let setting = self.optional(name);
+        if setting.is_none() {
+            self.problem(name, format!("missing; it must be {right}"));
+        }
+        setting
+    }
+
+    /// A setting with a default. `None` only if it is there and wrong.
+    pub(super) fn or<T>(
+        &self,
+        name: &'static str,
+        default: T,
+        read: impl FnOnce(&Setting<'t>) -> Option<T>,
+    ) -> Option<T> {
+        match self.optional(name) {
+            Some(setting) => read(&setting),
+            None => Some(default),
+        }
+    }
+
+    /// A setting that is absent by default. The outer `None` only if it is there and wrong.
+    #[expect(clippy::option_option, reason = "absent and wrong are not the same")]
+    pub(super) fn maybe<T>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&Setting<'t>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match self.optional(name) {
+            Some(setting) => read(&setting).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// A table inside this one.
+    pub(super) fn section(&self, name: &'static str) -> Self {
+        match self.optional(name) {
+            Some(setting) => setting.section(),
+            None => Self {
+                path: self.path_of(name),
+                table: None,
+                offset: self.offset,
+                asked: RefCell::default(),
+                problems: Rc::clone(&self.problems),
+            },
+        }
+    }
+
+    /// The tables of `[[name]]`; none if it is absent.
+    pub(super) fn sections(&self, name: &'static str) -> Vec<Self> {
+        let Some(setting) = self.optional(name) else { return Vec::new() };
+        let tables = setting.list(&format!("a list of tables, each under [[{}]]", setting.path));
+        tables.unwrap_or_default().iter().map(Setting::section).collect()
+    }
+
+    /// The tables of `[[name]]`, of which there must be one; `right` says what to write.
+    pub(super) fn some_sections(&self, name: &'static str, right: &str) -> Option<Vec<Self>> {
+        let before = self.problems.borrow().len();
+        let sections = self.sections(name);
+        if sections.is_empty() && self.problems.borrow().len() == before {
+            let fault = if self.optional(name).is_some() { "empty" } else { "missing" };
+            self.problem(name, format!("{fault}; {right}"));
+        }
+        (!sections.is_empty()).then_some(sections)
+    }
+
+    /// A setting of a later version: refused by name, so that nobody believes that it works.
+    pub(super) fn unsupported(&self, name: &'static str, instead: &str) {
+        if let Some(setting) = self.optional(name) {
+            setting.problem(format!("not supported yet; {instead}"));
+        }
+    }
+
+    /// A problem of the setting `name`, at its place if it is there.
+    pub(super) fn problem(&self, name: &str, message: impl Into<String>) {
+        let key = self.table.and_then(|table| table.get_key_value(name)).map(|(key, _)| key.span().start);
+        let problem = Problem::new(self.path_of(name), message).at(key.unwrap_or(self.offset));
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// Whether a problem was found so far, anywhere in the file.
+    pub(super) fn has_problems(&self) -> bool {
+        !self.problems.borrow().is_empty()
+    }
+
+    /// Reports what nobody asked for, each with the nearest setting there is.
+    pub(super) fn finish(self) {
+        let asked = self.asked.borrow();
+        for key in self.table.into_iter().flat_map(DeTable::keys) {
+            let name = key.get_ref().as_ref();
+            if asked.contains(&name) {
+                continue;
+            }
+            let nearest = asked
+                .iter()
+                .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+            let hint =
+                nearest.map_or_else(String::new, |nearest| format!("; the nearest known one is `{nearest}`"));
+            self.problem(name, format!("unknown setting{hint}"));
+        }
+    }
+
+    /// What was found wrong in the whole file.
+    pub(super) fn into_problems(self) -> Problems {
+        let problems = Rc::clone(&self.problems);
+        self.finish();
+        Problems::in_order(problems.take())
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        let name = name.escape_debug();
+        if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
+    }
+}
+
+impl<'t> Setting<'t> {
+    /// Writes down what is wrong with it.
+    pub(super) fn problem(&self, message: impl Into<String>) {
+        self.problems.borrow_mut().push(Problem::new(self.path.clone(), message).at(self.offset));
+    }
+
+    /// Text that `parse` takes; otherwise the problem is that it is not `right`.
+    pub(super) fn parse<T>(&self, right: &str, parse: impl FnOnce(&'t str) -> Option<T>) -> Option<T> {
+        self.check(self.value.as_str().and_then(parse), right)
+    }
+
+    /// Text that is not empty and holds no control characters.
+    pub(super) fn text(&self, right: &str) -> Option<&'t str> {
+        self.parse(right, |text| (!text.is_empty() && !text.chars().any(char::is_control)).then_some(text))
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+        let right = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ");
+        self.parse(&right, |text| words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value))
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&self) -> Option<bool> {
+        self.check(self.value.as_bool(), "true or false")
+    }
+
+    /// A whole number in `range`.
+    pub(super) fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        let right = format!("a whole number from {} to {}", range.start(), range.end());
+        self.check(self.number().filter(|number| range.contains(number)), &right)
+    }
+
+    /// A part, 0 to 1.
+    pub(super) fn fraction(&self) -> Option<f64> {
+        let number = match self.value {
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            DeValue::Integer(_) => self.number().and_then(|number| match number {
+                0 => Some(0.0),
+                1 => Some(1.0),
+                _ => None,
+            }),
+            DeValue::String(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => None,
+        };
+        self.check(number.filter(|number| (0.0..=1.0).contains(number)), "a number from 0.0 to 1.0")
+    }
+
+    /// A duration with its unit, in `range`.
+    pub(super) fn duration(&self, range: &RangeInclusive<Duration>) -> Option<Duration> {
+        let duration = self
+            .parse("a duration with its unit, like \"5s\", \"3500ms\", \"10m\" or \"1h\"", unit::duration)?;
+        let right = format!("from {} to {}", unit::show(*range.start()), unit::show(*range.end()));
+        self.check(range.contains(&duration).then_some(duration), &right)
+    }
+
+    /// A size with its unit, in `range`.
+    pub(super) fn size(&self, range: &RangeInclusive<usize>) -> Option<usize> {
+        let size = self.parse("a size with its unit, like \"1MiB\", \"16KiB\" or \"512B\"", unit::size)?;
+        let right = format!("from {} to {}", unit::show_size(*range.start()), unit::show_size(*range.end()));
+        self.check(range.contains(&size).then_some(size), &right)
+    }
+
+    /// The items of a list.
+    pub(super) fn list(&self, right: &str) -> Option<Vec<Self>> {
+        let items = self.check(self.value.as_array(), right)?;
+        let item = |(index, value): (usize, &'t Spanned<DeValue<'t>>)| Self {
+            path: format!("{}[{index}]", self.path),
+            value: value.get_ref(),
+            offset: value.span().start,
+            problems: Rc::clone(&self.problems),
+        };
+        Some(items.iter().enumerate().map(item).collect())
+    }
+
+    /// A list of what `read` takes; `None` if an item is wrong.
+    pub(super) fn each<T>(&self, right: &str, mut read: impl FnMut(&Self) -> Option<T>) -> Option<Vec<T>> {
+        // Every item is read, so that every problem is found.
+        let items: Vec<_> = self.list(right)?.iter().map(&mut read).collect();
+        items.into_iter().collect()
+    }
+
+    /// The value as a table.
+    pub(super) fn section(&self) -> Section<'t> {
+        Section {
+            path: self.path.clone(),
+            table: self.check(self.value.as_table(), "a table"),
+            offset: self.offset,
+            asked: RefCell::default(),
+            problems: Rc::clone(&self.problems),
+        }
+    }
+
+    fn number(&self) -> Option<u64> {
+        let integer = self.value.as_integer()?;
+        u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+    }
+
+    fn check<T>(&self, value: Option<T>, right: &str) -> Option<T> {
+        if value.is_none() {
+            self.problem(format!("not {right}"));
+        }
+        value
+    }
+}

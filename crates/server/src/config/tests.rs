@@ -1,0 +1,822 @@
+//! The configuration, through `Config::parse`.
+
+use std::{fs, path::PathBuf};
+
+use expect_test::expect;
+use openssl::{
+    asn1::Asn1Time,
+    ec::{EcGroup, EcKey},
+    hash::MessageDigest,
+    nid::Nid,
+    pkey::{PKey, Private},
+    x509::{X509, X509NameBuilder},
+};
+use switchboard_auth::Tenants;
+use switchboard_delivery::Orphaned;
+use switchboard_routing::Owner;
+
+use super::*;
+
+/// 32 bytes of 0x2a.
+const SEAL: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio=";
+
+const MINIMAL: &str = include_str!("../../../../fixtures/config/minimal.toml");
+const EXAMPLE: &str = include_str!("../../../../fixtures/config/example.toml");
+const FIVE_MISTAKES: &str = include_str!("../../../../fixtures/config/five-mistakes.toml");
+
+/// The variables that the fixtures and the tests name.
+fn env(name: &str) -> Option<String> {
+    match name {
+        "SEAL" | "SWITCHBOARD_SEAL_K1" | "SWITCHBOARD_SEAL_K2" => Some(SEAL.to_owned()),
+        "SHORT" => Some("c2hvcnQ=".to_owned()),
+        "SWITCHBOARD_ADMIN_TOKEN" => Some("open-sesame".to_owned()),
+        "NOT_BASE64" => Some("open sesame".to_owned()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    }
+}
+
+/// A configuration whose files are nowhere.
+pub(crate) fn parse(text: &str) -> Result<Config, Problems> {
+    Config::parse(text, Path::new("/nonexistent"), env)
+}
+
+/// A certificate and its key, in PEM.
+fn certificate() -> (Vec<u8>, Vec<u8>) {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    let key: PKey<Private> = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+    let mut name = X509NameBuilder::new().unwrap();
+    name.append_entry_by_text("CN", "localhost").unwrap();
+    let name = name.build();
+    let mut builder = X509::builder().unwrap();
+    builder.set_subject_name(&name).unwrap();
+    builder.set_issuer_name(&name).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    (builder.build().to_pem().unwrap(), key.private_key_to_pem_pkcs8().unwrap())
+}
+
+/// The files that the example names.
+fn example_files() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = certificate();
+    fs::write(folder.path().join("tls.crt"), &certificate).unwrap();
+    fs::write(folder.path().join("tls.key"), key).unwrap();
+    fs::write(folder.path().join("extra-ca.pem"), certificate).unwrap();
+    fs::write(folder.path().join("seal-k1"), format!("{SEAL}\r\n")).unwrap();
+    folder
+}
+
+/// The smallest configuration with `changes` made to it: each replaces a text that is there once.
+#[track_caller]
+fn changed(changes: &[(&str, &str)]) -> String {
+    let mut text = MINIMAL.replace("SWITCHBOARD_SEAL_K1", "SEAL");
+    for (from, to) in changes {
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        text = text.replace(from, to);
+    }
+    text
+}
+
+/// The smallest configuration with `more` after it is refused for exactly this.
+#[track_caller]
+fn refused(more: &str, expected: &str) {
+    refused_text(&format!("{}{more}", changed(&[])), expected);
+}
+
+#[track_caller]
+fn refused_text(text: &str, expected: &str) {
+    let problems = parse(text).map(|_| "nothing").unwrap_err();
+    assert_eq!(problems.to_string(), expected);
+}
+
+#[track_caller]
+fn accepted(more: &str) -> Config {
+    parse(&format!("{}{more}", changed(&[]))).unwrap()
+}
+
+#[test]
+fn the_example_is_valid_and_uses_every_setting() {
+    let folder = example_files();
+    let config = Config::parse(EXAMPLE, folder.path(), env).unwrap();
+    assert_eq!(config.region.as_str(), "emea");
+    assert_eq!(config.listen.health_path.as_deref(), Some("/api/health"));
+    assert_eq!(config.listen.tls.unwrap().key, folder.path().join("tls.key"));
+    assert_eq!(config.admin.token.unwrap().expose(), b"open-sesame");
+    assert_eq!(config.apps.len(), 1);
+    assert_eq!(config.trusts.len(), 2);
+    assert_eq!(config.trusts[1].ca, Some(folder.path().join("extra-ca.pem")));
+    assert_eq!(config.keys.store, Some(PathBuf::from("/var/lib/switchboard/keys")));
+    assert_eq!(config.peers[0].health.as_ref().unwrap().path(), "/api/health");
+    assert_eq!(
+        config.delivery.instances[0].callback_url.as_ref().unwrap().to_string(),
+        "http://10.0.0.10:3978/api/callbacks"
+    );
+    assert_eq!(config.delivery.probe.unwrap().path, "/healthz");
+    for setting in [
+        "region",
+        "cloud",
+        "address",
+        "tls",
+        "webhook_path",
+        "callback_path",
+        "health_path",
+        "drain",
+        "token",
+        "id",
+        "tenants",
+        "audiences",
+        "name",
+        "metadata",
+        "issuers",
+        "callers",
+        "ca",
+        "refresh",
+        "cooldown",
+        "keep_stale",
+        "store",
+        "base",
+        "seal",
+        "patience",
+        "orphaned",
+        "webhook",
+        "health",
+        "status",
+        "source_region",
+        "country",
+        "caller_region",
+        "media_region",
+        "tenant",
+        "organizer_tenant",
+        "user",
+        "share",
+        "serve_in",
+        "key",
+        "budget",
+        "recording_budget",
+        "attempt",
+        "full",
+        "url",
+        "callback_url",
+        "apps",
+        "weight",
+        "path",
+        "interval",
+        "authorization",
+        "body",
+        "head",
+        "connections",
+        "in_flight",
+        "idle",
+        "format",
+        "level",
+    ] {
+        assert!(EXAMPLE.lines().any(|line| line.starts_with(&format!("{setting} = "))), "{setting}");
+    }
+}
+
+#[test]
+fn the_built_in_trusts_are_those_of_the_example() {
+    let folder = example_files();
+    let example = Config::parse(EXAMPLE, folder.path(), env).unwrap();
+    let minimal = parse(MINIMAL).unwrap();
+    for (written, built_in) in example.trusts.iter().zip(&minimal.trusts) {
+        assert_eq!(format!("{:?}", written.settings), format!("{:?}", built_in.settings));
+    }
+    assert_eq!(minimal.trusts.len(), 2);
+}
+
+#[test]
+fn five_mistakes_are_five_problems() {
+    let problems = parse(FIVE_MISTAKES).unwrap_err();
+    assert_eq!(problems.len(), 5);
+    expect![[r#"
+        listen.webhok_path: unknown setting; the nearest known one is `webhook_path`
+        app[0].id: not a GUID like "0efc74f7-41c3-47a4-8775-7259bfef4241"
+        callback.base: plain http is for loopback hosts only; write https
+        callback.patience: not a duration with its unit, like "5s", "3500ms", "10m" or "1h"
+        fleet.instance[0].url: not an absolute http or https URL"#]]
+    .assert_eq(&problems.to_string());
+}
+
+#[test]
+fn every_setting_that_may_be_left_out_has_its_default() {
+    let config = parse(MINIMAL).unwrap();
+    let seconds = Duration::from_secs;
+    assert_eq!(config.listen.address.to_string(), "0.0.0.0:8443");
+    assert!(config.listen.tls.is_none());
+    assert_eq!(config.listen.webhook_path, "/api/calls");
+    assert_eq!(config.listen.callback_path, "/api/callbacks");
+    assert_eq!(config.listen.health_path, None);
+    assert_eq!(config.listen.drain.delay, seconds(5));
+    assert_eq!(config.listen.drain.deadline, seconds(10));
+    assert_eq!(config.admin.address.to_string(), "127.0.0.1:9090");
+    assert_eq!(config.admin.token, None);
+    assert_eq!(config.apps[0].tenants, Tenants::Any);
+    assert!(config.apps[0].audiences.is_empty());
+    assert_eq!(config.keys.refresh, seconds(3600));
+    assert_eq!(config.keys.cooldown, seconds(30));
+    assert_eq!(config.keys.keep_stale, seconds(24 * 3600));
+    assert_eq!(config.keys.store, None);
+    assert_eq!(config.delivery.patience, seconds(8));
+    assert_eq!(config.delivery.orphaned, Orphaned::Refuse);
+    assert!(config.peers.is_empty());
+    assert_eq!(config.redirect_status, RedirectStatus::Found);
+    assert_eq!(config.placement.key, AffinityBy::Call);
+    assert_eq!(config.placement.budget, seconds(12));
+    assert_eq!(config.placement.recording_budget, Duration::from_millis(3500));
+    assert_eq!(config.placement.full, Full::Refuse);
+    assert_eq!(config.delivery.attempt, seconds(3));
+    assert_eq!(config.delivery.region, config.region);
+    assert_eq!(config.delivery.instances[0].callback_url, None);
+    assert_eq!(config.delivery.instances[0].apps, None);
+    assert_eq!(config.delivery.instances[0].weight, 1);
+    assert!(config.delivery.probe.is_none());
+    assert!(config.delivery.authorization);
+    assert_eq!(config.limits.body, 1 << 20);
+    assert_eq!(config.limits.head, 16 << 10);
+    assert_eq!(config.limits.connections, 10_000);
+    assert_eq!(config.limits.in_flight, 10_000);
+    assert_eq!(config.limits.idle, seconds(75));
+    assert_eq!(config.log.format, Format::Json);
+    assert_eq!(config.log.level, Level::INFO);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    refused_text(
+        "",
+        r#"region: missing; it must be the name of the region that this gateway serves
+app: missing; write one [[app]] or more, each with its id
+callback.base: missing; it must be what callbackUris start with, an https URL
+callback.seal: missing; it must be a list of keys, like [{ id = "k1", secret = { env = "NAME" } }]
+fleet.instance: missing; write one [[fleet.instance]] or more, each with its name and url"#,
+    );
+    refused(
+        "[[fleet.instance]]\n[[app]]\n",
+        "fleet.instance[1].name: missing; it must be a name that stays the same for the life of its calls\n\
+         fleet.instance[1].url: missing; it must be where it takes new calls, an http or https URL\n\
+         app[1].id: missing; it must be the app id, a GUID",
+    );
+}
+
+#[test]
+fn an_unknown_setting_is_named_with_the_nearest_known_one() {
+    for (text, path, nearest) in [
+        ("[limit]\n", "limit", "limits"),
+        ("[limits]\nbodies = 1\n", "limits.bodies", "body"),
+        ("[listen]\ndrain = { dealy = \"5s\" }\n", "listen.drain.dealy", "delay"),
+        ("[admin]\ntoken = { env = \"SEAL\", fil = \"a\" }\n", "admin.token.fil", "file"),
+        ("[fleet.probe]\npath = \"/\"\nintervall = \"5s\"\n", "fleet.probe.intervall", "interval"),
+        // A key may hold what a terminal would obey.
+        ("[log]\n\"levels\\u001b[31m\" = 1\n", "log.levels\\u{1b}[31m", "level"),
+    ] {
+        refused(text, &format!("{path}: unknown setting; the nearest known one is `{nearest}`"));
+    }
+}
+
+#[test]
+fn later_settings_are_refused_by_name() {
+    refused(
+        "[fleet.dns]\nname = \"bots\"\n",
+        "fleet.dns: not supported yet; list the instances under [[fleet.instance]]",
+    );
+    refused(
+        "[fleet.kubernetes]\n",
+        "fleet.kubernetes: not supported yet; list the instances under [[fleet.instance]]",
+    );
+    refused_text(
+        &changed(&[(
+            "[[fleet.instance]]\nname = \"bot-0\"\nurl = \"http://10.0.0.10:3978/api/calls\"\n",
+            "[fleet.dns]\n",
+        )]),
+        "fleet.dns: not supported yet; list the instances under [[fleet.instance]]",
+    );
+    refused_text(
+        &changed(&[("[[fleet.instance]]", "[fleet]\nallow = [\"10.0.0.0/8\"]\n[[fleet.instance]]")]),
+        "fleet.allow: not supported yet; every instance that is listed is reached",
+    );
+    refused(
+        "[[peer]]\nname = \"amer\"\nwebhook = \"https://amer.example/api/calls\"\ncallback = \"https://amer.example\"\n",
+        "peer[0].callback: not supported yet; let each region have its own callback.base, and leave it out",
+    );
+    refused(
+        "[placement]\nfull = \"reject\"\n",
+        "placement.full: \"reject\" is not supported yet; write \"refuse\" or \"overflow:REGION\"",
+    );
+    refused_text(
+        &changed(&[("[callback]", "graph = {}\n[callback]")]),
+        "app[0].graph: not supported yet; let the bot answer by itself",
+    );
+}
+
+#[test]
+fn wrong_values_are_told_what_would_be_right() {
+    const GUID: &str = "not a GUID like \"0efc74f7-41c3-47a4-8775-7259bfef4241\"";
+    const ADDRESS: &str = "not an IP address and a port, like \"127.0.0.1:9090\" or \"[::]:8443\"";
+    const PATH: &str =
+        "not a path like \"/api/calls\", of letters, digits and -._~, without a slash at its end";
+    const DURATION: &str = "not a duration with its unit, like \"5s\", \"3500ms\", \"10m\" or \"1h\"";
+    const SIZE: &str = "not a size with its unit, like \"1MiB\", \"16KiB\" or \"512B\"";
+    const PLAIN: &str = "plain http is for loopback hosts only; write https";
+    const URL: &str = "not an absolute http or https URL";
+    let trust = |setting: &str| {
+        format!(
+            "[[trust]]\nname = \"t\"\nmetadata = \"https://a.example/\"\nissuers = [\"https://a.example\"]\n{setting}\n"
+        )
+    };
+    let peer = "[[peer]]\nname = \"amer\"\nwebhook = \"https://amer.example/api/calls\"\n";
+    let instance = |setting: &str| format!("{setting}\n");
+    for (more, path, expected) in [
+        ("[listen]\naddress = \"localhost:80\"", "listen.address", ADDRESS),
+        ("[listen]\naddress = 8443", "listen.address", ADDRESS),
+        ("[listen]\nwebhook_path = \"api/calls\"", "listen.webhook_path", PATH),
+        ("[listen]\nwebhook_path = \"/\"", "listen.webhook_path", PATH),
+        ("[listen]\nwebhook_path = \"/api/calls/\"", "listen.webhook_path", PATH),
+        ("[listen]\nwebhook_path = \"/api//calls\"", "listen.webhook_path", PATH),
+        ("[listen]\nwebhook_path = \"/api/../calls\"", "listen.webhook_path", PATH),
+        ("[listen]\nwebhook_path = \"/api/%63alls\"", "listen.webhook_path", PATH),
+        (
+            "[listen]\ncallback_path = \"/api/calls\"",
+            "listen.callback_path",
+            "one of it and webhook_path is below the other; they must be apart",
+        ),
+        (
+            "[listen]\nwebhook_path = \"/api\"",
+            "listen.callback_path",
+            "one of it and webhook_path is below the other; they must be apart",
+        ),
+        (
+            "[listen]\nhealth_path = \"/api/callbacks/health\"",
+            "listen.health_path",
+            "one of it and callback_path is below the other; they must be apart",
+        ),
+        ("[listen]\ndrain = { delay = \"2h\" }", "listen.drain.delay", "not from 0ms to 1h"),
+        ("[listen]\ndrain = 5", "listen.drain", "not a table"),
+        ("[listen]\ntls = \"tls.crt\"", "listen.tls", "not a table"),
+        (
+            "[admin]\naddress = \"0.0.0.0:8443\"",
+            "admin",
+            "its address is that of listen.address; the admin listener has its own",
+        ),
+        ("[admin]\ntoken = \"secret\"", "admin.token", "not a table"),
+        (
+            "[admin]\ntoken = {}",
+            "admin.token",
+            "not exactly one of { env = \"NAME\" } and { file = \"path\" }",
+        ),
+        (
+            "[admin]\ntoken = { env = \"SEAL\", file = \"a\" }",
+            "admin.token",
+            "not exactly one of { env = \"NAME\" } and { file = \"path\" }",
+        ),
+        (
+            "[admin]\ntoken = { env = \"NOT_THERE\" }",
+            "admin.token.env",
+            "the environment has no variable NOT_THERE",
+        ),
+        (
+            "[admin]\ntoken = { file = \"a\" }",
+            "admin.token.file",
+            "/nonexistent/a cannot be read: No such file or directory (os error 2)",
+        ),
+        (
+            "[admin]\ntoken = { env = \"EMPTY\" }",
+            "admin.token",
+            "not a token that a header can carry: printable ASCII without blanks",
+        ),
+        ("[[app]]\nid = \"{0efc74f7-41c3-47a4-8775-7259bfef4241}\"", "app[1].id", GUID),
+        (
+            "[[app]]\nid = \"0EFC74F7-41C3-47A4-8775-7259BFEF4241\"",
+            "app[1].id",
+            "another [[app]] has the same id",
+        ),
+        (
+            "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\ntenants = []",
+            "app[1].tenants",
+            "empty: nobody could call; write [\"*\"] or tenant ids",
+        ),
+        (
+            "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\ntenants = [\"*\", \"1efc74f7-41c3-47a4-8775-7259bfef4241\"]",
+            "app[1].tenants",
+            "\"*\" beside tenant ids; write one or the other",
+        ),
+        (
+            "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\ntenants = [\"contoso\"]",
+            "app[1].tenants[0]",
+            "not \"*\" or a tenant id, a GUID",
+        ),
+        (
+            "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\naudiences = [\"https://graph.microsoft.com\"]",
+            "app[1].audiences",
+            "https://graph.microsoft.com is an issuer; an audience says for whom a token is",
+        ),
+        (
+            "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\n\
+             audiences = [\"https://sts.windows.net/1efc74f7-41c3-47a4-8775-7259bfef4241/\"]",
+            "app[1].audiences",
+            "https://sts.windows.net/1efc74f7-41c3-47a4-8775-7259bfef4241/ is an issuer; an audience says for whom a \
+             token is",
+        ),
+        (&trust("name2 = 1"), "trust[0].name2", "unknown setting; the nearest known one is `name`"),
+        (&trust("callers = [\"x\"]"), "trust[0].callers[0]", GUID),
+        (
+            &trust("ca = \"ca.pem\""),
+            "trust[0].ca",
+            "/nonexistent/ca.pem cannot be read: No such file or directory (os error 2)",
+        ),
+        (
+            "[[trust]]\nname = \"t\"\nmetadata = \"http://a.example/\"\nissuers = [\"https://a.example\"]",
+            "trust[0].metadata",
+            PLAIN,
+        ),
+        (
+            "[[trust]]\nname = \"../t\"\nmetadata = \"https://a.example/\"\nissuers = [\"https://a.example\"]",
+            "trust[0].name",
+            "not 1 to 63 of A-Z a-z 0-9 _ -",
+        ),
+        (
+            "[[trust]]\nname = \"t\"\nmetadata = \"https://a.example/\"\nissuers = []",
+            "trust[0].issuers",
+            "empty: no token could be accepted",
+        ),
+        (
+            "[[trust]]\nname = \"t\"\nmetadata = \"https://a.example/\"\nissuers = [\"https://a.example/{tenant}\"]",
+            "trust[0].issuers[0]",
+            "not an issuer, https, with at most one {tid} for the tenant",
+        ),
+        (
+            "[[trust]]\nname = \"t\"\nmetadata = \"https://a.example/\"\nissuers = [\"https://a.example/{tid}\"]",
+            "trust[0].callers",
+            "missing; required where an issuer contains {tid}, since any application of any tenant can obtain a token \
+             for an app",
+        ),
+        ("[keys]\nrefresh = \"1\"", "keys.refresh", DURATION),
+        ("[keys]\nrefresh = \"0s\"", "keys.refresh", "not from 1s to 1d"),
+        ("[keys]\ncooldown = \"2h\"", "keys.cooldown", "not from 100ms to 1h"),
+        ("[keys]\nkeep_stale = \"31d\"", "keys.keep_stale", "not from 1s to 30d"),
+        ("[keys]\nstore = \"\"", "keys.store", "not a path"),
+        (
+            "[[peer]]\nname = \"emea\"\nwebhook = \"https://a.example/\"",
+            "peer[0].name",
+            "this gateway's own region; a peer is another one",
+        ),
+        ("[[peer]]\nname = \"amer\"\nwebhook = \"a.example\"", "peer[0].webhook", URL),
+        (
+            "[[peer]]\nname = \"amer\"\nwebhook = \"https://a.example/?x=1\"",
+            "peer[0].webhook",
+            "has a query; leave it out",
+        ),
+        ("[[peer]]\nname = \"amer\"\nwebhook = \"https://u@a.example/\"", "peer[0].webhook", URL),
+        (
+            "[[peer]]\nname = \"am/er\"\nwebhook = \"https://a.example/\"",
+            "peer[0].name",
+            "not 1 to 63 of A-Z a-z 0-9 . _ -",
+        ),
+        (&format!("{peer}health = \"http://a.example/\""), "peer[0].health", PLAIN),
+        (&format!("{peer}{peer}"), "peer[1].name", "another [[peer]] has the same name"),
+        ("[affinity]\nstatus = 301", "affinity.status", "not a whole number from 302 to 308"),
+        ("[affinity]\nstatus = 303", "affinity.status", "not 302, 307 or 308"),
+        (
+            "[[affinity.rule]]\nserve_in = \"apac\"",
+            "affinity.rule[0].serve_in",
+            "neither this gateway's region nor that of a [[peer]]",
+        ),
+        (
+            "[[affinity.rule]]\nserve_in = \"emea\"\nshare = 1.1",
+            "affinity.rule[0].share",
+            "not a number from 0.0 to 1.0",
+        ),
+        (
+            "[[affinity.rule]]\nserve_in = \"emea\"\nshare = nan",
+            "affinity.rule[0].share",
+            "not a number from 0.0 to 1.0",
+        ),
+        (
+            "[[affinity.rule]]\nserve_in = \"emea\"\ntenant = [\"contoso\"]",
+            "affinity.rule[0].tenant[0]",
+            GUID,
+        ),
+        (
+            "[[affinity.rule]]\nserve_in = \"emea\"\ncountry = []",
+            "affinity.rule[0].country",
+            "empty; name a value, or leave the condition out",
+        ),
+        (
+            "[[affinity.rule]]\nserve_in = \"emea\"\ncountry = \"US\"",
+            "affinity.rule[0].country",
+            "not a list of values",
+        ),
+        (
+            "[placement]\nkey = \"user\"",
+            "placement.key",
+            "not \"call\" or \"chain\" or \"thread\" or \"tenant\"",
+        ),
+        (
+            "[placement]\nbudget = \"15s\"",
+            "placement.budget",
+            "not less than 15s: by then the platform has given the call up",
+        ),
+        (
+            "[placement]\nrecording_budget = \"5s\"",
+            "placement.recording_budget",
+            "not less than 5s: by then the platform has given the call up",
+        ),
+        (
+            "[placement]\nbudget = \"2s\"\nattempt = \"3s\"",
+            "placement.attempt",
+            "longer than placement.budget, which is 2s",
+        ),
+        (
+            "[placement]\nfull = \"overflow:amer\"",
+            "placement.full",
+            "overflows to amer, which is no [[peer]]",
+        ),
+        ("[placement]\nfull = \"overflow\"", "placement.full", "not \"refuse\" or \"overflow:REGION\""),
+        (&instance("url2 = 1"), "fleet.instance[0].url2", "unknown setting; the nearest known one is `url`"),
+        (&instance("weight = 0"), "fleet.instance[0].weight", "not a whole number from 1 to 1000"),
+        (&instance("weight = 1001"), "fleet.instance[0].weight", "not a whole number from 1 to 1000"),
+        (&instance("weight = -1"), "fleet.instance[0].weight", "not a whole number from 1 to 1000"),
+        (&instance("callback_url = \"ftp://a\""), "fleet.instance[0].callback_url", URL),
+        (
+            &instance("apps = [\"1efc74f7-41c3-47a4-8775-7259bfef4241\"]"),
+            "fleet.instance[0].apps[0]",
+            "not the id of an [[app]]",
+        ),
+        (
+            &instance("apps = []"),
+            "fleet.instance[0].apps",
+            "empty: it would serve nothing; name an app, or leave it out to serve all",
+        ),
+        (
+            "[[fleet.instance]]\nname = \"bot-0\"\nurl = \"http://a/\"",
+            "fleet.instance[1].name",
+            "another [[fleet.instance]] has the same name",
+        ),
+        (
+            "[fleet.probe]\npath = \"healthz\"",
+            "fleet.probe.path",
+            "not a path like \"/healthz\", with or without a query",
+        ),
+        (
+            "[fleet.probe]\npath = \"/healthz\"\ninterval = \"1ms\"",
+            "fleet.probe.interval",
+            "not from 10ms to 1h",
+        ),
+        ("[forward]\nauthorization = \"yes\"", "forward.authorization", "not true or false"),
+        ("[limits]\nbody = \"1M\"", "limits.body", SIZE),
+        ("[limits]\nbody = \"65MiB\"", "limits.body", "not from 1KiB to 64MiB"),
+        ("[limits]\nhead = \"4KiB\"", "limits.head", "not from 8KiB to 256KiB"),
+        ("[limits]\nconnections = 0", "limits.connections", "not a whole number from 1 to 1000000"),
+        (
+            "[limits]\nin_flight = 99999999999999999999",
+            "limits.in_flight",
+            "not a whole number from 1 to 1000000",
+        ),
+        ("[limits]\nidle = \"10ms\"", "limits.idle", "not from 100ms to 1h"),
+        ("[log]\nformat = \"xml\"", "log.format", "not \"json\" or \"text\""),
+        (
+            "[log]\nlevel = \"INFO\"",
+            "log.level",
+            "not \"error\" or \"warn\" or \"info\" or \"debug\" or \"trace\"",
+        ),
+    ] {
+        let text = format!("{}{more}\n", changed(&[]));
+        refused_text(&text, &format!("{path}: {expected}"));
+    }
+}
+
+#[test]
+fn the_callback_base_is_an_origin() {
+    let base = "\"https://emea.bots.contoso.com\"";
+    for (text, expected) in [
+        ("\"https://a.example/x\"", "has a path; leave it out: listen.callback_path is the path"),
+        ("\"https://a.example/?x\"", "has a query; leave it out"),
+        ("\"https://a.example/#x\"", "not an absolute http or https URL"),
+        ("\"http://a.example\"", "plain http is for loopback hosts only; write https"),
+        ("\"https:a.example\"", "not an absolute http or https URL"),
+        ("1", "not an absolute http or https URL"),
+    ] {
+        refused_text(&changed(&[(base, text)]), &format!("callback.base: {expected}"));
+    }
+    for text in ["\"http://localhost:8443\"", "\"http://127.0.0.1\"", "\"http://[::1]:8443/\""] {
+        parse(&changed(&[(base, text)])).unwrap();
+    }
+}
+
+#[test]
+fn seal_keys_are_named_apart_and_long_enough() {
+    let seal = "{ id = \"k1\", secret = { env = \"SEAL\" } }";
+    let another = "{ id = \"k2\", secret = { env = \"SEAL\" } }";
+    parse(&changed(&[(seal, &format!("{seal}, {another}"))])).unwrap();
+    for (text, path, expected) in [
+        ("", "seal", "empty: nothing could be sealed; write one key or more, each with its id and secret"),
+        (&*format!("{seal}, {seal}"), "seal[1].id", "another key has the same id"),
+        ("{ id = \"k.1\", secret = { env = \"SEAL\" } }", "seal[0].id", "not 1 to 63 of A-Z a-z 0-9 _ -"),
+        ("{ id = \"k1\", secret = \"KioqKio\" }", "seal[0].secret", "not a table"),
+        (
+            "{ id = \"k1\", secret = { env = \"EMPTY\" } }",
+            "seal[0].secret",
+            "0 bytes; 32 or more are needed: `switchboard keygen` makes one",
+        ),
+        (
+            "{ id = \"k1\", secret = { env = \"SHORT\" } }",
+            "seal[0].secret",
+            "5 bytes; 32 or more are needed: `switchboard keygen` makes one",
+        ),
+        (
+            "{ id = \"k1\", secret = { env = \"NOT_BASE64\" } }",
+            "seal[0].secret",
+            "not base64; `switchboard keygen` makes one",
+        ),
+        (
+            "{ id = \"k1\" }",
+            "seal[0].secret",
+            "missing; it must be { env = \"NAME\" } or { file = \"path\" }",
+        ),
+    ] {
+        refused_text(&changed(&[(seal, text)]), &format!("callback.{path}: {expected}"));
+    }
+}
+
+#[test]
+fn a_callback_uri_that_is_too_long_is_found_before_the_first_call() {
+    let name = "b".repeat(63);
+    let region = "e".repeat(63);
+    let base = format!("https://{}.{}.example", "a".repeat(60), "a".repeat(60));
+    let text = changed(&[
+        ("bot-0", &name),
+        ("\"emea\"", &format!("\"{region}\"")),
+        ("https://emea.bots.contoso.com", &base),
+    ]);
+    let problems = parse(&text).map(|_| ()).unwrap_err().to_string();
+    assert!(problems.starts_with("fleet.instance[0].name: the callback URI would have "), "{problems}");
+}
+
+#[test]
+fn another_cloud_writes_out_its_trusts() {
+    let cloud = |more: &str| format!("cloud = \"gcch\"\n{}{more}", changed(&[]));
+    refused_text(
+        &cloud(""),
+        "cloud: only the trusts of \"public\" are built in; write out [[trust]] for another cloud",
+    );
+    let config = parse(&cloud(
+        "[[trust]]\nname = \"t\"\nmetadata = \"http://127.0.0.1:1/\"\nissuers = [\"https://a.example\"]\n",
+    ))
+    .unwrap();
+    assert_eq!(config.trusts.len(), 1);
+    assert!(config.trusts[0].settings.callers.is_empty());
+}
+
+#[test]
+fn a_certificate_and_its_key_are_read_and_belong_together() {
+    let folder = example_files();
+    let (_, another_key) = certificate();
+    fs::write(folder.path().join("another.key"), another_key).unwrap();
+    fs::write(folder.path().join("text"), "no PEM").unwrap();
+    let check = |tls: &str, expected: &str| {
+        let text = format!("{}[listen]\ntls = {tls}\n", changed(&[]));
+        let problems = Config::parse(&text, folder.path(), env).map(|_| ()).unwrap_err();
+        assert_eq!(problems.to_string(), expected);
+    };
+    check(
+        "{ certificate = \"tls.crt\", key = \"another.key\" }",
+        "listen.tls: the key is not that of the certificate",
+    );
+    check(
+        "{ certificate = \"text\", key = \"text\" }",
+        "listen.tls.certificate: not a PEM file with a certificate\n\
+         listen.tls.key: not a PEM file with an unencrypted private key",
+    );
+    check("{ certificate = \"tls.crt\" }", "listen.tls.key: missing; it must be the path of a PEM file");
+    let absent = folder.path().join("absent");
+    check(
+        "{ certificate = \"tls.crt\", key = \"absent\" }",
+        &format!(
+            "listen.tls.key: {} cannot be read: No such file or directory (os error 2)",
+            absent.display()
+        ),
+    );
+}
+
+#[test]
+fn a_text_that_is_not_toml_says_where() {
+    refused_text(
+        "region = \"emea\"\nregion = \"amer\"\n[listen\n",
+        "line 2, column 1: not TOML: duplicate key\nline 3, column 8: not TOML: unclosed table, expected `]`",
+    );
+    let error = Config::load(Path::new("/nonexistent/a.toml"), env).map(|_| ()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "/nonexistent/a.toml cannot be read: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn secrets_are_in_no_debug_output() {
+    let folder = example_files();
+    let config = Config::parse(EXAMPLE, folder.path(), env).unwrap();
+    let text = format!("{config:?}");
+    for secret in ["open-sesame", "****", "KioqKio", "42, 42"] {
+        assert!(!text.contains(secret), "{secret}");
+    }
+}
+
+#[test]
+fn a_short_budget_shortens_the_default_attempt() {
+    let config = accepted("[placement]\nbudget = \"2s\"\n");
+    assert_eq!(config.delivery.attempt, Duration::from_secs(2));
+}
+
+#[test]
+fn every_value_of_an_enumeration_is_taken() {
+    let peer = "[[peer]]\nname = \"amer\"\nwebhook = \"https://amer.example/api/calls\"\n";
+    for (status, expected) in [
+        (302, RedirectStatus::Found),
+        (307, RedirectStatus::TemporaryRedirect),
+        (308, RedirectStatus::PermanentRedirect),
+    ] {
+        assert_eq!(accepted(&format!("[affinity]\nstatus = {status}\n")).redirect_status, expected);
+    }
+    for (key, expected) in [
+        ("call", AffinityBy::Call),
+        ("chain", AffinityBy::Chain),
+        ("thread", AffinityBy::Thread),
+        ("tenant", AffinityBy::Tenant),
+    ] {
+        let config = accepted(&format!("[placement]\nkey = \"{key}\"\n"));
+        assert_eq!(config.placement.key, expected);
+        assert_eq!(config.placement.key.label(), key);
+    }
+    let overflow = accepted(&format!("[placement]\nfull = \"overflow:amer\"\n{peer}")).placement.full;
+    assert_eq!(overflow, Full::Overflow(Name::parse("amer").unwrap()));
+    let orphaned =
+        parse(&changed(&[("[[fleet", "orphaned = \"reassign\"\n[[fleet")])).unwrap().delivery.orphaned;
+    assert_eq!(orphaned, Orphaned::Reassign);
+}
+
+#[test]
+fn the_first_seal_key_signs_and_all_are_accepted() {
+    let two = |first: &str, second: &str| {
+        let key = |id: &str| format!("{{ id = \"{id}\", secret = {{ env = \"SEAL\" }} }}");
+        let both = format!("{}, {}", key(first), key(second));
+        parse(&changed(&[(&key("k1"), &both)])).unwrap()
+    };
+    let (before, after) = (two("k1", "k2"), two("k2", "k1"));
+    let owner = Owner {
+        region: before.region.clone(),
+        instance: before.delivery.instances[0].name.clone(),
+        incarnation: Name::parse("0").unwrap(),
+    };
+    let app = before.apps[0].id;
+    let uri = before.callback.mint(&owner, app);
+    assert!(uri.contains("/emea/bot-0/k1.0."), "{uri}");
+    assert!(after.callback.mint(&owner, app).contains("/k2.0."));
+    let path = uri.strip_prefix("https://emea.bots.contoso.com").unwrap();
+    assert!(after.callback.open(&after.callback.parse(path).unwrap(), app).is_ok());
+}
+
+#[test]
+fn an_empty_list_of_what_is_needed_is_a_problem() {
+    refused_text(
+        "region = \"emea\"\napp = []\ntrust = []\n[fleet]\ninstance = []\n[callback]\n\
+         base = \"https://a.example\"\nseal = []\n",
+        "app: empty; write one [[app]] or more, each with its id\n\
+         trust: empty; write [[trust]] out, or leave it out for the public cloud's two\n\
+         fleet.instance: empty; write one [[fleet.instance]] or more, each with its name and url\n\
+         callback.seal: empty: nothing could be sealed; write one key or more, each with its id and secret",
+    );
+    refused_text(
+        &format!("app = 1\n{}", changed(&[("[[app]]\nid = \"0efc74f7-41c3-47a4-8775-7259bfef4241\"\n", "")])),
+        "app: not a list of tables, each under [[app]]",
+    );
+}
+
+/// Whatever is wrong, something is said about it.
+fn is_config_or_problems(text: &str) {
+    if let Err(problems) = parse(text) {
+        assert!(!problems.is_empty(), "{text}");
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "\\PC{0,200}") {
+        is_config_or_problems(&text);
+    }
+
+    #[test]
+    fn no_value_of_a_setting_makes_the_parser_panic(index in 0usize..60, value in "[-0-9a-z\"'\\[\\]{}=., %/:]{0,20}") {
+        let lines: Vec<String> = EXAMPLE.lines().map(str::to_owned).collect();
+        let mut settings = lines.iter().enumerate().filter(|(_, line)| line.contains(" = "));
+        if let Some((at, line)) = settings.nth(index) {
+            let mut changed = lines.clone();
+            changed[at] = format!("{} = {value}", line.split(" = ").next().unwrap());
+            is_config_or_problems(&changed.join("\n"));
+        }
+    }
+}

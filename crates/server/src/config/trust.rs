@@ -1,0 +1,241 @@
+//! `[[app]]`, `[[trust]]`, `[keys]`: whose tokens are accepted, and for whom.
+
+use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
+
+use ::url::Url;
+use bytes::Bytes;
+use openssl::x509::X509;
+use switchboard_auth::{AppSettings, Authenticator, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings};
+use uuid::Uuid;
+
+use super::{
+    PUBLIC_CLOUD, Trust,
+    secret::Surroundings,
+    section::{Section, Setting},
+    url,
+};
+
+pub(super) fn apps(root: &Section<'_>) -> Option<Vec<AppSettings>> {
+    let sections = root.some_sections("app", "write one [[app]] or more, each with its id")?;
+    let mut seen = BTreeSet::new();
+    let apps: Vec<_> = sections.into_iter().map(|section| app(section, &mut seen)).collect();
+    apps.into_iter().collect()
+}
+
+fn app(section: Section<'_>, seen: &mut BTreeSet<Uuid>) -> Option<AppSettings> {
+    let id = section.required("id", "the app id, a GUID").and_then(|setting| {
+        let id = guid(&setting)?;
+        let is_new = seen.insert(id);
+        if !is_new {
+            setting.problem("another [[app]] has the same id");
+        }
+        is_new.then_some(id)
+    });
+    let tenants = section.or("tenants", Tenants::Any, tenants);
+    let audiences = section.or("audiences", Vec::new(), |setting| {
+        setting.each("a list of audiences", |audience| audience.text("an audience").map(str::to_owned))
+    });
+    section.unsupported("graph", "let the bot answer by itself");
+    section.finish();
+    Some(AppSettings { id: id?, tenants: tenants?, audiences: audiences? })
+}
+
+fn tenants(setting: &Setting<'_>) -> Option<Tenants> {
+    let items = setting.each("[\"*\"] or a list of tenant ids", |tenant| {
+        tenant.parse("\"*\" or a tenant id, a GUID", |text| match text {
+            "*" => Some(None),
+            _ => parse_guid(text).map(Some),
+        })
+    })?;
+    if items.is_empty() {
+        setting.problem("empty: nobody could call; write [\"*\"] or tenant ids");
+        return None;
+    }
+    if items == [None] {
+        return Some(Tenants::Any);
+    }
+    let ids: Option<Vec<_>> = items.into_iter().collect();
+    if ids.is_none() {
+        setting.problem("\"*\" beside tenant ids; write one or the other");
+    }
+    ids.map(Tenants::Only)
+}
+
+/// `cloud` is `None` where it is wrong already.
+pub(super) fn trusts(
+    root: &Section<'_>,
+    around: &Surroundings<'_>,
+    cloud: Option<&str>,
+) -> Option<Vec<Trust>> {
+    if root.optional("trust").is_none() {
+        if cloud? != PUBLIC_CLOUD {
+            root.problem(
+                "cloud",
+                "only the trusts of \"public\" are built in; write out [[trust]] for another cloud",
+            );
+            return None;
+        }
+        return Some(public());
+    }
+    let sections =
+        root.some_sections("trust", "write [[trust]] out, or leave it out for the public cloud's two")?;
+    let mut names = BTreeSet::new();
+    let trusts: Vec<_> = sections.into_iter().map(|section| trust(section, around, &mut names)).collect();
+    trusts.into_iter().collect()
+}
+
+fn trust(section: Section<'_>, around: &Surroundings<'_>, names: &mut BTreeSet<String>) -> Option<Trust> {
+    let name = section.required("name", "a name for logs and metrics").and_then(|setting| {
+        // It names the file in the store, too.
+        let name = setting.parse("1 to 63 of A-Z a-z 0-9 _ -", |text| {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+            ((1..=63).contains(&text.len()) && text.bytes().all(fits)).then(|| text.to_owned())
+        })?;
+        // A store may be on a file system that ignores case.
+        let is_new = names.insert(name.to_ascii_lowercase());
+        if !is_new {
+            setting.problem("another [[trust]] has the same name");
+        }
+        is_new.then_some(name)
+    });
+    let metadata =
+        section.required("metadata", "the URL of the OpenID configuration").as_ref().and_then(url::secure);
+    let issuers = section.required("issuers", "a list of issuers").and_then(|setting| {
+        let issuers = setting.each("a list of issuers", issuer)?;
+        if issuers.is_empty() {
+            setting.problem("empty: no token could be accepted");
+        }
+        (!issuers.is_empty()).then_some(issuers)
+    });
+    let callers = section.or("callers", Vec::new(), |setting| setting.each("a list of app ids", guid));
+    if let (Some(issuers), Some(callers)) = (&issuers, &callers)
+        && callers.is_empty()
+        && issuers.iter().any(|issuer| issuer.contains(TENANT))
+    {
+        let message = "missing; required where an issuer contains {tid}, since any application of any tenant can obtain \
+                       a token for an app";
+        section.problem("callers", message);
+    }
+    let ca = section.maybe("ca", |setting| {
+        let (path, pem) = around.read(setting)?;
+        let holds_one = X509::stack_from_pem(&pem).is_ok_and(|certificates| !certificates.is_empty());
+        if !holds_one {
+            setting.problem("not a PEM file with a certificate");
+        }
+        holds_one.then_some(path)
+    });
+    section.finish();
+    let settings = TrustSettings { name: name?, metadata: metadata?, issuers: issuers?, callers: callers? };
+    Some(Trust { settings, ca: ca? })
+}
+
+fn issuer(setting: &Setting<'_>) -> Option<String> {
+    setting
+        .parse("an issuer, https, with at most one {tid} for the tenant", |text| {
+            let secure = text.starts_with("https://") || text.starts_with("http://");
+            let placeholders = text.matches(TENANT).count();
+            let braces = text.matches(['{', '}']).count();
+            let graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
+            (secure && graphic && placeholders <= 1 && braces == 2 * placeholders).then_some(text)
+        })
+        .map(str::to_owned)
+}
+
+pub(super) fn keys(root: &Section<'_>, around: &Surroundings<'_>) -> Option<KeyPolicy> {
+    let section = root.section("keys");
+    let day = Duration::from_secs(24 * 3600);
+    let refresh = section.or("refresh", Duration::from_secs(3600), |setting| {
+        setting.duration(&(Duration::from_secs(1)..=day))
+    });
+    let cooldown = section.or("cooldown", Duration::from_secs(30), |setting| {
+        setting.duration(&(Duration::from_millis(100)..=Duration::from_secs(3600)))
+    });
+    let keep_stale =
+        section.or("keep_stale", day, |setting| setting.duration(&(Duration::from_secs(1)..=30 * day)));
+    let store = section.maybe("store", |setting| around.path(setting));
+    section.finish();
+    Some(KeyPolicy { refresh: refresh?, cooldown: cooldown?, keep_stale: keep_stale?, store: store? })
+}
+
+/// What only the apps and trusts together can show, and what the authenticator itself would refuse.
+pub(super) fn check_together(root: &Section<'_>, apps: &[AppSettings], trusts: &[Trust], keys: &KeyPolicy) {
+    let issuers = || trusts.iter().flat_map(|trust| &trust.settings.issuers);
+    for (index, app) in apps.iter().enumerate() {
+        for audience in
+            app.audiences.iter().filter(|audience| issuers().any(|issuer| is_of(audience, issuer)))
+        {
+            let message = format!("{audience} is an issuer; an audience says for whom a token is");
+            root.problem(&format!("app[{index}].audiences"), message);
+        }
+    }
+    if root.has_problems() {
+        return;
+    }
+    let fetch: Arc<dyn Fetch> = Arc::new(NoNetwork);
+    let trusts = trusts.iter().map(|trust| (trust.settings.clone(), Arc::clone(&fetch))).collect();
+    if let Err(error) = Authenticator::new(trusts, apps.to_vec(), keys.clone()) {
+        root.problem(&error.path, error.problem);
+    }
+}
+
+/// Whether `text` is `issuer`, with some tenant put in where it has a place for one.
+fn is_of(text: &str, issuer: &str) -> bool {
+    match issuer.split_once(TENANT) {
+        Some((before, after)) => text
+            .strip_prefix(before)
+            .and_then(|rest| rest.strip_suffix(after))
+            .is_some_and(|tenant| tenant == TENANT || parse_guid(tenant).is_some()),
+        None => text == issuer,
+    }
+}
+
+/// The two issuers of the public cloud: what signs the calling platform's tokens today, and Entra, which Microsoft's
+/// documents announce for it.
+fn public() -> Vec<Trust> {
+    let trust = |name: &str, metadata: &str, issuers: &[&str]| Trust {
+        settings: TrustSettings {
+            name: name.to_owned(),
+            metadata: Url::parse(metadata).expect("the two metadata URLs below are URLs"),
+            issuers: issuers.iter().map(|issuer| (*issuer).to_owned()).collect(),
+            callers: vec![CALLING_SERVICE],
+        },
+        ca: None,
+    };
+    vec![
+        trust(
+            "skype",
+            "https://api.aps.skype.com/v1/.well-known/OpenIdConfiguration",
+            &["https://api.botframework.com", "https://api.botframework.com/", "https://graph.microsoft.com"],
+        ),
+        trust(
+            "entra",
+            "https://login.microsoftonline.com/common/v2.0/.well-known/openid-configuration",
+            &["https://sts.windows.net/{tid}/", "https://login.microsoftonline.com/{tid}/v2.0"],
+        ),
+    ]
+}
+
+/// A GUID with its dashes.
+pub(super) fn guid(setting: &Setting<'_>) -> Option<Uuid> {
+    setting.parse("a GUID like \"0efc74f7-41c3-47a4-8775-7259bfef4241\"", parse_guid)
+}
+
+/// Only with its dashes: `Uuid` also takes braces and `urn:`, which nobody means here.
+pub(crate) fn parse_guid(text: &str) -> Option<Uuid> {
+    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
+}
+
+/// What asks the authenticator for its opinion of settings, and for nothing else.
+struct NoNetwork;
+
+impl Fetch for NoNetwork {
+    fn get(&self, _: &Url, _: usize) -> Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + '_>> {
+        Box::pin(async { Err(FetchError { kind: "off", detail: "only settings are checked".to_owned() }) })
+    }
+}
+
+/// Stands for the token's tenant in an issuer.
+const TENANT: &str = "{tid}";
+
+/// The app id of "Skype Teams Calling API Service", the same in every tenant (Microsoft Entra: first-party applications).
+const CALLING_SERVICE: Uuid = Uuid::from_u128(0x26a1_8ebc_cdf7_4a6a_91cb_beb3_5280_5e81);

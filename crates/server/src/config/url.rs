@@ -1,0 +1,70 @@
+//! URLs and paths that a configuration may name.
+
+use url::{Host, Url};
+
+use super::section::Setting;
+
+/// An absolute URL without userinfo and fragment, and https, unless the host is this machine.
+pub(super) fn secure(setting: &Setting<'_>) -> Option<Url> {
+    let url = setting.parse("an absolute http or https URL", absolute)?;
+    if url.scheme() == "http" && !is_loopback(&url) {
+        setting.problem("plain http is for loopback hosts only; write https");
+        return None;
+    }
+    Some(url)
+}
+
+/// The same, without a query: to what one is added.
+pub(super) fn secure_without_query(setting: &Setting<'_>) -> Option<Url> {
+    let url = secure(setting)?;
+    if url.query().is_some() {
+        setting.problem("has a query; leave it out");
+        return None;
+    }
+    Some(url)
+}
+
+/// A path of our own: `/a/b`, of letters, digits and `-._~`, without an empty or dotted segment. It is compared with raw
+/// request paths, so it must have one spelling.
+pub(super) fn path(setting: &Setting<'_>) -> Option<String> {
+    let is_segment = |segment: &str| {
+        let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        !matches!(segment, "" | "." | "..") && segment.bytes().all(unreserved)
+    };
+    setting
+        .parse(
+            "a path like \"/api/calls\", of letters, digits and -._~, without a slash at its end",
+            |text| text.strip_prefix('/')?.split('/').all(is_segment).then_some(text),
+        )
+        .filter(|path| {
+            let fits = path.len() <= PATH_BYTES_MAX;
+            if !fits {
+                setting.problem(format!("longer than {PATH_BYTES_MAX} characters"));
+            }
+            fits
+        })
+        .map(str::to_owned)
+}
+
+fn absolute(text: &str) -> Option<Url> {
+    // The parser forgives blanks, `https:host` and `https:///host`; an operator who wrote that meant something else.
+    let (_, rest) = text.split_once("://")?;
+    if rest.starts_with('/') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
+    let url = Url::parse(text).ok()?;
+    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    (plain && matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Three of ours and a callback's own parts stay within the 2 KiB of a request target, and within 250 for a callback URI.
+const PATH_BYTES_MAX: usize = 100;
