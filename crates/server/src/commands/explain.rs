@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use serde::Serialize;
 use switchboard_delivery::InstanceSettings;
 use switchboard_notification::{Call, Envelope, Item, Notifications};
-use switchboard_routing::{AffinityKey, Candidate, Decision, Reason, RuleOutcome, Traits, hash_name, rank};
+use switchboard_routing::{AffinityKey, Candidate, Decision, RuleOutcome, Traits, hash_name, rank};
 use uuid::Uuid;
 
 use crate::{
@@ -47,9 +47,21 @@ enum Body {
 struct ItemExplained {
     kind: &'static str,
     call_id: Option<String>,
-    new_call: Option<NewCall>,
-    /// The instances in the order in which they would be asked; of an item that is no new call, its probable owner.
-    instances: Vec<String>,
+    target: Target,
+}
+
+/// Where an item goes.
+#[derive(Debug, Serialize)]
+#[serde(tag = "goes", rename_all = "snake_case")]
+enum Target {
+    /// A new call: by the region policy, then by the ranking.
+    Placed(Box<NewCall>),
+    /// About a call that is new in the same body.
+    WithNewCall,
+    /// To where this gateway placed the call within ten minutes, else to the instance that its id ranks first.
+    Owner { probable: Option<String> },
+    /// Not about a call.
+    WithOthers,
 }
 
 /// What is seen of a new call, and what that leads to.
@@ -63,6 +75,8 @@ struct NewCall {
     rules: Vec<RuleExplained>,
     decision: DecisionExplained,
     affinity: Affinity,
+    /// The instances in the order in which they would be asked.
+    instances: Vec<String>,
 }
 
 /// What rules look at, by the names of their settings.
@@ -158,31 +172,24 @@ impl Context<'_> {
         owners.sort_unstable();
         owners.dedup();
         let split = owners.len() > 1;
-        Body::Graph { split, items: items.iter().map(|item| self.item(item, split)).collect() }
+        Body::Graph { split, items: items.iter().map(|item| self.item(item, items, split)).collect() }
     }
 
     /// What tells the parts of a batch apart: each new call is one, all else goes by its probable instance.
     fn owner(&self, item: &Item<'_>, items: &[Item<'_>]) -> Option<String> {
         let call_id = item.call_id()?.as_str().to_ascii_lowercase();
-        let is_new = items.iter().any(|other| {
-            other.new_call().is_some()
-                && other.call_id().is_some_and(|id| id.as_str().eq_ignore_ascii_case(&call_id))
-        });
-        if is_new { Some(format!("new {call_id}")) } else { self.ranking(&call_id).into_iter().next() }
+        if is_new(&call_id, items) { Some(format!("new {call_id}")) } else { self.probable_owner(&call_id) }
     }
 
-    fn item(&self, item: &Item<'_>, split: bool) -> ItemExplained {
-        let call_id = item.call_id().map(|id| id.as_str());
-        let new_call = match (item.new_call(), call_id) {
-            (Some(call), Some(call_id)) => Some(self.new_call(call, call_id, split)),
-            (Some(_) | None, _) => None,
+    fn item(&self, item: &Item<'_>, items: &[Item<'_>], split: bool) -> ItemExplained {
+        let target = match (item.call_id().map(|id| id.as_str()), item.new_call()) {
+            (None, _) => Target::WithOthers,
+            (Some(call_id), Some(call)) => Target::Placed(Box::new(self.new_call(call, call_id, split))),
+            (Some(call_id), None) if is_new(call_id, items) => Target::WithNewCall,
+            (Some(call_id), None) => Target::Owner { probable: self.probable_owner(call_id) },
         };
-        let instances = match (&new_call, call_id) {
-            (Some(new_call), _) => self.ranking(&new_call.affinity.value),
-            (None, Some(call_id)) => self.ranking(call_id).into_iter().take(1).collect(),
-            (None, None) => Vec::new(),
-        };
-        ItemExplained { kind: item.kind().label(), call_id: call_id.map(str::to_owned), new_call, instances }
+        let call_id = item.call_id().map(|id| id.as_str().to_owned());
+        ItemExplained { kind: item.kind().label(), call_id, target }
     }
 
     fn new_call(&self, call: &Call<'_>, call_id: &str, split: bool) -> NewCall {
@@ -190,6 +197,7 @@ impl Context<'_> {
         let traits = Traits { call, call_id, caller_region: self.caller_region, tenant: self.tenant };
         let owned = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
         let placement = &config.placement;
+        let value = placement.key.text(call_id, call, self.tenant).into_owned();
         let budget = if call.policy_recording { placement.recording_budget } else { placement.budget };
         NewCall {
             seen: Seen {
@@ -207,10 +215,8 @@ impl Context<'_> {
             budget_ms: u64::try_from(budget.as_millis()).unwrap_or(u64::MAX),
             rules: config.policy.explain(&traits).into_iter().map(RuleExplained::from).collect(),
             decision: self.decision(&config.policy.decide(&traits, false, |_| true), split),
-            affinity: Affinity {
-                key: placement.key.label(),
-                value: placement.key.text(call_id, call, self.tenant).into_owned(),
-            },
+            instances: self.ranking(&value),
+            affinity: Affinity { key: placement.key.label(), value },
         }
     }
 
@@ -227,6 +233,10 @@ impl Context<'_> {
             }
         };
         DecisionExplained { reason, rule: decision.rule, region, redirect }
+    }
+
+    fn probable_owner(&self, call_id: &str) -> Option<String> {
+        self.ranking(call_id).into_iter().next()
     }
 
     /// The instances that serve the app in the order of a text. Nothing is known of their load.
@@ -282,7 +292,7 @@ impl fmt::Display for Explanation {
                 };
                 write!(f, "body: Graph, items: {}{how}", items.len())?;
                 for (index, item) in items.iter().enumerate() {
-                    write!(f, "\n\nitem {index}: {}\n  {item}", item.kind)?;
+                    write!(f, "\n\nitem {index}: {}{item}", item.kind)?;
                 }
                 Ok(())
             }
@@ -292,29 +302,17 @@ impl fmt::Display for Explanation {
 
 impl fmt::Display for ItemExplained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.call_id {
-            Some(call_id) => write!(f, "call id: {}", call_id.escape_debug())?,
-            None => return write!(f, "not about a call: it travels with the others"),
+        if let Some(call_id) = &self.call_id {
+            write!(f, "\n  call id: {}", call_id.escape_debug())?;
         }
-        match &self.new_call {
-            Some(call) => {
-                write!(f, "\n{call}")?;
-                if call.decision.redirect.is_none() {
-                    let instances = if self.instances.is_empty() {
-                        "none serves the app".to_owned()
-                    } else {
-                        self.instances.join(", then ")
-                    };
-                    let Affinity { key, value } = &call.affinity;
-                    write!(f, "\n  affinity: {key}, {}\n  asked: {instances}", value.escape_debug())?;
-                }
-                Ok(())
-            }
-            None => {
-                let owner =
-                    self.instances.first().map_or("nobody, since none serves the app", String::as_str);
+        match &self.target {
+            Target::Placed(call) => write!(f, "\n{call}"),
+            Target::WithNewCall => write!(f, "\n  its call is new in this body: it goes where that goes"),
+            Target::Owner { probable } => {
+                let owner = probable.as_deref().unwrap_or("nobody, since no instance serves the app");
                 write!(f, "\n  not a new call: to where it was placed within ten minutes, else to {owner}")
             }
+            Target::WithOthers => write!(f, "\n  not about a call: it goes where the others go"),
         }
     }
 }
@@ -347,7 +345,17 @@ impl fmt::Display for NewCall {
                 write!(f, "; decides")?;
             }
         }
-        write!(f, "\n  decision: {}", self.decision)
+        write!(f, "\n  decision: {}", self.decision)?;
+        if self.decision.redirect.is_none() {
+            let instances = if self.instances.is_empty() {
+                "nobody, since no instance serves the app".to_owned()
+            } else {
+                self.instances.join(", then ")
+            };
+            let Affinity { key, value } = &self.affinity;
+            write!(f, "\n  affinity: {key}, {}\n  asked: {instances}", value.escape_debug())?;
+        }
+        Ok(())
     }
 }
 
@@ -366,17 +374,30 @@ impl fmt::Display for RuleExplained {
 
 impl fmt::Display for DecisionExplained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let region = &self.region;
-        if let Some(Redirect { status, location }) = &self.redirect {
-            return write!(f, "{region}, with {status} to {location}");
+        match &self.redirect {
+            Some(Redirect { status, location }) => write!(f, "{}, with {status} to {location}", self.region)?,
+            None => write!(f, "here in {}", self.region)?,
         }
-        let why = match self.reason {
-            SPLIT => "its rule names another region, but nothing of a batch of several owners is redirected",
-            reason if reason == Reason::RuleHere.label() => "the rule names this region",
-            _ => "no rule matches",
-        };
-        write!(f, "here in {region}: {why}")
+        match self.rule {
+            Some(rule) => write!(f, "; by affinity.rule[{rule}]")?,
+            None => write!(f, "; no rule matches")?,
+        }
+        if self.reason == SPLIT {
+            write!(
+                f,
+                ", which names another region, but nothing of a batch of several owners is redirected"
+            )?;
+        }
+        Ok(())
     }
+}
+
+/// Whether an item says that the call is new.
+fn is_new(call_id: &str, items: &[Item<'_>]) -> bool {
+    items.iter().any(|item| {
+        item.new_call().is_some()
+            && item.call_id().is_some_and(|id| id.as_str().eq_ignore_ascii_case(call_id))
+    })
 }
 
 fn serves(instance: &InstanceSettings, app: Uuid) -> bool {

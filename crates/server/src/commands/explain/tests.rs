@@ -78,23 +78,23 @@ fn a_new_call_that_stays_names_its_rule_and_its_instances() {
         &body,
         &[],
         &expect![[r#"
-        app: 0efc74f7-41c3-47a4-8775-7259bfef4241
-        tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, as the body has it
-        body: Graph, items: 1
+            app: 0efc74f7-41c3-47a4-8775-7259bfef4241
+            tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, as the body has it
+            body: Graph, items: 1
 
-        item 0: incoming_call
-          call id: call-1
-          new call, not policy-recorded: to be placed within 12000 ms
-          chain id: chain-7
-          source_region: emea
-          country: HU
-          tenant: 31537af4-6d77-4bb9-a681-d2394888ea26
-          affinity.rule[0]: does not match: the call has no caller_region
-          affinity.rule[1]: matches, but its share leaves this chain out
-          affinity.rule[2]: matches; decides
-          decision: here in emea: the rule names this region
-          affinity: call, call-1
-          asked: bot-1, then bot-0"#]],
+            item 0: incoming_call
+              call id: call-1
+              new call, not policy-recorded: to be placed within 12000 ms
+              chain id: chain-7
+              source_region: emea
+              country: HU
+              tenant: 31537af4-6d77-4bb9-a681-d2394888ea26
+              affinity.rule[0]: does not match: the call has no caller_region
+              affinity.rule[1]: matches, but its share leaves this chain out
+              affinity.rule[2]: matches; decides
+              decision: here in emea; by affinity.rule[2]
+              affinity: call, call-1
+              asked: bot-1, then bot-0"#]],
     );
 }
 
@@ -105,21 +105,21 @@ fn a_new_call_that_goes_names_where() {
         &body,
         &[(CALLER_REGION, "AMER")],
         &expect![[r#"
-        app: 0efc74f7-41c3-47a4-8775-7259bfef4241
-        tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, as the body has it
-        body: Graph, items: 1
+            app: 0efc74f7-41c3-47a4-8775-7259bfef4241
+            tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, as the body has it
+            body: Graph, items: 1
 
-        item 0: incoming_call
-          call id: call-1
-          new call, not policy-recorded: to be placed within 12000 ms
-          chain id: chain-7
-          source_region: emea
-          caller_region: AMER
-          tenant: 31537af4-6d77-4bb9-a681-d2394888ea26
-          affinity.rule[0]: matches; decides
-          affinity.rule[1]: does not match: the call has no country
-          affinity.rule[2]: does not match: the call has no country
-          decision: amer, with 307 to https://amer.bots.contoso.com/api/calls?switchboard-from=emea"#]],
+            item 0: incoming_call
+              call id: call-1
+              new call, not policy-recorded: to be placed within 12000 ms
+              chain id: chain-7
+              source_region: emea
+              caller_region: AMER
+              tenant: 31537af4-6d77-4bb9-a681-d2394888ea26
+              affinity.rule[0]: matches; decides
+              affinity.rule[1]: does not match: the call has no country
+              affinity.rule[2]: does not match: the call has no country
+              decision: amer, with 307 to https://amer.bots.contoso.com/api/calls?switchboard-from=emea; by affinity.rule[0]"#]],
     );
 }
 
@@ -130,22 +130,22 @@ fn a_value_of_the_body_is_escaped() {
         &body,
         &[],
         &expect![[r#"
-        app: 0efc74f7-41c3-47a4-8775-7259bfef4241
-        tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, as the body has it
-        body: Graph, items: 1
+            app: 0efc74f7-41c3-47a4-8775-7259bfef4241
+            tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, as the body has it
+            body: Graph, items: 1
 
-        item 0: incoming_call
-          call id: call-1
-          new call, not policy-recorded: to be placed within 12000 ms
-          chain id: chain-7
-          source_region: \u{1b}[2J
-          tenant: 31537af4-6d77-4bb9-a681-d2394888ea26
-          affinity.rule[0]: does not match: the call has no caller_region
-          affinity.rule[1]: does not match: the call has no country
-          affinity.rule[2]: does not match: source_region is \u{1b}[2J
-          decision: here in emea: no rule matches
-          affinity: call, call-1
-          asked: bot-1, then bot-0"#]],
+            item 0: incoming_call
+              call id: call-1
+              new call, not policy-recorded: to be placed within 12000 ms
+              chain id: chain-7
+              source_region: \u{1b}[2J
+              tenant: 31537af4-6d77-4bb9-a681-d2394888ea26
+              affinity.rule[0]: does not match: the call has no caller_region
+              affinity.rule[1]: does not match: the call has no country
+              affinity.rule[2]: does not match: source_region is \u{1b}[2J
+              decision: here in emea; no rule matches
+              affinity: call, call-1
+              asked: bot-1, then bot-0"#]],
     );
 }
 
@@ -171,46 +171,52 @@ fn nothing_of_a_batch_of_several_owners_is_redirected() {
     let body = envelope(&[
         incoming("call-1", r#"{"region":"emea"}"#),
         incoming("call-2", r#"{"region":"emea"}"#),
+        r#"{"changeType":"updated","resource":"/app/calls/CALL-1/participants","resourceData":[]}"#
+            .to_owned(),
         r#"{"changeType":"created","resource":"/users/1"}"#.to_owned(),
     ]);
     check(
         &body,
         &[(CALLER_REGION, "amer")],
         &expect![[r#"
-        app: 0efc74f7-41c3-47a4-8775-7259bfef4241
-        tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, as the body has it
-        body: Graph, items: 3; of several owners: each gets its items, and nothing is redirected
+            app: 0efc74f7-41c3-47a4-8775-7259bfef4241
+            tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, as the body has it
+            body: Graph, items: 4; of several owners: each gets its items, and nothing is redirected
 
-        item 0: incoming_call
-          call id: call-1
-          new call, not policy-recorded: to be placed within 12000 ms
-          chain id: chain-7
-          source_region: emea
-          caller_region: amer
-          tenant: 31537af4-6d77-4bb9-a681-d2394888ea26
-          affinity.rule[0]: matches; decides
-          affinity.rule[1]: does not match: the call has no country
-          affinity.rule[2]: does not match: the call has no country
-          decision: here in emea: its rule names another region, but nothing of a batch of several owners is redirected
-          affinity: call, call-1
-          asked: bot-1, then bot-0
+            item 0: incoming_call
+              call id: call-1
+              new call, not policy-recorded: to be placed within 12000 ms
+              chain id: chain-7
+              source_region: emea
+              caller_region: amer
+              tenant: 31537af4-6d77-4bb9-a681-d2394888ea26
+              affinity.rule[0]: matches; decides
+              affinity.rule[1]: does not match: the call has no country
+              affinity.rule[2]: does not match: the call has no country
+              decision: here in emea; by affinity.rule[0], which names another region, but nothing of a batch of several owners is redirected
+              affinity: call, call-1
+              asked: bot-1, then bot-0
 
-        item 1: incoming_call
-          call id: call-2
-          new call, not policy-recorded: to be placed within 12000 ms
-          chain id: chain-7
-          source_region: emea
-          caller_region: amer
-          tenant: 31537af4-6d77-4bb9-a681-d2394888ea26
-          affinity.rule[0]: matches; decides
-          affinity.rule[1]: does not match: the call has no country
-          affinity.rule[2]: does not match: the call has no country
-          decision: here in emea: its rule names another region, but nothing of a batch of several owners is redirected
-          affinity: call, call-2
-          asked: bot-1, then bot-0
+            item 1: incoming_call
+              call id: call-2
+              new call, not policy-recorded: to be placed within 12000 ms
+              chain id: chain-7
+              source_region: emea
+              caller_region: amer
+              tenant: 31537af4-6d77-4bb9-a681-d2394888ea26
+              affinity.rule[0]: matches; decides
+              affinity.rule[1]: does not match: the call has no country
+              affinity.rule[2]: does not match: the call has no country
+              decision: here in emea; by affinity.rule[0], which names another region, but nothing of a batch of several owners is redirected
+              affinity: call, call-2
+              asked: bot-1, then bot-0
 
-        item 2: not_a_call
-          not about a call: it travels with the others"#]],
+            item 2: roster
+              call id: CALL-1
+              its call is new in this body: it goes where that goes
+
+            item 3: not_a_call
+              not about a call: it goes where the others go"#]],
     );
 }
 
@@ -255,7 +261,8 @@ fn programs_get_the_same_as_json() {
               {
                 "kind": "incoming_call",
                 "call_id": "call-1",
-                "new_call": {
+                "target": {
+                  "goes": "placed",
                   "seen": {
                     "source_region": "emea",
                     "country": "HU",
@@ -290,12 +297,12 @@ fn programs_get_the_same_as_json() {
                   "affinity": {
                     "key": "call",
                     "value": "call-1"
-                  }
-                },
-                "instances": [
-                  "bot-1",
-                  "bot-0"
-                ]
+                  },
+                  "instances": [
+                    "bot-1",
+                    "bot-0"
+                  ]
+                }
               }
             ]
           }
