@@ -1,0 +1,189 @@
+//! Who is a candidate, in which order, and what a new snapshot keeps.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use switchboard_routing::SealKey;
+use url::Url;
+
+use super::*;
+use crate::{
+    InstanceState,
+    instance::{Report, ReportedState},
+};
+
+const APP: Uuid = Uuid::from_u128(1);
+
+fn common(probed: bool) -> Common {
+    let key = SealKey::new("k1", &[7; 32]).unwrap();
+    let base = Url::parse("https://emea.bots.contoso.com").unwrap();
+    let uris = Arc::new(CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap());
+    Common { region: Name::parse("emea").unwrap(), probed, uris }
+}
+
+fn member(name: &str, incarnation: &str) -> Member {
+    let target = Target::parse(&format!("http://{name}:3978/api/calls")).unwrap();
+    Member {
+        name: Name::parse(name).unwrap(),
+        incarnation: Name::parse(incarnation).unwrap(),
+        new_calls: target.clone(),
+        callbacks: target,
+        apps: None,
+        weight: 1,
+    }
+}
+
+fn fleet(count: usize, probed: bool, now: Instant) -> Fleet {
+    let members = (0..count).map(|at| member(&format!("bot-{at}"), "0")).collect();
+    Fleet::new(members, true, &common(probed), None, now)
+}
+
+fn order(fleet: &Fleet, key: &str, now: Instant) -> Vec<String> {
+    fleet.candidates(APP, now).in_order(AffinityKey::of(key)).map(|one| one.name().to_string()).collect()
+}
+
+fn learn(fleet: &Fleet, name: &str, event: Event, now: Instant) {
+    fleet.instance(name).unwrap().live.learn(event, now);
+}
+
+#[test]
+fn an_instance_without_a_probe_that_failed_is_last_for_a_second_and_one_call_tries_it_then() {
+    let start = Instant::now();
+    let fleet = fleet(3, false, start);
+    let ranked = order(&fleet, "call", start);
+    let first = ranked[0].clone();
+    let last = vec![ranked[1].clone(), ranked[2].clone(), first.clone()];
+    learn(&fleet, &first, Event::TryFailed("a try failed"), start);
+    assert_eq!(order(&fleet, "call", start), last);
+    assert_eq!(order(&fleet, "call", start + Duration::from_millis(999)), last);
+    let rested = start + Duration::from_secs(1);
+    assert_eq!(order(&fleet, "call", rested), ranked);
+    // The call that tries it keeps others away until it knows.
+    fleet.instance(&first).unwrap().live.try_begins(rested);
+    assert_eq!(order(&fleet, "call", rested), last);
+    fleet.instance(&first).unwrap().live.answered(rested);
+    assert_eq!(order(&fleet, "call", rested), ranked);
+}
+
+#[test]
+fn the_reported_load_reaches_the_ranking() {
+    let now = Instant::now();
+    let fleet = fleet(2, true, now);
+    let report = |calls| {
+        Event::Reported(Report { state: ReportedState::Ready, calls: Some(calls), capacity: Some(10) })
+    };
+    for name in ["bot-0", "bot-1"] {
+        learn(&fleet, name, report(0), now);
+    }
+    let ranked = order(&fleet, "call", now);
+    learn(&fleet, &ranked[0], report(9), now);
+    assert_eq!(order(&fleet, "call", now), [ranked[1].clone(), ranked[0].clone()]);
+}
+
+#[test]
+fn a_new_life_or_another_address_is_another_process() {
+    let now = Instant::now();
+    let before = fleet(1, true, now);
+    learn(&before, "bot-0", Event::Drained, now);
+    let state = |members| {
+        let after = Fleet::new(members, true, &common(true), Some(&before), now);
+        assert!(after.generation() > before.generation());
+        after.instance("bot-0").unwrap().status(now).state
+    };
+    assert_eq!(state(vec![member("bot-0", "0")]), InstanceState::Draining);
+    assert_eq!(
+        state(vec![Member { weight: 5, apps: Some(vec![APP]), ..member("bot-0", "0") }]),
+        InstanceState::Draining
+    );
+    assert_eq!(state(vec![member("bot-0", "1")]), InstanceState::Starting);
+    let elsewhere = Target::parse("http://elsewhere/").unwrap();
+    assert_eq!(
+        state(vec![Member { new_calls: elsewhere.clone(), ..member("bot-0", "0") }]),
+        InstanceState::Starting
+    );
+    assert_eq!(state(vec![Member { callbacks: elsewhere, ..member("bot-0", "0") }]), InstanceState::Starting);
+}
+
+#[test]
+fn of_two_instances_with_one_name_the_first_is_kept() {
+    let now = Instant::now();
+    let fleet = Fleet::new(vec![member("bot-0", "1"), member("bot-0", "2")], true, &common(false), None, now);
+    assert_eq!(fleet.instances().len(), 1);
+    assert_eq!(fleet.instance("bot-0").unwrap().owner.incarnation.as_str(), "1");
+}
+
+#[test]
+fn instances_at_one_host_share_a_slot() {
+    let now = Instant::now();
+    let target = |text| Target::parse(text).unwrap();
+    let members = vec![
+        Member { callbacks: target("http://bot-0:3978/other"), ..member("bot-0", "0") },
+        Member {
+            new_calls: target("http://BOT-0:3978/two"),
+            callbacks: target("https://bot-0:3978/"),
+            ..member("bot-1", "0")
+        },
+    ];
+    let fleet = Fleet::new(members, true, &common(false), None, now);
+    let slots = |name| {
+        let instance = fleet.instance(name).unwrap();
+        (instance.new_calls.slot, instance.callbacks.slot)
+    };
+    assert_eq!((slots("bot-0"), slots("bot-1"), fleet.origins().len()), ((0, 0), (0, 1), 2));
+}
+
+#[test]
+fn what_is_sent_for_an_app_is_made_once() {
+    let fleet = fleet(1, false, Instant::now());
+    let instance = fleet.instance("bot-0").unwrap();
+    let apps: Vec<Uuid> = [5, 1, 9, 3].map(Uuid::from_u128).to_vec();
+    let made: Vec<_> = apps.iter().map(|app| instance.for_app(*app)).collect();
+    for (app, made) in apps.iter().zip(&made) {
+        assert!(Arc::ptr_eq(made, &instance.for_app(*app)));
+        assert_eq!(made.app_id, app.to_string());
+        let uri = instance_uri(&fleet, *app);
+        assert_eq!(made.callback_uri.as_ref().unwrap(), &uri);
+    }
+}
+
+fn instance_uri(fleet: &Fleet, app: Uuid) -> String {
+    common(false).uris.mint(&fleet.instance("bot-0").unwrap().owner, app)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Whatever the instances report, the candidates are exactly those that are ready, and the owner of a callback is
+    /// found whatever its state.
+    #[test]
+    fn candidates_are_the_ready_ones(reports in proptest::collection::vec((0..5_u8, 0..3_u32, 0..3_u32), 1..8), key in ".{0,8}") {
+        let now = Instant::now();
+        let fleet = fleet(reports.len(), true, now);
+        let mut ready = Vec::new();
+        for (at, (kind, calls, capacity)) in reports.into_iter().enumerate() {
+            let name = format!("bot-{at}");
+            let state = match kind {
+                0 => None,
+                1 => Some(ReportedState::Draining),
+                2 => Some(ReportedState::Full),
+                _ => Some(ReportedState::Ready),
+            };
+            if let Some(state) = state {
+                let report = Report { state, calls: Some(calls), capacity: Some(capacity) };
+                learn(&fleet, &name, Event::Reported(report), now);
+            }
+            if kind == 4 {
+                learn(&fleet, &name, Event::Drained, now);
+            }
+            if kind == 3 && calls < capacity {
+                ready.push(name);
+            }
+        }
+        let mut candidates = order(&fleet, &key, now);
+        prop_assert_eq!(candidates.len(), fleet.candidates(APP, now).len());
+        candidates.sort();
+        ready.sort();
+        prop_assert_eq!(candidates, ready);
+        prop_assert!(fleet.instances().iter().all(|one| fleet.instance(one.name().as_str()).is_some()));
+    }
+}

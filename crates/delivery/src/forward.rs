@@ -1,0 +1,169 @@
+//! A callback: to the instance that owns the call, whatever its health, for as long as patience lasts.
+
+use std::time::Duration;
+
+use switchboard_routing::{AffinityKey, Name, OwnerRef};
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use crate::{
+    Answer, Connections, Delivery, Orphaned, Outbound,
+    attempt::{Cause, Failure, send},
+    headers::{self, Mark},
+    instance::Instance,
+};
+
+impl Delivery {
+    /// Brings a callback to its owner, whatever its health.
+    ///
+    /// While no byte of it was written it is sent again, until the end of patience. Once it was written the answer is
+    /// waited for and the request never repeated. Any answer is relayed.
+    pub async fn forward(
+        &self,
+        connections: &Connections,
+        notification: Outbound,
+        owner: OwnerRef<'_>,
+    ) -> Result<Answer, NotForwarded> {
+        if !self.fleet.is_known() {
+            return Err(NotForwarded::FleetUnknown);
+        }
+        let found = self.fleet.instance(owner.instance.as_str()).filter(|instance| instance.owner == owner);
+        if let Some(instance) = found {
+            return self.deliver(connections, notification, instance, Mark::Owner).await;
+        }
+        let heir = match self.settings.orphaned {
+            Orphaned::Refuse => None,
+            Orphaned::Reassign => {
+                // Without a call id the calls of the lost instance stay together at least.
+                let key = notification.call_id.as_deref().unwrap_or(owner.instance.as_str());
+                self.fleet.first(AffinityKey::of(key), notification.app)
+            }
+        };
+        match heir {
+            Some(instance) => self.deliver(connections, notification, instance, Mark::Orphaned).await,
+            None => Err(NotForwarded::Gone { instance: owner.instance.to_name() }),
+        }
+    }
+
+    /// Brings an item on the webhook to the instance that probably owns `notification.call_id`: where this gateway placed the
+    /// call within ten minutes, else the first in the ranking of all known ones. Marked `Switchboard-Unsealed: true`.
+    pub async fn forward_unsealed(
+        &self,
+        connections: &Connections,
+        notification: Outbound,
+    ) -> Result<Answer, NotForwarded> {
+        if !self.fleet.is_known() {
+            return Err(NotForwarded::FleetUnknown);
+        }
+        match self.probable(notification.call_id.as_deref().unwrap_or_default(), notification.app) {
+            Some(instance) => self.deliver(connections, notification, instance, Mark::Unsealed).await,
+            None => Err(NotForwarded::NoInstance),
+        }
+    }
+
+    /// The instance that `forward_unsealed` would choose: so that a batch can be cut by owner.
+    pub fn probable_owner(&self, call_id: &str, app: Uuid) -> Option<Name> {
+        self.probable(call_id, app).map(|instance| instance.name().clone())
+    }
+
+    fn probable(&self, call_id: &str, app: Uuid) -> Option<&Instance> {
+        let placed = self.placements.find(call_id, Instant::now());
+        placed
+            .and_then(|name| self.fleet.instance(name.as_str()))
+            .or_else(|| self.fleet.first(AffinityKey::of(call_id), app))
+    }
+
+    async fn deliver(
+        &self,
+        connections: &Connections,
+        mut notification: Outbound,
+        instance: &Instance,
+        mark: Mark,
+    ) -> Result<Answer, NotForwarded> {
+        let end = notification.arrived + self.settings.patience;
+        let live = &instance.live;
+        let in_flight = live.request_begins();
+        headers::clean(&mut notification.headers, self.settings.authorization);
+        mark.stamp(&mut notification.headers);
+        let for_app = instance.for_app(notification.app);
+        let path = for_app.callback_path.clone();
+        let mut request = self.request(instance, &instance.callbacks, &for_app, path, notification);
+
+        let mut attempts: u32 = 0;
+        let mut pause = PAUSE_FIRST;
+        let mut last = Cause::NoTime;
+        let unreachable =
+            |last: Cause| NotForwarded::Unreachable { instance: instance.name().clone(), last: last.label() };
+        while Instant::now() < end {
+            attempts = attempts.saturating_add(1);
+            live.tried();
+            match send(connections, &self.fleet, &instance.callbacks, &self.tls, request, end).await {
+                Ok(response) => {
+                    // What a proxy in front of a dead instance says is no sign of life.
+                    if Cause::of_status(response.status()).is_none() {
+                        live.answered(Instant::now());
+                    }
+                    live.answered_callback();
+                    return Ok(Answer::new(response, instance, in_flight, end, attempts, 0));
+                }
+                Err(Failure::Sent(cause)) => {
+                    live.failed(cause);
+                    return Err(unreachable(cause));
+                }
+                Err(Failure::Unsent(unsent, cause)) => {
+                    live.failed(cause);
+                    // The try that the end of patience cut short says less than the one before it.
+                    if attempts == 1 || Instant::now() < end {
+                        last = cause;
+                    }
+                    request = *unsent;
+                }
+            }
+            sleep_until(end.min(Instant::now() + pause)).await;
+            pause = pause.saturating_mul(2).min(PAUSE_MAX);
+        }
+        Err(unreachable(last))
+    }
+}
+
+/// Why a callback was not answered by its owner.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotForwarded {
+    /// The fleet's source has not been read yet.
+    #[error("the fleet is not known yet")]
+    FleetUnknown,
+    /// The instance, or this incarnation of it, is no longer in the fleet.
+    #[error("instance {instance} is gone")]
+    Gone {
+        /// Its name.
+        instance: Name,
+    },
+    /// No instance of the fleet serves the app, so that none can be guessed to own the call.
+    #[error("no instance serves the app")]
+    NoInstance,
+    /// It did not answer within the patience.
+    #[error("instance {instance} did not answer: {last}")]
+    Unreachable {
+        /// Its name.
+        instance: Name,
+        /// The last failure's label.
+        last: &'static str,
+    },
+}
+
+impl NotForwarded {
+    /// A stable name for logs and metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::FleetUnknown => "fleet_unknown",
+            Self::Gone { .. } => "gone",
+            Self::NoInstance => "no_instance",
+            Self::Unreachable { .. } => "unreachable",
+        }
+    }
+}
+
+/// The first pause between two tries: a restarting process listens again in a moment, or in seconds.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// Pauses double up to this: a callback is late by half a second at most once its owner is back.
+const PAUSE_MAX: Duration = Duration::from_millis(500);

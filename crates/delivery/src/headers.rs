@@ -1,0 +1,196 @@
+//! Header hygiene in both directions: what travels, what does not, and what only we may say.
+
+mod trace_context;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER},
+};
+use uuid::Uuid;
+
+use crate::instance::{Endpoint, ForApp, Instance};
+
+/// Removes what must not travel to an instance: hop-by-hop fields, those that `Connection` names, `Expect`, and all that
+/// only we may say. `Host` and `Content-Length` stay until `stamp` replaces them.
+pub(crate) fn clean(headers: &mut HeaderMap, authorization: bool) {
+    remove_named_by_connection(headers);
+    // A vector that allocates when the first name is found. The walk costs less than a look-up for each name would.
+    let mut unwanted: Vec<HeaderName> = Vec::new();
+    for name in headers.keys() {
+        if is_unwanted(name.as_str()) {
+            unwanted.push(name.clone());
+        }
+    }
+    for name in &unwanted {
+        headers.remove(name);
+    }
+    if !authorization {
+        headers.remove(AUTHORIZATION);
+    }
+}
+
+/// What a request says besides what its sender said.
+#[derive(Debug)]
+pub(crate) struct Stamp<'a> {
+    pub(crate) region: &'a HeaderValue,
+    pub(crate) instance: &'a Instance,
+    pub(crate) for_app: &'a ForApp,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) tenant: Uuid,
+    pub(crate) call_id: Option<&'a str>,
+    pub(crate) body_bytes: usize,
+}
+
+impl Stamp<'_> {
+    /// Adds what we say to a cleaned map. Anything of these names was removed or is replaced.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        // One growth instead of several; a new call adds two more, and a batch or an orphan one.
+        headers.reserve(12);
+        headers.insert(HOST, self.endpoint.host.clone());
+        // Also for an empty body: without it some servers answer 411 (RFC 9110, section 8.6).
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body_bytes));
+        if let Some(uri) = &self.for_app.callback_uri {
+            headers.insert(&CALLBACK_URI, uri.clone());
+        }
+        if let Some(call_id) = self.call_id.and_then(call_id_value) {
+            headers.insert(&CALL_ID, call_id);
+        }
+        headers.insert(&TENANT_ID, guid_value(self.tenant));
+        headers.insert(&APP_ID, self.for_app.app_id.clone());
+        headers.insert(&REGION, self.region.clone());
+        headers.insert(&INSTANCE, self.instance.name_value.clone());
+        trace_context::ensure(headers);
+    }
+}
+
+/// Counts the tries of a new call.
+pub(crate) fn stamp_attempt(headers: &mut HeaderMap, attempt: u32) {
+    headers.insert(&ATTEMPT, HeaderValue::from(attempt));
+}
+
+/// By when a new call must be answered.
+pub(crate) fn stamp_deadline(headers: &mut HeaderMap, unix_ms: u64) {
+    headers.insert(&DEADLINE, HeaderValue::from(unix_ms));
+}
+
+/// Why an instance gets a callback that was not meant for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// It is: the seal names it.
+    Owner,
+    /// It probably is: an item without our callback URI.
+    Unsealed,
+    /// The owner is gone.
+    Orphaned,
+}
+
+impl Mark {
+    pub(crate) fn stamp(self, headers: &mut HeaderMap) {
+        match self {
+            Self::Owner => {}
+            Self::Unsealed => {
+                headers.insert(&UNSEALED, TRUE.clone());
+            }
+            Self::Orphaned => {
+                headers.insert(&ORPHANED, TRUE.clone());
+            }
+        }
+    }
+}
+
+/// The part of an answer's fields that the platform gets; of a repeated field the first value.
+pub(crate) fn relayed(headers: &mut HeaderMap) -> HeaderMap {
+    let mut relayed = HeaderMap::new();
+    for name in [&CONTENT_TYPE, &CONTENT_LENGTH, &RETRY_AFTER, &CLIENT_REQUEST_ID, &SCENARIO_ID] {
+        if let Some(value) = headers.remove(name) {
+            relayed.insert(name, value);
+        }
+    }
+    relayed
+}
+
+/// Fields that `Connection` names are of the connection that the request came by (RFC 9110, section 7.6.1).
+fn remove_named_by_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|option| {
+            !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
+        })
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .collect();
+    for name in &named {
+        headers.remove(name);
+    }
+}
+
+/// Whether a field, lower case as the `http` crate has it, must not travel whatever its value.
+fn is_unwanted(name: &str) -> bool {
+    match name {
+        // Hop-by-hop: RFC 9110, sections 7.6.1 and 11.7, RFC 9113, section 8.2.2, RFC 7540, section 3.2.1.
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "te"
+        | "trailer"
+        | "transfer-encoding"
+        | "upgrade"
+        | "http2-settings" => true,
+        // We have the body already.
+        "expect" => true,
+        _ => is_ours(name),
+    }
+}
+
+/// Whether only we may say it. Frameworks that pass fields as environment variables cannot tell `_` from `-`, so
+/// any separator counts.
+fn is_ours(name: &str) -> bool {
+    name.strip_prefix("switchboard")
+        .is_some_and(|rest| !rest.starts_with(|first: char| first.is_ascii_alphanumeric()))
+}
+
+/// A call id as a field value, if it can be one; it comes from a body, so it may be anything.
+fn call_id_value(call_id: &str) -> Option<HeaderValue> {
+    let fits = !call_id.is_empty()
+        && call_id.len() <= CALL_ID_BYTES_MAX
+        && call_id.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { HeaderValue::from_str(call_id).ok() } else { None }
+}
+
+/// A call id for the log: the same ones that are sent.
+pub(crate) fn call_id_for_log(call_id: Option<&str>) -> Option<&str> {
+    call_id.filter(|call_id| call_id_value(call_id).is_some())
+}
+
+fn guid_value(guid: Uuid) -> HeaderValue {
+    let mut buffer = Uuid::encode_buffer();
+    HeaderValue::from_str(guid.hyphenated().encode_lower(&mut buffer))
+        .expect("a GUID is hex digits and dashes")
+}
+
+static CALLBACK_URI: HeaderName = HeaderName::from_static("switchboard-callback-uri");
+static CALL_ID: HeaderName = HeaderName::from_static("switchboard-call-id");
+static TENANT_ID: HeaderName = HeaderName::from_static("switchboard-tenant-id");
+static APP_ID: HeaderName = HeaderName::from_static("switchboard-app-id");
+static REGION: HeaderName = HeaderName::from_static("switchboard-region");
+static INSTANCE: HeaderName = HeaderName::from_static("switchboard-instance");
+static ATTEMPT: HeaderName = HeaderName::from_static("switchboard-attempt");
+static DEADLINE: HeaderName = HeaderName::from_static("switchboard-deadline");
+static UNSEALED: HeaderName = HeaderName::from_static("switchboard-unsealed");
+static ORPHANED: HeaderName = HeaderName::from_static("switchboard-orphaned");
+static CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
+static SCENARIO_ID: HeaderName = HeaderName::from_static("scenario-id");
+static TRUE: HeaderValue = HeaderValue::from_static("true");
+
+/// Real call ids are GUIDs of 36 characters; a longer text is not worth a field.
+const CALL_ID_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

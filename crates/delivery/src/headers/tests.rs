@@ -1,0 +1,291 @@
+//! What travels and what does not, as tables.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use switchboard_routing::{CallbackUris, Name, SealKey};
+use tokio::time::Instant;
+use url::Url;
+
+use super::*;
+use crate::{
+    Target,
+    fleet::{Common, Fleet, Member},
+};
+
+fn map(fields: &[(&str, &str)]) -> HeaderMap {
+    fields
+        .iter()
+        .map(|(name, value)| {
+            (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
+        })
+        .collect()
+}
+
+fn fields(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let mut fields: Vec<_> = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    fields.sort();
+    fields
+}
+
+/// What is left of the names after cleaning.
+#[track_caller]
+fn check(received: &[(&str, &str)], left: &[&str]) {
+    let mut headers = map(received);
+    clean(&mut headers, true);
+    let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, left, "{received:?}");
+}
+
+#[test]
+fn end_to_end_fields_travel() {
+    check(
+        &[
+            ("Authorization", "Bearer x"),
+            ("Content-Type", "application/json"),
+            ("User-Agent", "Microsoft-Skype/3.0,(Calling/1.0)"),
+            ("X-Microsoft-Skype-Chain-ID", "c"),
+            ("X-Microsoft-Skype-Message-ID", "m"),
+            ("MS-Teams-Ring", "general"),
+            ("switchboardish", "no separator, so not ours"),
+        ],
+        &[
+            "authorization",
+            "content-type",
+            "ms-teams-ring",
+            "switchboardish",
+            "user-agent",
+            "x-microsoft-skype-chain-id",
+            "x-microsoft-skype-message-id",
+        ],
+    );
+}
+
+#[test]
+fn hop_by_hop_fields_do_not_travel() {
+    for name in [
+        "Connection",
+        "Keep-Alive",
+        "Proxy-Connection",
+        "Proxy-Authenticate",
+        "Proxy-Authorization",
+        "TE",
+        "Trailer",
+        "Transfer-Encoding",
+        "Upgrade",
+        "HTTP2-Settings",
+        "Expect",
+    ] {
+        check(&[(name, "x"), (name, "y"), ("accept", "a")], &["accept"]);
+    }
+}
+
+#[test]
+fn fields_that_connection_names_do_not_travel() {
+    check(
+        &[("connection", "close, x-one ,\tX-TWO"), ("x-one", "1"), ("x-two", "2"), ("x-three", "3")],
+        &["x-three"],
+    );
+    check(
+        &[("connection", "x-one"), ("connection", "x-two"), ("x-one", "1"), ("x-one", "1"), ("x-two", "2")],
+        &[],
+    );
+    check(&[("connection", "keep-alive"), ("keep-alive", "timeout=5"), ("accept", "a")], &["accept"]);
+    check(&[("connection", ",, ,not a name,\u{e4}"), ("accept", "a")], &["accept"]);
+}
+
+#[test]
+fn nobody_but_us_speaks_for_us() {
+    for name in [
+        "Switchboard-Callback-Uri",
+        "switchboard-call-id",
+        "SWITCHBOARD_TENANT_ID",
+        "Switchboard_App-Id",
+        "Switchboard-App_Id",
+        "switchboard-anything",
+        "switchboard-",
+        "switchboard_",
+        "switchboard.instance",
+        "switchboard",
+    ] {
+        check(&[(name, "x"), (name, "y")], &[]);
+    }
+}
+
+#[test]
+fn connection_cannot_strip_what_we_add() {
+    let stamped = stamp(
+        map(&[("connection", "switchboard-tenant-id, host, content-length, traceparent")]),
+        Some("call"),
+    );
+    for name in ["switchboard-tenant-id", "host", "content-length", "traceparent"] {
+        assert!(stamped.contains_key(name), "{name}");
+    }
+}
+
+#[test]
+fn authorization_is_forwarded_unless_switched_off() {
+    let mut headers = map(&[("authorization", "Bearer x"), ("accept", "a")]);
+    clean(&mut headers, false);
+    assert_eq!(fields(&headers), [("accept".to_owned(), "a".to_owned())]);
+}
+
+fn fleet() -> Fleet {
+    let target = Target::parse("http://bot.example:3978/api/calls").unwrap();
+    let member = Member {
+        name: Name::parse("bot-3").unwrap(),
+        incarnation: Name::parse("0").unwrap(),
+        new_calls: target.clone(),
+        callbacks: target,
+        apps: None,
+        weight: 1,
+    };
+    let key = SealKey::new("k1", &[7; 32]).unwrap();
+    let base = Url::parse("https://emea.bots.contoso.com").unwrap();
+    let uris = Arc::new(CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap());
+    let common = Common { region: Name::parse("emea").unwrap(), probed: false, uris };
+    Fleet::new(vec![member], true, &common, None, Instant::now())
+}
+
+fn stamp(mut headers: HeaderMap, call_id: Option<&str>) -> HeaderMap {
+    let fleet = fleet();
+    let instance = fleet.instance("bot-3").unwrap();
+    let for_app = instance.for_app(Uuid::from_u128(1));
+    clean(&mut headers, true);
+    let stamp = Stamp {
+        region: &HeaderValue::from_static("emea"),
+        instance,
+        for_app: &for_app,
+        endpoint: &instance.new_calls,
+        tenant: Uuid::from_u128(2),
+        call_id,
+        body_bytes: 5,
+    };
+    stamp.apply(&mut headers);
+    headers
+}
+
+#[test]
+fn an_instance_is_told_what_it_needs() {
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut stamped =
+        stamp(map(&[("traceparent", trace), ("host", "public.example")]), Some("491f0b00-6aee"));
+    stamp_attempt(&mut stamped, 2);
+    stamp_deadline(&mut stamped, 1_790_000_000_123);
+    Mark::Orphaned.stamp(&mut stamped);
+    let uri = stamped.remove("switchboard-callback-uri").unwrap();
+    assert!(
+        uri.to_str().unwrap().starts_with("https://emea.bots.contoso.com/api/callbacks/emea/bot-3/k1.0.")
+    );
+    let expected = [
+        ("content-length", "5"),
+        ("host", "bot.example:3978"),
+        ("switchboard-app-id", "00000000-0000-0000-0000-000000000001"),
+        ("switchboard-attempt", "2"),
+        ("switchboard-call-id", "491f0b00-6aee"),
+        ("switchboard-deadline", "1790000000123"),
+        ("switchboard-instance", "bot-3"),
+        ("switchboard-orphaned", "true"),
+        ("switchboard-region", "emea"),
+        ("switchboard-tenant-id", "00000000-0000-0000-0000-000000000002"),
+        ("traceparent", trace),
+    ];
+    assert_eq!(fields(&stamped), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+#[test]
+fn a_broken_traceparent_is_replaced_and_its_tracestate_dropped() {
+    for received in [
+        vec![("traceparent", "garbage"), ("tracestate", "a=b")],
+        vec![
+            ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            ("tracestate", "a=b"),
+        ],
+    ] {
+        let stamped = stamp(map(&received), None);
+        assert_eq!(stamped.get_all("traceparent").iter().count(), 1);
+        assert_ne!(stamped["traceparent"], received[0].1);
+        assert!(!stamped.contains_key("tracestate"));
+    }
+}
+
+#[test]
+fn a_call_id_that_is_no_field_value_is_not_sent() {
+    let long = "x".repeat(257);
+    for call_id in ["", "a b", "a\r\nX: y", "a\0", "\u{e4}", &long] {
+        assert!(!stamp(HeaderMap::new(), Some(call_id)).contains_key("switchboard-call-id"), "{call_id:?}");
+    }
+}
+
+#[test]
+fn of_an_answer_five_fields_are_relayed() {
+    let mut answer = map(&[
+        ("content-type", "application/json"),
+        ("content-length", "2"),
+        ("retry-after", "1"),
+        ("client-request-id", "r"),
+        ("client-request-id", "again"),
+        ("scenario-id", "s"),
+        ("server", "Kestrel"),
+        ("set-cookie", "a=b"),
+        ("location", "http://10.0.0.1/"),
+        ("connection", "close"),
+        ("keep-alive", "timeout=5"),
+        ("transfer-encoding", "chunked"),
+        ("www-authenticate", "Bearer"),
+        ("switchboard-instance", "bot-9"),
+    ]);
+    let expected = [
+        ("client-request-id", "r"),
+        ("content-length", "2"),
+        ("content-type", "application/json"),
+        ("retry-after", "1"),
+        ("scenario-id", "s"),
+    ];
+    assert_eq!(
+        fields(&relayed(&mut answer)),
+        expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+    );
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z_.-]{1,12}",
+        "switchboard[_.-][a-z_-]{0,12}",
+        Just("connection".to_owned()),
+        Just("te".to_owned()),
+        Just("transfer-encoding".to_owned()),
+        Just("upgrade".to_owned()),
+        Just("traceparent".to_owned()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// No inbound `Switchboard-*` or hop-by-hop field reaches an instance, whatever arrives.
+    #[test]
+    fn nothing_of_ours_or_of_the_hop_gets_through(received in proptest::collection::vec((any_name(), "[ -~]{0,20}"), 0..20)) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &received {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        clean(&mut headers, true);
+        for name in headers.keys() {
+            prop_assert!(!name.as_str().replace(['_', '.'], "-").starts_with("switchboard-"), "{}", name);
+            prop_assert!(!["connection", "te", "transfer-encoding", "upgrade"].contains(&name.as_str()));
+        }
+        let named: Vec<String> = received
+            .iter()
+            .filter(|(name, _)| name == "connection")
+            .flat_map(|(_, value)| value.split(',').map(|name| name.trim().to_ascii_lowercase()))
+            .filter(|name| HeaderName::from_bytes(name.as_bytes()).is_ok())
+            .collect();
+        for name in named {
+            prop_assert!(!headers.contains_key(&name), "{}", name);
+        }
+    }
+}

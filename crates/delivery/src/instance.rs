@@ -1,0 +1,359 @@
+//! One instance: who it is, where it is, what is known of it, and what we count.
+
+mod health;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use http::{HeaderValue, uri::PathAndQuery};
+use switchboard_routing::{CallbackUris, Candidate, Load, Name, Owner, hash_name};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use self::health::Health;
+pub use self::health::InstanceState;
+pub(crate) use self::health::{Event, Report, ReportedState, Standing};
+use crate::{attempt::Cause, target::Target};
+
+/// One instance of a fleet.
+///
+/// What is fixed by the settings lives here and is rebuilt by a reload; what was learned of the instance lives in
+/// `Live` and is handed on.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) owner: Owner,
+    pub(crate) apps: Option<Vec<Uuid>>,
+    pub(crate) new_calls: Endpoint,
+    pub(crate) callbacks: Endpoint,
+    /// Its name, as the value of `Switchboard-Instance`.
+    pub(crate) name_value: HeaderValue,
+    pub(crate) live: Arc<Live>,
+    name_hash: u64,
+    weight: u32,
+    uris: Arc<CallbackUris>,
+    /// Sorted by app. Apps come from verified tokens of configured apps, so that the list is as short as theirs.
+    by_app: ArcSwap<Vec<(Uuid, Arc<ForApp>)>>,
+}
+
+/// Where requests of one kind go.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) target: Target,
+    /// The place of its origin in the fleet's list of origins, and in each pool.
+    pub(crate) slot: usize,
+    /// The value of `Host`.
+    pub(crate) host: HeaderValue,
+}
+
+/// What is sent to one instance with every request of one app, made once.
+#[derive(Debug)]
+pub(crate) struct ForApp {
+    pub(crate) app_id: HeaderValue,
+    /// `None` only if a callback URI were no header value, which its alphabet rules out.
+    pub(crate) callback_uri: Option<HeaderValue>,
+    pub(crate) new_call_path: PathAndQuery,
+    pub(crate) callback_path: PathAndQuery,
+}
+
+impl Instance {
+    pub(crate) fn new(
+        owner: Owner,
+        new_calls: Endpoint,
+        callbacks: Endpoint,
+        apps: Option<Vec<Uuid>>,
+        weight: u32,
+        uris: Arc<CallbackUris>,
+        live: Arc<Live>,
+    ) -> Self {
+        Self {
+            name_hash: hash_name(&owner.instance),
+            name_value: name_value(&owner.instance),
+            owner,
+            apps,
+            new_calls,
+            callbacks,
+            live,
+            weight: weight.max(1),
+            uris,
+            by_app: ArcSwap::default(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.owner.instance
+    }
+
+    pub(crate) fn serves(&self, app: Uuid) -> bool {
+        self.apps.as_ref().is_none_or(|apps| apps.contains(&app))
+    }
+
+    /// What the ranking needs to know; `load` only where it is wanted.
+    pub(crate) fn candidate(&self, load: Option<Load>) -> Candidate {
+        Candidate { name_hash: self.name_hash, weight: self.weight, load }
+    }
+
+    /// The parts of a request that depend on the app only. The callback URI costs an HMAC, so it is minted once.
+    pub(crate) fn for_app(&self, app: Uuid) -> Arc<ForApp> {
+        let known = self.by_app.load();
+        if let Ok(at) = known.binary_search_by_key(&app, |(id, _)| *id)
+            && let Some((_, parts)) = known.get(at)
+        {
+            return Arc::clone(parts);
+        }
+        let mut buffer = Uuid::encode_buffer();
+        let parts = Arc::new(ForApp {
+            app_id: HeaderValue::from_str(app.hyphenated().encode_lower(&mut buffer))
+                .expect("a GUID is hex digits and dashes"),
+            callback_uri: HeaderValue::from_str(&self.uris.mint(&self.owner, app)).ok(),
+            new_call_path: self.new_calls.target.path(app),
+            callback_path: self.callbacks.target.path(app),
+        });
+        if known.len() < APPS_MAX {
+            self.by_app.rcu(|known| {
+                let mut known = Vec::clone(known);
+                if let Err(at) = known.binary_search_by_key(&app, |(id, _)| *id) {
+                    known.insert(at, (app, Arc::clone(&parts)));
+                }
+                known
+            });
+        }
+        parts
+    }
+
+    /// What is known of it, for `/fleet` and `/metrics`.
+    pub(crate) fn status(&self, now: Instant) -> InstanceStatus {
+        let health = self.live.health();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        InstanceStatus {
+            name: self.owner.instance.clone(),
+            incarnation: self.owner.incarnation.clone(),
+            state: health.state(),
+            since: now.saturating_duration_since(health.since()),
+            reason: health.reason(),
+            calls: health.calls(),
+            capacity: health.capacity(),
+            last_probe: health.last_report().map(|at| now.saturating_duration_since(at)),
+            placed: count(&self.live.placed),
+            callbacks: count(&self.live.callbacks),
+            in_flight: count(&self.live.in_flight),
+            attempts: count(&self.live.attempts),
+            missed_probes: count(&self.live.missed_probes),
+            failures: Cause::ALL
+                .iter()
+                .zip(&self.live.failures)
+                .map(|(cause, counter)| (cause.label(), count(counter)))
+                .filter(|(_, failures)| *failures > 0)
+                .collect(),
+        }
+    }
+}
+
+/// What is known of one instance.
+#[derive(Clone, Debug)]
+pub struct InstanceStatus {
+    /// Its name.
+    pub name: Name,
+    /// Its incarnation.
+    pub incarnation: Name,
+    /// Its state.
+    pub state: InstanceState,
+    /// How long it has been in this state.
+    pub since: Duration,
+    /// Why, in a few words.
+    pub reason: &'static str,
+    /// Reported calls.
+    pub calls: Option<u32>,
+    /// Reported capacity.
+    pub capacity: Option<u32>,
+    /// New calls that it accepted from this gateway since the start.
+    pub placed: u64,
+    /// Callbacks that it answered.
+    pub callbacks: u64,
+    /// Requests under way.
+    pub in_flight: u64,
+    /// Tries made.
+    pub attempts: u64,
+    /// Tries that failed, by label.
+    pub failures: Vec<(&'static str, u64)>,
+    /// Probes that were not answered, or not in words that we understand.
+    pub missed_probes: u64,
+    /// How long ago the last probe answered.
+    pub last_probe: Option<Duration>,
+}
+
+/// What was learned of an instance, shared by all threads and handed on over reloads.
+#[derive(Debug)]
+pub(crate) struct Live {
+    name: Name,
+    health: Mutex<Health>,
+    /// What placement reads, so that it takes no lock: the state, whether there is a probe, and the end of its rest
+    /// in milliseconds after `born`.
+    shown: AtomicU64,
+    /// Calls in the upper half, capacity in the lower; 0 where the load is not known.
+    load: AtomicU64,
+    born: Instant,
+    placed: AtomicU64,
+    callbacks: AtomicU64,
+    in_flight: AtomicU64,
+    attempts: AtomicU64,
+    missed_probes: AtomicU64,
+    failures: [AtomicU64; Cause::ALL.len()],
+}
+
+impl Live {
+    pub(crate) fn new(name: Name, probed: bool, now: Instant) -> Self {
+        let health = Health::new(probed, now);
+        let live = Self {
+            name,
+            shown: AtomicU64::new(0),
+            load: AtomicU64::new(0),
+            born: now,
+            placed: AtomicU64::new(0),
+            callbacks: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            attempts: AtomicU64::new(0),
+            missed_probes: AtomicU64::new(0),
+            failures: Default::default(),
+            health: Mutex::new(health),
+        };
+        live.show(&live.health());
+        live
+    }
+
+    /// Learns something; logs a change of state.
+    pub(crate) fn learn(&self, event: Event, now: Instant) {
+        let change = {
+            let mut health = self.health();
+            let change = health.step(event, now);
+            self.show(&health);
+            change
+        };
+        if let Some(change) = change {
+            tracing::info!(
+                instance = %self.name, from = %change.from, to = %change.to, reason = change.reason,
+                "instance changed its state"
+            );
+        }
+    }
+
+    /// Whether it may take a new call.
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        let shown = self.shown.load(Ordering::Relaxed);
+        if shown & SHOWN_READY != 0 {
+            Standing::Candidate
+        } else if shown & SHOWN_ASLEEP == 0 {
+            Standing::Never
+        } else if shown >> SHOWN_BITS > millis(now.saturating_duration_since(self.born)) {
+            Standing::Last
+        } else {
+            Standing::Candidate
+        }
+    }
+
+    /// The reported load, where it is known.
+    pub(crate) fn load(&self) -> Option<Load> {
+        let load = self.load.load(Ordering::Relaxed);
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        (load != 0).then(|| Load { calls: half(load >> 32), capacity: half(load) })
+    }
+
+    /// A request is on its way until the guard is dropped.
+    pub(crate) fn request_begins(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// A new call is about to be given to it.
+    pub(crate) fn try_begins(&self, now: Instant) {
+        if !self.is_shown_ready() {
+            self.learn(Event::TryBegan, now);
+        }
+    }
+
+    /// It answered. Costs a load while all is well.
+    pub(crate) fn answered(&self, now: Instant) {
+        if !self.is_shown_ready() {
+            self.learn(Event::Answered, now);
+        }
+    }
+
+    pub(crate) fn failed(&self, cause: Cause) {
+        if let Some((_, counter)) = Cause::ALL.iter().zip(&self.failures).find(|(one, _)| **one == cause) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn missed_probe(&self) {
+        self.missed_probes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One more try, of a new call or a callback.
+    pub(crate) fn tried(&self) {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn accepted_call(&self) {
+        self.placed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn answered_callback(&self) {
+        self.callbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_shown_ready(&self) -> bool {
+        self.shown.load(Ordering::Relaxed) & SHOWN_READY != 0
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        // A panic while it was held leaves a state that is stale at worst.
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, health: &Health) {
+        let rests_until =
+            health.rests_until().map_or(0, |at| millis(at.saturating_duration_since(self.born)));
+        let flags = match (health.state(), health.probed()) {
+            (InstanceState::Ready, _) => SHOWN_READY,
+            (InstanceState::Unreachable, false) => SHOWN_ASLEEP,
+            _ => 0,
+        };
+        self.shown.store(rests_until << SHOWN_BITS | flags, Ordering::Relaxed);
+        let load = health.load().map_or(0, |load| u64::from(load.calls) << 32 | u64::from(load.capacity));
+        self.load.store(load, Ordering::Relaxed);
+    }
+}
+
+/// Takes new calls.
+const SHOWN_READY: u64 = 1;
+/// Failed a try, without a probe that could tell whether it is back.
+const SHOWN_ASLEEP: u64 = 2;
+/// The bits below the end of its rest.
+const SHOWN_BITS: u32 = 2;
+
+/// A request to an instance that is under way.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Live>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A name as a header value: its alphabet allows nothing else.
+pub(crate) fn name_value(name: &Name) -> HeaderValue {
+    HeaderValue::from_str(name.as_str()).expect("a name is of A-Z a-z 0-9 . _ -")
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX >> SHOWN_BITS)
+}
+
+/// More apps than any gateway serves; beyond it the callback URI is minted for each request.
+const APPS_MAX: usize = 1024;

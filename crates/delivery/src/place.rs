@@ -1,0 +1,209 @@
+//! A new call: candidates in the order of their rank, until one answers or the budget is spent.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, uri::PathAndQuery};
+use http_body_util::Full;
+use switchboard_routing::AffinityKey;
+use tokio::time::Instant;
+
+use crate::{
+    Answer, Connections, Delivery, Outbound,
+    attempt::{Cause, Failure, send},
+    headers::{self, Stamp, call_id_for_log},
+    instance::{Endpoint, Event, ForApp, Instance, Standing},
+};
+
+impl Delivery {
+    /// Gives a new call to one instance, trying candidates in the order of `key` until `budget` after its arrival.
+    ///
+    /// A candidate that cannot be reached, does not answer in its part of the budget, or answers 502, 503, 504, 3xx or
+    /// no HTTP is passed over. Anything else is the instance's answer, a 500 too.
+    pub async fn place(
+        &self,
+        connections: &Connections,
+        notification: Outbound,
+        key: AffinityKey,
+        budget: Duration,
+    ) -> Result<Answer, NotPlaced> {
+        let end = notification.arrived + budget;
+        let candidates = self.fleet.candidates(notification.app, Instant::now());
+        let mut left = candidates.len();
+        if left == 0 {
+            return Err(NotPlaced::NoCandidate);
+        }
+        let mut tried = Tried { attempts: 0, outcome_unknown: 0, last: Cause::NoTime };
+        let mut next = Some(notification);
+        if let Some(notification) = &mut next {
+            headers::clean(&mut notification.headers, self.settings.authorization);
+        }
+
+        for instance in candidates.in_order(key) {
+            let now = Instant::now();
+            let remaining = end.saturating_duration_since(now);
+            if remaining.is_zero() {
+                break;
+            }
+            let parts = u32::try_from(left.min(PARTS_MAX)).unwrap_or(1);
+            left = left.saturating_sub(1);
+            if instance.live.standing(now) == Standing::Never {
+                // It became full, drained or unreachable while others were asked.
+                continue;
+            }
+            let Some(mut notification) = next.take() else { break };
+            if left > 0 {
+                next = Some(notification.clone());
+            }
+            tried.attempts = tried.attempts.saturating_add(1);
+            headers::stamp_attempt(&mut notification.headers, tried.attempts);
+            if let Some(unix_ms) = notification.deadline_unix_ms {
+                headers::stamp_deadline(&mut notification.headers, unix_ms);
+            }
+            let until = now + self.settings.attempt.min(remaining / parts);
+            let call_id = notification.call_id.clone();
+            match self.try_place(connections, instance, notification, until, end, tried).await {
+                Ok(answer) => {
+                    if let Some(call_id) = call_id.filter(|_| answer.status.is_success()) {
+                        self.placements.remember(&call_id, &answer.instance, Instant::now());
+                    }
+                    return Ok(answer);
+                }
+                Err(failure) => {
+                    let (Failure::Unsent(_, cause) | Failure::Sent(cause)) = failure;
+                    let unknown = matches!(failure, Failure::Sent(cause) if cause.leaves_outcome_unknown());
+                    if unknown {
+                        tried.outcome_unknown = tried.outcome_unknown.saturating_add(1);
+                        tracing::warn!(
+                            instance = %instance.name(),
+                            call.id = call_id_for_log(call_id.as_deref()),
+                            attempt = tried.attempts,
+                            reason = cause.label(),
+                            "outcome unknown: an instance was sent a new call and did not answer"
+                        );
+                    } else {
+                        tracing::debug!(
+                            instance = %instance.name(),
+                            call.id = call_id_for_log(call_id.as_deref()),
+                            attempt = tried.attempts,
+                            reason = cause.label(),
+                            "an instance did not take a new call"
+                        );
+                    }
+                    tried.last = cause;
+                }
+            }
+        }
+        if tried.attempts == 0 && !end.saturating_duration_since(Instant::now()).is_zero() {
+            return Err(NotPlaced::NoCandidate);
+        }
+        Err(NotPlaced::AllFailed {
+            attempts: tried.attempts,
+            outcome_unknown: tried.outcome_unknown,
+            last: tried.last.label(),
+        })
+    }
+
+    /// One try of a new call at one instance, from which the instance's health learns.
+    async fn try_place(
+        &self,
+        connections: &Connections,
+        instance: &Instance,
+        notification: Outbound,
+        until: Instant,
+        end: Instant,
+        tried: Tried,
+    ) -> Result<Answer, Failure> {
+        let live = &instance.live;
+        live.try_begins(Instant::now());
+        let in_flight = live.request_begins();
+        live.tried();
+        let for_app = instance.for_app(notification.app);
+        let path = for_app.new_call_path.clone();
+        let request = self.request(instance, &instance.new_calls, &for_app, path, notification);
+        let sent = send(connections, &self.fleet, &instance.new_calls, &self.tls, request, until).await;
+        let answered = sent.and_then(|response| match Cause::of_status(response.status()) {
+            Some(cause) => Err(Failure::Sent(cause)),
+            None => Ok(response),
+        });
+        let now = Instant::now();
+        match answered {
+            Ok(response) => {
+                live.answered(now);
+                if response.status().is_success() {
+                    live.accepted_call();
+                }
+                Ok(Answer::new(response, instance, in_flight, end, tried.attempts, tried.outcome_unknown))
+            }
+            Err(failure) => {
+                let (Failure::Unsent(_, cause) | Failure::Sent(cause)) = failure;
+                live.failed(cause);
+                live.learn(Event::TryFailed(cause.words()), now);
+                Err(failure)
+            }
+        }
+    }
+
+    /// The request as an instance gets it, from a notification with clean headers.
+    pub(crate) fn request(
+        &self,
+        instance: &Instance,
+        endpoint: &Endpoint,
+        for_app: &ForApp,
+        path: PathAndQuery,
+        notification: Outbound,
+    ) -> Request<Full<bytes::Bytes>> {
+        let Outbound { mut headers, body, tenant, call_id, .. } = notification;
+        let region: &HeaderValue = &self.region;
+        let call_id = call_id.as_deref();
+        Stamp { region, instance, for_app, endpoint, tenant, call_id, body_bytes: body.len() }
+            .apply(&mut headers);
+        into_request(headers, path, body)
+    }
+}
+
+fn into_request(headers: HeaderMap, path: PathAndQuery, body: bytes::Bytes) -> Request<Full<bytes::Bytes>> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from(path);
+    *request.headers_mut() = headers;
+    request
+}
+
+/// Why no instance took a new call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotPlaced {
+    /// No instance is ready, serves the app and is not full.
+    #[error("no instance can take a call")]
+    NoCandidate,
+    /// Every instance that was asked failed, or the budget ran out.
+    #[error("{attempts} instances failed, the last one by {last}")]
+    AllFailed {
+        /// How many were asked.
+        attempts: u32,
+        /// Of these, how many had been sent the request and may have acted on it.
+        outcome_unknown: u32,
+        /// The last failure's label.
+        last: &'static str,
+    },
+}
+
+impl NotPlaced {
+    /// A stable name for logs and metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoCandidate => "no_candidate",
+            Self::AllFailed { .. } => "all_failed",
+        }
+    }
+}
+
+/// The tries of one new call so far.
+#[derive(Clone, Copy, Debug)]
+struct Tried {
+    attempts: u32,
+    outcome_unknown: u32,
+    last: Cause,
+}
+
+/// A try gets at most what remains divided by this: with many candidates the first one still gets a third.
+const PARTS_MAX: usize = 3;

@@ -1,0 +1,75 @@
+//! Where this gateway placed calls: a bounded memory of ten minutes, for items that come without our callback URI.
+
+use std::time::Duration;
+
+use moka::sync::Cache;
+use switchboard_routing::Name;
+use tokio::time::Instant;
+
+/// Which instance accepted which call. Shared by all threads, and handed on over reloads.
+#[derive(Clone, Debug)]
+pub(crate) struct Placements(Cache<Box<str>, Placement>);
+
+#[derive(Clone, Debug)]
+struct Placement {
+    instance: Name,
+    at: Instant,
+}
+
+impl Placements {
+    pub(crate) fn new() -> Self {
+        Self(Cache::new(CALLS_MAX))
+    }
+
+    pub(crate) fn remember(&self, call_id: &str, instance: &Name, now: Instant) {
+        if call_id.len() <= CALL_ID_BYTES_MAX {
+            self.0.insert(key(call_id), Placement { instance: instance.clone(), at: now });
+        }
+    }
+
+    /// The instance that accepted the call, if that was not long ago.
+    pub(crate) fn find(&self, call_id: &str, now: Instant) -> Option<Name> {
+        if call_id.len() > CALL_ID_BYTES_MAX {
+            return None;
+        }
+        let placement = self.0.get(&key(call_id))?;
+        (now.saturating_duration_since(placement.at) < AGE_MAX).then_some(placement.instance)
+    }
+}
+
+/// Call ids are compared without case.
+fn key(call_id: &str) -> Box<str> {
+    call_id.to_ascii_lowercase().into()
+}
+
+/// Five hundred new calls a second for more than three minutes, in some 20 MiB.
+const CALLS_MAX: u64 = 100_000;
+/// By then a bot has its own callback URI in use, or the call has ended.
+const AGE_MAX: Duration = Duration::from_secs(600);
+/// Real ids have 36 characters; the bound keeps the memory small whatever a sender makes up.
+const CALL_ID_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_placement_is_remembered_for_ten_minutes_whatever_the_case_of_the_id() {
+        let placements = Placements::new();
+        let instance = Name::parse("bot-1").unwrap();
+        placements.remember("A1B2", &instance, Instant::now());
+        tokio::time::advance(AGE_MAX - Duration::from_millis(1)).await;
+        assert_eq!(placements.find("a1b2", Instant::now()), Some(instance));
+        assert_eq!(placements.find("a1b3", Instant::now()), None);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(placements.find("a1b2", Instant::now()), None);
+    }
+
+    #[tokio::test]
+    async fn an_endless_call_id_is_not_kept() {
+        let placements = Placements::new();
+        let id = "x".repeat(CALL_ID_BYTES_MAX + 1);
+        placements.remember(&id, &Name::parse("bot-1").unwrap(), Instant::now());
+        assert_eq!(placements.find(&id, Instant::now()), None);
+    }
+}

@@ -1,0 +1,207 @@
+//! Asking the instances how they are: ready, draining, full, gone.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, StatusCode, Uri, header, uri::PathAndQuery};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use openssl::ssl::SslConnector;
+use serde::Deserialize;
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
+};
+
+use crate::{
+    Delivery, ProbeSettings,
+    attempt::Cause,
+    connections::connect,
+    instance::{Event, Instance, Report, ReportedState},
+};
+
+impl Delivery {
+    /// Probes the instances until it is dropped. Spawn it once, on any runtime. Without a probe in the settings it has
+    /// nothing to do, and never ends either.
+    pub async fn run(self: Arc<Self>) {
+        let Some(settings) = self.settings.probe.clone() else { return std::future::pending().await };
+        let permits = Arc::new(Semaphore::new(PROBES_MAX));
+        let count = u32::try_from(self.fleet.instances().len()).unwrap_or(u32::MAX).max(1);
+        let interval = settings.interval.max(INTERVAL_MIN);
+        let start = Instant::now();
+        // Tasks, which end with this future: a hundred instances in one future would all be polled at each wake.
+        let mut probes = JoinSet::new();
+        for (at, nth) in (0..self.fleet.instances().len()).zip(1..=count) {
+            let delivery = Arc::clone(&self);
+            let permits = Arc::clone(&permits);
+            let path = ProbeSettings::request_path(&settings.path);
+            // The first probe at once, since a fleet of which nothing is known takes no calls; from the second one on
+            // the instances are spread over the interval.
+            let second = start + interval.mul_f64(f64::from(nth) / f64::from(count));
+            probes.spawn(async move {
+                let mut ticks = interval_at(second, interval);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                loop {
+                    if let (Some(instance), Ok(_permit)) =
+                        (delivery.fleet.instances().get(at), permits.acquire().await)
+                    {
+                        delivery.probe(instance, path.as_ref(), interval / 2).await;
+                    }
+                    ticks.tick().await;
+                }
+            });
+        }
+        while probes.join_next().await.is_some() {}
+        // An empty fleet has no probes, which is no reason to end.
+        std::future::pending().await
+    }
+
+    /// Asks one instance, and lets its health learn from the answer.
+    async fn probe(&self, instance: &Instance, path: Option<&PathAndQuery>, limit: Duration) {
+        let asked = match path {
+            Some(path) => timeout(limit, ask(instance, path, &self.tls)).await.unwrap_or(Err(Cause::Timeout)),
+            None => Err(Cause::BadReport),
+        };
+        let event = match asked {
+            Ok(report) => Event::Reported(report),
+            Err(cause) => {
+                instance.live.missed_probe();
+                tracing::debug!(instance = %instance.name(), reason = cause.label(), "missed a probe");
+                Event::Missed
+            }
+        };
+        instance.live.learn(event, Instant::now());
+    }
+}
+
+/// One GET, over a connection of its own: whether an instance still accepts connections is part of the question.
+async fn ask(instance: &Instance, path: &PathAndQuery, tls: &SslConnector) -> Result<Report, Cause> {
+    let endpoint = &instance.new_calls;
+    let mut sender = connect(endpoint.target.origin(), tls).await?;
+    let mut request = Request::new(Full::new(Bytes::new()));
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = Uri::from(path.clone());
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, endpoint.host.clone());
+    headers.insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
+    headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    headers.insert(header::USER_AGENT, header::HeaderValue::from_static("switchboard-probe"));
+    let response = sender.send_request(request).await.map_err(|error| Cause::of(&error))?;
+    let status = response.status();
+    let body = read(response.into_body()).await?;
+    report(status, &body)
+}
+
+async fn read(mut body: Incoming) -> Result<Bytes, Cause> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Cause::Closed)?.into_data() else { continue };
+        if bytes.len().saturating_add(data.len()) > REPORT_BYTES_MAX {
+            return Err(Cause::AnswerTooLarge);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+/// What an answer to a probe says.
+///
+/// 503 is draining, whatever its body. 2xx is what the body says if that is a JSON object, and ready otherwise: health
+/// endpoints commonly answer `OK` or nothing. An object that cannot be read, or that names a state we do not know, is a
+/// miss: to take it for ready could send calls to an instance that is trying to say no.
+fn report(status: StatusCode, body: &[u8]) -> Result<Report, Cause> {
+    let draining = status == StatusCode::SERVICE_UNAVAILABLE;
+    if !draining && !status.is_success() {
+        return Err(Cause::BadReport);
+    }
+    let wire = if body.trim_ascii_start().starts_with(b"{") {
+        serde_json::from_slice::<WireReport>(body).map_err(|_| Cause::BadReport)
+    } else {
+        Ok(WireReport::default())
+    };
+    if draining {
+        let WireReport { calls, capacity, .. } = wire.unwrap_or_default();
+        return Ok(Report { state: ReportedState::Draining, calls, capacity });
+    }
+    let WireReport { state, calls, capacity } = wire?;
+    let state = match state {
+        None => ReportedState::Ready,
+        Some(state) if state.eq_ignore_ascii_case("ready") => ReportedState::Ready,
+        Some(state) if state.eq_ignore_ascii_case("full") => ReportedState::Full,
+        Some(state) if state.eq_ignore_ascii_case("draining") => ReportedState::Draining,
+        Some(_) => return Err(Cause::BadReport),
+    };
+    Ok(Report { state, calls, capacity })
+}
+
+/// `{"state":"ready|draining|full","calls":n,"capacity":n}`, all optional; other members are the instance's business.
+#[derive(Default, Deserialize)]
+struct WireReport {
+    state: Option<String>,
+    calls: Option<u32>,
+    capacity: Option<u32>,
+}
+
+/// The largest answer to a probe.
+const REPORT_BYTES_MAX: usize = 4 * 1024;
+/// Probes under way at once: a fleet that hangs as a whole costs no more sockets than this.
+const PROBES_MAX: usize = 256;
+/// The shortest interval: settings ask for seconds, and zero would spin.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(status: u16, body: &str, expected: Option<(ReportedState, Option<u32>, Option<u32>)>) {
+        let seen = report(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+        let expected = expected
+            .map(|(state, calls, capacity)| Report { state, calls, capacity })
+            .ok_or(Cause::BadReport);
+        assert_eq!(seen, expected, "{status} {body}");
+    }
+
+    #[test]
+    fn a_2xx_says_what_its_object_says_and_ready_without_one() {
+        use ReportedState::{Draining, Full, Ready};
+        check(200, "", Some((Ready, None, None)));
+        check(204, "", Some((Ready, None, None)));
+        check(200, "OK", Some((Ready, None, None)));
+        check(200, "Healthy", Some((Ready, None, None)));
+        check(200, "{}", Some((Ready, None, None)));
+        check(200, r#"{"status":"Healthy"}"#, Some((Ready, None, None)));
+        check(200, r#"{"state":"ready","calls":3,"capacity":10}"#, Some((Ready, Some(3), Some(10))));
+        check(200, r#" {"state":"Full"}"#, Some((Full, None, None)));
+        check(200, r#"{"state":"draining","calls":1}"#, Some((Draining, Some(1), None)));
+        check(200, r#"{"state":null,"calls":null}"#, Some((Ready, None, None)));
+    }
+
+    #[test]
+    fn a_503_is_draining_whatever_it_says() {
+        check(503, "", Some((ReportedState::Draining, None, None)));
+        check(
+            503,
+            r#"{"state":"ready","calls":2,"capacity":4}"#,
+            Some((ReportedState::Draining, Some(2), Some(4))),
+        );
+        check(503, "{garbage", Some((ReportedState::Draining, None, None)));
+    }
+
+    #[test]
+    fn anything_else_is_a_miss() {
+        for status in [301, 302, 400, 401, 404, 429, 500, 502, 504] {
+            check(status, r#"{"state":"ready"}"#, None);
+        }
+        check(200, "{", None);
+        check(200, r#"{"state":"ready""#, None);
+        check(200, r#"{"state":"sleeping"}"#, None);
+        check(200, r#"{"state":1}"#, None);
+        check(200, r#"{"calls":-1}"#, None);
+        check(200, r#"{"calls":1.5}"#, None);
+        check(200, r#"{"calls":"3"}"#, None);
+        check(200, r#"{"calls":99999999999}"#, None);
+        check(200, r#"{"state":"ready","state":"full"}"#, None);
+    }
+}

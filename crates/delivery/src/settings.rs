@@ -1,0 +1,89 @@
+//! What delivery is told: plain data, already valid.
+
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use switchboard_routing::Name;
+use uuid::Uuid;
+
+use crate::target::Target;
+
+/// What delivery is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This region.
+    pub region: Name,
+    /// The static list. Names are distinct; of two instances with one name the first is kept.
+    pub instances: Vec<InstanceSettings>,
+    /// Without it every instance is taken for ready until a try fails.
+    pub probe: Option<ProbeSettings>,
+    /// The longest try of a new call.
+    pub attempt: Duration,
+    /// How long a callback is tried, from its arrival.
+    pub patience: Duration,
+    /// Callbacks of instances that are gone.
+    pub orphaned: Orphaned,
+    /// Whether `Authorization` is forwarded.
+    pub authorization: bool,
+}
+
+/// One instance of the static list.
+#[derive(Clone, Debug)]
+pub struct InstanceSettings {
+    /// Its name.
+    pub name: Name,
+    /// Where new calls go; http or https; `{app}` stands for the app id.
+    pub url: Target,
+    /// Where callbacks go; `url` if `None`.
+    pub callback_url: Option<Target>,
+    /// The apps that it serves; all if `None`.
+    pub apps: Option<Vec<Uuid>>,
+    /// Its share relative to others, at least 1.
+    pub weight: u32,
+}
+
+/// How instances are asked for their state.
+#[derive(Clone, Debug)]
+pub struct ProbeSettings {
+    /// The path of the GET, on the host and port of the instance's `url`. See [`ProbeSettings::is_path`].
+    pub path: String,
+    /// Between two probes of one instance.
+    pub interval: Duration,
+}
+
+impl ProbeSettings {
+    /// Whether a text can be a probe's path: it starts with a slash and can stand in a request line, query included.
+    /// With any other path every probe is a miss.
+    pub fn is_path(text: &str) -> bool {
+        Self::request_path(text).is_some()
+    }
+
+    pub(crate) fn request_path(text: &str) -> Option<PathAndQuery> {
+        let graphic = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        if text.starts_with('/') && graphic { PathAndQuery::try_from(text).ok() } else { None }
+    }
+}
+
+/// What to do with a callback of an instance, or an incarnation of it, that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Orphaned {
+    /// 410.
+    Refuse,
+    /// The instance that the call id ranks first, marked `Switchboard-Orphaned: true`.
+    Reassign,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_path_starts_with_a_slash_and_fits_a_request_line() {
+        for path in ["/", "/healthz", "/health?deep=1", "/a%20b"] {
+            assert!(ProbeSettings::is_path(path), "{path}");
+        }
+        for path in ["", "healthz", "http://h/healthz", "/a b", "/a#b", "/a\r\nX: y", "/ä"] {
+            assert!(!ProbeSettings::is_path(path), "{path}");
+        }
+    }
+}

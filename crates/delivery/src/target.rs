@@ -1,0 +1,252 @@
+//! The URL of an instance: where to connect, and the path to ask for.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use http::uri::PathAndQuery;
+use url::{Host, Url};
+use uuid::Uuid;
+
+/// A URL of an instance, possibly with `{app}` in its path or query.
+///
+/// ```
+/// use switchboard_delivery::Target;
+///
+/// let target = Target::parse("http://bot-0.bots.svc:3978/{app}/api/calls").unwrap();
+/// assert_eq!(target.to_string(), "http://bot-0.bots.svc:3978/{app}/api/calls");
+/// assert_eq!(Target::parse("http://{app}.bots.svc/").unwrap_err().label(), "placeholder_outside_path");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    text: Box<str>,
+    origin: Origin,
+    /// Path and query as they are sent, with `{app}` still in them.
+    template: Box<str>,
+}
+
+impl Target {
+    /// An absolute http or https URL without userinfo or fragment; `{app}` may stand in its path and query.
+    pub fn parse(text: &str) -> Result<Self, TargetError> {
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(TargetError::Characters);
+        }
+        let url = Url::parse(text).map_err(TargetError::Syntax)?;
+        let secure = match url.scheme() {
+            "https" => true,
+            "http" => false,
+            _ => return Err(TargetError::Scheme),
+        };
+        // The parser forgives `http:host` and `http:///host`; an operator who wrote that meant something else.
+        let absolute = text.split_once("://").is_some_and(|(scheme, rest)| {
+            scheme.eq_ignore_ascii_case(url.scheme()) && !rest.starts_with('/')
+        });
+        if !absolute {
+            return Err(TargetError::Relative);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(TargetError::Userinfo);
+        }
+        if url.fragment().is_some() {
+            return Err(TargetError::Fragment);
+        }
+        let host = match url.host().ok_or(TargetError::Relative)? {
+            Host::Domain(name) if name.contains(['{', '}']) => {
+                return Err(TargetError::PlaceholderOutsidePath);
+            }
+            Host::Domain(name) => Hostname::Name(name.into()),
+            Host::Ipv4(address) => Hostname::Address(address.into()),
+            Host::Ipv6(address) => Hostname::Address(address.into()),
+        };
+        let port = match url.port_or_known_default() {
+            Some(0) | None => return Err(TargetError::Port),
+            Some(port) => port,
+        };
+        let mut template = url.path().replace("%7Bapp%7D", APP);
+        if let Some(query) = url.query() {
+            template.push('?');
+            template.push_str(&query.replace("%7Bapp%7D", APP));
+        }
+        let rest = template.replace(APP, "");
+        if rest.contains(['{', '}']) || rest.contains("%7B") || rest.contains("%7D") {
+            return Err(TargetError::UnknownPlaceholder);
+        }
+        if PathAndQuery::try_from(rest).is_err() {
+            return Err(TargetError::Path);
+        }
+        Ok(Self { text: text.into(), origin: Origin { secure, host, port }, template: template.into() })
+    }
+
+    /// Where to connect.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The path and query for an app.
+    pub(crate) fn path(&self, app: Uuid) -> PathAndQuery {
+        let mut buffer = Uuid::encode_buffer();
+        let path = self.template.replace(APP, app.hyphenated().encode_lower(&mut buffer));
+        PathAndQuery::try_from(path)
+            .expect("parse accepted the path without `{app}`, and a GUID is hex digits and dashes")
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::str::FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        Self::parse(text)
+    }
+}
+
+/// Why a text is not a `Target`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// The URL parser refuses it.
+    #[error("not a URL")]
+    Syntax(#[source] url::ParseError),
+    /// It contains a space, a control character or something beyond ASCII.
+    #[error("not a URL: only printable ASCII without spaces is allowed")]
+    Characters,
+    /// No host after `http://` or `https://`.
+    #[error("not an absolute URL, like http://10.0.0.10:3978/api/calls")]
+    Relative,
+    /// Another scheme.
+    #[error("neither an http nor an https URL")]
+    Scheme,
+    /// A user name or a password.
+    #[error("contains a user name or password, which would not be sent")]
+    Userinfo,
+    /// A `#`.
+    #[error("contains a fragment, which would not be sent")]
+    Fragment,
+    /// Port 0.
+    #[error("port 0 cannot be connected to")]
+    Port,
+    /// `{app}` in the host.
+    #[error("`{{app}}` may stand in the path and the query only")]
+    PlaceholderOutsidePath,
+    /// Braces around something else.
+    #[error("contains a placeholder other than `{{app}}`")]
+    UnknownPlaceholder,
+    /// A path that cannot be sent in a request line.
+    #[error("the path cannot be sent in a request")]
+    Path,
+}
+
+impl TargetError {
+    /// A stable name for logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Syntax(_) => "syntax",
+            Self::Characters => "characters",
+            Self::Relative => "relative",
+            Self::Scheme => "scheme",
+            Self::Userinfo => "userinfo",
+            Self::Fragment => "fragment",
+            Self::Port => "port",
+            Self::PlaceholderOutsidePath => "placeholder_outside_path",
+            Self::UnknownPlaceholder => "unknown_placeholder",
+            Self::Path => "path",
+        }
+    }
+}
+
+/// Where a connection leads: what must be equal for two requests to share one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) secure: bool,
+    pub(crate) host: Hostname,
+    pub(crate) port: u16,
+}
+
+impl Origin {
+    /// The value of `Host`: the default port of the scheme is left out (RFC 9110, section 4.2.3).
+    pub(crate) fn authority(&self) -> String {
+        let default = if self.secure { 443 } else { 80 };
+        match (&self.host, self.port == default) {
+            (Hostname::Name(name), true) => name.to_string(),
+            (Hostname::Name(name), false) => format!("{name}:{}", self.port),
+            (Hostname::Address(IpAddr::V6(address)), true) => format!("[{address}]"),
+            (Hostname::Address(address), true) => address.to_string(),
+            (Hostname::Address(address), false) => SocketAddr::new(*address, self.port).to_string(),
+        }
+    }
+}
+
+/// The host of an origin; a name is resolved anew for each connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hostname {
+    Address(IpAddr),
+    Name(Box<str>),
+}
+
+/// What stands for the app id.
+const APP: &str = "{app}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, authority: &str, path: &str) {
+        let target = Target::parse(text).unwrap();
+        assert_eq!(target.to_string(), text);
+        assert_eq!(target.origin().authority(), authority, "{text}");
+        assert_eq!(target.path(Uuid::nil()), path, "{text}");
+    }
+
+    #[track_caller]
+    fn check_refused(text: &str, label: &str) {
+        let error = Target::parse(text).unwrap_err();
+        assert_eq!(error.label(), label, "{text}: {error}");
+    }
+
+    #[test]
+    fn a_target_says_where_to_connect_and_what_to_ask_for() {
+        check("http://10.0.0.10:3978/api/calls", "10.0.0.10:3978", "/api/calls");
+        check("http://10.0.0.10", "10.0.0.10", "/");
+        check("https://bot.example:443/x", "bot.example", "/x");
+        check("https://bot.example:80/x", "bot.example:80", "/x");
+        check("HTTP://Bot.Example/x?y=1", "bot.example", "/x?y=1");
+        check("http://[::1]:8080/x", "[::1]:8080", "/x");
+        check("https://[::1]/x", "[::1]", "/x");
+    }
+
+    #[test]
+    fn the_app_stands_in_path_and_query() {
+        let nil = "00000000-0000-0000-0000-000000000000";
+        check("http://h/{app}/x", "h", &format!("/{nil}/x"));
+        check("http://h/x?app={app}&again={app}", "h", &format!("/x?app={nil}&again={nil}"));
+        check("http://h/%7Bapp%7D", "h", &format!("/{nil}"));
+    }
+
+    #[test]
+    fn anything_else_is_refused_and_the_error_says_why() {
+        check_refused("", "syntax");
+        check_refused("/api/calls", "syntax");
+        check_refused("ftp://h/x", "scheme");
+        check_refused("localhost:3978/x", "scheme");
+        check_refused("http:h/x", "relative");
+        check_refused("http:///h/x", "relative");
+        check_refused("http://user@h/x", "userinfo");
+        check_refused("http://user:secret@h/x", "userinfo");
+        check_refused("http://:secret@h/x", "userinfo");
+        check_refused("http://h/x#y", "fragment");
+        check_refused("http://h:0/x", "port");
+        check_refused("http://{app}.h/x", "placeholder_outside_path");
+        check_refused("http://h/{tenant}/x", "unknown_placeholder");
+        check_refused("http://h/x?y={", "unknown_placeholder");
+        check_refused("http://h/a b", "characters");
+        check_refused(" http://h/", "characters");
+        check_refused("http://h/\r\nX: y", "characters");
+        check_refused("http://münchen.example/", "characters");
+    }
+}

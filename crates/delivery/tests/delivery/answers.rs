@@ -1,0 +1,93 @@
+//! The way back: what of an answer is relayed, and how its body may end.
+
+use switchboard_delivery::{Connections, Delivery};
+
+use crate::{setup::*, upstream::*};
+
+async fn answered_by(act: Act) -> (Upstream, Delivery, switchboard_delivery::Answer) {
+    let upstream = Upstream::always(act.clone());
+    let mut settings = settings([upstream.address]);
+    if matches!(act, Act::SendAndStall(_)) {
+        settings.patience = SHORT;
+    }
+    let delivery = delivery(settings);
+    let answer = forward(&delivery, &Connections::default(), "bot-0").await.unwrap();
+    (upstream, delivery, answer)
+}
+
+/// What becomes of the body of a relayed answer.
+async fn check(act: Act, expected: Result<&str, &'static str>) {
+    let shown = format!("{act:.100?}");
+    let (_upstream, delivery, answer) = answered_by(act).await;
+    assert_eq!(status(&delivery, "bot-0").in_flight, 1);
+    assert_eq!(text(answer).await.as_deref().map_err(|label| *label), expected, "{shown}");
+    assert_eq!(status(&delivery, "bot-0").in_flight, 0);
+}
+
+#[tokio::test]
+async fn five_fields_are_relayed_and_nothing_else() {
+    let fields = "Content-Type: application/json\r\nRetry-After: 2\r\nClient-Request-Id: r\r\nScenario-Id: s\r\n\
+                  Server: Kestrel\r\nSet-Cookie: a=b\r\nLocation: http://10.0.0.1/\r\nSwitchboard-Instance: bot-9\r\n";
+    let (_upstream, _delivery, answer) = answered_by(Act::body(200, fields, "{}")).await;
+    let mut relayed: Vec<String> =
+        answer.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    relayed.sort();
+    assert_eq!(
+        relayed,
+        [
+            "client-request-id: r",
+            "content-length: 2",
+            "content-type: application/json",
+            "retry-after: 2",
+            "scenario-id: s"
+        ]
+    );
+    assert_eq!(text(answer).await.as_deref(), Ok("{}"));
+}
+
+#[tokio::test]
+async fn a_body_is_relayed_whole() {
+    check(Act::status(202), Ok("")).await;
+    check(Act::body(200, "", "accepted"), Ok("accepted")).await;
+    check(Act::SendAndClose(b"HTTP/1.1 200 OK\r\n\r\nuntil the end".to_vec()), Ok("until the end")).await;
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
+    check(Act::raw(chunked), Ok("abc")).await;
+    let large = "x".repeat(1024 * 1024);
+    check(Act::body(200, "", &large), Ok(&large)).await;
+}
+
+#[tokio::test]
+async fn interim_answers_and_trailers_are_dropped() {
+    check(
+        Act::raw("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        Ok("ok"),
+    )
+    .await;
+    let trailers = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Authorization\r\n\r\n2\r\nok\r\n0\r\nAuthorization: Bearer x\r\n\r\n";
+    check(Act::raw(trailers), Ok("ok")).await;
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_an_error() {
+    check(Act::SendAndClose(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal".to_vec()), Err("cut_off"))
+        .await;
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal".to_vec();
+    check(Act::SendAndClose(chunked), Err("cut_off")).await;
+    let garbage = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n";
+    check(Act::raw(garbage), Err("cut_off")).await;
+}
+
+#[tokio::test]
+async fn an_endless_body_is_an_error() {
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    let mut chunk = b"10000\r\n".to_vec();
+    chunk.extend([b'x'; 0x10000]);
+    chunk.extend(b"\r\n");
+    check(Act::Flood(head, chunk), Err("too_large")).await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_an_error() {
+    check(Act::SendAndStall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal".to_vec()), Err("too_slow"))
+        .await;
+}

@@ -1,0 +1,242 @@
+//! Connections: kept, reused, given up; by name, and over TLS.
+
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+
+use openssl::{
+    asn1::Asn1Time,
+    bn::BigNum,
+    ec::{EcGroup, EcKey},
+    hash::MessageDigest,
+    nid::Nid,
+    pkey::PKey,
+    ssl::{Ssl, SslAcceptor, SslConnector, SslMethod},
+    x509::{X509, X509Builder, X509NameBuilder, extension::SubjectAlternativeName},
+};
+use switchboard_delivery::{Connections, Delivery, NotForwarded, Target};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{setup::*, upstream::*};
+
+async fn ask(delivery: &Delivery, connections: &Connections) -> u16 {
+    let answer = forward(delivery, connections, "bot-0").await.unwrap();
+    let status = answer.status.as_u16();
+    text(answer).await.unwrap();
+    // The connection's driver learns from its own task that the answer was complete.
+    round_trips().await;
+    status
+}
+
+/// Lets other tasks see what the network has for them.
+async fn round_trips() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for _ in 0..3 {
+        let (connected, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        connected.unwrap();
+        accepted.unwrap();
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again() {
+    for act in [
+        Act::status(202),
+        Act::body(200, "", "accepted"),
+        Act::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        Act::body(500, "Keep-Alive: timeout=60\r\n", "sorry"),
+    ] {
+        let upstream = Upstream::always(act);
+        let delivery = delivery(settings([upstream.address]));
+        let connections = Connections::default();
+        for _ in 0..5 {
+            ask(&delivery, &connections).await;
+        }
+        assert_eq!((upstream.accepted(), upstream.seen().len()), (1, 5));
+    }
+}
+
+#[tokio::test]
+async fn new_calls_and_callbacks_share_their_connections() {
+    let upstream = Upstream::always(Act::status(202));
+    let delivery = delivery(settings([upstream.address]));
+    let connections = Connections::default();
+    place(&delivery, &connections, LONG).await.unwrap();
+    round_trips().await;
+    ask(&delivery, &connections).await;
+    assert_eq!(upstream.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_instance_closed_is_no_error() {
+    let silently = Act::SendAndClose(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".to_vec());
+    let announced = Act::SendAndClose(
+        b"HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_vec(),
+    );
+    let reset = Act::SendAndReset(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".to_vec());
+    for act in [silently, announced, reset] {
+        let upstream = Upstream::always(act);
+        let delivery = delivery(settings([upstream.address]));
+        let connections = Connections::default();
+        for _ in 0..3 {
+            assert_eq!(ask(&delivery, &connections).await, 202);
+        }
+        assert_eq!((upstream.accepted(), upstream.seen().len()), (3, 3));
+        assert_eq!(status(&delivery, "bot-0").failures, []);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_the_instance_is_about_to_close_is_not_used_again() {
+    let upstream = Upstream::always(Act::body(200, "Keep-Alive: timeout=1\r\n", ""));
+    let delivery = delivery(settings([upstream.address]));
+    let connections = Connections::default();
+    ask(&delivery, &connections).await;
+    ask(&delivery, &connections).await;
+    assert_eq!(upstream.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_whose_answer_was_given_up_is_not_used_again() {
+    let upstream =
+        Upstream::always(Act::SendAndStall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal".to_vec()));
+    let delivery = delivery(settings([upstream.address]));
+    let connections = Connections::default();
+    for _ in 0..2 {
+        drop(forward(&delivery, &connections, "bot-0").await.unwrap());
+        round_trips().await;
+    }
+    assert_eq!(upstream.accepted(), 2);
+}
+
+#[tokio::test]
+async fn requests_at_the_same_time_have_a_connection_each() {
+    let upstream = Upstream::always(Act::status(202));
+    let delivery = delivery(settings([upstream.address]));
+    let connections = Connections::default();
+    let (one, two) =
+        tokio::join!(forward(&delivery, &connections, "bot-0"), forward(&delivery, &connections, "bot-0"));
+    assert_eq!((one.unwrap().status.as_u16(), two.unwrap().status.as_u16()), (202, 202));
+    assert_eq!(upstream.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_reload_keeps_what_is_known_and_connected() {
+    let (one, two) = (Upstream::always(Act::status(202)), Upstream::always(Act::status(202)));
+    let before = delivery(settings([one.address]));
+    let connections = Connections::default();
+    ask(&before, &connections).await;
+    before.drain("bot-0");
+
+    let mut changed = settings([one.address, two.address]);
+    changed.instances[0].weight = 3;
+    let after = before.successor(changed, uris(), tls());
+    ask(&after, &connections).await;
+    assert_eq!(one.accepted(), 1);
+    assert_eq!(status(&after, "bot-0").callbacks, 2);
+    assert_eq!(status(&after, "bot-0").reason, "drained by the operator");
+
+    // A request that began before the reload neither uses nor loses the connections of those after it.
+    ask(&before, &connections).await;
+    assert_eq!(one.accepted(), 2);
+    ask(&after, &connections).await;
+    assert_eq!(one.accepted(), 2);
+
+    // At another address it is another instance.
+    let moved = after.successor(settings([two.address]), uris(), tls());
+    assert_eq!(status(&moved, "bot-0").callbacks, 0);
+    assert_eq!(ask(&moved, &connections).await, 202);
+    assert_eq!((one.seen().len(), two.seen().len()), (4, 1));
+}
+
+#[tokio::test]
+async fn a_host_name_is_resolved_and_its_addresses_tried_in_turn() {
+    let upstream = Upstream::always(Act::status(202));
+    let mut settings = settings([upstream.address]);
+    let port = upstream.address.port();
+    settings.instances[0].url = Target::parse(&format!("http://localhost:{port}/x")).unwrap();
+    let delivery = delivery(settings);
+    assert_eq!(ask(&delivery, &Connections::default()).await, 202);
+    assert_eq!(upstream.only().field("host"), Some(&*format!("localhost:{port}")));
+}
+
+/// A certificate for 127.0.0.1 that signs itself, and a server with it.
+fn tls_upstream() -> (X509, impl Future<Output = SocketAddr>) {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+    let mut subject = X509NameBuilder::new().unwrap();
+    subject.append_entry_by_text("CN", "bot").unwrap();
+    let subject = subject.build();
+    let mut builder: X509Builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_serial_number(&BigNum::from_u32(1).unwrap().to_asn1_integer().unwrap()).unwrap();
+    builder.set_subject_name(&subject).unwrap();
+    builder.set_issuer_name(&subject).unwrap();
+    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    let names =
+        SubjectAlternativeName::new().ip("127.0.0.1").build(&builder.x509v3_context(None, None)).unwrap();
+    builder.append_extension(names).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    let certificate = builder.build();
+
+    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+    acceptor.set_private_key(&key).unwrap();
+    acceptor.set_certificate(&certificate).unwrap();
+    let acceptor = Arc::new(acceptor.build());
+    let started = async move {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let ssl = Ssl::new(acceptor.context()).unwrap();
+                tokio::spawn(async move {
+                    let mut stream = tokio_openssl::SslStream::new(ssl, stream).unwrap();
+                    if Pin::new(&mut stream).accept().await.is_err() {
+                        return;
+                    }
+                    while read(&mut stream).await.is_some() {
+                        let answer = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
+                        stream.write_all(answer).await.unwrap();
+                    }
+                });
+            }
+        });
+        address
+    };
+    (certificate, started)
+}
+
+#[tokio::test]
+async fn an_https_instance_is_verified() {
+    let (certificate, started) = tls_upstream();
+    let address = started.await;
+    let mut settings = settings([address]);
+    settings.instances[0].url = Target::parse(&format!("https://{address}/x")).unwrap();
+    settings.patience = SHORT;
+
+    let stranger = Delivery::new(settings.clone(), uris(), tls());
+    let failed = forward(&stranger, &Connections::default(), "bot-0").await.unwrap_err();
+    assert_eq!(failed, NotForwarded::Unreachable { instance: name("bot-0"), last: "tls" });
+
+    settings.patience = LONG;
+    let mut trusting = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    trusting.cert_store_mut().add_cert(certificate).unwrap();
+    let trusting = trusting.build();
+    let delivery = Delivery::new(settings.clone(), uris(), trusting.clone());
+    let connections = Connections::default();
+    assert_eq!(ask(&delivery, &connections).await, 202);
+    assert_eq!(ask(&delivery, &connections).await, 202);
+
+    // The certificate is for the address, not for any name of it.
+    settings.patience = SHORT;
+    settings.instances[0].url = Target::parse(&format!("https://localhost:{}/x", address.port())).unwrap();
+    let misled = Delivery::new(settings, uris(), trusting);
+    let failed = forward(&misled, &connections, "bot-0").await.unwrap_err();
+    assert_eq!(failed, NotForwarded::Unreachable { instance: name("bot-0"), last: "tls" });
+}

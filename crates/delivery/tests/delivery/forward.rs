@@ -1,0 +1,218 @@
+//! Callbacks: always to their owner, patiently, and never twice.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use switchboard_delivery::{Connections, InstanceState, NotForwarded, Orphaned, Target};
+use switchboard_routing::Owner;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::{setup::*, upstream::*};
+
+#[tokio::test]
+async fn any_answer_of_the_owner_is_relayed() {
+    for code in [200, 202, 204, 302, 307, 400, 404, 429, 500, 502, 503, 504] {
+        let upstream = Upstream::always(Act::status(code));
+        let delivery = delivery(settings([upstream.address]));
+        let answer = forward(&delivery, &Connections::default(), "bot-0").await.unwrap();
+        assert_eq!(answer.status.as_u16(), code);
+        assert_eq!((answer.attempts, answer.instance.as_str()), (1, "bot-0"));
+        let seen = upstream.only();
+        for name in
+            ["switchboard-attempt", "switchboard-deadline", "switchboard-unsealed", "switchboard-orphaned"]
+        {
+            assert_eq!(seen.field(name), None, "{name}");
+        }
+        assert!(seen.field("switchboard-callback-uri").is_some());
+        let status = status(&delivery, "bot-0");
+        assert_eq!((status.callbacks, status.attempts, status.placed), (1, 1, 0));
+    }
+}
+
+#[tokio::test]
+async fn callbacks_have_their_own_url() {
+    let upstream = Upstream::always(Act::status(202));
+    let mut settings = settings([Stopped::new().address]);
+    settings.instances[0].callback_url =
+        Some(Target::parse(&format!("http://{}/callbacks/{{app}}", upstream.address)).unwrap());
+    let delivery = delivery(settings);
+    forward(&delivery, &Connections::default(), "bot-0").await.unwrap();
+    assert_eq!(upstream.only().line(), format!("POST /callbacks/{APP} HTTP/1.1"));
+}
+
+#[tokio::test]
+async fn an_empty_callback_has_a_length() {
+    let upstream = Upstream::always(Act::status(202));
+    let delivery = delivery(settings([upstream.address]));
+    let mut notification = outbound();
+    notification.body = bytes::Bytes::new();
+    delivery.forward(&Connections::default(), notification, owner("bot-0").as_ref()).await.unwrap();
+    assert_eq!(upstream.only().field("content-length"), Some("0"));
+}
+
+#[tokio::test]
+async fn a_stopped_instance_is_unreachable_after_the_patience() {
+    let stopped = Stopped::new();
+    let mut settings = settings([stopped.address]);
+    settings.patience = SHORT;
+    let delivery = delivery(settings);
+    let began = Instant::now();
+    let failed = forward(&delivery, &Connections::default(), "bot-0").await.unwrap_err();
+    assert_eq!(failed, NotForwarded::Unreachable { instance: name("bot-0"), last: "refused" });
+    assert!(began.elapsed() >= SHORT);
+    assert!(status(&delivery, "bot-0").attempts > 1);
+    // A callback's failure says nothing about new calls.
+    assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
+}
+
+#[tokio::test]
+async fn a_callback_is_delivered_once_its_owner_is_back_in_time() {
+    let stopped = Stopped::new();
+    let delivery = Arc::new(delivery(settings([stopped.address])));
+    let waiting = tokio::spawn({
+        let delivery = Arc::clone(&delivery);
+        async move { forward(&delivery, &Connections::default(), "bot-0").await }
+    });
+    until("it was refused twice", || status(&delivery, "bot-0").attempts >= 2).await;
+    let upstream = Upstream::on(stopped, |_| Act::status(202));
+    let answer = waiting.await.unwrap().unwrap();
+    assert_eq!(answer.status, 202);
+    assert!(answer.attempts >= 2);
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+/// What was written is not sent again, whatever becomes of it.
+#[track_caller]
+fn check_once(act: Act, label: &'static str) -> impl Future<Output = ()> {
+    let place_of_caller = std::panic::Location::caller();
+    async move {
+        let upstream = Upstream::always(act);
+        let mut settings = settings([upstream.address]);
+        if label == "timeout" {
+            settings.patience = SHORT;
+        }
+        let delivery = delivery(settings);
+        let failed = forward(&delivery, &Connections::default(), "bot-0").await.unwrap_err();
+        let expected = NotForwarded::Unreachable { instance: name("bot-0"), last: label };
+        assert_eq!(failed, expected, "{place_of_caller}");
+        assert_eq!(upstream.seen().len(), 1, "{place_of_caller}");
+    }
+}
+
+#[tokio::test]
+async fn a_callback_that_was_written_is_never_sent_again() {
+    check_once(Act::SendAndClose(Vec::new()), "closed").await;
+    check_once(Act::SendAndReset(Vec::new()), "closed").await;
+    check_once(Act::raw("nonsense\r\n\r\n"), "bad_head").await;
+    check_once(Act::raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"), "bad_head").await;
+    check_once(Act::raw("HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n"), "answer_too_large").await;
+    tokio::join!(
+        check_once(Act::stall(), "timeout"),
+        check_once(Act::Flood(Vec::new(), b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()), "timeout"),
+    );
+}
+
+#[tokio::test]
+async fn an_answer_to_a_callback_makes_an_instance_without_a_probe_ready() {
+    let upstream = Upstream::in_turn(vec![Act::status(503), Act::status(500)]);
+    let delivery = delivery(settings([upstream.address]));
+    let connections = Connections::default();
+    place(&delivery, &connections, LONG).await.unwrap_err();
+    assert_eq!(state(&delivery, "bot-0"), InstanceState::Unreachable);
+    assert_eq!(status(&delivery, "bot-0").reason, "a try failed: answered 503");
+    assert!(!delivery.can_take_call());
+    forward(&delivery, &connections, "bot-0").await.unwrap();
+    assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
+}
+
+#[tokio::test]
+async fn a_callback_of_another_life_or_region_or_of_nobody_has_no_owner() {
+    let upstream = Upstream::always(Act::status(202));
+    let delivery = delivery(settings([upstream.address]));
+    for owner in [
+        Owner { instance: name("bot-1"), ..owner("bot-0") },
+        Owner { incarnation: name("5f2c"), ..owner("bot-0") },
+        Owner { region: name("amer"), ..owner("bot-0") },
+    ] {
+        let failed = delivery.forward(&Connections::default(), outbound(), owner.as_ref()).await.unwrap_err();
+        assert_eq!(failed, NotForwarded::Gone { instance: owner.instance });
+    }
+    assert_eq!(upstream.accepted(), 0);
+}
+
+#[tokio::test]
+async fn an_orphan_is_reassigned_to_the_first_in_the_ranking_where_configured() {
+    let upstreams: Vec<Upstream> = (0..3).map(|_| Upstream::always(Act::status(202))).collect();
+    let mut settings = settings(upstreams.iter().map(|up| up.address));
+    settings.orphaned = Orphaned::Reassign;
+    let delivery = delivery(settings);
+    // Whatever its health: the next callback of the call must come to the same one.
+    for at in 0..3 {
+        delivery.drain(&format!("bot-{at}"));
+    }
+    for _ in 0..2 {
+        let answer = forward(&delivery, &Connections::default(), "bot-9").await.unwrap();
+        assert_eq!(answer.instance.as_str(), ranking(3)[0]);
+    }
+    let seen: Vec<Seen> = upstreams.iter().flat_map(Upstream::seen).collect();
+    assert_eq!(seen.len(), 2);
+    assert!(seen.iter().all(|seen| seen.field("switchboard-orphaned") == Some("true")));
+
+    let mut nobodys = outbound();
+    nobodys.call_id = None;
+    delivery.forward(&Connections::default(), nobodys, owner("bot-9").as_ref()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_orphan_without_an_heir_is_gone() {
+    let mut settings = settings([]);
+    settings.orphaned = Orphaned::Reassign;
+    let failed = forward(&delivery(settings), &Connections::default(), "bot-9").await.unwrap_err();
+    assert_eq!(failed, NotForwarded::Gone { instance: name("bot-9") });
+}
+
+#[tokio::test]
+async fn an_unsealed_item_goes_where_the_call_was_placed() {
+    let order = ranking(2);
+    let failing = Upstream::in_turn(vec![Act::status(503), Act::status(202)]);
+    let accepting = Upstream::always(Act::status(202));
+    let addresses = |name: &str| if name == order[0] { failing.address } else { accepting.address };
+    let mut settings = settings([]);
+    settings.instances = order.iter().map(|name| instance(name, addresses(name))).collect();
+    let delivery = delivery(settings);
+    let connections = Connections::default();
+    // Before it is placed, and for calls that somebody else placed, the ranking is the best guess.
+    assert_eq!(delivery.probable_owner(CALL, APP), Some(name(&order[0])));
+    let answer = place(&delivery, &connections, LONG).await.unwrap();
+    assert_eq!(answer.instance.as_str(), order[1]);
+    assert_eq!(delivery.probable_owner(&CALL.to_uppercase(), APP), Some(name(&order[1])));
+    let answer = delivery.forward_unsealed(&connections, outbound()).await.unwrap();
+    assert_eq!(answer.instance.as_str(), order[1]);
+    let seen = accepting.seen();
+    assert_eq!(seen[1].field("switchboard-unsealed"), Some("true"));
+    assert_eq!(seen[1].field("switchboard-attempt"), None);
+}
+
+#[tokio::test]
+async fn a_refused_call_is_not_remembered() {
+    let order = ranking(2);
+    let upstream = Upstream::always(Act::status(403));
+    let mut settings = settings([upstream.address]);
+    settings.instances[0].name = name(&order[1]);
+    let before = delivery(settings.clone());
+    place(&before, &Connections::default(), LONG).await.unwrap();
+    settings.instances.push(instance(&order[0], upstream.address));
+    let after = before.successor(settings, uris(), tls());
+    assert_eq!(after.probable_owner(CALL, APP), Some(name(&order[0])));
+}
+
+#[tokio::test]
+async fn without_an_instance_for_the_app_nobody_gets_an_unsealed_item() {
+    let address: SocketAddr = Stopped::new().address;
+    let mut settings = settings([address]);
+    settings.instances[0].apps = Some(vec![Uuid::from_u128(1)]);
+    let delivery = delivery(settings);
+    assert_eq!(delivery.probable_owner(CALL, APP), None);
+    let failed = delivery.forward_unsealed(&Connections::default(), outbound()).await.unwrap_err();
+    assert_eq!(failed, NotForwarded::NoInstance);
+}

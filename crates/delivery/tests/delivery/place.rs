@@ -1,0 +1,275 @@
+//! New calls: who is asked, in which order, and what moves a call on.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use switchboard_delivery::{Connections, InstanceState, NotPlaced, Target};
+use switchboard_routing::AffinityKey;
+use uuid::Uuid;
+
+use crate::{setup::*, upstream::*};
+
+/// Two instances, of which the first in the ranking does `act`: the call is answered by the second, or not.
+#[track_caller]
+fn check(act: Option<Act>, label: &'static str, outcome_unknown: u32) -> impl Future<Output = ()> {
+    let place_of_caller = std::panic::Location::caller();
+    async move {
+        let first = match act {
+            Some(act) => Ok(Upstream::always(act)),
+            None => Err(Stopped::new()),
+        };
+        let first_address = first.as_ref().map_or_else(|stopped| stopped.address, |up| up.address);
+        let second = Upstream::always(Act::status(202));
+        let order = ranking(2);
+        let mut settings = settings([first_address, second.address]);
+        settings.instances[0].name = name(&order[0]);
+        settings.instances[1].name = name(&order[1]);
+        if label == "timeout" {
+            settings.attempt = SHORT;
+        }
+        let delivery = delivery(settings);
+        let answer = place(&delivery, &Connections::default(), LONG).await.unwrap();
+        assert_eq!(answer.status, 202, "{place_of_caller}");
+        assert_eq!(answer.instance.as_str(), order[1], "{place_of_caller}");
+        assert_eq!((answer.attempts, answer.outcome_unknown), (2, outcome_unknown), "{place_of_caller}");
+        assert_eq!(second.only().field("switchboard-attempt"), Some("2"), "{place_of_caller}");
+        let failed = status(&delivery, &order[0]);
+        assert_eq!(failed.failures, [(label, 1)], "{place_of_caller}");
+        assert_eq!((failed.state, failed.placed), (InstanceState::Unreachable, 0), "{place_of_caller}");
+        assert_eq!(status(&delivery, &order[1]).placed, 1, "{place_of_caller}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_moves_on_when_nobody_listens() {
+    check(None, "refused", 0).await;
+}
+
+#[tokio::test]
+async fn a_call_moves_on_after_a_refusal() {
+    check(Some(Act::status(503)), "status_503", 0).await;
+    check(Some(Act::status(302)), "redirect", 0).await;
+    check(Some(Act::status(307)), "redirect", 0).await;
+}
+
+#[tokio::test]
+async fn a_call_moves_on_when_the_outcome_is_unknown() {
+    check(Some(Act::status(502)), "status_502", 1).await;
+    check(Some(Act::status(504)), "status_504", 1).await;
+    check(Some(Act::SendAndClose(Vec::new())), "closed", 1).await;
+    check(Some(Act::SendAndReset(Vec::new())), "closed", 1).await;
+    check(Some(Act::SendAndClose(b"HTTP/1.1 202 Acc".to_vec())), "closed", 1).await;
+}
+
+#[tokio::test]
+async fn a_call_moves_on_when_no_answer_comes_in_time() {
+    tokio::join!(
+        check(Some(Act::stall()), "timeout", 1),
+        check(Some(Act::SendAndStall(b"HTTP/1.1 202 Acc".to_vec())), "timeout", 1),
+        check(Some(Act::Flood(Vec::new(), b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec())), "timeout", 1),
+    );
+}
+
+#[tokio::test]
+async fn a_call_moves_on_when_the_answer_is_broken() {
+    check(Some(Act::raw("SSH-2.0-OpenSSH_9.2\r\n\r\n")), "bad_head", 1).await;
+    check(Some(Act::raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")), "bad_head", 1).await;
+    let endless_head = format!("HTTP/1.1 202 Accepted\r\nX: {}\r\n", "x".repeat(20_000));
+    check(Some(Act::raw(&endless_head)), "bad_head", 1).await;
+    let many_fields = format!("HTTP/1.1 202 Accepted\r\n{}\r\n", "X: y\r\n".repeat(200));
+    check(Some(Act::raw(&many_fields)), "bad_head", 1).await;
+    let too_large = "HTTP/1.1 202 Accepted\r\nContent-Length: 99999999\r\n\r\n";
+    check(Some(Act::raw(too_large)), "answer_too_large", 1).await;
+}
+
+#[tokio::test]
+async fn every_other_answer_is_the_instances_own() {
+    for code in [200, 202, 204, 400, 401, 403, 404, 410, 429, 500, 501] {
+        let first = Upstream::always(Act::status(code));
+        let delivery = delivery(settings([first.address]));
+        let answer = place(&delivery, &Connections::default(), LONG).await.unwrap();
+        assert_eq!(answer.status, StatusCode::from_u16(code).unwrap());
+        assert_eq!((answer.attempts, answer.outcome_unknown), (1, 0));
+        assert_eq!(status(&delivery, "bot-0").placed, u64::from(code < 300));
+        assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_dies_with_the_call_in_its_hands_costs_one_try() {
+    let dying = Upstream::always(Act::SendAndReset(Vec::new()));
+    let living = Upstream::always(Act::status(202));
+    let delivery = delivery(settings([dying.address, living.address]));
+    for _ in 0..4 {
+        let answer = place(&delivery, &Connections::default(), LONG).await.unwrap();
+        assert_eq!(answer.status, 202);
+    }
+    assert!(dying.seen().len() <= 1);
+    assert_eq!(living.seen().len(), 4);
+}
+
+#[tokio::test]
+async fn instances_are_asked_in_the_order_of_their_rank() {
+    let upstreams: Vec<Upstream> = (0..4).map(|_| Upstream::always(Act::status(503))).collect();
+    let delivery = delivery(settings(upstreams.iter().map(|up| up.address)));
+    let failed = place(&delivery, &Connections::default(), LONG).await.unwrap_err();
+    assert_eq!(failed, NotPlaced::AllFailed { attempts: 4, outcome_unknown: 0, last: "status_503" });
+    for (nth, name) in ranking(4).iter().enumerate() {
+        let at: usize = name.trim_start_matches("bot-").parse().unwrap();
+        let attempt = (nth + 1).to_string();
+        assert_eq!(upstreams[at].only().field("switchboard-attempt"), Some(&*attempt));
+    }
+}
+
+#[tokio::test]
+async fn the_budget_is_shared_by_the_candidates_and_then_spent() {
+    let upstreams: Vec<Upstream> = (0..3).map(|_| Upstream::always(Act::stall())).collect();
+    let delivery = delivery(settings(upstreams.iter().map(|up| up.address)));
+    let failed = place(&delivery, &Connections::default(), SHORT * 2).await.unwrap_err();
+    assert_eq!(failed, NotPlaced::AllFailed { attempts: 3, outcome_unknown: 3, last: "timeout" });
+    assert!(upstreams.iter().all(|up| up.seen().len() == 1));
+}
+
+#[tokio::test]
+async fn a_budget_that_is_spent_on_arrival_asks_nobody() {
+    let upstream = Upstream::always(Act::status(202));
+    let delivery = delivery(settings([upstream.address]));
+    let failed = place(&delivery, &Connections::default(), Duration::ZERO).await.unwrap_err();
+    assert_eq!(failed, NotPlaced::AllFailed { attempts: 0, outcome_unknown: 0, last: "no_time" });
+    assert_eq!(upstream.accepted(), 0);
+}
+
+#[tokio::test]
+async fn without_a_probe_an_instance_that_failed_is_asked_when_no_other_is_left() {
+    let upstream = Upstream::in_turn(vec![Act::status(503), Act::status(202)]);
+    let delivery = delivery(settings([upstream.address]));
+    let connections = Connections::default();
+    place(&delivery, &connections, LONG).await.unwrap_err();
+    assert_eq!(state(&delivery, "bot-0"), InstanceState::Unreachable);
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 202);
+    assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
+    assert!(delivery.can_take_call());
+}
+
+#[tokio::test]
+async fn a_retried_call_goes_to_the_same_instance() {
+    let upstreams: Vec<Upstream> = (0..3).map(|_| Upstream::always(Act::status(202))).collect();
+    let delivery = delivery(settings(upstreams.iter().map(|up| up.address)));
+    for _ in 0..3 {
+        let answer = place(&delivery, &Connections::default(), LONG).await.unwrap();
+        assert_eq!(answer.instance.as_str(), ranking(3)[0]);
+    }
+}
+
+#[tokio::test]
+async fn an_instance_is_asked_for_its_apps_only() {
+    let (one, two) = (Upstream::always(Act::status(202)), Upstream::always(Act::status(202)));
+    let mut settings = settings([one.address, two.address]);
+    settings.instances[0].apps = Some(vec![Uuid::from_u128(1)]);
+    settings.instances[1].apps = Some(vec![Uuid::from_u128(1), APP]);
+    let delivery = delivery(settings);
+    let answer = place(&delivery, &Connections::default(), LONG).await.unwrap();
+    assert_eq!(answer.instance.as_str(), "bot-1");
+    let mut other = outbound();
+    other.app = Uuid::from_u128(2);
+    let failed =
+        delivery.place(&Connections::default(), other, AffinityKey::of(CALL), LONG).await.unwrap_err();
+    assert_eq!(failed, NotPlaced::NoCandidate);
+}
+
+#[tokio::test]
+async fn a_drained_instance_gets_no_new_calls_and_all_its_callbacks() {
+    let upstream = Upstream::always(Act::status(202));
+    let delivery = delivery(settings([upstream.address]));
+    let connections = Connections::default();
+    assert!(delivery.drain("bot-0"));
+    assert!(!delivery.drain("bot-9") && !delivery.resume("bot-9"));
+    assert_eq!(status(&delivery, "bot-0").reason, "drained by the operator");
+    assert!(!delivery.can_take_call());
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), NotPlaced::NoCandidate);
+    assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202);
+    assert!(delivery.resume("bot-0"));
+    assert!(delivery.can_take_call());
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 202);
+}
+
+#[tokio::test]
+async fn the_request_arrives_as_it_was_received_but_for_what_only_we_may_say() {
+    let upstream = Upstream::always(Act::status(202));
+    let mut settings = settings([upstream.address]);
+    settings.instances[0].url =
+        Target::parse(&format!("http://{}/{{app}}/calls?v=1", upstream.address)).unwrap();
+    let delivery = delivery(settings);
+    let mut notification = outbound();
+    notification.deadline_unix_ms = Some(1_790_000_000_123);
+    notification.headers.extend(headers(&[
+        ("host", "emea.bots.contoso.com"),
+        ("content-length", "999"),
+        ("connection", "close, x-hop"),
+        ("x-hop", "1"),
+        ("transfer-encoding", "chunked"),
+        ("switchboard_tenant_id", "forged"),
+        ("switchboard-attempt", "forged"),
+        ("switchboard-orphaned", "forged"),
+        ("x-microsoft-skype-chain-id", "chain"),
+    ]));
+    delivery.place(&Connections::default(), notification, AffinityKey::of(CALL), LONG).await.unwrap();
+    let seen = upstream.only();
+    assert_eq!(seen.line(), format!("POST /{APP}/calls?v=1 HTTP/1.1"));
+    assert_eq!(seen.body, outbound().body);
+    let callback_uri = seen.field("switchboard-callback-uri").unwrap();
+    let path = callback_uri.strip_prefix("https://emea.bots.contoso.com").unwrap();
+    let uris = uris();
+    let opened = uris.open(&uris.parse(path).unwrap(), APP).unwrap();
+    assert_eq!(owner("bot-0"), opened);
+    assert_eq!(delivery.owner("bot-0"), Some(owner("bot-0")));
+    for (name, value) in [
+        ("host", Some(upstream.address.to_string())),
+        ("content-length", Some("12".into())),
+        ("content-type", Some("application/json".into())),
+        ("authorization", Some("Bearer x.y.z".into())),
+        ("connection", None),
+        ("x-hop", None),
+        ("transfer-encoding", None),
+        ("x-microsoft-skype-chain-id", Some("chain".into())),
+        ("switchboard-call-id", Some(CALL.into())),
+        ("switchboard-tenant-id", Some(TENANT.to_string())),
+        ("switchboard_tenant_id", None),
+        ("switchboard-app-id", Some(APP.to_string())),
+        ("switchboard-region", Some("emea".into())),
+        ("switchboard-instance", Some("bot-0".into())),
+        ("switchboard-attempt", Some("1".into())),
+        ("switchboard-deadline", Some("1790000000123".into())),
+        ("switchboard-orphaned", None),
+        ("switchboard-unsealed", None),
+    ] {
+        assert_eq!(seen.field(name), value.as_deref(), "{name}");
+    }
+    assert_eq!(seen.field("traceparent").unwrap().len(), 55);
+}
+
+#[tokio::test]
+async fn authorization_stays_here_when_switched_off() {
+    let upstream = Upstream::always(Act::status(202));
+    let mut settings = settings([upstream.address]);
+    settings.authorization = false;
+    let delivery = delivery(settings);
+    place(&delivery, &Connections::default(), LONG).await.unwrap();
+    forward(&delivery, &Connections::default(), "bot-0").await.unwrap();
+    assert!(upstream.seen().iter().all(|seen| seen.field("authorization").is_none()));
+}
+
+/// A future may be polled by any thread of a server, and so must be `Send`.
+#[test]
+fn futures_can_be_sent() {
+    fn check<T: Send>(_: &T) {}
+    fn shared<T: Send + Sync>(_: &T) {}
+    let delivery = std::sync::Arc::new(delivery(settings([])));
+    let connections = Connections::default();
+    shared(&*delivery);
+    shared(&connections);
+    check(&place(&delivery, &connections, LONG));
+    check(&delivery.forward(&connections, outbound(), owner("x").as_ref()));
+    check(&delivery.forward_unsealed(&connections, outbound()));
+    check(&std::sync::Arc::clone(&delivery).run());
+}

@@ -1,0 +1,161 @@
+//! Probes over real sockets: how an instance's word becomes its state.
+
+use std::sync::{Arc, Mutex};
+
+use crate::{setup::*, upstream::*};
+use switchboard_delivery::{Connections, Delivery, InstanceState, NotPlaced};
+
+/// An instance whose answer to probes can be changed, and that accepts everything else.
+struct Bot {
+    upstream: Upstream,
+    probe: Arc<Mutex<Act>>,
+}
+
+impl Bot {
+    fn new(probe: Act) -> Self {
+        let probe = Arc::new(Mutex::new(probe));
+        let script = Arc::clone(&probe);
+        let upstream = Upstream::scripted(move |seen| {
+            if seen.line().starts_with("GET ") { script.lock().unwrap().clone() } else { Act::status(202) }
+        });
+        Self { upstream, probe }
+    }
+
+    fn answers(&self, probe: Act) {
+        *self.probe.lock().unwrap() = probe;
+    }
+
+    fn posts(&self) -> usize {
+        self.upstream.seen().iter().filter(|seen| seen.line().starts_with("POST ")).count()
+    }
+}
+
+fn fleet(bots: &[&Bot]) -> Arc<Delivery> {
+    Arc::new(delivery(probed(settings(bots.iter().map(|bot| bot.upstream.address)))))
+}
+
+/// Probes until an instance is in a state, and then no more: so that it is still in that state in the next line,
+/// however busy the machine.
+async fn probe_until(delivery: &Arc<Delivery>, instance: &str, expected: InstanceState) {
+    let running = tokio::spawn(Arc::clone(delivery).run());
+    until(expected.label(), || state(delivery, instance) == expected).await;
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+}
+
+#[tokio::test]
+async fn an_instance_takes_calls_after_its_first_answer() {
+    let bot = Bot::new(Act::body(200, "", r#"{"state":"ready","calls":3,"capacity":10}"#));
+    let delivery = fleet(&[&bot]);
+    assert_eq!(state(&delivery, "bot-0"), InstanceState::Starting);
+    assert!(!delivery.can_take_call());
+    let connections = Connections::default();
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), NotPlaced::NoCandidate);
+    assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202);
+
+    probe_until(&delivery, "bot-0", InstanceState::Ready).await;
+    let known = status(&delivery, "bot-0");
+    assert_eq!((known.calls, known.capacity), (Some(3), Some(10)));
+    assert!(known.last_probe.is_some());
+    assert!(delivery.can_take_call());
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 202);
+
+    let probe = bot.upstream.seen().into_iter().find(|seen| seen.line().starts_with("GET ")).unwrap();
+    assert_eq!(probe.line(), "GET /healthz HTTP/1.1");
+    assert_eq!(probe.field("host"), Some(&*bot.upstream.address.to_string()));
+}
+
+#[tokio::test]
+async fn a_full_or_draining_instance_gets_no_new_calls_and_all_its_callbacks() {
+    let bot = Bot::new(Act::status(200));
+    let delivery = fleet(&[&bot]);
+    let connections = Connections::default();
+    for (answer, expected) in [
+        (Act::body(200, "", r#"{"state":"full"}"#), InstanceState::Full),
+        (Act::body(200, "", r#"{"calls":10,"capacity":10}"#), InstanceState::Full),
+        (Act::body(200, "", r#"{"state":"draining","calls":1}"#), InstanceState::Draining),
+        (Act::body(503, "", ""), InstanceState::Draining),
+    ] {
+        bot.answers(Act::status(200));
+        probe_until(&delivery, "bot-0", InstanceState::Ready).await;
+        let before = bot.posts();
+        bot.answers(answer);
+        probe_until(&delivery, "bot-0", expected).await;
+        assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), NotPlaced::NoCandidate);
+        assert_eq!(bot.posts(), before);
+        assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202);
+        assert_eq!(bot.posts(), before + 1);
+    }
+}
+
+/// Three such answers make an instance unreachable for new calls, and only for them.
+async fn check_missed(miss: Act) {
+    let shown = format!("{miss:.100?}");
+    let bot = Bot::new(Act::status(200));
+    let delivery = fleet(&[&bot]);
+    let connections = Connections::default();
+    probe_until(&delivery, "bot-0", InstanceState::Ready).await;
+    bot.answers(miss);
+    probe_until(&delivery, "bot-0", InstanceState::Unreachable).await;
+    let known = status(&delivery, "bot-0");
+    assert_eq!(known.reason, "missed its probes", "{shown}");
+    assert!(known.missed_probes >= 3, "{shown}");
+    assert_eq!(known.failures, [], "{shown}");
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), NotPlaced::NoCandidate, "{shown}");
+    assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202, "{shown}");
+    bot.answers(Act::status(200));
+    probe_until(&delivery, "bot-0", InstanceState::Ready).await;
+}
+
+#[tokio::test]
+async fn an_instance_that_misses_its_probes_is_unreachable_until_it_answers_again() {
+    tokio::join!(
+        check_missed(Act::status(404)),
+        check_missed(Act::status(500)),
+        check_missed(Act::status(302)),
+        check_missed(Act::body(200, "", r#"{"state":"tired"}"#)),
+        check_missed(Act::body(200, "", &"x".repeat(5000))),
+        check_missed(Act::stall()),
+        check_missed(Act::SendAndReset(Vec::new())),
+        check_missed(Act::SendAndClose(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal".to_vec())),
+        check_missed(Act::Flood(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec(),
+            b"1\r\nx\r\n".to_vec()
+        )),
+    );
+}
+
+#[tokio::test]
+async fn an_instance_that_failed_a_call_is_out_until_its_next_answer_to_a_probe() {
+    let upstream =
+        Upstream::scripted(|seen| Act::status(if seen.line().starts_with("GET ") { 200 } else { 503 }));
+    let delivery = Arc::new(delivery(probed(settings([upstream.address]))));
+    probe_until(&delivery, "bot-0", InstanceState::Ready).await;
+    let connections = Connections::default();
+    let failed = place(&delivery, &connections, LONG).await.unwrap_err();
+    assert_eq!(failed, NotPlaced::AllFailed { attempts: 1, outcome_unknown: 0, last: "status_503" });
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), NotPlaced::NoCandidate);
+    assert!(!delivery.can_take_call());
+    probe_until(&delivery, "bot-0", InstanceState::Ready).await;
+}
+
+#[tokio::test]
+async fn the_probe_of_one_instance_does_not_wait_for_another() {
+    let (silent, lively) = (Bot::new(Act::stall()), Bot::new(Act::status(200)));
+    let delivery = fleet(&[&silent, &lively]);
+    probe_until(&delivery, "bot-1", InstanceState::Ready).await;
+    let answer = place(&delivery, &Connections::default(), LONG).await.unwrap();
+    assert_eq!(answer.instance.as_str(), "bot-1");
+    probe_until(&delivery, "bot-0", InstanceState::Unreachable).await;
+}
+
+#[tokio::test]
+async fn a_reload_can_switch_probes_on_and_off() {
+    let bot = Bot::new(Act::body(200, "", r#"{"state":"full"}"#));
+    let probing = fleet(&[&bot]);
+    probe_until(&probing, "bot-0", InstanceState::Full).await;
+    let silent = probing.successor(settings([bot.upstream.address]), uris(), tls());
+    assert_eq!(state(&silent, "bot-0"), InstanceState::Ready);
+    let again = Arc::new(silent.successor(probed(settings([bot.upstream.address])), uris(), tls()));
+    probe_until(&again, "bot-0", InstanceState::Full).await;
+}

@@ -1,0 +1,230 @@
+//! An instance that does what a script says, and remembers what it was sent.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinHandle,
+};
+
+/// What to do with a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// Send these bytes and wait for the next request.
+    Send(Vec<u8>),
+    /// Send these bytes and close the connection.
+    SendAndClose(Vec<u8>),
+    /// Send these bytes and reset the connection.
+    SendAndReset(Vec<u8>),
+    /// Send the first bytes, then the others again and again.
+    Flood(Vec<u8>, Vec<u8>),
+    /// Send these bytes, and nothing more.
+    SendAndStall(Vec<u8>),
+}
+
+impl Act {
+    /// An answer without a body.
+    pub(crate) fn status(code: u16) -> Self {
+        Self::Send(format!("HTTP/1.1 {code} Whatever\r\nContent-Length: 0\r\n\r\n").into_bytes())
+    }
+
+    /// An answer with a body.
+    pub(crate) fn body(code: u16, fields: &str, body: &str) -> Self {
+        let length = body.len();
+        Self::Send(
+            format!("HTTP/1.1 {code} Whatever\r\n{fields}Content-Length: {length}\r\n\r\n{body}")
+                .into_bytes(),
+        )
+    }
+
+    pub(crate) fn stall() -> Self {
+        Self::SendAndStall(Vec::new())
+    }
+
+    pub(crate) fn raw(text: &str) -> Self {
+        Self::Send(text.as_bytes().to_vec())
+    }
+}
+
+/// A request as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// Request line and fields.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Seen {
+    /// The value of the only field of this name.
+    #[track_caller]
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let mut values = self.head.lines().skip(1).filter_map(|line| {
+            let (field, value) = line.split_once(": ")?;
+            field.eq_ignore_ascii_case(name).then_some(value)
+        });
+        let value = values.next();
+        assert_eq!(values.next(), None, "{name} is there twice: {}", self.head);
+        value
+    }
+
+    pub(crate) fn line(&self) -> &str {
+        self.head.lines().next().unwrap()
+    }
+}
+
+type Script = dyn Fn(&Seen) -> Act + Send + Sync;
+
+/// A listening instance. Stops when it is dropped.
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    accepted: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Upstream {
+    /// Does the same with each request.
+    pub(crate) fn always(act: Act) -> Self {
+        Self::scripted(move |_| act.clone())
+    }
+
+    /// Does the first with the first request, and so on; the last one with all that follow.
+    pub(crate) fn in_turn(acts: Vec<Act>) -> Self {
+        let turn = AtomicUsize::new(0);
+        Self::scripted(move |_| {
+            let at = turn.fetch_add(1, Ordering::Relaxed).min(acts.len() - 1);
+            acts[at].clone()
+        })
+    }
+
+    pub(crate) fn scripted(script: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
+        Self::on(Stopped::new(), script)
+    }
+
+    /// Begins to listen where nobody did.
+    pub(crate) fn on(stopped: Stopped, script: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
+        let Stopped { socket, address } = stopped;
+        let listener = socket.listen(64).unwrap();
+        let (seen, accepted) = (Arc::default(), Arc::default());
+        let task = tokio::spawn(accept(listener, Arc::clone(&seen), Arc::clone(&accepted), Arc::new(script)));
+        Self { address, seen, accepted, task }
+    }
+
+    /// The requests so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The only request so far.
+    #[track_caller]
+    pub(crate) fn only(&self) -> Seen {
+        let seen = self.seen();
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        seen[0].clone()
+    }
+
+    /// The connections so far.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A port that refuses connections, and that nobody else can get.
+pub(crate) struct Stopped {
+    socket: TcpSocket,
+    pub(crate) address: SocketAddr,
+}
+
+impl Stopped {
+    pub(crate) fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        Self { socket, address }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    accepted: Arc<AtomicUsize>,
+    script: Arc<Script>,
+) {
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        accepted.fetch_add(1, Ordering::SeqCst);
+        connections.spawn(serve(stream, Arc::clone(&seen), Arc::clone(&script)));
+    }
+}
+
+async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Arc<Script>) {
+    while let Some(request) = read(&mut stream).await {
+        seen.lock().unwrap().push(request.clone());
+        match script(&request) {
+            Act::Send(bytes) => {
+                if stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            Act::SendAndClose(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                return;
+            }
+            Act::SendAndReset(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.set_zero_linger();
+                return;
+            }
+            Act::Flood(first, again) => {
+                let _ = stream.write_all(&first).await;
+                while stream.write_all(&again).await.is_ok() {}
+                return;
+            }
+            Act::SendAndStall(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                // Until the other side gives up.
+                let _ = stream.read(&mut [0; 64]).await;
+                return;
+            }
+        }
+    }
+}
+
+/// One request, or `None` at the end of the connection.
+pub(crate) async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<Seen> {
+    let mut bytes = Vec::new();
+    let head_end = loop {
+        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at;
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let mut body = bytes.split_off(head_end + 4);
+    let head = String::from_utf8(bytes).unwrap();
+    let mut seen = Seen { head, body: Vec::new() };
+    let length: usize = seen.field("content-length").map_or(0, |length| length.parse().unwrap());
+    while body.len() < length {
+        if stream.read_buf(&mut body).await.ok()? == 0 {
+            return None;
+        }
+    }
+    assert_eq!(body.len(), length, "bytes after the request");
+    seen.body = body;
+    Some(seen)
+}
