@@ -215,7 +215,8 @@ impl Shared {
         };
 
         let message_id =
-            header_text(request.headers(), &HeaderName::from_static("x-microsoft-skype-message-id"));
+            header_text(request.headers(), &HeaderName::from_static("x-microsoft-skype-message-id"))
+                .filter(|id| id.len() <= ID_BYTES_MAX);
         let mut fresh = Vec::new();
         {
             let mut ledger = self.lock();
@@ -247,7 +248,10 @@ impl Shared {
     }
 
     fn take(&self, id: &str, request: &Request<Bytes>) -> BotCall {
-        let header = |name| header_text(request.headers(), &HeaderName::from_static(name)).map(str::to_owned);
+        let header = |name| {
+            let value = header_text(request.headers(), &HeaderName::from_static(name));
+            value.filter(|value| value.len() <= HEADER_BYTES_MAX).map(str::to_owned)
+        };
         BotCall {
             id: id.to_owned(),
             state: "taken".to_owned(),
@@ -495,12 +499,13 @@ const STATES: [&str; 11] = [
     "unknownfuturevalue",
 ];
 
-/// Bounds what a bot remembers, with those below: about 4 MiB in all.
+/// Bounds what a bot remembers, with those below: about 10 MiB at the very worst, 1 KiB a call as a rule.
 const CALLS_MAX: usize = 1_000;
 const NOTIFICATIONS_MAX: usize = 64;
 const MESSAGE_IDS_MAX: usize = 32;
 const STRAYS_MAX: usize = 100;
 const ID_BYTES_MAX: usize = 128;
+const HEADER_BYTES_MAX: usize = 2_048;
 const PAGE_ROWS_MAX: usize = 100;
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(12);

@@ -10,6 +10,8 @@ mod calls;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod https;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tokens;

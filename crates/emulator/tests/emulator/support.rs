@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
 };
 
@@ -23,9 +24,14 @@ pub(crate) const TENANT: Uuid = Uuid::from_u128(0xaaaa_aaaa_2222_4333_8444_5555_
 
 /// A platform with keys that all tests share: making them takes longer than most tests.
 pub(crate) async fn platform() -> Platform {
+    platform_that_trusts(None).await
+}
+
+/// The same, trusting the authorities of a file besides the system's.
+pub(crate) async fn platform_that_trusts(ca: Option<PathBuf>) -> Platform {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     let keys = KEYS.get_or_init(|| Keys::generate().unwrap()).clone();
-    let settings = Settings { apps: vec![APP], keys: Some(keys), ..Settings::loopback() };
+    let settings = Settings { apps: vec![APP], keys: Some(keys), ca, ..Settings::loopback() };
     Platform::start(settings).await.unwrap()
 }
 
