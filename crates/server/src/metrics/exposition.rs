@@ -1,0 +1,328 @@
+//! What `/metrics` calls the numbers. The names are documented in `docs/operations.md` and do not change.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{
+        DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet,
+        text,
+    },
+    metrics::MetricType,
+    registry::Registry,
+};
+use switchboard_auth::TrustStatus;
+use switchboard_delivery::{InstanceState, InstanceStatus};
+
+use super::{AUTHENTICATED, ITEM_KINDS, Metrics, UNKNOWN};
+use crate::outcome::Outcome;
+
+/// Everything as OpenMetrics text.
+pub(super) fn text(
+    metrics: Arc<Metrics>,
+    trusts: Vec<TrustStatus>,
+    instances: Vec<InstanceStatus>,
+) -> String {
+    let mut registry = Registry::with_prefix("switchboard");
+    registry.register_collector(Box::new(Scrape { metrics, trusts, instances }));
+    let mut out = String::new();
+    // Writing to a `String` cannot fail.
+    let _ = text::encode(&mut out, &registry);
+    out
+}
+
+/// One look at everything.
+#[derive(Debug)]
+struct Scrape {
+    metrics: Arc<Metrics>,
+    trusts: Vec<TrustStatus>,
+    instances: Vec<InstanceStatus>,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families { encoder };
+        self.requests(&mut families)?;
+        self.authentication(&mut families)?;
+        self.instances(&mut families)?;
+        self.process(&mut families)
+    }
+}
+
+impl Scrape {
+    fn requests(&self, families: &mut Families<'_>) -> fmt::Result {
+        let metrics = &self.metrics;
+        let outcomes = || Outcome::ALL.map(Outcome::label).into_iter();
+
+        families.counters(
+            "requests",
+            "Requests by how they ended",
+            outcomes().zip(metrics.requests.read()).map(|(outcome, count)| ([("outcome", outcome)], count)),
+        )?;
+        families.histograms(
+            "request_duration_seconds",
+            "From the arrival of a request to its answer, by what was asked for",
+            [("webhook", &metrics.webhook_seconds), ("callback", &metrics.callback_seconds)]
+                .map(|(kind, histogram)| ([("kind", kind)], histogram.read())),
+        )?;
+        families.gauge(
+            "requests_in_flight",
+            "Requests under way",
+            &number(metrics.in_flight.load(Relaxed)),
+        )?;
+        families.counters(
+            "callbacks",
+            "Callbacks by how they ended: those of the requests that were made to a callback URI",
+            outcomes()
+                .zip(metrics.callbacks.read())
+                .filter(|(outcome, count)| *count > 0 || *outcome == Outcome::Forwarded.label())
+                .map(|(result, count)| ([("result", result)], count)),
+        )?;
+        families.counters(
+            "notifications",
+            "Items of Graph notifications by what they are",
+            ITEM_KINDS
+                .iter()
+                .zip(metrics.notifications.read())
+                .map(|(kind, count)| ([("kind", kind.label())], count)),
+        )?;
+        let redirects = metrics.redirects.read();
+        families.counters(
+            "redirects",
+            "New calls sent to another region",
+            redirects.iter().map(|([region], count)| ([("region", &**region)], *count)),
+        )?;
+        families.counter(
+            "outcomes_unknown",
+            "Tries of new calls that were given up after the request had been written: two instances may have acted",
+            metrics.outcomes_unknown.load(Relaxed),
+        )?;
+        families.gauge(
+            "connections",
+            "Open connections of the public listener",
+            &number(metrics.connections.load(Relaxed)),
+        )?;
+        families.counter(
+            "connections_refused",
+            "Connections closed at once because there were as many as allowed",
+            metrics.connections_refused.load(Relaxed),
+        )?;
+        families.counters(
+            "connections_failed",
+            "Connections that ended by a fault before or between requests, by the fault",
+            outcomes()
+                .zip(metrics.connections_failed.read())
+                .filter(|(_, count)| *count > 0)
+                .map(|(reason, count)| ([("reason", reason)], count)),
+        )?;
+        families.counter(
+            "handshakes_failed",
+            "TLS handshakes that failed or took too long",
+            metrics.handshakes_failed.load(Relaxed),
+        )
+    }
+
+    fn authentication(&self, families: &mut Families<'_>) -> fmt::Result {
+        let (authenticated, rejected) = (self.metrics.authenticated.read(), self.metrics.rejected.read());
+        let authenticated = authenticated.iter().map(|([trust], count)| (&**trust, AUTHENTICATED, *count));
+        let rejected = rejected.iter().map(|([trust, reason], count)| (&**trust, &**reason, *count));
+        families.counters(
+            "authentications",
+            "Checked tokens by trust (empty where the token did not tell) and result",
+            authenticated
+                .chain(rejected)
+                .map(|(trust, reason, count)| ([("trust", trust), ("reason", reason)], count)),
+        )?;
+
+        let trusts = || self.trusts.iter().map(|trust| ([("trust", &*trust.name)], trust));
+        families.gauges(
+            "keys",
+            "Usable verification keys of a trust",
+            trusts().map(|(labels, trust)| (labels, number(trust.keys))),
+        )?;
+        families.gauges(
+            "key_generation",
+            "The number of a trust's key set; it grows with each new set",
+            trusts().map(|(labels, trust)| (labels, trust.generation)),
+        )?;
+        families.gauges(
+            "key_age_seconds",
+            "Time since the keys of a trust were last fetched; absent while there are none",
+            trusts().filter_map(|(labels, trust)| Some((labels, trust.age?.as_secs_f64()))),
+        )?;
+        families.counters(
+            "key_fetches",
+            "Fetches of a trust's keys by result; held_back: the set had no usable key and was not taken",
+            self.trusts.iter().flat_map(|trust| {
+                let failed = trust.fetches_failed.saturating_sub(trust.fetches_held_back);
+                [("ok", trust.fetches_ok), ("failed", failed), ("held_back", trust.fetches_held_back)]
+                    .map(|(result, count)| ([("trust", &*trust.name), ("result", result)], count))
+            }),
+        )
+    }
+
+    fn instances(&self, families: &mut Families<'_>) -> fmt::Result {
+        let instances = || self.instances.iter().map(|status| ([("instance", status.name.as_str())], status));
+
+        families.gauges(
+            "instance_state",
+            "1 for the state that an instance is in",
+            self.instances.iter().flat_map(|status| {
+                InstanceState::ALL.map(|state| {
+                    let labels = [("instance", status.name.as_str()), ("state", state.label())];
+                    (labels, u64::from(state == status.state))
+                })
+            }),
+        )?;
+        families.gauges(
+            "instance_calls",
+            "Calls that an instance reports",
+            instances().filter_map(|(labels, status)| Some((labels, status.calls?))),
+        )?;
+        families.gauges(
+            "instance_capacity",
+            "Calls that an instance says it can hold",
+            instances().filter_map(|(labels, status)| Some((labels, status.capacity?))),
+        )?;
+        families.gauges(
+            "instance_requests_in_flight",
+            "Requests under way at an instance",
+            instances().map(|(labels, status)| (labels, status.in_flight)),
+        )?;
+        families.counters(
+            "placements",
+            "New calls that an instance accepted",
+            instances().map(|(labels, status)| (labels, status.placed)),
+        )?;
+        families.counters(
+            "instance_callbacks",
+            "Callbacks that an instance answered",
+            instances().map(|(labels, status)| (labels, status.callbacks)),
+        )?;
+        families.counters(
+            "attempts",
+            "Tries to hand a request to an instance",
+            instances().map(|(labels, status)| (labels, status.attempts)),
+        )?;
+        families.counters(
+            "attempt_failures",
+            "Tries that failed, by instance and reason; of a new call, the next candidate is asked",
+            self.instances.iter().flat_map(|status| {
+                let instance = status.name.as_str();
+                let labels = move |reason| [("instance", instance), ("reason", reason)];
+                status.failures.iter().map(move |(reason, count)| (labels(*reason), *count))
+            }),
+        )?;
+        families.counters(
+            "probes_missed",
+            "Probes that an instance did not answer, or not in words that we understand",
+            instances().map(|(labels, status)| (labels, status.missed_probes)),
+        )
+    }
+
+    fn process(&self, families: &mut Families<'_>) -> fmt::Result {
+        let metrics = &self.metrics;
+        let peers = metrics.peers().clone();
+        families.gauges(
+            "peer_healthy",
+            "1 if another region can take new calls, as far as we know",
+            peers.iter().map(|(peer, healthy)| ([("peer", &**peer)], u64::from(*healthy))),
+        )?;
+        families.counters(
+            "config_reloads",
+            "Reloads of the configuration by result; a failed one leaves the old configuration at work",
+            [("ok", &metrics.reloads_ok), ("failed", &metrics.reloads_failed)]
+                .map(|(result, count)| ([("result", result)], count.load(Relaxed))),
+        )?;
+        let not_after =
+            Some(metrics.certificate_not_after.load(Relaxed)).filter(|seconds| *seconds != UNKNOWN);
+        if let Some(not_after) = not_after {
+            families.gauge(
+                "certificate_not_after_seconds",
+                "The end of validity of the served certificate in Unix seconds; absent without TLS",
+                &not_after,
+            )?;
+        }
+        families.counter(
+            "log_dropped",
+            "Lines of the log that could not be written",
+            metrics.log.dropped(),
+        )?;
+        families.counter("panics", "Panics: each is a bug", metrics.log.panics())?;
+        families.gauges(
+            "build_info",
+            "Always 1; its label tells the version",
+            [([("version", env!("CARGO_PKG_VERSION"))], 1_u64)],
+        )
+    }
+}
+
+/// Writes whole families, so that nothing of one can end up in another.
+struct Families<'a> {
+    encoder: DescriptorEncoder<'a>,
+}
+
+impl Families<'_> {
+    fn begin<'s>(
+        &'s mut self,
+        name: &'s str,
+        help: &str,
+        kind: MetricType,
+    ) -> Result<MetricEncoder<'s>, fmt::Error> {
+        self.encoder.encode_descriptor(name, help, None, kind)
+    }
+
+    fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        let mut encoder = self.begin(name, help, MetricType::Counter)?;
+        for (labels, value) in series {
+            encoder.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.begin(name, help, MetricType::Counter)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
+    }
+
+    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        let mut encoder = self.begin(name, help, MetricType::Gauge)?;
+        for (labels, value) in series {
+            encoder.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: &impl EncodeGaugeValue) -> fmt::Result {
+        self.begin(name, help, MetricType::Gauge)?.encode_gauge(value)
+    }
+
+    fn histograms<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (L, (f64, u64, Vec<(f64, u64)>))>,
+    ) -> fmt::Result {
+        let mut encoder = self.begin(name, help, MetricType::Histogram)?;
+        for (labels, (sum, count, buckets)) in series {
+            encoder.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

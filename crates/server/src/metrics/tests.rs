@@ -1,0 +1,346 @@
+//! The exposition, read line by line as a scraper reads it.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use switchboard_delivery::InstanceState;
+use switchboard_routing::Name;
+
+use super::*;
+
+/// Reads OpenMetrics text by its grammar and panics where it breaks; the value of each series by its name and labels.
+#[track_caller]
+pub(crate) fn parse(text: &str) -> BTreeMap<String, f64> {
+    let mut lines = text.strip_suffix("# EOF\n").expect("the end is marked").lines();
+    let mut families = BTreeSet::new();
+    let mut series = BTreeMap::new();
+    let (mut family, mut kind) = (String::new(), String::new());
+    while let Some(line) = lines.next() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, help) = help.split_once(' ').unwrap();
+            assert!(is_name(name) && name.starts_with("switchboard_"), "{line}");
+            assert!(!help.is_empty() && !help.contains(['\\', '"']), "{line}");
+            assert!(families.insert(name.to_owned()), "a family comes once: {line}");
+            name.clone_into(&mut family);
+            let kind_line = lines.next().unwrap();
+            kind_line
+                .strip_prefix(&format!("# TYPE {name} "))
+                .filter(|kind| ["counter", "gauge", "histogram"].contains(kind))
+                .unwrap_or_else(|| panic!("{kind_line}"))
+                .clone_into(&mut kind);
+            continue;
+        }
+        let name_length = line.find(['{', ' ']).unwrap();
+        let (name, rest) = line.split_at(name_length);
+        let suffixes: &[&str] = match &*kind {
+            "counter" => &["_total"],
+            "histogram" => &["_sum", "_count", "_bucket"],
+            _ => &[""],
+        };
+        let suffix = name.strip_prefix(&*family).unwrap_or_else(|| panic!("{line}"));
+        assert!(suffixes.contains(&suffix), "{line}");
+        let (labels, value) = parse_labels(rest);
+        let value: f64 = value.strip_prefix(' ').unwrap().parse().unwrap();
+        let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let key = format!("{name}{{{}}}", labels.join(","));
+        assert!(series.insert(key, value).is_none(), "a series comes once: {line}");
+    }
+    series
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+/// The labels, unescaped, and what follows them.
+fn parse_labels(text: &str) -> (Vec<(String, String)>, &str) {
+    let Some(mut rest) = text.strip_prefix('{') else { return (Vec::new(), text) };
+    let mut labels = Vec::new();
+    loop {
+        let (name, after) = rest.split_once("=\"").unwrap();
+        assert!(is_name(name), "{text}");
+        let mut value = String::new();
+        let mut chars = after.chars();
+        loop {
+            match chars.next().unwrap() {
+                '"' => break,
+                '\\' => value.push(match chars.next().unwrap() {
+                    'n' => '\n',
+                    char @ ('\\' | '"') => char,
+                    char => panic!("unknown escape {char:?} in {text}"),
+                }),
+                char => value.push(char),
+            }
+        }
+        labels.push((name.to_owned(), value));
+        match chars.as_str().split_at(1) {
+            (",", after) => rest = after,
+            ("}", after) => return (labels, after),
+            _ => panic!("{text}"),
+        }
+    }
+}
+
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(Counts::default()))
+}
+
+fn trust(name: &str) -> TrustStatus {
+    TrustStatus {
+        name: name.into(),
+        keys: 3,
+        generation: 7,
+        age: Some(Duration::from_millis(1500)),
+        fetches_ok: 5,
+        fetches_failed: 4,
+        fetches_held_back: 1,
+    }
+}
+
+fn instance(name: &str) -> InstanceStatus {
+    InstanceStatus {
+        name: Name::parse(name).unwrap(),
+        incarnation: Name::parse("0").unwrap(),
+        state: InstanceState::Draining,
+        since: Duration::from_secs(3),
+        reason: "an operator drains it",
+        calls: Some(4),
+        capacity: None,
+        placed: 10,
+        callbacks: 11,
+        in_flight: 1,
+        attempts: 12,
+        failures: vec![("connect", 2), ("timeout", 1)],
+        missed_probes: 6,
+        last_probe: None,
+    }
+}
+
+#[track_caller]
+fn check(metrics: &Arc<Metrics>, expected: &[(&str, f64)]) {
+    let series = parse(&metrics.exposition(vec![trust("skype")], vec![instance("bot-3")]));
+    for (name, value) in expected {
+        assert_eq!(series.get(*name), Some(value), "{name} in {series:#?}");
+    }
+}
+
+#[test]
+fn what_is_recorded_is_shown() {
+    let metrics = metrics();
+    metrics.request(Outcome::Placed, RequestKind::Webhook, Duration::from_millis(2));
+    metrics.request(Outcome::Forwarded, RequestKind::Callback, Duration::from_micros(400));
+    metrics.request(Outcome::Gone, RequestKind::Callback, Duration::from_secs(60));
+    metrics.request(Outcome::Health, RequestKind::Health, Duration::ZERO);
+    metrics.request(Outcome::NotFound, RequestKind::Other, Duration::ZERO);
+    metrics.authentication("skype", "ok");
+    metrics.authentication("skype", "ok");
+    metrics.authentication("skype", "expired");
+    metrics.authentication("", "malformed");
+    metrics.notification(ItemKind::Roster);
+    metrics.redirect("amer");
+    metrics.outcome_unknown(2);
+    metrics.connection_ended(Outcome::HeadTooLarge);
+    metrics.handshake_failed();
+    metrics.peer_healthy("amer", true);
+    metrics.peer_healthy("apac", true);
+    metrics.peer_healthy("apac", false);
+    metrics.peer_healthy("gone", true);
+    metrics.retain_peers(|peer| peer != "gone");
+    metrics.reload(true);
+    metrics.reload(false);
+    metrics.reload(false);
+    metrics.certificate_not_after(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+    check(
+        &metrics,
+        &[
+            ("switchboard_requests_total{outcome=placed}", 1.0),
+            ("switchboard_requests_total{outcome=forwarded}", 1.0),
+            ("switchboard_requests_total{outcome=not_found}", 1.0),
+            ("switchboard_requests_total{outcome=panicked}", 0.0),
+            ("switchboard_request_duration_seconds_count{kind=webhook}", 1.0),
+            ("switchboard_request_duration_seconds_sum{kind=webhook}", 0.002),
+            ("switchboard_request_duration_seconds_bucket{le=0.001,kind=webhook}", 0.0),
+            ("switchboard_request_duration_seconds_bucket{le=0.0025,kind=webhook}", 1.0),
+            ("switchboard_request_duration_seconds_bucket{le=0.0005,kind=callback}", 1.0),
+            ("switchboard_request_duration_seconds_bucket{le=15.0,kind=callback}", 1.0),
+            ("switchboard_request_duration_seconds_bucket{le=+Inf,kind=callback}", 2.0),
+            ("switchboard_callbacks_total{result=forwarded}", 1.0),
+            ("switchboard_callbacks_total{result=gone}", 1.0),
+            ("switchboard_authentications_total{trust=skype,reason=ok}", 2.0),
+            ("switchboard_authentications_total{trust=skype,reason=expired}", 1.0),
+            ("switchboard_authentications_total{trust=,reason=malformed}", 1.0),
+            ("switchboard_notifications_total{kind=roster}", 1.0),
+            ("switchboard_notifications_total{kind=not_a_call}", 0.0),
+            ("switchboard_redirects_total{region=amer}", 1.0),
+            ("switchboard_outcomes_unknown_total{}", 2.0),
+            ("switchboard_connections_failed_total{reason=head_too_large}", 1.0),
+            ("switchboard_handshakes_failed_total{}", 1.0),
+            ("switchboard_peer_healthy{peer=amer}", 1.0),
+            ("switchboard_peer_healthy{peer=apac}", 0.0),
+            ("switchboard_config_reloads_total{result=ok}", 1.0),
+            ("switchboard_config_reloads_total{result=failed}", 2.0),
+            ("switchboard_certificate_not_after_seconds{}", 1_800_000_000.0),
+            ("switchboard_log_dropped_total{}", 0.0),
+            ("switchboard_panics_total{}", 0.0),
+        ],
+    );
+    let text = metrics.exposition(Vec::new(), Vec::new());
+    assert!(!parse(&text).contains_key("switchboard_peer_healthy{peer=gone}"));
+}
+
+#[test]
+fn keys_and_instances_are_shown_as_they_are() {
+    check(
+        &metrics(),
+        &[
+            ("switchboard_keys{trust=skype}", 3.0),
+            ("switchboard_key_generation{trust=skype}", 7.0),
+            ("switchboard_key_age_seconds{trust=skype}", 1.5),
+            ("switchboard_key_fetches_total{trust=skype,result=ok}", 5.0),
+            ("switchboard_key_fetches_total{trust=skype,result=failed}", 3.0),
+            ("switchboard_key_fetches_total{trust=skype,result=held_back}", 1.0),
+            ("switchboard_instance_state{instance=bot-3,state=draining}", 1.0),
+            ("switchboard_instance_state{instance=bot-3,state=ready}", 0.0),
+            ("switchboard_instance_calls{instance=bot-3}", 4.0),
+            ("switchboard_instance_requests_in_flight{instance=bot-3}", 1.0),
+            ("switchboard_placements_total{instance=bot-3}", 10.0),
+            ("switchboard_instance_callbacks_total{instance=bot-3}", 11.0),
+            ("switchboard_attempts_total{instance=bot-3}", 12.0),
+            ("switchboard_attempt_failures_total{instance=bot-3,reason=connect}", 2.0),
+            ("switchboard_attempt_failures_total{instance=bot-3,reason=timeout}", 1.0),
+            ("switchboard_probes_missed_total{instance=bot-3}", 6.0),
+        ],
+    );
+}
+
+#[test]
+fn what_is_not_known_is_absent() {
+    let status = TrustStatus { keys: 0, age: None, ..trust("skype") };
+    let series = parse(&metrics().exposition(vec![status], vec![instance("bot-3")]));
+    for name in [
+        "switchboard_key_age_seconds{trust=skype}",
+        "switchboard_instance_capacity{instance=bot-3}",
+        "switchboard_certificate_not_after_seconds{}",
+    ] {
+        assert!(!series.contains_key(name), "{name}");
+    }
+}
+
+#[test]
+fn every_outcome_and_every_kind_counts_for_itself() {
+    let metrics = metrics();
+    for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+        assert_eq!(index_of(outcome), index, "{outcome:?}");
+        for _ in 0..=index {
+            metrics.request(outcome, RequestKind::Other, Duration::ZERO);
+        }
+    }
+    for (index, kind) in ITEM_KINDS.into_iter().enumerate() {
+        assert_eq!(index_of_item(kind), index, "{kind:?}");
+        for _ in 0..=index {
+            metrics.notification(kind);
+        }
+    }
+    let series = parse(&metrics.exposition(Vec::new(), Vec::new()));
+    for (count, outcome) in (1_u32..).zip(Outcome::ALL) {
+        assert_eq!(
+            series[&format!("switchboard_requests_total{{outcome={}}}", outcome.label())],
+            f64::from(count)
+        );
+    }
+    for (count, kind) in (1_u32..).zip(ITEM_KINDS) {
+        assert_eq!(
+            series[&format!("switchboard_notifications_total{{kind={}}}", kind.label())],
+            f64::from(count)
+        );
+    }
+}
+
+#[test]
+fn guards_count_down_when_they_are_dropped() {
+    let metrics = metrics();
+    let (first, second) = (metrics.begin(), metrics.begin());
+    assert_eq!((first.count(), second.count()), (1, 2));
+    let held = metrics.connection(2);
+    let other = metrics.connection(2);
+    assert!(held.is_some() && other.is_some());
+    assert!(metrics.connection(2).is_none());
+    drop((first, other));
+    assert!(metrics.connection(2).is_some());
+    check(
+        &metrics,
+        &[
+            ("switchboard_requests_in_flight{}", 1.0),
+            ("switchboard_connections{}", 1.0),
+            ("switchboard_connections_refused_total{}", 1.0),
+        ],
+    );
+}
+
+#[test]
+fn hostile_labels_forge_no_series() {
+    let metrics = metrics();
+    let name = "x\"} 1\nswitchboard_requests_total{outcome=\"placed\"} 99\n# EOF\n\\";
+    metrics.redirect(name);
+    metrics.authentication(name, "ok");
+    metrics.peer_healthy(name, true);
+    let series = parse(&metrics.exposition(vec![trust(name)], Vec::new()));
+    assert_eq!(series["switchboard_requests_total{outcome=placed}"], 0.0);
+    assert_eq!(series[&format!("switchboard_redirects_total{{region={name}}}")], 1.0);
+    assert_eq!(series[&format!("switchboard_keys{{trust={name}}}")], 3.0);
+}
+
+#[test]
+fn labels_from_outside_do_not_fill_the_memory() {
+    let metrics = metrics();
+    for number in 0..2000 {
+        metrics.redirect(&format!("region-{number}"));
+    }
+    let series = parse(&metrics.exposition(Vec::new(), Vec::new()));
+    assert_eq!(series["switchboard_redirects_total{region=others}"], 976.0);
+}
+
+#[test]
+fn labels_that_appear_in_many_threads_at_once_lose_no_count() {
+    let metrics = metrics();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for number in 0..500 {
+                    metrics.redirect(&format!("region-{}", number % 50));
+                }
+            });
+        }
+    });
+    let series = parse(&metrics.exposition(Vec::new(), Vec::new()));
+    for number in 0..50 {
+        assert_eq!(series[&format!("switchboard_redirects_total{{region=region-{number}}}")], 40.0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_histogram_agrees_with_the_durations(micros in proptest::collection::vec(0_u64..20_000_000, 0..50)) {
+        let metrics = metrics();
+        for micros in &micros {
+            metrics.request(Outcome::Forwarded, RequestKind::Callback, Duration::from_micros(*micros));
+        }
+        let series = parse(&metrics.exposition(Vec::new(), Vec::new()));
+        let prefix = "switchboard_request_duration_seconds_bucket{le=";
+        let buckets: Vec<_> = series
+            .iter()
+            .filter_map(|(name, count)| Some((name.strip_prefix(prefix)?.strip_suffix(",kind=callback}")?, *count)))
+            .collect();
+        prop_assert_eq!(buckets.len(), 17);
+        for (bound, count) in buckets {
+            let bound: f64 = if bound == "+Inf" { f64::INFINITY } else { bound.parse().unwrap() };
+            let expected = micros.iter().filter(|micros| Duration::from_micros(**micros).as_secs_f64() <= bound).count();
+            prop_assert_eq!(count, f64::from(u32::try_from(expected).unwrap()));
+        }
+        let sum: u64 = micros.iter().sum();
+        let shown = series["switchboard_request_duration_seconds_sum{kind=callback}"];
+        prop_assert!((shown - Duration::from_micros(sum).as_secs_f64()).abs() < 1e-6);
+    }
+}
