@@ -1,0 +1,574 @@
+//! The admin listener over loopback sockets.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use openssl::{
+    rsa::Rsa,
+    ssl::{SslConnector, SslMethod},
+};
+use serde_json::{Value, json};
+use switchboard_auth::{AppSettings, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings};
+use switchboard_delivery::{InstanceSettings, Orphaned, Settings, Target};
+use switchboard_routing::{Name, SealKey};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::Instant,
+};
+use url::Url;
+use uuid::uuid;
+
+use super::*;
+use crate::{
+    metrics::{self, RequestKind},
+    outcome::Outcome,
+    telemetry::Counts,
+};
+
+const APP: Uuid = uuid!("0efc74f7-41c3-47a4-8775-7259bfef4241");
+
+/// An issuer with one key, or none that answers.
+struct Issuer {
+    keys: Option<String>,
+}
+
+impl Fetch for Issuer {
+    fn get(
+        &self,
+        url: &Url,
+        _: usize,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + '_>> {
+        let body = match (&self.keys, url.path()) {
+            (None, _) => Err(FetchError { kind: "connect", detail: "refused".to_owned() }),
+            (Some(keys), "/keys") => Ok(Bytes::from(keys.clone())),
+            (Some(_), _) => {
+                Ok(Bytes::from_static(br#"{"issuer":"https://i.test","jwks_uri":"https://i.test/keys"}"#))
+            }
+        };
+        Box::pin(async { body })
+    }
+}
+
+fn key_set() -> String {
+    let modulus = Rsa::generate(2048).unwrap().n().to_vec();
+    let modulus = openssl::base64::encode_block(&modulus).replace('+', "-").replace('/', "_");
+    let modulus = modulus.trim_end_matches('=');
+    json!({"keys": [{"kty": "RSA", "use": "sig", "kid": "k1", "e": "AQAB", "n": modulus}]}).to_string()
+}
+
+/// A running admin listener.
+struct Running {
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    draining: Arc<AtomicBool>,
+    parts: Arc<ArcSwap<Parts>>,
+    _serving: JoinSet<()>,
+}
+
+#[derive(Clone, Copy)]
+struct Setup {
+    bind: &'static str,
+    token: Option<&'static str>,
+    has_keys: bool,
+}
+
+const LOCAL: Setup = Setup { bind: "127.0.0.1:0", token: None, has_keys: false };
+
+fn parts(setup: Setup) -> Parts {
+    let trust = |name: &str, keys: Option<String>| {
+        let settings = TrustSettings {
+            name: name.to_owned(),
+            metadata: Url::parse("https://i.test/metadata").unwrap(),
+            issuers: vec![format!("https://{name}.test")],
+            callers: Vec::new(),
+        };
+        let fetch: Arc<dyn Fetch> = Arc::new(Issuer { keys });
+        (settings, fetch)
+    };
+    let trusts = vec![trust("skype", setup.has_keys.then(key_set)), trust("other", None)];
+    let app = AppSettings { id: APP, tenants: Tenants::Any, audiences: Vec::new() };
+    let policy = KeyPolicy {
+        refresh: Duration::from_secs(3600),
+        cooldown: Duration::from_secs(30),
+        keep_stale: Duration::from_secs(86_400),
+        store: None,
+    };
+    let keys = vec![SealKey::new("k1", &[7; 32]).unwrap()];
+    let base = Url::parse("https://emea.bots.test").unwrap();
+    let callbacks = Arc::new(CallbackUris::new(&base, "/api/callbacks", keys).unwrap());
+    let instance = |name: &str| InstanceSettings {
+        name: Name::parse(name).unwrap(),
+        url: Target::parse("http://127.0.0.1:9/api/calls").unwrap(),
+        callback_url: None,
+        apps: None,
+        weight: 1,
+    };
+    let settings = Settings {
+        region: Name::parse("emea").unwrap(),
+        instances: vec![instance("bot-0"), instance("bot-1")],
+        probe: None,
+        attempt: Duration::from_secs(3),
+        patience: Duration::from_secs(8),
+        orphaned: Orphaned::Refuse,
+        authorization: true,
+    };
+    let tls = SslConnector::builder(SslMethod::tls_client()).unwrap().build();
+    Parts {
+        authenticator: Arc::new(Authenticator::new(trusts, vec![app], policy).unwrap()),
+        delivery: Arc::new(Delivery::new(settings, Arc::clone(&callbacks), tls)),
+        callbacks,
+        apps: vec![APP],
+        admin_token: setup.token.map(|token| AdminToken::new(token.as_bytes())),
+    }
+}
+
+async fn start(setup: Setup) -> Running {
+    let parts = parts(setup);
+    let mut serving = JoinSet::new();
+    if setup.has_keys {
+        let authenticator = Arc::clone(&parts.authenticator);
+        serving.spawn(Arc::clone(&authenticator).run(|| UNIX_EPOCH));
+        while authenticator.trusts().iter().all(|trust| trust.keys == 0) {
+            tokio::task::yield_now().await;
+        }
+    }
+    let listener = TcpListener::bind(setup.bind).await.unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
+    let metrics = Arc::new(Metrics::new(Counts::default()));
+    let draining = Arc::new(AtomicBool::new(false));
+    let parts = Arc::new(ArcSwap::from_pointee(parts));
+    let admin =
+        Admin { parts: Arc::clone(&parts), metrics: Arc::clone(&metrics), draining: Arc::clone(&draining) };
+    serving.spawn(admin.serve(listener));
+    Running { address, metrics, draining, parts, _serving: serving }
+}
+
+/// An answer as it came over the socket.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    #[track_caller]
+    fn expect_error(&self, status: u16, code: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        let body = self.json();
+        assert_eq!(body["error"]["code"], code);
+        assert!(!body["error"]["message"].as_str().unwrap().is_empty());
+    }
+}
+
+impl Running {
+    /// Sends bytes as they are and reads until the connection ends.
+    async fn raw(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        // The server may have answered and closed before it took everything.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {request}"));
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
+    async fn send(&self, line: &str, fields: &str) -> Answer {
+        let host = if fields.to_ascii_lowercase().contains("host:") { "" } else { "Host: localhost\r\n" };
+        self.raw(&format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n{fields}\r\n")).await
+    }
+
+    fn state_of(&self, instance: &str) -> &'static str {
+        let instances = self.parts.load().delivery.instances();
+        instances.iter().find(|status| status.name.as_str() == instance).unwrap().state.label()
+    }
+}
+
+#[tokio::test]
+async fn a_running_process_is_healthy() {
+    let running = start(LOCAL).await;
+    running.draining.store(true, Relaxed);
+    let answer = running.send("GET /healthz", "").await;
+    assert_eq!((answer.status, answer.json()), (200, json!({"healthy": true})));
+    for field in
+        ["content-type: application/json", "cache-control: no-store", "x-content-type-options: nosniff"]
+    {
+        assert!(answer.head.contains(field), "{}", answer.head);
+    }
+    let answer = running.send("HEAD /healthz", "").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+}
+
+#[tokio::test]
+async fn without_any_keys_a_gateway_is_not_ready() {
+    let running = start(LOCAL).await;
+    let answer = running.send("GET /readyz", "").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(
+        answer.json(),
+        json!({
+            "ready": false, "failing": ["keys"], "configuration_loaded": true, "trusts_with_keys": [],
+            "trusts_without_keys": ["skype", "other"], "fleet_known": true, "draining": false,
+        })
+    );
+}
+
+#[tokio::test]
+async fn one_trust_with_keys_is_enough_until_the_drain() {
+    let running = start(Setup { has_keys: true, ..LOCAL }).await;
+    let answer = running.send("GET /readyz", "").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.json(),
+        json!({
+            "ready": true, "failing": [], "configuration_loaded": true, "trusts_with_keys": ["skype"],
+            "trusts_without_keys": ["other"], "fleet_known": true, "draining": false,
+        })
+    );
+    running.draining.store(true, Relaxed);
+    let answer = running.send("GET /readyz", "").await;
+    assert_eq!((answer.status, &answer.json()["failing"]), (503, &json!(["drain"])));
+}
+
+#[tokio::test]
+async fn metrics_can_be_scraped() {
+    let running = start(Setup { has_keys: true, ..LOCAL }).await;
+    running.metrics.request(Outcome::Placed, RequestKind::Webhook, Duration::from_millis(3));
+    let answer = running.send("GET /metrics", "").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    let series = metrics::tests::parse(&answer.body);
+    assert_eq!(series["switchboard_requests_total{outcome=placed}"], 1.0);
+    assert_eq!(series["switchboard_keys{trust=skype}"], 1.0);
+    assert_eq!(series["switchboard_keys{trust=other}"], 0.0);
+    assert_eq!(series["switchboard_instance_state{instance=bot-1,state=ready}"], 1.0);
+}
+
+#[tokio::test]
+async fn the_fleet_is_listed_with_all_that_is_known() {
+    let running = start(LOCAL).await;
+    let answer = running.send("GET /fleet", "").await;
+    assert_eq!(answer.status, 200);
+    let fleet = answer.json();
+    assert_eq!(fleet.as_array().unwrap().len(), 2);
+    let mut first = fleet[0].clone();
+    let first = first.as_object_mut().unwrap();
+    assert!(first.remove("since_ms").unwrap().is_u64());
+    assert!(first.remove("reason").unwrap().is_string());
+    assert_eq!(
+        Value::from(first.clone()),
+        json!({
+            "name": "bot-0", "incarnation": "0", "state": "ready", "calls": null, "capacity": null, "placed": 0,
+            "callbacks": 0, "in_flight": 0, "attempts": 0, "failures": {}, "missed_probes": 0,
+            "last_probe_ms": null,
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_callback_uri_is_the_one_that_the_instance_would_be_sent() {
+    let running = start(LOCAL).await;
+    let parts = running.parts.load();
+    let owner = parts.delivery.owner("bot-1").unwrap();
+    let expected = json!({"callback_uri": parts.callbacks.mint(&owner, APP)});
+    for query in [format!("app={APP}"), format!("x=y&app={}", APP.to_string().to_uppercase())] {
+        let answer = running.send(&format!("GET /fleet/bot-1/callback?{query}"), "").await;
+        assert_eq!((answer.status, answer.json()), (200, expected.clone()));
+    }
+    for (path, status, code) in [
+        ("/fleet/bot-1/callback".to_owned(), 400, "bad_app"),
+        ("/fleet/bot-1/callback?app=".to_owned(), 400, "bad_app"),
+        ("/fleet/bot-1/callback?app=bot".to_owned(), 400, "bad_app"),
+        (format!("/fleet/bot-1/callback?app={APP}&app={APP}"), 400, "bad_app"),
+        (format!("/fleet/bot-1/callback?app={}", Uuid::nil()), 404, "unknown_app"),
+        (format!("/fleet/bot-2/callback?app={APP}"), 404, "unknown_instance"),
+        (format!("/fleet/%62ot-1/callback?app={APP}"), 404, "unknown_instance"),
+        (format!("/fleet//callback?app={APP}"), 404, "unknown_instance"),
+    ] {
+        running.send(&format!("GET {path}"), "").await.expect_error(status, code);
+    }
+}
+
+#[tokio::test]
+async fn an_instance_is_drained_and_resumed() {
+    let running = start(LOCAL).await;
+    let answer = running.send("POST /fleet/bot-0/drain", "Content-Length: 0\r\n").await;
+    assert_eq!((answer.status, &answer.json()["state"]), (200, &json!("draining")));
+    assert_eq!((running.state_of("bot-0"), running.state_of("bot-1")), ("draining", "ready"));
+    let answer = running.send("POST /fleet/bot-0/resume", "Content-Length: 2\r\n\r\n{}").await;
+    assert_eq!((answer.status, &answer.json()["state"]), (200, &json!("ready")));
+    assert_eq!(running.state_of("bot-0"), "ready");
+    running.send("POST /fleet/bot-9/drain", "").await.expect_error(404, "unknown_instance");
+    running.send("POST /fleet/bot-9/resume", "").await.expect_error(404, "unknown_instance");
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_refused_with_what_would_be_right() {
+    let running = start(LOCAL).await;
+    for path in
+        ["/", "/fleet/", "/fleet/bot-0", "/fleet/bot-0/x", "/metrics/", "/HEALTHZ", "/fleet/a/b/drain"]
+    {
+        running.send(&format!("GET {path}"), "").await.expect_error(404, "not_found");
+    }
+    for (line, allow) in [
+        ("POST /healthz", "get, head"),
+        ("DELETE /readyz", "get, head"),
+        ("POST /metrics", "get, head"),
+        ("PUT /fleet", "get, head"),
+        ("POST /fleet/bot-0/callback", "get, head"),
+        ("GET /fleet/bot-0/drain", "post"),
+        ("HEAD /fleet/bot-0/resume", "post"),
+        ("TRACE /healthz", "get, head"),
+    ] {
+        let answer = running.send(line, "").await;
+        assert_eq!(answer.status, 405, "{line}");
+        assert!(answer.head.contains(&format!("\r\nallow: {allow}\r\n")), "{line}: {}", answer.head);
+    }
+    assert_eq!(running.state_of("bot-0"), "ready");
+}
+
+const CALLBACK: &str = "GET /fleet/bot-0/callback?app=0efc74f7-41c3-47a4-8775-7259bfef4241";
+
+#[tokio::test]
+async fn what_matters_needs_the_token() {
+    for bind in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let running = start(Setup { bind, token: Some("s3cret-token"), ..LOCAL }).await;
+        for line in ["POST /fleet/bot-0/drain", "POST /fleet/bot-0/resume", CALLBACK] {
+            let before = running.state_of("bot-0");
+            for fields in [
+                "",
+                "Authorization: s3cret-token\r\n",
+                "Authorization: Basic s3cret-token\r\n",
+                "Authorization: Bearer\r\n",
+                "Authorization: Bearer \r\n",
+                "Authorization: Bearer s3cret-toke\r\n",
+                "Authorization: Bearer s3cret-token2\r\n",
+                "Authorization: Bearer S3cret-token\r\n",
+                "Authorization: Bearer  s3cret-token\r\n",
+                "Authorization: Bearer s3cret-token\r\nAuthorization: Bearer s3cret-token\r\n",
+            ] {
+                let answer = running.send(line, fields).await;
+                answer.expect_error(401, "unauthenticated");
+                assert!(answer.head.contains("\r\nwww-authenticate: bearer\r\n"));
+            }
+            assert_eq!(running.state_of("bot-0"), before);
+            for scheme in ["Bearer", "bearer"] {
+                let answer = running.send(line, &format!("Authorization: {scheme} s3cret-token\r\n")).await;
+                assert_eq!(answer.status, 200, "{line}");
+            }
+        }
+        for path in ["/healthz", "/metrics", "/fleet"] {
+            assert_eq!(running.send(&format!("GET {path}"), "").await.status, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_only_loopback_is_trusted() {
+    let running = start(Setup { bind: "0.0.0.0:0", ..LOCAL }).await;
+    for line in ["POST /fleet/bot-0/drain", "POST /fleet/bot-0/resume", CALLBACK] {
+        running.send(line, "").await.expect_error(403, "no_token_configured");
+        running.send(line, "Authorization: Bearer \r\n").await.expect_error(403, "no_token_configured");
+    }
+    assert_eq!(running.state_of("bot-0"), "ready");
+}
+
+#[tokio::test]
+async fn a_reload_changes_the_token() {
+    let running = start(Setup { token: Some("old"), ..LOCAL }).await;
+    running.parts.store(Arc::new(parts(Setup { token: Some("new"), ..LOCAL })));
+    assert_eq!(running.send(CALLBACK, "Authorization: Bearer old\r\n").await.status, 401);
+    assert_eq!(running.send(CALLBACK, "Authorization: Bearer new\r\n").await.status, 200);
+}
+
+#[tokio::test]
+async fn web_pages_are_refused() {
+    let running = start(Setup { token: Some("t"), ..LOCAL }).await;
+    for origin in ["https://evil.test", "null", "", "http://localhost:9090"] {
+        for line in ["GET /healthz", "POST /fleet/bot-0/drain", "OPTIONS /fleet"] {
+            let fields = format!("Origin: {origin}\r\nAuthorization: Bearer t\r\n");
+            running.send(line, &fields).await.expect_error(403, "browser_refused");
+        }
+    }
+    assert_eq!(running.state_of("bot-0"), "ready");
+}
+
+#[tokio::test]
+async fn a_rebound_name_does_not_reach_a_loopback_listener() {
+    let running = start(LOCAL).await;
+    for host in
+        ["localhost", "LocalHost:1", "127.0.0.1", "127.0.0.1:9090", "[::1]", "[::1]:65535", "localhost:"]
+    {
+        assert_eq!(running.send("GET /fleet", &format!("Host: {host}\r\n")).await.status, 200, "{host}");
+    }
+    for host in [
+        "evil.test",
+        "evil.test:9090",
+        "localhost.evil.test",
+        "localhost.",
+        "127.0.0.1.evil.test",
+        "127.0.0.1:x",
+        "127.0.0.1:1:1",
+        "::1",
+        "[::2]",
+        "[localhost]",
+        "10.0.0.1",
+        "localhost@evil.test",
+        "",
+    ] {
+        running.send("GET /fleet", &format!("Host: {host}\r\n")).await.expect_error(403, "foreign_host");
+    }
+    for (request, status) in [
+        ("GET /fleet HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
+        ("GET /fleet HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400),
+        ("GET http://localhost/fleet HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400),
+        ("GET http://evil.test/fleet HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400),
+        ("GET /fleet HTTP/1.0\r\n\r\n", 200),
+        ("GET /fleet HTTP/1.0\r\nHost: evil.test\r\n\r\n", 403),
+    ] {
+        assert_eq!(running.raw(request).await.status, status, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_public_listener_may_have_any_name() {
+    let running = start(Setup { bind: "0.0.0.0:0", ..LOCAL }).await;
+    assert_eq!(running.send("GET /fleet", "Host: gateway.internal:9090\r\n").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_large_head_is_refused() {
+    let running = start(LOCAL).await;
+    for (fields, status) in [
+        (format!("X: {}\r\n", "x".repeat(15_000)), 200),
+        (format!("X: {}\r\n", "x".repeat(17_000)), 431),
+        ("X: x\r\n".repeat(60), 200),
+        ("X: x\r\n".repeat(70), 431),
+    ] {
+        assert_eq!(running.send("GET /healthz", &fields).await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_not_read() {
+    let running = start(LOCAL).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    // The answer comes although the body never does.
+    let head = "POST /fleet/bot-0/drain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn connections_are_kept_and_counted() {
+    let running = start(LOCAL).await;
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        for _ in 0..2 {
+            stream.write_all(request).await.unwrap();
+            let mut buffer = [0; 1024];
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"}\n") {
+                let count = stream.read(&mut buffer).await.unwrap();
+                assert!(count > 0);
+                answer.extend_from_slice(&buffer[..count]);
+            }
+        }
+        held.push(stream);
+    }
+    let mut refused = TcpStream::connect(running.address).await.unwrap();
+    let _ = refused.write_all(request).await;
+    // Closed without an answer; with bytes unread that is a reset.
+    assert!(matches!(refused.read(&mut [0; 16]).await, Ok(0) | Err(_)));
+    drop(held);
+    // The places are free once the server has seen the ends.
+    loop {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        let _ = stream.write_all(request).await;
+        if matches!(stream.read(&mut [0; 16]).await, Ok(count) if count > 0) {
+            break;
+        }
+    }
+}
+
+/// What a peer does to a stream, and when its end is to be expected.
+#[track_caller]
+fn check_pace(elapsed: Duration, expected_seconds: u64) {
+    assert_eq!(elapsed, Duration::from_secs(expected_seconds));
+}
+
+fn paced() -> (tokio::io::DuplexStream, Paced<tokio::io::DuplexStream>, Arc<AtomicBool>) {
+    let (peer, stream) = tokio::io::duplex(64);
+    let begun = Arc::new(AtomicBool::new(false));
+    (peer, Paced::new(stream, HEAD_TIME_MAX, IDLE_TIME_MAX, Arc::clone(&begun)), begun)
+}
+
+async fn timed_out<T: fmt::Debug>(read: impl Future<Output = io::Result<T>>) {
+    assert_eq!(read.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_and_a_slow_head_have_five_seconds() {
+    let (mut peer, mut stream, _begun) = paced();
+    let begin = Instant::now();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    peer.write_all(b"G").await.unwrap();
+    stream.read_u8().await.unwrap();
+    timed_out(stream.read_u8()).await;
+    check_pace(begin.elapsed(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_may_idle_but_not_with_half_a_head() {
+    let (mut peer, mut stream, begun) = paced();
+    peer.write_all(b"G").await.unwrap();
+    stream.read_u8().await.unwrap();
+    begun.store(true, Relaxed);
+    let begin = Instant::now();
+    {
+        let read = stream.read_u8();
+        tokio::pin!(read);
+        // Sixty seconds of idling are fine.
+        assert!(tokio::time::timeout(Duration::from_secs(60), &mut read).await.is_err());
+        peer.write_all(b"G").await.unwrap();
+        read.await.unwrap();
+    }
+    timed_out(stream.read_u8()).await;
+    check_pace(begin.elapsed(), 65);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idling_ends_too() {
+    let (mut peer, mut stream, begun) = paced();
+    peer.write_all(b"G").await.unwrap();
+    stream.read_u8().await.unwrap();
+    begun.store(true, Relaxed);
+    let begin = Instant::now();
+    timed_out(stream.read_u8()).await;
+    check_pace(begin.elapsed(), 75);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_its_answer_is_given_up() {
+    let (_peer, mut stream, begun) = paced();
+    begun.store(true, Relaxed);
+    let begin = Instant::now();
+    timed_out(stream.write_all(&[0; 1000])).await;
+    check_pace(begin.elapsed(), 75);
+}
