@@ -1,0 +1,140 @@
+//! The OpenID configuration document: where the keys are, and who publishes them.
+
+use serde::Deserialize;
+use url::{Host, Url};
+
+/// What we take from the document. Its algorithm list is not read (Skype's says `RSA256`, which is no algorithm), and
+/// its issuer need not fit its address (Skype's does not).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Discovery {
+    pub(crate) keys: Url,
+    pub(crate) issuer: Option<Box<str>>,
+    pub(crate) cloud: Option<Box<str>>,
+}
+
+impl Discovery {
+    /// `metadata` is where the document came from. Whoever can write the document must not thereby choose where we send
+    /// requests, so the keys must be on the same host (RFC 8725 section 3.10).
+    pub(crate) fn parse(document: &[u8], metadata: &Url) -> Result<Self, DiscoveryError> {
+        if document.len() > METADATA_BYTES_MAX {
+            return Err(DiscoveryError::TooLarge);
+        }
+        let document: Document = serde_json::from_slice(document).map_err(|_| DiscoveryError::NotMetadata)?;
+        let keys = Url::parse(&document.jwks_uri).map_err(|_| DiscoveryError::KeysAddress)?;
+        // A document that came over TLS must not lead to keys that do not.
+        let scheme_is_safe = match keys.scheme() {
+            "https" => true,
+            "http" => is_loopback(&keys) && metadata.scheme() == "http",
+            _ => false,
+        };
+        if !scheme_is_safe || has_userinfo(&keys) || keys.host() != metadata.host() {
+            return Err(DiscoveryError::KeysAddress);
+        }
+        Ok(Self {
+            keys,
+            issuer: document.issuer.map(String::into_boxed_str),
+            cloud: document.cloud_instance_name.map(String::into_boxed_str),
+        })
+    }
+}
+
+/// Why a document is no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DiscoveryError {
+    #[error("metadata is too large")]
+    TooLarge,
+    #[error("metadata is not an OpenID configuration")]
+    NotMetadata,
+    #[error("jwks_uri is not https on the metadata's host")]
+    KeysAddress,
+}
+
+impl DiscoveryError {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::TooLarge => "metadata_too_large",
+            Self::NotMetadata => "metadata_malformed",
+            Self::KeysAddress => "metadata_keys_address",
+        }
+    }
+}
+
+/// Whether `url` has a name or a password before its host.
+pub(crate) fn has_userinfo(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+/// Whether `url` can only lead to this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The document's members, as OpenID Connect Discovery 1.0 section 3 and Entra name them.
+#[derive(Deserialize)]
+struct Document {
+    jwks_uri: String,
+    issuer: Option<String>,
+    cloud_instance_name: Option<String>,
+}
+
+/// Real documents have less than 2 KiB.
+pub(crate) const METADATA_BYTES_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(metadata: &str, document: &str, expected: Result<&str, DiscoveryError>) {
+        let found = Discovery::parse(document.as_bytes(), &Url::parse(metadata).unwrap());
+        assert_eq!(found.map(|it| it.keys.to_string()), expected.map(str::to_owned), "{document}");
+    }
+
+    #[test]
+    fn keys_are_on_the_metadata_host() {
+        let keys_at =
+            |uri: &str| format!(r#"{{"jwks_uri":"{uri}","issuer":"https://i","id_token":["RSA256"]}}"#);
+        let metadata = "https://login.example/common/.well-known/openid-configuration";
+        check(metadata, &keys_at("https://login.example/keys"), Ok("https://login.example/keys"));
+        check(metadata, &keys_at("https://LOGIN.example:8443/k"), Ok("https://login.example:8443/k"));
+        for other in [
+            "https://keys.example/keys",
+            "http://login.example/keys",
+            "http://127.0.0.1/keys",
+            "https://user@login.example/keys",
+            "https://:password@login.example/keys",
+            "https://login.example.evil.example/",
+            "https://login.example./keys",
+            "ftp://login.example/keys",
+            "file:///etc/passwd",
+            "data:,x",
+            "/keys",
+            "",
+        ] {
+            check(metadata, &keys_at(other), Err(DiscoveryError::KeysAddress));
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine() {
+        let document = r#"{"jwks_uri":"http://127.0.0.1:4000/keys"}"#;
+        check("http://127.0.0.1:4001/metadata", document, Ok("http://127.0.0.1:4000/keys"));
+        check("https://127.0.0.1:4001/metadata", document, Err(DiscoveryError::KeysAddress));
+    }
+
+    #[test]
+    fn what_is_not_metadata_is_refused() {
+        for document in ["", "<html></html>", "[]", "{}", r#"{"jwks_uri":1}"#, r#"{"jwks_uri":"https://a/""#]
+        {
+            check("https://a/", document, Err(DiscoveryError::NotMetadata));
+        }
+        let twice = r#"{"jwks_uri":"https://a/","jwks_uri":"https://a/"}"#;
+        check("https://a/", twice, Err(DiscoveryError::NotMetadata));
+        check("https://a/", &" ".repeat(METADATA_BYTES_MAX + 1), Err(DiscoveryError::TooLarge));
+    }
+}

@@ -1,0 +1,374 @@
+//! Strict reading of one small JSON object: each name once, in one spelling, of bounded depth and count.
+//!
+//! serde_json takes the last of two equal names and knows no case variants, so that another reader of the same token
+//! could see other claims than we do (RFC 7515 section 4, RFC 7519 section 4, RFC 8259 section 4). Here either is an error.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
+};
+
+/// A member's value, as far as headers and claims need it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value<'de> {
+    Text(Cow<'de, str>),
+    /// An array that holds one string and nothing else.
+    OneText(Cow<'de, str>),
+    /// A number from 0 that fits `u64`, rounded down.
+    Number(u64),
+    /// Anything else.
+    Other,
+}
+
+/// What is wrong with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Not one JSON object within the limits.
+    Syntax,
+    /// A name occurs twice.
+    Duplicate,
+    /// A name of ours occurs in another case.
+    CaseVariant(&'static str),
+}
+
+/// How deep and how wide an object may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Levels of nesting, the object itself counted.
+    pub(crate) depth: u32,
+    /// Members of the object.
+    pub(crate) members: usize,
+}
+
+/// The values of `names` in the object that `bytes` is, in the order of `names`.
+pub(crate) fn read<'de, const N: usize>(
+    bytes: &'de [u8],
+    names: &[&'static str; N],
+    limits: Limits,
+) -> Result<[Option<Value<'de>>; N], Fault> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let (values, fault) = Object { names, limits }.deserialize(&mut json).map_err(|_| Fault::Syntax)?;
+    json.end().map_err(|_| Fault::Syntax)?;
+    match fault {
+        None => Ok(values),
+        Some(fault) => Err(fault),
+    }
+}
+
+/// The object. A fault in its names does not stop the reading: broken JSON further on is the graver finding.
+struct Object<'n, const N: usize> {
+    names: &'n [&'static str; N],
+    limits: Limits,
+}
+
+type Members<'de, const N: usize> = ([Option<Value<'de>>; N], Option<Fault>);
+
+impl<'de, const N: usize> DeserializeSeed<'de> for Object<'_, N> {
+    type Value = Members<'de, N>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
+    type Value = Members<'de, N>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut values = [const { None }; N];
+        let mut others: Vec<Cow<'de, str>> = Vec::new();
+        let mut fault = None;
+        let mut members = 0_usize;
+        let depth = self.limits.depth.saturating_sub(1);
+        while let Some(name) = map.next_key_seed(Name)? {
+            members += 1;
+            if members > self.limits.members {
+                return Err(A::Error::custom("too many members"));
+            }
+            let known = self.names.iter().position(|known| *known == name);
+            if let Some(slot) = known.and_then(|at| values.get_mut(at)) {
+                if slot.replace(map.next_value_seed(Member { depth })?).is_some() {
+                    fault = fault.or(Some(Fault::Duplicate));
+                }
+                continue;
+            }
+            map.next_value_seed(Skip { depth })?;
+            if let Some(known) = self.names.iter().find(|known| known.eq_ignore_ascii_case(&name)) {
+                fault = fault.or(Some(Fault::CaseVariant(known)));
+            } else if others.contains(&name) {
+                fault = fault.or(Some(Fault::Duplicate));
+            } else {
+                others.push(name);
+            }
+        }
+        Ok((values, fault))
+    }
+}
+
+/// A name, borrowed unless it has escapes in it.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
+/// A value that we read; `depth` levels may still be opened.
+struct Member {
+    depth: u32,
+}
+
+impl<'de> DeserializeSeed<'de> for Member {
+    type Value = Value<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Member {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Value::Number(number))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Value::Other)
+    }
+
+    /// A `NumericDate` may have a fraction (RFC 7519 section 2). `Duration` refuses what is negative or too large.
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Duration::try_from_secs_f64(number.floor()).map_or(Value::Other, |it| Value::Number(it.as_secs())))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let depth = deeper::<A::Error>(self.depth)?;
+        let Some(first) = items.next_element_seed(Self { depth })? else { return Ok(Value::Other) };
+        let mut alone = true;
+        while items.next_element_seed(Skip { depth })?.is_some() {
+            alone = false;
+        }
+        Ok(match first {
+            Value::Text(text) if alone => Value::OneText(text),
+            Value::Text(_) | Value::OneText(_) | Value::Number(_) | Value::Other => Value::Other,
+        })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        Skip { depth: self.depth }.visit_map(map)?;
+        Ok(Value::Other)
+    }
+}
+
+/// A value that we pass over; `depth` levels may still be opened. `IgnoredAny` alone would follow any depth.
+struct Skip {
+    depth: u32,
+}
+
+impl<'de> DeserializeSeed<'de> for Skip {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Skip {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let depth = deeper::<A::Error>(self.depth)?;
+        while items.next_element_seed(Self { depth })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let depth = deeper::<A::Error>(self.depth)?;
+        while map.next_key::<IgnoredAny>()?.is_some() {
+            map.next_value_seed(Self { depth })?;
+        }
+        Ok(())
+    }
+}
+
+/// One level less, if there is one left.
+fn deeper<E: serde::de::Error>(depth: u32) -> Result<u32, E> {
+    depth.checked_sub(1).ok_or_else(|| E::invalid_value(Unexpected::Other("nesting"), &"less nesting"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { depth: 4, members: 8 };
+
+    #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "a table reads better without references")]
+    fn check(json: &str, expected: Result<[Option<Value<'_>>; 2], Fault>) {
+        assert_eq!(read(json.as_bytes(), &["iss", "exp"], LIMITS), expected, "{json}");
+    }
+
+    fn text(text: &str) -> Option<Value<'_>> {
+        Some(Value::Text(text.into()))
+    }
+
+    #[test]
+    fn names_are_found_in_any_order_and_with_escapes() {
+        check(r#"{"exp":1,"iss":"a"}"#, Ok([text("a"), Some(Value::Number(1))]));
+        check(r#" { "i\u0073s" : "\u0061" } "#, Ok([text("a"), None]));
+    }
+
+    #[test]
+    fn a_name_that_occurs_twice_is_a_fault() {
+        check(r#"{"iss":"a","iss":"a"}"#, Err(Fault::Duplicate));
+        check(r#"{"iss":"a","i\u0073s":"b"}"#, Err(Fault::Duplicate));
+        check(r#"{"x":1,"y":2,"x":1}"#, Err(Fault::Duplicate));
+    }
+
+    #[test]
+    fn a_name_in_another_case_is_a_fault() {
+        check(r#"{"iss":"a","Iss":"b"}"#, Err(Fault::CaseVariant("iss")));
+        check(r#"{"EXP":1}"#, Err(Fault::CaseVariant("exp")));
+    }
+
+    #[test]
+    fn numbers_are_whole_seconds_or_something_else() {
+        for (json, value) in [
+            ("0", Value::Number(0)),
+            ("1.9", Value::Number(1)),
+            ("18446744073709551615", Value::Number(u64::MAX)),
+            ("1e15", Value::Number(1_000_000_000_000_000)),
+            ("1e19", Value::Number(10_000_000_000_000_000_000)),
+            ("-1", Value::Other),
+            ("-0.5", Value::Other),
+            ("18446744073709551616", Value::Other),
+            ("1e300", Value::Other),
+            ("\"1\"", Value::Text("1".into())),
+            ("null", Value::Other),
+            ("true", Value::Other),
+            ("[1]", Value::Other),
+            ("{}", Value::Other),
+        ] {
+            check(&format!(r#"{{"exp":{json}}}"#), Ok([None, Some(value)]));
+        }
+    }
+
+    #[test]
+    fn only_an_array_of_one_string_is_like_a_string() {
+        check(r#"{"iss":["a"]}"#, Ok([Some(Value::OneText("a".into())), None]));
+        for json in [r"[]", r#"["a","b"]"#, r#"["a",1]"#, r#"[["a"]]"#, r"[1]"] {
+            check(&format!(r#"{{"iss":{json}}}"#), Ok([Some(Value::Other), None]));
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_object_is_refused() {
+        for json in [
+            "",
+            "null",
+            "[]",
+            "\"a\"",
+            "{",
+            "{}{}",
+            "{} x",
+            "{\"a\":1,}",
+            "{\"a\":NaN}",
+            "{\"a\":1e400}",
+            "\u{feff}{}",
+            "{\"a\":\"\\ud800\"}",
+            "{\"a\":\"\u{1}\"}",
+            "{a:1}",
+        ] {
+            check(json, Err(Fault::Syntax));
+        }
+        assert_eq!(read(b"{\"a\":\"\xc0\x80\"}", &["iss"], LIMITS), Err(Fault::Syntax));
+    }
+
+    #[test]
+    fn depth_and_width_are_bounded() {
+        check(r#"{"a":[[[1]]]}"#, Ok([None, None]));
+        check(r#"{"a":[[[[1]]]]}"#, Err(Fault::Syntax));
+        check(r#"{"iss":{"a":{"a":{"a":1}}}}"#, Ok([Some(Value::Other), None]));
+        check(r#"{"iss":{"a":{"a":{"a":{}}}}}"#, Err(Fault::Syntax));
+        check(&format!(r#"{{"a":{}"#, "[".repeat(100_000)), Err(Fault::Syntax));
+        let members = |count: u32| {
+            let members: Vec<_> = (0..count).map(|number| format!("\"{number}\":0")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        check(&members(8), Ok([None, None]));
+        check(&members(9), Err(Fault::Syntax));
+    }
+}

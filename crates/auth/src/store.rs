@@ -1,0 +1,293 @@
+//! The last good key set of a trust on disk, so that a process which starts while the issuer is silent still works.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use openssl::rand::rand_bytes;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::{KeySet, claims::SKEW};
+
+/// One file a trust. Several processes may share the folder: a file is replaced by rename, so each reader sees a whole
+/// one, and the last writer has fetched last.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    folder: PathBuf,
+    trust: Arc<str>,
+    metadata: Url,
+}
+
+/// What is kept: the parts of both documents that decide, and when they were fetched.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) keys: KeySet,
+    pub(crate) metadata_issuer: Option<Box<str>>,
+    pub(crate) age: Duration,
+}
+
+impl Store {
+    pub(crate) fn new(folder: PathBuf, trust: Arc<str>, metadata: Url) -> Self {
+        Self { folder, trust, metadata }
+    }
+
+    /// The set, if there is a file, it is this trust's, and it is not older than `keep_stale`. `now` in Unix seconds.
+    pub(crate) fn read(&self, now: u64, keep_stale: Duration) -> Result<Option<Stored>, StoreError> {
+        let mut bytes = Vec::new();
+        match OpenOptions::new().read(true).open(self.path()) {
+            Ok(file) => file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(StoreError::Read)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::Read(error)),
+        };
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+            return Err(StoreError::Malformed);
+        }
+        let file: File = serde_json::from_slice(&bytes).map_err(|_| StoreError::Malformed)?;
+        // Another trust's keys, or those of an address that is no longer trusted, must not come back through a file.
+        if file.version != VERSION || file.trust != *self.trust || file.metadata != self.metadata.as_str() {
+            return Err(StoreError::OtherTrust);
+        }
+        if file.fetched_at > now.saturating_add(SKEW) {
+            return Err(StoreError::FromTheFuture);
+        }
+        let age = Duration::from_secs(now.saturating_sub(file.fetched_at));
+        if age > keep_stale {
+            return Err(StoreError::TooOld);
+        }
+        let document = serde_json::to_vec(&Keys { keys: file.keys }).map_err(|_| StoreError::Malformed)?;
+        let keys = KeySet::parse(&document).map_err(|_| StoreError::Malformed)?;
+        if keys.is_empty() {
+            return Err(StoreError::Malformed);
+        }
+        Ok(Some(Stored { keys, metadata_issuer: file.issuer.map(String::into_boxed_str), age }))
+    }
+
+    /// The file's bytes for `keys`, fetched at `now` in Unix seconds.
+    pub(crate) fn encode(
+        &self,
+        keys: &KeySet,
+        metadata_issuer: Option<&str>,
+        now: u64,
+    ) -> Result<Vec<u8>, StoreError> {
+        let keys = keys
+            .published()
+            .into_iter()
+            .map(|(kid, n, issuer)| StoredKey {
+                kty: "RSA".to_owned(),
+                r#use: "sig".to_owned(),
+                kid: kid.to_owned(),
+                n,
+                e: "AQAB".to_owned(),
+                issuer: issuer.map(str::to_owned),
+            })
+            .collect();
+        let file = File {
+            version: VERSION,
+            trust: self.trust.to_string(),
+            metadata: self.metadata.to_string(),
+            fetched_at: now,
+            issuer: metadata_issuer.map(str::to_owned),
+            keys,
+        };
+        serde_json::to_vec(&file).map_err(|error| StoreError::Write(error.into()))
+    }
+
+    /// Replaces the file. Only our user may read or change it, since whoever writes it chooses whom we believe.
+    pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        let mut random = [0; 8];
+        rand_bytes(&mut random).map_err(|error| StoreError::Write(error.into()))?;
+        let temporary = self.folder.join(format!("{}.{:016x}.tmp", self.trust, u64::from_ne_bytes(random)));
+        let written = self.write_whole(&temporary, bytes).and_then(|()| fs::rename(&temporary, self.path()));
+        written.map_err(|error| {
+            // What a full disk left behind; that it cannot be removed would be the same news again.
+            let _ = fs::remove_file(&temporary);
+            StoreError::Write(error)
+        })
+    }
+
+    fn write_whole(&self, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
+        file.write_all(bytes)?;
+        // Without it a power cut could leave the new name with no content.
+        file.sync_all()
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.join(format!("{}.json", self.trust))
+    }
+}
+
+/// Why a stored set is not used, or not stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("stored keys cannot be read")]
+    Read(#[source] io::Error),
+    #[error("stored keys cannot be written")]
+    Write(#[source] io::Error),
+    #[error("stored keys are not a key set")]
+    Malformed,
+    #[error("stored keys are of another trust or version")]
+    OtherTrust,
+    #[error("stored keys are from the future")]
+    FromTheFuture,
+    #[error("stored keys are too old")]
+    TooOld,
+}
+
+/// The file, as JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    trust: String,
+    metadata: String,
+    /// Unix seconds.
+    fetched_at: u64,
+    issuer: Option<String>,
+    keys: Vec<StoredKey>,
+}
+
+/// A key as it is published, so that the rules for published keys judge it again when it is read.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredKey {
+    kty: String,
+    r#use: String,
+    kid: String,
+    n: String,
+    e: String,
+    issuer: Option<String>,
+}
+
+/// RFC 7517 section 5.
+#[derive(Serialize)]
+struct Keys {
+    keys: Vec<StoredKey>,
+}
+
+/// Of the file's shape.
+const VERSION: u32 = 1;
+
+/// 64 keys of 4096 bits with long issuers fit several times.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+    const KEEP: Duration = Duration::from_secs(24 * 3600);
+
+    fn store(folder: &Path) -> Store {
+        Store::new(folder.join("a/keys"), "skype".into(), Url::parse("https://a.example/metadata").unwrap())
+    }
+
+    fn keys() -> KeySet {
+        KeySet::parse(include_bytes!("../../../fixtures/jwks/skype.json")).unwrap()
+    }
+
+    fn written(folder: &Path) -> Store {
+        let store = store(folder);
+        store.write(&store.encode(&keys(), Some("https://i"), NOW).unwrap()).unwrap();
+        store
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&Store), now: u64, expected: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = written(folder.path());
+        change(&store);
+        let found = match store.read(now, KEEP) {
+            Ok(None) => "nothing".to_owned(),
+            Ok(Some(stored)) => format!("{} keys of {} s", stored.keys.len(), stored.age.as_secs()),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let stored = written(folder.path()).read(NOW + 60, KEEP).unwrap().unwrap();
+        assert!(stored.keys.verifies_like(&keys()));
+        assert_eq!(stored.metadata_issuer.as_deref(), Some("https://i"));
+        assert_eq!(stored.age, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn it_lives_as_long_as_keys_may() {
+        check(|_| (), NOW + 24 * 3600, "2 keys of 86400 s");
+        check(|_| (), NOW + 24 * 3600 + 1, "stored keys are too old");
+    }
+
+    #[test]
+    fn a_clock_that_went_back_a_little_is_forgiven() {
+        check(|_| (), NOW - 300, "2 keys of 0 s");
+        check(|_| (), NOW - 301, "stored keys are from the future");
+    }
+
+    #[test]
+    fn what_is_not_a_stored_set_is_refused() {
+        let replace = |text: &'static str| move |store: &Store| fs::write(store.path(), text).unwrap();
+        check(replace(""), NOW, "stored keys are not a key set");
+        check(replace("{}"), NOW, "stored keys are not a key set");
+        check(
+            |store| fs::write(store.path(), vec![b' '; 300 * 1024]).unwrap(),
+            NOW,
+            "stored keys are not a key set",
+        );
+        check(
+            |store| {
+                let whole = fs::read(store.path()).unwrap();
+                fs::write(store.path(), &whole[..whole.len() / 2]).unwrap();
+            },
+            NOW,
+            "stored keys are not a key set",
+        );
+        check(
+            |store| {
+                let text = fs::read_to_string(store.path()).unwrap();
+                fs::write(store.path(), text.replace("\"skype\"", "\"entra\"")).unwrap();
+            },
+            NOW,
+            "stored keys are of another trust or version",
+        );
+        check(
+            |store| {
+                let text = fs::read_to_string(store.path()).unwrap();
+                fs::write(store.path(), text.replace("a.example", "b.example")).unwrap();
+            },
+            NOW,
+            "stored keys are of another trust or version",
+        );
+        check(|store| fs::remove_file(store.path()).unwrap(), NOW, "nothing");
+    }
+
+    #[test]
+    fn only_the_owner_may_read_and_nothing_is_left_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = written(folder.path());
+        store.write(&store.encode(&keys(), None, NOW).unwrap()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&store.path()), 0o600);
+        assert_eq!(mode(store.path().parent().unwrap()), 0o700);
+        assert_eq!(fs::read_dir(store.path().parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a"), "a file").unwrap();
+        let store = store(folder.path());
+        assert!(matches!(store.write(b"{}"), Err(StoreError::Write(_))));
+    }
+}

@@ -1,0 +1,164 @@
+//! `UnverifiedToken`: a compact JWS whose header is in order and whose signature nobody has checked.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::{
+    Rejection,
+    json::{self, Fault, Limits, Value},
+};
+
+/// The parts of a token. All that may be used before the signature is checked is the key id, to find the key, and the
+/// payload, to find the trust and to refuse early.
+pub(crate) struct UnverifiedToken<'a> {
+    key_id: Option<Box<str>>,
+    signing_input: &'a [u8],
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl<'a> UnverifiedToken<'a> {
+    /// RFC 7515 section 3.1, the compact form only, and only a header that asks for nothing but RS256.
+    pub(crate) fn parse(token: &'a [u8]) -> Result<Self, Rejection> {
+        let segments = Segments::split(token)?;
+        let key_id = read_header(&decode(segments.header)?)?;
+        Ok(Self {
+            key_id,
+            signing_input: segments.signing_input,
+            payload: decode(segments.payload)?,
+            signature: decode(segments.signature)?,
+        })
+    }
+
+    pub(crate) fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
+    }
+
+    pub(crate) fn signing_input(&self) -> &'a [u8] {
+        self.signing_input
+    }
+
+    pub(crate) fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+
+    pub(crate) fn unverified_payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// For who has checked the signature.
+    pub(crate) fn into_payload(self) -> Vec<u8> {
+        self.payload
+    }
+}
+
+impl fmt::Debug for UnverifiedToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnverifiedToken")
+    }
+}
+
+/// The three segments, each within its limit.
+struct Segments<'a> {
+    header: &'a [u8],
+    payload: &'a [u8],
+    signature: &'a [u8],
+    signing_input: &'a [u8],
+}
+
+impl<'a> Segments<'a> {
+    /// One pass that stops at the third dot: a token of nothing but dots costs as little as any other. The alphabet is
+    /// the decoder's business; a dot is not in it, so that a third one could not pass either.
+    fn split(token: &'a [u8]) -> Result<Self, Rejection> {
+        let mut dots = token.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
+        let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
+            return Err(Rejection::TokenShape);
+        };
+        let parts = || {
+            let (signing_input, signature) = token.split_at_checked(second)?;
+            let (header, payload) = signing_input.split_at_checked(first)?;
+            let (payload, signature) = (payload.split_first()?.1, signature.split_first()?.1);
+            Some(Self { header, payload, signature, signing_input })
+        };
+        let parts = parts().ok_or(Rejection::TokenShape)?;
+        let within = |segment: &[u8], bytes_max| (1..=bytes_max).contains(&segment.len());
+        if within(parts.header, HEADER_BYTES_MAX)
+            && within(parts.payload, PAYLOAD_BYTES_MAX)
+            && within(parts.signature, SIGNATURE_BYTES_MAX)
+        {
+            Ok(parts)
+        } else {
+            Err(Rejection::TokenShape)
+        }
+    }
+}
+
+/// base64url without padding and with zero trailing bits, the only form RFC 7515 section 2 knows. A laxer decoder would
+/// let one signature have several spellings.
+fn decode(segment: &[u8]) -> Result<Vec<u8>, Rejection> {
+    URL_SAFE_NO_PAD.decode(segment).map_err(|_| Rejection::Encoding)
+}
+
+/// The key id of a header that asks for nothing but RS256. `cty: "JWT"` is on real tokens that are not nested, and
+/// `x5t` beside `kid`: both are ignored, like every name that is not in `NAMES`.
+fn read_header(header: &[u8]) -> Result<Option<Box<str>>, Rejection> {
+    let [alg, kid, typ, refused @ ..] =
+        json::read(header, &NAMES, HEADER_LIMITS).map_err(|fault| match fault {
+            Fault::Syntax => Rejection::HeaderSyntax,
+            Fault::Duplicate => Rejection::Duplicate,
+            Fault::CaseVariant(name) => Rejection::CaseVariant(name),
+        })?;
+    match alg {
+        Some(Value::Text(alg)) if alg == "RS256" => {}
+        Some(Value::Text(_) | Value::OneText(_) | Value::Number(_) | Value::Other) | None => {
+            return Err(Rejection::Algorithm);
+        }
+    }
+    let names = NAMES.iter().skip(NAMES.len() - refused.len());
+    if let Some((_, name)) = refused.iter().zip(names).find(|(value, _)| value.is_some()) {
+        return Err(Rejection::HeaderRefused(name));
+    }
+    match typ {
+        None => {}
+        // Media types compare case-insensitively (RFC 7515 section 4.1.9).
+        Some(Value::Text(typ)) if TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known)) => {}
+        Some(Value::Text(_)) => return Err(Rejection::Type),
+        Some(Value::OneText(_) | Value::Number(_) | Value::Other) => {
+            return Err(Rejection::HeaderInvalid("typ"));
+        }
+    }
+    match kid {
+        None => Ok(None),
+        Some(Value::Text(kid)) if is_key_id(&kid) => Ok(Some(kid.into())),
+        Some(Value::Text(_) | Value::OneText(_) | Value::Number(_) | Value::Other) => Err(Rejection::KeyId),
+    }
+}
+
+/// 1 to 128 visible ASCII characters. A key id is only ever compared: it is in no path, URL or query.
+pub(crate) fn is_key_id(text: &str) -> bool {
+    (1..=KEY_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The header members that we read, then those that we refuse: extensions (`crit`, and `b64`, which RFC 7797 section 7
+/// wants in `crit` but attackers leave out of it), compression and encryption, and keys that the token brings along or
+/// wants fetched (RFC 8725 section 3.10).
+const NAMES: [&str; 11] = ["alg", "kid", "typ", "crit", "b64", "zip", "enc", "jku", "jwk", "x5u", "x5c"];
+
+/// RFC 7519 section 5.1, RFC 9068 section 2.1.
+const TYPES: [&str; 2] = ["JWT", "at+jwt"];
+
+/// Real headers have five members of one level.
+const HEADER_LIMITS: Limits = Limits { depth: 4, members: 32 };
+
+/// Encoded; real headers have about 150 bytes.
+const HEADER_BYTES_MAX: usize = 1024;
+
+/// Encoded; real payloads have less than 2 KiB.
+const PAYLOAD_BYTES_MAX: usize = 6 * 1024;
+
+/// Encoded; the signature of the longest key that we accept, 4096 bits, has 683.
+const SIGNATURE_BYTES_MAX: usize = 683;
+
+/// Microsoft's have 27 characters.
+const KEY_ID_BYTES_MAX: usize = 128;
