@@ -203,9 +203,9 @@ impl EventSender {
     }
 }
 
-/// Milliseconds with their fraction.
+/// Milliseconds, to the microsecond.
 pub(crate) fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
+    (duration.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }
 
 /// A whole call with every retry and redirect has fewer than 200; a bot that floods the platform loses rows, not memory.

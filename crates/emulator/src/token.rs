@@ -46,9 +46,9 @@ words! {
         UnknownKey = "unknown-key",
         /// `alg` is `none` and there is no signature.
         Unsigned = "unsigned",
-        /// Valid until an hour ago.
+        /// Valid until more than an hour ago.
         Expired = "expired",
-        /// Valid in an hour.
+        /// Valid in two hours.
         NotYetValid = "not-yet-valid",
         /// For another app.
         WrongAudience = "wrong-audience",
@@ -67,7 +67,7 @@ words! {
     }
 }
 
-/// A kind of token and its flaw: `skype`, `entra-v2`, `expired` (a Skype token), `entra-v1+expired`.
+/// A kind of token and its flaw: `skype`, `entra-v2`, `expired` (of the first kind that can have it), `entra-v1+expired`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenChoice {
     /// The kind.
@@ -93,19 +93,37 @@ impl FromStr for TokenChoice {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (kind, flaw) = match text.split_once('+') {
             Some((kind, flaw)) => (kind.parse().ok(), flaw.parse().ok()),
-            None => match text.parse() {
-                Ok(kind) => (Some(kind), Some(Flaw::None)),
-                Err(_) => (Some(TokenKind::Skype), text.parse().ok()),
+            None => match (text.parse(), text.parse()) {
+                (Ok(kind), _) => (Some(kind), Some(Flaw::None)),
+                (_, Ok(flaw @ (Flaw::OtherCloud | Flaw::ConsumerKey))) => {
+                    (Some(TokenKind::EntraV2), Some(flaw))
+                }
+                (_, flaw) => (Some(TokenKind::Skype), flaw.ok()),
             },
         };
-        kind.zip(flaw).map(|(kind, flaw)| Self { kind, flaw }).ok_or(TokenChoiceError)
+        match kind.zip(flaw) {
+            Some((TokenKind::Skype, flaw @ (Flaw::OtherCloud | Flaw::ConsumerKey))) => {
+                Err(TokenChoiceError::EntraOnly { flaw })
+            }
+            Some((kind, flaw)) => Ok(Self { kind, flaw }),
+            None => Err(TokenChoiceError::Unknown),
+        }
     }
 }
 
-/// The text is not a kind of token.
+/// Why a text is not a kind of token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be a kind ({}), a flaw ({}), or both like entra-v2+expired", TokenKind::WORDS.join(", "), Flaw::WORDS.join(", "))]
-pub struct TokenChoiceError;
+pub enum TokenChoiceError {
+    /// It is no word that is known.
+    #[error("must be a kind ({}), a flaw ({}), or both like entra-v2+expired", TokenKind::WORDS.join(", "), Flaw::WORDS.join(", "))]
+    Unknown,
+    /// The flaw needs keys that only the Entra-like issuer has.
+    #[error("{flaw} is a flaw of Entra tokens: use entra-v1+{flaw} or entra-v2+{flaw}")]
+    EntraOnly {
+        /// The flaw asked for.
+        flaw: Flaw,
+    },
+}
 
 /// A token to be made.
 #[derive(Clone, Debug)]
@@ -304,3 +322,31 @@ const CALLING_SERVICE: Uuid = Uuid::from_u128(0x26a1_8ebc_cdf7_4a6a_91cb_beb3_52
 
 const SKYPE_LIFE_SECONDS: i64 = 300;
 const ENTRA_LIFE_SECONDS: i64 = 3_900;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<&str, &str>) {
+        let choice =
+            text.parse::<TokenChoice>().map(|choice| choice.to_string()).map_err(|error| error.to_string());
+        match (choice, expected) {
+            (Ok(choice), Ok(expected)) => assert_eq!(choice, expected),
+            (Err(error), Err(expected)) => assert!(error.starts_with(expected), "{error}"),
+            (choice, expected) => panic!("{choice:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_choice_is_a_kind_a_flaw_or_both() {
+        check("skype", Ok("skype"));
+        check("entra-v1+none", Ok("entra-v1"));
+        check("expired", Ok("skype+expired"));
+        check("consumer-key", Ok("entra-v2+consumer-key"));
+        check("skype+consumer-key", Err("consumer-key is a flaw of Entra tokens: use entra-v1+consumer-key"));
+        for text in ["", "+", "expired+skype", "skype+expired+forged", "Skype"] {
+            check(text, Err("must be a kind (skype, entra-v1, entra-v2), a flaw (none, forged"));
+        }
+    }
+}
