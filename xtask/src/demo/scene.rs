@@ -1,0 +1,336 @@
+//! Who is there: one platform, two gateways as two regions, two bots in each.
+
+use std::{
+    fs::OpenOptions,
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{
+    http, instant, pause,
+    process::{Binaries, Processes, START_TIME_MAX},
+};
+use crate::{complain, say};
+
+/// The app id of the demo's bot.
+pub(super) const APP: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";
+
+const REGIONS: [&str; 2] = ["emea", "amer"];
+const INSTANCES: [&str; 2] = ["bot-0", "bot-1"];
+
+/// All processes and where they listen. They end when it is dropped.
+pub(super) struct Scene {
+    processes: Processes,
+    pub(super) emulator: PathBuf,
+    /// Like `http://127.0.0.1:4000`.
+    pub(super) platform: String,
+    pub(super) gateways: Vec<Gateway>,
+    pub(super) bots: Vec<Bot>,
+}
+
+pub(super) struct Gateway {
+    pub(super) region: &'static str,
+    pub(super) public: SocketAddr,
+    admin: SocketAddr,
+}
+
+pub(super) struct Bot {
+    pub(super) region: &'static str,
+    pub(super) instance: &'static str,
+    pub(super) address: SocketAddr,
+}
+
+impl Bot {
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.region, self.instance)
+    }
+}
+
+impl Scene {
+    pub(super) fn start(binaries: &Binaries) -> Result<Self, String> {
+        let mut processes = Processes::new()?;
+        let emulator = || Command::new(&binaries.emulator);
+        let started = instant();
+        let ready = |name: &str, where_: &str| {
+            say(&format!("  {name:<14} {where_:<28} ready after {:.1} s", started.elapsed().as_secs_f64()));
+        };
+
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--app-id", APP, "--json"];
+        let urls = processes.start_and_read("platform", emulator().args(serve))?;
+        let platform = text(&urls, "origin")?;
+        ready("platform", &platform);
+
+        let mut bots = Vec::new();
+        for region in REGIONS {
+            for instance in INSTANCES {
+                let name = format!("{region}/{instance}");
+                let process_name = format!("{region}-{instance}");
+                let arguments =
+                    ["bot", "--name", &process_name, "--platform", &platform, "--capacity", "100", "--json"];
+                let bot = processes.start_and_read(&name, emulator().args(arguments))?;
+                let url = text(&bot, "url")?;
+                let address = url.strip_prefix("http://").and_then(|address| address.parse().ok());
+                bots.push(Bot { region, instance, address: address.ok_or("a bot without an address")? });
+                ready(&name, &url);
+            }
+        }
+
+        let gateways = free_gateways()?;
+        let seal = processes.folder().join("seal");
+        write_private(&seal, &new_seal()?)?;
+        for (here, there) in [(0, 1), (1, 0)] {
+            let (Some(gateway), Some(peer)) = (gateways.get(here), gateways.get(there)) else { continue };
+            let file = processes.folder().join(format!("{}.toml", gateway.region));
+            let settings = configuration(gateway, peer, &platform, &bots, &seal);
+            write_private(&file, &settings)?;
+            let name = format!("{} gateway", gateway.region);
+            processes.start(&name, Command::new(&binaries.gateway).args(["serve", "--config"]).arg(&file))?;
+        }
+        let mut scene = Self { processes, emulator: binaries.emulator.clone(), platform, gateways, bots };
+        for index in 0..scene.gateways.len() {
+            let Some(gateway) = scene.gateways.get(index) else { continue };
+            let (name, public, admin) =
+                (format!("{} gateway", gateway.region), gateway.public, gateway.admin);
+            scene.wait_for(&name, admin, "/readyz")?;
+            scene.wait_for(&name, public, HEALTH_PATH)?;
+            ready(&name, &format!("http://{public}"));
+        }
+        Ok(scene)
+    }
+
+    /// Waits until a path answers 200.
+    fn wait_for(&mut self, name: &str, address: SocketAddr, path: &str) -> Result<(), String> {
+        let started = instant();
+        loop {
+            let last = match http::get(address, path) {
+                Ok((200, _)) => return Ok(()),
+                Ok((status, _)) => format!("http://{address}{path} answers {status}"),
+                Err(error) => format!("http://{address}{path}: {error}"),
+            };
+            self.processes.dead()?;
+            if started.elapsed() > START_TIME_MAX {
+                let log = self.processes.last_lines(name);
+                return Err(format!("{name} is not ready: {last}; its last lines:\n{log}"));
+            }
+            pause(Duration::from_millis(50));
+        }
+    }
+
+    /// An error if one of the processes has ended.
+    pub(super) fn alive(&mut self) -> Result<(), String> {
+        self.processes.dead()
+    }
+
+    /// Who listens at the host and port of a URL.
+    pub(super) fn name_of(&self, url: &str) -> String {
+        let authority =
+            url.strip_prefix("http://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let address: Option<SocketAddr> = authority.parse().ok();
+        let gateway = self.gateways.iter().find(|gateway| Some(gateway.public) == address);
+        let bot = self.bots.iter().find(|bot| Some(bot.address) == address);
+        match (gateway, bot) {
+            (Some(gateway), _) => format!("{} gateway", gateway.region),
+            (None, Some(bot)) => bot.name(),
+            (None, None) => super::screen::printable(url),
+        }
+    }
+
+    pub(super) fn show_gateway_logs(&self) {
+        for gateway in &self.gateways {
+            let name = format!("{} gateway", gateway.region);
+            complain(&format!("\nthe last lines of the {name}:\n{}", self.processes.last_lines(&name)));
+        }
+    }
+
+    /// Every address, and commands to try.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let mut lines = vec![format!("  platform       {}/emulator", self.platform)];
+        for gateway in &self.gateways {
+            let Gateway { region, public, admin } = gateway;
+            lines.push(format!("  {:<14} http://{public}/api/calls", format!("{region} gateway")));
+            lines.push(format!(
+                "  {:<14} http://{admin}/fleet  http://{admin}/metrics",
+                format!("{region} admin")
+            ));
+        }
+        for bot in &self.bots {
+            lines.push(format!("  {:<14} http://{}/", bot.name(), bot.address));
+        }
+        if let Some(gateway) = self.gateways.first() {
+            let to = format!("http://{}/api/calls", gateway.public);
+            lines.push(
+                "\nplace another call, here one that belongs to the other region, and watch it:".to_owned(),
+            );
+            lines.push(format!(
+                "  curl -sN {}/emulator/calls -d '{{\"to\":\"{to}\",\"region\":\"amer\"}}'",
+                self.platform
+            ));
+        }
+        lines
+    }
+
+    /// Stays until one of the processes ends; Ctrl-C ends the demo itself.
+    pub(super) fn watch(mut self) -> Result<bool, String> {
+        loop {
+            self.alive()?;
+            pause(Duration::from_millis(250));
+        }
+    }
+}
+
+/// Free ports for all listeners at once, so that no two are alike. They are given back just before the gateways take
+/// them: a file of settings cannot hold port 0, because each region must know the other's.
+fn free_gateways() -> Result<Vec<Gateway>, String> {
+    let bound: Result<Vec<TcpListener>, _> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+    let bound = bound.map_err(|error| format!("no free port: {error}"))?;
+    let addresses: Result<Vec<SocketAddr>, _> = bound.iter().map(TcpListener::local_addr).collect();
+    let addresses = addresses.map_err(|error| format!("no free port: {error}"))?;
+    let pairs = addresses.chunks_exact(2).zip(REGIONS).filter_map(|(pair, region)| match pair {
+        [public, admin] => Some(Gateway { region, public: *public, admin: *admin }),
+        _ => None,
+    });
+    Ok(pairs.collect())
+}
+
+fn configuration(gateway: &Gateway, peer: &Gateway, platform: &str, bots: &[Bot], seal: &Path) -> String {
+    let mut settings = SETTINGS
+        .replace("{region}", gateway.region)
+        .replace("{public}", &gateway.public.to_string())
+        .replace("{admin}", &gateway.admin.to_string())
+        .replace("{peer region}", peer.region)
+        .replace("{peer}", &peer.public.to_string())
+        .replace("{platform}", platform)
+        .replace("{app}", APP)
+        .replace("{seal}", &seal.display().to_string());
+    for bot in bots.iter().filter(|bot| bot.region == gateway.region) {
+        let Bot { instance, address, .. } = bot;
+        settings.push_str(&format!(
+            "\n[[fleet.instance]]\nname = \"{instance}\"\nurl = \"http://{address}/api/calls\"\n"
+        ));
+    }
+    settings
+}
+
+/// 32 random bytes, as `switchboard keygen` makes them.
+fn new_seal() -> Result<String, String> {
+    let mut secret = [0; 32];
+    openssl::rand::rand_bytes(&mut secret).map_err(|error| format!("openssl has no randomness: {error}"))?;
+    Ok(openssl::base64::encode_block(&secret))
+}
+
+fn write_private(path: &Path, text: &str) -> Result<(), String> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(text.as_bytes())
+    };
+    write().map_err(|error: std::io::Error| format!("cannot write {}: {error}", path.display()))
+}
+
+fn text(object: &Value, name: &str) -> Result<String, String> {
+    object
+        .get(name)
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .ok_or_else(|| format!("the emulator named no {name}"))
+}
+
+const HEALTH_PATH: &str = "/api/health";
+
+/// A gateway of one region, as docs/configuration.md describes it.
+const SETTINGS: &str = r#"# Made by `cargo xtask demo`.
+region = "{region}"
+
+[listen]
+address = "{public}"
+health_path = "/api/health"
+drain = { delay = "0s", deadline = "1s" }
+
+[admin]
+address = "{admin}"
+
+[[app]]
+id = "{app}"
+
+[[trust]]
+name = "skype"
+metadata = "{platform}/v1/.well-known/OpenIdConfiguration"
+issuers = ["https://api.botframework.com", "https://api.botframework.com/", "https://graph.microsoft.com"]
+callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
+
+[[trust]]
+name = "entra"
+metadata = "{platform}/common/v2.0/.well-known/openid-configuration"
+issuers = ["https://sts.windows.net/{tid}/", "https://login.microsoftonline.com/{tid}/v2.0"]
+callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
+
+[keys]
+cooldown = "1s"
+
+[callback]
+base = "http://{public}"
+seal = [{ id = "k1", secret = { file = "{seal}" } }]
+
+[[peer]]
+name = "{peer region}"
+webhook = "http://{peer}/api/calls"
+health = "http://{peer}/api/health"
+
+[affinity]
+status = 302
+
+[[affinity.rule]]
+source_region = ["{peer region}"]
+serve_in = "{peer region}"
+
+[fleet.probe]
+path = "/healthz"
+interval = "1s"
+
+[log]
+format = "text"
+"#;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn every_place_in_the_settings_is_filled_in() {
+        let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let gateway = Gateway { region: "emea", public: address(1), admin: address(2) };
+        let peer = Gateway { region: "amer", public: address(3), admin: address(4) };
+        let bots = [("emea", 5), ("amer", 6)].map(|(region, port)| Bot {
+            region,
+            instance: "bot-0",
+            address: address(port),
+        });
+        let settings = configuration(&gateway, &peer, "http://p", &bots, Path::new("/seal"));
+        let left: Vec<&str> = settings
+            .lines()
+            .filter(|line| {
+                line.replace("{tid}", "").contains('{') && !line.contains("= {") && !line.contains("[{")
+            })
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert!(settings.contains("http://127.0.0.1:5/") && !settings.contains("http://127.0.0.1:6/"));
+    }
+
+    #[test]
+    fn a_seal_secret_is_never_readable_by_others() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = std::env::temp_dir().join(format!("switchboard-demo-test-{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        write_private(&path, &new_seal().unwrap()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(write_private(&path, "").is_err(), "an existing file is not ours");
+        fs::remove_file(&path).unwrap();
+    }
+}
