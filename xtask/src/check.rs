@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{complain, fixtures, report, say, tidy};
+use crate::{complain, demo, fixtures, report, say, tidy};
 
 /// Runs the steps one after the other and stops at the first that fails.
 pub(crate) fn run(root: &Path) -> ExitCode {
@@ -53,6 +53,11 @@ fn steps() -> Vec<Step> {
             name: "dependencies",
             command: "cargo deny check bans licenses sources",
             action: Action::Run { needs: Some(("cargo deny --version", "cargo-deny is not installed")) },
+        },
+        Step {
+            name: "demo",
+            command: "cargo xtask demo --once",
+            action: Action::Here(|root| demo::run(root, true)),
         },
     ]
 }

@@ -1,6 +1,10 @@
 //! `cargo xtask fixtures`: the data that tests prove things with.
 
 mod config;
+mod jwks;
+mod keys;
+mod notifications;
+mod tokens;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +22,9 @@ pub(crate) struct Fixture {
 
 /// Every fixture of every module.
 fn all() -> Vec<Fixture> {
-    config::fixtures()
+    let modules =
+        [config::fixtures, jwks::fixtures, keys::fixtures, notifications::fixtures, tokens::fixtures];
+    modules.into_iter().flat_map(|fixtures| fixtures()).collect()
 }
 
 /// Writes what differs; says how much that was. Deletes nothing: a file that no module makes may be someone's work.

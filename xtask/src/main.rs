@@ -1,6 +1,7 @@
 //! `cargo xtask fixtures | tidy | check | demo`: what is done to this repository, as opposed to with it.
 
 mod check;
+mod demo;
 mod fixtures;
 mod tidy;
 
@@ -33,6 +34,12 @@ enum Command {
     Tidy,
     /// The whole gate, in order, up to the first failure.
     Check,
+    /// Two regions and a platform that calls them, on this machine, until Ctrl-C.
+    Demo {
+        /// Exit after the summary: 0 only if every call ended where it should.
+        #[arg(long)]
+        once: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -51,6 +58,7 @@ fn main() -> ExitCode {
         },
         Command::Tidy => tidy::run(&root),
         Command::Check => check::run(&root),
+        Command::Demo { once } => demo::run(&root, once),
     }
 }
 
