@@ -34,7 +34,8 @@ pub(crate) async fn send(
         let fresh = pooled.is_none();
         let mut sender = match pooled {
             Some(sender) => sender,
-            None => match timeout_at(until, connect(endpoint.target.origin(), tls)).await {
+            // Boxed, since it is rare and large: a request's future is moved about, and its size is paid every time.
+            None => match timeout_at(until, Box::pin(connect(endpoint.target.origin(), tls))).await {
                 Ok(Ok(sender)) => sender,
                 Ok(Err(cause)) => return Err(Failure::unsent(request, cause)),
                 Err(_) => return Err(Failure::unsent(request, Cause::ConnectTimeout)),

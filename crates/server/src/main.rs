@@ -1,2 +1,23 @@
 //! The `switchboard` binary: start, serve, stop.
-fn main() {}
+
+use std::process::ExitCode;
+
+use switchboard::{
+    cli::{Cli, Command},
+    commands,
+    serve::serve,
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::parse_or_tell(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match cli.command {
+        Command::Serve(args) => serve(&args.config),
+        Command::Check(args) => commands::check(&args),
+        Command::Explain(args) => commands::explain(&args),
+        Command::Keygen => commands::keygen(),
+        Command::Mint(args) => commands::mint(&args),
+    }
+}

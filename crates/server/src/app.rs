@@ -1,0 +1,202 @@
+//! The parts of a running gateway, built from a configuration. Immutable: a reload builds the next one out of the last.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use openssl::{
+    error::ErrorStack,
+    ssl::{SslConnector, SslMethod},
+};
+use switchboard_auth::{Authenticator, Caller, Fetch};
+use switchboard_delivery::Delivery;
+use switchboard_routing::{CallbackUris, Name, Policy};
+use uuid::Uuid;
+
+use crate::{
+    admin::{AdminToken, Parts},
+    config::{Config, Limits, Placement, RedirectStatus},
+    connection::Timeouts,
+    fetch::HttpsFetch,
+    metrics::Metrics,
+    outcome::Outcome,
+    peers::Peers,
+    record::Record,
+    reply::Refusal,
+    request::{Paths, Received},
+};
+
+/// What `handle` needs.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) region: Name,
+    pub(crate) paths: Paths,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) callbacks: Arc<CallbackUris>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) placement: Placement,
+    pub(crate) redirect_status: RedirectStatus,
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) metrics: Arc<Metrics>,
+    apps: Vec<Uuid>,
+    admin_token: Option<AdminToken>,
+    draining: Arc<AtomicBool>,
+}
+
+/// Why a valid configuration cannot be put to work.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A certificate authority could not be read.
+    #[error("cannot build the TLS client of {part}")]
+    Tls {
+        /// Which part wanted it.
+        part: String,
+        /// Why.
+        source: ErrorStack,
+    },
+    /// The authenticator refuses its settings.
+    #[error("cannot build the authenticator")]
+    Authenticator(#[source] switchboard_auth::SettingsError),
+}
+
+impl App {
+    /// Builds the parts. `last` is the app that this one replaces: what it has learnt of keys, instances and peers goes on.
+    pub(crate) fn build(
+        config: Config,
+        timeouts: Option<Timeouts>,
+        metrics: Arc<Metrics>,
+        draining: Arc<AtomicBool>,
+        last: Option<&Self>,
+    ) -> Result<Self, BuildError> {
+        // Without `..`: a setting that nothing uses does not compile.
+        let Config {
+            region,
+            listen,
+            admin,
+            apps,
+            trusts,
+            keys,
+            callback: callbacks,
+            peers,
+            policy,
+            redirect_status,
+            placement,
+            delivery,
+            limits,
+            log: _, // telemetry has it before there is an app
+        } = config;
+        let mut fetching = Vec::new();
+        for trust in trusts {
+            let tls = tls_client(trust.ca.as_deref()).map_err(|source| BuildError::Tls {
+                part: format!("trust {}", trust.settings.name),
+                source,
+            })?;
+            let fetch: Arc<dyn Fetch> = Arc::new(HttpsFetch::new(tls));
+            fetching.push((trust.settings, fetch));
+        }
+        let app_ids = apps.iter().map(|app| app.id).collect();
+        let authenticator = match last {
+            Some(last) => last.authenticator.successor(fetching, apps, keys),
+            None => Authenticator::new(fetching, apps, keys),
+        }
+        .map_err(BuildError::Authenticator)?;
+        let client =
+            |part: &str| tls_client(None).map_err(|source| BuildError::Tls { part: part.into(), source });
+        let longest = placement.budget.max(delivery.patience);
+        let delivery = match last {
+            Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), client("instances")?),
+            None => Delivery::new(delivery, Arc::clone(&callbacks), client("instances")?),
+        };
+        let peers = Peers::new(peers, client("peers")?, last.map(|last| &*last.peers));
+        Ok(Self {
+            region,
+            paths: Paths {
+                webhook: listen.webhook_path,
+                callback: listen.callback_path,
+                health: listen.health_path,
+            },
+            timeouts: timeouts.unwrap_or_else(|| Timeouts::new(limits.idle, longest + BODY_TIME)),
+            limits,
+            authenticator: Arc::new(authenticator),
+            callbacks,
+            policy,
+            peers: Arc::new(peers),
+            placement,
+            redirect_status,
+            delivery: Arc::new(delivery),
+            metrics,
+            apps: app_ids,
+            admin_token: admin.token.as_ref().map(|token| AdminToken::new(token.expose())),
+            draining,
+        })
+    }
+
+    /// What the admin listener shows and steers.
+    pub(crate) fn parts(&self) -> Parts {
+        Parts {
+            authenticator: Arc::clone(&self.authenticator),
+            delivery: Arc::clone(&self.delivery),
+            callbacks: Arc::clone(&self.callbacks),
+            apps: self.apps.clone(),
+            admin_token: self.admin_token.clone(),
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    pub(crate) fn serves(&self, app: Uuid) -> bool {
+        self.apps.contains(&app)
+    }
+
+    /// Whether a new call that another region sends here would find an instance.
+    pub(crate) fn can_take_call(&self) -> bool {
+        !self.is_draining() && self.delivery.can_take_call()
+    }
+
+    /// Proves who sent a request, before its body is read.
+    pub(crate) async fn authenticate(
+        &self,
+        received: &Received,
+        record: &mut Record,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let authorization = received.authorization()?;
+        match self.authenticator.authenticate(authorization, received.now).await {
+            Ok(caller) => {
+                self.metrics.authentication(&caller.trust, "ok");
+                record.caller(&caller);
+                Ok(caller)
+            }
+            Err(error) => {
+                let reason = error.label();
+                self.metrics.authentication(error.trust().unwrap_or_default(), reason);
+                let outcome = match error {
+                    switchboard_auth::Error::KeysUnavailable { .. } => Outcome::KeysUnavailable,
+                    switchboard_auth::Error::Rejected(..) => Outcome::Unauthenticated,
+                    switchboard_auth::Error::Forbidden(..) => Outcome::Forbidden,
+                };
+                Err(Refusal::new(outcome, reason))
+            }
+        }
+    }
+}
+
+/// A TLS client that trusts the system's authorities, and those in `ca` besides.
+fn tls_client(ca: Option<&std::path::Path>) -> Result<SslConnector, ErrorStack> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+    if let Some(ca) = ca {
+        builder.set_ca_file(ca)?;
+    }
+    Ok(builder.build())
+}
+
+/// The longest a handler waits for a body, besides placing or forwarding it.
+const BODY_TIME: Duration = Duration::from_secs(10);

@@ -1,0 +1,346 @@
+//! One request, start to finish. Reads like docs/protocol.md.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use switchboard_delivery::{Connections, NotForwarded, NotPlaced, Outbound};
+use switchboard_notification::{Call, Envelope, Item, Notifications};
+use switchboard_routing::{AffinityKey, Name, Traits, is_marked};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::{
+    app::App,
+    config::Full,
+    outcome::Outcome,
+    record::Record,
+    reply::{Refusal, Reply},
+    request::{Admitted, Received, Route, plain},
+};
+
+/// Answers one request. Each step takes what only the step before it can make.
+pub(crate) async fn handle(
+    app: &Arc<App>,
+    connections: &Arc<Connections>,
+    received: Received,
+    record: &mut Record,
+) -> Result<Reply, Refusal> {
+    received.check_head()?;
+    let route = received.route(&app.paths)?;
+    record.route(&route);
+    match route {
+        Route::Health => Ok(Reply::Health { able: app.can_take_call() }),
+        // Boxed, since a request's future is moved about and callbacks, which are most, need a tenth of its size.
+        Route::Webhook { app: named } => Box::pin(webhook(app, connections, received, named, record)).await,
+        Route::Callback => callback(app, connections, received, record).await,
+    }
+}
+
+/// `POST {webhook_path}`: a new call, or an item about a call that came without our callback URI.
+async fn webhook(
+    app: &Arc<App>,
+    connections: &Arc<Connections>,
+    received: Received,
+    named: Option<Uuid>,
+    record: &mut Record,
+) -> Result<Reply, Refusal> {
+    if named.is_some_and(|named| !app.serves(named)) {
+        return Err(Refusal::new(Outcome::NotFound, "unknown_app"));
+    }
+    let caller = app.authenticate(&received, record).await?;
+    if named.is_some_and(|named| named != caller.app) {
+        return Err(Refusal::new(Outcome::WrongApp, "token_of_another_app"));
+    }
+    received.check_content_type()?;
+    let marked = is_marked(received.query());
+    let admitted = received.admit(caller, app.limits.body, app.timeouts.body).await?;
+    match Envelope::parse(&admitted.body) {
+        Ok(Envelope::Legacy(_)) => Ok(Reply::AskForGraph),
+        Ok(Envelope::Graph(notifications)) => {
+            let webhook = Webhook { app, connections, admitted: &admitted, named: named.is_some(), marked };
+            webhook.deliver(&notifications, record).await
+        }
+        Err(error) => Err(Refusal::not_a_notification(error.code.label(), error.to_string())),
+    }
+}
+
+/// `POST {callback_path}/…`: to the instance that the seal names.
+async fn callback(
+    app: &Arc<App>,
+    connections: &Arc<Connections>,
+    received: Received,
+    record: &mut Record,
+) -> Result<Reply, Refusal> {
+    let target = received.target();
+    let caller = app.authenticate(&received, record).await?;
+    let sealed = app.callbacks.parse(target.path());
+    let sealed = sealed.ok_or_else(|| Refusal::new(Outcome::WrongSeal, "callback_path"))?;
+    let owner = app
+        .callbacks
+        .open(&sealed, caller.app)
+        .map_err(|error| Refusal::new(Outcome::WrongSeal, error.label()))?;
+    if owner.region != app.region {
+        return Err(Refusal::new(Outcome::WrongRegion, "another_region"));
+    }
+    let admitted = received.admit(caller, app.limits.body, app.timeouts.body).await?;
+    // The content is the instance's business; it is looked at for the log, and may be anything.
+    let call_id = match Envelope::parse(&admitted.body) {
+        Ok(Envelope::Graph(notifications)) => record.notifications(&notifications.items),
+        Ok(Envelope::Legacy(_)) | Err(_) => None,
+    };
+    let outbound = admitted.into_outbound(call_id);
+    let answer =
+        app.delivery.forward(connections, outbound, owner).await.map_err(|error| not_forwarded(&error))?;
+    record.answered(&answer);
+    Ok(Reply::Relay { answer: Box::new(answer), outcome: Outcome::Forwarded })
+}
+
+/// An authenticated Graph notification on the webhook.
+#[derive(Clone, Copy)]
+struct Webhook<'a> {
+    app: &'a Arc<App>,
+    connections: &'a Arc<Connections>,
+    admitted: &'a Admitted,
+    /// The path names the app: a redirect keeps it.
+    named: bool,
+    /// The request was redirected to us: it is not sent on.
+    marked: bool,
+}
+
+impl Webhook<'_> {
+    async fn deliver(self, notifications: &Notifications<'_>, record: &mut Record) -> Result<Reply, Refusal> {
+        record.notifications(&notifications.items);
+        let parts = self.parts(&notifications.items);
+        if let [part] = parts.as_slice() {
+            return match part.new_call(&notifications.items) {
+                Some((item, call)) => self.new_call(item, call, record).await,
+                None => self.unsealed(part, record).await,
+            };
+        }
+        self.split(notifications, parts).await
+    }
+
+    /// The items by owner: each new call with all that is said of it, and all else by the instance that probably
+    /// owns its call. Items about no call travel with the first part.
+    fn parts(&self, items: &[Item<'_>]) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        let is_new = |call_id: &str| {
+            let same =
+                |item: &&Item<'_>| item.call_id().is_some_and(|id| id.as_str().eq_ignore_ascii_case(call_id));
+            items.iter().filter(same).any(|item| item.new_call().is_some())
+        };
+        let mut followers = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let Some(call_id) = item.call_id() else {
+                followers.push(index);
+                continue;
+            };
+            let call_id = call_id.as_str();
+            let owner = if is_new(call_id) {
+                Owner::New(call_id.to_ascii_lowercase())
+            } else {
+                Owner::Instance(self.app.delivery.probable_owner(call_id, self.admitted.caller.app))
+            };
+            match parts.iter_mut().find(|part| part.owner == owner) {
+                Some(part) => part.items.push(index),
+                None => parts.push(Part { owner, call_id: call_id.into(), items: vec![index] }),
+            }
+        }
+        if let Some(first) = parts.first_mut() {
+            first.items.extend(followers);
+            first.items.sort_unstable();
+        }
+        parts
+    }
+
+    /// A new call: the region that it belongs to, then an instance of ours.
+    async fn new_call(self, item: &Item<'_>, call: &Call<'_>, record: &mut Record) -> Result<Reply, Refusal> {
+        let app = self.app;
+        let call_id = item.call_id().map(|id| id.as_str()).unwrap_or_default();
+        let caller_region = plain(&self.admitted.headers, "x-microsoft-skype-caller-region");
+        let traits = Traits {
+            call,
+            call_id,
+            caller_region: caller_region.as_ref().and_then(|value| value.to_str().ok()),
+            tenant: self.admitted.caller.tenant,
+        };
+        let decision = app.policy.decide(&traits, self.marked, |region| app.peers.is_healthy(region));
+        record.decided(&decision);
+        if let Some(region) = decision.redirect {
+            return self.redirect(region, Outcome::Redirected, record);
+        }
+        let placing = Placing::of(app, self.admitted, call_id, call);
+        let outbound = self.admitted.outbound(Some(call_id.into()), Some(placing.deadline_unix_ms));
+        match app.delivery.place(self.connections, outbound, placing.key, placing.budget).await {
+            Ok(answer) => {
+                record.answered(&answer);
+                Ok(Reply::Relay { answer: Box::new(answer), outcome: Outcome::Placed })
+            }
+            Err(error) => {
+                record.not_placed(&error);
+                match &app.placement.full {
+                    Full::Overflow(region) if !self.marked && app.peers.is_healthy(region) => {
+                        self.redirect(region, Outcome::Overflowed, record)
+                    }
+                    Full::Overflow(_) | Full::Refuse => {
+                        Err(Refusal::new(Outcome::NotPlaced, not_placed_reason(&error)))
+                    }
+                }
+            }
+        }
+    }
+
+    fn redirect(self, region: &Name, outcome: Outcome, record: &mut Record) -> Result<Reply, Refusal> {
+        let named = self.named.then_some(self.admitted.caller.app);
+        let location = self.app.policy.location(region, named);
+        let location = location.and_then(|text| HeaderValue::try_from(text).ok());
+        let location = location.ok_or_else(|| Refusal::new(Outcome::NotPlaced, "no_such_region"))?;
+        record.region(region);
+        Ok(Reply::Redirect { location, status: self.app.redirect_status, outcome })
+    }
+
+    /// Items about a call that came without our callback URI: to the instance that probably owns it.
+    async fn unsealed(self, part: &Part, record: &mut Record) -> Result<Reply, Refusal> {
+        let outbound = self.admitted.outbound(Some(part.call_id.clone()), None);
+        let forwarded = self.app.delivery.forward_unsealed(self.connections, outbound).await;
+        let answer = forwarded.map_err(|error| not_forwarded(&error))?;
+        record.answered(&answer);
+        Ok(Reply::Relay { answer: Box::new(answer), outcome: Outcome::Unsealed })
+    }
+
+    /// A batch of several owners: each gets its raw items in the same envelope; nothing is redirected. Accepted only
+    /// if all accept; a part that was accepted may come again.
+    async fn split(self, notifications: &Notifications<'_>, parts: Vec<Part>) -> Result<Reply, Refusal> {
+        let mut deliveries = JoinSet::new();
+        for part in parts {
+            let body = Bytes::from(notifications.subset(&part.items));
+            let delivery = Arc::clone(&self.app.delivery);
+            let connections = Arc::clone(self.connections);
+            match part.new_call(&notifications.items) {
+                Some((_, call)) => {
+                    let placing = Placing::of(self.app, self.admitted, &part.call_id, call);
+                    let mut outbound =
+                        self.admitted.outbound(Some(part.call_id), Some(placing.deadline_unix_ms));
+                    outbound.body = body;
+                    deliveries.spawn(async move {
+                        let placed =
+                            delivery.place(&connections, outbound, placing.key, placing.budget).await;
+                        placed.is_ok_and(|answer| answer.status.is_success())
+                    });
+                }
+                None => {
+                    let mut outbound = self.admitted.outbound(Some(part.call_id), None);
+                    outbound.body = body;
+                    deliveries.spawn(async move {
+                        let forwarded = delivery.forward_unsealed(&connections, outbound).await;
+                        forwarded.is_ok_and(|answer| answer.status.is_success())
+                    });
+                }
+            }
+        }
+        // Every part is waited for, so that an early refusal does not cut off another instance's work.
+        let mut accepted = true;
+        while let Some(part) = deliveries.join_next().await {
+            accepted &= part.unwrap_or(false);
+        }
+        if accepted { Ok(Reply::Accepted) } else { Err(Refusal::new(Outcome::PartFailed, "part_failed")) }
+    }
+}
+
+/// The items of a notification that go to one owner.
+struct Part {
+    owner: Owner,
+    call_id: Box<str>,
+    /// Their indices.
+    items: Vec<usize>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Owner {
+    /// Whoever takes this new call.
+    New(String),
+    /// This instance; none if the fleet is empty.
+    Instance(Option<Name>),
+}
+
+impl Part {
+    fn new_call<'i, 'a>(&self, items: &'i [Item<'a>]) -> Option<(&'i Item<'a>, &'i Call<'a>)> {
+        self.items
+            .iter()
+            .filter_map(|index| items.get(*index))
+            .find_map(|item| Some((item, item.new_call()?)))
+    }
+}
+
+/// By what a new call is ranked, and how long it may take.
+struct Placing {
+    key: AffinityKey,
+    budget: Duration,
+    deadline_unix_ms: u64,
+}
+
+impl Placing {
+    fn of(app: &App, admitted: &Admitted, call_id: &str, call: &Call<'_>) -> Self {
+        let key = AffinityKey::of(&app.placement.key.text(call_id, call, admitted.caller.tenant));
+        let (budget, limit) = if call.policy_recording {
+            (app.placement.recording_budget, RECORDING_LIMIT)
+        } else {
+            (app.placement.budget, CALL_LIMIT)
+        };
+        let since_epoch = admitted.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let deadline_unix_ms = u64::try_from((since_epoch + limit).as_millis()).unwrap_or(u64::MAX);
+        Self { key, budget, deadline_unix_ms }
+    }
+}
+
+impl Admitted {
+    /// A callback on its way: nothing is copied.
+    fn into_outbound(self, call_id: Option<Box<str>>) -> Outbound {
+        Outbound {
+            headers: self.headers,
+            body: self.body,
+            app: self.caller.app,
+            tenant: self.caller.tenant,
+            call_id,
+            deadline_unix_ms: None,
+            arrived: self.arrived,
+        }
+    }
+
+    fn outbound(&self, call_id: Option<Box<str>>, deadline_unix_ms: Option<u64>) -> Outbound {
+        Outbound {
+            headers: self.headers.clone(),
+            body: self.body.clone(),
+            app: self.caller.app,
+            tenant: self.caller.tenant,
+            call_id,
+            deadline_unix_ms,
+            arrived: self.arrived,
+        }
+    }
+}
+
+fn not_forwarded(error: &NotForwarded) -> Refusal {
+    match error {
+        NotForwarded::NoInstance => Refusal::new(Outcome::NotPlaced, "no_instance"),
+        NotForwarded::FleetUnknown => Refusal::new(Outcome::FleetUnknown, "fleet_unknown"),
+        NotForwarded::Gone { .. } => Refusal::new(Outcome::Gone, "instance_gone"),
+        NotForwarded::Unreachable { last, .. } => Refusal::new(Outcome::Unreachable, last),
+    }
+}
+
+fn not_placed_reason(error: &NotPlaced) -> &'static str {
+    match error {
+        NotPlaced::NoCandidate => "no_candidate",
+        NotPlaced::AllFailed { last, .. } => last,
+    }
+}
+
+/// A call must be answered within 15 s (Microsoft Graph, call: answer).
+const CALL_LIMIT: Duration = Duration::from_secs(15);
+/// A policy-recorded call within 5 s (the same document).
+const RECORDING_LIMIT: Duration = Duration::from_secs(5);

@@ -1,0 +1,199 @@
+//! What is known of one request when it ends: its one log event, and its metrics.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use switchboard_auth::Caller;
+use switchboard_delivery::{Answer, NotPlaced};
+use switchboard_notification::{CallState, Data, Item};
+use switchboard_routing::{Decision, Name};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::{
+    metrics::{Metrics, RequestKind},
+    outcome::Outcome,
+    request::{Received, Route, plain},
+    telemetry::milliseconds,
+};
+
+/// Gathers the fields of a request's log event. Dropped unfinished (the client went away and the request with it), it says so.
+#[derive(Debug)]
+pub(crate) struct Record {
+    metrics: Arc<Metrics>,
+    arrived: Instant,
+    method: http::Method,
+    kind: RequestKind,
+    message_id: Option<HeaderValue>,
+    chain_id: Option<HeaderValue>,
+    client_request_id: Option<HeaderValue>,
+    scenario_id: Option<HeaderValue>,
+    app: Option<Uuid>,
+    tenant: Option<Uuid>,
+    call_id: Option<Box<str>>,
+    item: Option<&'static str>,
+    state: Option<&'static str>,
+    items: usize,
+    rule: Option<usize>,
+    region: Option<Name>,
+    instance: Option<Name>,
+    attempts: Option<u32>,
+    outcome_unknown: u32,
+    finished: bool,
+}
+
+impl Record {
+    pub(crate) fn new(metrics: Arc<Metrics>, received: &Received) -> Self {
+        let headers = received.headers();
+        Self {
+            metrics,
+            arrived: received.arrived,
+            method: received.method().clone(),
+            kind: RequestKind::Other,
+            message_id: plain(headers, "x-microsoft-skype-message-id"),
+            chain_id: plain(headers, "x-microsoft-skype-chain-id"),
+            client_request_id: plain(headers, "client-request-id"),
+            scenario_id: plain(headers, "scenario-id"),
+            app: None,
+            tenant: None,
+            call_id: None,
+            item: None,
+            state: None,
+            items: 0,
+            rule: None,
+            region: None,
+            instance: None,
+            attempts: None,
+            outcome_unknown: 0,
+            finished: false,
+        }
+    }
+
+    pub(crate) fn route(&mut self, route: &Route) {
+        self.kind = match route {
+            Route::Health => RequestKind::Health,
+            Route::Webhook { .. } => RequestKind::Webhook,
+            Route::Callback => RequestKind::Callback,
+        };
+    }
+
+    pub(crate) fn caller(&mut self, caller: &Caller) {
+        self.app = Some(caller.app);
+        self.tenant = Some(caller.tenant);
+    }
+
+    /// Counts the items and remembers the first that is about a call; returns that call's id.
+    pub(crate) fn notifications(&mut self, items: &[Item<'_>]) -> Option<Box<str>> {
+        self.items = items.len();
+        for item in items {
+            self.metrics.notification(item.kind());
+        }
+        let item = items.iter().find(|item| item.resource.is_some())?;
+        self.item = Some(item.kind().label());
+        self.state =
+            if let Data::Call(call) = &item.data { call.state.as_ref().map(CallState::label) } else { None };
+        self.call_id = item.call_id().map(|id| id.as_str().into());
+        self.call_id.clone()
+    }
+
+    pub(crate) fn decided(&mut self, decision: &Decision<'_>) {
+        self.rule = decision.rule;
+    }
+
+    pub(crate) fn region(&mut self, region: &Name) {
+        self.metrics.redirect(region.as_str());
+        self.region = Some(region.clone());
+    }
+
+    pub(crate) fn answered(&mut self, answer: &Answer) {
+        self.instance = Some(answer.instance.clone());
+        self.attempts = Some(answer.attempts);
+        self.outcome_unknown = answer.outcome_unknown;
+    }
+
+    pub(crate) fn not_placed(&mut self, error: &NotPlaced) {
+        if let NotPlaced::AllFailed { attempts, outcome_unknown, .. } = error {
+            self.attempts = Some(*attempts);
+            self.outcome_unknown = *outcome_unknown;
+        }
+    }
+
+    /// Copies the platform's correlation ids into an answer, where the instance did not.
+    pub(crate) fn echo(&self, response: &mut HeaderMap) {
+        for (name, value) in
+            [("client-request-id", &self.client_request_id), ("scenario-id", &self.scenario_id)]
+        {
+            if let Some(value) = value
+                && !response.contains_key(name)
+            {
+                response.insert(HeaderName::from_static(name), value.clone());
+            }
+        }
+    }
+
+    /// The request was answered with `status`.
+    pub(crate) fn finish(
+        mut self,
+        status: u16,
+        outcome: Outcome,
+        refusal: Option<(&'static str, Option<&str>)>,
+    ) {
+        self.finished = true;
+        self.write(Some(status), outcome, refusal);
+    }
+
+    fn write(&self, status: Option<u16>, outcome: Outcome, refusal: Option<(&'static str, Option<&str>)>) {
+        let duration = self.arrived.elapsed();
+        self.metrics.request(outcome, self.kind, duration);
+        if self.outcome_unknown > 0 {
+            self.metrics.outcome_unknown(u64::from(self.outcome_unknown));
+        }
+        tracing::event!(
+            target: "switchboard::request",
+            tracing::Level::INFO,
+            http.request.method = self.method.as_str(),
+            http.route = route_name(self.kind),
+            http.response.status_code = status,
+            duration_ms = milliseconds(duration),
+            outcome = outcome.label(),
+            reason = refusal.map(|(reason, _)| reason),
+            error = refusal.and_then(|(_, message)| message),
+            call.id = self.call_id.as_deref(),
+            call.chain_id = as_text(&self.chain_id),
+            call.state = self.state,
+            item = self.item,
+            items = (self.items > 1).then_some(self.items),
+            message.id = as_text(&self.message_id),
+            tenant.id = self.tenant.map(tracing::field::display),
+            app.id = self.app.map(tracing::field::display),
+            rule = self.rule,
+            region = self.region.as_ref().map(Name::as_str),
+            instance = self.instance.as_ref().map(Name::as_str),
+            attempts = self.attempts.filter(|attempts| *attempts > 1),
+            outcome_unknown = (self.outcome_unknown > 0).then_some(self.outcome_unknown),
+            "request answered"
+        );
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.write(None, Outcome::ClientGone, None);
+        }
+    }
+}
+
+/// The path's pattern: paths themselves hold seals and whatever a stranger sends.
+fn route_name(kind: RequestKind) -> &'static str {
+    match kind {
+        RequestKind::Webhook => "webhook",
+        RequestKind::Callback => "callback",
+        RequestKind::Health => "health",
+        RequestKind::Other => "other",
+    }
+}
+
+fn as_text(value: &Option<HeaderValue>) -> Option<&str> {
+    value.as_ref().and_then(|value| value.to_str().ok())
+}
