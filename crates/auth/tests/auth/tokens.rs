@@ -9,7 +9,9 @@ use std::{
 use serde::Deserialize;
 use switchboard_auth::Rejection;
 
-use crate::support::{APP, BOTH_KEYS, Behaviour, CLOSED, NOW, SERVICE, TENANT, World, at, bearer, verdict};
+use crate::support::{
+    APP, BOTH_KEYS, Behaviour, CLOSED, FIRST, NOW, SERVICE, TENANT, World, at, bearer, verdict,
+};
 
 #[derive(Deserialize)]
 struct Verdicts {
@@ -100,6 +102,16 @@ async fn the_field_has_one_shape() {
     ] {
         let found = world.authenticator.authenticate(&field, at(NOW)).await;
         assert_eq!(verdict(&found), expected, "{}", field.escape_ascii());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn seconds_beyond_32_bits_are_seconds() {
+    let world = World::new(Behaviour::publishes(BOTH_KEYS));
+    for now in [1 << 31, 1 << 32, 1 << 40] {
+        let token = FIRST.token(now - 10, now + 290);
+        assert_eq!(verdict(&world.authenticate(&token, now).await), "accepted");
+        assert_eq!(verdict(&world.authenticate(&token, now + 600).await), "expired");
     }
 }
 
