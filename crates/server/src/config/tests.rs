@@ -177,6 +177,40 @@ fn the_example_is_valid_and_uses_every_setting() {
     }
 }
 
+/// What the documents show under ```toml, each with the place it is from.
+fn shown_in_documents() -> Vec<(&'static str, String)> {
+    const DOCUMENTS: [(&str, &str); 3] = [
+        ("README.md", include_str!("../../../../README.md")),
+        ("docs/configuration.md", include_str!("../../../../docs/configuration.md")),
+        ("docs/operations.md", include_str!("../../../../docs/operations.md")),
+    ];
+    let blocks = |(name, text): (&'static str, &str)| {
+        let blocks = text.split("```toml\n").skip(1);
+        blocks.map(|rest| (name, rest.split("```").next().unwrap().to_owned())).collect::<Vec<_>>()
+    };
+    DOCUMENTS.into_iter().flat_map(blocks).collect()
+}
+
+#[test]
+fn the_documents_show_the_fixtures() {
+    let shown: Vec<_> = shown_in_documents().into_iter().map(|(_, text)| text).collect();
+    for fixture in [MINIMAL, EXAMPLE] {
+        assert!(shown.iter().any(|text| text == fixture), "docs/configuration.md must show:\n{fixture}");
+    }
+}
+
+#[test]
+fn what_the_documents_show_loads() {
+    let folder = example_files();
+    for (name, text) in shown_in_documents() {
+        let Err(problems) = Config::parse(&text, folder.path(), env) else { continue };
+        // A part of a configuration lacks the rest of it, and must be right as far as it goes.
+        for problem in problems.iter().filter(|problem| !problem.message.starts_with("missing; ")) {
+            panic!("{name}: {problem}\n{text}");
+        }
+    }
+}
+
 #[test]
 fn the_built_in_trusts_are_those_of_the_example() {
     let folder = example_files();
