@@ -22,8 +22,8 @@ use crate::{
 pub struct Answer {
     /// As the instance sent it (never 1xx).
     pub status: StatusCode,
-    /// Content-Type, Content-Length, Retry-After, Client-Request-Id and Scenario-Id where the instance sent them;
-    /// nothing else.
+    /// Content-Type, Content-Encoding, Retry-After, Client-Request-Id and Scenario-Id where the instance sent them;
+    /// nothing else. The length is the body's to say (`size_hint`).
     pub headers: HeaderMap,
     /// Streamed, limited in size and time.
     pub body: AnswerBody,

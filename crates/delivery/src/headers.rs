@@ -4,7 +4,7 @@ mod trace_context;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER},
+    header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER},
 };
 use uuid::Uuid;
 
@@ -99,9 +99,12 @@ impl Mark {
 }
 
 /// The part of an answer's fields that the platform gets; of a repeated field the first value.
+///
+/// Not its `Content-Length`: an instance may announce one that is not the body's (with a 204, or beside chunks), and the
+/// sender would then take the next answer for the rest of this one. The body itself knows its length.
 pub(crate) fn relayed(headers: &mut HeaderMap) -> HeaderMap {
     let mut relayed = HeaderMap::new();
-    for name in [&CONTENT_TYPE, &CONTENT_LENGTH, &RETRY_AFTER, &CLIENT_REQUEST_ID, &SCENARIO_ID] {
+    for name in [&CONTENT_TYPE, &CONTENT_ENCODING, &RETRY_AFTER, &CLIENT_REQUEST_ID, &SCENARIO_ID] {
         if let Some(value) = headers.remove(name) {
             relayed.insert(name, value);
         }

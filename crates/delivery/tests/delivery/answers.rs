@@ -26,7 +26,7 @@ async fn check(act: Act, expected: Result<&str, &'static str>) {
 
 #[tokio::test]
 async fn five_fields_are_relayed_and_nothing_else() {
-    let fields = "Content-Type: application/json\r\nRetry-After: 2\r\nClient-Request-Id: r\r\nScenario-Id: s\r\n\
+    let fields = "Content-Type: application/json\r\nContent-Encoding: gzip\r\nRetry-After: 2\r\nClient-Request-Id: r\r\nScenario-Id: s\r\n\
                   Server: Kestrel\r\nSet-Cookie: a=b\r\nLocation: http://10.0.0.1/\r\nSwitchboard-Instance: bot-9\r\n";
     let (_upstream, _delivery, answer) = answered_by(Act::body(200, fields, "{}")).await;
     let mut relayed: Vec<String> =
@@ -36,13 +36,33 @@ async fn five_fields_are_relayed_and_nothing_else() {
         relayed,
         [
             "client-request-id: r",
-            "content-length: 2",
+            "content-encoding: gzip",
             "content-type: application/json",
             "retry-after: 2",
             "scenario-id: s"
         ]
     );
     assert_eq!(text(answer).await.as_deref(), Ok("{}"));
+}
+
+/// Relayed as a field it would make the sender wait for bytes that never come, or take the next answer for them.
+#[tokio::test]
+async fn the_length_that_is_told_is_that_of_the_body_whatever_the_instance_says() {
+    use hyper::body::Body;
+    for (act, length) in [
+        (Act::raw("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"), Some(0)),
+        (
+            Act::raw(
+                "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            ),
+            None,
+        ),
+        (Act::raw("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok"), Some(2)),
+    ] {
+        let (_upstream, _delivery, answer) = answered_by(act).await;
+        assert_eq!(answer.headers.get("content-length"), None);
+        assert_eq!(answer.body.size_hint().exact(), length);
+    }
 }
 
 #[tokio::test]
