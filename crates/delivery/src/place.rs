@@ -44,7 +44,7 @@ impl Delivery {
             if remaining.is_zero() {
                 break;
             }
-            let parts = u32::try_from(left.min(PARTS_MAX)).unwrap_or(1);
+            let parts = u32::try_from(left.min(parts_max(remaining))).unwrap_or(1);
             left = left.saturating_sub(1);
             if instance.live.standing(now) == Standing::Never {
                 // It became full, drained or unreachable while others were asked.
@@ -206,4 +206,14 @@ struct Tried {
 }
 
 /// A try gets at most what remains divided by this: with many candidates the first one still gets a third.
+///
+/// Fewer where the parts would be too short to mean anything. Thirds of what remains never use it up: one call that nobody
+/// answers would be given to each instance of a large fleet, the last ones for a millisecond, and demote them all.
+fn parts_max(remaining: Duration) -> usize {
+    let meaningful = remaining.as_millis() / TRY_TIME_MIN.as_millis();
+    usize::try_from(meaningful).unwrap_or(PARTS_MAX).clamp(1, PARTS_MAX)
+}
+
 const PARTS_MAX: usize = 3;
+/// What a new connection alone may take.
+const TRY_TIME_MIN: Duration = Duration::from_millis(300);

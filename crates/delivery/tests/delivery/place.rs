@@ -131,6 +131,16 @@ async fn the_budget_is_shared_by_the_candidates_and_then_spent() {
 }
 
 #[tokio::test]
+async fn a_call_that_nobody_answers_does_not_wander_through_the_whole_fleet() {
+    let upstreams: Vec<Upstream> = (0..20).map(|_| Upstream::always(Act::stall())).collect();
+    let delivery = delivery(settings(upstreams.iter().map(|up| up.address)));
+    place(&delivery, &Connections::default(), SHORT).await.unwrap_err();
+    let unreachable =
+        delivery.instances().iter().filter(|known| known.state == InstanceState::Unreachable).count();
+    assert!((1..=3).contains(&unreachable), "{unreachable}");
+}
+
+#[tokio::test]
 async fn a_budget_that_is_spent_on_arrival_asks_nobody() {
     let upstream = Upstream::always(Act::status(202));
     let delivery = delivery(settings([upstream.address]));
