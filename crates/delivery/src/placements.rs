@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use switchboard_routing::Name;
 use tokio::time::Instant;
 
@@ -18,7 +18,13 @@ struct Placement {
 
 impl Placements {
     pub(crate) fn new() -> Self {
-        Self(Cache::new(CALLS_MAX))
+        Self::of(CALLS_MAX)
+    }
+
+    /// The oldest give way. moka's default would keep what is there and turn away what comes: no call is asked for often, so
+    /// that the first hundred thousand would stay for good and no later one be remembered.
+    fn of(calls_max: u64) -> Self {
+        Self(Cache::builder().max_capacity(calls_max).eviction_policy(EvictionPolicy::lru()).build())
     }
 
     pub(crate) fn remember(&self, call_id: &str, instance: &Name, now: Instant) {
@@ -63,6 +69,20 @@ mod tests {
         assert_eq!(placements.find("a1b3", Instant::now()), None);
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(placements.find("a1b2", Instant::now()), None);
+    }
+
+    #[tokio::test]
+    async fn the_latest_calls_are_remembered_however_many_came_before() {
+        let placements = Placements::of(100);
+        let instance = Name::parse("bot-1").unwrap();
+        for call in 0..1000 {
+            placements.remember(&format!("call-{call}"), &instance, Instant::now());
+            placements.0.run_pending_tasks();
+            assert!(placements.0.entry_count() <= 100);
+        }
+        let known = |call: i32| placements.find(&format!("call-{call}"), Instant::now()).is_some();
+        assert!((900..1000).all(known));
+        assert!(!(0..900).any(known));
     }
 
     #[tokio::test]
