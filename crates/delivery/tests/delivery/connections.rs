@@ -1,6 +1,6 @@
 //! Connections: kept, reused, given up; by name, and over TLS.
 
-use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use openssl::{
     asn1::Asn1Time,
@@ -45,8 +45,10 @@ async fn round_trips() {
 async fn a_connection_is_used_again() {
     for act in [
         Act::status(202),
-        Act::body(200, "", "accepted"),
-        Act::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        Act::body(200, "Keep-Alive: timeout=60\r\n", "accepted"),
+        Act::raw(
+            "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ),
         Act::body(500, "Keep-Alive: timeout=60\r\n", "sorry"),
     ] {
         let upstream = Upstream::always(act);
@@ -97,6 +99,45 @@ async fn a_connection_that_the_instance_is_about_to_close_is_not_used_again() {
     ask(&delivery, &connections).await;
     ask(&delivery, &connections).await;
     assert_eq!(upstream.accepted(), 2);
+}
+
+/// Lets time pass, for connections that nothing happens on.
+async fn idle(seconds: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_connection_idles_for_a_moment_or_as_long_as_the_instance_says() {
+    for (fields, seconds, connections_made) in
+        [("", 2, 2), ("Keep-Alive: timeout=30\r\n", 20, 1), ("Keep-Alive: timeout=30\r\n", 29, 2)]
+    {
+        let upstream = Upstream::always(Act::body(200, fields, ""));
+        let delivery = delivery(settings([upstream.address]));
+        let connections = Connections::default();
+        ask(&delivery, &connections).await;
+        idle(seconds).await;
+        ask(&delivery, &connections).await;
+        assert_eq!(upstream.accepted(), connections_made, "{fields} {seconds}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_burst_left_over_is_closed_while_others_are_used() {
+    let upstream = Upstream::always(Act::body(200, "Keep-Alive: timeout=16\r\n", ""));
+    let delivery = delivery(settings([upstream.address]));
+    let connections = Connections::default();
+    let (one, two) =
+        tokio::join!(forward(&delivery, &connections, "bot-0"), forward(&delivery, &connections, "bot-0"));
+    drop((one.unwrap(), two.unwrap()));
+    round_trips().await;
+    for _ in 0..2 {
+        idle(10).await;
+        ask(&delivery, &connections).await;
+    }
+    assert_eq!(upstream.accepted(), 2);
+    until("the idle one was closed", || upstream.closed() == 1).await;
 }
 
 #[tokio::test]

@@ -30,9 +30,9 @@ pub(crate) enum Act {
 }
 
 impl Act {
-    /// An answer without a body.
+    /// An answer without a body, on a connection that a busy machine has time to use again.
     pub(crate) fn status(code: u16) -> Self {
-        Self::Send(format!("HTTP/1.1 {code} Whatever\r\nContent-Length: 0\r\n\r\n").into_bytes())
+        Self::body(code, "Keep-Alive: timeout=60\r\n", "")
     }
 
     /// An answer with a body.
@@ -86,6 +86,7 @@ pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     accepted: Arc<AtomicUsize>,
+    closed: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -112,9 +113,15 @@ impl Upstream {
     pub(crate) fn on(stopped: Stopped, script: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
         let Stopped { socket, address } = stopped;
         let listener = socket.listen(64).unwrap();
-        let (seen, accepted) = (Arc::default(), Arc::default());
-        let task = tokio::spawn(accept(listener, Arc::clone(&seen), Arc::clone(&accepted), Arc::new(script)));
-        Self { address, seen, accepted, task }
+        let (seen, accepted, closed) = (Arc::default(), Arc::default(), Arc::default());
+        let task = tokio::spawn(accept(
+            listener,
+            Arc::clone(&seen),
+            Arc::clone(&accepted),
+            Arc::clone(&closed),
+            Arc::new(script),
+        ));
+        Self { address, seen, accepted, closed, task }
     }
 
     /// The requests so far.
@@ -133,6 +140,11 @@ impl Upstream {
     /// The connections so far.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Those of them that have ended.
+    pub(crate) fn closed(&self) -> usize {
+        self.closed.load(Ordering::SeqCst)
     }
 }
 
@@ -161,13 +173,19 @@ async fn accept(
     listener: TcpListener,
     seen: Arc<Mutex<Vec<Seen>>>,
     accepted: Arc<AtomicUsize>,
+    closed: Arc<AtomicUsize>,
     script: Arc<Script>,
 ) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         accepted.fetch_add(1, Ordering::SeqCst);
-        connections.spawn(serve(stream, Arc::clone(&seen), Arc::clone(&script)));
+        let served = serve(stream, Arc::clone(&seen), Arc::clone(&script));
+        let closed = Arc::clone(&closed);
+        connections.spawn(async move {
+            served.await;
+            closed.fetch_add(1, Ordering::SeqCst);
+        });
     }
 }
 
