@@ -43,6 +43,10 @@ impl<'a> Notifications<'a> {
         let head = offset(body, first.raw);
         let tail = offset(body, last.raw).saturating_add(last.raw.len());
         let (head, tail) = (body.get(..head).unwrap_or_default(), body.get(tail..).unwrap_or_default());
+        if items.len() > 1 && head.len().saturating_add(tail.len()) > ENVELOPE_BYTES_MAX {
+            let message = format!(r#"more than {ENVELOPE_BYTES_MAX} bytes are around the items of "value""#);
+            return Err(ParseError::new(ErrorCode::TooLarge, message));
+        }
         Ok(Self { items, head, tail })
     }
 
@@ -107,6 +111,10 @@ fn offset(body: &str, part: &str) -> usize {
 }
 
 const CALL_RECORDS: &str = "communications/callRecords";
+
+/// What is around several items: some 70 bytes in published bodies. Each part of a batch repeats it, so that a body of a
+/// megabyte could become 256 of them.
+const ENVELOPE_BYTES_MAX: usize = 16 * 1024;
 
 /// Every published body has one item. A gateway may send a request for each, and an item takes some 700 bytes here.
 const ITEMS_MAX: usize = 256;

@@ -169,6 +169,11 @@ fn refusals() -> Vec<(Vec<u8>, ErrorCode, &'static str)> {
             r#""value" holds more than 256 items"#,
         ),
         (graph(&vec!["0"; 100_000].join(",")), E::TooManyItems, r#""value" holds more than 256 items"#),
+        (
+            format!(r#"{{"value":[{0},{0}],"x":"{1}"}}"#, item("updated", "null"), "x".repeat(16 * 1024)),
+            E::TooLarge,
+            r#"more than 16384 bytes are around the items of "value""#,
+        ),
         // Items.
         (graph("null"), E::ItemNotObject, "value[0] is not an object"),
         (graph("[]"), E::ItemNotObject, "value[0] is not an object"),

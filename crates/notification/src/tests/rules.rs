@@ -331,6 +331,13 @@ fn a_part_keeps_every_byte_of_the_envelope_and_of_its_items() {
     check(&[9, 1, usize::MAX], &two);
 }
 
+/// Nothing is copied for one item, so its envelope may be as large as the body.
+#[test]
+fn a_single_item_may_stand_in_a_large_envelope() {
+    let body = format!(r#"{{"value":[{}],"x":"{}"}}"#, item("updated", "null"), "x".repeat(100_000));
+    assert_eq!(parse(&body).items.len(), 1);
+}
+
 #[test]
 fn legacy_bodies_are_told_by_their_members() {
     for (body, expected) in [
