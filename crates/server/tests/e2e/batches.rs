@@ -1,0 +1,167 @@
+//! Notifications of several items, and items that come without our callback URI.
+
+use serde_json::Value;
+
+use crate::support::{
+    Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies,
+    gateway::path_of,
+    instance::{ATTEMPT, first_request},
+};
+
+async fn post(gateway: &Gateway, body: &str) -> u16 {
+    Request::webhook(&Token::skype().sign(), body).send(gateway).await.status()
+}
+
+fn settings(issuer: &Issuer, instances: &[Instance]) -> Settings {
+    Settings::new(issuer, &instances.iter().collect::<Vec<_>>())
+        .line("placement", &format!("attempt = \"{}ms\"", ATTEMPT.as_millis()))
+}
+
+/// Places calls until two instances have one each; the two calls.
+async fn two_calls(gateway: &Gateway, instances: &mut [Instance; 2]) -> [String; 2] {
+    let mut calls = [const { None }; 2];
+    for number in 0..64 {
+        let call_id = format!("placed-{number}");
+        assert_eq!(post(gateway, &bodies::incoming(&call_id)).await, 202);
+        let (at, _) = first_request(instances).await;
+        calls[at] = Some(call_id);
+        if let [Some(first), Some(second)] = &calls {
+            return [first.clone(), second.clone()];
+        }
+    }
+    panic!("one of two instances got 64 calls")
+}
+
+#[tokio::test]
+async fn a_batch_of_one_owner_travels_byte_for_byte() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+    let gateway = Gateway::start(&settings(&issuer, &instances)).await;
+    let [call, _] = two_calls(&gateway, &mut instances).await;
+    let items = format!(
+        "{{ \"value\" : [ {{\"changeType\":\"Updated\",\"resource\":\"/app/calls/{call}\",\"resourceData\":{{\"state\":\"x\",\"n\":1e2}}}} ,\r\n\t\
+         {{\"changeType\":\"updated\",\"resourceUrl\":\"communications/calls/{}/participants\",\"resourceData\":[]}},\
+         {} ], \"extra\": \"\\u00fc\" }}",
+        call.to_uppercase(),
+        bodies::other_item(),
+    );
+    assert_eq!(post(&gateway, &items).await, 202);
+    let request = instances[0].request().await;
+    assert_eq!(request.body, items.as_bytes());
+    assert_eq!(request.field("switchboard-unsealed"), Some("true"));
+    instances[1].expect_nothing();
+}
+
+#[tokio::test]
+async fn each_owner_gets_its_items_as_they_were() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+    let gateway = Gateway::start(&settings(&issuer, &instances)).await;
+    let [first, second] = two_calls(&gateway, &mut instances).await;
+    let raw = |call: &str, state: &str| {
+        format!(
+            "{{ \"changeType\":\"updated\", \"resource\":\"/app/calls/{call}\",\"resourceData\":{{\"state\":\"{state}\",\"big\":12345678901234567890.10}} }}"
+        )
+    };
+    let other = bodies::other_item().to_string();
+    let items =
+        [raw(&first, "establishing"), raw(&second, "hold"), other.clone(), raw(&first, "established")];
+    let body = format!("{{\"@odata.type\":\"#x\",\"value\":[{}],\"more\":{{\"a\":[1]}}}}", items.join(","));
+    assert_eq!(post(&gateway, &body).await, 202);
+    let [one, two] = [instances[0].request().await, instances[1].request().await];
+    let text = |body: &[u8]| String::from_utf8(body.to_vec()).unwrap();
+    for (request, mine, theirs) in [
+        (&one, vec![&items[0], &items[3], &other], vec![&items[1]]),
+        (&two, vec![&items[1]], vec![&items[0], &items[3]]),
+    ] {
+        let body = text(&request.body);
+        assert!(mine.iter().all(|item| body.contains(item.as_str())), "{body}");
+        assert!(theirs.iter().all(|item| !body.contains(item.as_str())), "{body}");
+        let envelope: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            (&envelope["@odata.type"], &envelope["more"]["a"][0]),
+            (&Value::from("#x"), &Value::from(1))
+        );
+        assert_eq!(envelope["value"].as_array().unwrap().len(), mine.len());
+        assert_eq!(request.field("content-length"), Some(request.body.len().to_string().as_str()));
+    }
+    assert_eq!(one.field("switchboard-call-id"), Some(first.as_str()));
+    assert_eq!(two.field("switchboard-call-id"), Some(second.as_str()));
+}
+
+#[tokio::test]
+async fn a_batch_is_accepted_only_by_all_its_owners() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+    let gateway =
+        Gateway::start(&settings(&issuer, &instances).line("callback", "patience = \"1500ms\"")).await;
+    let [first, second] = two_calls(&gateway, &mut instances).await;
+    let body =
+        bodies::envelope(&[bodies::updated_item(&first, "hold"), bodies::updated_item(&second, "hold")]);
+    for (reply, expected) in [
+        (Reply::status(200), 202),
+        (Reply::status(204), 202),
+        (Reply::status(400), 503),
+        (Reply::status(500), 503),
+        (Reply::with(302, &[("Location", "https://evil.example")], ""), 503),
+        (Reply::Reset, 503),
+        (Reply::Never, 503),
+    ] {
+        instances[1].next(reply.clone());
+        let answer = Request::webhook(&Token::skype().sign(), body.as_str()).send(&gateway).await;
+        assert_eq!((answer.status(), answer.body.len()), (expected, 0), "{reply:?}");
+        assert_eq!(answer.field("retry-after"), (expected == 503).then_some("1"), "{reply:?}");
+        for instance in &mut instances {
+            instance.request().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_a_mixed_batch_is_redirected() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0"]);
+    let gateway = Gateway::start(&settings(&issuer, &instances).peer("amer").rule("amer")).await;
+    let there = bodies::incoming_item("call-1", "amer");
+    // Alone it is sent to its region.
+    assert_eq!(post(&gateway, &bodies::envelope(std::slice::from_ref(&there))).await, 302);
+    instances[0].expect_nothing();
+    let mixed = bodies::envelope(&[there, bodies::updated_item("call-2", "established")]);
+    assert_eq!(post(&gateway, &mixed).await, 202);
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let request = instances[0].request().await;
+        seen.push((
+            request.field("switchboard-call-id").unwrap().to_owned(),
+            request.field("switchboard-attempt").is_some(),
+        ));
+    }
+    seen.sort();
+    assert_eq!(seen, [("call-1".to_owned(), true), ("call-2".to_owned(), false)]);
+}
+
+#[tokio::test]
+async fn an_item_without_our_uri_goes_where_the_call_was_placed() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+    let gateway = Gateway::start(&settings(&issuer, &instances)).await;
+    let calls = two_calls(&gateway, &mut instances).await;
+    // Where it was placed, even if it ranks elsewhere since: the placed one is full and drained.
+    for (at, call) in calls.iter().enumerate() {
+        let drain = Request::get(&format!("/fleet/bot-{at}/drain")).method("POST");
+        assert_eq!(gateway.admin_request(drain).await.status(), 200);
+        assert_eq!(post(&gateway, &bodies::updated(call, "established")).await, 202);
+        let request = instances[at].request().await;
+        assert_eq!(request.field("switchboard-unsealed"), Some("true"));
+        assert_eq!(request.field("switchboard-attempt"), None);
+        let uri = path_of(request.field("switchboard-callback-uri").unwrap());
+        assert!(uri.contains(&format!("/bot-{at}/")), "{uri}");
+    }
+    // A call that nobody placed always goes to the same one.
+    let mut owners = Vec::new();
+    for _ in 0..3 {
+        assert_eq!(post(&gateway, &bodies::updated("never-seen", "established")).await, 202);
+        owners.push(first_request(&mut instances).await.0);
+    }
+    assert!(owners.iter().all(|owner| *owner == owners[0]), "{owners:?}");
+}

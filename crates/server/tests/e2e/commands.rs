@@ -1,0 +1,170 @@
+//! The command line: `check`, `explain`, `keygen`, `mint`, and how `serve` fails.
+
+use std::process::{Command, Output, Stdio};
+
+use crate::support::{
+    APP, Gateway, Instance, Issuer, Request, Settings, Token, bodies,
+    gateway::{BINARY, CONFIG, path_of, write_configuration},
+    settings::SEALS,
+};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(BINARY)
+        .args(arguments)
+        .env("SWITCHBOARD_SEAL_K1", SEALS[0].1)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn check(arguments: &[&str], code: i32) -> (String, String) {
+    let output = run(arguments);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stdout}{stderr}");
+    (stdout, stderr)
+}
+
+fn fixture(name: &str) -> String {
+    format!("{}/../../fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn check_tells_every_mistake_with_its_path() {
+    let (stdout, stderr) = check(&["check", "--config", &fixture("config/five-mistakes.toml")], 64);
+    let paths = [
+        "listen.webhok_path: ",
+        "app[0].id: ",
+        "callback.base: ",
+        "callback.patience: ",
+        "fleet.instance[0].url: ",
+    ];
+    assert_eq!((stdout.as_str(), stderr.lines().count()), ("", paths.len()), "{stderr}");
+    for path in paths {
+        assert!(stderr.lines().any(|line| line.starts_with(path)), "no {path} in {stderr}");
+    }
+    assert!(stderr.contains("webhook_path"), "the nearest setting is named: {stderr}");
+    check(&["check", "--config", &fixture("config/minimal.toml")], 0);
+    check(&["check", "--config", "/nowhere/at/all.toml"], 64);
+}
+
+#[test]
+fn what_comes_later_is_refused_by_name() {
+    let minimal = std::fs::read_to_string(fixture("config/minimal.toml")).unwrap();
+    let without_fleet = minimal.split("[[fleet.instance]]").next().unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    for (text, path) in [
+        (format!("{without_fleet}[fleet.dns]\nname = \"bots\"\n"), "fleet.dns"),
+        (format!("{without_fleet}[fleet.kubernetes]\nservice = \"bots\"\n"), "fleet.kubernetes"),
+        (format!("{minimal}[placement]\nfull = \"reject\"\n"), "placement.full"),
+        (
+            format!(
+                "{minimal}[[peer]]\nname = \"amer\"\nwebhook = \"https://a.example/\"\ncallback = \"https://a.example\"\n"
+            ),
+            "peer[0].callback",
+        ),
+    ] {
+        let file = folder.path().join(CONFIG);
+        std::fs::write(&file, text).unwrap();
+        let (_, stderr) = check(&["check", "--config", file.to_str().unwrap()], 64);
+        assert!(stderr.lines().any(|line| line.starts_with(&format!("{path}: "))), "no {path} in {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn explain_names_the_rule_that_decides() {
+    let issuer = Issuer::down();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings::without_fleet(&issuer)
+        .peer("amer")
+        .peer("apac")
+        .table("[[affinity.rule]]\ncountry = [\"US\"]\nserve_in = \"amer\"\n")
+        .table("[[affinity.rule]]\ncaller_region = [\"apac\"]\nserve_in = \"apac\"\n")
+        .rule("amer");
+    write_configuration(folder.path(), &settings);
+    let config = folder.path().join(CONFIG);
+    let config = config.to_str().unwrap();
+    let write = |name: &str, body: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, body).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let amer = write("amer.json", &bodies::incoming_from("call-1", "amer"));
+    let emea = write("emea.json", &bodies::incoming("call-1"));
+    let header = ["--header", "X-Microsoft-Skype-Caller-Region: APAC"];
+    for (body, more, expected) in [
+        (&amer, &[][..], "https://amer.bots.example/api/calls?switchboard-from=emea; by affinity.rule[2]"),
+        (
+            &amer,
+            &header[..],
+            "https://apac.bots.example/api/calls?switchboard-from=emea; by affinity.rule[1]",
+        ),
+        (&emea, &[][..], "emea"),
+    ] {
+        let (stdout, _) = check(&[&["explain", "--config", config, body], more].concat(), 0);
+        let decision = stdout.lines().find(|line| line.trim_start().starts_with("decision: ")).unwrap();
+        assert!(decision.contains(expected), "{stdout}");
+        assert!(stdout.contains("affinity.rule[0]: does not match"), "{stdout}");
+    }
+    let legacy = write("legacy.json", &bodies::legacy());
+    let (stdout, _) = check(&["explain", "--config", config, &legacy], 0);
+    assert!(stdout.to_lowercase().contains("legacy"), "{stdout}");
+}
+
+#[tokio::test]
+async fn a_generated_secret_seals() {
+    let (one, _) = check(&["keygen"], 0);
+    let (two, _) = check(&["keygen"], 0);
+    assert_ne!(one, two);
+    assert_eq!(openssl::base64::decode_block(one.trim()).unwrap().len(), 32);
+    let issuer = Issuer::down();
+    let folder = tempfile::tempdir().unwrap();
+    write_configuration(folder.path(), &Settings::without_fleet(&issuer));
+    std::fs::write(folder.path().join("seal-k1"), &one).unwrap();
+    check(&["check", "--config", folder.path().join(CONFIG).to_str().unwrap()], 0);
+}
+
+#[tokio::test]
+async fn a_minted_uri_is_served() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let config = gateway.path(CONFIG);
+    let config = config.to_str().unwrap();
+    let (uri, _) = check(&["mint", "--config", config, "--instance", "bot-0", "--app", APP], 0);
+    let request =
+        Request::post(&path_of(uri.trim()), &Token::skype().sign(), bodies::updated("call-1", "established"));
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    assert_eq!(instance.request().await.field("switchboard-callback-uri"), Some(uri.trim()));
+    // Of another life of the instance.
+    let (uri, _) = check(
+        &["mint", "--config", config, "--instance", "bot-0", "--app", APP, "--incarnation", "other"],
+        0,
+    );
+    assert_eq!(request.target(&path_of(uri.trim())).send(&gateway).await.status(), 410);
+    check(&["mint", "--config", config, "--instance", "bot-9", "--app", APP], 64);
+}
+
+#[tokio::test]
+async fn serve_says_why_it_cannot() {
+    check(&["serve", "--config", &fixture("config/five-mistakes.toml")], 64);
+    check(&["serve"], 64);
+    check(&["no-such-command"], 64);
+    let (help, _) = check(&["--help"], 0);
+    assert!(
+        ["serve", "check", "explain", "keygen", "mint"].iter().all(|command| help.contains(command)),
+        "{help}"
+    );
+
+    let issuer = Issuer::start();
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings::without_fleet(&issuer);
+    write_configuration(folder.path(), &settings);
+    let address = taken.local_addr().unwrap().to_string();
+    let text = settings.render().replacen("127.0.0.1:0", &address, 1);
+    std::fs::write(folder.path().join(CONFIG), text).unwrap();
+    let (_, stderr) = check(&["serve", "--config", folder.path().join(CONFIG).to_str().unwrap()], 1);
+    assert!(stderr.contains("listen.address") && stderr.contains(&address), "{stderr}");
+}

@@ -1,0 +1,85 @@
+//! SIGTERM: not ready at once, still serving for a while, and nothing cut that ends in time.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::support::{Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies};
+
+fn settings(issuer: &Issuer, instance: &Instance, delay: &str, deadline: &str) -> Settings {
+    Settings::new(issuer, &[instance])
+        .line("listen", "health_path = \"/api/health\"")
+        .line("listen", &format!("drain = {{ delay = \"{delay}\", deadline = \"{deadline}\" }}"))
+}
+
+fn request() -> Vec<u8> {
+    Request::webhook(&Token::skype().sign(), bodies::incoming("call-1")).bytes()
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_finished() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let mut gateway = Gateway::start(&settings(&issuer, &instance, "1500ms", "60s")).await;
+    let mut idle = Client::connect(gateway.public).await;
+    assert_eq!(idle.exchange(request()).await.status(), 202);
+    instance.request().await;
+    let mut busy = Client::connect(gateway.public).await;
+    instance.next(Reply::status(202).held());
+    busy.send(request()).await;
+    instance.request().await;
+
+    let began = Instant::now();
+    gateway.signal("TERM");
+    gateway.log.message("draining: not ready any more, still serving").await;
+    let ready = gateway.admin("/readyz").await;
+    assert_eq!((ready.status(), &ready.json()["failing"][0]), (503, &"drain".into()));
+    assert_eq!(gateway.admin("/healthz").await.status(), 200);
+    assert_eq!(Request::get("/api/health").send(&gateway).await.status(), 503);
+    // The balancer has not noticed yet: a new connection is served, and told to be the last.
+    let answer = Client::connect(gateway.public).await.exchange(request()).await;
+    assert_eq!((answer.status(), answer.field("connection")), (202, Some("close")));
+
+    let (_, rest) = idle.closed().await;
+    assert!(rest.is_empty() && began.elapsed() >= Duration::from_millis(1400), "{:?}", began.elapsed());
+    let refused = tokio::net::TcpStream::connect(gateway.public).await;
+    assert!(refused.is_err(), "connections are still accepted");
+    instance.release();
+    assert_eq!(busy.answer().await.status(), 202);
+    busy.closed().await;
+    assert_eq!(gateway.exit().await, Some(0));
+    gateway.log.message("drained: nothing was cut").await;
+    let answered = gateway.log.events().iter().filter(|event| event["outcome"] == "placed").count();
+    assert_eq!(answered, 3);
+}
+
+#[tokio::test]
+async fn what_does_not_end_is_cut_at_the_deadline() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let mut gateway = Gateway::start(&settings(&issuer, &instance, "0s", "1s")).await;
+    instance.next(Reply::Never);
+    let mut busy = Client::connect(gateway.public).await;
+    busy.send(request()).await;
+    instance.request().await;
+    gateway.signal("TERM");
+    let began = Instant::now();
+    assert!(busy.answer_or_end().await.is_none());
+    assert_eq!(gateway.exit().await, Some(1));
+    assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
+    let cut = gateway.log.message("the drain's deadline passed; requests were cut").await;
+    assert_eq!((&cut["level"], &cut["requests"]), (&"warn".into(), &1.into()));
+}
+
+#[tokio::test]
+async fn who_asks_twice_is_not_kept_waiting() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    for signal in ["TERM", "INT"] {
+        let mut gateway = Gateway::start(&settings(&issuer, &instance, "50m", "55m")).await;
+        gateway.signal(signal);
+        gateway.log.message("draining: not ready any more, still serving").await;
+        gateway.signal(signal);
+        assert_eq!(gateway.exit().await, Some(0), "{signal}");
+    }
+}

@@ -1,0 +1,168 @@
+//! A new call and instances that do not take it: the next one is asked, inside the budget, and nothing is promised in vain.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::support::{
+    Answer, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies,
+    instance::{ATTEMPT, first_request},
+    until,
+};
+
+async fn call(gateway: &Gateway, body: &str) -> Answer {
+    Request::webhook(&Token::skype().sign(), body).send(gateway).await
+}
+
+fn settings(issuer: &Issuer, instances: &[Instance]) -> Settings {
+    Settings::new(issuer, &instances.iter().collect::<Vec<_>>())
+        .line("placement", &format!("attempt = \"{}ms\"", ATTEMPT.as_millis()))
+}
+
+#[tokio::test]
+async fn the_next_instance_is_asked_when_one_does_not_take_the_call() {
+    let issuer = Issuer::start();
+    for reply in [
+        Reply::status(502),
+        Reply::status(503),
+        Reply::status(504),
+        Reply::with(302, &[("Location", "https://evil.example/")], ""),
+        Reply::Reset,
+        Reply::Cut(Vec::new()),
+        Reply::Cut(b"HTTP/1.1 202 Acc".to_vec()),
+        Reply::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()),
+        Reply::Bytes(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".to_vec(),
+        ),
+        Reply::Never,
+    ] {
+        let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+        let gateway = Gateway::start(&settings(&issuer, &instances)).await;
+        instances.iter().for_each(|instance| instance.next(reply.clone()));
+        let body = bodies::incoming("call-1");
+        let answer = call(&gateway, &body).await;
+        assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")), "{reply:?}");
+        let mut requests = [instances[0].request().await, instances[1].request().await];
+        let first = usize::from(requests[0].field("switchboard-attempt") == Some("2"));
+        requests.swap(0, first);
+        let [one, two] = &requests;
+        assert_eq!(one.field("switchboard-attempt"), Some("1"), "{reply:?}");
+        assert_eq!(two.field("switchboard-attempt"), Some("2"), "{reply:?}");
+        assert_eq!(one.body, two.body);
+        assert_eq!(one.field("switchboard-deadline"), two.field("switchboard-deadline"));
+
+        // The same again, but one of them takes it.
+        instances[first].next(reply.clone());
+        instances[1 - first].next(Reply::status(202));
+        assert_eq!(call(&gateway, &body).await.status(), 202, "{reply:?}");
+        instances[1 - first].request().await;
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_is_killed_while_it_has_the_call_loses_it_to_another() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+    let settings = Settings::new(&issuer, &[&instances[0], &instances[1]])
+        .line("placement", "budget = \"14s\"\nattempt = \"14s\"");
+    let gateway = Gateway::start(&settings).await;
+    instances.iter().for_each(|instance| instance.next(Reply::Never));
+    let body = bodies::incoming("call-1");
+    let began = Instant::now();
+    let killed = async {
+        let (first, _) = first_request(&mut instances).await;
+        // The survivor answers; the other one is gone.
+        instances[1 - first].take_back();
+        instances[first].stop().await;
+        instances[1 - first].request().await
+    };
+    let (answer, second) = tokio::join!(call(&gateway, &body), killed);
+    assert_eq!(answer.status(), 202);
+    assert_eq!(second.field("switchboard-attempt"), Some("2"));
+    assert!(began.elapsed() < Duration::from_secs(14));
+    let unknown =
+        gateway.log.message("outcome unknown: an instance was sent a new call and did not answer").await;
+    assert_eq!(unknown["level"], "warn");
+    assert_eq!(gateway.metric("switchboard_outcomes_unknown_total", &[]).await, 1.0);
+}
+
+#[tokio::test]
+async fn nobody_is_left_to_ask() {
+    let issuer = Issuer::start();
+    let gateway = Gateway::start(&Settings::without_fleet(&issuer)).await;
+    for _ in 0..2 {
+        let answer = call(&gateway, &bodies::incoming("call-1")).await;
+        assert_eq!((answer.status(), answer.field("retry-after"), answer.body.len()), (503, Some("1"), 0));
+    }
+}
+
+#[tokio::test]
+async fn a_recorded_call_has_a_shorter_budget() {
+    let issuer = Issuer::start();
+    let instances = Instance::start_all(["bot-0", "bot-1", "bot-2"]);
+    let settings = Settings::new(&issuer, &instances.iter().collect::<Vec<_>>())
+        .line("placement", "attempt = \"10s\"\nrecording_budget = \"1200ms\"");
+    let gateway = Gateway::start(&settings).await;
+    instances.iter().for_each(|instance| instance.always(Reply::Never));
+    let began = Instant::now();
+    let answer = call(&gateway, &bodies::recording("call-1")).await;
+    assert_eq!(answer.status(), 503);
+    // Each of three had a third of what was left; the platform waits 5 s.
+    assert!(began.elapsed() >= Duration::from_millis(800), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn the_deadline_is_that_of_the_platform() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0"]);
+    let gateway = Gateway::start(&settings(&issuer, &instances)).await;
+    for (body, seconds) in [(bodies::incoming("call-1"), 15), (bodies::recording("call-2"), 5)] {
+        let before = crate::support::unix_now();
+        assert_eq!(call(&gateway, &body).await.status(), 202);
+        let request = instances[0].request().await;
+        let deadline: u64 = request.field("switchboard-deadline").unwrap().parse().unwrap();
+        let after = crate::support::unix_now();
+        assert!(((before + seconds) * 1000..=(after + 1 + seconds) * 1000).contains(&deadline), "{deadline}");
+    }
+}
+
+#[tokio::test]
+async fn instances_that_say_no_get_no_new_call_and_all_their_callbacks() {
+    let issuer = Issuer::start();
+    for (no, state) in [
+        (Reply::with(200, &[], r#"{"state":"full"}"#), "full"),
+        (Reply::with(200, &[], r#"{"state":"draining"}"#), "draining"),
+        (Reply::with(200, &[], r#"{"calls":7,"capacity":7}"#), "full"),
+        (Reply::status(503), "draining"),
+        (Reply::status(404), "unreachable"),
+    ] {
+        let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+        let settings =
+            settings(&issuer, &instances).line("fleet.probe", "path = \"/healthz\"\ninterval = \"300ms\"");
+        let gateway = Gateway::start(&settings).await;
+        let all = async |states: [&str; 2]| {
+            until("the state of the fleet", async || {
+                let fleet = gateway.admin("/fleet").await.json();
+                (fleet[0]["state"] == states[0] && fleet[1]["state"] == states[1]).then_some(())
+            })
+            .await;
+        };
+        all(["ready", "ready"]).await;
+        let uri = {
+            let path = format!("/fleet/bot-0/callback?app={}", crate::support::APP);
+            gateway.admin(&path).await.json()["callback_uri"].as_str().unwrap().to_owned()
+        };
+        instances[0].probe(no.clone());
+        all([state, "ready"]).await;
+        for number in 0..8 {
+            assert_eq!(call(&gateway, &bodies::incoming(&format!("call-{number}"))).await.status(), 202);
+            instances[1].request().await;
+        }
+        instances[0].expect_nothing();
+        let path = crate::support::gateway::path_of(&uri);
+        let callback = Request::post(&path, &Token::skype().sign(), bodies::updated("call-1", "established"));
+        assert_eq!(callback.send(&gateway).await.status(), 202, "{no:?}");
+        instances[0].request().await;
+    }
+}

@@ -1,0 +1,204 @@
+//! What travels to an instance, what does not, and what only we say.
+
+use crate::support::{
+    APP, Gateway, Instance, Issuer, Request, Settings, TENANT, Token, bodies, gateway::path_of,
+    http::Message, settings::BASE,
+};
+
+/// The request that an instance gets for this one; a callback of the same call brings the same to it.
+async fn received(gateway: &Gateway, instance: &mut Instance, request: Request) -> [Message; 2] {
+    assert_eq!(request.send(gateway).await.status(), 202);
+    let call = instance.request().await;
+    let path = path_of(call.field("switchboard-callback-uri").unwrap());
+    assert_eq!(request.target(&path).send(gateway).await.status(), 202);
+    [call, instance.request().await]
+}
+
+#[tokio::test]
+async fn an_instance_is_told_what_we_know() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let token = Token::entra_v2().claim("tid", TENANT.to_uppercase());
+    let token = token.claim("iss", format!("https://login.microsoftonline.com/{TENANT}/v2.0")).sign();
+    let call_id = "491f0b00-6aee-11ef-a87f-0d9e4ba7d6c7";
+    let body = bodies::incoming(call_id);
+    let sent = Request::webhook(&token, body.as_str())
+        .with("X-Microsoft-Skype-Chain-ID", "2dbbd172-f97e-4a11-a3b3-d5bbb5b9a5ac")
+        .with("X-Microsoft-Skype-Message-ID", "29c4a1d4-b7e7-4ab2-9a5c-4d0b0f3a1d11")
+        .with("X-Custom", "a value, with = and \"quotes\"");
+    let [call, callback] = received(&gateway, &mut instance, sent.clone()).await;
+    for request in [&call, &callback] {
+        assert_eq!(request.start, "POST /api/calls HTTP/1.1");
+        assert_eq!(request.body, body.as_bytes());
+        assert_eq!(
+            request.field("host"),
+            Some(instance.url().trim_start_matches("http://").trim_end_matches("/api/calls"))
+        );
+        assert_eq!(request.field("content-length"), Some(body.len().to_string().as_str()));
+        for name in [
+            "Authorization",
+            "Content-Type",
+            "User-Agent",
+            "Accept",
+            "X-Custom",
+            "X-Microsoft-Skype-Chain-ID",
+        ] {
+            let original =
+                sent.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
+            assert_eq!(request.field(name), original, "{name}");
+        }
+        assert_eq!(request.field("switchboard-call-id"), Some(call_id));
+        assert_eq!(request.field("switchboard-tenant-id"), Some(TENANT));
+        assert_eq!(request.field("switchboard-app-id"), Some(APP));
+        assert_eq!(request.field("switchboard-region"), Some("emea"));
+        assert_eq!(request.field("switchboard-instance"), Some("bot-0"));
+        let uri = request.field("switchboard-callback-uri").unwrap();
+        assert!(
+            uri.len() <= 250 && uri.starts_with(&format!("{BASE}/api/callbacks/emea/bot-0/k1.0.")),
+            "{uri}"
+        );
+        let parent = request.field("traceparent").unwrap();
+        let parts: Vec<_> = parent.split('-').map(str::len).collect();
+        assert_eq!(parts, [2, 32, 16, 2], "{parent}");
+    }
+    assert_eq!(call.field("switchboard-attempt"), Some("1"));
+    assert!(call.field("switchboard-deadline").is_some());
+    assert_eq!((callback.field("switchboard-attempt"), callback.field("switchboard-deadline")), (None, None));
+}
+
+#[tokio::test]
+async fn what_only_we_may_say_is_taken_from_nobody() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let mut request = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1"));
+    for name in [
+        "Switchboard-Call-Id",
+        "switchboard-tenant-id",
+        "SWITCHBOARD-APP-ID",
+        "Switchboard_Tenant_Id",
+        "switchboard_call-id",
+        "Switchboard.Region",
+        "Switchboard-Orphaned",
+        "Switchboard-Unsealed",
+        "Switchboard-Forwarded-From",
+        "Switchboard-Attempt",
+        "Switchboard-Deadline",
+        "Switchboard-Anything",
+        "Switchboard",
+    ] {
+        request = request.with(name, "forged");
+    }
+    let call_only = ["switchboard-attempt", "switchboard-deadline"];
+    let ours = [
+        "switchboard-callback-uri",
+        "switchboard-call-id",
+        "switchboard-tenant-id",
+        "switchboard-app-id",
+        "switchboard-region",
+        "switchboard-instance",
+    ];
+    for (at, received) in received(&gateway, &mut instance, request).await.iter().enumerate() {
+        let mut found: Vec<_> = received
+            .fields
+            .iter()
+            .map(|(name, _)| name.to_ascii_lowercase())
+            .filter(|name| name.starts_with("switchboard"))
+            .collect();
+        found.sort();
+        let mut expected: Vec<_> =
+            ours.iter().chain(call_only.iter().filter(|_| at == 0)).map(|name| (*name).to_owned()).collect();
+        expected.sort();
+        assert_eq!(found, expected);
+        assert!(received.fields.iter().all(|(_, value)| value != "forged"), "{received:?}");
+    }
+}
+
+#[tokio::test]
+async fn hop_by_hop_fields_end_here() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let request = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1"))
+        .with("Connection", "keep-alive, X-Named , switchboard-call-id")
+        .with("Keep-Alive", "timeout=5")
+        .with("Proxy-Connection", "keep-alive")
+        .with("TE", "trailers")
+        .with("Trailer", "X-Trailer")
+        .with("Upgrade", "h2c")
+        .with("HTTP2-Settings", "AAMAAABkAAQCAAAAAAIAAAAA")
+        .with("Proxy-Authorization", "Basic dXNlcjpwYXNz")
+        .with("Expect", "100-continue")
+        .with("X-Named", "secret");
+    for received in received(&gateway, &mut instance, request).await {
+        for name in [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "upgrade",
+            "http2-settings",
+            "proxy-authorization",
+            "expect",
+            "x-named",
+            "transfer-encoding",
+        ] {
+            assert_eq!(received.all(name), Vec::<&str>::new(), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_trace_goes_on_and_a_broken_one_is_replaced() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let token = Token::skype().sign();
+    let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (sent, goes_on) in [
+        (good, true),
+        ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false),
+        ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false),
+        ("garbage", false),
+    ] {
+        let request = Request::webhook(&token, bodies::incoming("call-1")).with("traceparent", sent);
+        for received in received(&gateway, &mut instance, request).await {
+            let parent = received.field("traceparent").unwrap();
+            let trace = |text: &str| text.split('-').nth(1).map(str::to_owned);
+            assert_eq!(trace(parent) == trace(sent), goes_on, "{sent} became {parent}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_token_may_be_kept_from_the_instances() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance]).line("forward", "authorization = false");
+    let gateway = Gateway::start(&settings).await;
+    let request = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1"));
+    for received in received(&gateway, &mut instance, request).await {
+        assert_eq!(received.field("authorization"), None);
+    }
+}
+
+#[tokio::test]
+async fn the_app_stands_in_the_instances_url() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let callbacks = Instance::start("bot-0 (callbacks)");
+    let url = instance.url().replace("/api/calls", "/{app}/new?x=1");
+    let more = format!("callback_url = \"{}/of/{{app}}\"", callbacks.url());
+    let settings = Settings::new(&issuer, &[]).instance("bot-0", &url, &more);
+    let gateway = Gateway::start(&settings).await;
+    let request = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1"));
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    let call = instance.request().await;
+    assert_eq!(call.target(), format!("/{APP}/new?x=1"));
+    let mut callbacks = callbacks;
+    let path = path_of(call.field("switchboard-callback-uri").unwrap());
+    assert_eq!(request.target(&path).send(&gateway).await.status(), 202);
+    assert_eq!(callbacks.request().await.target(), format!("/api/calls/of/{APP}"));
+}

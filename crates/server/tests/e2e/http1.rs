@@ -1,0 +1,424 @@
+//! Hostile HTTP/1.1, as bytes: what is refused, what is repaired, and that nothing of it reaches an instance as it came.
+
+use crate::support::{
+    APP, Client, Gateway, Instance, Issuer, Request, Settings, Token, WEBHOOK, bodies, gateway::path_of,
+};
+
+struct Fixture {
+    _issuer: Issuer,
+    instance: Instance,
+    gateway: Gateway,
+    request: Request,
+}
+
+async fn fixture() -> Fixture {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let request = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1"));
+    Fixture { _issuer: issuer, instance, gateway, request }
+}
+
+impl Fixture {
+    /// Sends bytes. They must be answered with one of `statuses` (0: closed without an answer) and reach nobody.
+    async fn refused(&mut self, what: &str, bytes: impl AsRef<[u8]>, statuses: &[u16]) {
+        let mut client = Client::connect(self.gateway.public).await;
+        client.send(bytes).await;
+        let answer = client.answer_or_end().await;
+        let status = answer.as_ref().map_or(0, |answer| answer.status());
+        assert!(statuses.contains(&status), "{what}: {answer:?}");
+        if let Some(request) = self.instance.request_now() {
+            panic!("{what}: the instance got {request:?}");
+        }
+    }
+
+    /// The head of a good request with these framing fields, and then `rest`.
+    fn framed(&self, fields: &[(&str, &str)], rest: impl AsRef<[u8]>) -> Vec<u8> {
+        let mut request = self.request.clone();
+        for (name, value) in fields {
+            request = request.with(name, value);
+        }
+        request.body = Vec::new();
+        let bytes = request.bytes();
+        [bytes.as_slice(), rest.as_ref()].concat()
+    }
+
+    fn body(&self) -> String {
+        String::from_utf8(self.request.body.clone()).unwrap()
+    }
+
+    /// The body in one chunk, after which comes `rest`.
+    fn chunk(&self, rest: &str) -> String {
+        let body = self.body();
+        format!("{:x}\r\n{body}\r\n{rest}", body.len())
+    }
+}
+
+/// What is wrong, the framing fields, what follows the head, and the statuses that are right.
+type Framing<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a [u16]);
+
+/// H1, H2, H5.
+#[tokio::test]
+async fn ambiguous_framing_is_refused() {
+    let mut fixture = fixture().await;
+    let body = fixture.body();
+    let length = body.len().to_string();
+    let whole = fixture.chunk("0\r\n\r\n");
+    let plus = format!("+{length}");
+    let hex = format!("0x{:x}", body.len());
+    let list = format!("{length}, {}", body.len() + 1);
+    let length = length.as_str();
+    let rows: &[Framing<'_>] = &[
+        ("two lengths", &[("Content-Length", length), ("Content-Length", "5")], &body, &[400]),
+        ("a list of lengths", &[("Content-Length", &list)], &body, &[400]),
+        ("a sign", &[("Content-Length", &plus)], &body, &[400]),
+        ("hexadecimal", &[("Content-Length", &hex)], &body, &[400]),
+        ("a negative length", &[("Content-Length", "-1")], &body, &[400]),
+        ("a huge length", &[("Content-Length", "99999999999999999999999")], &body, &[400, 413]),
+        ("no digits", &[("Content-Length", "")], &body, &[400]),
+        ("blanks in it", &[("Content-Length", "1 2")], &body, &[400]),
+        ("identity", &[("Transfer-Encoding", "identity, chunked")], &whole, &[400, 501]),
+        ("gzip", &[("Transfer-Encoding", "gzip, chunked")], &whole, &[400, 501]),
+        (
+            "two codings",
+            &[("Transfer-Encoding", "chunked"), ("Transfer-Encoding", "chunked")],
+            &whole,
+            &[400, 501],
+        ),
+        ("chunked twice", &[("Transfer-Encoding", "chunked, chunked")], &whole, &[400, 501]),
+        ("chunked first", &[("Transfer-Encoding", "chunked, identity")], &whole, &[400, 501]),
+        ("a tab before", &[("Transfer-Encoding", "\u{b}chunked")], &whole, &[400, 501]),
+        ("xchunked", &[("Transfer-Encoding", "xchunked")], &whole, &[400, 501]),
+        ("quoted", &[("Transfer-Encoding", "\"chunked\"")], &whole, &[400, 501]),
+        ("a parameter", &[("Transfer-Encoding", "chunked;a=b")], &whole, &[400, 501]),
+    ];
+    for (what, fields, rest, statuses) in rows {
+        fixture.refused(what, fixture.framed(fields, rest), statuses).await;
+    }
+    let old = fixture.framed(&[("Transfer-Encoding", "chunked")], &whole);
+    let old = String::from_utf8(old).unwrap().replacen("HTTP/1.1", "HTTP/1.0", 1);
+    fixture.refused("a coding in HTTP/1.0", old, &[400, 501]).await;
+
+    let extension = format!("5;{}\r\nabcde\r\n0\r\n\r\n", "a".repeat(40_000));
+    let trailers = fixture.chunk(&format!("0\r\nX-A: {}\r\n\r\n", "a".repeat(40_000)));
+    let chunks: &[(&str, &str)] = &[
+        ("a bare line feed in a chunk line", "5\nabcde\r\n0\r\n\r\n"),
+        ("an overflowing size", "ffffffffffffffff1\r\nabcde\r\n0\r\n\r\n"),
+        ("a size with a sign", "+5\r\nabcde\r\n0\r\n\r\n"),
+        ("a size in decimal words", "0x5\r\nabcde\r\n0\r\n\r\n"),
+        ("no size", "\r\nabcde\r\n0\r\n\r\n"),
+        ("a chunk without its end", "5\r\nabcdefg\r\n0\r\n\r\n"),
+        ("a chunk that ends in a bare line feed", "5\r\nabcde\n0\r\n\r\n"),
+        ("an endless extension", &extension),
+        ("a line feed in an extension", "5;a=\nb\r\nabcde\r\n0\r\n\r\n"),
+        ("endless trailers", &trailers),
+    ];
+    for (what, rest) in chunks {
+        let bytes = fixture.framed(&[("Transfer-Encoding", "chunked")], rest);
+        fixture.refused(what, bytes, &[400, 413, 0]).await;
+    }
+}
+
+/// H1: the coding wins, the length is not passed on, and the connection is not used again.
+#[tokio::test]
+async fn a_length_beside_a_coding_ends_the_connection() {
+    let mut fixture = fixture().await;
+    let smuggled = Request::webhook("x", "").bytes();
+    let rest = [fixture.chunk("0\r\n\r\n").as_bytes(), &smuggled].concat();
+    for fields in [
+        [("Content-Length", "5"), ("Transfer-Encoding", "chunked")],
+        [("Transfer-Encoding", "chunked"), ("Content-Length", "5")],
+    ] {
+        let mut client = Client::connect(fixture.gateway.public).await;
+        client.send(fixture.framed(&fields, &rest)).await;
+        let answer = client.answer().await;
+        assert!([202, 400].contains(&answer.status()), "{answer:?}");
+        assert!(client.answer_or_end().await.is_none(), "what follows must not be read as a request");
+        if answer.status() == 202 {
+            let request = fixture.instance.request().await;
+            assert_eq!(request.body, fixture.request.body);
+            assert_eq!(request.all("content-length"), [fixture.request.body.len().to_string()]);
+            assert_eq!(request.all("transfer-encoding"), Vec::<&str>::new());
+        }
+        fixture.instance.expect_nothing();
+    }
+}
+
+/// H3, H7, H8.
+#[tokio::test]
+async fn heads_that_can_be_read_in_two_ways_are_refused() {
+    let mut fixture = fixture().await;
+    let good = fixture.request.clone();
+    let text = String::from_utf8(good.bytes()).unwrap();
+    let host = "Host: emea.bots.example\r\n";
+    let rows: &[(&str, String)] = &[
+        ("a folded line", text.replacen(host, "Host: emea.bots.example\r\nX-A: b\r\n c\r\n", 1)),
+        ("a folded first line", text.replacen(host, &format!(" X: y\r\n{host}"), 1)),
+        ("a blank before the colon", text.replacen("Host:", "Host :", 1)),
+        ("a bare carriage return", text.replacen(host, &format!("{host}X-A: b\rc\r\n"), 1)),
+        ("a NUL", text.replacen(host, &format!("{host}X-A: b\0c\r\n"), 1)),
+        ("a name with a blank", text.replacen(host, &format!("{host}X A: b\r\n"), 1)),
+        ("no colon", text.replacen(host, &format!("{host}X-A\r\n"), 1)),
+        ("no name", text.replacen(host, &format!("{host}: b\r\n"), 1)),
+        ("a NUL in the target", text.replacen(WEBHOOK, "/api/calls\0", 1)),
+        ("a blank in the target", text.replacen(WEBHOOK, "/api/calls /x", 1)),
+        ("no host", text.replacen(host, "", 1)),
+        ("two hosts", text.replacen(host, &format!("{host}{host}"), 1)),
+        ("an empty host", text.replacen(host, "Host:\r\n", 1)),
+        ("a host with a path", text.replacen(host, "Host: a/b\r\n", 1)),
+        ("a host with a name", text.replacen(host, "Host: user@a\r\n", 1)),
+        ("a host with a blank", text.replacen(host, "Host: a b\r\n", 1)),
+        ("a list of hosts", text.replacen(host, "Host: a, b\r\n", 1)),
+        ("a host with a port that is none", text.replacen(host, "Host: a:99999\r\n", 1)),
+        ("another host in the target", text.replacen(WEBHOOK, "https://evil.example/api/calls", 1)),
+        ("two tokens", text.replacen("Authorization", "Authorization: Bearer x\r\nAuthorization", 1)),
+        ("a token in the query", text.replacen(WEBHOOK, "/api/calls?access_token=x", 1)),
+        ("two versions", text.replacen("HTTP/1.1", "HTTP/1.1 HTTP/1.1", 1)),
+        ("a version that is none", text.replacen("HTTP/1.1", "HTTP/1.9", 1)),
+        ("no version", text.replacen(" HTTP/1.1", "", 1)),
+        ("no request at all", "\u{16}\u{3}\u{1}hello\r\n\r\n".into()),
+        ("HTTP/2 without asking", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into()),
+        ("a proxy's preface", format!("PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n{text}")),
+    ];
+    for (what, bytes) in rows {
+        assert_ne!(bytes, &text, "{what}");
+        fixture.refused(what, bytes, &[400, 505, 0]).await;
+    }
+    // Any valid host is served: a balancer may address us by any name.
+    for host in ["emea.bots.example:8443", "10.0.0.1", "[::1]:80", "localhost", "EMEA.bots.example."] {
+        let answer = good.clone().replace("Host", host).send(&fixture.gateway).await;
+        assert_eq!(answer.status(), 202, "{host}");
+        fixture.instance.request().await;
+    }
+}
+
+/// H4, H6, H21, H22: what is harmless is served, and sent on in the one right form.
+#[tokio::test]
+async fn harmless_oddities_are_served_and_repaired() {
+    let mut fixture = fixture().await;
+    let good = fixture.request.clone();
+    let trailers = "0\r\nAuthorization: Bearer evil\r\nSwitchboard-Tenant-Id: evil\r\nX-T: evil\r\n\r\n";
+    let bare = String::from_utf8(good.bytes()).unwrap().replace("\r\n", "\n");
+    let body = fixture.body();
+    let (left, right) = body.split_at(10);
+    let many = format!("{:X};a=b\r\n{left}\r\n{:x}\r\n{right}\r\n0\r\n\r\n", left.len(), right.len());
+    let overridden = good.clone().with("X-HTTP-Method-Override", "DELETE").with("X-Original-URL", "/admin");
+    let upgrade = good
+        .clone()
+        .with("Connection", "Upgrade, HTTP2-Settings")
+        .with("Upgrade", "h2c")
+        .with("HTTP2-Settings", "AAMAAABk");
+    let rows: &[(&str, Vec<u8>)] = &[
+        ("bare line feeds", bare.into_bytes()),
+        ("trailers", fixture.framed(&[("Transfer-Encoding", "chunked")], fixture.chunk(trailers))),
+        ("several chunks", fixture.framed(&[("Transfer-Encoding", "Chunked")], &many)),
+        ("an upgrade to HTTP/2", upgrade.bytes()),
+        ("another method by a field", overridden.bytes()),
+        ("an absolute target", good.clone().target("https://emea.bots.example/api/calls").bytes()),
+        ("empty lines before", [b"\r\n\r\n".as_slice(), &good.bytes()].concat()),
+        ("an expectation", good.clone().with("Expect", "100-continue").bytes()),
+    ];
+    for (what, bytes) in rows {
+        let answer = Client::connect(fixture.gateway.public).await.exchange(bytes).await;
+        assert_eq!(answer.status(), 202, "{what}: {answer:?}");
+        let request = fixture.instance.request().await;
+        assert_eq!(
+            (request.start.as_str(), &request.body),
+            ("POST /api/calls HTTP/1.1", &good.body),
+            "{what}"
+        );
+        assert!(request.fields.iter().all(|(_, value)| !value.contains("evil")), "{what}: {request:?}");
+        assert_eq!(request.all("content-length"), [good.body.len().to_string()], "{what}");
+        assert_eq!(request.all("transfer-encoding"), Vec::<&str>::new(), "{what}");
+        assert_eq!(request.all("authorization").len(), 1, "{what}");
+    }
+    // Requests in a row are answered in their order.
+    let mut client = Client::connect(fixture.gateway.public).await;
+    let nowhere = good.clone().target("/nowhere").bytes();
+    client.send([good.bytes(), nowhere, good.bytes()].concat()).await;
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(client.answer().await.status());
+    }
+    assert_eq!(statuses, [202, 404, 202]);
+}
+
+/// H13, H22.
+#[tokio::test]
+async fn other_methods_and_expectations_are_refused() {
+    let mut fixture = fixture().await;
+    let good = fixture.request.clone();
+    for method in
+        ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "post", "Post", "PROPFIND", "QUERY"]
+    {
+        // The answer to HEAD has no body, and only its end tells so.
+        let request = good.clone().method(method).with("Connection", "close");
+        fixture.refused(method, request.bytes(), &[405]).await;
+    }
+    for target in ["emea.bots.example:443", "*"] {
+        for method in ["CONNECT", "OPTIONS"] {
+            fixture
+                .refused(target, good.clone().method(method).target(target).bytes(), &[400, 404, 405])
+                .await;
+        }
+    }
+    for (what, bytes) in [
+        ("an unknown expectation", good.clone().with("Expect", "bogus").bytes()),
+        (
+            "two expectations",
+            good.clone().with("Expect", "100-continue").with("Expect", "100-continue").bytes(),
+        ),
+    ] {
+        fixture.refused(what, bytes, &[417]).await;
+    }
+}
+
+/// H11: `Connection` may not strip what we rely on.
+#[tokio::test]
+async fn connection_cannot_name_what_travels_end_to_end() {
+    let mut fixture = fixture().await;
+    for named in [
+        "authorization",
+        "close, Authorization",
+        "content-type",
+        "Content-Length",
+        "host",
+        "content-encoding",
+    ] {
+        let request = fixture.request.clone().with("Connection", named);
+        fixture.refused(named, request.bytes(), &[400]).await;
+    }
+}
+
+/// H15, H16.
+#[tokio::test]
+async fn what_is_too_large_is_refused() {
+    let mut fixture = fixture().await;
+    let good = fixture.request.clone();
+    let many = |count: usize| {
+        (0..count).fold(good.clone(), |request, number| request.with(&format!("X-{number}"), "y"))
+    };
+    let query = |bytes: usize| good.clone().target(&format!("{WEBHOOK}?{}", "q".repeat(bytes))).bytes();
+    fixture.refused("a large head", good.clone().with("X-A", &"a".repeat(20_000)).bytes(), &[431]).await;
+    fixture.refused("many small fields", many(101).bytes(), &[431]).await;
+    fixture.refused("some fields too many", many(60).bytes(), &[431]).await;
+    fixture.refused("a long target", query(3_000), &[414]).await;
+    fixture.refused("an endless target", query(70_000), &[414, 431]).await;
+
+    let mut large = good.clone();
+    large.body.extend(vec![b' '; 1 << 20]);
+    fixture.refused("a large body", large.bytes(), &[413]).await;
+    let announced = fixture.framed(&[("Content-Length", "1000000000000")], "{");
+    fixture.refused("an announced large body", announced, &[413]).await;
+    let chunk = format!("{:x}\r\n{}\r\n", 1 << 19, " ".repeat(1 << 19));
+    let bomb = fixture.framed(&[("Transfer-Encoding", "chunked")], chunk.repeat(3));
+    fixture.refused("a large body of unknown length", bomb, &[413]).await;
+    fixture.refused("a compressed body", good.clone().with("Content-Encoding", "gzip").bytes(), &[415]).await;
+
+    // Just within the limits.
+    let mut request = many(58 - good.fields.len()).with("X-A", &"a".repeat(12_000));
+    request.body.extend(vec![b' '; (1 << 20) - request.body.len()]);
+    let answer = request.target(&format!("{WEBHOOK}?{}", "q".repeat(2_000))).send(&fixture.gateway).await;
+    assert_eq!(answer.status(), 202, "{answer:?}");
+    assert_eq!(fixture.instance.request().await.body.len(), 1 << 20);
+}
+
+/// H9, H23: paths are matched as they are.
+#[tokio::test]
+async fn there_is_one_spelling_of_each_path() {
+    let mut fixture = fixture().await;
+    let minted = fixture.gateway.admin(&format!("/fleet/bot-0/callback?app={APP}")).await.json();
+    let callback = path_of(minted["callback_uri"].as_str().unwrap());
+    let good = fixture.request.clone();
+    for path in [
+        "/api/calls/",
+        "//api/calls",
+        "/api//calls",
+        "/api/./calls",
+        "/api/x/../calls",
+        "/api/%63alls",
+        "/api%2fcalls",
+        "/API/calls",
+        "/api/calls;a=b",
+        "/api/calls%00",
+        "/api/calls%0d%0aX:1",
+        "/api/calls/..",
+        "/api/callbacks",
+        "/api/callbacks/",
+        "/api/callback",
+        "/x/api/calls",
+        "/api/calls%3fx",
+    ] {
+        fixture.refused(path, good.clone().target(path).bytes(), &[404]).await;
+    }
+    for change in ["/./", "/../api/callbacks/", "//", "/%2e/", "/x/../"] {
+        let path = callback.replacen("/api/callbacks/", &format!("/api/callbacks{change}"), 1);
+        fixture.refused(&path, good.clone().target(&path).bytes(), &[404]).await;
+    }
+    assert_eq!(good.target(&callback).send(&fixture.gateway).await.status(), 202);
+}
+
+/// The body of a refused request is not the next request.
+#[tokio::test]
+async fn what_was_not_read_is_not_a_request() {
+    let mut fixture = fixture().await;
+    let hidden = fixture.request.clone().bytes();
+    for (what, refused) in [
+        ("no token", fixture.request.clone().without("Authorization")),
+        ("nowhere", fixture.request.clone().target("/nowhere")),
+        ("another method", fixture.request.clone().method("PUT")),
+        ("no host", fixture.request.clone().without("Host")),
+        ("text", fixture.request.clone().replace("Content-Type", "text/plain")),
+    ] {
+        let mut outer = refused;
+        outer.body = hidden.repeat(20);
+        let mut client = Client::connect(fixture.gateway.public).await;
+        client.send(outer.bytes()).await;
+        assert!(client.answer().await.status() >= 400, "{what}");
+        // A good one after it is served if the connection is still open, and answered once.
+        client.send(fixture.request.clone().target("/marker").bytes()).await;
+        if let Some(answer) = client.answer_or_end().await {
+            assert_eq!(answer.status(), 404, "{what}");
+        }
+        fixture.instance.expect_nothing();
+    }
+}
+
+/// RFC 9110 section 10.1.1: who waits for leave to send a body is told at once if it is not wanted.
+#[tokio::test]
+async fn a_body_is_asked_for_only_when_its_sender_is_known() {
+    let mut fixture = fixture().await;
+    let good = fixture.request.clone().with("Expect", "100-continue");
+    let head = |request: &Request| {
+        let bytes = request.bytes();
+        bytes[..bytes.len() - request.body.len()].to_vec()
+    };
+    for (request, status) in [
+        (good.clone().replace("Authorization", "Bearer x"), 401),
+        (good.clone().target("/nowhere"), 404),
+        (good.clone().with("Content-Encoding", "gzip"), 415),
+    ] {
+        let mut client = Client::connect(fixture.gateway.public).await;
+        client.send(head(&request)).await;
+        assert_eq!(client.any_answer().await.status(), status);
+    }
+    let mut client = Client::connect(fixture.gateway.public).await;
+    client.send(head(&good)).await;
+    assert_eq!(client.any_answer().await.status(), 100);
+    assert_eq!(client.exchange(&good.body).await.status(), 202);
+    fixture.instance.request().await;
+    fixture.instance.expect_nothing();
+}
+
+#[tokio::test]
+async fn old_clients_and_those_that_close_are_served() {
+    let mut fixture = fixture().await;
+    let close = fixture.request.clone().with("Connection", "close");
+    let old = String::from_utf8(fixture.request.bytes()).unwrap().replacen("HTTP/1.1", "HTTP/1.0", 1);
+    for bytes in [close.bytes(), old.into_bytes()] {
+        let mut client = Client::connect(fixture.gateway.public).await;
+        assert_eq!(client.exchange(bytes).await.status(), 202);
+        assert_eq!(client.closed().await.1, b"");
+        assert_eq!(fixture.instance.request().await.start, "POST /api/calls HTTP/1.1");
+    }
+}

@@ -1,0 +1,238 @@
+//! The life of keys: rotation, outages and lies of an issuer, and that nobody is turned away who need not be.
+
+use tokio::time::Instant;
+
+use crate::support::{
+    Answer, Client, Document, Gateway, Instance, Issuer, Request, Settings, Token, bodies, every, soon, until,
+};
+
+async fn post(gateway: &Gateway, token: &Token) -> Answer {
+    Request::webhook(&token.sign(), bodies::incoming("call-1")).send(gateway).await
+}
+
+async fn status(gateway: &Gateway, token: &Token) -> u16 {
+    post(gateway, token).await.status()
+}
+
+/// 503, and when to come again.
+async fn unavailable(gateway: &Gateway, token: &Token) {
+    let answer = post(gateway, token).await;
+    assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")));
+}
+
+fn settings(issuer: &Issuer, instance: &Instance, keys: &str) -> Settings {
+    Settings::new(issuer, &[instance]).line("keys", keys)
+}
+
+#[tokio::test]
+async fn a_new_key_is_accepted_beside_the_old_one() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&settings(&issuer, &instance, "cooldown = \"100ms\"")).await;
+    assert_eq!(status(&gateway, &Token::skype()).await, 202);
+    issuer.skype(Document::Keys(vec!["skype-1", "skype-2"]));
+    // The first request with the new key may come within the cool-down; none waits for longer than that.
+    until("the new key", async || {
+        (status(&gateway, &Token::skype().key("skype-2")).await == 202).then_some(())
+    })
+    .await;
+    assert_eq!(status(&gateway, &Token::skype()).await, 202);
+    assert_eq!(gateway.metric("switchboard_key_generation", &[("trust", "skype")]).await, 2.0);
+    assert_eq!(issuer.fetches().entra, 1, "the other trust has nothing to do with it");
+}
+
+#[tokio::test]
+async fn a_new_key_replaces_the_old_one() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&settings(&issuer, &instance, "cooldown = \"1s\"")).await;
+    let known = Token::skype();
+    assert_eq!(status(&gateway, &known).await, 202);
+    issuer.skype(Document::Keys(vec!["skype-2"]));
+    let began = Instant::now();
+    let before = issuer.fetches().skype;
+    until("the new key", async || {
+        let status = status(&gateway, &Token::skype().key("skype-2")).await;
+        assert!([202, 401].contains(&status), "{status}");
+        (status == 202).then_some(())
+    })
+    .await;
+    let cooldowns = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    let fetches = issuer.fetches().skype - before;
+    assert!((1..=cooldowns).contains(&fetches), "{fetches} fetches in {cooldowns} cool-downs");
+    // The old one is refused at once, also for a token that was good a moment ago.
+    for token in [&known, &Token::skype()] {
+        assert_eq!(status(&gateway, token).await, 401);
+    }
+}
+
+#[tokio::test]
+async fn unknown_keys_cannot_cause_more_than_a_fetch_a_cooldown() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&settings(&issuer, &instance, "cooldown = \"5m\"")).await;
+    let mut flood = tokio::task::JoinSet::new();
+    for number in 0..150 {
+        let token = Token::skype().header("kid", format!("unknown-{number}")).sign();
+        let request = Request::webhook(&token, bodies::incoming("call-1")).bytes();
+        let address = gateway.public;
+        flood.spawn(async move { Client::connect(address).await.exchange(request).await.status() });
+    }
+    // Of a set that was fetched within the cool-down, a key that is not in it is wrong.
+    assert_eq!(flood.join_all().await, [401; 150]);
+    assert_eq!((issuer.fetches().skype, issuer.fetches().entra), (1, 1));
+    instance.expect_nothing();
+    assert_eq!(status(&gateway, &Token::skype()).await, 202);
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_down_at_the_start_is_not_the_callers_fault() {
+    let mut issuer = Issuer::down();
+    let instance = Instance::start("bot-0");
+    let gateway = Gateway::start_unready(&settings(&issuer, &instance, "cooldown = \"100ms\"")).await;
+    gateway.wait_for_ready(503).await;
+    for token in [Token::skype(), Token::entra_v1(), Token::entra_v2()] {
+        unavailable(&gateway, &token).await;
+    }
+    // What needs no key to be refused is refused.
+    assert_eq!(status(&gateway, &Token::skype().claim("aud", "someone")).await, 401);
+    assert_eq!(gateway.admin("/healthz").await.status(), 200);
+
+    issuer.come_up();
+    until("keys", async || {
+        let status = status(&gateway, &Token::skype()).await;
+        assert!([202, 503].contains(&status), "{status}");
+        (status == 202).then_some(())
+    })
+    .await;
+    gateway.wait_for_ready(200).await;
+}
+
+#[tokio::test]
+async fn one_trust_may_be_down_without_the_other() {
+    let issuer = Issuer::start();
+    issuer.entra(Document::Text(500, "no".into()));
+    let instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&settings(&issuer, &instance, "")).await;
+    assert_eq!(status(&gateway, &Token::skype()).await, 202);
+    unavailable(&gateway, &Token::entra_v2()).await;
+    let ready = gateway.admin("/readyz").await.json();
+    assert_eq!(
+        (&ready["trusts_with_keys"][0], &ready["trusts_without_keys"][0]),
+        (&"skype".into(), &"entra".into())
+    );
+}
+
+#[tokio::test]
+async fn keys_that_worked_outlive_their_issuer() {
+    let mut issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let gateway =
+        Gateway::start(&settings(&issuer, &instance, "cooldown = \"100ms\"\nrefresh = \"1s\"")).await;
+    issuer.go_down().await;
+    until("a failed refresh", async || {
+        let failed = [("trust", "skype"), ("result", "failed")];
+        (gateway.metric("switchboard_key_fetches_total", &failed).await >= 1.0).then_some(())
+    })
+    .await;
+    assert_eq!(status(&gateway, &Token::skype()).await, 202);
+    assert_eq!(status(&gateway, &Token::entra_v2()).await, 202);
+    // An unknown key may be a new one: it is not refused for good while nobody can tell.
+    unavailable(&gateway, &Token::skype().key("skype-2")).await;
+    gateway.wait_for_ready(200).await;
+
+    issuer.skype(Document::Keys(vec!["skype-2"]));
+    issuer.come_up();
+    until("the new key", async || {
+        (status(&gateway, &Token::skype().key("skype-2")).await == 202).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_issuer_that_lies_changes_nothing() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let gateway =
+        Gateway::start(&settings(&issuer, &instance, "cooldown = \"100ms\"\nrefresh = \"1s\"")).await;
+    let short = crate::support::token::jwk("short");
+    let mut secret = crate::support::token::jwk("stranger");
+    secret["d"] = "AQAB".into();
+    for lie in [
+        Document::Text(200, "<html>Sign in</html>".into()),
+        Document::Text(200, "{\"keys\":[]}".into()),
+        Document::Text(200, "{\"keys\":[{\"kty\":\"RSA\"".into()),
+        Document::Text(200, serde_json::json!({ "keys": [short, secret] }).to_string()),
+        Document::Text(302, String::new()),
+        Document::Text(500, String::new()),
+        Document::Endless,
+    ] {
+        let before = issuer.fetches();
+        issuer.skype(lie.clone());
+        // Asked for by someone whose key might be new.
+        let asked = async {
+            let mut ticks = every(50);
+            while issuer.fetches().skype == before.skype {
+                ticks.tick().await;
+                let token = Token::skype().key("skype-2");
+                assert!([401, 503].contains(&status(&gateway, &token).await), "{lie:?}");
+            }
+        };
+        soon("a fetch", asked).await;
+        assert_eq!(status(&gateway, &Token::skype()).await, 202, "{lie:?}");
+        assert_eq!(gateway.metric("switchboard_key_generation", &[("trust", "skype")]).await, 1.0, "{lie:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_that_does_not_answer_is_waited_for_a_second() {
+    let issuer = Issuer::start();
+    issuer.skype(Document::Never);
+    let instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&settings(&issuer, &instance, "")).await;
+    let began = Instant::now();
+    let (skype, entra) = (Token::skype(), Token::entra_v1());
+    let (statuses, other) = tokio::join!(at_once(&gateway, &skype, 20), status(&gateway, &entra));
+    assert!(statuses.iter().all(|status| *status == 503), "{statuses:?}");
+    assert_eq!(other, 202);
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    assert_eq!(issuer.fetches().skype, 1, "all of them wait for one fetch");
+}
+
+/// The same token from many senders at once.
+async fn at_once(gateway: &Gateway, token: &Token, count: usize) -> Vec<u16> {
+    let request = Request::webhook(&token.sign(), bodies::incoming("call-1")).bytes();
+    let address = gateway.public;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let request = request.clone();
+        tasks.spawn(async move { Client::connect(address).await.exchange(request).await.status() });
+    }
+    tasks.join_all().await
+}
+
+#[tokio::test]
+async fn stored_keys_survive_a_restart_during_an_outage() {
+    let mut issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let store = tempfile::tempdir().unwrap();
+    let folder = store.path().join("keys");
+    let settings = settings(&issuer, &instance, &format!("store = \"{}\"", folder.display()));
+    let first = Gateway::start(&settings).await;
+    until("both files", async || {
+        ["skype", "entra"].iter().all(|trust| folder.join(format!("{trust}.json")).exists()).then_some(())
+    })
+    .await;
+    drop(first);
+    issuer.go_down().await;
+    let before = issuer.fetches();
+    let second = Gateway::start(&settings).await;
+    assert_eq!(status(&second, &Token::skype()).await, 202);
+    assert_eq!(status(&second, &Token::entra_v2()).await, 202);
+    assert_eq!(issuer.fetches(), before);
+    // A spoilt file is not used, and does no harm.
+    std::fs::write(folder.join("skype.json"), "{").unwrap();
+    let third = Gateway::start(&settings).await;
+    unavailable(&third, &Token::skype()).await;
+    assert_eq!(status(&third, &Token::entra_v2()).await, 202);
+}

@@ -1,0 +1,45 @@
+//! The built gateway, end to end: real processes, real sockets, the platform and the bots played on loopback.
+//!
+//! Nothing here uses the gateway's own crates, so that the tests do not repeat their mistakes. Reading order: `support`
+//! (the issuers, the instances, the platform's requests, the gateway as a process), then a file for each promise.
+
+#[cfg(test)]
+mod admin;
+#[cfg(test)]
+mod batches;
+#[cfg(test)]
+mod callbacks;
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
+mod failover;
+#[cfg(test)]
+mod headers;
+#[cfg(test)]
+mod http1;
+#[cfg(test)]
+mod http2;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod logs;
+#[cfg(test)]
+mod redirects;
+#[cfg(test)]
+mod relay;
+#[cfg(test)]
+mod reload;
+#[cfg(test)]
+mod replicas;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod tokens;
+#[cfg(test)]
+mod webhook;

@@ -1,0 +1,133 @@
+//! Calls that belong to another region: where they are sent, and that no call travels twice.
+
+use crate::support::{
+    APP, Answer, Gateway, Instance, Issuer, Request, Settings, Token, WEBHOOK, bodies, port::Port, until,
+};
+
+const AMER: &str = "https://amer.bots.example/api/calls?switchboard-from=emea";
+
+/// The answer to a new call of a caller from `region`.
+async fn call(gateway: &Gateway, region: &str, target: &str) -> Answer {
+    let body = bodies::incoming_from("call-1", region);
+    let request = Request::post(target, &Token::skype().sign(), body).with("Client-Request-Id", "7a0aa1ad");
+    let answer = request.send(gateway).await;
+    assert_eq!(answer.field("client-request-id"), Some("7a0aa1ad"));
+    answer
+}
+
+#[tokio::test]
+async fn a_call_of_another_region_is_sent_there() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    for status in [302, 307, 308] {
+        let settings = Settings::new(&issuer, &[&instance])
+            .line("affinity", &format!("status = {status}"))
+            .peer("amer")
+            .rule("amer");
+        let gateway = Gateway::start(&settings).await;
+        let answer = call(&gateway, "AMER", WEBHOOK).await;
+        assert_eq!((answer.status(), answer.field("location")), (status, Some(AMER)));
+        assert!(answer.body.is_empty());
+        instance.expect_nothing();
+
+        let answer = call(&gateway, "emea", WEBHOOK).await;
+        assert_eq!((answer.status(), answer.field("location")), (202, None));
+        instance.request().await;
+    }
+}
+
+#[tokio::test]
+async fn the_location_is_built_from_configuration_alone() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance]).peer("amer").rule("amer");
+    let gateway = Gateway::start(&settings).await;
+    let named = format!("{WEBHOOK}/{APP}");
+    let kept = format!("https://amer.bots.example/api/calls/{APP}?switchboard-from=emea");
+    let shouted = format!("{WEBHOOK}/{}", APP.to_uppercase());
+    for (target, location) in [
+        (named.as_str(), kept.as_str()),
+        (&shouted, &kept),
+        ("/api/calls?next=https://evil.example", AMER),
+        ("/api/calls?switchboard-fro=amer", AMER),
+        ("https://emea.bots.example/api/calls", AMER),
+    ] {
+        let answer = call(&gateway, "amer", target).await;
+        assert_eq!((answer.status(), answer.field("location")), (302, Some(location)), "{target}");
+    }
+    // H10: what a client says of the host is not believed.
+    let body = bodies::incoming_from("call-1", "amer");
+    let request = Request::webhook(&Token::skype().sign(), body)
+        .replace("Host", "evil.example")
+        .with("X-Forwarded-Host", "evil.example")
+        .with("X-Forwarded-Proto", "http")
+        .with("Forwarded", "host=evil.example;proto=http")
+        .with("X-Original-URL", "//evil.example")
+        .with("X-Forwarded-Prefix", "//evil.example");
+    let answer = request.send(&gateway).await;
+    assert_eq!((answer.status(), answer.field("location")), (302, Some(AMER)));
+    instance.expect_nothing();
+}
+
+#[tokio::test]
+async fn a_call_that_was_redirected_to_us_stays() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance]).peer("amer").rule("amer");
+    let gateway = Gateway::start(&settings).await;
+    for query in ["switchboard-from=amer", "switchboard-from=apac", "a=b&switchboard-from=amer"] {
+        let answer = call(&gateway, "amer", &format!("{WEBHOOK}?{query}")).await;
+        assert_eq!(answer.status(), 202, "{query}");
+        instance.request().await;
+    }
+}
+
+#[tokio::test]
+async fn what_no_instance_takes_overflows_once() {
+    let issuer = Issuer::start();
+    let settings =
+        Settings::without_fleet(&issuer).peer("amer").line("placement", "full = \"overflow:amer\"");
+    let gateway = Gateway::start(&settings).await;
+    let answer = call(&gateway, "emea", WEBHOOK).await;
+    assert_eq!((answer.status(), answer.field("location")), (302, Some(AMER)));
+    let answer = call(&gateway, "emea", &format!("{WEBHOOK}?switchboard-from=amer")).await;
+    assert_eq!((answer.status(), answer.field("location")), (503, None));
+    assert_eq!(answer.field("retry-after"), Some("1"));
+}
+
+#[tokio::test]
+async fn no_call_is_sent_to_a_region_that_cannot_take_it() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let nobody = Port::reserve();
+    let peer = format!(
+        "[[peer]]\nname = \"amer\"\nwebhook = \"https://amer.bots.example/api/calls\"\nhealth = \"http://{}/api/health\"\n",
+        nobody.address
+    );
+    let settings = Settings::new(&issuer, &[&instance]).table(&peer).rule("amer");
+    let gateway = Gateway::start(&settings).await;
+    gateway.log.message("peer region cannot take calls; none are sent there").await;
+    assert_eq!(call(&gateway, "amer", WEBHOOK).await.status(), 202);
+    instance.request().await;
+
+    // The other region's gateway: its health path is asked by this one.
+    let there = Instance::start("amer");
+    let settings = Settings::new(&issuer, &[&there]).line("listen", "health_path = \"/api/health\"");
+    let amer = Gateway::start(&settings).await;
+    let listener = nobody.listen();
+    let answers = tokio::spawn(forward(listener, amer.public));
+    until("calls for amer are redirected again", async || {
+        (call(&gateway, "amer", WEBHOOK).await.status() == 302).then_some(())
+    })
+    .await;
+    answers.abort();
+}
+
+/// Hands every connection on.
+async fn forward(listener: tokio::net::TcpListener, to: std::net::SocketAddr) {
+    loop {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = tokio::net::TcpStream::connect(to).await.unwrap();
+        tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+    }
+}

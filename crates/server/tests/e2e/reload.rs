@@ -1,0 +1,115 @@
+//! SIGHUP: a good configuration takes over without a cut, a wrong one changes nothing and is told whole.
+
+use crate::support::{
+    APP, Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, gateway::path_of,
+};
+
+fn from_amer() -> Vec<u8> {
+    Request::webhook(&Token::skype().sign(), bodies::incoming_from("call-1", "amer")).bytes()
+}
+
+async fn reloads(gateway: &Gateway, result: &str) -> f64 {
+    gateway.metric("switchboard_config_reloads_total", &[("result", result)]).await
+}
+
+#[tokio::test]
+async fn a_new_rule_takes_effect_and_connections_live_on() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance]).peer("amer");
+    let gateway = Gateway::start(&settings).await;
+    let mut client = Client::connect(gateway.public).await;
+    assert_eq!(client.exchange(from_amer()).await.status(), 202);
+    let path = path_of(instance.request().await.field("switchboard-callback-uri").unwrap());
+
+    // A request that is under way ends as it began.
+    instance.next(Reply::status(202).held());
+    let mut busy = Client::connect(gateway.public).await;
+    busy.send(from_amer()).await;
+    instance.request().await;
+
+    gateway.rewrite(&settings.clone().rule("amer"));
+    gateway.signal("HUP");
+    gateway.log.message("configuration reloaded").await;
+    assert_eq!(reloads(&gateway, "ok").await, 1.0);
+    assert_eq!(client.exchange(from_amer()).await.status(), 302);
+    instance.release();
+    assert_eq!(busy.answer().await.status(), 202);
+    // What was learned before is not forgotten: keys, callbacks, where the call was placed.
+    let callback = Request::post(&path, &Token::skype().sign(), bodies::updated("call-1", "established"));
+    assert_eq!(client.exchange(callback.bytes()).await.status(), 202);
+    instance.request().await;
+    assert_eq!(issuer.fetches().skype, 1, "a reload buys no fetch before its time");
+    assert_eq!(gateway.admin("/readyz").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_reload_may_change_nearly_everything() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+    let settings = Settings::new(&issuer, &[&instances[0]]);
+    let gateway = Gateway::start(&settings).await;
+    let request = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1"));
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    instances[0].request().await;
+    let next = Settings::new(&issuer, &[&instances[1]])
+        .line("listen", "webhook_path = \"/hooks\"")
+        .line("app", "tenants = [\"33333333-41c3-47a4-8775-7259bfef4241\"]")
+        .line("log", "level = \"debug\"");
+    gateway.rewrite(&next);
+    gateway.signal("HUP");
+    gateway.log.message("configuration reloaded").await;
+    assert_eq!(request.send(&gateway).await.status(), 404);
+    // A token that was good a moment ago is judged anew.
+    assert_eq!(request.clone().target("/hooks").send(&gateway).await.status(), 403);
+    let allowed = Token::skype().claim("tid", "33333333-41c3-47a4-8775-7259bfef4241").sign();
+    let request = Request::post("/hooks", &allowed, bodies::incoming("call-2"));
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    instances[1].request().await;
+    instances[0].expect_nothing();
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_refused_whole() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance]).peer("amer").rule("amer");
+    let gateway = Gateway::start(&settings).await;
+    let good = settings.render();
+    let rows: [(&str, String, &[&str]); 6] = [
+        (
+            "three mistakes",
+            good.replace(&format!("id = \"{APP}\""), "id = \"contoso\"")
+                .replace("serve_in = \"amer\"", "serve_in = \"apac\"")
+                .replace("name = \"bot-0\"", "name = \"bot-0\"\nwieght = 1"),
+            &["app[0].id: ", "affinity.rule[0].serve_in: ", "fleet.instance[0].wieght: "],
+        ),
+        ("no TOML", "region = ".into(), &["not TOML"]),
+        ("an address", good.replacen("127.0.0.1:0", "127.0.0.1:1", 1), &["listen.address: "]),
+        (
+            "both addresses",
+            good.replace("127.0.0.1:0", "127.0.0.2:0"),
+            &["listen.address: ", "admin.address: "],
+        ),
+        ("the region", good.replacen("region = \"emea\"", "region = \"apac\"", 1), &["region: "]),
+        ("an empty file", String::new(), &["region: ", "app: ", "callback.base: ", "fleet.instance: "]),
+    ];
+    for (count, (what, text, paths)) in rows.iter().enumerate() {
+        gateway.rewrite_text(text);
+        gateway.signal("HUP");
+        let refused = "reload refused; the old configuration runs on";
+        let event = gateway.log.nth(count, what, |event| event["message"] == refused).await;
+        assert_eq!(reloads(&gateway, "failed").await, f64::from(u32::try_from(count).unwrap() + 1));
+        assert_eq!(event["level"], "error");
+        let problems = event["problems"].as_str().unwrap();
+        for path in *paths {
+            assert!(problems.contains(path), "{what}: no {path:?} in {problems}");
+        }
+        let answer = Client::connect(gateway.public).await.exchange(from_amer()).await;
+        assert_eq!(answer.status(), 302, "{what}");
+    }
+    // And a right one is still taken.
+    gateway.rewrite(&settings);
+    gateway.signal("HUP");
+    gateway.log.message("configuration reloaded").await;
+}

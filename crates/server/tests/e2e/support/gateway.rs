@@ -1,0 +1,166 @@
+//! The built `switchboard` as a process of its own.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use super::{
+    Answer, Client, Request, Settings,
+    log::Log,
+    settings::{BASE, SEALS},
+    tls, until,
+};
+
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) log: Log,
+    child: Child,
+    folder: TempDir,
+}
+
+impl Gateway {
+    /// A gateway that is ready.
+    pub(crate) async fn start(settings: &Settings) -> Self {
+        let gateway = Self::start_unready(settings).await;
+        gateway.wait_for_ready(200).await;
+        gateway
+    }
+
+    /// A gateway whose sockets are bound.
+    pub(crate) async fn start_unready(settings: &Settings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write_configuration(folder.path(), settings);
+        let mut child = Command::new(BINARY)
+            .args(["serve", "--config"])
+            .arg(folder.path().join(CONFIG))
+            .env("RUST_LIB_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Log::collect(child.stderr.take().unwrap());
+        let mut gateway = Self {
+            public: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            log,
+            child,
+            folder,
+        };
+        let listening = gateway.log.message("listening").await;
+        let address = |name: &str| listening[name].as_str().unwrap().parse().unwrap();
+        (gateway.public, gateway.admin) = (address("public.address"), address("admin.address"));
+        gateway
+    }
+
+    pub(crate) async fn wait_for_ready(&self, status: u16) {
+        until(&format!("/readyz {status}"), async || {
+            (self.admin("/readyz").await.status() == status).then_some(())
+        })
+        .await;
+    }
+
+    /// A GET of the admin listener.
+    pub(crate) async fn admin(&self, path: &str) -> Answer {
+        self.admin_request(Request::get(path)).await
+    }
+
+    /// With the `Host` that the admin listener wants, unless the test has written one.
+    pub(crate) async fn admin_request(&self, request: Request) -> Answer {
+        let request = if request.fields.iter().any(|(_, value)| value == "emea.bots.example") {
+            request.replace("Host", &self.admin.to_string())
+        } else {
+            request
+        };
+        Client::connect(self.admin).await.exchange(request.bytes()).await
+    }
+
+    /// The sum of all samples of a metric that have all of these labels.
+    pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let metrics = self.admin("/metrics").await;
+        let text = String::from_utf8(metrics.body).unwrap();
+        let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+        let sample = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (found, rest) = series.split_once('{').unwrap_or((series, ""));
+            (found == name && labels.iter().all(|label| rest.contains(label.as_str())))
+                .then_some(value.parse::<f64>().ok()?)
+        };
+        text.lines().filter_map(sample).sum()
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    pub(crate) fn rewrite(&self, settings: &Settings) {
+        write_configuration(self.folder.path(), settings);
+    }
+
+    /// The configuration as text, for what `Settings` cannot say.
+    pub(crate) fn rewrite_text(&self, text: &str) {
+        std::fs::write(self.path(CONFIG), text).unwrap();
+    }
+
+    /// `TERM`, `HUP`, …
+    pub(crate) fn signal(&self, name: &str) {
+        // The shell's own `kill`: a minimal system has no other.
+        let done = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(done.success(), "kill -s {name}");
+    }
+
+    /// Waits for its end; its exit code.
+    pub(crate) async fn exit(&mut self) -> Option<i32> {
+        self.log.ended().await;
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.log.join();
+        if std::thread::panicking() {
+            tell(&self.log.text());
+        } else {
+            self.log.check();
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a failed test is understood by the gateway's log")]
+fn tell(log: &str) {
+    eprintln!("the gateway's log:\n{log}");
+}
+
+/// The configuration and what it names.
+pub(crate) fn write_configuration(folder: &Path, settings: &Settings) {
+    let write = |name: &str, content: &str| std::fs::write(folder.join(name), content).unwrap();
+    for (name, secret) in SEALS {
+        write(name, secret);
+    }
+    if settings.tls && !folder.join("tls.key").exists() {
+        tls::Identity::new(1).write(folder);
+    }
+    write(CONFIG, &settings.render());
+}
+
+/// The path of a callback URI, which is what the platform posts to.
+#[track_caller]
+pub(crate) fn path_of(callback_uri: &str) -> String {
+    callback_uri.strip_prefix(BASE).unwrap_or_else(|| panic!("not at {BASE}: {callback_uri}")).to_owned()
+}
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_switchboard");
+pub(crate) const CONFIG: &str = "switchboard.toml";

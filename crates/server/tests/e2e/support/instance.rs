@@ -1,0 +1,232 @@
+//! A bot instance that records each request and answers as a test tells it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use super::{
+    http::{Kind, Message},
+    port::Port,
+    soon,
+};
+
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) name: String,
+    port: Port,
+    shared: Arc<Shared>,
+    requests: mpsc::UnboundedReceiver<Message>,
+    server: JoinSet<()>,
+}
+
+/// How an instance answers one request.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// Whole bytes of an answer; the connection stays open.
+    Bytes(Vec<u8>),
+    /// Bytes, and then the end of the connection.
+    Cut(Vec<u8>),
+    /// No answer, ever.
+    Never,
+    /// The connection is reset.
+    Reset,
+    /// This one, once `release` was called.
+    Held(Box<Self>),
+}
+
+impl Reply {
+    pub(crate) fn status(status: u16) -> Self {
+        Self::with(status, &[], "")
+    }
+
+    pub(crate) fn with(status: u16, fields: &[(&str, &str)], body: &str) -> Self {
+        let mut text = format!("HTTP/1.1 {status} X\r\n");
+        for (name, value) in fields {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if status != 204 {
+            text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        Self::Bytes(format!("{text}\r\n{body}").into_bytes())
+    }
+
+    pub(crate) fn held(self) -> Self {
+        Self::Held(Box::new(self))
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    script: Mutex<Script>,
+    requests: mpsc::UnboundedSender<Message>,
+    released: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Script {
+    /// Answers for the next requests.
+    next: VecDeque<Reply>,
+    /// The answer for all others.
+    always: Reply,
+    probe: Reply,
+}
+
+impl Instance {
+    /// Answers 202 and is ready.
+    pub(crate) fn start(name: &str) -> Self {
+        let script = Script {
+            next: VecDeque::new(),
+            always: Reply::status(202),
+            probe: Reply::with(200, &[("Content-Type", "application/json")], r#"{"state":"ready"}"#),
+        };
+        let (sender, requests) = mpsc::unbounded_channel();
+        let shared =
+            Shared { script: Mutex::new(script), requests: sender, released: watch::Sender::new(false) };
+        let mut instance = Self {
+            name: name.into(),
+            port: Port::reserve(),
+            shared: Arc::new(shared),
+            requests,
+            server: JoinSet::new(),
+        };
+        instance.come_back();
+        instance
+    }
+
+    /// `names` of them.
+    pub(crate) fn start_all<const N: usize>(names: [&str; N]) -> [Self; N] {
+        names.map(Self::start)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/api/calls", self.port.address)
+    }
+
+    /// As a killed process: connections end, new ones are refused.
+    pub(crate) async fn stop(&mut self) {
+        self.server.shutdown().await;
+    }
+
+    pub(crate) fn come_back(&mut self) {
+        self.server.spawn(serve(self.port.listen(), Arc::clone(&self.shared)));
+    }
+
+    pub(crate) fn always(&self, reply: Reply) {
+        self.shared.script.lock().unwrap().always = reply;
+    }
+
+    pub(crate) fn next(&self, reply: Reply) {
+        self.shared.script.lock().unwrap().next.push_back(reply);
+    }
+
+    /// Forgets the answers for the next requests.
+    pub(crate) fn take_back(&self) {
+        self.shared.script.lock().unwrap().next.clear();
+    }
+
+    /// What its probe says, from now on.
+    pub(crate) fn probe(&self, reply: Reply) {
+        self.shared.script.lock().unwrap().probe = reply;
+    }
+
+    /// Lets go of what is held, and holds nothing any more.
+    pub(crate) fn release(&self) {
+        self.shared.released.send_replace(true);
+    }
+
+    /// The next request that it was sent.
+    #[track_caller]
+    pub(crate) fn request(&mut self) -> impl Future<Output = Message> {
+        let next = self.requests.recv();
+        soon(&format!("a request to {}", self.name), async { next.await.unwrap() })
+    }
+
+    /// The next request, if it has come already.
+    pub(crate) fn request_now(&mut self) -> Option<Message> {
+        self.requests.try_recv().ok()
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_nothing(&mut self) {
+        if let Some(request) = self.request_now() {
+            panic!("{} was sent {request:?}", self.name);
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        connections.spawn(converse(stream, Arc::clone(&shared)));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn converse(stream: TcpStream, shared: Arc<Shared>) {
+    let mut stream = BufReader::new(stream);
+    while let Ok(Some(request)) = Message::read(&mut stream, Kind::Request).await {
+        let mut reply = {
+            let mut script = shared.script.lock().unwrap();
+            if request.method() == "GET" {
+                script.probe.clone()
+            } else {
+                script.next.pop_front().unwrap_or_else(|| script.always.clone())
+            }
+        };
+        if request.method() != "GET" && shared.requests.send(request).is_err() {
+            return;
+        }
+        while let Reply::Held(after) = reply {
+            let _ = shared.released.subscribe().wait_for(|released| *released).await;
+            reply = *after;
+        }
+        match reply {
+            Reply::Bytes(bytes) => {
+                if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
+                    return;
+                }
+            }
+            Reply::Cut(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.shutdown().await;
+                return;
+            }
+            Reply::Never | Reply::Held(_) => std::future::pending().await,
+            Reply::Reset => {
+                let stream = stream.into_inner().into_std().unwrap();
+                let socket = TcpStream::from_std(stream).unwrap();
+                socket.set_zero_linger().unwrap();
+                return;
+            }
+        }
+    }
+}
+
+/// Whichever of `instances` is sent the next request: its place, and the request.
+pub(crate) async fn first_request(instances: &mut [Instance]) -> (usize, Message) {
+    let mut ticks = super::every(5);
+    let any = async {
+        loop {
+            ticks.tick().await;
+            for (at, instance) in instances.iter_mut().enumerate() {
+                if let Some(request) = instance.request_now() {
+                    return (at, request);
+                }
+            }
+        }
+    };
+    soon("a request to any instance", any).await
+}
+
+/// Long enough for a stalled instance to be passed over on a busy machine, short enough for a test.
+pub(crate) const ATTEMPT: Duration = Duration::from_millis(1500);

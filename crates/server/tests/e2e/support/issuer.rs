@@ -1,0 +1,159 @@
+//! Discovery and keys of two issuers on loopback, which rotate, fail, stall and lie as a test wishes.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+use super::{
+    http::{Kind, Message},
+    port::Port,
+    token,
+};
+
+#[derive(Debug)]
+pub(crate) struct Issuer {
+    port: Port,
+    state: Arc<Mutex<State>>,
+    fetches: Arc<Mutex<Fetches>>,
+    /// Ends the server when it is replaced.
+    server: JoinSet<()>,
+}
+
+/// How often each key document was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fetches {
+    pub(crate) skype: usize,
+    pub(crate) entra: usize,
+}
+
+/// What is served at an address of keys.
+#[derive(Clone, Debug)]
+pub(crate) enum Document {
+    /// These keys, by the names of their files.
+    Keys(Vec<&'static str>),
+    /// A status and a text.
+    Text(u16, String),
+    /// A body that never ends.
+    Endless,
+    /// Nothing, ever.
+    Never,
+}
+
+#[derive(Debug)]
+struct State {
+    skype: Document,
+    entra: Document,
+}
+
+impl Issuer {
+    pub(crate) fn start() -> Self {
+        let mut issuer = Self::down();
+        issuer.come_up();
+        issuer
+    }
+
+    /// Nobody listens yet.
+    pub(crate) fn down() -> Self {
+        let state = State { skype: Document::Keys(vec!["skype-1"]), entra: Document::Keys(vec!["entra-1"]) };
+        Self {
+            port: Port::reserve(),
+            state: Arc::new(Mutex::new(state)),
+            fetches: Arc::default(),
+            server: JoinSet::new(),
+        }
+    }
+
+    pub(crate) fn come_up(&mut self) {
+        let listener = self.port.listen();
+        let (state, fetches) = (Arc::clone(&self.state), Arc::clone(&self.fetches));
+        self.server.spawn(serve(listener, state, fetches));
+    }
+
+    /// Connections are refused, those that are open end.
+    pub(crate) async fn go_down(&mut self) {
+        self.server.shutdown().await;
+    }
+
+    pub(crate) fn skype(&self, document: Document) {
+        self.state.lock().unwrap().skype = document;
+    }
+
+    pub(crate) fn entra(&self, document: Document) {
+        self.state.lock().unwrap().entra = document;
+    }
+
+    pub(crate) fn metadata(&self, trust: &str) -> String {
+        format!("http://{}/{trust}/metadata", self.port.address)
+    }
+
+    pub(crate) fn fetches(&self) -> Fetches {
+        *self.fetches.lock().unwrap()
+    }
+}
+
+async fn serve(listener: TcpListener, state: Arc<Mutex<State>>, fetches: Arc<Mutex<Fetches>>) {
+    let address = listener.local_addr().unwrap();
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let (state, fetches) = (Arc::clone(&state), Arc::clone(&fetches));
+        connections.spawn(async move {
+            let mut stream = BufReader::new(stream);
+            while let Ok(Some(request)) = Message::read(&mut stream, Kind::Request).await {
+                let trust = request.target().split('/').nth(1).unwrap_or_default();
+                let document = if request.target().ends_with("/metadata") {
+                    Document::Text(200, metadata(trust, &format!("http://{address}/{trust}/keys")))
+                } else {
+                    let mut fetches = fetches.lock().unwrap();
+                    match trust {
+                        "skype" => fetches.skype += 1,
+                        _ => fetches.entra += 1,
+                    }
+                    let state = state.lock().unwrap();
+                    if trust == "skype" { state.skype.clone() } else { state.entra.clone() }
+                };
+                if write(&mut stream, document).await.is_err() {
+                    return;
+                }
+            }
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+fn metadata(trust: &str, keys: &str) -> String {
+    let issuer = match trust {
+        "skype" => "https://api.botframework.com",
+        _ => "https://login.microsoftonline.com/{tenantid}/v2.0",
+    };
+    json!({ "issuer": issuer, "jwks_uri": keys, "id_token_signing_alg_values_supported": ["RSA256"] })
+        .to_string()
+}
+
+async fn write(stream: &mut BufReader<TcpStream>, document: Document) -> std::io::Result<()> {
+    let (status, text) = match document {
+        Document::Keys(names) => {
+            let keys: Vec<_> = names.into_iter().map(token::jwk).collect();
+            (200, json!({ "keys": keys }).to_string())
+        }
+        Document::Text(status, text) => (status, text),
+        Document::Never => std::future::pending().await,
+        Document::Endless => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
+            let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+            loop {
+                stream.write_all(&chunk).await?;
+            }
+        }
+    };
+    let length = text.len();
+    let head =
+        format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(format!("{head}{text}").as_bytes()).await?;
+    stream.flush().await
+}

@@ -1,0 +1,137 @@
+//! The configuration of a gateway under test, in parts that a test adds to.
+
+use std::collections::BTreeMap;
+
+use super::{APP, Instance, Issuer};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) region: &'static str,
+    pub(crate) tls: bool,
+    metadata: [String; 2],
+    seal: String,
+    /// Further lines of a table.
+    lines: BTreeMap<&'static str, Vec<String>>,
+    /// Whole tables.
+    tables: Vec<String>,
+}
+
+impl Settings {
+    /// Plain HTTP on loopback, region emea, both trusts, the fleet without a probe.
+    pub(crate) fn new(issuer: &Issuer, instances: &[&Instance]) -> Self {
+        let mut settings = Self {
+            region: "emea",
+            tls: false,
+            metadata: [issuer.metadata("skype"), issuer.metadata("entra")],
+            seal: r#"seal = [{ id = "k1", secret = { file = "seal-k1" } }]"#.into(),
+            lines: BTreeMap::new(),
+            tables: Vec::new(),
+        };
+        for instance in instances {
+            settings = settings.instance(&instance.name, &instance.url(), "");
+        }
+        settings
+    }
+
+    /// With one instance that nobody asks for anything.
+    pub(crate) fn without_fleet(issuer: &Issuer) -> Self {
+        // Port 9 of loopback: nobody listens there.
+        Self::new(issuer, &[]).instance("bot-0", "http://127.0.0.1:9/api/calls", "")
+    }
+
+    /// Replaces the setting `seal`.
+    pub(crate) fn seal(mut self, line: &str) -> Self {
+        self.seal = line.to_owned();
+        self
+    }
+
+    /// Adds a line to a table.
+    pub(crate) fn line(mut self, table: &'static str, line: &str) -> Self {
+        self.lines.entry(table).or_default().push(line.to_owned());
+        self
+    }
+
+    pub(crate) fn table(mut self, text: &str) -> Self {
+        self.tables.push(text.to_owned());
+        self
+    }
+
+    pub(crate) fn instance(self, name: &str, url: &str, more: &str) -> Self {
+        self.table(&format!("[[fleet.instance]]\nname = \"{name}\"\nurl = \"{url}\"\n{more}\n"))
+    }
+
+    /// Another region, whose webhook is at `host`.
+    pub(crate) fn peer(self, name: &str) -> Self {
+        self.table(&format!(
+            "[[peer]]\nname = \"{name}\"\nwebhook = \"https://{name}.bots.example/api/calls\"\n"
+        ))
+    }
+
+    /// Sends calls whose source is in `region` there.
+    pub(crate) fn rule(self, region: &str) -> Self {
+        self.table(&format!("[[affinity.rule]]\nsource_region = [\"{region}\"]\nserve_in = \"{region}\"\n"))
+    }
+
+    pub(crate) fn render(&self) -> String {
+        let more = |table: &str| self.lines.get(table).map(|lines| lines.join("\n")).unwrap_or_default();
+        let tls = if self.tls { "tls = { certificate = \"tls.crt\", key = \"tls.key\" }" } else { "" };
+        let [skype, entra] = &self.metadata;
+        let region = self.region;
+        let tables: String = ["affinity", "placement", "forward", "limits", "log", "fleet.probe"]
+            .iter()
+            .fold(String::new(), |text, table| {
+                if self.lines.contains_key(table) {
+                    format!("{text}[{table}]\n{}\n", more(table))
+                } else {
+                    text
+                }
+            });
+        format!(
+            r#"region = "{region}"
+[listen]
+address = "127.0.0.1:0"
+{tls}
+{listen}
+[admin]
+address = "127.0.0.1:0"
+{admin}
+[[app]]
+id = "{APP}"
+{app}
+[[trust]]
+name = "skype"
+metadata = "{skype}"
+issuers = ["https://api.botframework.com", "https://api.botframework.com/", "https://graph.microsoft.com"]
+callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
+[[trust]]
+name = "entra"
+metadata = "{entra}"
+issuers = ["https://sts.windows.net/{{tid}}/", "https://login.microsoftonline.com/{{tid}}/v2.0"]
+callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
+[keys]
+{keys}
+[callback]
+base = "{BASE}"
+{seal}
+{callback}
+{tables}
+{own}"#,
+            listen = more("listen"),
+            admin = more("admin"),
+            app = more("app"),
+            seal = self.seal,
+            keys = more("keys"),
+            callback = more("callback"),
+            own = self.tables.join("\n"),
+        )
+    }
+}
+
+/// What every callback URI starts with.
+pub(crate) const BASE: &str = "https://emea.bots.example";
+
+/// The files of seal keys beside the configuration.
+pub(crate) const SEALS: [(&str, &str); 2] = [
+    ("seal-k1", "bm90IGEgc2VjcmV0OiB0aGUgc2VhbCBvZiB0aGUgdGVzdHM="),
+    ("seal-k2", "bm90IGEgc2VjcmV0OiBhbm90aGVyIHNlYWwgb2YgdGVzdHM="),
+];

@@ -1,0 +1,92 @@
+//! Certificates of the test's own making, and TLS clients that trust nothing else.
+
+use std::{net::SocketAddr, path::Path, pin::Pin};
+
+use openssl::{
+    asn1::Asn1Time,
+    bn::BigNum,
+    hash::MessageDigest,
+    pkey::{PKey, Private},
+    ssl::{Ssl, SslConnector, SslConnectorBuilder, SslMethod, SslVerifyMode},
+    x509::{X509, X509Name, extension::SubjectAlternativeName},
+};
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+
+use super::{soon, token::private_key};
+
+/// A certificate and its key.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    certificate: X509,
+    key: PKey<Private>,
+}
+
+impl Identity {
+    /// Self-signed, told apart by its serial number.
+    pub(crate) fn new(serial: u32) -> Self {
+        // Any key does; making one would cost each test half a second.
+        let key = private_key("stranger").clone();
+        let mut name = X509Name::builder().unwrap();
+        name.append_entry_by_text("CN", "emea.bots.example").unwrap();
+        let name = name.build();
+        let mut builder = X509::builder().unwrap();
+        builder.set_version(2).unwrap();
+        builder.set_serial_number(&BigNum::from_u32(serial).unwrap().to_asn1_integer().unwrap()).unwrap();
+        builder.set_subject_name(&name).unwrap();
+        builder.set_issuer_name(&name).unwrap();
+        builder.set_pubkey(&key).unwrap();
+        builder.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::days_from_now(365).unwrap()).unwrap();
+        let names =
+            SubjectAlternativeName::new().dns("emea.bots.example").build(&builder.x509v3_context(None, None));
+        builder.append_extension(names.unwrap()).unwrap();
+        builder.sign(&key, MessageDigest::sha256()).unwrap();
+        Self { certificate: builder.build(), key }
+    }
+
+    /// Replaces the files as a well-behaved tool does: by rename.
+    pub(crate) fn write(&self, folder: &Path) {
+        let key = self.key.private_key_to_pem_pkcs8().unwrap();
+        let certificate = self.certificate.to_pem().unwrap();
+        for (name, pem) in [("tls.key", key), ("tls.crt", certificate)] {
+            let temporary = folder.join(format!("{name}.new"));
+            std::fs::write(&temporary, pem).unwrap();
+            std::fs::rename(temporary, folder.join(name)).unwrap();
+        }
+    }
+}
+
+/// A client that offers these protocols by ALPN and takes any certificate.
+pub(crate) fn connector(protocols: &[u8]) -> SslConnectorBuilder {
+    let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    builder.set_verify(SslVerifyMode::NONE);
+    if !protocols.is_empty() {
+        builder.set_alpn_protos(protocols).unwrap();
+    }
+    builder
+}
+
+pub(crate) fn session(connector: &SslConnector) -> Ssl {
+    let configuration = connector.configure().unwrap().verify_hostname(false);
+    configuration.into_ssl("emea.bots.example").unwrap()
+}
+
+pub(crate) async fn connect(address: SocketAddr, session: Ssl) -> SslStream<TcpStream> {
+    let stream = soon("connect", TcpStream::connect(address)).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut stream = SslStream::new(session, stream).unwrap();
+    soon("TLS handshake", Pin::new(&mut stream).connect()).await.unwrap();
+    stream
+}
+
+/// The serial number of the certificate that is served.
+pub(crate) async fn serial(address: SocketAddr) -> u32 {
+    let stream = connect(address, session(&connector(b"").build())).await;
+    let certificate = stream.ssl().peer_certificate().unwrap();
+    let serial = certificate.serial_number().to_bn().unwrap().to_vec();
+    serial.into_iter().fold(0, |number, byte| number * 256 + u32::from(byte))
+}
+
+pub(crate) const HTTP2: &[u8] = b"\x02h2";
+pub(crate) const HTTP1: &[u8] = b"\x08http/1.1";

@@ -1,0 +1,198 @@
+//! Who is let in: the real kinds of tokens, and every forgery kind once; the whole table of forgeries is with the authenticator.
+
+use serde_json::json;
+
+use crate::support::{
+    APP, Gateway, Instance, Issuer, OTHER_APP, Request, Settings, TENANT, Token, bodies, flipped,
+    token::{CALLING_SERVICE, base64url, private_key},
+    unix_now,
+};
+
+async fn status(gateway: &Gateway, token: &str) -> u16 {
+    let answer = Request::webhook(token, bodies::incoming("call-1")).send(gateway).await;
+    match answer.status() {
+        401 => {
+            assert_eq!(answer.field("www-authenticate"), Some("Bearer error=\"invalid_token\""));
+            assert!(answer.body.is_empty());
+        }
+        403 => assert!(answer.body.is_empty() && answer.field("www-authenticate").is_none()),
+        _ => {}
+    }
+    answer.status()
+}
+
+#[tokio::test]
+async fn the_platforms_tokens_are_accepted() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let now = unix_now();
+    for (what, token) in [
+        ("skype", Token::skype()),
+        ("skype without a caller", Token::skype().without("appid")),
+        ("skype with a slash", Token::skype().claim("iss", "https://api.botframework.com/")),
+        ("the documents' issuer", Token::skype().claim("iss", "https://graph.microsoft.com")),
+        ("an audience of one", Token::skype().claim("aud", json!([APP]))),
+        ("an audience in capitals", Token::skype().claim("aud", APP.to_uppercase())),
+        ("a tenant by its long name", {
+            Token::skype()
+                .without("tid")
+                .claim("http://schemas.microsoft.com/identity/claims/tenantid", TENANT)
+        }),
+        ("a clock that is slow", Token::skype().claim("nbf", now + 200).claim("exp", now + 500)),
+        ("a clock that is fast", Token::skype().claim("nbf", now - 500).claim("exp", now - 200)),
+        ("entra v1", Token::entra_v1()),
+        ("entra v2", Token::entra_v2()),
+    ] {
+        let token = token.sign();
+        // The second time from memory.
+        for time in ["first", "second"] {
+            assert_eq!(status(&gateway, &token).await, 202, "{what}, {time} time");
+            assert_eq!(instance.request().await.field("switchboard-tenant-id"), Some(TENANT), "{what}");
+        }
+    }
+    let lower = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1"));
+    let field = lower
+        .fields
+        .iter()
+        .find(|(name, _)| name == "Authorization")
+        .unwrap()
+        .1
+        .replacen("Bearer", "bEARER", 1);
+    assert_eq!(lower.replace("Authorization", &field).send(&gateway).await.status(), 202);
+}
+
+#[tokio::test]
+async fn forged_and_foreign_tokens_reach_nobody() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let now = unix_now();
+    let good = Token::skype();
+    let signed = good.sign();
+    let (input, signature) = signed.rsplit_once('.').unwrap();
+    // J2: the public key is no secret.
+    let hmac = {
+        let token = good.clone().header("alg", "HS256");
+        let public = private_key("skype-1").public_key_to_pem().unwrap();
+        let key = openssl::pkey::PKey::hmac(&public).unwrap();
+        let mut signer = openssl::sign::Signer::new(openssl::hash::MessageDigest::sha256(), &key).unwrap();
+        let mac = signer.sign_oneshot_to_vec(token.signing_input().as_bytes()).unwrap();
+        token.with_signature(&mac)
+    };
+    let twice = format!(
+        r#"{{"iss":"https://api.botframework.com","aud":"{APP}","tid":"{TENANT}","exp":{},"exp":{}}}"#,
+        now + 300,
+        now + 300
+    );
+    let huge_exp =
+        format!(r#"{{"iss":"https://api.botframework.com","aud":"{APP}","tid":"{TENANT}","exp":1e300}}"#);
+    let jwk = crate::support::token::jwk("stranger");
+    let metadata = issuer.metadata("entra");
+    let table = [
+        ("J1 none", good.clone().header("alg", "none").with_signature(b"")),
+        ("J1 none with a signature", good.clone().header("alg", "none").sign()),
+        ("J1 no signature", format!("{input}.")),
+        ("J2 HS256 by the public key", hmac),
+        ("J3 RS384", good.clone().header("alg", "RS384").sign()),
+        ("J3 lower case", good.clone().header("alg", "rs256").sign()),
+        ("J3 no algorithm", good.clone().without("alg").sign()),
+        ("J4 a path", good.clone().header("kid", "../../../../dev/null").sign()),
+        ("J4 a line break", good.clone().header("kid", "skype-1\r\nX: y").sign()),
+        ("J5 no kid", good.clone().without("kid").sign()),
+        ("J5 a number", good.clone().header("kid", 1).sign()),
+        ("J5 another case", good.clone().header("kid", "Skype-1").sign()),
+        ("J6 jku", good.clone().header("jku", metadata.as_str()).sign()),
+        ("J6 x5u", good.clone().header("x5u", metadata.as_str()).sign()),
+        ("J7 a key of its own", good.clone().signed_by("stranger").header("jwk", jwk).sign()),
+        ("J9 crit", good.clone().header("crit", json!(["exp"])).sign()),
+        ("J10 an empty crit", good.clone().header("crit", json!([])).sign()),
+        ("J11 b64", good.clone().header("b64", false).sign()),
+        ("J13 a claim twice", good.with_payload(&twice)),
+        ("J13 another case", good.clone().claim("Iss", "https://evil.example").sign()),
+        ("J14 nested", good.clone().with_payload(&format!("{}{}", "[".repeat(2000), "]".repeat(2000)))),
+        ("J15 a huge exp", good.with_payload(&huge_exp)),
+        ("J16 exp as text", good.clone().claim("exp", (now + 300).to_string()).sign()),
+        ("J17 no exp", good.clone().without("exp").sign()),
+        ("J17 expired", good.clone().claim("nbf", now - 900).claim("exp", now - 301).sign()),
+        ("J17 of tomorrow", good.clone().claim("nbf", now + 400).claim("exp", now + 700).sign()),
+        ("J18 for two days", good.clone().claim("exp", now + 172_800).sign()),
+        ("J19 no audience", good.clone().without("aud").sign()),
+        ("J19 two audiences", good.clone().claim("aud", json!([APP, OTHER_APP])).sign()),
+        ("J20 another issuer", good.clone().claim("iss", "https://api.botframework.com.evil.example").sign()),
+        ("J20 plain http", good.clone().claim("iss", "http://api.botframework.com").sign()),
+        ("J21 padding", format!("{signed}==")),
+        ("J21 a blank before", format!(" {signed}")),
+        ("J22 a byte order mark", good.with_payload("\u{feff}{}")),
+        ("J23 JSON", json!({ "payload": "", "signatures": [] }).to_string()),
+        ("J24 five parts", format!("{signed}.a.b")),
+        ("J24 zip", good.clone().header("zip", "DEF").sign()),
+        ("J25 dots", ".".repeat(8000)),
+        ("J25 endless", format!("{signed}{}", "A".repeat(9000))),
+        ("J27 a key of the other trust", good.clone().key("entra-1").sign()),
+        ("a changed signature", format!("{input}.{}", flipped(signature))),
+        ("a stranger's signature", good.clone().signed_by("stranger").sign()),
+        ("cut short", signed.get(..signed.len() - 1).unwrap().to_owned()),
+        ("A1 the tenant of another issuer", Token::entra_v2().claim("tid", OTHER_APP).sign()),
+        ("A1 no tenant", good.clone().without("tid").sign()),
+        ("A1 a tenant that is no GUID", good.clone().claim("tid", "contoso.com").sign()),
+        ("A3 v1 claims in v2", Token::entra_v2().without("azp").claim("appid", CALLING_SERVICE).sign()),
+        ("A3 no version", Token::entra_v1().without("ver").sign()),
+        ("A4 a person", Token::entra_v2().claim("scp", "user_impersonation").sign()),
+        ("A4 a person by idtyp", Token::entra_v2().claim("idtyp", "user").sign()),
+        ("A4 no caller", Token::entra_v2().without("azp").sign()),
+        ("A5 another bot", good.clone().claim("aud", OTHER_APP).sign()),
+        ("A5 Graph", good.clone().claim("aud", "https://graph.microsoft.com").sign()),
+        ("A8 entra signs for skype", good.clone().signed_by("entra-1").sign()),
+        ("nothing", String::new()),
+        ("two words", format!("{signed} {signed}")),
+        ("no token", base64url(b"hello")),
+    ];
+    for (what, token) in table {
+        assert_eq!(status(&gateway, &token).await, 401, "{what}");
+    }
+    instance.expect_nothing();
+    let fetches = issuer.fetches();
+    assert_eq!((fetches.skype, fetches.entra), (1, 1), "junk has caused a fetch");
+    assert_eq!(gateway.metric("switchboard_requests_total", &[("outcome", "placed")]).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_known_caller_that_is_not_allowed_is_told_so() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance]).line("app", &format!("tenants = [\"{TENANT}\"]"));
+    let gateway = Gateway::start(&settings).await;
+    let other = "33333333-41c3-47a4-8775-7259bfef4241";
+    let table = [
+        ("A2 another tenant", Token::skype().claim("tid", other), 403),
+        ("A4 another calling app", Token::entra_v2().claim("azp", other), 403),
+        ("A4 another calling app, v1", Token::entra_v1().claim("appid", other), 403),
+        ("another caller, signed by skype", Token::skype().claim("appid", other), 403),
+        ("the allowed ones", Token::skype(), 202),
+        // Only who has proved to be someone is told so.
+        ("a forged one of another tenant", Token::skype().claim("tid", other).signed_by("stranger"), 401),
+    ];
+    for (what, token, expected) in table {
+        assert_eq!(status(&gateway, &token.sign()).await, expected, "{what}");
+        if expected == 202 {
+            instance.request().await;
+        }
+    }
+    instance.expect_nothing();
+}
+
+#[tokio::test]
+async fn another_audience_is_accepted_where_configuration_names_it() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let audience = format!("api://{APP}");
+    let settings = Settings::new(&issuer, &[&instance]).line("app", &format!("audiences = [\"{audience}\"]"));
+    let gateway = Gateway::start(&settings).await;
+    assert_eq!(status(&gateway, &Token::skype().claim("aud", audience.as_str()).sign()).await, 202);
+    assert_eq!(status(&gateway, &Token::skype().claim("aud", audience.to_uppercase()).sign()).await, 401);
+    assert_eq!(
+        status(&gateway, &Token::skype().claim("aud", format!("api://{OTHER_APP}")).sign()).await,
+        401
+    );
+}

@@ -1,0 +1,180 @@
+//! The webhook's own answers: what is refused before an instance hears of it, and the legacy protocol.
+
+use serde_json::json;
+
+use crate::support::{APP, Gateway, Instance, Issuer, OTHER_APP, Request, Settings, Token, WEBHOOK, bodies};
+
+/// A gateway of two apps with a path for health questions.
+async fn gateway(issuer: &Issuer, instance: &Instance) -> Gateway {
+    let settings = Settings::new(issuer, &[instance])
+        .line("listen", "health_path = \"/api/health\"")
+        .table(&format!("[[app]]\nid = \"{OTHER_APP}\"\n"));
+    Gateway::start(&settings).await
+}
+
+/// A status, and the code in the body where there is one.
+type Expected = (u16, Option<&'static str>);
+
+#[tokio::test]
+async fn requests_are_answered_by_the_status_table() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    let token = Token::skype().sign();
+    let post = |body: &str| Request::webhook(&token, body);
+    let call = bodies::incoming("call-1");
+    let deep = format!("{{\"value\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
+    let of_app = |app: &str| post(&call).target(&format!("{WEBHOOK}/{app}"));
+    let braces = format!("{{{APP}}}");
+
+    let table: Vec<(&str, Request, Expected)> = vec![
+        ("no token", post(&call).without("Authorization"), (401, None)),
+        ("another scheme", post(&call).replace("Authorization", "Basic dXNlcjpwYXNz"), (401, None)),
+        ("an empty body", post(""), (400, Some("empty"))),
+        ("no JSON", post("{"), (400, Some("not_json"))),
+        ("an object that is nothing", post("{}"), (400, Some("neither_legacy_nor_graph"))),
+        ("a deep body", post(&deep), (400, Some("too_deep"))),
+        ("no item about a call", post(&bodies::envelope(&[bodies::other_item()])), (400, Some("not_a_call"))),
+        ("an array", post("[]"), (400, Some("not_an_object"))),
+        ("text", post(&call).replace("Content-Type", "text/plain"), (415, None)),
+        ("no content type", post(&call).without("Content-Type"), (415, None)),
+        ("two content types", post(&call).with("Content-Type", "text/plain"), (415, None)),
+        ("a coded body", post(&call).with("Content-Encoding", "gzip"), (415, None)),
+        ("another path", post(&call).target("/api/call"), (404, None)),
+        ("the root", post(&call).target("/"), (404, None)),
+        ("an app that is not ours", of_app("33333333-41c3-47a4-8775-7259bfef4241"), (404, None)),
+        ("no app id", of_app("contoso"), (404, None)),
+        ("an app id in braces", of_app(&braces), (404, None)),
+        ("something below the app", of_app(&format!("{APP}/x")), (404, None)),
+        ("the app of another token", of_app(OTHER_APP), (403, None)),
+        ("reading the webhook", Request::get(WEBHOOK), (405, None)),
+        ("changing it", post(&call).method("PUT"), (405, None)),
+        ("reading a callback", Request::get("/api/callbacks/emea/bot-0/k1.0.AAAA"), (405, None)),
+        ("posting to the health path", post(&call).target("/api/health"), (405, None)),
+        ("the admin's paths", Request::get("/readyz"), (404, None)),
+    ];
+    for (what, request, (status, code)) in table {
+        let answer = request.send(&gateway).await;
+        assert_eq!(answer.status(), status, "{what}: {answer:?}");
+        match code {
+            Some(code) => {
+                let error = answer.json()["error"].clone();
+                assert_eq!(error["code"], code, "{what}: {error}");
+                assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{what}: {error}");
+                assert_eq!(answer.field("content-type"), Some("application/json"), "{what}");
+            }
+            None => assert!(answer.body.is_empty(), "{what}: {answer:?}"),
+        }
+        let challenge = (status == 401).then_some("Bearer error=\"invalid_token\"");
+        assert_eq!(answer.field("www-authenticate"), challenge, "{what}");
+        assert_eq!(answer.field("allow").is_some(), status == 405, "{what}");
+    }
+    instance.expect_nothing();
+}
+
+#[tokio::test]
+async fn a_legacy_body_asks_for_graph_but_only_of_a_known_sender() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    for body in [bodies::legacy(), bodies::legacy_callback()] {
+        let answer = Request::webhook(&Token::skype().sign(), body.as_str())
+            .with("Client-Request-Id", "7a0aa1ad")
+            .with("Scenario-Id", "8a0aa1ad")
+            .send(&gateway)
+            .await;
+        assert_eq!((answer.status(), answer.body.len()), (204, 0));
+        assert_eq!(answer.field("client-request-id"), Some("7a0aa1ad"));
+        assert_eq!(answer.field("scenario-id"), Some("8a0aa1ad"));
+        // No oracle for who has no token (C2).
+        let stranger = Token::skype().signed_by("stranger").sign();
+        assert_eq!(Request::webhook(&stranger, body.as_str()).send(&gateway).await.status(), 401);
+    }
+    instance.expect_nothing();
+}
+
+#[tokio::test]
+async fn the_path_of_an_app_takes_that_apps_calls() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    for app in [APP, OTHER_APP] {
+        let token = Token::skype().claim("aud", app).sign();
+        for target in
+            [format!("{WEBHOOK}/{app}"), format!("{WEBHOOK}/{}", app.to_uppercase()), WEBHOOK.into()]
+        {
+            let answer = Request::post(&target, &token, bodies::incoming("call-1")).send(&gateway).await;
+            assert_eq!(answer.status(), 202, "{target}");
+            assert_eq!(instance.request().await.field("switchboard-app-id"), Some(app), "{target}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn health_says_whether_this_region_can_take_a_call() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    let health = async || {
+        let answer = Request::get("/api/health").send(&gateway).await;
+        assert!(answer.body.is_empty());
+        answer.status()
+    };
+    assert_eq!(health().await, 200);
+    let drain = Request::get("/fleet/bot-0/drain").method("POST");
+    assert_eq!(gateway.admin_request(drain).await.status(), 200);
+    assert_eq!(health().await, 503);
+    let resume = Request::get("/fleet/bot-0/resume").method("POST");
+    assert_eq!(gateway.admin_request(resume).await.status(), 200);
+    assert_eq!(health().await, 200);
+}
+
+#[tokio::test]
+async fn every_committed_notification_is_what_its_name_says() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    let token = Token::skype().sign();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/notifications");
+    let mut seen = [0, 0, 0];
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let (kind, expected) = match name.split('-').next() {
+            Some("graph") => (0, 202),
+            Some("legacy") => (1, 204),
+            Some("garbage") => (2, 400),
+            _ => panic!("{name} is of no kind"),
+        };
+        let answer = Request::webhook(&token, std::fs::read(&path).unwrap()).send(&gateway).await;
+        assert_eq!(answer.status(), expected, "{name}: {}", String::from_utf8_lossy(&answer.body));
+        if expected == 400 {
+            assert!(answer.json()["error"]["code"].is_string(), "{name}");
+        }
+        seen[kind] += 1;
+    }
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+}
+
+#[tokio::test]
+async fn more_requests_than_allowed_are_refused_before_their_token_is_looked_at() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance]).line("limits", "in_flight = 1");
+    let gateway = Gateway::start(&settings).await;
+    instance.next(crate::support::Reply::status(202).held());
+    let request = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1"));
+    let first = async { request.send(&gateway).await.status() };
+    let second = async {
+        instance.request().await;
+        let shed = Request::webhook("no token at all", json!({}).to_string()).send(&gateway).await;
+        instance.release();
+        shed
+    };
+    let (first, shed) = tokio::join!(first, second);
+    assert_eq!(first, 202);
+    assert_eq!(shed.status(), 503);
+    assert_eq!(shed.field("retry-after"), Some("1"));
+    assert_eq!(shed.field("connection"), Some("close"));
+    assert_eq!(request.send(&gateway).await.status(), 202);
+}
