@@ -84,9 +84,11 @@ impl<'a> Line<'a> {
         let first = std::mem::take(&mut self.first);
         match self.format {
             Format::Json => {
-                self.out.push(',');
-                push_quoted(self.out, name);
-                self.out.push(':');
+                // A name is a constant of ours and holds nothing to escape, as `tracing`'s macros take only identifiers
+                // and literals for it.
+                self.out.push_str(",\"");
+                self.out.push_str(name);
+                self.out.push_str("\":");
             }
             Format::Text => {
                 self.out.push(' ');
