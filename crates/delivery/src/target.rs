@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use http::uri::PathAndQuery;
+use http::uri::{InvalidUri, PathAndQuery};
 use url::{Host, Url};
 use uuid::Uuid;
 
@@ -72,7 +72,8 @@ impl Target {
         if rest.contains(['{', '}']) || rest.contains("%7B") || rest.contains("%7D") {
             return Err(TargetError::UnknownPlaceholder);
         }
-        if PathAndQuery::try_from(rest).is_err() {
+        // As it will be sent: what is short enough with `{app}` may be too long with an id.
+        if request_path(&template, Uuid::nil()).is_err() {
             return Err(TargetError::Path);
         }
         Ok(Self { text: text.into(), origin: Origin { secure, host, port }, template: template.into() })
@@ -85,11 +86,13 @@ impl Target {
 
     /// The path and query for an app.
     pub(crate) fn path(&self, app: Uuid) -> PathAndQuery {
-        let mut buffer = Uuid::encode_buffer();
-        let path = self.template.replace(APP, app.hyphenated().encode_lower(&mut buffer));
-        PathAndQuery::try_from(path)
-            .expect("parse accepted the path without `{app}`, and a GUID is hex digits and dashes")
+        request_path(&self.template, app).expect("parse accepted it with another GUID, and all are alike")
     }
+}
+
+fn request_path(template: &str, app: Uuid) -> Result<PathAndQuery, InvalidUri> {
+    let mut buffer = Uuid::encode_buffer();
+    PathAndQuery::try_from(template.replace(APP, app.hyphenated().encode_lower(&mut buffer)))
 }
 
 impl fmt::Display for Target {
@@ -248,5 +251,7 @@ mod tests {
         check_refused(" http://h/", "characters");
         check_refused("http://h/\r\nX: y", "characters");
         check_refused("http://münchen.example/", "characters");
+        check_refused(&format!("http://h/{}", "x".repeat(70_000)), "path");
+        check_refused(&format!("http://h/{}", "{app}".repeat(10_000)), "path");
     }
 }
