@@ -281,3 +281,44 @@ async fn an_https_instance_is_verified() {
     let failed = forward(&misled, &connections, "bot-0").await.unwrap_err();
     assert_eq!(failed, NotForwarded::Unreachable { instance: name("bot-0"), last: "tls" });
 }
+
+/// What comes unasked is nobody's answer: the next request would take it for its own.
+#[tokio::test]
+async fn a_connection_with_more_than_the_answer_is_not_used_again() {
+    let twice = "HTTP/1.1 500 Sorry\r\nKeep-Alive: timeout=60\r\nContent-Length: 0\r\n\r\n\
+                 HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
+    let upstream = Upstream::always(Act::raw(twice));
+    let delivery = delivery(settings([upstream.address]));
+    let connections = Connections::default();
+    for _ in 0..3 {
+        assert_eq!(ask(&delivery, &connections).await, 500);
+    }
+    assert_eq!((upstream.accepted(), upstream.seen().len()), (3, 3));
+}
+
+/// An instance that answers before it has read the request, and closes.
+#[tokio::test]
+async fn an_answer_that_comes_before_the_request_is_read_counts() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let delivery = delivery(settings([listener.local_addr().unwrap()]));
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")
+                .await
+                .unwrap();
+            stream.shutdown().await.unwrap();
+            // Until the request was sent whole, or given up.
+            while tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096])
+                .await
+                .is_ok_and(|bytes| bytes > 0)
+            {}
+        }
+    });
+    let mut large = outbound();
+    large.body = vec![b' '; 1024 * 1024].into();
+    let answer = delivery.forward(&Connections::default(), large, owner("bot-0").as_ref()).await.unwrap();
+    assert_eq!(answer.status, 413);
+    assert_eq!(text(answer).await.as_deref(), Ok("no"));
+}
