@@ -1,0 +1,122 @@
+//! `POST /emulator/calls`: a call, read and written.
+
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Wrong, app, guid};
+use crate::{
+    call::{CallRequest, parse_country, parse_http_url},
+    encoding::parse_duration,
+};
+
+/// `POST /emulator/calls`. Every member is spelled as the option of `switchboard-emulator call`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCall {
+    to: String,
+    app: Option<String>,
+    tenant: Option<String>,
+    kind: Option<String>,
+    region: Option<String>,
+    country: Option<String>,
+    protocol: Option<String>,
+    token: Option<String>,
+    duration: Option<String>,
+    answer_within: Option<String>,
+    expect: Option<String>,
+}
+
+pub(crate) fn parse_call(body: &[u8], default_app: Option<Uuid>) -> Result<CallRequest, Wrong> {
+    let raw: RawCall = serde_json::from_slice(body).map_err(Wrong::Body)?;
+    let to = parse_http_url(&raw.to).map_err(|why| Wrong::member("to", &why))?;
+    let mut call = CallRequest::new(to, app(raw.app.as_deref(), default_app)?);
+    if let Some(text) = raw.kind {
+        call = call.with_kind(text.parse().map_err(|why| Wrong::member("kind", &why))?);
+    }
+    if let Some(text) = raw.tenant {
+        call.tenant = guid("tenant", &text)?;
+    }
+    if let Some(text) = raw.region {
+        call.region = text.parse().map_err(|why| Wrong::member("region", &why))?;
+    }
+    if let Some(text) = raw.country {
+        call.country = Some(parse_country(&text).map_err(|why| Wrong::member("country", &why))?);
+    }
+    if let Some(text) = raw.protocol {
+        call.protocol = text.parse().map_err(|why| Wrong::member("protocol", &why))?;
+    }
+    if let Some(text) = raw.token {
+        call.token = text.parse().map_err(|why| Wrong::member("token", &why))?;
+    }
+    if let Some(text) = raw.duration {
+        call.duration = parse_duration(&text).map_err(|why| Wrong::member("duration", &why))?;
+    }
+    if let Some(text) = raw.answer_within {
+        call.answer_within = parse_duration(&text).map_err(|why| Wrong::member("answer_within", &why))?;
+    }
+    if let Some(text) = raw.expect {
+        call.expect = text.parse().map_err(|why| Wrong::member("expect", &why))?;
+    }
+    Ok(call)
+}
+
+/// The body that `parse_call` reads.
+pub(crate) fn call_to_json(call: &CallRequest) -> Value {
+    let milliseconds = |duration: std::time::Duration| format!("{}ms", duration.as_millis());
+    let mut body = serde_json::json!({
+        "to": call.to.as_str(),
+        "app": call.app.to_string(),
+        "tenant": call.tenant.to_string(),
+        "kind": call.kind.label(),
+        "region": call.region.label(),
+        "protocol": call.protocol.label(),
+        "token": call.token.to_string(),
+        "duration": milliseconds(call.duration),
+        "answer_within": milliseconds(call.answer_within),
+        "expect": call.expect.label(),
+    });
+    if let (Some(country), Some(body)) = (&call.country, body.as_object_mut()) {
+        body.insert("country".to_owned(), country.as_str().into());
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: Uuid = Uuid::from_u128(8);
+
+    #[track_caller]
+    fn check_wrong(body: &str, expected: &str) {
+        let error = parse_call(body.as_bytes(), Some(APP)).expect_err("a wrong body");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_call_is_told_what_would_be_right() {
+        check_wrong("", "EOF");
+        check_wrong("{}", "missing field `to`");
+        check_wrong(r#"{"to":"ftp://x/"}"#, "to: not an http or https URL");
+        check_wrong(r#"{"to":"http://u:p@x/"}"#, "to: not an http or https URL");
+        check_wrong(r#"{"to":"http://x/","kindd":"p2p"}"#, "unknown field `kindd`");
+        check_wrong(r#"{"to":"http://x/","kind":"fax"}"#, "kind: must be one of p2p, group");
+        check_wrong(r#"{"to":"http://x/","app":"8"}"#, "app: not a GUID");
+        check_wrong(r#"{"to":"http://x/","duration":"5"}"#, "duration: not a duration");
+        check_wrong(r#"{"to":"http://x/","token":"good"}"#, "token: must be a kind (skype");
+        check_wrong(r#"{"to":"http://x/","country":"USA"}"#, "country: not a country");
+        check_wrong(r#"{"to":"http://x/","expect":"joy"}"#, "expect: must be one of completed");
+    }
+
+    #[test]
+    fn a_call_survives_the_way_to_the_platform() {
+        let body = r#"{"to":"https://x.example/api/calls?a=1","kind":"recording","region":"amer","country":"us",
+            "protocol":"graph","token":"entra-v2+expired","duration":"20ms","expect":"refused"}"#;
+        let call = parse_call(body.as_bytes(), Some(APP)).unwrap();
+        let again = parse_call(call_to_json(&call).to_string().as_bytes(), None).unwrap();
+        assert_eq!(format!("{call:?}"), format!("{again:?}"));
+        assert_eq!(call.answer_within.as_secs(), 5);
+        assert_eq!(call.country.as_deref(), Some("US"));
+    }
+}

@@ -1,0 +1,91 @@
+//! `POST /emulator/token` and `POST /emulator/rotate`.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{Wrong, app, guid};
+use crate::{
+    call::DEFAULT_TENANT,
+    keys::Issuer,
+    token::{Flaw, Overrides, TokenChoice, TokenRequest},
+};
+
+/// `POST /emulator/token`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawToken {
+    kind: Option<String>,
+    app: Option<String>,
+    tenant: Option<String>,
+    #[serde(default)]
+    overrides: Map<String, Value>,
+    #[serde(default)]
+    forged: bool,
+}
+
+pub(crate) fn parse_token(body: &[u8], default_app: Option<Uuid>) -> Result<TokenRequest, Wrong> {
+    let raw: RawToken = serde_json::from_slice(body).map_err(Wrong::Body)?;
+    let mut choice = match raw.kind {
+        Some(text) => text.parse().map_err(|why| Wrong::member("kind", &why))?,
+        None => TokenChoice::GOOD,
+    };
+    match (raw.forged, choice.flaw) {
+        (false, _) => {}
+        (true, Flaw::None | Flaw::Forged) => choice.flaw = Flaw::Forged,
+        (true, _) => return Err(Wrong::member("forged", "the kind names another flaw already")),
+    }
+    let tenant = raw.tenant.map_or(Ok(DEFAULT_TENANT), |text| guid("tenant", &text))?;
+    let app = app(raw.app.as_deref(), default_app)?;
+    Ok(TokenRequest { choice, app, tenant, overrides: Overrides::from_map(raw.overrides) })
+}
+
+/// `POST /emulator/rotate?issuer=skype|entra&overlap=true|false`.
+pub(crate) fn parse_rotation(query: Option<&str>) -> Result<(Issuer, bool), Wrong> {
+    let (mut issuer, mut overlap) = (None, true);
+    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        match (name.as_ref(), value.as_ref()) {
+            ("issuer", value) => issuer = Some(value.parse().map_err(|why| Wrong::member("issuer", &why))?),
+            ("overlap", "true") => overlap = true,
+            ("overlap", "false") => overlap = false,
+            ("overlap", _) => return Err(Wrong::member("overlap", "must be true or false")),
+            _ => return Err(Wrong::Query("the query takes issuer=skype|entra and overlap=true|false")),
+        }
+    }
+    issuer
+        .map(|issuer| (issuer, overlap))
+        .ok_or(Wrong::Query("issuer=skype or issuer=entra is needed in the query"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: Uuid = Uuid::from_u128(8);
+
+    #[test]
+    fn a_rotation_names_its_issuer() {
+        assert_eq!(parse_rotation(Some("issuer=entra&overlap=false")).unwrap(), (Issuer::Entra, false));
+        assert_eq!(parse_rotation(Some("issuer=skype")).unwrap(), (Issuer::Skype, true));
+        for query in [
+            None,
+            Some(""),
+            Some("overlap=true"),
+            Some("issuer=x"),
+            Some("issuer=skype&overlap=1"),
+            Some("x=y"),
+        ] {
+            assert!(parse_rotation(query).is_err(), "{query:?}");
+        }
+    }
+
+    #[test]
+    fn a_forged_token_has_one_flaw_only() {
+        let parse =
+            |body: &str| parse_token(body.as_bytes(), Some(APP)).map(|request| request.choice.to_string());
+        assert_eq!(parse(r#"{"forged":true}"#).unwrap(), "skype+forged");
+        assert_eq!(parse(r#"{"kind":"entra-v1"}"#).unwrap(), "entra-v1");
+        assert!(parse(r#"{"kind":"expired","forged":true}"#).is_err());
+        assert!(parse(r#"{"kind":"none+none"}"#).is_err());
+    }
+}
