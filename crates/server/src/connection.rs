@@ -125,9 +125,9 @@ impl Watch {
         }
     }
 
-    /// Whether a request is under way.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.open.load(Relaxed) > 0
+    /// How many requests are under way.
+    pub(crate) fn under_way(&self) -> usize {
+        usize::try_from(self.open.load(Relaxed)).unwrap_or(usize::MAX)
     }
 
     /// What the limits demand now.
@@ -139,18 +139,22 @@ impl Watch {
         if self.http2 && self.noise.load(Relaxed) > (open + 1) * (body_bytes_max + NOISE_BYTES_MAX) {
             return Order::Cut;
         }
-        let limit = if open > 0 {
+        let waits = if open > 0 {
             timeouts.stuck
-        } else if self.http2 && self.phase.load(Relaxed) != IDLE {
-            timeouts.first_byte + timeouts.head
-        } else {
-            match self.phase.load(Relaxed) {
-                FIRST_BYTE => timeouts.first_byte,
-                HEAD => timeouts.head,
-                _ => timeouts.idle,
+        } else if self.phase.load(Relaxed) == IDLE {
+            // Between two requests nobody is slow: the connection ends in peace, unless it will not.
+            if since >= timeouts.idle + FINISH_TIME {
+                return Order::Cut;
             }
+            return if since >= timeouts.idle || age >= self.age { Order::Finish } else { Order::Serve };
+        } else if self.http2 {
+            timeouts.first_byte + timeouts.head
+        } else if self.phase.load(Relaxed) == FIRST_BYTE {
+            timeouts.first_byte
+        } else {
+            timeouts.head
         };
-        if since >= limit {
+        if since >= waits {
             Order::Cut
         } else if age >= self.age {
             Order::Finish
@@ -310,6 +314,8 @@ const CUT: u8 = 2;
 
 /// What HTTP/2 may send besides bodies between two requests: preface, settings, window updates, pings.
 const NOISE_BYTES_MAX: u64 = 64 * 1024;
+/// For the last bytes and the good-bye of an idle connection.
+const FINISH_TIME: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -357,7 +363,8 @@ mod tests {
             check(http2, a_request_under_way, 89.0, Order::Serve);
             check(http2, a_request_under_way, 90.1, Order::Cut);
             check(http2, an_answered_request, 74.0, Order::Serve);
-            check(http2, an_answered_request, 76.0, Order::Cut);
+            check(http2, an_answered_request, 76.0, Order::Finish);
+            check(http2, an_answered_request, 86.0, Order::Cut);
         }
         check(false, silent, 5.1, Order::Cut);
         check(false, part_of_a_head, 4.9, Order::Serve);

@@ -32,6 +32,7 @@ pub(crate) async fn handle(
     received.check_head()?;
     let route = received.route(&app.paths)?;
     record.route(&route);
+    received.check_method(&route)?;
     match route {
         Route::Health => Ok(Reply::Health { able: app.can_take_call() }),
         // Boxed, since a request's future is moved about and callbacks, which are most, need a tenth of its size.
@@ -93,8 +94,8 @@ async fn callback(
         Ok(Envelope::Legacy(_)) | Err(_) => None,
     };
     let outbound = admitted.into_outbound(call_id);
-    let answer =
-        app.delivery.forward(connections, outbound, owner).await.map_err(|error| not_forwarded(&error))?;
+    let forwarded = app.delivery.forward(connections, outbound, owner).await;
+    let answer = forwarded.map_err(|error| not_forwarded(&error, record))?;
     record.answered(&answer);
     Ok(Reply::Relay { answer: Box::new(answer), outcome: Outcome::Forwarded })
 }
@@ -207,7 +208,7 @@ impl Webhook<'_> {
     async fn unsealed(self, part: &Part, record: &mut Record) -> Result<Reply, Refusal> {
         let outbound = self.admitted.outbound(Some(part.call_id.clone()), None);
         let forwarded = self.app.delivery.forward_unsealed(self.connections, outbound).await;
-        let answer = forwarded.map_err(|error| not_forwarded(&error))?;
+        let answer = forwarded.map_err(|error| not_forwarded(&error, record))?;
         record.answered(&answer);
         Ok(Reply::Relay { answer: Box::new(answer), outcome: Outcome::Unsealed })
     }
@@ -324,7 +325,10 @@ impl Admitted {
     }
 }
 
-fn not_forwarded(error: &NotForwarded) -> Refusal {
+fn not_forwarded(error: &NotForwarded, record: &mut Record) -> Refusal {
+    if let NotForwarded::Gone { instance } | NotForwarded::Unreachable { instance, .. } = error {
+        record.instance(instance);
+    }
     match error {
         NotForwarded::NoInstance => Refusal::new(Outcome::NotPlaced, "no_instance"),
         NotForwarded::FleetUnknown => Refusal::new(Outcome::FleetUnknown, "fleet_unknown"),

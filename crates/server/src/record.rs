@@ -105,6 +105,10 @@ impl Record {
         self.region = Some(region.clone());
     }
 
+    pub(crate) fn instance(&mut self, instance: &Name) {
+        self.instance = Some(instance.clone());
+    }
+
     pub(crate) fn answered(&mut self, answer: &Answer) {
         self.instance = Some(answer.instance.clone());
         self.attempts = Some(answer.attempts);

@@ -89,29 +89,29 @@ impl Received {
     /// What is asked for, by the raw path: nothing is decoded or normalised, so that there is one spelling of each.
     pub(crate) fn route(&self, paths: &Paths) -> Result<Route, Refusal> {
         let path = self.uri.path();
-        let route = if paths.health.as_deref() == Some(path) {
-            Route::Health
+        if paths.health.as_deref() == Some(path) {
+            Ok(Route::Health)
         } else if let Some(rest) = below(path, &paths.webhook) {
             match rest {
-                "" => Route::Webhook { app: None },
-                segment => Route::Webhook { app: Some(app_segment(segment).ok_or_else(not_found)?) },
+                "" => Ok(Route::Webhook { app: None }),
+                segment => Ok(Route::Webhook { app: Some(app_segment(segment).ok_or_else(not_found)?) }),
             }
         } else if below(path, &paths.callback).is_some_and(|rest| !rest.is_empty()) {
-            Route::Callback
+            Ok(Route::Callback)
         } else if matches!(self.method, Method::POST | Method::GET) {
-            return Err(not_found());
+            Err(not_found())
         } else {
-            return Err(Refusal::method_not_allowed("POST"));
-        };
-        let expected = match route {
-            Route::Health => Method::GET,
-            Route::Webhook { .. } | Route::Callback => Method::POST,
-        };
-        if self.method == expected {
-            Ok(route)
-        } else {
-            Err(Refusal::method_not_allowed(if expected == Method::GET { "GET" } else { "POST" }))
+            // No path of ours has such a method, whatever it names (`CONNECT` names none).
+            Err(Refusal::method_not_allowed("POST"))
         }
+    }
+
+    pub(crate) fn check_method(&self, route: &Route) -> Result<(), Refusal> {
+        let (expected, name) = match route {
+            Route::Health => (Method::GET, "GET"),
+            Route::Webhook { .. } | Route::Callback => (Method::POST, "POST"),
+        };
+        if self.method == expected { Ok(()) } else { Err(Refusal::method_not_allowed(name)) }
     }
 
     /// Refuses what hyper lets through and no honest sender sends, before anything is spent on it.
@@ -166,9 +166,10 @@ impl Received {
         if let Some(host) = host {
             let valid = host.to_str().ok().and_then(|text| text.parse::<Authority>().ok());
             let valid = valid.filter(|authority| {
+                // An `Authority` may have a port that is no number, of which it then does not tell.
+                let rest = authority.as_str().strip_prefix(authority.host());
                 !authority.host().is_empty()
-                    && !authority.as_str().contains('@')
-                    && (authority.port().is_none() == authority.port_u16().is_none())
+                    && (authority.port_u16().is_some() || matches!(rest, Some("" | ":")))
             });
             let Some(valid) = valid else {
                 return Err(bad("invalid_host"));
@@ -191,7 +192,8 @@ impl Received {
         let mut values = self.headers.get_all(AUTHORIZATION).iter();
         match (values.next(), values.next()) {
             (Some(value), None) => Ok(value.as_bytes()),
-            (None, _) => Err(Refusal::new(Outcome::Unauthenticated, "no_authorization")),
+            // The authenticator has a word for nothing at all.
+            (None, _) => Ok(b""),
             (Some(_), Some(_)) => Err(Refusal::new(Outcome::BadRequest, "two_authorizations")),
         }
     }

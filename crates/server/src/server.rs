@@ -38,7 +38,8 @@ pub use crate::app::BuildError;
 pub enum Command {
     /// Read the configuration again (SIGHUP).
     Reload,
-    /// Drain and end (SIGTERM, SIGINT). A second one ends at once.
+    /// Drain and end (SIGTERM, SIGINT). Asked again, the gateway waits for the balancer no longer; asked a third time, for
+    /// nothing.
     Drain,
 }
 

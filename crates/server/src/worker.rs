@@ -126,19 +126,15 @@ impl Worker {
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut next_id = 0_u64;
         let mut accepting = true;
-        let mut cut = 0;
         loop {
-            let now_stage = *stage.borrow_and_update();
-            match now_stage {
+            match *stage.borrow_and_update() {
                 Stage::Serving => {}
-                Stage::Finishing => self.order_all(Order::Finish),
-                Stage::Cutting => {
-                    cut = self.busy();
-                    self.order_all(Order::Cut);
-                }
+                Stage::Finishing => self.finish_all(),
+                // Counted now, before any of them can end; the runtime ends with this future, and cuts them all.
+                Stage::Cutting => return self.under_way(),
             }
-            if !accepting && (self.open.load(Relaxed) == 0 || now_stage == Stage::Cutting) {
-                return cut;
+            if !accepting && self.open.load(Relaxed) == 0 {
+                return 0;
             }
             tokio::select! {
                 stream = streams.recv(), if accepting => match stream {
@@ -151,7 +147,7 @@ impl Worker {
                 },
                 _ = sweep.tick() => self.sweep(),
                 changed = stage.changed() => if changed.is_err() {
-                    return cut;
+                    return self.under_way();
                 },
             }
         }
@@ -170,14 +166,15 @@ impl Worker {
         }
     }
 
-    fn order_all(&self, order: Order) {
+    fn finish_all(&self) {
         for watch in self.lock().values() {
-            watch.order(order);
+            watch.order(Order::Finish);
         }
     }
 
-    fn busy(&self) -> usize {
-        self.lock().values().filter(|watch| watch.is_busy()).count()
+    /// Requests whose answers have not been handed over whole.
+    fn under_way(&self) -> usize {
+        self.lock().values().map(|watch| watch.under_way()).sum()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Watch>>> {

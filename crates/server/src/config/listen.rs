@@ -115,8 +115,16 @@ fn drain(listen: &Section<'_>) -> Option<Drain> {
     let hour = Duration::from_secs(3600);
     let delay =
         section.or("delay", Duration::from_secs(5), |setting| setting.duration(&(Duration::ZERO..=hour)));
-    let deadline =
-        section.or("deadline", Duration::from_secs(10), |setting| setting.duration(&(Duration::ZERO..=hour)));
+    // What is in flight has five seconds after the delay, unless said otherwise.
+    let usual = delay.unwrap_or_default() + Duration::from_secs(5);
+    let deadline = section.or("deadline", usual, |setting| {
+        let deadline = setting.duration(&(Duration::ZERO..=hour))?;
+        if delay.is_some_and(|delay| deadline < delay) {
+            setting.problem("shorter than listen.drain.delay; both count from SIGTERM");
+            return None;
+        }
+        Some(deadline)
+    });
     section.finish();
     Some(Drain { delay: delay?, deadline: deadline? })
 }

@@ -389,6 +389,11 @@ fn wrong_values_are_told_what_would_be_right() {
         ),
         ("[listen]\ndrain = { delay = \"2h\" }", "listen.drain.delay", "not from 0ms to 1h"),
         ("[listen]\ndrain = 5", "listen.drain", "not a table"),
+        (
+            "[listen]\ndrain = { delay = \"20s\", deadline = \"15s\" }",
+            "listen.drain.deadline",
+            "shorter than listen.drain.delay; both count from SIGTERM",
+        ),
         ("[listen]\ntls = \"tls.crt\"", "listen.tls", "not a table"),
         (
             "[admin]\naddress = \"0.0.0.0:8443\"",
