@@ -165,6 +165,25 @@ async fn requests_at_the_same_time_have_a_connection_each() {
 }
 
 #[tokio::test]
+async fn a_hundred_requests_at_a_time_use_their_connections_again() {
+    let upstream = Upstream::always(Act::status(202));
+    let delivery = Arc::new(delivery(settings([upstream.address])));
+    let connections = Arc::new(Connections::default());
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        let mut requests = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let (delivery, connections) = (Arc::clone(&delivery), Arc::clone(&connections));
+            requests.spawn(async move { forward(&delivery, &connections, "bot-0").await.unwrap().status });
+        }
+        assert!(requests.join_all().await.iter().all(|status| *status == 202));
+        round_trips().await;
+        made.push(upstream.accepted());
+    }
+    assert_eq!(made[0], made[1]);
+}
+
+#[tokio::test]
 async fn a_reload_keeps_what_is_known_and_connected() {
     let (one, two) = (Upstream::always(Act::status(202)), Upstream::always(Act::status(202)));
     let before = delivery(settings([one.address]));

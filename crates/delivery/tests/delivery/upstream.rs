@@ -112,7 +112,7 @@ impl Upstream {
     /// Begins to listen where nobody did.
     pub(crate) fn on(stopped: Stopped, script: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
         let Stopped { socket, address } = stopped;
-        let listener = socket.listen(64).unwrap();
+        let listener = socket.listen(1024).unwrap();
         let (seen, accepted, closed) = (Arc::default(), Arc::default(), Arc::default());
         let task = tokio::spawn(accept(
             listener,
