@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::Instant;
 
-use crate::support::{Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies};
+use crate::support::{Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, soon, tls};
 
 fn settings(issuer: &Issuer, instance: &Instance, delay: &str, deadline: &str) -> Settings {
     Settings::new(issuer, &[instance])
@@ -82,4 +85,47 @@ async fn who_asks_twice_is_not_kept_waiting() {
         gateway.signal(signal);
         assert_eq!(gateway.exit().await, Some(0), "{signal}");
     }
+}
+
+#[tokio::test]
+async fn http2_connections_end_like_the_others() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let mut settings = settings(&issuer, &instance, "0s", "60s");
+    settings.tls = true;
+    let mut gateway = Gateway::start(&settings).await;
+    let (mut idle, idle_driver) = connect_http2(&gateway).await;
+    let (mut busy, busy_driver) = connect_http2(&gateway).await;
+    let response = soon("an answer", idle.send_request(post())).await.unwrap();
+    assert_eq!(response.status(), 202);
+    instance.request().await;
+    instance.next(Reply::status(202).held());
+    let waiting = busy.send_request(post());
+    let ended = async {
+        instance.request().await;
+        gateway.signal("TERM");
+        soon("the end of the idle connection", idle_driver).await.unwrap().unwrap();
+        instance.release();
+    };
+    let (response, ()) = tokio::join!(soon("the last answer", waiting), ended);
+    assert_eq!(response.unwrap().status(), 202);
+    soon("the end of the busy connection", busy_driver).await.unwrap().unwrap();
+    assert_eq!(gateway.exit().await, Some(0));
+}
+
+type Http2 = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
+
+async fn connect_http2(gateway: &Gateway) -> (Http2, tokio::task::JoinHandle<hyper::Result<()>>) {
+    let stream = tls::connect(gateway.public, tls::session(&tls::connector(tls::HTTP2).build())).await;
+    let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+fn post() -> http::Request<Full<Bytes>> {
+    http::Request::post("https://emea.bots.example/api/calls")
+        .header("authorization", format!("Bearer {}", Token::skype().sign()))
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(bodies::incoming("call-1"))))
+        .unwrap()
 }

@@ -57,7 +57,7 @@ impl Fixture {
 /// What is wrong, the framing fields, what follows the head, and the statuses that are right.
 type Framing<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a [u16]);
 
-/// H1, H2, H5.
+/// RFC 9112 sections 6.1, 6.3 and 7.1.
 #[tokio::test]
 async fn ambiguous_framing_is_refused() {
     let mut fixture = fixture().await;
@@ -119,7 +119,7 @@ async fn ambiguous_framing_is_refused() {
     }
 }
 
-/// H1: the coding wins, the length is not passed on, and the connection is not used again.
+/// RFC 9112 section 6.3: the coding wins, the length is not passed on, and the connection is not used again.
 #[tokio::test]
 async fn a_length_beside_a_coding_ends_the_connection() {
     let mut fixture = fixture().await;
@@ -144,7 +144,7 @@ async fn a_length_beside_a_coding_ends_the_connection() {
     }
 }
 
-/// H3, H7, H8.
+/// RFC 9112 sections 2.2, 3.2 and 5, RFC 6750 section 2.
 #[tokio::test]
 async fn heads_that_can_be_read_in_two_ways_are_refused() {
     let mut fixture = fixture().await;
@@ -192,7 +192,7 @@ async fn heads_that_can_be_read_in_two_ways_are_refused() {
     }
 }
 
-/// H4, H6, H21, H22: what is harmless is served, and sent on in the one right form.
+/// What is harmless is served, and sent on in the one right form.
 #[tokio::test]
 async fn harmless_oddities_are_served_and_repaired() {
     let mut fixture = fixture().await;
@@ -243,7 +243,7 @@ async fn harmless_oddities_are_served_and_repaired() {
     assert_eq!(statuses, [202, 404, 202]);
 }
 
-/// H13, H22.
+/// RFC 9110 sections 9.1 and 10.1.1.
 #[tokio::test]
 async fn other_methods_and_expectations_are_refused() {
     let mut fixture = fixture().await;
@@ -273,7 +273,7 @@ async fn other_methods_and_expectations_are_refused() {
     }
 }
 
-/// H11: `Connection` may not strip what we rely on.
+/// RFC 9110 section 7.6.1: `Connection` may not strip what we rely on.
 #[tokio::test]
 async fn connection_cannot_name_what_travels_end_to_end() {
     let mut fixture = fixture().await;
@@ -290,7 +290,7 @@ async fn connection_cannot_name_what_travels_end_to_end() {
     }
 }
 
-/// H15, H16.
+/// RFC 6585 section 5, RFC 9110 sections 15.5.14 to 15.5.16.
 #[tokio::test]
 async fn what_is_too_large_is_refused() {
     let mut fixture = fixture().await;
@@ -323,7 +323,7 @@ async fn what_is_too_large_is_refused() {
     assert_eq!(fixture.instance.request().await.body.len(), 1 << 20);
 }
 
-/// H9, H23: paths are matched as they are.
+/// Paths are matched as they are.
 #[tokio::test]
 async fn there_is_one_spelling_of_each_path() {
     let mut fixture = fixture().await;

@@ -80,7 +80,7 @@ async fn requests_are_served_side_by_side() {
     driver.abort();
 }
 
-/// H17 to H20: each flood ends with the end of its connection, and the gateway serves on.
+/// RFC 9113 section 10.5: each flood ends with the end of its connection, and the gateway serves on.
 #[tokio::test]
 async fn floods_end_their_connection() {
     let issuer = Issuer::start();

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// H14. A connection that does nothing useful is closed; not at once, and not late.
+/// A connection that does nothing useful is closed; not at once, and not late.
 #[tokio::test]
 async fn connections_that_only_cost_are_closed() {
     let issuer = Issuer::start();

@@ -116,7 +116,7 @@ async fn a_client_that_goes_away_is_logged_too() {
     assert_eq!((&event["call.id"], &event["http.response.status_code"]), (&"call-1".into(), &Value::Null));
 }
 
-/// Q22: `Gateway` checks each line when it ends; this gives it something to check.
+/// `Gateway` checks each line when it ends; this gives it something to check.
 #[tokio::test]
 async fn hostile_values_cannot_break_a_line() {
     let issuer = Issuer::start();

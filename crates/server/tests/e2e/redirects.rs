@@ -55,7 +55,7 @@ async fn the_location_is_built_from_configuration_alone() {
         let answer = call(&gateway, "amer", target).await;
         assert_eq!((answer.status(), answer.field("location")), (302, Some(location)), "{target}");
     }
-    // H10: what a client says of the host is not believed.
+    // What a client says of the host is not believed.
     let body = bodies::incoming_from("call-1", "amer");
     let request = Request::webhook(&Token::skype().sign(), body)
         .replace("Host", "evil.example")

@@ -86,7 +86,7 @@ async fn a_legacy_body_asks_for_graph_but_only_of_a_known_sender() {
         assert_eq!((answer.status(), answer.body.len()), (204, 0));
         assert_eq!(answer.field("client-request-id"), Some("7a0aa1ad"));
         assert_eq!(answer.field("scenario-id"), Some("8a0aa1ad"));
-        // No oracle for who has no token (C2).
+        // No oracle for who has no token.
         let stranger = Token::skype().signed_by("stranger").sign();
         assert_eq!(Request::webhook(&stranger, body.as_str()).send(&gateway).await.status(), 401);
     }

@@ -115,7 +115,7 @@ impl Message {
     }
 }
 
-/// A line without its end; `None` at the end of the stream. Nothing that we read may hold a control character (Q22).
+/// A line without its end; `None` at the end of the stream. Nothing that we read may hold a control character.
 async fn line<S: AsyncBufRead + Unpin>(stream: &mut S) -> io::Result<Option<String>> {
     let mut bytes = Vec::new();
     stream.read_until(b'\n', &mut bytes).await?;

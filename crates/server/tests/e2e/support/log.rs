@@ -95,7 +95,7 @@ impl Log {
         }
     }
 
-    /// Each line is one JSON object without control characters, and none holds a part of a token (Q22).
+    /// Each line is one JSON object without control characters, and none holds a part of a token.
     pub(crate) fn check(&self) {
         for line in self.lines.lock().unwrap().iter() {
             let text = std::str::from_utf8(line).expect("the log is UTF-8");
