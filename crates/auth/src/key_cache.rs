@@ -210,10 +210,13 @@ impl KeyCache {
             let judgement =
                 attempts.borrow_and_update().judge(ended_before, self.policy.cooldown, Instant::now());
             // Keys are published before the attempt that brought them, so this set is at least as new as the judgement.
-            if self.usable().is_some_and(|set| set.keys.get(key_id).is_some()) {
+            let has_key = self.usable().map(|set| set.keys.get(key_id).is_some());
+            if has_key == Some(true) {
                 return Ok(());
             }
             match judgement {
+                // A set that has outlived its time may well have had the key: what it lacks it cannot tell.
+                Judgement::Missing if has_key.is_none() => return Err(NoKey::Unavailable),
                 Judgement::Missing => return Err(NoKey::Missing),
                 Judgement::Unavailable => return Err(NoKey::Unavailable),
                 Judgement::Ask => self.wanted.notify_one(),

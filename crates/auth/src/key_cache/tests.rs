@@ -28,6 +28,42 @@ async fn a_fetch_that_ended_while_one_waited_has_answered() {
     check(Some(Outcome::Unfinished), 4, 31, Judgement::Wait);
 }
 
+/// With `keep_stale` hardly longer than `refresh`, a set can outlive its time before its successor is fetched.
+#[tokio::test(start_paused = true)]
+async fn a_set_that_is_too_old_cannot_say_that_a_key_is_missing() {
+    let policy = KeyPolicy {
+        refresh: Duration::from_secs(100),
+        cooldown: Duration::from_secs(3600),
+        keep_stale: Duration::from_secs(101),
+        store: None,
+    };
+    let metadata = Url::parse("https://issuer.example/metadata").unwrap();
+    let cache = KeyCache::new("skype".into(), metadata, Arc::new(NoNetwork), Arc::new(policy));
+    let keys = KeySet::parse(include_bytes!("../../../../fixtures/jwks/skype.json")).unwrap();
+    let known = keys.key_ids().next().unwrap().to_owned();
+    cache.put_in_force(keys, None, Duration::ZERO);
+    let last = Some(Attempt { started: Instant::now(), outcome: Outcome::Succeeded });
+    cache.attempts.send_replace(Attempts { ended: 1, last });
+
+    tokio::time::advance(Duration::from_secs(101)).await;
+    assert_eq!(cache.wait_for(&known).await, Ok(()));
+    assert_eq!(cache.wait_for("unknown").await, Err(NoKey::Missing));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(cache.wait_for(&known).await, Err(NoKey::Unavailable));
+}
+
+struct NoNetwork;
+
+impl Fetch for NoNetwork {
+    fn get(
+        &self,
+        _: &Url,
+        _: usize,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<bytes::Bytes, FetchError>> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+}
+
 #[test]
 fn back_off_doubles_from_one_second_to_a_minute() {
     for (failures, base_s) in [(1, 1), (2, 2), (3, 4), (6, 32), (7, 48), (8, 48), (1000, 48), (u32::MAX, 48)]
