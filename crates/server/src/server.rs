@@ -62,6 +62,10 @@ impl fmt::Debug for Tls {
 }
 
 impl Shared {
+    pub(crate) fn new(app: App, metrics: Arc<Metrics>) -> Self {
+        Self { app: ArcSwap::from_pointee(app), metrics, tls: ArcSwapOption::empty() }
+    }
+
     fn serve_certificate(&self, tls: Option<Tls>) {
         if let Some(not_after) = tls.as_ref().and_then(|tls| tls::not_after(&tls.acceptor)) {
             self.metrics.certificate_not_after(not_after);
@@ -167,7 +171,7 @@ impl Server {
         let listener = listen("listen.address", requested.listen).await?;
         let admin = listen("admin.address", requested.admin).await?;
         let parts = Arc::new(ArcSwap::from_pointee(app.parts()));
-        let shared = Shared { app: ArcSwap::from_pointee(app), metrics, tls: ArcSwapOption::empty() };
+        let shared = Shared::new(app, metrics);
         shared.serve_certificate(tls);
         Ok(Self {
             listener,

@@ -354,3 +354,41 @@ impl Drop for Leave<'_> {
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// Two frames of a body that comes in many; the head has a limit of its own.
 const HTTP1_BUFFER_BYTES: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        app::App,
+        config::tests::{MINIMAL, parse},
+        metrics::Metrics,
+        telemetry::Counts,
+    };
+
+    /// Whichever worker is joined first, the others are still open for connections when the deadline passes.
+    #[tokio::test(start_paused = true)]
+    async fn every_request_that_is_cut_is_counted() {
+        let metrics = Arc::new(Metrics::new(Counts::default()));
+        let config = parse(MINIMAL).unwrap();
+        let app = App::build(config, None, Arc::clone(&metrics), Arc::default(), None).unwrap();
+        let worker = Arc::new(Worker {
+            shared: Arc::new(Shared::new(app, metrics)),
+            connections: Arc::default(),
+            watches: Mutex::default(),
+            open: Arc::default(),
+        });
+        let (_streams, received) = mpsc::unbounded_channel();
+        let (stage, staged) = watch::channel(Stage::Serving);
+        let watch = Arc::new(Watch::new(true, Duration::from_secs(600), 0, Instant::now()));
+        worker.lock().insert(1, Arc::clone(&watch));
+        let _requests = [watch.begin(Instant::now()), watch.begin(Instant::now())];
+        let run = tokio::spawn(Arc::clone(&worker).run(received, staged));
+
+        stage.send_replace(Stage::Finishing);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!run.is_finished());
+        stage.send_replace(Stage::Cutting);
+        let cut = timeout(Duration::from_secs(5), run).await.expect("it ends at once");
+        assert_eq!(cut.unwrap(), 2);
+    }
+}

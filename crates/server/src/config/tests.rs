@@ -20,7 +20,7 @@ use super::*;
 /// 32 bytes of 0x2a.
 const SEAL: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio=";
 
-const MINIMAL: &str = include_str!("../../../../fixtures/config/minimal.toml");
+pub(crate) const MINIMAL: &str = include_str!("../../../../fixtures/config/minimal.toml");
 const EXAMPLE: &str = include_str!("../../../../fixtures/config/example.toml");
 const FIVE_MISTAKES: &str = include_str!("../../../../fixtures/config/five-mistakes.toml");
 
