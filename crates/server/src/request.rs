@@ -165,13 +165,7 @@ impl Received {
         }
         if let Some(host) = host {
             let valid = host.to_str().ok().and_then(|text| text.parse::<Authority>().ok());
-            let valid = valid.filter(|authority| {
-                // An `Authority` may have a port that is no number, of which it then does not tell.
-                let rest = authority.as_str().strip_prefix(authority.host());
-                !authority.host().is_empty()
-                    && (authority.port_u16().is_some() || matches!(rest, Some("" | ":")))
-            });
-            let Some(valid) = valid else {
+            let Some(valid) = valid.filter(is_host) else {
                 return Err(bad("invalid_host"));
             };
             if let Some(authority) = self.uri.authority()
@@ -182,8 +176,9 @@ impl Received {
             return Ok(());
         }
         match self.uri.authority() {
-            Some(authority) if self.version == Version::HTTP_2 && !authority.host().is_empty() => Ok(()),
-            _ => Err(bad("no_host")),
+            Some(authority) if self.version == Version::HTTP_2 && is_host(authority) => Ok(()),
+            Some(_) if self.version == Version::HTTP_2 => Err(bad("invalid_host")),
+            Some(_) | None => Err(bad("no_host")),
         }
     }
 
@@ -253,6 +248,18 @@ pub(crate) fn plain(headers: &HeaderMap, name: &str) -> Option<HeaderValue> {
         .cloned()
 }
 
+/// A host and perhaps a port, and no name or password before them (RFC 9110 sections 4.2.4 and 7.2, RFC 9113 section 8.3.1).
+fn is_host(authority: &Authority) -> bool {
+    let host = authority.host();
+    !host.is_empty()
+        && match authority.as_str().strip_prefix(host) {
+            Some("" | ":") => true,
+            // An `Authority` may have a port that is no number, of which it then does not tell.
+            Some(_) => authority.port_u16().is_some(),
+            None => false,
+        }
+}
+
 /// All data frames; trailers are dropped (RFC 9110 section 6.5.1).
 async fn read_body(mut body: Incoming, bytes_max: usize, timeout: Duration) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::new(Outcome::BodyTooLarge, "body_too_large");
@@ -314,3 +321,30 @@ const GUID_LENGTH: usize = 36;
 /// Fields that we rely on: they are never hop-by-hop.
 const END_TO_END: [&[u8]; 5] =
     [b"authorization", b"content-type", b"content-length", b"content-encoding", b"host"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_or_address_and_perhaps_a_port() {
+        for (text, expected) in [
+            ("bots.contoso.com", true),
+            ("bots.contoso.com:8443", true),
+            ("bots.contoso.com:", true),
+            ("[::1]:8443", true),
+            ("127.0.0.1", true),
+            ("", false),
+            (":8443", false),
+            ("bots.contoso.com:https", false),
+            ("bots.contoso.com:65536", false),
+            ("user@bots.contoso.com", false),
+            ("user@bots.contoso.com:8443", false),
+            ("user:password@bots.contoso.com:8443", false),
+            ("bots contoso", false),
+            ("bots.contoso.com/path", false),
+        ] {
+            assert_eq!(text.parse().is_ok_and(|authority| is_host(&authority)), expected, "{text}");
+        }
+    }
+}
