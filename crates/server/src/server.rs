@@ -110,6 +110,7 @@ pub struct Server {
     draining: Arc<AtomicBool>,
     timeouts: Option<Timeouts>,
     files: Option<TlsFiles>,
+    fingerprint: Option<Fingerprint>,
     drain: Drain,
     requested: Requested,
 }
@@ -162,10 +163,7 @@ impl Server {
         let requested = Requested::of(&config);
         let files = config.listen.tls.clone();
         let drain = config.listen.drain;
-        let tls = match &files {
-            Some(files) => Some(Tls { acceptor: tls::acceptor(files).map_err(StartError::Certificate)? }),
-            None => None,
-        };
+        let (tls, fingerprint) = certificate(files.as_ref())?;
         let draining = Arc::new(AtomicBool::new(false));
         let app = App::build(config, timeouts, Arc::clone(&metrics), Arc::clone(&draining), None)?;
         let listener = listen("listen.address", requested.listen).await?;
@@ -181,6 +179,7 @@ impl Server {
             draining,
             timeouts,
             files,
+            fingerprint,
             drain,
             requested,
         })
@@ -218,7 +217,6 @@ impl Server {
         let admin = tokio::spawn(admin.serve(self.admin));
         let mut background = Background::start(&self.shared.app.load_full());
         let mut certificates = tokio::time::interval(tls::LOOK_INTERVAL);
-        let mut fingerprint = self.files.as_ref().map(Fingerprint::of);
         let mut stop_accepting: Option<Instant> = None;
         let mut cut_at: Option<Instant> = None;
         loop {
@@ -244,13 +242,13 @@ impl Server {
                                     self.shared.metrics.reload(false);
                                     tracing::error!(problems = error, "reload refused; the old configuration runs on");
                                 }
-                                Ok((app, files, tls)) => {
+                                Ok((app, files, tls, fingerprint)) => {
                                     self.parts.store(Arc::new(app.parts()));
                                     self.shared.app.store(Arc::clone(&app));
                                     self.shared.serve_certificate(tls);
                                     self.shared.metrics.retain_peers(|peer| app.peers.has(peer));
-                                    fingerprint = files.as_ref().map(Fingerprint::of);
                                     self.files = files;
+                                    self.fingerprint = fingerprint;
                                     self.drain = drain;
                                     background = Background::start(&app);
                                     accepted(&log);
@@ -276,7 +274,7 @@ impl Server {
                 },
                 () = accepting_ends => break,
                 _ = certificates.tick() => if let Some(files) = &self.files {
-                    renew(files, &mut fingerprint, &self.shared);
+                    renew(files, &mut self.fingerprint, &self.shared);
                 },
             }
         }
@@ -314,7 +312,7 @@ impl Drop for Background {
     }
 }
 
-type Reloaded = (Arc<App>, Option<TlsFiles>, Option<Tls>);
+type Reloaded = (Arc<App>, Option<TlsFiles>, Option<Tls>, Option<Fingerprint>);
 
 /// Builds everything of the new configuration before anything of it is put to work.
 fn reload(
@@ -329,18 +327,19 @@ fn reload(
         return Err(changed.join("\n"));
     }
     let files = config.listen.tls.clone();
-    let tls = match &files {
-        Some(files) => {
-            let acceptor =
-                tls::acceptor(files).map_err(|error| Chain(&StartError::Certificate(error)).to_string())?;
-            Some(Tls { acceptor })
-        }
-        None => None,
-    };
+    let (tls, fingerprint) = certificate(files.as_ref()).map_err(|error| Chain(&error).to_string())?;
     let last = shared.app.load();
     let app = App::build(config, timeouts, Arc::clone(&shared.metrics), Arc::clone(draining), Some(&last))
         .map_err(|error| Chain(&error).to_string())?;
-    Ok((Arc::new(app), files, tls))
+    Ok((Arc::new(app), files, tls, fingerprint))
+}
+
+/// The certificate, and what its files looked like before they were read: those that change meanwhile are read again.
+fn certificate(files: Option<&TlsFiles>) -> Result<(Option<Tls>, Option<Fingerprint>), StartError> {
+    let Some(files) = files else { return Ok((None, None)) };
+    let fingerprint = Fingerprint::of(files);
+    let acceptor = tls::acceptor(files).map_err(StartError::Certificate)?;
+    Ok((Some(Tls { acceptor }), Some(fingerprint)))
 }
 
 /// Reads the certificate again if its files have changed. One that cannot be used leaves the old one in place: the
