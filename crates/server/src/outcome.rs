@@ -5,7 +5,7 @@
 /// Every reply has one; `docs/operations.md` says what each means and what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// A new call was accepted by an instance.
+    /// A new call was answered by an instance, which may have refused it.
     Placed,
     /// A callback was answered by its owner.
     Forwarded,

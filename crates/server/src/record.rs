@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use switchboard_auth::Caller;
 use switchboard_delivery::{Answer, NotPlaced};
 use switchboard_notification::{CallState, Data, Item};
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) struct Record {
     metrics: Arc<Metrics>,
     arrived: Instant,
-    method: http::Method,
+    method: &'static str,
     kind: RequestKind,
     message_id: Option<HeaderValue>,
     chain_id: Option<HeaderValue>,
@@ -48,7 +48,7 @@ impl Record {
         Self {
             metrics,
             arrived: received.arrived,
-            method: received.method().clone(),
+            method: method_name(received.method()),
             kind: RequestKind::Other,
             message_id: plain(headers, "x-microsoft-skype-message-id"),
             chain_id: plain(headers, "x-microsoft-skype-chain-id"),
@@ -157,7 +157,7 @@ impl Record {
         tracing::event!(
             target: "switchboard::request",
             tracing::Level::INFO,
-            http.request.method = self.method.as_str(),
+            http.request.method = self.method,
             http.route = route_name(self.kind),
             http.response.status_code = status,
             duration_ms = milliseconds(duration),
@@ -187,6 +187,22 @@ impl Drop for Record {
         if !self.finished {
             self.write(None, Outcome::ClientGone, None);
         }
+    }
+}
+
+/// Any token can be a method; those that HTTP does not define are one to us (OpenTelemetry's word for them).
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        Method::PATCH => "PATCH",
+        Method::TRACE => "TRACE",
+        _ => "_OTHER",
     }
 }
 

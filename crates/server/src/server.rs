@@ -382,7 +382,8 @@ async fn accept(accepted: io::Result<(TcpStream, SocketAddr)>, shared: &Shared, 
     };
     let _ = stream.set_nodelay(true); // a hint; without it answers wait for acknowledgements
     let Ok(stream) = stream.into_std() else { return };
-    if let Some(worker) = workers.iter().min_by_key(|worker| worker.open()) {
+    let living = workers.iter().filter_map(|worker| Some((worker, worker.open()?)));
+    if let Some((worker, _)) = living.min_by_key(|(_, open)| *open) {
         worker.give(stream, guard);
     }
 }

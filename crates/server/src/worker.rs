@@ -66,9 +66,9 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Connections that it has.
-    pub(crate) fn open(&self) -> usize {
-        self.open.load(Relaxed)
+    /// Connections that it has; `None` if its thread is gone, which only a panic of ours can do.
+    pub(crate) fn open(&self) -> Option<usize> {
+        if self.streams.is_closed() { None } else { Some(self.open.load(Relaxed)) }
     }
 
     /// Hands it a connection. An unbounded queue, bounded by the limit on connections, whose guard travels along.
@@ -309,6 +309,9 @@ fn http2_builder(head_bytes_max: usize) -> http2::Builder<TokioExecutor> {
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(100)
+        // What a sender may put into our memory before we know it, over all of its streams: hyper's default is 1 MiB.
+        .initial_connection_window_size(256 * 1024)
+        .initial_stream_window_size(64 * 1024)
         .max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX))
         // CVE-2023-44487, rapid reset
         .max_pending_accept_reset_streams(20)
