@@ -9,19 +9,14 @@ use hyper::body::{Body, Incoming};
 use openssl::ssl::SslConnector;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{
-    answer::BODY_BYTES_MAX,
-    connections::{Connections, connect, idle_for},
-    fleet::Fleet,
-    instance::Endpoint,
-};
+use crate::{answer::BODY_BYTES_MAX, connections::Pool, fleet::Fleet, instance::Endpoint};
 
 /// Sends a request and waits for the head of the answer until `until`.
 ///
 /// A pooled connection that turns out to be closed is no failure: the request that hyper hands back has not been
 /// written and goes over the next one.
 pub(crate) async fn send(
-    connections: &Connections,
+    pool: &Pool,
     fleet: &Fleet,
     endpoint: &Endpoint,
     tls: &SslConnector,
@@ -30,12 +25,12 @@ pub(crate) async fn send(
 ) -> Result<Response<Incoming>, Failure> {
     let mut request = request;
     loop {
-        let pooled = connections.take(fleet, endpoint.slot, Instant::now());
+        let pooled = pool.take(fleet, endpoint.slot, Instant::now());
         let fresh = pooled.is_none();
         let mut sender = match pooled {
             Some(sender) => sender,
             // Boxed, since it is rare and large: a request's future is moved about, and its size is paid every time.
-            None => match timeout_at(until, Box::pin(connect(endpoint.target.origin(), tls))).await {
+            None => match timeout_at(until, Box::pin(pool.connect(endpoint.target.origin(), tls))).await {
                 Ok(Ok(sender)) => sender,
                 Ok(Err(cause)) => return Err(Failure::unsent(request, cause)),
                 Err(_) => return Err(Failure::unsent(request, Cause::ConnectTimeout)),
@@ -43,8 +38,7 @@ pub(crate) async fn send(
         };
         match timeout_at(until, sender.try_send_request(request)).await {
             Ok(Ok(response)) => {
-                let idle_for = idle_for(response.headers());
-                connections.keep(fleet, endpoint.slot, sender, idle_for, Instant::now());
+                pool.keep(fleet, endpoint.slot, sender, response.headers(), Instant::now());
                 return check(response);
             }
             Ok(Err(mut error)) => match error.take_message() {

@@ -34,11 +34,30 @@ use crate::{
 ///
 /// It belongs to no `Delivery`: after a reload it keeps the connections to hosts that are still in the fleet and
 /// drops the others.
-#[derive(Default)]
 pub struct Connections {
+    /// To the instances of this region.
+    pub(crate) instances: Pool,
+    /// To the gateways of other regions.
+    pub(crate) regions: Pool,
+}
+
+/// The connections to the hosts of one fleet.
+pub(crate) struct Pool {
     /// Never contended, since it is used by one thread; a lock because futures that hold `&Connections` must be
     /// `Send`. Never held across an await.
     pools: Mutex<Pools>,
+    reach: &'static Reach,
+}
+
+/// How long making and keeping a connection may take: what is near and what is far differ.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    /// TCP, an address.
+    connect: Duration,
+    /// The TLS handshake.
+    tls: Duration,
+    /// How long a connection is kept where the other end does not say.
+    idle: Duration,
 }
 
 /// Sends one request at a time over one connection.
@@ -61,7 +80,22 @@ struct Idle {
     until: Instant,
 }
 
-impl Connections {
+impl Default for Connections {
+    fn default() -> Self {
+        Self { instances: Pool::new(&NEAR), regions: Pool::new(&FAR) }
+    }
+}
+
+impl Pool {
+    fn new(reach: &'static Reach) -> Self {
+        Self { pools: Mutex::default(), reach }
+    }
+
+    /// A new connection; see `connect`.
+    pub(crate) async fn connect(&self, origin: &Origin, tls: &SslConnector) -> Result<Sender, Cause> {
+        connect_within(origin, tls, self.reach).await
+    }
+
     /// An idle connection to the origin at `slot`, the one used last first: that keeps few of them warm. It may turn
     /// out to have been closed by the instance in the meantime.
     pub(crate) fn take(&self, fleet: &Fleet, slot: usize, now: Instant) -> Option<Sender> {
@@ -82,7 +116,8 @@ impl Connections {
     }
 
     /// Keeps a connection for the next request. It may still be busy with the answer's body: `take` looks.
-    pub(crate) fn keep(&self, fleet: &Fleet, slot: usize, sender: Sender, idle_for: Duration, now: Instant) {
+    pub(crate) fn keep(&self, fleet: &Fleet, slot: usize, sender: Sender, answer: &HeaderMap, now: Instant) {
+        let idle_for = idle_for(answer, self.reach.idle);
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(idle) = pools.idle(fleet, slot)
             && idle.len() < IDLE_MAX
@@ -133,9 +168,13 @@ impl Pools {
     }
 }
 
-/// A new connection, with its driver spawned on this runtime.
+/// A new connection to an instance, with its driver spawned on this runtime.
 pub(crate) async fn connect(origin: &Origin, tls: &SslConnector) -> Result<Sender, Cause> {
-    let stream = connect_tcp(origin).await?;
+    connect_within(origin, tls, &NEAR).await
+}
+
+async fn connect_within(origin: &Origin, tls: &SslConnector, reach: &Reach) -> Result<Sender, Cause> {
+    let stream = connect_tcp(origin, reach).await?;
     // Requests are written whole; waiting for more to send would only add latency.
     let _ = stream.set_nodelay(true);
     if !origin.secure {
@@ -148,7 +187,7 @@ pub(crate) async fn connect(origin: &Origin, tls: &SslConnector) -> Result<Sende
     let mut ssl = tls.configure().and_then(|setup| setup.into_ssl(&host)).map_err(|_| Cause::Tls)?;
     ssl.set_alpn_protos(b"\x08http/1.1").map_err(|_| Cause::Tls)?;
     let mut stream = SslStream::new(ssl, stream).map_err(|_| Cause::Tls)?;
-    match timeout(TLS_TIME, Pin::new(&mut stream).connect()).await {
+    match timeout(reach.tls, Pin::new(&mut stream).connect()).await {
         Ok(Ok(())) => handshake(stream).await,
         Ok(Err(error)) => {
             // The certificate is what usually is wrong, and only this tells.
@@ -159,9 +198,9 @@ pub(crate) async fn connect(origin: &Origin, tls: &SslConnector) -> Result<Sende
     }
 }
 
-async fn connect_tcp(origin: &Origin) -> Result<TcpStream, Cause> {
+async fn connect_tcp(origin: &Origin, reach: &Reach) -> Result<TcpStream, Cause> {
     match &origin.host {
-        Hostname::Address(address) => connect_address(SocketAddr::new(*address, origin.port)).await,
+        Hostname::Address(address) => connect_address(SocketAddr::new(*address, origin.port), reach).await,
         Hostname::Name(name) => {
             // Resolved anew each time: a name of Kubernetes or of a rebuilt machine changes its address without notice.
             let addresses = timeout(LOOKUP_TIME, lookup_host((&**name, origin.port)))
@@ -170,7 +209,7 @@ async fn connect_tcp(origin: &Origin) -> Result<TcpStream, Cause> {
                 .map_err(|_| Cause::Lookup)?;
             let mut last = Cause::Lookup;
             for address in addresses.take(ADDRESSES_MAX) {
-                match connect_address(address).await {
+                match connect_address(address, reach).await {
                     Ok(stream) => return Ok(stream),
                     Err(cause) => last = cause,
                 }
@@ -180,8 +219,8 @@ async fn connect_tcp(origin: &Origin) -> Result<TcpStream, Cause> {
     }
 }
 
-async fn connect_address(address: SocketAddr) -> Result<TcpStream, Cause> {
-    match timeout(CONNECT_TIME, TcpStream::connect(address)).await {
+async fn connect_address(address: SocketAddr, reach: &Reach) -> Result<TcpStream, Cause> {
+    match timeout(reach.connect, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Cause::Refused),
         Ok(Err(_)) => Err(Cause::Connect),
@@ -203,17 +242,16 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S
 }
 
 /// How long a connection may be idle: what the instance says (`Keep-Alive: timeout=5` of Node.js), less a second for
-/// the way, so that a request does not meet a connection that is just being closed; else so short that hardly any
-/// server closes it first.
-pub(crate) fn idle_for(answer: &HeaderMap) -> Duration {
+/// the way, so that a request does not meet a connection that is just being closed; else `unsaid`.
+fn idle_for(answer: &HeaderMap, unsaid: Duration) -> Duration {
     let Some(value) = answer.get(&KEEP_ALIVE).and_then(|value| value.to_str().ok()) else {
-        return IDLE_TIME;
+        return unsaid;
     };
     let promised = value
         .split(',')
         .filter_map(|parameter| parameter.trim().strip_prefix("timeout="))
         .find_map(|seconds| seconds.parse::<u64>().ok());
-    promised.map_or(IDLE_TIME, |seconds| Duration::from_secs(seconds.saturating_sub(1)).min(IDLE_TIME_MAX))
+    promised.map_or(unsaid, |seconds| Duration::from_secs(seconds.saturating_sub(1)).min(IDLE_TIME_MAX))
 }
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -221,20 +259,27 @@ static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Idle connections to one host and worker thread. A worker hears of many answers at a time, and then all their
 /// connections are idle for a moment: with 64, of 200 requests under way at once every thirtieth made a new one.
 const IDLE_MAX: usize = 256;
-/// Where the instance does not say. A request that was written on a connection that is being closed cannot be sent again:
+/// Instances, which are near: a connection that takes longer than 300 ms has lost a packet, and the next candidate is
+/// quicker than TCP's retransmission after 1 s. A TLS handshake costs an instance an RSA signature, which a busy one may let
+/// wait.
+static NEAR: Reach =
+    Reach { connect: Duration::from_millis(300), tls: Duration::from_secs(1), idle: IDLE_TIME };
+/// Gateways of other regions: half around the world and back are 300 ms, a lost packet is a second more, and nobody else can
+/// take the request. They keep idle connections for 75 s unless told otherwise, and say so when they close one.
+static FAR: Reach = Reach {
+    connect: Duration::from_millis(1500),
+    tls: Duration::from_secs(3),
+    idle: Duration::from_secs(20),
+};
+/// Where the instance does not say: so short that hardly any server closes first. A request that was written on a connection that is being closed cannot be sent again:
 /// a callback is answered 503, a new call takes its instance out. uvicorn closes after 5 s, gunicorn and what runs under it
 /// after 2 s, without a word of it; Kestrel after 130 s. A new connection costs less than a millisecond, and only those pay it
 /// that come seldom.
 const IDLE_TIME: Duration = Duration::from_millis(1500);
 /// Whatever the instance says. Load balancers between forget connections after 60 s and more.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
-/// Instances are near: a connection that takes longer has lost a packet, and the next candidate is quicker than TCP's
-/// retransmission after 1 s.
-const CONNECT_TIME: Duration = Duration::from_millis(300);
 /// A resolver answers from its cache or its neighbour; libc's own retry comes after 5 s.
 const LOOKUP_TIME: Duration = Duration::from_secs(1);
-/// A handshake costs an instance an RSA signature, which a busy one may let wait.
-const TLS_TIME: Duration = Duration::from_secs(1);
 /// Addresses of one name that are tried, in the resolver's order.
 const ADDRESSES_MAX: usize = 4;
 /// The head of an answer, and the read buffer of a connection. Bots send some hundred bytes; hyper refuses a head of
@@ -250,13 +295,13 @@ mod tests {
     #[track_caller]
     fn check(keep_alive: &'static str, idle: Duration) {
         let headers = HeaderMap::from_iter([(KEEP_ALIVE.clone(), HeaderValue::from_static(keep_alive))]);
-        assert_eq!(idle_for(&headers), idle, "{keep_alive}");
+        assert_eq!(idle_for(&headers, IDLE_TIME), idle, "{keep_alive}");
     }
 
     #[test]
     fn a_connection_idles_no_longer_than_the_instance_keeps_it() {
         let seconds = Duration::from_secs;
-        assert_eq!(idle_for(&HeaderMap::new()), IDLE_TIME);
+        assert_eq!(idle_for(&HeaderMap::new(), IDLE_TIME), IDLE_TIME);
         check("timeout=5", seconds(4));
         check("max=100, timeout=15", seconds(14));
         check("timeout=1", seconds(0));

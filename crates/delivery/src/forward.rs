@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use openssl::ssl::SslConnector;
 use switchboard_routing::{AffinityKey, Name, OwnerRef};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -9,6 +14,8 @@ use uuid::Uuid;
 use crate::{
     Answer, Connections, Delivery, Orphaned, Outbound,
     attempt::{Cause, Failure, send},
+    connections::Pool,
+    fleet::Fleet,
     headers::{self, Mark},
     instance::Instance,
 };
@@ -87,28 +94,54 @@ impl Delivery {
         mark.stamp(&mut notification.headers);
         let for_app = instance.for_app(notification.app);
         let path = for_app.callback_path.clone();
-        let mut request = self.request(instance, &instance.callbacks, &for_app, path, notification);
+        let request = self.request(instance, &instance.callbacks, &for_app, path, notification);
 
+        let way = Way { pool: &connections.instances, fleet: &self.fleet, instance, tls: &self.tls };
+        match way.insist(request, end).await {
+            Ok((response, attempts)) => {
+                // What a proxy in front of a dead instance says is no sign of life.
+                if Cause::of_status(response.status()).is_none() {
+                    live.answered(Instant::now());
+                }
+                live.answered_callback();
+                Ok(Answer::new(response, instance, in_flight, end, attempts, 0))
+            }
+            Err(last) => {
+                Err(NotForwarded::Unreachable { instance: instance.name().clone(), last: last.label() })
+            }
+        }
+    }
+}
+
+/// The way to the one who must get a request, and nobody else.
+pub(crate) struct Way<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) instance: &'a Instance,
+    pub(crate) tls: &'a SslConnector,
+}
+
+impl Way<'_> {
+    /// Sends a request until there is an answer, or `end`; also says how many tries it took. While no byte of it was
+    /// written it is sent again; once it was written, never.
+    pub(crate) async fn insist(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        end: Instant,
+    ) -> Result<(Response<Incoming>, u32), Cause> {
+        let Self { pool, fleet, instance, tls } = self;
+        let live = &instance.live;
         let mut attempts: u32 = 0;
         let mut pause = PAUSE_FIRST;
         let mut last = Cause::NoTime;
-        let unreachable =
-            |last: Cause| NotForwarded::Unreachable { instance: instance.name().clone(), last: last.label() };
         while Instant::now() < end {
             attempts = attempts.saturating_add(1);
             live.tried();
-            match send(connections, &self.fleet, &instance.callbacks, &self.tls, request, end).await {
-                Ok(response) => {
-                    // What a proxy in front of a dead instance says is no sign of life.
-                    if Cause::of_status(response.status()).is_none() {
-                        live.answered(Instant::now());
-                    }
-                    live.answered_callback();
-                    return Ok(Answer::new(response, instance, in_flight, end, attempts, 0));
-                }
+            match send(pool, fleet, &instance.callbacks, tls, request, end).await {
+                Ok(response) => return Ok((response, attempts)),
                 Err(Failure::Sent(cause)) => {
                     live.failed(cause);
-                    return Err(unreachable(cause));
+                    return Err(cause);
                 }
                 Err(Failure::Unsent(unsent, cause)) => {
                     live.failed(cause);
@@ -122,7 +155,7 @@ impl Delivery {
             sleep_until(end.min(Instant::now() + pause)).await;
             pause = pause.saturating_mul(2).min(PAUSE_MAX);
         }
-        Err(unreachable(last))
+        Err(last)
     }
 }
 

@@ -73,6 +73,19 @@ pub(crate) fn stamp_deadline(headers: &mut HeaderMap, unix_ms: u64) {
     headers.insert(&DEADLINE, HeaderValue::from(unix_ms));
 }
 
+/// What a callback says that is proxied to the gateway of another region, besides what its sender said.
+pub(crate) fn stamp_proxied(
+    headers: &mut HeaderMap,
+    host: &HeaderValue,
+    body_bytes: usize,
+    from: &HeaderValue,
+) {
+    headers.insert(HOST, host.clone());
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
+    headers.insert(&FORWARDED_FROM, from.clone());
+    trace_context::ensure(headers);
+}
+
 /// Why an instance gets a callback that was not meant for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
@@ -187,6 +200,7 @@ static INSTANCE: HeaderName = HeaderName::from_static("switchboard-instance");
 static ATTEMPT: HeaderName = HeaderName::from_static("switchboard-attempt");
 static DEADLINE: HeaderName = HeaderName::from_static("switchboard-deadline");
 static UNSEALED: HeaderName = HeaderName::from_static("switchboard-unsealed");
+pub(crate) static FORWARDED_FROM: HeaderName = HeaderName::from_static("switchboard-forwarded-from");
 static ORPHANED: HeaderName = HeaderName::from_static("switchboard-orphaned");
 static CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 static SCENARIO_ID: HeaderName = HeaderName::from_static("scenario-id");

@@ -64,7 +64,7 @@
 //! # }
 //! ```
 //!
-//! To read: `place` and `forward` (what happens to a request), `attempt` and `connections` (one try), `headers` and
+//! To read: `place`, `forward` and `regions` (what happens to a request), `attempt` and `connections` (one try), `headers` and
 //! `answer` (what travels), `fleet`, `instance` and its `health` (what is known), `probe` (how it is learned).
 
 mod answer;
@@ -77,6 +77,7 @@ mod instance;
 mod place;
 mod placements;
 mod probe;
+mod regions;
 mod settings;
 mod target;
 
@@ -95,6 +96,7 @@ pub use self::{
     forward::NotForwarded,
     instance::{InstanceState, InstanceStatus},
     place::NotPlaced,
+    regions::{NotProxied, Regions},
     settings::{InstanceSettings, Orphaned, ProbeSettings, Settings},
     target::{Target, TargetError},
 };

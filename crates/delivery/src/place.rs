@@ -120,7 +120,8 @@ impl Delivery {
         let for_app = instance.for_app(notification.app);
         let path = for_app.new_call_path.clone();
         let request = self.request(instance, &instance.new_calls, &for_app, path, notification);
-        let sent = send(connections, &self.fleet, &instance.new_calls, &self.tls, request, until).await;
+        let sent =
+            send(&connections.instances, &self.fleet, &instance.new_calls, &self.tls, request, until).await;
         let answered = sent.and_then(|response| match Cause::of_status(response.status()) {
             Some(cause) => Err(Failure::Sent(cause)),
             None => Ok(response),

@@ -14,4 +14,6 @@ mod place;
 #[cfg(test)]
 mod probes;
 #[cfg(test)]
+mod regions;
+#[cfg(test)]
 mod setup;

@@ -1,0 +1,81 @@
+//! Callbacks of another region: to the gateway there, with all that it needs to judge them by itself.
+
+use std::net::SocketAddr;
+
+use http::uri::PathAndQuery;
+use switchboard_delivery::{Answer, Connections, NotProxied, Outbound, Regions, Target};
+
+use crate::{setup::*, upstream::*};
+
+const TARGET: &str = "/api/callbacks/amer/bot-0/k1.0.AAAA?x=1";
+
+fn regions(address: SocketAddr, patience: std::time::Duration) -> Regions {
+    let target = Target::parse(&format!("http://{address}")).unwrap();
+    Regions::new(name("emea"), vec![(name("amer"), target)], patience, uris(), tls())
+}
+
+async fn proxy(regions: &Regions, notification: Outbound, region: &str) -> Result<Answer, NotProxied> {
+    let target = PathAndQuery::from_static(TARGET);
+    regions.proxy(&Connections::default(), notification, region, target).await
+}
+
+#[tokio::test]
+async fn the_gateway_there_gets_the_request_as_it_came_and_a_mark() {
+    let gateway = Upstream::always(Act::body(200, "Retry-After: 3\r\nX-Internal: 1\r\n", "hello"));
+    let mut notification = outbound();
+    notification.headers.extend(headers(&[
+        ("switchboard-call-id", "forged"),
+        ("switchboard_forwarded_from", "apac"),
+        ("connection", "keep-alive, x-private"),
+        ("x-private", "1"),
+        ("x-microsoft-skype-message-id", "m-1"),
+    ]));
+    let answer = proxy(&regions(gateway.address, LONG), notification, "amer").await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.instance.as_str(), answer.attempts), (200, "amer", 1));
+    assert_eq!(answer.headers.get("retry-after").unwrap(), "3");
+    assert!(!answer.headers.contains_key("x-internal"));
+    let seen = gateway.only();
+    assert_eq!(seen.line(), format!("POST {TARGET} HTTP/1.1"));
+    assert_eq!(seen.body, outbound().body);
+    assert_eq!(seen.field("authorization"), Some("Bearer x.y.z"));
+    assert_eq!(seen.field("host"), Some(gateway.address.to_string().as_str()));
+    assert_eq!(seen.field("switchboard-forwarded-from"), Some("emea"));
+    assert_eq!(seen.field("x-microsoft-skype-message-id"), Some("m-1"));
+    assert!(seen.field("traceparent").is_some());
+    for name in ["switchboard-call-id", "switchboard_forwarded_from", "x-private", "switchboard-instance"] {
+        assert_eq!(seen.field(name), None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_down_is_unreachable_after_the_patience() {
+    let stopped = Stopped::new();
+    let failed = proxy(&regions(stopped.address, SHORT), outbound(), "amer").await.unwrap_err();
+    assert_eq!(failed, NotProxied::Unreachable { region: name("amer"), last: "refused" });
+}
+
+#[tokio::test]
+async fn what_was_written_is_not_sent_again() {
+    let gateway = Upstream::always(Act::SendAndReset(Vec::new()));
+    let failed = proxy(&regions(gateway.address, LONG), outbound(), "amer").await.unwrap_err();
+    assert_eq!(failed, NotProxied::Unreachable { region: name("amer"), last: "closed" });
+    gateway.only();
+}
+
+#[tokio::test]
+async fn another_region_is_not_a_peer() {
+    let gateway = Upstream::always(Act::status(202));
+    let failed = proxy(&regions(gateway.address, LONG), outbound(), "apac").await.unwrap_err();
+    assert_eq!(failed.label(), "not_a_peer");
+}
+
+#[tokio::test]
+async fn the_mark_is_seen_whatever_its_value() {
+    for (field, forwarded) in [
+        (("switchboard-forwarded-from", "emea"), true),
+        (("switchboard-forwarded-from", ""), true),
+        (("switchboard-forwarded", "emea"), false),
+    ] {
+        assert_eq!(Regions::is_forwarded(&headers(&[field])), forwarded, "{field:?}");
+    }
+}
