@@ -5,7 +5,7 @@ use std::time::Duration;
 use url::Url;
 use uuid::Uuid;
 
-use crate::{token::TokenChoice, words::words};
+use crate::{script::Script, token::TokenChoice, words::words};
 
 words! {
     /// What kind of call it is.
@@ -50,6 +50,8 @@ words! {
         Completed = "completed",
         /// The bot rejected it.
         Rejected = "rejected",
+        /// The bot redirected it to somebody else.
+        Redirected = "redirected",
         /// The webhook refused the notification, with a status that is not tried again.
         Refused = "refused",
         /// The webhook could not be reached, or answered 5xx until the tries were used up.
@@ -58,6 +60,8 @@ words! {
         Unanswered = "unanswered",
         /// Answered, but a later notification was never acknowledged.
         Lost = "lost",
+        /// Answered, but a step of the script was answered with another status than it expects.
+        Unexpected = "unexpected",
     }
 }
 
@@ -107,6 +111,12 @@ pub struct CallRequest {
     pub duration: Duration,
     /// How long the bot may take to answer.
     pub answer_within: Duration,
+    /// How many people are in it besides the bot, 1 to [`PARTICIPANTS_MAX`]: the caller, and those who join later.
+    pub participants: u32,
+    /// What happens once it is established; if `None`, nothing until `duration` is over.
+    pub script: Option<Script>,
+    /// Whether a connection serves several notifications, as the platform's did until 2023; it closes each one today.
+    pub keep_alive: bool,
     /// How the call is meant to end.
     pub expect: Outcome,
 }
@@ -125,6 +135,9 @@ impl CallRequest {
             token: TokenChoice::GOOD,
             duration: Duration::from_secs(1),
             answer_within: CallKind::P2p.answer_within(),
+            participants: 1,
+            script: None,
+            keep_alive: false,
             expect: Outcome::Completed,
         }
     }
@@ -170,6 +183,22 @@ pub fn parse_country(text: &str) -> Result<String, NotACountry> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a country: two letters, like US or HU")]
 pub struct NotACountry;
+
+/// A number of participants.
+///
+/// # Errors
+/// Not a whole number from 1 to [`PARTICIPANTS_MAX`].
+pub fn parse_participants(text: &str) -> Result<u32, NotParticipants> {
+    text.parse().ok().filter(|count| (1..=PARTICIPANTS_MAX).contains(count)).ok_or(NotParticipants)
+}
+
+/// The text is not a number of participants.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a number of participants: 1 to {PARTICIPANTS_MAX}, the caller included")]
+pub struct NotParticipants;
+
+/// What a meeting of Teams holds; a roster of that many has about half a MiB.
+pub const PARTICIPANTS_MAX: u32 = 1_000;
 
 /// The tenant that is used where none is named.
 pub const DEFAULT_TENANT: Uuid = Uuid::from_u128(0x1111_1111_2222_4333_8444_5555_5555_5555);

@@ -1,6 +1,12 @@
 //! One HTTP request of the platform or of a bot: a connection, a request, an answer, a time limit.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -8,7 +14,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     HeaderMap,
     body::Incoming,
-    client::conn::http1,
+    client::conn::http1::{self, SendRequest},
     rt::{Read, Write},
 };
 use hyper_util::rt::TokioIo;
@@ -16,14 +22,34 @@ use openssl::{
     error::ErrorStack,
     ssl::{SslConnector, SslMethod},
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 use tokio_openssl::SslStream;
-use url::{Host, Url};
+use url::{Host, Origin, Url};
 
-/// Sends requests, each over a connection of its own: the platform says `Connection: close` too.
+/// Sends requests, each over a connection of its own unless it is told to keep them.
 #[derive(Clone, Debug)]
 pub struct Client {
     tls: Arc<SslConnector>,
+    /// Connections that wait for the next request, per origin; the latest one last.
+    idle: Arc<Mutex<HashMap<Origin, Vec<Idle>>>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: SendRequest<Full<Bytes>>,
+    since: Instant,
+}
+
+/// What becomes of the connection after the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// `Connection: close`, as the platform has said it since 2023.
+    Close,
+    /// It serves the next request, as it did before.
+    Keep,
 }
 
 impl Client {
@@ -36,20 +62,39 @@ impl Client {
         if let Some(ca) = ca {
             tls.set_ca_file(ca)?;
         }
-        Ok(Self { tls: Arc::new(tls.build()) })
+        Ok(Self { tls: Arc::new(tls.build()), idle: Arc::default() })
     }
 
-    /// Sends a request and reads its whole answer.
+    /// Sends a request over a connection of its own and reads its whole answer.
     pub(crate) async fn send(
         &self,
         request: Request<Bytes>,
         url: &Url,
         within: Duration,
     ) -> Result<Answer, SendError> {
+        self.send_then(request, url, within, After::Close).await
+    }
+
+    /// Sends a request, over a connection that waits for one if it may be kept, and reads its whole answer.
+    pub(crate) async fn send_then(
+        &self,
+        request: Request<Bytes>,
+        url: &Url,
+        within: Duration,
+        after: After,
+    ) -> Result<Answer, SendError> {
         let exchange = async {
-            let (head, body) = self.exchange(request, url).await?.into_parts();
+            let request = prepare(request, url, after)?;
+            let (sender, response) = match after {
+                After::Close => self.exchange(request, url).await?,
+                After::Keep => self.exchange_over_idle(request, url).await?,
+            };
+            let (head, body) = response.into_parts();
             let body =
                 Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|_| SendError::AnswerBody)?;
+            if after == After::Keep {
+                self.keep(url.origin(), sender);
+            }
             Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
         };
         timeout(within, exchange).await.unwrap_or(Err(SendError::TimedOut { within }))
@@ -62,30 +107,41 @@ impl Client {
         url: &Url,
         within: Duration,
     ) -> Result<Response<Incoming>, SendError> {
-        timeout(within, self.exchange(request, url)).await.unwrap_or(Err(SendError::TimedOut { within }))
+        let exchange = async {
+            let request = prepare(request, url, After::Close)?;
+            self.exchange(request, url).await.map(|(_, response)| response)
+        };
+        timeout(within, exchange).await.unwrap_or(Err(SendError::TimedOut { within }))
+    }
+
+    /// Tries the connections that wait, as long as none of them took a byte of the request; then a new one.
+    async fn exchange_over_idle(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        url: &Url,
+    ) -> Result<(SendRequest<Full<Bytes>>, Response<Incoming>), SendError> {
+        while let Some(mut sender) = self.waiting(&url.origin()) {
+            if sender.ready().await.is_err() {
+                continue;
+            }
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok((sender, response)),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(SendError::Exchange(error.into_error())),
+                },
+            }
+        }
+        self.exchange(request, url).await
     }
 
     async fn exchange(
         &self,
-        mut request: Request<Bytes>,
+        request: Request<Full<Bytes>>,
         url: &Url,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<(SendRequest<Full<Bytes>>, Response<Incoming>), SendError> {
         let host = url.host().ok_or(SendError::BadUrl)?;
         let port = url.port_or_known_default().ok_or(SendError::BadUrl)?;
-        let target = match url.query() {
-            Some(query) => format!("{}?{query}", url.path()),
-            None => url.path().to_owned(),
-        };
-        *request.uri_mut() = target.parse().map_err(|_| SendError::BadUrl)?;
-        let authority = match url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_string(),
-        };
-        let headers = request.headers_mut();
-        headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|_| SendError::BadUrl)?);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        let request = request.map(Full::new);
-
         let connected = match &host {
             Host::Domain(name) => TcpStream::connect((*name, port)).await,
             Host::Ipv4(address) => TcpStream::connect((*address, port)).await,
@@ -103,16 +159,67 @@ impl Client {
         std::pin::Pin::new(&mut stream).connect().await.map_err(SendError::Tls)?;
         exchange_over(TokioIo::new(stream), request).await
     }
+
+    fn waiting(&self, origin: &Origin) -> Option<SendRequest<Full<Bytes>>> {
+        let mut idle = self.lock_idle();
+        let connections = idle.get_mut(origin)?;
+        // The latest one was used last; once it is too old all are.
+        let latest = connections.pop()?;
+        if latest.since.elapsed() > IDLE_TIME_MAX {
+            connections.clear();
+            return None;
+        }
+        Some(latest.sender)
+    }
+
+    fn keep(&self, origin: Origin, sender: SendRequest<Full<Bytes>>) {
+        let mut idle = self.lock_idle();
+        if !idle.contains_key(&origin) && idle.len() >= ORIGINS_MAX {
+            idle.clear();
+        }
+        let connections = idle.entry(origin).or_default();
+        if connections.len() < IDLE_MAX && !sender.is_closed() {
+            connections.push(Idle { sender, since: Instant::now() });
+        }
+    }
+
+    fn lock_idle(&self) -> MutexGuard<'_, HashMap<Origin, Vec<Idle>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-async fn exchange_over<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, SendError>
+/// The request as it goes to the host of the URL.
+fn prepare(mut request: Request<Bytes>, url: &Url, after: After) -> Result<Request<Full<Bytes>>, SendError> {
+    let host = url.host().ok_or(SendError::BadUrl)?;
+    let target = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    *request.uri_mut() = target.parse().map_err(|_| SendError::BadUrl)?;
+    let authority = match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_string(),
+    };
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|_| SendError::BadUrl)?);
+    if after == After::Close {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(request.map(Full::new))
+}
+
+async fn exchange_over<S>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+) -> Result<(SendRequest<Full<Bytes>>, Response<Incoming>), SendError>
 where
     S: Read + Write + Send + Unpin + 'static,
 {
     let (mut sender, connection) = http1::handshake(stream).await.map_err(SendError::Exchange)?;
-    // Ends by itself: when the answer was read, or when the sender below is dropped.
+    // Ends by itself: when the answer was read, or when the sender is dropped.
     tokio::spawn(connection);
-    sender.send_request(request).await.map_err(SendError::Exchange)
+    let response = sender.send_request(request).await.map_err(SendError::Exchange)?;
+    Ok((sender, response))
 }
 
 /// Gets a JSON document as text.
@@ -182,5 +289,10 @@ impl SendError {
 
 const FETCH_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// A bot answers with a short document or nothing; more is a fault.
-const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// A bot answers with a short document or nothing; what it tells of thousands of calls has a MiB or two.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// Shorter than what servers grant an idle connection, so that a request seldom meets one that is being closed.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
+const IDLE_MAX: usize = 512;
+const ORIGINS_MAX: usize = 64;

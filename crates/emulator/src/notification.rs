@@ -3,10 +3,14 @@
 //! The shapes follow the Graph reference ("commsNotifications", "call") and real traffic: later notifications carry
 //! both `resource` and `resourceUrl` and no `id`; the first one carries everything.
 
+use openssl::error::ErrorStack;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::call::{CallKind, CallRequest};
+use crate::{
+    call::{CallKind, CallRequest},
+    encoding::random_id,
+};
 
 /// The ids of one call.
 #[derive(Clone, Copy, Debug)]
@@ -17,25 +21,70 @@ pub(crate) struct CallIds {
     pub(crate) caller: Uuid,
     pub(crate) caller_participant: Uuid,
     pub(crate) bot_participant: Uuid,
-    pub(crate) operation: Uuid,
+}
+
+impl CallIds {
+    /// New ids; those of a call that belongs to another one share its chain.
+    pub(crate) fn new(chain: Option<Uuid>) -> Result<Self, ErrorStack> {
+        Ok(Self {
+            call: random_id()?,
+            chain: chain.map_or_else(random_id, Ok)?,
+            scenario: random_id()?,
+            caller: random_id()?,
+            caller_participant: random_id()?,
+            bot_participant: random_id()?,
+        })
+    }
+}
+
+/// Somebody who joined after the caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Person {
+    pub(crate) participant: Uuid,
+    pub(crate) user: Uuid,
+}
+
+impl Person {
+    pub(crate) fn new() -> Result<Self, ErrorStack> {
+        Ok(Self { participant: random_id()?, user: random_id()? })
+    }
+}
+
+/// Something that a bot asked for and that goes on for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Operation {
+    pub(crate) id: Uuid,
+    /// Like `#microsoft.graph.playPromptOperation`.
+    pub(crate) odata_type: &'static str,
+    pub(crate) client_context: Option<String>,
 }
 
 /// How a call ended, as `resultInfo` says it (Graph reference, "call: delete").
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum ResultInfo {
     OtherSideEnded,
     EndedByBot,
     NotAnswered,
     RejectedByBot,
+    /// Somebody else has the call now: the published sample says no more than that it is over.
+    RedirectedByBot,
+    /// As a script says it.
+    Scripted {
+        code: u32,
+        subcode: u32,
+        message: String,
+    },
 }
 
 impl ResultInfo {
-    fn to_json(self) -> Value {
+    fn to_json(&self) -> Value {
         let (code, subcode, message) = match self {
             Self::OtherSideEnded => (200, 4_521, "The other side ended the call."),
             Self::EndedByBot => (200, 10_550, "The call was ended by the bot."),
             Self::NotAnswered => (408, 8_544, "Callee could not be reached."),
             Self::RejectedByBot => (603, 0, "The call was rejected."),
+            Self::RedirectedByBot => (200, 0, "The call was redirected by the bot."),
+            Self::Scripted { code, subcode, message } => (*code, *subcode, message.as_str()),
         };
         json!({"@odata.type": "#microsoft.graph.resultInfo", "code": code, "subcode": subcode, "message": message})
     }
@@ -88,6 +137,10 @@ pub(crate) fn legacy_incoming(call: &CallRequest, ids: &CallIds) -> Value {
 
 /// The Graph body of a new call.
 pub(crate) fn incoming(call: &CallRequest, ids: &CallIds) -> Value {
+    item("created", ids, "", Some(Value::Object(incoming_call(call, ids))))
+}
+
+fn incoming_call(call: &CallRequest, ids: &CallIds) -> Map<String, Value> {
     let tenant = call.tenant.to_string();
     let mut source = object(json!({
         "@odata.type": "#microsoft.graph.participantInfo",
@@ -154,7 +207,40 @@ pub(crate) fn incoming(call: &CallRequest, ids: &CallIds) -> Value {
     if call.kind == CallKind::Recording {
         resource.extend(recording_members(call, ids));
     }
-    item("created", ids, "", Some(Value::Object(resource)))
+    resource
+}
+
+/// Another user of the recording policy is about to join; the bot says in its answer whether it takes them too.
+///
+/// No such notification was ever published: the shape is that of the Graph reference ("participantJoiningNotification").
+pub(crate) fn joining(call: &CallRequest, ids: &CallIds, person: Person) -> Value {
+    let observed = CallIds { caller: person.user, caller_participant: person.participant, ..*ids };
+    let resource = json!({
+        "@odata.type": "#microsoft.graph.participantJoiningNotification",
+        "id": ids.call.to_string(),
+        "call": incoming_call(call, &observed),
+    });
+    item("created", ids, "", Some(resource))
+}
+
+/// A user who was announced by [`joining`] is gone.
+pub(crate) fn left(ids: &CallIds, person: Person) -> Value {
+    let resource = json!({
+        "@odata.type": "#microsoft.graph.participantLeftNotification",
+        "participantId": person.participant.to_string(),
+        "call": {"@odata.type": "#microsoft.graph.call", "id": ids.call.to_string()},
+    });
+    item("deleted", ids, "", Some(resource))
+}
+
+/// A key that somebody pressed (Graph reference, "toneInfo").
+pub(crate) fn tone(ids: &CallIds, tone: &str, sequence: u32) -> Value {
+    let resource = json!({
+        "@odata.type": "#microsoft.graph.call",
+        "state": "established",
+        "toneInfo": {"@odata.type": "#microsoft.graph.toneInfo", "sequenceId": sequence, "tone": tone},
+    });
+    item("updated", ids, "", Some(resource))
 }
 
 /// A change of the call's state; the smallest shape seen on the wire.
@@ -162,10 +248,20 @@ pub(crate) fn state(ids: &CallIds, state: &str) -> Value {
     item("updated", ids, "", Some(json!({"@odata.type": "#microsoft.graph.call", "state": state})))
 }
 
-/// The roster: the caller and the bot.
-pub(crate) fn roster(call: &CallRequest, ids: &CallIds) -> Value {
+/// What a roster tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Roster<'a> {
+    /// Everybody: the caller, the bot, and those who joined later.
+    Full(&'a [Person]),
+    /// Who joined and who left since the last one (`isDeltaRosterEnabled`).
+    Delta { joined: &'a [Person], left: &'a [Person] },
+}
+
+/// The roster, with the number of its change.
+pub(crate) fn roster(call: &CallRequest, ids: &CallIds, roster: Roster<'_>, sequence: u32) -> Value {
+    let tenant = call.tenant.to_string();
     let participant = |id: Uuid, identity: Value| {
-        json!({
+        object(json!({
             "@odata.type": "#microsoft.graph.participant",
             "info": {
                 "@odata.type": "#microsoft.graph.participantInfo",
@@ -182,42 +278,76 @@ pub(crate) fn roster(call: &CallRequest, ids: &CallIds) -> Value {
             }],
             "isMuted": false,
             "isInLobby": false,
+            "rosterSequenceNumber": sequence,
             "id": id.to_string(),
-        })
+        }))
     };
-    let bot = json!({
-        "@odata.type": "#microsoft.graph.identitySet",
-        "application": identity(&call.app.to_string(), &call.tenant.to_string()),
-    });
-    let participants = json!([
-        participant(ids.caller_participant, source_identity(call, ids)),
-        participant(ids.bot_participant, bot),
-    ]);
-    item("updated", ids, "/participants", Some(participants))
+    let person = |person: &Person| {
+        let user = json!({
+            "@odata.type": "#microsoft.graph.identitySet",
+            "user": identity(&person.user.to_string(), &tenant),
+        });
+        participant(person.participant, user)
+    };
+    let participants: Vec<Map<String, Value>> = match roster {
+        Roster::Full(people) => {
+            let bot = json!({
+                "@odata.type": "#microsoft.graph.identitySet",
+                "application": identity(&call.app.to_string(), &tenant),
+            });
+            [
+                participant(ids.caller_participant, source_identity(call, ids)),
+                participant(ids.bot_participant, bot),
+            ]
+            .into_iter()
+            .chain(people.iter().map(person))
+            .collect()
+        }
+        Roster::Delta { joined, left } => {
+            let gone = left.iter().map(|who| {
+                let mut gone = person(who);
+                let removed =
+                    json!({"@odata.type": "#microsoft.graph.removedState", "reason": "Left the call."});
+                gone.insert("removedState".to_owned(), removed);
+                gone
+            });
+            joined.iter().map(person).chain(gone).collect()
+        }
+    };
+    item("updated", ids, "/participants", Some(participants.into()))
 }
 
-/// The operation of a recording bot that announced its recording: finished, hence `deleted`.
-pub(crate) fn recording_status_operation(ids: &CallIds) -> Value {
-    let operation = ids.operation;
+/// An operation that is over, hence `deleted`, or still goes on.
+pub(crate) fn operation(ids: &CallIds, operation: &Operation, status: &str) -> Value {
+    let Operation { id, odata_type, client_context } = operation;
+    let (code, change) = match status {
+        "failed" => (500, "deleted"),
+        "completed" => (200, "deleted"),
+        _ => (200, "updated"),
+    };
     let resource = json!({
-        "@odata.type": "#microsoft.graph.updateRecordingStatusOperation",
-        "@odata.id": format!("/communications/calls/{}/operations/{operation}", ids.call),
-        "id": operation.to_string(),
-        "clientContext": ids.scenario.to_string(),
-        "status": "completed",
-        "resultInfo": {"@odata.type": "#microsoft.graph.resultInfo", "code": 200, "subcode": 0, "message": ""},
+        "@odata.type": odata_type,
+        "@odata.id": format!("/communications/calls/{}/operations/{id}", ids.call),
+        "id": id.to_string(),
+        "clientContext": client_context,
+        "status": status,
+        "resultInfo": {"@odata.type": "#microsoft.graph.resultInfo", "code": code, "subcode": 0, "message": ""},
     });
-    item("deleted", ids, &format!("/operations/{operation}"), Some(resource))
+    item(change, ids, &format!("/operations/{id}"), Some(resource))
 }
 
 /// The end of the call.
-pub(crate) fn terminated(ids: &CallIds, result: ResultInfo) -> Value {
+pub(crate) fn terminated(ids: &CallIds, result: &ResultInfo) -> Value {
     let mut resource =
         object(json!({"@odata.type": "#microsoft.graph.call", "resultInfo": result.to_json()}));
     match result {
         // After a reject the published sample has no state.
         ResultInfo::RejectedByBot => {}
-        ResultInfo::OtherSideEnded | ResultInfo::EndedByBot | ResultInfo::NotAnswered => {
+        ResultInfo::OtherSideEnded
+        | ResultInfo::EndedByBot
+        | ResultInfo::NotAnswered
+        | ResultInfo::RedirectedByBot
+        | ResultInfo::Scripted { .. } => {
             resource.insert("state".to_owned(), "terminated".into());
         }
     }
@@ -317,7 +447,6 @@ mod tests {
             caller: id(4),
             caller_participant: id(5),
             bot_participant: id(6),
-            operation: id(7),
         }
     }
 
@@ -365,8 +494,25 @@ mod tests {
     }
 
     #[test]
+    fn a_delta_roster_names_only_who_came_and_went() {
+        let call = call(CallKind::Group);
+        let people =
+            [10, 11].map(|id| Person { participant: Uuid::from_u128(id), user: Uuid::from_u128(id + 10) });
+        let [came, went] = people;
+        let full = roster(&call, &ids(), Roster::Full(&people), 2);
+        assert_eq!(full["value"][0]["resourceData"].as_array().unwrap().len(), 4);
+        let delta = roster(&call, &ids(), Roster::Delta { joined: &[came], left: &[went] }, 3);
+        let participants = delta["value"][0]["resourceData"].as_array().unwrap();
+        assert_eq!(participants.len(), 2);
+        assert!(
+            participants[0].get("removedState").is_none() && participants[1].get("removedState").is_some()
+        );
+        assert_eq!(participants[1]["rosterSequenceNumber"], 3);
+    }
+
+    #[test]
     fn a_rejected_call_ends_without_a_state() {
-        let end = |result| terminated(&ids(), result).pointer("/value/0/resourceData/state").cloned();
+        let end = |result| terminated(&ids(), &result).pointer("/value/0/resourceData/state").cloned();
         assert_eq!(end(ResultInfo::RejectedByBot), None);
         assert_eq!(end(ResultInfo::OtherSideEnded), Some("terminated".into()));
     }

@@ -1,8 +1,12 @@
 //! What people see: lines, an aligned table, and colour where there is a terminal for it.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
 
 use switchboard_emulator::{Event, Step, printable};
+use tokio::time::Instant;
 
 /// Prints a line. A closed pipe is no fault of ours.
 pub(crate) fn say(line: &str) {
@@ -51,9 +55,12 @@ impl Table {
             attempt => format!("{} (try {attempt})", printable(&step.what)),
         };
         let status = step.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+        // Without a message id nothing was posted: it is a remark.
+        let remark = !step.received && step.message_id.is_none();
         let colour = match step.status {
             Some(200..300) => GREEN,
             Some(300..400) => YELLOW,
+            _ if remark => YELLOW,
             _ => RED,
         };
         // Padded before it is painted, since escape codes have no width.
@@ -72,18 +79,67 @@ impl Table {
     }
 }
 
+/// How far many calls are: a bar on a terminal, else a line every few seconds. Both go to stderr.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    terminal: bool,
+    shown: Option<Instant>,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self { terminal: io::stderr().is_terminal(), shown: None }
+    }
+
+    pub(crate) fn show(&mut self, calls: u32, placed: u32, over: usize, wrong: u32, took: Duration) {
+        let every = if self.terminal { Duration::from_millis(100) } else { Duration::from_secs(3) };
+        let due = match self.shown {
+            Some(shown) => shown.elapsed() >= every,
+            // A load that is over in a moment needs no line.
+            None => self.terminal || took >= every,
+        };
+        if !due {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        let line = format!(
+            "{over} of {calls} calls over, {placed} placed, {wrong} wrong, {:.0} s",
+            took.as_secs_f64()
+        );
+        let mut out = io::stderr().lock();
+        let _ = if self.terminal {
+            let width =
+                over.saturating_mul(BAR_WIDTH).checked_div(usize::try_from(calls).unwrap_or(1)).unwrap_or(0);
+            let bar = "#".repeat(width.min(BAR_WIDTH));
+            write!(out, "\r\u{1b}[K[{bar:<BAR_WIDTH$}] {line}").and_then(|()| out.flush())
+        } else {
+            writeln!(out, "{line}")
+        };
+    }
+
+    /// Makes room for the table.
+    pub(crate) fn clear(&self) {
+        if self.terminal {
+            let _ = write!(io::stderr().lock(), "\r\u{1b}[K");
+        }
+    }
+}
+
 /// The one unbounded column is the last, so that the others stay aligned.
 fn row(at: &str, direction: &str, what: &str, status: &str, took: &str, place: &str) -> String {
     format!("{at:>9}  {direction:2} {what:<26} {status:>6} {took:>9}  {place}").trim_end().to_owned()
 }
 
-fn time(milliseconds: f64) -> String {
+/// Milliseconds for people.
+pub(crate) fn time(milliseconds: f64) -> String {
     if milliseconds < 999.95 {
         format!("{milliseconds:.1} ms")
     } else {
         format!("{:.2} s", milliseconds / 1_000.0)
     }
 }
+
+const BAR_WIDTH: usize = 30;
 
 const GREEN: &str = "\u{1b}[32m";
 const YELLOW: &str = "\u{1b}[33m";

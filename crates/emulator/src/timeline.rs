@@ -5,7 +5,7 @@ use std::{pin::Pin, task::Poll, time::Duration};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -79,11 +79,15 @@ pub struct End {
 impl Event {
     /// One line of JSON, with its line end.
     pub fn to_json_line(&self) -> String {
-        // Serialising a struct of strings and numbers into memory cannot fail; an empty line would be skipped.
-        let mut line = serde_json::to_string(self).unwrap_or_default();
-        line.push('\n');
-        line
+        json_line(self)
     }
+}
+
+fn json_line(event: &impl Serialize) -> String {
+    // Serialising a struct of strings and numbers into memory cannot fail; an empty line would end the reading.
+    let mut line = serde_json::to_string(event).unwrap_or_default();
+    line.push('\n');
+    line
 }
 
 /// The events of one call, in order.
@@ -108,15 +112,16 @@ impl Timeline {
     }
 
     /// As a response body: JSON lines, as they happen.
-    pub(crate) fn into_body(self) -> TimelineBody {
-        TimelineBody(self)
+    pub(crate) fn into_body(self) -> JsonLines<Event> {
+        JsonLines(self.events)
     }
 }
 
-/// A response body of JSON lines.
-pub(crate) struct TimelineBody(Timeline);
+/// A response body of JSON lines, each sent when it happens.
+#[derive(Debug)]
+pub(crate) struct JsonLines<T>(pub(crate) mpsc::Receiver<T>);
 
-impl hyper::body::Body for TimelineBody {
+impl<T: Serialize> hyper::body::Body for JsonLines<T> {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -125,26 +130,35 @@ impl hyper::body::Body for TimelineBody {
         context: &mut std::task::Context<'_>,
     ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
         self.0
-            .events
             .poll_recv(context)
-            .map(|event| event.map(|event| Ok(hyper::body::Frame::data(Bytes::from(event.to_json_line())))))
+            .map(|event| event.map(|event| Ok(hyper::body::Frame::data(Bytes::from(json_line(&event))))))
+    }
+}
+
+/// The events of a call on a platform elsewhere.
+#[derive(Debug)]
+pub struct RemoteTimeline(pub(crate) RemoteLines);
+
+impl RemoteTimeline {
+    /// The next event; `None` where the stream ends, whatever the reason: a timeline without [`Event::End`] was cut.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.0.next().await
     }
 }
 
 /// Reads JSON lines back from a response.
 #[derive(Debug)]
-pub struct RemoteTimeline {
+pub(crate) struct RemoteLines {
     body: Incoming,
     unread: Vec<u8>,
 }
 
-impl RemoteTimeline {
+impl RemoteLines {
     pub(crate) fn new(body: Incoming) -> Self {
         Self { body, unread: Vec::new() }
     }
 
-    /// The next event; `None` where the stream ends, whatever the reason: a timeline without [`Event::End`] was cut.
-    pub async fn next(&mut self) -> Option<Event> {
+    pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Option<T> {
         loop {
             if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.unread.drain(..=end).collect();

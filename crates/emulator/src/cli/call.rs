@@ -1,29 +1,50 @@
-//! `call`: one call through a running platform, watched to its end.
+//! `call`: one call, watched to its end.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 use switchboard_emulator::{
-    CallKind, CallRequest, Client, DEFAULT_TENANT, Event, Outcome, Protocol, Region, TokenChoice,
-    parse_country, parse_duration, parse_http_url, place_call,
+    CallKind, CallRequest, DEFAULT_TENANT, Event, Outcome, Protocol, Region, Script, TokenChoice,
+    parse_country, parse_duration, parse_http_url, parse_participants, place_call,
 };
 use url::Url;
 use uuid::Uuid;
 
-use super::guid;
+use super::{
+    guid,
+    place::{Place, client, read_text},
+};
 use crate::screen::{Table, complain, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct Call {
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    place: Place,
+    /// What happens once it is established: a file of steps, TOML or JSON (docs/emulator.md).
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// How the call is meant to end: completed, rejected, redirected, refused, undelivered, unanswered, lost or unexpected.
+    #[arg(long, default_value = "completed")]
+    expect: Outcome,
+    /// Keep connections for the next notification; the platform closes each one today.
+    #[arg(long)]
+    keep_alive: bool,
+    /// Print JSON lines instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is called, and as what: the same for one call and for many.
+#[derive(Debug, Args)]
+pub(crate) struct What {
     /// The bot's webhook, like http://127.0.0.1:8443/api/calls.
     #[arg(long, value_name = "URL", value_parser = parse_http_url)]
     to: Url,
     /// The bot's app id.
     #[arg(long, value_name = "GUID", value_parser = guid)]
     app_id: Uuid,
-    /// The platform, like http://127.0.0.1:4000 (see `switchboard-emulator serve`).
-    #[arg(long, value_name = "URL", value_parser = parse_http_url)]
-    platform: Url,
     /// What kind of call: p2p, group, meeting, recording or pstn.
     #[arg(long, default_value = "p2p")]
     kind: CallKind,
@@ -48,47 +69,62 @@ pub(crate) struct Call {
     /// How long the bot may take to answer [default: 15s, 5s for a recording].
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     answer_within: Option<Duration>,
-    /// How the call is meant to end: completed, rejected, refused, undelivered, unanswered or lost.
-    #[arg(long, default_value = "completed")]
-    expect: Outcome,
-    /// Print JSON lines instead of a table.
-    #[arg(long)]
-    json: bool,
+    /// How many people are in it besides the bot; all but the caller join once it is established.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_participants)]
+    participants: u32,
+}
+
+impl What {
+    pub(crate) fn app(&self) -> Uuid {
+        self.app_id
+    }
+
+    pub(crate) fn into_call(self) -> CallRequest {
+        let mut call = CallRequest::new(self.to, self.app_id).with_kind(self.kind);
+        call.tenant = self.tenant;
+        call.region = self.region;
+        call.country = self.country;
+        call.protocol = self.protocol;
+        call.token = self.token;
+        call.duration = self.duration;
+        call.answer_within = self.answer_within.unwrap_or(call.answer_within);
+        call.participants = self.participants;
+        call
+    }
 }
 
 /// Places the call; succeeds if it ended as expected.
 pub(crate) async fn run(arguments: Call) -> Result<ExitCode, String> {
-    let mut call = CallRequest::new(arguments.to, arguments.app_id).with_kind(arguments.kind);
-    call.tenant = arguments.tenant;
-    call.region = arguments.region;
-    call.country = arguments.country;
-    call.protocol = arguments.protocol;
-    call.token = arguments.token;
-    call.duration = arguments.duration;
-    call.answer_within = arguments.answer_within.unwrap_or(call.answer_within);
-    call.expect = arguments.expect;
+    let Call { what, place, script, expect, keep_alive, json } = arguments;
+    let script = match script {
+        Some(file) => {
+            let text = read_text(&file)?;
+            Some(Script::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?)
+        }
+        None => None,
+    };
+    let client = client(place.ca.as_deref())?;
+    let (platform, own) = place.platform(what.app()).await?;
+    let call = CallRequest { script, expect, keep_alive, ..what.into_call() };
 
-    let client = Client::new(None).map_err(|error| format!("openssl refused: {error}"))?;
-    let platform = &arguments.platform;
-    let mut timeline = place_call(&client, platform, &call)
+    let mut timeline = place_call(&client, &platform, &call)
         .await
         .map_err(|error| format!("the platform at {platform} did not place the call: {error}"))?;
     let table = Table::new();
     while let Some(event) = timeline.next().await {
-        if arguments.json {
+        if json {
             say(event.to_json_line().trim_end());
         } else {
             table.row(&event);
         }
         if let Event::End(end) = event {
+            // It served this call only.
+            drop(own);
             if end.ok {
                 return Ok(ExitCode::SUCCESS);
             }
-            let expected = if call.expect == Outcome::Completed {
-                String::new()
-            } else {
-                format!(", not {}", call.expect)
-            };
+            let expected =
+                if expect == Outcome::Completed { String::new() } else { format!(", not {expect}") };
             complain(&format!("{}{expected}: {}", end.outcome, end.reason));
             return Ok(ExitCode::FAILURE);
         }

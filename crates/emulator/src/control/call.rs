@@ -6,14 +6,15 @@ use uuid::Uuid;
 
 use super::{Wrong, app, guid};
 use crate::{
-    call::{CallRequest, parse_country, parse_http_url},
+    call::{CallRequest, NotParticipants, PARTICIPANTS_MAX, parse_country, parse_http_url},
     encoding::parse_duration,
+    script::{RawStep, Script},
 };
 
 /// `POST /emulator/calls`. Every member is spelled as the option of `switchboard-emulator call`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawCall {
+pub(super) struct RawCall {
     to: String,
     app: Option<String>,
     tenant: Option<String>,
@@ -24,11 +25,18 @@ struct RawCall {
     token: Option<String>,
     duration: Option<String>,
     answer_within: Option<String>,
+    participants: Option<u32>,
+    /// The steps of a script.
+    script: Option<Vec<RawStep>>,
+    keep_alive: Option<bool>,
     expect: Option<String>,
 }
 
 pub(crate) fn parse_call(body: &[u8], default_app: Option<Uuid>) -> Result<CallRequest, Wrong> {
-    let raw: RawCall = serde_json::from_slice(body).map_err(Wrong::Body)?;
+    read_call(serde_json::from_slice(body).map_err(Wrong::Body)?, default_app)
+}
+
+pub(super) fn read_call(raw: RawCall, default_app: Option<Uuid>) -> Result<CallRequest, Wrong> {
     let to = parse_http_url(&raw.to).map_err(|why| Wrong::member("to", &why))?;
     let mut call = CallRequest::new(to, app(raw.app.as_deref(), default_app)?);
     if let Some(text) = raw.kind {
@@ -55,6 +63,16 @@ pub(crate) fn parse_call(body: &[u8], default_app: Option<Uuid>) -> Result<CallR
     if let Some(text) = raw.answer_within {
         call.answer_within = parse_duration(&text).map_err(|why| Wrong::member("answer_within", &why))?;
     }
+    if let Some(count) = raw.participants {
+        if !(1..=PARTICIPANTS_MAX).contains(&count) {
+            return Err(Wrong::member("participants", &NotParticipants));
+        }
+        call.participants = count;
+    }
+    if let Some(steps) = raw.script {
+        call.script = Some(Script::from_steps(steps).map_err(|error| Wrong::member("script", &error))?);
+    }
+    call.keep_alive = raw.keep_alive.unwrap_or(call.keep_alive);
     if let Some(text) = raw.expect {
         call.expect = text.parse().map_err(|why| Wrong::member("expect", &why))?;
     }
@@ -74,10 +92,17 @@ pub(crate) fn call_to_json(call: &CallRequest) -> Value {
         "token": call.token.to_string(),
         "duration": milliseconds(call.duration),
         "answer_within": milliseconds(call.answer_within),
+        "participants": call.participants,
+        "keep_alive": call.keep_alive,
         "expect": call.expect.label(),
     });
-    if let (Some(country), Some(body)) = (&call.country, body.as_object_mut()) {
-        body.insert("country".to_owned(), country.as_str().into());
+    if let Some(body) = body.as_object_mut() {
+        if let Some(country) = &call.country {
+            body.insert("country".to_owned(), country.as_str().into());
+        }
+        if let Some(script) = &call.script {
+            body.insert("script".to_owned(), serde_json::json!(script.source()));
+        }
     }
     body
 }
@@ -106,13 +131,20 @@ mod tests {
         check_wrong(r#"{"to":"http://x/","duration":"5"}"#, "duration: not a duration");
         check_wrong(r#"{"to":"http://x/","token":"good"}"#, "token: must be a kind (skype");
         check_wrong(r#"{"to":"http://x/","country":"USA"}"#, "country: not a country");
+        check_wrong(
+            r#"{"to":"http://x/","participants":0}"#,
+            "participants: not a number of participants: 1",
+        );
+        check_wrong(r#"{"to":"http://x/","script":[]}"#, "script: a script has 1 to 1000 steps");
+        check_wrong(r#"{"to":"http://x/","script":[{"do":"wait"}]}"#, "script: step 1 (wait): for is needed");
         check_wrong(r#"{"to":"http://x/","expect":"joy"}"#, "expect: must be one of completed");
     }
 
     #[test]
     fn a_call_survives_the_way_to_the_platform() {
         let body = r#"{"to":"https://x.example/api/calls?a=1","kind":"recording","region":"amer","country":"us",
-            "protocol":"graph","token":"entra-v2+expired","duration":"20ms","expect":"refused"}"#;
+            "protocol":"graph","token":"entra-v2+expired","duration":"20ms","expect":"refused",
+            "participants":3,"keep_alive":true,"script":[{"do":"tone","tone":5,"expect":"2xx"}]}"#;
         let call = parse_call(body.as_bytes(), Some(APP)).unwrap();
         let again = parse_call(call_to_json(&call).to_string().as_bytes(), None).unwrap();
         assert_eq!(format!("{call:?}"), format!("{again:?}"));

@@ -75,9 +75,18 @@ async fn a_call_goes_from_legacy_to_terminated() {
 }
 
 #[tokio::test]
-async fn a_recording_has_an_operation_and_five_seconds() {
+async fn a_recording_has_five_seconds_and_the_operation_that_the_bot_asks_for() {
     let platform = platform().await;
-    let webhook = good_webhook(&platform).await;
+    let webhook = Webhook::start(&platform, |seen, _| match seen.kind().as_str() {
+        "incoming" => Act::answer(&format!("http://{}/", seen.header("host").unwrap())),
+        "established" => Act::Ask {
+            method: "POST",
+            action: "/updateRecordingStatus",
+            body: json!({"clientContext": "c", "status": "recording"}).to_string(),
+        },
+        _ => Act::status(202),
+    })
+    .await;
     let mut call = call_to(&webhook.url()).with_kind(CallKind::Recording);
     assert_eq!(call.answer_within, Duration::from_secs(5));
     call.protocol = Protocol::Graph;
@@ -85,6 +94,8 @@ async fn a_recording_has_an_operation_and_five_seconds() {
     assert!(end.ok, "{end:?}");
     let kinds = ["incoming", "establishing", "established", "participants", "operations", "terminated"];
     assert_eq!(webhook.kinds(), kinds);
+    let operation = webhook.seen()[4].body["value"][0]["resourceData"].clone();
+    assert_eq!((&operation["clientContext"], &operation["status"]), (&json!("c"), &json!("completed")));
 }
 
 #[tokio::test]
