@@ -1,29 +1,46 @@
-//! A small bot instance: takes calls, answers them through Graph, remembers and shows them.
+//! A small bot instance: takes calls, answers them as it is told to, remembers and shows them.
+
+mod behaviour;
+mod graph;
+mod item;
+mod ledger;
+mod page;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    fmt::Write as _,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response, StatusCode, header};
-use serde::{Deserialize, Serialize};
+use http::{HeaderName, Method, Request, Response, StatusCode};
+use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::{
-    net::TcpListener,
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 use url::Url;
+use uuid::Uuid;
 
+use self::{
+    behaviour::Failure,
+    graph::{Graph, answer_body, redirect_body, reject_body},
+    item::{ID_BYTES_MAX, Item},
+    ledger::Ledger,
+};
+pub use self::{
+    behaviour::{AnswerMode, Behaviour, Credentials, Fail, Joining, NotAFail, NotJoining},
+    ledger::{BotCall, BotCalls, Stray},
+};
 use crate::{
     client::Client,
+    encoding::random_id,
+    load::Life,
     server::{
-        Body, Handle, Server, empty, error_response, header_text, json_response, method_not_allowed, respond,
+        Body, Handle, Server, empty, error_response, hang_up, header_text, json_response, method_not_allowed,
+        respond,
     },
 };
 
@@ -38,6 +55,21 @@ pub struct BotSettings {
     pub platform: Url,
     /// How many calls it takes at once; any number if `None`.
     pub capacity: Option<usize>,
+    /// What it does with them.
+    pub behaviour: Behaviour,
+}
+
+impl BotSettings {
+    /// A bot on a free port of loopback that answers every call through Graph.
+    pub fn new(name: &str, platform: Url) -> Self {
+        Self {
+            name: name.to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            platform,
+            capacity: None,
+            behaviour: Behaviour::default(),
+        }
+    }
 }
 
 /// A running bot. It stops when it is dropped.
@@ -53,16 +85,20 @@ impl Bot {
     /// # Errors
     /// The address cannot be bound.
     pub async fn start(settings: BotSettings, client: Client) -> io::Result<Self> {
-        let listener = TcpListener::bind(settings.listen).await?;
+        let BotSettings { name, listen, platform, capacity, behaviour } = settings;
+        let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            name: settings.name,
-            platform: settings.platform,
-            capacity: settings.capacity,
+            name,
+            life: random_id().map_err(io::Error::other)?,
+            capacity,
             own_callback: format!("http://{address}/callbacks"),
-            client,
+            graph: Graph::new(platform, client, behaviour.credentials.clone()),
+            behaviour,
+            draining: AtomicBool::new(false),
+            due_to_fail: Mutex::new(0.0),
             ledger: Mutex::new(Ledger::default()),
-            answering: Mutex::new(JoinSet::new()),
+            working: Mutex::new(JoinSet::new()),
         });
         Ok(Self { server: Server::start(listener, Arc::clone(&shared))?, shared })
     }
@@ -80,112 +116,63 @@ impl Bot {
 
 impl Drop for Bot {
     fn drop(&mut self) {
-        self.shared.lock_answering().abort_all();
+        lock(&self.shared.working).abort_all();
     }
-}
-
-/// The calls of a bot: `GET /calls`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BotCalls {
-    /// The bot's name.
-    pub name: String,
-    /// Calls that are alive now.
-    pub active: usize,
-    /// New calls taken since the start.
-    pub taken: u64,
-    /// New calls refused because the bot was full.
-    pub refused: u64,
-    /// Notifications about calls that this bot was never given.
-    pub strays: u64,
-    /// The latest of those: call id and kind.
-    pub stray_calls: Vec<Stray>,
-    /// The calls, oldest first. Only the latest ended ones are remembered.
-    pub calls: Vec<BotCall>,
-}
-
-/// One call of a bot.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BotCall {
-    /// The call id.
-    pub id: String,
-    /// `taken`, `answering`, `answered`, `establishing`, `established`, `ended` or `failed`.
-    pub state: String,
-    /// Where callbacks were asked for.
-    pub callback_uri: String,
-    /// The tenant, as the gateway says it.
-    pub tenant: Option<String>,
-    /// The kinds of its notifications in order; the first 64.
-    pub notifications: Vec<String>,
-    /// How many notifications came, whether or not they are listed.
-    pub count: u64,
-    /// How many of them came again under a message id that was seen before.
-    pub duplicates: u64,
-    /// Why it failed.
-    pub failure: Option<String>,
-}
-
-/// A notification about a call that is not the bot's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Stray {
-    /// The call id.
-    pub id: String,
-    /// What it was about.
-    pub kind: String,
 }
 
 #[derive(Debug)]
 struct Shared {
     name: String,
-    platform: Url,
+    /// Tells this run from the one before.
+    life: Uuid,
     capacity: Option<usize>,
     own_callback: String,
-    client: Client,
+    graph: Graph,
+    behaviour: Behaviour,
+    draining: AtomicBool,
+    /// What the share of failures has added up to; one fails when it reaches 1. No dice, so that a test can count.
+    due_to_fail: Mutex<f64>,
     ledger: Mutex<Ledger>,
-    answering: Mutex<JoinSet<()>>,
+    working: Mutex<JoinSet<()>>,
 }
 
-/// What the bot remembers.
-#[derive(Debug, Default)]
-struct Ledger {
-    calls: BTreeMap<String, Entry>,
-    /// Ids of calls in the order in which they were taken.
-    order: VecDeque<String>,
-    active: usize,
-    taken: u64,
-    refused: u64,
-    strays: u64,
-    stray_calls: VecDeque<Stray>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    call: BotCall,
-    message_ids: VecDeque<String>,
-    over: bool,
-}
-
-/// One item of a notification, as far as a bot looks at it.
-struct Item {
-    call_id: String,
-    kind: String,
-    new_call: bool,
-    end: bool,
+/// A call that was just taken.
+struct Fresh {
+    id: String,
+    callback: String,
+    tenant: Option<String>,
 }
 
 impl Handle for Shared {
     async fn handle(self: Arc<Self>, request: Request<Bytes>) -> Response<Body> {
         match (request.method(), request.uri().path()) {
-            (&Method::POST, _) => self.notified(&request),
+            (&Method::POST, "/drain") => self.drain(true),
+            (&Method::POST, "/resume") => self.drain(false),
+            (&Method::POST, _) => {
+                sleep(self.behaviour.delay).await;
+                match self.failure() {
+                    Some(Failure::Status(status)) => {
+                        error_response(status, "asked", "the bot was told to fail")
+                    }
+                    Some(Failure::Hang) => {
+                        sleep(HANG_TIME).await;
+                        hang_up()
+                    }
+                    Some(Failure::Reset) => hang_up(),
+                    None => self.notified(&request),
+                }
+            }
             (&Method::GET | &Method::HEAD, "/healthz") => self.health(),
-            (&Method::GET | &Method::HEAD, "/calls") => match serde_json::to_value(self.calls()) {
-                Ok(calls) => json_response(StatusCode::OK, &calls),
-                Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
-            },
-            (&Method::GET | &Method::HEAD, "/") => self.page(),
+            (&Method::GET | &Method::HEAD, "/calls") => json_of(&self.calls()),
+            (&Method::GET | &Method::HEAD, "/life") => {
+                json_of(&Life { name: self.name.clone(), life: self.life })
+            }
+            (&Method::GET | &Method::HEAD, "/ledger") => json_of(&self.lock().brief()),
+            (&Method::GET | &Method::HEAD, "/") => page::page(&self.calls()),
             (&Method::GET | &Method::HEAD, _) => error_response(
                 StatusCode::NOT_FOUND,
                 "notFound",
-                "no such path: /, /calls and /healthz are there",
+                "no such path: /, /calls, /healthz, /ledger and /life are there",
             ),
             _ => method_not_allowed("GET, POST"),
         }
@@ -218,46 +205,73 @@ impl Shared {
             header_text(request.headers(), &HeaderName::from_static("x-microsoft-skype-message-id"))
                 .filter(|id| id.len() <= ID_BYTES_MAX);
         let mut fresh = Vec::new();
+        let mut established = Vec::new();
+        let mut joining = false;
         {
             let mut ledger = self.lock();
-            let new_calls = items
-                .iter()
-                .filter(|item| item.new_call && !ledger.calls.contains_key(&item.call_id))
-                .count();
-            if new_calls > 0 && self.capacity.is_some_and(|capacity| ledger.active + new_calls > capacity) {
+            let new_calls = items.iter().filter(|item| item.new_call && !ledger.knows(&item.call_id)).count();
+            let full = self.capacity.is_some_and(|capacity| ledger.active + new_calls > capacity);
+            let draining = self.draining.load(Ordering::Relaxed);
+            if new_calls > 0 && (full || draining) {
                 ledger.refused += 1;
-                return error_response(StatusCode::SERVICE_UNAVAILABLE, "full", "this instance is full");
+                return if draining {
+                    error_response(StatusCode::SERVICE_UNAVAILABLE, "draining", "this instance is draining")
+                } else {
+                    error_response(StatusCode::SERVICE_UNAVAILABLE, "full", "this instance is full")
+                };
             }
             for item in items {
-                if item.new_call && !ledger.calls.contains_key(&item.call_id) {
-                    let call = self.take(&item.call_id, request);
-                    fresh.push((call.id.clone(), call.callback_uri.clone()));
+                if item.new_call && !ledger.knows(&item.call_id) {
+                    let call = self.take(&item, request);
+                    let (id, callback) = (call.id.clone(), call.callback_uri.clone());
+                    fresh.push(Fresh { id, callback, tenant: call.tenant.clone() });
                     ledger.take(call);
                 }
                 ledger.note(&item, message_id);
+                joining |= item.kind == "participant joining";
+                if item.kind == "established"
+                    && let Some(call) = ledger.call_mut(&item.call_id)
+                {
+                    established.push((call.id.clone(), call.tenant.clone(), call.recorded));
+                }
             }
         }
-        for (id, callback) in fresh {
+        for (id, tenant, recorded) in established {
             let bot = Arc::clone(self);
-            let mut answering = self.lock_answering();
-            while answering.try_join_next().is_some() {}
-            answering.spawn(async move { bot.answer(&id, &callback).await });
+            self.work(async move { bot.established(&id, tenant.as_deref(), recorded).await });
+        }
+        if joining {
+            return self.admit();
+        }
+        // An action is for one call; a batch of several is answered through Graph, if at all.
+        if let ([call], Some(action)) = (fresh.as_slice(), self.action()) {
+            if self.behaviour.answer != AnswerMode::Action {
+                self.lock().declined(&call.id);
+            }
+            return respond(StatusCode::OK, Some(ACTION_TYPE), Bytes::from(action.to_string()));
+        }
+        for call in fresh {
+            let bot = Arc::clone(self);
+            self.work(async move { bot.decide(&call).await });
         }
         // The real SDK, too, takes a notification with 202 and works on it afterwards.
         empty(StatusCode::ACCEPTED)
     }
 
-    fn take(&self, id: &str, request: &Request<Bytes>) -> BotCall {
+    fn take(&self, item: &Item, request: &Request<Bytes>) -> BotCall {
         let header = |name| {
             let value = header_text(request.headers(), &HeaderName::from_static(name));
             value.filter(|value| value.len() <= HEADER_BYTES_MAX).map(str::to_owned)
         };
+        let tenant = item.tenant.clone().filter(|tenant| tenant.len() <= ID_BYTES_MAX);
         BotCall {
-            id: id.to_owned(),
+            id: item.call_id.clone(),
             state: "taken".to_owned(),
             // Without a gateway the platform posts to the bot itself.
             callback_uri: header("switchboard-callback-uri").unwrap_or_else(|| self.own_callback.clone()),
-            tenant: header("switchboard-tenant-id"),
+            // What the token said goes before what the body says.
+            tenant: header("switchboard-tenant-id").or(tenant),
+            recorded: item.recorded,
             notifications: Vec::new(),
             count: 0,
             duplicates: 0,
@@ -265,47 +279,99 @@ impl Shared {
         }
     }
 
-    /// Answers through Graph, again while the outcome is a passing fault.
-    async fn answer(&self, id: &str, callback: &str) {
-        let body = json!({
-            "callbackUri": callback,
-            "acceptedModalities": ["audio"],
-            "mediaConfig": {"@odata.type": "#microsoft.graph.serviceHostedMediaConfig"},
-        });
-        let body = Bytes::from(body.to_string());
-        let give_up = Instant::now() + ANSWER_TIME_MAX;
-        loop {
-            let failure = match self.post_answer(id, body.clone()).await {
-                Ok(StatusCode::ACCEPTED) => return,
-                Ok(status) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                    format!("Graph answered {status}")
-                }
-                Ok(status) => return self.lock().fail(id, format!("Graph answered {status}")),
-                Err(failure) => failure,
-            };
-            if Instant::now() + ANSWER_PAUSE >= give_up {
-                return self.lock().fail(id, failure);
+    /// Answers, rejects or redirects through Graph.
+    async fn decide(&self, call: &Fresh) {
+        let (action, mut body) = match self.behaviour.answer {
+            // A batch of several calls leaves no other way.
+            AnswerMode::Graph | AnswerMode::Action => {
+                ("answer", answer_body(self.behaviour.delta_roster, self.behaviour.participant_capacity))
             }
-            sleep(ANSWER_PAUSE).await;
+            AnswerMode::Reject | AnswerMode::ActionReject => ("reject", reject_body()),
+            AnswerMode::Redirect | AnswerMode::ActionRedirect => ("redirect", redirect_body()),
+            AnswerMode::None => return,
+        };
+        if let Some(members) = body.as_object_mut() {
+            members.insert("callbackUri".to_owned(), call.callback.as_str().into());
+        }
+        let result = self.graph.act(&call.id, action, &body, call.tenant.as_deref()).await;
+        let mut ledger = self.lock();
+        match result {
+            Ok(()) if action == "answer" => ledger.answered(&call.id),
+            Ok(()) => ledger.declined(&call.id),
+            Err(failure) => ledger.fail(&call.id, failure),
         }
     }
 
-    async fn post_answer(&self, id: &str, body: Bytes) -> Result<StatusCode, String> {
-        let path = format!("/v1.0/communications/calls/{id}/answer");
-        let url = self.platform.join(&path).map_err(|error| error.to_string())?;
-        let request = Request::post("/")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body)
-            .map_err(|error| error.to_string())?;
-        let answer =
-            self.client.send(request, &url, ANSWER_TRY_TIME_MAX).await.map_err(|error| error.to_string())?;
-        Ok(answer.status)
+    /// The body with which a gateway is asked to act.
+    fn action(&self) -> Option<Value> {
+        let (action, mut body) = match self.behaviour.answer {
+            AnswerMode::Action => {
+                ("answer", answer_body(self.behaviour.delta_roster, self.behaviour.participant_capacity))
+            }
+            AnswerMode::ActionReject => ("reject", reject_body()),
+            AnswerMode::ActionRedirect => ("redirect", redirect_body()),
+            AnswerMode::Graph | AnswerMode::Reject | AnswerMode::Redirect | AnswerMode::None => return None,
+        };
+        if let Some(members) = body.as_object_mut() {
+            members.insert("action".to_owned(), action.into());
+        }
+        Some(body)
+    }
+
+    /// A recording bot announces its recording; one that is told to hangs up after a while.
+    async fn established(&self, id: &str, tenant: Option<&str>, recorded: bool) {
+        if recorded && self.behaviour.answer == AnswerMode::Graph {
+            let body = json!({"clientContext": self.life.to_string(), "status": "recording"});
+            // What Graph thinks of it is seen in the timeline; the call goes on either way.
+            let _ = self.graph.act(id, "updateRecordingStatus", &body, tenant).await;
+        }
+        if let Some(after) = self.behaviour.hang_up_after {
+            sleep(after).await;
+            self.graph.hang_up(id, tenant).await;
+        }
+    }
+
+    /// Says whether it takes one more participant.
+    fn admit(&self) -> Response<Body> {
+        let body = match &self.behaviour.joining {
+            Joining::Accept => json!({"@odata.type": "#microsoft.graph.acceptJoinResponse"}),
+            Joining::Reject => {
+                json!({"@odata.type": "#microsoft.graph.rejectJoinResponse", "reason": "busy"})
+            }
+            Joining::Invite(url) => {
+                json!({"@odata.type": "#microsoft.graph.inviteNewBotResponse", "inviteUri": url.as_str()})
+            }
+            Joining::Silent => return empty(StatusCode::ACCEPTED),
+        };
+        json_response(StatusCode::OK, &body)
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        let fail = self.behaviour.fail?;
+        let mut due = lock(&self.due_to_fail);
+        *due += fail.share;
+        // Ten times a tenth is a little less than one.
+        if *due < 1.0 - 1e-9 {
+            return None;
+        }
+        *due -= 1.0;
+        Some(fail.how)
+    }
+
+    fn drain(&self, draining: bool) -> Response<Body> {
+        self.draining.store(draining, Ordering::Relaxed);
+        self.health()
     }
 
     fn health(&self) -> Response<Body> {
         let active = self.lock().active;
         let full = self.capacity.is_some_and(|capacity| active >= capacity);
-        let mut health = json!({"state": if full { "full" } else { "ready" }, "calls": active});
+        let state = match (self.draining.load(Ordering::Relaxed), full) {
+            (true, _) => "draining",
+            (false, true) => "full",
+            (false, false) => "ready",
+        };
+        let mut health = json!({"state": state, "calls": active});
         if let (Some(capacity), Some(health)) = (self.capacity, health.as_object_mut()) {
             health.insert("capacity".to_owned(), capacity.into());
         }
@@ -313,275 +379,36 @@ impl Shared {
     }
 
     fn calls(&self) -> BotCalls {
-        let ledger = self.lock();
-        BotCalls {
-            name: self.name.clone(),
-            active: ledger.active,
-            taken: ledger.taken,
-            refused: ledger.refused,
-            strays: ledger.strays,
-            stray_calls: ledger.stray_calls.iter().cloned().collect(),
-            calls: ledger
-                .order
-                .iter()
-                .filter_map(|id| ledger.calls.get(id))
-                .map(|entry| entry.call.clone())
-                .collect(),
-        }
+        self.lock().show(&self.name, self.draining.load(Ordering::Relaxed))
     }
 
-    fn page(&self) -> Response<Body> {
-        let calls = self.calls();
-        let mut rows = String::new();
-        for call in calls.calls.iter().rev().take(PAGE_ROWS_MAX) {
-            let state =
-                call.failure.as_ref().map_or_else(|| call.state.clone(), |why| format!("failed: {why}"));
-            let _ = writeln!(
-                rows,
-                "<tr><td><code>{}</code></td><td>{}</td><td>{}</td><td>{}</td></tr>",
-                escape_html(&call.id),
-                escape_html(&state),
-                escape_html(&call.notifications.join(", ")),
-                call.count,
-            );
-        }
-        if rows.is_empty() {
-            rows.push_str("<tr><td colspan=4>No call yet.</td></tr>");
-        }
-        let name = escape_html(&calls.name);
-        let (active, taken, refused, strays) = (calls.active, calls.taken, calls.refused, calls.strays);
-        let page = format!(
-            "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>\
-             <title>{name}</title><style>body{{font:16px system-ui;margin:2em}}td,th{{text-align:left;padding:.3em 1em .3em 0}}</style>\
-             <h1>{name}</h1><p>{active} alive, {taken} taken, {refused} refused when full, \
-             {strays} notifications about calls that are not mine.</p>\
-             <table><tr><th>call<th>state<th>notifications<th>count</tr>{rows}</table>"
-        );
-        let mut response = respond(StatusCode::OK, Some("text/html; charset=utf-8"), Bytes::from(page));
-        let policy = header::HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
-        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-        response
+    /// Goes on with something after the notification was answered.
+    fn work(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut working = lock(&self.working);
+        while working.try_join_next().is_some() {}
+        working.spawn(task);
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_answering(&self) -> MutexGuard<'_, JoinSet<()>> {
-        self.answering.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ledger)
     }
 }
 
-impl Ledger {
-    fn take(&mut self, call: BotCall) {
-        while self.order.len() >= CALLS_MAX {
-            // The oldest call that is over goes first; when all are alive the oldest one is forgotten.
-            let over = self.order.iter().position(|id| self.calls.get(id).is_some_and(|entry| entry.over));
-            let Some(id) = self.order.remove(over.unwrap_or(0)) else { break };
-            if self.calls.remove(&id).is_some_and(|entry| !entry.over) {
-                self.active = self.active.saturating_sub(1);
-            }
-        }
-        self.active += 1;
-        self.taken += 1;
-        self.order.push_back(call.id.clone());
-        self.calls.insert(call.id.clone(), Entry { call, message_ids: VecDeque::new(), over: false });
-    }
-
-    fn note(&mut self, item: &Item, message_id: Option<&str>) {
-        let Some(entry) = self.calls.get_mut(&item.call_id) else {
-            self.strays += 1;
-            if self.stray_calls.len() >= STRAYS_MAX {
-                self.stray_calls.pop_front();
-            }
-            self.stray_calls.push_back(Stray { id: item.call_id.clone(), kind: item.kind.clone() });
-            return;
-        };
-        entry.call.count += 1;
-        if let Some(id) = message_id {
-            if entry.message_ids.iter().any(|seen| seen == id) {
-                entry.call.duplicates += 1;
-            } else {
-                if entry.message_ids.len() >= MESSAGE_IDS_MAX {
-                    entry.message_ids.pop_front();
-                }
-                entry.message_ids.push_back(id.to_owned());
-            }
-        }
-        if entry.call.notifications.len() < NOTIFICATIONS_MAX {
-            entry.call.notifications.push(item.kind.clone());
-        }
-        if matches!(item.kind.as_str(), "establishing" | "established") && !entry.over {
-            entry.call.state.clone_from(&item.kind);
-        }
-        if item.end && !entry.over {
-            entry.over = true;
-            entry.call.state = "ended".to_owned();
-            self.active = self.active.saturating_sub(1);
-        }
-    }
-
-    fn fail(&mut self, id: &str, why: String) {
-        if let Some(entry) = self.calls.get_mut(id)
-            && !entry.over
-        {
-            entry.over = true;
-            entry.call.state = "failed".to_owned();
-            entry.call.failure = Some(why);
-            self.active = self.active.saturating_sub(1);
-        }
+fn json_of(value: &impl Serialize) -> Response<Body> {
+    match serde_json::to_value(value) {
+        Ok(document) => json_response(StatusCode::OK, &document),
+        Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
 
-impl Item {
-    /// `None` where the item names no call, or one whose id does not fit into a path segment.
-    fn read(item: &Value) -> Option<Self> {
-        let text = |name: &str| item.get(name).and_then(Value::as_str);
-        let path = text("resourceUrl").or_else(|| text("resource"))?;
-        let mut segments = path.split('/').skip_while(|segment| *segment != "calls").skip(1);
-        let call_id = segments.next()?;
-        let fits = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.');
-        if call_id.is_empty()
-            || call_id.len() > ID_BYTES_MAX
-            || !call_id.bytes().all(fits)
-            || call_id.starts_with('.')
-        {
-            return None;
-        }
-        let change = text("changeType")?.to_ascii_lowercase();
-        let state = item.pointer("/resourceData/state").and_then(Value::as_str).map(str::to_ascii_lowercase);
-        let below = segments.next();
-        let kind = match (below, state.as_deref()) {
-            (None, Some(state)) => STATES.iter().find(|known| **known == state).copied().unwrap_or("call"),
-            (None, None) if change == "deleted" => "deleted",
-            (None, None) => "call",
-            (Some("participants"), _) => "roster",
-            (Some("operations"), _) => "operation",
-            (Some("contentsharingsessions"), _) => "content sharing",
-            (Some(_), _) => "other",
-        };
-        Some(Self {
-            call_id: call_id.to_ascii_lowercase(),
-            kind: kind.to_owned(),
-            new_call: change == "created" && kind == "incoming",
-            end: below.is_none() && (change == "deleted" || kind == "terminated"),
-        })
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn escape_html(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
-}
+/// How a bot asks the gateway in front of it to act on a call.
+const ACTION_TYPE: &str = "application/vnd.switchboard.action+json";
 
-/// States that are shown by name; the platform's set is open, and a name is remembered for every notification.
-const STATES: [&str; 11] = [
-    "incoming",
-    "establishing",
-    "ringing",
-    "established",
-    "hold",
-    "transferring",
-    "transferaccepted",
-    "redirecting",
-    "terminating",
-    "terminated",
-    "unknownfuturevalue",
-];
-
-/// Bounds what a bot remembers, with those below: about 10 MiB at the very worst, 1 KiB a call as a rule.
-const CALLS_MAX: usize = 1_000;
-const NOTIFICATIONS_MAX: usize = 64;
-const MESSAGE_IDS_MAX: usize = 32;
-const STRAYS_MAX: usize = 100;
-const ID_BYTES_MAX: usize = 128;
 const HEADER_BYTES_MAX: usize = 2_048;
-const PAGE_ROWS_MAX: usize = 100;
 
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(12);
-const ANSWER_TRY_TIME_MAX: Duration = Duration::from_secs(3);
-const ANSWER_PAUSE: Duration = Duration::from_millis(200);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(item: &Value, expected: Option<(&str, &str, bool, bool)>) {
-        let item = Item::read(item);
-        let seen =
-            item.as_ref().map(|item| (item.call_id.as_str(), item.kind.as_str(), item.new_call, item.end));
-        assert_eq!(seen, expected);
-    }
-
-    #[test]
-    fn items_are_told_apart() {
-        let call = |change: &str, path: &str, data: Value| json!({"changeType": change, "resource": path, "resourceData": data});
-        check(
-            &call("Created", "/app/calls/A1", json!({"state": "Incoming"})),
-            Some(("a1", "incoming", true, false)),
-        );
-        check(
-            &call("updated", "/app/calls/a1", json!({"state": "established"})),
-            Some(("a1", "established", false, false)),
-        );
-        check(
-            &call("updated", "communications/calls/a1/participants", json!([])),
-            Some(("a1", "roster", false, false)),
-        );
-        check(
-            &call("deleted", "/app/calls/a1/operations/2", json!({})),
-            Some(("a1", "operation", false, false)),
-        );
-        check(&call("deleted", "/app/calls/a1", json!({})), Some(("a1", "deleted", false, true)));
-        check(
-            &call("updated", "/app/calls/a1", json!({"state": "x".repeat(9_000)})),
-            Some(("a1", "call", false, false)),
-        );
-        check(&call("created", "/app/calls/..", json!({})), None);
-        check(&call("created", "/app/calls/a%2fb", json!({})), None);
-        check(&call("created", "/app/calls", json!({})), None);
-        check(&json!({"changeType": "created"}), None);
-        check(&json!(7), None);
-    }
-
-    #[test]
-    fn memory_is_bounded_and_living_calls_are_kept_longest() {
-        let mut ledger = Ledger::default();
-        let call = |id: usize| BotCall {
-            id: id.to_string(),
-            state: "taken".to_owned(),
-            callback_uri: String::new(),
-            tenant: None,
-            notifications: Vec::new(),
-            count: 0,
-            duplicates: 0,
-            failure: None,
-        };
-        for id in 0..CALLS_MAX {
-            ledger.take(call(id));
-        }
-        ledger.fail("5", "for the test".to_owned());
-        ledger.take(call(CALLS_MAX));
-        assert_eq!((ledger.calls.len(), ledger.active), (CALLS_MAX, CALLS_MAX));
-        assert!(!ledger.calls.contains_key("5") && ledger.calls.contains_key("0"));
-        ledger.take(call(CALLS_MAX + 1));
-        assert_eq!((ledger.calls.len(), ledger.active), (CALLS_MAX, CALLS_MAX));
-        assert!(!ledger.calls.contains_key("0"));
-    }
-
-    #[test]
-    fn a_page_shows_names_as_text() {
-        assert_eq!(escape_html("<b>&\"'"), "&lt;b&gt;&amp;&quot;&#39;");
-    }
-}
+/// Longer than anybody waits.
+const HANG_TIME: Duration = Duration::from_secs(60);

@@ -1,13 +1,16 @@
 //! `bot`: a small bot instance until it is stopped.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 use serde_json::json;
-use switchboard_emulator::{Bot, BotSettings, Client, parse_http_url};
+use switchboard_emulator::{
+    AnswerMode, Behaviour, Bot, BotSettings, Credentials, Fail, Joining, parse_duration, parse_http_url,
+};
 use url::Url;
+use uuid::Uuid;
 
-use super::stopped;
+use super::{guid, place::client, stopped};
 use crate::screen::say;
 
 #[derive(Debug, Args)]
@@ -24,6 +27,37 @@ pub(crate) struct BotArguments {
     /// How many calls it takes at once; any number if not given.
     #[arg(long, value_name = "N")]
     capacity: Option<usize>,
+    /// What it does with a new call: graph (answers it), action (lets the gateway answer it), reject, redirect,
+    /// action-reject, action-redirect or none.
+    #[arg(long, default_value = "graph")]
+    answer: AnswerMode,
+    /// The app id with which it asks for tokens.
+    #[arg(long, value_name = "GUID", value_parser = guid, requires = "secret")]
+    app_id: Option<Uuid>,
+    /// The secret with which it asks for tokens; without, it asks Graph without one.
+    #[arg(long, value_name = "TEXT", requires = "app_id")]
+    secret: Option<String>,
+    /// Waits so long before it does anything with a notification.
+    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = parse_duration)]
+    delay: Duration,
+    /// Fails: a status, hang or reset, for a share of the notifications, like 503 or hang:0.1.
+    #[arg(long, value_name = "HOW[:SHARE]")]
+    fail: Option<Fail>,
+    /// Hangs up so long after a call was established.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    hang_up_after: Option<Duration>,
+    /// Answers with this participantCapacity, for recordings of several people.
+    #[arg(long, value_name = "N")]
+    participant_capacity: Option<u32>,
+    /// What it says when such a participant joins: accept, reject, silent or invite=URL.
+    #[arg(long, value_name = "HOW", default_value = "accept")]
+    joining: Joining,
+    /// Asks for rosters that say only what changed.
+    #[arg(long)]
+    delta_roster: bool,
+    /// Trust these certificate authorities (PEM) too.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -31,13 +65,25 @@ pub(crate) struct BotArguments {
 
 /// Runs it until Ctrl-C or SIGTERM.
 pub(crate) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
-    let BotArguments { listen, name, platform, capacity, json } = arguments;
-    let client = Client::new(None).map_err(|error| format!("openssl refused: {error}"))?;
-    let settings = BotSettings { name: name.clone(), listen, platform: platform.clone(), capacity };
+    let BotArguments { listen, name, platform, capacity, answer, app_id, secret, .. } = arguments;
+    let client = client(arguments.ca.as_deref())?;
+    let credentials = app_id.zip(secret).map(|(app, secret)| Credentials { app: app.to_string(), secret });
+    let behaviour = Behaviour {
+        answer,
+        delay: arguments.delay,
+        fail: arguments.fail,
+        credentials,
+        participant_capacity: arguments.participant_capacity,
+        delta_roster: arguments.delta_roster,
+        joining: arguments.joining,
+        hang_up_after: arguments.hang_up_after,
+    };
+    let settings =
+        BotSettings { name: name.clone(), listen, platform: platform.clone(), capacity, behaviour };
     let bot =
         Bot::start(settings, client).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let url = format!("http://{}", bot.address());
-    if json {
+    if arguments.json {
         say(&json!({"name": name, "url": url, "platform": platform.as_str(), "capacity": capacity})
             .to_string());
     } else {
@@ -45,7 +91,8 @@ pub(crate) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
         say(&format!("  {url}/         its calls, for people"));
         say(&format!("  {url}/calls    its calls, as JSON"));
         say(&format!("  {url}/healthz  state, calls and capacity"));
-        say(&format!("\nnotifications go to any path; calls are answered at {platform}"));
+        say(&format!("  {url}/drain    POST: take no new call; /resume takes them again"));
+        say(&format!("\nnotifications go to any path; Graph is at {platform}; new calls: {answer}"));
     }
     stopped().await?;
     Ok(ExitCode::SUCCESS)

@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use serde_json::json;
-use switchboard_emulator::{Bot, BotSettings, Client, Outcome, Platform, Protocol, parse_http_url};
+use switchboard_emulator::{
+    AnswerMode, Behaviour, Bot, BotSettings, Client, Outcome, Platform, Protocol, parse_http_url,
+};
 
 use crate::support::{call_to, get, platform, played, post, request};
 
 async fn bot(platform: &Platform, capacity: Option<usize>) -> Bot {
-    let settings = BotSettings {
-        name: "bot-<0>".to_owned(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        platform: parse_http_url(platform.origin()).unwrap(),
-        capacity,
-    };
+    let settings =
+        BotSettings { capacity, ..BotSettings::new("bot-<0>", parse_http_url(platform.origin()).unwrap()) };
     Bot::start(settings, Client::new(None).unwrap()).await.unwrap()
 }
 
@@ -104,4 +102,48 @@ async fn what_is_no_notification_is_refused() {
     assert_eq!(get(bot.address(), "/nothing").await.status, 404);
     assert_eq!(request(bot.address(), "DELETE", "/", "").await.status, 405);
     assert_eq!(bot.calls().strays, 0);
+}
+
+#[tokio::test]
+async fn a_draining_bot_takes_no_new_call_until_it_resumes() {
+    let platform = platform().await;
+    let bot = bot(&platform, None).await;
+    let new_call = |id: &str| {
+        json!({"value": [{
+            "changeType": "created",
+            "resource": format!("/app/calls/{id}"),
+            "resourceData": {"state": "incoming"},
+        }]})
+        .to_string()
+    };
+    let drained = post(bot.address(), "/drain", "").await;
+    assert_eq!(drained.json(), json!({"state": "draining", "calls": 0}));
+    assert_eq!(post(bot.address(), "/", &new_call("a1")).await.status, 503);
+    assert!(bot.calls().draining && get(bot.address(), "/").await.body.contains("(draining)"));
+    assert_eq!(post(bot.address(), "/resume", "").await.json()["state"], "ready");
+    assert_eq!(post(bot.address(), "/", &new_call("a1")).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_bot_lets_a_gateway_act_by_its_reply() {
+    let platform = platform().await;
+    let body = r#"{"value":[{"changeType":"created","resource":"/app/calls/a1","resourceData":{"state":"incoming"}}]}"#;
+    for (answer, action) in [
+        (AnswerMode::Action, "answer"),
+        (AnswerMode::ActionReject, "reject"),
+        (AnswerMode::ActionRedirect, "redirect"),
+    ] {
+        let behaviour = Behaviour { answer, ..Behaviour::default() };
+        let settings = BotSettings {
+            behaviour,
+            ..BotSettings::new("bot-0", parse_http_url(platform.origin()).unwrap())
+        };
+        let bot = Bot::start(settings, Client::new(None).unwrap()).await.unwrap();
+        let reply = post(bot.address(), "/", body).await;
+        let content_type = "content-type: application/vnd.switchboard.action+json";
+        assert!(reply.head.to_ascii_lowercase().contains(content_type), "{}", reply.head);
+        assert_eq!((reply.status, &reply.json()["action"]), (200, &json!(action)));
+        // Again under the same call id: nothing is asked for twice.
+        assert_eq!(post(bot.address(), "/", body).await.status, 202);
+    }
 }

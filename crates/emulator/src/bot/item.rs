@@ -1,0 +1,131 @@
+//! One item of a notification, as far as a bot looks at it.
+
+use serde_json::Value;
+
+/// What it is about.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) call_id: String,
+    pub(super) kind: String,
+    pub(super) new_call: bool,
+    pub(super) end: bool,
+    /// A recording policy invited the bot.
+    pub(super) recorded: bool,
+    pub(super) tenant: Option<String>,
+}
+
+impl Item {
+    /// `None` where the item names no call, or one whose id does not fit into a path segment.
+    pub(super) fn read(item: &Value) -> Option<Self> {
+        let text = |name: &str| item.get(name).and_then(Value::as_str);
+        let path = text("resourceUrl").or_else(|| text("resource"))?;
+        let mut segments = path.split('/').skip_while(|segment| *segment != "calls").skip(1);
+        let call_id = segments.next()?;
+        let fits = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.');
+        if call_id.is_empty()
+            || call_id.len() > ID_BYTES_MAX
+            || !call_id.bytes().all(fits)
+            || call_id.starts_with('.')
+        {
+            return None;
+        }
+        let change = text("changeType")?.to_ascii_lowercase();
+        let state = item.pointer("/resourceData/state").and_then(Value::as_str).map(str::to_ascii_lowercase);
+        let below = segments.next();
+        let data_type = item.pointer("/resourceData/@odata.type").and_then(Value::as_str).unwrap_or_default();
+        let kind = match (below, state.as_deref()) {
+            (None, None) if data_type.ends_with(".participantJoiningNotification") => "participant joining",
+            (None, None) if data_type.ends_with(".participantLeftNotification") => "participant left",
+            (None, Some(_)) if item.pointer("/resourceData/toneInfo").is_some() => "tone",
+            (None, Some(state)) => STATES.iter().find(|known| **known == state).copied().unwrap_or("call"),
+            (None, None) if change == "deleted" => "deleted",
+            (None, None) => "call",
+            (Some("participants"), _) => "roster",
+            (Some("operations"), _) => "operation",
+            (Some("contentsharingsessions"), _) => "content sharing",
+            (Some(_), _) => "other",
+        };
+        Some(Self {
+            call_id: call_id.to_ascii_lowercase(),
+            kind: kind.to_owned(),
+            new_call: change == "created" && kind == "incoming",
+            end: below.is_none()
+                && kind != "participant left"
+                && (change == "deleted" || kind == "terminated"),
+            recorded: item
+                .pointer("/resourceData/incomingContext/observedParticipantId")
+                .is_some_and(Value::is_string),
+            tenant: item.pointer("/resourceData/tenantId").and_then(Value::as_str).map(str::to_owned),
+        })
+    }
+}
+
+/// States that are shown by name; the platform's set is open, and a name is remembered for every notification.
+const STATES: [&str; 11] = [
+    "incoming",
+    "establishing",
+    "ringing",
+    "established",
+    "hold",
+    "transferring",
+    "transferaccepted",
+    "redirecting",
+    "terminating",
+    "terminated",
+    "unknownfuturevalue",
+];
+
+/// Longer than any id that the platform gives.
+pub(super) const ID_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(item: &Value, expected: Option<(&str, &str, bool, bool)>) {
+        let item = Item::read(item);
+        let seen =
+            item.as_ref().map(|item| (item.call_id.as_str(), item.kind.as_str(), item.new_call, item.end));
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn items_are_told_apart() {
+        let call = |change: &str, path: &str, data: Value| json!({"changeType": change, "resource": path, "resourceData": data});
+        check(
+            &call("Created", "/app/calls/A1", json!({"state": "Incoming"})),
+            Some(("a1", "incoming", true, false)),
+        );
+        check(
+            &call("updated", "/app/calls/a1", json!({"state": "established"})),
+            Some(("a1", "established", false, false)),
+        );
+        check(
+            &call("updated", "communications/calls/a1/participants", json!([])),
+            Some(("a1", "roster", false, false)),
+        );
+        check(
+            &call("deleted", "/app/calls/a1/operations/2", json!({})),
+            Some(("a1", "operation", false, false)),
+        );
+        check(&call("deleted", "/app/calls/a1", json!({})), Some(("a1", "deleted", false, true)));
+        let joining = json!({"@odata.type": "#microsoft.graph.participantJoiningNotification", "call": {}});
+        check(&call("created", "/app/calls/a1", joining), Some(("a1", "participant joining", false, false)));
+        let left = json!({"@odata.type": "#microsoft.graph.participantLeftNotification"});
+        check(&call("deleted", "/app/calls/a1", left), Some(("a1", "participant left", false, false)));
+        let tone = json!({"state": "established", "toneInfo": {}});
+        check(&call("updated", "/app/calls/a1", tone), Some(("a1", "tone", false, false)));
+        check(
+            &call("updated", "/app/calls/a1", json!({"state": "x".repeat(9_000)})),
+            Some(("a1", "call", false, false)),
+        );
+        check(&call("created", "/app/calls/..", json!({})), None);
+        check(&call("created", "/app/calls/a%2fb", json!({})), None);
+        check(&call("created", "/app/calls", json!({})), None);
+        check(&json!({"changeType": "created"}), None);
+        check(&json!(7), None);
+    }
+}
