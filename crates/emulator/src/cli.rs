@@ -2,6 +2,8 @@
 
 mod bot;
 mod call;
+mod load;
+mod place;
 mod serve;
 
 use std::process::ExitCode;
@@ -21,19 +23,22 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the platform: both issuers, the Graph calls API, the control API.
-    Serve(serve::Serve),
-    /// Place one call through a running platform and watch it; exit 0 if it ended as expected, else 1.
-    Call(call::Call),
+    Serve(Box<serve::Serve>),
+    /// Place one call and watch it; exit 0 if it ended as expected, else 1.
+    Call(Box<call::Call>),
+    /// Place many calls and sum up; exit 1 if one went wrong, or a notification was lost or misrouted.
+    Load(Box<load::Load>),
     /// Run a small bot instance that answers every call.
-    Bot(bot::BotArguments),
+    Bot(Box<bot::BotArguments>),
 }
 
 /// Runs a command to its end.
 pub(crate) async fn run(command: Command) -> Result<ExitCode, String> {
     match command {
-        Command::Serve(serve) => Box::pin(serve::run(serve)).await,
-        Command::Call(call) => Box::pin(call::run(call)).await,
-        Command::Bot(bot) => Box::pin(bot::run(bot)).await,
+        Command::Serve(serve) => Box::pin(serve::run(*serve)).await,
+        Command::Call(call) => Box::pin(call::run(*call)).await,
+        Command::Load(load) => Box::pin(load::run(*load)).await,
+        Command::Bot(bot) => Box::pin(bot::run(*bot)).await,
     }
 }
 

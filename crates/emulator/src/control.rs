@@ -1,13 +1,17 @@
 //! The bodies and queries of the control API: what is wrong with one, and what would be right.
 
 mod call;
+mod faults;
+mod load;
 mod token;
 
 use uuid::Uuid;
 
 pub(crate) use self::{
     call::{call_to_json, parse_call},
-    token::{parse_rotation, parse_token},
+    faults::{faults_explained, faults_to_json, parse_faults},
+    load::{load_to_json, parse_load},
+    token::{RotationRequest, parse_rotation, parse_token},
 };
 
 /// What is wrong with a control request.
@@ -19,6 +23,8 @@ pub(crate) enum Wrong {
     Member { name: &'static str, why: String },
     #[error("{0}")]
     Query(&'static str),
+    #[error("{0}")]
+    Faults(String),
 }
 
 impl Wrong {

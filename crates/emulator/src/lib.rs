@@ -35,29 +35,47 @@ mod client;
 mod clock;
 mod control;
 mod encoding;
+mod entra;
+mod faults;
 mod graph;
 mod issuer;
 mod keys;
+mod load;
 mod notification;
 mod platform;
 mod remote;
+mod routes;
+mod script;
 mod server;
 mod timeline;
+mod tls;
 mod token;
+mod trouble;
 mod words;
 
-pub use bot::{Bot, BotCall, BotCalls, BotSettings, Stray};
+pub use bot::{
+    AnswerMode, Behaviour, Bot, BotCall, BotCalls, BotSettings, Credentials, Fail, Joining, NotAFail,
+    NotJoining, Stray,
+};
 pub use call::{
-    CallKind, CallRequest, DEFAULT_TENANT, NotACountry, NotHttpUrl, Outcome, Protocol, Region, parse_country,
-    parse_http_url,
+    CallKind, CallRequest, DEFAULT_TENANT, NotACountry, NotHttpUrl, NotParticipants, Outcome,
+    PARTICIPANTS_MAX, Protocol, Region, parse_country, parse_http_url, parse_participants,
 };
 pub use client::{Client, SendError, fetch_json};
 pub use encoding::{NotADuration, parse_duration};
-pub use keys::{Issuer, Keys};
-pub use platform::{NamedUrl, PlaceError, Platform, Settings, StartError};
-pub use remote::place_call;
+pub use entra::{Credential, Permission};
+pub use faults::{FaultName, FaultSetting, Faults, WrongFault};
+pub use keys::{Issuer, Keys, TooManyUpcoming};
+pub use load::{
+    Answered, CALLS_MAX, CallResult, KindMix, LoadEvent, LoadEvents, LoadReport, LoadRequest, NotAMix,
+    Problem, RATE_MAX, RemoteLoad, Testimony, Watching, WitnessError,
+};
+pub use platform::{NamedUrl, PlaceError, Platform, RotateError, Rotation, Settings, StartError};
+pub use remote::{place_call, place_load};
+pub use script::{Script, ScriptError};
 pub use server::printable;
 pub use timeline::{End, Event, Placed, RemoteTimeline, Step, Timeline};
+pub use tls::TlsError;
 pub use token::{
     Flaw, NotAnObject, Overrides, Token, TokenChoice, TokenChoiceError, TokenError, TokenKind, TokenRequest,
 };

@@ -1,18 +1,21 @@
-//! A platform in another process, asked through its control API.
+//! A platform, in another process as a rule, asked through its control API.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde_json::Value;
 use url::Url;
 
 use crate::{
     call::CallRequest,
     client::{Client, SendError},
     control,
+    load::{LoadRequest, RemoteLoad},
     server::printable,
-    timeline::RemoteTimeline,
+    timeline::{RemoteLines, RemoteTimeline},
 };
 
 /// Asks the platform at `platform` to place a call.
@@ -24,19 +27,37 @@ pub async fn place_call(
     platform: &Url,
     call: &CallRequest,
 ) -> Result<RemoteTimeline, SendError> {
-    let url = platform.join("/emulator/calls").map_err(|_| SendError::BadUrl)?;
-    let body = Bytes::from(control::call_to_json(call).to_string());
+    let body = ask(client, platform, "/emulator/calls", &control::call_to_json(call)).await?;
+    Ok(RemoteTimeline(RemoteLines::new(body)))
+}
+
+/// Asks the platform at `platform` to place many calls.
+///
+/// # Errors
+/// It cannot be reached, or it refuses the request; the text says why.
+pub async fn place_load(
+    client: &Client,
+    platform: &Url,
+    load: &LoadRequest,
+) -> Result<RemoteLoad, SendError> {
+    let body = ask(client, platform, "/emulator/load", &control::load_to_json(load)).await?;
+    Ok(RemoteLoad(RemoteLines::new(body)))
+}
+
+async fn ask(client: &Client, platform: &Url, path: &str, body: &Value) -> Result<Incoming, SendError> {
+    let url = platform.join(path).map_err(|_| SendError::BadUrl)?;
+    let body = Bytes::from(body.to_string());
     let request = Request::post("/")
         .header(header::CONTENT_TYPE, "application/json")
         .body(body)
         .map_err(|_| SendError::BadUrl)?;
     let (head, body) = client.open(request, &url, ANSWER_TIME_MAX).await?.into_parts();
     if head.status == StatusCode::OK {
-        return Ok(RemoteTimeline::new(body));
+        return Ok(body);
     }
     let body =
         Limited::new(body, REFUSAL_BYTES_MAX).collect().await.map_err(|_| SendError::AnswerBody)?.to_bytes();
-    let message = serde_json::from_slice::<serde_json::Value>(&body)
+    let message = serde_json::from_slice::<Value>(&body)
         .ok()
         .and_then(|refusal| refusal.pointer("/error/message").and_then(|text| text.as_str().map(printable)))
         .unwrap_or_else(|| format!("{url} answered {}: is it a switchboard-emulator?", head.status));

@@ -82,6 +82,54 @@ async fn a_call_that_fails_says_why_in_one_line() {
 }
 
 #[tokio::test]
+async fn a_load_sums_up_in_a_table_or_in_json() {
+    let (_platform, urls) = start(&["serve", "--listen", "127.0.0.1:0", "--json"]).await;
+    let origin = urls["origin"].as_str().unwrap();
+    let (_bot, bot) = start(&["bot", "--platform", origin, "--json"]).await;
+    let url = bot["url"].as_str().unwrap();
+    let app = APP.to_string();
+    let load = |more: &'static [&'static str]| {
+        let mut arguments = vec!["load", "--platform", origin, "--app-id", &app, "--to", url, "--bot", url];
+        arguments.extend(["--calls", "6", "--rate", "100", "--duration", "1ms"]);
+        arguments.extend(more);
+        emulator(&arguments)
+    };
+    let output = load(&["--kind-mix", "p2p=1,pstn=1"]).output().await.unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{table}{}", String::from_utf8_lossy(&output.stderr));
+    for line in
+        ["6 calls in ", "completed                            6", "misrouted                            0"]
+    {
+        assert!(table.contains(line), "{table}");
+    }
+    let output = load(&["--json", "--token", "entra-v2"]).output().await.unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["ok"], &report["sent"]), (&true.into(), &36.into()), "{report}");
+}
+
+#[tokio::test]
+async fn a_script_that_is_wrong_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("script.toml");
+    std::fs::write(&file, "[[step]]\ndo = \"hold\"\n\n[[step]]\ndo = \"wait\"\n").unwrap();
+    let script = file.to_str().unwrap();
+    let (output, complaint) = call("http://127.0.0.1:1", "http://127.0.0.1:1", &["--script", script]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(complaint.contains("script.toml: line 4, step 2 (wait): for is needed"), "{complaint}");
+}
+
+#[tokio::test]
+async fn a_call_without_a_platform_starts_one() {
+    // Nobody listens on port 1, which takes the call no further; the platform itself came up.
+    let app = APP.to_string();
+    let arguments = ["call", "--app-id", &app, "--to", "http://127.0.0.1:1/", "--listen", "127.0.0.1:0"];
+    let more = ["--expect", "undelivered", "--protocol", "graph", "--answer-within", "300ms"];
+    let arguments: Vec<&str> = arguments.into_iter().chain(more).collect();
+    let output = emulator(&arguments).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
 async fn a_wrong_command_line_is_a_usage_error() {
     for arguments in [&["call", "--to", "nowhere"][..], &["serve", "--listen", "4000"], &["dance"], &[]] {
         let output = emulator(arguments).output().await.unwrap();

@@ -10,8 +10,20 @@ mod calls;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod graph;
+#[cfg(test)]
 mod https;
 #[cfg(test)]
+mod lives;
+#[cfg(test)]
+mod load;
+#[cfg(test)]
+mod login;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod tokens;

@@ -1,0 +1,178 @@
+//! `load`: many calls, with a progress bar and a table at the end.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Args;
+use switchboard_emulator::{
+    CALLS_MAX, CallResult, KindMix, LoadEvent, LoadReport, LoadRequest, RATE_MAX, Watching, parse_http_url,
+    place_load, printable,
+};
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    call::What,
+    place::{Place, client},
+};
+use crate::screen::{Progress, complain, say, time};
+
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    place: Place,
+    /// How many calls.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(CALLS_MAX)))]
+    calls: u32,
+    /// How many calls a second are placed.
+    #[arg(long, value_name = "R", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=i64::from(RATE_MAX)))]
+    rate: u32,
+    /// Which kinds and how often each comes, like p2p=6,meeting=3,recording=1, instead of --kind.
+    #[arg(long, value_name = "MIX", conflicts_with = "kind")]
+    kind_mix: Option<KindMix>,
+    /// A bot to ask which calls it was given (a `switchboard-emulator bot`), to find what was misrouted. NAME is how
+    /// callback URIs name it, if not as it names itself. May be repeated.
+    #[arg(long = "bot", value_name = "[NAME=]URL", value_parser = bot)]
+    bots: Vec<(Option<String>, Url)>,
+    /// Print one JSON object at the end instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Places the calls; succeeds if none went wrong.
+pub(crate) async fn run(arguments: Load) -> Result<ExitCode, String> {
+    let Load { what, place, calls, rate, kind_mix, bots, json } = arguments;
+    let client = client(place.ca.as_deref())?;
+    let (platform, own) = place.platform(what.app()).await?;
+    let mut call = what.into_call();
+    call.keep_alive = true;
+    let request = LoadRequest { call, calls, rate, kinds: kind_mix };
+
+    let began = Instant::now();
+    let asked = !bots.is_empty();
+    let watching = Watching::start(&client, bots, began).await.map_err(|error| error.to_string())?;
+    let mut events = place_load(&client, &platform, &request)
+        .await
+        .map_err(|error| format!("the platform at {platform} did not place the calls: {error}"))?;
+    let mut results: Vec<CallResult> = Vec::new();
+    let (mut placed, mut wrong, mut done) = (0, 0, false);
+    let mut progress = Progress::new();
+    while let Some(event) = events.next().await {
+        match event {
+            LoadEvent::Placed { calls } => placed = calls,
+            LoadEvent::Result(result) => {
+                wrong += u32::from(!result.ok);
+                results.push(result);
+            }
+            LoadEvent::Done => done = true,
+        }
+        progress.show(calls, placed, results.len(), wrong, began.elapsed());
+    }
+    let took = began.elapsed();
+    progress.clear();
+    drop(own);
+    if !done {
+        return Err(format!("the platform at {platform} stopped before the calls ended"));
+    }
+    let testimonies = watching.testimonies().await;
+    let report = LoadReport::new(&results, &testimonies, took.as_secs_f64() * 1_000.0);
+    if json {
+        say(&serde_json::to_string(&report).map_err(|error| error.to_string())?);
+    } else {
+        for line in table(&report, asked, took) {
+            say(&line);
+        }
+    }
+    if report.ok {
+        return Ok(ExitCode::SUCCESS);
+    }
+    complain(&failure(&report));
+    Ok(ExitCode::FAILURE)
+}
+
+fn table(report: &LoadReport, asked: bool, took: Duration) -> Vec<String> {
+    let row = |name: &str, value: &str| format!("  {name:<28} {value:>9}");
+    let count = |name: &str, value: u64| row(name, &value.to_string());
+    let known = |name: &str, value: Option<u64>| {
+        row(name, &value.map_or_else(|| "unknown".to_owned(), |value| value.to_string()))
+    };
+    let mut lines = vec![format!("{} calls in {:.1} s", report.calls, took.as_secs_f64()), String::new()];
+    lines.push("calls by outcome".to_owned());
+    for (outcome, calls) in &report.outcomes {
+        lines.push(row(&printable(outcome), &calls.to_string()));
+    }
+    if !report.gone.is_empty() {
+        lines.push(format!("calls whose instance was gone ({})", printable(&report.gone.join(", "))));
+        for (outcome, calls) in &report.instance_gone {
+            lines.push(row(&printable(outcome), &calls.to_string()));
+        }
+        lines.push(count("their notifications lost", report.lost_with_instance));
+    }
+    if let Some(answered) = report.answered {
+        lines.push("time to answer".to_owned());
+        for (name, ms) in [("p50", answered.p50_ms), ("p99", answered.p99_ms), ("max", answered.max_ms)] {
+            lines.push(row(name, &time(ms)));
+        }
+    }
+    lines.push("notifications".to_owned());
+    lines.push(count("sent", report.sent));
+    lines.push(count("acknowledged", report.acknowledged));
+    lines.push(count("tried again", report.retried));
+    lines.push(count("refused", report.refused));
+    lines.push(count("lost", report.lost));
+    lines.push(known("misrouted", report.misrouted));
+    lines.push(known("came twice", report.came_twice));
+    lines.push(known("calls handled twice", report.handled_twice));
+    if !asked {
+        lines.push("  give --bot URL for each bot to know where they went".to_owned());
+    }
+    if !report.problems.is_empty() {
+        lines.push("what went wrong first".to_owned());
+        lines.extend(
+            report.problems.iter().map(|problem| format!("  {}  {}", problem.call, printable(&problem.what))),
+        );
+    }
+    lines
+}
+
+fn failure(report: &LoadReport) -> String {
+    let wrong: usize = report.problems.len();
+    let misrouted = report.misrouted.unwrap_or(0);
+    match report.problems.first() {
+        Some(first) => {
+            let lost = report.lost;
+            format!(
+                "{lost} lost, {misrouted} misrouted; {wrong} calls listed, the first {}: {}",
+                first.call, first.what
+            )
+        }
+        None => format!("{} notifications lost, {misrouted} misrouted", report.lost),
+    }
+}
+
+fn bot(text: &str) -> Result<(Option<String>, Url), String> {
+    let (name, url) = match text.split_once('=') {
+        Some((name, url)) if !name.contains(':') => (Some(name.to_owned()), url),
+        _ => (None, text),
+    };
+    if name.as_ref().is_some_and(String::is_empty) {
+        return Err("a name is missing before the =, like bot-0=http://127.0.0.1:3978".to_owned());
+    }
+    parse_http_url(url).map(|url| (name, url)).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bot_is_a_url_with_or_without_a_name() {
+        let (name, url) = bot("emea/bot-0=http://127.0.0.1:1").unwrap();
+        assert_eq!((name.as_deref(), url.as_str()), (Some("emea/bot-0"), "http://127.0.0.1:1/"));
+        assert_eq!(bot("http://127.0.0.1:1/?a=b").unwrap().0, None);
+        for text in ["", "bot-0", "bot-0=", "=http://x/", "bot-0=ftp://x/"] {
+            assert!(bot(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The sum of a load: what became of the calls, and whether each notification reached the instance that owns its call.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Serialize;
+use url::Url;
+
+use super::{CallResult, witness::Testimony};
+
+/// What a load shows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LoadReport {
+    /// Whether every call went as expected or lost its instance, nothing else was lost, and nothing misrouted.
+    pub ok: bool,
+    /// Calls that are over.
+    pub calls: usize,
+    /// How long it took from the first call to the end of the last one, in milliseconds.
+    pub took_ms: f64,
+    /// Calls by outcome, without those whose instance was gone.
+    pub outcomes: BTreeMap<String, usize>,
+    /// Calls whose instance was gone or started anew while they lived, by outcome.
+    pub instance_gone: BTreeMap<String, usize>,
+    /// How long the bots took to answer.
+    pub answered: Option<Answered>,
+    /// Notifications, each counted once however often it was tried.
+    pub sent: u64,
+    /// Those answered with 2xx in the end.
+    pub acknowledged: u64,
+    /// Tries beyond the first.
+    pub retried: u64,
+    /// Those answered with 3xx or 4xx in the end, without those of calls whose instance was gone.
+    pub refused: u64,
+    /// Those that nobody answered, or with 5xx only, without those of calls whose instance was gone.
+    pub lost: u64,
+    /// Those refused or lost because their call's instance was gone.
+    pub lost_with_instance: u64,
+    /// Those that another instance than the owner of the call acknowledged; unknown without bots to ask.
+    pub misrouted: Option<u64>,
+    /// Calls that more than one instance was given; unknown without bots to ask.
+    pub handled_twice: Option<u64>,
+    /// Notifications that reached an instance again under the same message id; unknown without bots to ask.
+    pub came_twice: Option<u64>,
+    /// Instances that were gone or started anew.
+    pub gone: Vec<String>,
+    /// The first calls that went wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// Times to answer, in milliseconds since the call was placed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Answered {
+    /// Half of the calls were answered in this time.
+    pub p50_ms: f64,
+    /// 99 of 100 were.
+    pub p99_ms: f64,
+    /// All were.
+    pub max_ms: f64,
+}
+
+/// A call that went wrong.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Problem {
+    /// The call id.
+    pub call: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl LoadReport {
+    /// Sums up. Without testimonies nobody knows where a notification went.
+    pub fn new(results: &[CallResult], testimonies: &[Testimony], took_ms: f64) -> Self {
+        let mut report = Self { calls: results.len(), took_ms, ..Self::default() };
+        let owners: HashMap<String, Option<usize>> = results
+            .iter()
+            .map(|result| (result.call.to_string(), owner(result.callback_uri.as_deref(), testimonies)))
+            .collect();
+        let mut orphans = HashSet::new();
+        if !testimonies.is_empty() {
+            report.ask_bots(&owners, testimonies, &mut orphans);
+        }
+
+        let mut answered = Vec::new();
+        let mut well = true;
+        for result in results {
+            let id = result.call.to_string();
+            let owner = owners.get(&id).copied().flatten();
+            let orphan = orphans.contains(&id) || !result.ok && lost_its_instance(result, owner, testimonies);
+            let outcomes = if orphan { &mut report.instance_gone } else { &mut report.outcomes };
+            *outcomes.entry(result.outcome.clone()).or_default() += 1;
+            report.sent += u64::from(result.sent);
+            report.acknowledged += u64::from(result.acknowledged);
+            report.retried += u64::from(result.retried);
+            let (refused, lost) = (u64::from(result.refused), u64::from(result.lost));
+            if orphan {
+                report.lost_with_instance += refused + lost;
+            } else {
+                report.refused += refused;
+                report.lost += lost;
+                well &= result.ok;
+                if !result.ok {
+                    report.problem(&id, format!("{}: {}", result.outcome, result.reason));
+                }
+            }
+            answered.extend(result.answered_ms);
+        }
+        report.answered = percentiles(answered);
+        report.ok = well && report.lost == 0 && report.misrouted.unwrap_or(0) == 0;
+        report
+    }
+
+    /// Where the notifications went, by the bots' own books.
+    fn ask_bots(
+        &mut self,
+        owners: &HashMap<String, Option<usize>>,
+        testimonies: &[Testimony],
+        orphans: &mut HashSet<String>,
+    ) {
+        let (mut misrouted, mut came_twice) = (0, 0);
+        let mut given: HashMap<&str, u64> = HashMap::new();
+        for (number, testimony) in testimonies.iter().enumerate() {
+            if !testimony.gone.is_empty() {
+                self.gone.push(testimony.name.clone());
+            }
+            let Some(ledger) = &testimony.ledger else { continue };
+            came_twice += ledger.duplicates;
+            for (call, count) in &ledger.strays {
+                match owners.get(call) {
+                    // Of another load, or of a call that somebody placed beside it.
+                    None => {}
+                    // The same name after a new start: the gateway did what it should.
+                    Some(owner) if *owner == Some(number) && !testimony.gone.is_empty() => {
+                        orphans.insert(call.clone());
+                    }
+                    Some(_) => {
+                        misrouted += count;
+                        self.problem(
+                            call,
+                            format!(
+                                "{count} notifications reached {}, which was never given it",
+                                testimony.name
+                            ),
+                        );
+                    }
+                }
+            }
+            for (call, count) in &ledger.calls {
+                let Some(owner) = owners.get(call) else { continue };
+                *given.entry(call).or_default() += 1;
+                // It was given the call too, which a lost answer explains, but nothing after that was for it.
+                if let Some(owner) = owner
+                    && *owner != number
+                    && *count > 1
+                {
+                    misrouted += count - 1;
+                    self.problem(
+                        call,
+                        format!(
+                            "{} notifications reached {}, which does not own it",
+                            count - 1,
+                            testimony.name
+                        ),
+                    );
+                }
+            }
+        }
+        self.misrouted = Some(misrouted);
+        self.came_twice = Some(came_twice);
+        self.handled_twice = Some(given.values().map(|bots| u64::from(*bots > 1)).sum());
+    }
+
+    fn problem(&mut self, call: &str, what: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(Problem { call: call.to_owned(), what });
+        }
+    }
+}
+
+/// The bot that a callback URI names: by its name as segments of the path, or by its own host and port.
+fn owner(callback_uri: Option<&str>, testimonies: &[Testimony]) -> Option<usize> {
+    let url = Url::parse(callback_uri?).ok()?;
+    let named = testimonies.iter().position(|bot| url.path().contains(&format!("/{}/", bot.name)));
+    named.or_else(|| testimonies.iter().position(|bot| bot.url.origin() == url.origin()))
+}
+
+fn lost_its_instance(result: &CallResult, owner: Option<usize>, testimonies: &[Testimony]) -> bool {
+    let (from, until) = (result.placed_ms, result.placed_ms + result.took_ms);
+    let was_gone = |bot: &Testimony| {
+        bot.gone.iter().any(|(gone_from, gone_until)| *gone_from <= until && *gone_until >= from)
+    };
+    if let Some(bot) = owner.and_then(|number| testimonies.get(number)) {
+        return was_gone(bot);
+    }
+    // Nobody answered it: an instance that took it and died is what explains that, if none that lives knows the call.
+    let id = result.call.to_string();
+    let known = testimonies
+        .iter()
+        .any(|bot| bot.ledger.as_ref().is_some_and(|ledger| ledger.calls.contains_key(&id)));
+    result.outcome == "unanswered" && !known && testimonies.iter().any(was_gone)
+}
+
+fn percentiles(mut times: Vec<f64>) -> Option<Answered> {
+    times.sort_by(f64::total_cmp);
+    let max_ms = *times.last()?;
+    let at = |percent: usize| {
+        let rank = (times.len() * percent).div_ceil(100).max(1);
+        times.get(rank - 1).copied().unwrap_or(max_ms)
+    };
+    Some(Answered { p50_ms: at(50), p99_ms: at(99), max_ms })
+}
+
+const PROBLEMS_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::{super::witness::Ledger, *};
+
+    fn result(call: u128, outcome: &str, instance: Option<&str>) -> CallResult {
+        let ok = outcome == "completed";
+        CallResult {
+            call: Uuid::from_u128(call),
+            kind: "p2p".to_owned(),
+            outcome: outcome.to_owned(),
+            ok,
+            reason: "for a reason".to_owned(),
+            placed_ms: 1_000.0,
+            answered_ms: instance.map(|_| 10.0),
+            took_ms: 500.0,
+            callback_uri: instance.map(|name| format!("http://gw/api/callbacks/emea/{name}/k.0.m")),
+            sent: 5,
+            acknowledged: if ok { 5 } else { 4 },
+            refused: 0,
+            lost: u32::from(!ok),
+            retried: 0,
+        }
+    }
+
+    fn bot(name: &str, calls: &[u128], strays: &[u128], gone: &[(f64, f64)]) -> Testimony {
+        let count = |ids: &[u128]| ids.iter().map(|id| (Uuid::from_u128(*id).to_string(), 4)).collect();
+        Testimony {
+            name: name.to_owned(),
+            url: Url::parse("http://127.0.0.1:1/").unwrap(),
+            ledger: Some(Ledger { calls: count(calls), strays: count(strays), duplicates: 0 }),
+            gone: gone.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_load_is_well_only_if_nothing_is_lost_or_misrouted() {
+        let well = [result(1, "completed", Some("bot-0")), result(2, "completed", Some("bot-1"))];
+        let report = LoadReport::new(&well, &[], 1.0);
+        assert!(report.ok && report.misrouted.is_none() && report.sent == 10, "{report:?}");
+
+        let bots = [bot("bot-0", &[1], &[], &[]), bot("bot-1", &[2], &[7], &[])];
+        let report = LoadReport::new(&well, &bots, 1.0);
+        assert!(report.ok && report.misrouted == Some(0), "strays of other calls do not count: {report:?}");
+
+        let bots = [bot("bot-0", &[1], &[2], &[]), bot("bot-1", &[2], &[], &[])];
+        let report = LoadReport::new(&well, &bots, 1.0);
+        assert_eq!((report.ok, report.misrouted, report.handled_twice), (false, Some(4), Some(0)));
+
+        let bots = [bot("bot-0", &[1, 2], &[], &[]), bot("bot-1", &[2], &[], &[])];
+        let report = LoadReport::new(&well, &bots, 1.0);
+        assert_eq!((report.ok, report.misrouted, report.handled_twice), (false, Some(3), Some(1)));
+
+        let lost = LoadReport::new(&[result(1, "lost", Some("bot-0"))], &[], 1.0);
+        assert_eq!((lost.ok, lost.lost, lost.problems.len()), (false, 1, 1));
+    }
+
+    #[test]
+    fn calls_of_an_instance_that_was_gone_are_told_apart() {
+        let results = [
+            result(1, "lost", Some("bot-0")),
+            result(2, "unanswered", None),
+            result(3, "completed", Some("bot-0")),
+        ];
+        let gone = [bot("bot-0", &[], &[3], &[(1_200.0, 1_900.0)]), bot("bot-1", &[], &[], &[])];
+        let report = LoadReport::new(&results, &gone, 1.0);
+        assert!(report.ok, "{report:?}");
+        assert_eq!((report.lost, report.lost_with_instance, report.misrouted), (0, 2, Some(0)));
+        assert_eq!(report.instance_gone.values().sum::<usize>(), 3);
+        assert_eq!(report.gone, ["bot-0"]);
+
+        let later = [bot("bot-0", &[], &[], &[(1_600.0, 1_900.0)]), bot("bot-1", &[], &[], &[])];
+        let report = LoadReport::new(&results, &later, 1.0);
+        assert!(!report.ok && report.lost == 2, "the calls were over before: {report:?}");
+        let known = [bot("bot-0", &[], &[], &[(1_200.0, 1_900.0)]), bot("bot-1", &[2], &[], &[])];
+        assert!(!LoadReport::new(&results, &known, 1.0).ok, "a living bot has the call and did not answer");
+    }
+
+    #[test]
+    fn percentiles_are_times_that_were_measured() {
+        let times = (1..=200).rev().map(f64::from).collect();
+        assert_eq!(percentiles(times), Some(Answered { p50_ms: 100.0, p99_ms: 198.0, max_ms: 200.0 }));
+        assert_eq!(percentiles(vec![7.0]), Some(Answered { p50_ms: 7.0, p99_ms: 7.0, max_ms: 7.0 }));
+        assert_eq!(percentiles(Vec::new()), None);
+    }
+}
