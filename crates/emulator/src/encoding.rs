@@ -23,6 +23,15 @@ pub(crate) fn base64_url(bytes: &[u8]) -> String {
         .collect()
 }
 
+/// The bytes of base64url, with or without padding.
+pub(crate) fn from_base64_url(text: &str) -> Option<Vec<u8>> {
+    let mut standard = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
+    while !standard.len().is_multiple_of(4) {
+        standard.push('=');
+    }
+    if standard.is_empty() { Some(Vec::new()) } else { base64::decode_block(&standard).ok() }
+}
+
 /// A new random id, like those the platform gives to calls and messages.
 pub(crate) fn random_id() -> Result<Uuid, ErrorStack> {
     let mut bytes = [0; 16];
@@ -52,6 +61,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, NotADuration> {
     let number: u64 = digits.parse().map_err(|_| NotADuration)?;
     let duration = number.checked_mul(unit_ms).map(Duration::from_millis).ok_or(NotADuration)?;
     if duration > DURATION_MAX { Err(NotADuration) } else { Ok(duration) }
+}
+
+/// A duration as [`parse_duration`] reads it, in the largest unit that leaves no rest.
+pub(crate) fn duration_text(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    for (unit_ms, unit) in [(3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
+        if ms > 0 && ms.is_multiple_of(unit_ms) {
+            return format!("{}{unit}", ms / unit_ms);
+        }
+    }
+    format!("{ms}ms")
 }
 
 /// Teams ends a call after a day.

@@ -1,23 +1,31 @@
-//! The Graph calls API, as far as a bot needs it to take a call: answer, reject, keep alive, get, hang up.
+//! The Graph calls API, as far as a bot needs it to take a call: answer, reject, redirect, keep alive, report the
+//! recording status, get, hang up.
+
+mod bearer;
+mod body;
+mod refusal;
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response, StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 use url::Url;
 use uuid::Uuid;
 
+pub(crate) use self::bearer::Issued;
+use self::{bearer::Asker, refusal::Refusal};
 use crate::{
-    call::parse_http_url,
-    clock,
+    call::CallKind,
     encoding::random_id,
-    server::{Body, empty, header_text, is_loopback_url, json_response, method_not_allowed},
+    entra::Permission,
+    notification::Operation,
+    server::{Body, empty, header_text, json_response, method_not_allowed},
     timeline::{Event, EventSender, Step, milliseconds},
     words::words,
 };
@@ -25,9 +33,28 @@ use crate::{
 /// What the bot decided about a call.
 #[derive(Clone, Debug)]
 pub(crate) enum Decision {
-    Answer { callback: Option<Url> },
-    Reject { callback: Option<Url>, reason: RejectReason },
+    Answer(Answered),
+    Reject {
+        callback: Option<Url>,
+        reason: RejectReason,
+    },
+    Redirect {
+        callback: Option<Url>,
+        targets: usize,
+    },
+    /// An operation that was accepted; a notification says how it ended.
+    Operation(Operation),
     HangUp,
+}
+
+/// What the bot asked for when it answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Answered {
+    pub(crate) callback: Option<Url>,
+    /// Roster updates hold only what changed.
+    pub(crate) delta_roster: bool,
+    /// How many participants a policy group may have before another bot is invited.
+    pub(crate) participant_capacity: Option<u32>,
 }
 
 words! {
@@ -48,29 +75,88 @@ pub(crate) struct Calls {
     by_id: Mutex<HashMap<Uuid, LiveCall>>,
 }
 
+/// What is known of a call before anything happens to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) id: Uuid,
+    pub(crate) app: Uuid,
+    pub(crate) tenant: Uuid,
+    pub(crate) kind: CallKind,
+}
+
+/// How a request is judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gate<'a> {
+    /// The tokens that count; `None` lets everybody in.
+    pub(crate) issued: Option<&'a Issued>,
+    pub(crate) now: SystemTime,
+}
+
 #[derive(Debug)]
 struct LiveCall {
+    facts: Facts,
     phase: Phase,
     decisions: mpsc::Sender<Decision>,
     events: EventSender,
     started: Instant,
-    tenant: Uuid,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Incoming,
     Answered,
-    /// Rejected, or hung up; the last notification is on its way.
+    /// Rejected, redirected or hung up; the last notification is on its way.
     Ending,
+}
+
+/// One of the requests below `/communications/calls/{id}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Answer,
+    Reject,
+    Redirect,
+    KeepAlive,
+    RecordingStatus,
+    Show,
+    HangUp,
+}
+
+impl Action {
+    fn parse(method: &Method, name: Option<&str>) -> Result<Self, &'static str> {
+        match (name.map(|name| name.strip_prefix("microsoft.graph.").unwrap_or(name)), method) {
+            (None, &Method::GET) => Ok(Self::Show),
+            (None, &Method::DELETE) => Ok(Self::HangUp),
+            (None, _) => Err("GET, DELETE"),
+            (Some("answer"), &Method::POST) => Ok(Self::Answer),
+            (Some("reject"), &Method::POST) => Ok(Self::Reject),
+            (Some("redirect"), &Method::POST) => Ok(Self::Redirect),
+            (Some("keepAlive"), &Method::POST) => Ok(Self::KeepAlive),
+            (Some("updateRecordingStatus"), &Method::POST) => Ok(Self::RecordingStatus),
+            (Some("answer" | "reject" | "redirect" | "keepAlive" | "updateRecordingStatus"), _) => {
+                Err("POST")
+            }
+            (Some(_), _) => Err(""),
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Answer => "answer",
+            Self::Reject => "reject",
+            Self::Redirect => "redirect",
+            Self::KeepAlive => "keep alive",
+            Self::RecordingStatus => "recording status",
+            Self::Show => "get",
+            Self::HangUp => "hang up",
+        }
+    }
 }
 
 impl Calls {
     /// Makes a call known; `None` when there are too many.
     pub(crate) fn insert(
         &self,
-        id: Uuid,
-        tenant: Uuid,
+        facts: Facts,
         started: Instant,
         events: EventSender,
     ) -> Option<mpsc::Receiver<Decision>> {
@@ -78,8 +164,8 @@ impl Calls {
         if calls.len() >= CALLS_MAX {
             return None;
         }
-        let (decisions, receiver) = mpsc::channel(4);
-        calls.insert(id, LiveCall { phase: Phase::Incoming, decisions, events, started, tenant });
+        let (decisions, receiver) = mpsc::channel(DECISIONS_MAX);
+        calls.insert(facts.id, LiveCall { facts, phase: Phase::Incoming, decisions, events, started });
         Some(receiver)
     }
 
@@ -92,118 +178,191 @@ impl Calls {
     }
 
     /// Answers a request below `/v1.0/communications/calls/{id}`.
-    pub(crate) fn handle(&self, request: &Request<Bytes>, id: &str, action: Option<&str>) -> Response<Body> {
-        let result = match (action, request.method()) {
-            (Some("answer" | "microsoft.graph.answer"), &Method::POST) => self.answer(id, request.body()),
-            (Some("reject" | "microsoft.graph.reject"), &Method::POST) => self.reject(id, request.body()),
-            (Some("keepAlive" | "microsoft.graph.keepAlive"), &Method::POST) => self.keep_alive(id),
-            (None, &Method::DELETE) => self.hang_up(id),
-            (None, &Method::GET) => self.show(id),
-            (Some("answer" | "reject" | "keepAlive"), _) => return method_not_allowed("POST"),
-            (Some(name), &Method::POST) if name.starts_with("microsoft.graph.") => Err(Refusal::NoSuchAction),
-            (Some(_), _) => Err(Refusal::NoSuchAction),
-            (None, _) => return method_not_allowed("GET, DELETE"),
+    pub(crate) fn handle(
+        &self,
+        request: &Request<Bytes>,
+        id: &str,
+        action: Option<&str>,
+        gate: Gate<'_>,
+    ) -> Response<Body> {
+        let mut response = match Action::parse(request.method(), action) {
+            Ok(action) => self.act(request, id, action, gate),
+            Err("") => Err(Refusal::NoSuchAction),
+            Err(allowed) => return method_not_allowed(allowed),
+        }
+        .unwrap_or_else(|refusal| refusal.response(request, gate.now));
+        for name in ["client-request-id", "scenario-id"].map(HeaderName::from_static) {
+            let echo = header_text(request.headers(), &name).and_then(|id| HeaderValue::from_str(id).ok());
+            if let Some(echo) = echo {
+                response.headers_mut().insert(name, echo);
+            }
+        }
+        response
+    }
+
+    /// What a fault asks this endpoint to say.
+    pub(crate) fn coded(request: &Request<Bytes>, code: u32, now: SystemTime) -> Response<Body> {
+        Refusal::Fault(code).response(request, now)
+    }
+
+    /// Another status, in the shape of Graph.
+    pub(crate) fn error(request: &Request<Bytes>, status: StatusCode, now: SystemTime) -> Response<Body> {
+        let (code, message) = match status {
+            StatusCode::TOO_MANY_REQUESTS => ("TooManyRequests", "Too many requests"),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                ("ServiceNotAvailable", "The service is temporarily unavailable.")
+            }
+            StatusCode::UNAUTHORIZED => ("InvalidAuthenticationToken", "Access token is invalid."),
+            StatusCode::FORBIDDEN => ("Forbidden", "Access is denied."),
+            _ if status.is_server_error() => ("InternalServerError", "Internal server error."),
+            _ => ("BadRequest", "The request is refused."),
         };
-        result.unwrap_or_else(|refusal| refusal.response(request))
+        refusal::error(request, status, code, message, now)
     }
 
-    fn answer(&self, id: &str, body: &[u8]) -> Result<Response<Body>, Refusal> {
-        let raw: RawAnswer =
-            serde_json::from_slice(body).map_err(|error| Refusal::BadBody(error.to_string()))?;
-        let callback = callback(raw.callback_uri.as_deref())?;
-        match raw.media_config.get("@odata.type").and_then(Value::as_str) {
-            Some("#microsoft.graph.serviceHostedMediaConfig" | "#microsoft.graph.appHostedMediaConfig") => {}
-            _ => {
-                return Err(Refusal::BadBody(
-                    "mediaConfig has no @odata.type that is a media config".to_owned(),
-                ));
-            }
-        }
-        if !raw.accepted_modalities.iter().all(|modality| MODALITIES.contains(&modality.as_str())) {
-            return Err(Refusal::BadBody(format!("acceptedModalities takes {}", MODALITIES.join(", "))));
-        }
-        let url = callback.as_ref().map(Url::to_string).unwrap_or_default();
-        self.decide(id, "answer", url, Phase::Answered, Decision::Answer { callback })
-    }
-
-    fn reject(&self, id: &str, body: &[u8]) -> Result<Response<Body>, Refusal> {
-        let raw: RawReject =
-            serde_json::from_slice(body).map_err(|error| Refusal::BadBody(error.to_string()))?;
-        let callback = callback(raw.callback_uri.as_deref())?;
-        let reason = raw.reason.parse().map_err(|error| Refusal::BadBody(format!("reason {error}")))?;
-        let url = callback.as_ref().map(Url::to_string).unwrap_or_default();
-        self.decide(id, "reject", url, Phase::Ending, Decision::Reject { callback, reason })
-    }
-
-    fn decide(
+    fn act(
         &self,
+        request: &Request<Bytes>,
         id: &str,
-        what: &str,
-        url: String,
-        next: Phase,
-        decision: Decision,
+        action: Action,
+        gate: Gate<'_>,
     ) -> Result<Response<Body>, Refusal> {
-        self.with(id, |call| {
-            let result = match call.phase {
-                Phase::Incoming => call.decisions.try_send(decision).map_err(|_| Refusal::NotFound),
-                Phase::Answered | Phase::Ending => Err(Refusal::AlreadyDecided),
-            };
-            if result.is_ok() {
-                call.phase = next;
+        let asker = gate.issued.map(|issued| Asker::read(request.headers(), issued, gate.now)).transpose();
+        let id = Uuid::try_parse(id).map_err(|_| Refusal::NotFound);
+        let mut calls = self.lock();
+        let call = match id.and_then(|id| calls.get_mut(&id).ok_or(Refusal::NotFound)) {
+            Ok(call) => call,
+            // Who may not ask is not told what there is.
+            Err(not_found) => return Err(asker.err().unwrap_or(not_found)),
+        };
+        let mut url = String::new();
+        let result = asker.and_then(|asker| {
+            let compressed = header_text(request.headers(), &header::CONTENT_ENCODING);
+            if compressed.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
+                return Err(Refusal::Compressed);
             }
-            call.record(what, url, result.as_ref().map_or_else(Refusal::status, |()| StatusCode::ACCEPTED));
-            result.map(|()| empty(StatusCode::ACCEPTED))
-        })
-    }
-
-    fn hang_up(&self, id: &str) -> Result<Response<Body>, Refusal> {
-        self.with(id, |call| {
-            if call.phase == Phase::Ending || call.decisions.try_send(Decision::HangUp).is_err() {
-                return Err(Refusal::NotFound);
+            if let Some(asker) = &asker {
+                call.admits(asker, action)?;
             }
-            call.phase = Phase::Ending;
-            call.record("hang up", String::new(), StatusCode::NO_CONTENT);
-            Ok(empty(StatusCode::NO_CONTENT))
-        })
-    }
-
-    fn keep_alive(&self, id: &str) -> Result<Response<Body>, Refusal> {
-        self.with(id, |call| {
-            call.record("keep alive", String::new(), StatusCode::OK);
-            Ok(empty(StatusCode::OK))
-        })
-    }
-
-    fn show(&self, id: &str) -> Result<Response<Body>, Refusal> {
-        self.with(id, |call| {
-            let state = match call.phase {
-                Phase::Incoming => "incoming",
-                Phase::Answered => "established",
-                Phase::Ending => "terminating",
-            };
-            let document = json!({
-                "@odata.type": "#microsoft.graph.call",
-                "id": id,
-                "state": state,
-                "direction": "incoming",
-                "tenantId": call.tenant.to_string(),
-            });
-            Ok(json_response(StatusCode::OK, &document))
-        })
-    }
-
-    fn with(
-        &self,
-        id: &str,
-        act: impl FnOnce(&mut LiveCall) -> Result<Response<Body>, Refusal>,
-    ) -> Result<Response<Body>, Refusal> {
-        let id = Uuid::try_parse(id).map_err(|_| Refusal::NotFound)?;
-        act(self.lock().get_mut(&id).ok_or(Refusal::NotFound)?)
+            call.act(action, request.body(), asker.as_ref(), &mut url)
+        });
+        let status = result.as_ref().map_or_else(Refusal::status, Response::status);
+        call.record(action.words(), url, status, result.as_ref().err().map(Refusal::note));
+        result
     }
 }
 
 impl LiveCall {
-    fn record(&self, what: &str, url: String, status: StatusCode) {
+    /// Whose call it is, and what that takes.
+    fn admits(&self, asker: &Asker, action: Action) -> Result<(), Refusal> {
+        if asker.app != self.facts.app {
+            return Err(Refusal::OtherApp);
+        }
+        if asker.tenant != self.facts.tenant {
+            return Err(Refusal::OtherTenant);
+        }
+        let group = match self.facts.kind {
+            CallKind::Group | CallKind::Meeting => true,
+            CallKind::P2p | CallKind::Recording | CallKind::Pstn => false,
+        };
+        let needed: &'static [Permission] = match action {
+            Action::Answer if group => &[Permission::JoinGroupCall, Permission::JoinGroupCallAsGuest],
+            Action::Redirect => &[Permission::Initiate],
+            Action::HangUp => &[Permission::Initiate, Permission::AccessMedia],
+            Action::RecordingStatus => &[Permission::AccessMedia],
+            Action::Answer | Action::Reject | Action::KeepAlive | Action::Show => return Ok(()),
+        };
+        if asker.may(needed) { Ok(()) } else { Err(Refusal::NotPermitted(needed)) }
+    }
+
+    fn act(
+        &mut self,
+        action: Action,
+        body: &[u8],
+        asker: Option<&Asker>,
+        url: &mut String,
+    ) -> Result<Response<Body>, Refusal> {
+        let mut named = |callback: &Option<Url>| {
+            url.push_str(callback.as_ref().map_or("", Url::as_str));
+        };
+        match action {
+            Action::Answer => {
+                let (answered, app_hosted) = body::answer(body)?;
+                const MEDIA: &[Permission] = &[Permission::AccessMedia];
+                if app_hosted && asker.is_some_and(|asker| !asker.may(MEDIA)) {
+                    return Err(Refusal::NotPermitted(MEDIA));
+                }
+                named(&answered.callback);
+                self.decide(Phase::Answered, Decision::Answer(answered))
+            }
+            Action::Reject => {
+                let (callback, reason) = body::reject(body)?;
+                named(&callback);
+                self.decide(Phase::Ending, Decision::Reject { callback, reason })
+            }
+            Action::Redirect => {
+                let (callback, targets) = body::redirect(body)?;
+                named(&callback);
+                self.decide(Phase::Ending, Decision::Redirect { callback, targets })
+            }
+            Action::KeepAlive => Ok(empty(StatusCode::OK)),
+            Action::RecordingStatus => {
+                let context = body::recording_status(body)?;
+                if self.phase != Phase::Answered {
+                    return Err(Refusal::NotAnswered);
+                }
+                let operation = Operation {
+                    id: random_id().unwrap_or_default(),
+                    odata_type: "#microsoft.graph.updateRecordingStatusOperation",
+                    client_context: context,
+                };
+                let document = json!({
+                    "@odata.type": operation.odata_type,
+                    "id": operation.id.to_string(),
+                    "status": "completed",
+                    "clientContext": operation.client_context,
+                });
+                // A call that is full of operations loses a notification, which is not documented to be reliable.
+                let _ = self.decisions.try_send(Decision::Operation(operation));
+                Ok(json_response(StatusCode::OK, &document))
+            }
+            Action::Show => Ok(self.show()),
+            Action::HangUp => {
+                if self.phase == Phase::Ending || self.decisions.try_send(Decision::HangUp).is_err() {
+                    return Err(Refusal::NotFound);
+                }
+                self.phase = Phase::Ending;
+                Ok(empty(StatusCode::NO_CONTENT))
+            }
+        }
+    }
+
+    fn decide(&mut self, next: Phase, decision: Decision) -> Result<Response<Body>, Refusal> {
+        if self.phase != Phase::Incoming {
+            return Err(Refusal::AlreadyDecided);
+        }
+        self.decisions.try_send(decision).map_err(|_| Refusal::NotFound)?;
+        self.phase = next;
+        Ok(empty(StatusCode::ACCEPTED))
+    }
+
+    fn show(&self) -> Response<Body> {
+        let state = match self.phase {
+            Phase::Incoming => "incoming",
+            Phase::Answered => "established",
+            Phase::Ending => "terminating",
+        };
+        let document = json!({
+            "@odata.type": "#microsoft.graph.call",
+            "id": self.facts.id.to_string(),
+            "state": state,
+            "direction": "incoming",
+            "tenantId": self.facts.tenant.to_string(),
+        });
+        json_response(StatusCode::OK, &document)
+    }
+
+    fn record(&self, what: &str, url: String, status: StatusCode, note: Option<String>) {
         self.events.record(Event::Step(Step {
             at_ms: milliseconds(self.started.elapsed()),
             what: what.to_owned(),
@@ -213,93 +372,16 @@ impl LiveCall {
             took_ms: 0.0,
             attempt: 1,
             message_id: None,
-            note: None,
+            note,
         }));
     }
 }
 
-/// `answer`: unknown members are Graph's and ignored.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawAnswer {
-    callback_uri: Option<String>,
-    accepted_modalities: Vec<String>,
-    media_config: Value,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawReject {
-    callback_uri: Option<String>,
-    #[serde(default = "no_reason")]
-    reason: String,
-}
-
-fn no_reason() -> String {
-    RejectReason::None.label().to_owned()
-}
-
-/// https, as the platform demands; http too where it stays on this machine.
-fn callback(text: Option<&str>) -> Result<Option<Url>, Refusal> {
-    let Some(text) = text else { return Ok(None) };
-    let url = parse_http_url(text).map_err(|_| Refusal::BadCallback)?;
-    if url.scheme() == "https" || is_loopback_url(&url) { Ok(Some(url)) } else { Err(Refusal::BadCallback) }
-}
-
-/// Why Graph refuses.
-#[derive(Debug)]
-enum Refusal {
-    NotFound,
-    AlreadyDecided,
-    BadCallback,
-    BadBody(String),
-    NoSuchAction,
-}
-
-impl Refusal {
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::AlreadyDecided => StatusCode::CONFLICT,
-            Self::BadCallback | Self::BadBody(_) | Self::NoSuchAction => StatusCode::BAD_REQUEST,
-        }
-    }
-
-    /// Graph's error shape (Graph documentation, "Microsoft Graph error responses").
-    fn response(&self, request: &Request<Bytes>) -> Response<Body> {
-        let (code, message) = match self {
-            Self::NotFound => ("8522", "Call not found.".to_owned()),
-            // What the real service says to a second answer is not documented.
-            Self::AlreadyDecided => ("Conflict", "The call was answered, rejected or ended already.".to_owned()),
-            Self::BadCallback => (
-                "BadRequest",
-                "callbackUri must be an absolute https URL, or an http URL of this machine, without credentials and fragment."
-                    .to_owned(),
-            ),
-            Self::BadBody(what) => ("BadRequest", format!("The body is not what this action takes: {what}.")),
-            Self::NoSuchAction => (
-                "BadRequest",
-                "Resource not found for the segment: this emulator knows answer, reject and keepAlive.".to_owned(),
-            ),
-        };
-        let request_id = random_id().unwrap_or_default().to_string();
-        let client_request_id = header_text(request.headers(), &HeaderName::from_static("client-request-id"))
-            .unwrap_or(&request_id)
-            .to_owned();
-        let document = json!({"error": {
-            "code": code,
-            "message": message,
-            "innerError": {
-                "date": clock::graph_date(clock::now()),
-                "request-id": request_id,
-                "client-request-id": client_request_id,
-            },
-        }});
-        json_response(self.status(), &document)
-    }
-}
-
-const MODALITIES: [&str; 4] = ["audio", "video", "videoBasedScreenSharing", "data"];
+/// The codes of the calls API that a fault may ask for.
+pub(crate) const CODES: [u32; 6] = [7_503, 7_504, 7_505, 8_522, 8_529, 9_999];
 
 /// Bounds the memory of a platform that is asked for calls without end.
 const CALLS_MAX: usize = 10_000;
+
+/// A call's operations wait here while its notifications are posted.
+const DECISIONS_MAX: usize = 32;

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::keys::{Issuer, Keys};
+use crate::{
+    call::DEFAULT_TENANT,
+    keys::{Issuer, Keys},
+};
 
 /// Whose documents of the Entra-like issuer are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +22,23 @@ impl Authority {
         match segment {
             "common" => Some(Self::Common),
             "organizations" => Some(Self::Organizations),
-            other => Uuid::try_parse(other).ok().map(Self::Tenant),
+            other if other.len() == 36 => Uuid::try_parse(other).ok().map(Self::Tenant),
+            _ => None,
+        }
+    }
+
+    /// The tenant that is meant; the many-tenant authorities stand for the app's home.
+    pub(crate) fn tenant(self) -> Uuid {
+        match self {
+            Self::Common | Self::Organizations => DEFAULT_TENANT,
+            Self::Tenant(tenant) => tenant,
+        }
+    }
+
+    fn v1_issuer(self) -> String {
+        match self {
+            Self::Common | Self::Organizations => ENTRA_V1_ISSUER.to_owned(),
+            Self::Tenant(tenant) => entra_v1_issuer(tenant),
         }
     }
 
@@ -87,6 +106,39 @@ pub(crate) fn entra_configuration(origin: &str, authority: Authority) -> Value {
     })
 }
 
+/// `GET /{authority}/.well-known/openid-configuration`: version 1.0.
+pub(crate) fn entra_v1_configuration(origin: &str, authority: Authority) -> Value {
+    let base = format!("{origin}/{}", authority.segment());
+    json!({
+        "token_endpoint": format!("{base}/oauth2/token"),
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
+        "jwks_uri": format!("{base}/discovery/keys"),
+        "response_modes_supported": ["query", "fragment", "form_post"],
+        "subject_types_supported": ["pairwise"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "response_types_supported": ["code", "id_token", "code id_token", "token id_token", "token"],
+        "scopes_supported": ["openid"],
+        "issuer": authority.v1_issuer(),
+        "authorization_endpoint": format!("{base}/oauth2/authorize"),
+        "http_logout_supported": true,
+        "frontchannel_logout_supported": true,
+        "end_session_endpoint": format!("{base}/oauth2/logout"),
+        "tenant_region_scope": null,
+        "cloud_instance_name": CLOUD,
+        "cloud_graph_host_name": "graph.windows.net",
+        "msgraph_host": "graph.microsoft.com",
+    })
+}
+
+/// `GET /common/discovery/instance`: which hosts are one cloud. A client library asks for it before it trusts a host.
+pub(crate) fn instance_discovery(origin: &str, host: &str) -> Value {
+    json!({
+        "tenant_discovery_endpoint": format!("{origin}/common/v2.0/.well-known/openid-configuration"),
+        "api-version": "1.1",
+        "metadata": [{"preferred_network": host, "preferred_cache": host, "aliases": [host]}],
+    })
+}
+
 /// `GET /{authority}/discovery/v2.0/keys`: the keys that sign, and two that must not be used.
 ///
 /// The real common set holds certificates of the government cloud and keys of the tenant of personal accounts too: a
@@ -130,6 +182,7 @@ fn with_members(mut jwk: Value, more: Value) -> Value {
 pub(crate) const SKYPE_ISSUER: &str = "https://api.botframework.com";
 
 const ENTRA_ISSUER: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
+const ENTRA_V1_ISSUER: &str = "https://sts.windows.net/{tenantid}/";
 const CLOUD: &str = "microsoftonline.com";
 const OTHER_CLOUD: &str = "microsoftonline.us";
 

@@ -1,6 +1,6 @@
 //! The keys of both issuers: made at the start, published as JSON Web Keys, rotated on request.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use openssl::{
     asn1::Asn1Time,
@@ -15,6 +15,7 @@ use openssl::{
     x509::{X509, X509NameBuilder},
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     encoding::{base64_standard, base64_url},
@@ -56,6 +57,12 @@ impl Keys {
         })
     }
 
+    /// Lets those keys sign whose time has come.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        self.skype.advance(now);
+        self.entra.advance(now);
+    }
+
     pub(crate) fn ring(&self, issuer: Issuer) -> &KeyRing {
         match issuer {
             Issuer::Skype => &self.skype,
@@ -86,17 +93,33 @@ impl Keys {
     }
 }
 
-/// The published keys of one issuer; the last one signs.
+/// The published keys of one issuer: those that signed, the one that signs, those that will.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyRing {
     signing: Arc<SigningKey>,
     /// Withdrawn from signing, still published; oldest first.
-    earlier: Vec<Arc<SigningKey>>,
+    earlier: VecDeque<Arc<SigningKey>>,
+    /// Published ahead of their time; in the order in which they will sign.
+    upcoming: VecDeque<Upcoming>,
+    /// Withdrawn altogether; their numbers serve again, since making an RSA key takes a fifth of a second of CPU.
+    withdrawn: VecDeque<Arc<SigningKey>>,
+}
+
+#[derive(Clone, Debug)]
+struct Upcoming {
+    key: Arc<SigningKey>,
+    signs_at: Instant,
+    overlap: bool,
 }
 
 impl KeyRing {
     fn new(signing: SigningKey) -> Self {
-        Self { signing: Arc::new(signing), earlier: Vec::new() }
+        Self {
+            signing: Arc::new(signing),
+            earlier: VecDeque::new(),
+            upcoming: VecDeque::new(),
+            withdrawn: VecDeque::new(),
+        }
     }
 
     pub(crate) fn signing(&self) -> &Arc<SigningKey> {
@@ -105,22 +128,62 @@ impl KeyRing {
 
     /// The published keys, oldest first.
     pub(crate) fn published(&self) -> impl Iterator<Item = &Arc<SigningKey>> {
-        self.earlier.iter().chain([&self.signing])
+        self.earlier.iter().chain([&self.signing]).chain(self.upcoming.iter().map(|upcoming| &upcoming.key))
     }
 
     /// Lets a new key sign from now on. With an overlap the earlier ones stay published, else they are withdrawn at once.
     pub(crate) fn rotate(&mut self, new: SigningKey, overlap: bool) {
-        let retired = std::mem::replace(&mut self.signing, Arc::new(new));
-        if overlap {
-            self.earlier.push(retired);
-            if self.earlier.len() > EARLIER_KEYS_MAX {
-                self.earlier.remove(0);
+        self.promote(Arc::new(new), overlap);
+    }
+
+    /// Publishes a new key that will sign from a moment on; refuses it when as many as fit are waiting.
+    pub(crate) fn announce(
+        &mut self,
+        new: SigningKey,
+        overlap: bool,
+        signs_at: Instant,
+    ) -> Result<(), TooManyUpcoming> {
+        if self.upcoming.len() >= UPCOMING_KEYS_MAX {
+            return Err(TooManyUpcoming);
+        }
+        let place = self.upcoming.partition_point(|other| other.signs_at <= signs_at);
+        self.upcoming.insert(place, Upcoming { key: Arc::new(new), signs_at, overlap });
+        Ok(())
+    }
+
+    /// Lets those sign whose time has come.
+    fn advance(&mut self, now: Instant) {
+        while self.upcoming.front().is_some_and(|next| next.signs_at <= now) {
+            if let Some(Upcoming { key, overlap, .. }) = self.upcoming.pop_front() {
+                self.promote(key, overlap);
             }
-        } else {
-            self.earlier.clear();
+        }
+    }
+
+    /// A key whose numbers nobody has seen for as long as possible.
+    pub(crate) fn take_withdrawn(&mut self) -> Option<Arc<SigningKey>> {
+        self.withdrawn.pop_front()
+    }
+
+    fn promote(&mut self, key: Arc<SigningKey>, overlap: bool) {
+        let retired = std::mem::replace(&mut self.signing, key);
+        self.earlier.push_back(retired);
+        let kept = if overlap { EARLIER_KEYS_MAX } else { 0 };
+        while self.earlier.len() > kept {
+            self.withdrawn.extend(self.earlier.pop_front());
+        }
+        while self.withdrawn.len() > WITHDRAWN_KEYS_MAX {
+            self.withdrawn.pop_front();
         }
     }
 }
+
+/// No more keys can be published ahead of their time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{UPCOMING_KEYS_MAX} keys that do not sign yet are published already: rotate less often, or publish later"
+)]
+pub struct TooManyUpcoming;
 
 /// An RSA key with the certificate that real key sets carry along.
 #[derive(Debug)]
@@ -134,9 +197,17 @@ pub(crate) struct SigningKey {
 
 impl SigningKey {
     pub(crate) fn generate(common_name: &str) -> Result<Self, ErrorStack> {
-        let rsa = Rsa::generate(KEY_BITS)?;
+        Self::certified(PKey::from_rsa(Rsa::generate(KEY_BITS)?)?, common_name)
+    }
+
+    /// The same numbers under a new certificate, and so under a new key id.
+    pub(crate) fn renewed(&self, common_name: &str) -> Result<Self, ErrorStack> {
+        Self::certified(self.private.clone(), common_name)
+    }
+
+    fn certified(private: PKey<Private>, common_name: &str) -> Result<Self, ErrorStack> {
+        let rsa = private.rsa()?;
         let (modulus, exponent) = (base64_url(&rsa.n().to_vec()), base64_url(&rsa.e().to_vec()));
-        let private = PKey::from_rsa(rsa)?;
         let certificate = self_signed(&private, common_name)?;
         // Microsoft's key ids are the SHA-1 thumbprint of the certificate, so that `kid` equals `x5t`.
         let kid = base64_url(&sha1(&certificate));
@@ -192,3 +263,54 @@ const CERTIFICATE_DAYS: u32 = 5 * 365;
 
 /// A rotation every second must not grow the document without bound; real sets hold about a dozen keys.
 const EARLIER_KEYS_MAX: usize = 11;
+
+/// A key each second, published half a minute ahead, is as far as anyone goes.
+const UPCOMING_KEYS_MAX: usize = 32;
+
+/// Enough for a rotation each second to need no new numbers, and no more.
+const WITHDRAWN_KEYS_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_announced_is_published_first_and_signs_later() {
+        let mut ring = KeyRing::new(SigningKey::generate("a.example").unwrap());
+        let first = ring.signing().kid().to_owned();
+        let next = ring.signing().renewed("b.example").unwrap();
+        let kid = next.kid().to_owned();
+        assert_ne!(first, kid);
+        ring.announce(next, false, Instant::now() + Duration::from_secs(2)).unwrap();
+        let kids = |ring: &KeyRing| ring.published().map(|key| key.kid().to_owned()).collect::<Vec<_>>();
+
+        tokio::time::advance(Duration::from_millis(1_999)).await;
+        ring.advance(Instant::now());
+        assert_eq!((ring.signing().kid(), kids(&ring)), (first.as_str(), vec![first.clone(), kid.clone()]));
+
+        tokio::time::advance(Duration::from_millis(1)).await;
+        ring.advance(Instant::now());
+        assert_eq!((ring.signing().kid(), kids(&ring)), (kid.as_str(), vec![kid.clone()]));
+        assert_eq!(ring.take_withdrawn().unwrap().kid(), first);
+    }
+
+    #[tokio::test]
+    async fn no_number_of_rotations_lets_a_ring_grow_without_bound() {
+        let mut ring = KeyRing::new(SigningKey::generate("a.example").unwrap());
+        for _ in 0..40 {
+            let new = ring.signing().renewed("b.example").unwrap();
+            ring.rotate(new, true);
+        }
+        assert_eq!(ring.published().count(), EARLIER_KEYS_MAX + 1);
+        let later = Instant::now() + Duration::from_secs(60);
+        let announced = (0..40)
+            .filter(|_| {
+                let new = ring.signing().renewed("c.example").unwrap();
+                ring.announce(new, true, later).is_ok()
+            })
+            .count();
+        assert_eq!(announced, UPCOMING_KEYS_MAX);
+    }
+}

@@ -1,33 +1,38 @@
 //! The platform: one origin with the paths of the real hosts, and a control API of its own.
 
 use std::{
+    future::Future,
     io,
     net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::BodyExt;
 use openssl::error::ErrorStack;
-use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinSet, time::Instant};
+use tokio::{
+    net::TcpListener,
+    task::{JoinHandle, JoinSet},
+    time::{Instant, MissedTickBehavior, interval},
+};
 use uuid::Uuid;
 
 use crate::{
-    call::{CallRequest, parse_http_url},
-    caller,
+    call::CallRequest,
+    caller::{self, Tokens},
     client::Client,
-    clock, control,
-    encoding::random_id,
-    graph::Calls,
-    issuer::{self, Authority},
-    keys::{Issuer, Keys, SigningKey},
+    clock,
+    control::RotationRequest,
+    entra::{Credential, Directory, Permission},
+    faults::{FaultBox, Faults},
+    graph::{Calls, Facts, Issued},
+    keys::{Issuer, Keys, SigningKey, TooManyUpcoming},
+    load::{self, LoadEvents, LoadRequest},
     notification::CallIds,
-    server::{Body, Handle, Server, error_response, header_text, json_response, method_not_allowed, reads},
+    server::Server,
     timeline::{Event, Placed, Recorder, Timeline},
-    token::{Token, TokenError, TokenRequest, mint},
+    tls::{self, TlsError},
+    token::{Token, TokenChoice, TokenError, TokenRequest, mint},
 };
 
 /// What a platform is told.
@@ -41,12 +46,50 @@ pub struct Settings {
     pub keys: Option<Keys>,
     /// Certificate authorities (PEM) that it trusts besides the system's, for bots that serve https.
     pub ca: Option<PathBuf>,
+    /// A folder for a certificate authority and a certificate; made if absent. Plain http if `None`.
+    pub tls: Option<PathBuf>,
+    /// What the token endpoint takes as proof. Without any, every secret of every known app is right.
+    pub credentials: Vec<(Uuid, Credential)>,
+    /// The tenants there are; any if empty.
+    pub tenants: Vec<Uuid>,
+    /// The permissions that tokens for Graph carry.
+    pub permissions: Vec<Permission>,
+    /// How long the tokens of the token endpoint live.
+    pub token_life: Duration,
+    /// Whether Graph asks for a token; if `None`, when there are credentials.
+    pub graph_auth: Option<bool>,
+    /// Rotates the keys of both issuers by itself.
+    pub rotation: Option<Rotation>,
+    /// What goes wrong from the start.
+    pub faults: Faults,
+}
+
+/// When keys rotate by themselves, each with an overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// The time between two new keys.
+    pub every: Duration,
+    /// How long a key is published before it signs.
+    pub publish_before: Duration,
 }
 
 impl Settings {
-    /// A free port on loopback, no apps, new keys.
+    /// A free port on loopback, plain http, any app and tenant, new keys, every permission, nothing wrong.
     pub fn loopback() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), apps: Vec::new(), keys: None, ca: None }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            apps: Vec::new(),
+            keys: None,
+            ca: None,
+            tls: None,
+            credentials: Vec::new(),
+            tenants: Vec::new(),
+            permissions: Permission::ALL.to_vec(),
+            token_life: TOKEN_LIFE,
+            graph_auth: None,
+            rotation: None,
+            faults: Faults::default(),
+        }
     }
 }
 
@@ -55,6 +98,7 @@ impl Settings {
 pub struct Platform {
     shared: Arc<Shared>,
     server: Server,
+    rotating: Option<JoinHandle<()>>,
 }
 
 impl Platform {
@@ -63,25 +107,43 @@ impl Platform {
     /// # Errors
     /// The address cannot be bound, or OpenSSL refuses.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { listen, apps, keys, ca } = settings;
+        let Settings { listen, apps, keys, ca, tls, credentials, tenants, permissions, .. } = settings;
+        let Settings { token_life, graph_auth, rotation, faults, .. } = settings;
+        if rotation.is_some_and(|rotation| !rotation.fits()) {
+            return Err(StartError::Rotation);
+        }
         let listener =
             TcpListener::bind(listen).await.map_err(|source| StartError::Bind { address: listen, source })?;
         let address = listener.local_addr().map_err(|source| StartError::Bind { address: listen, source })?;
+        let acceptor = tls.as_deref().map(tls::acceptor).transpose()?;
         let keys = match keys {
             Some(keys) => keys,
             None => blocking(Keys::generate).await?,
         };
+        let auth = graph_auth.unwrap_or(!credentials.is_empty());
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
         let shared = Arc::new(Shared {
-            origin: format!("http://{address}"),
-            apps,
+            origin: format!("{scheme}://{address}"),
+            scheme,
+            ca: tls.map(|folder| {
+                let ca = folder.join("ca.pem");
+                // Whoever is told of it may run in another folder.
+                std::path::absolute(&ca).unwrap_or(ca)
+            }),
             client: Client::new(ca.as_deref())?,
             keys: Mutex::new(keys),
             calls: Calls::default(),
+            issued: auth.then(Issued::default),
+            directory: Directory { apps, credentials, tenants, permissions, token_life },
+            faults: FaultBox::new(faults),
+            tokens: Tokens::default(),
             playing: Mutex::new(JoinSet::new()),
         });
-        let server = Server::start(listener, Arc::clone(&shared))
+        let server = Server::start_with(listener, Arc::clone(&shared), acceptor)
             .map_err(|source| StartError::Bind { address: listen, source })?;
-        Ok(Self { shared, server })
+        let rotating =
+            rotation.map(|rotation| tokio::spawn(rotate_always(Arc::downgrade(&shared), rotation)));
+        Ok(Self { shared, server, rotating })
     }
 
     /// The bound address.
@@ -94,6 +156,11 @@ impl Platform {
         &self.shared.origin
     }
 
+    /// The certificate authority that clients are to trust, where the platform serves https.
+    pub fn ca(&self) -> Option<&Path> {
+        self.shared.ca.as_deref()
+    }
+
     /// Every URL of this platform that somebody may need.
     pub fn urls(&self) -> Vec<NamedUrl> {
         self.shared.urls(&self.shared.origin)
@@ -104,7 +171,7 @@ impl Platform {
     /// # Errors
     /// The request contradicts itself, or OpenSSL refuses.
     pub fn token(&self, request: &TokenRequest) -> Result<Token, TokenError> {
-        mint(&self.shared.keys(), request, clock::now())
+        self.shared.mint(request)
     }
 
     /// Lets a new key of an issuer sign, and returns its id. Without an overlap the earlier keys are withdrawn at once.
@@ -112,7 +179,35 @@ impl Platform {
     /// # Errors
     /// OpenSSL refuses.
     pub async fn rotate(&self, issuer: Issuer, overlap: bool) -> Result<String, ErrorStack> {
-        self.shared.rotate(issuer, overlap).await
+        match self.shared.rotate(RotationRequest { issuer, overlap, publish_before: Duration::ZERO }).await {
+            Ok(kid) => Ok(kid),
+            Err(RotateError::Crypto(error)) => Err(error),
+            // Only keys that are announced can be too many.
+            Err(RotateError::TooManyUpcoming(_)) => Err(ErrorStack::get()),
+        }
+    }
+
+    /// Publishes a new key of an issuer that will sign after a while, and returns its id.
+    ///
+    /// # Errors
+    /// OpenSSL refuses, or too many keys wait already.
+    pub async fn rotate_ahead(
+        &self,
+        issuer: Issuer,
+        overlap: bool,
+        publish_before: Duration,
+    ) -> Result<String, RotateError> {
+        self.shared.rotate(RotationRequest { issuer, overlap, publish_before }).await
+    }
+
+    /// What goes wrong now.
+    pub fn faults(&self) -> Faults {
+        self.shared.faults.lock().clone()
+    }
+
+    /// Lets other things go wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        *self.shared.faults.lock() = faults;
     }
 
     /// Places a call and plays it to its end, whether or not its timeline is read.
@@ -124,9 +219,19 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// Places many calls and plays them; it stops placing when the events are dropped.
+    pub fn load(&self, request: LoadRequest) -> LoadEvents {
+        load::start(&self.shared, request)
+    }
+}
+
 impl Drop for Platform {
     fn drop(&mut self) {
         self.shared.lock_playing().abort_all();
+        if let Some(rotating) = &self.rotating {
+            rotating.abort();
+        }
     }
 }
 
@@ -152,6 +257,14 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// No certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Keys would be published faster than they come to sign.
+    #[error(
+        "a key may be published at most {ROTATIONS_AHEAD_MAX} rotations before it signs, and keys may rotate every 100ms at most"
+    )]
+    Rotation,
     /// No keys, or the file of certificate authorities is not one.
     #[error("openssl refused: {0}")]
     Crypto(#[from] ErrorStack),
@@ -162,7 +275,51 @@ impl StartError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Bind { .. } => "bind",
+            Self::Tls(error) => error.label(),
+            Self::Rotation => "rotation",
             Self::Crypto(_) => "crypto",
+        }
+    }
+}
+
+/// Why no key was rotated.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateError {
+    /// Too many keys wait to sign.
+    #[error(transparent)]
+    TooManyUpcoming(#[from] TooManyUpcoming),
+    /// OpenSSL refuses.
+    #[error("openssl refused: {0}")]
+    Crypto(#[from] ErrorStack),
+}
+
+impl RotateError {
+    /// A stable name for logs and answers.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::TooManyUpcoming(_) => "too_many_upcoming",
+            Self::Crypto(_) => "crypto",
+        }
+    }
+}
+
+impl Rotation {
+    fn fits(self) -> bool {
+        self.every >= ROTATION_TIME_MIN && self.publish_before <= self.every * ROTATIONS_AHEAD_MAX
+    }
+}
+
+async fn rotate_always(platform: Weak<Shared>, rotation: Rotation) {
+    let mut ticks = interval(rotation.every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let Some(platform) = platform.upgrade() else { return };
+        for issuer in [Issuer::Skype, Issuer::Entra] {
+            let request = RotationRequest { issuer, overlap: true, publish_before: rotation.publish_before };
+            // The keys that there are go on signing; the next tick tries again.
+            let _ = platform.rotate(request).await;
         }
     }
 }
@@ -191,11 +348,18 @@ impl PlaceError {
 /// What every connection and every call of a platform shares.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    origin: String,
-    apps: Vec<Uuid>,
+    pub(crate) origin: String,
+    pub(crate) scheme: &'static str,
+    ca: Option<PathBuf>,
     client: Client,
     keys: Mutex<Keys>,
     calls: Calls,
+    /// The tokens that Graph takes; `None` when it asks for none.
+    issued: Option<Issued>,
+    directory: Directory,
+    faults: FaultBox,
+    /// The tokens that calls share.
+    tokens: Tokens,
     playing: Mutex<JoinSet<()>>,
 }
 
@@ -208,37 +372,96 @@ impl Shared {
         &self.calls
     }
 
+    pub(crate) fn faults(&self) -> &FaultBox {
+        &self.faults
+    }
+
+    /// The keys as they are now: those sign whose time has come.
     pub(crate) fn keys(&self) -> MutexGuard<'_, Keys> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.advance(Instant::now());
+        keys
+    }
+
+    /// The time by the platform's clock.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.faults.clock(clock::now())
+    }
+
+    /// The token of a call, with the flaw that a fault gives it.
+    pub(crate) fn token_choice(&self, wanted: TokenChoice) -> TokenChoice {
+        self.faults.token_choice(wanted)
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    pub(crate) fn issued(&self) -> Option<&Issued> {
+        self.issued.as_ref()
+    }
+
+    /// Runs something until it ends or the platform is dropped.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut playing = self.lock_playing();
+        while playing.try_join_next().is_some() {}
+        playing.spawn(work);
     }
 
     /// The app to use where a request names none.
     pub(crate) fn default_app(&self) -> Option<Uuid> {
-        self.apps.first().copied()
+        self.directory.apps.first().copied()
     }
 
-    pub(crate) async fn rotate(&self, issuer: Issuer, overlap: bool) -> Result<String, ErrorStack> {
-        let key = blocking(|| SigningKey::generate("rotated.example")).await?;
+    pub(crate) fn mint(&self, request: &TokenRequest) -> Result<Token, TokenError> {
+        let token = mint(&self.keys(), request, self.now())?;
+        if let Some(issued) = self.issued.as_ref().filter(|_| request.choice.flaw.is_signed_by_the_issuer()) {
+            issued.remember(&token.compact);
+        }
+        Ok(token)
+    }
+
+    pub(crate) async fn rotate(&self, request: RotationRequest) -> Result<String, RotateError> {
+        let RotationRequest { issuer, overlap, publish_before } = request;
+        let withdrawn = self.keys().ring_mut(issuer).take_withdrawn();
+        let key = blocking(move || match withdrawn {
+            Some(withdrawn) => withdrawn.renewed("rotated.example"),
+            None => SigningKey::generate("rotated.example"),
+        })
+        .await?;
         let kid = key.kid().to_owned();
-        self.keys().ring_mut(issuer).rotate(key, overlap);
+        if publish_before.is_zero() {
+            self.keys().ring_mut(issuer).rotate(key, overlap);
+        } else {
+            self.keys().ring_mut(issuer).announce(key, overlap, Instant::now() + publish_before)?;
+        }
         Ok(kid)
     }
 
     pub(crate) fn place(self: &Arc<Self>, call: CallRequest) -> Result<Timeline, PlaceError> {
-        let ids = CallIds {
-            call: random_id()?,
-            chain: random_id()?,
-            scenario: random_id()?,
-            caller: random_id()?,
-            caller_participant: random_id()?,
-            bot_participant: random_id()?,
-            operation: random_id()?,
-        };
+        self.place_in(call, None)
+    }
+
+    /// Places a call that belongs to the chain of another one.
+    pub(crate) fn place_in(
+        self: &Arc<Self>,
+        call: CallRequest,
+        chain: Option<Uuid>,
+    ) -> Result<Timeline, PlaceError> {
+        let ids = CallIds::new(chain)?;
         let started = Instant::now();
         let (recorder, timeline) = Recorder::new();
         let decisions = self
             .calls
-            .insert(ids.call, call.tenant, started, recorder.sender())
+            .insert(
+                Facts { id: ids.call, app: call.app, tenant: call.tenant, kind: call.kind },
+                started,
+                recorder.sender(),
+            )
             .ok_or(PlaceError::TooMany)?;
         recorder.record(Event::Call(Placed {
             call: ids.call,
@@ -247,153 +470,16 @@ impl Shared {
             kind: call.kind.label().to_owned(),
         }));
         let shared = Arc::clone(self);
-        let mut playing = self.lock_playing();
-        while playing.try_join_next().is_some() {}
-        playing.spawn(async move {
+        self.spawn(async move {
             Box::pin(caller::play(&shared, &call, &ids, started, decisions, recorder)).await;
             shared.calls.remove(ids.call);
         });
         Ok(timeline)
     }
 
-    /// The origin as the asker names it: a platform that listens on every address has no single one.
-    fn origin_of(&self, request: &Request<Bytes>) -> String {
-        header_text(request.headers(), &header::HOST)
-            .and_then(|host| parse_http_url(&format!("http://{host}/")).ok())
-            .map_or_else(|| self.origin.clone(), |url| url.origin().ascii_serialization())
-    }
-
-    fn urls(&self, origin: &str) -> Vec<NamedUrl> {
-        let url = |name, path: &str, about| NamedUrl { name, url: format!("{origin}{path}"), about };
-        vec![
-            url("skype_metadata", "/v1/.well-known/OpenIdConfiguration", "metadata of the Skype-like issuer"),
-            url("skype_keys", "/v1/keys", "its keys"),
-            url(
-                "entra_metadata",
-                "/common/v2.0/.well-known/openid-configuration",
-                "metadata of the Entra-like issuer; a tenant id may stand for common",
-            ),
-            url("entra_keys", "/common/discovery/v2.0/keys", "its keys, and two that must not be used"),
-            url("graph", "/v1.0", "the Graph endpoint: /communications/calls/{id}/answer, reject, keepAlive"),
-            url("calls", "/emulator/calls", "POST: place a call, read its timeline as JSON lines"),
-            url("token", "/emulator/token", "POST: a token, good or flawed"),
-            url("rotate", "/emulator/rotate?issuer=skype&overlap=true", "POST: let a new key sign"),
-        ]
-    }
-
     fn lock_playing(&self) -> MutexGuard<'_, JoinSet<()>> {
         self.playing.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn document(request: &Request<Bytes>, document: impl FnOnce() -> Value) -> Response<Body> {
-        if !reads(request.method()) {
-            return method_not_allowed("GET");
-        }
-        let mut response = json_response(StatusCode::OK, &document());
-        let day = header::HeaderValue::from_static("max-age=86400, private");
-        response.headers_mut().insert(header::CACHE_CONTROL, day);
-        response
-    }
-}
-
-impl Handle for Shared {
-    async fn handle(self: Arc<Self>, request: Request<Bytes>) -> Response<Body> {
-        let path = request.uri().path().to_owned();
-        let segments: Vec<&str> = path.split('/').skip(1).collect();
-        match segments.as_slice() {
-            ["v1", ".well-known", "OpenIdConfiguration" | "openidconfiguration"] => {
-                Self::document(&request, || issuer::skype_configuration(&self.origin_of(&request)))
-            }
-            ["v1", "keys"] => Self::document(&request, || issuer::skype_keys(&self.keys())),
-            ["v1.0" | "beta", "communications" | "app", "calls", id] => self.calls.handle(&request, id, None),
-            ["v1.0" | "beta", "communications" | "app", "calls", id, action] => {
-                self.calls.handle(&request, id, Some(action))
-            }
-            ["" | "emulator"] => Self::document(&request, || {
-                self.urls(&self.origin_of(&request))
-                    .into_iter()
-                    .map(|named| (named.name.to_owned(), Value::String(named.url)))
-                    .collect()
-            }),
-            ["emulator", "calls"] if request.method() == Method::POST => {
-                match control::parse_call(request.body(), self.default_app()) {
-                    Ok(call) => match self.place(call) {
-                        Ok(timeline) => {
-                            let mut response = Response::new(timeline.into_body().boxed_unsync());
-                            let lines = header::HeaderValue::from_static("application/x-ndjson");
-                            response.headers_mut().insert(header::CONTENT_TYPE, lines);
-                            response
-                        }
-                        Err(error) => {
-                            error_response(StatusCode::SERVICE_UNAVAILABLE, error.label(), &error.to_string())
-                        }
-                    },
-                    Err(wrong) => error_response(StatusCode::BAD_REQUEST, "badRequest", &wrong.to_string()),
-                }
-            }
-            ["emulator", "token"] if request.method() == Method::POST => {
-                match control::parse_token(request.body(), self.default_app()) {
-                    Ok(wanted) => token_response(mint(&self.keys(), &wanted, clock::now())),
-                    Err(wrong) => error_response(StatusCode::BAD_REQUEST, "badRequest", &wrong.to_string()),
-                }
-            }
-            ["emulator", "rotate"] if request.method() == Method::POST => {
-                match control::parse_rotation(request.uri().query()) {
-                    Ok((issuer, overlap)) => match self.rotate(issuer, overlap).await {
-                        Ok(kid) => json_response(
-                            StatusCode::OK,
-                            &json!({"issuer": issuer.label(), "overlap": overlap, "kid": kid}),
-                        ),
-                        Err(error) => {
-                            error_response(StatusCode::INTERNAL_SERVER_ERROR, "crypto", &error.to_string())
-                        }
-                    },
-                    Err(wrong) => error_response(StatusCode::BAD_REQUEST, "badRequest", &wrong.to_string()),
-                }
-            }
-            ["emulator", "calls" | "token" | "rotate"] => method_not_allowed("POST"),
-            [authority, "v2.0", ".well-known", "openid-configuration"] => match Authority::parse(authority) {
-                Some(authority) => Self::document(&request, || {
-                    issuer::entra_configuration(&self.origin_of(&request), authority)
-                }),
-                None => no_such_tenant(),
-            },
-            [authority, "discovery", "v2.0", "keys"] => match Authority::parse(authority) {
-                Some(authority) => Self::document(&request, || issuer::entra_keys(&self.keys(), authority)),
-                None => no_such_tenant(),
-            },
-            _ => error_response(
-                StatusCode::NOT_FOUND,
-                "notFound",
-                "no such path; GET /emulator lists those there are",
-            ),
-        }
-    }
-}
-
-fn token_response(result: Result<Token, TokenError>) -> Response<Body> {
-    match result {
-        Ok(token) => json_response(
-            StatusCode::OK,
-            &json!({"token": token.compact, "kid": token.kid, "expires_at": token.expires_at}),
-        ),
-        Err(error @ (TokenError::EntraOnly { .. } | TokenError::NothingToMake)) => {
-            error_response(StatusCode::BAD_REQUEST, error.label(), &error.to_string())
-        }
-        Err(error @ TokenError::Crypto(_)) => {
-            error_response(StatusCode::INTERNAL_SERVER_ERROR, error.label(), &error.to_string())
-        }
-    }
-}
-
-/// As Entra says it.
-fn no_such_tenant() -> Response<Body> {
-    let document = json!({
-        "error": "invalid_tenant",
-        "error_description": "AADSTS90002: Tenant not found: use common, organizations or a tenant id.",
-        "error_codes": [90_002],
-    });
-    json_response(StatusCode::BAD_REQUEST, &document)
 }
 
 /// Runs something that takes a moment of CPU beside the runtime.
@@ -406,3 +492,12 @@ async fn blocking<T: Send + 'static>(
         Err(_) => Err(ErrorStack::get()),
     }
 }
+
+/// What the real endpoint says: an hour, less a second.
+const TOKEN_LIFE: Duration = Duration::from_secs(3_599);
+
+/// Making and publishing a key for each issuer takes a few milliseconds.
+const ROTATION_TIME_MIN: Duration = Duration::from_millis(100);
+
+/// Fewer than a ring holds.
+const ROTATIONS_AHEAD_MAX: u32 = 30;

@@ -13,13 +13,16 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use openssl::ssl::{Ssl, SslAcceptor};
 use serde_json::{Value, json};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
+use tokio_openssl::SslStream;
 
 /// A response body.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -40,8 +43,17 @@ pub(crate) struct Server {
 impl Server {
     /// Serves the connections of a listener.
     pub(crate) fn start<H: Handle>(listener: TcpListener, handler: Arc<H>) -> io::Result<Self> {
+        Self::start_with(listener, handler, None)
+    }
+
+    /// The same, over TLS if there is an acceptor.
+    pub(crate) fn start_with<H: Handle>(
+        listener: TcpListener,
+        handler: Arc<H>,
+        tls: Option<SslAcceptor>,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let accepting = tokio::spawn(accept(listener, handler, address.ip().is_loopback()));
+        let accepting = tokio::spawn(accept(listener, handler, tls, address.ip().is_loopback()));
         Ok(Self { address, accepting })
     }
 
@@ -57,7 +69,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept<H: Handle>(listener: TcpListener, handler: Arc<H>, loopback: bool) {
+async fn accept<H: Handle>(listener: TcpListener, handler: Arc<H>, tls: Option<SslAcceptor>, loopback: bool) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -66,9 +78,17 @@ async fn accept<H: Handle>(listener: TcpListener, handler: Arc<H>, loopback: boo
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
-                let handler = Arc::clone(&handler);
+                let (handler, tls) = (Arc::clone(&handler), tls.clone());
                 connections.spawn(async move {
-                    serve(stream, handler, loopback).await;
+                    let _ = stream.set_nodelay(true);
+                    match tls {
+                        Some(tls) => {
+                            if let Some(stream) = secured(stream, &tls).await {
+                                serve(stream, handler, loopback).await;
+                            }
+                        }
+                        None => serve(stream, handler, loopback).await,
+                    }
                     drop(permit);
                 });
             }
@@ -78,11 +98,25 @@ async fn accept<H: Handle>(listener: TcpListener, handler: Arc<H>, loopback: boo
     }
 }
 
-async fn serve<H: Handle>(stream: TcpStream, handler: Arc<H>, loopback: bool) {
-    let _ = stream.set_nodelay(true);
+/// The stream after its handshake; `None` where the peer does not trust us, is too slow, or does not speak TLS.
+async fn secured(stream: TcpStream, tls: &SslAcceptor) -> Option<SslStream<TcpStream>> {
+    let mut stream = SslStream::new(Ssl::new(tls.context()).ok()?, stream).ok()?;
+    timeout(HANDSHAKE_TIME_MAX, std::pin::Pin::new(&mut stream).accept()).await.ok()?.ok()?;
+    Some(stream)
+}
+
+async fn serve<H: Handle>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    handler: Arc<H>,
+    loopback: bool,
+) {
     let service = service_fn(move |request| {
         let handler = Arc::clone(&handler);
-        async move { Ok::<_, Infallible>(answer(request, handler, loopback).await) }
+        async move {
+            let response = answer(request, handler, loopback).await;
+            // hyper closes the connection without a byte when there is no response.
+            if response.extensions().get::<HangUp>().is_some() { Err(HangUp) } else { Ok(response) }
+        }
     });
     // An error here is the peer's: it went away, was too slow, or does not speak HTTP. hyper has answered what it could.
     let _ = http1::Builder::new()
@@ -151,6 +185,17 @@ pub(crate) fn is_loopback_url(url: &url::Url) -> bool {
     url.host_str().is_some_and(is_loopback_host)
 }
 
+/// No response: the connection is closed instead.
+pub(crate) fn hang_up() -> Response<Body> {
+    let mut response = empty(StatusCode::OK);
+    response.extensions_mut().insert(HangUp);
+    response
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("asked to hang up")]
+struct HangUp;
+
 /// A response without a body.
 pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     respond(status, None, Bytes::new())
@@ -215,6 +260,7 @@ pub fn printable(text: &str) -> String {
 const CONNECTIONS_MAX: usize = 4_096;
 /// Rosters of big meetings are large.
 const BODY_BYTES_MAX: usize = 1 << 20;
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// A bearer token has at most a few KiB; hyper may read one buffer beyond this before it refuses.
 const HEAD_BYTES_MAX: usize = 16 * 1024;

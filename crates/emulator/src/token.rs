@@ -67,6 +67,18 @@ words! {
     }
 }
 
+impl Flaw {
+    /// Whether the issuer itself made the token, so that whoever trusts it must judge by the claims.
+    pub(crate) fn is_signed_by_the_issuer(self) -> bool {
+        match self {
+            Self::None | Self::Expired | Self::NotYetValid => true,
+            Self::WrongAudience | Self::WrongIssuer | Self::WrongTenant | Self::OtherCaller => true,
+            Self::Forged | Self::UnknownKey | Self::Unsigned => false,
+            Self::OtherCloud | Self::ConsumerKey | Self::Missing => false,
+        }
+    }
+}
+
 /// A kind of token and its flaw: `skype`, `entra-v2`, `expired` (of the first kind that can have it), `entra-v1+expired`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenChoice {
@@ -249,13 +261,31 @@ pub(crate) fn mint(keys: &Keys, request: &TokenRequest, now: SystemTime) -> Resu
         }
     }
 
-    let mut compact = base64_url(header.to_string().as_bytes());
-    compact.push('.');
-    compact.push_str(&base64_url(Value::Object(claims).to_string().as_bytes()));
-    let signature = if flaw == Flaw::Unsigned { Vec::new() } else { key.sign(compact.as_bytes())? };
+    let compact = if flaw == Flaw::Unsigned {
+        format!("{}.", signing_input(&header, &claims))
+    } else {
+        sign(key, &header, &claims)?
+    };
+    Ok(Token { compact, kid: kid.to_owned(), expires_at })
+}
+
+/// The compact form (RFC 7515 section 3.1), signed.
+pub(crate) fn sign(
+    key: &SigningKey,
+    header: &Value,
+    claims: &Map<String, Value>,
+) -> Result<String, ErrorStack> {
+    let mut compact = signing_input(header, claims);
+    let signature = key.sign(compact.as_bytes())?;
     compact.push('.');
     compact.push_str(&base64_url(&signature));
-    Ok(Token { compact, kid: kid.to_owned(), expires_at })
+    Ok(compact)
+}
+
+fn signing_input(header: &Value, claims: &Map<String, Value>) -> String {
+    // Serialising a map of JSON values cannot fail.
+    let claims = serde_json::to_vec(claims).unwrap_or_default();
+    format!("{}.{}", base64_url(header.to_string().as_bytes()), base64_url(&claims))
 }
 
 fn claims(request: &TokenRequest, now: SystemTime) -> Result<(Map<String, Value>, i64), TokenError> {

@@ -1,10 +1,12 @@
 //! `serve`: the platform until it is stopped.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::Args;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::ErrorKind, value_parser};
 use serde_json::{Map, Value};
-use switchboard_emulator::{Platform, Settings};
+use switchboard_emulator::{
+    Credential, FaultSetting, Faults, Permission, Platform, Rotation, Settings, parse_duration,
+};
 use uuid::Uuid;
 
 use super::{guid, stopped};
@@ -15,9 +17,33 @@ pub(crate) struct Serve {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4000")]
     listen: SocketAddr,
-    /// An app that the platform knows; the first one is used where a request names none. May be repeated.
-    #[arg(long = "app-id", value_name = "GUID", value_parser = guid)]
-    app_ids: Vec<Uuid>,
+    /// Serve https for localhost, 127.0.0.1 and ::1; the folder gets a ca.pem for clients to trust.
+    #[arg(long, value_name = "FOLDER")]
+    tls: Option<PathBuf>,
+    #[command(flatten)]
+    apps: Apps,
+    /// A tenant that there is [default: any]. May be repeated.
+    #[arg(long = "tenant", value_name = "GUID", value_parser = guid)]
+    tenants: Vec<Uuid>,
+    /// A permission that tokens for Graph carry, like Calls.Initiate.All [default: all four]. May be repeated.
+    #[arg(long = "permission", value_name = "NAME")]
+    permissions: Vec<Permission>,
+    /// How long tokens of the token endpoint live.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "3599s")]
+    token_life: Duration,
+    /// Whether Graph asks for a token: on or off [default: on when a credential is registered].
+    #[arg(long, value_name = "on|off", value_parser = on_or_off)]
+    graph_auth: Option<bool>,
+    /// Let new keys of both issuers sign again and again; the last eleven stay published.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    rotate_every: Option<Duration>,
+    /// How long each of these keys is published before it signs.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s", requires = "rotate_every")]
+    publish_before: Duration,
+    /// Something that goes wrong, like graph=429:2, skype=down, drop=0.1 or clock=+10m. May be repeated;
+    /// GET /emulator lists what there is, and /emulator/faults changes it.
+    #[arg(long = "fault", value_name = "NAME=VALUE")]
+    faults: Vec<FaultSetting>,
     /// Trust these certificate authorities (PEM) too, for bots that serve https.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -28,30 +54,223 @@ pub(crate) struct Serve {
 
 /// Runs it until Ctrl-C or SIGTERM.
 pub(crate) async fn run(serve: Serve) -> Result<ExitCode, String> {
-    let Serve { listen, app_ids, ca, json } = serve;
-    let settings = Settings { listen, apps: app_ids.clone(), keys: None, ca };
+    let Serve { listen, tls, apps, tenants, permissions, token_life, graph_auth, .. } = serve;
+    let Serve { rotate_every, publish_before, faults: fault_settings, ca, json, .. } = serve;
+    let app = apps.ids.first().copied();
+    let mut faults = Faults::default();
+    for setting in &fault_settings {
+        setting.apply(&mut faults);
+    }
+    let defaults = Settings::loopback();
+    let settings = Settings {
+        listen,
+        credentials: apps.read()?,
+        apps: apps.ids,
+        ca,
+        tls,
+        tenants,
+        permissions: if permissions.is_empty() { defaults.permissions } else { permissions },
+        token_life,
+        graph_auth,
+        rotation: rotate_every.map(|every| Rotation { every, publish_before }),
+        faults,
+        ..Settings::loopback()
+    };
     let platform = Platform::start(settings).await.map_err(|error| error.to_string())?;
     if json {
         let mut object: Map<String, Value> =
             platform.urls().into_iter().map(|named| (named.name.to_owned(), named.url.into())).collect();
         object.insert("origin".to_owned(), platform.origin().into());
+        if let Some(ca) = platform.ca() {
+            object.insert("ca".to_owned(), ca.to_string_lossy().into());
+        }
         say(&Value::Object(object).to_string());
     } else {
-        say(&format!("the platform listens on {}\n", platform.origin()));
-        let urls = platform.urls();
-        let width = urls.iter().map(|named| named.url.len()).max().unwrap_or(0);
-        for named in urls {
-            say(&format!("  {:width$}  {}", named.url, named.about));
-        }
-        if !listen.ip().is_loopback() {
-            say("\nwhoever can reach this can mint tokens: keep it in a closed network");
-        }
-        let app = app_ids.first().map_or_else(|| "APP-ID".to_owned(), Uuid::to_string);
-        let origin = platform.origin();
-        say(&format!(
-            "\nplace a call:\n  switchboard-emulator call --platform {origin} --app-id {app} --to WEBHOOK-URL"
-        ));
+        print(&platform, app, !listen.ip().is_loopback());
     }
     stopped().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn print(platform: &Platform, app: Option<Uuid>, exposed: bool) {
+    let origin = platform.origin();
+    say(&format!("the platform listens on {origin}\n"));
+    let urls = platform.urls();
+    let width = urls.iter().map(|named| named.url.len()).max().unwrap_or(0);
+    for named in urls {
+        say(&format!("  {:width$}  {}", named.url, named.about));
+    }
+    if let Some(ca) = platform.ca() {
+        say(&format!("\nclients are to trust {}", ca.display()));
+    }
+    if exposed {
+        say("\nwhoever can reach this can mint tokens: keep it in a closed network");
+    }
+    let app = app.map_or_else(|| "APP-ID".to_owned(), |app| app.to_string());
+    say(&format!(
+        "\nplace a call:\n  switchboard-emulator call --platform {origin} --app-id {app} --to WEBHOOK-URL"
+    ));
+}
+
+/// The apps, each with the credentials that follow it on the command line.
+#[derive(Debug)]
+struct Apps {
+    ids: Vec<Uuid>,
+    proofs: Vec<(Uuid, Proof)>,
+}
+
+#[derive(Clone)]
+enum Proof {
+    Secret(String),
+    Certificate(PathBuf),
+    Federated(PathBuf),
+}
+
+impl std::fmt::Debug for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Secret(_) => f.write_str("Secret"),
+            Self::Certificate(path) | Self::Federated(path) => path.fmt(f),
+        }
+    }
+}
+
+impl Apps {
+    fn read(&self) -> Result<Vec<(Uuid, Credential)>, String> {
+        let file = |path: &PathBuf| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+        let credential = |proof: &Proof| match proof {
+            Proof::Secret(text) => Ok(Credential::secret(text)),
+            Proof::Certificate(path) => Credential::certificate(&file(path)?)
+                .map_err(|_| format!("{}: not a certificate in PEM with an RSA key", path.display())),
+            Proof::Federated(path) => Credential::federated(&file(path)?).map_err(|_| {
+                format!("{}: neither an RSA public key nor a certificate in PEM", path.display())
+            }),
+        };
+        self.proofs.iter().map(|(app, proof)| Ok((*app, credential(proof)?))).collect()
+    }
+}
+
+impl FromArgMatches for Apps {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        fn indexed<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Vec<(usize, T)> {
+            let values = matches.get_many::<T>(name).into_iter().flatten().cloned();
+            matches.indices_of(name).into_iter().flatten().zip(values).collect()
+        }
+        let ids = indexed::<Uuid>(matches, "app_id");
+        let secrets = indexed::<String>(matches, "secret").into_iter();
+        let certificates = indexed::<PathBuf>(matches, "certificate").into_iter();
+        let federated = indexed::<PathBuf>(matches, "federated").into_iter();
+        let proofs = secrets
+            .map(|(index, text)| (index, Proof::Secret(text)))
+            .chain(certificates.map(|(index, path)| (index, Proof::Certificate(path))))
+            .chain(federated.map(|(index, path)| (index, Proof::Federated(path))));
+        let mut owned = Vec::new();
+        for (index, proof) in proofs {
+            let owner = ids.iter().rev().find(|(place, _)| *place < index).ok_or_else(|| {
+                let message = "--secret, --certificate and --federated-key belong to the --app-id before them: name the app first\n";
+                clap::Error::raw(ErrorKind::MissingRequiredArgument, message)
+            })?;
+            owned.push((owner.1, proof));
+        }
+        Ok(Self { ids: ids.into_iter().map(|(_, id)| id).collect(), proofs: owned })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Apps {
+    fn augment_args(command: Command) -> Command {
+        command
+            .arg(
+                Arg::new("app_id")
+                    .long("app-id")
+                    .value_name("GUID")
+                    .value_parser(guid)
+                    .action(ArgAction::Append)
+                    .help("An app that the platform knows; the first one is used where a request names none. May be repeated"),
+            )
+            .arg(
+                Arg::new("secret")
+                    .long("secret")
+                    .value_name("TEXT")
+                    .action(ArgAction::Append)
+                    .help("A client secret of the app before it. May be repeated"),
+            )
+            .arg(
+                Arg::new("certificate")
+                    .long("certificate")
+                    .value_name("FILE")
+                    .value_parser(value_parser!(PathBuf))
+                    .action(ArgAction::Append)
+                    .help("A certificate (PEM) whose key signs client assertions of the app before it. May be repeated"),
+            )
+            .arg(
+                Arg::new("federated")
+                    .long("federated-key")
+                    .value_name("FILE")
+                    .value_parser(value_parser!(PathBuf))
+                    .action(ArgAction::Append)
+                    .help("A public key or certificate (PEM) of another issuer, whose tokens for api://AzureADTokenExchange stand for the app before it. May be repeated"),
+            )
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be on or off".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        serve: Serve,
+    }
+
+    const A: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";
+    const B: &str = "1efc74f7-41c3-47a4-8775-7259bfef4241";
+
+    #[test]
+    fn a_secret_belongs_to_the_app_before_it() {
+        let line =
+            ["x", "--app-id", A, "--secret", "one", "--secret", "two", "--app-id", B, "--secret=three"];
+        let apps = Line::try_parse_from(line).unwrap().serve.apps;
+        let owners: Vec<String> = apps.proofs.iter().map(|(app, _)| app.to_string()).collect();
+        assert_eq!((owners, apps.ids.len()), (vec![A.to_owned(), A.to_owned(), B.to_owned()], 2));
+        let shown = format!("{apps:?}");
+        assert!(!shown.contains("one") && !shown.contains("three"), "{shown}");
+    }
+
+    #[track_caller]
+    fn check_wrong(arguments: &[&str], expected: &str) {
+        let error = Line::try_parse_from(["x"].iter().chain(arguments)).expect_err("a wrong command line");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_what_would_be_right() {
+        check_wrong(&["--secret", "x", "--app-id", A], "name the app first");
+        check_wrong(&["--app-id", "contoso"], "not a GUID like");
+        check_wrong(&["--fault", "graph"], "a fault is NAME=VALUE, like graph=429:2");
+        check_wrong(&["--fault", "graph=maybe"], "graph does not take \"maybe\"; it takes one of down");
+        check_wrong(&["--fault", "grahp=500"], "no such fault: the names are skype, entra");
+        check_wrong(&["--permission", "Calls.All"], "must be one of Calls.Initiate.All");
+        check_wrong(&["--graph-auth", "yes"], "must be on or off");
+        check_wrong(&["--publish-before", "2s"], "--rotate-every");
+    }
 }

@@ -1,5 +1,7 @@
 //! `POST /emulator/token` and `POST /emulator/rotate`.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -7,6 +9,7 @@ use uuid::Uuid;
 use super::{Wrong, app, guid};
 use crate::{
     call::DEFAULT_TENANT,
+    encoding::parse_duration,
     keys::Issuer,
     token::{Flaw, Overrides, TokenChoice, TokenRequest},
 };
@@ -40,20 +43,36 @@ pub(crate) fn parse_token(body: &[u8], default_app: Option<Uuid>) -> Result<Toke
     Ok(TokenRequest { choice, app, tenant, overrides: Overrides::from_map(raw.overrides) })
 }
 
-/// `POST /emulator/rotate?issuer=skype|entra&overlap=true|false`.
-pub(crate) fn parse_rotation(query: Option<&str>) -> Result<(Issuer, bool), Wrong> {
-    let (mut issuer, mut overlap) = (None, true);
+/// A rotation that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RotationRequest {
+    pub(crate) issuer: Issuer,
+    pub(crate) overlap: bool,
+    /// How long the new key is published before it signs.
+    pub(crate) publish_before: Duration,
+}
+
+/// `POST /emulator/rotate?issuer=skype|entra&overlap=true|false&publish_before=2s`.
+pub(crate) fn parse_rotation(query: Option<&str>) -> Result<RotationRequest, Wrong> {
+    let (mut issuer, mut overlap, mut publish_before) = (None, true, Duration::ZERO);
     for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match (name.as_ref(), value.as_ref()) {
             ("issuer", value) => issuer = Some(value.parse().map_err(|why| Wrong::member("issuer", &why))?),
             ("overlap", "true") => overlap = true,
             ("overlap", "false") => overlap = false,
+            ("publish_before", value) => {
+                publish_before =
+                    parse_duration(value).map_err(|why| Wrong::member("publish_before", &why))?;
+            }
             ("overlap", _) => return Err(Wrong::member("overlap", "must be true or false")),
-            _ => return Err(Wrong::Query("the query takes issuer=skype|entra and overlap=true|false")),
+            _ => {
+                let takes = "the query takes issuer=skype|entra, overlap=true|false and publish_before=2s";
+                return Err(Wrong::Query(takes));
+            }
         }
     }
     issuer
-        .map(|issuer| (issuer, overlap))
+        .map(|issuer| RotationRequest { issuer, overlap, publish_before })
         .ok_or(Wrong::Query("issuer=skype or issuer=entra is needed in the query"))
 }
 
@@ -65,8 +84,12 @@ mod tests {
 
     #[test]
     fn a_rotation_names_its_issuer() {
-        assert_eq!(parse_rotation(Some("issuer=entra&overlap=false")).unwrap(), (Issuer::Entra, false));
-        assert_eq!(parse_rotation(Some("issuer=skype")).unwrap(), (Issuer::Skype, true));
+        let parsed = |query| {
+            let RotationRequest { issuer, overlap, publish_before } = parse_rotation(Some(query)).unwrap();
+            (issuer, overlap, publish_before.as_millis())
+        };
+        assert_eq!(parsed("issuer=entra&overlap=false"), (Issuer::Entra, false, 0));
+        assert_eq!(parsed("issuer=skype&publish_before=2s"), (Issuer::Skype, true, 2_000));
         for query in [
             None,
             Some(""),
@@ -74,6 +97,7 @@ mod tests {
             Some("issuer=x"),
             Some("issuer=skype&overlap=1"),
             Some("x=y"),
+            Some("issuer=skype&publish_before=2"),
         ] {
             assert!(parse_rotation(query).is_err(), "{query:?}");
         }

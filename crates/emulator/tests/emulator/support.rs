@@ -29,10 +29,15 @@ pub(crate) async fn platform() -> Platform {
 
 /// The same, trusting the authorities of a file besides the system's.
 pub(crate) async fn platform_that_trusts(ca: Option<PathBuf>) -> Platform {
+    platform_with(|settings| Settings { ca, ..settings }).await
+}
+
+/// The same, with other settings.
+pub(crate) async fn platform_with(change: impl FnOnce(Settings) -> Settings) -> Platform {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     let keys = KEYS.get_or_init(|| Keys::generate().unwrap()).clone();
-    let settings = Settings { apps: vec![APP], keys: Some(keys), ca, ..Settings::loopback() };
-    Platform::start(settings).await.unwrap()
+    let settings = Settings { apps: vec![APP], keys: Some(keys), ..Settings::loopback() };
+    Platform::start(change(settings)).await.unwrap()
 }
 
 /// A call to a webhook, as short as can be.
@@ -84,6 +89,22 @@ pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, body:
     let length = body.len();
     let text = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    exchange(address, &text).await
+}
+
+/// A request with headers of its own.
+pub(crate) async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Reply {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = body.len();
+    let text = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
     );
     exchange(address, &text).await
 }

@@ -1,0 +1,174 @@
+//! The bodies of the actions: what each takes (Graph reference, "call: answer", "call: reject", "call: redirect",
+//! "call: updateRecordingStatus").
+
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+
+use super::{Answered, Refusal, RejectReason};
+use crate::{call::parse_http_url, server::is_loopback_url};
+
+/// Unknown members are Graph's and ignored, here and below.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawAnswer {
+    callback_uri: Option<String>,
+    accepted_modalities: Option<Vec<String>>,
+    media_config: Option<Value>,
+    participant_capacity: Option<Value>,
+    call_options: Option<Value>,
+}
+
+/// What is asked for, and whether the media are the app's.
+pub(super) fn answer(body: &[u8]) -> Result<(Answered, bool), Refusal> {
+    let raw: RawAnswer = parse(body)?;
+    let callback = callback(raw.callback_uri.as_deref())?;
+    let media = raw.media_config.ok_or_else(|| bad("mediaConfig is needed"))?;
+    let app_hosted = match media
+        .get("@odata.type")
+        .and_then(Value::as_str)
+        .map(|name| name.trim_start_matches('#'))
+    {
+        Some("microsoft.graph.serviceHostedMediaConfig") => {
+            prefetch(media.get("preFetchMedia"))?;
+            false
+        }
+        Some("microsoft.graph.appHostedMediaConfig") => {
+            if media.get("blob").and_then(Value::as_str).is_none_or(str::is_empty) {
+                return Err(bad("mediaConfig.blob is needed with appHostedMediaConfig"));
+            }
+            true
+        }
+        _ => {
+            let message = "mediaConfig's @odata.type must be #microsoft.graph.serviceHostedMediaConfig or #microsoft.graph.appHostedMediaConfig";
+            return Err(bad(message));
+        }
+    };
+    let modalities = raw.accepted_modalities.ok_or_else(|| bad("acceptedModalities is needed"))?;
+    if !modalities.iter().all(|modality| MODALITIES.contains(&modality.as_str())) {
+        return Err(bad(&format!("acceptedModalities takes {}", MODALITIES.join(", "))));
+    }
+    let participant_capacity = match raw.participant_capacity.filter(|capacity| !capacity.is_null()) {
+        Some(capacity) => {
+            let capacity = capacity.as_u64().and_then(|capacity| u32::try_from(capacity).ok());
+            let capacity = capacity.filter(|capacity| i32::try_from(*capacity).is_ok());
+            Some(capacity.ok_or_else(|| bad("participantCapacity must be an Int32 that is not negative"))?)
+        }
+        None => None,
+    };
+    let options = raw.call_options.filter(|options| !options.is_null());
+    if options.as_ref().is_some_and(|options| !options.is_object()) {
+        return Err(bad("callOptions must be an incomingCallOptions"));
+    }
+    let delta = options.as_ref().and_then(|options| options.get("isDeltaRosterEnabled"));
+    let delta_roster = delta.and_then(Value::as_bool).unwrap_or(false);
+    Ok((Answered { callback, delta_roster, participant_capacity }, app_hosted))
+}
+
+fn prefetch(media: Option<&Value>) -> Result<(), Refusal> {
+    let Some(media) = media.filter(|media| !media.is_null()) else { return Ok(()) };
+    let text = |item: &Value, name: &str| item.get(name).is_some_and(Value::is_string);
+    let good = |item: &Value| text(item, "uri") && text(item, "resourceId");
+    if media.as_array().is_some_and(|items| items.iter().all(good)) {
+        Ok(())
+    } else {
+        Err(bad("preFetchMedia must be a list of mediaInfo with uri and resourceId"))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawReject {
+    callback_uri: Option<String>,
+    reason: Option<String>,
+}
+
+pub(super) fn reject(body: &[u8]) -> Result<(Option<Url>, RejectReason), Refusal> {
+    let raw: RawReject = parse(body)?;
+    let reason = match raw.reason {
+        Some(reason) => reason.parse().map_err(|why| bad(&format!("reason {why}")))?,
+        None => RejectReason::None,
+    };
+    Ok((callback(raw.callback_uri.as_deref())?, reason))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawRedirect {
+    callback_uri: Option<String>,
+    targets: Option<Vec<Value>>,
+    timeout: Option<Value>,
+    mask_callee: Option<Value>,
+    mask_caller: Option<Value>,
+}
+
+/// Where its notifications go, and how many targets it has.
+pub(super) fn redirect(body: &[u8]) -> Result<(Option<Url>, usize), Refusal> {
+    let raw: RawRedirect = parse(body)?;
+    let targets = raw.targets.unwrap_or_default();
+    if !(1..=TARGETS_MAX).contains(&targets.len()) {
+        return Err(bad(&format!("targets takes 1 to {TARGETS_MAX} of invitationParticipantInfo")));
+    }
+    let named = |target: &Value| {
+        target.get("identity").and_then(Value::as_object).is_some_and(|identity| {
+            identity
+                .values()
+                .any(|one| one.get("id").and_then(Value::as_str).is_some_and(|id| !id.is_empty()))
+        })
+    };
+    if !targets.iter().all(named) {
+        return Err(bad("each of targets needs an identity with an id"));
+    }
+    let seconds = raw.timeout.filter(|timeout| !timeout.is_null());
+    if seconds.is_some_and(|timeout| timeout.as_u64().is_none_or(|seconds| !(15..=90).contains(&seconds))) {
+        return Err(bad("timeout takes 15 to 90 seconds"));
+    }
+    if [raw.mask_callee, raw.mask_caller]
+        .into_iter()
+        .flatten()
+        .any(|mask| !mask.is_null() && !mask.is_boolean())
+    {
+        return Err(bad("maskCallee and maskCaller must be true or false"));
+    }
+    Ok((callback(raw.callback_uri.as_deref())?, targets.len()))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawRecordingStatus {
+    client_context: Option<String>,
+    status: Option<String>,
+}
+
+/// The client context, if there is one.
+pub(super) fn recording_status(body: &[u8]) -> Result<Option<String>, Refusal> {
+    let raw: RawRecordingStatus = parse(body)?;
+    if !raw.status.is_some_and(|status| RECORDING_STATUS.contains(&status.as_str())) {
+        return Err(bad(&format!("status must be one of {}", RECORDING_STATUS.join(", "))));
+    }
+    let context = raw.client_context;
+    if context.as_ref().is_some_and(|context| context.chars().count() > CONTEXT_LETTERS_MAX) {
+        return Err(bad(&format!("clientContext takes {CONTEXT_LETTERS_MAX} characters at most")));
+    }
+    Ok(context)
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| Refusal::BadBody(error.to_string()))
+}
+
+/// https, as the platform demands; http too where it stays on this machine.
+fn callback(text: Option<&str>) -> Result<Option<Url>, Refusal> {
+    let Some(text) = text else { return Ok(None) };
+    let url = parse_http_url(text).map_err(|_| Refusal::BadCallback)?;
+    if url.scheme() == "https" || is_loopback_url(&url) { Ok(Some(url)) } else { Err(Refusal::BadCallback) }
+}
+
+fn bad(what: &str) -> Refusal {
+    Refusal::BadBody(what.to_owned())
+}
+
+const MODALITIES: [&str; 4] = ["audio", "video", "videoBasedScreenSharing", "data"];
+const RECORDING_STATUS: [&str; 3] = ["notRecording", "recording", "failed"];
+const TARGETS_MAX: usize = 25;
+const CONTEXT_LETTERS_MAX: usize = 256;
