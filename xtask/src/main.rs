@@ -1,8 +1,9 @@
-//! `cargo xtask fixtures | tidy | check | demo`: what is done to this repository, as opposed to with it.
+//! `cargo xtask fixtures | tidy | check | demo | interop`: what is done to this repository, as opposed to with it.
 
 mod check;
 mod demo;
 mod fixtures;
+mod interop;
 mod tidy;
 
 use std::{
@@ -40,6 +41,8 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Microsoft's own client libraries against the emulator; installs them from the package registries.
+    Interop,
 }
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(&root),
         Command::Check => check::run(&root),
         Command::Demo { once } => demo::run(&root, once),
+        Command::Interop => interop::run(&root),
     }
 }
 

@@ -1,0 +1,34 @@
+"""botframework-connector for Python: validation of the platform's token."""
+
+import asyncio
+import json
+
+from botframework.connector.auth import ChannelValidation, SimpleCredentialProvider
+
+from setting import APP, ORIGIN, TENANT, ok, post
+
+
+def mint(**more):
+    return json.load(post("/emulator/token", {"app": APP, "tenant": TENANT, **more}))["token"]
+
+
+async def validate(token):
+    ChannelValidation.open_id_metadata_endpoint = f"{ORIGIN}/v1/.well-known/OpenIdConfiguration"
+    provider = SimpleCredentialProvider(APP, "")
+    return await ChannelValidation.authenticate_channel_token(f"Bearer {token}", provider, "msteams")
+
+
+async def main():
+    claims = await validate(mint())
+    assert claims.is_authenticated and claims.get_claim_value("tid") == TENANT, claims.claims
+    ok("a good token is taken")
+    for kind in ["forged", "expired", "wrong-audience", "wrong-issuer", "unknown-key"]:
+        try:
+            await validate(mint(kind=kind))
+        except Exception:  # The library raises PermissionError, or what its JWT library raises.
+            ok(f"a token that is {kind} is refused")
+        else:
+            raise SystemExit(f"a token that is {kind} was taken")
+
+
+asyncio.run(main())

@@ -1,0 +1,39 @@
+// @microsoft/microsoft-graph-client for Node: answer, get, hang up.
+
+import { ClientSecretCredential } from "@azure/identity";
+import { Client } from "@microsoft/microsoft-graph-client";
+import { app, graphScope, ok, origin, placeCall, refused, secret, tenant } from "./setting.mjs";
+
+const credential = new ClientSecretCredential(tenant, app, secret, {
+  authorityHost: origin,
+  disableInstanceDiscovery: true,
+});
+const client = Client.initWithMiddleware({
+  authProvider: { getAccessToken: async () => (await credential.getToken(graphScope)).token },
+  baseUrl: origin,
+  customHosts: new Set([new URL(origin).hostname]),
+});
+
+const { id, to } = await placeCall();
+const call = `/communications/calls/${id}`;
+await client.api(`${call}/answer`).post({
+  callbackUri: to,
+  acceptedModalities: ["audio"],
+  mediaConfig: { "@odata.type": "#microsoft.graph.serviceHostedMediaConfig" },
+});
+if ((await client.api(call).get()).state !== "established") throw new Error("not established");
+ok("a call is answered and read");
+
+await client.api(call).delete();
+ok("a call is hung up");
+
+const unknown = client.api("/communications/calls/00000000-0000-4000-8000-000000000000");
+await refused("an unknown call is a GraphError 8522", async () => {
+  try {
+    await unknown.get();
+  } catch (error) {
+    throw new Error(`${error.statusCode} ${error.code}`);
+  }
+}, /404 8522/);
+// The calls that are alive keep their connections; nothing is left to wait for.
+process.exit(0);
