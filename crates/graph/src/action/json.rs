@@ -1,0 +1,145 @@
+//! JSON as a tree that remembers equal names, so that a member which is there twice is an error with a place.
+
+use std::{fmt, mem};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+
+use super::error::{ActionError, member};
+
+/// The tree. serde_json bounds its depth, the action's size its width.
+pub(super) fn parse(bytes: &[u8]) -> Result<Node, ActionError> {
+    serde_json::from_slice(bytes).map_err(|error| ActionError::not_json(error.line(), error.column()))
+}
+
+/// A value.
+#[derive(Debug)]
+pub(super) enum Node {
+    Null,
+    Bool(bool),
+    /// A whole number, as it was written.
+    Whole(i64),
+    /// Any other number.
+    Number,
+    Text(String),
+    Array(Vec<Self>),
+    Object(Vec<(String, Self)>),
+}
+
+/// An object that is taken apart member by member.
+#[derive(Debug)]
+pub(super) struct Members {
+    path: String,
+    members: Vec<(String, Node)>,
+}
+
+impl Members {
+    /// The members of the object at `path`.
+    pub(super) fn of(node: Node, path: String) -> Result<Self, ActionError> {
+        let Node::Object(members) = node else {
+            return Err(ActionError::wrong(path, "must be an object"));
+        };
+        let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        let mut before = None;
+        for name in names {
+            if before == Some(name) {
+                return Err(ActionError::duplicate(member(&path, name)));
+            }
+            before = Some(name);
+        }
+        Ok(Self { path, members })
+    }
+
+    /// Refuses members that are not among `known`. Before any is taken, so that a misspelt name is found before the one
+    /// it stands for is missed.
+    pub(super) fn only(&self, known: &'static [&'static str]) -> Result<(), ActionError> {
+        match self.members.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+            Some((name, _)) => Err(ActionError::unknown(member(&self.path, name), known)),
+            None => Ok(()),
+        }
+    }
+
+    /// The value of `name`, if it is there, with its path.
+    pub(super) fn take(&mut self, name: &str) -> Option<(Node, String)> {
+        let (_, node) = self.members.iter_mut().find(|(other, _)| other == name)?;
+        Some((mem::replace(node, Node::Null), member(&self.path, name)))
+    }
+
+    /// The value of `name`, which `must` be something, with its path.
+    pub(super) fn require(&mut self, name: &str, must: &'static str) -> Result<(Node, String), ActionError> {
+        self.take(name).ok_or_else(|| ActionError::missing(member(&self.path, name), must))
+    }
+
+    /// The names that are left, in the order of the document.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Where the object is.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        json.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Whole(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(i64::try_from(value).map_or(Node::Number, Node::Whole))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
+        Ok(Node::Number)
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Text(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Node, E> {
+        Ok(Node::Text(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+        let mut nodes = Vec::new();
+        while let Some(node) = seq.next_element()? {
+            nodes.push(node);
+        }
+        Ok(Node::Array(nodes))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = map.next_entry()? {
+            members.push(member);
+        }
+        Ok(Node::Object(members))
+    }
+}

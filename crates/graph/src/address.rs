@@ -1,0 +1,223 @@
+//! Where we send and what we hand out: URLs that are safe to use, and the path of a call.
+
+use std::fmt;
+
+use url::{Host, Url};
+
+/// Where the platform posts what becomes of a call: https, or http on this machine. Kept byte for byte, since its path
+/// may be sealed.
+///
+/// Graph documents no maximum length (call: answer); 2048 bytes are allowed, as most servers take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallbackUri(String);
+
+impl CallbackUri {
+    /// The URI, if `text` is one.
+    pub fn parse(text: &str) -> Result<Self, InvalidCallbackUri> {
+        if text.len() > CALLBACK_BYTES_MAX {
+            return Err(InvalidCallbackUri::TooLong);
+        }
+        // The parser of a browser forgives blanks, tabs and backslashes; who reads it next may not.
+        if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
+            return Err(InvalidCallbackUri::Character);
+        }
+        let url = Url::parse(text).map_err(|_| InvalidCallbackUri::NotAbsolute)?;
+        if !is_safe(&url) {
+            return Err(InvalidCallbackUri::NotHttps);
+        }
+        if has_userinfo(&url) || url.fragment().is_some() {
+            return Err(InvalidCallbackUri::UserinfoOrFragment);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// As it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CallbackUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text is not a callback URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidCallbackUri {
+    /// Too long.
+    #[error("a callback URI of more than {CALLBACK_BYTES_MAX} bytes")]
+    TooLong,
+    /// A blank, a control character, a backslash, or not ASCII.
+    #[error("a callback URI with a character that does not belong in one")]
+    Character,
+    /// Not an absolute URL.
+    #[error("a callback URI that is not an absolute URL")]
+    NotAbsolute,
+    /// Neither https nor http on this machine.
+    #[error("a callback URI that is not https (http is for loopback hosts only)")]
+    NotHttps,
+    /// A name or a password before the host, or something after `#`.
+    #[error("a callback URI with userinfo or a fragment")]
+    UserinfoOrFragment,
+}
+
+/// A call's id: opaque, 1 to 128 visible ASCII characters without a slash of either kind, `?` or `#`; neither `.` nor
+/// `..`, which mean something else in a path. Real ids are GUIDs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallId(String);
+
+impl CallId {
+    /// The id, if `text` is one.
+    pub fn parse(text: &str) -> Result<Self, InvalidCallId> {
+        if text.is_empty() || text.len() > CALL_ID_BYTES_MAX {
+            return Err(InvalidCallId::Length);
+        }
+        let allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'\\' | b'?' | b'#');
+        if !text.bytes().all(allowed) || text == "." || text == ".." {
+            return Err(InvalidCallId::Character);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// As it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// As one segment of a path: everything but RFC 3986's unreserved characters escaped, `%` and OData's `$` and `(`
+    /// among them, so that an id stays an id whatever it looks like.
+    fn segment(&self) -> String {
+        let mut segment = String::with_capacity(self.0.len());
+        for character in self.0.chars() {
+            if character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_' | '~') {
+                segment.push(character);
+            } else {
+                segment.push_str(&format!("%{:02X}", u32::from(character)));
+            }
+        }
+        segment
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text is not a call id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidCallId {
+    /// Empty or too long.
+    #[error("a call id that is not 1 to {CALL_ID_BYTES_MAX} bytes long")]
+    Length,
+    /// A character that does not belong in an id.
+    #[error("a call id with a character that is not allowed")]
+    Character,
+}
+
+/// `POST {endpoint}/v1.0/communications/calls/{id}/{action}`, or the call itself (Microsoft Graph REST reference, "call").
+pub(crate) fn call_url(endpoint: &Url, call: &CallId, action: Option<&str>) -> Url {
+    let action = action.map(|action| format!("/{action}")).unwrap_or_default();
+    below(endpoint, &format!("v1.0/communications/calls/{}{action}", call.segment()))
+}
+
+/// `path`, which needs no escaping, below whatever path `base` has.
+pub(crate) fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url
+}
+
+/// Whether what is sent to `url` is safe from those on the way: https, or http that does not leave this machine.
+pub(crate) fn is_safe(url: &Url) -> bool {
+    match url.scheme() {
+        "https" => true,
+        "http" => match url.host() {
+            Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        },
+        _ => false,
+    }
+}
+
+/// Whether `url` has a name or a password before its host.
+pub(crate) fn has_userinfo(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+const CALLBACK_BYTES_MAX: usize = 2048;
+
+/// Real ids have 36 bytes.
+const CALL_ID_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_callback(text: &str, expected: Result<(), InvalidCallbackUri>) {
+        let parsed = CallbackUri::parse(text);
+        assert_eq!(parsed.as_ref().map(|_| ()).map_err(|error| *error), expected, "{text}");
+        assert!(parsed.map_or(true, |uri| uri.as_str() == text));
+    }
+
+    #[track_caller]
+    fn check_path(id: &str, expected: Result<&str, InvalidCallId>) {
+        let url = CallId::parse(id).map(|id| {
+            call_url(&Url::parse("https://graph.example/base/").unwrap(), &id, Some("answer")).to_string()
+        });
+        let expected = expected
+            .map(|segment| format!("https://graph.example/base/v1.0/communications/calls/{segment}/answer"));
+        assert_eq!(url, expected, "{id}");
+    }
+
+    #[test]
+    fn callbacks_are_https_or_stay_here() {
+        for text in [
+            "https://emea.bots.example/api/callbacks/emea/bot-1/k1.0.abc",
+            "https://emea.bots.example:9441/a?b=c%2F",
+            "http://localhost:8443/a",
+            "http://127.0.0.1/",
+            "http://[::1]:1/a",
+        ] {
+            check_callback(text, Ok(()));
+        }
+        for text in ["http://bots.example/", "http://localhost.example/", "ftp://a/", "file:///etc/passwd"] {
+            check_callback(text, Err(InvalidCallbackUri::NotHttps));
+        }
+        for text in ["", "/api/callbacks", "https://", "bots.example"] {
+            check_callback(text, Err(InvalidCallbackUri::NotAbsolute));
+        }
+        for text in ["https://u@a/", "https://:p@a/", "https://a/#f", "https://a/#"] {
+            check_callback(text, Err(InvalidCallbackUri::UserinfoOrFragment));
+        }
+        for text in [" https://a/", "https://a/\n", "https://a/b c", "https:\\\\a", "https://ä/"] {
+            check_callback(text, Err(InvalidCallbackUri::Character));
+        }
+        check_callback(&format!("https://a/{}", "b".repeat(2039)), Err(InvalidCallbackUri::TooLong));
+    }
+
+    #[test]
+    fn a_call_id_cannot_leave_its_segment() {
+        let guid = "a31f5a00-44dc-4b21-9c3e-0d07d53b1001";
+        check_path(guid, Ok(guid));
+        check_path("57DAB8B1", Ok("57DAB8B1"));
+        check_path("a:b@c=d", Ok("a%3Ab%40c%3Dd"));
+        check_path("%2e%2e", Ok("%252e%252e"));
+        check_path("a%2fb", Ok("a%252fb"));
+        check_path("$count", Ok("%24count"));
+        check_path("a(1)", Ok("a%281%29"));
+        check_path("...", Ok("..."));
+        for id in ["", &"a".repeat(129)] {
+            check_path(id, Err(InvalidCallId::Length));
+        }
+        for id in [".", "..", "a/b", "a\\b", "a?b", "a#b", "a b", "a\n", "a\0", "ä"] {
+            check_path(id, Err(InvalidCallId::Character));
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! `Calls`: what a bot does with a call, through Graph.
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use tokio::time::{Duration, Instant, sleep_until, timeout_at};
+use url::Url;
+use uuid::Uuid;
+
+use crate::{
+    Action, Answer, Call, CallId, CallbackUri, Error, Method, Redirect, Refusal, RefusalKind, Reject,
+    Request, Response, Settings, Transport, TransportError, TransportFailure,
+    address::call_url,
+    assertion::random_id,
+    body,
+    refusal::BODY_BYTES_MAX,
+    retry::back_off,
+    token::{Token, TokenEndpoint, USER_AGENT},
+    tokens::Tokens,
+};
+
+/// The calls API for one app. Share it: its tokens serve all calls of a tenant. It is used within a tokio runtime, or
+/// within several.
+///
+/// Every method ends by `deadline`. Within it, it waits and asks again where Graph has surely done nothing: no byte was
+/// written, 429, 503 with `Retry-After`, and 401 once, with a fresh token. [`Calls::keep_alive`] and [`Calls::get`] are
+/// repeated also where the outcome is unknown; the others never, since a second answer may undo the first. `now` is the
+/// time of the call of the method.
+pub struct Calls {
+    endpoint: Url,
+    transport: Arc<dyn Transport>,
+    tokens: Tokens,
+}
+
+impl Calls {
+    /// The calls API as `settings` say, over `transport`.
+    pub fn new(settings: Settings, transport: Arc<dyn Transport>) -> Self {
+        let endpoint = settings.endpoint.clone();
+        let tokens = Tokens::new(TokenEndpoint::new(settings, Arc::clone(&transport)));
+        Self { endpoint, transport, tokens }
+    }
+
+    /// Does what a bot's reply says. What becomes of the call is posted to `callback`.
+    pub async fn act(
+        &self,
+        tenant: Uuid,
+        call: &CallId,
+        action: &Action,
+        callback: &CallbackUri,
+        deadline: Instant,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        match action {
+            Action::Answer(answer) => self.answer(tenant, call, answer, callback, deadline, now).await,
+            Action::Reject(reject) => self.reject(tenant, call, *reject, Some(callback), deadline, now).await,
+            Action::Redirect(redirect) => {
+                self.redirect(tenant, call, redirect, callback, deadline, now).await
+            }
+        }
+    }
+
+    /// Takes the call.
+    pub async fn answer(
+        &self,
+        tenant: Uuid,
+        call: &CallId,
+        answer: &Answer,
+        callback: &CallbackUri,
+        deadline: Instant,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        let order = self.order(Method::Post, call, Some("answer"), body::answer(answer, callback));
+        self.send(tenant, &order, deadline, now).await.map(|_| ())
+    }
+
+    /// Turns the call down. Without a `callback` the platform posts the end of the call to the bot's webhook.
+    pub async fn reject(
+        &self,
+        tenant: Uuid,
+        call: &CallId,
+        reject: Reject,
+        callback: Option<&CallbackUri>,
+        deadline: Instant,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        let order = self.order(Method::Post, call, Some("reject"), body::reject(reject, callback));
+        self.send(tenant, &order, deadline, now).await.map(|_| ())
+    }
+
+    /// Sends the caller to somebody else.
+    pub async fn redirect(
+        &self,
+        tenant: Uuid,
+        call: &CallId,
+        redirect: &Redirect,
+        callback: &CallbackUri,
+        deadline: Instant,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        let order = self.order(Method::Post, call, Some("redirect"), body::redirect(redirect, callback));
+        self.send(tenant, &order, deadline, now).await.map(|_| ())
+    }
+
+    /// Says that the call is still wanted; the platform ends one of which nobody says so for 45 minutes.
+    pub async fn keep_alive(
+        &self,
+        tenant: Uuid,
+        call: &CallId,
+        deadline: Instant,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        let order =
+            Order { repeatable: true, ..self.order(Method::Post, call, Some("keepAlive"), Vec::new()) };
+        self.send(tenant, &order, deadline, now).await.map(|_| ())
+    }
+
+    /// Ends the bot's part in the call.
+    pub async fn hang_up(
+        &self,
+        tenant: Uuid,
+        call: &CallId,
+        deadline: Instant,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        let order = self.order(Method::Delete, call, None, Vec::new());
+        self.send(tenant, &order, deadline, now).await.map(|_| ())
+    }
+
+    /// How the call is.
+    pub async fn get(
+        &self,
+        tenant: Uuid,
+        call: &CallId,
+        deadline: Instant,
+        now: SystemTime,
+    ) -> Result<Call, Error> {
+        let order = Order { repeatable: true, ..self.order(Method::Get, call, None, Vec::new()) };
+        let response = self.send(tenant, &order, deadline, now).await?;
+        let call = response.whole_body(BODY_BYTES_MAX).and_then(Call::parse);
+        call.ok_or_else(|| Error::Refused(Refusal::unexpected(&response)))
+    }
+
+    fn order(&self, method: Method, call: &CallId, action: Option<&str>, body: Vec<u8>) -> Order {
+        let request_id = random_id().map(|id| id.to_string());
+        Order { method, url: call_url(&self.endpoint, call, action), body, request_id, repeatable: false }
+    }
+
+    /// Sends `order` until there is an answer, or no point in asking again.
+    async fn send(
+        &self,
+        tenant: Uuid,
+        order: &Order,
+        deadline: Instant,
+        now: SystemTime,
+    ) -> Result<Response, Error> {
+        let began = Instant::now();
+        let mut attempts = 0;
+        let mut has_renewed = false;
+        loop {
+            attempts += 1;
+            let at = now + began.elapsed();
+            let token = timeout_at(deadline, self.tokens.token(tenant, at)).await;
+            let token = token.map_err(|_| Error::DeadlinePassed)??;
+            // A timer that is late must not send what nobody waits for.
+            if Instant::now() >= deadline {
+                return Err(Error::DeadlinePassed);
+            }
+            let (error, wait) = match self.attempt(order, &token, deadline).await {
+                Ok(response) if (200..300).contains(&response.status) => return Ok(response),
+                Ok(response) => {
+                    let refusal = Refusal::read(&response, &token.secret, now + began.elapsed());
+                    if refusal.kind == RefusalKind::Unauthorized {
+                        self.tokens.forget(tenant, &token);
+                        if !has_renewed {
+                            has_renewed = true;
+                            continue;
+                        }
+                    }
+                    let wait = order.wait_after_refusal(refusal.kind, attempts);
+                    (Error::Refused(refusal), wait)
+                }
+                Err(error) => {
+                    let wait = order.wait_after_failure(error.failure, attempts);
+                    (Error::Transport(error), wait)
+                }
+            };
+            let Some(wait) = wait else { return Err(error) };
+            let next = Instant::now() + wait;
+            if attempts >= ATTEMPTS_MAX || next + ATTEMPT_TIME_MIN > deadline {
+                return Err(error);
+            }
+            tracing::debug!(tenant.id = %tenant, reason = error.label(), attempts, "asking Graph again");
+            sleep_until(next).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        order: &Order,
+        token: &Token,
+        deadline: Instant,
+    ) -> Result<Response, TransportError> {
+        let sent = self.transport.send(order.request(token, deadline));
+        timeout_at(deadline, sent).await.unwrap_or_else(|_| {
+            Err(TransportError {
+                failure: TransportFailure::TimedOut,
+                detail: "the deadline of the call passed".to_owned(),
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Calls").field("tokens", &self.tokens).finish_non_exhaustive()
+    }
+}
+
+/// What is asked of Graph, however often.
+struct Order {
+    method: Method,
+    url: Url,
+    body: Vec<u8>,
+    /// One for all attempts, so that Microsoft's support finds them together.
+    request_id: Option<String>,
+    /// Whether doing it twice is doing it once.
+    repeatable: bool,
+}
+
+impl Order {
+    fn request(&self, token: &Token, deadline: Instant) -> Request {
+        let mut headers = vec![
+            ("accept", "application/json".to_owned()),
+            ("authorization", format!("Bearer {}", token.secret.expose())),
+            ("user-agent", USER_AGENT.to_owned()),
+        ];
+        if let Some(id) = &self.request_id {
+            headers.push(("client-request-id", id.clone()));
+        }
+        if !self.body.is_empty() {
+            headers.push(("content-type", "application/json".to_owned()));
+        }
+        Request {
+            method: self.method,
+            url: self.url.clone(),
+            headers,
+            body: self.body.clone(),
+            deadline,
+            body_bytes_max: BODY_BYTES_MAX,
+        }
+    }
+
+    /// How long to wait before asking again; `None` if that is not safe or cannot help.
+    fn wait_after_refusal(&self, kind: RefusalKind, attempts: u32) -> Option<Duration> {
+        match kind {
+            RefusalKind::Throttled { retry_after } => Some(retry_after.unwrap_or_else(|| back_off(attempts))),
+            RefusalKind::Unavailable { retry_after: Some(wait) } => Some(wait),
+            RefusalKind::Unavailable { retry_after: None } | RefusalKind::Server => {
+                self.repeatable.then(|| back_off(attempts))
+            }
+            RefusalKind::CallNotFound
+            | RefusalKind::TenantMismatch
+            | RefusalKind::MissingPermission
+            | RefusalKind::NotRegistered
+            | RefusalKind::Conflict
+            | RefusalKind::MonthlyLimit
+            | RefusalKind::BadRequest
+            | RefusalKind::Unauthorized
+            | RefusalKind::Unexpected => None,
+        }
+    }
+
+    fn wait_after_failure(&self, failure: TransportFailure, attempts: u32) -> Option<Duration> {
+        match failure {
+            TransportFailure::Unreachable => Some(back_off(attempts)),
+            // It would fail the same way again.
+            TransportFailure::Tls => None,
+            TransportFailure::Lost | TransportFailure::TimedOut => {
+                self.repeatable.then(|| back_off(attempts))
+            }
+        }
+    }
+}
+
+/// A service that is down for longer than their back-off is down for this call.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// An attempt that has less time than this would only leave its outcome unknown.
+const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(250);

@@ -1,0 +1,91 @@
+//! The Graph calls API for a bot: answer, reject and redirect a call, keep it alive, hang up, get it.
+//!
+//! It opens no connection: one HTTP request at a time goes through [`Transport`]. It places no calls, reads no
+//! notifications, checks no token that others send, and shows its own credentials to nobody, not in a log, a `Debug` or
+//! an error.
+//!
+//! ```
+//! use std::{pin::Pin, sync::Arc, time::{Duration, SystemTime}};
+//! use switchboard_graph::{
+//!     Action, Body, CallId, CallbackUri, Calls, Cloud, Credential, Hosts, Request, Response, Settings, Transport,
+//!     TransportError,
+//! };
+//! use tokio::time::Instant;
+//!
+//! /// A platform that gives everyone a token and agrees to everything.
+//! struct Agreeable;
+//!
+//! impl Transport for Agreeable {
+//!     fn send(
+//!         &self,
+//!         request: Request,
+//!     ) -> Pin<Box<dyn Future<Output = Result<Response, TransportError>> + Send + '_>> {
+//!         let (status, body) = if request.url.path().ends_with("/oauth2/v2.0/token") {
+//!             (200, r#"{"token_type":"Bearer","expires_in":3599,"access_token":"made.up"}"#)
+//!         } else {
+//!             assert_eq!(
+//!                 request.url.as_str(),
+//!                 "https://graph.microsoft.com/v1.0/communications/calls/a31f5a00-44dc-4b21-9c3e-0d07d53b1001/reject",
+//!             );
+//!             (202, "")
+//!         };
+//!         let body = Body::Whole(body.as_bytes().to_vec());
+//!         Box::pin(async move { Ok(Response { status, headers: Vec::new(), body }) })
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let app = "0efc74f7-41c3-47a4-8775-7259bfef4241".parse()?;
+//! let credential = Credential::secret("not-secret")?;
+//! let settings = Settings::new(app, Cloud::Public, Hosts::default(), credential)?;
+//! let calls = Calls::new(settings, Arc::new(Agreeable));
+//!
+//! let action = Action::parse(br#"{"action":"reject","reason":"busy"}"#)?;
+//! let tenant = "11111111-2222-4333-8444-555555555555".parse()?;
+//! let call = CallId::parse("a31f5a00-44dc-4b21-9c3e-0d07d53b1001")?;
+//! let callback = CallbackUri::parse("https://emea.bots.contoso.com/api/callbacks/emea/bot-1/k1.0.x")?;
+//! let deadline = Instant::now() + Duration::from_secs(5);
+//! # #[expect(clippy::disallowed_methods, reason = "the example is the edge")]
+//! calls.act(tenant, &call, &action, &callback, deadline, SystemTime::now()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Reading order: [`Calls`] is the whole story; then `action` (what a bot may say) and `body` (what Graph gets),
+//! `refusal` (what Graph may say), `tokens` and `token` (how a token is had), `credential` and `assertion` (who asks).
+
+mod action;
+mod address;
+mod assertion;
+mod body;
+mod call;
+mod calls;
+mod credential;
+mod error;
+mod refusal;
+mod retry;
+mod settings;
+mod text;
+mod token;
+mod tokens;
+mod transport;
+
+pub use crate::{
+    action::{
+        Action, ActionError, Answer, CONTENT_TYPE, CallOptions, MediaConfig, Modality, Prompt, Redirect,
+        Reject, RejectReason, Target, TargetKind,
+    },
+    address::{CallId, CallbackUri, InvalidCallId, InvalidCallbackUri},
+    call::{Call, CallResult, CallState},
+    calls::Calls,
+    credential::{Credential, CredentialError},
+    error::Error,
+    refusal::{Refusal, RefusalKind},
+    settings::{Cloud, Hosts, Settings, SettingsError},
+    token::{TokenError, TokenRefusal},
+    transport::{Body, Method, Request, Response, Transport, TransportError, TransportFailure},
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! When it asks again, and when it must not; on a paused clock.
+
+use std::{iter, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::script::{Reply, Script, call, callback, calls, now, reject, tenant};
+use crate::{Action, Body, Error, TransportFailure};
+
+/// A rejection with `seconds` to do it in. Returns its label, or "done", and the milliseconds at which Graph was asked.
+async fn rejected(script: &Arc<Script>, seconds: u64) -> (&'static str, Vec<u128>) {
+    let result = reject(&calls(script), seconds).await;
+    (result.as_ref().map_or_else(Error::label, |()| "done"), script.times())
+}
+
+/// Every action in turn says the same of `reply`: it is not repeated.
+async fn check_never_repeated(reply: impl Fn() -> Reply, label: &str) {
+    for text in [
+        r##"{"action":"answer","acceptedModalities":["audio"],
+             "mediaConfig":{"@odata.type":"#microsoft.graph.serviceHostedMediaConfig"}}"##,
+        r#"{"action":"reject"}"#,
+        r#"{"action":"redirect","targets":[{"identity":{"user":{"id":"a"}}}]}"#,
+    ] {
+        let script = Script::graph([reply()]);
+        let action = Action::parse(text.as_bytes()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(12);
+        let result = calls(&script).act(tenant(), &call(), &action, &callback(), deadline, now()).await;
+        assert_eq!((result.unwrap_err().label(), script.bodies().len()), (label, 1), "{}", action.name());
+    }
+    let script = Script::graph([reply()]);
+    let deadline = Instant::now() + Duration::from_secs(12);
+    let result = calls(&script).hang_up(tenant(), &call(), deadline, now()).await;
+    assert_eq!((result.unwrap_err().label(), script.bodies().len()), (label, 1), "hang up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_done_is_never_repeated() {
+    check_never_repeated(|| Reply::failure(TransportFailure::Lost), "lost").await;
+    check_never_repeated(|| Reply::failure(TransportFailure::TimedOut), "timeout").await;
+    check_never_repeated(|| Reply::status(500), "server").await;
+    check_never_repeated(|| Reply::status(502), "server").await;
+    check_never_repeated(|| Reply::status(503), "unavailable").await;
+    check_never_repeated(|| Reply::status(504), "server").await;
+    check_never_repeated(|| Reply::unread(500, Body::CutOff), "server").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_will_not_change_is_not_repeated() {
+    check_never_repeated(|| Reply::status(400), "bad_request").await;
+    check_never_repeated(|| Reply::status(403), "missing_permission").await;
+    check_never_repeated(|| Reply::status(404), "call_not_found").await;
+    check_never_repeated(|| Reply::status(409), "conflict").await;
+    check_never_repeated(|| Reply::status(302), "unexpected").await;
+    check_never_repeated(|| Reply::failure(TransportFailure::Tls), "tls").await;
+    let limit = r#"{"errorCode":"8529","message":"Application reached the monthly call creation limit."}"#;
+    check_never_repeated(|| Reply::new(429, &[("retry-after", "1")], limit), "monthly_limit").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_honoured() {
+    let throttled = |value: &str| Reply::new(429, &[("retry-after", value)], "");
+    let script = Script::graph([throttled("3")]);
+    assert_eq!(rejected(&script, 12).await, ("done", vec![0, 3000]));
+    let script = Script::graph([throttled("2.128"), throttled("0")]);
+    assert_eq!(rejected(&script, 12).await, ("done", vec![0, 2128, 2128]));
+    let script = Script::graph([Reply::new(503, &[("Retry-After", "1")], "")]);
+    assert_eq!(rejected(&script, 12).await, ("done", vec![0, 1000]));
+    // 2027-01-15 08:00:05: five seconds from the time of the call.
+    let script = Script::graph([throttled("Fri, 15 Jan 2027 08:00:05 GMT")]);
+    assert_eq!(rejected(&script, 12).await, ("done", vec![0, 5000]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_date_counts_from_when_it_came() {
+    let date = [("retry-after", "Fri, 15 Jan 2027 08:00:05 GMT")];
+    let script = Script::graph([Reply::new(429, &date, "").after(3)]);
+    assert_eq!(rejected(&script, 12).await, ("done", vec![0, 5000]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_retry_after_the_pause_is_ours() {
+    let script = Script::graph([
+        Reply::status(429),
+        Reply::status(429),
+        Reply::new(429, &[("retry-after", "soon")], ""),
+    ]);
+    assert_eq!(rejected(&script, 12).await, ("done", vec![0, 100, 300, 700]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_longer_than_the_deadline_is_not_waited() {
+    let began = Instant::now();
+    let script = Script::graph([Reply::new(429, &[("retry-after", "12")], "")]);
+    assert_eq!(rejected(&script, 12).await, ("throttled", vec![0]));
+    // What would be left is too short for an attempt.
+    let script = Script::graph([Reply::new(429, &[("retry-after", "11.9")], "")]);
+    assert_eq!(rejected(&script, 12).await, ("throttled", vec![0]));
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let script = Script::graph([Reply::new(429, &[("retry-after", "11.7")], "")]);
+    assert_eq!(rejected(&script, 12).await, ("done", vec![0, 11_700]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_refused_is_tried_again() {
+    let refused = || Reply::failure(TransportFailure::Unreachable);
+    let script = Script::graph([refused(), refused()]);
+    assert_eq!(rejected(&script, 12).await, ("done", vec![0, 100, 300]));
+    let script = Script::graph(iter::repeat_with(refused).take(9));
+    assert_eq!(rejected(&script, 12).await, ("unreachable", vec![0, 100, 300, 700, 1500]));
+    let script = Script::graph(iter::repeat_with(refused).take(9));
+    assert_eq!(rejected(&script, 1).await, ("unreachable", vec![0, 100, 300, 700]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keep_alive_and_get_are_repeated() {
+    let replies = || {
+        [
+            Reply::failure(TransportFailure::Lost),
+            Reply::status(500),
+            Reply::status(503),
+            Reply::new(200, &[], r#"{"state":"established"}"#),
+        ]
+    };
+    let deadline = Instant::now() + Duration::from_secs(12);
+    let script = Script::graph(replies());
+    calls(&script).keep_alive(tenant(), &call(), deadline, now()).await.unwrap();
+    assert_eq!(script.times(), [0, 100, 300, 700]);
+    let ids = script.headers("client-request-id");
+    assert!(ids.iter().all(|id| id.is_some() && *id == ids[0]), "{ids:?}");
+    let script = Script::graph(replies());
+    calls(&script).get(tenant(), &call(), deadline, now()).await.unwrap();
+    assert_eq!(script.times().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_does_not_come_ends_at_the_deadline() {
+    let began = Instant::now();
+    let script = Script::graph([Reply::never()]);
+    let error = reject(&calls(&script), 3).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Graph did not answer in time: the deadline of the call passed; the outcome is unknown"
+    );
+    assert!(error.is_outcome_unknown());
+    assert_eq!(began.elapsed(), Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_when_it_is_too_late() {
+    let script = Script::graph([]);
+    let calls = calls(&script);
+    let error = reject(&calls, 0).await.unwrap_err();
+    assert_eq!(error.to_string(), "the deadline passed while waiting for a token, nothing was sent to Graph");
+    assert_eq!((error.label(), error.is_outcome_unknown()), ("deadline_passed", false));
+    // With a token at hand too.
+    reject(&calls, 5).await.unwrap();
+    assert_eq!(reject(&calls, 0).await.unwrap_err().label(), "deadline_passed");
+    assert_eq!(script.bodies().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_is_replaced_once() {
+    let script = Script::graph([Reply::status(401)]);
+    assert_eq!(rejected(&script, 12).await, ("done", vec![0, 0]));
+    let tokens: Vec<_> = script.headers("authorization").into_iter().flatten().collect();
+    assert_eq!(tokens, ["Bearer token.1", "Bearer token.2"]);
+    let script = Script::graph([Reply::status(401), Reply::status(401), Reply::status(401)]);
+    assert_eq!(rejected(&script, 12).await, ("unauthorized", vec![0, 0]));
+    // After a failure that was no 401, too.
+    let script = Script::graph([Reply::status(429), Reply::status(401), Reply::status(429)]);
+    assert_eq!(rejected(&script, 12).await.0, "done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_counts_whatever_becomes_of_the_body() {
+    for body in [Body::CutOff, Body::TooLarge] {
+        let script = Script::graph([Reply::unread(202, body)]);
+        assert_eq!(rejected(&script, 12).await, ("done", vec![0]));
+    }
+}
