@@ -64,12 +64,12 @@
 //! | name | what fails | values |
 //! |---|---|---|
 //! | `skype`, `entra` | metadata and keys of an issuer | `down`, `hang`, `slow:2s`, `html`, `empty`, `truncated`, `huge`, `drip`, `no-keys`, `redirect`, a status like `500` or `503:7` |
-//! | `login` | the token endpoint | the same without the last two words, `lost`, a status, an AADSTS code like `7000215` |
+//! | `login` | the token endpoint | the same without `no-keys` and `redirect`, `lost`, a status, an AADSTS code like `7000215` |
 //! | `graph` | the calls API | the same, and codes like `7504`, `7505`, `8529` |
 //! | `clock` | the clock against which tokens are dated and checked | `+10m`, `-6m` |
 //! | `token` | the token of every call that names no flaw itself | `expired`, `wrong-audience`, `wrong-issuer`, `wrong-tenant`, `unsigned`, … |
-//! | `drop`, `duplicate`, `reorder` | that share of all notifications | `0.1`; `1` means all |
-//! | `delay` | how long notifications are held back | `2s`, `100ms..2s` |
+//! | `drop`, `duplicate`, `reorder` | that share of the notifications to the callbackUri | `0.1`; `1` means all |
+//! | `delay` | how long these are held back | `2s`, `100ms..2s` |
 //!
 //! `status:seconds` adds `Retry-After`, whole or with a fraction. `lost` means that the request takes effect and the
 //! connection closes without an answer. `*N` at the end (`graph=500*2`, `drop=1*1`) lets a fault strike N times and then

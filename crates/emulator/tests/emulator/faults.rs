@@ -204,6 +204,42 @@ async fn a_flaw_can_be_given_to_the_tokens_of_all_calls() {
 }
 
 #[tokio::test]
+async fn notifications_are_doubled_lost_swapped_and_late() {
+    let platform = platform().await;
+    for (faults, expected) in [
+        (json!({}), vec!["establishing", "established", "participants", "terminated"]),
+        (json!({"drop": "1*1"}), vec!["established", "participants", "terminated"]),
+        (
+            json!({"duplicate": "1*1"}),
+            vec!["establishing", "establishing", "established", "participants", "terminated"],
+        ),
+        (json!({"reorder": "1*1"}), vec!["established", "establishing", "participants", "terminated"]),
+        (json!({"delay": "20ms"}), vec!["establishing", "established", "participants", "terminated"]),
+    ] {
+        set(&platform, faults.clone()).await;
+        let webhook = Webhook::start(&platform, |seen, _| match seen.kind().as_str() {
+            "incoming" => Act::answer(&format!("http://{}/", seen.header("host").unwrap())),
+            _ => Act::status(202),
+        })
+        .await;
+        let mut call = call_to(&webhook.url());
+        call.protocol = Protocol::Graph;
+        let began = Instant::now();
+        let events = platform.call(call).unwrap().all().await;
+        let Some(Event::End(end)) = events.last() else { panic!("a call has an end") };
+        assert!(end.ok, "{faults}: {end:?}");
+        let late = webhook.seen().into_iter().filter(|seen| seen.kind() != "incoming");
+        let (kinds, ids): (Vec<String>, HashSet<String>) = late
+            .map(|seen| (seen.kind(), seen.header("x-microsoft-skype-message-id").unwrap().to_owned()))
+            .unzip();
+        assert_eq!(kinds, expected, "{faults}");
+        let distinct: HashSet<&str> = expected.into_iter().collect();
+        assert_eq!(ids.len(), distinct.len(), "{faults}: one message id each");
+        assert!(faults.get("delay").is_none() || began.elapsed() >= Duration::from_millis(80));
+    }
+}
+
+#[tokio::test]
 async fn the_control_api_sets_shows_and_ends_faults() {
     let platform = platform_with(|mut settings| {
         "drop=0.25".parse::<FaultSetting>().unwrap().apply(&mut settings.faults);
