@@ -9,6 +9,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use switchboard_routing::Name;
+use url::Url;
 use uuid::Uuid;
 
 use crate::config;
@@ -35,6 +36,70 @@ pub enum Command {
     Keygen,
     /// Write the callback URI of an instance.
     Mint(MintArgs),
+    /// Look at the fleet of a running gateway; take an instance out of it and in again.
+    #[command(subcommand)]
+    Fleet(FleetCommand),
+}
+
+/// What can be done with a fleet.
+#[derive(Debug, Subcommand)]
+pub enum FleetCommand {
+    /// Every instance: its state, its calls, and what went wrong with it.
+    List(FleetListArgs),
+    /// No new calls for an instance; it keeps the callbacks of the calls that it has.
+    Drain(FleetDrainArgs),
+    /// End a drain.
+    Resume(FleetResumeArgs),
+}
+
+/// Which gateway is asked.
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    /// Its admin listener, like http://127.0.0.1:9090; plain http for loopback only.
+    #[arg(long = "admin", value_name = "URL", value_parser = admin_url)]
+    pub url: Url,
+    /// The environment variable that holds its admin.token.
+    #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
+    pub token_env: Option<String>,
+    /// The file that holds its admin.token.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Print JSON instead of lines for people.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `switchboard fleet list`
+#[derive(Debug, Args)]
+pub struct FleetListArgs {
+    /// Which gateway.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// `switchboard fleet drain`
+#[derive(Debug, Args)]
+pub struct FleetDrainArgs {
+    /// The instance.
+    #[arg(value_name = "INSTANCE", value_parser = name)]
+    pub instance: Name,
+    /// Which gateway.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Stay until its last call has ended, and exit 0 then.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `switchboard fleet resume`
+#[derive(Debug, Args)]
+pub struct FleetResumeArgs {
+    /// The instance.
+    #[arg(value_name = "INSTANCE", value_parser = name)]
+    pub instance: Name,
+    /// Which gateway.
+    #[command(flatten)]
+    pub admin: AdminArgs,
 }
 
 /// Where the configuration is.
@@ -112,6 +177,18 @@ fn header(text: &str) -> Result<(String, String), String> {
     Ok((name.as_str().to_owned(), value.to_owned()))
 }
 
+/// An admin token must not cross a network in the clear.
+fn admin_url(text: &str) -> Result<Url, &'static str> {
+    let url = config::absolute_url(text).ok_or("not an absolute URL, like http://127.0.0.1:9090")?;
+    if url.scheme() == "http" && !config::is_loopback(&url) {
+        Err("plain http is for loopback hosts only; write https, or ask from the machine itself")
+    } else if url.path() != "/" || url.query().is_some() {
+        Err("has a path or a query; leave it at host and port")
+    } else {
+        Ok(url)
+    }
+}
+
 fn guid(text: &str) -> Result<Uuid, &'static str> {
     config::parse_guid(text).ok_or("not a GUID like 0efc74f7-41c3-47a4-8775-7259bfef4241")
 }
@@ -147,6 +224,10 @@ mod tests {
             "switchboard|explain|--config|a.toml|-|--tenant|0efc74f7-41c3-47a4-8775-7259bfef4241",
             "switchboard|keygen",
             "switchboard|mint|--config|a.toml|--instance|bot-0|--app|0efc74f7-41c3-47a4-8775-7259bfef4241",
+            "switchboard|fleet|list|--admin|http://127.0.0.1:9090",
+            "switchboard|fleet|list|--admin|https://gateway.contoso.com:9090/|--json|--token-env|TOKEN",
+            "switchboard|fleet|drain|bot-0|--admin|http://[::1]:9090|--wait|--token-file|token",
+            "switchboard|fleet|resume|--admin|http://localhost:9090|bot-0",
         ] {
             parse(line).unwrap();
         }
@@ -156,6 +237,16 @@ mod tests {
     fn what_is_wrong_is_refused() {
         for line in [
             "switchboard",
+            "switchboard|fleet",
+            "switchboard|fleet|list",
+            "switchboard|fleet|list|--admin|127.0.0.1:9090",
+            "switchboard|fleet|list|--admin|http://10.0.0.1:9090",
+            "switchboard|fleet|list|--admin|http://127.0.0.1:9090/fleet",
+            "switchboard|fleet|list|--admin|http://u:p@127.0.0.1:9090",
+            "switchboard|fleet|list|--admin|http://127.0.0.1:9090|--wait",
+            "switchboard|fleet|list|--admin|http://127.0.0.1:9090|--token-env|A|--token-file|b",
+            "switchboard|fleet|drain|--admin|http://127.0.0.1:9090",
+            "switchboard|fleet|drain|bot/0|--admin|http://127.0.0.1:9090",
             "switchboard|serve",
             "switchboard|check|a.toml",
             "switchboard|explain|--config|a.toml|body.json|--header|no colon",

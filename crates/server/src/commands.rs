@@ -1,6 +1,7 @@
-//! The commands that run and end: `check`, `explain`, `keygen`, `mint`. Results go to stdout, complaints to stderr.
+//! The commands that run and end: `check`, `explain`, `keygen`, `mint`, `fleet`. Results go to stdout, complaints to stderr.
 
 mod explain;
+mod fleet;
 
 use std::{
     env,
@@ -13,6 +14,7 @@ use openssl::rand::rand_bytes;
 use switchboard_routing::Owner;
 
 use self::explain::Explanation;
+pub use self::fleet::fleet;
 use crate::{
     cli::{ConfigArgs, EX_USAGE, ExplainArgs, MintArgs},
     config::{Config, read_bounded},

@@ -30,7 +30,11 @@ pub use self::{
     problems::{Problem, Problems},
     secret::Secret,
 };
-pub(crate) use self::{secret::read_bounded, trust::parse_guid};
+pub(crate) use self::{
+    secret::read_bounded,
+    trust::parse_guid,
+    url::{absolute as absolute_url, is_loopback},
+};
 use self::{
     secret::{Surroundings, shown},
     section::Section,

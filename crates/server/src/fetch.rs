@@ -1,11 +1,11 @@
-//! One HTTP GET to a metadata or health URL: no redirects, certificate checked, everything bounded.
+//! One HTTP request to a metadata, health or admin URL: no redirects, certificate checked, everything bounded.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    Request, StatusCode,
-    header::{ACCEPT, HOST, USER_AGENT},
+    HeaderValue, Method, Request, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT},
 };
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
@@ -64,6 +64,18 @@ pub(crate) async fn is_ok(tls: &SslConnector, url: &Url, limit: Duration) -> Res
 }
 
 async fn get(tls: &SslConnector, url: &Url, bytes_max: usize) -> Result<(StatusCode, Bytes), FetchError> {
+    ask(tls, Method::GET, url, None, bytes_max).await
+}
+
+/// A request without a body, and the whole answer. Only the connection has a limit in time of its own.
+pub(crate) async fn ask(
+    tls: &SslConnector,
+    method: Method,
+    url: &Url,
+    authorization: Option<HeaderValue>,
+    bytes_max: usize,
+) -> Result<(StatusCode, Bytes), FetchError> {
+    let head = Head { method, url, authorization };
     let host = url.host().ok_or_else(|| failed("url", "the URL has no host".into()))?;
     let port = url.port_or_known_default().ok_or_else(|| failed("url", "the URL has no port".into()))?;
     let stream = timeout(CONNECT, connect(&host, port))
@@ -73,9 +85,9 @@ async fn get(tls: &SslConnector, url: &Url, bytes_max: usize) -> Result<(StatusC
         let stream = timeout(CONNECT, handshake(tls, &host, stream))
             .await
             .unwrap_or_else(|_| Err(failed("tls", "no TLS handshake in 2 s".into())))?;
-        exchange(stream, url, bytes_max).await
+        exchange(stream, head, bytes_max).await
     } else {
-        exchange(stream, url, bytes_max).await
+        exchange(stream, head, bytes_max).await
     }
 }
 
@@ -106,10 +118,18 @@ async fn handshake(
     Ok(stream)
 }
 
-async fn exchange<S>(stream: S, url: &Url, bytes_max: usize) -> Result<(StatusCode, Bytes), FetchError>
+/// What is asked.
+struct Head<'a> {
+    method: Method,
+    url: &'a Url,
+    authorization: Option<HeaderValue>,
+}
+
+async fn exchange<S>(stream: S, head: Head<'_>, bytes_max: usize) -> Result<(StatusCode, Bytes), FetchError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let Head { method, url, authorization } = head;
     let broken = |error: hyper::Error| failed("http", error.to_string());
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
@@ -126,12 +146,17 @@ where
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (host, _) => host.unwrap_or_default().to_owned(),
     };
-    let request = Request::get(target)
+    let mut request = Request::builder()
+        .method(method)
+        .uri(target)
         .header(HOST, host)
         .header(ACCEPT, "application/json")
         .header(USER_AGENT, concat!("switchboard/", env!("CARGO_PKG_VERSION")))
         .body(Empty::<Bytes>::new())
         .map_err(|error| failed("url", error.to_string()))?;
+    if let Some(authorization) = authorization {
+        request.headers_mut().insert(AUTHORIZATION, authorization);
+    }
     let response = sender.send_request(request).await.map_err(broken)?;
     let status = response.status();
     let mut body = response.into_body();

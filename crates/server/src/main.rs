@@ -19,5 +19,6 @@ fn main() -> ExitCode {
         Command::Explain(args) => commands::explain(&args),
         Command::Keygen => commands::keygen(),
         Command::Mint(args) => commands::mint(&args),
+        Command::Fleet(command) => commands::fleet(&command),
     }
 }

@@ -46,7 +46,8 @@ pub(super) fn path(setting: &Setting<'_>) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn absolute(text: &str) -> Option<Url> {
+/// An absolute http or https URL without userinfo and fragment.
+pub(crate) fn absolute(text: &str) -> Option<Url> {
     // The parser forgives blanks, `https:host` and `https:///host`; an operator who wrote that meant something else.
     let (_, rest) = text.split_once("://")?;
     if rest.starts_with('/') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -57,7 +58,8 @@ fn absolute(text: &str) -> Option<Url> {
     (plain && matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether the host of a URL is this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -16,6 +16,8 @@ mod drain;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
+mod fleet_commands;
+#[cfg(test)]
 mod headers;
 #[cfg(test)]
 mod http1;

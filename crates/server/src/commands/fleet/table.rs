@@ -1,0 +1,99 @@
+//! The fleet as a table for people.
+
+use super::{Instance, counted, plain};
+
+/// One line an instance, and one about all of them.
+pub(super) fn table(fleet: &[Instance]) -> String {
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(fleet.iter().map(row));
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+            let padding = " ".repeat(width.unwrap_or_default().saturating_sub(cell.chars().count()));
+            if column > 0 {
+                line.push_str("  ");
+            }
+            // Numbers end in one column, words begin in one.
+            if NUMBERS.contains(&column) {
+                line.push_str(&padding);
+                line.push_str(cell);
+            } else {
+                line.push_str(cell);
+                line.push_str(&padding);
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text.push_str(&summary(fleet));
+    text
+}
+
+fn row(instance: &Instance) -> [String; HEAD.len()] {
+    let calls = match (instance.calls, instance.capacity) {
+        (Some(calls), Some(capacity)) => format!("{calls}/{capacity}"),
+        (Some(calls), None) => calls.to_string(),
+        (None, Some(capacity)) => format!("{UNKNOWN}/{capacity}"),
+        (None, None) => UNKNOWN.to_owned(),
+    };
+    [
+        plain(&instance.name),
+        plain(&instance.state),
+        duration(instance.since_ms),
+        calls,
+        instance.in_flight.to_string(),
+        instance.placed.to_string(),
+        instance.callbacks.to_string(),
+        instance.failures.values().fold(0, |sum: u64, count| sum.saturating_add(*count)).to_string(),
+        instance.last_probe_ms.map_or_else(|| UNKNOWN.to_owned(), duration),
+        plain(&instance.reason),
+    ]
+}
+
+fn summary(fleet: &[Instance]) -> String {
+    let mut states: Vec<(&str, u64)> = Vec::new();
+    for instance in fleet {
+        match states.iter_mut().find(|(state, _)| *state == instance.state) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => states.push((&instance.state, 1)),
+        }
+    }
+    let states: Vec<_> = states.iter().map(|(state, count)| format!("{count} {}", plain(state))).collect();
+    let calls = fleet.iter().filter_map(|instance| instance.calls).fold(0, u64::saturating_add);
+    let count = counted(u64::try_from(fleet.len()).unwrap_or(u64::MAX), "instance");
+    if states.is_empty() {
+        count
+    } else {
+        format!("{count}: {}; {}", states.join(", "), counted(calls, "call"))
+    }
+}
+
+/// In the two largest units, as one would say it.
+pub(super) fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0 => format!("{ms} ms"),
+        1..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+const HEAD: [&str; 10] = [
+    "instance",
+    "state",
+    "since",
+    "calls",
+    "under way",
+    "placed",
+    "callbacks",
+    "failures",
+    "probed",
+    "reason",
+];
+/// The columns of numbers.
+const NUMBERS: [usize; 5] = [3, 4, 5, 6, 7];
+const UNKNOWN: &str = "-";

@@ -1,0 +1,80 @@
+//! What is said of a fleet, and when an instance is empty.
+
+use expect_test::expect;
+
+use super::{table::duration, wait::judge, *};
+
+fn fleet() -> Vec<Instance> {
+    let json = r#"[
+        {"name":"bot-0","incarnation":"0","state":"ready","since_ms":7384000,"reason":"its probe says ready","calls":12,
+         "capacity":40,"placed":310,"callbacks":9120,"in_flight":2,"attempts":9431,"failures":{"refused":1,"timeout":2},
+         "missed_probes":0,"last_probe_ms":1200},
+        {"name":"bot-10","state":"draining","since_ms":65000,"reason":"drained by the operator","calls":null,"capacity":null,
+         "placed":0,"callbacks":0,"in_flight":0,"attempts":0,"failures":{},"missed_probes":0,"last_probe_ms":null,
+         "a_later_member":{}},
+        {"name":"bad\u001b[31m","state":"ready","reason":"a\nb"}
+    ]"#;
+    serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn a_fleet_is_a_table() {
+    expect![[r#"
+        instance  state     since      calls  under way  placed  callbacks  failures  probed  reason
+        bot-0     ready     2 h 3 min  12/40          2     310       9120         3  1 s     its probe says ready
+        bot-10    draining  1 min 5 s      -          0       0          0         0  -       drained by the operator
+        bad?[31m  ready     0 ms           -          0       0          0         0  -       a?b
+        3 instances: 2 ready, 1 draining; 12 calls"#]]
+    .assert_eq(&table(&fleet()));
+    expect![[r#"
+        instance  state  since  calls  under way  placed  callbacks  failures  probed  reason
+        0 instances"#]]
+    .assert_eq(&table(&[]));
+}
+
+#[test]
+fn durations_are_said_in_two_units() {
+    for (ms, expected) in [
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (59_999, "59 s"),
+        (60_000, "1 min 0 s"),
+        (3_600_000, "1 h 0 min"),
+        (90_061_000, "1 d 1 h"),
+    ] {
+        assert_eq!(duration(ms), expected);
+    }
+}
+
+#[test]
+fn an_instance_is_empty_once_it_says_so_after_the_drain() {
+    let drained = |calls, in_flight, last_probe_ms| Instance {
+        state: "draining".into(),
+        calls,
+        in_flight,
+        last_probe_ms,
+        ..Instance::default()
+    };
+    for (instance, since_ms, expected) in [
+        (drained(Some(0), 0, Some(500)), 1000, Ok(true)),
+        (drained(Some(0), 0, Some(1500)), 1000, Ok(false)),
+        (drained(Some(0), 1, Some(500)), 1000, Ok(false)),
+        (drained(Some(3), 0, Some(500)), 86_400_000, Ok(false)),
+        (drained(Some(0), 0, None), 1000, Ok(true)),
+        (drained(None, 0, None), 1000, Ok(false)),
+        (drained(None, 0, None), 15_000, Err("bot-0 does not say")),
+        (
+            Instance { state: "ready".into(), ..drained(Some(0), 0, Some(1)) },
+            1000,
+            Err("bot-0 is not drained"),
+        ),
+    ] {
+        let judged = judge("bot-0", Some(&instance), since_ms).map_err(|trouble| trouble.to_string());
+        match (judged, expected) {
+            (Ok(judged), Ok(expected)) => assert_eq!(judged, expected, "{instance:?}"),
+            (Err(judged), Err(expected)) => assert!(judged.starts_with(expected), "{judged}"),
+            (judged, _) => panic!("{judged:?} {instance:?}"),
+        }
+    }
+    assert!(judge("bot-0", None, 0).unwrap_err().to_string().starts_with("bot-0 has left"));
+}

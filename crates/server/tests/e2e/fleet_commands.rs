@@ -1,0 +1,170 @@
+//! `switchboard fleet`: against a running gateway, as an operator or a script would use it.
+
+use std::process::{Output, Stdio};
+
+use tokio::{io::AsyncBufReadExt, process::Command};
+
+use crate::support::{
+    APP, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, gateway::BINARY,
+    gateway::path_of, port::Port, soon, until,
+};
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.arg("fleet").args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+async fn run(mut command: Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = soon("switchboard fleet", command.output()).await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+fn probed(issuer: &Issuer, instances: &[&Instance]) -> Settings {
+    Settings::new(issuer, instances).line("fleet.probe", "path = \"/healthz\"\ninterval = \"200ms\"")
+}
+
+fn report(state: &str, calls: u32) -> Reply {
+    Reply::with(200, &[], &format!("{{\"state\":\"{state}\",\"calls\":{calls},\"capacity\":40}}"))
+}
+
+async fn state(gateway: &Gateway, state: &str) {
+    until(state, async || (gateway.admin("/fleet").await.json()[0]["state"] == state).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_fleet_is_listed_for_people_and_for_scripts() {
+    let issuer = Issuer::start();
+    let instances = Instance::start_all(["bot-0", "bot-1"]);
+    instances[0].probe(report("ready", 12));
+    let gateway = Gateway::start(&probed(&issuer, &[&instances[0], &instances[1]])).await;
+    until("both are ready", async || {
+        let fleet = gateway.admin("/fleet").await.json();
+        (fleet[0]["state"] == "ready" && fleet[1]["state"] == "ready").then_some(())
+    })
+    .await;
+    let admin = format!("http://{}", gateway.admin);
+    let (code, table, stderr) = run(command(&["list", "--admin", &admin])).await;
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let lines: Vec<_> = table.lines().collect();
+    assert!(lines[0].starts_with("instance  state"), "{table}");
+    assert!(lines[1].starts_with("bot-0     ready") && lines[1].contains(" 12/40 "), "{table}");
+    assert_eq!((lines.len(), lines[3]), (4, "2 instances: 2 ready; 12 calls"), "{table}");
+
+    let (code, json, _) = run(command(&["list", "--json", "--admin", &format!("{admin}/")])).await;
+    let fleet: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &fleet[0]["calls"], &fleet[1]["name"]), (0, &12.into(), &"bot-1".into()));
+}
+
+#[tokio::test]
+async fn a_drain_is_waited_for_until_the_last_call_has_ended() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    instance.probe(report("ready", 2));
+    let gateway = Gateway::start(&probed(&issuer, &[&instance])).await;
+    state(&gateway, "ready").await;
+    let admin = format!("http://{}", gateway.admin);
+    let mut waiting = command(&["drain", "bot-0", "--wait", "--admin", &admin])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut progress = tokio::io::BufReader::new(waiting.stderr.take().unwrap()).lines();
+    let line = soon("a line", progress.next_line()).await.unwrap().unwrap();
+    assert_eq!(line, "bot-0: 2 calls");
+    state(&gateway, "draining").await;
+    let refused = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1")).send(&gateway).await;
+    assert_eq!(refused.status(), 503);
+    // Its callbacks go on.
+    let minted = gateway.admin(&format!("/fleet/bot-0/callback?app={APP}")).await.json();
+    let path = path_of(minted["callback_uri"].as_str().unwrap());
+    let callback = Request::post(&path, &Token::skype().sign(), bodies::updated("call-1", "terminated"));
+    assert_eq!(callback.send(&gateway).await.status(), 202);
+    instance.request().await;
+    instance.probe(report("ready", 1));
+    let line = soon("a line", progress.next_line()).await.unwrap().unwrap();
+    assert_eq!(line, "bot-0: 1 call");
+    instance.probe(report("ready", 0));
+    let output = soon("its end", waiting.wait_with_output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "bot-0 is empty: its last call has ended\n");
+
+    let (code, stdout, _) = run(command(&["resume", "bot-0", "--admin", &admin])).await;
+    assert_eq!(
+        (code, stdout.as_str()),
+        (0, "bot-0 is not drained any more; it is ready: its probe says ready\n")
+    );
+    let (code, stdout, _) = run(command(&["drain", "bot-0", "--admin", &admin])).await;
+    assert_eq!((code, stdout.as_str()), (0, "bot-0 takes no new calls; 0 calls\n"));
+    let (code, stdout, _) = run(command(&["resume", "bot-0", "--json", "--admin", &admin])).await;
+    let instance: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, &instance["state"]), (0, &"ready".into()));
+}
+
+#[tokio::test]
+async fn a_wait_ends_when_somebody_resumes() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    instance.probe(report("ready", 2));
+    let gateway = Gateway::start(&probed(&issuer, &[&instance])).await;
+    state(&gateway, "ready").await;
+    let admin = format!("http://{}", gateway.admin);
+    let waiting = tokio::spawn(run(command(&["drain", "bot-0", "--wait", "--admin", &admin])));
+    state(&gateway, "draining").await;
+    let (code, ..) = run(command(&["resume", "bot-0", "--admin", &admin])).await;
+    assert_eq!(code, 0);
+    let (code, _, stderr) = waiting.await.unwrap();
+    assert_eq!(code, 1);
+    assert!(stderr.contains("bot-0 is not drained any more"), "{stderr}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_with_what_would_be_right() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance]).line("admin", "token = { file = \"seal-k2\" }");
+    let gateway = Gateway::start(&settings).await;
+    let admin = format!("http://{}", gateway.admin);
+    let public = format!("http://{}", gateway.public);
+    let nobody = Port::reserve();
+    let nobody = format!("http://{}", nobody.address);
+    let token = gateway.path("seal-k2");
+    let token = token.to_str().unwrap();
+    let missing = gateway.path("no-such-file");
+    let table: [(&[&str], i32, &str); 10] = [
+        (&["list", "--admin", "http://10.0.0.1:9090"], 64, "plain http is for loopback hosts only"),
+        (&["list", "--admin", "127.0.0.1:9090"], 64, "not an absolute URL, like http://127.0.0.1:9090"),
+        (&["list", "--admin", &nobody], 1, "--admin is the gateway's admin.address"),
+        (&["list", "--admin", &public], 1, "is no admin listener of a gateway"),
+        (&["list", "--admin", &instance.url().replace("/api/calls", "")], 1, "does not answer with a fleet"),
+        (&["drain", "bot-0", "--admin", &admin], 1, "give it with --token-env NAME or --token-file FILE"),
+        (&["drain", "bot-0", "--admin", &admin, "--token-env", "WRONG"], 1, "not the gateway's admin.token"),
+        (&["drain", "bot-0", "--admin", &admin, "--token-env", "NONE"], 64, "there is no variable NONE"),
+        (
+            &["drain", "bot-0", "--admin", &admin, "--token-file", missing.to_str().unwrap()],
+            64,
+            "no-such-file cannot be read",
+        ),
+        (
+            &["drain", "bot-9", "--admin", &admin, "--token-file", token],
+            1,
+            "refused: no instance has that name; there are: bot-0",
+        ),
+    ];
+    for (arguments, expected, part) in table {
+        let mut command = command(arguments);
+        command.env("WRONG", "open-sesame").env_remove("NONE");
+        let (code, stdout, stderr) = run(command).await;
+        assert_eq!((code, stdout.as_str()), (expected, ""), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(part), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("open-sesame"), "{stderr}");
+    }
+    let (code, ..) = run(command(&["drain", "bot-0", "--admin", &admin, "--token-file", token])).await;
+    assert_eq!(code, 0);
+    // Without a probe nobody knows how many calls it has.
+    let (code, _, stderr) =
+        run(command(&["drain", "bot-0", "--wait", "--admin", &admin, "--token-file", token])).await;
+    assert_eq!(code, 1);
+    assert!(stderr.contains("bot-0 does not say how many calls it has"), "{stderr}");
+}
