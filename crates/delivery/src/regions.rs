@@ -58,6 +58,11 @@ impl Regions {
         headers.contains_key(&headers::FORWARDED_FROM)
     }
 
+    /// Whether the gateway of `region` takes callbacks from us.
+    pub fn has(&self, region: &str) -> bool {
+        self.fleet.instance(region).is_some()
+    }
+
     /// Brings a callback to the gateway of `region`: with its `Authorization`, so that the gateway there finds out for
     /// itself who sent it, and marked. `target` is the path and query as received.
     ///

@@ -5,6 +5,7 @@
 //! in its own order: `listen`, `trust`, `region`, `fleet`.
 
 mod fleet;
+mod graph;
 mod listen;
 mod problems;
 mod region;
@@ -20,6 +21,7 @@ use std::{borrow::Cow, net::SocketAddr, path::Path, path::PathBuf, sync::Arc, ti
 
 use ::url::Url;
 use switchboard_auth::{AppSettings, KeyPolicy, TrustSettings};
+use switchboard_delivery::Target;
 use switchboard_notification::Call;
 use switchboard_routing::{CallbackUris, Name, Policy};
 use toml::de::DeTable;
@@ -52,6 +54,8 @@ pub struct Config {
     pub admin: Admin,
     /// The apps that may be called; at least one.
     pub apps: Vec<AppSettings>,
+    /// How the gateway acts on calls, by app; for those apps that let it.
+    pub graph: Vec<(Uuid, switchboard_graph::Settings)>,
     /// The issuer families; at least one.
     pub trusts: Vec<Trust>,
     /// When keys are fetched, and how long they are kept.
@@ -134,6 +138,8 @@ pub struct PeerSettings {
     pub name: Name,
     /// Where its calls are redirected to.
     pub webhook: Url,
+    /// Where its callbacks are proxied to: the origin of its gateway. Without it they are refused.
+    pub callback: Option<Target>,
     /// Where it is asked whether it can take a call.
     pub health: Option<Url>,
 }
@@ -204,6 +210,8 @@ pub enum Full {
     Refuse,
     /// It is sent to this region.
     Overflow(Name),
+    /// It is rejected as busy, through Graph.
+    Reject,
 }
 
 /// What is refused for its size or number.
@@ -263,14 +271,21 @@ impl Config {
             root.or("cloud", PUBLIC_CLOUD, |setting| setting.text("the name of a cloud, like \"public\""));
         let listen = listen::listen(root, around);
         let admin = listen::admin(root, around);
-        let apps = trust::apps(root);
+        let apps = trust::apps(root, around, cloud);
+        let (apps, graph): (Option<Vec<_>>, Option<Vec<_>>) = match apps {
+            Some(apps) => {
+                let (apps, graph) = apps.into_iter().unzip();
+                (Some(apps), Some(graph))
+            }
+            None => (None, None),
+        };
         let trusts = trust::trusts(root, around, cloud);
         let keys = trust::keys(root, around);
         let callback =
             region::callback(root, around, listen.as_ref().map(|listen| listen.callback_path.as_str()));
         let affinity = region::affinity(root, region.as_ref());
         let peers = affinity.as_ref().map(|affinity| affinity.peers.as_slice());
-        let placement = fleet::placement(root, peers);
+        let placement = fleet::placement(root, peers, graph.as_deref());
         let fleet = fleet::fleet(root, apps.as_deref());
         let forward = root.section("forward");
         let authorization = forward.or("authorization", true, |setting| setting.boolean());
@@ -308,6 +323,13 @@ impl Config {
             region,
             listen: listen?,
             admin: admin?,
+            graph: apps
+                .iter()
+                .flatten()
+                .map(|app| app.id)
+                .zip(graph?)
+                .filter_map(|(id, graph)| Some((id, graph?)))
+                .collect(),
             apps: apps?,
             trusts: trusts?,
             keys: keys?,

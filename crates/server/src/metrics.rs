@@ -36,6 +36,10 @@ pub struct Metrics {
     notifications: Counters<{ ITEM_KINDS.len() }>,
     redirects: Labelled<1>,
     outcomes_unknown: AtomicU64,
+    /// By how they came by their answer.
+    retries: Labelled<1>,
+    /// By action and result.
+    actions: Labelled<2>,
     /// By trust.
     authenticated: Labelled<1>,
     /// By trust and reason.
@@ -77,6 +81,8 @@ impl Metrics {
             notifications: Counters::default(),
             redirects: Labelled::default(),
             outcomes_unknown: AtomicU64::new(0),
+            retries: Labelled::default(),
+            actions: Labelled::default(),
             authenticated: Labelled::default(),
             rejected: Labelled::default(),
             connections: AtomicUsize::new(0),
@@ -132,6 +138,16 @@ impl Metrics {
     /// Tries of a new call that were given up after the request had been written.
     pub fn outcome_unknown(&self, tries: u64) {
         self.outcomes_unknown.fetch_add(tries, Relaxed);
+    }
+
+    /// A retry was answered like the first request of its message: `shared` while that was under way, `repeated` after it.
+    pub fn retry(&self, result: &'static str) {
+        self.retries.increment([result]);
+    }
+
+    /// An action was carried out through Graph, or not: `result` is `ok`, or the label of what is wrong.
+    pub fn action(&self, action: &'static str, result: &'static str) {
+        self.actions.increment([action, result]);
     }
 
     /// A connection was accepted; it ends when the guard is dropped. `None`, counted as refused, if there are `limit` already.

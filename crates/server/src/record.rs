@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use switchboard_auth::Caller;
 use switchboard_delivery::{Answer, NotPlaced};
 use switchboard_notification::{CallState, Data, Item};
@@ -13,7 +13,9 @@ use uuid::Uuid;
 use crate::{
     metrics::{Metrics, RequestKind},
     outcome::Outcome,
+    reply::ReplyBody,
     request::{Received, Route, plain},
+    retries::{Kept, Lead},
     telemetry::milliseconds,
 };
 
@@ -39,6 +41,9 @@ pub(crate) struct Record {
     instance: Option<Name>,
     attempts: Option<u32>,
     outcome_unknown: u32,
+    retry: Option<&'static str>,
+    /// If this is the first request of its message. Here, since it ends with the request, however that ends.
+    lead: Option<Lead>,
     finished: bool,
 }
 
@@ -65,6 +70,8 @@ impl Record {
             instance: None,
             attempts: None,
             outcome_unknown: 0,
+            retry: None,
+            lead: None,
             finished: false,
         }
     }
@@ -105,6 +112,36 @@ impl Record {
         self.region = Some(region.clone());
     }
 
+    /// A callback goes to the gateway of another region.
+    pub(crate) fn proxied(&mut self, region: &Name) {
+        self.region = Some(region.clone());
+    }
+
+    /// The first request of its message: its answer is that of its retries, too.
+    pub(crate) fn leads(&mut self, lead: Lead) {
+        self.lead = Some(lead);
+    }
+
+    /// A retry, and how it came by its answer: `shared` or `repeated`.
+    pub(crate) fn retried(&mut self, how: &'static str, kept: &Kept) {
+        self.metrics.retry(how);
+        self.retry = Some(how);
+        self.instance = kept.instance.clone();
+    }
+
+    /// Whoever waits for the answer gets it.
+    pub(crate) fn share(
+        &mut self,
+        response: &mut Response<ReplyBody>,
+        outcome: Outcome,
+        reason: Option<&'static str>,
+    ) {
+        if let Some(lead) = self.lead.take() {
+            let kept = Kept::new(response, outcome, reason, self.instance.clone());
+            response.body_mut().share(lead, kept);
+        }
+    }
+
     pub(crate) fn instance(&mut self, instance: &Name) {
         self.instance = Some(instance.clone());
     }
@@ -113,6 +150,11 @@ impl Record {
         self.instance = Some(answer.instance.clone());
         self.attempts = Some(answer.attempts);
         self.outcome_unknown = answer.outcome_unknown;
+    }
+
+    /// Tries made.
+    pub(crate) fn attempts(&mut self, attempts: u32) {
+        self.attempts = Some(attempts);
     }
 
     pub(crate) fn not_placed(&mut self, error: &NotPlaced) {
@@ -177,6 +219,7 @@ impl Record {
             instance = self.instance.as_ref().map(Name::as_str),
             attempts = self.attempts.filter(|attempts| *attempts > 1),
             outcome_unknown = (self.outcome_unknown > 0).then_some(self.outcome_unknown),
+            retry = self.retry,
             "request answered"
         );
     }

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -13,7 +14,13 @@ use http::{
 use hyper::body::{Body, Frame, SizeHint};
 use switchboard_delivery::{Answer, AnswerBody, AnswerBodyError};
 
-use crate::{config::RedirectStatus, connection::OpenRequest, metrics::InFlight, outcome::Outcome};
+use crate::{
+    config::RedirectStatus,
+    connection::OpenRequest,
+    metrics::InFlight,
+    outcome::Outcome,
+    retries::{ANSWER_BYTES_MAX, Copying, Kept, Lead},
+};
 
 /// What the sender is told.
 #[derive(Debug)]
@@ -33,11 +40,16 @@ pub(crate) enum Reply {
     Relay {
         /// The instance's answer.
         answer: Box<Answer>,
-        /// `Placed`, `Forwarded` or `Unsealed`.
+        /// `Placed`, `Forwarded`, `Proxied` or `Unsealed`.
         outcome: Outcome,
     },
-    /// 202: all owners of a batch have accepted their parts.
-    Accepted,
+    /// What the first request of a message was answered.
+    Again(Arc<Kept>),
+    /// 202: all owners of a batch have accepted their parts, or Graph was asked for what an instance wants.
+    Accepted {
+        /// What was accepted.
+        outcome: Outcome,
+    },
     /// 200 or 503: whether this region can take a new call.
     Health {
         /// It can.
@@ -97,10 +109,14 @@ impl Refusal {
             | Outcome::PartFailed
             | Outcome::Unreachable
             | Outcome::FleetUnknown => StatusCode::SERVICE_UNAVAILABLE,
-            // The remaining outcomes are no refusals; a bug that brings one here is ours to answer for.
-            Outcome::Panicked
+            // But for the first two these are no refusals; a bug that brings one here is ours to answer for.
+            Outcome::BadAction
+            | Outcome::Panicked
+            | Outcome::Acted
+            | Outcome::RejectedAsBusy
             | Outcome::Placed
             | Outcome::Forwarded
+            | Outcome::Proxied
             | Outcome::Unsealed
             | Outcome::Split
             | Outcome::AskedForGraph
@@ -141,9 +157,24 @@ impl Reply {
             Self::Redirect { outcome, .. } => *outcome,
             Self::Relay { answer, .. } if answer.status.is_redirection() => Outcome::BadAnswer,
             Self::Relay { outcome, .. } => *outcome,
-            Self::Accepted => Outcome::Split,
+            Self::Again(kept) => kept.outcome,
+            Self::Accepted { outcome } => *outcome,
             Self::Health { .. } => Outcome::Health,
         }
+    }
+
+    /// Whether whoever answered has accepted what it was sent.
+    pub(crate) fn is_accepted(&self) -> bool {
+        match self {
+            Self::Relay { answer, .. } => answer.status.is_success(),
+            Self::Accepted { .. } => true,
+            Self::AskForGraph | Self::Redirect { .. } | Self::Again(_) | Self::Health { .. } => false,
+        }
+    }
+
+    /// Why it is no better answer, if it repeats a refusal.
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        if let Self::Again(kept) = self { kept.reason } else { None }
     }
 
     /// The answer; an instance's is relayed as it is but for the statuses that would mislead the platform.
@@ -161,7 +192,8 @@ impl Reply {
                 response
             }
             Self::Relay { answer, .. } => relay(*answer),
-            Self::Accepted => respond(StatusCode::ACCEPTED, Bytes::new()),
+            Self::Again(kept) => kept.response().map(ReplyBody::whole),
+            Self::Accepted { .. } => respond(StatusCode::ACCEPTED, Bytes::new()),
             Self::Health { able: true } => respond(StatusCode::OK, Bytes::new()),
             Self::Health { able: false } => respond(StatusCode::SERVICE_UNAVAILABLE, Bytes::new()),
         }
@@ -176,14 +208,15 @@ fn relay(answer: Answer) -> Response<ReplyBody> {
         status if status.is_redirection() => return respond(StatusCode::BAD_GATEWAY, Bytes::new()),
         status => status,
     };
-    let mut response = Response::new(ReplyBody { content: Content::Answer(answer.body), held: None });
+    let body = ReplyBody { content: Content::Answer(answer.body), copying: None, held: None };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = answer.headers;
     response
 }
 
 fn respond(status: StatusCode, body: Bytes) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody { content: Content::Whole(body), held: None });
+    let mut response = Response::new(ReplyBody::whole(body));
     *response.status_mut() = status;
     response
 }
@@ -196,12 +229,54 @@ fn error_body(code: &str, message: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct ReplyBody {
     content: Content,
+    /// For the retries of the same message. Boxed: most requests have none, and all are moved about.
+    copying: Option<Box<Copying>>,
     held: Option<(OpenRequest, InFlight)>,
 }
 
 impl ReplyBody {
+    fn whole(body: Bytes) -> Self {
+        Self { content: Content::Whole(body), copying: None, held: None }
+    }
+
+    /// Gives the answer to the retries of the request too: at once, or while its body is on its way.
+    pub(crate) fn share(&mut self, lead: Lead, kept: Kept) {
+        match &self.content {
+            Content::Whole(bytes) => lead.answered(kept.with_body(bytes)),
+            Content::Answer(body) if body.is_end_stream() => lead.answered(kept),
+            Content::Answer(body) => {
+                let bytes_min = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+                // Where it is too large to be kept the lead ends here, and whoever waits takes over.
+                if bytes_min <= ANSWER_BYTES_MAX {
+                    self.copying = Some(Box::new(Copying::new(lead, kept)));
+                }
+            }
+        }
+    }
+
     pub(crate) fn hold(&mut self, open: OpenRequest, in_flight: InFlight) {
         self.held = Some((open, in_flight));
+    }
+}
+
+impl ReplyBody {
+    /// Copies a frame. A body that breaks off is nobody's answer.
+    fn copy(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, AnswerBodyError>>>, ended: bool) {
+        let Some(copying) = self.copying.take() else { return };
+        let copying = match polled {
+            Poll::Pending => Some(copying),
+            Poll::Ready(None) => return copying.complete(),
+            Poll::Ready(Some(Err(_))) => None,
+            Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
+                Some(data) => copying.push(data),
+                None => Some(copying),
+            },
+        };
+        match copying {
+            // hyper does not ask a body of known length for its end.
+            Some(copying) if ended => copying.complete(),
+            copying => self.copying = copying,
+        }
     }
 }
 
@@ -222,7 +297,14 @@ impl Body for ReplyBody {
         match &mut self.content {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Answer(body) => Pin::new(body).poll_frame(context),
+            Content::Answer(body) => {
+                let polled = Pin::new(&mut *body).poll_frame(context);
+                let ended = body.is_end_stream();
+                if self.copying.is_some() {
+                    self.copy(&polled, ended);
+                }
+                polled
+            }
         }
     }
 

@@ -14,15 +14,16 @@ use http::{
         AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
         TRANSFER_ENCODING,
     },
-    uri::{Authority, Uri},
+    uri::{Authority, PathAndQuery, Uri},
 };
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use switchboard_auth::Caller;
+use switchboard_delivery::Regions;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::{outcome::Outcome, reply::Refusal};
+use crate::{outcome::Outcome, reply::Refusal, retries::Key};
 
 /// A request whose head was read and whose sender is not known.
 #[derive(Debug)]
@@ -226,7 +227,7 @@ impl Received {
         let body = read_body(self.body, body_bytes_max, timeout).await?;
         let mut headers = self.headers;
         headers.remove(CONTENT_LENGTH);
-        Ok(Admitted { caller, headers, body, arrived: self.arrived, now: self.now })
+        Ok(Admitted { caller, uri: self.uri, headers, body, arrived: self.arrived, now: self.now })
     }
 }
 
@@ -234,10 +235,26 @@ impl Received {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) caller: Arc<Caller>,
+    uri: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) arrived: Instant,
     pub(crate) now: SystemTime,
+}
+
+impl Admitted {
+    /// Path and query, as they came.
+    pub(crate) fn target(&self) -> PathAndQuery {
+        self.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+    }
+
+    /// What this request has in common with its retries; `None` without the message id that tells them.
+    pub(crate) fn message(&self) -> Option<Key> {
+        let id = plain(&self.headers, "x-microsoft-skype-message-id")?;
+        let target = self.uri.path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
+        let forwarded = Regions::is_forwarded(&self.headers);
+        Some(Key::of(self.caller.app, self.caller.tenant, target, forwarded, &id, &self.body))
+    }
 }
 
 /// The value of a header as text, if it is short visible ASCII: the only kind that is logged, matched or echoed.

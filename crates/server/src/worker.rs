@@ -263,7 +263,8 @@ impl Worker {
         let (mut response, outcome, refusal) = match handled {
             Ok(reply) => {
                 let outcome = reply.outcome();
-                (reply.into_response(), outcome, None)
+                let reason = reply.reason().map(|reason| (reason, None));
+                (reply.into_response(), outcome, reason)
             }
             Err(refusal) => {
                 let outcome = refusal.outcome;
@@ -272,6 +273,7 @@ impl Worker {
                 (refusal.into_response(), outcome, Some((reason, text)))
             }
         };
+        record.share(&mut response, outcome, refusal.as_ref().map(|(reason, _)| *reason));
         record.echo(response.headers_mut());
         if open.is_last() || app.is_draining() {
             response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));

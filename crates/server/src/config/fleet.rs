@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use switchboard_auth::AppSettings;
 use switchboard_delivery::{InstanceSettings, ProbeSettings, Target};
+use switchboard_graph::Settings as GraphSettings;
 use switchboard_routing::{CallbackUris, Name, Owner};
 use uuid::Uuid;
 
@@ -15,8 +16,13 @@ use super::{
     unit,
 };
 
-/// How a call is placed, and the longest try of one instance. `peers` is `None` where they are wrong already.
-pub(super) fn placement(root: &Section<'_>, peers: Option<&[PeerSettings]>) -> Option<(Placement, Duration)> {
+/// How a call is placed, and the longest try of one instance. `peers` and `graph`, which has an element for each app, are
+/// `None` where they are wrong already.
+pub(super) fn placement(
+    root: &Section<'_>,
+    peers: Option<&[PeerSettings]>,
+    graph: Option<&[Option<GraphSettings>]>,
+) -> Option<(Placement, Duration)> {
     let section = root.section("placement");
     let keys = [
         ("call", AffinityBy::Call),
@@ -38,7 +44,7 @@ pub(super) fn placement(root: &Section<'_>, peers: Option<&[PeerSettings]>) -> O
         }
         longest.is_none().then_some(attempt)
     });
-    let full = section.or("full", Full::Refuse, |setting| full(setting, peers));
+    let full = section.or("full", Full::Refuse, |setting| full(setting, peers, graph));
     section.finish();
     let placement =
         Placement { key: key?, budget: budget?, recording_budget: recording_budget?, full: full? };
@@ -55,14 +61,22 @@ fn less_than(setting: &Setting<'_>, limit: Duration) -> Option<Duration> {
     Some(duration)
 }
 
-fn full(setting: &Setting<'_>, peers: Option<&[PeerSettings]>) -> Option<Full> {
+fn full(
+    setting: &Setting<'_>,
+    peers: Option<&[PeerSettings]>,
+    graph: Option<&[Option<GraphSettings>]>,
+) -> Option<Full> {
     let text = setting.text(FULL)?;
     if text == "refuse" {
         return Some(Full::Refuse);
     }
     if text == "reject" {
-        setting.problem("\"reject\" is not supported yet; write \"refuse\" or \"overflow:REGION\"");
-        return None;
+        // Without a credential nobody could be told that the line is busy.
+        let lacking = graph.and_then(|graph| graph.iter().position(Option::is_none));
+        if let Some(index) = lacking {
+            setting.problem(format!("\"reject\" goes through Graph, and app[{index}] has no [app.graph]"));
+        }
+        return lacking.is_none().then_some(Full::Reject);
     }
     let region = text.strip_prefix("overflow:").and_then(|name| Name::parse(name).ok());
     let Some(region) = region else {
@@ -195,7 +209,7 @@ fn probe(section: Section<'_>) -> Option<ProbeSettings> {
     Some(ProbeSettings { path: path?, interval: interval? })
 }
 
-const FULL: &str = "\"refuse\" or \"overflow:REGION\"";
+const FULL: &str = "\"refuse\", \"overflow:REGION\" or \"reject\"";
 
 const TARGET: &str = "an absolute http or https URL";
 

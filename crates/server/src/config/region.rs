@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use switchboard_delivery::Orphaned;
+use ::url::Url;
+use switchboard_delivery::{Orphaned, Target};
 use switchboard_routing::{CallbackUris, Name, Peer, Policy, Rule, SealKey};
 
 use super::{
@@ -28,14 +29,9 @@ pub(super) fn callback(
     path: Option<&str>,
 ) -> Option<(CallbackUris, Duration, Orphaned)> {
     let section = root.section("callback");
-    let base = section.required("base", "what callbackUris start with, an https URL").and_then(|setting| {
-        let base = url::secure_without_query(&setting)?;
-        let is_bare = base.path() == "/";
-        if !is_bare {
-            setting.problem("has a path; leave it out: listen.callback_path is the path");
-        }
-        is_bare.then_some(base)
-    });
+    let base = section
+        .required("base", "what callbackUris start with, an https URL")
+        .and_then(|setting| origin(&setting, "leave it out: listen.callback_path is the path"));
     let seal =
         section.required("seal", "a list of keys, like [{ id = \"k1\", secret = { env = \"NAME\" } }]");
     let seal = seal.and_then(|setting| {
@@ -62,6 +58,16 @@ pub(super) fn callback(
     };
     section.finish();
     Some((uris?, patience?, orphaned?))
+}
+
+/// A URL without a path; `advice` says what to do with one.
+fn origin(setting: &Setting<'_>, advice: &str) -> Option<Url> {
+    let url = url::secure_without_query(setting)?;
+    let is_bare = url.path() == "/";
+    if !is_bare {
+        setting.problem(format!("has a path; {advice}"));
+    }
+    is_bare.then_some(url)
 }
 
 fn seal_key(setting: &Setting<'_>, around: &Surroundings<'_>, ids: &mut BTreeSet<String>) -> Option<SealKey> {
@@ -147,10 +153,13 @@ fn peer(section: Section<'_>, here: Option<&Name>, names: &mut BTreeSet<Name>) -
     });
     let webhook =
         section.required("webhook", "the URL of its webhook").as_ref().and_then(url::secure_without_query);
-    section.unsupported("callback", "let each region have its own callback.base, and leave it out");
+    let callback = section.maybe("callback", |setting| {
+        let url = origin(setting, "leave it out: a callback is proxied with the path that it has")?;
+        Target::parse(url.as_str()).map_err(|error| setting.problem(error.to_string())).ok()
+    });
     let health = section.maybe("health", url::secure);
     section.finish();
-    Some(PeerSettings { name: name?, webhook: webhook?, health: health? })
+    Some(PeerSettings { name: name?, webhook: webhook?, callback: callback?, health: health? })
 }
 
 /// `regions`: this one and the others, where they are known.

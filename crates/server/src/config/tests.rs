@@ -30,6 +30,7 @@ fn env(name: &str) -> Option<String> {
         "SEAL" | "SWITCHBOARD_SEAL_K1" | "SWITCHBOARD_SEAL_K2" => Some(SEAL.to_owned()),
         "SHORT" => Some("c2hvcnQ=".to_owned()),
         "SWITCHBOARD_ADMIN_TOKEN" => Some("open-sesame".to_owned()),
+        "SWITCHBOARD_APP_SECRET" => Some("app-secret~1".to_owned()),
         "NOT_BASE64" => Some("open sesame".to_owned()),
         "EMPTY" => Some(String::new()),
         _ => None,
@@ -332,18 +333,6 @@ fn later_settings_are_refused_by_name() {
         &changed(&[("[[fleet.instance]]", "[fleet]\nallow = [\"10.0.0.0/8\"]\n[[fleet.instance]]")]),
         "fleet.allow: not supported yet; every instance that is listed is reached",
     );
-    refused(
-        "[[peer]]\nname = \"amer\"\nwebhook = \"https://amer.example/api/calls\"\ncallback = \"https://amer.example\"\n",
-        "peer[0].callback: not supported yet; let each region have its own callback.base, and leave it out",
-    );
-    refused(
-        "[placement]\nfull = \"reject\"\n",
-        "placement.full: \"reject\" is not supported yet; write \"refuse\" or \"overflow:REGION\"",
-    );
-    refused_text(
-        &changed(&[("[callback]", "graph = {}\n[callback]")]),
-        "app[0].graph: not supported yet; let the bot answer by itself",
-    );
 }
 
 #[test]
@@ -515,6 +504,18 @@ fn wrong_values_are_told_what_would_be_right() {
             "not 1 to 63 of A-Z a-z 0-9 . _ -",
         ),
         (&format!("{peer}health = \"http://a.example/\""), "peer[0].health", PLAIN),
+        (&format!("{peer}callback = \"http://a.example\""), "peer[0].callback", PLAIN),
+        (&format!("{peer}callback = \"a.example\""), "peer[0].callback", URL),
+        (
+            &format!("{peer}callback = \"https://a.example/api/callbacks\""),
+            "peer[0].callback",
+            "has a path; leave it out: a callback is proxied with the path that it has",
+        ),
+        (
+            &format!("{peer}callback = \"https://a.example:0\""),
+            "peer[0].callback",
+            "port 0 cannot be connected to",
+        ),
         (&format!("{peer}{peer}"), "peer[1].name", "another [[peer]] has the same name"),
         ("[affinity]\nstatus = 301", "affinity.status", "not a whole number from 302 to 308"),
         ("[affinity]\nstatus = 303", "affinity.status", "not 302, 307 or 308"),
@@ -573,7 +574,11 @@ fn wrong_values_are_told_what_would_be_right() {
             "placement.full",
             "overflows to amer, which is no [[peer]]",
         ),
-        ("[placement]\nfull = \"overflow\"", "placement.full", "not \"refuse\" or \"overflow:REGION\""),
+        (
+            "[placement]\nfull = \"overflow\"",
+            "placement.full",
+            "not \"refuse\", \"overflow:REGION\" or \"reject\"",
+        ),
         (&instance("url2 = 1"), "fleet.instance[0].url2", "unknown setting; the nearest known one is `url`"),
         (&instance("weight = 0"), "fleet.instance[0].weight", "not a whole number from 1 to 1000"),
         (&instance("weight = 1001"), "fleet.instance[0].weight", "not a whole number from 1 to 1000"),
@@ -758,7 +763,7 @@ fn secrets_are_in_no_debug_output() {
     let folder = example_files();
     let config = Config::parse(EXAMPLE, folder.path(), env).unwrap();
     let text = format!("{config:?}");
-    for secret in ["open-sesame", "****", "KioqKio", "42, 42"] {
+    for secret in ["open-sesame", "app-secret", "****", "KioqKio", "42, 42"] {
         assert!(!text.contains(secret), "{secret}");
     }
 }
@@ -794,6 +799,68 @@ fn every_value_of_an_enumeration_is_taken() {
     let orphaned =
         parse(&changed(&[("[[fleet", "orphaned = \"reassign\"\n[[fleet")])).unwrap().delivery.orphaned;
     assert_eq!(orphaned, Orphaned::Reassign);
+}
+
+/// The smallest configuration whose app has `graph`, and `more` after it.
+fn with_graph(graph: &str, more: &str) -> String {
+    changed(&[("[callback]", &format!("graph = {{ {graph} }}\n[callback]"))]) + more
+}
+
+#[test]
+fn an_app_may_let_the_gateway_act() {
+    let secret = "secret = { env = \"SWITCHBOARD_APP_SECRET\" }";
+    let config = parse(&with_graph(secret, "[placement]\nfull = \"reject\"\n")).unwrap();
+    let (app, graph) = &config.graph[0];
+    assert_eq!(*app, config.apps[0].id);
+    assert_eq!(graph.authority().as_str(), "https://login.microsoftonline.com/");
+    assert_eq!(graph.endpoint().as_str(), "https://graph.microsoft.com/");
+    assert_eq!(config.placement.full, Full::Reject);
+    assert!(parse(MINIMAL).unwrap().graph.is_empty());
+
+    let own = "authority = \"http://127.0.0.1:4000\", endpoint = \"https://graph.example\"";
+    let config = parse(&with_graph(&format!("{secret}, {own}"), "")).unwrap();
+    assert_eq!(config.graph[0].1.authority().as_str(), "http://127.0.0.1:4000/");
+    assert_eq!(config.graph[0].1.endpoint().as_str(), "https://graph.example/");
+
+    parse(&with_graph("federated_token = \"/var/run/secrets/token\"", "")).unwrap();
+    let folder = example_files();
+    let pair = |key: &str| with_graph(&format!("certificate = \"tls.crt\", key = \"{key}\""), "");
+    // The key of the example is no RSA key, which is told without a word of it.
+    let problems = Config::parse(&pair("tls.key"), folder.path(), env).unwrap_err().to_string();
+    assert!(
+        problems.starts_with("app[0].graph.certificate: ") || problems.starts_with("app[0].graph.key: "),
+        "{problems}"
+    );
+}
+
+#[test]
+fn a_wrong_way_to_graph_is_told_what_would_be_right() {
+    let one_credential = "app[0].graph: not exactly one credential: secret = { env = \"NAME\" } or { file = \"path\" }, \
+                          certificate and key (two PEM files), or federated_token (a file)";
+    let secret = "secret = { env = \"SWITCHBOARD_APP_SECRET\" }";
+    for (graph, expected) in [
+        ("", one_credential),
+        ("certificate = \"tls.crt\"", one_credential),
+        (&*format!("{secret}, federated_token = \"f\""), one_credential),
+        (
+            &format!("{secret}, endpoint = \"http://graph.example\""),
+            "app[0].graph.endpoint: plain http is for loopback hosts only; write https",
+        ),
+        (
+            &format!("{secret}, endpoit = \"https://graph.example\""),
+            "app[0].graph.endpoit: unknown setting; the nearest known one is `endpoint`",
+        ),
+        (
+            "secret = { env = \"EMPTY\" }",
+            "app[0].graph.secret: must be 1 to 1024 visible ASCII characters, without blanks and line breaks",
+        ),
+    ] {
+        refused_text(&with_graph(graph, ""), expected);
+    }
+    refused(
+        "[placement]\nfull = \"reject\"\n",
+        "placement.full: \"reject\" goes through Graph, and app[0] has no [app.graph]",
+    );
 }
 
 #[test]

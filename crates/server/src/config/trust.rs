@@ -6,23 +6,34 @@ use ::url::Url;
 use bytes::Bytes;
 use openssl::x509::X509;
 use switchboard_auth::{AppSettings, Authenticator, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings};
+use switchboard_graph::Settings as GraphSettings;
 use uuid::Uuid;
 
 use super::{
-    PUBLIC_CLOUD, Trust,
+    PUBLIC_CLOUD, Trust, graph,
     secret::Surroundings,
     section::{Section, Setting},
     url,
 };
 
-pub(super) fn apps(root: &Section<'_>) -> Option<Vec<AppSettings>> {
+/// The apps, and how the gateway acts on their calls, if it does. `cloud` is `None` where it is wrong already.
+pub(super) fn apps(
+    root: &Section<'_>,
+    around: &Surroundings<'_>,
+    cloud: Option<&str>,
+) -> Option<Vec<(AppSettings, Option<GraphSettings>)>> {
     let sections = root.some_sections("app", "write one [[app]] or more, each with its id")?;
     let mut seen = BTreeSet::new();
-    let apps: Vec<_> = sections.into_iter().map(|section| app(section, &mut seen)).collect();
+    let apps: Vec<_> = sections.into_iter().map(|section| app(section, around, cloud, &mut seen)).collect();
     apps.into_iter().collect()
 }
 
-fn app(section: Section<'_>, seen: &mut BTreeSet<Uuid>) -> Option<AppSettings> {
+fn app(
+    section: Section<'_>,
+    around: &Surroundings<'_>,
+    cloud: Option<&str>,
+    seen: &mut BTreeSet<Uuid>,
+) -> Option<(AppSettings, Option<GraphSettings>)> {
     let id = section.required("id", "the app id, a GUID").and_then(|setting| {
         let id = guid(&setting)?;
         let is_new = seen.insert(id);
@@ -35,9 +46,9 @@ fn app(section: Section<'_>, seen: &mut BTreeSet<Uuid>) -> Option<AppSettings> {
     let audiences = section.or("audiences", Vec::new(), |setting| {
         setting.each("a list of audiences", |audience| audience.text("an audience").map(str::to_owned))
     });
-    section.unsupported("graph", "let the bot answer by itself");
+    let graph = graph::graph(&section, around, id, cloud);
     section.finish();
-    Some(AppSettings { id: id?, tenants: tenants?, audiences: audiences? })
+    Some((AppSettings { id: id?, tenants: tenants?, audiences: audiences? }, graph?))
 }
 
 fn tenants(setting: &Setting<'_>) -> Option<Tenants> {

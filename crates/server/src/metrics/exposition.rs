@@ -100,6 +100,20 @@ impl Scrape {
             "Tries of new calls that were given up after the request had been written: two instances may have acted",
             metrics.outcomes_unknown.load(Relaxed),
         )?;
+        let retries = metrics.retries.read();
+        families.counters(
+            "retries",
+            "Retries that got the answer of the first request of their message: shared while it was under way, or repeated after it",
+            retries.iter().map(|([result], count)| ([("result", &**result)], *count)),
+        )?;
+        let actions = metrics.actions.read();
+        families.counters(
+            "actions",
+            "Actions that instances replied with, by what Graph made of them",
+            actions
+                .iter()
+                .map(|([action, result], count)| ([("action", &**action), ("result", &**result)], *count)),
+        )?;
         families.gauge(
             "connections",
             "Open connections of the public listener",

@@ -58,12 +58,6 @@ fn what_comes_later_is_refused_by_name() {
         (format!("{without_fleet}[fleet.dns]\nname = \"bots\"\n"), "fleet.dns"),
         (format!("{without_fleet}[fleet.kubernetes]\nservice = \"bots\"\n"), "fleet.kubernetes"),
         (format!("{minimal}[placement]\nfull = \"reject\"\n"), "placement.full"),
-        (
-            format!(
-                "{minimal}[[peer]]\nname = \"amer\"\nwebhook = \"https://a.example/\"\ncallback = \"https://a.example\"\n"
-            ),
-            "peer[0].callback",
-        ),
     ] {
         let file = folder.path().join(CONFIG);
         std::fs::write(&file, text).unwrap();

@@ -124,7 +124,7 @@ async fn no_call_is_sent_to_a_region_that_cannot_take_it() {
 }
 
 /// Hands every connection on.
-async fn forward(listener: tokio::net::TcpListener, to: std::net::SocketAddr) {
+pub(crate) async fn forward(listener: tokio::net::TcpListener, to: std::net::SocketAddr) {
     loop {
         let (mut near, _) = listener.accept().await.unwrap();
         let mut far = tokio::net::TcpStream::connect(to).await.unwrap();

@@ -32,14 +32,26 @@ impl Gateway {
         gateway
     }
 
+    /// A gateway that is ready, and that trusts the certificate in `file` and no other.
+    pub(crate) async fn start_trusting(settings: &Settings, file: &Path) -> Self {
+        let gateway = Self::spawn(settings, Some(file)).await;
+        gateway.wait_for_ready(200).await;
+        gateway
+    }
+
     /// A gateway whose sockets are bound.
     pub(crate) async fn start_unready(settings: &Settings) -> Self {
+        Self::spawn(settings, None).await
+    }
+
+    async fn spawn(settings: &Settings, trusted: Option<&Path>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_configuration(folder.path(), settings);
         let mut child = Command::new(BINARY)
             .args(["serve", "--config"])
             .arg(folder.path().join(CONFIG))
             .env("RUST_LIB_BACKTRACE", "0")
+            .envs(trusted.map(|file| ("SSL_CERT_FILE", file)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -67,6 +67,11 @@ impl Settings {
         ))
     }
 
+    /// Another region, whose callbacks are proxied to `callback`.
+    pub(crate) fn peer_at(self, name: &str, callback: &str) -> Self {
+        self.peer(name).table(&format!("callback = \"{callback}\"\n"))
+    }
+
     /// Sends calls whose source is in `region` there.
     pub(crate) fn rule(self, region: &str) -> Self {
         self.table(&format!("[[affinity.rule]]\nsource_region = [\"{region}\"]\nserve_in = \"{region}\"\n"))

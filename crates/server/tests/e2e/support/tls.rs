@@ -38,8 +38,10 @@ impl Identity {
         builder.set_pubkey(&key).unwrap();
         builder.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
         builder.set_not_after(&Asn1Time::days_from_now(365).unwrap()).unwrap();
-        let names =
-            SubjectAlternativeName::new().dns("emea.bots.example").build(&builder.x509v3_context(None, None));
+        let names = SubjectAlternativeName::new()
+            .dns("emea.bots.example")
+            .dns("localhost")
+            .build(&builder.x509v3_context(None, None));
         builder.append_extension(names.unwrap()).unwrap();
         builder.sign(&key, MessageDigest::sha256()).unwrap();
         Self { certificate: builder.build(), key }

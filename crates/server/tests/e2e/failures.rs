@@ -1,0 +1,191 @@
+//! What goes wrong between gateways, instances and regions: each reason made to happen, and seen where an operator looks.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::support::{
+    Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, WEBHOOK, bodies,
+    instance::{ATTEMPT, first_request},
+    port::Port,
+    until,
+};
+
+fn call(call_id: &str) -> Request {
+    Request::webhook(&Token::skype().sign(), bodies::incoming(call_id))
+}
+
+/// The failures of `bot-0` by reason, as `/fleet` tells them.
+async fn failures(gateway: &Gateway) -> BTreeMap<String, u64> {
+    let fleet = gateway.admin("/fleet").await.json();
+    serde_json::from_value(fleet[0]["failures"].clone()).unwrap()
+}
+
+/// A fleet of one instance at `bad` and one that takes all calls: those that the bad one was asked first arrive all the same,
+/// and the failure has this name.
+async fn check(issuer: &Issuer, bad: SocketAddr, reason: &str, unknown: bool) {
+    let mut good = Instance::start("bot-1");
+    let settings = Settings::new(issuer, &[])
+        .instance("bot-0", &format!("http://{bad}/api/calls"), "")
+        .instance("bot-1", &good.url(), "")
+        .line("placement", &format!("attempt = \"{}ms\"", ATTEMPT.as_millis()));
+    let gateway = Gateway::start(&settings).await;
+    for number in 0.. {
+        assert!(number < 64, "{reason}: bot-0 is never the first of two");
+        let call_id = format!("call-{number}");
+        assert_eq!(call(&call_id).send(&gateway).await.status(), 202, "{reason}");
+        let request = good.request().await;
+        if request.field("switchboard-attempt") == Some("2") {
+            break;
+        }
+    }
+    assert_eq!(failures(&gateway).await, BTreeMap::from([(reason.to_owned(), 1)]));
+    let fleet = gateway.admin("/fleet").await.json();
+    assert_eq!(fleet[0]["state"], "unreachable", "{reason}: {fleet}");
+    let labels = [("instance", "bot-0"), ("reason", reason)];
+    assert_eq!(gateway.metric("switchboard_attempt_failures_total", &labels).await, 1.0, "{reason}");
+    let event = gateway.log.event("the call", |event| event["attempts"] == 2).await;
+    assert_eq!((&event["outcome"], &event["instance"]), (&"placed".into(), &"bot-1".into()), "{event}");
+    assert_eq!(event["outcome_unknown"], if unknown { 1.into() } else { serde_json::Value::Null }, "{event}");
+    let count = gateway.metric("switchboard_outcomes_unknown_total", &[]).await;
+    assert_eq!(count, f64::from(u8::from(unknown)), "{reason}");
+}
+
+#[tokio::test]
+async fn a_call_whose_instance_refuses_connections_goes_on() {
+    let nobody = Port::reserve();
+    check(&Issuer::start(), nobody.address, "refused", false).await;
+}
+
+#[tokio::test]
+async fn a_call_whose_instance_accepts_no_connection_goes_on() {
+    // A listener that never accepts, and whose queue is full: the kernel answers no more.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let listener: TcpListener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queue = Vec::new();
+    while let Ok(connected) =
+        tokio::time::timeout(std::time::Duration::from_millis(300), TcpStream::connect(address)).await
+    {
+        queue.push(connected.unwrap());
+        assert!(queue.len() < 64, "a queue of one has no end");
+    }
+    check(&Issuer::start(), address, "connect_timeout", false).await;
+}
+
+#[tokio::test]
+async fn a_call_whose_instance_fails_it_goes_on() {
+    let issuer = Issuer::start();
+    for (reply, reason, unknown) in [
+        (Reply::status(502), "status_502", true),
+        (Reply::status(503), "status_503", false),
+        (Reply::status(504), "status_504", true),
+        (Reply::with(307, &[("Location", "https://evil.example/")], ""), "redirect", false),
+        (Reply::Reset, "closed", true),
+        (Reply::Cut(Vec::new()), "closed", true),
+        (Reply::Cut(b"HTTP/1.1 202 Acc".to_vec()), "closed", true),
+        (Reply::Cut(b"HTTP/1.1 202 Accepted\r\nContent-Le".to_vec()), "closed", true),
+        (Reply::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()), "bad_head", true),
+        (
+            Reply::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n".to_vec()),
+            "answer_too_large",
+            true,
+        ),
+        (Reply::Never, "timeout", true),
+    ] {
+        let bad = Instance::start("bot-0");
+        bad.always(reply);
+        let address = bad.url().split('/').nth(2).unwrap().parse().unwrap();
+        check(&issuer, address, reason, unknown).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_overflows_into_a_region_that_is_sick() {
+    let issuer = Issuer::start();
+    let there = Instance::start("amer");
+    let settings = Settings::new(&issuer, &[&there]).line("listen", "health_path = \"/api/health\"");
+    let amer = Gateway::start(&settings).await;
+    let health = format!("health = \"http://{}/api/health\"\n", amer.public);
+    let settings = Settings::without_fleet(&issuer)
+        .peer("amer")
+        .table(&health)
+        .line("placement", "full = \"overflow:amer\"");
+    let gateway = Gateway::start(&settings).await;
+    let status = async || call("call-1").send(&gateway).await.status();
+    assert_eq!(status().await, 302);
+    // Its only instance drains, so that it can take no call: its health says so.
+    let steer = async |what: &str| {
+        let path = format!("/fleet/amer/{what}");
+        let request = Request::get(&path).method("POST");
+        assert_eq!(amer.admin_request(request).await.status(), 200);
+    };
+    steer("drain").await;
+    gateway.log.message("peer region cannot take calls; none are sent there").await;
+    let refused = call("call-1").send(&gateway).await;
+    assert_eq!((refused.status(), refused.field("location")), (503, None));
+    assert_eq!(refused.field("retry-after"), Some("1"));
+    assert_eq!(gateway.metric("switchboard_peer_healthy", &[("peer", "amer")]).await, 0.0);
+    steer("resume").await;
+    until("calls overflow again", async || (status().await == 302).then_some(())).await;
+    assert_eq!(gateway.metric("switchboard_peer_healthy", &[("peer", "amer")]).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_sick_region_keeps_no_call_from_being_taken_here() {
+    let issuer = Issuer::start();
+    let mut here = Instance::start("bot-0");
+    let peer = Instance::start("health");
+    // A probe of a test instance is any GET.
+    let health = format!("health = \"{}\"\n", peer.url());
+    let settings = Settings::new(&issuer, &[&here]).peer("amer").table(&health).rule("amer");
+    let gateway = Gateway::start(&settings).await;
+    let request = Request::post(WEBHOOK, &Token::skype().sign(), bodies::incoming_from("call-1", "amer"));
+    assert_eq!(request.send(&gateway).await.status(), 302);
+    for sick in [Reply::status(503), Reply::status(404), Reply::with(302, &[("Location", "/")], "")] {
+        peer.probe(sick);
+        until("the call stays here", async || (request.send(&gateway).await.status() == 202).then_some(()))
+            .await;
+        here.request().await;
+        peer.probe(Reply::status(200));
+        until("the call is sent there", async || {
+            (request.send(&gateway).await.status() == 302).then_some(())
+        })
+        .await;
+        while here.request_now().is_some() {}
+    }
+}
+
+#[tokio::test]
+async fn gateways_of_one_view_never_disagree_on_the_first_choice() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1", "bot-2", "bot-3", "bot-4"]);
+    let settings = Settings::new(&issuer, &instances.iter().collect::<Vec<_>>());
+    let gateways = [Gateway::start(&settings).await, Gateway::start(&settings).await];
+    let mut clients = [Client::connect(gateways[0].public).await, Client::connect(gateways[1].public).await];
+    let mut chosen = BTreeMap::new();
+    for round in 0..2 {
+        for number in 0..100 {
+            let call_id = format!("call-{number}");
+            let mut owners = Vec::new();
+            for client in &mut clients {
+                assert_eq!(client.exchange(call(&call_id).bytes()).await.status(), 202);
+                let (owner, request) = first_request(&mut instances).await;
+                assert_eq!(request.field("switchboard-attempt"), Some("1"));
+                owners.push(owner);
+            }
+            assert_eq!(owners[0], owners[1], "{call_id}");
+            match chosen.insert(call_id, owners[0]) {
+                // Those of the drained one move, and no other.
+                Some(before) if before != 2 => assert_eq!(before, owners[0]),
+                Some(_) => assert_ne!(owners[0], 2),
+                None => assert_eq!(round, 0),
+            }
+        }
+        for gateway in &gateways {
+            let request = Request::get("/fleet/bot-2/drain").method("POST");
+            assert_eq!(gateway.admin_request(request).await.status(), 200);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Callbacks that arrive in the wrong region: between two gateways, with one seal key.
+
+use tokio::time::Instant;
+
+use crate::support::{
+    APP, Answer, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, flipped,
+    gateway::path_of, port::Port,
+};
+
+fn amer(issuer: &Issuer, instance: &Instance) -> Settings {
+    let mut settings = Settings::new(issuer, &[instance]);
+    settings.region = "amer";
+    settings
+}
+
+/// The path of a callback of the gateway's first instance.
+async fn minted(gateway: &Gateway) -> String {
+    let minted = gateway.admin(&format!("/fleet/bot-0/callback?app={APP}")).await.json();
+    path_of(minted["callback_uri"].as_str().unwrap())
+}
+
+async fn post(gateway: &Gateway, path: &str) -> Answer {
+    callback(path).send(gateway).await
+}
+
+fn callback(path: &str) -> Request {
+    Request::post(path, &Token::skype().sign(), bodies::updated("call-1", "established"))
+}
+
+#[tokio::test]
+async fn a_callback_of_another_region_is_taken_there() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-0"]);
+    let there = Gateway::start(&amer(&issuer, &instances[1])).await;
+    let settings =
+        Settings::new(&issuer, &[&instances[0]]).peer_at("amer", &format!("http://{}", there.public));
+    let here = Gateway::start(&settings).await;
+    let path = minted(&there).await;
+
+    instances[1].next(Reply::with(200, &[("Content-Type", "text/plain"), ("Retry-After", "3")], "hello"));
+    let request = callback(&format!("{path}?a=b"))
+        .with("X-Microsoft-Skype-Message-ID", "m-1")
+        .with("Client-Request-Id", "7a0aa1ad");
+    let answer = request.send(&here).await;
+    assert_eq!((answer.status(), answer.body.as_slice()), (200, b"hello".as_slice()));
+    assert_eq!(answer.field("content-type"), Some("text/plain"));
+    assert_eq!(answer.field("retry-after"), Some("3"));
+    assert_eq!(answer.field("client-request-id"), Some("7a0aa1ad"));
+    let received = instances[1].request().await;
+    assert_eq!(received.body, request.body);
+    assert!(received.field("authorization").unwrap().starts_with("Bearer "));
+    assert_eq!(received.field("switchboard-region"), Some("amer"));
+    assert_eq!(received.field("switchboard-call-id"), Some("call-1"));
+    assert_eq!(received.field("switchboard-forwarded-from"), None);
+    instances[0].expect_nothing();
+
+    let event = here.log.event("a proxied callback", |event| event["outcome"] == "proxied").await;
+    assert_eq!((&event["region"], &event["call.id"]), (&"amer".into(), &"call-1".into()));
+    assert_eq!(event["instance"], serde_json::Value::Null);
+    let event = there.log.event("its callback there", |event| event["outcome"] == "forwarded").await;
+    assert_eq!(event["instance"], "bot-0");
+    assert_eq!(here.metric("switchboard_callbacks_total", &[("result", "proxied")]).await, 1.0);
+
+    // The retry is answered here.
+    assert_eq!(request.send(&here).await.body, b"hello");
+    instances[1].expect_nothing();
+    assert_eq!(there.metric("switchboard_requests_total", &[("outcome", "forwarded")]).await, 1.0);
+
+    // What the region there says is relayed as what an instance says would be.
+    for (status, relayed) in [(204, 202), (302, 502), (404, 404), (500, 500)] {
+        instances[1].next(Reply::with(status, &[("Location", "https://evil.example/")], ""));
+        let answer = post(&here, &path).await;
+        assert_eq!((answer.status(), answer.field("location")), (relayed, None));
+        instances[1].request().await;
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_sealed_travels_and_the_token_too() {
+    let issuer = Issuer::start();
+    let peer = Instance::start("amer");
+    let instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance])
+        .peer_at("amer", peer.url().strip_suffix("/api/calls").unwrap())
+        .line("forward", "authorization = false");
+    let here = Gateway::start(&settings).await;
+    let there = Gateway::start(&amer(&issuer, &instance)).await;
+    let path = minted(&there).await;
+    let mut peer = peer;
+
+    let (front, mac) = path.rsplit_once('.').unwrap();
+    let forged = format!("{front}.{}", flipped(mac));
+    assert_eq!(post(&here, &forged).await.status(), 404);
+    let stranger = Token::skype().signed_by("stranger").sign();
+    assert_eq!(Request::post(&path, &stranger, "{}").send(&here).await.status(), 401);
+    // A region that is no peer, or whose gateway takes none.
+    let apac = Gateway::start(&{
+        let mut settings = amer(&issuer, &instance);
+        settings.region = "apac";
+        settings
+    })
+    .await;
+    assert_eq!(post(&here, &minted(&apac).await).await.status(), 410);
+    peer.expect_nothing();
+
+    let request = callback(&path)
+        .with("Switchboard-Call-Id", "forged")
+        .with("Connection", "x-private")
+        .with("X-Private", "1");
+    assert_eq!(request.send(&here).await.status(), 202);
+    let received = peer.request().await;
+    assert_eq!(received.target(), path);
+    assert_eq!(received.field("switchboard-forwarded-from"), Some("emea"));
+    assert_eq!(received.field("host"), peer.url().split('/').nth(2));
+    assert_eq!((received.field("switchboard-call-id"), received.field("x-private")), (None, None));
+    // The gateway there needs it, whatever the bots here are not to see.
+    assert!(received.field("authorization").is_some());
+}
+
+#[tokio::test]
+async fn what_was_proxied_once_is_not_proxied_again() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let mut apac = amer(&issuer, &instance);
+    apac.region = "apac";
+    let path = minted(&Gateway::start(&apac).await).await;
+
+    // Each of two regions takes the other for apac.
+    let there = Gateway::start(&amer(&issuer, &instance)).await;
+    let settings = Settings::new(&issuer, &[&instance]);
+    let here = Gateway::start(&settings.clone().peer_at("apac", &format!("http://{}", there.public))).await;
+    there.rewrite(&amer(&issuer, &instance).peer_at("apac", &format!("http://{}", here.public)));
+    there.signal("HUP");
+    there.log.message("configuration reloaded").await;
+    assert_eq!(post(&here, &path).await.status(), 410);
+    assert_eq!(post(&there, &path).await.status(), 410);
+    for gateway in [&here, &there] {
+        assert_eq!(gateway.metric("switchboard_callbacks_total", &[("result", "proxied")]).await, 1.0);
+        assert_eq!(gateway.metric("switchboard_callbacks_total", &[("result", "wrong_region")]).await, 1.0);
+    }
+    // A stranger's mark is believed in this one thing.
+    let marked = callback(&path).with("Switchboard-Forwarded-From", "nowhere");
+    assert_eq!(marked.send(&here).await.status(), 410);
+
+    // A gateway that is named as its own peer does not wait for itself.
+    here.rewrite(&settings.peer_at("apac", &format!("http://{}", here.public)));
+    here.signal("HUP");
+    here.log.message("configuration reloaded").await;
+    let began = Instant::now();
+    let request = callback(&path).with("X-Microsoft-Skype-Message-ID", "m-1");
+    assert_eq!(request.send(&here).await.status(), 410);
+    assert!(began.elapsed().as_secs() < 8, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_region_that_is_away_has_its_callbacks_for_as_long_as_patience_lasts() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let there = Gateway::start(&amer(&issuer, &instance)).await;
+    let path = minted(&there).await;
+    let away = Port::reserve();
+    let settings = Settings::new(&issuer, &[&Instance::start("bot-1")])
+        .peer_at("amer", &format!("http://{}", away.address));
+    let here = Gateway::start(&settings.clone().line("callback", "patience = \"900ms\"")).await;
+    let began = Instant::now();
+    let answer = post(&here, &path).await;
+    assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")));
+    assert!(began.elapsed().as_millis() >= 900);
+    let event = here.log.event("a peer out of reach", |event| event["outcome"] == "unreachable").await;
+    assert_eq!((&event["region"], &event["reason"]), (&"amer".into(), &"refused".into()));
+
+    let here = Gateway::start(&settings.line("callback", "patience = \"20s\"")).await;
+    let comes_back = async {
+        crate::support::until("a request under way", async || {
+            (here.metric("switchboard_requests_in_flight", &[]).await == 1.0).then_some(())
+        })
+        .await;
+        away.listen()
+    };
+    let forwarding = async {
+        let listener = comes_back.await;
+        crate::redirects::forward(listener, there.public).await
+    };
+    let answer = tokio::select! {
+        answer = post(&here, &path) => answer,
+        () = forwarding => unreachable!("it has no end"),
+    };
+    assert_eq!(answer.status(), 202);
+    instance.request().await;
+}
+
+#[tokio::test]
+async fn the_certificate_of_the_gateway_there_is_verified() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let mut settings = amer(&issuer, &instance);
+    settings.tls = true;
+    let there = Gateway::start(&settings).await;
+    let path = minted(&there).await;
+    let at = |host: &str| {
+        Settings::new(&issuer, &[&Instance::start("bot-1")])
+            .peer_at("amer", &format!("https://{host}:{}", there.public.port()))
+            .line("callback", "patience = \"5s\"")
+    };
+    let trusting = Gateway::start_trusting(&at("localhost"), &there.path("tls.crt")).await;
+    for _ in 0..3 {
+        assert_eq!(post(&trusting, &path).await.status(), 202);
+        instance.request().await;
+    }
+    // An authority that nobody trusts; a name that is not in the certificate.
+    let stranger = Gateway::start(&at("localhost").line("callback", "# not trusting")).await;
+    let misnamed = Gateway::start_trusting(&at("127.0.0.1"), &there.path("tls.crt")).await;
+    for gateway in [stranger, misnamed] {
+        assert_eq!(post(&gateway, &path).await.status(), 503);
+        let event = gateway.log.event("no TLS", |event| event["outcome"] == "unreachable").await;
+        assert_eq!(event["reason"], "tls");
+    }
+    instance.expect_nothing();
+}

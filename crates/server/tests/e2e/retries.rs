@@ -1,0 +1,244 @@
+//! The platform posts again with the same message id: the retry gets the answer of the first, and the instance hears it once.
+
+use crate::support::{
+    Client, Gateway, Instance, Issuer, OTHER_APP, Reply, Request, Settings, Token, bodies, gateway::path_of,
+    until,
+};
+
+const MESSAGE_ID: &str = "X-Microsoft-Skype-Message-ID";
+
+async fn gateway(issuer: &Issuer, instance: &Instance) -> Gateway {
+    let settings = Settings::new(issuer, &[instance]).table(&format!("[[app]]\nid = \"{OTHER_APP}\"\n"));
+    Gateway::start(&settings).await
+}
+
+fn call(message_id: &str) -> Request {
+    Request::webhook(&Token::skype().sign(), bodies::incoming("call-1")).with(MESSAGE_ID, message_id)
+}
+
+/// A callback of a call that was placed.
+async fn callback(gateway: &Gateway, instance: &mut Instance, message_id: &str) -> Request {
+    let token = Token::skype().sign();
+    assert_eq!(Request::webhook(&token, bodies::incoming("call-1")).send(gateway).await.status(), 202);
+    let path = path_of(instance.request().await.field("switchboard-callback-uri").unwrap());
+    Request::post(&path, &token, bodies::updated("call-1", "established")).with(MESSAGE_ID, message_id)
+}
+
+async fn retries(gateway: &Gateway, result: &str) -> f64 {
+    gateway.metric("switchboard_retries_total", &[("result", result)]).await
+}
+
+/// Until so many requests are under way.
+async fn under_way(gateway: &Gateway, count: f64) {
+    until(&format!("{count} requests under way"), async || {
+        (gateway.metric("switchboard_requests_in_flight", &[]).await == count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_retry_shares_the_answer_that_is_under_way() {
+    let issuer = Issuer::start();
+    for reply in [
+        Reply::with(200, &[("Content-Type", "text/plain"), ("Scenario-Id", "s")], "hello"),
+        Reply::with(500, &[("Content-Type", "text/plain"), ("Scenario-Id", "s")], "hello"),
+    ] {
+        let mut instance = Instance::start("bot-0");
+        let gateway = gateway(&issuer, &instance).await;
+        let request = callback(&gateway, &mut instance, "m-1").await;
+        instance.next(reply.held());
+        let mut clients = Vec::new();
+        // More connections than workers: some of them meet on another thread.
+        for number in 0..6 {
+            let mut client = Client::connect(gateway.public).await;
+            client.send(request.clone().with("Client-Request-Id", &format!("r-{number}")).bytes()).await;
+            if number == 0 {
+                instance.request().await;
+            }
+            clients.push(client);
+        }
+        under_way(&gateway, 6.0).await;
+        instance.release();
+        let first = clients[0].answer().await;
+        for (number, client) in clients.iter_mut().enumerate().skip(1) {
+            let answer = client.answer().await;
+            assert_eq!((answer.status(), &answer.body), (first.status(), &first.body));
+            assert_eq!(
+                (answer.field("content-type"), answer.field("scenario-id")),
+                (Some("text/plain"), Some("s"))
+            );
+            assert_eq!(answer.field("client-request-id"), Some(format!("r-{number}").as_str()));
+        }
+        instance.expect_nothing();
+        assert_eq!(retries(&gateway, "shared").await, 5.0);
+    }
+}
+
+#[tokio::test]
+async fn what_an_instance_accepted_is_not_delivered_again() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    let requests = [call("m-1"), callback(&gateway, &mut instance, "m-2").await];
+    for (request, outcome) in requests.iter().zip(["placed", "forwarded"]) {
+        instance.next(Reply::with(200, &[("Content-Type", "application/json")], r#"{"a":1}"#));
+        let first = request.send(&gateway).await;
+        instance.request().await;
+        for _ in 0..4 {
+            let again = request.send(&gateway).await;
+            assert_eq!((again.status(), &again.body), (200, &first.body));
+            assert_eq!(again.field("content-type"), Some("application/json"));
+        }
+        instance.expect_nothing();
+        let event = gateway
+            .log
+            .event("a repeated answer", |event| event["retry"] == "repeated" && event["outcome"] == outcome)
+            .await;
+        assert_eq!((&event["instance"], &event["call.id"]), (&"bot-0".into(), &"call-1".into()), "{event}");
+    }
+    assert_eq!(retries(&gateway, "repeated").await, 8.0);
+
+    // A reload does not forget it.
+    gateway.signal("HUP");
+    gateway.log.message("configuration reloaded").await;
+    assert_eq!(requests[0].send(&gateway).await.body, br#"{"a":1}"#);
+    instance.expect_nothing();
+}
+
+#[tokio::test]
+async fn nothing_else_is_remembered() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    let callback = callback(&gateway, &mut instance, "m-2").await;
+    for (status, relayed) in [(302, 502), (400, 400), (404, 404), (429, 429), (500, 500), (503, 503)] {
+        for _ in 0..2 {
+            instance.next(Reply::status(status));
+            assert_eq!(callback.send(&gateway).await.status(), relayed);
+            instance.request().await;
+        }
+    }
+    // The legacy 204 asks for the call once more, which comes as another body or as the same one.
+    let legacy = Request::webhook(&Token::skype().sign(), bodies::legacy()).with(MESSAGE_ID, "m-1");
+    for _ in 0..2 {
+        assert_eq!(legacy.send(&gateway).await.status(), 204);
+    }
+    assert_eq!(call("m-1").send(&gateway).await.status(), 202);
+    instance.request().await;
+    assert_eq!(retries(&gateway, "repeated").await + retries(&gateway, "shared").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_request_that_differs_in_anything_is_no_retry() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    let first = call("m-1");
+    let named = |app: &str, token: Token| {
+        let target = format!("/api/calls/{app}");
+        Request::post(&target, &token.sign(), bodies::incoming("call-1")).with(MESSAGE_ID, "m-1")
+    };
+    let bearer = |token: Token| first.clone().replace("Authorization", &format!("Bearer {}", token.sign()));
+    let tenant = "11111111-86f1-41af-91ab-2d7cd011db47";
+    for (what, request) in [
+        ("the first", first.clone()),
+        ("another message", call("m-2")),
+        ("another body", Request { body: bodies::incoming("call-2").into_bytes(), ..first.clone() }),
+        ("another app", bearer(Token::skype().claim("aud", OTHER_APP))),
+        ("another tenant", bearer(Token::skype().claim("tid", tenant))),
+        ("another path", named(OTHER_APP, Token::skype().claim("aud", OTHER_APP))),
+        ("another query", first.clone().target("/api/calls?a=b")),
+        ("no message id", first.clone().without(MESSAGE_ID)),
+        ("no message id, again", first.clone().without(MESSAGE_ID)),
+        ("an endless message id", call(&"m".repeat(500))),
+        ("an endless message id, again", call(&"m".repeat(500))),
+    ] {
+        assert_eq!(request.send(&gateway).await.status(), 202, "{what}");
+        instance.request().await;
+    }
+    assert_eq!(first.send(&gateway).await.status(), 202);
+    instance.expect_nothing();
+    // Who is not known learns nothing of what others were answered.
+    let stranger = bearer(Token::skype().signed_by("stranger"));
+    assert_eq!(stranger.send(&gateway).await.status(), 401);
+}
+
+#[tokio::test]
+async fn a_retry_takes_over_when_the_first_client_goes_away() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    let request = callback(&gateway, &mut instance, "m-1").await;
+    instance.next(Reply::Never);
+    let mut first = Client::connect(gateway.public).await;
+    first.send(request.bytes()).await;
+    instance.request().await;
+    let mut second = Client::connect(gateway.public).await;
+    second.send(request.bytes()).await;
+    under_way(&gateway, 2.0).await;
+    drop(first);
+    assert_eq!(second.answer().await.status(), 202);
+    instance.request().await;
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    instance.expect_nothing();
+}
+
+#[tokio::test]
+async fn a_retry_of_what_is_never_answered_is_refused_in_time() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance])
+        .line("callback", "patience = \"1500ms\"")
+        .line("placement", "budget = \"1s\"");
+    let gateway = Gateway::start(&settings).await;
+    let request = callback(&gateway, &mut instance, "m-1").await;
+    instance.always(Reply::Never);
+    let mut first = Client::connect(gateway.public).await;
+    first.send(request.bytes()).await;
+    instance.request().await;
+    let answer = request.send(&gateway).await;
+    assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")));
+    assert_eq!(first.answer().await.status(), 503);
+    instance.expect_nothing();
+}
+
+#[tokio::test]
+async fn a_body_on_its_way_is_copied_if_it_is_small_and_whole() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    let chunked = |bytes: usize| {
+        let body = "x".repeat(bytes);
+        Reply::Bytes(
+            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{bytes:x}\r\n{body}\r\n0\r\n\r\n")
+                .into(),
+        )
+    };
+    for (message_id, reply, bytes, kept) in [
+        ("m-1", chunked(1000), 1000, true),
+        ("m-2", chunked(16 * 1024), 16 * 1024, true),
+        ("m-3", chunked(16 * 1024 + 1), 16 * 1024 + 1, false),
+        ("m-4", Reply::with(200, &[], &"x".repeat(16 * 1024)), 16 * 1024, true),
+        ("m-5", Reply::with(200, &[], &"x".repeat(100_000)), 100_000, false),
+    ] {
+        for again in [false, true] {
+            if !again || !kept {
+                instance.next(reply.clone());
+            }
+            let answer = call(message_id).send(&gateway).await;
+            assert_eq!((answer.status(), answer.body.len()), (200, bytes), "{message_id}");
+            if !again || !kept {
+                instance.request().await;
+            }
+            instance.expect_nothing();
+        }
+    }
+    // A body that breaks off is nobody's answer.
+    instance.next(Reply::Cut(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf".to_vec()));
+    let mut client = Client::connect(gateway.public).await;
+    client.send(call("m-6").bytes()).await;
+    assert!(client.answer_or_end().await.is_none());
+    instance.request().await;
+    assert_eq!(call("m-6").send(&gateway).await.status(), 202);
+    instance.request().await;
+}
