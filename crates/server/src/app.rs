@@ -13,11 +13,12 @@ use openssl::{
     ssl::{SslConnector, SslMethod},
 };
 use switchboard_auth::{Authenticator, Caller, Fetch};
-use switchboard_delivery::Delivery;
+use switchboard_delivery::{Delivery, Regions};
 use switchboard_routing::{CallbackUris, Name, Policy};
 use uuid::Uuid;
 
 use crate::{
+    act::Actor,
     admin::{AdminToken, Parts},
     config::{Config, Limits, Placement, RedirectStatus},
     connection::Timeouts,
@@ -45,10 +46,12 @@ pub(crate) struct App {
     pub(crate) placement: Placement,
     pub(crate) redirect_status: RedirectStatus,
     pub(crate) delivery: Arc<Delivery>,
+    pub(crate) regions: Regions,
     pub(crate) retries: Arc<Retries>,
     /// The longest that a request may take to be placed or forwarded.
     pub(crate) longest: Duration,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) actor: Actor,
     apps: Vec<Uuid>,
     admin_token: Option<AdminToken>,
     draining: Arc<AtomicBool>,
@@ -85,6 +88,7 @@ impl App {
             listen,
             admin,
             apps,
+            graph,
             trusts,
             keys,
             callback: callbacks,
@@ -113,11 +117,16 @@ impl App {
         .map_err(BuildError::Authenticator)?;
         let client =
             |part: &str| tls_client(None).map_err(|source| BuildError::Tls { part: part.into(), source });
-        let longest = placement.budget.max(delivery.patience);
+        let patience = delivery.patience;
+        let longest = placement.budget.max(patience);
         let delivery = match last {
             Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), client("instances")?),
             None => Delivery::new(delivery, Arc::clone(&callbacks), client("instances")?),
         };
+        let gateways =
+            peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.callback.clone()?))).collect();
+        let regions =
+            Regions::new(region.clone(), gateways, patience, Arc::clone(&callbacks), client("peers")?);
         let peers = Peers::new(peers, client("peers")?, last.map(|last| &*last.peers));
         Ok(Self {
             region,
@@ -135,10 +144,12 @@ impl App {
             placement,
             redirect_status,
             delivery: Arc::new(delivery),
+            regions,
             // A message is the same message, whatever the settings.
             retries: last.map_or_else(|| Arc::new(Retries::new()), |last| Arc::clone(&last.retries)),
             longest,
             metrics,
+            actor: Actor::new(graph).map_err(|source| BuildError::Tls { part: "Graph".into(), source })?,
             apps: app_ids,
             admin_token: admin.token.as_ref().map(|token| AdminToken::new(token.expose())),
             draining,

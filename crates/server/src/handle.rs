@@ -7,13 +7,14 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderValue;
-use switchboard_delivery::{Connections, NotForwarded, NotPlaced, Outbound};
+use switchboard_delivery::{Connections, NotForwarded, NotPlaced, NotProxied, Outbound, Regions};
 use switchboard_notification::{Call, Envelope, Item, Notifications};
-use switchboard_routing::{AffinityKey, Name, Traits, is_marked};
+use switchboard_routing::{AffinityKey, Name, OwnerRef, Traits, is_marked};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
+    act::{NewCall, settle, without_action},
     app::App,
     config::Full,
     outcome::Outcome,
@@ -89,8 +90,9 @@ async fn callback(
         .callbacks
         .open(&sealed, caller.app)
         .map_err(|error| Refusal::new(Outcome::WrongSeal, error.label()))?;
-    if owner.region != app.region {
-        return Err(Refusal::new(Outcome::WrongRegion, "another_region"));
+    let elsewhere = owner.region != app.region;
+    if elsewhere {
+        can_proxy(app, &received, owner)?;
     }
     let admitted = received.admit(caller, app.limits.body, app.timeouts.body).await?;
     // The content is the instance's business; it is looked at for the log, and may be anything.
@@ -101,11 +103,47 @@ async fn callback(
     if let Some(reply) = again(app, &admitted, record).await {
         return Ok(reply);
     }
+    if elsewhere {
+        return Box::pin(proxy(app, connections, admitted, owner, record)).await;
+    }
     let outbound = admitted.into_outbound(call_id);
     let forwarded = app.delivery.forward(connections, outbound, owner).await;
     let answer = forwarded.map_err(|error| not_forwarded(&error, record))?;
     record.answered(&answer);
-    Ok(Reply::Relay { answer: Box::new(answer), outcome: Outcome::Forwarded })
+    Ok(without_action(app, answer, Outcome::Forwarded))
+}
+
+/// A callback of another region can be taken there, unless it was already taken to us.
+fn can_proxy(app: &App, received: &Received, owner: OwnerRef<'_>) -> Result<(), Refusal> {
+    let wrong = |reason| Err(Refusal::new(Outcome::WrongRegion, reason));
+    if Regions::is_forwarded(received.headers()) {
+        wrong("forwarded_already")
+    } else if !app.regions.has(owner.region.as_str()) {
+        wrong("another_region")
+    } else {
+        Ok(())
+    }
+}
+
+/// A callback of another region: to the gateway there, which looks at it as if it had come from the platform.
+async fn proxy(
+    app: &Arc<App>,
+    connections: &Arc<Connections>,
+    admitted: Admitted,
+    owner: OwnerRef<'_>,
+    record: &mut Record,
+) -> Result<Reply, Refusal> {
+    record.proxied(&owner.region.to_name());
+    let target = admitted.target();
+    let outbound = admitted.into_outbound(None);
+    match app.regions.proxy(connections, outbound, owner.region.as_str(), target).await {
+        Ok(answer) => {
+            record.attempts(answer.attempts);
+            Ok(Reply::Relay { answer: Box::new(answer), outcome: Outcome::Proxied })
+        }
+        Err(NotProxied::NotAPeer) => Err(Refusal::new(Outcome::WrongRegion, "another_region")),
+        Err(NotProxied::Unreachable { last, .. }) => Err(Refusal::new(Outcome::Unreachable, last)),
+    }
 }
 
 /// The answer of the first request of this message, if this is a retry: shared while that one is under way, repeated for a
@@ -204,7 +242,7 @@ impl Webhook<'_> {
         match app.delivery.place(self.connections, outbound, placing.key, placing.budget).await {
             Ok(answer) => {
                 record.answered(&answer);
-                Ok(Reply::Relay { answer: Box::new(answer), outcome: Outcome::Placed })
+                settle(app, self.connections, answer, placing.call).await
             }
             Err(error) => {
                 record.not_placed(&error);
@@ -212,7 +250,10 @@ impl Webhook<'_> {
                     Full::Overflow(region) if !self.marked && app.peers.is_healthy(region) => {
                         self.redirect(region, Outcome::Overflowed, record)
                     }
-                    Full::Overflow(_) | Full::Refuse => {
+                    Full::Reject if app.actor.reject_as_busy(app, &placing.call).await => {
+                        Ok(Reply::Accepted { outcome: Outcome::RejectedAsBusy })
+                    }
+                    Full::Overflow(_) | Full::Refuse | Full::Reject => {
                         Err(Refusal::new(Outcome::NotPlaced, not_placed_reason(&error)))
                     }
                 }
@@ -235,7 +276,7 @@ impl Webhook<'_> {
         let forwarded = self.app.delivery.forward_unsealed(self.connections, outbound).await;
         let answer = forwarded.map_err(|error| not_forwarded(&error, record))?;
         record.answered(&answer);
-        Ok(Reply::Relay { answer: Box::new(answer), outcome: Outcome::Unsealed })
+        Ok(without_action(self.app, answer, Outcome::Unsealed))
     }
 
     /// A batch of several owners: each gets its raw items in the same envelope; nothing is redirected. Accepted only
@@ -244,7 +285,7 @@ impl Webhook<'_> {
         let mut deliveries = JoinSet::new();
         for part in parts {
             let body = Bytes::from(notifications.subset(&part.items));
-            let delivery = Arc::clone(&self.app.delivery);
+            let app = Arc::clone(self.app);
             let connections = Arc::clone(self.connections);
             match part.new_call(&notifications.items) {
                 Some((_, call)) => {
@@ -254,16 +295,20 @@ impl Webhook<'_> {
                     outbound.body = body;
                     deliveries.spawn(async move {
                         let placed =
-                            delivery.place(&connections, outbound, placing.key, placing.budget).await;
-                        placed.is_ok_and(|answer| answer.status.is_success())
+                            app.delivery.place(&connections, outbound, placing.key, placing.budget).await;
+                        let Ok(answer) = placed else { return false };
+                        settle(&app, &connections, answer, placing.call)
+                            .await
+                            .is_ok_and(|reply| reply.is_accepted())
                     });
                 }
                 None => {
                     let mut outbound = self.admitted.outbound(Some(part.call_id), None);
                     outbound.body = body;
                     deliveries.spawn(async move {
-                        let forwarded = delivery.forward_unsealed(&connections, outbound).await;
-                        forwarded.is_ok_and(|answer| answer.status.is_success())
+                        let forwarded = app.delivery.forward_unsealed(&connections, outbound).await;
+                        forwarded
+                            .is_ok_and(|answer| without_action(&app, answer, Outcome::Split).is_accepted())
                     });
                 }
             }
@@ -273,7 +318,11 @@ impl Webhook<'_> {
         while let Some(part) = deliveries.join_next().await {
             accepted &= part.unwrap_or(false);
         }
-        if accepted { Ok(Reply::Accepted) } else { Err(Refusal::new(Outcome::PartFailed, "part_failed")) }
+        if accepted {
+            Ok(Reply::Accepted { outcome: Outcome::Split })
+        } else {
+            Err(Refusal::new(Outcome::PartFailed, "part_failed"))
+        }
     }
 }
 
@@ -304,6 +353,8 @@ impl Part {
 
 /// By what a new call is ranked, and how long it may take.
 struct Placing {
+    /// For what is done with the call once an instance has answered.
+    call: NewCall,
     key: AffinityKey,
     budget: Duration,
     deadline_unix_ms: u64,
@@ -319,7 +370,14 @@ impl Placing {
         };
         let since_epoch = admitted.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let deadline_unix_ms = u64::try_from((since_epoch + limit).as_millis()).unwrap_or(u64::MAX);
-        Self { key, budget, deadline_unix_ms }
+        let call = NewCall {
+            app: admitted.caller.app,
+            tenant: admitted.caller.tenant,
+            call_id: call_id.into(),
+            deadline: admitted.arrived + limit,
+            now: admitted.now,
+        };
+        Self { call, key, budget, deadline_unix_ms }
     }
 }
 

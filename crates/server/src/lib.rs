@@ -28,6 +28,7 @@
 //! Reading order: `handle` (one request, start to finish), `request` and `reply` (its two ends), `app` (the parts), `server`
 //! (bind, accept, reload, drain), `worker` and `connection` (threads and limits), then `config`.
 
+mod act;
 pub mod admin;
 mod app;
 pub mod cli;
@@ -35,6 +36,7 @@ pub mod commands;
 pub mod config;
 pub mod connection;
 mod fetch;
+mod graph;
 mod handle;
 pub mod metrics;
 pub mod outcome;

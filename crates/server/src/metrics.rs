@@ -38,6 +38,8 @@ pub struct Metrics {
     outcomes_unknown: AtomicU64,
     /// By how they came by their answer.
     retries: Labelled<1>,
+    /// By action and result.
+    actions: Labelled<2>,
     /// By trust.
     authenticated: Labelled<1>,
     /// By trust and reason.
@@ -80,6 +82,7 @@ impl Metrics {
             redirects: Labelled::default(),
             outcomes_unknown: AtomicU64::new(0),
             retries: Labelled::default(),
+            actions: Labelled::default(),
             authenticated: Labelled::default(),
             rejected: Labelled::default(),
             connections: AtomicUsize::new(0),
@@ -140,6 +143,11 @@ impl Metrics {
     /// A retry was answered like the first request of its message: `shared` while that was under way, `repeated` after it.
     pub fn retry(&self, result: &'static str) {
         self.retries.increment([result]);
+    }
+
+    /// An action was carried out through Graph, or not: `result` is `ok`, or the label of what is wrong.
+    pub fn action(&self, action: &'static str, result: &'static str) {
+        self.actions.increment([action, result]);
     }
 
     /// A connection was accepted; it ends when the guard is dropped. `None`, counted as refused, if there are `limit` already.

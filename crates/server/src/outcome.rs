@@ -7,8 +7,14 @@
 pub enum Outcome {
     /// A new call was answered by an instance, which may have refused it.
     Placed,
+    /// An instance replied to a new call with an action, and Graph was asked for it.
+    Acted,
+    /// A new call found no instance and was rejected as busy, through Graph.
+    RejectedAsBusy,
     /// A callback was answered by its owner.
     Forwarded,
+    /// A callback of another region was answered by the gateway there.
+    Proxied,
     /// An item on the webhook was answered by the instance that probably owns its call.
     Unsealed,
     /// A batch of several owners was accepted by all of them.
@@ -69,15 +75,20 @@ pub enum Outcome {
     FleetUnknown,
     /// The instance answered with something that may not be relayed.
     BadAnswer,
+    /// The instance replied to a new call with an action that cannot be done.
+    BadAction,
     /// A bug of ours, contained to this request.
     Panicked,
 }
 
 impl Outcome {
     /// All of them, in the order of `index`.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 37] = [
         Self::Placed,
+        Self::Acted,
+        Self::RejectedAsBusy,
         Self::Forwarded,
+        Self::Proxied,
         Self::Unsealed,
         Self::Split,
         Self::AskedForGraph,
@@ -108,14 +119,19 @@ impl Outcome {
         Self::Unreachable,
         Self::FleetUnknown,
         Self::BadAnswer,
+        Self::BadAction,
         Self::Panicked,
     ];
 
     /// Whether the answer is that of an instance, or of several. An answer of our own may be another one next time.
     pub(crate) fn is_an_instances(self) -> bool {
         match self {
-            Self::Placed | Self::Forwarded | Self::Unsealed | Self::Split => true,
+            Self::Placed | Self::Forwarded | Self::Proxied | Self::Unsealed | Self::Split | Self::Acted => {
+                true
+            }
             Self::AskedForGraph
+            | Self::RejectedAsBusy
+            | Self::BadAction
             | Self::Redirected
             | Self::Overflowed
             | Self::Health
@@ -151,7 +167,10 @@ impl Outcome {
     pub fn label(self) -> &'static str {
         match self {
             Self::Placed => "placed",
+            Self::Acted => "acted",
+            Self::RejectedAsBusy => "rejected_as_busy",
             Self::Forwarded => "forwarded",
+            Self::Proxied => "proxied",
             Self::Unsealed => "unsealed",
             Self::Split => "split",
             Self::AskedForGraph => "asked_for_graph",
@@ -182,6 +201,7 @@ impl Outcome {
             Self::Unreachable => "unreachable",
             Self::FleetUnknown => "fleet_unknown",
             Self::BadAnswer => "bad_answer",
+            Self::BadAction => "bad_action",
             Self::Panicked => "panicked",
         }
     }

@@ -112,6 +112,11 @@ impl Record {
         self.region = Some(region.clone());
     }
 
+    /// A callback goes to the gateway of another region.
+    pub(crate) fn proxied(&mut self, region: &Name) {
+        self.region = Some(region.clone());
+    }
+
     /// The first request of its message: its answer is that of its retries, too.
     pub(crate) fn leads(&mut self, lead: Lead) {
         self.lead = Some(lead);
@@ -145,6 +150,11 @@ impl Record {
         self.instance = Some(answer.instance.clone());
         self.attempts = Some(answer.attempts);
         self.outcome_unknown = answer.outcome_unknown;
+    }
+
+    /// Tries made.
+    pub(crate) fn attempts(&mut self, attempts: u32) {
+        self.attempts = Some(attempts);
     }
 
     pub(crate) fn not_placed(&mut self, error: &NotPlaced) {

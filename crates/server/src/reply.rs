@@ -40,13 +40,16 @@ pub(crate) enum Reply {
     Relay {
         /// The instance's answer.
         answer: Box<Answer>,
-        /// `Placed`, `Forwarded` or `Unsealed`.
+        /// `Placed`, `Forwarded`, `Proxied` or `Unsealed`.
         outcome: Outcome,
     },
     /// What the first request of a message was answered.
     Again(Arc<Kept>),
-    /// 202: all owners of a batch have accepted their parts.
-    Accepted,
+    /// 202: all owners of a batch have accepted their parts, or Graph was asked for what an instance wants.
+    Accepted {
+        /// What was accepted.
+        outcome: Outcome,
+    },
     /// 200 or 503: whether this region can take a new call.
     Health {
         /// It can.
@@ -106,10 +109,14 @@ impl Refusal {
             | Outcome::PartFailed
             | Outcome::Unreachable
             | Outcome::FleetUnknown => StatusCode::SERVICE_UNAVAILABLE,
-            // The remaining outcomes are no refusals; a bug that brings one here is ours to answer for.
-            Outcome::Panicked
+            // But for the first two these are no refusals; a bug that brings one here is ours to answer for.
+            Outcome::BadAction
+            | Outcome::Panicked
+            | Outcome::Acted
+            | Outcome::RejectedAsBusy
             | Outcome::Placed
             | Outcome::Forwarded
+            | Outcome::Proxied
             | Outcome::Unsealed
             | Outcome::Split
             | Outcome::AskedForGraph
@@ -151,8 +158,17 @@ impl Reply {
             Self::Relay { answer, .. } if answer.status.is_redirection() => Outcome::BadAnswer,
             Self::Relay { outcome, .. } => *outcome,
             Self::Again(kept) => kept.outcome,
-            Self::Accepted => Outcome::Split,
+            Self::Accepted { outcome } => *outcome,
             Self::Health { .. } => Outcome::Health,
+        }
+    }
+
+    /// Whether whoever answered has accepted what it was sent.
+    pub(crate) fn is_accepted(&self) -> bool {
+        match self {
+            Self::Relay { answer, .. } => answer.status.is_success(),
+            Self::Accepted { .. } => true,
+            Self::AskForGraph | Self::Redirect { .. } | Self::Again(_) | Self::Health { .. } => false,
         }
     }
 
@@ -177,7 +193,7 @@ impl Reply {
             }
             Self::Relay { answer, .. } => relay(*answer),
             Self::Again(kept) => kept.response().map(ReplyBody::whole),
-            Self::Accepted => respond(StatusCode::ACCEPTED, Bytes::new()),
+            Self::Accepted { .. } => respond(StatusCode::ACCEPTED, Bytes::new()),
             Self::Health { able: true } => respond(StatusCode::OK, Bytes::new()),
             Self::Health { able: false } => respond(StatusCode::SERVICE_UNAVAILABLE, Bytes::new()),
         }

@@ -243,6 +243,11 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
+    /// Path and query, as they came.
+    pub(crate) fn target(&self) -> PathAndQuery {
+        self.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+    }
+
     /// What this request has in common with its retries; `None` without the message id that tells them.
     pub(crate) fn message(&self) -> Option<Key> {
         let id = plain(&self.headers, "x-microsoft-skype-message-id")?;

@@ -106,6 +106,14 @@ impl Scrape {
             "Retries that got the answer of the first request of their message: shared while it was under way, or repeated after it",
             retries.iter().map(|([result], count)| ([("result", &**result)], *count)),
         )?;
+        let actions = metrics.actions.read();
+        families.counters(
+            "actions",
+            "Actions that instances replied with, by what Graph made of them",
+            actions
+                .iter()
+                .map(|([action, result], count)| ([("action", &**action), ("result", &**result)], *count)),
+        )?;
         families.gauge(
             "connections",
             "Open connections of the public listener",

@@ -4,6 +4,8 @@
 //! (the issuers, the instances, the platform's requests, the gateway as a process), then a file for each promise.
 
 #[cfg(test)]
+mod actions;
+#[cfg(test)]
 mod admin;
 #[cfg(test)]
 mod batches;
@@ -15,6 +17,8 @@ mod commands;
 mod drain;
 #[cfg(test)]
 mod failover;
+#[cfg(test)]
+mod failures;
 #[cfg(test)]
 mod fleet_commands;
 #[cfg(test)]
@@ -29,6 +33,8 @@ mod keys;
 mod limits;
 #[cfg(test)]
 mod logs;
+#[cfg(test)]
+mod proxied;
 #[cfg(test)]
 mod redirects;
 #[cfg(test)]
