@@ -125,9 +125,10 @@ impl App {
         };
         let gateways =
             peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.callback.clone()?))).collect();
+        let peers_tls = client("peers")?;
         let regions =
-            Regions::new(region.clone(), gateways, patience, Arc::clone(&callbacks), client("peers")?);
-        let peers = Peers::new(peers, client("peers")?, last.map(|last| &*last.peers));
+            Regions::new(region.clone(), gateways, patience, Arc::clone(&callbacks), peers_tls.clone());
+        let peers = Peers::new(peers, peers_tls, last.map(|last| &*last.peers));
         Ok(Self {
             region,
             paths: Paths {

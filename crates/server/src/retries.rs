@@ -31,9 +31,9 @@ pub(crate) struct Retries {
     shards: [Mutex<Table>; SHARDS],
 }
 
-/// What makes two requests the same message: a hash that nobody can steer.
+/// What makes two requests the same message: a hash that nobody can steer, cut to 128 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key([u8; 32]);
+pub(crate) struct Key([u8; 16]);
 
 /// What to do with a request.
 #[derive(Debug)]
@@ -115,7 +115,9 @@ impl Key {
             hash.update(&part.len().to_be_bytes());
             hash.update(part);
         }
-        Self(hash.finish())
+        let whole = hash.finish();
+        let (half, _) = whole.split_first_chunk().expect("32 bytes have a half");
+        Self(*half)
     }
 }
 
@@ -247,8 +249,8 @@ impl Copying {
 const SHARDS: usize = 16;
 /// Whatever is kept of one answer: bots answer with some hundred bytes (`participantJoiningNotification`), most with none.
 pub(crate) const ANSWER_BYTES_MAX: usize = 16 * 1024;
-/// Answers that are remembered: three minutes of 350 messages a second, in some 20 MiB.
-const ANSWERS_MAX: usize = 64 * 1024;
+/// Answers that are remembered: three minutes of 180 messages a second, in some 12 MiB. Beyond it they are forgotten sooner.
+const ANSWERS_MAX: usize = 32 * 1024;
 /// The bytes of all remembered answers, besides what each takes by itself.
 const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The platform hangs up a call whose notifications fail; its retries come within seconds, as far as anybody has seen.
