@@ -70,9 +70,11 @@ impl LoadReport {
     /// Sums up. Without testimonies nobody knows where a notification went.
     pub fn new(results: &[CallResult], testimonies: &[Testimony], took_ms: f64) -> Self {
         let mut report = Self { calls: results.len(), took_ms, ..Self::default() };
-        let owners: HashMap<String, Option<usize>> = results
+        let owners: HashMap<String, (&CallResult, Option<usize>)> = results
             .iter()
-            .map(|result| (result.call.to_string(), owner(result.callback_uri.as_deref(), testimonies)))
+            .map(|result| {
+                (result.call.to_string(), (result, owner(result.callback_uri.as_deref(), testimonies)))
+            })
             .collect();
         let mut orphans = HashSet::new();
         if !testimonies.is_empty() {
@@ -83,7 +85,7 @@ impl LoadReport {
         let mut well = true;
         for result in results {
             let id = result.call.to_string();
-            let owner = owners.get(&id).copied().flatten();
+            let owner = owners.get(&id).and_then(|(_, owner)| *owner);
             let orphan = orphans.contains(&id) || !result.ok && lost_its_instance(result, owner, testimonies);
             let outcomes = if orphan { &mut report.instance_gone } else { &mut report.outcomes };
             *outcomes.entry(result.outcome.clone()).or_default() += 1;
@@ -111,7 +113,7 @@ impl LoadReport {
     /// Where the notifications went, by the bots' own books.
     fn ask_bots(
         &mut self,
-        owners: &HashMap<String, Option<usize>>,
+        owners: &HashMap<String, (&CallResult, Option<usize>)>,
         testimonies: &[Testimony],
         orphans: &mut HashSet<String>,
     ) {
@@ -127,8 +129,11 @@ impl LoadReport {
                 match owners.get(call) {
                     // Of another load, or of a call that somebody placed beside it.
                     None => {}
-                    // The same name after a new start: the gateway did what it should.
-                    Some(owner) if *owner == Some(number) && !testimony.gone.is_empty() => {
+                    // The same name after a new start: the gateway did what it should. A call that nobody answered is
+                    // that of the instance which took it and died, as far as anybody can tell.
+                    Some((result, owner))
+                        if owner.is_none_or(|owner| owner == number) && was_gone(testimony, result) =>
+                    {
                         orphans.insert(call.clone());
                     }
                     Some(_) => {
@@ -144,7 +149,7 @@ impl LoadReport {
                 }
             }
             for (call, count) in &ledger.calls {
-                let Some(owner) = owners.get(call) else { continue };
+                let Some((_, owner)) = owners.get(call) else { continue };
                 *given.entry(call).or_default() += 1;
                 // It was given the call too, which a lost answer explains, but nothing after that was for it.
                 if let Some(owner) = owner
@@ -183,19 +188,21 @@ fn owner(callback_uri: Option<&str>, testimonies: &[Testimony]) -> Option<usize>
 }
 
 fn lost_its_instance(result: &CallResult, owner: Option<usize>, testimonies: &[Testimony]) -> bool {
-    let (from, until) = (result.placed_ms, result.placed_ms + result.took_ms);
-    let was_gone = |bot: &Testimony| {
-        bot.gone.iter().any(|(gone_from, gone_until)| *gone_from <= until && *gone_until >= from)
-    };
     if let Some(bot) = owner.and_then(|number| testimonies.get(number)) {
-        return was_gone(bot);
+        return was_gone(bot, result);
     }
     // Nobody answered it: an instance that took it and died is what explains that, if none that lives knows the call.
     let id = result.call.to_string();
     let known = testimonies
         .iter()
         .any(|bot| bot.ledger.as_ref().is_some_and(|ledger| ledger.calls.contains_key(&id)));
-    result.outcome == "unanswered" && !known && testimonies.iter().any(was_gone)
+    result.outcome == "unanswered" && !known && testimonies.iter().any(|bot| was_gone(bot, result))
+}
+
+/// Whether a bot was gone while a call lived.
+fn was_gone(bot: &Testimony, call: &CallResult) -> bool {
+    let (from, until) = (call.placed_ms, call.placed_ms + call.took_ms);
+    bot.gone.iter().any(|(gone_from, gone_until)| *gone_from <= until && *gone_until >= from)
 }
 
 fn percentiles(mut times: Vec<f64>) -> Option<Answered> {
@@ -285,6 +292,11 @@ mod tests {
         let later = [bot("bot-0", &[], &[], &[(1_600.0, 1_900.0)]), bot("bot-1", &[], &[], &[])];
         let report = LoadReport::new(&results, &later, 1.0);
         assert!(!report.ok && report.lost == 2, "the calls were over before: {report:?}");
+        let strays = [bot("bot-0", &[], &[2], &[(1_200.0, 1_900.0)]), bot("bot-1", &[], &[], &[])];
+        let report = LoadReport::new(&results, &strays, 1.0);
+        assert!(report.ok, "the end of a call that died unanswered comes to the new start: {report:?}");
+        let elsewhere = [bot("bot-0", &[], &[], &[(1_200.0, 1_900.0)]), bot("bot-1", &[], &[2], &[])];
+        assert_eq!(LoadReport::new(&results, &elsewhere, 1.0).misrouted, Some(4));
         let known = [bot("bot-0", &[], &[], &[(1_200.0, 1_900.0)]), bot("bot-1", &[2], &[], &[])];
         assert!(!LoadReport::new(&results, &known, 1.0).ok, "a living bot has the call and did not answer");
     }
