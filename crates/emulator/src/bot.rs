@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response, StatusCode};
+use http::{HeaderName, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet, time::sleep};
@@ -40,7 +40,7 @@ use crate::{
     load::Life,
     server::{
         Body, Handle, Server, empty, error_response, hang_up, header_text, json_response, method_not_allowed,
-        respond,
+        printable, respond,
     },
 };
 
@@ -185,6 +185,11 @@ impl Shared {
             Ok(body) => body,
             Err(error) => return error_response(StatusCode::BAD_REQUEST, "badRequest", &error.to_string()),
         };
+        if header_text(request.headers(), &CONTENT_TYPE)
+            .is_some_and(|text| text.starts_with(ACTION_FAILED_TYPE))
+        {
+            return self.action_failed(&body);
+        }
         let Some(values) = body.get("value").and_then(Value::as_array) else {
             // Legacy, most likely; a gateway in front never lets it through.
             let legacy = body.get("participants").is_some() && body.get("id").is_some();
@@ -255,6 +260,15 @@ impl Shared {
             self.work(async move { bot.decide(&call).await });
         }
         // The real SDK, too, takes a notification with 202 and works on it afterwards.
+        empty(StatusCode::ACCEPTED)
+    }
+
+    /// The gateway could not do what it was asked for.
+    fn action_failed(&self, body: &Value) -> Response<Body> {
+        let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let id = text("/callId").to_ascii_lowercase();
+        let code: String = text("/error/code").chars().take(64).collect();
+        self.lock().fail(&id, format!("the gateway's action failed: {}", printable(&code)));
         empty(StatusCode::ACCEPTED)
     }
 
@@ -407,6 +421,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How a bot asks the gateway in front of it to act on a call.
 const ACTION_TYPE: &str = "application/vnd.switchboard.action+json";
+
+/// How the gateway says that it could not.
+const ACTION_FAILED_TYPE: &str = "application/vnd.switchboard.action-failed+json";
 
 const HEADER_BYTES_MAX: usize = 2_048;
 

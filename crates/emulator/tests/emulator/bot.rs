@@ -147,3 +147,24 @@ async fn a_bot_lets_a_gateway_act_by_its_reply() {
         assert_eq!(post(bot.address(), "/", body).await.status, 202);
     }
 }
+
+#[tokio::test]
+async fn an_action_that_failed_ends_the_call_for_the_bot() {
+    let platform = platform().await;
+    let behaviour = Behaviour { answer: AnswerMode::Action, ..Behaviour::default() };
+    let settings =
+        BotSettings { behaviour, ..BotSettings::new("bot-0", parse_http_url(platform.origin()).unwrap()) };
+    let bot = Bot::start(settings, Client::new(None).unwrap()).await.unwrap();
+    let new_call = r#"{"value":[{"changeType":"created","resource":"/app/calls/a1","resourceData":{"state":"incoming"}}]}"#;
+    assert_eq!(post(bot.address(), "/", new_call).await.status, 200);
+    assert_eq!((bot.calls().calls[0].state.as_str(), bot.calls().active), ("taken", 1));
+
+    let body =
+        r#"{"action":"answer","callId":"A1","error":{"code":"missing_permission","outcomeUnknown":false}}"#;
+    let headers = [("Content-Type", "application/vnd.switchboard.action-failed+json")];
+    assert_eq!(crate::support::send(bot.address(), "POST", "/", &headers, body).await.status, 202);
+    let calls = bot.calls();
+    assert_eq!((calls.calls[0].state.as_str(), calls.active), ("failed", 0));
+    let why = "the gateway's action failed: missing_permission";
+    assert_eq!(calls.calls[0].failure.as_deref(), Some(why));
+}
