@@ -4,6 +4,7 @@
 //! measured and refused: it boxes and spawns for each request.
 
 use std::{
+    collections::HashMap,
     fmt, io,
     net::SocketAddr,
     pin::Pin,
@@ -67,6 +68,8 @@ pub(crate) type Sender = SendRequest<Full<Bytes>>;
 struct Pools {
     /// The fleet that the slots belong to.
     generation: u64,
+    /// Which trust anchors its TLS connections were made with.
+    trust: u64,
     slots: Vec<Slot>,
 }
 
@@ -151,19 +154,19 @@ impl Pools {
     }
 
     fn adopt(&mut self, fleet: &Fleet) {
-        let mut before = std::mem::take(&mut self.slots);
+        // The peer of a TLS connection was verified with the trust anchors of the settings then.
+        let trusted = self.trust == fleet.trust();
+        let before = std::mem::take(&mut self.slots).into_iter().filter(|slot| !slot.idle.is_empty());
+        let mut before: HashMap<Origin, Vec<Idle>> = before
+            .filter(|slot| trusted || !slot.origin.secure)
+            .map(|slot| (slot.origin, slot.idle))
+            .collect();
         self.generation = fleet.generation();
+        self.trust = fleet.trust();
         self.slots = fleet
             .origins()
             .iter()
-            .map(|origin| {
-                // The peer of a TLS connection was verified with the trust anchors of the old settings.
-                let idle = match before.iter_mut().find(|slot| slot.origin == *origin && !origin.secure) {
-                    Some(slot) => std::mem::take(&mut slot.idle),
-                    None => Vec::new(),
-                };
-                Slot { origin: origin.clone(), idle }
-            })
+            .map(|origin| Slot { origin: origin.clone(), idle: before.remove(origin).unwrap_or_default() })
             .collect();
     }
 }
@@ -182,7 +185,7 @@ async fn connect_within(origin: &Origin, tls: &SslConnector, reach: &Reach) -> R
     }
     let host = match &origin.host {
         Hostname::Address(address) => address.to_string(),
-        Hostname::Name(name) => name.to_string(),
+        Hostname::Name(name) | Hostname::Found(name, _) => name.to_string(),
     };
     let mut ssl = tls.configure().and_then(|setup| setup.into_ssl(&host)).map_err(|_| Cause::Tls)?;
     ssl.set_alpn_protos(b"\x08http/1.1").map_err(|_| Cause::Tls)?;
@@ -207,16 +210,24 @@ async fn connect_tcp(origin: &Origin, reach: &Reach) -> Result<TcpStream, Cause>
                 .await
                 .map_err(|_| Cause::LookupTimeout)?
                 .map_err(|_| Cause::Lookup)?;
-            let mut last = Cause::Lookup;
-            for address in addresses.take(ADDRESSES_MAX) {
-                match connect_address(address, reach).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(cause) => last = cause,
-                }
-            }
-            Err(last)
+            connect_any(addresses, reach).await
+        }
+        Hostname::Found(_, addresses) => {
+            connect_any(addresses.iter().map(|address| SocketAddr::new(*address, origin.port)), reach).await
         }
     }
+}
+
+/// The first few addresses, one after the other.
+async fn connect_any(addresses: impl Iterator<Item = SocketAddr>, reach: &Reach) -> Result<TcpStream, Cause> {
+    let mut last = Cause::Lookup;
+    for address in addresses.take(ADDRESSES_MAX) {
+        match connect_address(address, reach).await {
+            Ok(stream) => return Ok(stream),
+            Err(cause) => last = cause,
+        }
+    }
+    Err(last)
 }
 
 async fn connect_address(address: SocketAddr, reach: &Reach) -> Result<TcpStream, Cause> {

@@ -1,16 +1,17 @@
 //! The instances of this region, as one immutable snapshot.
 //!
-//! A source turns what it knows into `Member`s; today that is the static list (`fleet/list.rs`). A source that changes
-//! by itself would build a new snapshot from the last one, as a reload does.
+//! A source turns what it knows into `Member`s, each in a file of its own. One that changes by itself has a new snapshot
+//! built from the last one, as a reload does.
 
 mod list;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use http::HeaderValue;
@@ -20,25 +21,30 @@ use uuid::Uuid;
 
 pub(crate) use self::list::members;
 use crate::{
-    instance::{Endpoint, Event, Instance, Live, Standing},
+    instance::{Endpoint, Event, Instance, Live, Offer, Standing},
     target::{Origin, Target},
 };
 
 /// The instances of this region. Never changes, so that reading it takes no lock.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    instances: Vec<Instance>,
+    instances: Vec<Arc<Instance>>,
     by_name: HashMap<Name, usize>,
+    /// Those that left lately; nothing is sent to them.
+    gone: Vec<Arc<Instance>>,
     /// Whether the source was read.
     known: bool,
     /// Grows with each snapshot of this process, so that a pool knows which of two is newer.
     generation: u64,
+    /// Grows with each set of settings, and with it the trust anchors of TLS connections.
+    trust: u64,
+    slow_start: Duration,
     /// All hosts that the instances are reached at; an endpoint's slot is its place here.
     origins: Vec<Origin>,
 }
 
 /// One instance, as a source describes it.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) name: Name,
     pub(crate) incarnation: Name,
@@ -46,6 +52,11 @@ pub(crate) struct Member {
     pub(crate) callbacks: Target,
     pub(crate) apps: Option<Vec<Uuid>>,
     pub(crate) weight: u32,
+    /// What the source says of it.
+    pub(crate) offer: Offer,
+    /// Whether it may still be there when its source lists it no more: a pod that is not listed has ended, an address that
+    /// DNS does not name any more may answer.
+    pub(crate) lingers: bool,
 }
 
 /// What all instances of a fleet have in common.
@@ -54,11 +65,27 @@ pub(crate) struct Common {
     pub(crate) region: Name,
     pub(crate) probed: bool,
     pub(crate) uris: Arc<CallbackUris>,
+    /// How long an instance that left is kept at most.
+    pub(crate) keep_leaving: Duration,
+    /// Over how long the weight of an instance rises that has just become ready.
+    pub(crate) slow_start: Duration,
+    /// See [`Common::next_trust`].
+    pub(crate) trust: u64,
+}
+
+impl Common {
+    /// A number for settings that no others have.
+    pub(crate) fn next_trust() -> u64 {
+        GENERATIONS.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 impl Fleet {
     /// A snapshot. What was learned of an instance is taken over from `before` if its name, its incarnation and its
     /// URLs are the same: at another address, or in another life, it is another process.
+    ///
+    /// An instance of `before` that is no member any more, and that may still be there, stays without new calls until its
+    /// calls have ended or `keep_leaving` has passed.
     pub(crate) fn new(
         members: Vec<Member>,
         known: bool,
@@ -66,43 +93,84 @@ impl Fleet {
         before: Option<&Self>,
         now: Instant,
     ) -> Self {
-        let mut fleet = Self {
-            instances: Vec::with_capacity(members.len()),
-            by_name: HashMap::with_capacity(members.len()),
-            known,
-            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
-            origins: Vec::new(),
+        let mut builder = Builder {
+            fleet: Self {
+                instances: Vec::with_capacity(members.len()),
+                by_name: HashMap::with_capacity(members.len()),
+                gone: Vec::new(),
+                known,
+                generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
+                trust: common.trust,
+                slow_start: common.slow_start,
+                origins: Vec::new(),
+            },
+            slots: HashMap::with_capacity(members.len()),
+            common,
         };
         for member in members {
-            if fleet.by_name.contains_key(&member.name) {
+            if builder.fleet.by_name.contains_key(&member.name) {
                 continue;
             }
+            let offer = member.offer;
             let live = match before.and_then(|before| before.same(&member)) {
                 Some(live) => {
                     live.learn(Event::Probing(common.probed), now);
+                    live.learn(Event::Offered(offer), now);
                     Arc::clone(live)
                 }
-                None => Arc::new(Live::new(member.name.clone(), common.probed, now)),
+                None => Arc::new(Live::new(member.name.clone(), common.probed, offer, now)),
             };
-            let new_calls = fleet.endpoint(member.new_calls);
-            let callbacks = fleet.endpoint(member.callbacks);
-            let owner = Owner {
-                region: common.region.clone(),
-                instance: member.name,
-                incarnation: member.incarnation,
-            };
-            fleet.by_name.insert(owner.instance.clone(), fleet.instances.len());
-            fleet.instances.push(Instance::new(
-                owner,
-                new_calls,
-                callbacks,
-                member.apps,
-                member.weight,
-                Arc::clone(&common.uris),
-                live,
-            ));
+            builder.add(member, live);
         }
+        for old in before.iter().flat_map(|before| &before.instances) {
+            let same =
+                builder.fleet.instance(old.name().as_str()).map(|new| Arc::ptr_eq(&new.live, &old.live));
+            match same {
+                Some(true) => {}
+                None if old.may_stay(common.keep_leaving, now) => {
+                    old.live.learn(Event::Probing(common.probed), now);
+                    old.live.learn(Event::Offered(Offer::Left), now);
+                    builder.add(Member { offer: Offer::Left, ..old.member() }, Arc::clone(&old.live));
+                }
+                Some(false) | None => {
+                    old.live.learn(Event::Offered(Offer::Gone), now);
+                    builder.fleet.gone.push(Arc::clone(old));
+                }
+            }
+        }
+        let mut fleet = builder.fleet;
+        // The newest last; only those whose name is free are shown.
+        let earlier = before.iter().flat_map(|before| &before.gone).cloned();
+        let mut gone: Vec<_> = earlier.chain(std::mem::take(&mut fleet.gone)).collect();
+        gone.retain(|gone| !fleet.by_name.contains_key(gone.name()));
+        let mut names = HashSet::new();
+        gone.reverse();
+        gone.retain(|gone| names.insert(gone.name().clone()));
+        gone.truncate(GONE_MAX);
+        gone.reverse();
+        fleet.gone = gone;
         fleet
+    }
+
+    /// The members that its source lists, as they were when it was read last.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.instances
+            .iter()
+            .filter(|instance| instance.offer != Offer::Left)
+            .map(|one| one.member())
+            .collect()
+    }
+
+    /// Whether an instance that left can be let go now.
+    pub(crate) fn has_overdue(&self, keep_leaving: Duration, now: Instant) -> bool {
+        self.instances
+            .iter()
+            .any(|instance| instance.offer == Offer::Left && !instance.may_stay(keep_leaving, now))
+    }
+
+    /// Those that left lately, for `/fleet`.
+    pub(crate) fn gone(&self) -> &[Arc<Instance>] {
+        &self.gone
     }
 
     pub(crate) fn is_known(&self) -> bool {
@@ -117,34 +185,44 @@ impl Fleet {
         &self.origins
     }
 
-    pub(crate) fn instances(&self) -> &[Instance] {
+    pub(crate) fn trust(&self) -> u64 {
+        self.trust
+    }
+
+    pub(crate) fn instances(&self) -> &[Arc<Instance>] {
         &self.instances
     }
 
-    pub(crate) fn instance(&self, name: &str) -> Option<&Instance> {
+    pub(crate) fn instance(&self, name: &str) -> Option<&Arc<Instance>> {
         self.by_name.get(name).and_then(|at| self.instances.get(*at))
     }
 
     /// The instances that may take a new call of `app`, with what is needed to rank them.
     pub(crate) fn candidates(&self, app: Uuid, now: Instant) -> Candidates<'_> {
-        let mut candidates = Candidates::default();
+        let mut candidates =
+            Candidates { first: Group::with_capacity(self.instances.len()), last: Group::default() };
         for instance in self.instances.iter().filter(|instance| instance.serves(app)) {
             let group = match instance.live.standing(now) {
                 Standing::Candidate => &mut candidates.first,
                 Standing::Last => &mut candidates.last,
                 Standing::Never => continue,
             };
+            let mut candidate = instance.candidate(instance.live.load());
+            if !self.slow_start.is_zero() {
+                candidate.weight = instance.warm_weight(now, self.slow_start);
+            }
             group.instances.push(instance);
-            group.ranked.push(instance.candidate(instance.live.load()));
+            group.ranked.push(candidate);
         }
         candidates
     }
 
     /// The instance that `key` ranks first among all that serve `app`, whatever their health and load: the same one
-    /// for as long as the fleet is the same, at every gateway.
+    /// for as long as the fleet is the same, at every gateway. One that is leaving is nobody's heir.
     pub(crate) fn first(&self, key: AffinityKey, app: Uuid) -> Option<&Instance> {
-        let mut group = Group::default();
-        for instance in self.instances.iter().filter(|instance| instance.serves(app)) {
+        let mut group = Group::with_capacity(self.instances.len());
+        let stays = |instance: &&Arc<Instance>| instance.serves(app) && instance.offer != Offer::Left;
+        for instance in self.instances.iter().filter(stays) {
             group.instances.push(instance);
             group.ranked.push(instance.candidate(None));
         }
@@ -158,15 +236,40 @@ impl Fleet {
             && instance.callbacks.target == member.callbacks)
             .then_some(&instance.live)
     }
+}
+
+/// A fleet in the making.
+struct Builder<'a> {
+    fleet: Fleet,
+    /// Where each origin is in the fleet's list.
+    slots: HashMap<Origin, usize>,
+    common: &'a Common,
+}
+
+impl Builder<'_> {
+    fn add(&mut self, member: Member, live: Arc<Live>) {
+        let Member { name, incarnation, new_calls, callbacks, apps, weight, offer, lingers } = member;
+        let new_calls = self.endpoint(new_calls);
+        let callbacks = self.endpoint(callbacks);
+        let owner = Owner { region: self.common.region.clone(), instance: name, incarnation };
+        self.fleet.by_name.insert(owner.instance.clone(), self.fleet.instances.len());
+        let uris = Arc::clone(&self.common.uris);
+        let mut instance = Instance::new(owner, new_calls, callbacks, apps, weight, uris, live);
+        instance.offer = offer;
+        instance.lingers = lingers;
+        self.fleet.instances.push(Arc::new(instance));
+    }
 
     fn endpoint(&mut self, target: Target) -> Endpoint {
         let origin = target.origin();
         let host = HeaderValue::from_str(&origin.authority()).expect("a parsed host is printable ASCII");
-        let slot = match self.origins.iter().position(|known| known == origin) {
-            Some(slot) => slot,
+        let slot = match self.slots.get(origin) {
+            Some(slot) => *slot,
             None => {
-                self.origins.push(origin.clone());
-                self.origins.len().saturating_sub(1)
+                let slot = self.fleet.origins.len();
+                self.fleet.origins.push(origin.clone());
+                self.slots.insert(origin.clone(), slot);
+                slot
             }
         };
         Endpoint { target, slot, host }
@@ -199,10 +302,17 @@ struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
+    fn with_capacity(count: usize) -> Self {
+        Self { instances: Vec::with_capacity(count), ranked: Vec::with_capacity(count) }
+    }
+
     fn in_order(&self, key: AffinityKey) -> impl Iterator<Item = &'a Instance> {
         rank(key, &self.ranked).filter_map(|at| self.instances.get(at).copied())
     }
 }
+
+/// Those that left and are still shown: a rollout replaces a fleet, and nobody reads more.
+const GONE_MAX: usize = 100;
 
 /// Numbers the snapshots. Only their order matters.
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);

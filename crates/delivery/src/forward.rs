@@ -31,23 +31,26 @@ impl Delivery {
         notification: Outbound,
         owner: OwnerRef<'_>,
     ) -> Result<Answer, NotForwarded> {
-        if !self.fleet.is_known() {
-            return Err(NotForwarded::FleetUnknown);
-        }
-        let found = self.fleet.instance(owner.instance.as_str()).filter(|instance| instance.owner == owner);
+        let fleet = self.fleet.load_full();
+        let found = fleet.instance(owner.instance.as_str()).filter(|instance| instance.owner == owner);
         if let Some(instance) = found {
-            return self.deliver(connections, notification, instance, Mark::Owner).await;
+            return self.deliver(connections, notification, (&fleet, instance), Mark::Owner).await;
+        }
+        if !fleet.is_known() {
+            return Err(NotForwarded::FleetUnknown);
         }
         let heir = match self.settings.orphaned {
             Orphaned::Refuse => None,
             Orphaned::Reassign => {
                 // Without a call id the calls of the lost instance stay together at least.
                 let key = notification.call_id.as_deref().unwrap_or(owner.instance.as_str());
-                self.fleet.first(AffinityKey::of(key), notification.app)
+                fleet.first(AffinityKey::of(key), notification.app)
             }
         };
         match heir {
-            Some(instance) => self.deliver(connections, notification, instance, Mark::Orphaned).await,
+            Some(instance) => {
+                self.deliver(connections, notification, (&fleet, instance), Mark::Orphaned).await
+            }
             None => Err(NotForwarded::Gone { instance: owner.instance.to_name() }),
         }
     }
@@ -59,44 +62,50 @@ impl Delivery {
         connections: &Connections,
         notification: Outbound,
     ) -> Result<Answer, NotForwarded> {
-        if !self.fleet.is_known() {
+        let fleet = self.fleet.load_full();
+        if !fleet.is_known() {
             return Err(NotForwarded::FleetUnknown);
         }
-        match self.probable(notification.call_id.as_deref().unwrap_or_default(), notification.app) {
-            Some(instance) => self.deliver(connections, notification, instance, Mark::Unsealed).await,
+        match self.probable(&fleet, notification.call_id.as_deref().unwrap_or_default(), notification.app) {
+            Some(instance) => {
+                self.deliver(connections, notification, (&fleet, instance), Mark::Unsealed).await
+            }
             None => Err(NotForwarded::NoInstance),
         }
     }
 
     /// The instance that `forward_unsealed` would choose: so that a batch can be cut by owner.
     pub fn probable_owner(&self, call_id: &str, app: Uuid) -> Option<Name> {
-        self.probable(call_id, app).map(|instance| instance.name().clone())
+        self.probable(&self.fleet.load(), call_id, app).map(|instance| instance.name().clone())
     }
 
-    fn probable(&self, call_id: &str, app: Uuid) -> Option<&Instance> {
+    fn probable<'f>(&self, fleet: &'f Fleet, call_id: &str, app: Uuid) -> Option<&'f Instance> {
         let placed = self.placements.find(call_id, Instant::now());
+        // In another life the instance knows nothing of the call: then it is anybody's guess again.
         placed
-            .and_then(|name| self.fleet.instance(name.as_str()))
-            .or_else(|| self.fleet.first(AffinityKey::of(call_id), app))
+            .and_then(|placed| {
+                Some(&**fleet.instance(placed.instance.as_str())?).filter(|one| one.owner == placed)
+            })
+            .or_else(|| fleet.first(AffinityKey::of(call_id), app))
     }
 
     async fn deliver(
         &self,
         connections: &Connections,
         mut notification: Outbound,
-        instance: &Instance,
+        (fleet, instance): (&Fleet, &Instance),
         mark: Mark,
     ) -> Result<Answer, NotForwarded> {
         let end = notification.arrived + self.settings.patience;
         let live = &instance.live;
-        let in_flight = live.request_begins();
+        let in_flight = live.request_begins(Instant::now());
         headers::clean(&mut notification.headers, self.settings.authorization);
         mark.stamp(&mut notification.headers);
         let for_app = instance.for_app(notification.app);
         let path = for_app.callback_path.clone();
         let request = self.request(instance, &instance.callbacks, &for_app, path, notification);
 
-        let way = Way { pool: &connections.instances, fleet: &self.fleet, instance, tls: &self.tls };
+        let way = Way { pool: &connections.instances, fleet, instance, tls: &self.tls };
         match way.insist(request, end).await {
             Ok((response, attempts)) => {
                 // What a proxy in front of a dead instance says is no sign of life.

@@ -1,5 +1,6 @@
 //! One instance: who it is, where it is, what is known of it, and what we count.
 
+mod calls;
 mod health;
 
 use std::{
@@ -13,13 +14,13 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderValue, uri::PathAndQuery};
 use switchboard_routing::{CallbackUris, Candidate, Load, Name, Owner, hash_name};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
-use self::health::Health;
 pub use self::health::InstanceState;
-pub(crate) use self::health::{Event, Report, ReportedState, Standing};
-use crate::{attempt::Cause, target::Target};
+pub(crate) use self::health::{Event, Offer, REST, Report, ReportedState, Standing};
+use self::{calls::Calls, health::Health};
+use crate::{attempt::Cause, fleet::Member, target::Target};
 
 /// One instance of a fleet.
 ///
@@ -34,6 +35,8 @@ pub(crate) struct Instance {
     /// Its name, as the value of `Switchboard-Instance`.
     pub(crate) name_value: HeaderValue,
     pub(crate) live: Arc<Live>,
+    pub(crate) offer: Offer,
+    pub(crate) lingers: bool,
     name_hash: u64,
     weight: u32,
     uris: Arc<CallbackUris>,
@@ -79,6 +82,8 @@ impl Instance {
             new_calls,
             callbacks,
             live,
+            offer: Offer::Ready,
+            lingers: false,
             weight: weight.max(1),
             uris,
             by_app: ArcSwap::default(),
@@ -89,6 +94,27 @@ impl Instance {
         &self.owner.instance
     }
 
+    /// As its source described it.
+    pub(crate) fn member(&self) -> Member {
+        Member {
+            name: self.owner.instance.clone(),
+            incarnation: self.owner.incarnation.clone(),
+            new_calls: self.new_calls.target.clone(),
+            callbacks: self.callbacks.target.clone(),
+            apps: self.apps.clone(),
+            weight: self.weight,
+            offer: self.offer,
+            lingers: self.lingers,
+        }
+    }
+
+    /// Whether it keeps its callbacks although its source lists it no more.
+    pub(crate) fn may_stay(&self, keep_leaving: Duration, now: Instant) -> bool {
+        let left_for = self.live.left_at().map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let has_left = self.offer == Offer::Left;
+        self.lingers && left_for < keep_leaving && !(has_left && self.live.is_done(now))
+    }
+
     pub(crate) fn serves(&self, app: Uuid) -> bool {
         self.apps.as_ref().is_none_or(|apps| apps.contains(&app))
     }
@@ -96,6 +122,11 @@ impl Instance {
     /// What the ranking needs to know; `load` only where it is wanted.
     pub(crate) fn candidate(&self, load: Option<Load>) -> Candidate {
         Candidate { name_hash: self.name_hash, weight: self.weight, load }
+    }
+
+    /// Its weight in parts of a hundred, and fewer of them while it is still warming up.
+    pub(crate) fn warm_weight(&self, now: Instant, slow_start: Duration) -> u32 {
+        self.weight.saturating_mul(self.live.warmth_percent(now, slow_start))
     }
 
     /// The parts of a request that depend on the app only. The callback URI costs an HMAC, so it is minted once.
@@ -137,6 +168,8 @@ impl Instance {
             since: now.saturating_duration_since(health.since()),
             reason: health.reason(),
             calls: health.calls(),
+            calls_expected: health.expected_calls(),
+            calls_counted: self.live.calls().len(),
             capacity: health.capacity(),
             last_probe: health.last_report().map(|at| now.saturating_duration_since(at)),
             placed: count(&self.live.placed),
@@ -149,6 +182,12 @@ impl Instance {
                 .zip(&self.live.failures)
                 .map(|(cause, counter)| (cause.label(), count(counter)))
                 .filter(|(_, failures)| *failures > 0)
+                .collect(),
+            entered: InstanceState::ALL
+                .iter()
+                .zip(&self.live.entered)
+                .map(|(state, counter)| (*state, count(counter)))
+                .filter(|(_, times)| *times > 0)
                 .collect(),
         }
     }
@@ -169,6 +208,11 @@ pub struct InstanceStatus {
     pub reason: &'static str,
     /// Reported calls.
     pub calls: Option<u32>,
+    /// Reported calls with what this gateway placed since, less what ended: what placement goes by. `None` without a
+    /// report.
+    pub calls_expected: Option<u32>,
+    /// Calls that this gateway placed there and has not seen end. Of several gateways another one may see the end.
+    pub calls_counted: usize,
     /// Reported capacity.
     pub capacity: Option<u32>,
     /// New calls that it accepted from this gateway since the start.
@@ -185,6 +229,8 @@ pub struct InstanceStatus {
     pub missed_probes: u64,
     /// How long ago the last probe answered.
     pub last_probe: Option<Duration>,
+    /// How often it changed into each state.
+    pub entered: Vec<(InstanceState, u64)>,
 }
 
 /// What was learned of an instance, shared by all threads and handed on over reloads.
@@ -197,7 +243,16 @@ pub(crate) struct Live {
     shown: AtomicU64,
     /// Calls in the upper half, capacity in the lower; 0 where the load is not known.
     load: AtomicU64,
+    /// When it last became ready after it was not reachable, in milliseconds after `born`.
+    warming_since: AtomicU64,
     born: Instant,
+    /// The calls that this gateway placed there.
+    calls: Mutex<Calls>,
+    /// A try failed: the probe need not wait for its turn.
+    demoted: Notify,
+    entered: [AtomicU64; InstanceState::ALL.len()],
+    /// The last request to it, in milliseconds after `born`.
+    used: AtomicU64,
     placed: AtomicU64,
     callbacks: AtomicU64,
     in_flight: AtomicU64,
@@ -207,13 +262,18 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(name: Name, probed: bool, now: Instant) -> Self {
-        let health = Health::new(probed, now);
+    pub(crate) fn new(name: Name, probed: bool, offer: Offer, now: Instant) -> Self {
+        let health = Health::new(probed, offer, now);
         let live = Self {
             name,
             shown: AtomicU64::new(0),
             load: AtomicU64::new(0),
+            warming_since: AtomicU64::new(0),
             born: now,
+            calls: Mutex::default(),
+            demoted: Notify::new(),
+            entered: Default::default(),
+            used: AtomicU64::new(0),
             placed: AtomicU64::new(0),
             callbacks: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
@@ -226,20 +286,41 @@ impl Live {
         live
     }
 
-    /// Learns something; logs a change of state.
+    /// Learns something.
     pub(crate) fn learn(&self, event: Event, now: Instant) {
-        let change = {
-            let mut health = self.health();
-            let change = health.step(event, now);
-            self.show(&health);
-            change
-        };
-        if let Some(change) = change {
-            tracing::info!(
-                instance = %self.name, from = %change.from, to = %change.to, reason = change.reason,
-                "instance changed its state"
-            );
+        self.learn_with(self.health(), event, now);
+        if let Event::TryFailed(_) = event {
+            self.demoted.notify_one();
         }
+    }
+
+    /// Counts and logs a change of state.
+    fn learn_with(&self, mut health: MutexGuard<'_, Health>, event: Event, now: Instant) {
+        let change = health.step(event, now);
+        self.show(&health);
+        drop(health);
+        let Some(change) = change else { return };
+        if change.to == InstanceState::Ready
+            && matches!(change.from, InstanceState::Starting | InstanceState::Unreachable)
+        {
+            self.warming_since.store(self.millis(now), Ordering::Relaxed);
+        }
+        let mut entered = InstanceState::ALL.iter().zip(&self.entered);
+        if let Some((_, counter)) = entered.find(|(state, _)| **state == change.to) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::info!(
+            instance = %self.name, from = %change.from, to = %change.to, reason = change.reason,
+            "instance changed its state"
+        );
+    }
+
+    /// It answered a probe that was sent at `sent`.
+    pub(crate) fn reported(&self, report: Report, sent: Instant, now: Instant) {
+        if report.calls == Some(0) {
+            self.calls().forget(sent);
+        }
+        self.learn(Event::Reported(report), now);
     }
 
     /// Whether it may take a new call.
@@ -249,7 +330,7 @@ impl Live {
             Standing::Candidate
         } else if shown & SHOWN_ASLEEP == 0 {
             Standing::Never
-        } else if shown >> SHOWN_BITS > millis(now.saturating_duration_since(self.born)) {
+        } else if shown >> SHOWN_BITS > self.millis(now) {
             Standing::Last
         } else {
             Standing::Candidate
@@ -263,17 +344,67 @@ impl Live {
         (load != 0).then(|| Load { calls: half(load >> 32), capacity: half(load) })
     }
 
+    /// 1 to 100: how much of its weight it has, rising over `slow_start` from when it became ready.
+    fn warmth_percent(&self, now: Instant, slow_start: Duration) -> u32 {
+        let since = self.warming_since.load(Ordering::Relaxed);
+        let warmed = self.millis(now).saturating_sub(since).saturating_mul(100);
+        let percent = warmed.checked_div(millis(slow_start)).unwrap_or(100);
+        u32::try_from(percent).unwrap_or(100).clamp(1, 100)
+    }
+
+    /// Returns when a try has failed since it was last asked.
+    pub(crate) async fn demoted(&self) {
+        self.demoted.notified().await;
+    }
+
+    /// Whether an instance that left its source can be let go: it holds no call that anybody knows of.
+    ///
+    /// Its own report is believed. Without one the calls that this gateway placed must have ended, and nothing may have come
+    /// for it in a while: other gateways place calls there, too.
+    pub(crate) fn is_done(&self, now: Instant) -> bool {
+        let health = self.health();
+        let reported_since_it_left = health.last_report() > health.left_at();
+        let expected = health.expected_calls().filter(|_| reported_since_it_left);
+        drop(health);
+        if self.in_flight.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
+        match expected {
+            Some(calls) => calls == 0,
+            None => {
+                let used = self.used.load(Ordering::Relaxed);
+                self.calls().len() == 0 && self.millis(now).saturating_sub(used) >= millis(QUIET)
+            }
+        }
+    }
+
+    /// Since when its source lists it no more.
+    pub(crate) fn left_at(&self) -> Option<Instant> {
+        self.health().left_at()
+    }
+
     /// A request is on its way until the guard is dropped.
-    pub(crate) fn request_begins(self: &Arc<Self>) -> InFlight {
+    pub(crate) fn request_begins(self: &Arc<Self>, now: Instant) -> InFlight {
+        self.used.store(self.millis(now), Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
     }
 
-    /// A new call is about to be given to it.
-    pub(crate) fn try_begins(&self, now: Instant) {
-        if !self.is_shown_ready() {
-            self.learn(Event::TryBegan, now);
-        }
+    /// A new call is about to be given to it, and counts as one of its calls from now on. `None` if it has become full,
+    /// drained or unreachable meanwhile.
+    pub(crate) fn try_begins(self: &Arc<Self>, now: Instant) -> Option<Offered> {
+        let health = self.health();
+        let may_take = match health.state() {
+            InstanceState::Ready => true,
+            // Without a probe the next call finds out.
+            InstanceState::Unreachable => !health.probed() && !health.is_withheld(),
+            InstanceState::Starting | InstanceState::Full | InstanceState::Draining | InstanceState::Gone => {
+                false
+            }
+        };
+        may_take.then_some(())?;
+        self.learn_with(health, Event::TryBegan, now);
+        Some(Offered { live: Arc::clone(self), settled: false })
     }
 
     /// It answered. Costs a load while all is well.
@@ -298,8 +429,12 @@ impl Live {
         self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn accepted_call(&self) {
-        self.placed.fetch_add(1, Ordering::Relaxed);
+    /// A call ended. Only those count that were placed here, and each once: what others placed is not in what we added to the
+    /// report, and a notification may come twice.
+    pub(crate) fn call_ended(&self, call_id: &str, now: Instant) {
+        if self.calls().end(call_id) {
+            self.learn(Event::Ended, now);
+        }
     }
 
     pub(crate) fn answered_callback(&self) {
@@ -310,17 +445,24 @@ impl Live {
         self.shown.load(Ordering::Relaxed) & SHOWN_READY != 0
     }
 
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        millis(now.saturating_duration_since(self.born))
+    }
+
     fn health(&self) -> MutexGuard<'_, Health> {
         // A panic while it was held leaves a state that is stale at worst.
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn show(&self, health: &Health) {
-        let rests_until =
-            health.rests_until().map_or(0, |at| millis(at.saturating_duration_since(self.born)));
+        let rests_until = health.rests_until().map_or(0, |at| self.millis(at));
         let flags = match (health.state(), health.probed()) {
             (InstanceState::Ready, _) => SHOWN_READY,
-            (InstanceState::Unreachable, false) => SHOWN_ASLEEP,
+            (InstanceState::Unreachable, false) if !health.is_withheld() => SHOWN_ASLEEP,
             _ => 0,
         };
         self.shown.store(rests_until << SHOWN_BITS | flags, Ordering::Relaxed);
@@ -346,6 +488,38 @@ impl Drop for InFlight {
     }
 }
 
+/// A new call that was offered to an instance. Dropped before the instance answered, it counts as accepted until the next
+/// report: the instance may have taken it.
+#[derive(Debug)]
+pub(crate) struct Offered {
+    live: Arc<Live>,
+    settled: bool,
+}
+
+impl Offered {
+    pub(crate) fn accepted(mut self, call_id: Option<&str>, now: Instant) {
+        self.settled = true;
+        self.live.placed.fetch_add(1, Ordering::Relaxed);
+        if let Some(call_id) = call_id {
+            self.live.calls().begin(call_id, now);
+        }
+        self.live.learn(Event::Accepted, now);
+    }
+
+    pub(crate) fn refused(mut self, now: Instant) {
+        self.settled = true;
+        self.live.learn(Event::NotAccepted, now);
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.live.learn(Event::Accepted, Instant::now());
+        }
+    }
+}
+
 /// A name as a header value: its alphabet allows nothing else.
 pub(crate) fn name_value(name: &Name) -> HeaderValue {
     HeaderValue::from_str(name.as_str()).expect("a name is of A-Z a-z 0-9 . _ -")
@@ -355,5 +529,8 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX >> SHOWN_BITS)
 }
 
+/// An instance that left, and that says nothing of its calls, is kept until nothing came for it for as long as this: other
+/// gateways place calls there too, and a call may be silent for long.
+const QUIET: Duration = Duration::from_secs(3600);
 /// More apps than any gateway serves; beyond it the callback URI is minted for each request.
 const APPS_MAX: usize = 1024;

@@ -5,13 +5,14 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, uri::PathAndQuery};
 use http_body_util::Full;
 use switchboard_routing::AffinityKey;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     Answer, Connections, Delivery, Outbound,
     attempt::{Cause, Failure, send},
+    fleet::Fleet,
     headers::{self, Stamp, call_id_for_log},
-    instance::{Endpoint, Event, ForApp, Instance, Standing},
+    instance::{Endpoint, Event, ForApp, Instance, Offered},
 };
 
 impl Delivery {
@@ -22,22 +23,47 @@ impl Delivery {
     pub async fn place(
         &self,
         connections: &Connections,
-        notification: Outbound,
+        mut notification: Outbound,
         key: AffinityKey,
         budget: Duration,
     ) -> Result<Answer, NotPlaced> {
         let end = notification.arrived + budget;
-        let candidates = self.fleet.candidates(notification.app, Instant::now());
-        let mut left = candidates.len();
-        if left == 0 {
+        let mut tried = Tried { attempts: 0, outcome_unknown: 0, last: Cause::NoTime, written: false };
+        headers::clean(&mut notification.headers, self.settings.authorization);
+        if let Some(answer) = self.pass(connections, notification.clone(), key, end, &mut tried).await {
+            return Ok(answer);
+        }
+        // Where nobody could be asked, and it took no time to find out, somebody may be back in a moment: an instance that
+        // restarts, one that its probe finds well again. Who was sent the request is not sent it again.
+        if tried.attempts > 0 && !tried.written && Instant::now() + PAUSE + TRY_TIME_MIN < end {
+            sleep(PAUSE).await;
+            if let Some(answer) = self.pass(connections, notification, key, end, &mut tried).await {
+                return Ok(answer);
+            }
+        }
+        if tried.attempts == 0 && Instant::now() < end {
             return Err(NotPlaced::NoCandidate);
         }
-        let mut tried = Tried { attempts: 0, outcome_unknown: 0, last: Cause::NoTime };
-        let mut next = Some(notification);
-        if let Some(notification) = &mut next {
-            headers::clean(&mut notification.headers, self.settings.authorization);
-        }
+        Err(NotPlaced::AllFailed {
+            attempts: tried.attempts,
+            outcome_unknown: tried.outcome_unknown,
+            last: tried.last.label(),
+        })
+    }
 
+    /// Tries each candidate once, best first; `None` if no one took the call.
+    async fn pass(
+        &self,
+        connections: &Connections,
+        notification: Outbound,
+        key: AffinityKey,
+        end: Instant,
+        tried: &mut Tried,
+    ) -> Option<Answer> {
+        let fleet = self.fleet.load_full();
+        let candidates = fleet.candidates(notification.app, Instant::now());
+        let mut left = candidates.len();
+        let mut next = Some(notification);
         for instance in candidates.in_order(key) {
             let now = Instant::now();
             let remaining = end.saturating_duration_since(now);
@@ -46,10 +72,8 @@ impl Delivery {
             }
             let parts = u32::try_from(left.min(parts_max(remaining))).unwrap_or(1);
             left = left.saturating_sub(1);
-            if instance.live.standing(now) == Standing::Never {
-                // It became full, drained or unreachable while others were asked.
-                continue;
-            }
+            // None: it became full, drained or unreachable while others were asked.
+            let Some(offered) = instance.live.try_begins(now) else { continue };
             let Some(mut notification) = next.take() else { break };
             if left > 0 {
                 next = Some(notification.clone());
@@ -61,15 +85,17 @@ impl Delivery {
             }
             let until = now + self.settings.attempt.min(remaining / parts);
             let call_id = notification.call_id.clone();
-            match self.try_place(connections, instance, notification, until, end, tried).await {
+            let reach = Reach { connections, fleet: &fleet, instance };
+            match self.try_place(reach, offered, notification, until, end, *tried).await {
                 Ok(answer) => {
                     if let Some(call_id) = call_id.filter(|_| answer.status.is_success()) {
-                        self.placements.remember(&call_id, &answer.instance, Instant::now());
+                        self.placements.remember(&call_id, &instance.owner, Instant::now());
                     }
-                    return Ok(answer);
+                    return Some(answer);
                 }
                 Err(failure) => {
                     let (Failure::Unsent(_, cause) | Failure::Sent(cause)) = failure;
+                    tried.written |= matches!(failure, Failure::Sent(_));
                     let unknown = matches!(failure, Failure::Sent(cause) if cause.leaves_outcome_unknown());
                     if unknown {
                         tried.outcome_unknown = tried.outcome_unknown.saturating_add(1);
@@ -93,35 +119,28 @@ impl Delivery {
                 }
             }
         }
-        if tried.attempts == 0 && !end.saturating_duration_since(Instant::now()).is_zero() {
-            return Err(NotPlaced::NoCandidate);
-        }
-        Err(NotPlaced::AllFailed {
-            attempts: tried.attempts,
-            outcome_unknown: tried.outcome_unknown,
-            last: tried.last.label(),
-        })
+        None
     }
 
     /// One try of a new call at one instance, from which the instance's health learns.
     async fn try_place(
         &self,
-        connections: &Connections,
-        instance: &Instance,
+        reach: Reach<'_>,
+        offered: Offered,
         notification: Outbound,
         until: Instant,
         end: Instant,
         tried: Tried,
     ) -> Result<Answer, Failure> {
+        let Reach { connections, fleet, instance } = reach;
         let live = &instance.live;
-        live.try_begins(Instant::now());
-        let in_flight = live.request_begins();
+        let in_flight = live.request_begins(Instant::now());
         live.tried();
+        let call_id = notification.call_id.clone();
         let for_app = instance.for_app(notification.app);
         let path = for_app.new_call_path.clone();
         let request = self.request(instance, &instance.new_calls, &for_app, path, notification);
-        let sent =
-            send(&connections.instances, &self.fleet, &instance.new_calls, &self.tls, request, until).await;
+        let sent = send(&connections.instances, fleet, &instance.new_calls, &self.tls, request, until).await;
         let answered = sent.and_then(|response| match Cause::of_status(response.status()) {
             Some(cause) => Err(Failure::Sent(cause)),
             None => Ok(response),
@@ -131,7 +150,9 @@ impl Delivery {
             Ok(response) => {
                 live.answered(now);
                 if response.status().is_success() {
-                    live.accepted_call();
+                    offered.accepted(call_id.as_deref(), now);
+                } else {
+                    offered.refused(now);
                 }
                 Ok(Answer::new(response, instance, in_flight, end, tried.attempts, tried.outcome_unknown))
             }
@@ -139,6 +160,9 @@ impl Delivery {
                 let (Failure::Unsent(_, cause) | Failure::Sent(cause)) = failure;
                 live.failed(cause);
                 live.learn(Event::TryFailed(cause.words()), now);
+                if matches!(failure, Failure::Unsent(..)) || !cause.leaves_outcome_unknown() {
+                    offered.refused(now);
+                }
                 Err(failure)
             }
         }
@@ -204,6 +228,16 @@ struct Tried {
     attempts: u32,
     outcome_unknown: u32,
     last: Cause,
+    /// Whether an instance was sent the request.
+    written: bool,
+}
+
+/// The way to one candidate.
+#[derive(Clone, Copy)]
+struct Reach<'a> {
+    connections: &'a Connections,
+    fleet: &'a Fleet,
+    instance: &'a Instance,
 }
 
 /// A try gets at most what remains divided by this: with many candidates the first one still gets a third.
@@ -218,3 +252,6 @@ fn parts_max(remaining: Duration) -> usize {
 const PARTS_MAX: usize = 3;
 /// What a new connection alone may take.
 const TRY_TIME_MIN: Duration = Duration::from_millis(300);
+/// Before candidates that could not be reached are asked once more: by then those without a probe have rested, and those
+/// with one have been asked how they are.
+const PAUSE: Duration = Duration::from_millis(1100);

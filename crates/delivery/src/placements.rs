@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use moka::{policy::EvictionPolicy, sync::Cache};
-use switchboard_routing::Name;
+use switchboard_routing::Owner;
 use tokio::time::Instant;
 
 /// Which instance accepted which call. Shared by all threads, and handed on over reloads.
@@ -12,7 +12,7 @@ pub(crate) struct Placements(Cache<Box<str>, Placement>);
 
 #[derive(Clone, Debug)]
 struct Placement {
-    instance: Name,
+    owner: Owner,
     at: Instant,
 }
 
@@ -27,19 +27,19 @@ impl Placements {
         Self(Cache::builder().max_capacity(calls_max).eviction_policy(EvictionPolicy::lru()).build())
     }
 
-    pub(crate) fn remember(&self, call_id: &str, instance: &Name, now: Instant) {
+    pub(crate) fn remember(&self, call_id: &str, owner: &Owner, now: Instant) {
         if call_id.len() <= CALL_ID_BYTES_MAX {
-            self.0.insert(key(call_id), Placement { instance: instance.clone(), at: now });
+            self.0.insert(key(call_id), Placement { owner: owner.clone(), at: now });
         }
     }
 
     /// The instance that accepted the call, if that was not long ago.
-    pub(crate) fn find(&self, call_id: &str, now: Instant) -> Option<Name> {
+    pub(crate) fn find(&self, call_id: &str, now: Instant) -> Option<Owner> {
         if call_id.len() > CALL_ID_BYTES_MAX {
             return None;
         }
         let placement = self.0.get(&key(call_id))?;
-        (now.saturating_duration_since(placement.at) < AGE_MAX).then_some(placement.instance)
+        (now.saturating_duration_since(placement.at) < AGE_MAX).then_some(placement.owner)
     }
 }
 
@@ -57,12 +57,19 @@ const CALL_ID_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use switchboard_routing::Name;
+
     use super::*;
+
+    fn owner() -> Owner {
+        let name = |text| Name::parse(text).unwrap();
+        Owner { region: name("emea"), instance: name("bot-1"), incarnation: name("a1") }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_placement_is_remembered_for_ten_minutes_whatever_the_case_of_the_id() {
         let placements = Placements::new();
-        let instance = Name::parse("bot-1").unwrap();
+        let instance = owner();
         placements.remember("A1B2", &instance, Instant::now());
         tokio::time::advance(AGE_MAX - Duration::from_millis(1)).await;
         assert_eq!(placements.find("a1b2", Instant::now()), Some(instance));
@@ -74,7 +81,7 @@ mod tests {
     #[tokio::test]
     async fn the_latest_calls_are_remembered_however_many_came_before() {
         let placements = Placements::of(100);
-        let instance = Name::parse("bot-1").unwrap();
+        let instance = owner();
         for call in 0..1000 {
             placements.remember(&format!("call-{call}"), &instance, Instant::now());
             placements.0.run_pending_tasks();
@@ -89,7 +96,7 @@ mod tests {
     async fn an_endless_call_id_is_not_kept() {
         let placements = Placements::new();
         let id = "x".repeat(CALL_ID_BYTES_MAX + 1);
-        placements.remember(&id, &Name::parse("bot-1").unwrap(), Instant::now());
+        placements.remember(&id, &owner(), Instant::now());
         assert_eq!(placements.find(&id, Instant::now()), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Asking the instances how they are: ready, draining, full, gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, StatusCode, Uri, header, uri::PathAndQuery};
@@ -8,70 +8,108 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use openssl::ssl::SslConnector;
 use serde::Deserialize;
+use switchboard_routing::Name;
 use tokio::{
     sync::Semaphore,
-    task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval_at, timeout},
+    task::{AbortHandle, JoinSet},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
 };
 
 use crate::{
     Delivery, ProbeSettings,
     attempt::Cause,
     connections::connect,
-    instance::{Event, Instance, Report, ReportedState},
+    instance::{Event, Instance, Live, REST, Report, ReportedState},
 };
 
 impl Delivery {
-    /// Probes the instances until it is dropped. Spawn it once, on any runtime. Without a probe in the settings it has
-    /// nothing to do, and never ends either.
-    pub async fn run(self: Arc<Self>) {
-        let Some(settings) = self.settings.probe.clone() else { return std::future::pending().await };
-        let permits = Arc::new(Semaphore::new(PROBES_MAX));
-        let count = u32::try_from(self.fleet.instances().len()).unwrap_or(u32::MAX).max(1);
-        let interval = settings.interval.max(INTERVAL_MIN);
-        let start = Instant::now();
+    /// Probes the instances that there are. Without a probe in the settings it has nothing to do, and never ends either.
+    pub(crate) async fn probe_all(self: &Arc<Self>) {
+        let Some(settings) = &self.settings.probe else { return std::future::pending().await };
+        let probing = Arc::new(Probing {
+            path: ProbeSettings::request_path(&settings.path),
+            interval: settings.interval.max(INTERVAL_MIN),
+            permits: Semaphore::new(PROBES_MAX),
+            tls: self.tls.clone(),
+        });
         // Tasks, which end with this future: a hundred instances in one future would all be polled at each wake.
-        let mut probes = JoinSet::new();
-        for (at, nth) in (0..self.fleet.instances().len()).zip(1..=count) {
-            let delivery = Arc::clone(&self);
-            let permits = Arc::clone(&permits);
-            let path = ProbeSettings::request_path(&settings.path);
-            // The first probe at once, since a fleet of which nothing is known takes no calls; from the second one on
-            // the instances are spread over the interval.
-            let second = start + interval.mul_f64(f64::from(nth) / f64::from(count));
-            probes.spawn(async move {
-                let mut ticks = interval_at(second, interval);
-                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                loop {
-                    if let (Some(instance), Ok(_permit)) =
-                        (delivery.fleet.instances().get(at), permits.acquire().await)
-                    {
-                        delivery.probe(instance, path.as_ref(), interval / 2).await;
-                    }
-                    ticks.tick().await;
+        let mut tasks = JoinSet::new();
+        let mut running: HashMap<Name, (Arc<Live>, AbortHandle)> = HashMap::new();
+        loop {
+            let fleet = self.fleet.load_full();
+            running.retain(|name, (live, task)| {
+                let stays = fleet.instance(name.as_str()).is_some_and(|one| Arc::ptr_eq(&one.live, live));
+                if !stays {
+                    task.abort();
                 }
+                stays
             });
+            let new = fleet.instances().iter().filter(|one| !running.contains_key(one.name()));
+            let new: Vec<_> = new.cloned().collect();
+            let count = u32::try_from(new.len()).unwrap_or(u32::MAX).max(1);
+            let start = Instant::now();
+            for (instance, nth) in new.into_iter().zip(1..=count) {
+                // The first probe at once, since a fleet of which nothing is known takes no calls; from the second one on
+                // the instances are spread over the interval.
+                let second = start + probing.interval.mul_f64(f64::from(nth) / f64::from(count));
+                let (name, live) = (instance.name().clone(), Arc::clone(&instance.live));
+                let task = tasks.spawn(Arc::clone(&probing).keep_asking(instance, second));
+                running.insert(name, (live, task));
+            }
+            self.replaced.notified().await;
+            while tasks.try_join_next().is_some() {}
         }
-        while probes.join_next().await.is_some() {}
-        // An empty fleet has no probes, which is no reason to end.
-        std::future::pending().await
+    }
+}
+
+/// What all probes have in common.
+struct Probing {
+    path: Option<PathAndQuery>,
+    interval: Duration,
+    permits: Semaphore,
+    tls: SslConnector,
+}
+
+impl Probing {
+    async fn keep_asking(self: Arc<Self>, instance: Arc<Instance>, second: Instant) {
+        let mut ticks = interval_at(second, self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if let Ok(_permit) = self.permits.acquire().await {
+                // Boxed: of ten thousand such tasks a few ask at a time.
+                Box::pin(self.probe(&instance)).await;
+            }
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = instance.live.demoted() => {
+                    // A try failed, which may have been the call's fault: it is soon asked again. Not at once, or an
+                    // instance that answers probes and fails calls would get them all.
+                    sleep(REST.min(self.interval)).await;
+                }
+            }
+        }
     }
 
     /// Asks one instance, and lets its health learn from the answer.
-    async fn probe(&self, instance: &Instance, path: Option<&PathAndQuery>, limit: Duration) {
-        let asked = match path {
-            Some(path) => timeout(limit, ask(instance, path, &self.tls)).await.unwrap_or(Err(Cause::Timeout)),
+    async fn probe(&self, instance: &Instance) {
+        let live = &instance.live;
+        let sent = Instant::now();
+        live.learn(Event::ProbeBegan, sent);
+        let asked = match &self.path {
+            Some(path) => {
+                let answer = ask(instance, path, &self.tls);
+                timeout(self.interval / 2, answer).await.unwrap_or(Err(Cause::Timeout))
+            }
             None => Err(Cause::BadReport),
         };
-        let event = match asked {
-            Ok(report) => Event::Reported(report),
+        match asked {
+            Ok(report) => live.reported(report, sent, Instant::now()),
             Err(cause) => {
-                instance.live.missed_probe();
+                live.missed_probe();
                 tracing::debug!(instance = %instance.name(), reason = cause.label(), "missed a probe");
-                Event::Missed
+                live.learn(Event::Missed, Instant::now());
             }
-        };
-        instance.live.learn(event, Instant::now());
+        }
     }
 }
 

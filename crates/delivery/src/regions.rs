@@ -12,7 +12,8 @@ use crate::{
     Answer, Connections, Outbound, Target,
     fleet::{Common, Fleet, Member},
     forward::Way,
-    headers, instance,
+    headers,
+    instance::{self, Offer},
 };
 
 /// The gateways of other regions that take their own callbacks from us. Shared by all threads.
@@ -45,9 +46,18 @@ impl Regions {
             callbacks: target,
             apps: None,
             weight: 1,
+            offer: Offer::Ready,
+            lingers: false,
         });
         let from = instance::name_value(&here);
-        let common = Common { region: here, probed: false, uris };
+        let common = Common {
+            region: here,
+            probed: false,
+            uris,
+            keep_leaving: Duration::ZERO,
+            slow_start: Duration::ZERO,
+            trust: Common::next_trust(),
+        };
         let fleet = Fleet::new(members.collect(), true, &common, None, Instant::now());
         Self { fleet, tls, patience, here: from }
     }
@@ -76,7 +86,7 @@ impl Regions {
     ) -> Result<Answer, NotProxied> {
         let Some(gateway) = self.fleet.instance(region) else { return Err(NotProxied::NotAPeer) };
         let end = notification.arrived + self.patience;
-        let in_flight = gateway.live.request_begins();
+        let in_flight = gateway.live.request_begins(Instant::now());
         let Outbound { mut headers, body, .. } = notification;
         headers::clean(&mut headers, true);
         headers::stamp_proxied(&mut headers, &gateway.callbacks.host, body.len(), &self.here);

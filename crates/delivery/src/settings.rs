@@ -1,12 +1,12 @@
 //! What delivery is told: plain data, already valid.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use http::uri::PathAndQuery;
 use switchboard_routing::Name;
 use uuid::Uuid;
 
-use crate::target::Target;
+use crate::{network::Network, target::Target};
 
 /// What delivery is told.
 #[derive(Clone, Debug)]
@@ -15,6 +15,12 @@ pub struct Settings {
     pub region: Name,
     /// The static list. Names are distinct; of two instances with one name the first is kept.
     pub instances: Vec<InstanceSettings>,
+    /// Where instances are found; then the list is empty.
+    pub discovery: Option<Discovery>,
+    /// How long an instance that is no longer listed, and that may still be there, keeps its callbacks at most.
+    pub keep_leaving: Duration,
+    /// Over how long the weight of an instance rises that has just become ready; zero: at once.
+    pub slow_start: Duration,
     /// Without it every instance is taken for ready until a try fails.
     pub probe: Option<ProbeSettings>,
     /// The longest try of a new call.
@@ -40,6 +46,32 @@ pub struct InstanceSettings {
     pub apps: Option<Vec<Uuid>>,
     /// Its share relative to others, at least 1.
     pub weight: u32,
+}
+
+/// Where instances are found that are not listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// By a name.
+    Dns(DnsSettings),
+}
+
+/// Instances that DNS names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// The name. One that begins with `_` has SRV records, one for each instance; any other has addresses.
+    pub name: Box<str>,
+    /// The port of addresses; SRV records have their own.
+    pub port: u16,
+    /// https instead of http; `name`, or the target of a record, is what the certificate must be for.
+    pub secure: bool,
+    /// The path of new calls and callbacks; `{app}` stands for the app id.
+    pub path: Box<str>,
+    /// The longest time between two look-ups. Records that are valid for less are looked up sooner.
+    pub refresh: Duration,
+    /// Who is asked; the system's resolvers if empty.
+    pub servers: Vec<SocketAddr>,
+    /// The addresses that instances may have besides the usual ones.
+    pub allow: Vec<Network>,
 }
 
 /// How instances are asked for their state.

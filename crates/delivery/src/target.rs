@@ -79,6 +79,15 @@ impl Target {
         Ok(Self { text: text.into(), origin: Origin { secure, host, port }, template: template.into() })
     }
 
+    /// The same at these addresses only, if the host is a name.
+    pub(crate) fn found_at(self, addresses: &[IpAddr]) -> Self {
+        let host = match self.origin.host {
+            Hostname::Name(name) | Hostname::Found(name, _) => Hostname::Found(name, addresses.into()),
+            Hostname::Address(address) => Hostname::Address(address),
+        };
+        Self { origin: Origin { host, ..self.origin }, ..self }
+    }
+
     /// Where to connect.
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
@@ -163,7 +172,7 @@ impl TargetError {
 }
 
 /// Where a connection leads: what must be equal for two requests to share one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     pub(crate) secure: bool,
     pub(crate) host: Hostname,
@@ -175,8 +184,8 @@ impl Origin {
     pub(crate) fn authority(&self) -> String {
         let default = if self.secure { 443 } else { 80 };
         match (&self.host, self.port == default) {
-            (Hostname::Name(name), true) => name.to_string(),
-            (Hostname::Name(name), false) => format!("{name}:{}", self.port),
+            (Hostname::Name(name) | Hostname::Found(name, _), true) => name.to_string(),
+            (Hostname::Name(name) | Hostname::Found(name, _), false) => format!("{name}:{}", self.port),
             (Hostname::Address(IpAddr::V6(address)), true) => format!("[{address}]"),
             (Hostname::Address(address), true) => address.to_string(),
             (Hostname::Address(address), false) => SocketAddr::new(*address, self.port).to_string(),
@@ -184,11 +193,14 @@ impl Origin {
     }
 }
 
-/// The host of an origin; a name is resolved anew for each connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The host of an origin.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Hostname {
     Address(IpAddr),
+    /// Resolved anew for each connection.
     Name(Box<str>),
+    /// A name for `Host` and for the certificate, and the addresses that its source found: looked at before they are used.
+    Found(Box<str>, Box<[IpAddr]>),
 }
 
 /// What stands for the app id.

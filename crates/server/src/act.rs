@@ -138,6 +138,10 @@ pub(crate) async fn settle(
     };
     let acted = calls.act(call.tenant, &call_id, &action, &callback, call.until(), call.now).await;
     app.metrics.action(action.name(), acted.as_ref().map_or_else(Error::label, |()| "ok"));
+    if acted.is_ok() && matches!(action, Action::Reject(_) | Action::Redirect(_)) {
+        // Nobody else tells that the place is free again.
+        app.delivery.call_ended(instance.as_str(), &call.call_id);
+    }
     if let Err(error) = acted {
         tracing::error!(
             instance = instance.as_str(),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use openssl::rand::rand_bytes;
+use switchboard_delivery::Discovery;
 use switchboard_routing::Owner;
 
 use self::explain::Explanation;
@@ -75,7 +76,18 @@ fn minted(config: &Config, args: &MintArgs) -> Result<String, String> {
         return Err(format!("--app: {} is not the id of an [[app]]", args.app));
     }
     let instances = &config.delivery.instances;
-    let Some(instance) = instances.iter().find(|instance| instance.name == args.instance) else {
+    let listed = instances.iter().find(|instance| instance.name == args.instance);
+    let owner = Owner {
+        region: config.region.clone(),
+        instance: args.instance.clone(),
+        incarnation: args.incarnation.clone(),
+    };
+    if config.delivery.discovery.is_some() {
+        // Who is there only a running gateway knows: its admin listener tells.
+        config.callback.check(owner.as_ref()).map_err(|error| format!("--instance: {error}"))?;
+        return Ok(config.callback.mint(&owner, args.app));
+    }
+    let Some(instance) = listed else {
         let names: Vec<_> = instances.iter().map(|instance| instance.name.as_str()).collect();
         return Err(format!(
             "--instance: there is no {}; the instances are {}",
@@ -86,11 +98,6 @@ fn minted(config: &Config, args: &MintArgs) -> Result<String, String> {
     if instance.apps.as_ref().is_some_and(|apps| !apps.contains(&args.app)) {
         return Err(format!("--app: {} does not serve {}", args.instance, args.app));
     }
-    let owner = Owner {
-        region: config.region.clone(),
-        instance: args.instance.clone(),
-        incarnation: args.incarnation.clone(),
-    };
     Ok(config.callback.mint(&owner, args.app))
 }
 
@@ -106,7 +113,10 @@ fn summary(config: &Config) -> String {
         config.region,
         config.apps.iter().map(|app| app.id.to_string()).collect::<Vec<_>>().join(", "),
         names(config.trusts.iter().map(|trust| trust.settings.name.as_str()).collect()),
-        names(config.delivery.instances.iter().map(|instance| instance.name.as_str()).collect()),
+        match &config.delivery.discovery {
+            Some(Discovery::Dns(dns)) => format!("by DNS, {}", dns.name),
+            None => names(config.delivery.instances.iter().map(|instance| instance.name.as_str()).collect()),
+        },
         names(config.peers.iter().map(|peer| peer.name.as_str()).collect()),
     )
 }

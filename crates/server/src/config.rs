@@ -301,19 +301,22 @@ impl Config {
             trust::check_together(root, apps, trusts, keys);
         }
 
-        if let (Some(region), Some((uris, ..)), Some((instances, _))) = (&region, &callback, &fleet) {
-            fleet::check_uris(root, region, uris, instances);
+        if let (Some(region), Some((uris, ..)), Some(fleet)) = (&region, &callback, &fleet) {
+            fleet::check_uris(root, region, uris, &fleet.instances);
         }
 
         let region = region?;
         let (uris, patience, orphaned) = callback?;
         let (placement, attempt) = placement?;
-        let (instances, probe) = fleet?;
+        let fleet::Fleet { instances, discovery, keep_leaving, slow_start, probe } = fleet?;
         let affinity = affinity?;
         Some(Self {
             delivery: switchboard_delivery::Settings {
                 region: region.clone(),
                 instances,
+                discovery,
+                keep_leaving,
+                slow_start,
                 probe,
                 attempt,
                 patience,

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderValue;
 use switchboard_delivery::{Connections, NotForwarded, NotPlaced, NotProxied, Outbound, Regions};
-use switchboard_notification::{Call, Envelope, Item, Notifications};
+use switchboard_notification::{Call, CallState, ChangeType, Data, Envelope, Item, Notifications};
 use switchboard_routing::{AffinityKey, Name, OwnerRef, Traits, is_marked};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -96,9 +96,11 @@ async fn callback(
     }
     let admitted = received.admit(caller, app.limits.body, app.timeouts.body).await?;
     // The content is the instance's business; it is looked at for the log, and may be anything.
-    let call_id = match Envelope::parse(&admitted.body) {
-        Ok(Envelope::Graph(notifications)) => record.notifications(&notifications.items),
-        Ok(Envelope::Legacy(_)) | Err(_) => None,
+    let (call_id, ended) = match Envelope::parse(&admitted.body) {
+        Ok(Envelope::Graph(notifications)) => {
+            (record.notifications(&notifications.items), ended(&notifications.items))
+        }
+        Ok(Envelope::Legacy(_)) | Err(_) => (None, Vec::new()),
     };
     if let Some(reply) = again(app, &admitted, record).await {
         return Ok(reply);
@@ -110,7 +112,30 @@ async fn callback(
     let forwarded = app.delivery.forward(connections, outbound, owner).await;
     let answer = forwarded.map_err(|error| not_forwarded(&error, record))?;
     record.answered(&answer);
+    for call_id in ended {
+        app.delivery.call_ended(answer.instance.as_str(), &call_id);
+    }
     Ok(without_action(app, answer, Outcome::Forwarded))
+}
+
+/// The calls that ended by the word of these items: terminated, or deleted.
+fn ended(items: &[Item<'_>]) -> Vec<Box<str>> {
+    let is_over = |item: &&Item<'_>| match &item.data {
+        Data::Call(call) if call.state == Some(CallState::Terminated) => true,
+        Data::Call(_) | Data::Absent => {
+            let is_call = item
+                .resource
+                .as_ref()
+                .is_some_and(|resource| resource.part == switchboard_notification::Part::Call);
+            is_call && item.change_type == ChangeType::Deleted
+        }
+        Data::ParticipantJoining
+        | Data::ParticipantLeft
+        | Data::Operation(_)
+        | Data::List(_)
+        | Data::Other => false,
+    };
+    items.iter().filter(is_over).filter_map(|item| Some(item.call_id()?.as_str().into())).collect()
 }
 
 /// A callback of another region can be taken there, unless it was already taken to us.
@@ -182,7 +207,7 @@ impl Webhook<'_> {
         if let [part] = parts.as_slice() {
             return match part.new_call(&notifications.items) {
                 Some((item, call)) => self.new_call(item, call, record).await,
-                None => self.unsealed(part, record).await,
+                None => self.unsealed(part, &notifications.items, record).await,
             };
         }
         self.split(notifications, parts).await
@@ -271,11 +296,14 @@ impl Webhook<'_> {
     }
 
     /// Items about a call that came without our callback URI: to the instance that probably owns it.
-    async fn unsealed(self, part: &Part, record: &mut Record) -> Result<Reply, Refusal> {
+    async fn unsealed(self, part: &Part, items: &[Item<'_>], record: &mut Record) -> Result<Reply, Refusal> {
         let outbound = self.admitted.outbound(Some(part.call_id.clone()), None);
         let forwarded = self.app.delivery.forward_unsealed(self.connections, outbound).await;
         let answer = forwarded.map_err(|error| not_forwarded(&error, record))?;
         record.answered(&answer);
+        for call_id in ended(items) {
+            self.app.delivery.call_ended(answer.instance.as_str(), &call_id);
+        }
         Ok(without_action(self.app, answer, Outcome::Unsealed))
     }
 

@@ -3,7 +3,7 @@
 use switchboard_routing::Name;
 
 use super::Member;
-use crate::settings::InstanceSettings;
+use crate::{instance::Offer, settings::InstanceSettings};
 
 /// The members that the list names. A static instance has no incarnation: nothing tells one life of it from the next.
 pub(crate) fn members(instances: Vec<InstanceSettings>) -> Vec<Member> {
@@ -17,6 +17,8 @@ pub(crate) fn members(instances: Vec<InstanceSettings>) -> Vec<Member> {
             new_calls: instance.url,
             apps: instance.apps,
             weight: instance.weight,
+            offer: Offer::Ready,
+            lingers: true,
         })
         .collect()
 }

@@ -18,7 +18,14 @@ fn common(probed: bool) -> Common {
     let key = SealKey::new("k1", &[7; 32]).unwrap();
     let base = Url::parse("https://emea.bots.contoso.com").unwrap();
     let uris = Arc::new(CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap());
-    Common { region: Name::parse("emea").unwrap(), probed, uris }
+    Common {
+        region: Name::parse("emea").unwrap(),
+        probed,
+        uris,
+        keep_leaving: Duration::ZERO,
+        slow_start: Duration::ZERO,
+        trust: 1,
+    }
 }
 
 fn member(name: &str, incarnation: &str) -> Member {
@@ -30,6 +37,8 @@ fn member(name: &str, incarnation: &str) -> Member {
         callbacks: target,
         apps: None,
         weight: 1,
+        offer: Offer::Ready,
+        lingers: true,
     }
 }
 
@@ -59,9 +68,10 @@ fn an_instance_without_a_probe_that_failed_is_last_for_a_second_and_one_call_tri
     let rested = start + Duration::from_secs(1);
     assert_eq!(order(&fleet, "call", rested), ranked);
     // The call that tries it keeps others away until it knows.
-    fleet.instance(&first).unwrap().live.try_begins(rested);
+    let offered = fleet.instance(&first).unwrap().live.try_begins(rested);
     assert_eq!(order(&fleet, "call", rested), last);
     fleet.instance(&first).unwrap().live.answered(rested);
+    offered.unwrap().refused(rested);
     assert_eq!(order(&fleet, "call", rested), ranked);
 }
 
@@ -148,6 +158,143 @@ fn what_is_sent_for_an_app_is_made_once() {
 
 fn instance_uri(fleet: &Fleet, app: Uuid) -> String {
     common(false).uris.mint(&fleet.instance("bot-0").unwrap().owner, app)
+}
+
+/// `before` without its first instance, `keep_leaving` for a minute.
+fn without_first(before: &Fleet, now: Instant) -> Fleet {
+    let members = before.members().into_iter().filter(|member| member.name.as_str() != "bot-0").collect();
+    let common = Common { keep_leaving: Duration::from_secs(60), ..common(false) };
+    Fleet::new(members, true, &common, Some(before), now)
+}
+
+fn next(last: &Fleet, now: Instant) -> Fleet {
+    let common = Common { keep_leaving: Duration::from_secs(60), ..common(false) };
+    assert_eq!(last.has_overdue(common.keep_leaving, now), last.instances().len() > last.members().len());
+    Fleet::new(last.members(), true, &common, Some(last), now)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_is_not_listed_any_more_keeps_its_callbacks_and_gets_no_calls() {
+    let before = fleet(2, false, Instant::now());
+    let after = without_first(&before, Instant::now());
+    let gone = after.instance("bot-0").unwrap();
+    assert_eq!((gone.status(Instant::now()).state, gone.offer), (InstanceState::Draining, Offer::Left));
+    for key in 0..20 {
+        assert_eq!(order(&after, &key.to_string(), Instant::now()), ["bot-1"]);
+        assert_eq!(after.first(AffinityKey::of(&key.to_string()), APP).unwrap().name().as_str(), "bot-1");
+    }
+    // Nobody knows whether it has calls: the bound decides.
+    tokio::time::advance(Duration::from_secs(59)).await;
+    assert!(!after.has_overdue(Duration::from_secs(60), Instant::now()));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let last = next(&after, Instant::now());
+    assert!(last.instance("bot-0").is_none());
+    assert_eq!(last.gone()[0].status(Instant::now()).state, InstanceState::Gone);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_left_and_reports_no_calls_is_let_go() {
+    let now = Instant::now();
+    let report = |calls| Report { state: ReportedState::Draining, calls: Some(calls), capacity: None };
+    let before = fleet(2, true, now);
+    let common = Common { keep_leaving: Duration::from_secs(60), ..common(true) };
+    let members = before.members().into_iter().skip(1).collect();
+    before.instance("bot-0").unwrap().live.reported(report(0), now, now);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let after = Fleet::new(members, true, &common, Some(&before), Instant::now());
+    let overdue = || after.has_overdue(common.keep_leaving, Instant::now());
+    // The report is from before it left: a call may have come since.
+    assert!(!overdue());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let live = &after.instance("bot-0").unwrap().live;
+    live.reported(report(1), Instant::now(), Instant::now());
+    assert!(!overdue());
+    live.reported(report(0), Instant::now(), Instant::now());
+    let in_flight = live.request_begins(Instant::now());
+    assert!(!overdue());
+    drop(in_flight);
+    assert!(overdue());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_comes_back_is_the_same_one() {
+    let before = fleet(2, false, Instant::now());
+    let after = without_first(&before, Instant::now());
+    let again = Fleet::new(before.members(), true, &common(false), Some(&after), Instant::now());
+    let back = again.instance("bot-0").unwrap();
+    assert!(Arc::ptr_eq(&back.live, &before.instance("bot-0").unwrap().live));
+    assert_eq!(back.status(Instant::now()).state, InstanceState::Ready);
+    assert!(again.gone().is_empty());
+}
+
+#[test]
+fn a_new_life_is_another_instance_and_the_old_one_is_gone() {
+    let now = Instant::now();
+    let common = Common { keep_leaving: Duration::from_secs(60), ..common(false) };
+    let before = Fleet::new(vec![member("bot-0", "a1")], true, &common, None, now);
+    let after = Fleet::new(vec![member("bot-0", "b2")], true, &common, Some(&before), now);
+    assert_eq!(after.instances().len(), 1);
+    assert_eq!(before.instance("bot-0").unwrap().status(now).state, InstanceState::Gone);
+    // Its name is taken, so that it is not shown.
+    assert!(after.gone().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_became_ready_warms_up() {
+    let slow = Duration::from_secs(100);
+    let start = Instant::now();
+    let common = Common { slow_start: slow, ..common(true) };
+    let fleet = Fleet::new(vec![Member { weight: 5, ..member("bot-0", "0") }], true, &common, None, start);
+    let instance = fleet.instance("bot-0").unwrap();
+    tokio::time::advance(slow).await;
+    let ready = Report { state: ReportedState::Ready, calls: None, capacity: None };
+    learn(&fleet, "bot-0", Event::Reported(ready), Instant::now());
+    for (after, weight) in [(0, 5), (25, 125), (50, 250), (100, 500), (1000, 500)] {
+        assert_eq!(instance.warm_weight(start + slow + Duration::from_secs(after), slow), weight);
+    }
+    // Who was full or drained is warm.
+    learn(&fleet, "bot-0", Event::Drained, Instant::now());
+    tokio::time::advance(slow).await;
+    learn(&fleet, "bot-0", Event::Resumed, Instant::now());
+    assert_eq!(instance.warm_weight(Instant::now(), slow), 500);
+    assert_eq!(instance.warm_weight(Instant::now(), Duration::ZERO), 500);
+}
+
+#[test]
+fn changes_of_state_are_counted() {
+    let now = Instant::now();
+    let fleet = fleet(1, false, now);
+    for event in [Event::Drained, Event::Drained, Event::Resumed, Event::Drained] {
+        learn(&fleet, "bot-0", event, now);
+    }
+    let entered = fleet.instance("bot-0").unwrap().status(now).entered;
+    assert_eq!(entered, [(InstanceState::Ready, 1), (InstanceState::Draining, 2)]);
+}
+
+/// Bytes of this process in memory.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+/// What ten thousand instances cost, with the pools' slots and what is sent for an app. Other tests allocate in the meantime,
+/// little beside this.
+#[test]
+fn ten_thousand_instances_fit_in_memory() {
+    let before = resident_bytes();
+    let now = Instant::now();
+    let fleet = fleet(10_000, true, now);
+    for instance in fleet.instances() {
+        let ready = Report { state: ReportedState::Ready, calls: Some(5), capacity: Some(10) };
+        instance.live.reported(ready, now, now);
+        instance.for_app(APP);
+    }
+    let next = Fleet::new(fleet.members(), true, &common(true), Some(&fleet), now);
+    let bytes = resident_bytes().saturating_sub(before);
+    assert!(bytes < 60 << 20, "{bytes}");
+    let key = AffinityKey::of("call");
+    assert_eq!(next.candidates(APP, now).len(), 10_000);
+    assert!(next.candidates(APP, now).in_order(key).next().is_some());
 }
 
 proptest! {

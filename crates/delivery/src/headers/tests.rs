@@ -1,6 +1,6 @@
 //! What travels and what does not, as tables.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use switchboard_routing::{CallbackUris, Name, SealKey};
@@ -11,6 +11,7 @@ use super::*;
 use crate::{
     Target,
     fleet::{Common, Fleet, Member},
+    instance::Offer,
 };
 
 fn map(fields: &[(&str, &str)]) -> HeaderMap {
@@ -141,11 +142,20 @@ fn fleet() -> Fleet {
         callbacks: target,
         apps: None,
         weight: 1,
+        offer: Offer::Ready,
+        lingers: false,
     };
     let key = SealKey::new("k1", &[7; 32]).unwrap();
     let base = Url::parse("https://emea.bots.contoso.com").unwrap();
     let uris = Arc::new(CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap());
-    let common = Common { region: Name::parse("emea").unwrap(), probed: false, uris };
+    let common = Common {
+        region: Name::parse("emea").unwrap(),
+        probed: false,
+        uris,
+        keep_leaving: Duration::ZERO,
+        slow_start: Duration::ZERO,
+        trust: 1,
+    };
     Fleet::new(vec![member], true, &common, None, Instant::now())
 }
 

@@ -16,13 +16,16 @@ pub enum InstanceState {
     Full,
     /// By its own word or the operator's.
     Draining,
-    /// Missed its probes or failed a try.
+    /// Missed its probes, failed a try, or is not ready by the word of its source.
     Unreachable,
+    /// No longer in the fleet.
+    Gone,
 }
 
 impl InstanceState {
     /// All of them, for metrics that have one line a state.
-    pub const ALL: [Self; 5] = [Self::Starting, Self::Ready, Self::Full, Self::Draining, Self::Unreachable];
+    pub const ALL: [Self; 6] =
+        [Self::Starting, Self::Ready, Self::Full, Self::Draining, Self::Unreachable, Self::Gone];
 
     /// A stable name for `/fleet`, logs and metrics.
     pub fn label(self) -> &'static str {
@@ -32,6 +35,7 @@ impl InstanceState {
             Self::Full => "full",
             Self::Draining => "draining",
             Self::Unreachable => "unreachable",
+            Self::Gone => "gone",
         }
     }
 }
@@ -47,13 +51,22 @@ impl fmt::Display for InstanceState {
 /// With a probe, the reports lead: three misses in a row make an instance unreachable, two hits in a row bring it
 /// back, a failed try takes it out until the next hit. Without one, the tries themselves are the probe: a failed try
 /// puts an instance last for a moment, then one new call a moment tries it, and any answer makes it ready.
+///
+/// Two others are heard before either: the operator, whose drain holds until `resume`, and the source of the fleet, which
+/// may say that an instance is not ready, is about to end, or has left. Each is kept apart, so that what the others said is
+/// found again.
 #[derive(Clone, Debug)]
 pub(crate) struct Health {
     probed: bool,
-    /// What the reports and the tries say. The operator's drain is kept apart, so that `resume` finds it again.
+    /// What the reports and the tries say.
     own: InstanceState,
     own_reason: &'static str,
     drained: bool,
+    offer: Offer,
+    /// Whether the source ever offered it: what was never ready is starting.
+    was_offered: bool,
+    /// Since when its source lists it no more.
+    left_at: Option<Instant>,
     misses: u32,
     hits: u32,
     /// Hits in a row that bring it back from `Unreachable`.
@@ -61,13 +74,47 @@ pub(crate) struct Health {
     rests_until: Option<Instant>,
     calls: Option<u32>,
     capacity: Option<u32>,
+    counted: Counted,
     since: Instant,
     last_report: Option<Instant>,
+}
+
+/// What this gateway adds to the last report: so that between two of them it never gives an instance more than it can hold.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    /// New calls that were offered to it and are not answered yet: each may become one of its calls.
+    under_way: u32,
+    /// New calls that it accepted, or may have accepted, that the last report need not have in it.
+    added: u32,
+    /// Of `added`, those that were there when the probe that is under way was sent.
+    added_before_probe: u32,
+    /// Calls that ended after the last report.
+    ended: u32,
+}
+
+/// What the source says of an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// It may take new calls.
+    #[default]
+    Ready,
+    /// It is not ready.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for a source that tells"))]
+    NotReady,
+    /// It was told to end, and does when its calls have ended.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for a source that tells"))]
+    Terminating,
+    /// It is not listed any more.
+    Left,
+    /// It is not in the fleet any more.
+    Gone,
 }
 
 /// Something that was learned of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
+    /// A probe is about to be sent.
+    ProbeBegan,
     /// It answered a probe.
     Reported(Report),
     /// It did not answer a probe, or not in words that we understand.
@@ -84,6 +131,14 @@ pub(crate) enum Event {
     Resumed,
     /// New settings: with a probe, or without.
     Probing(bool),
+    /// The source was read.
+    Offered(Offer),
+    /// A new call was accepted, or may have been.
+    Accepted,
+    /// A new call was not accepted.
+    NotAccepted,
+    /// A call that it had accepted has ended.
+    Ended,
 }
 
 /// What an instance answered to a probe.
@@ -122,7 +177,7 @@ pub(crate) enum Standing {
 }
 
 impl Health {
-    pub(crate) fn new(probed: bool, now: Instant) -> Self {
+    pub(crate) fn new(probed: bool, offer: Offer, now: Instant) -> Self {
         let (own, own_reason) =
             if probed { (InstanceState::Starting, NOT_PROBED) } else { (InstanceState::Ready, NO_PROBE) };
         Self {
@@ -130,12 +185,16 @@ impl Health {
             own,
             own_reason,
             drained: false,
+            offer,
+            was_offered: offer == Offer::Ready,
+            left_at: None,
             misses: 0,
             hits: 0,
             hits_needed: HITS_AFTER_MISSES,
             rests_until: None,
             calls: None,
             capacity: None,
+            counted: Counted::default(),
             since: now,
             last_report: None,
         }
@@ -145,15 +204,18 @@ impl Health {
     pub(crate) fn step(&mut self, event: Event, now: Instant) -> Option<Change> {
         let from = self.state();
         match event {
+            Event::ProbeBegan => self.counted.added_before_probe = self.counted.added,
             Event::Reported(report) if self.probed => self.reported(report, now),
             Event::Missed if self.probed => self.missed(),
             // An answer to a probe that the settings have just switched off.
             Event::Reported(_) | Event::Missed => {}
-            Event::TryBegan if !self.probed && self.own == InstanceState::Unreachable => {
-                // Only this call finds out whether the instance is back; others wait for it at the end of the ranking.
-                self.rests_until = Some(now + REST);
+            Event::TryBegan => {
+                self.counted.under_way = self.counted.under_way.saturating_add(1);
+                if !self.probed && self.own == InstanceState::Unreachable {
+                    // Only this call finds out whether the instance is back; others wait for it at the end of the ranking.
+                    self.rests_until = Some(now + REST);
+                }
             }
-            Event::TryBegan => {}
             Event::TryFailed(reason) => self.try_failed(reason, now),
             Event::Answered if !self.probed => {
                 self.rests_until = None;
@@ -179,6 +241,20 @@ impl Health {
                 }
             }
             Event::Probing(_) => {}
+            Event::Offered(offer) => {
+                self.offer = offer;
+                self.was_offered |= offer == Offer::Ready;
+                self.left_at = match offer {
+                    Offer::Left => self.left_at.or(Some(now)),
+                    Offer::Ready | Offer::NotReady | Offer::Terminating | Offer::Gone => None,
+                };
+            }
+            Event::Accepted => {
+                self.counted.under_way = self.counted.under_way.saturating_sub(1);
+                self.counted.added = self.counted.added.saturating_add(1);
+            }
+            Event::NotAccepted => self.counted.under_way = self.counted.under_way.saturating_sub(1),
+            Event::Ended => self.counted.ended = self.counted.ended.saturating_add(1),
         }
         let to = self.state();
         if from == to {
@@ -190,12 +266,39 @@ impl Health {
 
     /// The state as seen from outside.
     pub(crate) fn state(&self) -> InstanceState {
-        if self.drained { InstanceState::Draining } else { self.own }
+        self.state_and_reason().0
     }
 
     /// Why it is in this state, in a few words.
     pub(crate) fn reason(&self) -> &'static str {
-        if self.drained { "drained by the operator" } else { self.own_reason }
+        self.state_and_reason().1
+    }
+
+    fn state_and_reason(&self) -> (InstanceState, &'static str) {
+        match self.offer {
+            Offer::Gone => (InstanceState::Gone, "left the fleet"),
+            _ if self.drained => (InstanceState::Draining, "drained by the operator"),
+            Offer::Left => (InstanceState::Draining, "is no longer listed"),
+            Offer::Terminating => (InstanceState::Draining, "its pod is about to end"),
+            Offer::NotReady if self.was_offered => (InstanceState::Unreachable, "its pod is not ready"),
+            Offer::NotReady => (InstanceState::Starting, "its pod is not ready yet"),
+            Offer::Ready if self.own == InstanceState::Ready && self.is_at_capacity() => {
+                (InstanceState::Full, "calls reached its capacity")
+            }
+            Offer::Ready => (self.own, self.own_reason),
+        }
+    }
+
+    fn is_at_capacity(&self) -> bool {
+        matches!((self.expected_calls(), self.capacity), (Some(calls), Some(capacity)) if calls >= capacity)
+    }
+
+    /// The reported calls with what was placed and what ended since; `None` if it reports none.
+    ///
+    /// A call that was accepted while the probe was under way may be in the report or not: it counts, until the next one.
+    pub(crate) fn expected_calls(&self) -> Option<u32> {
+        let Counted { under_way, added, ended, added_before_probe: _ } = self.counted;
+        self.calls.map(|calls| calls.saturating_add(added).saturating_sub(ended).saturating_add(under_way))
     }
 
     pub(crate) fn since(&self) -> Instant {
@@ -214,6 +317,16 @@ impl Health {
         self.last_report
     }
 
+    /// Whether its source speaks against new calls, whatever it says itself.
+    pub(crate) fn is_withheld(&self) -> bool {
+        self.offer != Offer::Ready
+    }
+
+    /// Since when its source lists it no more; `None` while it does.
+    pub(crate) fn left_at(&self) -> Option<Instant> {
+        self.left_at
+    }
+
     pub(crate) fn probed(&self) -> bool {
         self.probed
     }
@@ -223,9 +336,9 @@ impl Health {
         self.rests_until
     }
 
-    /// The load, if both parts of it are reported and mean something.
+    /// The load as expected now, if both parts of it are reported and mean something.
     pub(crate) fn load(&self) -> Option<Load> {
-        match (self.calls, self.capacity) {
+        match (self.expected_calls(), self.capacity) {
             (Some(calls), Some(capacity)) if capacity > 0 => Some(Load { calls, capacity }),
             _ => None,
         }
@@ -235,19 +348,20 @@ impl Health {
         self.last_report = Some(now);
         self.calls = report.calls;
         self.capacity = report.capacity;
+        self.counted = Counted {
+            under_way: self.counted.under_way,
+            added: self.counted.added.saturating_sub(self.counted.added_before_probe),
+            added_before_probe: 0,
+            ended: 0,
+        };
         self.misses = 0;
         self.hits = self.hits.saturating_add(1);
         if self.own == InstanceState::Unreachable && self.hits < self.hits_needed {
             return;
         }
-        let at_capacity =
-            matches!((report.calls, report.capacity), (Some(calls), Some(capacity)) if calls >= capacity);
         match report.state {
             ReportedState::Draining => self.enter(InstanceState::Draining, "its probe says draining"),
             ReportedState::Full => self.enter(InstanceState::Full, "its probe says full"),
-            ReportedState::Ready if at_capacity => {
-                self.enter(InstanceState::Full, "calls reached its capacity")
-            }
             ReportedState::Ready => self.enter(InstanceState::Ready, "its probe says ready"),
         }
     }

@@ -8,6 +8,8 @@ mod answers;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod dns;
+#[cfg(test)]
 mod forward;
 #[cfg(test)]
 mod place;

@@ -38,6 +38,9 @@ pub(crate) fn settings(addresses: impl IntoIterator<Item = SocketAddr>) -> Setti
     Settings {
         region: name("emea"),
         instances: instances.map(|(at, address)| instance(&format!("bot-{at}"), address)).collect(),
+        discovery: None,
+        keep_leaving: Duration::ZERO,
+        slow_start: Duration::ZERO,
         probe: None,
         attempt: LONG,
         patience: LONG,

@@ -266,6 +266,8 @@ struct Instance<'a> {
     since_ms: u64,
     reason: &'static str,
     calls: Option<u32>,
+    calls_expected: Option<u32>,
+    calls_counted: usize,
     capacity: Option<u32>,
     placed: u64,
     callbacks: u64,
@@ -274,6 +276,8 @@ struct Instance<'a> {
     failures: BTreeMap<&'static str, u64>,
     missed_probes: u64,
     last_probe_ms: Option<u64>,
+    /// How often it changed into each state.
+    entered: BTreeMap<&'static str, u64>,
 }
 
 impl<'a> From<&'a InstanceStatus> for Instance<'a> {
@@ -286,6 +290,8 @@ impl<'a> From<&'a InstanceStatus> for Instance<'a> {
             since,
             reason,
             calls,
+            calls_expected,
+            calls_counted,
             capacity,
             placed,
             callbacks,
@@ -294,6 +300,7 @@ impl<'a> From<&'a InstanceStatus> for Instance<'a> {
             failures,
             missed_probes,
             last_probe,
+            entered,
         } = status;
         Self {
             name: name.as_str(),
@@ -302,6 +309,8 @@ impl<'a> From<&'a InstanceStatus> for Instance<'a> {
             since_ms: whole_ms(*since),
             reason,
             calls: *calls,
+            calls_expected: *calls_expected,
+            calls_counted: *calls_counted,
             capacity: *capacity,
             placed: *placed,
             callbacks: *callbacks,
@@ -310,6 +319,7 @@ impl<'a> From<&'a InstanceStatus> for Instance<'a> {
             failures: failures.iter().copied().collect(),
             missed_probes: *missed_probes,
             last_probe_ms: last_probe.map(whole_ms),
+            entered: entered.iter().map(|(state, times)| (state.label(), *times)).collect(),
         }
     }
 }

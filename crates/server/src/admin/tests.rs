@@ -112,6 +112,9 @@ fn parts(setup: Setup) -> Parts {
     let settings = Settings {
         region: Name::parse("emea").unwrap(),
         instances: vec![instance("bot-0"), instance("bot-1")],
+        discovery: None,
+        keep_leaving: Duration::ZERO,
+        slow_start: Duration::ZERO,
         probe: None,
         attempt: Duration::from_secs(3),
         patience: Duration::from_secs(8),
@@ -270,7 +273,7 @@ async fn the_fleet_is_listed_with_all_that_is_known() {
     assert_eq!(
         Value::from(first.clone()),
         json!({
-            "name": "bot-0", "incarnation": "0", "state": "ready", "calls": null, "capacity": null, "placed": 0,
+            "name": "bot-0", "incarnation": "0", "state": "ready", "calls_expected": null, "calls_counted": 0, "entered": {}, "calls": null, "capacity": null, "placed": 0,
             "callbacks": 0, "in_flight": 0, "attempts": 0, "failures": {}, "missed_probes": 0,
             "last_probe_ms": null,
         })

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use switchboard_auth::AppSettings;
-use switchboard_delivery::{InstanceSettings, ProbeSettings, Target};
+use switchboard_delivery::{Discovery, DnsSettings, InstanceSettings, Network, ProbeSettings, Target};
 use switchboard_graph::Settings as GraphSettings;
 use switchboard_routing::{CallbackUris, Name, Owner};
 use uuid::Uuid;
@@ -90,29 +90,113 @@ fn full(
     Some(Full::Overflow(region))
 }
 
-/// The instances and how they are probed. `apps` is `None` where they are wrong already.
-pub(super) fn fleet(
-    root: &Section<'_>,
-    apps: Option<&[AppSettings]>,
-) -> Option<(Vec<InstanceSettings>, Option<ProbeSettings>)> {
+/// The fleet: where it comes from, and what is asked of it.
+pub(super) struct Fleet {
+    pub(super) instances: Vec<InstanceSettings>,
+    pub(super) discovery: Option<Discovery>,
+    pub(super) keep_leaving: Duration,
+    pub(super) slow_start: Duration,
+    pub(super) probe: Option<ProbeSettings>,
+}
+
+/// The instances, or where they are found, and how they are probed. `apps` is `None` where they are wrong already.
+pub(super) fn fleet(root: &Section<'_>, apps: Option<&[AppSettings]>) -> Option<Fleet> {
     let section = root.section("fleet");
-    for source in ["dns", "kubernetes"] {
-        section.unsupported(source, "list the instances under [[fleet.instance]]");
-    }
-    section.unsupported("allow", "every instance that is listed is reached");
-    // Who names a source of a later version is told that, and not to write what it would have replaced.
-    let sections = if ["dns", "kubernetes"].iter().any(|source| section.optional(source).is_some()) {
+    section.unsupported("kubernetes", "a headless service can be followed with [fleet.dns]");
+    let allow = section.or("allow", Vec::new(), |setting| {
+        setting.each("a list of networks, like [\"10.0.0.0/8\"]", |network| {
+            let parsed = network.text("a network, like \"10.0.0.0/8\"")?.parse::<Network>();
+            parsed.map_err(|error| network.problem(error.to_string())).ok()
+        })
+    });
+    let listed = section.optional("instance").is_some();
+    let found = ["dns", "kubernetes"].iter().any(|source| section.optional(source).is_some());
+    let sections = if found {
         section.sections("instance")
     } else {
-        let right = "write one [[fleet.instance]] or more, each with its name and url";
+        let right = "write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns]";
         section.some_sections("instance", right).unwrap_or_default()
     };
+    if listed && section.optional("dns").is_some() {
+        section.problem("dns", "there are [[fleet.instance]], too; a fleet has one source");
+    }
+    if !found && section.optional("allow").is_some() {
+        section.problem(
+            "allow",
+            "instances that are listed are reached anywhere; it is for those that are found",
+        );
+    }
     let mut names = BTreeSet::new();
     let instances: Vec<_> = sections.into_iter().map(|section| instance(section, apps, &mut names)).collect();
+    let dns = section.maybe("dns", |setting| dns(setting.section(), allow.clone()));
+    let keep_leaving = section.or("keep_leaving", KEEP_LEAVING, |setting| {
+        setting.duration(&(Duration::ZERO..=Duration::from_secs(7 * 24 * 3600)))
+    });
+    let slow_start = section.or("slow_start", Duration::ZERO, |setting| {
+        setting.duration(&(Duration::ZERO..=Duration::from_secs(3600)))
+    });
     let probe = section.maybe("probe", |setting| probe(setting.section()));
     section.finish();
-    let instances: Option<Vec<_>> = instances.into_iter().collect();
-    Some((instances.filter(|instances| !instances.is_empty())?, probe?))
+    let instances: Vec<_> = instances.into_iter().collect::<Option<_>>()?;
+    let discovery = dns?.map(Discovery::Dns);
+    if instances.is_empty() && discovery.is_none() {
+        return None;
+    }
+    Some(Fleet { instances, discovery, keep_leaving: keep_leaving?, slow_start: slow_start?, probe: probe? })
+}
+
+fn dns(section: Section<'_>, allow: Option<Vec<Network>>) -> Option<DnsSettings> {
+    let right = "a DNS name: of the instances' addresses, or of SRV records if it begins with \"_\"";
+    let name = section
+        .required("name", right)
+        .and_then(|setting| setting.parse(right, |text| is_dns_name(text).then(|| Box::<str>::from(text))));
+    let services = name.as_ref().is_some_and(|name| name.starts_with('_'));
+    let port = if services {
+        let port = section.optional("port");
+        if let Some(port) = &port {
+            port.problem("SRV records have ports of their own; leave it out");
+        }
+        port.is_none().then_some(0)
+    } else {
+        let port = section.required("port", "the port of the instances, 1 to 65535");
+        port.and_then(|port| u16::try_from(port.integer(1..=65_535)?).ok())
+    };
+    let secure = section.or("scheme", false, |setting| setting.word(&[("http", false), ("https", true)]));
+    let path = section.or("path", "/api/calls".into(), |setting| {
+        // As it will be used: behind some host.
+        setting.parse("a path like \"/api/calls\"; {app} in it stands for the app id", |text| {
+            let target = text.starts_with('/').then(|| Target::parse(&format!("http://host{text}")))?;
+            target.is_ok().then(|| Box::<str>::from(text))
+        })
+    });
+    let refresh = section.or("refresh", Duration::from_secs(30), |setting| {
+        setting.duration(&(Duration::from_secs(1)..=Duration::from_secs(3600)))
+    });
+    let servers = section.or("servers", Vec::new(), |setting| {
+        setting.each("a list of addresses, like [\"10.0.0.53:53\"]", |server| {
+            server.parse("an address and port, like \"10.0.0.53:53\"", |text| text.parse().ok())
+        })
+    });
+    section.finish();
+    Some(DnsSettings {
+        name: name?,
+        port: port?,
+        secure: secure?,
+        path: path?,
+        refresh: refresh?,
+        servers: servers?,
+        allow: allow?,
+    })
+}
+
+/// Labels of 1 to 63 letters, digits, `-` and `_`, at most 253 characters (RFC 1035, section 2.3.4), and no address.
+fn is_dns_name(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    name.len() <= 253 && name.split('.').all(is_label) && name.parse::<std::net::IpAddr>().is_err()
 }
 
 fn instance(
@@ -212,6 +296,9 @@ fn probe(section: Section<'_>) -> Option<ProbeSettings> {
 const FULL: &str = "\"refuse\", \"overflow:REGION\" or \"reject\"";
 
 const TARGET: &str = "an absolute http or https URL";
+
+/// Calls last up to a day.
+const KEEP_LEAVING: Duration = Duration::from_secs(24 * 3600);
 
 /// The longest try of one instance, by default: three fit into the budget, one after the other.
 const ATTEMPT: Duration = Duration::from_secs(3);

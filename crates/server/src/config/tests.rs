@@ -12,7 +12,7 @@ use openssl::{
     x509::{X509, X509NameBuilder},
 };
 use switchboard_auth::Tenants;
-use switchboard_delivery::Orphaned;
+use switchboard_delivery::{Discovery, DnsSettings, Orphaned};
 use switchboard_routing::Owner;
 
 use super::*;
@@ -22,6 +22,7 @@ const SEAL: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio=";
 
 pub(crate) const MINIMAL: &str = include_str!("../../../../fixtures/config/minimal.toml");
 const EXAMPLE: &str = include_str!("../../../../fixtures/config/example.toml");
+const DNS: &str = include_str!("../../../../fixtures/config/dns.toml");
 const FIVE_MISTAKES: &str = include_str!("../../../../fixtures/config/five-mistakes.toml");
 
 /// The variables that the fixtures and the tests name.
@@ -287,7 +288,7 @@ fn what_is_missing_is_named() {
 app: missing; write one [[app]] or more, each with its id
 callback.base: missing; it must be what callbackUris start with, an https URL
 callback.seal: missing; it must be a list of keys, like [{ id = "k1", secret = { env = "NAME" } }]
-fleet.instance: missing; write one [[fleet.instance]] or more, each with its name and url"#,
+fleet.instance: missing; write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns]"#,
     );
     refused(
         "[[fleet.instance]]\n[[app]]\n",
@@ -314,24 +315,91 @@ fn an_unknown_setting_is_named_with_the_nearest_known_one() {
 
 #[test]
 fn later_settings_are_refused_by_name() {
-    refused(
-        "[fleet.dns]\nname = \"bots\"\n",
-        "fleet.dns: not supported yet; list the instances under [[fleet.instance]]",
+    refused_text(
+        &in_dns("").replace("[fleet.dns]\nname = \"bots.example\"\nport = 3978\n", "[fleet.kubernetes]\n"),
+        "fleet.kubernetes: not supported yet; a headless service can be followed with [fleet.dns]",
     );
-    refused(
-        "[fleet.kubernetes]\n",
-        "fleet.kubernetes: not supported yet; list the instances under [[fleet.instance]]",
+}
+
+/// The smallest configuration whose instances are found by DNS.
+#[track_caller]
+fn in_dns(more: &str) -> String {
+    let listed = "[[fleet.instance]]\nname = \"bot-0\"\nurl = \"http://10.0.0.10:3978/api/calls\"\n";
+    changed(&[(listed, &format!("[fleet.dns]\nname = \"bots.example\"\nport = 3978\n{more}"))])
+}
+
+#[test]
+fn instances_can_be_found_by_dns() {
+    assert!(parse(DNS).unwrap().delivery.discovery.is_some());
+    let config = parse(&in_dns("")).unwrap();
+    assert!(config.delivery.instances.is_empty());
+    assert_eq!(config.delivery.keep_leaving, Duration::from_secs(86_400));
+    assert_eq!(config.delivery.slow_start, Duration::ZERO);
+    let expected = DnsSettings {
+        name: "bots.example".into(),
+        port: 3978,
+        secure: false,
+        path: "/api/calls".into(),
+        refresh: Duration::from_secs(30),
+        servers: Vec::new(),
+        allow: Vec::new(),
+    };
+    assert_eq!(config.delivery.discovery, Some(Discovery::Dns(expected)));
+    let more = "scheme = \"https\"\npath = \"/{app}/calls\"\nrefresh = \"5s\"\nservers = [\"127.0.0.1:5353\"]\n\
+                [fleet]\nallow = [\"127.0.0.0/8\", \"::1\"]\nkeep_leaving = \"1h\"\nslow_start = \"30s\"\n";
+    let config = parse(&in_dns(more)).unwrap();
+    assert_eq!(config.delivery.keep_leaving, Duration::from_secs(3600));
+    assert_eq!(config.delivery.slow_start, Duration::from_secs(30));
+    let Some(Discovery::Dns(dns)) = config.delivery.discovery else { panic!("not by DNS") };
+    assert!(dns.secure);
+    assert_eq!((&*dns.path, dns.refresh), ("/{app}/calls", Duration::from_secs(5)));
+    assert_eq!(dns.servers, ["127.0.0.1:5353".parse().unwrap()]);
+    assert_eq!(dns.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.0/8", "::1/128"]);
+    let services = in_dns("").replace("bots.example\"\nport = 3978", "_calls._tcp.bots.example.\"");
+    let Some(Discovery::Dns(dns)) = parse(&services).unwrap().delivery.discovery else {
+        panic!("not by DNS")
+    };
+    assert_eq!(&*dns.name, "_calls._tcp.bots.example.");
+}
+
+#[test]
+fn a_source_is_refused_with_all_that_is_wrong_with_it() {
+    let name = "a DNS name: of the instances' addresses, or of SRV records if it begins with \"_\"";
+    refused_text(
+        &in_dns("").replace("\nname = \"bots.example\"\nport = 3978\n", "\n"),
+        &format!(
+            "fleet.dns.name: missing; it must be {name}\nfleet.dns.port: missing; it must be the port of the instances, 1 to 65535"
+        ),
+    );
+    for wrong in ["", "10.0.0.1", "a..b", "a b", "bots.example:80", "ä.example", &"a".repeat(64)] {
+        let text = in_dns("").replace("\"bots.example\"", &format!("\"{wrong}\""));
+        refused_text(&text, &format!("fleet.dns.name: not {name}"));
+    }
+    refused_text(
+        &in_dns("").replace("bots.example", "_calls._tcp.bots.example"),
+        "fleet.dns.port: SRV records have ports of their own; leave it out",
+    );
+    refused_text(&in_dns("refresh = \"0s\"\n"), "fleet.dns.refresh: not from 1s to 1h");
+    refused_text(&in_dns("scheme = \"ftp\"\n"), "fleet.dns.scheme: not \"http\" or \"https\"");
+    refused_text(
+        &in_dns("path = \"/{tenant}\"\n"),
+        "fleet.dns.path: not a path like \"/api/calls\"; {app} in it stands for the app id",
     );
     refused_text(
-        &changed(&[(
-            "[[fleet.instance]]\nname = \"bot-0\"\nurl = \"http://10.0.0.10:3978/api/calls\"\n",
-            "[fleet.dns]\n",
-        )]),
-        "fleet.dns: not supported yet; list the instances under [[fleet.instance]]",
+        &in_dns("servers = [\"localhost\"]\n"),
+        "fleet.dns.servers[0]: not an address and port, like \"10.0.0.53:53\"",
+    );
+    refused_text(
+        &in_dns("[fleet]\nallow = [\"10.0.0.1/8\"]\n"),
+        "fleet.allow[0]: not a network like 10.0.0.0/8 or fd00::/8, without bits behind its mask",
+    );
+    refused(
+        "[fleet.dns]\nname = \"bots.example\"\nport = 3978\n",
+        "fleet.dns: there are [[fleet.instance]], too; a fleet has one source",
     );
     refused_text(
         &changed(&[("[[fleet.instance]]", "[fleet]\nallow = [\"10.0.0.0/8\"]\n[[fleet.instance]]")]),
-        "fleet.allow: not supported yet; every instance that is listed is reached",
+        "fleet.allow: instances that are listed are reached anywhere; it is for those that are found",
     );
 }
 
@@ -891,7 +959,7 @@ fn an_empty_list_of_what_is_needed_is_a_problem() {
          base = \"https://a.example\"\nseal = []\n",
         "app: empty; write one [[app]] or more, each with its id\n\
          trust: empty; write [[trust]] out, or leave it out for the public cloud's two\n\
-         fleet.instance: empty; write one [[fleet.instance]] or more, each with its name and url\n\
+         fleet.instance: empty; write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns]\n\
          callback.seal: empty: nothing could be sealed; write one key or more, each with its id and secret",
     );
     refused_text(

@@ -191,6 +191,25 @@ impl Scrape {
                 })
             }),
         )?;
+        families.counters(
+            "instance_transitions",
+            "Changes of an instance's state, by the state that it came into",
+            self.instances.iter().flat_map(|status| {
+                let instance = status.name.as_str();
+                let labels = move |state: InstanceState| [("instance", instance), ("state", state.label())];
+                status.entered.iter().map(move |(state, times)| (labels(*state), *times))
+            }),
+        )?;
+        families.gauges(
+            "instance_calls_expected",
+            "Reported calls with what this gateway placed since, less what ended: what placement goes by",
+            instances().filter_map(|(labels, status)| Some((labels, status.calls_expected?))),
+        )?;
+        families.gauges(
+            "instance_calls_counted",
+            "Calls that this gateway placed at an instance and has not seen end",
+            instances().map(|(labels, status)| (labels, number(status.calls_counted))),
+        )?;
         families.gauges(
             "instance_calls",
             "Calls that an instance reports",

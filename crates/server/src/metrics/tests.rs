@@ -105,6 +105,8 @@ fn instance(name: &str) -> InstanceStatus {
         since: Duration::from_secs(3),
         reason: "an operator drains it",
         calls: Some(4),
+        calls_expected: Some(5),
+        calls_counted: 2,
         capacity: None,
         placed: 10,
         callbacks: 11,
@@ -113,6 +115,7 @@ fn instance(name: &str) -> InstanceStatus {
         failures: vec![("connect", 2), ("timeout", 1)],
         missed_probes: 6,
         last_probe: None,
+        entered: vec![(InstanceState::Ready, 1), (InstanceState::Draining, 2)],
     }
 }
 

@@ -55,7 +55,6 @@ fn what_comes_later_is_refused_by_name() {
     let without_fleet = minimal.split("[[fleet.instance]]").next().unwrap().to_owned();
     let folder = tempfile::tempdir().unwrap();
     for (text, path) in [
-        (format!("{without_fleet}[fleet.dns]\nname = \"bots\"\n"), "fleet.dns"),
         (format!("{without_fleet}[fleet.kubernetes]\nservice = \"bots\"\n"), "fleet.kubernetes"),
         (format!("{minimal}[placement]\nfull = \"reject\"\n"), "placement.full"),
     ] {

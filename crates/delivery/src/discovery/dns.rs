@@ -1,0 +1,332 @@
+//! DNS as a source of the fleet: all addresses of a name, or its SRV records (RFC 2782).
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use hickory_resolver::{
+    ConnectionProvider, Resolver, TokioResolver,
+    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
+    net::{DnsError, NetError, runtime::TokioRuntimeProvider},
+    proto::{
+        op::ResponseCode,
+        rr::{RData, RecordType},
+    },
+};
+use openssl::sha::sha256;
+use switchboard_routing::Name;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use super::{Fault, Faults, INSTANCES_MAX};
+use crate::{Delivery, DnsSettings, Target, fleet::Member, instance::Offer, network::forbidden};
+
+/// Follows a name.
+pub(super) struct Dns<'s> {
+    settings: &'s DnsSettings,
+    /// The addresses of the targets of SRV records as they were found last.
+    targets: HashMap<String, Vec<IpAddr>>,
+    empty_since: Option<Instant>,
+}
+
+/// What is known of one instance.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    name: Name,
+    host: String,
+    addresses: Vec<IpAddr>,
+    port: u16,
+    weight: u32,
+}
+
+/// The records of one name and type, and for how many seconds they are valid.
+#[derive(Debug, Default)]
+struct Records {
+    data: Vec<RData>,
+    ttl: Option<u32>,
+}
+
+impl<'s> Dns<'s> {
+    pub(super) fn new(settings: &'s DnsSettings) -> Self {
+        Self { settings, targets: HashMap::new(), empty_since: None }
+    }
+
+    /// Looks the name up whenever its records run out.
+    pub(super) async fn follow(mut self, delivery: &Delivery) {
+        let mut faults = Faults::default();
+        loop {
+            let read = self.read().await;
+            let now = Instant::now();
+            let pause = match self.settle(read, now) {
+                Ok((members, pause)) => {
+                    faults.over(&self.settings.name);
+                    delivery.found(members);
+                    pause
+                }
+                Err(fault) => {
+                    faults.tell(&self.settings.name, &fault, now);
+                    RETRY.min(self.settings.refresh)
+                }
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// What an answer means: the members, and how long they are valid.
+    ///
+    /// An empty one is suspicious: a service without any ready endpoint has it, and so has a zone that was just lost. For a
+    /// while nothing changes; then the instances leave, and keep their callbacks.
+    fn settle(
+        &mut self,
+        read: Result<(Vec<Found>, Duration), Fault>,
+        now: Instant,
+    ) -> Result<(Vec<Member>, Duration), Fault> {
+        let (found, ttl) = match read {
+            Err(Fault::Empty) => {
+                let since = *self.empty_since.get_or_insert(now);
+                if now.saturating_duration_since(since) < EMPTY_HOLD {
+                    return Err(Fault::Empty);
+                }
+                (Vec::new(), RETRY)
+            }
+            Err(fault) => return Err(fault),
+            Ok(read) => {
+                self.empty_since = None;
+                read
+            }
+        };
+        let members = found.into_iter().map(|found| self.member(found)).collect::<Result<_, _>>()?;
+        Ok((members, ttl.clamp(TTL_MIN.min(self.settings.refresh), self.settings.refresh)))
+    }
+
+    fn member(&self, found: Found) -> Result<Member, Fault> {
+        let DnsSettings { secure, path, .. } = self.settings;
+        let scheme = if *secure { "https" } else { "http" };
+        let Found { name, host, addresses, port, weight } = found;
+        let target = Target::parse(&format!("{scheme}://{host}:{port}{path}"));
+        let target =
+            target.map_err(|_| Fault::NotAHost(host.escape_debug().to_string()))?.found_at(&addresses);
+        Ok(Member {
+            name,
+            incarnation: Name::parse("0").expect("a digit is a name"),
+            new_calls: target.clone(),
+            callbacks: target,
+            apps: None,
+            weight,
+            offer: Offer::Ready,
+            lingers: true,
+        })
+    }
+
+    async fn read(&mut self) -> Result<(Vec<Found>, Duration), Fault> {
+        // Made anew each time: the system's resolvers change, and nothing is to be remembered between two look-ups.
+        let resolver = resolver(self.settings)?;
+        if self.settings.name.starts_with('_') {
+            self.services(&resolver).await
+        } else {
+            let (addresses, ttl) = self.addresses(&resolver, self.settings.name.to_string()).await?;
+            check_count(addresses.len())?;
+            let host = self.settings.name.trim_end_matches('.').to_ascii_lowercase();
+            let found = |address: IpAddr| Found {
+                name: address_name(address),
+                host: host.clone(),
+                addresses: vec![address],
+                port: self.settings.port,
+                weight: 1,
+            };
+            Ok((addresses.into_iter().map(found).collect(), ttl))
+        }
+    }
+
+    /// The SRV records, with the addresses of their targets. Priorities are not looked at: all instances take calls.
+    async fn services(&mut self, resolver: &TokioResolver) -> Result<(Vec<Found>, Duration), Fault> {
+        let records = records(resolver, &self.settings.name, RecordType::SRV).await?;
+        check_count(records.data.len())?;
+        let mut ttl = seconds(records.ttl);
+        let mut found = Vec::with_capacity(records.data.len());
+        let mut names = HashSet::new();
+        for data in records.data {
+            let RData::SRV(srv) = data else { continue };
+            let host = srv.target.to_utf8().trim_end_matches('.').to_ascii_lowercase();
+            if host.is_empty() {
+                // The root as the target: the service is decidedly not there (RFC 2782, "Target").
+                continue;
+            }
+            let name = host_name(&host);
+            if !names.insert(name.clone()) {
+                return Err(Fault::Doubled(name.to_string()));
+            }
+            let weight = u32::from(srv.weight).clamp(1, WEIGHT_MAX);
+            found.push(Found { name, host, addresses: Vec::new(), port: srv.port, weight });
+        }
+        check_count(found.len())?;
+        for some in found.chunks_mut(LOOKUPS_AT_ONCE) {
+            let mut lookups = JoinSet::new();
+            for one in &*some {
+                let (resolver, host) = (resolver.clone(), one.host.clone());
+                lookups.spawn(async move { (addresses(&resolver, &format!("{host}.")).await, host) });
+            }
+            while let Some(done) = lookups.join_next().await {
+                let Ok((looked_up, host)) = done else { continue };
+                let Some(one) = some.iter_mut().find(|one| one.host == host) else { continue };
+                match looked_up {
+                    Ok((addresses, valid)) => {
+                        self.check_allowed(&addresses)?;
+                        ttl = ttl.min(valid);
+                        one.addresses = addresses;
+                    }
+                    // What is known of one target is not lost by a look-up that fails.
+                    Err(fault) => match self.targets.get(&host) {
+                        Some(addresses) => one.addresses.clone_from(addresses),
+                        None => tracing::warn!(
+                            target_host = host,
+                            reason = fault.label(),
+                            error = fault.to_string(),
+                            "the target of an SRV record has no address; the instance is left out"
+                        ),
+                    },
+                }
+            }
+        }
+        found.retain(|one| !one.addresses.is_empty());
+        check_count(found.len())?;
+        self.targets = found.iter().map(|one| (one.host.clone(), one.addresses.clone())).collect();
+        Ok((found, ttl))
+    }
+
+    async fn addresses(
+        &self,
+        resolver: &TokioResolver,
+        name: String,
+    ) -> Result<(Vec<IpAddr>, Duration), Fault> {
+        let (addresses, ttl) = addresses(resolver, &name).await?;
+        self.check_allowed(&addresses)?;
+        Ok((addresses, ttl))
+    }
+
+    fn check_allowed(&self, addresses: &[IpAddr]) -> Result<(), Fault> {
+        let refused = |address: &IpAddr| Some((*address, forbidden(*address, &self.settings.allow)?));
+        match addresses.iter().find_map(refused) {
+            Some((address, why)) => Err(Fault::Forbidden { address, why }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn resolver(settings: &DnsSettings) -> Result<TokioResolver, Fault> {
+    let unanswered = |error: NetError| Fault::Unanswered(error.to_string());
+    let mut builder = if settings.servers.is_empty() {
+        TokioResolver::builder_tokio().map_err(unanswered)?
+    } else {
+        let server = |address: &std::net::SocketAddr| {
+            let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+            for connection in &mut connections {
+                connection.port = address.port();
+            }
+            NameServerConfig::new(address.ip(), true, connections)
+        };
+        let config =
+            ResolverConfig::from_parts(None, Vec::new(), settings.servers.iter().map(server).collect());
+        Resolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    let options = builder.options_mut();
+    options.timeout = TIMEOUT;
+    options.attempts = ATTEMPTS;
+    options.cache_size = 0;
+    // It has no validity, and is this machine's view.
+    options.use_hosts_file = ResolveHosts::Never;
+    builder.build().map_err(unanswered)
+}
+
+/// The addresses of a name: IPv4 if there are any, else IPv6. With both an instance that has one of each would be two. So
+/// that a family that does not answer moves nobody, both must.
+async fn addresses(resolver: &TokioResolver, name: &str) -> Result<(Vec<IpAddr>, Duration), Fault> {
+    let (v4, v6) =
+        tokio::join!(records(resolver, name, RecordType::A), records(resolver, name, RecordType::AAAA));
+    let (v4, v6) = (v4?, v6?);
+    let records = if v4.data.is_empty() { v6 } else { v4 };
+    let address = |data: &RData| data.ip_addr();
+    let mut addresses: Vec<IpAddr> = records.data.iter().filter_map(address).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.is_empty() { Err(Fault::Empty) } else { Ok((addresses, seconds(records.ttl))) }
+}
+
+/// The records of a name, none where it has none or does not exist.
+async fn records<P: ConnectionProvider>(
+    resolver: &Resolver<P>,
+    name: &str,
+    kind: RecordType,
+) -> Result<Records, Fault> {
+    match resolver.lookup(name, kind).await {
+        Ok(lookup) => {
+            let of_kind = lookup.answers().iter().filter(|record| record.record_type() == kind);
+            Ok(Records {
+                // An alias on the way may be valid for less than what it leads to.
+                ttl: lookup.answers().iter().map(|record| record.ttl).min(),
+                data: of_kind.map(|record| record.data.clone()).collect(),
+            })
+        }
+        Err(NetError::Dns(DnsError::NoRecordsFound(none)))
+            if matches!(none.response_code, ResponseCode::NoError | ResponseCode::NXDomain) =>
+        {
+            Ok(Records::default())
+        }
+        Err(error) => Err(Fault::Unanswered(error.to_string())),
+    }
+}
+
+fn check_count(count: usize) -> Result<(), Fault> {
+    match count {
+        0 => Err(Fault::Empty),
+        1..=INSTANCES_MAX => Ok(()),
+        _ => Err(Fault::TooMany { count }),
+    }
+}
+
+fn seconds(ttl: Option<u32>) -> Duration {
+    ttl.map_or(TTL_MIN, |ttl| Duration::from_secs(ttl.into()))
+}
+
+/// An address as a name: `10.0.0.10` as it is, `2001:db8::1` with dashes, `2001-db8--1`.
+fn address_name(address: IpAddr) -> Name {
+    let text = address.to_string().replace(':', "-");
+    Name::parse(&text).expect("at most 45 of 0-9 a-f . -")
+}
+
+/// A host as a name: as it is; if it is too long or has other characters in it, these become dashes and the end a hash of the
+/// whole, so that two hosts never share a name.
+fn host_name(host: &str) -> Name {
+    if let Ok(name) = Name::parse(host) {
+        return name;
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    let start: String = host.chars().take(HOST_CHARS_KEPT).map(plain).collect();
+    let hash: String = sha256(host.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Name::parse(&format!("{start}-{hash}")).expect("at most 63 of the alphabet of names")
+}
+
+/// A record that is valid for less is looked up again after this: some say 0.
+const TTL_MIN: Duration = Duration::from_secs(1);
+/// After a look-up that failed.
+const RETRY: Duration = Duration::from_secs(2);
+/// One question to one server: a resolver answers from its cache or its neighbour.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Tries of one question.
+const ATTEMPTS: usize = 2;
+/// How long a name may be without records, or not there at all, before its instances leave: longer than a zone is reloaded
+/// or a deployment is replaced, shorter than an address waits for its next owner.
+const EMPTY_HOLD: Duration = Duration::from_secs(300);
+/// Targets of SRV records that are looked up at once.
+const LOOKUPS_AT_ONCE: usize = 16;
+/// The largest weight of a static instance, too.
+const WEIGHT_MAX: u32 = 1000;
+/// With a dash and sixteen digits of the hash these are the 63 of a name.
+const HOST_CHARS_KEPT: usize = 46;
+
+#[cfg(test)]
+mod tests;
