@@ -124,11 +124,6 @@ impl Instance {
         Candidate { name_hash: self.name_hash, weight: self.weight, load }
     }
 
-    /// Its weight in parts of a hundred, and fewer of them while it is still warming up.
-    pub(crate) fn warm_weight(&self, now: Instant, slow_start: Duration) -> u32 {
-        self.weight.saturating_mul(self.live.warmth_percent(now, slow_start))
-    }
-
     /// The parts of a request that depend on the app only. The callback URI costs an HMAC, so it is minted once.
     pub(crate) fn for_app(&self, app: Uuid) -> Arc<ForApp> {
         let known = self.by_app.load();
@@ -233,19 +228,105 @@ pub struct InstanceStatus {
     pub entered: Vec<(InstanceState, u64)>,
 }
 
-/// What was learned of an instance, shared by all threads and handed on over reloads.
+/// What the ranking needs to know of an instance, in one place: that of all instances is read for each new call.
 #[derive(Debug)]
-pub(crate) struct Live {
-    name: Name,
-    health: Mutex<Health>,
-    /// What placement reads, so that it takes no lock: the state, whether there is a probe, and the end of its rest
-    /// in milliseconds after `born`.
-    shown: AtomicU64,
+pub(crate) struct Rankable {
+    shown: Arc<Shown>,
+    name_hash: u64,
+    weight: u32,
+    /// Whether it serves all apps.
+    pub(crate) serves_all: bool,
+}
+
+impl Rankable {
+    pub(crate) fn of(instance: &Instance) -> Self {
+        Self {
+            shown: Arc::clone(&instance.live.shown),
+            name_hash: instance.name_hash,
+            weight: instance.weight,
+            serves_all: instance.apps.is_none(),
+        }
+    }
+
+    /// Whether it may take a new call.
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        self.shown.standing(now)
+    }
+
+    /// With its load. Where instances warm up, weights are in parts of a hundred, and fewer of them for one that still does.
+    pub(crate) fn candidate(&self, now: Instant, slow_start: Duration) -> Candidate {
+        let weight = if slow_start.is_zero() {
+            self.weight
+        } else {
+            self.weight.saturating_mul(self.shown.warmth_percent(now, slow_start))
+        };
+        Candidate { name_hash: self.name_hash, weight, load: self.shown.load() }
+    }
+}
+
+/// What placement reads of an instance, so that it takes no lock.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// The state, whether there is a probe, and the end of its rest in milliseconds after `born`.
+    state: AtomicU64,
     /// Calls in the upper half, capacity in the lower; 0 where the load is not known.
     load: AtomicU64,
     /// When it last became ready after it was not reachable, in milliseconds after `born`.
     warming_since: AtomicU64,
     born: Instant,
+}
+
+impl Shown {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            state: AtomicU64::new(0),
+            load: AtomicU64::new(0),
+            warming_since: AtomicU64::new(0),
+            born: now,
+        }
+    }
+
+    /// Whether it may take a new call.
+    fn standing(&self, now: Instant) -> Standing {
+        let shown = self.state.load(Ordering::Relaxed);
+        if shown & SHOWN_READY != 0 {
+            Standing::Candidate
+        } else if shown & SHOWN_ASLEEP == 0 {
+            Standing::Never
+        } else if shown >> SHOWN_BITS > self.millis(now) {
+            Standing::Last
+        } else {
+            Standing::Candidate
+        }
+    }
+
+    /// The reported load, where it is known.
+    fn load(&self) -> Option<Load> {
+        let load = self.load.load(Ordering::Relaxed);
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        (load != 0).then(|| Load { calls: half(load >> 32), capacity: half(load) })
+    }
+
+    /// 1 to 100: how much of its weight it has, rising over `slow_start` from when it became ready.
+    fn warmth_percent(&self, now: Instant, slow_start: Duration) -> u32 {
+        let since = self.warming_since.load(Ordering::Relaxed);
+        let warmed = self.millis(now).saturating_sub(since).saturating_mul(100);
+        let percent = warmed.checked_div(millis(slow_start)).unwrap_or(100);
+        u32::try_from(percent).unwrap_or(100).clamp(1, 100)
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        millis(now.saturating_duration_since(self.born))
+    }
+}
+
+/// What was learned of an instance, shared by all threads and handed on over reloads.
+#[derive(Debug)]
+pub(crate) struct Live {
+    name: Name,
+    health: Mutex<Health>,
+    /// What placement reads.
+    shown: Arc<Shown>,
     /// The calls that this gateway placed there.
     calls: Mutex<Calls>,
     /// A try failed: the probe need not wait for its turn.
@@ -262,14 +343,12 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(name: Name, probed: bool, offer: Offer, now: Instant) -> Self {
+    pub(crate) fn new(name: Name, shown: Arc<Shown>, probed: bool, offer: Offer) -> Self {
+        let now = shown.born;
         let health = Health::new(probed, offer, now);
         let live = Self {
             name,
-            shown: AtomicU64::new(0),
-            load: AtomicU64::new(0),
-            warming_since: AtomicU64::new(0),
-            born: now,
+            shown,
             calls: Mutex::default(),
             demoted: Notify::new(),
             entered: Default::default(),
@@ -303,7 +382,7 @@ impl Live {
         if change.to == InstanceState::Ready
             && matches!(change.from, InstanceState::Starting | InstanceState::Unreachable)
         {
-            self.warming_since.store(self.millis(now), Ordering::Relaxed);
+            self.shown.warming_since.store(self.millis(now), Ordering::Relaxed);
         }
         let mut entered = InstanceState::ALL.iter().zip(&self.entered);
         if let Some((_, counter)) = entered.find(|(state, _)| **state == change.to) {
@@ -325,31 +404,7 @@ impl Live {
 
     /// Whether it may take a new call.
     pub(crate) fn standing(&self, now: Instant) -> Standing {
-        let shown = self.shown.load(Ordering::Relaxed);
-        if shown & SHOWN_READY != 0 {
-            Standing::Candidate
-        } else if shown & SHOWN_ASLEEP == 0 {
-            Standing::Never
-        } else if shown >> SHOWN_BITS > self.millis(now) {
-            Standing::Last
-        } else {
-            Standing::Candidate
-        }
-    }
-
-    /// The reported load, where it is known.
-    pub(crate) fn load(&self) -> Option<Load> {
-        let load = self.load.load(Ordering::Relaxed);
-        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-        (load != 0).then(|| Load { calls: half(load >> 32), capacity: half(load) })
-    }
-
-    /// 1 to 100: how much of its weight it has, rising over `slow_start` from when it became ready.
-    fn warmth_percent(&self, now: Instant, slow_start: Duration) -> u32 {
-        let since = self.warming_since.load(Ordering::Relaxed);
-        let warmed = self.millis(now).saturating_sub(since).saturating_mul(100);
-        let percent = warmed.checked_div(millis(slow_start)).unwrap_or(100);
-        u32::try_from(percent).unwrap_or(100).clamp(1, 100)
+        self.shown.standing(now)
     }
 
     /// Returns when a try has failed since it was last asked.
@@ -442,7 +497,7 @@ impl Live {
     }
 
     fn is_shown_ready(&self) -> bool {
-        self.shown.load(Ordering::Relaxed) & SHOWN_READY != 0
+        self.shown.state.load(Ordering::Relaxed) & SHOWN_READY != 0
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
@@ -450,7 +505,7 @@ impl Live {
     }
 
     fn millis(&self, now: Instant) -> u64 {
-        millis(now.saturating_duration_since(self.born))
+        self.shown.millis(now)
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
@@ -465,9 +520,9 @@ impl Live {
             (InstanceState::Unreachable, false) if !health.is_withheld() => SHOWN_ASLEEP,
             _ => 0,
         };
-        self.shown.store(rests_until << SHOWN_BITS | flags, Ordering::Relaxed);
+        self.shown.state.store(rests_until << SHOWN_BITS | flags, Ordering::Relaxed);
         let load = health.load().map_or(0, |load| u64::from(load.calls) << 32 | u64::from(load.capacity));
-        self.load.store(load, Ordering::Relaxed);
+        self.shown.load.store(load, Ordering::Relaxed);
     }
 }
 

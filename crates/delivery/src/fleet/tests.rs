@@ -245,19 +245,19 @@ async fn an_instance_that_became_ready_warms_up() {
     let start = Instant::now();
     let common = Common { slow_start: slow, ..common(true) };
     let fleet = Fleet::new(vec![Member { weight: 5, ..member("bot-0", "0") }], true, &common, None, start);
-    let instance = fleet.instance("bot-0").unwrap();
+    let warm = |now| fleet.rankable[0].candidate(now, slow).weight;
     tokio::time::advance(slow).await;
     let ready = Report { state: ReportedState::Ready, calls: None, capacity: None };
     learn(&fleet, "bot-0", Event::Reported(ready), Instant::now());
     for (after, weight) in [(0, 5), (25, 125), (50, 250), (100, 500), (1000, 500)] {
-        assert_eq!(instance.warm_weight(start + slow + Duration::from_secs(after), slow), weight);
+        assert_eq!(warm(start + slow + Duration::from_secs(after)), weight);
     }
     // Who was full or drained is warm.
     learn(&fleet, "bot-0", Event::Drained, Instant::now());
     tokio::time::advance(slow).await;
     learn(&fleet, "bot-0", Event::Resumed, Instant::now());
-    assert_eq!(instance.warm_weight(Instant::now(), slow), 500);
-    assert_eq!(instance.warm_weight(Instant::now(), Duration::ZERO), 500);
+    assert_eq!(warm(Instant::now()), 500);
+    assert_eq!(fleet.rankable[0].candidate(Instant::now(), Duration::ZERO).weight, 5);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use switchboard_delivery::{Connections, InstanceState, NotForwarded, Orphaned, Target};
+use switchboard_delivery::{Connections, InstanceState, NotForwarded, Orphaned, Settings, Target};
 use switchboard_routing::Owner;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -215,4 +215,25 @@ async fn without_an_instance_for_the_app_nobody_gets_an_unsealed_item() {
     assert_eq!(delivery.probable_owner(CALL, APP), None);
     let failed = delivery.forward_unsealed(&Connections::default(), outbound()).await.unwrap_err();
     assert_eq!(failed, NotForwarded::NoInstance);
+}
+
+#[tokio::test]
+async fn an_instance_that_leaves_the_list_keeps_its_callbacks_until_it_has_no_calls() {
+    let bot = Upstream::scripted(|seen| match seen.line().starts_with("GET ") {
+        true => Act::body(200, "", r#"{"calls":0}"#),
+        false => Act::status(202),
+    });
+    let keeping = |addresses: Vec<_>| Settings { keep_leaving: LONG * 100, ..probed(settings(addresses)) };
+    let before = delivery(keeping(vec![bot.address]));
+    let after = Arc::new(before.successor(keeping(Vec::new()), uris(), tls()));
+    let connections = Connections::default();
+    assert_eq!(state(&after, "bot-0"), InstanceState::Draining);
+    assert_eq!(forward(&after, &connections, "bot-0").await.unwrap().status, 202);
+    assert!(place(&after, &connections, SHORT).await.is_err());
+
+    let running = tokio::spawn(Arc::clone(&after).run());
+    until("it was let go", || state(&after, "bot-0") == InstanceState::Gone).await;
+    running.abort();
+    let gone = forward(&after, &connections, "bot-0").await.unwrap_err();
+    assert_eq!(gone, NotForwarded::Gone { instance: name("bot-0") });
 }

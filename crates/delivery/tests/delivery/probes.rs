@@ -159,3 +159,26 @@ async fn a_reload_can_switch_probes_on_and_off() {
     let again = Arc::new(silent.successor(probed(settings([bot.upstream.address])), uris(), tls()));
     probe_until(&again, "bot-0", InstanceState::Full).await;
 }
+
+#[tokio::test]
+async fn between_two_reports_an_instance_gets_no_more_calls_than_it_has_room_for() {
+    let bot = Bot::new(Act::body(200, "", r#"{"calls":4,"capacity":5}"#));
+    let delivery = fleet(&[&bot]);
+    let connections = Connections::default();
+    probe_until(&delivery, "bot-0", InstanceState::Ready).await;
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 202);
+    let known = status(&delivery, "bot-0");
+    assert_eq!((known.state, known.reason), (InstanceState::Full, "calls reached its capacity"));
+    assert_eq!((known.calls, known.calls_expected, known.calls_counted), (Some(4), Some(5), 1));
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), NotPlaced::NoCandidate);
+
+    // Of a call that was not placed here nothing is known, and one that ends twice frees one place.
+    delivery.call_ended("bot-0", "some-other-call");
+    assert_eq!(state(&delivery, "bot-0"), InstanceState::Full);
+    delivery.call_ended("bot-0", &CALL.to_uppercase());
+    delivery.call_ended("bot-0", CALL);
+    let known = status(&delivery, "bot-0");
+    assert_eq!((known.state, known.calls_expected, known.calls_counted), (InstanceState::Ready, Some(4), 0));
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 202);
+    assert_eq!(status(&delivery, "bot-0").entered.last(), Some(&(InstanceState::Full, 2)));
+}
