@@ -165,7 +165,7 @@ impl Calls {
                 return Err(Error::DeadlinePassed);
             }
             let (error, wait) = match self.attempt(order, &token, deadline).await {
-                Ok(response) if (200..300).contains(&response.status) => return Ok(response),
+                Ok(response) if is_success(&response) => return Ok(response),
                 Ok(response) => {
                     let refusal = Refusal::read(&response, &token.secret, now + began.elapsed());
                     if refusal.kind == RefusalKind::Unauthorized {
@@ -213,6 +213,12 @@ impl fmt::Debug for Calls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Calls").field("tokens", &self.tokens).finish_non_exhaustive()
     }
+}
+
+/// A page with a status of success is a proxy's that wants somebody to sign in: Graph was not asked.
+fn is_success(response: &Response) -> bool {
+    let kind = response.header("content-type").and_then(|kind| kind.get(..PAGE.len()));
+    (200..300).contains(&response.status) && !kind.is_some_and(|kind| kind.eq_ignore_ascii_case(PAGE))
 }
 
 /// What is asked of Graph, however often.
@@ -280,6 +286,8 @@ impl Order {
         }
     }
 }
+
+const PAGE: &str = "text/html";
 
 /// A service that is down for longer than their back-off is down for this call.
 const ATTEMPTS_MAX: u32 = 5;

@@ -367,6 +367,14 @@ async fn a_call_has_a_state_and_an_end() {
 }
 
 #[test]
+fn a_page_is_no_success_whatever_its_status() {
+    let line = "this is no answer of the calls API: check the endpoint (Graph said 200 without a code)";
+    for kind in ["text/html", "Text/HTML; charset=utf-8"] {
+        check(Reply::new(200, &[("content-type", kind)], "<title>Sign in</title>"), "unexpected", line);
+    }
+}
+
+#[test]
 fn a_refusal_is_an_error_by_itself() {
     let error = run(&Script::graph([Reply::status(404)]));
     let Error::Refused(refusal) = error else { panic!("{error}") };
