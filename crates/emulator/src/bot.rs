@@ -334,7 +334,17 @@ impl Shared {
 
     /// A recording bot announces its recording; one that is told to hangs up after a while.
     async fn established(&self, id: &str, tenant: Option<&str>, recorded: bool) {
-        if recorded && self.behaviour.answer == AnswerMode::Graph {
+        // No action of a gateway sets it; a bot that lets one answer does so if it has the means.
+        let may_act = match self.behaviour.answer {
+            AnswerMode::Graph => true,
+            AnswerMode::Action => self.behaviour.credentials.is_some(),
+            AnswerMode::Reject
+            | AnswerMode::Redirect
+            | AnswerMode::ActionReject
+            | AnswerMode::ActionRedirect
+            | AnswerMode::None => false,
+        };
+        if recorded && may_act {
             let body = json!({"clientContext": self.life.to_string(), "status": "recording"});
             // What Graph thinks of it is seen in the timeline; the call goes on either way.
             let _ = self.graph.act(id, "updateRecordingStatus", &body, tenant).await;
