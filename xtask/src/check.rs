@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{complain, demo, fixtures, report, say, tidy};
+use crate::{complain, demo, fixtures, rehearse, report, say, tidy};
 
 /// Runs the steps one after the other and stops at the first that fails.
 pub(crate) fn run(root: &Path) -> ExitCode {
@@ -32,7 +32,8 @@ pub(crate) fn run(root: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Cheap steps first; the demo last, since it shows nothing that the tests before it have not proved in part.
+/// Cheap steps first; the demo and the rehearsal last, since they show nothing that the tests before have not proved in
+/// part.
 fn steps() -> Vec<Step> {
     vec![
         Step::cargo("format", "cargo fmt --all --check"),
@@ -58,6 +59,13 @@ fn steps() -> Vec<Step> {
             name: "demo",
             command: "cargo xtask demo --once",
             action: Action::Here(|root| demo::run(root, true)),
+        },
+        Step {
+            name: "rehearsal",
+            command: "cargo xtask rehearse --quick",
+            action: Action::Here(|root| {
+                rehearse::run(root, &rehearse::Options { quick: true, binaries: None })
+            }),
         },
     ]
 }

@@ -1,18 +1,14 @@
 //! `cargo xtask demo`: two regions on loopback, with a platform that calls them.
 
 mod calls;
-mod http;
-mod process;
 mod scene;
-mod screen;
 
-use std::{
-    path::Path,
-    process::ExitCode,
-    time::{Duration, Instant},
+use std::{path::Path, process::ExitCode};
+
+use crate::{
+    complain, say,
+    stage::{http, instant, pause, process, screen, setup},
 };
-
-use crate::{complain, say};
 
 /// Builds, starts everything, places the calls, sums up; with `once` ends there, else stays until Ctrl-C.
 ///
@@ -31,9 +27,9 @@ pub(crate) fn run(root: &Path, once: bool) -> ExitCode {
 fn play(root: &Path, once: bool) -> Result<bool, String> {
     let screen = screen::Screen::new();
     say(&screen.title("Building switchboard and switchboard-emulator"));
-    let binaries = process::build(root)?;
+    let binaries = process::build(root, process::Profile::Dev)?;
 
-    say(&screen.title("Starting a platform, two regions and two bots in each"));
+    say(&screen.title("Starting a platform, two regions and three bots in each"));
     let mut scene = scene::Scene::start(&binaries)?;
 
     say(&screen.title("Placing calls"));
@@ -50,19 +46,4 @@ fn play(root: &Path, once: bool) -> Result<bool, String> {
         say(&line);
     }
     scene.watch()
-}
-
-/// Monotonic time.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the demo drives real processes; nothing here pauses the clock"
-)]
-fn instant() -> Instant {
-    Instant::now()
-}
-
-/// Lets the processes get on with it.
-#[expect(clippy::disallowed_methods, reason = "no runtime here; the demo polls processes")]
-fn pause(duration: Duration) {
-    std::thread::sleep(duration);
 }

@@ -1,9 +1,11 @@
-//! `cargo xtask fixtures | tidy | check | demo | interop`: what is done to this repository, as opposed to with it.
+//! `cargo xtask fixtures | tidy | check | demo | rehearse | interop`: what is done to this repository, as opposed to with it.
 
 mod check;
 mod demo;
 mod fixtures;
 mod interop;
+mod rehearse;
+mod stage;
 mod tidy;
 
 use std::{
@@ -41,6 +43,15 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Real gateways under load and under faults: every kind of call, 2,000 of them at once, every refusal.
+    Rehearse {
+        /// What fits into the gate: fewer calls, keys that stay, debug builds.
+        #[arg(long)]
+        quick: bool,
+        /// Take the binaries in this folder instead of building them.
+        #[arg(long, value_name = "FOLDER")]
+        binaries: Option<PathBuf>,
+    },
     /// Microsoft's own client libraries against the emulator; installs them from the package registries.
     Interop,
 }
@@ -62,6 +73,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(&root),
         Command::Check => check::run(&root),
         Command::Demo { once } => demo::run(&root, once),
+        Command::Rehearse { quick, binaries } => rehearse::run(&root, &rehearse::Options { quick, binaries }),
         Command::Interop => interop::run(&root),
     }
 }

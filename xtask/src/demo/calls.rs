@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     http, instant, pause,
-    scene::{APP, Scene},
+    scene::{ACTION_APP, APP, Scene},
     screen::{Screen, printable, time},
 };
 use crate::say;
@@ -18,6 +18,8 @@ use crate::say;
 /// One call of the demo.
 struct Plan {
     about: &'static str,
+    /// The app that is called.
+    app: &'static str,
     /// The region whose gateway is called.
     to: &'static str,
     options: &'static [&'static str],
@@ -33,27 +35,31 @@ enum Expected {
     Refused(u64),
 }
 
-const PLANS: [Plan; 5] = [
+const PLANS: [Plan; 6] = [
     Plan {
         about: "legacy form first, between two people of emea",
+        app: APP,
         to: "emea",
         options: &["--region", "emea", "--protocol", "legacy-first", "--duration", "500ms"],
         expected: Expected::ServedIn("emea"),
     },
     Plan {
         about: "from amer, so it is redirected there",
+        app: APP,
         to: "emea",
         options: &["--region", "amer", "--duration", "500ms"],
         expected: Expected::ServedIn("amer"),
     },
     Plan {
         about: "a policy recording, to be answered in 5 s",
+        app: APP,
         to: "emea",
         options: &["--region", "emea", "--kind", "recording", "--country", "HU", "--duration", "500ms"],
         expected: Expected::ServedIn("emea"),
     },
     Plan {
         about: "a meeting, with a token of Entra",
+        app: APP,
         to: "amer",
         options: &[
             "--region",
@@ -71,9 +77,17 @@ const PLANS: [Plan; 5] = [
     },
     Plan {
         about: "a forged token",
+        app: APP,
         to: "emea",
         options: &["--region", "emea", "--token", "forged", "--protocol", "graph", "--expect", "refused"],
         expected: Expected::Refused(401),
+    },
+    Plan {
+        about: "a bot without a Graph client, which asks the gateway to answer",
+        app: ACTION_APP,
+        to: "emea",
+        options: &["--region", "emea", "--kind", "group", "--duration", "500ms"],
+        expected: Expected::ServedIn("emea"),
     },
 ];
 
@@ -124,7 +138,7 @@ fn play(scene: &mut Scene, screen: &Screen, number: u32, plan: &Plan) -> Result<
     let gateway = scene.gateways.iter().find(|gateway| gateway.region == plan.to).ok_or("no such region")?;
     let webhook = format!("http://{}/api/calls", gateway.public);
     let mut command = Command::new(&scene.emulator);
-    command.args(["call", "--json", "--platform", &scene.platform, "--app-id", APP, "--to", &webhook]);
+    command.args(["call", "--json", "--platform", &scene.platform, "--app-id", plan.app, "--to", &webhook]);
     command.args(plan.options).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| format!("cannot place a call: {error}"))?;
     let output = child.stdout.take().ok_or("no pipe")?;
@@ -330,7 +344,7 @@ mod tests {
         strays: usize,
         problem: &str,
     ) {
-        let plan = Plan { about: "", to: "emea", options: &[], expected };
+        let plan = Plan { about: "", app: APP, to: "emea", options: &[], expected };
         let served_by = served_by.iter().map(|name| (*name).to_owned()).collect();
         let problems = judge(&plan, played, &Witnessed { served_by, notifications, strays }).join("; ");
         assert_eq!(problems, problem);

@@ -1,28 +1,29 @@
-//! Who is there: one platform, two gateways as two regions, two bots in each.
+//! Who is there: one platform, two gateways as two regions, two bots in each that answer calls, and one that lets the
+//! gateway answer.
 
 use std::{
-    fs::OpenOptions,
-    io::Write as _,
-    net::{SocketAddr, TcpListener},
-    os::unix::fs::OpenOptionsExt as _,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use serde_json::Value;
-
 use super::{
     http, instant, pause,
     process::{Binaries, Processes, START_TIME_MAX},
+    setup::{free_addresses, new_secret, text, write_private},
 };
 use crate::{complain, say};
 
-/// The app id of the demo's bot.
+/// The app whose bots answer through Graph.
 pub(super) const APP: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";
+/// The app whose bot replies with an action.
+pub(super) const ACTION_APP: &str = "7be1a5a0-93c1-4c5b-9f0e-2f6c1d0a8e42";
 
 const REGIONS: [&str; 2] = ["emea", "amer"];
-const INSTANCES: [&str; 2] = ["bot-0", "bot-1"];
+/// The instances of a region, the app that each serves, and what it does with a call.
+const INSTANCES: [(&str, &str, &str); 3] =
+    [("bot-0", APP, "graph"), ("bot-1", APP, "graph"), ("actor", ACTION_APP, "action")];
 
 /// All processes and where they listen. They end when it is dropped.
 pub(super) struct Scene {
@@ -43,6 +44,7 @@ pub(super) struct Gateway {
 pub(super) struct Bot {
     pub(super) region: &'static str,
     pub(super) instance: &'static str,
+    app: &'static str,
     pub(super) address: SocketAddr,
 }
 
@@ -54,40 +56,46 @@ impl Bot {
 
 impl Scene {
     pub(super) fn start(binaries: &Binaries) -> Result<Self, String> {
-        let mut processes = Processes::new()?;
+        let mut processes = Processes::new("demo")?;
         let emulator = || Command::new(&binaries.emulator);
         let started = instant();
         let ready = |name: &str, where_: &str| {
             say(&format!("  {name:<14} {where_:<28} ready after {:.1} s", started.elapsed().as_secs_f64()));
         };
 
-        let serve = ["serve", "--listen", "127.0.0.1:0", "--app-id", APP, "--json"];
-        let urls = processes.start_and_read("platform", emulator().args(serve))?;
+        let secret = new_secret()?;
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--app-id", APP, "--secret", &secret];
+        let action = ["--app-id", ACTION_APP, "--secret", &secret, "--json"];
+        let urls = processes.start_and_read("platform", emulator().args(serve).args(action))?;
         let platform = text(&urls, "origin")?;
         ready("platform", &platform);
 
         let mut bots = Vec::new();
         for region in REGIONS {
-            for instance in INSTANCES {
+            for (instance, app, answer) in INSTANCES {
                 let name = format!("{region}/{instance}");
                 let process_name = format!("{region}-{instance}");
                 let arguments =
                     ["bot", "--name", &process_name, "--platform", &platform, "--capacity", "100", "--json"];
-                let bot = processes.start_and_read(&name, emulator().args(arguments))?;
+                let acting = ["--answer", answer, "--app-id", app, "--secret", &secret];
+                let bot = processes.start_and_read(&name, emulator().args(arguments).args(acting))?;
                 let url = text(&bot, "url")?;
                 let address = url.strip_prefix("http://").and_then(|address| address.parse().ok());
-                bots.push(Bot { region, instance, address: address.ok_or("a bot without an address")? });
+                let address = address.ok_or("a bot without an address")?;
+                bots.push(Bot { region, instance, app, address });
                 ready(&name, &url);
             }
         }
 
         let gateways = free_gateways()?;
         let seal = processes.folder().join("seal");
-        write_private(&seal, &new_seal()?)?;
+        write_private(&seal, &new_secret()?)?;
+        let secret_file = processes.folder().join("secret");
+        write_private(&secret_file, &secret)?;
         for (here, there) in [(0, 1), (1, 0)] {
             let (Some(gateway), Some(peer)) = (gateways.get(here), gateways.get(there)) else { continue };
             let file = processes.folder().join(format!("{}.toml", gateway.region));
-            let settings = configuration(gateway, peer, &platform, &bots, &seal);
+            let settings = configuration(gateway, peer, &platform, &bots, [&seal, &secret_file]);
             write_private(&file, &settings)?;
             let name = format!("{} gateway", gateway.region);
             processes.start(&name, Command::new(&binaries.gateway).args(["serve", "--config"]).arg(&file))?;
@@ -184,13 +192,9 @@ impl Scene {
     }
 }
 
-/// Free ports for all listeners at once, so that no two are alike. They are given back just before the gateways take
-/// them: a file of settings cannot hold port 0, because each region must know the other's.
+/// Where the gateways will listen.
 fn free_gateways() -> Result<Vec<Gateway>, String> {
-    let bound: Result<Vec<TcpListener>, _> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
-    let bound = bound.map_err(|error| format!("no free port: {error}"))?;
-    let addresses: Result<Vec<SocketAddr>, _> = bound.iter().map(TcpListener::local_addr).collect();
-    let addresses = addresses.map_err(|error| format!("no free port: {error}"))?;
+    let addresses = free_addresses(4)?;
     let pairs = addresses.chunks_exact(2).zip(REGIONS).filter_map(|(pair, region)| match pair {
         [public, admin] => Some(Gateway { region, public: *public, admin: *admin }),
         _ => None,
@@ -198,7 +202,13 @@ fn free_gateways() -> Result<Vec<Gateway>, String> {
     Ok(pairs.collect())
 }
 
-fn configuration(gateway: &Gateway, peer: &Gateway, platform: &str, bots: &[Bot], seal: &Path) -> String {
+fn configuration(
+    gateway: &Gateway,
+    peer: &Gateway,
+    platform: &str,
+    bots: &[Bot],
+    [seal, secret]: [&Path; 2],
+) -> String {
     let mut settings = SETTINGS
         .replace("{region}", gateway.region)
         .replace("{public}", &gateway.public.to_string())
@@ -207,37 +217,16 @@ fn configuration(gateway: &Gateway, peer: &Gateway, platform: &str, bots: &[Bot]
         .replace("{peer}", &peer.public.to_string())
         .replace("{platform}", platform)
         .replace("{app}", APP)
+        .replace("{action app}", ACTION_APP)
+        .replace("{secret}", &secret.display().to_string())
         .replace("{seal}", &seal.display().to_string());
     for bot in bots.iter().filter(|bot| bot.region == gateway.region) {
-        let Bot { instance, address, .. } = bot;
+        let Bot { instance, app, address, .. } = bot;
         settings.push_str(&format!(
-            "\n[[fleet.instance]]\nname = \"{instance}\"\nurl = \"http://{address}/api/calls\"\n"
+            "\n[[fleet.instance]]\nname = \"{instance}\"\nurl = \"http://{address}/api/calls\"\napps = [\"{app}\"]\n"
         ));
     }
     settings
-}
-
-/// 32 random bytes, as `switchboard keygen` makes them.
-fn new_seal() -> Result<String, String> {
-    let mut secret = [0; 32];
-    openssl::rand::rand_bytes(&mut secret).map_err(|error| format!("openssl has no randomness: {error}"))?;
-    Ok(openssl::base64::encode_block(&secret))
-}
-
-fn write_private(path: &Path, text: &str) -> Result<(), String> {
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(text.as_bytes())
-    };
-    write().map_err(|error: std::io::Error| format!("cannot write {}: {error}", path.display()))
-}
-
-fn text(object: &Value, name: &str) -> Result<String, String> {
-    object
-        .get(name)
-        .and_then(Value::as_str)
-        .map(str::to_owned)
-        .ok_or_else(|| format!("the emulator named no {name}"))
 }
 
 const HEALTH_PATH: &str = "/api/health";
@@ -256,6 +245,13 @@ address = "{admin}"
 
 [[app]]
 id = "{app}"
+
+[[app]]
+id = "{action app}"
+[app.graph]
+secret = { file = "{secret}" }
+authority = "{platform}"
+endpoint = "{platform}"
 
 [[trust]]
 name = "skype"
@@ -298,8 +294,6 @@ format = "text"
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -310,27 +304,18 @@ mod tests {
         let bots = [("emea", 5), ("amer", 6)].map(|(region, port)| Bot {
             region,
             instance: "bot-0",
+            app: APP,
             address: address(port),
         });
-        let settings = configuration(&gateway, &peer, "http://p", &bots, Path::new("/seal"));
+        let settings =
+            configuration(&gateway, &peer, "http://p", &bots, [Path::new("/seal"), Path::new("/secret")]);
         let left: Vec<&str> = settings
             .lines()
             .filter(|line| {
-                line.replace("{tid}", "").contains('{') && !line.contains("= {") && !line.contains("[{")
+                line.replace("{tid}", "").contains('{') && !line.contains("= { ") && !line.contains("[{ ")
             })
             .collect();
         assert!(left.is_empty(), "{left:?}");
         assert!(settings.contains("http://127.0.0.1:5/") && !settings.contains("http://127.0.0.1:6/"));
-    }
-
-    #[test]
-    fn a_seal_secret_is_never_readable_by_others() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let path = std::env::temp_dir().join(format!("switchboard-demo-test-{}", std::process::id()));
-        let _ = fs::remove_file(&path);
-        write_private(&path, &new_seal().unwrap()).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(write_private(&path, "").is_err(), "an existing file is not ours");
-        fs::remove_file(&path).unwrap();
     }
 }

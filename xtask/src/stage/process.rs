@@ -1,4 +1,4 @@
-//! Child processes that never outlive the demo, whatever ends it.
+//! Child processes that never outlive whoever starts them, whatever ends it.
 
 use std::{
     env,
@@ -14,18 +14,43 @@ use std::{
 
 use serde_json::Value;
 
+use super::{instant, pause};
+
 /// Where the binaries are.
-pub(super) struct Binaries {
-    pub(super) gateway: PathBuf,
-    pub(super) emulator: PathBuf,
+pub(crate) struct Binaries {
+    pub(crate) gateway: PathBuf,
+    pub(crate) emulator: PathBuf,
+}
+
+/// How they are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Dev,
+    Release,
+}
+
+impl Binaries {
+    /// Those in a folder, as they are.
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self, String> {
+        let binary = |name: &str| {
+            let path = folder.join(name);
+            if path.is_file() { Ok(path) } else { Err(format!("there is no {}", path.display())) }
+        };
+        Ok(Self { gateway: binary("switchboard")?, emulator: binary("switchboard-emulator")? })
+    }
 }
 
 /// Builds both binaries; cargo's progress goes to the terminal.
-pub(super) fn build(root: &Path) -> Result<Binaries, String> {
+pub(crate) fn build(root: &Path, profile: Profile) -> Result<Binaries, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let profile = match profile {
+        Profile::Dev => "dev",
+        Profile::Release => "release",
+    };
     let output = Command::new(cargo)
         .current_dir(root)
         .args(["build", "-p", "switchboard", "-p", "switchboard-emulator", "--bins"])
+        .args(["--profile", profile])
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
         .output()
@@ -46,7 +71,7 @@ pub(super) fn build(root: &Path) -> Result<Binaries, String> {
 }
 
 /// The running children, their logs, and the folder for both.
-pub(super) struct Processes {
+pub(crate) struct Processes {
     folder: PathBuf,
     children: Vec<Running>,
     watchdog: Option<Watchdog>,
@@ -56,6 +81,8 @@ struct Running {
     name: String,
     child: Child,
     log: PathBuf,
+    /// It ends by itself, which is no failure.
+    is_task: bool,
 }
 
 /// A shell that ends the children and removes the folder when the demo is gone without having said so: nothing that
@@ -66,8 +93,9 @@ struct Watchdog {
 }
 
 impl Processes {
-    pub(super) fn new() -> Result<Self, String> {
-        let folder = env::temp_dir().join(format!("switchboard-demo-{}", std::process::id()));
+    /// `name` is part of the name of their folder.
+    pub(crate) fn new(name: &str) -> Result<Self, String> {
+        let folder = env::temp_dir().join(format!("switchboard-{name}-{}", std::process::id()));
         // Others of this machine must neither read the seal secret nor have prepared the folder.
         DirBuilder::new()
             .mode(0o700)
@@ -78,20 +106,83 @@ impl Processes {
         Ok(processes)
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Starts a child whose output goes to its log.
-    pub(super) fn start(&mut self, name: &str, command: &mut Command) -> Result<(), String> {
+    pub(crate) fn start(&mut self, name: &str, command: &mut Command) -> Result<(), String> {
         let log = self.log(name)?;
         let output = log.1.try_clone().map_err(|error| format!("cannot write the log of {name}: {error}"))?;
         self.spawn(name, command.stdout(output), log)?;
         Ok(())
     }
 
+    /// Starts a child that ends by itself; its output goes to its log.
+    pub(crate) fn start_task(&mut self, name: &str, command: &mut Command) -> Result<(), String> {
+        self.start(name, command)?;
+        if let Some(running) = self.children.last_mut() {
+            running.is_task = true;
+        }
+        Ok(())
+    }
+
+    /// Waits for a task; gives whether it succeeded, and all it said.
+    pub(crate) fn wait(&mut self, name: &str, time_max: Duration) -> Result<(bool, String), String> {
+        let started = instant();
+        loop {
+            self.dead()?;
+            let place = self.children.iter().position(|running| running.name == name);
+            let place = place.ok_or_else(|| format!("there is no {name}"))?;
+            let running = self.children.get_mut(place).ok_or("no child")?;
+            let ended = running.child.try_wait().map_err(|error| format!("{name}: {error}"))?;
+            if let Some(status) = ended {
+                let running = self.children.remove(place);
+                self.forget(&running.child);
+                let said = fs::read(&running.log).map_err(|error| format!("{name} left no log: {error}"))?;
+                return Ok((status.success(), String::from_utf8_lossy(&said).into_owned()));
+            }
+            if started.elapsed() > time_max {
+                let (seconds, lines) = (time_max.as_secs(), self.last_lines(name));
+                return Err(format!("{name} has not ended after {seconds} s; its last lines:\n{lines}"));
+            }
+            pause(POLL);
+        }
+    }
+
+    /// Kills a child, as a crash would.
+    pub(crate) fn kill(&mut self, name: &str) -> Result<(), String> {
+        let place = self.children.iter().position(|running| running.name == name);
+        let mut running = self.children.remove(place.ok_or_else(|| format!("there is no {name}"))?);
+        let killed = running.child.kill().and_then(|()| running.child.wait());
+        self.forget(&running.child);
+        killed.map(|_| ()).map_err(|error| format!("cannot kill {name}: {error}"))
+    }
+
+    /// The id of a child that was waited for may be another process's soon.
+    fn forget(&mut self, child: &Child) {
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.tell(&format!("-{}", child.id()));
+        }
+    }
+
+    /// What a child has logged until now.
+    pub(crate) fn log_of(&self, name: &str) -> Result<String, String> {
+        let running = self.children.iter().find(|running| running.name == name);
+        let running = running.ok_or_else(|| format!("there is no {name}"))?;
+        let said = fs::read(&running.log).map_err(|error| format!("{name} has no log: {error}"))?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// The CPU time of a child until now, where there is a /proc (proc_pid_stat(5)).
+    pub(crate) fn cpu_time(&self, name: &str) -> Option<Duration> {
+        let running = self.children.iter().find(|running| running.name == name)?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", running.child.id())).ok()?;
+        cpu_time(&stat)
+    }
+
     /// Starts a child that says in one line of JSON where it listens.
-    pub(super) fn start_and_read(&mut self, name: &str, command: &mut Command) -> Result<Value, String> {
+    pub(crate) fn start_and_read(&mut self, name: &str, command: &mut Command) -> Result<Value, String> {
         let log = self.log(name)?;
         let child = self.spawn(name, command.stdout(Stdio::piped()), log)?;
         let output = child.stdout.take().ok_or("no pipe")?;
@@ -134,7 +225,7 @@ impl Processes {
             .spawn()
             .map_err(|error| format!("cannot start {name}: {error}"))?;
         let id = child.id();
-        self.children.push(Running { name: name.to_owned(), child, log });
+        self.children.push(Running { name: name.to_owned(), child, log, is_task: false });
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.tell(&id.to_string());
         }
@@ -142,8 +233,8 @@ impl Processes {
     }
 
     /// An error if a child has ended, with the end of its log.
-    pub(super) fn dead(&mut self) -> Result<(), String> {
-        for running in &mut self.children {
+    pub(crate) fn dead(&mut self) -> Result<(), String> {
+        for running in self.children.iter_mut().filter(|running| !running.is_task) {
             if let Ok(Some(status)) = running.child.try_wait() {
                 let (name, lines) = (&running.name, last_lines(&running.log));
                 return Err(format!("{name} ended ({status}); its last lines:\n{lines}"));
@@ -153,7 +244,7 @@ impl Processes {
     }
 
     /// The end of a child's log.
-    pub(super) fn last_lines(&self, name: &str) -> String {
+    pub(crate) fn last_lines(&self, name: &str) -> String {
         let running = self.children.iter().find(|running| running.name == name);
         running.map(|running| last_lines(&running.log)).unwrap_or_default()
     }
@@ -178,7 +269,7 @@ impl Drop for Processes {
 impl Watchdog {
     fn start(folder: &Path) -> Result<Self, String> {
         let mut shell = Command::new("sh")
-            .args(["-c", WATCHDOG, "switchboard-demo"])
+            .args(["-c", WATCHDOG, "switchboard-watchdog"])
             .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -216,17 +307,59 @@ fn last_lines(log: &Path) -> String {
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
-/// Reads one process id a line. `done` means that all was cleaned up; an end without it means that the demo died.
+/// The fourteenth and fifteenth field, in clock ticks of user and system mode. The second may hold blanks and brackets.
+fn cpu_time(stat: &str) -> Option<Duration> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let ticks: Vec<u64> = fields.split(' ').skip(11).take(2).map_while(|field| field.parse().ok()).collect();
+    let [user, system] = *ticks.as_slice() else { return None };
+    Some(Duration::from_millis(user.saturating_add(system).saturating_mul(TICK_MS)))
+}
+
+/// Reads one process id a line, with a minus for one that has ended. `done` means that all was cleaned up; an end
+/// without it means that whoever started them died.
 const WATCHDOG: &str = r#"trap '' INT TERM HUP QUIT
 ids=
 while read -r id; do
-  [ "$id" = done ] && exit 0
-  ids="$ids $id"
+  case $id in
+    done) exit 0 ;;
+    -*)
+      left=
+      for other in $ids; do [ "-$other" = "$id" ] || left="$left $other"; done
+      ids=$left
+      ;;
+    *) ids="$ids $id" ;;
+  esac
 done
 [ -n "$ids" ] && kill -9 $ids
 rm -rf -- "$1""#;
 
 /// Making RSA keys on a loaded machine takes seconds.
-pub(super) const START_TIME_MAX: Duration = Duration::from_secs(60);
+pub(crate) const START_TIME_MAX: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+/// USER_HZ is 100 on every Linux of today.
+const TICK_MS: u64 = 10;
 const LOG_BYTES: u64 = 16 * 1024;
 const LOG_LINES: usize = 15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_the_fourteenth_and_fifteenth_field() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 120 30 0 0 20 0 1 0 99 1 1";
+        assert_eq!(cpu_time(stat), Some(Duration::from_millis(1_500)));
+        assert_eq!(cpu_time("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn a_child_that_is_killed_is_forgotten_and_a_task_may_end() {
+        let mut processes = Processes::new("process-test").unwrap();
+        processes.start("sleeper", Command::new("sleep").arg("60")).unwrap();
+        processes.start_task("task", Command::new("sh").args(["-c", "echo said; exit 3"])).unwrap();
+        assert_eq!(processes.wait("task", Duration::from_secs(20)), Ok((false, "said\n".to_owned())));
+        processes.kill("sleeper").unwrap();
+        assert_eq!(processes.dead(), Ok(()));
+        assert!(processes.children.is_empty());
+    }
+}

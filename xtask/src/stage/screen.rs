@@ -3,30 +3,30 @@
 use std::io::{self, IsTerminal as _};
 
 /// Knows whether there is colour.
-pub(super) struct Screen {
+pub(crate) struct Screen {
     colour: bool,
 }
 
 impl Screen {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // https://no-color.org: any value but the empty one.
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self { colour: io::stdout().is_terminal() && !no_colour }
     }
 
-    pub(super) fn title(&self, text: &str) -> String {
+    pub(crate) fn title(&self, text: &str) -> String {
         format!("\n{}", self.paint("\u{1b}[1m", text))
     }
 
-    pub(super) fn good(&self, text: &str) -> String {
+    pub(crate) fn good(&self, text: &str) -> String {
         self.paint("\u{1b}[32m", text)
     }
 
-    pub(super) fn fair(&self, text: &str) -> String {
+    pub(crate) fn fair(&self, text: &str) -> String {
         self.paint("\u{1b}[33m", text)
     }
 
-    pub(super) fn bad(&self, text: &str) -> String {
+    pub(crate) fn bad(&self, text: &str) -> String {
         self.paint("\u{1b}[31m", text)
     }
 
@@ -36,7 +36,7 @@ impl Screen {
 }
 
 /// Milliseconds for people.
-pub(super) fn time(milliseconds: f64) -> String {
+pub(crate) fn time(milliseconds: f64) -> String {
     if milliseconds < 999.95 {
         format!("{milliseconds:.1} ms")
     } else {
@@ -45,6 +45,6 @@ pub(super) fn time(milliseconds: f64) -> String {
 }
 
 /// Text of another process, without control characters.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }

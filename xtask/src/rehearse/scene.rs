@@ -1,0 +1,280 @@
+//! Who is there: one platform, two gateways of one region with the same settings, and the bots of a cast.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{
+    http, instant, pause,
+    process::{Binaries, Processes, START_TIME_MAX},
+    setup::{free_addresses, new_secret, text, write_private},
+};
+use crate::say;
+
+/// Who is to be there.
+pub(super) struct Cast {
+    /// What the platform is started with besides the apps.
+    pub(super) platform: &'static [&'static str],
+    pub(super) apps: &'static [App],
+    pub(super) players: &'static [Player],
+}
+
+/// An app that may be called, and how the gateways reach Graph for it.
+pub(super) struct App {
+    pub(super) id: &'static str,
+    pub(super) graph: Access,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Right,
+    /// The secret is none that the platform knows.
+    WrongSecret,
+    /// Nobody listens where Graph should be.
+    NoGraph,
+    /// Nobody listens where tokens should come from.
+    NoAuthority,
+}
+
+/// A bot instance.
+pub(super) struct Player {
+    pub(super) name: &'static str,
+    /// Its app; the gateways give it no calls of others.
+    pub(super) app: &'static str,
+    /// `--answer`.
+    pub(super) answer: &'static str,
+}
+
+/// All processes and where they listen. They end when it is dropped.
+pub(super) struct Scene {
+    pub(super) processes: Processes,
+    emulator: PathBuf,
+    /// Like `http://127.0.0.1:4000`.
+    pub(super) platform: String,
+    pub(super) gateways: Vec<Gateway>,
+    pub(super) bots: Vec<Bot>,
+    /// Of every app.
+    pub(super) secret: String,
+}
+
+pub(super) struct Gateway {
+    pub(super) name: &'static str,
+    pub(super) public: SocketAddr,
+    admin: SocketAddr,
+}
+
+pub(super) struct Bot {
+    pub(super) name: &'static str,
+    pub(super) address: SocketAddr,
+    app: &'static str,
+    answer: &'static str,
+}
+
+impl Scene {
+    pub(super) fn start(binaries: &Binaries, cast: &Cast) -> Result<Self, String> {
+        let started = instant();
+        let mut processes = Processes::new("rehearse")?;
+        let secret = new_secret()?;
+        let mut serve = Command::new(&binaries.emulator);
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--json"]).args(cast.platform);
+        for app in cast.apps {
+            serve.args(["--app-id", app.id, "--secret", &secret]);
+        }
+        let platform = text(&processes.start_and_read("platform", &mut serve)?, "origin")?;
+        let emulator = binaries.emulator.clone();
+        let mut scene =
+            Self { processes, emulator, platform, gateways: Vec::new(), bots: Vec::new(), secret };
+
+        for player in cast.players {
+            let Player { name, app, answer } = *player;
+            let address = scene.start_bot(name, app, answer, "127.0.0.1:0")?;
+            scene.bots.push(Bot { name, address, app, answer });
+        }
+        scene.start_gateways(binaries, cast)?;
+        say(&format!(
+            "  one platform, {} bots and two gateways are ready after {:.1} s",
+            scene.bots.len(),
+            started.elapsed().as_secs_f64()
+        ));
+        Ok(scene)
+    }
+
+    fn start_bot(&mut self, name: &str, app: &str, answer: &str, listen: &str) -> Result<SocketAddr, String> {
+        let mut command = Command::new(&self.emulator);
+        command.args(["bot", "--json", "--name", name, "--listen", listen, "--platform", &self.platform]);
+        command.args(["--answer", answer, "--app-id", app, "--secret", &self.secret]);
+        let bot = self.processes.start_and_read(name, &mut command)?;
+        let url = text(&bot, "url")?;
+        let address = url.strip_prefix("http://").and_then(|address| address.parse().ok());
+        address.ok_or_else(|| format!("{name} is at {url}, which is no address"))
+    }
+
+    /// Starts a bot anew that was killed, under its name and address.
+    pub(super) fn restart_bot(&mut self, name: &str) -> Result<(), String> {
+        let bot =
+            self.bots.iter().find(|bot| bot.name == name).ok_or_else(|| format!("there is no {name}"))?;
+        let (app, answer, address) = (bot.app, bot.answer, bot.address.to_string());
+        self.start_bot(name, app, answer, &address).map(|_| ())
+    }
+
+    fn start_gateways(&mut self, binaries: &Binaries, cast: &Cast) -> Result<(), String> {
+        let folder = self.processes.folder().to_owned();
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            write_private(&path, text).map(|()| path)
+        };
+        let seal = file("seal", &new_secret()?)?;
+        let secret = file("secret", &self.secret)?;
+        let wrong_secret = file("wrong-secret", &new_secret()?)?;
+        // The last one stays free: nobody is to listen there.
+        let [one, one_admin, other, other_admin, nobody] = *free_addresses(5)?.as_slice() else {
+            return Err("not five free ports".to_owned());
+        };
+        self.gateways = vec![
+            Gateway { name: "gateway-0", public: one, admin: one_admin },
+            Gateway { name: "gateway-1", public: other, admin: other_admin },
+        ];
+        let apps = apps(cast, &self.platform, nobody, [&secret, &wrong_secret]);
+        for (gateway, base) in self.gateways.iter().zip([other, one]) {
+            let settings = SETTINGS
+                .replace("{public}", &gateway.public.to_string())
+                .replace("{admin}", &gateway.admin.to_string())
+                .replace("{base}", &base.to_string())
+                .replace("{platform}", &self.platform)
+                .replace("{seal}", &seal.display().to_string());
+            let settings = format!("{settings}{apps}{}", fleet(&self.bots));
+            let path = file(&format!("{}.toml", gateway.name), &settings)?;
+            self.processes
+                .start(gateway.name, Command::new(&binaries.gateway).args(["serve", "--config"]).arg(path))?;
+        }
+        let waits: Vec<_> = self.gateways.iter().map(|gateway| (gateway.name, gateway.admin)).collect();
+        for (name, admin) in waits {
+            self.wait_until_ready(name, admin)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a gateway has keys and every instance is known to be ready.
+    fn wait_until_ready(&mut self, name: &str, admin: SocketAddr) -> Result<(), String> {
+        let started = instant();
+        loop {
+            let is_ready = matches!(http::get(admin, "/readyz"), Ok((200, _)));
+            let fleet = http::get(admin, "/fleet").map(|(_, body)| body).unwrap_or_default();
+            let ready = fleet.matches("\"state\":\"ready\"").count();
+            if is_ready && ready == self.bots.len() {
+                return Ok(());
+            }
+            self.processes.dead()?;
+            if started.elapsed() > START_TIME_MAX {
+                let log = self.processes.last_lines(name);
+                return Err(format!("{name} is not ready; its last lines:\n{log}"));
+            }
+            pause(Duration::from_millis(50));
+        }
+    }
+
+    /// A command of the emulator that places calls of an app through a gateway.
+    pub(super) fn calling(&self, verb: &str, app: &str, gateway: &Gateway) -> Command {
+        let mut command = Command::new(&self.emulator);
+        let to = format!("http://{}/api/calls", gateway.public);
+        command.args([verb, "--json", "--platform", &self.platform, "--app-id", app, "--to", &to]);
+        command
+    }
+
+    /// Places one call, and gives its events.
+    pub(super) fn call(&mut self, app: &str, gateway: usize, options: &[&str]) -> Result<Vec<Value>, String> {
+        let gateway = self.gateways.get(gateway % self.gateways.len()).ok_or("no gateway")?;
+        let mut command = self.calling("call", app, gateway);
+        self.processes.start_task("call", command.args(options))?;
+        let (_, said) = self.processes.wait("call", CALL_TIME_MAX)?;
+        Ok(said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// Lets exactly this go wrong from now on.
+    pub(super) fn set_fault(&self, fault: Option<(&str, &str)>) -> Result<(), String> {
+        let address = self.platform.strip_prefix("http://").and_then(|address| address.parse().ok());
+        let address: SocketAddr = address.ok_or("the platform has no address")?;
+        let faults: Value =
+            fault.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+        match http::send(address, "PUT", "/emulator/faults", &faults.to_string())? {
+            (200, _) => Ok(()),
+            (status, body) => Err(format!("the platform does not take the fault: {status} {body}")),
+        }
+    }
+}
+
+/// A text member of an event, or nothing.
+pub(super) fn word<'a>(event: &'a Value, name: &str) -> &'a str {
+    event.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn apps(cast: &Cast, platform: &str, nobody: SocketAddr, [secret, wrong]: [&Path; 2]) -> String {
+    let nobody = format!("http://{nobody}");
+    let section = |app: &App| {
+        let secret = if app.graph == Access::WrongSecret { wrong } else { secret }.display();
+        let authority = if app.graph == Access::NoAuthority { &nobody } else { platform };
+        let endpoint = if app.graph == Access::NoGraph { &nobody } else { platform };
+        format!(
+            "\n[[app]]\nid = \"{}\"\n[app.graph]\nsecret = {{ file = \"{secret}\" }}\nauthority = \"{authority}\"\nendpoint = \"{endpoint}\"\n",
+            app.id
+        )
+    };
+    cast.apps.iter().map(section).collect()
+}
+
+fn fleet(bots: &[Bot]) -> String {
+    let section = |bot: &Bot| {
+        let Bot { name, address, app, .. } = bot;
+        // Those that stand for every app serve every app.
+        let apps = if *app == EVERY_APP { String::new() } else { format!("apps = [\"{app}\"]\n") };
+        format!("\n[[fleet.instance]]\nname = \"{name}\"\nurl = \"http://{address}/api/calls\"\n{apps}")
+    };
+    bots.iter().map(section).collect()
+}
+
+/// The app of bots that take the calls of every app.
+pub(super) const EVERY_APP: &str = "0efc74f7-41c3-47a4-8775-7259bfef4200";
+
+/// Longer than the platform rings and a gateway asks Graph.
+const CALL_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// A gateway, as docs/configuration.md describes it. The callbacks of the calls that one gateway places come to the other
+/// one: what a balancer does now and then is done each time.
+const SETTINGS: &str = r#"# Made by `cargo xtask rehearse`.
+region = "emea"
+
+[listen]
+address = "{public}"
+drain = { delay = "0s", deadline = "1s" }
+
+[admin]
+address = "{admin}"
+
+[[trust]]
+name = "skype"
+metadata = "{platform}/v1/.well-known/OpenIdConfiguration"
+issuers = ["https://api.botframework.com", "https://api.botframework.com/", "https://graph.microsoft.com"]
+callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
+
+[[trust]]
+name = "entra"
+metadata = "{platform}/common/v2.0/.well-known/openid-configuration"
+issuers = ["https://sts.windows.net/{tid}/", "https://login.microsoftonline.com/{tid}/v2.0"]
+callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
+
+[keys]
+cooldown = "1s"
+
+[callback]
+base = "http://{base}"
+seal = [{ id = "k1", secret = { file = "{seal}" } }]
+
+[fleet.probe]
+path = "/healthz"
+interval = "500ms"
+"#;

@@ -1,0 +1,63 @@
+//! What gateways need before they start: free ports, a seal, files that nobody else reads.
+
+use std::{
+    fs::OpenOptions,
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use serde_json::Value;
+
+/// Free ports for all listeners at once, so that no two are alike. They are given back just before the gateways take
+/// them: a file of settings cannot hold port 0, because each gateway must know the other's.
+pub(crate) fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, String> {
+    let bound: Result<Vec<TcpListener>, _> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+    let bound = bound.map_err(|error| format!("no free port: {error}"))?;
+    let addresses: Result<Vec<SocketAddr>, _> = bound.iter().map(TcpListener::local_addr).collect();
+    addresses.map_err(|error| format!("no free port: {error}"))
+}
+
+/// 32 random bytes, as `switchboard keygen` makes them.
+pub(crate) fn new_secret() -> Result<String, String> {
+    let mut secret = [0; 32];
+    openssl::rand::rand_bytes(&mut secret).map_err(|error| format!("openssl has no randomness: {error}"))?;
+    Ok(openssl::base64::encode_block(&secret))
+}
+
+/// Writes a new file that only its owner reads.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), String> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(text.as_bytes())
+    };
+    write().map_err(|error: std::io::Error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// A member of what the emulator says at its start.
+pub(crate) fn text(object: &Value, name: &str) -> Result<String, String> {
+    object
+        .get(name)
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .ok_or_else(|| format!("the emulator named no {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_seal_secret_is_never_readable_by_others() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = std::env::temp_dir().join(format!("switchboard-setup-test-{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        write_private(&path, &new_secret().unwrap()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(write_private(&path, "").is_err(), "an existing file is not ours");
+        fs::remove_file(&path).unwrap();
+    }
+}
