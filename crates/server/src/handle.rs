@@ -65,7 +65,7 @@ async fn webhook(
         Ok(Envelope::Legacy(_)) => Ok(Reply::AskForGraph),
         Ok(Envelope::Graph(notifications)) => {
             record.notifications(&notifications.items);
-            if let Some(reply) = again(app, &admitted, record).await {
+            if let Some(reply) = again(app, &admitted, record).await? {
                 return Ok(reply);
             }
             let webhook = Webhook { app, connections, admitted: &admitted, named: named.is_some(), marked };
@@ -102,7 +102,7 @@ async fn callback(
         }
         Ok(Envelope::Legacy(_)) | Err(_) => (None, Vec::new()),
     };
-    if let Some(reply) = again(app, &admitted, record).await {
+    if let Some(reply) = again(app, &admitted, record).await? {
         return Ok(reply);
     }
     if elsewhere {
@@ -173,20 +173,20 @@ async fn proxy(
 
 /// The answer of the first request of this message, if this is a retry: shared while that one is under way, repeated for a
 /// few minutes once an instance has accepted it. Else this is the first one, and its answer will be shared.
-async fn again(app: &App, admitted: &Admitted, record: &mut Record) -> Option<Reply> {
-    let message = admitted.message()?;
+async fn again(app: &App, admitted: &Admitted, record: &mut Record) -> Result<Option<Reply>, Refusal> {
+    let Some(message) = admitted.message() else { return Ok(None) };
     let (how, kept) = match app.retries.turn(message, admitted.arrived + app.longest).await {
         Turn::First(lead) => {
             record.leads(lead);
-            return None;
+            return Ok(None);
         }
         Turn::Shared(kept) => ("shared", kept),
         Turn::Repeated(kept) => ("repeated", kept),
-        // No time is left for this one either: it is refused for that, like any other.
-        Turn::Late => return None,
+        // The first one may still be answered, so nothing else may be done with the call: no overflow, no rejection.
+        Turn::Late => return Err(Refusal::new(Outcome::Unreachable, "first_still_under_way")),
     };
     record.retried(how, &kept);
-    Some(Reply::Again(kept))
+    Ok(Some(Reply::Again(kept)))
 }
 
 /// An authenticated Graph notification on the webhook.

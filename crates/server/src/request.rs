@@ -250,12 +250,16 @@ impl Admitted {
 
     /// What this request has in common with its retries; `None` without the message id that tells them.
     pub(crate) fn message(&self) -> Option<Key> {
-        let id = plain(&self.headers, "x-microsoft-skype-message-id")?;
+        // Two ids are none: which of them names the message is anybody's guess.
+        let id = plain(&self.headers, MESSAGE_ID)
+            .filter(|_| self.headers.get_all(MESSAGE_ID).iter().nth(1).is_none())?;
         let target = self.uri.path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
         let forwarded = Regions::is_forwarded(&self.headers);
         Some(Key::of(self.caller.app, self.caller.tenant, target, forwarded, &id, &self.body))
     }
 }
+
+const MESSAGE_ID: &str = "x-microsoft-skype-message-id";
 
 /// The value of a header as text, if it is short visible ASCII: the only kind that is logged, matched or echoed.
 pub(crate) fn plain(headers: &HeaderMap, name: &str) -> Option<HeaderValue> {

@@ -242,3 +242,32 @@ async fn a_body_on_its_way_is_copied_if_it_is_small_and_whole() {
     assert_eq!(call("m-6").send(&gateway).await.status(), 202);
     instance.request().await;
 }
+
+#[tokio::test]
+async fn two_message_ids_are_none() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    for second in ["m-2", "m-3"] {
+        let request = call("m-1").with(MESSAGE_ID, second);
+        assert_eq!(request.send(&gateway).await.status(), 202);
+        instance.request().await;
+    }
+}
+
+#[tokio::test]
+async fn a_retry_that_waits_too_long_starts_nothing_of_its_own() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance]).line("callback", "patience = \"300ms\"");
+    let gateway = Gateway::start(&settings).await;
+    let request = callback(&gateway, &mut instance, "m-1").await;
+    instance.next(Reply::Never);
+    let mut first = Client::connect(gateway.public).await;
+    first.send(request.bytes()).await;
+    instance.request().await;
+    // Whichever of the two patiences ends first: neither the first nor its retry is delivered again.
+    assert_eq!(request.send(&gateway).await.status(), 503);
+    assert_eq!(first.answer().await.status(), 503);
+    instance.expect_nothing();
+}
