@@ -7,8 +7,10 @@ mod ledger;
 mod page;
 
 use std::{
-    io,
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -55,6 +57,8 @@ pub struct BotSettings {
     pub platform: Url,
     /// How many calls it takes at once; any number if `None`.
     pub capacity: Option<usize>,
+    /// A file to which a line is added for each item that it is notified of; it outlives the bot.
+    pub journal: Option<PathBuf>,
     /// What it does with them.
     pub behaviour: Behaviour,
 }
@@ -67,6 +71,7 @@ impl BotSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             platform,
             capacity: None,
+            journal: None,
             behaviour: Behaviour::default(),
         }
     }
@@ -83,9 +88,11 @@ impl Bot {
     /// Binds and serves on the runtime it is called on.
     ///
     /// # Errors
-    /// The address cannot be bound.
+    /// The address cannot be bound, or the journal not opened.
     pub async fn start(settings: BotSettings, client: Client) -> io::Result<Self> {
-        let BotSettings { name, listen, platform, capacity, behaviour } = settings;
+        let BotSettings { name, listen, platform, capacity, journal, behaviour } = settings;
+        let journal =
+            journal.map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose()?;
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
@@ -98,6 +105,7 @@ impl Bot {
             draining: AtomicBool::new(false),
             due_to_fail: Mutex::new(0.0),
             ledger: Mutex::new(Ledger::default()),
+            journal,
             working: Mutex::new(JoinSet::new()),
         });
         Ok(Self { server: Server::start(listener, Arc::clone(&shared))?, shared })
@@ -111,6 +119,15 @@ impl Bot {
     /// What `GET /calls` shows.
     pub fn calls(&self) -> BotCalls {
         self.shared.calls()
+    }
+
+    /// Takes no new call, waits until those that it has are over, and stops once all that was asked is answered.
+    pub async fn drain(mut self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        while self.shared.lock().active > 0 {
+            sleep(DRAIN_POLL).await;
+        }
+        self.server.finish().await;
     }
 }
 
@@ -133,6 +150,7 @@ struct Shared {
     /// What the share of failures has added up to; one fails when it reaches 1. No dice, so that a test can count.
     due_to_fail: Mutex<f64>,
     ledger: Mutex<Ledger>,
+    journal: Option<File>,
     working: Mutex<JoinSet<()>>,
 }
 
@@ -233,6 +251,7 @@ impl Shared {
                     ledger.take(call);
                 }
                 ledger.note(&item, message_id);
+                self.write_down(&item, message_id);
                 joining |= item.kind == "participant joining";
                 if item.kind == "established"
                     && let Some(call) = ledger.call_mut(&item.call_id)
@@ -270,6 +289,16 @@ impl Shared {
         let code: String = text("/error/code").chars().take(64).collect();
         self.lock().fail(&id, format!("the gateway's action failed: {}", printable(&code)));
         empty(StatusCode::ACCEPTED)
+    }
+
+    /// Adds a line to the journal before the notification is answered: what was acknowledged is in it, even if this
+    /// process is killed the next moment.
+    fn write_down(&self, item: &Item, message_id: Option<&str>) {
+        let Some(mut journal) = self.journal.as_ref() else { return };
+        let (name, life) = (&self.name, self.life);
+        let entry = json!({"name": name, "life": life, "call": item.call_id, "kind": item.kind, "message": message_id});
+        // In one write, so that lines stay whole. A line that is missing is found missing by who reads them.
+        let _ = journal.write_all(format!("{entry}\n").as_bytes());
     }
 
     fn take(&self, item: &Item, request: &Request<Bytes>) -> BotCall {
@@ -436,6 +465,8 @@ const ACTION_TYPE: &str = "application/vnd.switchboard.action+json";
 const ACTION_FAILED_TYPE: &str = "application/vnd.switchboard.action-failed+json";
 
 const HEADER_BYTES_MAX: usize = 2_048;
+
+const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// Longer than anybody waits.
 const HANG_TIME: Duration = Duration::from_secs(60);

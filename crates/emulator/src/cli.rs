@@ -42,12 +42,23 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, String> {
     }
 }
 
+/// How somebody asks for an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// Ctrl-C.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+}
+
 /// Waits for Ctrl-C or SIGTERM.
-async fn stopped() -> Result<(), String> {
+async fn stopped() -> Result<Told, String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("no signals: {error}"))?;
     tokio::select! {
-        result = tokio::signal::ctrl_c() => result.map_err(|error| format!("no signals: {error}")),
-        _ = terminate.recv() => Ok(()),
+        result = tokio::signal::ctrl_c() => {
+            result.map(|()| Told::Interrupt).map_err(|error| format!("no signals: {error}"))
+        }
+        _ = terminate.recv() => Ok(Told::Terminate),
     }
 }
 

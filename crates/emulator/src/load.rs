@@ -18,7 +18,7 @@ pub use self::{
     witness::{Testimony, Watching, WitnessError},
 };
 use crate::{
-    call::{CallKind, CallRequest},
+    call::{CallKind, CallRequest, Outcome},
     platform::{PlaceError, Shared},
     timeline::{End, Event, JsonLines, RemoteLines, Step, Timeline, milliseconds},
 };
@@ -138,6 +138,8 @@ pub struct CallResult {
     pub answered_ms: Option<f64>,
     /// How long all of it took, in milliseconds.
     pub took_ms: f64,
+    /// Whether it was answered and ended before its time: the bot hung up, or the platform, which was not heard.
+    pub ended_early: bool,
     /// The callbackUri that the bot handed back.
     pub callback_uri: Option<String>,
     /// Notifications, each counted once however often it was tried.
@@ -201,13 +203,13 @@ async fn place_all(platform: &Arc<Shared>, request: &LoadRequest, events: &mpsc:
         let due = due(began.elapsed(), request.rate).min(request.calls);
         while placed < due {
             let call = request.call(placed);
-            let kind = call.kind;
+            let (kind, duration) = (call.kind, call.duration);
             let placed_ms = milliseconds(began.elapsed());
             match platform.place(call) {
                 Ok(timeline) => {
                     let events = events.clone();
                     platform.spawn(async move {
-                        if let Some(result) = result_of(timeline, kind, placed_ms).await {
+                        if let Some(result) = result_of(timeline, kind, duration, placed_ms).await {
                             let _ = events.send(LoadEvent::Result(result)).await;
                         }
                     });
@@ -233,13 +235,18 @@ fn due(elapsed: Duration, rate: u32) -> u32 {
     u32::try_from(due).unwrap_or(u32::MAX).saturating_add(1)
 }
 
-async fn result_of(mut timeline: Timeline, kind: CallKind, placed_ms: f64) -> Option<CallResult> {
+async fn result_of(
+    mut timeline: Timeline,
+    kind: CallKind,
+    duration: Duration,
+    placed_ms: f64,
+) -> Option<CallResult> {
     let mut tally = Tally::default();
     while let Some(event) = timeline.next().await {
         match event {
             Event::Call(placed) => tally.call = placed.call,
             Event::Step(step) => tally.step(&step),
-            Event::End(end) => return Some(tally.end(end, kind, placed_ms)),
+            Event::End(end) => return Some(tally.end(end, kind, duration, placed_ms)),
         }
     }
     None
@@ -267,10 +274,16 @@ impl Tally {
         }
     }
 
-    fn end(self, end: End, kind: CallKind, placed_ms: f64) -> CallResult {
+    fn end(self, end: End, kind: CallKind, duration: Duration, placed_ms: f64) -> CallResult {
         let count = |holds: fn(Option<u16>) -> bool| {
             let count = self.messages.iter().filter(|(_, status)| holds(*status)).count();
             u32::try_from(count).unwrap_or(u32::MAX)
+        };
+        let lasted_ms = end.answered_ms.map_or(0.0, |answered_ms| end.took_ms - answered_ms);
+        let ended_early = match end.outcome.as_str() {
+            outcome if outcome == Outcome::Completed.label() => lasted_ms < milliseconds(duration),
+            // Whoever rejects or redirects a call ends nothing.
+            outcome => end.answered_ms.is_some() && outcome == Outcome::Lost.label(),
         };
         CallResult {
             call: self.call,
@@ -281,6 +294,7 @@ impl Tally {
             placed_ms,
             answered_ms: end.answered_ms,
             took_ms: end.took_ms,
+            ended_early,
             callback_uri: end.callback_uri,
             sent: count(|_| true),
             acknowledged: count(|status| matches!(status, Some(200..300))),

@@ -58,6 +58,8 @@ pub struct Settings {
     pub token_life: Duration,
     /// Whether Graph asks for a token; if `None`, when there are credentials.
     pub graph_auth: Option<bool>,
+    /// How long it waits for the answer to a notification before it tries again.
+    pub post_timeout: Duration,
     /// Rotates the keys of both issuers by itself.
     pub rotation: Option<Rotation>,
     /// What goes wrong from the start.
@@ -87,6 +89,7 @@ impl Settings {
             permissions: Permission::ALL.to_vec(),
             token_life: TOKEN_LIFE,
             graph_auth: None,
+            post_timeout: POST_TIMEOUT,
             rotation: None,
             faults: Faults::default(),
         }
@@ -108,7 +111,7 @@ impl Platform {
     /// The address cannot be bound, or OpenSSL refuses.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let Settings { listen, apps, keys, ca, tls, credentials, tenants, permissions, .. } = settings;
-        let Settings { token_life, graph_auth, rotation, faults, .. } = settings;
+        let Settings { token_life, graph_auth, post_timeout, rotation, faults, .. } = settings;
         if rotation.is_some_and(|rotation| !rotation.fits()) {
             return Err(StartError::Rotation);
         }
@@ -136,6 +139,7 @@ impl Platform {
             issued: auth.then(Issued::default),
             directory: Directory { apps, credentials, tenants, permissions, token_life },
             faults: FaultBox::new(faults),
+            post_timeout,
             tokens: Tokens::default(),
             playing: Mutex::new(JoinSet::new()),
         });
@@ -358,6 +362,7 @@ pub(crate) struct Shared {
     issued: Option<Issued>,
     directory: Directory,
     faults: FaultBox,
+    post_timeout: Duration,
     /// The tokens that calls share.
     tokens: Tokens,
     playing: Mutex<JoinSet<()>>,
@@ -374,6 +379,11 @@ impl Shared {
 
     pub(crate) fn faults(&self) -> &FaultBox {
         &self.faults
+    }
+
+    /// How long the answer to a notification is waited for.
+    pub(crate) fn post_timeout(&self) -> Duration {
+        self.post_timeout
     }
 
     /// The keys as they are now: those sign whose time has come.
@@ -495,6 +505,9 @@ async fn blocking<T: Send + 'static>(
 
 /// What the real endpoint says: an hour, less a second.
 const TOKEN_LIFE: Duration = Duration::from_secs(3_599);
+
+/// Not documented; longer than a gateway's patience as it comes, so that its 503 is seen.
+const POST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Making and publishing a key for each issuer takes a few milliseconds.
 const ROTATION_TIME_MIN: Duration = Duration::from_millis(100);

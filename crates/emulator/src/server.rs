@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -38,6 +38,7 @@ pub(crate) trait Handle: Send + Sync + 'static {
 pub(crate) struct Server {
     address: SocketAddr,
     accepting: JoinHandle<()>,
+    finishing: watch::Sender<bool>,
 }
 
 impl Server {
@@ -53,12 +54,20 @@ impl Server {
         tls: Option<SslAcceptor>,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let accepting = tokio::spawn(accept(listener, handler, tls, address.ip().is_loopback()));
-        Ok(Self { address, accepting })
+        let (finishing, told) = watch::channel(false);
+        let accepting = tokio::spawn(accept(listener, handler, tls, address.ip().is_loopback(), told));
+        Ok(Self { address, accepting, finishing })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Takes no connection any more, answers what was asked, and closes those that it has.
+    pub(crate) async fn finish(&mut self) {
+        self.finishing.send_replace(true);
+        // Who is slower than this is cut when the server is dropped.
+        let _ = timeout(FINISH_TIME_MAX, &mut self.accepting).await;
     }
 }
 
@@ -69,25 +78,35 @@ impl Drop for Server {
     }
 }
 
-async fn accept<H: Handle>(listener: TcpListener, handler: Arc<H>, tls: Option<SslAcceptor>, loopback: bool) {
+async fn accept<H: Handle>(
+    listener: TcpListener,
+    handler: Arc<H>,
+    tls: Option<SslAcceptor>,
+    loopback: bool,
+    mut finishing: watch::Receiver<bool>,
+) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         // Waiting here leaves new connections in the kernel's backlog, which is where a flood belongs.
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         while connections.try_join_next().is_some() {}
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = finishing.wait_for(|told| *told) => break,
+        };
+        match accepted {
             Ok((stream, _)) => {
-                let (handler, tls) = (Arc::clone(&handler), tls.clone());
+                let (handler, tls, finishing) = (Arc::clone(&handler), tls.clone(), finishing.clone());
                 connections.spawn(async move {
                     let _ = stream.set_nodelay(true);
                     match tls {
                         Some(tls) => {
                             if let Some(stream) = secured(stream, &tls).await {
-                                serve(stream, handler, loopback).await;
+                                serve(stream, handler, loopback, finishing).await;
                             }
                         }
-                        None => serve(stream, handler, loopback).await,
+                        None => serve(stream, handler, loopback, finishing).await,
                     }
                     drop(permit);
                 });
@@ -96,6 +115,8 @@ async fn accept<H: Handle>(listener: TcpListener, handler: Arc<H>, tls: Option<S
             Err(_) => sleep(Duration::from_millis(50)).await,
         }
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }
 
 /// The stream after its handshake; `None` where the peer does not trust us, is too slow, or does not speak TLS.
@@ -109,6 +130,7 @@ async fn serve<H: Handle>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     handler: Arc<H>,
     loopback: bool,
+    mut finishing: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |request| {
         let handler = Arc::clone(&handler);
@@ -118,14 +140,19 @@ async fn serve<H: Handle>(
             if response.extensions().get::<HangUp>().is_some() { Err(HangUp) } else { Ok(response) }
         }
     });
-    // An error here is the peer's: it went away, was too slow, or does not speak HTTP. hyper has answered what it could.
-    let _ = http1::Builder::new()
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        // An error here is the peer's: it went away, was too slow, or does not speak HTTP. hyper has answered what it could.
+        _ = connection.as_mut() => return,
+        _ = finishing.wait_for(|told| *told) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
 }
 
 async fn answer<H: Handle>(request: Request<Incoming>, handler: Arc<H>, loopback: bool) -> Response<Body> {
@@ -267,6 +294,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 /// Counts for an idle connection too.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+/// A notification that was read is answered within this.
+const FINISH_TIME_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

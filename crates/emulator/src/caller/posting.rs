@@ -180,7 +180,7 @@ impl<'a> Player<'a> {
     }
 
     async fn post(&self, message: &Message, to: &Url, attempt: usize) -> Result<Answer, Unposted> {
-        let mut within = POST_TIME_MAX;
+        let mut within = self.platform.post_timeout();
         if let Phase::First { until: Some(until) } = message.phase {
             within = within.min(until.saturating_duration_since(Instant::now()));
         }
@@ -351,9 +351,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Neither count nor spacing of the platform's retries is documented; these fit into a call's 15 s.
 const PAUSES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
-
-/// Not documented either; longer than a gateway's patience, so that its 503 is seen.
-const POST_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Regions that disagree must be seen, not followed for ever.
 const HOPS_MAX: usize = 3;

@@ -10,7 +10,7 @@ use switchboard_emulator::{
 use url::Url;
 use uuid::Uuid;
 
-use super::{guid, place::client, stopped};
+use super::{Told, guid, place::client, stopped};
 use crate::screen::say;
 
 #[derive(Debug, Args)]
@@ -55,6 +55,9 @@ pub(crate) struct BotArguments {
     /// Asks for rosters that say only what changed.
     #[arg(long)]
     delta_roster: bool,
+    /// Adds a line of JSON to this file for each item that it is notified of: which instance, in which life, which call.
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
     /// Trust these certificate authorities (PEM) too.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -63,7 +66,7 @@ pub(crate) struct BotArguments {
     json: bool,
 }
 
-/// Runs it until Ctrl-C or SIGTERM.
+/// Runs it until Ctrl-C, or until its calls are over after SIGTERM.
 pub(crate) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
     let BotArguments { listen, name, platform, capacity, answer, app_id, secret, .. } = arguments;
     let client = client(arguments.ca.as_deref())?;
@@ -78,10 +81,12 @@ pub(crate) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
         joining: arguments.joining,
         hang_up_after: arguments.hang_up_after,
     };
+    let journal = arguments.journal;
     let settings =
-        BotSettings { name: name.clone(), listen, platform: platform.clone(), capacity, behaviour };
-    let bot =
-        Bot::start(settings, client).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+        BotSettings { name: name.clone(), listen, platform: platform.clone(), capacity, journal, behaviour };
+    let bot = Bot::start(settings, client)
+        .await
+        .map_err(|error| format!("cannot listen on {listen}, or write the journal: {error}"))?;
     let url = format!("http://{}", bot.address());
     if arguments.json {
         say(&json!({"name": name, "url": url, "platform": platform.as_str(), "capacity": capacity})
@@ -94,7 +99,15 @@ pub(crate) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
         say(&format!("  {url}/drain    POST: take no new call; /resume takes them again"));
         say(&format!("\nnotifications go to any path; Graph is at {platform}; new calls: {answer}"));
     }
-    stopped().await?;
+    if stopped().await? == Told::Terminate {
+        // As an orchestrator ends an instance: its calls come first. Who cannot wait says so again.
+        tokio::select! {
+            () = bot.drain() => {}
+            told = stopped() => {
+                told?;
+            }
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -109,6 +109,7 @@ fn table(report: &LoadReport, asked: bool, took: Duration) -> Vec<String> {
         }
         lines.push(count("their notifications lost", report.lost_with_instance));
     }
+    lines.push(count("ended early", report.ended_early));
     if let Some(answered) = report.answered {
         lines.push("time to answer".to_owned());
         for (name, ms) in [("p50", answered.p50_ms), ("p99", answered.p99_ms), ("max", answered.max_ms)] {

@@ -34,6 +34,9 @@ pub(crate) struct Serve {
     /// Whether Graph asks for a token: on or off [default: on when a credential is registered].
     #[arg(long, value_name = "on|off", value_parser = on_or_off)]
     graph_auth: Option<bool>,
+    /// How long the answer to a notification is waited for before it is tried again.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
+    post_timeout: Duration,
     /// Let new keys of both issuers sign again and again; the last eleven stay published.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     rotate_every: Option<Duration>,
@@ -55,7 +58,7 @@ pub(crate) struct Serve {
 /// Runs it until Ctrl-C or SIGTERM.
 pub(crate) async fn run(serve: Serve) -> Result<ExitCode, String> {
     let Serve { listen, tls, apps, tenants, permissions, token_life, graph_auth, .. } = serve;
-    let Serve { rotate_every, publish_before, faults: fault_settings, ca, json, .. } = serve;
+    let Serve { post_timeout, rotate_every, publish_before, faults: fault_settings, ca, json, .. } = serve;
     let app = apps.ids.first().copied();
     let mut faults = Faults::default();
     for setting in &fault_settings {
@@ -72,6 +75,7 @@ pub(crate) async fn run(serve: Serve) -> Result<ExitCode, String> {
         permissions: if permissions.is_empty() { defaults.permissions } else { permissions },
         token_life,
         graph_auth,
+        post_timeout,
         rotation: rotate_every.map(|every| Rotation { every, publish_before }),
         faults,
         ..Settings::loopback()

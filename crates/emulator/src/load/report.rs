@@ -20,6 +20,8 @@ pub struct LoadReport {
     pub outcomes: BTreeMap<String, usize>,
     /// Calls whose instance was gone or started anew while they lived, by outcome.
     pub instance_gone: BTreeMap<String, usize>,
+    /// Answered calls that ended before their time, without those whose instance was gone.
+    pub ended_early: u64,
     /// How long the bots took to answer.
     pub answered: Option<Answered>,
     /// Notifications, each counted once however often it was tried.
@@ -98,6 +100,7 @@ impl LoadReport {
             } else {
                 report.refused += refused;
                 report.lost += lost;
+                report.ended_early += u64::from(result.ended_early);
                 well &= result.ok;
                 if !result.ok {
                     report.problem(&id, format!("{}: {}", result.outcome, result.reason));
@@ -234,6 +237,7 @@ mod tests {
             placed_ms: 1_000.0,
             answered_ms: instance.map(|_| 10.0),
             took_ms: 500.0,
+            ended_early: outcome == "lost",
             callback_uri: instance.map(|name| format!("http://gw/api/callbacks/emea/{name}/k.0.m")),
             sent: 5,
             acknowledged: if ok { 5 } else { 4 },
@@ -272,7 +276,7 @@ mod tests {
         assert_eq!((report.ok, report.misrouted, report.handled_twice), (false, Some(3), Some(1)));
 
         let lost = LoadReport::new(&[result(1, "lost", Some("bot-0"))], &[], 1.0);
-        assert_eq!((lost.ok, lost.lost, lost.problems.len()), (false, 1, 1));
+        assert_eq!((lost.ok, lost.lost, lost.ended_early, lost.problems.len()), (false, 1, 1, 1));
     }
 
     #[test]

@@ -46,7 +46,8 @@ pub struct Testimony {
     pub(crate) url: Url,
     /// Nothing if it is not there.
     pub(crate) ledger: Option<Ledger>,
-    /// When it was gone or started anew, in milliseconds since the load began: from the last time it was seen.
+    /// When it was started anew, or that it is not there in the end, in milliseconds since the load began: from the last
+    /// time it was seen.
     pub(crate) gone: Vec<(f64, f64)>,
 }
 
@@ -106,13 +107,11 @@ async fn watch(
     client: Client,
     name: String,
     url: Url,
-    mut life: Uuid,
+    life: Uuid,
     began: Instant,
     mut stopped: oneshot::Receiver<()>,
 ) -> Testimony {
-    let mut gone = Vec::new();
-    let mut seen_ms = 0.0;
-    let mut missing = false;
+    let mut sightings = Sightings::new(life);
     loop {
         let over = tokio::select! {
             _ = &mut stopped => true,
@@ -120,23 +119,48 @@ async fn watch(
         };
         let asked_ms = milliseconds(began.elapsed());
         match ask::<Life>(&client, &url, "life").await {
-            Ok(now) => {
-                if missing || now.life != life {
-                    gone.push((seen_ms, milliseconds(began.elapsed())));
-                }
-                (life, missing, seen_ms) = (now.life, false, asked_ms);
-            }
-            Err(_) => missing = true,
+            Ok(now) => sightings.seen(now.life, asked_ms, milliseconds(began.elapsed())),
+            Err(_) => sightings.missed(),
         }
         if over {
             break;
         }
     }
-    if missing {
-        gone.push((seen_ms, f64::MAX));
-    }
     let ledger = ask(&client, &url, "ledger").await.ok();
-    Testimony { name, url, ledger, gone }
+    Testimony { name, url, ledger, gone: sightings.gone() }
+}
+
+/// When a bot was seen, and in which life.
+struct Sightings {
+    life: Uuid,
+    seen_ms: f64,
+    missing: bool,
+    gone: Vec<(f64, f64)>,
+}
+
+impl Sightings {
+    fn new(life: Uuid) -> Self {
+        Self { life, seen_ms: 0.0, missing: false, gone: Vec::new() }
+    }
+
+    fn seen(&mut self, life: Uuid, asked_ms: f64, now_ms: f64) {
+        // One that was silent and is the same still has its calls: what is lost meanwhile is no fault of its own.
+        if life != self.life {
+            self.gone.push((self.seen_ms, now_ms));
+        }
+        (self.life, self.seen_ms, self.missing) = (life, asked_ms, false);
+    }
+
+    fn missed(&mut self) {
+        self.missing = true;
+    }
+
+    fn gone(mut self) -> Vec<(f64, f64)> {
+        if self.missing {
+            self.gone.push((self.seen_ms, f64::MAX));
+        }
+        self.gone
+    }
 }
 
 async fn ask<T: DeserializeOwned>(client: &Client, url: &Url, path: &str) -> Result<T, String> {
@@ -154,3 +178,30 @@ async fn ask<T: DeserializeOwned>(client: &Client, url: &Url, path: &str) -> Res
 
 const ASK_EVERY: Duration = Duration::from_millis(500);
 const ASK_TIME_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(lives: &[Option<u128>], expected: &[(f64, f64)]) {
+        let mut sightings = Sightings::new(Uuid::from_u128(1));
+        for (life, second) in lives.iter().zip(1..) {
+            let asked_ms = f64::from(second) * 1_000.0;
+            match life {
+                Some(life) => sightings.seen(Uuid::from_u128(*life), asked_ms, asked_ms + 1.0),
+                None => sightings.missed(),
+            }
+        }
+        assert_eq!(sightings.gone(), expected, "{lives:?}");
+    }
+
+    #[test]
+    fn a_bot_is_gone_when_it_starts_anew_or_is_not_there_in_the_end() {
+        check(&[Some(1), Some(1)], &[]);
+        check(&[Some(1), None, None, Some(1)], &[]);
+        check(&[Some(1), None, None, Some(2), Some(2)], &[(1_000.0, 4_001.0)]);
+        check(&[Some(1), Some(2), Some(3)], &[(1_000.0, 2_001.0), (2_000.0, 3_001.0)]);
+        check(&[Some(1), None, None], &[(1_000.0, f64::MAX)]);
+    }
+}

@@ -108,6 +108,41 @@ async fn a_load_sums_up_in_a_table_or_in_json() {
 }
 
 #[tokio::test]
+async fn a_bot_that_is_terminated_ends_with_its_calls_and_leaves_a_journal() {
+    let (_platform, urls) = start(&["serve", "--listen", "127.0.0.1:0", "--json"]).await;
+    let origin = urls["origin"].as_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join("journal");
+    let arguments = ["bot", "--platform", origin, "--json", "--journal", journal.to_str().unwrap()];
+    let (mut process, bot) = start(&arguments).await;
+    let webhook = format!("{}/api/calls", bot["url"].as_str().unwrap());
+    let app = APP.to_string();
+    let arguments =
+        ["call", "--platform", origin, "--app-id", &app, "--to", &webhook, "--duration", "500ms", "--json"];
+    let mut caller = emulator(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(caller.stdout.take().unwrap()).lines();
+    let mut last = String::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if line.contains("\"roster\"") {
+            let id = process.id().unwrap().to_string();
+            let told = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &id]).status().await.unwrap();
+            assert!(told.success());
+        }
+        last = line;
+    }
+    assert!(last.contains("\"completed\""), "{last}");
+    assert_eq!(process.wait().await.unwrap().code(), Some(0));
+
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let entries: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<&str> = entries.iter().map(|entry| entry["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["incoming", "establishing", "established", "roster", "terminated"]);
+    let first = &entries[0];
+    assert!(first["name"] == "bot-0" && first["life"].is_string() && first["message"].is_string(), "{first}");
+    assert!(entries.iter().all(|entry| entry["life"] == first["life"] && entry["call"] == first["call"]));
+}
+
+#[tokio::test]
 async fn a_script_that_is_wrong_says_where() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("script.toml");

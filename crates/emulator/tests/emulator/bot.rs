@@ -125,6 +125,32 @@ async fn a_draining_bot_takes_no_new_call_until_it_resumes() {
 }
 
 #[tokio::test]
+async fn a_bot_that_drains_ends_with_its_last_call() {
+    let platform = platform().await;
+    let bot = bot(&platform, None).await;
+    let address = bot.address();
+    let mut call = call_to(&format!("http://{address}/api/calls"));
+    call.duration = Duration::from_secs(60);
+    let timeline = platform.call(call).unwrap();
+    while bot.calls().calls.iter().all(|call| call.state != "established") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let call_id = bot.calls().calls[0].id.clone();
+    let drained = tokio::spawn(bot.drain());
+    while get(address, "/healthz").await.json()["state"] != "draining" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let new_call = r#"{"value":[{"changeType":"created","resource":"/app/calls/a1","resourceData":{"state":"incoming"}}]}"#;
+    assert_eq!(post(address, "/", new_call).await.status, 503);
+    let path = format!("/v1.0/communications/calls/{call_id}");
+    assert_eq!(request(platform.address(), "DELETE", &path, "").await.status, 204);
+    let (words, _, end) = played(timeline).await;
+    assert!(end.ok && words.last().is_some_and(|last| last == "terminated 202"), "{end:?} {words:?}");
+    drained.await.unwrap();
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
 async fn a_bot_lets_a_gateway_act_by_its_reply() {
     let platform = platform().await;
     let body = r#"{"value":[{"changeType":"created","resource":"/app/calls/a1","resourceData":{"state":"incoming"}}]}"#;

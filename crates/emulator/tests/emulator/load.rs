@@ -52,7 +52,7 @@ async fn a_load_of_all_kinds_comes_to_a_good_end() {
     let (report, results) = check(&platform, &request(&url, 60, mix), &[&url]).await;
     assert!(report.ok, "{report:?}");
     assert_eq!((report.calls, report.outcomes["completed"]), (60, 60));
-    assert_eq!((report.lost, report.retried, report.refused), (0, 0, 0));
+    assert_eq!((report.lost, report.retried, report.refused, report.ended_early), (0, 0, 0, 0));
     assert_eq!((report.misrouted, report.handled_twice, report.came_twice), (Some(0), Some(0), Some(0)));
     assert_eq!(report.sent, report.acknowledged);
     let kinds = results.iter().filter(|result| result.kind == CallKind::P2p.label()).count();
@@ -112,6 +112,17 @@ async fn an_instance_that_starts_anew_takes_its_calls_with_it() {
     assert_eq!((report.instance_gone.values().sum::<usize>(), report.misrouted), (5, Some(0)));
     assert_eq!(report.gone, ["bot-0"]);
     assert!(again.calls().strays > 0);
+}
+
+#[tokio::test]
+async fn a_call_that_the_bot_ends_before_its_time_is_counted() {
+    let platform = platform().await;
+    let behaviour = Behaviour { hang_up_after: Some(Duration::from_millis(1)), ..Behaviour::default() };
+    let (_bot, url) = bot(&platform, "bot-0", behaviour).await;
+    let mut load = request(&url, 3, None);
+    load.call.duration = Duration::from_secs(20);
+    let (report, _) = check(&platform, &load, &[&url]).await;
+    assert_eq!((report.ended_early, report.outcomes["completed"], report.ok), (3, 3, true), "{report:?}");
 }
 
 #[tokio::test]
