@@ -15,13 +15,13 @@ use std::{
 };
 
 use http::HeaderValue;
-use switchboard_routing::{AffinityKey, CallbackUris, Candidate, Name, Owner, rank};
+use switchboard_routing::{AffinityKey, CallbackUris, Candidate, Choice, Name, Owner, choose, rank};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 pub(crate) use self::list::members;
 use crate::{
-    instance::{Endpoint, Event, Instance, Live, Offer, Rankable, Shown, Standing},
+    instance::{Clock, Endpoint, Event, Instance, Live, Offer, Rankable, Shown, Standing},
     target::{Origin, Target},
 };
 
@@ -29,8 +29,10 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Fleet {
     instances: Vec<Arc<Instance>>,
-    /// Of the same instances, in the same order.
-    rankable: Vec<Rankable>,
+    /// Those that serve all apps and are not leaving.
+    for_all: Vec<Rankable>,
+    /// Those that serve some apps, by app.
+    for_app: HashMap<Uuid, Vec<Rankable>>,
     by_name: HashMap<Name, usize>,
     /// Those that left lately; nothing is sent to them.
     gone: Vec<Arc<Instance>>,
@@ -41,6 +43,8 @@ pub(crate) struct Fleet {
     /// Grows with each set of settings, and with it the trust anchors of TLS connections.
     trust: u64,
     slow_start: Duration,
+    /// What times are counted from that are read without a lock: the same in all snapshots that follow each other.
+    epoch: Instant,
     /// All hosts that the instances are reached at; an endpoint's slot is its place here.
     origins: Vec<Origin>,
 }
@@ -95,16 +99,19 @@ impl Fleet {
         before: Option<&Self>,
         now: Instant,
     ) -> Self {
+        let epoch = before.map_or(now, |before| before.epoch);
         let mut builder = Builder {
             fleet: Self {
                 instances: Vec::with_capacity(members.len()),
-                rankable: Vec::with_capacity(members.len()),
+                for_all: Vec::with_capacity(members.len()),
+                for_app: HashMap::new(),
                 by_name: HashMap::with_capacity(members.len()),
                 gone: Vec::new(),
                 known,
                 generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
                 trust: common.trust,
                 slow_start: common.slow_start,
+                epoch,
                 origins: Vec::new(),
             },
             slots: HashMap::with_capacity(members.len()),
@@ -114,8 +121,8 @@ impl Fleet {
             members.iter().map(|member| before.and_then(|before| before.same(member))).collect();
         // Made one after the other, before anything else is, so that they lie close together: read from all over the heap
         // for each new call, ten thousand of them took twice as long.
-        let mut shown: Vec<_> =
-            known_before.iter().filter(|live| live.is_none()).map(|_| Arc::new(Shown::new(now))).collect();
+        let mut shown: Vec<Arc<Shown>> =
+            known_before.iter().filter(|live| live.is_none()).map(|_| Arc::default()).collect();
         shown.reverse();
         for (member, live) in members.into_iter().zip(known_before) {
             if builder.fleet.by_name.contains_key(&member.name) {
@@ -129,8 +136,8 @@ impl Fleet {
                     Arc::clone(live)
                 }
                 None => {
-                    let shown = shown.pop().unwrap_or_else(|| Arc::new(Shown::new(now)));
-                    Arc::new(Live::new(member.name.clone(), shown, common.probed, offer))
+                    let shown = shown.pop().unwrap_or_default();
+                    Arc::new(Live::new(member.name.clone(), shown, common.probed, offer, epoch, now))
                 }
             };
             builder.add(member, live);
@@ -210,35 +217,25 @@ impl Fleet {
         self.by_name.get(name).and_then(|at| self.instances.get(*at))
     }
 
-    /// The instances that may take a new call of `app`, with what is needed to rank them.
-    pub(crate) fn candidates(&self, app: Uuid, now: Instant) -> Candidates<'_> {
-        let mut candidates =
-            Candidates { first: Group::with_capacity(self.instances.len()), last: Group::default() };
-        for (instance, rankable) in self.instances.iter().zip(&self.rankable) {
-            if !rankable.serves_all && !instance.serves(app) {
-                continue;
-            }
-            let group = match rankable.standing(now) {
-                Standing::Candidate => &mut candidates.first,
-                Standing::Last => &mut candidates.last,
-                Standing::Never => continue,
-            };
-            group.instances.push(instance);
-            group.ranked.push(rankable.candidate(now, self.slow_start));
-        }
-        candidates
+    /// The instances that may take a new call of `app`, in the order in which `key` ranks them.
+    pub(crate) fn candidates(&self, app: Uuid, key: AffinityKey) -> Candidates<'_> {
+        Candidates { fleet: self, app, key, progress: Progress::Start }
     }
 
     /// The instance that `key` ranks first among all that serve `app`, whatever their health and load: the same one
     /// for as long as the fleet is the same, at every gateway. One that is leaving is nobody's heir.
     pub(crate) fn first(&self, key: AffinityKey, app: Uuid) -> Option<&Instance> {
-        let mut group = Group::with_capacity(self.instances.len());
-        let stays = |instance: &&Arc<Instance>| instance.serves(app) && instance.offer != Offer::Left;
-        for instance in self.instances.iter().filter(stays) {
-            group.instances.push(instance);
-            group.ranked.push(instance.candidate(None));
-        }
-        group.in_order(key).next()
+        let ranked = self.rankable(app).map(|one| (one.at, one.unloaded()));
+        choose(key, ranked).and_then(|choice| self.at(choice.first))
+    }
+
+    /// Those that serve `app` and are not leaving.
+    fn rankable(&self, app: Uuid) -> impl Iterator<Item = &Rankable> + Clone {
+        self.for_all.iter().chain(self.for_app.get(&app).into_iter().flatten())
+    }
+
+    fn at(&self, at: usize) -> Option<&Instance> {
+        self.instances.get(at).map(|instance| &**instance)
     }
 
     fn same(&self, member: &Member) -> Option<&Arc<Live>> {
@@ -269,8 +266,24 @@ impl Builder<'_> {
         let mut instance = Instance::new(owner, new_calls, callbacks, apps, weight, uris, live);
         instance.offer = offer;
         instance.lingers = lingers;
-        self.fleet.rankable.push(Rankable::of(&instance));
+        self.list(&instance);
         self.fleet.instances.push(Arc::new(instance));
+    }
+
+    /// Where placement looks for it, as the next of the instances.
+    fn list(&mut self, instance: &Instance) {
+        if instance.offer == Offer::Left {
+            return;
+        }
+        let rankable = instance.rankable(self.fleet.instances.len());
+        match &instance.apps {
+            None => self.fleet.for_all.push(rankable),
+            Some(apps) => {
+                for app in apps.iter().collect::<HashSet<_>>() {
+                    self.fleet.for_app.entry(*app).or_default().push(rankable.clone());
+                }
+            }
+        }
     }
 
     fn endpoint(&mut self, target: Target) -> Endpoint {
@@ -289,41 +302,84 @@ impl Builder<'_> {
     }
 }
 
-/// The instances that may take a new call.
-#[derive(Debug, Default)]
+/// The instances that may take a new call, best first, found as they are asked for: who failed a moment ago comes after all
+/// others.
+///
+/// The first costs one pass over the fleet and no memory. The others are put in order when the second is asked for, which
+/// happens only when an instance has failed.
+#[derive(Debug)]
 pub(crate) struct Candidates<'a> {
-    first: Group<'a>,
-    /// Those that failed a moment ago.
-    last: Group<'a>,
+    fleet: &'a Fleet,
+    app: Uuid,
+    key: AffinityKey,
+    progress: Progress,
+}
+
+#[derive(Debug)]
+enum Progress {
+    Start,
+    First(usize),
+    Rest(std::vec::IntoIter<usize>),
 }
 
 impl<'a> Candidates<'a> {
-    pub(crate) fn len(&self) -> usize {
-        self.first.instances.len().saturating_add(self.last.instances.len())
+    /// The next one, and how many come after it. Those that failed a moment ago are counted where there are few others.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<(&'a Instance, usize)> {
+        let clock = Clock::new(now, self.fleet.epoch, self.fleet.slow_start);
+        let (at, left) = match &mut self.progress {
+            Progress::Start => {
+                let Choice { first, mut candidates } =
+                    match choose(self.key, self.of(Standing::Candidate, clock)) {
+                        Some(choice) => choice,
+                        None => choose(self.key, self.of(Standing::Last, clock))?,
+                    };
+                // Not counted where nothing depends on it: it is one more pass.
+                if candidates < COUNTED_MIN {
+                    candidates =
+                        self.of(Standing::Candidate, clock).chain(self.of(Standing::Last, clock)).count();
+                }
+                self.progress = Progress::First(first);
+                (first, candidates.saturating_sub(1))
+            }
+            Progress::First(first) => {
+                let first = *first;
+                let mut rest = self.others(first, clock).into_iter();
+                let second = rest.next()?;
+                let left = rest.len();
+                self.progress = Progress::Rest(rest);
+                (second, left)
+            }
+            Progress::Rest(rest) => (rest.next()?, rest.len()),
+        };
+        self.fleet.at(at).map(|instance| (instance, left))
     }
 
-    /// Best first.
-    pub(crate) fn in_order(&self, key: AffinityKey) -> impl Iterator<Item = &'a Instance> {
-        self.first.in_order(key).chain(self.last.in_order(key))
+    /// Those with this standing, with what is needed to rank them.
+    fn of(
+        &self,
+        standing: Standing,
+        clock: Clock,
+    ) -> impl Iterator<Item = (usize, Candidate)> + Clone + use<'a> {
+        self.fleet
+            .rankable(self.app)
+            .filter(move |one| one.standing(clock) == standing)
+            .map(move |one| (one.at, one.candidate(clock)))
+    }
+
+    /// In the order of their rank, whatever their load.
+    fn others(&self, first: usize, clock: Clock) -> Vec<usize> {
+        let in_order = |standing| {
+            let others = self.of(standing, clock).filter(|(at, _)| *at != first);
+            let (places, candidates): (Vec<_>, Vec<_>) =
+                others.map(|(at, candidate)| (at, Candidate { load: None, ..candidate })).unzip();
+            rank(self.key, &candidates).filter_map(move |index| places.get(index).copied())
+        };
+        in_order(Standing::Candidate).chain(in_order(Standing::Last)).collect()
     }
 }
 
-#[derive(Debug, Default)]
-struct Group<'a> {
-    instances: Vec<&'a Arc<Instance>>,
-    ranked: Vec<Candidate>,
-}
-
-impl<'a> Group<'a> {
-    fn with_capacity(count: usize) -> Self {
-        Self { instances: Vec::with_capacity(count), ranked: Vec::with_capacity(count) }
-    }
-
-    fn in_order(&self, key: AffinityKey) -> impl Iterator<Item = &'a Instance> {
-        rank(key, &self.ranked).filter_map(|at| self.instances.get(at).map(|instance| &***instance))
-    }
-}
-
+/// More candidates than a try's part of the time depends on.
+const COUNTED_MIN: usize = 4;
 /// Those that left and are still shown: a rollout replaces a fleet, and nobody reads more.
 const GONE_MAX: usize = 100;
 

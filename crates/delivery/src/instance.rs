@@ -115,13 +115,9 @@ impl Instance {
         self.lingers && left_for < keep_leaving && !(has_left && self.live.is_done(now))
     }
 
-    pub(crate) fn serves(&self, app: Uuid) -> bool {
-        self.apps.as_ref().is_none_or(|apps| apps.contains(&app))
-    }
-
-    /// What the ranking needs to know; `load` only where it is wanted.
-    pub(crate) fn candidate(&self, load: Option<Load>) -> Candidate {
-        Candidate { name_hash: self.name_hash, weight: self.weight, load }
+    /// What the ranking needs to know of it, as the instance at a place of its fleet.
+    pub(crate) fn rankable(&self, at: usize) -> Rankable {
+        Rankable { shown: Arc::clone(&self.live.shown), name_hash: self.name_hash, weight: self.weight, at }
     }
 
     /// The parts of a request that depend on the app only. The callback URI costs an HMAC, so it is minted once.
@@ -229,71 +225,70 @@ pub struct InstanceStatus {
 }
 
 /// What the ranking needs to know of an instance, in one place: that of all instances is read for each new call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rankable {
     shown: Arc<Shown>,
     name_hash: u64,
     weight: u32,
-    /// Whether it serves all apps.
-    pub(crate) serves_all: bool,
+    /// Its place among the instances of the fleet.
+    pub(crate) at: usize,
 }
 
 impl Rankable {
-    pub(crate) fn of(instance: &Instance) -> Self {
-        Self {
-            shown: Arc::clone(&instance.live.shown),
-            name_hash: instance.name_hash,
-            weight: instance.weight,
-            serves_all: instance.apps.is_none(),
-        }
-    }
-
     /// Whether it may take a new call.
-    pub(crate) fn standing(&self, now: Instant) -> Standing {
-        self.shown.standing(now)
+    pub(crate) fn standing(&self, clock: Clock) -> Standing {
+        self.shown.standing(clock.now_ms)
     }
 
     /// With its load. Where instances warm up, weights are in parts of a hundred, and fewer of them for one that still does.
-    pub(crate) fn candidate(&self, now: Instant, slow_start: Duration) -> Candidate {
-        let weight = if slow_start.is_zero() {
+    pub(crate) fn candidate(&self, clock: Clock) -> Candidate {
+        let weight = if clock.slow_start_ms == 0 {
             self.weight
         } else {
-            self.weight.saturating_mul(self.shown.warmth_percent(now, slow_start))
+            self.weight.saturating_mul(self.shown.warmth_percent(clock))
         };
         Candidate { name_hash: self.name_hash, weight, load: self.shown.load() }
     }
+
+    /// Without what changes from moment to moment.
+    pub(crate) fn unloaded(&self) -> Candidate {
+        Candidate { name_hash: self.name_hash, weight: self.weight, load: None }
+    }
 }
 
-/// What placement reads of an instance, so that it takes no lock.
-#[derive(Debug)]
+/// The time of one look at a fleet, reckoned once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    now_ms: u64,
+    slow_start_ms: u64,
+}
+
+impl Clock {
+    pub(crate) fn new(now: Instant, epoch: Instant, slow_start: Duration) -> Self {
+        Self { now_ms: millis(now.saturating_duration_since(epoch)), slow_start_ms: millis(slow_start) }
+    }
+}
+
+/// What placement reads of an instance, so that it takes no lock. Times are in milliseconds after the epoch of its fleet.
+#[derive(Debug, Default)]
 pub(crate) struct Shown {
-    /// The state, whether there is a probe, and the end of its rest in milliseconds after `born`.
+    /// The state, whether there is a probe, and the end of its rest.
     state: AtomicU64,
     /// Calls in the upper half, capacity in the lower; 0 where the load is not known.
     load: AtomicU64,
-    /// When it last became ready after it was not reachable, in milliseconds after `born`.
+    /// When it last became ready after it was not reachable.
     warming_since: AtomicU64,
-    born: Instant,
 }
 
 impl Shown {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self {
-            state: AtomicU64::new(0),
-            load: AtomicU64::new(0),
-            warming_since: AtomicU64::new(0),
-            born: now,
-        }
-    }
-
     /// Whether it may take a new call.
-    fn standing(&self, now: Instant) -> Standing {
+    fn standing(&self, now_ms: u64) -> Standing {
         let shown = self.state.load(Ordering::Relaxed);
         if shown & SHOWN_READY != 0 {
             Standing::Candidate
         } else if shown & SHOWN_ASLEEP == 0 {
             Standing::Never
-        } else if shown >> SHOWN_BITS > self.millis(now) {
+        } else if shown >> SHOWN_BITS > now_ms {
             Standing::Last
         } else {
             Standing::Candidate
@@ -307,16 +302,14 @@ impl Shown {
         (load != 0).then(|| Load { calls: half(load >> 32), capacity: half(load) })
     }
 
-    /// 1 to 100: how much of its weight it has, rising over `slow_start` from when it became ready.
-    fn warmth_percent(&self, now: Instant, slow_start: Duration) -> u32 {
-        let since = self.warming_since.load(Ordering::Relaxed);
-        let warmed = self.millis(now).saturating_sub(since).saturating_mul(100);
-        let percent = warmed.checked_div(millis(slow_start)).unwrap_or(100);
+    /// 1 to 100: how much of its weight it has, rising over the slow start from when it became ready.
+    fn warmth_percent(&self, clock: Clock) -> u32 {
+        let warmed_ms = clock.now_ms.saturating_sub(self.warming_since.load(Ordering::Relaxed));
+        if warmed_ms >= clock.slow_start_ms {
+            return 100;
+        }
+        let percent = warmed_ms.saturating_mul(100).checked_div(clock.slow_start_ms).unwrap_or(100);
         u32::try_from(percent).unwrap_or(100).clamp(1, 100)
-    }
-
-    fn millis(&self, now: Instant) -> u64 {
-        millis(now.saturating_duration_since(self.born))
     }
 }
 
@@ -324,6 +317,8 @@ impl Shown {
 #[derive(Debug)]
 pub(crate) struct Live {
     name: Name,
+    /// That of the fleets that it is in.
+    epoch: Instant,
     health: Mutex<Health>,
     /// What placement reads.
     shown: Arc<Shown>,
@@ -332,7 +327,7 @@ pub(crate) struct Live {
     /// A try failed: the probe need not wait for its turn.
     demoted: Notify,
     entered: [AtomicU64; InstanceState::ALL.len()],
-    /// The last request to it, in milliseconds after `born`.
+    /// The last request to it, in milliseconds after `epoch`.
     used: AtomicU64,
     placed: AtomicU64,
     callbacks: AtomicU64,
@@ -343,16 +338,24 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(name: Name, shown: Arc<Shown>, probed: bool, offer: Offer) -> Self {
-        let now = shown.born;
+    pub(crate) fn new(
+        name: Name,
+        shown: Arc<Shown>,
+        probed: bool,
+        offer: Offer,
+        epoch: Instant,
+        now: Instant,
+    ) -> Self {
         let health = Health::new(probed, offer, now);
+        let born_ms = millis(now.saturating_duration_since(epoch));
         let live = Self {
             name,
+            epoch,
             shown,
             calls: Mutex::default(),
             demoted: Notify::new(),
             entered: Default::default(),
-            used: AtomicU64::new(0),
+            used: AtomicU64::new(born_ms),
             placed: AtomicU64::new(0),
             callbacks: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
@@ -362,6 +365,7 @@ impl Live {
             health: Mutex::new(health),
         };
         live.show(&live.health());
+        live.shown.warming_since.store(born_ms, Ordering::Relaxed);
         live
     }
 
@@ -404,7 +408,7 @@ impl Live {
 
     /// Whether it may take a new call.
     pub(crate) fn standing(&self, now: Instant) -> Standing {
-        self.shown.standing(now)
+        self.shown.standing(self.millis(now))
     }
 
     /// Returns when a try has failed since it was last asked.
@@ -505,7 +509,7 @@ impl Live {
     }
 
     fn millis(&self, now: Instant) -> u64 {
-        self.shown.millis(now)
+        millis(now.saturating_duration_since(self.epoch))
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {

@@ -61,17 +61,16 @@ impl Delivery {
         tried: &mut Tried,
     ) -> Option<Answer> {
         let fleet = self.fleet.load_full();
-        let candidates = fleet.candidates(notification.app, Instant::now());
-        let mut left = candidates.len();
+        let mut candidates = fleet.candidates(notification.app, key);
         let mut next = Some(notification);
-        for instance in candidates.in_order(key) {
+        while let Some((instance, left)) = candidates.next(Instant::now()) {
             let now = Instant::now();
             let remaining = end.saturating_duration_since(now);
             if remaining.is_zero() {
                 break;
             }
-            let parts = u32::try_from(left.min(parts_max(remaining))).unwrap_or(1);
-            left = left.saturating_sub(1);
+            let parts = left.saturating_add(1).min(parts_max(remaining));
+            let parts = u32::try_from(parts).unwrap_or(1);
             // None: it became full, drained or unreachable while others were asked.
             let Some(offered) = instance.live.try_begins(now) else { continue };
             let Some(mut notification) = next.take() else { break };

@@ -62,5 +62,5 @@ pub use callback::{
 };
 pub use endpoint::UrlFault;
 pub use name::{InvalidName, Name, NameRef};
-pub use ranking::{AffinityKey, Candidate, Load, hash_name, rank};
+pub use ranking::{AffinityKey, Candidate, Choice, Load, choose, hash_name, rank};
 pub use region::{Decision, Peer, Policy, PolicyError, Reason, Rule, RuleOutcome, Traits, is_marked};

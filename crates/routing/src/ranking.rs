@@ -5,7 +5,7 @@
 //! the same view rank alike; an instance that comes takes calls from all the others, and no other call moves.
 //! A ring of virtual nodes was refused: it needs a table for each fleet and shares calls out less evenly.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::cmp::{Ordering, Reverse};
 
 use crate::{hash, name::Name};
 
@@ -45,161 +45,160 @@ pub fn hash_name(name: &Name) -> u64 {
     hash::exact(name.as_str(), NAME_SEED)
 }
 
-/// The order in which candidates are asked: their indices, best first, each once, found as they are asked for.
+/// The first choice among the candidates of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice<T> {
+    /// Who is asked first.
+    pub first: T,
+    /// How many candidates there are, the first among them.
+    pub candidates: usize,
+}
+
+/// Which candidate is asked first, each of them named by whatever the caller likes.
 ///
-/// The first is the one that the key ranks highest, unless it is more than half full and its utilisation is more than
-/// 25 % above the mean: then the highest of those that are not (bounded loads; Mirrokni, Thorup, Zadimoghaddam:
-/// "Consistent Hashing with Bounded Loads", 2016). The mean is the calls of all candidates that report over the
-/// capacity of all that report. All others follow in the order of their rank, the passed-over ones among them.
+/// It is the one that the key ranks highest, unless it is more than half full and its utilisation is more than 25 % above
+/// the mean: then the highest of those that are not (bounded loads; Mirrokni, Thorup, Zadimoghaddam: "Consistent Hashing
+/// with Bounded Loads", 2016). The mean is the calls of all candidates that report over the capacity of all that report.
 ///
-/// Finding the first takes time in proportion to the number of candidates, and no memory. The others are put into a
-/// heap when the second is asked for, which happens only when an instance has failed.
-pub fn rank(key: AffinityKey, candidates: &[Candidate]) -> impl Iterator<Item = usize> + use<'_> {
-    Ranking { scores: Scores::new(key, candidates), candidates, progress: Progress::Start }
-}
-
-struct Ranking<'a> {
-    candidates: &'a [Candidate],
-    scores: Scores,
-    progress: Progress,
-}
-
-enum Progress {
-    Start,
-    First(usize),
-    Rest(BinaryHeap<Place>),
-}
-
-impl Iterator for Ranking<'_> {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        match &mut self.progress {
-            Progress::Start => {
-                let first = self.first()?;
-                self.progress = Progress::First(first);
-                Some(first)
-            }
-            Progress::First(first) => {
-                let first = *first;
-                let others = self.candidates.iter().enumerate().filter(|(index, _)| *index != first);
-                let mut heap: BinaryHeap<Place> =
-                    others.map(|(index, candidate)| self.scores.place(index, candidate)).collect();
-                let second = heap.pop();
-                self.progress = Progress::Rest(heap);
-                second.map(Place::index)
-            }
-            Progress::Rest(heap) => heap.pop().map(Place::index),
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = match &self.progress {
-            Progress::Start => self.candidates.len(),
-            Progress::First(_) => self.candidates.len().saturating_sub(1),
-            Progress::Rest(heap) => heap.len(),
-        };
-        (left, Some(left))
-    }
-}
-
-impl Ranking<'_> {
-    fn first(&self) -> Option<usize> {
-        let best = self.scores.best(self.candidates, |_| true)?;
-        let load = self.candidates.get(best).and_then(|candidate| candidate.load);
-        // Most calls end here: the fleet's load is summed only for an instance that is half full.
-        if !load.is_some_and(Load::is_over_half) {
-            return Some(best);
-        }
-        let fleet = FleetLoad::of(self.candidates);
-        if !fleet.is_exceeded_by(load) {
-            return Some(best);
-        }
-        self.scores.best(self.candidates, |candidate| !fleet.is_exceeded_by(candidate.load)).or(Some(best))
-    }
-}
-
-/// How candidates are scored for one key.
-struct Scores {
+/// One pass over the candidates and no memory, since each new call of a fleet of thousands pays for it; a second pass
+/// where the highest is passed over.
+pub fn choose<T>(
     key: AffinityKey,
-    /// Where all weights are equal, the hash alone gives the order of the weighted scores, without their logarithms.
-    weighted: bool,
+    candidates: impl Iterator<Item = (T, Candidate)> + Clone,
+) -> Option<Choice<T>> {
+    let mut fleet = FleetLoad::default();
+    let mut count = 0_usize;
+    let mut best = Best::new(key);
+    // `for_each`, which costs half of what a loop does where the iterator is a chain.
+    candidates.clone().for_each(|(name, candidate)| {
+        count = count.saturating_add(1);
+        fleet.add(candidate.load);
+        best.see(name, &candidate);
+    });
+    let (mut first, load) = best.found?;
+    if fleet.is_exceeded_by(load) {
+        let mut best = Best::new(key);
+        candidates
+            .filter(|(_, candidate)| !fleet.is_exceeded_by(candidate.load))
+            .for_each(|(name, candidate)| best.see(name, &candidate));
+        if let Some((other, _)) = best.found {
+            first = other;
+        }
+    }
+    Some(Choice { first, candidates: count })
 }
 
-impl Scores {
-    fn new(key: AffinityKey, candidates: &[Candidate]) -> Self {
-        let common = candidates.first().map(|candidate| candidate.weight);
-        Self { key, weighted: candidates.iter().any(|candidate| Some(candidate.weight) != common) }
+/// The order in which candidates are asked: their indices, best first, each once.
+///
+/// The first is that of [`choose`]. All others follow in the order of their rank, those that were passed over among them.
+pub fn rank(key: AffinityKey, candidates: &[Candidate]) -> impl Iterator<Item = usize> + use<> {
+    let first = choose(key, candidates.iter().copied().enumerate()).map(|choice| choice.first);
+    let others = candidates.iter().enumerate().filter(|(index, _)| Some(*index) != first);
+    let mut others: Vec<_> =
+        others.map(|(index, candidate)| Reverse((Place::of(key, candidate), Reverse(index)))).collect();
+    others.sort_unstable();
+    first.into_iter().chain(others.into_iter().map(|Reverse((_, Reverse(index)))| index))
+}
+
+/// The best of the candidates seen so far; of two of one name the first.
+struct Best<T> {
+    key: AffinityKey,
+    found: Option<(T, Option<Load>)>,
+    /// That of the one found.
+    place: Place,
+}
+
+impl<T> Best<T> {
+    fn new(key: AffinityKey) -> Self {
+        Self { key, found: None, place: Place::LAST }
     }
 
-    fn best(&self, candidates: &[Candidate], eligible: impl Fn(&Candidate) -> bool) -> Option<usize> {
-        let eligible = candidates.iter().enumerate().filter(|(_, candidate)| eligible(candidate));
-        if !self.weighted {
-            return eligible.map(|(index, candidate)| self.place(index, candidate)).max().map(Place::index);
-        }
-        let mut best: Option<Place> = None;
-        let mut score_min = 0.0;
-        for (index, candidate) in eligible {
+    fn see(&mut self, name: T, candidate: &Candidate) {
+        let hash = hash_of(self.key, candidate);
+        let weight = candidate.weight.max(1);
+        let falls_behind = if weight == self.place.weight {
+            hash <= self.place.hash
+        } else {
             // As 1 - u <= -ln(u), a score is at most weight / (1 - u). Few candidates come near the best one, and only
             // those need the logarithm, which is most of the work. The margin is more than all that rounding can do.
-            if weight(candidate) * ROUNDING_MARGIN < score_min * (1.0 - hash::unit(self.hash(candidate))) {
-                continue;
-            }
-            let place = self.place(index, candidate);
-            if best.as_ref().is_none_or(|best| place > *best) {
-                score_min = f64::from_bits(place.score);
-                best = Some(place);
-            }
-        }
-        best.map(Place::index)
-    }
-
-    fn place(&self, index: usize, candidate: &Candidate) -> Place {
-        let hash = self.hash(candidate);
-        let score = if self.weighted {
-            // The logarithm method (Schindelhauer, Schomaker: "Weighted Distributed Hash Tables", 2005). The score is
-            // positive and finite, and the bits of such numbers are in the order of the numbers.
-            (-weight(candidate) / hash::unit(hash).ln()).to_bits()
-        } else {
-            hash
+            f64::from(weight) * ROUNDING_MARGIN < self.place.score * (1.0 - hash::unit(hash))
         };
-        Place { score, name_hash: candidate.name_hash, index: Reverse(index) }
-    }
-
-    fn hash(&self, candidate: &Candidate) -> u64 {
-        hash::mix(self.key.0 ^ candidate.name_hash)
+        if falls_behind {
+            return;
+        }
+        let place = Place::of(self.key, candidate);
+        if place > self.place {
+            self.place = place;
+            self.found = Some((name, candidate.load));
+        }
     }
 }
 
-/// One candidate's place; greater is better. Ties go to the greater name hash, so that the order in the list does not
-/// matter, and those of one name to the first in the list.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+/// One candidate's place; greater is better.
+#[derive(Clone, Copy)]
 struct Place {
-    score: u64,
+    weight: u32,
+    hash: u64,
+    score: f64,
     name_hash: u64,
-    index: Reverse<usize>,
 }
 
 impl Place {
-    fn index(self) -> usize {
-        self.index.0
+    /// Behind all others: weights are 1 or more, and scores positive.
+    const LAST: Self = Self { weight: 0, hash: 0, score: 0.0, name_hash: 0 };
+
+    fn of(key: AffinityKey, candidate: &Candidate) -> Self {
+        let (weight, hash) = (candidate.weight.max(1), hash_of(key, candidate));
+        // The logarithm method (Schindelhauer, Schomaker: "Weighted Distributed Hash Tables", 2005). The score is
+        // positive and finite.
+        let score = -f64::from(weight) / hash::unit(hash).ln();
+        Self { weight, hash, score, name_hash: candidate.name_hash }
     }
 }
 
+impl Ord for Place {
+    /// Of equal weights the hash alone gives the order of the scores, without their rounding. Ties go to the greater name
+    /// hash, so that the order in the list does not matter.
+    fn cmp(&self, other: &Self) -> Ordering {
+        if self.weight == other.weight {
+            self.hash.cmp(&other.hash)
+        } else {
+            self.score.total_cmp(&other.score).then(self.name_hash.cmp(&other.name_hash))
+        }
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Place {}
+
+fn hash_of(key: AffinityKey, candidate: &Candidate) -> u64 {
+    hash::mix(key.0 ^ candidate.name_hash)
+}
+
 /// Calls and capacity of all candidates that report both.
+#[derive(Default)]
 struct FleetLoad {
     calls: u64,
     capacity: u64,
 }
 
 impl FleetLoad {
-    fn of(candidates: &[Candidate]) -> Self {
-        let reported =
-            candidates.iter().filter_map(|candidate| candidate.load).filter(|load| load.capacity > 0);
-        reported.fold(Self { calls: 0, capacity: 0 }, |sum, load| Self {
-            calls: sum.calls.saturating_add(load.calls.into()),
-            capacity: sum.capacity.saturating_add(load.capacity.into()),
-        })
+    fn add(&mut self, load: Option<Load>) {
+        if let Some(load) = load.filter(|load| load.capacity > 0) {
+            self.calls = self.calls.saturating_add(load.calls.into());
+            self.capacity = self.capacity.saturating_add(load.capacity.into());
+        }
     }
 
     /// More than half full, and more than 25 % above the mean: `calls / capacity > 5 / 4 × fleet calls / fleet capacity`.
@@ -217,10 +216,6 @@ impl Load {
     fn is_over_half(self) -> bool {
         self.capacity > 0 && u64::from(self.calls) * 2 > u64::from(self.capacity)
     }
-}
-
-fn weight(candidate: &Candidate) -> f64 {
-    f64::from(candidate.weight.max(1))
 }
 
 /// Some thousand times the error of one rounding.

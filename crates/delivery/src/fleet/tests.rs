@@ -48,7 +48,12 @@ fn fleet(count: usize, probed: bool, now: Instant) -> Fleet {
 }
 
 fn order(fleet: &Fleet, key: &str, now: Instant) -> Vec<String> {
-    fleet.candidates(APP, now).in_order(AffinityKey::of(key)).map(|one| one.name().to_string()).collect()
+    order_for(APP, fleet, key, now)
+}
+
+fn order_for(app: Uuid, fleet: &Fleet, key: &str, now: Instant) -> Vec<String> {
+    let mut candidates = fleet.candidates(app, AffinityKey::of(key));
+    std::iter::from_fn(|| candidates.next(now)).map(|(one, _)| one.name().to_string()).collect()
 }
 
 fn learn(fleet: &Fleet, name: &str, event: Event, now: Instant) {
@@ -88,6 +93,68 @@ fn the_reported_load_reaches_the_ranking() {
     let ranked = order(&fleet, "call", now);
     learn(&fleet, &ranked[0], report(9), now);
     assert_eq!(order(&fleet, "call", now), [ranked[1].clone(), ranked[0].clone()]);
+}
+
+#[test]
+fn an_instance_is_a_candidate_for_its_apps_only() {
+    let now = Instant::now();
+    let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let apps = [None, Some(vec![one]), Some(vec![two]), Some(vec![two, one, two]), Some(vec![]), None];
+    let members: Vec<_> = apps
+        .into_iter()
+        .enumerate()
+        .map(|(at, apps)| Member { apps, ..member(&format!("bot-{at}"), "0") })
+        .collect();
+    let fleet = Fleet::new(members, true, &common(false), None, now);
+    for (app, expected) in [
+        (one, vec!["bot-0", "bot-1", "bot-3", "bot-5"]),
+        (two, vec!["bot-0", "bot-2", "bot-3", "bot-5"]),
+        (Uuid::from_u128(3), vec!["bot-0", "bot-5"]),
+    ] {
+        for key in ["a", "b", "c"] {
+            let ranked = order_for(app, &fleet, key, now);
+            // Among them it ranks as it would in a fleet of its own.
+            let alone: Vec<_> = ranked.iter().map(|name| member(name, "0")).collect();
+            assert_eq!(ranked, order(&Fleet::new(alone, true, &common(false), None, now), key, now));
+            let first = fleet.first(AffinityKey::of(key), app).unwrap();
+            assert_eq!(first.name().as_str(), ranked[0]);
+            let mut names = ranked;
+            names.sort();
+            assert_eq!(names, expected);
+        }
+    }
+}
+
+#[test]
+fn the_candidates_that_are_left_are_known() {
+    let now = Instant::now();
+    for (count, failed, expected) in
+        [(3, 0, vec![2, 1, 0]), (3, 1, vec![2, 1, 0]), (3, 3, vec![2, 1, 0]), (5, 0, vec![4, 3, 2, 1, 0])]
+    {
+        let fleet = fleet(count, false, now);
+        for at in 0..failed {
+            learn(&fleet, &format!("bot-{at}"), Event::TryFailed("a try failed"), now);
+        }
+        let mut candidates = fleet.candidates(APP, AffinityKey::of("call"));
+        let left: Vec<_> = std::iter::from_fn(|| candidates.next(now)).map(|(_, left)| left).collect();
+        assert_eq!(left, expected, "{count} {failed}");
+    }
+}
+
+#[test]
+fn who_fails_or_fills_up_while_another_is_asked_is_not_asked_twice() {
+    let now = Instant::now();
+    let fleet = fleet(3, false, now);
+    let mut candidates = fleet.candidates(APP, AffinityKey::of("call"));
+    let first = candidates.next(now).unwrap().0.name().to_string();
+    let others: Vec<_> = (0..3).map(|at| format!("bot-{at}")).filter(|name| *name != first).collect();
+    learn(&fleet, &first, Event::TryFailed("a try failed"), now);
+    learn(&fleet, &others[0], Event::Drained, now);
+    assert_eq!(
+        candidates.next(now).map(|(one, left)| (one.name().to_string(), left)),
+        Some((others[1].clone(), 0))
+    );
+    assert!(candidates.next(now).is_none());
 }
 
 #[test]
@@ -245,7 +312,8 @@ async fn an_instance_that_became_ready_warms_up() {
     let start = Instant::now();
     let common = Common { slow_start: slow, ..common(true) };
     let fleet = Fleet::new(vec![Member { weight: 5, ..member("bot-0", "0") }], true, &common, None, start);
-    let warm = |now| fleet.rankable[0].candidate(now, slow).weight;
+    let weight = |now, slow| fleet.for_all[0].candidate(Clock::new(now, fleet.epoch, slow)).weight;
+    let warm = |now| weight(now, slow);
     tokio::time::advance(slow).await;
     let ready = Report { state: ReportedState::Ready, calls: None, capacity: None };
     learn(&fleet, "bot-0", Event::Reported(ready), Instant::now());
@@ -257,7 +325,7 @@ async fn an_instance_that_became_ready_warms_up() {
     tokio::time::advance(slow).await;
     learn(&fleet, "bot-0", Event::Resumed, Instant::now());
     assert_eq!(warm(Instant::now()), 500);
-    assert_eq!(fleet.rankable[0].candidate(Instant::now(), Duration::ZERO).weight, 5);
+    assert_eq!(weight(Instant::now(), Duration::ZERO), 5);
 }
 
 #[test]
@@ -292,13 +360,75 @@ fn ten_thousand_instances_fit_in_memory() {
     let next = Fleet::new(fleet.members(), true, &common(true), Some(&fleet), now);
     let bytes = resident_bytes().saturating_sub(before);
     assert!(bytes < 60 << 20, "{bytes}");
-    let key = AffinityKey::of("call");
-    assert_eq!(next.candidates(APP, now).len(), 10_000);
-    assert!(next.candidates(APP, now).in_order(key).next().is_some());
+    let (_, left) = next.candidates(APP, AffinityKey::of("call")).next(now).unwrap();
+    assert_eq!(left, 9_999);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// One more of equal instances takes about its part of the keys, no other key moves, and the instances that were there
+    /// are the same ones: what their callbacks name stays where it is.
+    #[test]
+    fn an_instance_that_is_added_takes_its_part_and_moves_nothing_else(count in 1..40_u16, salt in any::<u32>()) {
+        const KEYS: u16 = 2_000;
+        let now = Instant::now();
+        let before = fleet(count.into(), false, now);
+        let mut members = before.members();
+        members.insert(usize::from(count / 2), member("the-new-one", "0"));
+        let after = Fleet::new(members, true, &common(false), Some(&before), now);
+        let mut moved = 0_u16;
+        for key in 0..KEYS {
+            let key = AffinityKey::of(&format!("{salt}-{key}"));
+            let first = |fleet: &Fleet| fleet.candidates(APP, key).next(now).unwrap().0.name().clone();
+            let (old, new) = (first(&before), first(&after));
+            if old != new {
+                prop_assert_eq!(new.as_str(), "the-new-one");
+                moved += 1;
+            }
+        }
+        // Six standard deviations of a fair die with one more side.
+        let part = 1.0 / f64::from(count + 1);
+        let fair = f64::from(KEYS) * part;
+        let deviation = (fair * (1.0 - part)).sqrt();
+        prop_assert!((f64::from(moved) - fair).abs() < 6.0 * deviation, "{} of {} moved, {} are fair", moved, KEYS, fair);
+        for old in before.instances() {
+            let new = after.instance(old.name().as_str()).unwrap();
+            prop_assert!(Arc::ptr_eq(&old.live, &new.live) && old.owner == new.owner);
+        }
+    }
+
+    /// Two gateways that know the same of the same instances, however they came to know it.
+    #[test]
+    fn gateways_with_the_same_view_choose_alike(
+        instances in proptest::collection::vec((0..4_u8, 1..4_u32, 0..12_u32, 1..12_u32), 1..12),
+        turn in any::<prop::sample::Index>(),
+        salt in any::<u32>(),
+    ) {
+        let now = Instant::now();
+        let members: Vec<_> = instances
+            .iter()
+            .enumerate()
+            .map(|(at, (_, weight, ..))| Member { weight: *weight, ..member(&format!("bot-{at}"), "0") })
+            .collect();
+        let one = Fleet::new(members.clone(), true, &common(true), None, now);
+        // The other one found them in another order, one after the other.
+        let mut turned = members;
+        turned.rotate_left(turn.index(instances.len()));
+        let earlier = Fleet::new(turned[..turned.len() / 2].to_vec(), true, &common(true), None, now);
+        let two = Fleet::new(turned, true, &common(true), Some(&earlier), now + Duration::from_secs(1));
+        for fleet in [&one, &two] {
+            for (at, (kind, _, calls, capacity)) in instances.iter().enumerate() {
+                let state = [ReportedState::Draining, ReportedState::Full, ReportedState::Ready, ReportedState::Ready];
+                let report = Report { state: state[usize::from(*kind)], calls: Some(*calls), capacity: Some(*capacity) };
+                learn(fleet, &format!("bot-{at}"), Event::Reported(report), now);
+            }
+        }
+        for key in 0..50 {
+            let key = format!("{salt}-{key}");
+            prop_assert_eq!(order(&one, &key, now), order(&two, &key, now + Duration::from_secs(1)));
+        }
+    }
 
     /// Whatever the instances report, the candidates are exactly those that are ready, and the owner of a callback is
     /// found whatever its state.
@@ -327,7 +457,6 @@ proptest! {
             }
         }
         let mut candidates = order(&fleet, &key, now);
-        prop_assert_eq!(candidates.len(), fleet.candidates(APP, now).len());
         candidates.sort();
         ready.sort();
         prop_assert_eq!(candidates, ready);

@@ -1,0 +1,243 @@
+//! What the size of the fleet costs: `Delivery::place` and `Delivery::forward`, with one instance and with ten thousand.
+//! `cargo bench -p switchboard-delivery`, on Linux.
+//!
+//! All instances are one listener on loopback. What is shown is the time on the processor of the thread that places and
+//! forwards, requests and all: the difference between two fleets is what their size costs.
+
+use std::{
+    fs, io,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use openssl::ssl::{SslConnector, SslMethod};
+use switchboard_delivery::{
+    Answer, Connections, Delivery, InstanceSettings, InstanceState, Orphaned, Outbound, ProbeSettings,
+    Settings, Target,
+};
+use switchboard_routing::{AffinityKey, CallbackUris, Name, Owner, SealKey};
+use tokio::{
+    runtime::Builder,
+    time::{Instant, sleep},
+};
+use url::Url;
+use uuid::Uuid;
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    for (fleet, reports) in
+        [("no load reported", NO_LOAD), ("a third full", THIRD_FULL), ("half of it overloaded", CROWDED)]
+    {
+        for count in [1, 10_000] {
+            let address = listen(reports)?;
+            Builder::new_current_thread().enable_all().build()?.block_on(measure(
+                count,
+                &format!("{count} instances, {fleet}"),
+                address,
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), Failure> {
+    let before = resident_kib()?;
+    let delivery = Arc::new(delivery(count, address)?);
+    let ready = || delivery.instances().iter().all(|one| one.state == InstanceState::Ready);
+    let running = tokio::spawn(Arc::clone(&delivery).run());
+    while !ready() {
+        sleep(Duration::from_millis(100)).await;
+    }
+    // Without its probes, which would be measured with it.
+    running.abort();
+    let connections = Connections::default();
+    let (mut place, mut forward) = (Times::new(), Times::new());
+    let mut calls = 0_u64;
+    for batch in 0..=BATCHES {
+        let began = processor_time()?;
+        for _ in 0..BATCH {
+            calls += 1;
+            let call_id = format!("491f0b00-6aee-11ef-a87f-{calls:012x}");
+            let key = AffinityKey::of(&call_id);
+            let answer =
+                delivery.place(&connections, outbound(&call_id), key, Duration::from_secs(12)).await?;
+            finish(answer).await?;
+        }
+        // The first one opens connections and writes callback URIs.
+        if batch > 0 {
+            place.add(processor_time()?.saturating_sub(began));
+        }
+        let owners = (0..u64::from(BATCH)).map(|nth| owner(usize::try_from(nth * 7919).unwrap_or(0) % count));
+        let owners = owners.collect::<Result<Vec<_>, _>>()?;
+        let began = processor_time()?;
+        for owner in &owners {
+            let answer = delivery.forward(&connections, outbound("a-call"), owner.as_ref()).await?;
+            finish(answer).await?;
+        }
+        if batch > 0 {
+            forward.add(processor_time()?.saturating_sub(began));
+        }
+    }
+    place.report(&format!("{fleet}: a new call"));
+    forward.report(&format!("{fleet}: a callback"));
+    say(&format!("{fleet}: {} KiB more in memory", resident_kib()?.saturating_sub(before)));
+    Ok(())
+}
+
+async fn finish(answer: Answer) -> Result<(), Failure> {
+    if answer.attempts > 1 {
+        return Err("an instance failed".into());
+    }
+    answer.body.collect().await?;
+    Ok(())
+}
+
+fn delivery(count: usize, address: SocketAddr) -> Result<Delivery, Failure> {
+    let keys = vec![SealKey::new("k1", &[7; 32])?];
+    let base = Url::parse("https://emea.bots.contoso.com")?;
+    let uris = Arc::new(CallbackUris::new(&base, "/api/callbacks", keys)?);
+    let instance = |at| -> Result<_, Failure> {
+        Ok(InstanceSettings {
+            name: name(at)?,
+            url: Target::parse(&format!("http://{address}/api/calls"))?,
+            callback_url: None,
+            apps: None,
+            weight: 1,
+        })
+    };
+    let settings = Settings {
+        region: Name::parse("emea")?,
+        instances: (0..count).map(instance).collect::<Result<_, _>>()?,
+        discovery: None,
+        keep_leaving: Duration::from_secs(24 * 3600),
+        slow_start: Duration::ZERO,
+        probe: Some(ProbeSettings { path: "/healthz".into(), interval: Duration::from_secs(20) }),
+        attempt: Duration::from_secs(3),
+        patience: Duration::from_secs(8),
+        orphaned: Orphaned::Refuse,
+        authorization: true,
+    };
+    Ok(Delivery::new(settings, uris, SslConnector::builder(SslMethod::tls_client())?.build()))
+}
+
+fn outbound(call_id: &str) -> Outbound {
+    Outbound {
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(b"{\"value\":[]}"),
+        app: Uuid::from_u128(1),
+        tenant: Uuid::from_u128(2),
+        call_id: Some(call_id.into()),
+        deadline_unix_ms: None,
+        arrived: Instant::now(),
+    }
+}
+
+fn owner(at: usize) -> Result<Owner, Failure> {
+    Ok(Owner { region: Name::parse("emea")?, instance: name(at)?, incarnation: Name::parse("0")? })
+}
+
+fn name(at: usize) -> Result<Name, Failure> {
+    Ok(Name::parse(&format!("bot-{at}"))?)
+}
+
+/// Accepts everything, and answers probes with each of `reports` in turn.
+fn listen(reports: &'static [&str]) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let turn = Arc::new(AtomicU64::new(0));
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let turn = Arc::clone(&turn);
+            thread::spawn(move || serve(&stream, reports, &turn));
+        }
+    });
+    Ok(address)
+}
+
+fn serve(stream: &TcpStream, reports: &[&str], turn: &AtomicU64) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let (mut reader, mut writer) = (BufReader::new(stream), stream);
+    loop {
+        let (mut line, mut probe, mut length) = (String::new(), false, 0);
+        while reader.read_line(&mut line).ok()? > 2 {
+            let field = line.to_ascii_lowercase();
+            probe |= field.starts_with("get ");
+            if let Some(value) = field.strip_prefix("content-length:") {
+                length = value.trim().parse().ok()?;
+            }
+            line.clear();
+        }
+        if line.is_empty() {
+            return None;
+        }
+        io::copy(&mut io::Read::take(&mut reader, length), &mut io::sink()).ok()?;
+        let answer = if probe {
+            let turn = usize::try_from(turn.fetch_add(1, Ordering::Relaxed)).ok()?;
+            let report = reports.get(turn % reports.len())?;
+            format!(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{report}",
+                report.len()
+            )
+        } else {
+            "HTTP/1.1 202 Accepted\r\nKeep-Alive: timeout=60\r\nContent-Length: 0\r\n\r\n".to_owned()
+        };
+        writer.write_all(answer.as_bytes()).ok()?;
+        if probe {
+            return None;
+        }
+    }
+}
+
+/// How long this thread has been on a processor.
+fn processor_time() -> Result<Duration, Failure> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanos = text.split(' ').next().unwrap_or_default();
+    Ok(Duration::from_nanos(nanos.parse()?))
+}
+
+fn resident_kib() -> Result<u64, Failure> {
+    let text = fs::read_to_string("/proc/self/statm")?;
+    let pages: u64 = text.split(' ').nth(1).unwrap_or_default().parse()?;
+    Ok(pages * 4)
+}
+
+/// Times of one operation, in batches. The least is what it costs; the median shows how busy the machine is.
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn add(&mut self, batch: Duration) {
+        self.0.push(batch / BATCH);
+    }
+
+    fn report(mut self, name: &str) {
+        self.0.sort_unstable();
+        let nanos = |at: usize| self.0.get(at).map_or(0, Duration::as_nanos);
+        say(&format!("{name:55} least {:>7} ns, median {:>7} ns", nanos(0), nanos(self.0.len() / 2)));
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a bench is read on its standard output")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+const NO_LOAD: &[&str] = &["{}"];
+const THIRD_FULL: &[&str] = &[r#"{"calls":100000,"capacity":300000}"#];
+const CROWDED: &[&str] =
+    &[r#"{"calls":500000,"capacity":1000000}"#, r#"{"calls":900000,"capacity":1000000}"#];
+const BATCHES: u32 = 30;
+const BATCH: u32 = 500;
