@@ -870,7 +870,7 @@ fn every_value_of_an_enumeration_is_taken() {
 }
 
 /// The smallest configuration whose app has `graph`, and `more` after it.
-fn with_graph(graph: &str, more: &str) -> String {
+pub(crate) fn with_graph(graph: &str, more: &str) -> String {
     changed(&[("[callback]", &format!("graph = {{ {graph} }}\n[callback]"))]) + more
 }
 
