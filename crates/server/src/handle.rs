@@ -167,7 +167,10 @@ async fn proxy(
             Ok(Reply::Relay { answer: Box::new(answer), outcome: Outcome::Proxied })
         }
         Err(NotProxied::NotAPeer) => Err(Refusal::new(Outcome::WrongRegion, "another_region")),
-        Err(NotProxied::Unreachable { last, .. }) => Err(Refusal::new(Outcome::Unreachable, last)),
+        Err(NotProxied::Unreachable { last, attempts, .. }) => {
+            record.attempts(attempts);
+            Err(Refusal::new(Outcome::Unreachable, last))
+        }
     }
 }
 
@@ -482,7 +485,10 @@ fn not_forwarded(error: &NotForwarded, record: &mut Record) -> Refusal {
         NotForwarded::NoInstance => Refusal::new(Outcome::NotPlaced, "no_instance"),
         NotForwarded::FleetUnknown => Refusal::new(Outcome::FleetUnknown, "fleet_unknown"),
         NotForwarded::Gone { .. } => Refusal::new(Outcome::Gone, "instance_gone"),
-        NotForwarded::Unreachable { last, .. } => Refusal::new(Outcome::Unreachable, last),
+        NotForwarded::Unreachable { last, attempts, .. } => {
+            record.attempts(*attempts);
+            Refusal::new(Outcome::Unreachable, last)
+        }
     }
 }
 
