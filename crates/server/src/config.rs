@@ -115,7 +115,7 @@ pub struct Drain {
 pub struct Admin {
     /// Where it is bound; never public.
     pub address: SocketAddr,
-    /// What every POST and the callback URI of an instance need, unless bound to loopback.
+    /// What every POST and the callback URI of an instance need. Without it they are answered on loopback only.
     pub token: Option<Secret>,
 }
 

@@ -22,6 +22,7 @@ const SEAL: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio=";
 
 pub(crate) const MINIMAL: &str = include_str!("../../../../fixtures/config/minimal.toml");
 const EXAMPLE: &str = include_str!("../../../../fixtures/config/example.toml");
+const LOCAL: &str = include_str!("../../../../fixtures/config/local.toml");
 const DNS: &str = include_str!("../../../../fixtures/config/dns.toml");
 const FIVE_MISTAKES: &str = include_str!("../../../../fixtures/config/five-mistakes.toml");
 
@@ -196,8 +197,8 @@ fn shown_in_documents() -> Vec<(&'static str, String)> {
 #[test]
 fn the_documents_show_the_fixtures() {
     let shown: Vec<_> = shown_in_documents().into_iter().map(|(_, text)| text).collect();
-    for fixture in [MINIMAL, EXAMPLE] {
-        assert!(shown.iter().any(|text| text == fixture), "docs/configuration.md must show:\n{fixture}");
+    for fixture in [MINIMAL, EXAMPLE, LOCAL, DNS] {
+        assert!(shown.iter().any(|text| text == fixture), "the documents must show:\n{fixture}");
     }
 }
 
