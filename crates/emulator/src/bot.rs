@@ -59,6 +59,8 @@ pub struct BotSettings {
     pub capacity: Option<usize>,
     /// A file to which a line is added for each item that it is notified of; it outlives the bot.
     pub journal: Option<PathBuf>,
+    /// Is told in one line, fit for a terminal, what went wrong with a call.
+    pub complain: fn(&str),
     /// What it does with them.
     pub behaviour: Behaviour,
 }
@@ -72,6 +74,7 @@ impl BotSettings {
             platform,
             capacity: None,
             journal: None,
+            complain: |_| (),
             behaviour: Behaviour::default(),
         }
     }
@@ -90,13 +93,14 @@ impl Bot {
     /// # Errors
     /// The address cannot be bound, or the journal not opened.
     pub async fn start(settings: BotSettings, client: Client) -> io::Result<Self> {
-        let BotSettings { name, listen, platform, capacity, journal, behaviour } = settings;
+        let BotSettings { name, listen, platform, capacity, journal, complain, behaviour } = settings;
         let journal =
             journal.map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose()?;
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             name,
+            complain,
             life: random_id().map_err(io::Error::other)?,
             capacity,
             own_callback: format!("http://{address}/callbacks"),
@@ -140,6 +144,7 @@ impl Drop for Bot {
 #[derive(Debug)]
 struct Shared {
     name: String,
+    complain: fn(&str),
     /// Tells this run from the one before.
     life: Uuid,
     capacity: Option<usize>,
@@ -227,6 +232,8 @@ impl Shared {
         let message_id =
             header_text(request.headers(), &HeaderName::from_static("x-microsoft-skype-message-id"))
                 .filter(|id| id.len() <= ID_BYTES_MAX);
+        let new_call_ids: Vec<String> =
+            items.iter().filter(|item| item.new_call).map(|item| item.call_id.clone()).collect();
         let mut fresh = Vec::new();
         let mut established = Vec::new();
         let mut joining = false;
@@ -267,10 +274,11 @@ impl Shared {
         if joining {
             return self.admit();
         }
-        // An action is for one call; a batch of several is answered through Graph, if at all.
-        if let ([call], Some(action)) = (fresh.as_slice(), self.action()) {
+        // An action is for one call; a batch of several is answered through Graph, if at all. A call that comes again
+        // gets its action again: the reply to the first one may never have reached the gateway.
+        if let ([id], Some(action)) = (new_call_ids.as_slice(), self.action()) {
             if self.behaviour.answer != AnswerMode::Action {
-                self.lock().declined(&call.id);
+                self.lock().declined(id);
             }
             return respond(StatusCode::OK, Some(ACTION_TYPE), Bytes::from(action.to_string()));
         }
@@ -284,10 +292,26 @@ impl Shared {
 
     /// The gateway could not do what it was asked for.
     fn action_failed(&self, body: &Value) -> Response<Body> {
-        let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let text = |pointer: &str| {
+            let text = body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            printable(&text.chars().take(TEXT_LETTERS_MAX).collect::<String>())
+        };
         let id = text("/callId").to_ascii_lowercase();
-        let code: String = text("/error/code").chars().take(64).collect();
-        self.lock().fail(&id, format!("the gateway's action failed: {}", printable(&code)));
+        let unknown = body.pointer("/error/outcomeUnknown").and_then(Value::as_bool).unwrap_or(false);
+        let failed = if unknown { "may have failed" } else { "failed" };
+        let mut why = format!("the gateway's {} {failed}: {}", text("/action"), text("/error/code"));
+        let message = text("/error/message");
+        if !message.is_empty() {
+            why.push_str("; ");
+            why.push_str(&message);
+        }
+        if unknown {
+            // What becomes of the call is told by its notifications.
+            self.lock().action_in_doubt(&id, &why);
+        } else {
+            self.lock().action_failed(&id, &why);
+        }
+        self.complain(&id, &why);
         empty(StatusCode::ACCEPTED)
     }
 
@@ -299,6 +323,11 @@ impl Shared {
         let entry = json!({"name": name, "life": life, "call": item.call_id, "kind": item.kind, "message": message_id});
         // In one write, so that lines stay whole. A line that is missing is found missing by who reads them.
         let _ = journal.write_all(format!("{entry}\n").as_bytes());
+    }
+
+    /// Tells whoever watches the bot.
+    fn complain(&self, id: &str, why: &str) {
+        (self.complain)(&format!("call {id}: {why}"));
     }
 
     fn take(&self, item: &Item, request: &Request<Bytes>) -> BotCall {
@@ -337,11 +366,14 @@ impl Shared {
             members.insert("callbackUri".to_owned(), call.callback.as_str().into());
         }
         let result = self.graph.act(&call.id, action, &body, call.tenant.as_deref()).await;
-        let mut ledger = self.lock();
         match result {
-            Ok(()) if action == "answer" => ledger.answered(&call.id),
-            Ok(()) => ledger.declined(&call.id),
-            Err(failure) => ledger.fail(&call.id, failure),
+            Ok(()) if action == "answer" => self.lock().answered(&call.id),
+            Ok(()) => self.lock().declined(&call.id),
+            Err(failure) => {
+                let why = format!("{action} failed: {failure}");
+                self.complain(&call.id, &why);
+                self.lock().fail(&call.id, why);
+            }
         }
     }
 
@@ -375,12 +407,16 @@ impl Shared {
         };
         if recorded && may_act {
             let body = json!({"clientContext": self.life.to_string(), "status": "recording"});
-            // What Graph thinks of it is seen in the timeline; the call goes on either way.
-            let _ = self.graph.act(id, "updateRecordingStatus", &body, tenant).await;
+            // The call goes on either way.
+            if let Err(failure) = self.graph.act(id, "updateRecordingStatus", &body, tenant).await {
+                self.complain(id, &format!("updateRecordingStatus failed: {failure}"));
+            }
         }
         if let Some(after) = self.behaviour.hang_up_after {
             sleep(after).await;
-            self.graph.hang_up(id, tenant).await;
+            if let Err(failure) = self.graph.hang_up(id, tenant).await {
+                self.complain(id, &format!("hanging up failed: {failure}"));
+            }
         }
     }
 
@@ -467,6 +503,9 @@ const ACTION_FAILED_TYPE: &str = "application/vnd.switchboard.action-failed+json
 const HEADER_BYTES_MAX: usize = 2_048;
 
 const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+/// Longer than any text of a failure that is worth a line.
+const TEXT_LETTERS_MAX: usize = 300;
 
 /// Longer than anybody waits.
 const HANG_TIME: Duration = Duration::from_secs(60);

@@ -15,7 +15,8 @@ use uuid::Uuid;
 use super::behaviour::Credentials;
 use crate::{
     call::DEFAULT_TENANT,
-    client::{After, Client},
+    client::{After, Answer, Client},
+    server::printable,
 };
 
 /// A Graph client that is as small as a bot of this size needs.
@@ -46,11 +47,15 @@ impl Graph {
             let path = format!("/v1.0/communications/calls/{id}/{action}");
             let result = self.ask(Method::POST, &path, Some(body), tenant).await;
             let failure = match result {
-                Ok(status) if status.is_success() => return Ok(()),
-                Ok(status) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                    format!("Graph answered {status}")
+                Ok(answer) if answer.status.is_success() => return Ok(()),
+                Ok(answer) => {
+                    let status = answer.status;
+                    let failure = self.refused(&answer);
+                    if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
+                        return Err(failure);
+                    }
+                    failure
                 }
-                Ok(status) => return Err(format!("Graph answered {status}")),
                 Err(failure) => failure,
             };
             if Instant::now() + ACT_PAUSE >= give_up {
@@ -60,10 +65,12 @@ impl Graph {
         }
     }
 
-    pub(super) async fn hang_up(&self, id: &str, tenant: Option<&str>) {
+    pub(super) async fn hang_up(&self, id: &str, tenant: Option<&str>) -> Result<(), String> {
         let path = format!("/v1.0/communications/calls/{id}");
+        let answer = self.ask(Method::DELETE, &path, None, tenant).await?;
         // The call may be over already; nobody would want to know.
-        let _ = self.ask(Method::DELETE, &path, None, tenant).await;
+        let over = answer.status == StatusCode::NOT_FOUND;
+        if over || answer.status.is_success() { Ok(()) } else { Err(self.refused(&answer)) }
     }
 
     async fn ask(
@@ -72,7 +79,7 @@ impl Graph {
         path: &str,
         body: Option<&Value>,
         tenant: Option<&str>,
-    ) -> Result<StatusCode, String> {
+    ) -> Result<Answer, String> {
         let url = self.platform.join(path).map_err(|error| error.to_string())?;
         let mut request = Request::builder().method(method).header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = self.token(tenant).await? {
@@ -81,7 +88,28 @@ impl Graph {
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = request.body(body).map_err(|error| error.to_string())?;
         let answer = self.client.send_then(request, &url, TRY_TIME_MAX, After::Keep).await;
-        answer.map(|answer| answer.status).map_err(|error| error.to_string())
+        answer.map_err(|error| format!("no answer of Graph at {}: {error}", self.platform))
+    }
+
+    /// What Graph says, and what would be right where the bot knows.
+    fn refused(&self, answer: &Answer) -> String {
+        let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let text = |pointers: [&str; 2]| {
+            let text = pointers.iter().find_map(|pointer| document.pointer(pointer)).and_then(Value::as_str);
+            shown(text.unwrap_or("nothing"))
+        };
+        let (code, message) = (text(["/error/code", "/errorCode"]), text(["/error/message", "/message"]));
+        let said = format!("Graph answered {} ({code}: {message})", answer.status);
+        match (answer.status, &self.credentials) {
+            (StatusCode::UNAUTHORIZED, None) => format!(
+                "{said}; this bot sends no token: start it with --app-id and --secret, which the platform must know \
+                 (serve --app-id GUID --secret TEXT)"
+            ),
+            (StatusCode::UNAUTHORIZED, Some(_)) => {
+                format!("{said}; its token is not, or no longer, one of the platform at {}", self.platform)
+            }
+            _ => said,
+        }
     }
 
     /// A token of the call's tenant, used until shortly before it expires.
@@ -116,8 +144,10 @@ impl Graph {
         let token =
             document.get("access_token").and_then(Value::as_str).filter(|_| answer.status.is_success());
         let Some(token) = token else {
-            let why = document.get("error").and_then(Value::as_str).unwrap_or("no error is named");
-            return Err(format!("no token: the token endpoint answered {} ({why})", answer.status));
+            let why = ["error_description", "error"].iter().find_map(|name| document.get(name)?.as_str());
+            // What follows is for Microsoft's support.
+            let why = why.unwrap_or("no error is named").split(" Trace ID").next().unwrap_or_default();
+            return Err(format!("no token: the token endpoint answered {} ({})", answer.status, shown(why)));
         };
         let seconds = document.get("expires_in").and_then(Value::as_u64).unwrap_or(0).min(86_400);
         let until = Instant::now() + Duration::from_secs(seconds.saturating_sub(60));
@@ -127,6 +157,11 @@ impl Graph {
         tokens.insert(tenant.to_owned(), (token.to_owned(), until));
         Ok(Some(token.to_owned()))
     }
+}
+
+/// Text of an answer, fit for a line.
+fn shown(text: &str) -> String {
+    printable(&text.chars().take(TEXT_LETTERS_MAX).collect::<String>())
 }
 
 /// The body of `answer`, and of the action that asks a gateway for it.
@@ -166,6 +201,7 @@ pub(super) fn redirect_body() -> Value {
     }]})
 }
 
+const TEXT_LETTERS_MAX: usize = 300;
 const ACT_TIME_MAX: Duration = Duration::from_secs(12);
 const TRY_TIME_MAX: Duration = Duration::from_secs(3);
 const ACT_PAUSE: Duration = Duration::from_millis(200);

@@ -47,7 +47,7 @@ pub struct BotCall {
     pub count: u64,
     /// How many of them came again under a message id that was seen before.
     pub duplicates: u64,
-    /// Why it failed.
+    /// Why it failed, or what failed while it lived.
     pub failure: Option<String>,
 }
 
@@ -187,6 +187,29 @@ impl Ledger {
             calls: self.calls.iter().map(|(id, entry)| (id.clone(), entry.call.count)).collect(),
             strays: self.strays_by_call.clone(),
             duplicates: self.duplicates,
+        }
+    }
+
+    /// The gateway could not do what it was asked for, and surely did not.
+    pub(super) fn action_failed(&mut self, id: &str, why: &str) {
+        self.list(id, "action failed");
+        self.fail(id, why.to_owned());
+    }
+
+    /// The gateway does not know whether it was done; the call's notifications will tell.
+    pub(super) fn action_in_doubt(&mut self, id: &str, why: &str) {
+        self.list(id, "action failed");
+        if let Some(call) = self.call_mut(id) {
+            call.failure = Some(why.to_owned());
+        }
+    }
+
+    /// Among its notifications, but not counted: the platform did not send it.
+    fn list(&mut self, id: &str, kind: &str) {
+        if let Some(call) = self.call_mut(id)
+            && call.notifications.len() < NOTIFICATIONS_MAX
+        {
+            call.notifications.push(kind.to_owned());
         }
     }
 

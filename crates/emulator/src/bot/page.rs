@@ -11,7 +11,8 @@ use crate::server::{Body, respond};
 pub(super) fn page(calls: &BotCalls) -> Response<Body> {
     let mut rows = String::new();
     for call in calls.calls.iter().rev().take(PAGE_ROWS_MAX) {
-        let state = call.failure.as_ref().map_or_else(|| call.state.clone(), |why| format!("failed: {why}"));
+        let state =
+            call.failure.as_ref().map_or_else(|| call.state.clone(), |why| format!("{}: {why}", call.state));
         let _ = writeln!(
             rows,
             "<tr><td><code>{}</code></td><td>{}</td><td>{}</td><td>{}</td></tr>",

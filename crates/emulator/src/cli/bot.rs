@@ -11,7 +11,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{Told, guid, place::client, stopped};
-use crate::screen::say;
+use crate::screen::{complain, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct BotArguments {
@@ -82,8 +82,15 @@ pub(crate) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
         hang_up_after: arguments.hang_up_after,
     };
     let journal = arguments.journal;
-    let settings =
-        BotSettings { name: name.clone(), listen, platform: platform.clone(), capacity, journal, behaviour };
+    let settings = BotSettings {
+        name: name.clone(),
+        listen,
+        platform: platform.clone(),
+        capacity,
+        journal,
+        complain,
+        behaviour,
+    };
     let bot = Bot::start(settings, client)
         .await
         .map_err(|error| format!("cannot listen on {listen}, or write the journal: {error}"))?;

@@ -169,8 +169,12 @@ async fn a_bot_lets_a_gateway_act_by_its_reply() {
         let content_type = "content-type: application/vnd.switchboard.action+json";
         assert!(reply.head.to_ascii_lowercase().contains(content_type), "{}", reply.head);
         assert_eq!((reply.status, &reply.json()["action"]), (200, &json!(action)));
-        // Again under the same call id: nothing is asked for twice.
-        assert_eq!(post(bot.address(), "/", body).await.status, 202);
+        // The same call again, because the first reply may have been lost: it is taken once, and has its action again.
+        let again = post(bot.address(), "/", body).await;
+        assert_eq!((again.status, &again.body), (200, &reply.body));
+        let calls = bot.calls();
+        let active = usize::from(answer == AnswerMode::Action);
+        assert_eq!((calls.taken, calls.active, calls.calls[0].count), (1, active, 2));
     }
 }
 
@@ -185,12 +189,50 @@ async fn an_action_that_failed_ends_the_call_for_the_bot() {
     assert_eq!(post(bot.address(), "/", new_call).await.status, 200);
     assert_eq!((bot.calls().calls[0].state.as_str(), bot.calls().active), ("taken", 1));
 
-    let body =
-        r#"{"action":"answer","callId":"A1","error":{"code":"missing_permission","outcomeUnknown":false}}"#;
+    let body = r#"{"action":"answer","callId":"A1","error":{
+        "code":"missing_permission","message":"Graph <said> no","outcomeUnknown":false}}"#;
     let headers = [("Content-Type", "application/vnd.switchboard.action-failed+json")];
     assert_eq!(crate::support::send(bot.address(), "POST", "/", &headers, body).await.status, 202);
     let calls = bot.calls();
     assert_eq!((calls.calls[0].state.as_str(), calls.active), ("failed", 0));
-    let why = "the gateway's action failed: missing_permission";
+    let why = "the gateway's answer failed: missing_permission; Graph <said> no";
     assert_eq!(calls.calls[0].failure.as_deref(), Some(why));
+    // The platform did not send it, so it does not count as a notification.
+    assert_eq!(
+        (calls.calls[0].count, &calls.calls[0].notifications[..]),
+        (1, ["incoming", "action failed"].map(str::to_owned).as_slice())
+    );
+    let page = get(bot.address(), "/").await.body;
+    assert!(
+        page.contains("failed: the gateway&#39;s answer failed: missing_permission; Graph &lt;said&gt; no"),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn an_action_in_doubt_leaves_the_call_to_its_notifications() {
+    let platform = platform().await;
+    let behaviour = Behaviour { answer: AnswerMode::Action, ..Behaviour::default() };
+    let settings =
+        BotSettings { behaviour, ..BotSettings::new("bot-0", parse_http_url(platform.origin()).unwrap()) };
+    let bot = Bot::start(settings, Client::new(None).unwrap()).await.unwrap();
+    let item = |change: &str, state: &str| {
+        json!({"value": [{"changeType": change, "resource": "/app/calls/a1", "resourceData": {"state": state}}]})
+            .to_string()
+    };
+    assert_eq!(post(bot.address(), "/", &item("created", "incoming")).await.status, 200);
+    let body = r#"{"action":"answer","callId":"a1","error":{"code":"timeout","outcomeUnknown":true}}"#;
+    let headers = [("Content-Type", "application/vnd.switchboard.action-failed+json; charset=utf-8")];
+    assert_eq!(crate::support::send(bot.address(), "POST", "/", &headers, body).await.status, 202);
+    assert_eq!((bot.calls().active, bot.calls().calls[0].state.as_str()), (1, "taken"));
+    assert_eq!(post(bot.address(), "/", &item("updated", "established")).await.status, 202);
+    let call = bot.calls().calls[0].clone();
+    let why = "the gateway's answer may have failed: timeout";
+    assert_eq!((call.state.as_str(), call.failure.as_deref()), ("established", Some(why)));
+    assert!(
+        get(bot.address(), "/")
+            .await
+            .body
+            .contains("established: the gateway&#39;s answer may have failed: timeout")
+    );
 }
