@@ -129,7 +129,7 @@ pub use platform::{NamedUrl, PlaceError, Platform, RotateError, Rotation, Settin
 pub use remote::{place_call, place_load};
 pub use script::{Script, ScriptError};
 pub use server::printable;
-pub use timeline::{End, Event, Placed, RemoteTimeline, Step, Timeline};
+pub use timeline::{End, Event, Placed, RemoteTimeline, Sent, Step, Timeline};
 pub use tls::TlsError;
 pub use token::{
     Flaw, NotAnObject, Overrides, Token, TokenChoice, TokenChoiceError, TokenError, TokenKind, TokenRequest,

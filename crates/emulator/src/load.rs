@@ -245,6 +245,7 @@ async fn result_of(
     while let Some(event) = timeline.next().await {
         match event {
             Event::Call(placed) => tally.call = placed.call,
+            Event::Sent(_) => {}
             Event::Step(step) => tally.step(&step),
             Event::End(end) => return Some(tally.end(end, kind, duration, placed_ms)),
         }

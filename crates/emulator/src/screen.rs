@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use switchboard_emulator::{Event, Step, printable};
+use switchboard_emulator::{Event, Sent, Step, printable};
 use tokio::time::Instant;
 
 /// Prints a line. A closed pipe is no fault of ours.
@@ -19,40 +19,85 @@ pub(crate) fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "switchboard-emulator: {}", printable(line));
 }
 
-/// The timeline of a call, row by row as it happens.
+/// The timeline of a call, row by row as it happens, in the order of time.
+///
+/// A request that is answered at once has one row. Where something else happens before its answer, or nothing for a
+/// while, it has two: that it was sent, and that it was answered.
 #[derive(Debug)]
 pub(crate) struct Table {
     colour: bool,
+    /// Requests without an answer, and whether a row has said that they were sent.
+    pending: Vec<(Sent, bool)>,
 }
 
 impl Table {
     pub(crate) fn new() -> Self {
         // https://no-color.org: any value but the empty one.
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { colour: io::stdout().is_terminal() && !no_colour }
+        Self { colour: io::stdout().is_terminal() && !no_colour, pending: Vec::new() }
     }
 
-    pub(crate) fn row(&self, event: &Event) {
+    /// Prints what this event adds.
+    pub(crate) fn show(&mut self, event: &Event) {
+        for line in self.rows(event) {
+            say(&line);
+        }
+    }
+
+    /// Nothing has happened for a while: what is being waited for is said.
+    pub(crate) fn waiting(&mut self) {
+        for line in self.sent() {
+            say(&line);
+        }
+    }
+
+    fn rows(&mut self, event: &Event) -> Vec<String> {
         match event {
             Event::Call(call) => {
-                say(&format!("call {}, chain {}, {}\n", call.call, call.chain, printable(&call.kind)));
-                say(&row("time", "", "what", "status", "took", "where"));
+                let heading =
+                    format!("call {}, chain {}, {}\n", call.call, call.chain, printable(&call.kind));
+                vec![heading, row("time", "", "what", "status", "took", "where")]
             }
-            Event::Step(step) => say(&self.step(step)),
+            Event::Sent(sent) => {
+                let lines = self.sent();
+                self.pending.push((sent.clone(), false));
+                lines
+            }
+            Event::Step(step) => {
+                let own = |sent: &Sent| Some(sent.message_id) == step.message_id && sent.at_ms == step.at_ms;
+                let place = self.pending.iter().position(|(sent, _)| own(sent));
+                let shown = place.is_some_and(|place| self.pending.remove(place).1);
+                let mut lines = self.sent();
+                lines.push(self.step(step, shown));
+                lines
+            }
             // What did not end as expected is a complaint, which the caller makes.
-            Event::End(end) if !end.ok => say(""),
+            Event::End(end) if !end.ok => vec![String::new()],
             Event::End(end) => {
                 let verdict = self.paint(GREEN, &format!("ok: {}", printable(&end.outcome)));
-                say(&format!("\n{verdict} after {}: {}", time(end.took_ms), printable(&end.reason)));
+                vec![format!("\n{verdict} after {}: {}", time(end.took_ms), printable(&end.reason))]
             }
         }
     }
 
-    fn step(&self, step: &Step) -> String {
-        let direction = if step.received { "<-" } else { "->" };
-        let what = match step.attempt {
-            0 | 1 => printable(&step.what),
-            attempt => format!("{} (try {attempt})", printable(&step.what)),
+    /// A row for each request that is on its way and has none.
+    fn sent(&mut self) -> Vec<String> {
+        let unsaid = self.pending.iter_mut().filter(|(_, shown)| !shown);
+        unsaid
+            .map(|(sent, shown)| {
+                *shown = true;
+                let what = what(&sent.what, sent.attempt);
+                row(&time(sent.at_ms), "->", &what, "...", "", &printable(&sent.url))
+            })
+            .collect()
+    }
+
+    /// The row of a request that is over; `shown` if one has said before that it was sent.
+    fn step(&self, step: &Step, shown: bool) -> String {
+        let (at_ms, direction) = match (step.received, shown) {
+            (true, _) => (step.at_ms, "<-"),
+            (false, false) => (step.at_ms, "->"),
+            (false, true) => (step.at_ms + step.took_ms, ".."),
         };
         let status = step.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
         // Without a message id nothing was posted: it is a remark.
@@ -65,8 +110,9 @@ impl Table {
         };
         // Padded before it is painted, since escape codes have no width.
         let status = self.paint(colour, &format!("{status:>6}"));
-        let took = if step.received { String::new() } else { time(step.took_ms) };
-        let mut line = row(&time(step.at_ms), direction, &what, &status, &took, &printable(&step.url));
+        let took = if step.received || remark { String::new() } else { time(step.took_ms) };
+        let what = what(&step.what, step.attempt);
+        let mut line = row(&time(at_ms), direction, &what, &status, &took, &printable(&step.url));
         if let Some(note) = &step.note {
             line.push_str("  ");
             line.push_str(&printable(note));
@@ -125,6 +171,13 @@ impl Progress {
     }
 }
 
+fn what(what: &str, attempt: u32) -> String {
+    match attempt {
+        0 | 1 => printable(what),
+        attempt => format!("{} (try {attempt})", printable(what)),
+    }
+}
+
 /// The one unbounded column is the last, so that the others stay aligned.
 fn row(at: &str, direction: &str, what: &str, status: &str, took: &str, place: &str) -> String {
     format!("{at:>9}  {direction:2} {what:<26} {status:>6} {took:>9}  {place}").trim_end().to_owned()
@@ -148,6 +201,8 @@ const PLAIN: &str = "\u{1b}[0m";
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     fn step(status: Option<u16>, attempt: u32) -> Step {
@@ -164,14 +219,87 @@ mod tests {
         }
     }
 
+    fn table(colour: bool) -> Table {
+        Table { colour, pending: Vec::new() }
+    }
+
     #[test]
     fn columns_are_aligned_with_and_without_colour() {
-        let plain = Table { colour: false };
+        let answered = |status, attempt| Step { message_id: Some(Uuid::nil()), ..step(status, attempt) };
+        let plain = table(false);
         let expected = "   1.23 s  -> incoming                      202    2.2 ms  http://x/\\u{1b}[2J";
-        assert_eq!(plain.step(&step(Some(202), 1)), expected);
+        assert_eq!(plain.step(&answered(Some(202), 1), false), expected);
         let unanswered = "   1.23 s  -> incoming (try 2)                -    2.2 ms  http://x/\\u{1b}[2J";
-        assert_eq!(plain.step(&step(None, 2)), unanswered);
-        let coloured = Table { colour: true }.step(&step(Some(202), 1));
+        assert_eq!(plain.step(&answered(None, 2), false), unanswered);
+        let remark = "   1.23 s  -> incoming                        -            http://x/\\u{1b}[2J";
+        assert_eq!(plain.step(&step(None, 1), false), remark);
+        let coloured = table(true).step(&answered(Some(202), 1), false);
         assert_eq!(coloured.replace(GREEN, "").replace(PLAIN, ""), expected);
+    }
+
+    /// A request that was sent at a time and, if it is over, how long it took.
+    fn posted(id: u128, at_ms: f64, took_ms: Option<f64>) -> Event {
+        let (what, url, message_id) = (format!("n{id}"), "http://x/".to_owned(), Uuid::from_u128(id));
+        match took_ms {
+            None => Event::Sent(Sent { at_ms, what, url, attempt: 1, message_id }),
+            Some(took_ms) => {
+                let message_id = Some(message_id);
+                Event::Step(Step { at_ms, what, url, took_ms, message_id, ..step(Some(202), 1) })
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check_rows(events: &[Event], expected: &[&str]) {
+        let mut table = table(false);
+        let rows: Vec<String> = events
+            .iter()
+            .flat_map(|event| table.rows(event))
+            .map(|row| row.split_whitespace().filter(|word| *word != "ms").collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn rows_are_in_the_order_of_time() {
+        // Answered at once: one row each.
+        check_rows(
+            &[
+                posted(1, 1.0, None),
+                posted(1, 1.0, Some(2.0)),
+                posted(2, 4.0, None),
+                posted(2, 4.0, Some(1.0)),
+            ],
+            &["1.0 -> n1 202 2.0 http://x/", "4.0 -> n2 202 1.0 http://x/"],
+        );
+        // The bot answers the call, and hears more of it, before it answers the notification.
+        let answer =
+            Event::Step(Step { at_ms: 2.0, what: "answer".to_owned(), received: true, ..step(Some(202), 1) });
+        let events = [
+            posted(1, 1.0, None),
+            answer,
+            posted(2, 3.0, None),
+            posted(1, 1.0, Some(4.0)),
+            posted(2, 3.0, Some(5.0)),
+        ];
+        check_rows(
+            &events,
+            &[
+                "1.0 -> n1 ... http://x/",
+                "2.0 <- answer 202 http://x/\\u{1b}[2J",
+                "3.0 -> n2 ... http://x/",
+                "5.0 .. n1 202 4.0 http://x/",
+                "8.0 .. n2 202 5.0 http://x/",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_waited_for_is_said_once() {
+        let mut table = table(false);
+        assert!(table.rows(&posted(1, 1.0, None)).is_empty());
+        assert_eq!((table.sent().len(), table.sent().len()), (1, 0));
+        let over = table.rows(&posted(1, 1.0, Some(900.0)));
+        assert!(over[0].contains("901.0 ms  .. n1"), "{over:?}");
     }
 }

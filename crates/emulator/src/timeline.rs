@@ -15,7 +15,9 @@ use uuid::Uuid;
 pub enum Event {
     /// The call exists. Always the first.
     Call(Placed),
-    /// A request was sent or received.
+    /// A request was sent; its [`Step`] follows when it is over, perhaps after others.
+    Sent(Sent),
+    /// A request that was sent is over, or one was received.
     Step(Step),
     /// The call is over. Always the last.
     End(End),
@@ -32,6 +34,21 @@ pub struct Placed {
     pub tenant: Uuid,
     /// `p2p`, `group`, `meeting`, `recording` or `pstn`.
     pub kind: String,
+}
+
+/// A request of the platform to the bot that is on its way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sent {
+    /// When it began, in milliseconds since the call was placed. Its [`Step`] says the same.
+    pub at_ms: f64,
+    /// What is posted.
+    pub what: String,
+    /// Where it goes.
+    pub url: String,
+    /// 1, 2, …
+    pub attempt: u32,
+    /// `X-Microsoft-Skype-Message-ID`.
+    pub message_id: Uuid,
 }
 
 /// One request, of the platform to the bot or of the bot to the platform.
@@ -222,8 +239,8 @@ pub(crate) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }
 
-/// A whole call with every retry and redirect has fewer than 200; a bot that floods the platform loses rows, not memory.
-const EVENTS_MAX: usize = 512;
+/// A whole call with every retry and redirect has fewer than 400; a bot that floods the platform loses rows, not memory.
+const EVENTS_MAX: usize = 1_024;
 
 /// Longer than any event: a callbackUri may fill a request of its own.
 const LINE_BYTES_MAX: usize = 1 << 20;

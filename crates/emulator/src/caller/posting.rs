@@ -22,7 +22,7 @@ use crate::{
     notification::CallIds,
     platform::Shared,
     server::printable,
-    timeline::{Event, Recorder, Step, milliseconds},
+    timeline::{Event, Recorder, Sent, Step, milliseconds},
     token::{Flaw, Token, TokenChoice, TokenError, TokenRequest, mint},
 };
 
@@ -186,6 +186,15 @@ impl<'a> Player<'a> {
         }
         let request = self.request(message)?;
         let began = Instant::now();
+        let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
+        let sent = Sent {
+            at_ms: milliseconds(began.duration_since(self.started)),
+            what: message.what.clone(),
+            url: to.to_string(),
+            attempt,
+            message_id: message.id,
+        };
+        self.recorder.record(Event::Sent(sent.clone()));
         let after = if self.call.keep_alive { After::Keep } else { After::Close };
         let result = self.platform.client().send_then(request, to, within, after).await;
         let note = match &result {
@@ -193,13 +202,13 @@ impl<'a> Player<'a> {
             Err(error) => Some(printable(&error.to_string())),
         };
         self.recorder.record(Event::Step(Step {
-            at_ms: milliseconds(began.duration_since(self.started)),
-            what: message.what.clone(),
+            at_ms: sent.at_ms,
+            what: sent.what,
             received: false,
-            url: to.to_string(),
+            url: sent.url,
             status: result.as_ref().ok().map(|answer| answer.status.as_u16()),
             took_ms: milliseconds(began.elapsed()),
-            attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
+            attempt,
             message_id: Some(message.id),
             note,
         }));
@@ -239,6 +248,12 @@ impl<'a> Player<'a> {
         headers.insert(header::USER_AGENT, HeaderValue::from_static("Microsoft-Skype/3.0,(Calling/1.0)"));
         headers.insert(HeaderName::from_static("x-microsoft-skype-chain-id"), id(self.ids.chain)?);
         headers.insert(HeaderName::from_static("x-microsoft-skype-message-id"), id(message.id)?);
+        // Of these only the names are known; whoever passes a request on must not lose them.
+        headers.insert(HeaderName::from_static("ms-teams-ring"), HeaderValue::from_static("general"));
+        for name in ["ms-teams-partition", "ms-teams-region"] {
+            let region = HeaderValue::from_static(self.call.region.label());
+            headers.insert(HeaderName::from_static(name), region);
+        }
         match message.phase {
             Phase::First { .. } => {
                 let region = HeaderValue::from_static(self.call.region.label());

@@ -7,6 +7,7 @@ use switchboard_emulator::{
     CallKind, CallRequest, DEFAULT_TENANT, Event, Outcome, Protocol, Region, Script, TokenChoice,
     parse_country, parse_duration, parse_http_url, parse_participants, place_call,
 };
+use tokio::time::timeout;
 use url::Url;
 use uuid::Uuid;
 
@@ -110,12 +111,22 @@ pub(crate) async fn run(arguments: Call) -> Result<ExitCode, String> {
     let mut timeline = place_call(&client, &platform, &call)
         .await
         .map_err(|error| format!("the platform at {platform} did not place the call: {error}"))?;
-    let table = Table::new();
-    while let Some(event) = timeline.next().await {
+    let mut table = Table::new();
+    loop {
+        let event = match timeout(PATIENCE, timeline.next()).await {
+            Ok(Some(event)) => event,
+            Ok(None) => break,
+            Err(_) => {
+                if !json {
+                    table.waiting();
+                }
+                continue;
+            }
+        };
         if json {
             say(event.to_json_line().trim_end());
         } else {
-            table.row(&event);
+            table.show(&event);
         }
         if let Event::End(end) = event {
             // It served this call only.
@@ -131,3 +142,6 @@ pub(crate) async fn run(arguments: Call) -> Result<ExitCode, String> {
     }
     Err(format!("the platform at {platform} stopped before the call ended"))
 }
+
+/// How long nothing may happen before the table says what is being waited for.
+const PATIENCE: Duration = Duration::from_millis(500);

@@ -123,7 +123,7 @@ async fn a_bot_that_is_terminated_ends_with_its_calls_and_leaves_a_journal() {
     let mut lines = BufReader::new(caller.stdout.take().unwrap()).lines();
     let mut last = String::new();
     while let Some(line) = lines.next_line().await.unwrap() {
-        if line.contains("\"roster\"") {
+        if line.contains("\"step\"") && line.contains("\"roster\"") {
             let id = process.id().unwrap().to_string();
             let told = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &id]).status().await.unwrap();
             assert!(told.success());
@@ -171,4 +171,51 @@ async fn a_wrong_command_line_is_a_usage_error() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!output.stderr.is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_bot_says_what_went_wrong_and_what_would_be_right() {
+    let app = APP.to_string();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--json", "--app-id", &app, "--secret", "right"];
+    let (_platform, urls) = start(&serve).await;
+    let origin = urls["origin"].as_str().unwrap();
+    for (more, expected) in [
+        (
+            &[][..],
+            "answer failed: Graph answered 401 Unauthorized (InvalidAuthenticationToken: Access token is empty.); \
+             this bot sends no token: start it with --app-id and --secret",
+        ),
+        (
+            &["--app-id", &app, "--secret", "wrong"],
+            "answer failed: no token: the token endpoint answered 401 Unauthorized (AADSTS7000215: Invalid client secret",
+        ),
+    ] {
+        let mut bot = emulator(&["bot", "--platform", origin, "--json"]);
+        let mut bot = bot.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(bot.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
+        let shown: Value = serde_json::from_str(&line).unwrap();
+        let (_, complaint) = call(origin, shown["url"].as_str().unwrap(), &["--answer-within", "1s"]).await;
+        assert!(complaint.contains("unanswered"), "{complaint}");
+        let mut said = String::new();
+        BufReader::new(bot.stderr.take().unwrap()).read_line(&mut said).await.unwrap();
+        assert!(said.starts_with("switchboard-emulator: call ") && said.contains(expected), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_bot_says_that_its_action_failed() {
+    let mut bot = emulator(&["bot", "--platform", "http://127.0.0.1:1", "--answer", "action", "--json"]);
+    let mut bot = bot.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(bot.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
+    let shown: Value = serde_json::from_str(&line).unwrap();
+    let address = shown["url"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
+    let body =
+        r#"{"action":"answer","callId":"a1","error":{"code":"call_not_found","outcomeUnknown":false}}"#;
+    let headers = [("Content-Type", "application/vnd.switchboard.action-failed+json")];
+    assert_eq!(crate::support::send(address, "POST", "/", &headers, body).await.status, 202);
+    let mut said = String::new();
+    BufReader::new(bot.stderr.take().unwrap()).read_line(&mut said).await.unwrap();
+    assert_eq!(said, "switchboard-emulator: call a1: the gateway's answer failed: call_not_found\n");
 }

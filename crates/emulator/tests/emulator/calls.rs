@@ -61,6 +61,9 @@ async fn a_call_goes_from_legacy_to_terminated() {
         let first = index < 2;
         assert_eq!(request.header("x-microsoft-skype-caller-region"), first.then_some("emea"));
         assert_eq!(request.header("scenario-id").is_none(), first);
+        for name in ["ms-teams-ring", "ms-teams-partition", "ms-teams-region"] {
+            assert!(request.header(name).is_some(), "{name}");
+        }
         let token = request.header("authorization").unwrap().strip_prefix("Bearer ").unwrap();
         let (_, claims, _) = verify(token, &keys).unwrap();
         assert_eq!(claims["aud"], APP.to_string().as_str());

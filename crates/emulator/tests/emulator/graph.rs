@@ -146,14 +146,16 @@ async fn a_refusal_is_in_the_calls_timeline_with_its_reason() {
     let poor = graph_token(&platform, APP, TENANT, &[], &json!({}));
     let body = json!({"targets": [{"identity": {"user": {"id": "u"}}}]});
     ask(&platform, "POST", &format!("{path}/redirect"), Some(&poor), &body).await;
-    loop {
-        let Some(Event::Step(step)) = timeline.next().await else { panic!("the call goes on") };
-        if step.received {
+    while let Some(event) = timeline.next().await {
+        if let Event::Step(step) = event
+            && step.received
+        {
             assert_eq!((step.what.as_str(), step.status), ("redirect", Some(403)));
             assert_eq!(step.note.as_deref(), Some("7504: the token has no role Calls.Initiate.All"));
-            break;
+            return;
         }
     }
+    panic!("the call goes on");
 }
 
 #[tokio::test]

@@ -55,6 +55,7 @@ pub(crate) async fn played(timeline: Timeline) -> (Vec<String>, Vec<Step>, End) 
     for event in timeline.all().await {
         match event {
             Event::Call(_) => assert!(steps.is_empty(), "the call is named first"),
+            Event::Sent(_) => {}
             Event::Step(step) => steps.push(step),
             Event::End(last) => end = Some(last),
         }
