@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use self::refusal::Refusal;
-pub(crate) use self::refusal::{CODES, coded};
+pub(crate) use self::refusal::{CODES, coded, no_such_tenant};
 use crate::{
     clock::unix_seconds,
     encoding::random_id,

@@ -474,12 +474,11 @@ impl FaultBox {
             }
             strikes
         };
-        Delivery {
-            drop: roll(|faults| &mut faults.drop),
-            duplicate: roll(|faults| &mut faults.duplicate),
-            reorder: roll(|faults| &mut faults.reorder),
-            delay,
-        }
+        // What is dropped can be neither doubled nor late: those that are counted wait for the next one.
+        let drop = roll(|faults| &mut faults.drop);
+        let duplicate = !drop && roll(|faults| &mut faults.duplicate);
+        let reorder = !drop && roll(|faults| &mut faults.reorder);
+        Delivery { drop, duplicate, reorder, delay }
     }
 
     /// The time by the platform's clock.

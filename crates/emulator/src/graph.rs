@@ -205,19 +205,51 @@ impl Calls {
         Refusal::Fault(code).response(request, now)
     }
 
-    /// Another status, in the shape of Graph.
+    /// The status that comes with such a code.
+    pub(crate) fn status_of(code: u32) -> StatusCode {
+        Refusal::Fault(code).status()
+    }
+
+    /// Another status, with the code that the calls API gives it.
     pub(crate) fn error(request: &Request<Bytes>, status: StatusCode, now: SystemTime) -> Response<Body> {
-        let (code, message) = match status {
-            StatusCode::TOO_MANY_REQUESTS => ("TooManyRequests", "Too many requests"),
+        let refusal = match status {
+            StatusCode::UNAUTHORIZED => Refusal::Token("Access token is invalid."),
+            StatusCode::FORBIDDEN => Refusal::Fault(7_504),
+            StatusCode::NOT_FOUND => Refusal::Fault(8_522),
+            StatusCode::CONFLICT => Refusal::AlreadyDecided,
+            StatusCode::INTERNAL_SERVER_ERROR => Refusal::Fault(9_999),
             StatusCode::SERVICE_UNAVAILABLE => {
-                ("ServiceNotAvailable", "The service is temporarily unavailable.")
+                let message = "The service is temporarily unavailable.";
+                return refusal::error(request, status, "ServiceNotAvailable", message, now);
             }
-            StatusCode::UNAUTHORIZED => ("InvalidAuthenticationToken", "Access token is invalid."),
-            StatusCode::FORBIDDEN => ("Forbidden", "Access is denied."),
-            _ if status.is_server_error() => ("InternalServerError", "Internal server error."),
-            _ => ("BadRequest", "The request is refused."),
+            // Graph's own words for the others are those of HTTP without spaces: PreconditionFailed, TooManyRequests.
+            _ => {
+                let reason = status.canonical_reason().unwrap_or("Unknown Error");
+                let code: String = reason.split([' ', '-']).collect();
+                return refusal::error(request, status, &code, &format!("{reason}."), now);
+            }
         };
-        refusal::error(request, status, code, message, now)
+        refusal.response(request, now)
+    }
+
+    /// Shows in the timeline of a call that a fault strikes a request about it; `status` is what the bot sees.
+    pub(crate) fn struck(
+        &self,
+        method: &Method,
+        id: &str,
+        action: Option<&str>,
+        fault: &str,
+        status: Option<u16>,
+    ) {
+        let (Ok(action), Ok(id)) = (Action::parse(method, action), Uuid::try_parse(id)) else { return };
+        if let Some(call) = self.lock().get(&id) {
+            call.record(
+                action.words(),
+                String::new(),
+                status,
+                Some(format!("the fault graph={fault} strikes")),
+            );
+        }
     }
 
     fn act(
@@ -247,7 +279,7 @@ impl Calls {
             call.act(action, request.body(), asker.as_ref(), &mut url)
         });
         let status = result.as_ref().map_or_else(Refusal::status, Response::status);
-        call.record(action.words(), url, status, result.as_ref().err().map(Refusal::note));
+        call.record(action.words(), url, Some(status.as_u16()), result.as_ref().err().map(Refusal::note));
         result
     }
 }
@@ -362,13 +394,13 @@ impl LiveCall {
         json_response(StatusCode::OK, &document)
     }
 
-    fn record(&self, what: &str, url: String, status: StatusCode, note: Option<String>) {
+    fn record(&self, what: &str, url: String, status: Option<u16>, note: Option<String>) {
         self.events.record(Event::Step(Step {
             at_ms: milliseconds(self.started.elapsed()),
             what: what.to_owned(),
             received: true,
             url,
-            status: Some(status.as_u16()),
+            status,
             took_ms: 0.0,
             attempt: 1,
             message_id: None,

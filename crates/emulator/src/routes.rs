@@ -12,7 +12,7 @@ use crate::{
     call::parse_http_url,
     control::{self, Wrong},
     entra,
-    faults::{FaultName, Faults},
+    faults::{FaultName, Faults, Trouble},
     graph::{Calls, Gate},
     issuer::{self, Authority},
     load,
@@ -77,14 +77,14 @@ impl Shared {
         let answer = async {
             match self.directory().authority(name) {
                 Some(authority) => cached(request, || good(authority)),
-                None => no_such_tenant(),
+                None => entra::no_such_tenant(name, self.now()),
             }
         };
         Some(trouble::answer(self.document_trouble(FaultName::Entra, keys), answer, Plain).await)
     }
 
     /// An empty set is a fault of the keys only: metadata has none.
-    fn document_trouble(&self, name: FaultName, keys: bool) -> Option<crate::faults::Trouble> {
+    fn document_trouble(&self, name: FaultName, keys: bool) -> Option<Trouble> {
         if !keys && self.faults().lock().withholds_keys(name) {
             return None;
         }
@@ -110,7 +110,18 @@ impl Shared {
         let now = self.now();
         let gate = Gate { issued: self.issued(), now };
         let good = async { self.calls().handle(request, id, action, gate) };
-        trouble::answer(self.faults().strike(FaultName::Graph), good, Graph { request, now }).await
+        let trouble = self.faults().strike(FaultName::Graph);
+        if let Some(trouble) = &trouble {
+            let status = match trouble {
+                Trouble::Status { status, .. } => Some(*status),
+                Trouble::Code(code) => Some(Calls::status_of(*code).as_u16()),
+                Trouble::Html | Trouble::Empty => Some(200),
+                Trouble::Down | Trouble::Hang | Trouble::Lost | Trouble::Slow(_) | Trouble::Truncated => None,
+                Trouble::Huge | Trouble::Drip | Trouble::NoKeys | Trouble::Redirect => None,
+            };
+            self.calls().struck(request.method(), id, action, &trouble.to_string(), status);
+        }
+        trouble::answer(trouble, good, Graph { request, now }).await
     }
 
     async fn control(self: &Arc<Self>, request: &Request<Bytes>, rest: &[&str]) -> Response<Body> {
@@ -199,6 +210,7 @@ impl Shared {
                 "the Graph endpoint: /communications/calls/{id}/answer, reject, redirect, keepAlive, …",
             ),
             url("calls", "/emulator/calls", "POST: place a call, read its timeline as JSON lines"),
+            url("load", "/emulator/load", "POST: place many calls, read a result for each as JSON lines"),
             url("token", "/emulator/token", "POST: a token, good or flawed"),
             url("rotate", "/emulator/rotate?issuer=skype&overlap=true", "POST: let a new key sign"),
             url("faults", "/emulator/faults", "GET, PATCH, PUT, DELETE: what goes wrong"),
@@ -249,7 +261,9 @@ struct Login {
 
 impl Refuse for Login {
     fn status(&self, status: StatusCode) -> Response<Body> {
-        let mut response = entra::coded(90_033, self.now);
+        // Entra answers 401 to a client that it does not believe, and to nobody else.
+        let code = if status == StatusCode::UNAUTHORIZED { 7_000_215 } else { 90_033 };
+        let mut response = entra::coded(code, self.now);
         *response.status_mut() = status;
         response
     }
@@ -299,14 +313,4 @@ fn token_response(result: Result<Token, TokenError>) -> Response<Body> {
             error_response(StatusCode::INTERNAL_SERVER_ERROR, error.label(), &error.to_string())
         }
     }
-}
-
-/// As Entra says it.
-fn no_such_tenant() -> Response<Body> {
-    let document = json!({
-        "error": "invalid_tenant",
-        "error_description": "AADSTS90002: Tenant not found: use common, organizations or a tenant id.",
-        "error_codes": [90_002],
-    });
-    json_response(StatusCode::BAD_REQUEST, &document)
 }

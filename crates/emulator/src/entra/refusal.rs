@@ -54,7 +54,7 @@ impl Refusal {
             Self::UnknownTenant(name) => (
                 90_002,
                 "invalid_request",
-                format!("Tenant '{}' not found. Check to make sure you have the correct tenant ID.", printable(name)),
+                format!("Tenant '{}' not found. Check to make sure you have the correct tenant ID: common, organizations or a GUID.", printable(name)),
             ),
             Self::UnsupportedGrant(grant) => (
                 70_003,
@@ -160,6 +160,12 @@ pub(crate) fn coded(code: u32, now: SystemTime) -> Response<Body> {
         _ => ("invalid_client", "Invalid client secret provided."),
     };
     response(code, error, text, None, now)
+}
+
+/// The answer to a request for a document of a tenant that there is not.
+pub(crate) fn no_such_tenant(name: &str, now: SystemTime) -> Response<Body> {
+    let (code, _, text) = Refusal::UnknownTenant(name.to_owned()).words();
+    response(code, "invalid_tenant", &text, None, now)
 }
 
 fn response(

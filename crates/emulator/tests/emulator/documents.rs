@@ -36,7 +36,13 @@ async fn the_entra_like_metadata_is_a_template_for_many_tenants_and_concrete_for
         assert_eq!(get(platform.address(), &format!("/{authority}/discovery/v2.0/keys")).await.status, 200);
     }
     for path in ["/contoso/v2.0/.well-known/openid-configuration", "/../discovery/v2.0/keys"] {
-        assert_eq!(get(platform.address(), path).await.json()["error"], "invalid_tenant", "{path}");
+        let reply = get(platform.address(), path).await;
+        let error = reply.json();
+        assert_eq!((reply.status, &error["error"]), (400, &json!("invalid_tenant")), "{path}");
+        assert_eq!(error["error_codes"], json!([90_002]));
+        for member in ["error_description", "timestamp", "trace_id", "correlation_id", "error_uri"] {
+            assert!(error[member].is_string(), "{member}: {error}");
+        }
     }
 }
 
@@ -133,6 +139,9 @@ async fn requests_that_are_wrong_are_told_so() {
 async fn the_index_names_every_url() {
     let platform = platform().await;
     let index = get(platform.address(), "/emulator").await.json();
+    for name in ["calls", "load", "token", "rotate", "faults"] {
+        assert!(index[name].as_str().unwrap().contains(&format!("/emulator/{name}")), "{name}");
+    }
     for named in platform.urls() {
         assert_eq!(index[named.name], named.url.as_str());
     }

@@ -4,7 +4,8 @@ use std::{collections::HashSet, time::Duration};
 
 use serde_json::{Value, json};
 use switchboard_emulator::{
-    CallKind, Event, FaultSetting, Outcome, Platform, Protocol, Rotation, Settings, TokenRequest,
+    Bot, BotSettings, CallKind, Client, Event, FaultSetting, Outcome, Platform, Protocol, Rotation, Settings,
+    TokenRequest, parse_http_url,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,7 +14,7 @@ use tokio::{
 };
 
 use crate::support::{
-    APP, Act, Reply, TENANT, Webhook, call_to, decode, get, platform, platform_with, post, request,
+    APP, Act, Reply, TENANT, Webhook, call_to, decode, get, platform, platform_with, played, post, request,
 };
 
 async fn set(platform: &Platform, faults: Value) {
@@ -101,7 +102,14 @@ async fn graph_and_the_token_endpoint_can_throttle_fail_and_stay_silent() {
         ("429:2", 429, "TooManyRequests", Some("2")),
         ("429:2.128", 429, "TooManyRequests", Some("2.128")),
         ("429", 429, "TooManyRequests", None),
-        ("500", 500, "InternalServerError", None),
+        ("400", 400, "BadRequest", None),
+        ("401", 401, "InvalidAuthenticationToken", None),
+        ("403", 403, "7504", None),
+        ("404", 404, "8522", None),
+        ("409", 409, "Conflict", None),
+        ("412", 412, "PreconditionFailed", None),
+        ("500", 500, "9999", None),
+        ("502", 502, "BadGateway", None),
         ("503:1", 503, "ServiceNotAvailable", Some("1")),
         ("7504", 403, "7504", None),
         ("7505", 403, "7505", None),
@@ -125,6 +133,7 @@ async fn graph_and_the_token_endpoint_can_throttle_fail_and_stay_silent() {
     let token = format!("/{TENANT}/oauth2/v2.0/token");
     for (fault, status, code) in [
         ("7000215", 401, 7_000_215),
+        ("401", 401, 7_000_215),
         ("503:3", 503, 90_033),
         ("429:3", 429, 90_033),
         ("700016", 400, 700_016),
@@ -153,6 +162,23 @@ async fn a_lost_answer_took_effect() {
     set(&platform, json!({"graph": "lost*1"})).await;
     assert_eq!(post(platform.address(), &path, &body.to_string()).await.status, 0);
     assert_eq!(post(platform.address(), &path, &body.to_string()).await.status, 409);
+}
+
+#[tokio::test]
+async fn a_fault_of_graph_shows_in_the_timeline_of_the_call() {
+    let platform = platform().await;
+    let settings = BotSettings::new("bot-0", parse_http_url(platform.origin()).unwrap());
+    let bot = Bot::start(settings, Client::new(None).unwrap()).await.unwrap();
+    set(&platform, json!({"graph": "500*1"})).await;
+    let (_, steps, end) =
+        played(platform.call(call_to(&format!("http://{}/", bot.address()))).unwrap()).await;
+    assert!(end.ok, "{end:?}");
+    let answers: Vec<_> = steps
+        .iter()
+        .filter(|step| step.what == "answer")
+        .map(|step| (step.received, step.status, step.note.as_deref()))
+        .collect();
+    assert_eq!(answers, [(true, Some(500), Some("the fault graph=500 strikes")), (true, Some(202), None)]);
 }
 
 fn claims(token: &str) -> Value {
@@ -212,6 +238,10 @@ async fn notifications_are_doubled_lost_swapped_and_late() {
         (
             json!({"duplicate": "1*1"}),
             vec!["establishing", "establishing", "established", "participants", "terminated"],
+        ),
+        (
+            json!({"drop": "1*1", "duplicate": "1*1"}),
+            vec!["established", "established", "participants", "terminated"],
         ),
         (json!({"reorder": "1*1"}), vec!["established", "establishing", "participants", "terminated"]),
         (json!({"delay": "20ms"}), vec!["establishing", "established", "participants", "terminated"]),
