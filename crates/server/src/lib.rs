@@ -47,7 +47,6 @@ mod request;
 mod retries;
 pub mod serve;
 pub mod server;
-mod tasks;
 pub mod telemetry;
 mod tls;
 mod worker;

@@ -26,7 +26,6 @@ use crate::{
     config::{Config, Drain, Log, Problems, TlsFiles},
     connection::Timeouts,
     metrics::Metrics,
-    tasks::Tasks,
     telemetry::Chain,
     tls::{self, Fingerprint},
     worker::{self, Stage},
@@ -282,20 +281,15 @@ impl Server {
         self.draining.store(true, Relaxed);
         let cut_at = cut_at.unwrap_or_else(|| Instant::now() + self.drain.deadline);
         drop(self.listener);
-        let tasks = Arc::clone(&self.shared.app.load().tasks);
-        let cut = finish(workers, &tasks, &stage, &mut commands, cut_at).await;
+        let cut = finish(workers, &stage, &mut commands, cut_at).await;
         drop(background);
         admin.abort();
-        if cut.is_nothing() {
+        if cut == 0 {
             tracing::info!("drained: nothing was cut");
         } else {
-            tracing::warn!(
-                requests = cut.requests,
-                actions = cut.actions,
-                "the drain's deadline passed; requests were cut"
-            );
+            tracing::warn!(requests = cut, "the drain's deadline passed; requests were cut");
         }
-        Ok(cut.is_nothing())
+        Ok(cut == 0)
     }
 }
 
@@ -394,28 +388,13 @@ async fn accept(accepted: io::Result<(TcpStream, SocketAddr)>, shared: &Shared, 
     }
 }
 
-/// What did not end before the deadline of a drain.
-#[derive(Clone, Copy, Debug)]
-struct Cut {
-    requests: usize,
-    /// Those whose request has ended, too.
-    actions: usize,
-}
-
-impl Cut {
-    fn is_nothing(self) -> bool {
-        self.requests == 0 && self.actions == 0
-    }
-}
-
-/// Closes what is idle, waits for what is under way until `cut_at`, cuts the rest.
+/// Closes what is idle, waits for what is under way until `cut_at`, cuts the rest; the number of requests cut.
 async fn finish(
     workers: Vec<worker::Handle>,
-    tasks: &Tasks,
     stage: &watch::Sender<Stage>,
     commands: &mut mpsc::Receiver<Command>,
     cut_at: Instant,
-) -> Cut {
+) -> usize {
     stage.send_replace(Stage::Finishing);
     // The threads are joined on a thread of their own: this runtime has the admin listener to serve.
     let mut joined: JoinHandle<usize> =
@@ -437,22 +416,12 @@ async fn finish(
             }
         }
     };
-    // Workers first: what they have under way may begin tasks.
-    let mut requests = None;
-    let finished = async {
-        requests = Some((&mut joined).await.unwrap_or(1));
-        tasks.finished().await;
-    };
     tokio::select! {
-        () = finished => {}
+        cut = &mut joined => return cut.unwrap_or(1),
         () = patience => {}
     }
     stage.send_replace(Stage::Cutting);
-    let requests = match requests {
-        Some(requests) => requests,
-        None => joined.await.unwrap_or(1),
-    };
-    Cut { requests, actions: tasks.under_way() }
+    joined.await.unwrap_or(1)
 }
 
 async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

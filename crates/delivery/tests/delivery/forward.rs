@@ -58,11 +58,9 @@ async fn a_stopped_instance_is_unreachable_after_the_patience() {
     let delivery = delivery(settings);
     let began = Instant::now();
     let failed = forward(&delivery, &Connections::default(), "bot-0").await.unwrap_err();
-    let NotForwarded::Unreachable { instance, last, attempts } = failed else { panic!("{failed}") };
-    assert_eq!((instance, last), (name("bot-0"), "refused"));
+    assert_eq!(failed, NotForwarded::Unreachable { instance: name("bot-0"), last: "refused" });
     assert!(began.elapsed() >= SHORT);
-    assert!(attempts > 1);
-    assert_eq!(status(&delivery, "bot-0").attempts, u64::from(attempts));
+    assert!(status(&delivery, "bot-0").attempts > 1);
     // A callback's failure says nothing about new calls.
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
 }
@@ -95,7 +93,7 @@ fn check_once(act: Act, label: &'static str) -> impl Future<Output = ()> {
         }
         let delivery = delivery(settings);
         let failed = forward(&delivery, &Connections::default(), "bot-0").await.unwrap_err();
-        let expected = NotForwarded::Unreachable { instance: name("bot-0"), last: label, attempts: 1 };
+        let expected = NotForwarded::Unreachable { instance: name("bot-0"), last: label };
         assert_eq!(failed, expected, "{place_of_caller}");
         assert_eq!(upstream.seen().len(), 1, "{place_of_caller}");
     }

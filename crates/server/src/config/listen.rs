@@ -9,7 +9,7 @@ use super::{
     Admin, Drain, Limits, Listen, Log, TlsFiles,
     secret::Surroundings,
     section::{Section, Setting},
-    unit, url,
+    url,
 };
 use crate::telemetry::Format;
 
@@ -33,10 +33,7 @@ pub(super) fn listen(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Li
             {
                 section.problem(
                     name,
-                    format!(
-                        "one of it and {other_name} is below the other; they must be apart, like \"/api/calls\" and \
-                         \"/api/callbacks\""
-                    ),
+                    format!("one of it and {other_name} is below the other; they must be apart"),
                 );
             }
         }
@@ -59,7 +56,7 @@ pub(super) fn admin(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Adm
         let secret = around.secret(setting)?;
         let fits = !secret.expose().is_empty() && secret.expose().iter().all(u8::is_ascii_graphic);
         if !fits {
-            setting.problem("not a token that a header can carry; it must be printable ASCII without blanks");
+            setting.problem("not a token that a header can carry: printable ASCII without blanks");
         }
         fits.then_some(secret)
     });
@@ -70,10 +67,7 @@ pub(super) fn admin(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Adm
 /// The two listeners may not share a port. Port 0 is a free one each time.
 pub(super) fn check_apart(root: &Section<'_>, listen: &Listen, admin: &Admin) {
     if admin.address == listen.address && admin.address.port() != 0 {
-        root.problem(
-            "admin.address",
-            "that of listen.address; the admin listener has its own, like \"127.0.0.1:9090\"",
-        );
+        root.problem("admin", "its address is that of listen.address; the admin listener has its own");
     }
 }
 
@@ -125,14 +119,11 @@ fn drain(listen: &Section<'_>) -> Option<Drain> {
     let usual = delay.unwrap_or_default() + Duration::from_secs(5);
     let deadline = section.or("deadline", usual, |setting| {
         let deadline = setting.duration(&(Duration::ZERO..=hour))?;
-        let longer = delay.filter(|delay| deadline < *delay);
-        if let Some(delay) = longer {
-            let delay = unit::show(delay);
-            setting.problem(format!(
-                "shorter than listen.drain.delay, which is {delay}; both count from SIGTERM"
-            ));
+        if delay.is_some_and(|delay| deadline < delay) {
+            setting.problem("shorter than listen.drain.delay; both count from SIGTERM");
+            return None;
         }
-        longer.is_none().then_some(deadline)
+        Some(deadline)
     });
     section.finish();
     Some(Drain { delay: delay?, deadline: deadline? })
@@ -140,21 +131,23 @@ fn drain(listen: &Section<'_>) -> Option<Drain> {
 
 /// Reads both files, so that a wrong pair is found here and not by the first handshake.
 fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
-    let section = setting.table("{ certificate = \"tls.crt\", key = \"tls.key\" }");
-    let certificate = section.required("certificate", "the path of a PEM file").and_then(|setting| {
+    let section = setting.section();
+    let is_table = section.is_present();
+    let required = |name, right| if is_table { section.required(name, right) } else { None };
+    let certificate = required("certificate", "the path of a PEM file").and_then(|setting| {
         let (path, pem) = around.read(&setting)?;
         let chain = X509::stack_from_pem(&pem).unwrap_or_default();
         let Some(own) = chain.into_iter().next() else {
-            setting.problem(NO_CERTIFICATE);
+            setting.problem("not a PEM file with a certificate");
             return None;
         };
         Some((path, own))
     });
-    let key = section.required("key", "the path of a PEM file").and_then(|setting| {
+    let key = required("key", "the path of a PEM file").and_then(|setting| {
         let (path, pem) = around.read(&setting)?;
         // An encrypted key would have OpenSSL ask for its password on the terminal: the empty one is given instead.
         let Ok(key) = PKey::private_key_from_pem_passphrase(&pem, b"") else {
-            setting.problem("not a PEM file with a private key that no password guards");
+            setting.problem("not a PEM file with an unencrypted private key");
             return None;
         };
         Some((path, key))
@@ -162,14 +155,11 @@ fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
     section.finish();
     let ((certificate, own), (key, private)) = (certificate?, key?);
     if !own.public_key().is_ok_and(|public| public.public_eq(&private)) {
-        setting.problem("the key is not that of the certificate; name the two that were made together");
+        setting.problem("the key is not that of the certificate");
         return None;
     }
     Some(TlsFiles { certificate, key })
 }
-
-pub(super) const NO_CERTIFICATE: &str =
-    "not a PEM file with a certificate, which has a line -----BEGIN CERTIFICATE-----";
 
 /// Whether `path` is `other` or below it.
 fn is_below(path: &str, other: &str) -> bool {
