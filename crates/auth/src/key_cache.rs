@@ -241,7 +241,8 @@ impl KeyCache {
         loop {
             self.until_due(due).await;
             let began = Instant::now();
-            let succeeded = self.attempt().await;
+            let mut document = self.metadata.clone();
+            let succeeded = self.attempt(&mut document).await;
             let took_ms = began.elapsed().as_millis();
             match succeeded {
                 Ok(()) => {
@@ -251,7 +252,7 @@ impl KeyCache {
                 }
                 Err(failure) => {
                     failures = failures.saturating_add(1);
-                    self.report_failure(&failure, took_ms);
+                    self.report_failure(&failure, document, took_ms);
                 }
             }
             let is_usable = self.usable().is_some();
@@ -298,12 +299,13 @@ impl KeyCache {
         }
     }
 
-    /// One fetch, from its entry in the history to its outcome there.
-    async fn attempt(&self) -> Result<(), Failure> {
+    /// One fetch, from its entry in the history to its outcome there. `document` is the one that was asked for last.
+    async fn attempt(&self, document: &mut Url) -> Result<(), Failure> {
         self.attempts.send_modify(|attempts| {
             attempts.last = Some(Attempt { started: Instant::now(), outcome: Outcome::Unfinished });
         });
-        let fetched = timeout(FETCH_TIME_MAX, self.fetch_documents()).await.unwrap_or(Err(Failure::TooSlow));
+        let fetched = timeout(FETCH_TIME_MAX, self.fetch_documents(document)).await;
+        let fetched = fetched.unwrap_or(Err(Failure::TooSlow));
         let result = fetched.and_then(|(keys, issuer)| self.publish(keys, issuer));
         match &result {
             Ok(()) => self.counters.ok.fetch_add(1, Ordering::Relaxed),
@@ -318,10 +320,11 @@ impl KeyCache {
         result
     }
 
-    async fn fetch_documents(&self) -> Result<(KeySet, Option<Box<str>>), Failure> {
+    async fn fetch_documents(&self, document: &mut Url) -> Result<(KeySet, Option<Box<str>>), Failure> {
         let metadata = self.fetch.get(&self.metadata, METADATA_BYTES_MAX).await?;
         let discovery = Discovery::parse(&metadata, &self.metadata)?;
-        let keys = self.fetch.get(&discovery.keys, KEYS_BYTES_MAX).await?;
+        document.clone_from(&discovery.keys);
+        let keys = self.fetch.get(document, KEYS_BYTES_MAX).await?;
         Ok((KeySet::parse_for(&keys, discovery.cloud.as_deref())?, discovery.issuer))
     }
 
@@ -416,14 +419,15 @@ impl KeyCache {
     }
 
     /// What failed, with text from elsewhere escaped.
-    fn report_failure(&self, failure: &Failure, duration_ms: u128) {
+    fn report_failure(&self, failure: &Failure, document: Url, duration_ms: u128) {
         let trust = &*self.trust;
-        let (reason, error) = (failure.label(), chain(failure));
+        let (reason, error, url) = (failure.label(), chain(failure), logged(document));
         match self.usable() {
             Some(set) => {
                 let (keys, generation) = (set.keys.len(), set.generation);
                 tracing::warn!(
                     trust,
+                    url,
                     reason,
                     error,
                     duration_ms,
@@ -432,7 +436,7 @@ impl KeyCache {
                     "keys not refreshed: the old ones stay"
                 );
             }
-            None => tracing::warn!(trust, reason, error, duration_ms, "keys not fetched"),
+            None => tracing::warn!(trust, url, reason, error, duration_ms, "keys not fetched"),
         }
     }
 
@@ -494,6 +498,15 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text.escape_debug().take(LOGGED_CHARS_MAX).collect()
+}
+
+/// A URL without what may be a secret in it. Its path may be an issuer's words, in ASCII as all of a URL.
+fn logged(mut url: Url) -> String {
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    String::from(url).chars().take(LOGGED_CHARS_MAX).collect()
 }
 
 /// `refresh` give or take 5 %, so that many gateways do not ask at once.

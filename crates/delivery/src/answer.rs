@@ -29,6 +29,8 @@ pub struct Answer {
     pub body: AnswerBody,
     /// Who answered.
     pub instance: Name,
+    /// Which life of it, `0` where its source cannot tell.
+    pub incarnation: Name,
     /// Tries made, this one included.
     pub attempts: u32,
     /// Tries of a new call that were given up after the request had been written: another instance may have acted.
@@ -58,6 +60,7 @@ impl Answer {
                 _in_flight: in_flight,
             },
             instance: instance.name().clone(),
+            incarnation: instance.owner.incarnation.clone(),
             attempts,
             outcome_unknown,
         }

@@ -115,9 +115,11 @@ impl Delivery {
                 live.answered_callback();
                 Ok(Answer::new(response, instance, in_flight, end, attempts, 0))
             }
-            Err(last) => {
-                Err(NotForwarded::Unreachable { instance: instance.name().clone(), last: last.label() })
-            }
+            Err((last, attempts)) => Err(NotForwarded::Unreachable {
+                instance: instance.name().clone(),
+                last: last.label(),
+                attempts,
+            }),
         }
     }
 }
@@ -131,13 +133,13 @@ pub(crate) struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// Sends a request until there is an answer, or `end`; also says how many tries it took. While no byte of it was
+    /// Sends a request until there is an answer, or `end`; also says, either way, how many tries it took. While no byte of it was
     /// written it is sent again; once it was written, never.
     pub(crate) async fn insist(
         &self,
         mut request: Request<Full<Bytes>>,
         end: Instant,
-    ) -> Result<(Response<Incoming>, u32), Cause> {
+    ) -> Result<(Response<Incoming>, u32), (Cause, u32)> {
         let Self { pool, fleet, instance, tls } = self;
         let live = &instance.live;
         let mut attempts: u32 = 0;
@@ -150,7 +152,7 @@ impl Way<'_> {
                 Ok(response) => return Ok((response, attempts)),
                 Err(Failure::Sent(cause)) => {
                     live.failed(cause);
-                    return Err(cause);
+                    return Err((cause, attempts));
                 }
                 Err(Failure::Unsent(unsent, cause)) => {
                     live.failed(cause);
@@ -164,7 +166,7 @@ impl Way<'_> {
             sleep_until(end.min(Instant::now() + pause)).await;
             pause = pause.saturating_mul(2).min(PAUSE_MAX);
         }
-        Err(last)
+        Err((last, attempts))
     }
 }
 
@@ -190,6 +192,8 @@ pub enum NotForwarded {
         instance: Name,
         /// The last failure's label.
         last: &'static str,
+        /// How many tries there were.
+        attempts: u32,
     },
 }
 

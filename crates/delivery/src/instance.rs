@@ -392,10 +392,12 @@ impl Live {
         if let Some((_, counter)) = entered.find(|(state, _)| **state == change.to) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        tracing::info!(
-            instance = %self.name, from = %change.from, to = %change.to, reason = change.reason,
-            "instance changed its state"
-        );
+        let (instance, from, to, reason) = (&self.name, change.from, change.to, change.reason);
+        if to == InstanceState::Unreachable {
+            tracing::warn!(%instance, %from, %to, reason, "instance changed its state");
+        } else {
+            tracing::info!(%instance, %from, %to, reason, "instance changed its state");
+        }
     }
 
     /// It answered a probe that was sent at `sent`.

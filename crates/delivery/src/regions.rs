@@ -97,7 +97,9 @@ impl Regions {
         let way = Way { pool: &connections.regions, fleet: &self.fleet, instance: gateway, tls: &self.tls };
         match way.insist(request, end).await {
             Ok((response, attempts)) => Ok(Answer::new(response, gateway, in_flight, end, attempts, 0)),
-            Err(last) => Err(NotProxied::Unreachable { region: gateway.name().clone(), last: last.label() }),
+            Err((last, attempts)) => {
+                Err(NotProxied::Unreachable { region: gateway.name().clone(), last: last.label(), attempts })
+            }
         }
     }
 }
@@ -115,6 +117,8 @@ pub enum NotProxied {
         region: Name,
         /// The last failure's label.
         last: &'static str,
+        /// How many tries there were.
+        attempts: u32,
     },
 }
 

@@ -140,7 +140,7 @@ pub enum TargetError {
     #[error("contains a fragment, which would not be sent")]
     Fragment,
     /// Port 0.
-    #[error("port 0 cannot be connected to")]
+    #[error("port 0 cannot be connected to; write the real one")]
     Port,
     /// `{app}` in the host.
     #[error("`{{app}}` may stand in the path and the query only")]

@@ -15,6 +15,7 @@ use openssl::{
 use switchboard_auth::{Authenticator, Caller, Fetch};
 use switchboard_delivery::{Delivery, Regions};
 use switchboard_routing::{CallbackUris, Name, Policy};
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::{
@@ -30,6 +31,7 @@ use crate::{
     reply::Refusal,
     request::{Paths, Received},
     retries::Retries,
+    tasks::Tasks,
 };
 
 /// What `handle` needs.
@@ -48,7 +50,8 @@ pub(crate) struct App {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) regions: Regions,
     pub(crate) retries: Arc<Retries>,
-    /// The longest that a request may take to be placed or forwarded.
+    pub(crate) tasks: Arc<Tasks>,
+    /// The longest that a request may take to be placed, acted on or forwarded.
     pub(crate) longest: Duration,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) actor: Actor,
@@ -75,6 +78,7 @@ pub enum BuildError {
 
 impl App {
     /// Builds the parts. `last` is the app that this one replaces: what it has learnt of keys, instances and peers goes on.
+    /// The first one is built on the runtime of its tasks.
     pub(crate) fn build(
         config: Config,
         timeouts: Option<Timeouts>,
@@ -118,7 +122,8 @@ impl App {
         let client =
             |part: &str| tls_client(None).map_err(|source| BuildError::Tls { part: part.into(), source });
         let patience = delivery.patience;
-        let longest = placement.budget.max(patience);
+        let actor = Actor::new(graph).map_err(|source| BuildError::Tls { part: "Graph".into(), source })?;
+        let longest = placement.budget.max(patience).max(actor.longest());
         let delivery = match last {
             Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), client("instances")?),
             None => Delivery::new(delivery, Arc::clone(&callbacks), client("instances")?),
@@ -148,9 +153,13 @@ impl App {
             regions,
             // A message is the same message, whatever the settings.
             retries: last.map_or_else(|| Arc::new(Retries::new()), |last| Arc::clone(&last.retries)),
+            tasks: last.map_or_else(
+                || Arc::new(Tasks::new(Handle::current(), Arc::clone(&metrics))),
+                |last| Arc::clone(&last.tasks),
+            ),
             longest,
             metrics,
-            actor: Actor::new(graph).map_err(|source| BuildError::Tls { part: "Graph".into(), source })?,
+            actor,
             apps: app_ids,
             admin_token: admin.token.as_ref().map(|token| AdminToken::new(token.expose())),
             draining,
@@ -217,5 +226,27 @@ fn tls_client(ca: Option<&std::path::Path>) -> Result<SslConnector, ErrorStack> 
     Ok(builder.build())
 }
 
-/// The longest a handler waits for a body, besides placing or forwarding it.
+/// The longest a handler waits for a body, besides placing, acting or forwarding.
 const BODY_TIME: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::tests::{MINIMAL, parse, with_graph},
+        telemetry::Counts,
+    };
+
+    /// The budget of a new call, or what Graph may take.
+    #[tokio::test]
+    async fn a_request_that_may_be_acted_on_takes_longer() {
+        let graph = with_graph("federated_token = \"/var/run/secrets/token\"", "");
+        for (text, longest_ms) in [(MINIMAL, 12_000), (&graph, 14_500)] {
+            let metrics = Arc::new(Metrics::new(Counts::default()));
+            let app = App::build(parse(text).unwrap(), None, metrics, Arc::default(), None).unwrap();
+            let longest = Duration::from_millis(longest_ms);
+            assert_eq!(app.longest, longest);
+            assert!(app.timeouts.stuck > longest + BODY_TIME);
+        }
+    }
+}

@@ -1,11 +1,6 @@
 //! The command line: what can be asked of `switchboard`, as types.
 
-use std::{
-    ffi::OsString,
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use switchboard_routing::Name;
@@ -155,13 +150,9 @@ impl Cli {
     /// version are no errors.
     pub fn parse_or_tell(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
         Self::try_parse_from(arguments).map_err(|error| {
-            if error.use_stderr() {
-                let _ = write!(io::stderr(), "{}", error.render().ansi());
-                ExitCode::from(EX_USAGE)
-            } else {
-                let _ = write!(io::stdout(), "{}", error.render());
-                ExitCode::SUCCESS
-            }
+            // Coloured on a terminal only, and not where NO_COLOR is set.
+            let _ = error.print();
+            if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS }
         })
     }
 }

@@ -5,7 +5,7 @@ mod fleet;
 
 use std::{
     env,
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Write},
     path::Path,
     process::ExitCode,
 };
@@ -18,7 +18,7 @@ use self::explain::Explanation;
 pub use self::fleet::fleet;
 use crate::{
     cli::{ConfigArgs, EX_USAGE, ExplainArgs, MintArgs},
-    config::{Config, read_bounded},
+    config::{Config, bounded, read_bounded, shown},
 };
 
 /// `switchboard check`: every problem on stderr, or one line about what was read.
@@ -44,7 +44,7 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
     let limit = u64::try_from(config.limits.body).unwrap_or(u64::MAX);
     let body = match read_body(&args.body, limit) {
         Ok(body) => body,
-        Err(reason) => return complain(&format!("the body cannot be read: {reason}"), FAILURE),
+        Err(problem) => return complain(&problem, FAILURE),
     };
     let explanation = Explanation::of(&config, &body, args);
     print(&if args.json { explanation.json() } else { explanation.to_string() })
@@ -122,16 +122,11 @@ fn summary(config: &Config) -> String {
 }
 
 fn read_body(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
-    if path != Path::new("-") {
-        return read_bounded(path, bytes_max);
+    if path == Path::new("-") {
+        return bounded(io::stdin().lock(), bytes_max)
+            .map_err(|reason| format!("standard input cannot be read: {reason}"));
     }
-    let mut body = Vec::new();
-    io::stdin().lock().take(bytes_max + 1).read_to_end(&mut body).map_err(|error| error.to_string())?;
-    if u64::try_from(body.len()).is_ok_and(|length| length <= bytes_max) {
-        Ok(body)
-    } else {
-        Err(format!("larger than {bytes_max} bytes"))
-    }
+    read_bounded(path, bytes_max).map_err(|reason| format!("{} cannot be read: {reason}", shown(path)))
 }
 
 /// A result. A reader that has read enough and went away is no failure.

@@ -32,14 +32,11 @@ pub use self::{
     problems::{Problem, Problems},
     secret::Secret,
 };
+use self::{secret::Surroundings, section::Section};
 pub(crate) use self::{
-    secret::read_bounded,
+    secret::{bounded, read_bounded, shown},
     trust::parse_guid,
     url::{absolute as absolute_url, is_loopback},
-};
-use self::{
-    secret::{Surroundings, shown},
-    section::Section,
 };
 use crate::telemetry::Format;
 
@@ -118,7 +115,7 @@ pub struct Drain {
 pub struct Admin {
     /// Where it is bound; never public.
     pub address: SocketAddr,
-    /// What every POST and the callback URI of an instance need, unless bound to loopback.
+    /// What every POST and the callback URI of an instance need. Without it they are answered on loopback only.
     pub token: Option<Secret>,
 }
 
@@ -252,8 +249,9 @@ impl Config {
     /// The configuration that `text` holds, or everything that is wrong with it. Relative paths start at `folder`.
     pub fn parse(text: &str, folder: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, Problems> {
         let (table, errors) = DeTable::parse_recoverable(text);
-        if !errors.is_empty() {
-            return Err(syntax(text, &errors));
+        // What follows the first error may be no more than its echo.
+        if let Some(first) = errors.iter().min_by_key(|error| error.span().map_or(0, |span| span.start)) {
+            return Err(syntax(text, first));
         }
         let root = Section::root(table.get_ref());
         let config = Self::read(&root, &Surroundings { folder, env: &env });
@@ -348,16 +346,24 @@ impl Config {
 }
 
 /// A text that is not TOML: nothing more can be said of its settings.
-fn syntax(text: &str, errors: &[toml::de::Error]) -> Problems {
-    let problem = |error: &toml::de::Error| {
-        let offset = error.span().map_or(0, |span| span.start);
-        let before = text.get(..offset).unwrap_or_default();
-        let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
-        let column = 1 + before.chars().rev().take_while(|sign| *sign != '\n').count();
-        let message = error.message().escape_debug();
-        Problem::new("", format!("line {line}, column {column}: not TOML: {message}")).at(offset)
+fn syntax(text: &str, error: &toml::de::Error) -> Problems {
+    let span = error.span().unwrap_or_default();
+    let before = text.get(..span.start).unwrap_or_default();
+    let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
+    let before = before.rsplit('\n').next().unwrap_or_default();
+    let column = 1 + before.chars().count();
+    let message = error.message().replace(char::is_control, " ");
+    let (name, advice) = if message == "duplicate key" {
+        (text.get(span), "; write each setting and each table once")
+    } else {
+        (before.split_once('=').map(|(name, _)| name), "")
     };
-    Problems::in_order(errors.iter().map(problem).collect())
+    // Nothing but what may be the name of a setting: the file may be a secret's, given by mistake.
+    let is_name = |name: &&str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_.".contains(&byte))
+    };
+    let name = name.map(str::trim).filter(is_name).map_or_else(String::new, |name| format!(", at `{name}`"));
+    Problems::of_file(format!("line {line}, column {column}{name}: not TOML: {message}{advice}"))
 }
 
 const PUBLIC_CLOUD: &str = "public";

@@ -15,8 +15,11 @@ use tokio::time::timeout_at;
 
 use crate::telemetry::Chain;
 
-/// A pooled client, shared by all workers. Other than on the way to instances there are few requests here and each waits
-/// for the platform, so a well-kept library serves better than a pool of our own.
+/// A pooled client. Other than on the way to instances there are few requests here and each waits for the platform, so a
+/// well-kept library serves better than a pool of our own.
+///
+/// A connection is driven by the runtime that opened it and used by any: one that ends would cut the requests of others.
+/// So it is used on the control thread alone, within `Tasks`.
 #[derive(Debug)]
 pub(crate) struct GraphTransport {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,

@@ -14,11 +14,11 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
-    act::{NewCall, settle, without_action},
+    act::{CALL_LIMIT, NewCall, RECORDING_LIMIT, act, is_action, reject_as_busy, without_action},
     app::App,
     config::Full,
     outcome::Outcome,
-    record::Record,
+    record::{Record, Tries},
     reply::{Refusal, Reply},
     request::{Admitted, Received, Route, plain},
     retries::Turn,
@@ -163,11 +163,14 @@ async fn proxy(
     let outbound = admitted.into_outbound(None);
     match app.regions.proxy(connections, outbound, owner.region.as_str(), target).await {
         Ok(answer) => {
-            record.attempts(answer.attempts);
+            record.tried(Tries::of_answer(&answer));
             Ok(Reply::Relay { answer: Box::new(answer), outcome: Outcome::Proxied })
         }
         Err(NotProxied::NotAPeer) => Err(Refusal::new(Outcome::WrongRegion, "another_region")),
-        Err(NotProxied::Unreachable { last, .. }) => Err(Refusal::new(Outcome::Unreachable, last)),
+        Err(NotProxied::Unreachable { last, attempts, .. }) => {
+            record.attempts(attempts);
+            Err(Refusal::new(Outcome::Unreachable, last))
+        }
     }
 }
 
@@ -186,7 +189,7 @@ async fn again(app: &App, admitted: &Admitted, record: &mut Record) -> Result<Op
         Turn::Late => return Err(Refusal::new(Outcome::Unreachable, "first_still_under_way")),
     };
     record.retried(how, &kept);
-    Ok(Some(Reply::Again(kept)))
+    Ok(Some(Reply::Kept(kept)))
 }
 
 /// An authenticated Graph notification on the webhook.
@@ -210,7 +213,7 @@ impl Webhook<'_> {
                 None => self.unsealed(part, &notifications.items, record).await,
             };
         }
-        self.split(notifications, parts).await
+        self.split(notifications, parts, record).await
     }
 
     /// The items by owner: each new call with all that is said of it, and all else by the instance that probably
@@ -267,21 +270,44 @@ impl Webhook<'_> {
         match app.delivery.place(self.connections, outbound, placing.key, placing.budget).await {
             Ok(answer) => {
                 record.answered(&answer);
-                settle(app, self.connections, answer, placing.call).await
+                if !is_action(&answer) {
+                    return Ok(Reply::Relay { answer: Box::new(answer), outcome: Outcome::Placed });
+                }
+                let kept = act(app, answer, placing.call, record.lead()).await?;
+                record.acted(&kept);
+                Ok(Reply::Kept(kept))
             }
             Err(error) => {
-                record.not_placed(&error);
-                match &app.placement.full {
-                    Full::Overflow(region) if !self.marked && app.peers.is_healthy(region) => {
-                        self.redirect(region, Outcome::Overflowed, record)
-                    }
-                    Full::Reject if app.actor.reject_as_busy(app, &placing.call).await => {
-                        Ok(Reply::Accepted { outcome: Outcome::RejectedAsBusy })
-                    }
-                    Full::Overflow(_) | Full::Refuse | Full::Reject => {
-                        Err(Refusal::new(Outcome::NotPlaced, not_placed_reason(&error)))
-                    }
-                }
+                record.tried(Tries::of_failure(&error));
+                self.not_placed(&error, placing.call, record).await
+            }
+        }
+    }
+
+    /// A new call that no instance took.
+    async fn not_placed(
+        self,
+        error: &NotPlaced,
+        call: NewCall,
+        record: &mut Record,
+    ) -> Result<Reply, Refusal> {
+        let app = self.app;
+        let refusal = |reason| Refusal::new(Outcome::NotPlaced, reason);
+        match &app.placement.full {
+            Full::Refuse => Err(refusal(not_placed_reason(error))),
+            // An instance may still answer the call: nobody else is given it, and it is not rejected.
+            Full::Overflow(_) | Full::Reject if Tries::of_failure(error).leave_outcome_unknown() => {
+                Err(refusal("outcome_unknown"))
+            }
+            Full::Overflow(region) if !self.marked && app.peers.is_healthy(region) => {
+                self.redirect(region, Outcome::Overflowed, record)
+            }
+            Full::Overflow(_) => Err(refusal(not_placed_reason(error))),
+            Full::Reject => {
+                let kept =
+                    reject_as_busy(app, call, record.lead(), refusal(not_placed_reason(error))).await?;
+                record.acted(&kept);
+                Ok(Reply::Kept(kept))
             }
         }
     }
@@ -307,9 +333,14 @@ impl Webhook<'_> {
         Ok(without_action(self.app, answer, Outcome::Unsealed))
     }
 
-    /// A batch of several owners: each gets its raw items in the same envelope; nothing is redirected. Accepted only
-    /// if all accept; a part that was accepted may come again.
-    async fn split(self, notifications: &Notifications<'_>, parts: Vec<Part>) -> Result<Reply, Refusal> {
+    /// A batch of several owners: each gets its raw items in the same envelope; nothing is redirected, sent on or rejected.
+    /// Accepted only if all accept; a part that was accepted may come again.
+    async fn split(
+        self,
+        notifications: &Notifications<'_>,
+        parts: Vec<Part>,
+        record: &mut Record,
+    ) -> Result<Reply, Refusal> {
         let mut deliveries = JoinSet::new();
         for part in parts {
             let body = Bytes::from(notifications.subset(&part.items));
@@ -324,10 +355,16 @@ impl Webhook<'_> {
                     deliveries.spawn(async move {
                         let placed =
                             app.delivery.place(&connections, outbound, placing.key, placing.budget).await;
-                        let Ok(answer) = placed else { return false };
-                        settle(&app, &connections, answer, placing.call)
-                            .await
-                            .is_ok_and(|reply| reply.is_accepted())
+                        let tries = placed.as_ref().map_or_else(Tries::of_failure, Tries::of_answer);
+                        let accepted = match placed {
+                            // The batch is not answered by one of its parts, so none takes its lead.
+                            Ok(answer) if is_action(&answer) => act(&app, answer, placing.call, &mut None)
+                                .await
+                                .is_ok_and(|kept| kept.is_accepted()),
+                            Ok(answer) => answer.status.is_success(),
+                            Err(_) => false,
+                        };
+                        (accepted, tries)
                     });
                 }
                 None => {
@@ -335,8 +372,10 @@ impl Webhook<'_> {
                     outbound.body = body;
                     deliveries.spawn(async move {
                         let forwarded = app.delivery.forward_unsealed(&connections, outbound).await;
-                        forwarded
-                            .is_ok_and(|answer| without_action(&app, answer, Outcome::Split).is_accepted())
+                        let tries = forwarded.as_ref().map(Tries::of_answer).unwrap_or_default();
+                        let accepted = forwarded
+                            .is_ok_and(|answer| without_action(&app, answer, Outcome::Split).is_accepted());
+                        (accepted, tries)
                     });
                 }
             }
@@ -344,7 +383,9 @@ impl Webhook<'_> {
         // Every part is waited for, so that an early refusal does not cut off another instance's work.
         let mut accepted = true;
         while let Some(part) = deliveries.join_next().await {
-            accepted &= part.unwrap_or(false);
+            let (part_accepted, tries) = part.unwrap_or_default();
+            accepted &= part_accepted;
+            record.tried(tries);
         }
         if accepted {
             Ok(Reply::Accepted { outcome: Outcome::Split })
@@ -444,7 +485,10 @@ fn not_forwarded(error: &NotForwarded, record: &mut Record) -> Refusal {
         NotForwarded::NoInstance => Refusal::new(Outcome::NotPlaced, "no_instance"),
         NotForwarded::FleetUnknown => Refusal::new(Outcome::FleetUnknown, "fleet_unknown"),
         NotForwarded::Gone { .. } => Refusal::new(Outcome::Gone, "instance_gone"),
-        NotForwarded::Unreachable { last, .. } => Refusal::new(Outcome::Unreachable, last),
+        NotForwarded::Unreachable { last, attempts, .. } => {
+            record.attempts(*attempts);
+            Refusal::new(Outcome::Unreachable, last)
+        }
     }
 }
 
@@ -454,8 +498,3 @@ fn not_placed_reason(error: &NotPlaced) -> &'static str {
         NotPlaced::AllFailed { last, .. } => last,
     }
 }
-
-/// A call must be answered within 15 s (Microsoft Graph, call: answer).
-const CALL_LIMIT: Duration = Duration::from_secs(15);
-/// A policy-recorded call within 5 s (the same document).
-const RECORDING_LIMIT: Duration = Duration::from_secs(5);

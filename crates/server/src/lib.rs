@@ -47,6 +47,7 @@ mod request;
 mod retries;
 pub mod serve;
 pub mod server;
+mod tasks;
 pub mod telemetry;
 mod tls;
 mod worker;

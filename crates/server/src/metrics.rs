@@ -40,6 +40,7 @@ pub struct Metrics {
     retries: Labelled<1>,
     /// By action and result.
     actions: Labelled<2>,
+    actions_in_flight: AtomicUsize,
     /// By trust.
     authenticated: Labelled<1>,
     /// By trust and reason.
@@ -83,6 +84,7 @@ impl Metrics {
             outcomes_unknown: AtomicU64::new(0),
             retries: Labelled::default(),
             actions: Labelled::default(),
+            actions_in_flight: AtomicUsize::new(0),
             authenticated: Labelled::default(),
             rejected: Labelled::default(),
             connections: AtomicUsize::new(0),
@@ -148,6 +150,11 @@ impl Metrics {
     /// An action was carried out through Graph, or not: `result` is `ok`, or the label of what is wrong.
     pub fn action(&self, action: &'static str, result: &'static str) {
         self.actions.increment([action, result]);
+    }
+
+    /// So many actions are being carried out, or their failures told.
+    pub fn actions_in_flight(&self, count: usize) {
+        self.actions_in_flight.store(count, Relaxed);
     }
 
     /// A connection was accepted; it ends when the guard is dropped. `None`, counted as refused, if there are `limit` already.

@@ -123,14 +123,18 @@ impl Outcome {
         Self::Panicked,
     ];
 
-    /// Whether the answer is that of an instance, or of several. An answer of our own may be another one next time.
-    pub(crate) fn is_an_instances(self) -> bool {
+    /// Whether something was done that must not be done again: by an instance, by several, or by Graph. Any other answer may
+    /// be another one next time.
+    pub(crate) fn is_done(self) -> bool {
         match self {
-            Self::Placed | Self::Forwarded | Self::Proxied | Self::Unsealed | Self::Split | Self::Acted => {
-                true
-            }
+            Self::Placed
+            | Self::Forwarded
+            | Self::Proxied
+            | Self::Unsealed
+            | Self::Split
+            | Self::Acted
+            | Self::RejectedAsBusy => true,
             Self::AskedForGraph
-            | Self::RejectedAsBusy
             | Self::BadAction
             | Self::Redirected
             | Self::Overflowed

@@ -15,7 +15,7 @@ use crate::{
     outcome::Outcome,
     reply::ReplyBody,
     request::{Received, Route, plain},
-    retries::{Kept, Lead},
+    retries::{ActionResult, Kept, Lead},
     telemetry::milliseconds,
 };
 
@@ -39,8 +39,9 @@ pub(crate) struct Record {
     rule: Option<usize>,
     region: Option<Name>,
     instance: Option<Name>,
-    attempts: Option<u32>,
-    outcome_unknown: u32,
+    incarnation: Option<Name>,
+    tries: Tries,
+    action: Option<ActionResult>,
     retry: Option<&'static str>,
     /// If this is the first request of its message. Here, since it ends with the request, however that ends.
     lead: Option<Lead>,
@@ -68,8 +69,9 @@ impl Record {
             rule: None,
             region: None,
             instance: None,
-            attempts: None,
-            outcome_unknown: 0,
+            incarnation: None,
+            tries: Tries::default(),
+            action: None,
             retry: None,
             lead: None,
             finished: false,
@@ -127,6 +129,17 @@ impl Record {
         self.metrics.retry(how);
         self.retry = Some(how);
         self.instance = kept.instance.clone();
+        self.action = kept.action;
+    }
+
+    /// What ends the retries' wait, for what goes on without this request.
+    pub(crate) fn lead(&mut self) -> &mut Option<Lead> {
+        &mut self.lead
+    }
+
+    /// Graph was asked for an action.
+    pub(crate) fn acted(&mut self, kept: &Kept) {
+        self.action = kept.action;
     }
 
     /// Whoever waits for the answer gets it.
@@ -148,20 +161,14 @@ impl Record {
 
     pub(crate) fn answered(&mut self, answer: &Answer) {
         self.instance = Some(answer.instance.clone());
-        self.attempts = Some(answer.attempts);
-        self.outcome_unknown = answer.outcome_unknown;
+        self.incarnation = Some(answer.incarnation.clone());
+        self.tried(Tries::of_answer(answer));
     }
 
-    /// Tries made.
-    pub(crate) fn attempts(&mut self, attempts: u32) {
-        self.attempts = Some(attempts);
-    }
-
-    pub(crate) fn not_placed(&mut self, error: &NotPlaced) {
-        if let NotPlaced::AllFailed { attempts, outcome_unknown, .. } = error {
-            self.attempts = Some(*attempts);
-            self.outcome_unknown = *outcome_unknown;
-        }
+    /// Instances were tried, for all of the request or a part of it.
+    pub(crate) fn tried(&mut self, tries: Tries) {
+        self.tries.made = self.tries.made.saturating_add(tries.made);
+        self.tries.outcome_unknown = self.tries.outcome_unknown.saturating_add(tries.outcome_unknown);
     }
 
     /// Copies the platform's correlation ids into an answer, where the instance did not.
@@ -191,8 +198,9 @@ impl Record {
     fn write(&self, status: Option<u16>, outcome: Outcome, refusal: Option<(&'static str, Option<&str>)>) {
         let duration = self.arrived.elapsed();
         self.metrics.request(outcome, self.kind, duration);
-        if self.outcome_unknown > 0 {
-            self.metrics.outcome_unknown(u64::from(self.outcome_unknown));
+        let Tries { made: attempts, outcome_unknown } = self.tries;
+        if outcome_unknown > 0 {
+            self.metrics.outcome_unknown(u64::from(outcome_unknown));
         }
         // As text: a value that is displayed goes through `fmt`, at three times the cost.
         let (mut tenant_text, mut app_text) = (Uuid::encode_buffer(), Uuid::encode_buffer());
@@ -217,8 +225,11 @@ impl Record {
             rule = self.rule,
             region = self.region.as_ref().map(Name::as_str),
             instance = self.instance.as_ref().map(Name::as_str),
-            attempts = self.attempts.filter(|attempts| *attempts > 1),
-            outcome_unknown = (self.outcome_unknown > 0).then_some(self.outcome_unknown),
+            incarnation = self.incarnation.as_ref().map(Name::as_str).filter(|life| *life != NO_INCARNATION),
+            attempts = (attempts > 1).then_some(attempts),
+            outcome_unknown = (outcome_unknown > 0).then_some(outcome_unknown),
+            action = self.action.map(|acted| acted.action),
+            action_result = self.action.map(|acted| acted.result),
             retry = self.retry,
             "request answered"
         );
@@ -230,6 +241,34 @@ impl Drop for Record {
         if !self.finished {
             self.write(None, Outcome::ClientGone, None);
         }
+    }
+}
+
+/// How often instances were asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tries {
+    made: u32,
+    /// Of these, those of a new call that were given up after the request had been written: that instance may have acted.
+    outcome_unknown: u32,
+}
+
+impl Tries {
+    pub(crate) fn of_answer(answer: &Answer) -> Self {
+        Self { made: answer.attempts, outcome_unknown: answer.outcome_unknown }
+    }
+
+    pub(crate) fn of_failure(error: &NotPlaced) -> Self {
+        match error {
+            NotPlaced::NoCandidate => Self::default(),
+            NotPlaced::AllFailed { attempts, outcome_unknown, .. } => {
+                Self { made: *attempts, outcome_unknown: *outcome_unknown }
+            }
+        }
+    }
+
+    /// Whether an instance may have acted without a word.
+    pub(crate) fn leave_outcome_unknown(self) -> bool {
+        self.outcome_unknown > 0
     }
 }
 
@@ -262,3 +301,6 @@ fn route_name(kind: RequestKind) -> &'static str {
 fn as_text(value: &Option<HeaderValue>) -> Option<&str> {
     value.as_ref().and_then(|value| value.to_str().ok())
 }
+
+/// What a source says that tells no lives apart.
+const NO_INCARNATION: &str = "0";

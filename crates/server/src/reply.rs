@@ -43,8 +43,8 @@ pub(crate) enum Reply {
         /// `Placed`, `Forwarded`, `Proxied` or `Unsealed`.
         outcome: Outcome,
     },
-    /// What the first request of a message was answered.
-    Again(Arc<Kept>),
+    /// An answer that all requests of a message share.
+    Kept(Arc<Kept>),
     /// 202: all owners of a batch have accepted their parts, or Graph was asked for what an instance wants.
     Accepted {
         /// What was accepted.
@@ -157,7 +157,7 @@ impl Reply {
             Self::Redirect { outcome, .. } => *outcome,
             Self::Relay { answer, .. } if answer.status.is_redirection() => Outcome::BadAnswer,
             Self::Relay { outcome, .. } => *outcome,
-            Self::Again(kept) => kept.outcome,
+            Self::Kept(kept) => kept.outcome,
             Self::Accepted { outcome } => *outcome,
             Self::Health { .. } => Outcome::Health,
         }
@@ -167,14 +167,15 @@ impl Reply {
     pub(crate) fn is_accepted(&self) -> bool {
         match self {
             Self::Relay { answer, .. } => answer.status.is_success(),
+            Self::Kept(kept) => kept.is_accepted(),
             Self::Accepted { .. } => true,
-            Self::AskForGraph | Self::Redirect { .. } | Self::Again(_) | Self::Health { .. } => false,
+            Self::AskForGraph | Self::Redirect { .. } | Self::Health { .. } => false,
         }
     }
 
-    /// Why it is no better answer, if it repeats a refusal.
+    /// Why it is no better answer, if it is a refusal that is shared.
     pub(crate) fn reason(&self) -> Option<&'static str> {
-        if let Self::Again(kept) = self { kept.reason } else { None }
+        if let Self::Kept(kept) = self { kept.reason } else { None }
     }
 
     /// The answer; an instance's is relayed as it is but for the statuses that would mislead the platform.
@@ -192,7 +193,7 @@ impl Reply {
                 response
             }
             Self::Relay { answer, .. } => relay(*answer),
-            Self::Again(kept) => kept.response().map(ReplyBody::whole),
+            Self::Kept(kept) => kept.response().map(ReplyBody::whole),
             Self::Accepted { .. } => respond(StatusCode::ACCEPTED, Bytes::new()),
             Self::Health { able: true } => respond(StatusCode::OK, Bytes::new()),
             Self::Health { able: false } => respond(StatusCode::SERVICE_UNAVAILABLE, Bytes::new()),

@@ -128,7 +128,7 @@ impl fmt::Debug for Key {
 }
 
 /// The first request of a message. Dropped without an answer (its client went away, say), it lets one of those who wait
-/// take over.
+/// take over. What acts on a call takes it along, since that goes on without the client.
 #[derive(Debug)]
 pub(crate) struct Lead {
     retries: Arc<Retries>,
@@ -138,9 +138,9 @@ pub(crate) struct Lead {
 
 impl Lead {
     /// Hands the answer to those who wait, and remembers it if it is one to be remembered.
-    pub(crate) fn answered(mut self, kept: Kept) {
+    pub(crate) fn answered(mut self, kept: impl Into<Arc<Kept>>) {
         self.ended = true;
-        let kept = Arc::new(kept);
+        let kept = kept.into();
         let waiting = self.retries.shard(self.key).answered(self.key, &kept, Instant::now());
         if let Some(signal) = waiting {
             signal.send_replace(End::Answered(kept));
@@ -171,6 +171,15 @@ pub(crate) struct Kept {
     pub(crate) reason: Option<&'static str>,
     /// Who answered it.
     pub(crate) instance: Option<Name>,
+    /// What Graph was asked for, and what came of it.
+    pub(crate) action: Option<ActionResult>,
+}
+
+/// An action by name, and `ok` or the label of what went wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ActionResult {
+    pub(crate) action: &'static str,
+    pub(crate) result: &'static str,
 }
 
 impl Kept {
@@ -190,7 +199,12 @@ impl Kept {
             outcome,
             reason,
             instance,
+            action: None,
         }
+    }
+
+    pub(crate) fn with_action(self, action: ActionResult) -> Self {
+        Self { action: Some(action), ..self }
     }
 
     pub(crate) fn with_body(mut self, body: &[u8]) -> Self {
@@ -206,9 +220,14 @@ impl Kept {
         response
     }
 
-    /// Whether it is given again after the first request has ended: an instance has acted, and said so.
+    /// Whether its sender was told that all is well.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.status.is_success()
+    }
+
+    /// Whether it is given again after the first request has ended: an instance, or Graph, has acted, and said so.
     fn is_remembered(&self) -> bool {
-        self.status.is_success() && self.outcome.is_an_instances()
+        self.is_accepted() && self.outcome.is_done()
     }
 
     /// What it weighs: the bytes that its sender chose.

@@ -26,6 +26,7 @@ use crate::{
     config::{Config, Drain, Log, Problems, TlsFiles},
     connection::Timeouts,
     metrics::Metrics,
+    tasks::Tasks,
     telemetry::Chain,
     tls::{self, Fingerprint},
     worker::{self, Stage},
@@ -281,15 +282,20 @@ impl Server {
         self.draining.store(true, Relaxed);
         let cut_at = cut_at.unwrap_or_else(|| Instant::now() + self.drain.deadline);
         drop(self.listener);
-        let cut = finish(workers, &stage, &mut commands, cut_at).await;
+        let tasks = Arc::clone(&self.shared.app.load().tasks);
+        let cut = finish(workers, &tasks, &stage, &mut commands, cut_at).await;
         drop(background);
         admin.abort();
-        if cut == 0 {
+        if cut.is_nothing() {
             tracing::info!("drained: nothing was cut");
         } else {
-            tracing::warn!(requests = cut, "the drain's deadline passed; requests were cut");
+            tracing::warn!(
+                requests = cut.requests,
+                actions = cut.actions,
+                "the drain's deadline passed; requests were cut"
+            );
         }
-        Ok(cut == 0)
+        Ok(cut.is_nothing())
     }
 }
 
@@ -388,13 +394,28 @@ async fn accept(accepted: io::Result<(TcpStream, SocketAddr)>, shared: &Shared, 
     }
 }
 
-/// Closes what is idle, waits for what is under way until `cut_at`, cuts the rest; the number of requests cut.
+/// What did not end before the deadline of a drain.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    requests: usize,
+    /// Those whose request has ended, too.
+    actions: usize,
+}
+
+impl Cut {
+    fn is_nothing(self) -> bool {
+        self.requests == 0 && self.actions == 0
+    }
+}
+
+/// Closes what is idle, waits for what is under way until `cut_at`, cuts the rest.
 async fn finish(
     workers: Vec<worker::Handle>,
+    tasks: &Tasks,
     stage: &watch::Sender<Stage>,
     commands: &mut mpsc::Receiver<Command>,
     cut_at: Instant,
-) -> usize {
+) -> Cut {
     stage.send_replace(Stage::Finishing);
     // The threads are joined on a thread of their own: this runtime has the admin listener to serve.
     let mut joined: JoinHandle<usize> =
@@ -416,12 +437,22 @@ async fn finish(
             }
         }
     };
+    // Workers first: what they have under way may begin tasks.
+    let mut requests = None;
+    let finished = async {
+        requests = Some((&mut joined).await.unwrap_or(1));
+        tasks.finished().await;
+    };
     tokio::select! {
-        cut = &mut joined => return cut.unwrap_or(1),
+        () = finished => {}
         () = patience => {}
     }
     stage.send_replace(Stage::Cutting);
-    joined.await.unwrap_or(1)
+    let requests = match requests {
+        Some(requests) => requests,
+        None => joined.await.unwrap_or(1),
+    };
+    Cut { requests, actions: tasks.under_way() }
 }
 
 async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -73,6 +73,29 @@ fn a_wrong_command_line_is_a_usage_error() {
         let (code, stdout, stderr) = run(arguments);
         assert_eq!((code, stdout.as_str()), (Some(64), ""), "{arguments:?}");
         assert!(!stderr.is_empty(), "{arguments:?}");
+        assert!(!stderr.contains('\u{1b}'), "colour is for terminals: {stderr:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_the_reason() {
+    let missing = "nowhere cannot be read: No such file or directory (os error 2)\n";
+    let folder = ". cannot be read: Is a directory (os error 21)\n";
+    let admin = "http://127.0.0.1:1";
+    for (arguments, code, expected) in [
+        (&["check", "--config", "nowhere"][..], 64, missing),
+        (&["serve", "--config", "nowhere"], 64, missing),
+        (&["mint", "--config", ".", "--instance", "bot-0", "--app", APP], 64, folder),
+        (&["explain", "--config", "nowhere", "-"], 64, missing),
+        (&["explain", "--config", "minimal.toml", "nowhere"], 1, missing),
+        (&["explain", "--config", "minimal.toml", "."], 1, folder),
+        (
+            &["fleet", "list", "--admin", admin, "--token-file", "nowhere"],
+            64,
+            &*format!("--token-file: {missing}"),
+        ),
+    ] {
+        assert_eq!(run(arguments), (Some(code), String::new(), expected.to_owned()), "{arguments:?}");
     }
 }
 
@@ -133,9 +156,9 @@ fn a_body_without_end_is_not_read_to_its_end() {
     let (code, stdout, stderr) =
         run_with(&vec![b' '; (1 << 20) + 1], &["explain", "--config", "minimal.toml", "-"]);
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
-    assert_eq!(stderr, "the body cannot be read: larger than 1048576 bytes\n");
-    let (code, ..) = run(&["explain", "--config", "minimal.toml", "/dev/zero"]);
-    assert_eq!(code, Some(1));
+    assert_eq!(stderr, "standard input cannot be read: larger than 1048576 bytes\n");
+    let (code, _, stderr) = run(&["explain", "--config", "minimal.toml", "/dev/zero"]);
+    assert_eq!((code, &*stderr), (Some(1), "/dev/zero cannot be read: larger than 1048576 bytes\n"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{
     env,
     fs::{self, DirBuilder, File},
     io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::{fs::DirBuilderExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc,
@@ -222,6 +222,8 @@ impl Processes {
             .stdin(Stdio::null())
             .stderr(errors)
             .env("NO_COLOR", "1")
+            // Ctrl-C is for whoever started them: where that ignores it, they must not end under its hands.
+            .process_group(0)
             .spawn()
             .map_err(|error| format!("cannot start {name}: {error}"))?;
         let id = child.id();

@@ -95,3 +95,16 @@ fn errors_are_logged_in_one_harmless_line() {
     assert!(!text.chars().any(char::is_control));
     assert_eq!(text.chars().count(), LOGGED_CHARS_MAX);
 }
+
+#[test]
+fn a_url_is_logged_without_what_may_be_secret() {
+    for (url, expected) in [
+        ("https://issuer.example/metadata", "https://issuer.example/metadata"),
+        ("https://user:password@issuer.example:8443/a?key=secret#part", "https://issuer.example:8443/a"),
+        ("https://issuer.example/\u{1b}[31m\u{202e}", "https://issuer.example/%1B[31m%E2%80%AE"),
+    ] {
+        assert_eq!(logged(Url::parse(url).unwrap()), expected);
+    }
+    let long = format!("https://issuer.example/{}", "a".repeat(5_000));
+    assert_eq!(logged(Url::parse(&long).unwrap()).len(), LOGGED_CHARS_MAX);
+}

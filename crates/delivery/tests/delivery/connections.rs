@@ -282,7 +282,7 @@ async fn an_https_instance_is_verified() {
 
     let stranger = Delivery::new(settings.clone(), uris(), tls());
     let failed = forward(&stranger, &Connections::default(), "bot-0").await.unwrap_err();
-    assert_eq!(failed, NotForwarded::Unreachable { instance: name("bot-0"), last: "tls" });
+    assert!(matches!(failed, NotForwarded::Unreachable { last: "tls", .. }), "{failed}");
 
     settings.patience = LONG;
     let mut trusting = SslConnector::builder(SslMethod::tls_client()).unwrap();
@@ -298,7 +298,7 @@ async fn an_https_instance_is_verified() {
     settings.instances[0].url = Target::parse(&format!("https://localhost:{}/x", address.port())).unwrap();
     let misled = Delivery::new(settings, uris(), trusting);
     let failed = forward(&misled, &connections, "bot-0").await.unwrap_err();
-    assert_eq!(failed, NotForwarded::Unreachable { instance: name("bot-0"), last: "tls" });
+    assert!(matches!(failed, NotForwarded::Unreachable { last: "tls", .. }), "{failed}");
 }
 
 /// What comes unasked is nobody's answer: the next request would take it for its own.

@@ -58,9 +58,11 @@ async fn a_stopped_instance_is_unreachable_after_the_patience() {
     let delivery = delivery(settings);
     let began = Instant::now();
     let failed = forward(&delivery, &Connections::default(), "bot-0").await.unwrap_err();
-    assert_eq!(failed, NotForwarded::Unreachable { instance: name("bot-0"), last: "refused" });
+    let NotForwarded::Unreachable { instance, last, attempts } = failed else { panic!("{failed}") };
+    assert_eq!((instance, last), (name("bot-0"), "refused"));
     assert!(began.elapsed() >= SHORT);
-    assert!(status(&delivery, "bot-0").attempts > 1);
+    assert!(attempts > 1);
+    assert_eq!(status(&delivery, "bot-0").attempts, u64::from(attempts));
     // A callback's failure says nothing about new calls.
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
 }
@@ -93,7 +95,7 @@ fn check_once(act: Act, label: &'static str) -> impl Future<Output = ()> {
         }
         let delivery = delivery(settings);
         let failed = forward(&delivery, &Connections::default(), "bot-0").await.unwrap_err();
-        let expected = NotForwarded::Unreachable { instance: name("bot-0"), last: label };
+        let expected = NotForwarded::Unreachable { instance: name("bot-0"), last: label, attempts: 1 };
         assert_eq!(failed, expected, "{place_of_caller}");
         assert_eq!(upstream.seen().len(), 1, "{place_of_caller}");
     }

@@ -22,7 +22,7 @@ use self::table::table;
 use super::{FAILURE, complain, print};
 use crate::{
     cli::{AdminArgs, EX_USAGE, FleetCommand},
-    config::read_bounded,
+    config::{read_bounded, shown},
     fetch,
     telemetry::Chain,
 };
@@ -174,8 +174,8 @@ fn authorization(args: &AdminArgs) -> Result<Option<HeaderValue>, Trouble> {
         (None, Some(path)) => {
             let problem = |problem| Trouble::Token { option: "--token-file", problem };
             let bytes = read_bounded(path, TOKEN_FILE_BYTES_MAX)
-                .map_err(|reason| problem(format!("{} cannot be read: {reason}", path.display())))?;
-            String::from_utf8(bytes).map_err(|_| problem(format!("{} is not text", path.display())))?
+                .map_err(|reason| problem(format!("{} cannot be read: {reason}", shown(path))))?;
+            String::from_utf8(bytes).map_err(|_| problem(format!("{} is not text", shown(path))))?
         }
         (None, None) => return Ok(None),
     };

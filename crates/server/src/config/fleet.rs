@@ -12,7 +12,7 @@ use super::{
     AffinityBy, Full, PeerSettings, Placement,
     region::parse_name,
     section::{Section, Setting},
-    trust::guid,
+    trust::{GUID, guid},
     unit,
 };
 
@@ -74,7 +74,9 @@ fn full(
         // Without a credential nobody could be told that the line is busy.
         let lacking = graph.and_then(|graph| graph.iter().position(Option::is_none));
         if let Some(index) = lacking {
-            setting.problem(format!("\"reject\" goes through Graph, and app[{index}] has no [app.graph]"));
+            setting.problem(format!(
+                "\"reject\" goes through Graph, and app[{index}] has no [app.graph]; write that first"
+            ));
         }
         return lacking.is_none().then_some(Full::Reject);
     }
@@ -84,7 +86,7 @@ fn full(
         return None;
     };
     if peers.is_some_and(|peers| peers.iter().all(|peer| peer.name != region)) {
-        setting.problem(format!("overflows to {region}, which is no [[peer]]"));
+        setting.problem(format!("overflows to {region}, which is no [[peer]]; write that first"));
         return None;
     }
     Some(Full::Overflow(region))
@@ -204,25 +206,25 @@ fn instance(
     apps: Option<&[AppSettings]>,
     names: &mut BTreeSet<Name>,
 ) -> Option<InstanceSettings> {
-    let name = section.required("name", "a name that stays the same for the life of its calls").and_then(
-        |setting| {
+    let name = section
+        .required("name", "a name like \"bot-0\", the same for the life of its calls")
+        .and_then(|setting| {
             let name = parse_name(&setting)?;
             let is_new = names.insert(name.clone());
             if !is_new {
-                setting.problem("another [[fleet.instance]] has the same name");
+                setting.problem("another [[fleet.instance]] has the same name; give each its own");
             }
             is_new.then_some(name)
-        },
-    );
-    let url =
-        section.required("url", "where it takes new calls, an http or https URL").as_ref().and_then(target);
+        });
+    let url = section.required("url", "where it takes new calls, like \"http://10.0.0.10:3978/api/calls\"");
+    let url = url.as_ref().and_then(target);
     let callback_url = section.maybe("callback_url", target);
     let own_apps = section.maybe("apps", |setting| {
-        let ids: Vec<Uuid> = setting.each("a list of app ids", |id| {
+        let ids: Vec<Uuid> = setting.each(&format!("a list of app ids, each {GUID}"), |id| {
             let app = guid(id)?;
             let is_known = apps.is_none_or(|apps| apps.iter().any(|known| known.id == app));
             if !is_known {
-                id.problem("not the id of an [[app]]");
+                id.problem("not the id of an [[app]]; write that first");
             }
             is_known.then_some(app)
         })?;
@@ -295,7 +297,7 @@ fn probe(section: Section<'_>) -> Option<ProbeSettings> {
 
 const FULL: &str = "\"refuse\", \"overflow:REGION\" or \"reject\"";
 
-const TARGET: &str = "an absolute http or https URL";
+const TARGET: &str = "an absolute URL like \"http://10.0.0.10:3978/api/calls\"";
 
 /// Calls last up to a day.
 const KEEP_LEAVING: Duration = Duration::from_secs(24 * 3600);

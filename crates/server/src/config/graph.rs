@@ -3,11 +3,7 @@
 use switchboard_graph::{Cloud, Credential, Hosts, Settings, SettingsError};
 use uuid::Uuid;
 
-use super::{
-    secret::Surroundings,
-    section::{Section, Setting},
-    url,
-};
+use super::{secret::Surroundings, section::Section, url};
 
 /// The settings of one app; `None` if they are there and wrong. `app` and `cloud` are `None` where they are wrong already.
 #[expect(clippy::option_option, reason = "absent and wrong are not the same")]
@@ -22,13 +18,14 @@ pub(super) fn graph(
         return Some(None);
     }
     let credential = credential(of_app, &section, around);
-    let authority = section.maybe("authority", url::secure);
-    let endpoint = section.maybe("endpoint", url::secure);
+    let authority =
+        section.maybe("authority", |setting| url::secure(setting, "https://login.microsoftonline.com"));
+    let endpoint = section.maybe("endpoint", |setting| url::secure(setting, "https://graph.microsoft.com"));
     section.finish();
     let cloud = cloud?.parse::<Cloud>().map_err(|error| of_app.problem("graph", in_context("cloud", &error)));
     let hosts = Hosts { authority: authority?, endpoint: endpoint? };
     let settings = Settings::new(app?, cloud.ok()?, hosts, credential?);
-    settings.map_err(|error| of_app.problem("graph", error.problem)).ok().map(Some)
+    settings.map_err(|error| of_app.problem(&error.path, error.problem)).ok().map(Some)
 }
 
 fn credential(of_app: &Section<'_>, section: &Section<'_>, around: &Surroundings<'_>) -> Option<Credential> {
@@ -38,23 +35,24 @@ fn credential(of_app: &Section<'_>, section: &Section<'_>, around: &Surroundings
         (Some(secret), None, None, None) => {
             let bytes = around.secret(&secret)?;
             let text = std::str::from_utf8(bytes.expose()).unwrap_or_default();
-            Credential::secret(text).map_err(|error| (secret, error))
+            Credential::secret(text)
         }
         (None, Some(certificate), Some(key), None) => {
             let chain = around.read(&certificate).map(|(_, bytes)| bytes);
             let (_, key) = around.read(&key)?;
-            Credential::certificate(&chain?, &key).map_err(|error| (certificate, error))
+            Credential::certificate(&chain?, &key)
         }
         (None, None, None, Some(token)) => {
-            let path = around.path(&token)?;
-            Credential::federated_token(path).map_err(|error| (token, error))
+            let path = around.path(&token, "the path of a file")?;
+            Credential::federated_token(path)
         }
         _ => {
             of_app.problem("graph", CREDENTIALS);
             return None;
         }
     };
-    credential.map_err(|(setting, error): (Setting<'_>, _)| setting.problem(error.problem)).ok()
+    // It says which of a pair is wrong.
+    credential.map_err(|error| of_app.problem(&error.path, error.problem)).ok()
 }
 
 /// The setting that is wrong is another one.

@@ -9,7 +9,7 @@ use super::{
     Admin, Drain, Limits, Listen, Log, TlsFiles,
     secret::Surroundings,
     section::{Section, Setting},
-    url,
+    unit, url,
 };
 use crate::telemetry::Format;
 
@@ -33,7 +33,10 @@ pub(super) fn listen(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Li
             {
                 section.problem(
                     name,
-                    format!("one of it and {other_name} is below the other; they must be apart"),
+                    format!(
+                        "one of it and {other_name} is below the other; they must be apart, like \"/api/calls\" and \
+                         \"/api/callbacks\""
+                    ),
                 );
             }
         }
@@ -56,7 +59,7 @@ pub(super) fn admin(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Adm
         let secret = around.secret(setting)?;
         let fits = !secret.expose().is_empty() && secret.expose().iter().all(u8::is_ascii_graphic);
         if !fits {
-            setting.problem("not a token that a header can carry: printable ASCII without blanks");
+            setting.problem("not a token that a header can carry; it must be printable ASCII without blanks");
         }
         fits.then_some(secret)
     });
@@ -67,7 +70,10 @@ pub(super) fn admin(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Adm
 /// The two listeners may not share a port. Port 0 is a free one each time.
 pub(super) fn check_apart(root: &Section<'_>, listen: &Listen, admin: &Admin) {
     if admin.address == listen.address && admin.address.port() != 0 {
-        root.problem("admin", "its address is that of listen.address; the admin listener has its own");
+        root.problem(
+            "admin.address",
+            "that of listen.address; the admin listener has its own, like \"127.0.0.1:9090\"",
+        );
     }
 }
 
@@ -119,11 +125,14 @@ fn drain(listen: &Section<'_>) -> Option<Drain> {
     let usual = delay.unwrap_or_default() + Duration::from_secs(5);
     let deadline = section.or("deadline", usual, |setting| {
         let deadline = setting.duration(&(Duration::ZERO..=hour))?;
-        if delay.is_some_and(|delay| deadline < delay) {
-            setting.problem("shorter than listen.drain.delay; both count from SIGTERM");
-            return None;
+        let longer = delay.filter(|delay| deadline < *delay);
+        if let Some(delay) = longer {
+            let delay = unit::show(delay);
+            setting.problem(format!(
+                "shorter than listen.drain.delay, which is {delay}; both count from SIGTERM"
+            ));
         }
-        Some(deadline)
+        longer.is_none().then_some(deadline)
     });
     section.finish();
     Some(Drain { delay: delay?, deadline: deadline? })
@@ -131,23 +140,21 @@ fn drain(listen: &Section<'_>) -> Option<Drain> {
 
 /// Reads both files, so that a wrong pair is found here and not by the first handshake.
 fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
-    let section = setting.section();
-    let is_table = section.is_present();
-    let required = |name, right| if is_table { section.required(name, right) } else { None };
-    let certificate = required("certificate", "the path of a PEM file").and_then(|setting| {
+    let section = setting.table("{ certificate = \"tls.crt\", key = \"tls.key\" }");
+    let certificate = section.required("certificate", "the path of a PEM file").and_then(|setting| {
         let (path, pem) = around.read(&setting)?;
         let chain = X509::stack_from_pem(&pem).unwrap_or_default();
         let Some(own) = chain.into_iter().next() else {
-            setting.problem("not a PEM file with a certificate");
+            setting.problem(NO_CERTIFICATE);
             return None;
         };
         Some((path, own))
     });
-    let key = required("key", "the path of a PEM file").and_then(|setting| {
+    let key = section.required("key", "the path of a PEM file").and_then(|setting| {
         let (path, pem) = around.read(&setting)?;
         // An encrypted key would have OpenSSL ask for its password on the terminal: the empty one is given instead.
         let Ok(key) = PKey::private_key_from_pem_passphrase(&pem, b"") else {
-            setting.problem("not a PEM file with an unencrypted private key");
+            setting.problem("not a PEM file with a private key that no password guards");
             return None;
         };
         Some((path, key))
@@ -155,11 +162,14 @@ fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
     section.finish();
     let ((certificate, own), (key, private)) = (certificate?, key?);
     if !own.public_key().is_ok_and(|public| public.public_eq(&private)) {
-        setting.problem("the key is not that of the certificate");
+        setting.problem("the key is not that of the certificate; name the two that were made together");
         return None;
     }
     Some(TlsFiles { certificate, key })
 }
+
+pub(super) const NO_CERTIFICATE: &str =
+    "not a PEM file with a certificate, which has a line -----BEGIN CERTIFICATE-----";
 
 /// Whether `path` is `other` or below it.
 fn is_below(path: &str, other: &str) -> bool {

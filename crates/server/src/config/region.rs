@@ -8,18 +8,20 @@ use switchboard_routing::{CallbackUris, Name, Peer, Policy, Rule, SealKey};
 
 use super::{
     PeerSettings, RedirectStatus,
-    secret::Surroundings,
+    secret::{SECRET, Surroundings},
     section::{Section, Setting},
     trust, url,
 };
 
 pub(super) fn name(root: &Section<'_>) -> Option<Name> {
-    root.required("region", "the name of the region that this gateway serves").as_ref().and_then(parse_name)
+    root.required("region", "the name of the region that this gateway serves, like \"emea\"")
+        .as_ref()
+        .and_then(parse_name)
 }
 
 /// A name of a region or an instance.
 pub(super) fn parse_name(setting: &Setting<'_>) -> Option<Name> {
-    setting.parse("1 to 63 of A-Z a-z 0-9 . _ -", |text| Name::parse(text).ok())
+    setting.parse("a name like \"bot-0\", of 1 to 63 of A-Z a-z 0-9 . _ -", |text| Name::parse(text).ok())
 }
 
 /// `path` is `None` where it is wrong already.
@@ -30,17 +32,14 @@ pub(super) fn callback(
 ) -> Option<(CallbackUris, Duration, Orphaned)> {
     let section = root.section("callback");
     let base = section
-        .required("base", "what callbackUris start with, an https URL")
-        .and_then(|setting| origin(&setting, "leave it out: listen.callback_path is the path"));
-    let seal =
-        section.required("seal", "a list of keys, like [{ id = \"k1\", secret = { env = \"NAME\" } }]");
+        .required("base", &format!("what callbackUris start with, like \"{BASE}\""))
+        .and_then(|setting| origin(&setting, BASE, "leave it out: listen.callback_path is the path"));
+    let seal = section.required("seal", SEAL);
     let seal = seal.and_then(|setting| {
         let mut ids = BTreeSet::new();
-        let keys = setting.each("a list of keys", |key| seal_key(key, around, &mut ids))?;
+        let keys = setting.each(SEAL, |key| seal_key(key, around, &mut ids))?;
         if keys.is_empty() {
-            setting.problem(
-                "empty: nothing could be sealed; write one key or more, each with its id and secret",
-            );
+            setting.problem(format!("empty: nothing could be sealed; write {SEAL}"));
         }
         (!keys.is_empty()).then_some(keys)
     });
@@ -60,9 +59,9 @@ pub(super) fn callback(
     Some((uris?, patience?, orphaned?))
 }
 
-/// A URL without a path; `advice` says what to do with one.
-fn origin(setting: &Setting<'_>, advice: &str) -> Option<Url> {
-    let url = url::secure_without_query(setting)?;
+/// A URL without a path, `like` this one; `advice` says what to do with one.
+fn origin(setting: &Setting<'_>, like: &str, advice: &str) -> Option<Url> {
+    let url = url::secure_without_query(setting, like)?;
     let is_bare = url.path() == "/";
     if !is_bare {
         setting.problem(format!("has a path; {advice}"));
@@ -71,23 +70,19 @@ fn origin(setting: &Setting<'_>, advice: &str) -> Option<Url> {
 }
 
 fn seal_key(setting: &Setting<'_>, around: &Surroundings<'_>, ids: &mut BTreeSet<String>) -> Option<SealKey> {
-    let section = setting.section();
-    if !section.is_present() {
-        return None;
-    }
-    let id = section.required("id", "a name for the key").and_then(|setting| {
-        let id = setting.parse("1 to 63 of A-Z a-z 0-9 _ -", |text| {
+    let section = setting.table("{ id = \"k1\", secret = { env = \"NAME\" } }");
+    let id = section.required("id", "a name for the key, like \"k1\"").and_then(|setting| {
+        let id = setting.parse("a name like \"k1\", of 1 to 63 of A-Z a-z 0-9 _ -", |text| {
             (!text.contains('.') && Name::parse(text).is_ok()).then_some(text)
         })?;
         let is_new = ids.insert(id.to_owned());
         if !is_new {
-            setting.problem("another key has the same id");
+            setting.problem("another key has the same id; give each its own");
         }
         is_new.then_some(id)
     });
-    let secret = section
-        .required("secret", "{ env = \"NAME\" } or { file = \"path\" }")
-        .and_then(|setting| around.base64_secret(&setting, SEAL_BYTES_MIN));
+    let secret =
+        section.required("secret", SECRET).and_then(|setting| around.base64_secret(&setting, SEAL_BYTES_MIN));
     section.finish();
     match SealKey::new(id?, secret?.expose()) {
         Ok(key) => Some(key),
@@ -112,14 +107,12 @@ pub(super) fn affinity(root: &Section<'_>, here: Option<&Name>) -> Option<Affini
         root.sections("peer").into_iter().map(|section| peer(section, here, &mut names)).collect();
     let peers: Option<Vec<_>> = peers.into_iter().collect();
     let section = root.section("affinity");
-    let status = section.or("status", RedirectStatus::Found, |setting| match setting.integer(302..=308)? {
-        302 => Some(RedirectStatus::Found),
-        307 => Some(RedirectStatus::TemporaryRedirect),
-        308 => Some(RedirectStatus::PermanentRedirect),
-        _ => {
-            setting.problem("not 302, 307 or 308");
-            None
-        }
+    let status = section.or("status", RedirectStatus::Found, |setting| {
+        setting.number_of(&[
+            (302, RedirectStatus::Found),
+            (307, RedirectStatus::TemporaryRedirect),
+            (308, RedirectStatus::PermanentRedirect),
+        ])
     });
     // A wrong peer is no reason to call every rule that names it wrong too.
     let regions = if peers.is_some() { here.map(|here| (here, &names)) } else { None };
@@ -139,64 +132,66 @@ pub(super) fn affinity(root: &Section<'_>, here: Option<&Name>) -> Option<Affini
 }
 
 fn peer(section: Section<'_>, here: Option<&Name>, names: &mut BTreeSet<Name>) -> Option<PeerSettings> {
-    let name = section.required("name", "the name of another region").and_then(|setting| {
+    let name = section.required("name", "the name of another region, like \"amer\"").and_then(|setting| {
         let name = parse_name(&setting)?;
         if here == Some(&name) {
-            setting.problem("this gateway's own region; a peer is another one");
+            setting.problem("this gateway's own region; name another one");
             return None;
         }
         let is_new = names.insert(name.clone());
         if !is_new {
-            setting.problem("another [[peer]] has the same name");
+            setting.problem("another [[peer]] has the same name; write each region once");
         }
         is_new.then_some(name)
     });
-    let webhook =
-        section.required("webhook", "the URL of its webhook").as_ref().and_then(url::secure_without_query);
+    let webhook = section
+        .required("webhook", &format!("the URL of its webhook, like \"{WEBHOOK}\""))
+        .and_then(|setting| url::secure_without_query(&setting, WEBHOOK));
     let callback = section.maybe("callback", |setting| {
-        let url = origin(setting, "leave it out: a callback is proxied with the path that it has")?;
+        let url = origin(setting, PEER, "leave it out: a callback is proxied with the path that it has")?;
         Target::parse(url.as_str()).map_err(|error| setting.problem(error.to_string())).ok()
     });
-    let health = section.maybe("health", url::secure);
+    let health = section.maybe("health", |setting| url::secure(setting, HEALTH));
     section.finish();
     Some(PeerSettings { name: name?, webhook: webhook?, callback: callback?, health: health? })
 }
 
 /// `regions`: this one and the others, where they are known.
 fn rule(section: Section<'_>, regions: Option<(&Name, &BTreeSet<Name>)>) -> Option<Rule> {
-    let texts = |name| {
+    let texts = |name, like: &str| {
         section.or(name, Vec::new(), |setting| {
-            not_empty(
-                setting,
-                setting.each("a list of values", |value| value.text("a value").map(str::to_owned)),
-            )
+            let right = format!("a list of texts, like [{like:?}]");
+            let one = |value: &Setting<'_>| value.text(&format!("a text, like {like:?}")).map(str::to_owned);
+            not_empty(setting, setting.each(&right, one))
         })
     };
     let tenants = |name| {
         section.or(name, Vec::new(), |setting| {
             let one = |tenant: &Setting<'_>| trust::guid(tenant).map(|id| id.hyphenated().to_string());
-            not_empty(setting, setting.each("a list of tenant ids", one))
+            not_empty(setting, setting.each(&format!("a list of tenant ids, each {}", trust::GUID), one))
         })
     };
-    let source_region = texts("source_region");
-    let country = texts("country");
-    let caller_region = texts("caller_region");
-    let media_region = texts("media_region");
+    let source_region = texts("source_region", "amer");
+    let country = texts("country", "US");
+    let caller_region = texts("caller_region", "amer");
+    let media_region = texts("media_region", "USEA");
     let tenant = tenants("tenant");
     let organizer_tenant = tenants("organizer_tenant");
-    let user = texts("user");
+    let user = texts("user", "112f7296-5fa4-42ca-bae8-6a692b15d4b8");
     let share = section.or("share", 1.0, Setting::fraction);
-    let serve_in = section.required("serve_in", "the name of a region").and_then(|setting| {
-        let name = parse_name(&setting)?;
-        if let Some((here, peers)) = regions
-            && name != *here
-            && !peers.contains(&name)
-        {
-            setting.problem("neither this gateway's region nor that of a [[peer]]");
-            return None;
-        }
-        Some(name)
-    });
+    let serve_in =
+        section.required("serve_in", "the name of this region or of a [[peer]]").and_then(|setting| {
+            let name = parse_name(&setting)?;
+            if let Some((here, peers)) = regions
+                && name != *here
+                && !peers.contains(&name)
+            {
+                let known: Vec<_> = [here].into_iter().chain(peers).map(Name::as_str).collect();
+                setting.problem(format!("no region that is known; these are {}", known.join(", ")));
+                return None;
+            }
+            Some(name)
+        });
     section.finish();
     Some(Rule {
         source_region: source_region?,
@@ -220,6 +215,16 @@ fn not_empty<T>(setting: &Setting<'_>, values: Option<Vec<T>>) -> Option<Vec<T>>
     }
     Some(values)
 }
+
+const BASE: &str = "https://emea.bots.contoso.com";
+
+const PEER: &str = "https://amer.bots.contoso.com";
+
+const WEBHOOK: &str = "https://amer.bots.contoso.com/api/calls";
+
+const HEALTH: &str = "https://amer.bots.contoso.com/api/health";
+
+const SEAL: &str = "a list of keys, like [{ id = \"k1\", secret = { env = \"NAME\" } }]";
 
 /// A MAC key as long as the hash (RFC 2104 section 3).
 const SEAL_BYTES_MIN: usize = 32;

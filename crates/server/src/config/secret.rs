@@ -35,14 +35,14 @@ pub(super) struct Surroundings<'s> {
 }
 
 impl Surroundings<'_> {
-    /// A path as the configuration writes it.
-    pub(super) fn path(&self, setting: &Setting<'_>) -> Option<PathBuf> {
-        setting.text("a path").map(|path| self.folder.join(path))
+    /// A path as the configuration writes it; `right` says what to write.
+    pub(super) fn path(&self, setting: &Setting<'_>, right: &str) -> Option<PathBuf> {
+        setting.text(right).map(|path| self.folder.join(path))
     }
 
     /// The bytes of a file that the configuration names.
     pub(super) fn read(&self, setting: &Setting<'_>) -> Option<(PathBuf, Vec<u8>)> {
-        let path = self.path(setting)?;
+        let path = self.path(setting, "the path of a file")?;
         match read_bounded(&path, FILE_BYTES_MAX) {
             Ok(bytes) => Some((path, bytes)),
             Err(reason) => {
@@ -54,7 +54,7 @@ impl Surroundings<'_> {
 
     /// `{ env = "NAME" }` or `{ file = "path" }`, as it stands there, without the newline at a file's end.
     pub(super) fn secret(&self, setting: &Setting<'_>) -> Option<Secret> {
-        let section = setting.section();
+        let section = setting.table(SECRET);
         if !section.is_present() {
             return None;
         }
@@ -66,7 +66,7 @@ impl Surroundings<'_> {
                 let name = env.text("the name of an environment variable")?;
                 let value = (self.env)(name);
                 if value.is_none() {
-                    env.problem(format!("the environment has no variable {name}"));
+                    env.problem(format!("the environment has no variable {name} with text in it"));
                 }
                 value.map(|value| Secret(value.into_bytes().into()))
             }
@@ -104,9 +104,13 @@ impl Surroundings<'_> {
 
 /// A file of at most `bytes_max` bytes. A device or a pipe that never ends is not read to its end.
 pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
+    bounded(File::open(path).map_err(|error| error.to_string())?, bytes_max)
+}
+
+/// All that `source` has, if that is at most `bytes_max` bytes.
+pub(crate) fn bounded(source: impl Read, bytes_max: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    source.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length <= bytes_max) {
         Ok(bytes)
     } else {
@@ -115,7 +119,7 @@ pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Strin
 }
 
 /// A path for a message: control characters escaped, since a terminal would obey them.
-pub(super) fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.to_string_lossy().escape_debug().to_string()
 }
 
@@ -141,6 +145,10 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
     }
     openssl::base64::decode_block(&standard).ok()
 }
+
+/// How a secret is written.
+pub(super) const SECRET: &str =
+    "{ env = \"NAME\" } or { file = \"path\" }; a secret is not written here itself";
 
 /// A certificate chain and a key are a few KiB; a bundle of all public roots is about 200 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;

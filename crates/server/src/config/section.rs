@@ -17,6 +17,8 @@ use super::{
 pub(super) struct Section<'t> {
     path: String,
     table: Option<&'t DeTable<'t>>,
+    /// Something else stands in its place, which is a problem by itself: nothing is missing in it.
+    is_wrong: bool,
     offset: usize,
     asked: RefCell<Vec<&'static str>>,
     problems: Rc<RefCell<Vec<Problem>>>,
@@ -36,6 +38,7 @@ impl<'t> Section<'t> {
         Self {
             path: String::new(),
             table: Some(table),
+            is_wrong: false,
             offset: 0,
             asked: RefCell::default(),
             problems: Rc::default(),
@@ -62,7 +65,7 @@ impl<'t> Section<'t> {
     /// A setting without a default; `right` says what to write.
     pub(super) fn required(&self, name: &'static str, right: &str) -> Option<Setting<'t>> {
         let setting = self.optional(name);
-        if setting.is_none() {
+        if setting.is_none() && !self.is_wrong {
             self.problem(name, format!("missing; it must be {right}"));
         }
         setting
@@ -101,6 +104,7 @@ impl<'t> Section<'t> {
             None => Self {
                 path: self.path_of(name),
                 table: None,
+                is_wrong: false,
                 offset: self.offset,
                 asked: RefCell::default(),
                 problems: Rc::clone(&self.problems),
@@ -119,7 +123,7 @@ impl<'t> Section<'t> {
     pub(super) fn some_sections(&self, name: &'static str, right: &str) -> Option<Vec<Self>> {
         let before = self.problems.borrow().len();
         let sections = self.sections(name);
-        if sections.is_empty() && self.problems.borrow().len() == before {
+        if sections.is_empty() && !self.is_wrong && self.problems.borrow().len() == before {
             let fault = if self.optional(name).is_some() { "empty" } else { "missing" };
             self.problem(name, format!("{fault}; {right}"));
         }
@@ -208,6 +212,13 @@ impl<'t> Setting<'t> {
         self.check(self.number().filter(|number| range.contains(number)), &right)
     }
 
+    /// One of a few numbers.
+    pub(super) fn number_of<T: Copy>(&self, numbers: &[(u64, T)]) -> Option<T> {
+        let right = numbers.iter().map(|(number, _)| number.to_string()).collect::<Vec<_>>().join(" or ");
+        let found = numbers.iter().find(|(number, _)| self.number() == Some(*number));
+        self.check(found.map(|(_, value)| *value), &right)
+    }
+
     /// A part, 0 to 1.
     pub(super) fn fraction(&self) -> Option<f64> {
         let number = match self.value {
@@ -260,11 +271,22 @@ impl<'t> Setting<'t> {
         items.into_iter().collect()
     }
 
-    /// The value as a table.
+    /// The value as a table under a header of its own.
     pub(super) fn section(&self) -> Section<'t> {
+        // What stands in the file has no indices: `app[0].graph` begins with `[app.graph]`.
+        let header: String =
+            self.path.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect();
+        let header = if self.path.ends_with(']') { format!("[[{header}]]") } else { format!("[{header}]") };
+        self.table(&format!("a table; write {header} and its settings below it"))
+    }
+
+    /// The value as a table of one line; `right` says what to write.
+    pub(super) fn table(&self, right: &str) -> Section<'t> {
+        let table = self.check(self.value.as_table(), right);
         Section {
             path: self.path.clone(),
-            table: self.check(self.value.as_table(), "a table"),
+            table,
+            is_wrong: table.is_none(),
             offset: self.offset,
             asked: RefCell::default(),
             problems: Rc::clone(&self.problems),

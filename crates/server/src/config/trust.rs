@@ -1,16 +1,16 @@
 //! `[[app]]`, `[[trust]]`, `[keys]`: whose tokens are accepted, and for whom.
 
-use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use ::url::Url;
-use bytes::Bytes;
 use openssl::x509::X509;
-use switchboard_auth::{AppSettings, Authenticator, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings};
+use switchboard_auth::{AppSettings, Authenticator, KeyPolicy, Tenants, TrustSettings};
 use switchboard_graph::Settings as GraphSettings;
 use uuid::Uuid;
 
 use super::{
     PUBLIC_CLOUD, Trust, graph,
+    listen::NO_CERTIFICATE,
     secret::Surroundings,
     section::{Section, Setting},
     url,
@@ -34,17 +34,19 @@ fn app(
     cloud: Option<&str>,
     seen: &mut BTreeSet<Uuid>,
 ) -> Option<(AppSettings, Option<GraphSettings>)> {
-    let id = section.required("id", "the app id, a GUID").and_then(|setting| {
+    let id = section.required("id", GUID).and_then(|setting| {
         let id = guid(&setting)?;
         let is_new = seen.insert(id);
         if !is_new {
-            setting.problem("another [[app]] has the same id");
+            setting.problem("another [[app]] has the same id; write each app once");
         }
         is_new.then_some(id)
     });
     let tenants = section.or("tenants", Tenants::Any, tenants);
     let audiences = section.or("audiences", Vec::new(), |setting| {
-        setting.each("a list of audiences", |audience| audience.text("an audience").map(str::to_owned))
+        setting.each("a list of audiences, like [\"api://bots.contoso.com\"]", |audience| {
+            audience.text("an audience, like \"api://bots.contoso.com\"").map(str::to_owned)
+        })
     });
     let graph = graph::graph(&section, around, id, cloud);
     section.finish();
@@ -53,7 +55,7 @@ fn app(
 
 fn tenants(setting: &Setting<'_>) -> Option<Tenants> {
     let items = setting.each("[\"*\"] or a list of tenant ids", |tenant| {
-        tenant.parse("\"*\" or a tenant id, a GUID", |text| match text {
+        tenant.parse(&format!("\"*\" or {GUID}"), |text| match text {
             "*" => Some(None),
             _ => parse_guid(text).map(Some),
         })
@@ -98,40 +100,45 @@ pub(super) fn trusts(
 fn trust(section: Section<'_>, around: &Surroundings<'_>, names: &mut BTreeSet<String>) -> Option<Trust> {
     let name = section.required("name", "a name for logs and metrics").and_then(|setting| {
         // It names the file in the store, too.
-        let name = setting.parse("1 to 63 of A-Z a-z 0-9 _ -", |text| {
+        let name = setting.parse("a name like \"skype\", of 1 to 63 of A-Z a-z 0-9 _ -", |text| {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
             ((1..=63).contains(&text.len()) && text.bytes().all(fits)).then(|| text.to_owned())
         })?;
         // A store may be on a file system that ignores case.
         let is_new = names.insert(name.to_ascii_lowercase());
         if !is_new {
-            setting.problem("another [[trust]] has the same name");
+            setting.problem("another [[trust]] has the same name; give each its own");
         }
         is_new.then_some(name)
     });
     let metadata =
-        section.required("metadata", "the URL of the OpenID configuration").as_ref().and_then(url::secure);
-    let issuers = section.required("issuers", "a list of issuers").and_then(|setting| {
-        let issuers = setting.each("a list of issuers", issuer)?;
+        section.required("metadata", &format!("the URL of the OpenID configuration, like \"{METADATA}\""));
+    let metadata = metadata.and_then(|setting| url::secure(&setting, METADATA));
+    let issuers = section.required("issuers", ISSUERS).and_then(|setting| {
+        let issuers = setting.each(ISSUERS, issuer)?;
         if issuers.is_empty() {
-            setting.problem("empty: no token could be accepted");
+            setting.problem(format!("empty: no token could be accepted; write {ISSUERS}"));
         }
         (!issuers.is_empty()).then_some(issuers)
     });
-    let callers = section.or("callers", Vec::new(), |setting| setting.each("a list of app ids", guid));
+    let callers = section.or("callers", Vec::new(), |setting| {
+        setting.each(&format!("a list of app ids, like [\"{CALLING_SERVICE}\"]"), guid)
+    });
     if let (Some(issuers), Some(callers)) = (&issuers, &callers)
         && callers.is_empty()
         && issuers.iter().any(|issuer| issuer.contains(TENANT))
     {
-        let message = "missing; required where an issuer contains {tid}, since any application of any tenant can obtain \
-                       a token for an app";
+        let message = format!(
+            "missing; it must name the calling service, [\"{CALLING_SERVICE}\"], where an issuer contains {TENANT}: \
+             any application of any tenant can obtain a token for an app"
+        );
         section.problem("callers", message);
     }
     let ca = section.maybe("ca", |setting| {
         let (path, pem) = around.read(setting)?;
         let holds_one = X509::stack_from_pem(&pem).is_ok_and(|certificates| !certificates.is_empty());
         if !holds_one {
-            setting.problem("not a PEM file with a certificate");
+            setting.problem(NO_CERTIFICATE);
         }
         holds_one.then_some(path)
     });
@@ -142,13 +149,16 @@ fn trust(section: Section<'_>, around: &Surroundings<'_>, names: &mut BTreeSet<S
 
 fn issuer(setting: &Setting<'_>) -> Option<String> {
     setting
-        .parse("an issuer, https, with at most one {tid} for the tenant", |text| {
-            let secure = text.starts_with("https://") || text.starts_with("http://");
-            let placeholders = text.matches(TENANT).count();
-            let braces = text.matches(['{', '}']).count();
-            let graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
-            (secure && graphic && placeholders <= 1 && braces == 2 * placeholders).then_some(text)
-        })
+        .parse(
+            "an issuer like \"https://sts.windows.net/{tid}/\", with at most one {tid} for the tenant",
+            |text| {
+                let secure = text.starts_with("https://") || text.starts_with("http://");
+                let placeholders = text.matches(TENANT).count();
+                let braces = text.matches(['{', '}']).count();
+                let graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
+                (secure && graphic && placeholders <= 1 && braces == 2 * placeholders).then_some(text)
+            },
+        )
         .map(str::to_owned)
 }
 
@@ -163,7 +173,9 @@ pub(super) fn keys(root: &Section<'_>, around: &Surroundings<'_>) -> Option<KeyP
     });
     let keep_stale =
         section.or("keep_stale", day, |setting| setting.duration(&(Duration::from_secs(1)..=30 * day)));
-    let store = section.maybe("store", |setting| around.path(setting));
+    let store = section.maybe("store", |setting| {
+        around.path(setting, "the path of a folder, like \"/var/lib/switchboard/keys\"")
+    });
     section.finish();
     Some(KeyPolicy { refresh: refresh?, cooldown: cooldown?, keep_stale: keep_stale?, store: store? })
 }
@@ -175,16 +187,16 @@ pub(super) fn check_together(root: &Section<'_>, apps: &[AppSettings], trusts: &
         for audience in
             app.audiences.iter().filter(|audience| issuers().any(|issuer| is_of(audience, issuer)))
         {
-            let message = format!("{audience} is an issuer; an audience says for whom a token is");
+            let message =
+                format!("{audience} is an issuer; leave it out: an audience says for whom a token is");
             root.problem(&format!("app[{index}].audiences"), message);
         }
     }
     if root.has_problems() {
         return;
     }
-    let fetch: Arc<dyn Fetch> = Arc::new(NoNetwork);
-    let trusts = trusts.iter().map(|trust| (trust.settings.clone(), Arc::clone(&fetch))).collect();
-    if let Err(error) = Authenticator::new(trusts, apps.to_vec(), keys.clone()) {
+    let trusts: Vec<_> = trusts.iter().map(|trust| trust.settings.clone()).collect();
+    for error in Authenticator::problems(&trusts, apps, keys) {
         root.problem(&error.path, error.problem);
     }
 }
@@ -215,7 +227,7 @@ fn public() -> Vec<Trust> {
     vec![
         trust(
             "skype",
-            "https://api.aps.skype.com/v1/.well-known/OpenIdConfiguration",
+            METADATA,
             &["https://api.botframework.com", "https://api.botframework.com/", "https://graph.microsoft.com"],
         ),
         trust(
@@ -228,7 +240,7 @@ fn public() -> Vec<Trust> {
 
 /// A GUID with its dashes.
 pub(super) fn guid(setting: &Setting<'_>) -> Option<Uuid> {
-    setting.parse("a GUID like \"0efc74f7-41c3-47a4-8775-7259bfef4241\"", parse_guid)
+    setting.parse(GUID, parse_guid)
 }
 
 /// Only with its dashes: `Uuid` also takes braces and `urn:`, which nobody means here.
@@ -236,14 +248,11 @@ pub(crate) fn parse_guid(text: &str) -> Option<Uuid> {
     if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
 }
 
-/// What asks the authenticator for its opinion of settings, and for nothing else.
-struct NoNetwork;
+pub(super) const GUID: &str = "a GUID like \"0efc74f7-41c3-47a4-8775-7259bfef4241\"";
 
-impl Fetch for NoNetwork {
-    fn get(&self, _: &Url, _: usize) -> Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + '_>> {
-        Box::pin(async { Err(FetchError { kind: "off", detail: "only settings are checked".to_owned() }) })
-    }
-}
+const METADATA: &str = "https://api.aps.skype.com/v1/.well-known/OpenIdConfiguration";
+
+const ISSUERS: &str = "a list of issuers, like [\"https://api.botframework.com\"]";
 
 /// Stands for the token's tenant in an issuer.
 const TENANT: &str = "{tid}";

@@ -4,9 +4,10 @@ use url::{Host, Url};
 
 use super::section::Setting;
 
-/// An absolute URL without userinfo and fragment, and https, unless the host is this machine.
-pub(super) fn secure(setting: &Setting<'_>) -> Option<Url> {
-    let url = setting.parse("an absolute http or https URL", absolute)?;
+/// An absolute URL without userinfo and fragment, and https, unless the host is this machine. `like` is an example.
+pub(super) fn secure(setting: &Setting<'_>, like: &str) -> Option<Url> {
+    let right = format!("an absolute URL like \"{like}\", without user, password and fragment");
+    let url = setting.parse(&right, absolute)?;
     if url.scheme() == "http" && !is_loopback(&url) {
         setting.problem("plain http is for loopback hosts only; write https");
         return None;
@@ -15,8 +16,8 @@ pub(super) fn secure(setting: &Setting<'_>) -> Option<Url> {
 }
 
 /// The same, without a query: to what one is added.
-pub(super) fn secure_without_query(setting: &Setting<'_>) -> Option<Url> {
-    let url = secure(setting)?;
+pub(super) fn secure_without_query(setting: &Setting<'_>, like: &str) -> Option<Url> {
+    let url = secure(setting, like)?;
     if url.query().is_some() {
         setting.problem("has a query; leave it out");
         return None;

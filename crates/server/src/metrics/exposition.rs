@@ -115,6 +115,11 @@ impl Scrape {
                 .map(|([action, result], count)| ([("action", &**action), ("result", &**result)], *count)),
         )?;
         families.gauge(
+            "actions_in_flight",
+            "Actions that Graph is asked for, and failed ones that an instance is told of",
+            &number(metrics.actions_in_flight.load(Relaxed)),
+        )?;
+        families.gauge(
             "connections",
             "Open connections of the public listener",
             &number(metrics.connections.load(Relaxed)),

@@ -238,9 +238,14 @@ async fn a_callback_that_cannot_be_delivered_is_to_be_sent_again() {
         instances[0].expect_nothing();
     }
     // Never sent.
+    let unreachable = |event: &serde_json::Value| event["outcome"] == "unreachable";
+    let once = gateway.log.nth(2, "the third of those", unreachable).await;
+    assert!(once["attempts"].is_null(), "{once}");
     instances[0].stop().await;
     let began = Instant::now();
     let answer = post(&gateway, &path, "{}").await;
     assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")));
     assert!(began.elapsed() >= Duration::from_millis(900));
+    let insisted = gateway.log.nth(3, "the fourth", unreachable).await;
+    assert!(insisted["attempts"].as_u64() > Some(1), "{insisted}");
 }

@@ -42,6 +42,8 @@ async fn check(issuer: &Issuer, bad: SocketAddr, reason: &str, unknown: bool) {
     assert_eq!(failures(&gateway).await, BTreeMap::from([(reason.to_owned(), 1)]));
     let fleet = gateway.admin("/fleet").await.json();
     assert_eq!(fleet[0]["state"], "unreachable", "{reason}: {fleet}");
+    let changed = gateway.log.event("the change", |event| event["to"] == "unreachable").await;
+    assert_eq!((&changed["level"], &changed["instance"]), (&"warn".into(), &"bot-0".into()), "{changed}");
     let labels = [("instance", "bot-0"), ("reason", reason)];
     assert_eq!(gateway.metric("switchboard_attempt_failures_total", &labels).await, 1.0, "{reason}");
     let event = gateway.log.event("the call", |event| event["attempts"] == 2).await;

@@ -91,6 +91,12 @@ async fn an_issuer_that_is_down_at_the_start_is_not_the_callers_fault() {
     let instance = Instance::start("bot-0");
     let gateway = Gateway::start_unready(&settings(&issuer, &instance, "cooldown = \"100ms\"")).await;
     gateway.wait_for_ready(503).await;
+    let event = gateway.log.event("the first fetch", |event| event["trust"] == "skype").await;
+    assert_eq!(
+        (&event["level"], &event["url"]),
+        (&"warn".into(), &issuer.metadata("skype").into()),
+        "{event}"
+    );
     for token in [Token::skype(), Token::entra_v1(), Token::entra_v2()] {
         unavailable(&gateway, &token).await;
     }
@@ -121,6 +127,9 @@ async fn one_trust_may_be_down_without_the_other() {
         (&ready["trusts_with_keys"][0], &ready["trusts_without_keys"][0]),
         (&"skype".into(), &"entra".into())
     );
+    let event = gateway.log.message("keys not fetched").await;
+    let keys = issuer.metadata("entra").replace("/metadata", "/keys");
+    assert_eq!((&event["trust"], &event["url"]), (&"entra".into(), &keys.into()), "{event}");
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ mod failures;
 #[cfg(test)]
 mod fleet_commands;
 #[cfg(test)]
+mod hang_ups;
+#[cfg(test)]
 mod headers;
 #[cfg(test)]
 mod http1;
@@ -51,5 +53,7 @@ mod support;
 mod tls;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod troubles;
 #[cfg(test)]
 mod webhook;

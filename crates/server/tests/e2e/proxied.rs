@@ -168,6 +168,7 @@ async fn a_region_that_is_away_has_its_callbacks_for_as_long_as_patience_lasts()
     assert!(began.elapsed().as_millis() >= 900);
     let event = here.log.event("a peer out of reach", |event| event["outcome"] == "unreachable").await;
     assert_eq!((&event["region"], &event["reason"]), (&"amer".into(), &"refused".into()));
+    assert!(event["attempts"].as_u64() > Some(1), "{event}");
 
     let here = Gateway::start(&settings.line("callback", "patience = \"20s\"")).await;
     let comes_back = async {
