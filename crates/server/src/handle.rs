@@ -168,7 +168,7 @@ async fn proxy(
         }
         Err(NotProxied::NotAPeer) => Err(Refusal::new(Outcome::WrongRegion, "another_region")),
         Err(NotProxied::Unreachable { last, attempts, .. }) => {
-            record.attempts(attempts);
+            record.tried(Tries::in_vain(attempts));
             Err(Refusal::new(Outcome::Unreachable, last))
         }
     }
@@ -486,7 +486,7 @@ fn not_forwarded(error: &NotForwarded, record: &mut Record) -> Refusal {
         NotForwarded::FleetUnknown => Refusal::new(Outcome::FleetUnknown, "fleet_unknown"),
         NotForwarded::Gone { .. } => Refusal::new(Outcome::Gone, "instance_gone"),
         NotForwarded::Unreachable { last, attempts, .. } => {
-            record.attempts(*attempts);
+            record.tried(Tries::in_vain(*attempts));
             Refusal::new(Outcome::Unreachable, last)
         }
     }

@@ -266,6 +266,11 @@ impl Tries {
         }
     }
 
+    /// Of a callback that nobody answered.
+    pub(crate) fn in_vain(attempts: u32) -> Self {
+        Self { made: attempts, outcome_unknown: 0 }
+    }
+
     /// Whether an instance may have acted without a word.
     pub(crate) fn leave_outcome_unknown(self) -> bool {
         self.outcome_unknown > 0
