@@ -172,7 +172,10 @@ impl Handle for Shared {
             (&Method::POST, "/drain") => self.drain(true),
             (&Method::POST, "/resume") => self.drain(false),
             (&Method::POST, _) => {
-                sleep(self.behaviour.delay).await;
+                // Without a delay it has acted before it learns that nobody waits for the answer any more, as most bots have.
+                if !self.behaviour.delay.is_zero() {
+                    sleep(self.behaviour.delay).await;
+                }
                 match self.failure() {
                     Some(Failure::Status(status)) => {
                         error_response(status, "asked", "the bot was told to fail")

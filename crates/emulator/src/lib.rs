@@ -53,6 +53,7 @@
 //! |---|---|
 //! | `POST /emulator/calls` | places a call, and streams its timeline as JSON lines |
 //! | `POST /emulator/load` | places many: `call` (as above), `calls`, `rate`, `kind_mix`; streams a result for each |
+//! | `DELETE /emulator/load` | places no more; the calls that there are go on to their end |
 //! | `POST /emulator/token` | makes a token: `kind`, `app`, `tenant`, `overrides` (claims; `null` removes one), `forged` |
 //! | `POST /emulator/rotate?issuer=skype` | lets a new key sign; `overlap=false` withdraws the earlier ones, `publish_before=2s` publishes it ahead of its time |
 //! | `GET /emulator/faults` | what goes wrong now: every name, `null` where nothing does |

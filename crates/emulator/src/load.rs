@@ -183,9 +183,9 @@ impl RemoteLoad {
 /// Starts placing the calls. It stops placing when nobody reads the events any more.
 pub(crate) fn start(platform: &Arc<Shared>, request: LoadRequest) -> LoadEvents {
     let (events, receiver) = mpsc::channel(EVENTS_MAX);
-    let shared = Arc::clone(platform);
+    let (shared, enough) = (Arc::clone(platform), platform.enough());
     platform.spawn(async move {
-        place_all(&shared, &request, &events).await;
+        place_all(&shared, &request, enough, &events).await;
         // The results of calls that still live come by clones of the sender, so the end waits for them.
         while events.strong_count() > 1 && !events.is_closed() {
             sleep(TICK).await;
@@ -195,11 +195,16 @@ pub(crate) fn start(platform: &Arc<Shared>, request: LoadRequest) -> LoadEvents 
     LoadEvents(receiver)
 }
 
-async fn place_all(platform: &Arc<Shared>, request: &LoadRequest, events: &mpsc::Sender<LoadEvent>) {
+async fn place_all(
+    platform: &Arc<Shared>,
+    request: &LoadRequest,
+    enough: u64,
+    events: &mpsc::Sender<LoadEvent>,
+) {
     let began = Instant::now();
     let mut placed = 0;
     let mut told = Instant::now();
-    while placed < request.calls && !events.is_closed() {
+    while placed < request.calls && !events.is_closed() && platform.enough() == enough {
         let due = due(began.elapsed(), request.rate).min(request.calls);
         while placed < due {
             let call = request.call(placed);

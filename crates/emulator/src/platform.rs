@@ -5,7 +5,10 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -140,6 +143,7 @@ impl Platform {
             directory: Directory { apps, credentials, tenants, permissions, token_life },
             faults: FaultBox::new(faults),
             post_timeout,
+            enough: AtomicU64::new(0),
             tokens: Tokens::default(),
             playing: Mutex::new(JoinSet::new()),
         });
@@ -363,6 +367,8 @@ pub(crate) struct Shared {
     directory: Directory,
     faults: FaultBox,
     post_timeout: Duration,
+    /// How often somebody has said that loads have placed enough.
+    enough: AtomicU64,
     /// The tokens that calls share.
     tokens: Tokens,
     playing: Mutex<JoinSet<()>>,
@@ -384,6 +390,16 @@ impl Shared {
     /// How long the answer to a notification is waited for.
     pub(crate) fn post_timeout(&self) -> Duration {
         self.post_timeout
+    }
+
+    /// Another number than at its start tells a load to place no more calls.
+    pub(crate) fn enough(&self) -> u64 {
+        self.enough.load(Ordering::Relaxed)
+    }
+
+    /// Lets no load place more calls; those that were placed are played to their end.
+    pub(crate) fn end_loads(&self) {
+        self.enough.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The keys as they are now: those sign whose time has come.

@@ -17,7 +17,7 @@ use crate::{
     issuer::{self, Authority},
     load,
     platform::{NamedUrl, RotateError, Shared},
-    server::{Body, Handle, error_response, header_text, json_response, method_not_allowed, reads},
+    server::{Body, Handle, empty, error_response, header_text, json_response, method_not_allowed, reads},
     timeline::JsonLines,
     token::{Token, TokenError},
     trouble::{self, Refuse},
@@ -140,6 +140,10 @@ impl Shared {
                 Ok(wanted) => json_lines(load::start(self, wanted).into_body()),
                 Err(error) => wrong(error),
             },
+            (["load"], &Method::DELETE) => {
+                self.end_loads();
+                empty(StatusCode::NO_CONTENT)
+            }
             (["token"], &Method::POST) => match control::parse_token(request.body(), self.default_app()) {
                 Ok(wanted) => token_response(self.mint(&wanted)),
                 Err(error) => wrong(error),
@@ -166,7 +170,8 @@ impl Shared {
                 Some(Err(error)) => wrong(error),
                 None => method_not_allowed("GET, PATCH, POST, PUT, DELETE"),
             },
-            (["calls" | "load" | "token" | "rotate"], _) => method_not_allowed("POST"),
+            (["load"], _) => method_not_allowed("POST, DELETE"),
+            (["calls" | "token" | "rotate"], _) => method_not_allowed("POST"),
             _ => no_such_path(),
         }
     }

@@ -147,6 +147,18 @@ async fn the_control_api_places_a_load_from_any_language() {
     let lines: Vec<Value> = reply.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.iter().filter(|line| line["event"] == "result" && line["ok"] == true).count(), 2);
     assert_eq!(lines.last().unwrap()["event"], "done");
+    let client = Client::new(None).unwrap();
+    let origin = parse_http_url(platform.origin()).unwrap();
+    let mut events = place_load(&client, &origin, &request(&url, 100_000, None)).await.unwrap();
+    while !matches!(events.next().await, Some(LoadEvent::Result(_))) {}
+    let ended = crate::support::request(platform.address(), "DELETE", "/emulator/load", "").await;
+    assert_eq!(ended.status, 204);
+    let mut last = None;
+    while let Some(event) = events.next().await {
+        last = Some(event);
+    }
+    assert_eq!(last, Some(LoadEvent::Done), "those that were placed come to their end");
+
     let refused = post(platform.address(), "/emulator/load", r#"{"calls":2}"#).await;
     assert!(refused.status == 400 && refused.body.contains("missing field"), "{refused:?}");
 }
