@@ -43,7 +43,8 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
-    /// Real gateways under load and under faults: every kind of call, 2,000 of them at once, every refusal.
+    /// Real gateways under load and under faults: every kind of call, 2,000 of them at once, every refusal, a fleet that
+    /// restarts one by one, an instance that is killed and one that stands still.
     Rehearse {
         /// What fits into the gate: fewer calls, keys that stay, debug builds.
         #[arg(long)]

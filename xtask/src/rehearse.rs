@@ -1,15 +1,21 @@
 //! `cargo xtask rehearse`: real gateways, a platform and bots on loopback, under load and under faults.
 
+mod balancer;
+mod journal;
 mod lives;
 mod loads;
 mod refusals;
+mod report;
+mod rolls;
 mod scene;
 
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
+use self::balancer::Balancer;
 use crate::{
     complain, say,
     stage::{
@@ -44,6 +50,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
 fn play(root: &Path, options: &Options) -> Result<bool, String> {
     let screen = Screen::new();
     let began = instant();
+    // What is missing is said before minutes are spent.
+    Balancer::find()?;
     let binaries = match &options.binaries {
         Some(folder) => Binaries::in_folder(folder)?,
         None => {
@@ -61,6 +69,10 @@ fn play(root: &Path, options: &Options) -> Result<bool, String> {
         findings.extend(loads::play(&binaries, &screen, plan)?);
     }
 
+    for plan in if options.quick { &rolls::QUICK } else { &rolls::WHOLE } {
+        findings.extend(rolls::play(&binaries, &screen, plan)?);
+    }
+
     let took = began.elapsed().as_secs_f64();
     if findings.is_empty() {
         say(&screen.title(&screen.good(&format!("all of it holds, after {took:.0} s"))));
@@ -72,3 +84,5 @@ fn play(root: &Path, options: &Options) -> Result<bool, String> {
     }
     Ok(false)
 }
+
+const POLL: Duration = Duration::from_millis(20);

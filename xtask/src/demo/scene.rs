@@ -194,7 +194,7 @@ impl Scene {
 
 /// Where the gateways will listen.
 fn free_gateways() -> Result<Vec<Gateway>, String> {
-    let addresses = free_addresses(4)?;
+    let addresses = free_addresses("127.0.0.1", 4)?;
     let pairs = addresses.chunks_exact(2).zip(REGIONS).filter_map(|(pair, region)| match pair {
         [public, admin] => Some(Gateway { region, public: *public, admin: *admin }),
         _ => None,

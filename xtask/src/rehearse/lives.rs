@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     http,
     process::Binaries,
-    scene::{Access, App, Cast, Player, Scene, word},
+    scene::{Access, App, Cast, Front, Player, Scene, word},
     screen::{Screen, printable, time},
 };
 use crate::say;
@@ -31,6 +31,7 @@ const CAST: Cast = Cast {
         Player { name: "rejects-0", app: REJECTS, answer: "action-reject" },
         Player { name: "redirects-0", app: REDIRECTS, answer: "action-redirect" },
     ],
+    front: Front::Crossed,
 };
 
 /// How a bot is meant to deal with a call.

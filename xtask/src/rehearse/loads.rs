@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::{
     http, instant, pause,
     process::Binaries,
-    scene::{Access, App, Cast, Player, Scene},
+    report::{Sum, problems},
+    scene::{Access, App, Cast, Front, Player, Scene},
     screen::{Screen, time},
 };
 use crate::say;
@@ -45,9 +46,13 @@ const PLAYERS: &[Player] = &[
     Player { name: "bot-2", app: APP, answer: "graph" },
     Player { name: "bot-3", app: APP, answer: "action" },
 ];
-const CALM: Cast = Cast { platform: &[], apps: APPS, players: PLAYERS };
-const STORM: Cast =
-    Cast { platform: &["--rotate-every", "1s", "--publish-before", "2s"], apps: APPS, players: PLAYERS };
+const CALM: Cast = Cast { platform: &[], apps: APPS, players: PLAYERS, front: Front::Crossed };
+const STORM: Cast = Cast {
+    platform: &["--rotate-every", "1s", "--publish-before", "2s"],
+    apps: APPS,
+    players: PLAYERS,
+    front: Front::Crossed,
+};
 
 /// Who is killed in a storm.
 const VICTIM: &str = "bot-1";
@@ -99,7 +104,7 @@ fn place(scene: &mut Scene, plan: &Plan) -> Result<Vec<Value>, String> {
     let names = ["load-0", "load-1"];
     for (name, number) in names.iter().zip(0..) {
         let gateway = scene.gateways.get(number).ok_or("no gateway")?;
-        let mut command = scene.calling("load", APP, gateway);
+        let mut command = scene.calling("load", APP, gateway.public);
         command.args(["--calls", &calls, "--rate", &rate, "--duration", CALL_DURATION]);
         command.args(["--kind-mix", "p2p=4,group=2,meeting=2,recording=1,pstn=1", "--participants", "2"]);
         scene.processes.start_task(name, command.args(&bots))?;
@@ -147,71 +152,6 @@ fn watch(scene: &mut Scene, plan: &Plan) -> Result<(), String> {
     Ok(())
 }
 
-/// What both loads say together. Times are those of the half that had the longer ones.
-#[derive(Debug, Default)]
-struct Sum {
-    calls: u64,
-    completed: u64,
-    other_outcomes: u64,
-    instance_gone: u64,
-    sent: u64,
-    acknowledged: u64,
-    retried: u64,
-    refused: u64,
-    lost: u64,
-    lost_with_instance: u64,
-    misrouted: Option<u64>,
-    came_twice: u64,
-    handled_twice: u64,
-    p50_ms: f64,
-    p99_ms: f64,
-    max_ms: f64,
-    took_ms: f64,
-    gone: Vec<String>,
-    well: bool,
-}
-
-impl Sum {
-    fn of(reports: &[Value]) -> Self {
-        let mut sum = Self { well: !reports.is_empty(), misrouted: Some(0), ..Self::default() };
-        for report in reports {
-            let count = |name: &str| report.get(name).and_then(Value::as_u64);
-            let number = |path: &str| report.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
-            let all = |name: &str| -> u64 {
-                let outcomes = report.get(name).and_then(Value::as_object).into_iter().flatten();
-                outcomes.filter_map(|(_, calls)| calls.as_u64()).sum()
-            };
-            let completed = report.pointer("/outcomes/completed").and_then(Value::as_u64).unwrap_or(0);
-            sum.calls += count("calls").unwrap_or(0);
-            sum.completed += completed;
-            sum.other_outcomes += all("outcomes").saturating_sub(completed);
-            sum.instance_gone += all("instance_gone");
-            sum.sent += count("sent").unwrap_or(0);
-            sum.acknowledged += count("acknowledged").unwrap_or(0);
-            sum.retried += count("retried").unwrap_or(0);
-            sum.refused += count("refused").unwrap_or(0);
-            sum.lost += count("lost").unwrap_or(0);
-            sum.lost_with_instance += count("lost_with_instance").unwrap_or(0);
-            sum.misrouted = sum.misrouted.zip(count("misrouted")).map(|(sum, count)| sum + count);
-            // Both ask the same bots, which do not know the loads apart.
-            sum.came_twice = sum.came_twice.max(count("came_twice").unwrap_or(0));
-            sum.handled_twice += count("handled_twice").unwrap_or(0);
-            sum.p50_ms = sum.p50_ms.max(number("/answered/p50_ms"));
-            sum.p99_ms = sum.p99_ms.max(number("/answered/p99_ms"));
-            sum.max_ms = sum.max_ms.max(number("/answered/max_ms"));
-            sum.took_ms = sum.took_ms.max(number("/took_ms"));
-            for name in report.get("gone").and_then(Value::as_array).into_iter().flatten() {
-                let name = name.as_str().unwrap_or_default().to_owned();
-                if !sum.gone.contains(&name) {
-                    sum.gone.push(name);
-                }
-            }
-            sum.well &= report.get("ok") == Some(&Value::Bool(true));
-        }
-        sum
-    }
-}
-
 fn judge(plan: &Plan, sum: &Sum, refreshed: usize) -> Vec<String> {
     let mut findings = Vec::new();
     let mut must = |holds: bool, otherwise: String| {
@@ -240,14 +180,6 @@ fn judge(plan: &Plan, sum: &Sum, refreshed: usize) -> Vec<String> {
         must(sum.handled_twice == 0, format!("{} calls handled by two instances", sum.handled_twice));
     }
     findings
-}
-
-fn problems(report: &Value) -> Vec<String> {
-    let listed = report.get("problems").and_then(Value::as_array).into_iter().flatten();
-    let text = |problem: &Value, name: &str| {
-        problem.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
-    };
-    listed.map(|problem| format!("{} {}", text(problem, "call"), text(problem, "what"))).collect()
 }
 
 fn table(plan: &Plan, sum: &Sum, cpu: &Cpu, refreshed: usize) -> Vec<String> {

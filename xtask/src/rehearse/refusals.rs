@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     instant, pause,
     process::Binaries,
-    scene::{Access, App, Cast, EVERY_APP, Player, Scene, word},
+    scene::{Access, App, Cast, EVERY_APP, Front, Player, Scene, word},
     screen::{Screen, printable},
 };
 use crate::say;
@@ -29,6 +29,7 @@ const CAST: Cast = Cast {
         Player { name: "actor-0", app: EVERY_APP, answer: "action" },
         Player { name: "actor-1", app: EVERY_APP, answer: "action" },
     ],
+    front: Front::Crossed,
 };
 
 /// Something that goes wrong, and what the operator is to be told.
@@ -145,7 +146,7 @@ fn provoke(scene: &mut Scene, number: usize, case: &Case) -> Result<Vec<Value>, 
     let gateway = scene.gateways.get(number % scene.gateways.len()).ok_or("no gateway")?;
     // A recording, since nobody waits longer than 5 s for it.
     let options = ["--kind", "recording", "--protocol", "graph", "--tenant", &tenant];
-    let mut command = scene.calling("call", case.app, gateway);
+    let mut command = scene.calling("call", case.app, gateway.public);
     scene.processes.start_task("call", command.args(options))?;
     let began = instant();
     let lines = loop {

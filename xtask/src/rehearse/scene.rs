@@ -1,4 +1,4 @@
-//! Who is there: one platform, two gateways of one region with the same settings, and the bots of a cast.
+//! Who is there: one platform, the gateways of one region with the same settings, and the bots of a cast.
 
 use std::{
     net::SocketAddr,
@@ -10,6 +10,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
+    balancer::Balancer,
     http, instant, pause,
     process::{Binaries, Processes, START_TIME_MAX},
     setup::{free_addresses, new_secret, text, write_private},
@@ -22,6 +23,18 @@ pub(super) struct Cast {
     pub(super) platform: &'static [&'static str],
     pub(super) apps: &'static [App],
     pub(super) players: &'static [Player],
+    pub(super) front: Front,
+}
+
+/// Which gateways there are, and how they are reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Front {
+    /// Two. The callbacks of the calls that one places come to the other: what a balancer does now and then is done each
+    /// time.
+    Crossed,
+    /// Three behind a balancer of connections, which is all that the platform knows. Instances are waited for longer, and
+    /// a gateway that is to end gives the balancer time to notice.
+    Balanced,
 }
 
 /// An app that may be called, and how the gateways reach Graph for it.
@@ -54,9 +67,12 @@ pub(super) struct Player {
 pub(super) struct Scene {
     pub(super) processes: Processes,
     emulator: PathBuf,
+    gateway: PathBuf,
     /// Like `http://127.0.0.1:4000`.
     pub(super) platform: String,
     pub(super) gateways: Vec<Gateway>,
+    /// Where the platform finds all gateways, if they are balanced.
+    pub(super) balancer: Option<SocketAddr>,
     pub(super) bots: Vec<Bot>,
     /// Of every app.
     pub(super) secret: String,
@@ -65,7 +81,7 @@ pub(super) struct Scene {
 pub(super) struct Gateway {
     pub(super) name: &'static str,
     pub(super) public: SocketAddr,
-    admin: SocketAddr,
+    pub(super) admin: SocketAddr,
 }
 
 pub(super) struct Bot {
@@ -86,19 +102,20 @@ impl Scene {
             serve.args(["--app-id", app.id, "--secret", &secret]);
         }
         let platform = text(&processes.start_and_read("platform", &mut serve)?, "origin")?;
-        let emulator = binaries.emulator.clone();
-        let mut scene =
-            Self { processes, emulator, platform, gateways: Vec::new(), bots: Vec::new(), secret };
+        let (emulator, gateway) = (binaries.emulator.clone(), binaries.gateway.clone());
+        let (gateways, bots, balancer) = (Vec::new(), Vec::new(), None);
+        let mut scene = Self { processes, emulator, gateway, platform, gateways, balancer, bots, secret };
 
         for player in cast.players {
             let Player { name, app, answer } = *player;
-            let address = scene.start_bot(name, app, answer, "127.0.0.1:0")?;
+            let address = scene.start_bot(name, app, answer, &format!("{HOST}:0"))?;
             scene.bots.push(Bot { name, address, app, answer });
         }
-        scene.start_gateways(binaries, cast)?;
+        scene.start_gateways(cast)?;
         say(&format!(
-            "  one platform, {} bots and two gateways are ready after {:.1} s",
+            "  one platform, {} bots and {} gateways are ready after {:.1} s",
             scene.bots.len(),
+            scene.gateways.len(),
             started.elapsed().as_secs_f64()
         ));
         Ok(scene)
@@ -108,13 +125,19 @@ impl Scene {
         let mut command = Command::new(&self.emulator);
         command.args(["bot", "--json", "--name", name, "--listen", listen, "--platform", &self.platform]);
         command.args(["--answer", answer, "--app-id", app, "--secret", &self.secret]);
+        command.arg("--journal").arg(self.journal(name));
         let bot = self.processes.start_and_read(name, &mut command)?;
         let url = text(&bot, "url")?;
         let address = url.strip_prefix("http://").and_then(|address| address.parse().ok());
         address.ok_or_else(|| format!("{name} is at {url}, which is no address"))
     }
 
-    /// Starts a bot anew that was killed, under its name and address.
+    /// What a bot writes down, through all its lives.
+    pub(super) fn journal(&self, name: &str) -> PathBuf {
+        self.processes.folder().join(format!("{name}.journal"))
+    }
+
+    /// Starts a bot anew that has ended, under its name and address.
     pub(super) fn restart_bot(&mut self, name: &str) -> Result<(), String> {
         let bot =
             self.bots.iter().find(|bot| bot.name == name).ok_or_else(|| format!("there is no {name}"))?;
@@ -122,7 +145,7 @@ impl Scene {
         self.start_bot(name, app, answer, &address).map(|_| ())
     }
 
-    fn start_gateways(&mut self, binaries: &Binaries, cast: &Cast) -> Result<(), String> {
+    fn start_gateways(&mut self, cast: &Cast) -> Result<(), String> {
         let folder = self.processes.folder().to_owned();
         let file = |name: &str, text: &str| {
             let path = folder.join(name);
@@ -131,44 +154,41 @@ impl Scene {
         let seal = file("seal", &new_secret()?)?;
         let secret = file("secret", &self.secret)?;
         let wrong_secret = file("wrong-secret", &new_secret()?)?;
-        // The last one stays free: nobody is to listen there.
-        let [one, one_admin, other, other_admin, nobody] = *free_addresses(5)?.as_slice() else {
-            return Err("not five free ports".to_owned());
+        let count = match cast.front {
+            Front::Crossed => 2,
+            Front::Balanced => 3,
         };
-        self.gateways = vec![
-            Gateway { name: "gateway-0", public: one, admin: one_admin },
-            Gateway { name: "gateway-1", public: other, admin: other_admin },
-        ];
+        // Nobody is to listen at the first one.
+        let mut free = free_addresses(HOST, 2 + 2 * count)?.into_iter();
+        let mut next = || free.next().ok_or("too few free ports");
+        let (nobody, balancer) = (next()?, next()?);
+        for name in GATEWAYS.into_iter().take(count) {
+            self.gateways.push(Gateway { name, public: next()?, admin: next()? });
+        }
+        let (drain, patience, bases): (_, _, Vec<SocketAddr>) = match cast.front {
+            Front::Crossed => {
+                (CROSSED_DRAIN, "8s", self.gateways.iter().rev().map(|other| other.public).collect())
+            }
+            Front::Balanced => (BALANCED_DRAIN, "15s", vec![balancer; count]),
+        };
         let apps = apps(cast, &self.platform, nobody, [&secret, &wrong_secret]);
-        for (gateway, base) in self.gateways.iter().zip([other, one]) {
+        for (gateway, base) in self.gateways.iter().zip(bases) {
             let settings = SETTINGS
+                .replace("{drain}", drain)
+                .replace("{patience}", patience)
                 .replace("{public}", &gateway.public.to_string())
                 .replace("{admin}", &gateway.admin.to_string())
                 .replace("{base}", &base.to_string())
                 .replace("{platform}", &self.platform)
                 .replace("{seal}", &seal.display().to_string());
             let settings = format!("{settings}{apps}{}", fleet(&self.bots));
-            let path = file(&format!("{}.toml", gateway.name), &settings)?;
-            self.processes
-                .start(gateway.name, Command::new(&binaries.gateway).args(["serve", "--config"]).arg(path))?;
+            file(&format!("{}.toml", gateway.name), &settings)?;
         }
-        let waits: Vec<_> = self.gateways.iter().map(|gateway| (gateway.name, gateway.admin)).collect();
-        for (name, admin) in waits {
-            self.wait_until_ready(name, admin)?;
+        for name in GATEWAYS.into_iter().take(count) {
+            self.start_gateway(name)?;
         }
-        Ok(())
-    }
-
-    /// Waits until a gateway has keys and every instance is known to be ready.
-    fn wait_until_ready(&mut self, name: &str, admin: SocketAddr) -> Result<(), String> {
         let started = instant();
-        loop {
-            let is_ready = matches!(http::get(admin, "/readyz"), Ok((200, _)));
-            let fleet = http::get(admin, "/fleet").map(|(_, body)| body).unwrap_or_default();
-            let ready = fleet.matches("\"state\":\"ready\"").count();
-            if is_ready && ready == self.bots.len() {
-                return Ok(());
-            }
+        while let Some(name) = self.unready() {
             self.processes.dead()?;
             if started.elapsed() > START_TIME_MAX {
                 let log = self.processes.last_lines(name);
@@ -176,12 +196,40 @@ impl Scene {
             }
             pause(Duration::from_millis(50));
         }
+        if cast.front == Front::Balanced {
+            Balancer::find()?.start(&mut self.processes, balancer, &self.gateways)?;
+            self.balancer = Some(balancer);
+        }
+        Ok(())
     }
 
-    /// A command of the emulator that places calls of an app through a gateway.
-    pub(super) fn calling(&self, verb: &str, app: &str, gateway: &Gateway) -> Command {
+    /// Starts a gateway with the settings that were written for it.
+    pub(super) fn start_gateway(&mut self, name: &str) -> Result<(), String> {
+        let settings = self.processes.folder().join(format!("{name}.toml"));
+        self.processes.start(name, Command::new(&self.gateway).args(["serve", "--config"]).arg(settings))
+    }
+
+    /// A gateway that is not ready, or does not know every instance to be.
+    pub(super) fn unready(&self) -> Option<&'static str> {
+        let is_ready = |gateway: &Gateway| {
+            let fleet = http::get(gateway.admin, "/fleet").map(|(_, body)| body).unwrap_or_default();
+            let ready = fleet.matches("\"state\":\"ready\"").count();
+            ready == self.bots.len() && matches!(http::get(gateway.admin, "/readyz"), Ok((200, _)))
+        };
+        self.gateways.iter().find(|gateway| !is_ready(gateway)).map(|gateway| gateway.name)
+    }
+
+    /// `switchboard fleet VERB NAME` at the admin listener of a gateway.
+    pub(super) fn fleet(&self, gateway: &Gateway, verb: &str, name: &str) -> Command {
+        let mut command = Command::new(&self.gateway);
+        command.args(["fleet", verb, name, "--admin", &format!("http://{}", gateway.admin)]);
+        command
+    }
+
+    /// A command of the emulator that places calls of an app through a gateway or the balancer.
+    pub(super) fn calling(&self, verb: &str, app: &str, front: SocketAddr) -> Command {
         let mut command = Command::new(&self.emulator);
-        let to = format!("http://{}/api/calls", gateway.public);
+        let to = format!("http://{front}/api/calls");
         command.args([verb, "--json", "--platform", &self.platform, "--app-id", app, "--to", &to]);
         command
     }
@@ -189,7 +237,7 @@ impl Scene {
     /// Places one call, and gives its events.
     pub(super) fn call(&mut self, app: &str, gateway: usize, options: &[&str]) -> Result<Vec<Value>, String> {
         let gateway = self.gateways.get(gateway % self.gateways.len()).ok_or("no gateway")?;
-        let mut command = self.calling("call", app, gateway);
+        let mut command = self.calling("call", app, gateway.public);
         self.processes.start_task("call", command.args(options))?;
         let (_, said) = self.processes.wait("call", CALL_TIME_MAX)?;
         Ok(said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
@@ -197,13 +245,22 @@ impl Scene {
 
     /// Lets exactly this go wrong from now on.
     pub(super) fn set_fault(&self, fault: Option<(&str, &str)>) -> Result<(), String> {
-        let address = self.platform.strip_prefix("http://").and_then(|address| address.parse().ok());
-        let address: SocketAddr = address.ok_or("the platform has no address")?;
         let faults: Value =
             fault.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
-        match http::send(address, "PUT", "/emulator/faults", &faults.to_string())? {
-            (200, _) => Ok(()),
-            (status, body) => Err(format!("the platform does not take the fault: {status} {body}")),
+        self.tell_platform("PUT", "/emulator/faults", &faults.to_string())
+    }
+
+    /// Lets the platform place no more calls.
+    pub(super) fn end_loads(&self) -> Result<(), String> {
+        self.tell_platform("DELETE", "/emulator/load", "")
+    }
+
+    fn tell_platform(&self, method: &str, path: &str, body: &str) -> Result<(), String> {
+        let address = self.platform.strip_prefix("http://").and_then(|address| address.parse().ok());
+        let address: SocketAddr = address.ok_or("the platform has no address")?;
+        match http::send(address, method, path, body)? {
+            (200..300, _) => Ok(()),
+            (status, body) => Err(format!("the platform does not take {method} {path}: {status} {body}")),
         }
     }
 }
@@ -243,14 +300,23 @@ pub(super) const EVERY_APP: &str = "0efc74f7-41c3-47a4-8775-7259bfef4200";
 /// Longer than the platform rings and a gateway asks Graph.
 const CALL_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// A gateway, as docs/configuration.md describes it. The callbacks of the calls that one gateway places come to the other
-/// one: what a balancer does now and then is done each time.
+const GATEWAYS: [&str; 3] = ["gateway-0", "gateway-1", "gateway-2"];
+
+/// Loopback, but not the address from which connections are made: their ports would now and then take that of a process
+/// which is being started anew.
+const HOST: &str = "127.0.0.2";
+
+const CROSSED_DRAIN: &str = r#"delay = "0s", deadline = "1s""#;
+/// The delay is more than the balancer needs to notice, the deadline more than patience.
+const BALANCED_DRAIN: &str = r#"delay = "1s", deadline = "20s""#;
+
+/// A gateway, as docs/configuration.md describes it.
 const SETTINGS: &str = r#"# Made by `cargo xtask rehearse`.
 region = "emea"
 
 [listen]
 address = "{public}"
-drain = { delay = "0s", deadline = "1s" }
+drain = { {drain} }
 
 [admin]
 address = "{admin}"
@@ -272,6 +338,7 @@ cooldown = "1s"
 
 [callback]
 base = "http://{base}"
+patience = "{patience}"
 seal = [{ id = "k1", secret = { file = "{seal}" } }]
 
 [fleet.probe]

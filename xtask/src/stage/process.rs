@@ -131,22 +131,47 @@ impl Processes {
     pub(crate) fn wait(&mut self, name: &str, time_max: Duration) -> Result<(bool, String), String> {
         let started = instant();
         loop {
-            self.dead()?;
-            let place = self.children.iter().position(|running| running.name == name);
-            let place = place.ok_or_else(|| format!("there is no {name}"))?;
-            let running = self.children.get_mut(place).ok_or("no child")?;
-            let ended = running.child.try_wait().map_err(|error| format!("{name}: {error}"))?;
-            if let Some(status) = ended {
-                let running = self.children.remove(place);
-                self.forget(&running.child);
-                let said = fs::read(&running.log).map_err(|error| format!("{name} left no log: {error}"))?;
-                return Ok((status.success(), String::from_utf8_lossy(&said).into_owned()));
+            if let Some(end) = self.ended(name)? {
+                return Ok(end);
             }
             if started.elapsed() > time_max {
                 let (seconds, lines) = (time_max.as_secs(), self.last_lines(name));
                 return Err(format!("{name} has not ended after {seconds} s; its last lines:\n{lines}"));
             }
             pause(POLL);
+        }
+    }
+
+    /// What `wait` gives, if a task has ended.
+    pub(crate) fn ended(&mut self, name: &str) -> Result<Option<(bool, String)>, String> {
+        self.dead()?;
+        let place = self.children.iter().position(|running| running.name == name);
+        let place = place.ok_or_else(|| format!("there is no {name}"))?;
+        let running = self.children.get_mut(place).ok_or("no child")?;
+        let ended = running.child.try_wait().map_err(|error| format!("{name}: {error}"))?;
+        let Some(status) = ended else { return Ok(None) };
+        let running = self.children.remove(place);
+        self.forget(&running.child);
+        let said = fs::read(&running.log).map_err(|error| format!("{name} left no log: {error}"))?;
+        Ok(Some((status.success(), String::from_utf8_lossy(&said).into_owned())))
+    }
+
+    /// Asks a child to end; from then on it is a task.
+    pub(crate) fn terminate(&mut self, name: &str) -> Result<(), String> {
+        self.signal(name, "TERM")?;
+        let running = self.children.iter_mut().find(|running| running.name == name);
+        running.map(|running| running.is_task = true).ok_or_else(|| format!("there is no {name}"))
+    }
+
+    /// Sends a signal to a child, by its id, which is ours until it is waited for.
+    pub(crate) fn signal(&self, name: &str, signal: &str) -> Result<(), String> {
+        let running = self.children.iter().find(|running| running.name == name);
+        let id = running.ok_or_else(|| format!("there is no {name}"))?.child.id().to_string();
+        // The shell's own `kill`: a minimal system has no other.
+        let done = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &id]).status();
+        match done {
+            Ok(status) if status.success() => Ok(()),
+            _ => Err(format!("cannot send {signal} to {name}")),
         }
     }
 
@@ -360,7 +385,11 @@ mod tests {
         processes.start("sleeper", Command::new("sleep").arg("60")).unwrap();
         processes.start_task("task", Command::new("sh").args(["-c", "echo said; exit 3"])).unwrap();
         assert_eq!(processes.wait("task", Duration::from_secs(20)), Ok((false, "said\n".to_owned())));
+        assert_eq!(processes.ended("sleeper"), Ok(None));
         processes.kill("sleeper").unwrap();
+        processes.start("sleeper", Command::new("sleep").arg("60")).unwrap();
+        processes.terminate("sleeper").unwrap();
+        assert_eq!(processes.wait("sleeper", Duration::from_secs(20)), Ok((false, String::new())));
         assert_eq!(processes.dead(), Ok(()));
         assert!(processes.children.is_empty());
     }

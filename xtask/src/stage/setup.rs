@@ -12,8 +12,8 @@ use serde_json::Value;
 
 /// Free ports for all listeners at once, so that no two are alike. They are given back just before the gateways take
 /// them: a file of settings cannot hold port 0, because each gateway must know the other's.
-pub(crate) fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, String> {
-    let bound: Result<Vec<TcpListener>, _> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+pub(crate) fn free_addresses(host: &str, count: usize) -> Result<Vec<SocketAddr>, String> {
+    let bound: Result<Vec<TcpListener>, _> = (0..count).map(|_| TcpListener::bind((host, 0))).collect();
     let bound = bound.map_err(|error| format!("no free port: {error}"))?;
     let addresses: Result<Vec<SocketAddr>, _> = bound.iter().map(TcpListener::local_addr).collect();
     addresses.map_err(|error| format!("no free port: {error}"))
