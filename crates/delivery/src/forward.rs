@@ -56,7 +56,7 @@ impl Delivery {
     }
 
     /// Brings an item on the webhook to the instance that probably owns `notification.call_id`: where this gateway placed the
-    /// call within ten minutes, else the first in the ranking of all known ones. Marked `Switchboard-Unsealed: true`.
+    /// call within ten minutes, or last sent it without an answer, else the first in the ranking of all known ones. Marked `Switchboard-Unsealed: true`.
     pub async fn forward_unsealed(
         &self,
         connections: &Connections,

@@ -287,6 +287,12 @@ impl Delivery {
         }
     }
 
+    /// Whether an instance was sent the call within ten minutes and has accepted it, or may have. Asked after `place` has failed:
+    /// then nobody else may do anything with the call.
+    pub fn may_be_answered(&self, call_id: &str) -> bool {
+        self.placements.find(call_id, Instant::now()).is_some()
+    }
+
     /// Takes no new calls to an instance until `resume`, whatever its probe says. False if there is no such instance.
     pub fn drain(&self, instance: &str) -> bool {
         self.tell(instance, Event::Drained)

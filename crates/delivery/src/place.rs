@@ -97,6 +97,9 @@ impl Delivery {
                     tried.written |= matches!(failure, Failure::Sent(_));
                     let unknown = matches!(failure, Failure::Sent(cause) if cause.leaves_outcome_unknown());
                     if unknown {
+                        if let Some(call_id) = &call_id {
+                            self.placements.remember(call_id, &instance.owner, Instant::now());
+                        }
                         tried.outcome_unknown = tried.outcome_unknown.saturating_add(1);
                         tracing::warn!(
                             instance = %instance.name(),

@@ -6,7 +6,7 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 use switchboard_routing::Owner;
 use tokio::time::Instant;
 
-/// Which instance accepted which call. Shared by all threads, and handed on over reloads.
+/// Which instance accepted which call, or was the last one sent it that may have. Shared by all threads, and handed on over reloads.
 #[derive(Clone, Debug)]
 pub(crate) struct Placements(Cache<Box<str>, Placement>);
 
@@ -33,7 +33,7 @@ impl Placements {
         }
     }
 
-    /// The instance that accepted the call, if that was not long ago.
+    /// The instance that accepted the call, or may have, if that was not long ago.
     pub(crate) fn find(&self, call_id: &str, now: Instant) -> Option<Owner> {
         if call_id.len() > CALL_ID_BYTES_MAX {
             return None;

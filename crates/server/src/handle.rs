@@ -284,7 +284,7 @@ impl Webhook<'_> {
         }
     }
 
-    /// A new call that no instance took.
+    /// A new call that no instance took. One that an instance may still answer is neither given to anybody else nor rejected.
     async fn not_placed(
         self,
         error: &NotPlaced,
@@ -295,8 +295,8 @@ impl Webhook<'_> {
         let refusal = |reason| Refusal::new(Outcome::NotPlaced, reason);
         match &app.placement.full {
             Full::Refuse => Err(refusal(not_placed_reason(error))),
-            // An instance may still answer the call: nobody else is given it, and it is not rejected.
-            Full::Overflow(_) | Full::Reject if Tries::of_failure(error).leave_outcome_unknown() => {
+            // It was sent the call now, or before the platform tried again.
+            Full::Overflow(_) | Full::Reject if app.delivery.may_be_answered(&call.call_id) => {
                 Err(refusal("outcome_unknown"))
             }
             Full::Overflow(region) if !self.marked && app.peers.is_healthy(region) => {
@@ -372,7 +372,7 @@ impl Webhook<'_> {
                     outbound.body = body;
                     deliveries.spawn(async move {
                         let forwarded = app.delivery.forward_unsealed(&connections, outbound).await;
-                        let tries = forwarded.as_ref().map(Tries::of_answer).unwrap_or_default();
+                        let tries = forwarded.as_ref().map_or_else(Tries::of_lost, Tries::of_answer);
                         let accepted = forwarded
                             .is_ok_and(|answer| without_action(&app, answer, Outcome::Split).is_accepted());
                         (accepted, tries)
@@ -481,14 +481,12 @@ fn not_forwarded(error: &NotForwarded, record: &mut Record) -> Refusal {
     if let NotForwarded::Gone { instance } | NotForwarded::Unreachable { instance, .. } = error {
         record.instance(instance);
     }
+    record.tried(Tries::of_lost(error));
     match error {
         NotForwarded::NoInstance => Refusal::new(Outcome::NotPlaced, "no_instance"),
         NotForwarded::FleetUnknown => Refusal::new(Outcome::FleetUnknown, "fleet_unknown"),
         NotForwarded::Gone { .. } => Refusal::new(Outcome::Gone, "instance_gone"),
-        NotForwarded::Unreachable { last, attempts, .. } => {
-            record.tried(Tries::in_vain(*attempts));
-            Refusal::new(Outcome::Unreachable, last)
-        }
+        NotForwarded::Unreachable { last, .. } => Refusal::new(Outcome::Unreachable, last),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use switchboard_auth::Caller;
-use switchboard_delivery::{Answer, NotPlaced};
+use switchboard_delivery::{Answer, NotForwarded, NotPlaced};
 use switchboard_notification::{CallState, Data, Item};
 use switchboard_routing::{Decision, Name};
 use tokio::time::Instant;
@@ -266,14 +266,18 @@ impl Tries {
         }
     }
 
+    pub(crate) fn of_lost(error: &NotForwarded) -> Self {
+        match error {
+            NotForwarded::Unreachable { attempts, .. } => Self::in_vain(*attempts),
+            NotForwarded::FleetUnknown | NotForwarded::Gone { .. } | NotForwarded::NoInstance => {
+                Self::default()
+            }
+        }
+    }
+
     /// Of a callback that nobody answered.
     pub(crate) fn in_vain(attempts: u32) -> Self {
         Self { made: attempts, outcome_unknown: 0 }
-    }
-
-    /// Whether an instance may have acted without a word.
-    pub(crate) fn leave_outcome_unknown(self) -> bool {
-        self.outcome_unknown > 0
     }
 }
 

@@ -241,6 +241,12 @@ async fn a_call_that_an_instance_may_still_answer_is_neither_rejected_nor_sent_o
         assert_eq!((&line["reason"], &line["outcome_unknown"]), (&json!(reason), &json!(1)), "{full}");
         assert_eq!(stage.gateway.metric("switchboard_outcomes_unknown_total", &[]).await, 1.0, "{full}");
         assert_eq!(stage.gateway.metric("switchboard_redirects_total", &[]).await, 0.0, "{full}");
+        // Nor when the platform tries again, and nobody can be asked.
+        stage.bot.stop().await;
+        let again = Request::webhook(&stage.token, body.as_str()).send(&stage.gateway).await;
+        assert_eq!(again.status(), 503, "{full} {reason}");
+        let line = stage.gateway.log.nth(1, "the second refusal", |event| event["outcome"].is_string()).await;
+        assert_eq!((&line["reason"], &line["outcome_unknown"]), (&json!(reason), &json!(null)), "{full}");
         stage.graph.expect_nothing();
     }
 }
