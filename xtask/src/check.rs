@@ -45,6 +45,15 @@ fn steps() -> Vec<Step> {
             action: Action::Here(|root| report("fixtures", &fixtures::check(root))),
         },
         Step::cargo("tests", "cargo test --workspace --locked"),
+        // What only the release build has. Its dependencies are built once more, so nothing but what it changes is tested.
+        Step::cargo(
+            "kubernetes lints",
+            "cargo clippy -p switchboard-delivery -p switchboard --features kubernetes --all-targets --locked -- -D warnings",
+        ),
+        Step::cargo(
+            "kubernetes tests",
+            "cargo test -p switchboard-delivery -p switchboard --features kubernetes --locked kubernetes",
+        ),
         Step {
             name: "documentation",
             command: "RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked",

@@ -4,12 +4,18 @@
 //! last good state holds, and the log says why.
 
 mod dns;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 
 use std::net::IpAddr;
 
+use openssl::sha::sha256;
+use switchboard_routing::Name;
 use tokio::time::{Duration, Instant};
 
 use self::dns::Dns;
+#[cfg(feature = "kubernetes")]
+use self::kubernetes::Kubernetes;
 use crate::{Delivery, Discovery};
 
 impl Delivery {
@@ -18,6 +24,8 @@ impl Delivery {
         match &self.settings.discovery {
             None => std::future::pending().await,
             Some(Discovery::Dns(settings)) => Dns::new(settings).follow(self).await,
+            #[cfg(feature = "kubernetes")]
+            Some(Discovery::Kubernetes(settings)) => Kubernetes::new(settings).follow(self).await,
         }
     }
 }
@@ -27,6 +35,12 @@ impl Discovery {
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Dns(one), Self::Dns(other)) => one.name == other.name,
+            #[cfg(feature = "kubernetes")]
+            (Self::Kubernetes(one), Self::Kubernetes(other)) => {
+                one.namespace == other.namespace && one.service == other.service
+            }
+            #[cfg(feature = "kubernetes")]
+            (Self::Dns(_), Self::Kubernetes(_)) | (Self::Kubernetes(_), Self::Dns(_)) => false,
         }
     }
 }
@@ -60,6 +74,21 @@ pub(crate) enum Fault {
     /// A name that cannot stand in a URL.
     #[error("it names a host that is none: {0}")]
     NotAHost(String),
+    /// It says what none of its kind says.
+    #[cfg(feature = "kubernetes")]
+    #[error("its answer makes no sense: {0}")]
+    Nonsense(String),
+    /// It does not know the service.
+    #[cfg(feature = "kubernetes")]
+    #[error("there is no EndpointSlice of the service")]
+    NoService,
+    /// Nobody whom it names can be reached or told from others.
+    #[cfg(feature = "kubernetes")]
+    #[error("none of its {endpoints} endpoints is a pod with an address and the port")]
+    Unusable {
+        /// How many it names.
+        endpoints: usize,
+    },
 }
 
 impl Fault {
@@ -71,6 +100,12 @@ impl Fault {
             Self::Forbidden { .. } => "forbidden_address",
             Self::Doubled(_) => "doubled_name",
             Self::NotAHost(_) => "not_a_host",
+            #[cfg(feature = "kubernetes")]
+            Self::Nonsense(_) => "nonsense",
+            #[cfg(feature = "kubernetes")]
+            Self::NoService => "no_service",
+            #[cfg(feature = "kubernetes")]
+            Self::Unusable { .. } => "unusable",
         }
     }
 }
@@ -104,8 +139,25 @@ impl Faults {
     }
 }
 
+/// What others call an instance, as a name: as it is; if it is too long or has other characters in it, these become dashes and
+/// the end a hash of the whole, so that two never share a name.
+fn instance_name(text: &str) -> Name {
+    if let Ok(name) = Name::parse(text) {
+        return name;
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    let start: String = text.chars().take(CHARS_KEPT).map(plain).collect();
+    let hash: String = sha256(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Name::parse(&format!("{start}-{hash}")).expect("at most 63 of the alphabet of names")
+}
+
 /// Twice the fleets that we measure with (10,000 instances place a call in tens of microseconds). A UDP answer has some
 /// thirty addresses, one over TCP, of 64 KiB, some four thousand: more is a mistake or an attack.
 const INSTANCES_MAX: usize = 20_000;
+/// How long a source may name nobody before its instances leave: longer than a zone is reloaded, a mistake in a selector is
+/// noticed or a deployment is replaced, shorter than an address waits for its next owner.
+const EMPTY_HOLD: Duration = Duration::from_secs(300);
+/// With a dash and sixteen digits of the hash these are the 63 of a name.
+const CHARS_KEPT: usize = 46;
 /// How often a fault that lasts is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(60);

@@ -241,9 +241,9 @@ impl Fleet {
     fn same(&self, member: &Member) -> Option<&Arc<Live>> {
         let instance = self.instance(member.name.as_str())?;
         (instance.owner.incarnation == member.incarnation
-            && instance.new_calls.target == member.new_calls
-            && instance.callbacks.target == member.callbacks)
-            .then_some(&instance.live)
+            && instance.new_calls.target.is_at_the_place_of(&member.new_calls)
+            && instance.callbacks.target.is_at_the_place_of(&member.callbacks))
+        .then_some(&instance.live)
     }
 }
 

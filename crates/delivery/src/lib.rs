@@ -104,6 +104,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
+#[cfg(feature = "kubernetes")]
+pub use self::settings::{KubernetesSettings, PodPort};
 pub use self::{
     answer::{Answer, AnswerBody, AnswerBodyError},
     connections::Connections,

@@ -53,6 +53,9 @@ pub struct InstanceSettings {
 pub enum Discovery {
     /// By a name.
     Dns(DnsSettings),
+    /// By the EndpointSlices of a service.
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(KubernetesSettings),
 }
 
 /// Instances that DNS names.
@@ -72,6 +75,47 @@ pub struct DnsSettings {
     pub servers: Vec<SocketAddr>,
     /// The addresses that instances may have besides the usual ones.
     pub allow: Vec<Network>,
+}
+
+/// Instances that are the pods of a service.
+#[cfg(feature = "kubernetes")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesSettings {
+    /// The namespace, a DNS label; if `None` that of the kubeconfig's context, in a cluster that of the gateway's own pod.
+    pub namespace: Option<Box<str>>,
+    /// The service, a DNS label.
+    pub service: Box<str>,
+    /// The port of the pods.
+    pub port: PodPort,
+    /// https instead of http; `{service}.{namespace}.svc` is what the certificate must be for.
+    pub secure: bool,
+    /// The path of new calls and callbacks; `{app}` stands for the app id.
+    pub path: Box<str>,
+    /// The addresses that instances may have besides the usual ones.
+    pub allow: Vec<Network>,
+}
+
+#[cfg(feature = "kubernetes")]
+impl KubernetesSettings {
+    /// Whether a text can be a namespace or a service: a DNS label (RFC 1123), 1 to 63 of a-z, 0-9 and `-`, which does not stand
+    /// at an end.
+    pub fn is_label(text: &str) -> bool {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        (1..=63).contains(&text.len())
+            && text.bytes().all(plain)
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+    }
+}
+
+/// A port of pods.
+#[cfg(feature = "kubernetes")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodPort {
+    /// This one, whether or not the service has it.
+    Number(u16),
+    /// That which the service has under this name; pods may differ in the number.
+    Named(Box<str>),
 }
 
 /// How instances are asked for their state.

@@ -88,6 +88,19 @@ impl Target {
         Self { origin: Origin { host, ..self.origin }, ..self }
     }
 
+    /// Whether whoever is reached by one is reached by the other: they are equal, or differ in some of the addresses that
+    /// were found, since those of the second family may come later.
+    pub(crate) fn is_at_the_place_of(&self, other: &Self) -> bool {
+        let (one, two) = (&self.origin, &other.origin);
+        let same_host = match (&one.host, &two.host) {
+            (Hostname::Found(name, addresses), Hostname::Found(other_name, others)) => {
+                name == other_name && addresses.iter().any(|address| others.contains(address))
+            }
+            (host, other_host) => host == other_host,
+        };
+        same_host && one.port == two.port && one.secure == two.secure && self.text == other.text
+    }
+
     /// Where to connect.
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin

@@ -115,6 +115,11 @@ fn summary(config: &Config) -> String {
         names(config.trusts.iter().map(|trust| trust.settings.name.as_str()).collect()),
         match &config.delivery.discovery {
             Some(Discovery::Dns(dns)) => format!("by DNS, {}", dns.name),
+            #[cfg(feature = "kubernetes")]
+            Some(Discovery::Kubernetes(pods)) => {
+                let namespace = pods.namespace.as_deref().unwrap_or("its own namespace");
+                format!("by Kubernetes, {} in {namespace}", pods.service)
+            }
             None => names(config.delivery.instances.iter().map(|instance| instance.name.as_str()).collect()),
         },
         names(config.peers.iter().map(|peer| peer.name.as_str()).collect()),

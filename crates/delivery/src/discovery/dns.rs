@@ -15,14 +15,13 @@ use hickory_resolver::{
         rr::{RData, RecordType},
     },
 };
-use openssl::sha::sha256;
 use switchboard_routing::Name;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
 
-use super::{Fault, Faults, INSTANCES_MAX};
+use super::{EMPTY_HOLD, Fault, Faults, INSTANCES_MAX, instance_name};
 use crate::{Delivery, DnsSettings, Target, fleet::Member, instance::Offer, network::forbidden};
 
 /// Follows a name.
@@ -156,7 +155,7 @@ impl<'s> Dns<'s> {
                 // The root as the target: the service is decidedly not there (RFC 2782, "Target").
                 continue;
             }
-            let name = host_name(&host);
+            let name = instance_name(&host);
             if !names.insert(name.clone()) {
                 return Err(Fault::Doubled(name.to_string()));
             }
@@ -298,18 +297,6 @@ fn address_name(address: IpAddr) -> Name {
     Name::parse(&text).expect("at most 45 of 0-9 a-f . -")
 }
 
-/// A host as a name: as it is; if it is too long or has other characters in it, these become dashes and the end a hash of the
-/// whole, so that two hosts never share a name.
-fn host_name(host: &str) -> Name {
-    if let Ok(name) = Name::parse(host) {
-        return name;
-    }
-    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
-    let start: String = host.chars().take(HOST_CHARS_KEPT).map(plain).collect();
-    let hash: String = sha256(host.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Name::parse(&format!("{start}-{hash}")).expect("at most 63 of the alphabet of names")
-}
-
 /// A record that is valid for less is looked up again after this: some say 0.
 const TTL_MIN: Duration = Duration::from_secs(1);
 /// After a look-up that failed.
@@ -318,15 +305,10 @@ const RETRY: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Tries of one question.
 const ATTEMPTS: usize = 2;
-/// How long a name may be without records, or not there at all, before its instances leave: longer than a zone is reloaded
-/// or a deployment is replaced, shorter than an address waits for its next owner.
-const EMPTY_HOLD: Duration = Duration::from_secs(300);
 /// Targets of SRV records that are looked up at once.
 const LOOKUPS_AT_ONCE: usize = 16;
 /// The largest weight of a static instance, too.
 const WEIGHT_MAX: u32 = 1000;
-/// With a dash and sixteen digits of the hash these are the 63 of a name.
-const HOST_CHARS_KEPT: usize = 46;
 
 #[cfg(test)]
 mod tests;

@@ -99,10 +99,16 @@ pub(crate) enum Offer {
     #[default]
     Ready,
     /// It is not ready.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for a source that tells"))]
+    #[cfg_attr(
+        not(any(test, feature = "kubernetes")),
+        expect(dead_code, reason = "only a source that tells says so")
+    )]
     NotReady,
     /// It was told to end, and does when its calls have ended.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for a source that tells"))]
+    #[cfg_attr(
+        not(any(test, feature = "kubernetes")),
+        expect(dead_code, reason = "only a source that tells says so")
+    )]
     Terminating,
     /// It is not listed any more.
     Left,

@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use switchboard_auth::AppSettings;
 use switchboard_delivery::{Discovery, DnsSettings, InstanceSettings, Network, ProbeSettings, Target};
+#[cfg(feature = "kubernetes")]
+use switchboard_delivery::{KubernetesSettings, PodPort};
 use switchboard_graph::Settings as GraphSettings;
 use switchboard_routing::{CallbackUris, Name, Owner};
 use uuid::Uuid;
@@ -104,7 +106,6 @@ pub(super) struct Fleet {
 /// The instances, or where they are found, and how they are probed. `apps` is `None` where they are wrong already.
 pub(super) fn fleet(root: &Section<'_>, apps: Option<&[AppSettings]>) -> Option<Fleet> {
     let section = root.section("fleet");
-    section.unsupported("kubernetes", "a headless service can be followed with [fleet.dns]");
     let allow = section.or("allow", Vec::new(), |setting| {
         setting.each("a list of networks, like [\"10.0.0.0/8\"]", |network| {
             let parsed = network.text("a network, like \"10.0.0.0/8\"")?.parse::<Network>();
@@ -116,11 +117,20 @@ pub(super) fn fleet(root: &Section<'_>, apps: Option<&[AppSettings]>) -> Option<
     let sections = if found {
         section.sections("instance")
     } else {
-        let right = "write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns]";
+        let right = "write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns] or \
+                     [fleet.kubernetes]";
         section.some_sections("instance", right).unwrap_or_default()
     };
-    if listed && section.optional("dns").is_some() {
-        section.problem("dns", "there are [[fleet.instance]], too; a fleet has one source");
+    let mut source = listed.then_some("[[fleet.instance]]");
+    for (name, shown) in [("dns", "[fleet.dns]"), ("kubernetes", "[fleet.kubernetes]")] {
+        if section.optional(name).is_some() {
+            match source {
+                Some(first) => {
+                    section.problem(name, format!("there is {first}, too; a fleet has one source"))
+                }
+                None => source = Some(shown),
+            }
+        }
     }
     if !found && section.optional("allow").is_some() {
         section.problem(
@@ -131,6 +141,7 @@ pub(super) fn fleet(root: &Section<'_>, apps: Option<&[AppSettings]>) -> Option<
     let mut names = BTreeSet::new();
     let instances: Vec<_> = sections.into_iter().map(|section| instance(section, apps, &mut names)).collect();
     let dns = section.maybe("dns", |setting| dns(setting.section(), allow.clone()));
+    let kubernetes = section.maybe("kubernetes", |setting| kubernetes(setting, allow.clone()));
     let keep_leaving = section.or("keep_leaving", KEEP_LEAVING, |setting| {
         setting.duration(&(Duration::ZERO..=Duration::from_secs(7 * 24 * 3600)))
     });
@@ -140,7 +151,7 @@ pub(super) fn fleet(root: &Section<'_>, apps: Option<&[AppSettings]>) -> Option<
     let probe = section.maybe("probe", |setting| probe(setting.section()));
     section.finish();
     let instances: Vec<_> = instances.into_iter().collect::<Option<_>>()?;
-    let discovery = dns?.map(Discovery::Dns);
+    let discovery = dns?.map(Discovery::Dns).or(kubernetes?);
     if instances.is_empty() && discovery.is_none() {
         return None;
     }
@@ -163,14 +174,7 @@ fn dns(section: Section<'_>, allow: Option<Vec<Network>>) -> Option<DnsSettings>
         let port = section.required("port", "the port of the instances, 1 to 65535");
         port.and_then(|port| u16::try_from(port.integer(1..=65_535)?).ok())
     };
-    let secure = section.or("scheme", false, |setting| setting.word(&[("http", false), ("https", true)]));
-    let path = section.or("path", "/api/calls".into(), |setting| {
-        // As it will be used: behind some host.
-        setting.parse("a path like \"/api/calls\"; {app} in it stands for the app id", |text| {
-            let target = text.starts_with('/').then(|| Target::parse(&format!("http://host{text}")))?;
-            target.is_ok().then(|| Box::<str>::from(text))
-        })
-    });
+    let (secure, path) = scheme_and_path(&section);
     let refresh = section.or("refresh", Duration::from_secs(30), |setting| {
         setting.duration(&(Duration::from_secs(1)..=Duration::from_secs(3600)))
     });
@@ -189,6 +193,58 @@ fn dns(section: Section<'_>, allow: Option<Vec<Network>>) -> Option<DnsSettings>
         servers: servers?,
         allow: allow?,
     })
+}
+
+#[cfg(feature = "kubernetes")]
+fn kubernetes(setting: &Setting<'_>, allow: Option<Vec<Network>>) -> Option<Discovery> {
+    let section = setting.section();
+    let label = |setting: &Setting<'_>, right: &str| {
+        setting.parse(right, |text| KubernetesSettings::is_label(text).then(|| Box::<str>::from(text)))
+    };
+    let namespace = section.maybe("namespace", |setting| label(setting, "the name of a namespace"));
+    let right = "the name of the service whose pods are the instances";
+    let service = section.required("service", right).and_then(|setting| label(&setting, right));
+    let right = "the port of the pods, 1 to 65535, or the name of a port of the service";
+    let port = section.required("port", right).and_then(|setting| {
+        if setting.is_text() {
+            setting.parse(right, |text| {
+                KubernetesSettings::is_label(text).then(|| PodPort::Named(Box::<str>::from(text)))
+            })
+        } else {
+            u16::try_from(setting.integer(1..=65_535)?).ok().map(PodPort::Number)
+        }
+    });
+    let (secure, path) = scheme_and_path(&section);
+    section.finish();
+    Some(Discovery::Kubernetes(KubernetesSettings {
+        namespace: namespace?,
+        service: service?,
+        port: port?,
+        secure: secure?,
+        path: path?,
+        allow: allow?,
+    }))
+}
+
+#[cfg(not(feature = "kubernetes"))]
+fn kubernetes(setting: &Setting<'_>, _: Option<Vec<Network>>) -> Option<Discovery> {
+    setting.problem(
+        "this build cannot follow Kubernetes; `cargo build --release --features kubernetes` makes one that can",
+    );
+    None
+}
+
+/// Whether https, and the path, of instances that are found.
+fn scheme_and_path(section: &Section<'_>) -> (Option<bool>, Option<Box<str>>) {
+    let secure = section.or("scheme", false, |setting| setting.word(&[("http", false), ("https", true)]));
+    let path = section.or("path", "/api/calls".into(), |setting| {
+        // As it will be used: behind some host.
+        setting.parse("a path like \"/api/calls\"; {app} in it stands for the app id", |text| {
+            let target = text.starts_with('/').then(|| Target::parse(&format!("http://host{text}")))?;
+            target.is_ok().then(|| Box::<str>::from(text))
+        })
+    });
+    (secure, path)
 }
 
 /// Labels of 1 to 63 letters, digits, `-` and `_`, at most 253 characters (RFC 1035, section 2.3.4), and no address.

@@ -130,13 +130,6 @@ impl<'t> Section<'t> {
         (!sections.is_empty()).then_some(sections)
     }
 
-    /// A setting of a later version: refused by name, so that nobody believes that it works.
-    pub(super) fn unsupported(&self, name: &'static str, instead: &str) {
-        if let Some(setting) = self.optional(name) {
-            setting.problem(format!("not supported yet; {instead}"));
-        }
-    }
-
     /// A problem of the setting `name`, at its place if it is there.
     pub(super) fn problem(&self, name: &str, message: impl Into<String>) {
         let key = self.table.and_then(|table| table.get_key_value(name)).map(|(key, _)| key.span().start);
@@ -199,6 +192,12 @@ impl<'t> Setting<'t> {
     pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let right = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ");
         self.parse(&right, |text| words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value))
+    }
+
+    /// Whether it is text, where something else may stand, too.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn is_text(&self) -> bool {
+        self.value.is_str()
     }
 
     /// `true` or `false`.

@@ -13,6 +13,8 @@ use openssl::{
 };
 use switchboard_auth::Tenants;
 use switchboard_delivery::{Discovery, DnsSettings, Orphaned};
+#[cfg(feature = "kubernetes")]
+use switchboard_delivery::{KubernetesSettings, PodPort};
 use switchboard_routing::Owner;
 
 use super::*;
@@ -24,6 +26,7 @@ pub(crate) const MINIMAL: &str = include_str!("../../../../fixtures/config/minim
 const EXAMPLE: &str = include_str!("../../../../fixtures/config/example.toml");
 const LOCAL: &str = include_str!("../../../../fixtures/config/local.toml");
 const DNS: &str = include_str!("../../../../fixtures/config/dns.toml");
+const KUBERNETES: &str = include_str!("../../../../fixtures/config/kubernetes.toml");
 const FIVE_MISTAKES: &str = include_str!("../../../../fixtures/config/five-mistakes.toml");
 
 /// The variables that the fixtures and the tests name.
@@ -199,7 +202,7 @@ fn shown_in_documents() -> Vec<(&'static str, String)> {
 #[test]
 fn the_documents_show_the_fixtures() {
     let shown: Vec<_> = shown_in_documents().into_iter().map(|(_, text)| text).collect();
-    for fixture in [MINIMAL, EXAMPLE, LOCAL, DNS] {
+    for fixture in [MINIMAL, EXAMPLE, LOCAL, DNS, KUBERNETES] {
         assert!(shown.iter().any(|text| text == fixture), "the documents must show:\n{fixture}");
     }
 }
@@ -210,8 +213,12 @@ fn what_the_documents_show_loads() {
     for (name, text) in shown_in_documents() {
         let Err(problems) = Config::parse(&text, folder.path(), env) else { continue };
         // A part of a configuration lacks the rest of it, and must be right as far as it goes.
-        let wrong: Vec<_> =
-            problems.iter().filter(|problem| !problem.message.starts_with("missing; ")).collect();
+        let is_lacking =
+            |message: &str| !cfg!(feature = "kubernetes") && message.starts_with("this build cannot");
+        let wrong: Vec<_> = problems
+            .iter()
+            .filter(|problem| !problem.message.starts_with("missing; ") && !is_lacking(&problem.message))
+            .collect();
         assert!(wrong.is_empty(), "{name}: {wrong:?}\n{text}");
     }
 }
@@ -291,7 +298,7 @@ fn what_is_missing_is_named() {
 app: missing; write one [[app]] or more, each with its id
 callback.base: missing; it must be what callbackUris start with, like "https://emea.bots.contoso.com"
 callback.seal: missing; it must be a list of keys, like [{ id = "k1", secret = { env = "NAME" } }]
-fleet.instance: missing; write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns]"#,
+fleet.instance: missing; write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns] or [fleet.kubernetes]"#,
     );
     refused(
         "[[fleet.instance]]\n[[app]]\n",
@@ -316,11 +323,76 @@ fn an_unknown_setting_is_named_with_the_nearest_known_one() {
     }
 }
 
+#[cfg(not(feature = "kubernetes"))]
 #[test]
-fn later_settings_are_refused_by_name() {
+fn a_build_that_cannot_follow_kubernetes_says_how_to_make_one_that_can() {
     refused_text(
-        &in_dns("").replace("[fleet.dns]\nname = \"bots.example\"\nport = 3978\n", "[fleet.kubernetes]\n"),
-        "fleet.kubernetes: not supported yet; a headless service can be followed with [fleet.dns]",
+        KUBERNETES,
+        "fleet.kubernetes: this build cannot follow Kubernetes; `cargo build --release --features kubernetes` makes one \
+         that can",
+    );
+}
+
+#[cfg(feature = "kubernetes")]
+#[test]
+fn instances_can_be_the_pods_of_a_kubernetes_service() {
+    let in_kubernetes = |settings: &str| {
+        let (start, rest) = KUBERNETES.split_once("[fleet.kubernetes]\n").unwrap();
+        let (_, rest) = rest.split_once("\n\n").unwrap();
+        format!("{start}[fleet.kubernetes]\n{settings}\n{rest}")
+    };
+    let discovered = |text: &str| parse(text).unwrap().delivery.discovery.unwrap();
+    let shown = KubernetesSettings {
+        namespace: Some("media".into()),
+        service: "bots".into(),
+        port: PodPort::Number(3978),
+        secure: false,
+        path: "/api/calls".into(),
+        allow: Vec::new(),
+    };
+    assert_eq!(discovered(KUBERNETES), Discovery::Kubernetes(shown.clone()));
+    let least = KubernetesSettings { namespace: None, port: PodPort::Named("calls".into()), ..shown };
+    let text = in_kubernetes("service = \"bots\"\nport = \"calls\"\n");
+    assert_eq!(discovered(&text), Discovery::Kubernetes(least.clone()));
+    let other = KubernetesSettings {
+        secure: true,
+        path: "/{app}/calls".into(),
+        allow: vec!["127.0.0.0/8".parse().unwrap()],
+        ..least
+    };
+    let more = "scheme = \"https\"\npath = \"/{app}/calls\"\n[fleet]\nallow = [\"127.0.0.0/8\"]\n";
+    assert_eq!(
+        discovered(&text.replace("\"calls\"\n", &format!("\"calls\"\n{more}"))),
+        Discovery::Kubernetes(other)
+    );
+
+    let service = "the name of the service whose pods are the instances";
+    let port = "the port of the pods, 1 to 65535, or the name of a port of the service";
+    refused_text(
+        &in_kubernetes(""),
+        &format!(
+            "fleet.kubernetes.service: missing; it must be {service}\nfleet.kubernetes.port: missing; it must be {port}"
+        ),
+    );
+    for wrong in ["", "Bots", "-bots", "bots-", "bots.media", "bots/../secrets", &"a".repeat(64)] {
+        refused_text(
+            &in_kubernetes(&format!("service = \"{wrong}\"\nnamespace = \"{wrong}\"\nport = \"{wrong}\"\n")),
+            &format!(
+                "fleet.kubernetes.service: not {service}\nfleet.kubernetes.namespace: not the name of a namespace\n\
+                 fleet.kubernetes.port: not {port}"
+            ),
+        );
+    }
+    refused_text(
+        &in_kubernetes("service = \"bots\"\nport = 0\n"),
+        "fleet.kubernetes.port: not a whole number from 1 to 65535",
+    );
+    let sources =
+        in_kubernetes("service = \"bots\"\nport = 1\n[fleet.dns]\nname = \"bots.example\"\nport = 1\n");
+    refused_text(&sources, "fleet.kubernetes: there is [fleet.dns], too; a fleet has one source");
+    refused(
+        "[fleet.kubernetes]\nservice = \"bots\"\nport = 1\n",
+        "fleet.kubernetes: there is [[fleet.instance]], too; a fleet has one source",
     );
 }
 
@@ -398,7 +470,7 @@ fn a_source_is_refused_with_all_that_is_wrong_with_it() {
     );
     refused(
         "[fleet.dns]\nname = \"bots.example\"\nport = 3978\n",
-        "fleet.dns: there are [[fleet.instance]], too; a fleet has one source",
+        "fleet.dns: there is [[fleet.instance]], too; a fleet has one source",
     );
     refused_text(
         &changed(&[("[[fleet.instance]]", "[fleet]\nallow = [\"10.0.0.0/8\"]\n[[fleet.instance]]")]),
@@ -1031,7 +1103,8 @@ fn an_empty_list_of_what_is_needed_is_a_problem() {
          base = \"https://a.example\"\nseal = []\n",
         "app: empty; write one [[app]] or more, each with its id\n\
          trust: empty; write [[trust]] out, or leave it out for the public cloud's two\n\
-         fleet.instance: empty; write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns]\n\
+         fleet.instance: empty; write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns] or \
+         [fleet.kubernetes]\n\
          callback.seal: empty: nothing could be sealed; write a list of keys, like \
          [{ id = \"k1\", secret = { env = \"NAME\" } }]",
     );

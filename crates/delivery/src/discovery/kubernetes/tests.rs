@@ -1,0 +1,746 @@
+//! What slices mean, and following them at a fake API server over real sockets.
+
+mod api_server;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use openssl::ssl::{SslConnector, SslMethod};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use switchboard_routing::{CallbackUris, Name, SealKey};
+use tokio::{task::JoinSet, time::timeout};
+use url::Url;
+
+use self::api_server::{ApiServer, ok, pod, ready, slice, status, terminating, uid, unready};
+use super::{
+    super::INSTANCES_MAX,
+    slices::{LeftOut, Pod, Slice},
+    wire::Event,
+    *,
+};
+use crate::{Discovery, InstanceState, Orphaned, PodPort, Settings, instance::Offer};
+
+/// Long enough for anything that should happen, on a loaded machine.
+const LONG: Duration = Duration::from_secs(60);
+
+const CALLS: (&str, u16) = ("calls", 3978);
+
+fn settings() -> KubernetesSettings {
+    KubernetesSettings {
+        namespace: Some("media".into()),
+        service: "bots".into(),
+        port: PodPort::Named("calls".into()),
+        secure: false,
+        path: "/api/calls".into(),
+        allow: Vec::new(),
+    }
+}
+
+fn delivery(discovery: KubernetesSettings) -> Arc<Delivery> {
+    let key = SealKey::new("k1", &[7; 32]).unwrap();
+    let base = Url::parse("https://emea.bots.contoso.com").unwrap();
+    let uris = CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap();
+    let settings = Settings {
+        region: Name::parse("emea").unwrap(),
+        instances: Vec::new(),
+        discovery: Some(Discovery::Kubernetes(discovery)),
+        keep_leaving: Duration::from_secs(24 * 3600),
+        slow_start: Duration::ZERO,
+        probe: None,
+        attempt: LONG,
+        patience: LONG,
+        orphaned: Orphaned::Refuse,
+        authorization: true,
+    };
+    let tls = SslConnector::builder(SslMethod::tls_client()).unwrap().build();
+    Arc::new(Delivery::new(settings, Arc::new(uris), tls))
+}
+
+/// A delivery that follows the service `bots` at this server.
+fn follow(server: &ApiServer) -> Arc<Delivery> {
+    follow_as(server, settings())
+}
+
+fn follow_as(server: &ApiServer, settings: KubernetesSettings) -> Arc<Delivery> {
+    let delivery = delivery(settings.clone());
+    let (following, url) = (Arc::clone(&delivery), format!("http://{}", server.address));
+    tokio::spawn(async move {
+        let config = kube::Config::new(url.parse().unwrap());
+        let connect = || std::future::ready(Api::new(config.clone(), &settings));
+        Kubernetes::new(&settings).follow_by(&following, connect).await;
+    });
+    delivery
+}
+
+/// Names, the first digit of the incarnations, and states; those that are gone left out.
+fn shown(delivery: &Delivery) -> Vec<String> {
+    let there = delivery.instances().into_iter().filter(|status| status.state != InstanceState::Gone);
+    there
+        .map(|status| format!("{} {:.1} {}", status.name, status.incarnation.as_str(), status.state))
+        .collect()
+}
+
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let waited = timeout(LONG, async {
+        while !condition() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited in vain until {what}");
+}
+
+#[track_caller]
+fn until_shown<'a>(delivery: &'a Delivery, expected: &'a [&'a str]) -> impl Future<Output = ()> + 'a {
+    let caller = std::panic::Location::caller();
+    async move {
+        let waited = timeout(LONG, async {
+            while shown(delivery) != expected {
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{caller}: {expected:?}, but {:?}", shown(delivery));
+    }
+}
+
+fn watches(server: &ApiServer) -> usize {
+    server.requests().iter().filter(|seen| seen.is_watch()).count()
+}
+
+fn lists(server: &ApiServer) -> usize {
+    server.requests().len() - watches(server)
+}
+
+// What is read.
+
+#[track_caller]
+fn read(slice: &Value, port: &PodPort) -> Slice {
+    let body = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSliceList", "metadata": {"resourceVersion": "7"},
+        "items": [slice]
+    });
+    let mut page = wire::page(body.to_string().as_bytes(), port).unwrap();
+    assert_eq!((&*page.version, &page.more, page.slices.len()), ("7", &None, 1));
+    page.slices.remove(0).1
+}
+
+fn named(slice: &Value) -> Value {
+    let mut slice = slice.clone();
+    slice["metadata"]["name"] = json!("bots-1");
+    slice
+}
+
+#[test]
+fn conditions_say_what_an_endpoint_gets() {
+    for (conditions, offer) in [
+        (ready(), Offer::Ready),
+        (unready(), Offer::NotReady),
+        (terminating(), Offer::Terminating),
+        (json!({"ready": false, "serving": false, "terminating": true}), Offer::Terminating),
+        // A service with `publishNotReadyAddresses`.
+        (json!({"ready": true, "serving": true, "terminating": true}), Offer::Terminating),
+        (json!({}), Offer::Ready),
+        (Value::Null, Offer::Ready),
+        (json!({"ready": null, "terminating": null}), Offer::Ready),
+        (json!({"ready": false}), Offer::NotReady),
+        (json!({"terminating": true}), Offer::Terminating),
+    ] {
+        let slice = named(&slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", conditions.clone())]));
+        let pods = read(&slice, &PodPort::Named("calls".into())).pods;
+        let expected = Pod {
+            name: Name::parse("bot-0").unwrap(),
+            incarnation: Name::parse("aaaaaaaa-0000").unwrap(),
+            address: [10, 0, 0, 1].into(),
+            port: 3978,
+            offer,
+        };
+        assert_eq!(pods, [expected], "{conditions}");
+    }
+}
+
+#[test]
+fn a_port_is_a_number_or_the_name_of_one_of_the_slice() {
+    let ports = |ports: Value| {
+        let mut slice = named(&slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
+        slice["ports"] = ports;
+        slice
+    };
+    let calls = PodPort::Named("calls".into());
+    for (shown, port, found) in [
+        (json!([{"name": "calls", "port": 3978, "protocol": "TCP"}]), &calls, Some(3978)),
+        (json!([{"name": "calls", "port": 3978}]), &calls, Some(3978)),
+        (
+            json!([{"name": "calls", "port": 1, "protocol": "UDP"}, {"name": "calls", "port": 2}]),
+            &calls,
+            Some(2),
+        ),
+        (json!([{"name": "calls", "port": null}]), &calls, None),
+        (json!([{"name": "calls", "port": 0}]), &calls, None),
+        (json!([{"name": "", "port": 3978}, {"port": 3979}]), &calls, None),
+        (Value::Null, &calls, None),
+        (Value::Null, &PodPort::Number(80), Some(80)),
+        (json!([{"name": "calls", "port": 3978}]), &PodPort::Number(80), Some(80)),
+    ] {
+        let slice = read(&ports(shown.clone()), port);
+        assert_eq!(slice.pods.first().map(|pod| pod.port), found, "{shown} {port:?}");
+        assert_eq!(slice.left_out.without_port, usize::from(found.is_none()), "{shown} {port:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_no_pod_is_left_out() {
+    let with = |key: &str, value: Value| {
+        let mut endpoint = pod("bot-0", 'a', "10.0.0.1", ready());
+        endpoint[key] = value;
+        named(&slice("IPv4", CALLS, &[endpoint]))
+    };
+    let reference = |kind: Value, name: Value, uid: Value| {
+        with("targetRef", json!({"kind": kind, "name": name, "uid": uid}))
+    };
+    let (pod_kind, name, life) = (json!("Pod"), json!("bot-0"), json!(uid('a')));
+    for slice in [
+        with("targetRef", Value::Null),
+        reference(json!("Node"), name.clone(), life.clone()),
+        reference(Value::Null, name.clone(), life.clone()),
+        reference(pod_kind.clone(), Value::Null, life.clone()),
+        reference(pod_kind.clone(), json!(""), life.clone()),
+        reference(pod_kind.clone(), json!("b".repeat(254)), life.clone()),
+        reference(pod_kind.clone(), name.clone(), Value::Null),
+        reference(pod_kind.clone(), name.clone(), json!("../../secrets")),
+        reference(pod_kind, name, json!("a".repeat(100_000))),
+        with("addresses", Value::Null),
+        with("addresses", json!([])),
+        named(&slice("FQDN", CALLS, &[pod("bot-0", 'a', "bot-0.example", ready())])),
+    ] {
+        let slice = read(&slice, &PodPort::Number(3978));
+        assert_eq!(slice, Slice { pods: Vec::new(), left_out: LeftOut { no_pods: 1, without_port: 0 } });
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_an_error_and_is_not_repeated_at_length() {
+    let port = PodPort::Number(3978);
+    let list = |metadata: Value, items: Value| json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSliceList", "metadata": metadata, "items": items});
+    let version = json!({"resourceVersion": "7"});
+    let slices = |slice: Value| list(version.clone(), json!([slice]));
+    let good = named(&slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
+    let with = |pointer: &str, value: Value| {
+        let mut slice = good.clone();
+        *slice.pointer_mut(pointer).unwrap() = value;
+        slices(slice)
+    };
+    assert!(wire::page(slices(good.clone()).to_string().as_bytes(), &port).is_ok());
+    assert!(wire::page(list(version.clone(), Value::Null).to_string().as_bytes(), &port).is_ok());
+    let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let pods = json!({"apiVersion": "v1", "kind": "PodList", "metadata": version, "items": []});
+    for body in [
+        String::new(),
+        "null".into(),
+        "{".into(),
+        "<html>".into(),
+        nested.clone(),
+        pods.to_string(),
+        list(json!({}), json!([])).to_string(),
+        list(json!({"resourceVersion": ""}), json!([])).to_string(),
+        list(json!({"resourceVersion": "7".repeat(100_000)}), json!([])).to_string(),
+        list(json!({"resourceVersion": 7}), json!([])).to_string(),
+        list(version.clone(), json!({})).to_string(),
+        with("/metadata/name", Value::Null).to_string(),
+        with("/metadata/name", json!("b".repeat(300))).to_string(),
+        with("/addressType", Value::Null).to_string(),
+        with("/endpoints/0/addresses/0", json!("localhost")).to_string(),
+        with("/endpoints/0/addresses/0", json!("fe80::1%eth0")).to_string(),
+        with("/endpoints/0/addresses/0", json!("\u{1b}[31m".repeat(10_000))).to_string(),
+        with("/endpoints/0/conditions/ready", json!("yes")).to_string(),
+        with("/ports/0/port", json!(65_536)).to_string(),
+        with("/ports/0/port", json!(-1)).to_string(),
+    ] {
+        let fault = wire::page(body.as_bytes(), &port).unwrap_err();
+        let text = fault.to_string();
+        assert_eq!(fault.label(), "nonsense", "{body:.100}");
+        assert!(text.len() < 2000 && !text.contains('\u{1b}'), "{text}");
+    }
+    let event = |kind: &str, object: &Value| json!({"type": kind, "object": object}).to_string();
+    let mut object = good;
+    object["metadata"]["resourceVersion"] = json!("8");
+    let unnamed = event("ADDED", &object);
+    object["apiVersion"] = json!("discovery.k8s.io/v1");
+    object["kind"] = json!("EndpointSlice");
+    let mut pod = object.clone();
+    pod["kind"] = json!("Pod");
+    let mut nameless = object.clone();
+    nameless["metadata"]["name"] = Value::Null;
+    assert!(wire::event(event("ADDED", &object).as_bytes(), &port).is_ok());
+    for line in [
+        String::new(),
+        "{}".into(),
+        "\u{0}".into(),
+        nested,
+        unnamed,
+        event("ADDED", &pod),
+        event("ADDED", &nameless),
+        event("DELETED", &nameless),
+        event("RENAMED", &object),
+        event("ADDED", &Value::Null),
+        event("ERROR", &json!("no")),
+        format!("{0}{0}", event("ADDED", &object)),
+    ] {
+        assert_eq!(wire::event(line.as_bytes(), &port).unwrap_err().label(), "nonsense", "{line:.100}");
+    }
+}
+
+#[test]
+fn the_errors_of_a_watch_are_told_apart() {
+    let error = |object: Value| {
+        let line = json!({"type": "ERROR", "object": object}).to_string();
+        wire::event(line.as_bytes(), &PodPort::Number(1)).unwrap()
+    };
+    assert_eq!(error(json!({"code": 410})), Event { change: Change::Expired, version: None });
+    let change = Change::Refused("500 etcd has \\n gone".into());
+    assert_eq!(error(json!({"code": 500, "message": "etcd has \n gone"})), Event { change, version: None });
+    assert_eq!(error(json!({})), Event { change: Change::Refused("0 ".into()), version: None });
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_panic(text in "\\PC{0,200}", at in 0_usize..600, byte in any::<u8>()) {
+        let port = PodPort::Named("calls".into());
+        let _ = wire::page(text.as_bytes(), &port);
+        let _ = wire::event(text.as_bytes(), &port);
+        let _ = wire::status_message(text.as_bytes());
+        let mut slice = named(&slice("IPv6", CALLS, &[pod("bot-0", 'a', "2001:db8::1", ready())]));
+        slice["metadata"]["resourceVersion"] = json!("8");
+        slice["apiVersion"] = json!("discovery.k8s.io/v1");
+        slice["kind"] = json!("EndpointSlice");
+        let mut line = json!({"type": "MODIFIED", "object": slice}).to_string().into_bytes();
+        let at = at % line.len();
+        line[at] = byte;
+        let _ = wire::event(&line, &port);
+    }
+}
+
+// What it means.
+
+fn pod_at(name: &str, life: char, address: &str, offer: Offer) -> Pod {
+    Pod {
+        name: Name::parse(name).unwrap(),
+        incarnation: Name::parse(&format!("{}-0000", life.to_string().repeat(8))).unwrap(),
+        address: address.parse().unwrap(),
+        port: 3978,
+        offer,
+    }
+}
+
+fn slices(all: impl IntoIterator<Item = Vec<Pod>>) -> Slices {
+    let mut slices = Slices::default();
+    for (at, pods) in all.into_iter().enumerate() {
+        slices.put(format!("bots-{at}").into(), Slice { pods, left_out: LeftOut::default() }).unwrap();
+    }
+    slices
+}
+
+#[track_caller]
+fn members(slices: &Slices) -> BTreeMap<String, (String, Offer)> {
+    let members = slices.members(&settings(), "media").unwrap();
+    let shown = |member: &Member| {
+        (member.name.to_string(), (format!("{:?}", member.callbacks.origin().host), member.offer))
+    };
+    members.iter().map(shown).collect()
+}
+
+#[test]
+fn a_pod_of_two_families_is_one_instance_and_the_worst_that_is_said_of_it_counts() {
+    let (four, six) = ("10.0.0.1", "2001:db8::1");
+    let host = "Found(\"bots.media.svc\", [10.0.0.1, 2001:db8::1])".to_owned();
+    for (first, second, offer) in [
+        (Offer::Ready, Offer::Ready, Offer::Ready),
+        (Offer::Ready, Offer::NotReady, Offer::NotReady),
+        (Offer::Terminating, Offer::Ready, Offer::Terminating),
+        (Offer::NotReady, Offer::Terminating, Offer::Terminating),
+    ] {
+        let both = slices([vec![pod_at("bot-0", 'a', six, first)], vec![pod_at("bot-0", 'a', four, second)]]);
+        assert_eq!(members(&both), BTreeMap::from([("bot-0".into(), (host.clone(), offer))]));
+    }
+    // Moved from one slice to another, and not taken out of the first yet.
+    let doubled = slices([
+        vec![pod_at("bot-0", 'a', four, Offer::Ready), pod_at("bot-1", 'b', "10.0.0.2", Offer::Ready)],
+        vec![pod_at("bot-0", 'a', four, Offer::Ready)],
+    ]);
+    assert_eq!(members(&doubled).len(), 2);
+    assert_eq!(members(&doubled)["bot-0"].0, "Found(\"bots.media.svc\", [10.0.0.1])");
+}
+
+#[test]
+fn what_cannot_be_believed_is_refused_whole() {
+    let error = |slices: &Slices| slices.members(&settings(), "media").unwrap_err();
+    let with = |pod: Pod| slices([vec![pod_at("bot-0", 'a', "10.0.0.1", Offer::Ready)], vec![pod]]);
+    assert_eq!(error(&with(pod_at("bot-0", 'b', "10.0.0.2", Offer::Ready))), Fault::Doubled("bot-0".into()));
+    let other_port = Pod { port: 1, ..pod_at("bot-0", 'a', "10.0.0.1", Offer::Ready) };
+    assert_eq!(error(&with(other_port)), Fault::Doubled("bot-0".into()));
+    for address in ["127.0.0.1", "::1", "169.254.169.254", "fe80::1", "0.0.0.0", "168.63.129.16"] {
+        let named = with(pod_at("bot-1", 'b', address, Offer::Ready));
+        assert_eq!(error(&named).label(), "forbidden_address", "{address}");
+        let allow = vec![address.parse().unwrap()];
+        assert!(named.members(&KubernetesSettings { allow, ..settings() }, "media").is_ok(), "{address}");
+    }
+    assert_eq!(error(&Slices::default()), Fault::NoService);
+    assert_eq!(error(&slices([Vec::new(), Vec::new()])), Fault::Empty);
+    let mut unusable = Slices::default();
+    let left_out = LeftOut { no_pods: 2, without_port: 1 };
+    unusable.put("bots-0".into(), Slice { pods: Vec::new(), left_out }).unwrap();
+    assert_eq!(error(&unusable), Fault::Unusable { endpoints: 3 });
+    assert_eq!(unusable.left_out(), left_out);
+}
+
+#[test]
+fn neither_instances_nor_endpoints_nor_slices_grow_without_bound() {
+    let pods = |from: usize, count: usize| -> Vec<Pod> {
+        (from..from + count)
+            .map(|at| {
+                pod_at(&format!("bot-{at}"), 'a', &format!("10.{}.{}.1", at / 250, at % 250), Offer::Ready)
+            })
+            .collect()
+    };
+    let mut most = slices((0..INSTANCES_MAX / 1000).map(|at| pods(at * 1000, 1000)));
+    assert_eq!(most.members(&settings(), "media").unwrap().len(), INSTANCES_MAX);
+    most.put("more".into(), Slice { pods: pods(INSTANCES_MAX, 1), left_out: LeftOut::default() }).unwrap();
+    assert_eq!(most.members(&settings(), "media").unwrap_err(), Fault::TooMany { count: INSTANCES_MAX + 1 });
+    most.remove("more");
+    assert!(most.members(&settings(), "media").is_ok());
+    let count = 2 * INSTANCES_MAX + 1;
+    let flood = Slice { pods: Vec::new(), left_out: LeftOut { no_pods: count, without_port: 0 } };
+    assert_eq!(most.put("flood".into(), flood).unwrap_err(), Fault::TooMany { count: 3 * INSTANCES_MAX + 1 });
+    let mut empty = Slices::default();
+    let refused = (0..).find(|at| empty.put(format!("bots-{at}").into(), Slice::default()).is_err());
+    assert_eq!(refused, Some(INSTANCES_MAX));
+}
+
+#[test]
+fn a_service_without_pods_counts_once_it_lasts_and_one_without_slices_never() {
+    let settings = settings();
+    let mut kubernetes = Kubernetes::new(&settings);
+    let start = Instant::now();
+    let mut settle = |slices: Slices, has_instances: bool, after: Duration| {
+        kubernetes.slices = slices;
+        let settled = kubernetes.settle("media", has_instances, start + after);
+        (settled.map(|members| members.len()), kubernetes.due.map(|due| due - start))
+    };
+    let one = || slices([vec![pod_at("bot-0", 'a', "10.0.0.1", Offer::Ready)]]);
+    let none = || slices([Vec::new()]);
+    let second = Duration::from_secs(1);
+    // Where nobody is, there is nobody to lose.
+    assert_eq!(settle(none(), false, Duration::ZERO), (Ok(0), None));
+    assert_eq!(settle(one(), true, Duration::ZERO), (Ok(1), None));
+    assert_eq!(settle(none(), true, second), (Err(Fault::Empty), Some(second + EMPTY_HOLD)));
+    assert_eq!(settle(none(), true, EMPTY_HOLD), (Err(Fault::Empty), Some(second + EMPTY_HOLD)));
+    assert_eq!(settle(one(), true, EMPTY_HOLD), (Ok(1), None));
+    assert_eq!(settle(none(), true, EMPTY_HOLD), (Err(Fault::Empty), Some(EMPTY_HOLD * 2)));
+    assert_eq!(settle(none(), true, EMPTY_HOLD * 2), (Ok(0), None));
+    assert_eq!(settle(Slices::default(), true, EMPTY_HOLD * 9), (Err(Fault::NoService), None));
+    assert_eq!(settle(Slices::default(), false, EMPTY_HOLD * 9), (Err(Fault::NoService), None));
+}
+
+#[test]
+fn pauses_grow_and_are_short_again_when_the_server_has_answered() {
+    let mut pace = Pace::default();
+    let start = Instant::now();
+    for longest in [1, 2, 4, 8, 16, 30, 30, 30] {
+        let (pause, longest) = (pace.pause(), Duration::from_secs(longest));
+        assert!((longest - longest / 4..=longest).contains(&pause), "{pause:?} is not about {longest:?}");
+    }
+    assert!(pace.ease(start));
+    assert!(pace.pause() <= Duration::from_secs(1));
+    // One that answers and hangs up.
+    assert!(!pace.ease(start + CALM - Duration::from_millis(1)));
+    assert!(pace.pause() > Duration::from_secs(1));
+    assert!(pace.ease(start + CALM));
+    assert!(pace.pause() <= Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hour_without_a_server_changes_nothing_and_is_not_spent_asking() {
+    let settings = settings();
+    let delivery = delivery(settings.clone());
+    let mut kubernetes = Kubernetes::new(&settings);
+    kubernetes.slices = slices([vec![
+        pod_at("bot-0", 'a', "10.0.0.1", Offer::Ready),
+        pod_at("bot-1", 'b', "10.0.0.2", Offer::Terminating),
+    ]]);
+    kubernetes.version = Some("7".into());
+    kubernetes.build(&delivery, "media");
+    let before = shown(&delivery);
+    assert_eq!(before, ["bot-0 a ready", "bot-1 b draining"]);
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let away = || {
+        asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        std::future::ready(Err(Fault::Unanswered("connection refused".into())))
+    };
+    assert!(timeout(Duration::from_secs(3600), kubernetes.follow_by(&delivery, away)).await.is_err());
+    assert_eq!(shown(&delivery), before);
+    assert!(delivery.is_known());
+    let asked = asked.into_inner();
+    assert!((120..=170).contains(&asked), "asked {asked} times");
+}
+
+// Following a server.
+
+#[tokio::test]
+async fn the_pods_of_a_service_are_the_instances() {
+    let server = ApiServer::start().await;
+    let pods = [pod("bot-0", 'a', "10.0.0.1", ready()), pod("bot-1", 'b', "10.0.0.2", unready())];
+    server.put("bots-1", slice("IPv4", CALLS, &pods));
+    let delivery = follow(&server);
+    assert!(!delivery.is_known());
+    until_shown(&delivery, &["bot-0 a ready", "bot-1 b starting"]).await;
+    assert!(delivery.is_known());
+    let list = &server.requests()[0];
+    assert_eq!(list.path, "/apis/discovery.k8s.io/v1/namespaces/media/endpointslices");
+    assert_eq!((list.query["limit"].as_str(), list.is_watch(), &list.authorization), ("20", false, &None));
+    until("it watches", || watches(&server) == 1).await;
+    let watch = server.requests()[1].clone();
+    assert_eq!((&*watch.query["resourceVersion"], &*watch.query["timeoutSeconds"]), ("101", "120"));
+
+    // A second slice, as of a second hundred of pods.
+    server.put("bots-2", slice("IPv4", CALLS, &[pod("bot-2", 'c', "10.0.0.3", ready())]));
+    until_shown(&delivery, &["bot-0 a ready", "bot-1 b starting", "bot-2 c ready"]).await;
+    let pods = [pod("bot-0", 'a', "10.0.0.1", terminating()), pod("bot-1", 'b', "10.0.0.2", ready())];
+    server.put("bots-1", slice("IPv4", CALLS, &pods));
+    until_shown(&delivery, &["bot-0 a draining", "bot-1 b ready", "bot-2 c ready"]).await;
+    assert_eq!(delivery.instances()[0].reason, "its pod is about to end");
+    // Replaced under the same name.
+    let pods = [pod("bot-0", 'd', "10.0.0.4", ready()), pod("bot-1", 'b', "10.0.0.2", ready())];
+    server.put("bots-1", slice("IPv4", CALLS, &pods));
+    until_shown(&delivery, &["bot-0 d ready", "bot-1 b ready", "bot-2 c ready"]).await;
+    server.delete("bots-2");
+    until_shown(&delivery, &["bot-0 d ready", "bot-1 b ready"]).await;
+    assert_eq!((lists(&server), watches(&server)), (1, 1));
+}
+
+#[tokio::test]
+async fn the_second_family_of_a_pod_makes_no_other_instance_of_it() {
+    let server = ApiServer::start().await;
+    server.put("bots-4", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
+    let delivery = follow(&server);
+    until_shown(&delivery, &["bot-0 a ready"]).await;
+    delivery.drain("bot-0");
+    server.put("bots-6", slice("IPv6", CALLS, &[pod("bot-0", 'a', "2001:db8::1", ready())]));
+    let generation = delivery.fleet.load().generation();
+    until("both addresses are known", || delivery.fleet.load().generation() > generation).await;
+    assert_eq!(shown(&delivery), ["bot-0 a draining"]);
+    // Another address alone is another place.
+    server.put("bots-4", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.9", ready())]));
+    server.delete("bots-6");
+    until_shown(&delivery, &["bot-0 a ready"]).await;
+}
+
+#[tokio::test]
+async fn a_list_of_many_pages_is_read_whole_and_anew_when_its_token_expires() {
+    let server = ApiServer::start().await;
+    server.page_max(3);
+    for at in 0..10 {
+        let pods = [pod(&format!("bot-{at}"), 'a', &format!("10.0.0.{at}"), ready())];
+        server.put(&format!("bots-{at}"), slice("IPv4", CALLS, &pods));
+    }
+    let delivery = follow(&server);
+    until("it is read", || delivery.is_known()).await;
+    assert_eq!(shown(&delivery).len(), 10);
+    until("it watches", || watches(&server) == 1).await;
+    assert_eq!(lists(&server), 4);
+
+    // Then a list, too, begins anew.
+    server.script(status(410, "Expired", "too old"));
+    server.forget();
+    server.put("bots-9", slice("IPv4", CALLS, &[pod("bot-9", 'b', "10.0.0.9", ready())]));
+    until("it is read again", || shown(&delivery).last().is_some_and(|last| last == "bot-9 b ready")).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_breaks_goes_on_from_the_last_version() {
+    let server = ApiServer::start().await;
+    server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
+    let delivery = follow(&server);
+    until("it watches", || watches(&server) == 1).await;
+    // Only a bookmark tells of this version.
+    server.bookmark();
+    let version = server.version();
+    server.put("bots-2", slice("IPv4", CALLS, &[pod("bot-1", 'b', "10.0.0.2", ready())]));
+    until_shown(&delivery, &["bot-0 a ready", "bot-1 b ready"]).await;
+    server.drop_watches();
+    server.put("bots-2", slice("IPv4", CALLS, &[]));
+    until_shown(&delivery, &["bot-0 a ready"]).await;
+    until("it watches again", || watches(&server) == 2).await;
+    let from: u64 = server.requests().last().unwrap().query["resourceVersion"].parse().unwrap();
+    assert!(from > version.parse().unwrap(), "{from}");
+    assert_eq!(lists(&server), 1);
+}
+
+#[tokio::test]
+async fn a_version_that_the_server_has_forgotten_is_listed_anew() {
+    // Once in the watch, once as its status.
+    for in_the_watch in [true, false] {
+        let server = ApiServer::start().await;
+        server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
+        let delivery = follow(&server);
+        until("it watches", || watches(&server) == 1).await;
+        if !in_the_watch {
+            server.script(status(410, "Expired", "too old resource version"));
+            server.drop_watches();
+            until("it was refused", || watches(&server) == 2).await;
+        }
+        server.forget();
+        server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'b', "10.0.0.2", ready())]));
+        until_shown(&delivery, &["bot-0 b ready"]).await;
+        until("it watches again", || watches(&server) >= 2).await;
+        assert!(lists(&server) >= 2);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_followed_again() {
+    let mut server = ApiServer::start().await;
+    server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
+    let delivery = follow(&server);
+    until_shown(&delivery, &["bot-0 a ready"]).await;
+    until("it watches", || watches(&server) == 1).await;
+    server.go_away().await;
+    server.forget();
+    server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'b', "10.0.0.2", ready())]));
+    assert_eq!(shown(&delivery), ["bot-0 a ready"]);
+    server.come_back().await;
+    until_shown(&delivery, &["bot-0 b ready"]).await;
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_there_yet_is_waited_for() {
+    let server = ApiServer::start().await;
+    let delivery = follow(&server);
+    until("it watches", || watches(&server) == 1).await;
+    assert!(!delivery.is_known());
+    server.put("bots-1", slice("IPv4", CALLS, &[]));
+    until("an empty service is one", || delivery.is_known()).await;
+    assert_eq!(shown(&delivery), [""; 0]);
+    server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
+    until_shown(&delivery, &["bot-0 a ready"]).await;
+}
+
+#[tokio::test]
+async fn what_is_forbidden_or_doubled_changes_nothing_until_it_is_mended() {
+    let settings = settings();
+    let delivery = delivery(settings.clone());
+    let mut kubernetes = Kubernetes::new(&settings);
+    for wrong in [
+        pod_at("bot-1", 'b', "169.254.169.254", Offer::Ready),
+        pod_at("bot-0", 'b', "10.0.0.2", Offer::Ready),
+    ] {
+        kubernetes.slices = slices([vec![pod_at("bot-0", 'a', "10.0.0.1", Offer::Ready)]]);
+        kubernetes.build(&delivery, "media");
+        assert_eq!(shown(&delivery), ["bot-0 a ready"]);
+        let right = pod_at("bot-3", 'c', "10.0.0.3", Offer::Ready);
+        let name: Box<str> = "wrong".into();
+        kubernetes
+            .slices
+            .put(name.clone(), Slice { pods: vec![wrong, right], left_out: LeftOut::default() })
+            .unwrap();
+        kubernetes.build(&delivery, "media");
+        assert_eq!(shown(&delivery), ["bot-0 a ready"]);
+        let right = pod_at("bot-3", 'c', "10.0.0.3", Offer::Ready);
+        kubernetes.slices.put(name, Slice { pods: vec![right], left_out: LeftOut::default() }).unwrap();
+        kubernetes.build(&delivery, "media");
+        assert_eq!(shown(&delivery), ["bot-0 a ready", "bot-3 c ready"]);
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_the_operator_allows_is_followed() {
+    let server = ApiServer::start().await;
+    server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "127.0.0.1", ready())]));
+    let mut allowed = settings();
+    allowed.allow = vec!["127.0.0.0/8".parse().unwrap()];
+    until_shown(&follow_as(&server, allowed), &["bot-0 a ready"]).await;
+}
+
+#[tokio::test]
+async fn nonsense_is_survived_wherever_it_comes() {
+    let enormous = "x".repeat(5 << 20);
+    let endless = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSliceList",
+        "metadata": {"resourceVersion": "7", "continue": "more"}, "items": []
+    });
+    let too_many: Vec<_> = (0..=200).map(|_| ok(&endless.to_string())).collect();
+    let answers: Vec<Vec<Vec<u8>>> = vec![
+        vec![ok("")],
+        vec![ok("nonsense")],
+        vec![ok("{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{},\"items\":[]}")],
+        vec![b"HTTP/1.1 200 X\r\nContent-Length: 99\r\n\r\n{".to_vec()],
+        vec![b"not HTTP at all\r\n\r\n".to_vec()],
+        vec![Vec::new()],
+        vec![status(403, "Forbidden", "endpointslices is forbidden")],
+        vec![status(500, "InternalError", &enormous)],
+        vec![status(429, "TooManyRequests", "later")],
+        vec![b"HTTP/1.1 302 X\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n".to_vec()],
+        too_many,
+    ];
+    // Each is followed by a pause: all at once.
+    let all: JoinSet<()> = answers.into_iter().map(is_survived).collect();
+    all.join_all().await;
+}
+
+async fn is_survived(answers: Vec<Vec<u8>>) {
+    let server = ApiServer::start().await;
+    server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
+    for answer in answers {
+        server.script(answer);
+    }
+    let delivery = follow(&server);
+    until_shown(&delivery, &["bot-0 a ready"]).await;
+    until("it watches", || watches(&server) >= 1).await;
+}
+
+#[tokio::test]
+async fn nonsense_in_a_watch_is_survived() {
+    let enormous = "x".repeat(5 << 20);
+    let error = "{\"type\":\"ERROR\",\"object\":{\"code\":500}}";
+    let lines = ["nonsense", "{}", "", error, &enormous].map(ToOwned::to_owned);
+    let all: JoinSet<()> = lines.into_iter().map(is_survived_in_a_watch).collect();
+    all.join_all().await;
+}
+
+async fn is_survived_in_a_watch(line: String) {
+    let server = ApiServer::start().await;
+    server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
+    let delivery = follow(&server);
+    until("it watches", || watches(&server) == 1).await;
+    server.say(&line);
+    until("it lists anew", || lists(&server) == 2).await;
+    assert_eq!(shown(&delivery), ["bot-0 a ready"]);
+    server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'b', "10.0.0.2", ready())]));
+    until_shown(&delivery, &["bot-0 b ready"]).await;
+}
+
+#[tokio::test]
+async fn a_page_has_a_bound() {
+    let server = ApiServer::start().await;
+    let head = b"HTTP/1.1 200 X\r\nConnection: close\r\n\r\n{\"items\":[".to_vec();
+    server.script([head, vec![b' '; 33 << 20]].concat());
+    let config = kube::Config::new(format!("http://{}", server.address).parse().unwrap());
+    let api = Api::new(config, &settings()).unwrap();
+    let stop = api.list(&PodPort::Number(1)).await.err().unwrap();
+    assert_eq!(stop, Stop::Misread(Fault::Nonsense("a page of more than 33554432 bytes".into())));
+}
+
+#[test]
+fn a_namespace_is_a_label() {
+    for (text, is_label) in [
+        ("media", true),
+        ("a", true),
+        ("0-9", true),
+        ("", false),
+        ("Media", false),
+        ("-a", false),
+        ("a-", false),
+        ("a.b", false),
+        ("a/b", false),
+        ("a%2fb", false),
+    ] {
+        assert_eq!(KubernetesSettings::is_label(text), is_label, "{text}");
+    }
+}

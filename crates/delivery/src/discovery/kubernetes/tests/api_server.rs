@@ -1,0 +1,388 @@
+//! A fake API server for EndpointSlices, which lists and watches as the Kubernetes API concepts describe: pages with
+//! `limit` and `continue`, watches from a `resourceVersion`, bookmarks, 410 Gone. It can be away, and say what a test scripts.
+//!
+//! The end-to-end tests of the server use it, too.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+
+/// The server. Dropped, it is gone with all its connections.
+#[derive(Debug)]
+pub(crate) struct ApiServer {
+    pub(crate) address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    /// Told whenever `state` changes.
+    changed: watch::Sender<()>,
+    connections: JoinSet<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    version: u64,
+    /// Changes before this one are forgotten.
+    oldest: u64,
+    slices: BTreeMap<String, Value>,
+    /// Lines of a watch by version.
+    history: Vec<(u64, String)>,
+    /// What `continue` tokens stand for.
+    snapshots: HashMap<String, (u64, Vec<Value>)>,
+    /// Whole answers for the next requests, in the place of true ones.
+    scripted: VecDeque<Vec<u8>>,
+    /// Watches that began before this many cuts are over.
+    cuts: u64,
+    page_max: usize,
+    requests: Vec<Seen>,
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) path: String,
+    pub(crate) query: HashMap<String, String>,
+    pub(crate) authorization: Option<String>,
+}
+
+impl Seen {
+    pub(crate) fn is_watch(&self) -> bool {
+        self.query.contains_key("watch")
+    }
+}
+
+impl ApiServer {
+    pub(crate) async fn start() -> Self {
+        let state = State { version: 100, page_max: usize::MAX, ..State::default() };
+        let mut server = Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            state: Arc::new(Mutex::new(state)),
+            changed: watch::Sender::new(()),
+            connections: JoinSet::new(),
+        };
+        server.come_back().await;
+        server
+    }
+
+    /// Nobody listens, and all connections are cut.
+    pub(crate) async fn go_away(&mut self) {
+        self.connections.shutdown().await;
+    }
+
+    pub(crate) async fn come_back(&mut self) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        let listener = socket.listen(64).unwrap();
+        self.address = listener.local_addr().unwrap();
+        let (state, changed) = (Arc::clone(&self.state), self.changed.clone());
+        self.connections.spawn(accept(listener, state, changed));
+    }
+
+    /// Writes a slice, new or changed.
+    pub(crate) fn put(&self, name: &str, slice: Value) {
+        self.change(|state| {
+            let known = state.slices.contains_key(name);
+            let slice = state.stamped(name, slice);
+            state.slices.insert(name.to_owned(), slice.clone());
+            state.record(if known { "MODIFIED" } else { "ADDED" }, &slice);
+        });
+    }
+
+    pub(crate) fn delete(&self, name: &str) {
+        self.change(|state| {
+            let slice = state.slices.remove(name).unwrap();
+            let slice = state.stamped(name, slice);
+            state.record("DELETED", &slice);
+        });
+    }
+
+    /// All watches learn that nothing of theirs has changed up to a new version.
+    pub(crate) fn bookmark(&self) {
+        self.change(|state| {
+            let slice = state.stamped("", Value::Null);
+            let version = slice["metadata"]["resourceVersion"].clone();
+            let object = json!({
+                "apiVersion": API_VERSION, "kind": "EndpointSlice",
+                "metadata": {"resourceVersion": version, "creationTimestamp": null}, "endpoints": null, "ports": null,
+                "addressType": ""
+            });
+            state.record("BOOKMARK", &object);
+        });
+    }
+
+    /// A line for all watches, whatever it is.
+    pub(crate) fn say(&self, line: &str) {
+        self.change(|state| {
+            state.version += 1;
+            state.history.push((state.version, line.to_owned()));
+        });
+    }
+
+    /// Versions up to now are forgotten, as after a compaction.
+    pub(crate) fn forget(&self) {
+        self.change(|state| {
+            state.version += 1;
+            state.oldest = state.version;
+            state.history.clear();
+        });
+    }
+
+    /// Cuts all watches.
+    pub(crate) fn drop_watches(&self) {
+        self.change(|state| state.cuts += 1);
+    }
+
+    /// Answers the next request with these bytes and hangs up.
+    pub(crate) fn script(&self, answer: impl Into<Vec<u8>>) {
+        self.change(|state| state.scripted.push_back(answer.into()));
+    }
+
+    /// At most so many slices are on a page, whatever `limit` says.
+    pub(crate) fn page_max(&self, slices: usize) {
+        self.change(|state| state.page_max = slices);
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Seen> {
+        self.state().requests.clone()
+    }
+
+    pub(crate) fn version(&self) -> String {
+        self.state().version.to_string()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.send_replace(());
+    }
+}
+
+impl State {
+    /// With the version that this change makes.
+    fn stamped(&mut self, name: &str, mut slice: Value) -> Value {
+        self.version += 1;
+        slice["metadata"]["name"] = json!(name);
+        slice["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        slice
+    }
+
+    fn record(&mut self, kind: &str, object: &Value) {
+        let mut object = object.clone();
+        object["apiVersion"] = json!(API_VERSION);
+        object["kind"] = json!("EndpointSlice");
+        self.history.push((self.version, json!({"type": kind, "object": object}).to_string()));
+    }
+
+    fn list(&mut self, query: &HashMap<String, String>) -> Vec<u8> {
+        let (version, items) = match query.get("continue") {
+            None => (self.version, self.slices.values().cloned().collect()),
+            Some(token) => match self.snapshots.remove(token) {
+                Some(snapshot) if snapshot.0 >= self.oldest => snapshot,
+                Some(_) | None => {
+                    return status(410, "Expired", "The provided continue parameter is too old");
+                }
+            },
+        };
+        let limit = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
+        let mut page: Vec<Value> = items;
+        let rest = page.split_off(page.len().min(limit).min(self.page_max));
+        let mut metadata = json!({"resourceVersion": version.to_string()});
+        if !rest.is_empty() {
+            // Not fit for a query as it is, like a real one.
+            let token = format!("eyJ2{}+/={}&", version, rest.len());
+            metadata["continue"] = json!(token);
+            metadata["remainingItemCount"] = json!(rest.len());
+            self.snapshots.insert(token, (version, rest));
+        }
+        let list = json!({"kind": "EndpointSliceList", "apiVersion": API_VERSION, "metadata": metadata, "items": page});
+        ok(&list.to_string())
+    }
+}
+
+/// The data of one slice, as the controller writes it. `endpoints` come from [`pod`].
+pub(crate) fn slice(family: &str, port: (&str, u16), endpoints: &[Value]) -> Value {
+    let (name, number) = port;
+    json!({
+        "metadata": {
+            "generateName": "bots-", "namespace": "media", "generation": 1,
+            "labels": {"kubernetes.io/service-name": "bots", "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"},
+            "managedFields": [{"manager": "kube-controller-manager", "operation": "Update", "fieldsV1": {"f:endpoints": {}}}]
+        },
+        "addressType": family,
+        // What is empty is null, as Go writes it.
+        "endpoints": if endpoints.is_empty() { Value::Null } else { json!(endpoints) },
+        "ports": [{"name": "metrics", "protocol": "TCP", "port": 1}, {"name": name, "protocol": "TCP", "port": number}]
+    })
+}
+
+/// An endpoint of a pod whose uid begins with eight times `life`.
+pub(crate) fn pod(name: &str, life: char, address: &str, conditions: Value) -> Value {
+    let mut endpoint = json!({
+        "addresses": [address],
+        "nodeName": "node-1", "zone": "westeurope-1", "hints": {"forZones": [{"name": "westeurope-1"}]},
+        "targetRef": {"kind": "Pod", "namespace": "media", "name": name, "uid": uid(life)}
+    });
+    endpoint["conditions"] = conditions;
+    endpoint
+}
+
+pub(crate) fn uid(life: char) -> String {
+    format!("{}-0000-4000-8000-000000000000", life.to_string().repeat(8))
+}
+
+pub(crate) fn ready() -> Value {
+    json!({"ready": true, "serving": true, "terminating": false})
+}
+
+pub(crate) fn unready() -> Value {
+    json!({"ready": false, "serving": false, "terminating": false})
+}
+
+pub(crate) fn terminating() -> Value {
+    json!({"ready": false, "serving": true, "terminating": true})
+}
+
+/// An answer with a JSON body.
+pub(crate) fn ok(body: &str) -> Vec<u8> {
+    answer(200, body)
+}
+
+/// An answer that says what went wrong.
+pub(crate) fn status(code: u16, reason: &str, message: &str) -> Vec<u8> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason,
+        "code": code
+    });
+    answer(code, &status.to_string())
+}
+
+fn answer(code: u16, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {length}");
+    format!("{head}\r\nConnection: close\r\n\r\n{body}").into_bytes()
+}
+
+async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, changed: watch::Sender<()>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (state, changed) = (Arc::clone(&state), changed.subscribe());
+        connections.spawn(async move {
+            // Whoever hangs up has had enough.
+            let _ = serve(stream, &state, changed).await;
+        });
+    }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    state: &Mutex<State>,
+    changed: watch::Receiver<()>,
+) -> Result<(), std::io::Error> {
+    let mut head = String::new();
+    let mut reader = BufReader::new(&mut stream);
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).await? == 0 {
+            return Ok(());
+        }
+    }
+    let target = head.split(' ').nth(1).unwrap();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let field = |line: &str| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
+    };
+    let seen = Seen {
+        path: path.to_owned(),
+        query: url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+        authorization: head.lines().find_map(field),
+    };
+    let answer = {
+        let mut state = state.lock().unwrap();
+        state.requests.push(seen.clone());
+        let selector = seen.query.get("labelSelector").map(String::as_str);
+        match state.scripted.pop_front() {
+            Some(scripted) => Some(scripted),
+            None if path != PATH || selector != Some("kubernetes.io/service-name=bots") => {
+                Some(status(404, "NotFound", "the server could not find the requested resource"))
+            }
+            None if seen.is_watch() => None,
+            None => Some(state.list(&seen.query)),
+        }
+    };
+    match answer {
+        Some(bytes) => stream.write_all(&bytes).await,
+        None => serve_watch(stream, state, changed, &seen.query).await,
+    }
+}
+
+async fn serve_watch(
+    mut stream: TcpStream,
+    state: &Mutex<State>,
+    mut changed: watch::Receiver<()>,
+    query: &HashMap<String, String>,
+) -> Result<(), std::io::Error> {
+    let seconds: u64 = query["timeoutSeconds"].parse().unwrap();
+    let bookmarks = query.get("allowWatchBookmarks").map(String::as_str) == Some("true");
+    let mut told: u64 = query["resourceVersion"].parse().unwrap();
+    let cuts = state.lock().unwrap().cuts;
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await?;
+    let end = tokio::time::sleep(Duration::from_secs(seconds));
+    tokio::pin!(end);
+    loop {
+        changed.mark_unchanged();
+        let (lines, over) = {
+            let state = state.lock().unwrap();
+            let expired = json!({
+                "type": "ERROR",
+                "object": {
+                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired",
+                    "message": format!("too old resource version: {told} ({})", state.oldest), "code": 410
+                }
+            });
+            let news = state.history.iter().filter(|(version, _)| *version > told);
+            let wanted = news.filter(|(_, line)| bookmarks || !line.contains("\"BOOKMARK\""));
+            let lines: Vec<String> = if told < state.oldest {
+                vec![expired.to_string()]
+            } else {
+                wanted.map(|(_, line)| line.clone()).collect()
+            };
+            let over = told < state.oldest || state.cuts > cuts;
+            told = state.version;
+            (lines, over)
+        };
+        for line in lines {
+            let chunk = format!("{:x}\r\n{line}\n\r\n", line.len() + 1);
+            // In two parts: no reader may take a write for a line.
+            let (start, rest) = chunk.as_bytes().split_at(chunk.len() / 2);
+            stream.write_all(start).await?;
+            stream.flush().await?;
+            stream.write_all(rest).await?;
+        }
+        if over {
+            // Half a line, and no last chunk: a connection that broke.
+            return stream.write_all(b"10\r\n{\"type\":").await;
+        }
+        tokio::select! {
+            _ = changed.changed() => {}
+            () = &mut end => return stream.write_all(b"0\r\n\r\n").await,
+        }
+    }
+}
+
+const API_VERSION: &str = "discovery.k8s.io/v1";
+const PATH: &str = "/apis/discovery.k8s.io/v1/namespaces/media/endpointslices";

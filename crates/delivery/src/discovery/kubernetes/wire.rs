@@ -1,0 +1,279 @@
+//! The JSON of lists and watches of EndpointSlices (`discovery.k8s.io/v1`), read into what is kept of them.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use switchboard_routing::Name;
+use uuid::Uuid;
+
+use super::{
+    super::{Fault, instance_name},
+    api::shown,
+    slices::{LeftOut, Pod, Slice},
+};
+use crate::{PodPort, instance::Offer};
+
+/// A page of a list.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) slices: Vec<(Box<str>, Slice)>,
+    pub(super) version: Box<str>,
+    /// What to ask for the next one with.
+    pub(super) more: Option<Box<str>>,
+}
+
+/// A line of a watch.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Event {
+    pub(super) change: Change,
+    /// From which to go on.
+    pub(super) version: Option<Box<str>>,
+}
+
+/// What is different now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// A bookmark: only the version.
+    None,
+    Put(Box<str>, Slice),
+    Removed(Box<str>),
+    /// The version is no longer known.
+    Expired,
+    /// Another error, in the server's words.
+    Refused(String),
+}
+
+/// Reads a page of a list.
+pub(super) fn page(body: &[u8], port: &PodPort) -> Result<Page, Fault> {
+    let RawList { api_version, kind, metadata, items } = parse(body)?;
+    if (&*api_version, &*kind) != (API_VERSION, "EndpointSliceList") {
+        return Err(Fault::Nonsense(shown(&format!("a {kind} of {api_version}"))));
+    }
+    let slices = items.unwrap_or_default().into_iter();
+    Ok(Page {
+        slices: slices.map(|slice| slice.read(port)).collect::<Result<_, _>>()?,
+        version: version(metadata.resource_version)?,
+        more: metadata.more.filter(|more| !more.is_empty()),
+    })
+}
+
+/// Reads a line of a watch.
+pub(super) fn event(line: &[u8], port: &PodPort) -> Result<Event, Fault> {
+    let RawEvent { kind, object } = parse(line)?;
+    let object = object.get().as_bytes();
+    if kind == "ERROR" {
+        let RawStatus { code, message } = parse(object)?;
+        let change = match code {
+            Some(410) => Change::Expired,
+            code => Change::Refused(shown(&format!(
+                "{} {}",
+                code.unwrap_or_default(),
+                message.unwrap_or_default()
+            ))),
+        };
+        return Ok(Event { change, version: None });
+    }
+    let RawObject { api_version, kind: object_kind, metadata } = parse(object)?;
+    if (&*api_version, &*object_kind) != (API_VERSION, "EndpointSlice") {
+        return Err(Fault::Nonsense(shown(&format!("a {object_kind} of {api_version}"))));
+    }
+    let version = version(metadata.resource_version)?;
+    let change = match kind.as_str() {
+        "BOOKMARK" => Change::None,
+        "ADDED" | "MODIFIED" => {
+            let (name, slice) = parse::<RawSlice>(object)?.read(port)?;
+            Change::Put(name, slice)
+        }
+        "DELETED" => Change::Removed(parse::<RawSlice>(object)?.name()?),
+        _ => return Err(Fault::Nonsense(shown(&format!("an event {kind}")))),
+    };
+    Ok(Event { change, version: Some(version) })
+}
+
+/// What an error that is no event says, if it does.
+pub(super) fn status_message(body: &[u8]) -> Option<Box<str>> {
+    parse::<RawStatus>(body).ok()?.message
+}
+
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Fault> {
+    serde_json::from_slice(text).map_err(|error| Fault::Nonsense(shown(&error.to_string())))
+}
+
+/// A version goes back to the server as it came.
+fn version(text: Option<Box<str>>) -> Result<Box<str>, Fault> {
+    match text {
+        Some(text) if (1..=VERSION_BYTES_MAX).contains(&text.len()) => Ok(text),
+        Some(_) | None => Err(Fault::Nonsense("no version, or a long one".into())),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawList {
+    api_version: Box<str>,
+    kind: Box<str>,
+    metadata: RawListMetadata,
+    items: Option<Vec<RawSlice>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawListMetadata {
+    resource_version: Option<Box<str>>,
+    #[serde(rename = "continue")]
+    more: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+struct RawEvent {
+    #[serde(rename = "type")]
+    kind: String,
+    object: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawStatus {
+    code: Option<u16>,
+    message: Option<Box<str>>,
+}
+
+/// What all objects have.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawObject {
+    api_version: Box<str>,
+    kind: Box<str>,
+    metadata: RawMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMetadata {
+    name: Option<Box<str>>,
+    resource_version: Option<Box<str>>,
+}
+
+/// Lists that are empty may be `null`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawSlice {
+    metadata: RawMetadata,
+    address_type: Box<str>,
+    endpoints: Option<Vec<RawEndpoint>>,
+    ports: Option<Vec<RawPort>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawEndpoint {
+    addresses: Option<Vec<Box<str>>>,
+    conditions: Option<RawConditions>,
+    target_ref: Option<RawReference>,
+}
+
+/// `serving` is `ready` without regard to `terminating`: it decides nothing here.
+#[derive(Default, Deserialize)]
+struct RawConditions {
+    ready: Option<bool>,
+    terminating: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct RawReference {
+    kind: Option<Box<str>>,
+    name: Option<Box<str>>,
+    uid: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+struct RawPort {
+    name: Option<Box<str>>,
+    port: Option<u16>,
+    protocol: Option<Box<str>>,
+}
+
+impl RawSlice {
+    fn name(self) -> Result<Box<str>, Fault> {
+        match self.metadata.name {
+            Some(name) if (1..=OBJECT_NAME_BYTES_MAX).contains(&name.len()) => Ok(name),
+            Some(_) | None => Err(Fault::Nonsense("a slice without a name, or with a long one".into())),
+        }
+    }
+
+    fn read(mut self, port: &PodPort) -> Result<(Box<str>, Slice), Fault> {
+        let port = self.port(port);
+        let endpoints = self.endpoints.take().unwrap_or_default();
+        // Names for addresses (`FQDN`) are deprecated, and no controller of Kubernetes writes them.
+        let has_addresses = matches!(&*self.address_type, "IPv4" | "IPv6");
+        let mut slice = Slice { pods: Vec::with_capacity(endpoints.len()), left_out: LeftOut::default() };
+        for endpoint in endpoints {
+            match (endpoint.read(has_addresses)?, port) {
+                (None, _) => slice.left_out.no_pods += 1,
+                (Some(_), None) => slice.left_out.without_port += 1,
+                (Some((name, incarnation, address, offer)), Some(port)) => {
+                    slice.pods.push(Pod { name, incarnation, address, port, offer });
+                }
+            }
+        }
+        Ok((self.name()?, slice))
+    }
+
+    /// The number of the port in this slice.
+    fn port(&self, port: &PodPort) -> Option<u16> {
+        let wanted = match port {
+            PodPort::Number(number) => return Some(*number),
+            PodPort::Named(name) => name,
+        };
+        let mut ports = self.ports.iter().flatten();
+        let has_it = |port: &&RawPort| {
+            port.name.as_deref() == Some(&**wanted)
+                && port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+        };
+        ports.find(has_it).and_then(|port| port.port).filter(|port| *port > 0)
+    }
+}
+
+impl RawEndpoint {
+    /// Name, incarnation, address and offer of a pod; `None` if it is no pod that has them.
+    fn read(self, has_addresses: bool) -> Result<Option<(Name, Name, IpAddr, Offer)>, Fault> {
+        let RawConditions { ready, terminating } = self.conditions.unwrap_or_default();
+        // A service may say `ready` of pods that end (`publishNotReadyAddresses`): they take no calls all the same.
+        // What is not known counts as ready ("In most cases consumers should interpret this unknown state as ready").
+        let offer = match (ready.unwrap_or(true), terminating.unwrap_or(false)) {
+            (_, true) => Offer::Terminating,
+            (true, false) => Offer::Ready,
+            (false, false) => Offer::NotReady,
+        };
+        let Some(RawReference { kind, name: Some(name), uid: Some(uid) }) = self.target_ref else {
+            return Ok(None);
+        };
+        // The elements are interchangeable, and "clients may choose to only use the first".
+        let address = self.addresses.and_then(|addresses| addresses.into_iter().next());
+        let (Some(address), Some(incarnation), true) = (address, incarnation(&uid), has_addresses) else {
+            return Ok(None);
+        };
+        if kind.as_deref() != Some("Pod") || name.is_empty() || name.len() > OBJECT_NAME_BYTES_MAX {
+            return Ok(None);
+        }
+        let address =
+            address.parse().map_err(|_| Fault::Nonsense(shown(&format!("the address {address}"))))?;
+        Ok(Some((instance_name(&name), incarnation, address, offer)))
+    }
+}
+
+/// The start of a pod's uid, `0b1e3f5c-7a2d`. A whole one would cost 36 of the 250 characters that a callback URI may have;
+/// two lives of one pod name share this part once in 2^48.
+fn incarnation(uid: &str) -> Option<Name> {
+    let mut buffer = Uuid::encode_buffer();
+    let uid: &str = Uuid::try_parse(uid).ok()?.hyphenated().encode_lower(&mut buffer);
+    Name::parse(uid.get(..INCARNATION_CHARS)?).ok()
+}
+
+const API_VERSION: &str = "discovery.k8s.io/v1";
+/// Two groups of a uid and the dash between them.
+const INCARNATION_CHARS: usize = 13;
+/// A name of an object is a DNS name at most.
+const OBJECT_NAME_BYTES_MAX: usize = 253;
+/// A version is a number so far.
+const VERSION_BYTES_MAX: usize = 1024;
