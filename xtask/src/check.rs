@@ -54,6 +54,10 @@ fn steps() -> Vec<Step> {
             "kubernetes tests",
             "cargo test -p switchboard-delivery -p switchboard --features kubernetes --locked kubernetes",
         ),
+        Step::cargo(
+            "manifests",
+            "cargo test -p switchboard-delivery -p switchboard --features kubernetes --locked --test manifests",
+        ),
         Step {
             name: "documentation",
             command: "RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked",
