@@ -6,7 +6,7 @@ mod load;
 mod place;
 mod serve;
 
-use std::process::ExitCode;
+use std::{fmt::Display, net::SocketAddr, process::ExitCode, str::FromStr};
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,6 +62,19 @@ async fn stopped() -> Result<Told, String> {
     }
 }
 
+/// An IP address and a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "not an IP address and a port, like 127.0.0.1:4000".to_owned())
+}
+
+/// A whole number from one to another, both included.
+fn whole<T: Copy + FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {
+    match text.parse() {
+        Ok(number) if least <= number && number <= most => Ok(number),
+        _ => Err(format!("not a whole number from {least} to {most}")),
+    }
+}
+
 /// A GUID in the spelling that tokens carry.
 fn guid(text: &str) -> Result<Uuid, String> {
     let wrong = || "not a GUID like 0efc74f7-41c3-47a4-8775-7259bfef4241".to_owned();
@@ -79,6 +92,23 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    #[test]
+    fn a_wrong_number_is_told_its_bounds() {
+        let load = ["x", "load", "--to=http://x/", "--app-id=0efc74f7-41c3-47a4-8775-7259bfef4241"];
+        let bot = ["x", "bot", "--platform=http://x/"];
+        for (command, arguments, expected) in [
+            (&load[..], &["--calls=x"][..], "not a whole number from 1 to 100000"),
+            (&load, &["--calls=0"], "not a whole number from 1 to 100000"),
+            (&load, &["--calls=1", "--rate=10001"], "not a whole number from 1 to 10000"),
+            (&bot, &["--capacity", "-1"], "not a whole number from 0 to 1000000"),
+            (&bot, &["--participant-capacity=2147483648"], "not a whole number from 0 to 2147483647"),
+            (&bot, &["--app-id=0efc74f7-41c3-47a4-8775-7259bfef4241", "--secret="], "--secret <TEXT>"),
+        ] {
+            let error = Cli::try_parse_from(command.iter().chain(arguments)).expect_err("a wrong number");
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
     #[track_caller]
     fn check_wrong(arguments: &[&str], expected: &str) {
         let good = ["switchboard-emulator", "call", "--to=http://x/", "--platform=http://x/"];
@@ -91,6 +121,7 @@ mod tests {
     #[test]
     fn a_wrong_command_line_is_told_what_would_be_right() {
         check_wrong(&["--kind=fax"], "must be one of p2p, group, meeting, recording, pstn");
+        check_wrong(&["--listen=4000"], "not an IP address and a port, like 127.0.0.1:4000");
         check_wrong(&["--duration=5"], "a whole number with its unit, like 500ms, 1s or 2m");
         check_wrong(&["--tenant=contoso"], "not a GUID like");
         check_wrong(&["--token=bad"], "must be a kind (skype, entra-v1, entra-v2), a flaw (none, forged");

@@ -253,7 +253,7 @@ pub enum SendError {
     #[error("could not connect: {0}")]
     Connect(io::Error),
     /// The peer's certificate or its TLS was refused.
-    #[error("tls failed: {0}")]
+    #[error("tls failed: {}{}", .0, tls_hint(.0))]
     Tls(openssl::ssl::Error),
     /// The connection broke, or what came back is not HTTP.
     #[error("the connection broke before an answer came: {0}")]
@@ -284,6 +284,19 @@ impl SendError {
             Self::TimedOut { .. } => "timed_out",
             Self::Refused(_) => "refused",
         }
+    }
+}
+
+/// What would be right, where the error tells.
+fn tls_hint(error: &openssl::ssl::Error) -> &'static str {
+    let reasons = error.ssl_error().map(ErrorStack::errors).unwrap_or_default();
+    let is = |text: &str| reasons.iter().any(|error| error.reason() == Some(text));
+    if is("certificate verify failed") {
+        "; name the certificate authority that is to be trusted with --ca"
+    } else if is("wrong version number") {
+        "; the peer does not speak TLS: is it http?"
+    } else {
+        ""
     }
 }
 

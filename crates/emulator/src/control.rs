@@ -17,8 +17,12 @@ pub(crate) use self::{
 /// What is wrong with a control request.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Wrong {
-    #[error("the body is not what this path takes: {0}")]
-    Body(serde_json::Error),
+    #[error("the body is not what this path takes, which is like {like}: {}", plain(.error))]
+    Body {
+        error: serde_json::Error,
+        /// What would be right.
+        like: &'static str,
+    },
     #[error("{name}: {why}")]
     Member { name: &'static str, why: String },
     #[error("{0}")]
@@ -27,7 +31,17 @@ pub(crate) enum Wrong {
     Faults(String),
 }
 
+/// In words of JSON, not of Rust.
+fn plain(error: &serde_json::Error) -> String {
+    error.to_string().replace("expected u32", "expected a whole number")
+}
+
 impl Wrong {
+    /// For a body that is not JSON, or lacks what is needed.
+    fn body(like: &'static str) -> impl FnOnce(serde_json::Error) -> Self {
+        move |error| Self::Body { error, like }
+    }
+
     fn member(name: &'static str, why: &(impl ToString + ?Sized)) -> Self {
         Self::Member { name, why: why.to_string() }
     }

@@ -1,8 +1,9 @@
 //! Small encodings: base64 and base64url, random ids, durations as people write them.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use openssl::{base64, error::ErrorStack};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 
 /// Base64 with padding (RFC 4648 section 4), as `x5c` has it.
@@ -37,6 +38,30 @@ pub(crate) fn random_id() -> Result<Uuid, ErrorStack> {
     let mut bytes = [0; 16];
     openssl::rand::rand_bytes(&mut bytes)?;
     Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
+}
+
+/// A duration as JSON and TOML carry it. What is no text is told so in words of this.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct DurationText(pub(crate) String);
+
+impl<'de> Deserialize<'de> for DurationText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = DurationText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration in quotes, like \"500ms\"")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(DurationText(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_str(Visitor)
+    }
 }
 
 /// The text is not a duration.

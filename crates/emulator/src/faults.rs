@@ -101,6 +101,8 @@ pub(crate) enum Trouble {
     Drip,
     /// A key set without keys.
     NoKeys,
+    /// A key set with the right key ids and other keys.
+    WrongKeys,
     /// To where no client should go.
     Redirect,
     Status {
@@ -128,6 +130,7 @@ impl Trouble {
             ("drip", None) => Self::Drip,
             ("lost", None) if !documents => Self::Lost,
             ("no-keys", None) if documents => Self::NoKeys,
+            ("wrong-keys", None) if documents => Self::WrongKeys,
             ("redirect", None) if documents => Self::Redirect,
             ("slow", Some(argument)) => Self::Slow(parse_duration(argument).ok()?),
             (number, retry_after) if number.bytes().all(|digit| digit.is_ascii_digit()) => {
@@ -164,6 +167,7 @@ impl fmt::Display for Trouble {
             Self::Huge => "huge",
             Self::Drip => "drip",
             Self::NoKeys => "no-keys",
+            Self::WrongKeys => "wrong-keys",
             Self::Redirect => "redirect",
             Self::Slow(duration) => return write!(f, "slow:{}", duration_text(*duration)),
             Self::Status { status, retry_after: None } => return write!(f, "{status}"),
@@ -357,10 +361,10 @@ impl Faults {
 }
 
 impl Faults {
-    /// Whether an issuer's key set is empty.
-    pub(crate) fn withholds_keys(&self, name: FaultName) -> bool {
+    /// Whether a fault is one of an issuer's key set, and its metadata are good.
+    pub(crate) fn is_of_keys(&self, name: FaultName) -> bool {
         let slot = if name == FaultName::Skype { &self.skype } else { &self.entra };
-        slot.as_ref().is_some_and(|fault| fault.what == Trouble::NoKeys)
+        slot.as_ref().is_some_and(|fault| matches!(fault.what, Trouble::NoKeys | Trouble::WrongKeys))
     }
 }
 
@@ -531,7 +535,7 @@ fn numbers(codes: &[u32]) -> String {
 }
 
 const DOCUMENT_WORDS: &str =
-    "down, hang, slow:DURATION, html, empty, truncated, huge, drip, no-keys, redirect";
+    "down, hang, slow:DURATION, html, empty, truncated, huge, drip, no-keys, wrong-keys, redirect";
 const ANSWER_WORDS: &str = "down, hang, lost, slow:DURATION, html, empty, truncated, huge, drip";
 
 /// Beyond this a call is over anyway.
@@ -589,7 +593,7 @@ mod tests {
         ] {
             check(&format!("graph={value}"), Err("it takes one of down, hang, lost, slow:DURATION"));
         }
-        check("skype=lost", Err("no-keys, redirect, or a status like 500"));
+        check("skype=lost", Err("no-keys, wrong-keys, redirect, or a status like 500"));
         check("skype=7504", Err("skype does not take \"7504\""));
         check("clock=10m", Err("a sign and a duration, like +10m or -6m"));
         check("token=bad", Err("it takes one of none, forged, unknown-key, unsigned"));

@@ -65,8 +65,8 @@
 //!
 //! | name | what fails | values |
 //! |---|---|---|
-//! | `skype`, `entra` | metadata and keys of an issuer | `down`, `hang`, `slow:2s`, `html`, `empty`, `truncated`, `huge`, `drip`, `no-keys`, `redirect`, a status like `500` or `503:7` |
-//! | `login` | the token endpoint | the same without `no-keys` and `redirect`, `lost`, a status, an AADSTS code like `7000215` |
+//! | `skype`, `entra` | metadata and keys of an issuer | `down`, `hang`, `slow:2s`, `html`, `empty`, `truncated`, `huge`, `drip`, `no-keys`, `wrong-keys` (the right key ids), `redirect`, a status like `500` or `503:7` |
+//! | `login` | the token endpoint | the same without `no-keys`, `wrong-keys` and `redirect`, `lost`, a status, an AADSTS code like `7000215` |
 //! | `graph` | the calls API | the same, and codes like `7504`, `7505`, `8529` |
 //! | `clock` | the clock against which tokens are dated and checked | `+10m`, `-6m` |
 //! | `token` | the token of every call that names no flaw itself | `expired`, `wrong-audience`, `wrong-issuer`, `wrong-tenant`, `unsigned`, … |

@@ -31,13 +31,12 @@ impl Handle for Shared {
             ["" | "emulator"] => document(&request, || self.index(&self.origin_of(&request))),
             ["emulator", rest @ ..] => self.control(&request, rest).await,
             ["v1", ".well-known", "OpenIdConfiguration" | "openidconfiguration"] => {
-                let good =
-                    async { cached(&request, || issuer::skype_configuration(&self.origin_of(&request))) };
-                trouble::answer(self.document_trouble(FaultName::Skype, false), good, Plain).await
+                let make = || issuer::skype_configuration(&self.origin_of(&request));
+                self.issuer_document(&request, FaultName::Skype, false, make).await
             }
             ["v1", "keys"] => {
-                let good = async { cached(&request, || issuer::skype_keys(&self.keys())) };
-                trouble::answer(self.document_trouble(FaultName::Skype, true), good, Plain).await
+                let make = || issuer::skype_keys(&self.keys());
+                self.issuer_document(&request, FaultName::Skype, true, make).await
             }
             ["v1.0" | "beta", "communications" | "app", "calls", id] => self.graph(&request, id, None).await,
             ["v1.0" | "beta", "communications" | "app", "calls", id, action] => {
@@ -74,21 +73,40 @@ impl Shared {
             _ => return None,
         };
         let keys = rest.last() == Some(&"keys");
-        let answer = async {
-            match self.directory().authority(name) {
-                Some(authority) => cached(request, || good(authority)),
-                None => entra::no_such_tenant(name, self.now()),
+        Some(match self.directory().authority(name) {
+            Some(authority) => {
+                self.issuer_document(request, FaultName::Entra, keys, || good(authority)).await
             }
-        };
-        Some(trouble::answer(self.document_trouble(FaultName::Entra, keys), answer, Plain).await)
+            None => entra::no_such_tenant(name, self.now()),
+        })
     }
 
-    /// An empty set is a fault of the keys only: metadata has none.
-    fn document_trouble(&self, name: FaultName, keys: bool) -> Option<Trouble> {
-        if !keys && self.faults().lock().withholds_keys(name) {
-            return None;
+    /// Metadata or a key set, unless a fault strikes.
+    async fn issuer_document(
+        &self,
+        request: &Request<Bytes>,
+        name: FaultName,
+        keys: bool,
+        make: impl FnOnce() -> Value,
+    ) -> Response<Body> {
+        let spared = !keys && self.faults().lock().is_of_keys(name);
+        let trouble = if spared { None } else { self.faults().strike(name) };
+        let lies = trouble == Some(Trouble::WrongKeys);
+        let good = async { cached(request, || if lies { self.with_other_keys(make()) } else { make() }) };
+        trouble::answer(trouble, good, Plain).await
+    }
+
+    /// The same key ids with a key that signs nothing.
+    fn with_other_keys(&self, mut set: Value) -> Value {
+        let other = self.keys().unpublished().to_jwk();
+        for key in set.get_mut("keys").and_then(Value::as_array_mut).into_iter().flatten() {
+            for member in ["n", "e", "x5c"] {
+                if let (Some(key), Some(value)) = (key.as_object_mut(), other.get(member)) {
+                    key.insert(member.to_owned(), value.clone());
+                }
+            }
         }
-        self.faults().strike(name)
+        set
     }
 
     async fn login(&self, request: &Request<Bytes>, authority: &str) -> Response<Body> {
@@ -117,7 +135,8 @@ impl Shared {
                 Trouble::Code(code) => Some(Calls::status_of(*code).as_u16()),
                 Trouble::Html | Trouble::Empty => Some(200),
                 Trouble::Down | Trouble::Hang | Trouble::Lost | Trouble::Slow(_) | Trouble::Truncated => None,
-                Trouble::Huge | Trouble::Drip | Trouble::NoKeys | Trouble::Redirect => None,
+                Trouble::Huge | Trouble::Drip => None,
+                Trouble::NoKeys | Trouble::WrongKeys | Trouble::Redirect => None,
             };
             self.calls().struck(request.method(), id, action, &trouble.to_string(), status);
         }

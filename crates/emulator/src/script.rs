@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize, de};
 
 use crate::{
-    encoding::parse_duration,
+    encoding::{DurationText, parse_duration},
     words::{UnknownWord, words},
 };
 
@@ -262,7 +262,10 @@ impl Script {
 /// The file. `S` is where a step keeps its place.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(bound = "S: Deserialize<'de>")]
 struct RawScript<S> {
+    /// Nothing is as wrong as an empty list, and told in the same words.
+    #[serde(default)]
     step: Vec<S>,
 }
 
@@ -273,9 +276,9 @@ pub(crate) struct RawStep {
     #[serde(rename = "do")]
     action: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    after: Option<String>,
+    after: Option<DurationText>,
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
-    lasting: Option<String>,
+    lasting: Option<DurationText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     participants: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -312,8 +315,8 @@ impl RawStep {
         };
         let act = match action {
             Action::Wait => {
-                let text = self.lasting.as_deref().ok_or(ScriptFault::Missing("for"))?;
-                Act::Wait(parse_duration(text).map_err(|error| value("for", &error))?)
+                let text = self.lasting.as_ref().ok_or(ScriptFault::Missing("for"))?;
+                Act::Wait(parse_duration(&text.0).map_err(|error| value("for", &error))?)
             }
             Action::Join => Act::Join(participants),
             Action::Leave => Act::Leave(participants),
@@ -336,7 +339,7 @@ impl RawStep {
                 message: self.message.clone().unwrap_or_default(),
             },
         };
-        let after = self.after.as_deref().map_or(Ok(Duration::ZERO), parse_duration);
+        let after = self.after.as_ref().map_or(Ok(Duration::ZERO), |text| parse_duration(&text.0));
         let expect = match &self.expect {
             None => None,
             Some(NumberOrWord(text)) => Some(
@@ -432,7 +435,7 @@ impl std::error::Error for ScriptError {}
 pub(crate) enum ScriptFault {
     #[error("longer than {} KiB", SCRIPT_BYTES_MAX / 1_024)]
     TooLong,
-    #[error("{0}")]
+    #[error("{}", .0.replace("expected u32", "expected a whole number"))]
     Syntax(String),
     #[error("a script has 1 to {STEPS_MAX} steps, each a [[step]]")]
     StepCount,
@@ -512,7 +515,9 @@ mod tests {
 
     #[test]
     fn a_wrong_script_is_told_where_and_what_would_be_right() {
-        check_wrong("", "missing field `step`");
+        check_wrong("", "a script has 1 to 1000 steps, each a [[step]]");
+        check_wrong("[[step]]\ndo = \"wait\"\nfor = 3", "line 3: ");
+        check_wrong("[[step]]\ndo = \"wait\"\nfor = 3", "expected a duration in quotes, like \"500ms\"");
         check_wrong("step = []", "a script has 1 to 1000 steps, each a [[step]]");
         check_wrong("[[step]]\n", "line 1: missing field `do`");
         check_wrong(
@@ -533,7 +538,7 @@ mod tests {
         check_wrong("[[step]]\ndo = \"tone\"\ntone = \"x\"", "tone: must be one of 0, 1, 2");
         check_wrong("[[step]]\ndo = \"hold\"\nexpect = 99", "expect: must be a status like 202, or a class");
         check_wrong("[[step]]\ndo = \"join\"\nparticipants = 0", "participants: must be 1 to 100");
-        check_wrong("[[step]]\ndo = \"join\"\nparticipants = -1", "line 3: ");
+        check_wrong("[[step]]\ndo = \"join\"\nparticipants = -1", "expected a whole number");
         check_wrong("[[step]]\ndo = \"drop\"\n[[step]]\ndo = \"hold\"", "step 1 (drop): ends the call");
         check_wrong("[[step]\n", "line 1: ");
         check_wrong(r#"{"step":[{"do":"hold","x":1}]}"#, "line 1: unknown field `x`");

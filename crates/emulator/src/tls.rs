@@ -61,7 +61,7 @@ pub(crate) fn acceptor(folder: &Path) -> Result<SslAcceptor, TlsError> {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The folder or a file in it cannot be read or written.
-    #[error("cannot use {}: {source}", .path.display())]
+    #[error("cannot use {}: {source}; name a folder that may be made and written to", .path.display())]
     File {
         /// Which one.
         path: PathBuf,

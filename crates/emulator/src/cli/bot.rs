@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use serde_json::json;
 use switchboard_emulator::{
     AnswerMode, Behaviour, Bot, BotSettings, Credentials, Fail, Joining, parse_duration, parse_http_url,
@@ -10,13 +10,13 @@ use switchboard_emulator::{
 use url::Url;
 use uuid::Uuid;
 
-use super::{Told, guid, place::client, stopped};
+use super::{Told, address, guid, place::client, stopped, whole};
 use crate::screen::{complain, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct BotArguments {
     /// Where to listen; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0", value_parser = address)]
     listen: SocketAddr,
     /// The instance's name.
     #[arg(long, default_value = "bot-0", value_parser = name)]
@@ -25,7 +25,7 @@ pub(crate) struct BotArguments {
     #[arg(long, value_name = "URL", value_parser = parse_http_url)]
     platform: Url,
     /// How many calls it takes at once; any number if not given.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = |text: &str| whole(text, 0, 1_000_000), allow_negative_numbers = true)]
     capacity: Option<usize>,
     /// What it does with a new call: graph (answers it), action (lets the gateway answer it), reject, redirect,
     /// action-reject, action-redirect or none.
@@ -35,7 +35,7 @@ pub(crate) struct BotArguments {
     #[arg(long, value_name = "GUID", value_parser = guid, requires = "secret")]
     app_id: Option<Uuid>,
     /// The secret with which it asks for tokens; without, it asks Graph without one.
-    #[arg(long, value_name = "TEXT", requires = "app_id")]
+    #[arg(long, value_name = "TEXT", requires = "app_id", value_parser = NonEmptyStringValueParser::new())]
     secret: Option<String>,
     /// Waits so long before it does anything with a notification.
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = parse_duration)]
@@ -47,7 +47,7 @@ pub(crate) struct BotArguments {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     hang_up_after: Option<Duration>,
     /// Answers with this participantCapacity, for recordings of several people.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = |text: &str| whole(text, 0, CAPACITY_MAX), allow_negative_numbers = true)]
     participant_capacity: Option<u32>,
     /// What it says when such a participant joins: accept, reject, silent or invite=URL.
     #[arg(long, value_name = "HOW", default_value = "accept")]
@@ -126,3 +126,6 @@ fn name(text: &str) -> Result<String, String> {
         Err("1 to 63 of A-Z a-z 0-9 . _ - are a name, like bot-0".to_owned())
     }
 }
+
+/// Graph's `participantCapacity` is an Int32.
+const CAPACITY_MAX: u32 = 0x7fff_ffff;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     guid,
-    place::{Place, client, read_text},
+    place::{Place, client, not_placed, read_text},
 };
 use crate::screen::{Table, complain, say};
 
@@ -108,9 +108,8 @@ pub(crate) async fn run(arguments: Call) -> Result<ExitCode, String> {
     let (platform, own) = place.platform(what.app()).await?;
     let call = CallRequest { script, expect, keep_alive, ..what.into_call() };
 
-    let mut timeline = place_call(&client, &platform, &call)
-        .await
-        .map_err(|error| format!("the platform at {platform} did not place the call: {error}"))?;
+    let mut timeline =
+        place_call(&client, &platform, &call).await.map_err(|error| not_placed(&platform, &error))?;
     let mut table = Table::new();
     loop {
         let event = match timeout(PATIENCE, timeline.next()).await {

@@ -12,7 +12,8 @@ use url::Url;
 
 use super::{
     call::What,
-    place::{Place, client},
+    place::{Place, client, not_placed},
+    whole,
 };
 use crate::screen::{Progress, complain, say, time};
 
@@ -23,10 +24,10 @@ pub(crate) struct Load {
     #[command(flatten)]
     place: Place,
     /// How many calls.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(CALLS_MAX)))]
+    #[arg(long, value_name = "N", value_parser = |text: &str| whole(text, 1, CALLS_MAX))]
     calls: u32,
     /// How many calls a second are placed.
-    #[arg(long, value_name = "R", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=i64::from(RATE_MAX)))]
+    #[arg(long, value_name = "R", default_value = "10", value_parser = |text: &str| whole(text, 1, RATE_MAX))]
     rate: u32,
     /// Which kinds and how often each comes, like p2p=6,meeting=3,recording=1, instead of --kind.
     #[arg(long, value_name = "MIX", conflicts_with = "kind")]
@@ -52,9 +53,8 @@ pub(crate) async fn run(arguments: Load) -> Result<ExitCode, String> {
     let began = Instant::now();
     let asked = !bots.is_empty();
     let watching = Watching::start(&client, bots, began).await.map_err(|error| error.to_string())?;
-    let mut events = place_load(&client, &platform, &request)
-        .await
-        .map_err(|error| format!("the platform at {platform} did not place the calls: {error}"))?;
+    let mut events =
+        place_load(&client, &platform, &request).await.map_err(|error| not_placed(&platform, &error))?;
     let mut results: Vec<CallResult> = Vec::new();
     let (mut placed, mut wrong, mut done) = (0, 0, false);
     let mut progress = Progress::new();
@@ -139,7 +139,7 @@ fn table(report: &LoadReport, asked: bool, took: Duration) -> Vec<String> {
 
 fn failure(report: &LoadReport) -> String {
     let wrong: usize = report.problems.len();
-    let misrouted = report.misrouted.unwrap_or(0);
+    let misrouted = report.misrouted.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
     match report.problems.first() {
         Some(first) => {
             let lost = report.lost;

@@ -7,9 +7,11 @@ use std::{
 };
 
 use clap::Args;
-use switchboard_emulator::{Client, Platform, Settings, parse_http_url};
+use switchboard_emulator::{Client, Platform, SendError, Settings, parse_http_url};
 use url::Url;
 use uuid::Uuid;
+
+use super::address;
 
 #[derive(Debug, Args)]
 pub(crate) struct Place {
@@ -18,7 +20,7 @@ pub(crate) struct Place {
     platform: Option<Url>,
     /// Where a platform of our own listens: the bot must know it as its Graph endpoint, and whoever checks tokens as
     /// the issuer.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4000", conflicts_with = "platform")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4000", value_parser = address, conflicts_with = "platform")]
     listen: SocketAddr,
     /// Trust these certificate authorities (PEM) too.
     #[arg(long, value_name = "FILE")]
@@ -44,10 +46,24 @@ impl Place {
     }
 }
 
+/// Why a platform placed nothing, and what would be right where that can be told.
+pub(crate) fn not_placed(platform: &Url, error: &SendError) -> String {
+    let broke = matches!(error, SendError::Exchange(_)) && platform.scheme() == "http";
+    let hint = if broke { "; if it serves https, write https://" } else { "" };
+    format!("the platform at {platform} placed nothing: {error}{hint}")
+}
+
 /// A client that trusts the authorities of a file too.
 pub(crate) fn client(ca: Option<&Path>) -> Result<Client, String> {
+    if let Some(ca) = ca {
+        // OpenSSL's own words for a file that is not there help nobody.
+        read_text(ca).map_err(|error| format!("--ca: {error}"))?;
+    }
     Client::new(ca).map_err(|error| match ca {
-        Some(ca) => format!("--ca {}: not a file of certificates (PEM): {error}", ca.display()),
+        Some(ca) => {
+            let ca = ca.display();
+            format!("--ca {ca}: not a file of certificates in PEM, like the ca.pem that `serve --tls FOLDER` writes")
+        }
         None => format!("openssl refused: {error}"),
     })
 }

@@ -2,20 +2,23 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::ErrorKind, value_parser};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, builder::NonEmptyStringValueParser,
+    error::ErrorKind, value_parser,
+};
 use serde_json::{Map, Value};
 use switchboard_emulator::{
-    Credential, FaultSetting, Faults, Permission, Platform, Rotation, Settings, parse_duration,
+    Credential, FaultSetting, Faults, Permission, Platform, Rotation, Settings, StartError, parse_duration,
 };
 use uuid::Uuid;
 
-use super::{guid, stopped};
+use super::{address, guid, stopped};
 use crate::screen::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Where to listen; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4000")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4000", value_parser = address)]
     listen: SocketAddr,
     /// Serve https for localhost, 127.0.0.1 and ::1; the folder gets a ca.pem for clients to trust.
     #[arg(long, value_name = "FOLDER")]
@@ -80,7 +83,11 @@ pub(crate) async fn run(serve: Serve) -> Result<ExitCode, String> {
         faults,
         ..Settings::loopback()
     };
-    let platform = Platform::start(settings).await.map_err(|error| error.to_string())?;
+    let platform = Platform::start(settings).await.map_err(|error| {
+        let taken = matches!(error, StartError::Bind { .. });
+        let hint = if taken { "; name another address or port with --listen" } else { "" };
+        format!("{error}{hint}")
+    })?;
     if json {
         let mut object: Map<String, Value> =
             platform.urls().into_iter().map(|named| (named.name.to_owned(), named.url.into())).collect();
@@ -141,7 +148,9 @@ impl std::fmt::Debug for Proof {
 
 impl Apps {
     fn read(&self) -> Result<Vec<(Uuid, Credential)>, String> {
-        let file = |path: &PathBuf| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+        let file = |path: &PathBuf| {
+            fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+        };
         let credential = |proof: &Proof| match proof {
             Proof::Secret(text) => Ok(Credential::secret(text)),
             Proof::Certificate(path) => Credential::certificate(&file(path)?)
@@ -200,6 +209,7 @@ impl Args for Apps {
                 Arg::new("secret")
                     .long("secret")
                     .value_name("TEXT")
+                    .value_parser(NonEmptyStringValueParser::new())
                     .action(ArgAction::Append)
                     .help("A client secret of the app before it. May be repeated"),
             )
@@ -270,6 +280,8 @@ mod tests {
     fn a_wrong_command_line_is_told_what_would_be_right() {
         check_wrong(&["--secret", "x", "--app-id", A], "name the app first");
         check_wrong(&["--app-id", "contoso"], "not a GUID like");
+        check_wrong(&["--app-id", A, "--secret", ""], "--secret <TEXT>");
+        check_wrong(&["--listen", "localhost:4000"], "not an IP address and a port, like 127.0.0.1:4000");
         check_wrong(&["--fault", "graph"], "a fault is NAME=VALUE, like graph=429:2");
         check_wrong(&["--fault", "graph=maybe"], "graph does not take \"maybe\"; it takes one of down");
         check_wrong(&["--fault", "grahp=500"], "no such fault: the names are skype, entra");

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Wrong, app, guid};
 use crate::{
     call::{CallRequest, NotParticipants, PARTICIPANTS_MAX, parse_country, parse_http_url},
-    encoding::parse_duration,
+    encoding::{DurationText, parse_duration},
     script::{RawStep, Script},
 };
 
@@ -23,8 +23,8 @@ pub(super) struct RawCall {
     country: Option<String>,
     protocol: Option<String>,
     token: Option<String>,
-    duration: Option<String>,
-    answer_within: Option<String>,
+    duration: Option<DurationText>,
+    answer_within: Option<DurationText>,
     participants: Option<u32>,
     /// The steps of a script.
     script: Option<Vec<RawStep>>,
@@ -33,7 +33,10 @@ pub(super) struct RawCall {
 }
 
 pub(crate) fn parse_call(body: &[u8], default_app: Option<Uuid>) -> Result<CallRequest, Wrong> {
-    read_call(serde_json::from_slice(body).map_err(Wrong::Body)?, default_app)
+    read_call(
+        serde_json::from_slice(body).map_err(Wrong::body(r#"{"to":"http://127.0.0.1:3978/api/calls"}"#))?,
+        default_app,
+    )
 }
 
 pub(super) fn read_call(raw: RawCall, default_app: Option<Uuid>) -> Result<CallRequest, Wrong> {
@@ -58,10 +61,10 @@ pub(super) fn read_call(raw: RawCall, default_app: Option<Uuid>) -> Result<CallR
         call.token = text.parse().map_err(|why| Wrong::member("token", &why))?;
     }
     if let Some(text) = raw.duration {
-        call.duration = parse_duration(&text).map_err(|why| Wrong::member("duration", &why))?;
+        call.duration = parse_duration(&text.0).map_err(|why| Wrong::member("duration", &why))?;
     }
     if let Some(text) = raw.answer_within {
-        call.answer_within = parse_duration(&text).map_err(|why| Wrong::member("answer_within", &why))?;
+        call.answer_within = parse_duration(&text.0).map_err(|why| Wrong::member("answer_within", &why))?;
     }
     if let Some(count) = raw.participants {
         if !(1..=PARTICIPANTS_MAX).contains(&count) {
@@ -121,7 +124,9 @@ mod tests {
 
     #[test]
     fn a_wrong_call_is_told_what_would_be_right() {
-        check_wrong("", "EOF");
+        check_wrong("", r#"like {"to":"http://127.0.0.1:3978/api/calls"}: EOF"#);
+        check_wrong(r#"{"to":"http://x/","duration":5}"#, r#"expected a duration in quotes, like "500ms""#);
+        check_wrong(r#"{"to":"http://x/","participants":"2"}"#, "expected a whole number");
         check_wrong("{}", "missing field `to`");
         check_wrong(r#"{"to":"ftp://x/"}"#, "to: not an http or https URL");
         check_wrong(r#"{"to":"http://u:p@x/"}"#, "to: not an http or https URL");

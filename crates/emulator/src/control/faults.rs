@@ -20,7 +20,8 @@ pub(crate) fn faults_explained() -> Value {
 
 /// A change: names with values, `null` where a fault is to end. All of it or nothing takes effect.
 pub(crate) fn parse_faults(body: &[u8], mut faults: Faults) -> Result<Faults, Wrong> {
-    let change: Map<String, Value> = serde_json::from_slice(body).map_err(Wrong::Body)?;
+    let change: Map<String, Value> =
+        serde_json::from_slice(body).map_err(Wrong::body(r#"{"graph":"429:2"}"#))?;
     for (name, value) in change {
         let name: FaultName = name.parse().map_err(|_| {
             let shown: String = name.chars().take(60).collect();
@@ -57,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_wrong_change_is_told_what_would_be_right() {
-        check_wrong("", "the body is not what this path takes: EOF");
+        check_wrong("", r#"this path takes, which is like {"graph":"429:2"}: EOF"#);
         check_wrong("[]", "expected a map");
         check_wrong(r#"{"grahp":"500"}"#, "\"grahp\" is no fault: the names are skype, entra");
         check_wrong(r#"{"graph":true}"#, "graph: must be a text or null; it takes one of down");

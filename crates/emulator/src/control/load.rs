@@ -22,7 +22,8 @@ struct RawLoad {
 }
 
 pub(crate) fn parse_load(body: &[u8], default_app: Option<Uuid>) -> Result<LoadRequest, Wrong> {
-    let raw: RawLoad = serde_json::from_slice(body).map_err(Wrong::Body)?;
+    let raw: RawLoad = serde_json::from_slice(body)
+        .map_err(Wrong::body(r#"{"call":{"to":"http://127.0.0.1:3978/api/calls"},"calls":100,"rate":10}"#))?;
     if !(1..=CALLS_MAX).contains(&raw.calls) {
         return Err(Wrong::member("calls", &format!("must be 1 to {CALLS_MAX}")));
     }

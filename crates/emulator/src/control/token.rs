@@ -28,7 +28,7 @@ struct RawToken {
 }
 
 pub(crate) fn parse_token(body: &[u8], default_app: Option<Uuid>) -> Result<TokenRequest, Wrong> {
-    let raw: RawToken = serde_json::from_slice(body).map_err(Wrong::Body)?;
+    let raw: RawToken = serde_json::from_slice(body).map_err(Wrong::body(r#"{"kind":"skype"}"#))?;
     let mut choice = match raw.kind {
         Some(text) => text.parse().map_err(|why| Wrong::member("kind", &why))?,
         None => TokenChoice::GOOD,

@@ -78,7 +78,38 @@ async fn a_call_that_fails_says_why_in_one_line() {
 
     let (output, complaint) = call("http://127.0.0.1:1", origin, &[]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(complaint.contains("the platform at http://127.0.0.1:1/ did not place the call"), "{complaint}");
+    assert!(complaint.contains("the platform at http://127.0.0.1:1/ placed nothing"), "{complaint}");
+}
+
+#[tokio::test]
+async fn a_platform_that_is_asked_in_the_wrong_way_is_a_line_that_says_what_would_be_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = folder.path().to_str().unwrap();
+    let (_secure, urls) = start(&["serve", "--listen", "127.0.0.1:0", "--tls", tls, "--json"]).await;
+    let https = urls["origin"].as_str().unwrap();
+    let (_plain, urls) = start(&["serve", "--listen", "127.0.0.1:0", "--json"]).await;
+    let http = urls["origin"].as_str().unwrap();
+    let app = APP.to_string();
+    let taken = http.strip_prefix("http://").unwrap();
+    for (arguments, expected) in [
+        (
+            &["call", "--platform", https][..],
+            "name the certificate authority that is to be trusted with --ca",
+        ),
+        (&["call", "--platform", &http.replace("http", "https")], "does not speak TLS: is it http?"),
+        (&["call", "--platform", &https.replace("https", "http")], "if it serves https, write https://"),
+        (&["call", "--ca", "/nowhere/ca.pem"], "--ca: cannot read /nowhere/ca.pem: No such file"),
+        (&["call", "--ca", "Cargo.toml"], "not a file of certificates in PEM, like the ca.pem that"),
+        (&["serve", "--listen", taken], "name another address or port with --listen"),
+        (&["serve", "--listen", "127.0.0.1:0", "--tls", "Cargo.toml"], "name a folder that may be made"),
+    ] {
+        let target = ["--app-id", &app, "--to", "http://127.0.0.1:1/"];
+        let target = if arguments[0] == "call" { &target[..] } else { &[] };
+        let output = emulator(arguments).args(target).output().await.unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), complaint.lines().count()), (Some(1), 1), "{complaint}");
+        assert!(complaint.contains(expected), "{complaint}");
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::support::{
     APP, Act, Reply, TENANT, Webhook, call_to, decode, get, platform, platform_with, played, post, request,
+    verify,
 };
 
 async fn set(platform: &Platform, faults: Value) {
@@ -58,6 +59,19 @@ async fn an_issuer_can_be_down_wrong_or_lying() {
         set(&platform, json!({})).await;
         assert_eq!(get(platform.address(), keys).await.body, good.body);
     }
+}
+
+#[tokio::test]
+async fn an_issuer_can_publish_other_keys_under_the_right_ids() {
+    let platform = platform().await;
+    let token = platform.token(&TokenRequest::new(APP, TENANT)).unwrap().compact;
+    let keys = async || get(platform.address(), "/v1/keys").await.json();
+    assert!(verify(&token, &keys().await).is_ok());
+    set(&platform, json!({"skype": "wrong-keys*1"})).await;
+    // The metadata are spared, and do not use the fault up.
+    assert_eq!(get(platform.address(), "/v1/.well-known/OpenIdConfiguration").await.status, 200);
+    assert_eq!(verify(&token, &keys().await).unwrap_err(), "wrong signature");
+    assert!(verify(&token, &keys().await).is_ok());
 }
 
 #[tokio::test]
