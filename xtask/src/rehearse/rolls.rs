@@ -332,6 +332,9 @@ fn judge(acts: Acts, sum: &Sum, witness: &Witness, served: &[usize]) -> Vec<Stri
                 format!("{lives} processes were notified: nothing was proved"),
             );
             must(sum.gone.len() == CAST.players.len(), format!("restarted were {gone} only"));
+            // The gateways themselves acknowledge the legacy form, in which every call comes first.
+            let (handled, acknowledged) = (witness.notifications + sum.calls, sum.acknowledged);
+            must(handled == acknowledged, format!("{handled} notifications were handled of {acknowledged}"));
             must(sum.instance_gone == 0, format!("{} calls lost their instance", sum.instance_gone));
             must(sum.lost_with_instance == 0, format!("{} notifications lost", sum.lost_with_instance));
         }
@@ -398,6 +401,7 @@ mod tests {
         Sum {
             calls: 9,
             completed: 9,
+            acknowledged: 54,
             ended_early: Some(0),
             misrouted: Some(0),
             well: true,
@@ -407,7 +411,7 @@ mod tests {
     }
 
     fn witness() -> Witness {
-        Witness { calls: 9, lives: 12, ..Witness::default() }
+        Witness { calls: 9, lives: 12, notifications: 45, ..Witness::default() }
     }
 
     #[track_caller]
@@ -420,6 +424,8 @@ mod tests {
         let roll = Acts::Roll;
         check(roll, &sum(), &witness(), "");
         check(roll, &Sum { lost: 1, ..sum() }, &witness(), "1 notifications lost");
+        let lost = Witness { notifications: 44, ..witness() };
+        check(roll, &sum(), &lost, "53 notifications were handled of 54");
         check(roll, &Sum { ended_early: Some(1), ..sum() }, &witness(), "Some(1) calls ended early");
         check(roll, &Sum { ended_early: None, ..sum() }, &witness(), "None calls ended early");
         check(roll, &Sum { misrouted: None, ..sum() }, &witness(), "None notifications misrouted");
