@@ -595,3 +595,6 @@ fn millis(duration: Duration) -> u64 {
 const QUIET: Duration = Duration::from_secs(3600);
 /// More apps than any gateway serves; beyond it the callback URI is minted for each request.
 const APPS_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests;

@@ -88,8 +88,28 @@ struct Counted {
     added: u32,
     /// Of `added`, those that were there when the probe that is under way was sent.
     added_before_probe: u32,
-    /// Calls that ended after the last report.
+    /// Calls that ended after the last report, and that it still has in it.
     ended: u32,
+    /// Calls that are missing from the reports and were not seen to end: an instance that hangs up says so before the
+    /// platform does. Their ends, when they come, free no place a second time.
+    missing: u32,
+}
+
+impl Counted {
+    /// What is still to be counted when the calls that were reported become others.
+    fn after_report(self, before: Option<u32>, calls: Option<u32>) -> Self {
+        let missing = match (before, calls) {
+            // Where there are none, none has an end that is still to come.
+            (_, Some(0)) => 0,
+            (Some(before), Some(calls)) => {
+                let expected = before.saturating_add(self.added_before_probe).saturating_sub(self.ended);
+                self.missing.saturating_add(expected.saturating_sub(calls))
+            }
+            (None, _) | (_, None) => self.missing,
+        };
+        let added = self.added.saturating_sub(self.added_before_probe);
+        Self { under_way: self.under_way, added, added_before_probe: 0, ended: 0, missing }
+    }
 }
 
 /// What the source says of an instance.
@@ -260,7 +280,10 @@ impl Health {
                 self.counted.added = self.counted.added.saturating_add(1);
             }
             Event::NotAccepted => self.counted.under_way = self.counted.under_way.saturating_sub(1),
-            Event::Ended => self.counted.ended = self.counted.ended.saturating_add(1),
+            Event::Ended => match self.counted.missing.checked_sub(1) {
+                Some(missing) => self.counted.missing = missing,
+                None => self.counted.ended = self.counted.ended.saturating_add(1),
+            },
         }
         let to = self.state();
         if from == to {
@@ -303,7 +326,7 @@ impl Health {
     ///
     /// A call that was accepted while the probe was under way may be in the report or not: it counts, until the next one.
     pub(crate) fn expected_calls(&self) -> Option<u32> {
-        let Counted { under_way, added, ended, added_before_probe: _ } = self.counted;
+        let Counted { under_way, added, ended, added_before_probe: _, missing: _ } = self.counted;
         self.calls.map(|calls| calls.saturating_add(added).saturating_sub(ended).saturating_add(under_way))
     }
 
@@ -352,14 +375,9 @@ impl Health {
 
     fn reported(&mut self, report: Report, now: Instant) {
         self.last_report = Some(now);
+        self.counted = self.counted.after_report(self.calls, report.calls);
         self.calls = report.calls;
         self.capacity = report.capacity;
-        self.counted = Counted {
-            under_way: self.counted.under_way,
-            added: self.counted.added.saturating_sub(self.counted.added_before_probe),
-            added_before_probe: 0,
-            ended: 0,
-        };
         self.misses = 0;
         self.hits = self.hits.saturating_add(1);
         if self.own == InstanceState::Unreachable && self.hits < self.hits_needed {

@@ -206,6 +206,161 @@ fn the_expected_calls_are_the_report_with_what_came_and_went() {
     assert_eq!(health.load(), Some(Load { calls: 3, capacity: 10 }));
 }
 
+/// A change of state, and how it comes about: with a probe or without, what the source said first, what happened before, and
+/// what changes it.
+struct Case(bool, Offer, &'static [Event], Event, InstanceState, InstanceState, &'static str);
+
+const LOAD_LOW: Event = reported(ReportedState::Ready, Some(0), Some(1));
+const LOAD_HIGH: Event = reported(ReportedState::Ready, Some(1), Some(1));
+const MISSED: Event = Event::Missed;
+const NOT_READY: Event = Event::Offered(Offer::NotReady);
+const OFFERED: Event = Event::Offered(Offer::Ready);
+const TERMINATING: Event = Event::Offered(Offer::Terminating);
+const LEFT: Event = Event::Offered(Offer::Left);
+const GONE: Event = Event::Offered(Offer::Gone);
+
+const NOT_READY_YET: &str = "its pod is not ready yet";
+const POD_NOT_READY: &str = "its pod is not ready";
+const ENDING: &str = "its pod is about to end";
+const UNLISTED: &str = "is no longer listed";
+const BY_OPERATOR: &str = "drained by the operator";
+const SAYS_READY: &str = "its probe says ready";
+const SAYS_FULL: &str = "its probe says full";
+const SAYS_DRAINING: &str = "its probe says draining";
+const AT_CAPACITY: &str = "calls reached its capacity";
+const MISSED_PROBES: &str = "missed its probes";
+const ANSWERED: &str = "answered a request";
+const A_TRY: &str = "a try failed";
+const LEFT_FLEET: &str = "left the fleet";
+
+/// Every change of state that there is, and every reason for it.
+const TRANSITIONS: &[Case] = {
+    use InstanceState::Gone;
+    use Offer::{NotReady as Withheld, Ready as Offered};
+    &[
+        Case(true, Offered, &[], READY, Starting, Ready, SAYS_READY),
+        Case(true, Offered, &[], FULL, Starting, Full, SAYS_FULL),
+        Case(true, Offered, &[], LOAD_HIGH, Starting, Full, AT_CAPACITY),
+        Case(true, Offered, &[], DRAINING, Starting, Draining, SAYS_DRAINING),
+        Case(true, Offered, &[], Event::Drained, Starting, Draining, BY_OPERATOR),
+        Case(true, Offered, &[], TERMINATING, Starting, Draining, ENDING),
+        Case(true, Offered, &[], LEFT, Starting, Draining, UNLISTED),
+        Case(true, Offered, &[MISSED, MISSED], MISSED, Starting, Unreachable, MISSED_PROBES),
+        Case(true, Offered, &[], NOT_READY, Starting, Unreachable, POD_NOT_READY),
+        Case(true, Offered, &[], GONE, Starting, Gone, LEFT_FLEET),
+        Case(true, Offered, &[], Event::Probing(false), Starting, Ready, NO_PROBE),
+        Case(false, Withheld, &[], OFFERED, Starting, Ready, NO_PROBE),
+        Case(true, Withheld, &[READY], OFFERED, Starting, Ready, SAYS_READY),
+        Case(true, Withheld, &[FULL], OFFERED, Starting, Full, SAYS_FULL),
+        Case(true, Withheld, &[LOAD_HIGH], OFFERED, Starting, Full, AT_CAPACITY),
+        Case(true, Withheld, &[DRAINING], OFFERED, Starting, Draining, SAYS_DRAINING),
+        Case(true, Withheld, &[MISSED; 3], OFFERED, Starting, Unreachable, MISSED_PROBES),
+        Case(false, Withheld, &[FAILED], OFFERED, Starting, Unreachable, A_TRY),
+        Case(true, Offered, &[READY], FULL, Ready, Full, SAYS_FULL),
+        Case(true, Offered, &[READY], LOAD_HIGH, Ready, Full, AT_CAPACITY),
+        Case(true, Offered, &[LOAD_LOW], Event::TryBegan, Ready, Full, AT_CAPACITY),
+        Case(true, Offered, &[READY], DRAINING, Ready, Draining, SAYS_DRAINING),
+        Case(true, Offered, &[READY], Event::Drained, Ready, Draining, BY_OPERATOR),
+        Case(true, Offered, &[READY], TERMINATING, Ready, Draining, ENDING),
+        Case(true, Offered, &[READY], LEFT, Ready, Draining, UNLISTED),
+        Case(true, Offered, &[READY, MISSED, MISSED], MISSED, Ready, Unreachable, MISSED_PROBES),
+        Case(true, Offered, &[READY], FAILED, Ready, Unreachable, A_TRY),
+        Case(false, Offered, &[], FAILED, Ready, Unreachable, A_TRY),
+        Case(true, Offered, &[READY], NOT_READY, Ready, Unreachable, POD_NOT_READY),
+        Case(true, Offered, &[READY], GONE, Ready, Gone, LEFT_FLEET),
+        Case(true, Offered, &[FULL], READY, Full, Ready, SAYS_READY),
+        Case(true, Offered, &[LOAD_HIGH], Event::Ended, Full, Ready, SAYS_READY),
+        Case(true, Offered, &[LOAD_LOW, Event::TryBegan], Event::NotAccepted, Full, Ready, SAYS_READY),
+        Case(true, Offered, &[FULL], Event::Probing(false), Full, Ready, NO_PROBE),
+        Case(true, Offered, &[FULL], DRAINING, Full, Draining, SAYS_DRAINING),
+        Case(true, Offered, &[FULL], Event::Drained, Full, Draining, BY_OPERATOR),
+        Case(true, Offered, &[FULL], TERMINATING, Full, Draining, ENDING),
+        Case(true, Offered, &[FULL], LEFT, Full, Draining, UNLISTED),
+        Case(true, Offered, &[FULL, MISSED, MISSED], MISSED, Full, Unreachable, MISSED_PROBES),
+        Case(true, Offered, &[LOAD_LOW, Event::TryBegan], FAILED, Full, Unreachable, A_TRY),
+        Case(true, Offered, &[FULL], NOT_READY, Full, Unreachable, POD_NOT_READY),
+        Case(true, Offered, &[FULL], GONE, Full, Gone, LEFT_FLEET),
+        Case(true, Offered, &[Event::Drained], Event::Resumed, Draining, Starting, NOT_PROBED),
+        Case(true, Offered, &[TERMINATING], OFFERED, Draining, Starting, NOT_PROBED),
+        Case(true, Withheld, &[TERMINATING], NOT_READY, Draining, Starting, NOT_READY_YET),
+        Case(true, Offered, &[DRAINING], READY, Draining, Ready, SAYS_READY),
+        Case(false, Offered, &[LEFT], OFFERED, Draining, Ready, NO_PROBE),
+        Case(false, Offered, &[FAILED, LEFT, Event::Answered], OFFERED, Draining, Ready, ANSWERED),
+        Case(true, Offered, &[DRAINING], FULL, Draining, Full, SAYS_FULL),
+        Case(true, Offered, &[LOAD_HIGH, Event::Drained], Event::Resumed, Draining, Full, AT_CAPACITY),
+        Case(true, Offered, &[DRAINING, MISSED, MISSED], MISSED, Draining, Unreachable, MISSED_PROBES),
+        Case(false, Offered, &[FAILED, Event::Drained], Event::Resumed, Draining, Unreachable, A_TRY),
+        Case(true, Offered, &[LEFT], NOT_READY, Draining, Unreachable, POD_NOT_READY),
+        Case(true, Offered, &[DRAINING], GONE, Draining, Gone, LEFT_FLEET),
+        Case(true, Offered, &[NOT_READY], OFFERED, Unreachable, Starting, NOT_PROBED),
+        Case(true, Offered, &[READY, FAILED], READY, Unreachable, Ready, SAYS_READY),
+        Case(true, Offered, &[MISSED, MISSED, MISSED, READY], READY, Unreachable, Ready, SAYS_READY),
+        Case(false, Offered, &[FAILED], Event::Answered, Unreachable, Ready, ANSWERED),
+        Case(true, Offered, &[READY, FAILED], Event::Probing(false), Unreachable, Ready, NO_PROBE),
+        Case(true, Offered, &[READY, FAILED], FULL, Unreachable, Full, SAYS_FULL),
+        Case(true, Offered, &[READY, FAILED], LOAD_HIGH, Unreachable, Full, AT_CAPACITY),
+        Case(true, Offered, &[READY, FAILED], DRAINING, Unreachable, Draining, SAYS_DRAINING),
+        Case(true, Offered, &[READY, FAILED], Event::Drained, Unreachable, Draining, BY_OPERATOR),
+        Case(true, Offered, &[NOT_READY], TERMINATING, Unreachable, Draining, ENDING),
+        Case(true, Offered, &[NOT_READY], LEFT, Unreachable, Draining, UNLISTED),
+        Case(true, Offered, &[NOT_READY], GONE, Unreachable, Gone, LEFT_FLEET),
+    ]
+};
+
+#[test]
+fn every_change_of_state_can_be_made_to_happen() {
+    for Case(probed, offer, before, event, from, to, reason) in TRANSITIONS {
+        let now = Instant::now();
+        let mut health = Health::new(*probed, *offer, now);
+        for earlier in *before {
+            health.step(*earlier, now);
+        }
+        let later = now + Duration::from_secs(1);
+        let change = health.step(*event, later);
+        let expected = Change { from: *from, to: *to, reason };
+        assert_eq!(change, Some(expected), "{before:?} {event:?}");
+        assert_eq!((health.state(), health.reason(), health.since()), (*to, *reason, later));
+    }
+}
+
+/// All events but `Gone`, after which there are none: who comes back is another one.
+fn anything() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        12 => any_event(),
+        2 => Just(Event::ProbeBegan),
+        2 => Just(Event::Accepted),
+        2 => Just(Event::NotAccepted),
+        2 => Just(Event::Ended),
+        1 => any::<bool>().prop_map(Event::Probing),
+        4 => prop_oneof![Just(NOT_READY), Just(OFFERED), Just(TERMINATING), Just(LEFT)],
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    /// The table has them all: from where to where, and for each state why. (Which reason a return from `draining` or
+    /// `unreachable` has depends on what is found beneath.)
+    #[test]
+    fn there_are_no_other_changes_of_state(
+        probed in any::<bool>(),
+        withheld in any::<bool>(),
+        events in proptest::collection::vec(anything(), 0..60),
+        gone in any::<bool>(),
+    ) {
+        let now = Instant::now();
+        let offer = if withheld { Offer::NotReady } else { Offer::Ready };
+        let mut health = Health::new(probed, offer, now);
+        for event in events.into_iter().chain(gone.then_some(GONE)) {
+            if let Some(Change { from, to, reason }) = health.step(event, now) {
+                let leads = TRANSITIONS.iter().any(|Case(.., start, end, _)| (*start, *end) == (from, to));
+                let explains = TRANSITIONS.iter().any(|Case(.., end, why)| (*end, *why) == (to, reason));
+                prop_assert!(leads && explains, "{} to {}: {}", from, to, reason);
+            }
+        }
+    }
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let state =
         prop_oneof![Just(ReportedState::Ready), Just(ReportedState::Full), Just(ReportedState::Draining)];
@@ -223,43 +378,6 @@ fn any_event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
-
-    /// An instance that counts a call when it accepts it never has more than it can hold, however probes, tries and ends are
-    /// interleaved: `steps` are what happens next, and a report is as old as its probe.
-    #[test]
-    fn one_gateway_never_exceeds_a_capacity(capacity in 1..5_u32, steps in proptest::collection::vec(0..6_u8, 0..60)) {
-        let now = Instant::now();
-        let mut health = Health::new(true, Offer::Ready, now);
-        let report = |calls| reported(ReportedState::Ready, Some(calls), Some(capacity));
-        let (mut actual, mut under_way, mut probed) = (0_u32, 0_u32, None);
-        health.step(report(0), now);
-        for step in steps {
-            match step {
-                0 => {
-                    health.step(Event::ProbeBegan, now);
-                    probed = Some(actual);
-                }
-                1 => if let Some(calls) = probed.take() {
-                    health.step(report(calls), now);
-                },
-                2 | 3 if health.state() == Ready => {
-                    health.step(Event::TryBegan, now);
-                    under_way += 1;
-                }
-                4 if under_way > 0 => {
-                    under_way -= 1;
-                    actual += 1;
-                    health.step(Event::Accepted, now);
-                }
-                5 if actual > 0 => {
-                    actual -= 1;
-                    health.step(Event::Ended, now);
-                }
-                _ => {}
-            }
-            prop_assert!(actual <= capacity, "{actual} of {capacity}");
-        }
-    }
 
     /// Whatever happens: with a probe an instance takes new calls only if its last report said so, and nothing since
     /// then speaks against it.

@@ -1,0 +1,168 @@
+//! What one gateway expects of an instance, against what the instance has.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// An instance that counts its calls, as the gateway sees it and as it is.
+struct Bot {
+    live: Arc<Live>,
+    now: Instant,
+    next_id: u32,
+    /// What it can hold now, and what it said last that it can.
+    capacity: u32,
+    reported_capacity: u32,
+    /// Its calls whose answer the gateway has not heard.
+    unanswered: Vec<(u32, Offered)>,
+    /// Its calls that it was heard to accept, and those of which the gateway never heard.
+    calls: Vec<u32>,
+    /// Calls that were offered to it and that it has not looked at.
+    offered: Vec<(u32, Offered)>,
+    /// Calls that it has ended by itself, before the platform said so.
+    hung_up: Vec<u32>,
+    /// A probe that was sent, and what it found.
+    probe: Option<(Instant, Option<Report>)>,
+}
+
+impl Bot {
+    fn new(capacity: u32) -> Self {
+        let now = Instant::now();
+        let name = Name::parse("bot-0").unwrap();
+        let live = Arc::new(Live::new(name, Arc::default(), true, Offer::Ready, now, now));
+        let mut bot = Self {
+            live,
+            now,
+            next_id: 0,
+            capacity,
+            reported_capacity: capacity,
+            unanswered: Vec::new(),
+            calls: Vec::new(),
+            offered: Vec::new(),
+            hung_up: Vec::new(),
+            probe: None,
+        };
+        for step in [0, 1, 2] {
+            bot.step(step, 0);
+        }
+        bot
+    }
+
+    /// How many calls it has, or will have if it accepts those that were offered to it.
+    fn has(&self) -> usize {
+        self.calls.len() + self.unanswered.len() + self.offered.len()
+    }
+
+    /// The next thing that happens, if it can; `which` of several.
+    fn step(&mut self, step: u8, which: usize) {
+        self.now += Duration::from_millis(1);
+        let now = self.now;
+        fn take<T>(list: &mut Vec<T>, which: usize) -> Option<T> {
+            (!list.is_empty()).then(|| list.swap_remove(which % list.len()))
+        }
+        match step {
+            0 if self.probe.is_none() => {
+                self.live.learn(Event::ProbeBegan, now);
+                self.probe = Some((now, None));
+            }
+            1 => {
+                let calls = u32::try_from(self.calls.len() + self.unanswered.len()).unwrap();
+                let found =
+                    Report { state: ReportedState::Ready, calls: Some(calls), capacity: Some(self.capacity) };
+                if let Some((_, report @ None)) = &mut self.probe {
+                    *report = Some(found);
+                }
+            }
+            2 => {
+                if let Some((sent, Some(report))) = self.probe {
+                    self.live.reported(report, sent, now);
+                    self.reported_capacity = report.capacity.unwrap();
+                    self.probe = None;
+                }
+            }
+            3..=5 => {
+                if let Some(offered) = self.live.try_begins(now) {
+                    self.offered.push((self.next_id, offered));
+                    self.next_id += 1;
+                }
+            }
+            6 | 7 => self.unanswered.extend(take(&mut self.offered, which)),
+            8 | 9 => {
+                if let Some((id, offered)) = take(&mut self.unanswered, which) {
+                    offered.accepted(Some(&id.to_string()), now);
+                    self.calls.push(id);
+                }
+            }
+            10 => {
+                if let Some((_, offered)) = take(&mut self.offered, which) {
+                    offered.refused(now);
+                }
+            }
+            // Its answer is lost, or it died before it gave one.
+            11 => {
+                if let Some((id, _)) = take(&mut self.unanswered, which) {
+                    self.calls.push(id);
+                }
+            }
+            12 => drop(take(&mut self.offered, which)),
+            13 => {
+                if let Some(id) = take(&mut self.calls, which) {
+                    self.live.call_ended(&id.to_string(), now);
+                }
+            }
+            14 => self.hung_up.extend(take(&mut self.calls, which)),
+            15 => {
+                if let Some(id) = take(&mut self.hung_up, which) {
+                    self.live.call_ended(&id.to_string(), now);
+                }
+            }
+            _ => self.capacity = u32::try_from(which % 6).unwrap(),
+        }
+    }
+}
+
+/// Some steps in a row, so that much happens, or a single one, so that anything can happen in between.
+fn a_move() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        3 => Just(vec![0, 1, 2]),
+        4 => Just(vec![3, 6, 8]),
+        2 => Just(vec![14]),
+        2 => Just(vec![15]),
+        6 => (0..16_u8).prop_map(|step| vec![step]),
+        1 => Just(vec![16]),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// However probes, tries, lost answers and ends are interleaved, also where an instance ends calls by itself and its
+    /// capacity changes: one gateway offers it no call for which it has no room by its last report.
+    #[test]
+    fn one_gateway_never_exceeds_a_capacity(
+        capacity in 1..6_u32,
+        moves in proptest::collection::vec((a_move(), 0..100_usize), 0..80),
+    ) {
+        let mut bot = Bot::new(capacity);
+        for (at, (steps, which)) in moves.iter().enumerate() {
+            for step in steps {
+                let before = bot.has();
+                bot.step(*step, *which);
+                let has = u32::try_from(bot.has()).unwrap();
+                prop_assert!(
+                    bot.has() <= before || has <= bot.reported_capacity,
+                    "{} of {} after {:?}", has, bot.reported_capacity, &moves[..=at]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_that_its_instance_hung_up_frees_one_place() {
+    let mut bot = Bot::new(2);
+    // Two are placed and accepted, one is hung up, a probe says so, and then the platform.
+    for step in [3, 6, 8, 3, 6, 8, 14, 0, 1, 2, 15, 3, 3] {
+        bot.step(step, 0);
+    }
+    assert_eq!((bot.has(), bot.live.health().state()), (2, InstanceState::Full));
+}
