@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use switchboard_delivery::{Connections, InstanceState, NotPlaced, Target};
 use switchboard_routing::AffinityKey;
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 use uuid::Uuid;
 
 use crate::{setup::*, upstream::*};
@@ -19,9 +20,24 @@ fn check(act: Option<Act>, label: &'static str, outcome_unknown: u32) -> impl Fu
             None => Err(Stopped::new()),
         };
         let first_address = first.as_ref().map_or_else(|stopped| stopped.address, |up| up.address);
+        let url = format!("http://{first_address}/api/calls");
+        check_url(&url, label, outcome_unknown, place_of_caller).await;
+    }
+}
+
+/// The same, with the first one at `url`.
+fn check_url(
+    url: &str,
+    label: &'static str,
+    outcome_unknown: u32,
+    place_of_caller: &'static std::panic::Location<'static>,
+) -> impl Future<Output = ()> {
+    let url = Target::parse(url).unwrap();
+    async move {
         let second = Upstream::always(Act::status(202));
         let order = ranking(2);
-        let mut settings = settings([first_address, second.address]);
+        let mut settings = settings([second.address, second.address]);
+        settings.instances[0].url = url;
         settings.instances[0].name = name(&order[0]);
         settings.instances[1].name = name(&order[1]);
         if label == "timeout" {
@@ -43,6 +59,43 @@ fn check(act: Option<Act>, label: &'static str, outcome_unknown: u32) -> impl Fu
 #[tokio::test]
 async fn a_call_moves_on_when_nobody_listens() {
     check(None, "refused", 0).await;
+}
+
+#[tokio::test]
+async fn a_call_moves_on_when_there_is_no_way_to_an_instance() {
+    let here = std::panic::Location::caller();
+    // No label of a name is that long, so that nobody is asked for it.
+    check_url(&format!("http://{}.invalid/", "x".repeat(64)), "lookup", 0, here).await;
+    // Everybody's address has no connections.
+    check_url("http://255.255.255.255:9/", "connect", 0, here).await;
+    // One waits for a head that never comes, the other one speaks first, and no TLS.
+    let silent = Upstream::always(Act::stall());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = listener.local_addr().unwrap();
+    let talking = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"220 mail.contoso.com ESMTP\r\n").await.unwrap();
+        stream
+    });
+    check_url(&format!("https://{plain}/"), "tls", 0, here).await;
+    talking.await.unwrap();
+    check_url(&format!("https://{}/", silent.address), "tls_timeout", 0, here).await;
+    assert_eq!(silent.seen().len(), 0);
+}
+
+#[test]
+fn a_call_moves_on_when_the_resolver_is_silent() {
+    let here = std::panic::Location::caller();
+    // Names are resolved on threads for blocking work, of which there is one, and that one waits.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        let waiting = tokio::task::spawn_blocking(move || wait.recv());
+        check_url("http://bot-0.invalid/", "lookup_timeout", 0, here).await;
+        drop(done);
+        assert!(waiting.await.unwrap().is_err());
+    });
 }
 
 #[tokio::test]
