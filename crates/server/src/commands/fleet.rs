@@ -88,6 +88,8 @@ struct Instance {
     since_ms: u64,
     reason: String,
     calls: Option<u64>,
+    calls_expected: Option<u64>,
+    calls_counted: u64,
     capacity: Option<u64>,
     placed: u64,
     callbacks: u64,
@@ -103,10 +105,20 @@ impl Instance {
             0 => String::new(),
             one_or_more => format!(", {} under way", counted(one_or_more, "request")),
         };
-        match self.calls {
-            Some(calls) => format!("{}{requests}", counted(calls, "call")),
-            None => format!("an unknown number of calls{requests}"),
+        match (self.calls_now(), self.calls_counted) {
+            (Some(calls), _) => format!("{}{requests}", counted(calls, "call")),
+            (None, 0) => format!("an unknown number of calls{requests}"),
+            (None, placed) => format!(
+                "{} placed by this gateway, and nobody says how many others{requests}",
+                counted(placed, "call")
+            ),
         }
+    }
+
+    /// Its calls as reported, with what the gateway has placed and seen end since. `None` if it reports none.
+    fn calls_now(&self) -> Option<u64> {
+        // A gateway of an earlier version does not say what it expects.
+        self.calls.map(|calls| self.calls_expected.unwrap_or(calls))
     }
 }
 
@@ -231,8 +243,8 @@ enum Trouble {
     #[error("{url} does not answer with a fleet; --admin is the gateway's admin.address")]
     NotAFleet { url: String, source: serde_json::Error },
     #[error(
-        "{instance} does not say how many calls it has: nobody can tell when the last one has ended; let its probe answer \
-         {{\"calls\":n}}, or drain without --wait"
+        "{instance} does not say how many calls it has: this gateway knows of none, but nobody can tell whether it has calls \
+         that others placed or that began before a restart; let its probe answer {{\"calls\":n}}, or drain without --wait"
     )]
     Untold { instance: String },
     #[error(

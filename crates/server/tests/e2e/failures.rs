@@ -46,6 +46,12 @@ async fn check(issuer: &Issuer, bad: SocketAddr, reason: &str, unknown: bool) {
     assert_eq!((&changed["level"], &changed["instance"]), (&"warn".into(), &"bot-0".into()), "{changed}");
     let labels = [("instance", "bot-0"), ("reason", reason)];
     assert_eq!(gateway.metric("switchboard_attempt_failures_total", &labels).await, 1.0, "{reason}");
+    let labels = [("instance", "bot-0"), ("state", "unreachable")];
+    assert_eq!(gateway.metric("switchboard_instance_transitions_total", &labels).await, 1.0, "{reason}");
+    assert_eq!(gateway.metric("switchboard_instance_state", &labels).await, 1.0, "{reason}");
+    let change = gateway.log.message("instance changed its state").await;
+    let shown = [&change["instance"], &change["from"], &change["to"], &change["reason"]];
+    assert_eq!(shown, [&"bot-0".into(), &"ready".into(), &"unreachable".into(), &fleet[0]["reason"]]);
     let event = gateway.log.event("the call", |event| event["attempts"] == 2).await;
     assert_eq!((&event["outcome"], &event["instance"]), (&"placed".into(), &"bot-1".into()), "{event}");
     assert_eq!(event["outcome_unknown"], if unknown { 1.into() } else { serde_json::Value::Null }, "{event}");

@@ -120,6 +120,35 @@ async fn a_wait_ends_when_somebody_resumes() {
 }
 
 #[tokio::test]
+async fn without_a_report_the_calls_placed_here_are_waited_for_and_no_more_is_promised() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let token = Token::skype().sign();
+    assert_eq!(Request::webhook(&token, bodies::incoming("call-1")).send(&gateway).await.status(), 202);
+    let path = path_of(instance.request().await.field("switchboard-callback-uri").unwrap());
+    let admin = format!("http://{}", gateway.admin);
+    let mut waiting = command(&["drain", "bot-0", "--wait", "--admin", &admin])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut progress = tokio::io::BufReader::new(waiting.stderr.take().unwrap()).lines();
+    let line = soon("a line", progress.next_line()).await.unwrap().unwrap();
+    assert_eq!(line, "bot-0: 1 call placed by this gateway, and nobody says how many others");
+    let ended = Request::post(&path, &token, bodies::updated("call-1", "terminated"));
+    assert_eq!(ended.send(&gateway).await.status(), 202);
+    let last = loop {
+        let line = soon("its end", progress.next_line()).await.unwrap().unwrap();
+        if !line.starts_with("bot-0: ") {
+            break line;
+        }
+    };
+    assert!(last.contains("bot-0 does not say how many calls it has: this gateway knows of none"), "{last}");
+    assert_eq!(soon("its end", waiting.wait()).await.unwrap().code(), Some(1));
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_told_with_what_would_be_right() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");

@@ -43,6 +43,7 @@ fn row(instance: &Instance) -> [String; HEAD.len()] {
         plain(&instance.state),
         duration(instance.since_ms),
         calls,
+        instance.calls_counted.to_string(),
         instance.in_flight.to_string(),
         instance.placed.to_string(),
         instance.callbacks.to_string(),
@@ -82,11 +83,12 @@ pub(super) fn duration(ms: u64) -> String {
     }
 }
 
-const HEAD: [&str; 10] = [
+const HEAD: [&str; 11] = [
     "instance",
     "state",
     "since",
     "calls",
+    "counted",
     "under way",
     "placed",
     "callbacks",
@@ -95,5 +97,5 @@ const HEAD: [&str; 10] = [
     "reason",
 ];
 /// The columns of numbers.
-const NUMBERS: [usize; 5] = [3, 4, 5, 6, 7];
+const NUMBERS: [usize; 6] = [3, 4, 5, 6, 7, 8];
 const UNKNOWN: &str = "-";

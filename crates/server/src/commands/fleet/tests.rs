@@ -7,7 +7,8 @@ use super::{table::duration, wait::judge, *};
 fn fleet() -> Vec<Instance> {
     let json = r#"[
         {"name":"bot-0","incarnation":"0","state":"ready","since_ms":7384000,"reason":"its probe says ready","calls":12,
-         "capacity":40,"placed":310,"callbacks":9120,"in_flight":2,"attempts":9431,"failures":{"refused":1,"timeout":2},
+         "calls_expected":13,"calls_counted":7,"capacity":40,"placed":310,"callbacks":9120,"in_flight":2,"attempts":9431,
+         "failures":{"refused":1,"timeout":2},
          "missed_probes":0,"last_probe_ms":1200},
         {"name":"bot-10","state":"draining","since_ms":65000,"reason":"drained by the operator","calls":null,"capacity":null,
          "placed":0,"callbacks":0,"in_flight":0,"attempts":0,"failures":{},"missed_probes":0,"last_probe_ms":null,
@@ -20,14 +21,14 @@ fn fleet() -> Vec<Instance> {
 #[test]
 fn a_fleet_is_a_table() {
     expect![[r#"
-        instance  state     since      calls  under way  placed  callbacks  failures  probed  reason
-        bot-0     ready     2 h 3 min  12/40          2     310       9120         3  1 s     its probe says ready
-        bot-10    draining  1 min 5 s      -          0       0          0         0  -       drained by the operator
-        bad?[31m  ready     0 ms           -          0       0          0         0  -       a?b
+        instance  state     since      calls  counted  under way  placed  callbacks  failures  probed  reason
+        bot-0     ready     2 h 3 min  12/40        7          2     310       9120         3  1 s     its probe says ready
+        bot-10    draining  1 min 5 s      -        0          0       0          0         0  -       drained by the operator
+        bad?[31m  ready     0 ms           -        0          0       0          0         0  -       a?b
         3 instances: 2 ready, 1 draining; 12 calls"#]]
     .assert_eq(&table(&fleet()));
     expect![[r#"
-        instance  state  since  calls  under way  placed  callbacks  failures  probed  reason
+        instance  state  since  calls  counted  under way  placed  callbacks  failures  probed  reason
         0 instances"#]]
     .assert_eq(&table(&[]));
 }
@@ -51,18 +52,29 @@ fn an_instance_is_empty_once_it_says_so_after_the_drain() {
     let drained = |calls, in_flight, last_probe_ms| Instance {
         state: "draining".into(),
         calls,
+        calls_expected: calls,
         in_flight,
         last_probe_ms,
         ..Instance::default()
     };
+    let placed = |calls_counted, drained| Instance { calls_counted, ..drained };
+    let expected = |calls_expected, drained| Instance { calls_expected, ..drained };
     for (instance, since_ms, expected) in [
         (drained(Some(0), 0, Some(500)), 1000, Ok(true)),
         (drained(Some(0), 0, Some(1500)), 1000, Ok(false)),
         (drained(Some(0), 1, Some(500)), 1000, Ok(false)),
         (drained(Some(3), 0, Some(500)), 86_400_000, Ok(false)),
         (drained(Some(0), 0, None), 1000, Ok(true)),
+        // It was given a call that is not in the report yet; the platform has ended one that the instance still has.
+        (expected(Some(1), drained(Some(0), 0, Some(500))), 1000, Ok(false)),
+        (expected(Some(0), drained(Some(1), 0, Some(500))), 1000, Ok(false)),
+        (expected(None, drained(Some(1), 0, Some(500))), 1000, Ok(false)),
+        // Its own word goes before what this gateway counts: another one may have seen the end.
+        (placed(3, drained(Some(0), 0, Some(500))), 1000, Ok(true)),
         (drained(None, 0, None), 1000, Ok(false)),
         (drained(None, 0, None), 15_000, Err("bot-0 does not say")),
+        (drained(None, 1, None), 15_000, Ok(false)),
+        (placed(1, drained(None, 0, None)), 86_400_000, Ok(false)),
         (
             Instance { state: "ready".into(), ..drained(Some(0), 0, Some(1)) },
             1000,
@@ -77,4 +89,18 @@ fn an_instance_is_empty_once_it_says_so_after_the_drain() {
         }
     }
     assert!(judge("bot-0", None, 0).unwrap_err().to_string().starts_with("bot-0 has left"));
+}
+
+#[test]
+fn what_an_instance_has_is_said_as_far_as_it_is_known() {
+    for (calls, calls_expected, calls_counted, in_flight, expected) in [
+        (Some(1), Some(1), 0, 0, "1 call"),
+        (Some(1), Some(3), 1, 2, "3 calls, 2 requests under way"),
+        (Some(2), None, 0, 0, "2 calls"),
+        (None, None, 0, 1, "an unknown number of calls, 1 request under way"),
+        (None, None, 2, 0, "2 calls placed by this gateway, and nobody says how many others"),
+    ] {
+        let instance = Instance { calls, calls_expected, calls_counted, in_flight, ..Instance::default() };
+        assert_eq!(instance.has(), expected);
+    }
 }

@@ -55,12 +55,16 @@ pub(super) fn judge(name: &str, instance: Option<&Instance>, since_ms: u64) -> R
         return Err(Trouble::Resumed { instance: name.to_owned() });
     }
     match instance.calls {
-        None if since_ms >= UNTOLD_MS_MAX => Err(Trouble::Untold { instance: name.to_owned() }),
+        // What this gateway placed there is waited for; that there is nothing else nobody knows.
+        None if instance.calls_counted == 0 && instance.in_flight == 0 && since_ms >= UNTOLD_MS_MAX => {
+            Err(Trouble::Untold { instance: name.to_owned() })
+        }
         None => Ok(false),
         // A report of before the drain does not know of the call that came with it.
         Some(calls) => {
             let is_fresh = instance.last_probe_ms.is_none_or(|ago_ms| ago_ms <= since_ms);
-            Ok(calls == 0 && instance.in_flight == 0 && is_fresh)
+            let is_idle = instance.calls_now() == Some(0) && instance.in_flight == 0;
+            Ok(calls == 0 && is_idle && is_fresh)
         }
     }
 }
