@@ -115,6 +115,8 @@ async fn a_batch_is_accepted_only_by_all_its_owners() {
             instance.request().await;
         }
     }
+    let silent = gateway.log.nth(4, "the last one", |event| event["outcome"] == "part_failed").await;
+    assert_eq!(silent["attempts"], 2, "one for each part: {silent}");
 }
 
 #[tokio::test]
