@@ -31,6 +31,9 @@ mod http1;
 mod http2;
 #[cfg(test)]
 mod keys;
+#[cfg(feature = "kubernetes")]
+#[cfg(test)]
+mod kubernetes;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]

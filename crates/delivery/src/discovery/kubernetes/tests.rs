@@ -485,7 +485,7 @@ async fn an_hour_without_a_server_changes_nothing_and_is_not_spent_asking() {
 
 #[tokio::test]
 async fn the_pods_of_a_service_are_the_instances() {
-    let server = ApiServer::start().await;
+    let server = ApiServer::start();
     let pods = [pod("bot-0", 'a', "10.0.0.1", ready()), pod("bot-1", 'b', "10.0.0.2", unready())];
     server.put("bots-1", slice("IPv4", CALLS, &pods));
     let delivery = follow(&server);
@@ -517,7 +517,7 @@ async fn the_pods_of_a_service_are_the_instances() {
 
 #[tokio::test]
 async fn the_second_family_of_a_pod_makes_no_other_instance_of_it() {
-    let server = ApiServer::start().await;
+    let server = ApiServer::start();
     server.put("bots-4", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
     let delivery = follow(&server);
     until_shown(&delivery, &["bot-0 a ready"]).await;
@@ -534,7 +534,7 @@ async fn the_second_family_of_a_pod_makes_no_other_instance_of_it() {
 
 #[tokio::test]
 async fn a_list_of_many_pages_is_read_whole_and_anew_when_its_token_expires() {
-    let server = ApiServer::start().await;
+    let server = ApiServer::start();
     server.page_max(3);
     for at in 0..10 {
         let pods = [pod(&format!("bot-{at}"), 'a', &format!("10.0.0.{at}"), ready())];
@@ -555,7 +555,7 @@ async fn a_list_of_many_pages_is_read_whole_and_anew_when_its_token_expires() {
 
 #[tokio::test]
 async fn a_watch_that_breaks_goes_on_from_the_last_version() {
-    let server = ApiServer::start().await;
+    let server = ApiServer::start();
     server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
     let delivery = follow(&server);
     until("it watches", || watches(&server) == 1).await;
@@ -577,7 +577,7 @@ async fn a_watch_that_breaks_goes_on_from_the_last_version() {
 async fn a_version_that_the_server_has_forgotten_is_listed_anew() {
     // Once in the watch, once as its status.
     for in_the_watch in [true, false] {
-        let server = ApiServer::start().await;
+        let server = ApiServer::start();
         server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
         let delivery = follow(&server);
         until("it watches", || watches(&server) == 1).await;
@@ -596,7 +596,7 @@ async fn a_version_that_the_server_has_forgotten_is_listed_anew() {
 
 #[tokio::test]
 async fn a_server_that_comes_back_is_followed_again() {
-    let mut server = ApiServer::start().await;
+    let mut server = ApiServer::start();
     server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
     let delivery = follow(&server);
     until_shown(&delivery, &["bot-0 a ready"]).await;
@@ -605,13 +605,13 @@ async fn a_server_that_comes_back_is_followed_again() {
     server.forget();
     server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'b', "10.0.0.2", ready())]));
     assert_eq!(shown(&delivery), ["bot-0 a ready"]);
-    server.come_back().await;
+    server.come_back();
     until_shown(&delivery, &["bot-0 b ready"]).await;
 }
 
 #[tokio::test]
 async fn a_service_that_is_not_there_yet_is_waited_for() {
-    let server = ApiServer::start().await;
+    let server = ApiServer::start();
     let delivery = follow(&server);
     until("it watches", || watches(&server) == 1).await;
     assert!(!delivery.is_known());
@@ -651,7 +651,7 @@ async fn what_is_forbidden_or_doubled_changes_nothing_until_it_is_mended() {
 
 #[tokio::test]
 async fn an_address_that_the_operator_allows_is_followed() {
-    let server = ApiServer::start().await;
+    let server = ApiServer::start();
     server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "127.0.0.1", ready())]));
     let mut allowed = settings();
     allowed.allow = vec!["127.0.0.0/8".parse().unwrap()];
@@ -685,7 +685,7 @@ async fn nonsense_is_survived_wherever_it_comes() {
 }
 
 async fn is_survived(answers: Vec<Vec<u8>>) {
-    let server = ApiServer::start().await;
+    let server = ApiServer::start();
     server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
     for answer in answers {
         server.script(answer);
@@ -705,7 +705,7 @@ async fn nonsense_in_a_watch_is_survived() {
 }
 
 async fn is_survived_in_a_watch(line: String) {
-    let server = ApiServer::start().await;
+    let server = ApiServer::start();
     server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
     let delivery = follow(&server);
     until("it watches", || watches(&server) == 1).await;
@@ -718,7 +718,7 @@ async fn is_survived_in_a_watch(line: String) {
 
 #[tokio::test]
 async fn a_page_has_a_bound() {
-    let server = ApiServer::start().await;
+    let server = ApiServer::start();
     let head = b"HTTP/1.1 200 X\r\nConnection: close\r\n\r\n{\"items\":[".to_vec();
     server.script([head, vec![b' '; 33 << 20]].concat());
     let config = kube::Config::new(format!("http://{}", server.address).parse().unwrap());

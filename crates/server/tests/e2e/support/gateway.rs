@@ -34,7 +34,7 @@ impl Gateway {
 
     /// A gateway that is ready, and that trusts the certificate in `file` and no other.
     pub(crate) async fn start_trusting(settings: &Settings, file: &Path) -> Self {
-        let gateway = Self::spawn(settings, Some(file)).await;
+        let gateway = Self::start_in(settings, ("SSL_CERT_FILE", file)).await;
         gateway.wait_for_ready(200).await;
         gateway
     }
@@ -44,14 +44,19 @@ impl Gateway {
         Self::spawn(settings, None).await
     }
 
-    async fn spawn(settings: &Settings, trusted: Option<&Path>) -> Self {
+    /// A gateway whose sockets are bound, with a variable that names a file.
+    pub(crate) async fn start_in(settings: &Settings, variable: (&str, &Path)) -> Self {
+        Self::spawn(settings, Some(variable)).await
+    }
+
+    async fn spawn(settings: &Settings, variable: Option<(&str, &Path)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_configuration(folder.path(), settings);
         let mut child = Command::new(BINARY)
             .args(["serve", "--config"])
             .arg(folder.path().join(CONFIG))
             .env("RUST_LIB_BACKTRACE", "0")
-            .envs(trusted.map(|file| ("SSL_CERT_FILE", file)))
+            .envs(variable)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

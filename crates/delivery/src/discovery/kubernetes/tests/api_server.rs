@@ -26,6 +26,8 @@ pub(crate) struct ApiServer {
     /// Told whenever `state` changes.
     changed: watch::Sender<()>,
     connections: JoinSet<()>,
+    /// Bound and never listening, so that nobody takes the port while the server is away.
+    _reserved: TcpSocket,
 }
 
 #[derive(Debug, Default)]
@@ -61,15 +63,17 @@ impl Seen {
 }
 
 impl ApiServer {
-    pub(crate) async fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let state = State { version: 100, page_max: usize::MAX, ..State::default() };
+        let reserved = socket(SocketAddr::from(([127, 0, 0, 1], 0)));
         let mut server = Self {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            address: reserved.local_addr().unwrap(),
             state: Arc::new(Mutex::new(state)),
             changed: watch::Sender::new(()),
             connections: JoinSet::new(),
+            _reserved: reserved,
         };
-        server.come_back().await;
+        server.come_back();
         server
     }
 
@@ -78,12 +82,8 @@ impl ApiServer {
         self.connections.shutdown().await;
     }
 
-    pub(crate) async fn come_back(&mut self) {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        let listener = socket.listen(64).unwrap();
-        self.address = listener.local_addr().unwrap();
+    pub(crate) fn come_back(&mut self) {
+        let listener = socket(self.address).listen(64).unwrap();
         let (state, changed) = (Arc::clone(&self.state), self.changed.clone());
         self.connections.spawn(accept(listener, state, changed));
     }
@@ -273,6 +273,13 @@ fn answer(code: u16, body: &str) -> Vec<u8> {
     let length = body.len();
     let head = format!("HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {length}");
     format!("{head}\r\nConnection: close\r\n\r\n{body}").into_bytes()
+}
+
+fn socket(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }
 
 async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, changed: watch::Sender<()>) {

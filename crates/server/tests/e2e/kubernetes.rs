@@ -1,0 +1,207 @@
+//! A fleet of pods, followed at a fake API server through a kubeconfig. Pods share an address here, so each has a slice and a
+//! port of its own.
+
+use std::{fs, net::SocketAddr, path::Path, pin::Pin};
+
+use openssl::ssl::{Ssl, SslAcceptor, SslFiletype, SslMethod};
+use serde_json::Value;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_openssl::SslStream;
+
+use self::api_server::{ApiServer, pod, ready, slice, terminating};
+use crate::support::{
+    APP, Gateway, Instance, Issuer, Request, Settings, Token, bodies, gateway::path_of,
+    instance::first_request, tls::Identity, until,
+};
+
+#[path = "../../../delivery/src/discovery/kubernetes/tests/api_server.rs"]
+#[expect(dead_code, reason = "the tests of delivery do more with it")]
+mod api_server;
+
+const TOKEN: &str = "not-secret-token-of-a-service-account";
+
+/// `cluster` says where the server is, and more.
+fn write_kubeconfig(file: &Path, cluster: &str) {
+    let kubeconfig = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
+         contexts: [{{name: test, context: {{cluster: test, user: gateway, namespace: media}}}}]\n\
+         clusters: [{{name: test, cluster: {{server: {cluster}}}}}]\n\
+         users: [{{name: gateway, user: {{token: {TOKEN}}}}}]\n"
+    );
+    // As a mounted secret is replaced: nobody reads half of it.
+    let next = file.with_extension("next");
+    fs::write(&next, kubeconfig).unwrap();
+    fs::rename(next, file).unwrap();
+}
+
+fn settings(issuer: &Issuer) -> Settings {
+    Settings::new(issuer, &[]).table(
+        "[fleet]\nallow = [\"127.0.0.0/8\"]\n[fleet.kubernetes]\nservice = \"bots\"\nport = \"calls\"\n",
+    )
+}
+
+/// The slice of one pod, with the port at which `instance` listens.
+fn put(server: &ApiServer, instance: &Instance, life: char, conditions: Value) {
+    let port = instance.url().rsplit_once(':').unwrap().1.split('/').next().unwrap().parse().unwrap();
+    let pods = [pod(&instance.name, life, "127.0.0.1", conditions)];
+    server.put(&instance.name, slice("IPv4", ("calls", port), &pods));
+}
+
+/// Waits until `/fleet` shows this of each instance, by name.
+async fn until_fleet(gateway: &Gateway, key: &str, expected: &[&str]) {
+    until(&format!("{key} {expected:?}"), async || {
+        let fleet = gateway.admin("/fleet").await.json();
+        let there = fleet.as_array().unwrap().iter().filter(|instance| instance["state"] != "gone");
+        let shown: Vec<_> = there.map(|instance| instance[key].as_str().unwrap()).collect();
+        (shown == expected).then_some(())
+    })
+    .await;
+}
+
+async fn post(gateway: &Gateway, path: &str, body: String) -> u16 {
+    Request::post(path, &Token::skype().sign(), body).send(gateway).await.status()
+}
+
+/// Places a call; its instance, and the path of its callbacks.
+async fn place(gateway: &Gateway, bots: &mut [Instance], call_id: &str) -> (usize, String) {
+    assert_eq!(post(gateway, "/api/calls", bodies::incoming(call_id)).await, 202);
+    let (at, request) = first_request(bots).await;
+    (at, path_of(request.field("switchboard-callback-uri").unwrap()))
+}
+
+#[tokio::test]
+async fn a_pod_that_ends_keeps_its_callbacks_and_its_successor_gets_none_of_them() {
+    let issuer = Issuer::start();
+    let mut server = ApiServer::start();
+    let mut bots = Instance::start_all(["bot-0", "bot-1"]);
+    for bot in &bots {
+        put(&server, bot, 'a', ready());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    write_kubeconfig(&kubeconfig, &format!("\"http://{}\"", server.address));
+    let gateway = Gateway::start_in(&settings(&issuer), ("KUBECONFIG", &kubeconfig)).await;
+    gateway.wait_for_ready(200).await;
+    let bearer = format!("Bearer {TOKEN}");
+    assert!(server.requests().iter().all(|seen| seen.authorization.as_ref() == Some(&bearer)));
+
+    let mut calls = Vec::new();
+    for number in 0.. {
+        let (owner, path) = place(&gateway, &mut bots, &format!("call-{number}")).await;
+        calls.push(path);
+        if owner == 0 {
+            break;
+        }
+    }
+    let old = calls.pop().unwrap();
+    assert!(old.contains("/bot-0/k1.aaaaaaaa-0000."), "{old}");
+
+    // Told to end: it has a call, and gets no more.
+    put(&server, &bots[0], 'a', terminating());
+    until_fleet(&gateway, "state", &["draining", "ready"]).await;
+    for number in 0..16 {
+        assert_eq!(place(&gateway, &mut bots, &format!("late-{number}")).await.0, 1);
+    }
+    assert_eq!(post(&gateway, &old, bodies::updated("call-0", "established")).await, 202);
+    bots[0].request().await;
+
+    // Its successor listens at the same address, which is the worst that can happen.
+    put(&server, &bots[0], 'b', ready());
+    until_fleet(&gateway, "incarnation", &["bbbbbbbb-0000", "aaaaaaaa-0000"]).await;
+    assert_eq!(post(&gateway, &old, bodies::updated("call-0", "terminated")).await, 410);
+    bots[0].expect_nothing();
+    let minted = gateway.admin(&format!("/fleet/bot-0/callback?app={APP}")).await.json();
+    let new = path_of(minted["callback_uri"].as_str().unwrap());
+    assert_eq!(post(&gateway, &new, bodies::updated("call-1", "established")).await, 202);
+    bots[0].request().await;
+
+    // The last state holds while the server is away.
+    server.go_away().await;
+    let is_told = |event: &Value| event["reason"] == "unanswered" && event["source"] == "bots";
+    let told = gateway.log.event("that the server is away", is_told).await;
+    assert_eq!(told["message"], "the fleet's source was not read; its last good state holds");
+    assert_eq!(post(&gateway, &new, bodies::updated("call-1", "terminated")).await, 202);
+    bots[0].request().await;
+    place(&gateway, &mut bots, "meanwhile").await;
+    server.delete("bot-0");
+    server.come_back();
+    until_fleet(&gateway, "name", &["bot-1"]).await;
+    gateway.log.message("the fleet's source is read again").await;
+    assert_eq!(post(&gateway, &new, bodies::updated("call-1", "terminated")).await, 410);
+    assert!(!gateway.log.text().contains(TOKEN));
+    // What the library says of a failure we say ourselves.
+    let events = gateway.log.events();
+    assert!(events.iter().all(|event| event["target"].as_str().unwrap().starts_with("switchboard")));
+}
+
+#[tokio::test]
+async fn a_gateway_without_a_way_to_kubernetes_says_so_and_tries_again() {
+    let issuer = Issuer::start();
+    let server = ApiServer::start();
+    let bots = Instance::start_all(["bot-0"]);
+    put(&server, &bots[0], 'a', ready());
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    // A slip of the pen beside a token.
+    fs::write(&kubeconfig, format!("users: [{{name: gateway, user: {{token: {TOKEN}}}}}\nclusters: 7\n"))
+        .unwrap();
+    let gateway = Gateway::start_in(&settings(&issuer), ("KUBECONFIG", &kubeconfig)).await;
+    let told = gateway.log.event("what is wrong", |event| event["reason"] == "unanswered").await;
+    assert_eq!(told["error"], "not answered: the kubeconfig is not one");
+    gateway.wait_for_ready(503).await;
+    write_kubeconfig(&kubeconfig, &format!("\"http://{}\"", server.address));
+    gateway.wait_for_ready(200).await;
+    until_fleet(&gateway, "state", &["ready"]).await;
+    assert!(!gateway.log.text().contains(TOKEN));
+}
+
+#[tokio::test]
+async fn the_api_server_is_who_the_kubeconfig_trusts() {
+    let issuer = Issuer::start();
+    let server = ApiServer::start();
+    let bots = Instance::start_all(["bot-0"]);
+    put(&server, &bots[0], 'a', ready());
+    let folder = tempfile::tempdir().unwrap();
+    Identity::new(1).write(folder.path());
+    let (port, _proxy) = behind_tls(server.address, folder.path()).await;
+    let kubeconfig = folder.path().join("kubeconfig");
+    write_kubeconfig(&kubeconfig, &format!("\"https://localhost:{port}\""));
+    let gateway = Gateway::start_in(&settings(&issuer), ("KUBECONFIG", &kubeconfig)).await;
+    let told = gateway.log.event("what is wrong", |event| event["reason"] == "unanswered").await;
+    assert!(told["error"].as_str().unwrap().contains("certificate verify failed"), "{told}");
+    gateway.wait_for_ready(503).await;
+    assert!(server.requests().is_empty());
+    write_kubeconfig(&kubeconfig, &format!("\"https://localhost:{port}\", certificate-authority: tls.crt"));
+    gateway.wait_for_ready(200).await;
+    until_fleet(&gateway, "state", &["ready"]).await;
+}
+
+/// The port of a proxy that speaks TLS, with the certificate in `folder`, for as long as the tasks are there.
+async fn behind_tls(server: SocketAddr, folder: &Path) -> (u16, JoinSet<()>) {
+    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+    acceptor.set_private_key_file(folder.join("tls.key"), SslFiletype::PEM).unwrap();
+    acceptor.set_certificate_file(folder.join("tls.crt"), SslFiletype::PEM).unwrap();
+    let acceptor = acceptor.build();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut proxy = JoinSet::new();
+    proxy.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = SslStream::new(Ssl::new(acceptor.context()).unwrap(), stream).unwrap();
+            connections.spawn(async move {
+                if Pin::new(&mut stream).accept().await.is_ok() {
+                    let mut server = TcpStream::connect(server).await.unwrap();
+                    // Either end may break off.
+                    let _ = copy_bidirectional(&mut stream, &mut server).await;
+                }
+            });
+        }
+    });
+    (port, proxy)
+}
