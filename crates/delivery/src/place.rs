@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, uri::PathAndQuery};
 use http_body_util::Full;
-use switchboard_routing::AffinityKey;
+use switchboard_routing::{AffinityKey, Owner};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     fleet::Fleet,
     headers::{self, Stamp, call_id_for_log},
     instance::{Endpoint, Event, ForApp, Instance, Offered},
+    placements::Placements,
 };
 
 impl Delivery {
@@ -84,11 +85,12 @@ impl Delivery {
             }
             let until = now + self.settings.attempt.min(remaining / parts);
             let call_id = notification.call_id.clone();
+            let asked = Asked { placements: &self.placements, call_id, owner: &instance.owner };
             let reach = Reach { connections, fleet: &fleet, instance };
             match self.try_place(reach, offered, notification, until, end, *tried).await {
                 Ok(answer) => {
-                    if let Some(call_id) = call_id.filter(|_| answer.status.is_success()) {
-                        self.placements.remember(&call_id, &instance.owner, Instant::now());
+                    if !answer.status.is_success() {
+                        asked.has_not_taken_it();
                     }
                     return Some(answer);
                 }
@@ -96,14 +98,12 @@ impl Delivery {
                     let (Failure::Unsent(_, cause) | Failure::Sent(cause)) = failure;
                     tried.written |= matches!(failure, Failure::Sent(_));
                     let unknown = matches!(failure, Failure::Sent(cause) if cause.leaves_outcome_unknown());
+                    let call_id = call_id_for_log(asked.call_id.as_deref());
                     if unknown {
-                        if let Some(call_id) = &call_id {
-                            self.placements.remember(call_id, &instance.owner, Instant::now());
-                        }
                         tried.outcome_unknown = tried.outcome_unknown.saturating_add(1);
                         tracing::warn!(
                             instance = %instance.name(),
-                            call.id = call_id_for_log(call_id.as_deref()),
+                            call.id = call_id,
                             attempt = tried.attempts,
                             reason = cause.label(),
                             "outcome unknown: an instance was sent a new call and did not answer"
@@ -111,11 +111,12 @@ impl Delivery {
                     } else {
                         tracing::debug!(
                             instance = %instance.name(),
-                            call.id = call_id_for_log(call_id.as_deref()),
+                            call.id = call_id,
                             attempt = tried.attempts,
                             reason = cause.label(),
                             "an instance did not take a new call"
                         );
+                        asked.has_not_taken_it();
                     }
                     tried.last = cause;
                 }
@@ -232,6 +233,28 @@ struct Tried {
     last: Cause,
     /// Whether an instance was sent the request.
     written: bool,
+}
+
+/// A new call on its way to an instance. It is remembered as that instance's when it is dropped, even by a platform that hangs
+/// up: the instance goes on with it.
+struct Asked<'a> {
+    placements: &'a Placements,
+    call_id: Option<Box<str>>,
+    owner: &'a Owner,
+}
+
+impl Asked<'_> {
+    fn has_not_taken_it(mut self) {
+        self.call_id = None;
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if let Some(call_id) = &self.call_id {
+            self.placements.remember(call_id, self.owner, Instant::now());
+        }
+    }
 }
 
 /// The way to one candidate.

@@ -122,6 +122,27 @@ async fn a_rejection_outlives_its_connection() {
     stage.graph.expect_nothing();
 }
 
+/// It holds the call, so that it may be full: then the retry finds nobody.
+#[tokio::test]
+async fn a_call_whose_platform_hung_up_on_its_instance_is_neither_rejected_nor_sent_on() {
+    for full in ["reject", "overflow:amer"] {
+        let mut stage =
+            Stage::set(|settings| settings.peer("amer").line("placement", &format!("full = \"{full}\"")))
+                .await;
+        stage.bot.next(Reply::Never);
+        let mut first = Client::connect(stage.gateway.public).await;
+        first.send(stage.call("call-1").bytes()).await;
+        stage.bot.request().await;
+        drop(first);
+        stage.gateway.log.event("a client that is gone", |event| event["outcome"] == "client_gone").await;
+        stage.bot.stop().await;
+        assert_eq!(stage.call("call-1").send(&stage.gateway).await.status(), 503, "{full}");
+        let line = stage.gateway.log.event("a refusal", |event| event["outcome"] == "not_placed").await;
+        assert_eq!(line["reason"], "outcome_unknown", "{full}");
+        stage.graph.expect_nothing();
+    }
+}
+
 #[tokio::test]
 async fn a_drain_waits_for_an_action_whose_platform_has_hung_up() {
     for status in [202, 403] {
