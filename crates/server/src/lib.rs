@@ -35,6 +35,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod connection;
+mod descriptors;
 mod fetch;
 mod graph;
 mod handle;

@@ -11,6 +11,7 @@ use crate::{
     cli::EX_USAGE,
     commands::load,
     config::Config,
+    descriptors,
     metrics::Metrics,
     server::{Command, Server},
     telemetry::{self, Chain},
@@ -24,6 +25,7 @@ pub fn serve(path: &Path) -> ExitCode {
         Err(code) => return code,
     };
     let log = telemetry::install(config.log.format, config.log.level);
+    descriptors::provide(&config.limits);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = runtime.map_err(Stopped::Io).and_then(|runtime| runtime.block_on(run(config, path, &log)));
     match served {

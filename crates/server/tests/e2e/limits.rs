@@ -132,6 +132,33 @@ async fn a_slow_body_is_told_so() {
 }
 
 #[tokio::test]
+async fn descriptors_are_taken_up_to_the_hard_limit() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let needs = |connections| {
+        let settings = Settings::new(&issuer, &[&instance]).line("limits", "in_flight = 100");
+        settings.line("limits", &format!("connections = {connections}"))
+    };
+    // A connection for each of what is asked for, more than the soft limit lets.
+    let gateway = Gateway::start_limited(&needs(300), 100, 500).await;
+    gateway.wait_for_ready(200).await;
+    let mut clients = Vec::new();
+    for _ in 0..200 {
+        clients.push(Client::connect(gateway.public).await);
+    }
+    let request = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1")).bytes();
+    let mut last = clients.pop().unwrap();
+    assert_eq!(last.exchange(&request).await.status(), 202);
+    assert!(!gateway.log.text().contains(FEWER));
+
+    let gateway = Gateway::start_limited(&needs(401), 100, 500).await;
+    let warning = gateway.log.message(FEWER).await;
+    assert_eq!((&warning["descriptors"], &warning["needed"]), (&500.into(), &501.into()));
+}
+
+const FEWER: &str = "fewer file descriptors than limits.connections and limits.in_flight may need";
+
+#[tokio::test]
 async fn connections_beyond_the_limit_are_closed_at_once() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");

@@ -41,22 +41,31 @@ impl Gateway {
 
     /// A gateway whose sockets are bound.
     pub(crate) async fn start_unready(settings: &Settings) -> Self {
-        Self::spawn(settings, None).await
+        Self::spawn(settings, Command::new(BINARY)).await
     }
 
     /// A gateway whose sockets are bound, with a variable that names a file.
-    pub(crate) async fn start_in(settings: &Settings, variable: (&str, &Path)) -> Self {
-        Self::spawn(settings, Some(variable)).await
+    pub(crate) async fn start_in(settings: &Settings, (name, file): (&str, &Path)) -> Self {
+        let mut command = Command::new(BINARY);
+        command.env(name, file);
+        Self::spawn(settings, command).await
     }
 
-    async fn spawn(settings: &Settings, variable: Option<(&str, &Path)>) -> Self {
+    /// A gateway whose sockets are bound, with these soft and hard limits of file descriptors.
+    pub(crate) async fn start_limited(settings: &Settings, soft: u32, hard: u32) -> Self {
+        let script = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, BINARY]);
+        Self::spawn(settings, command).await
+    }
+
+    async fn spawn(settings: &Settings, mut command: Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_configuration(folder.path(), settings);
-        let mut child = Command::new(BINARY)
+        let mut child = command
             .args(["serve", "--config"])
             .arg(folder.path().join(CONFIG))
             .env("RUST_LIB_BACKTRACE", "0")
-            .envs(variable)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
