@@ -11,7 +11,7 @@ use std::{
 use super::{
     http, instant, pause,
     process::{Binaries, Processes, START_TIME_MAX},
-    setup::{free_addresses, new_secret, text, write_private},
+    setup::{free_addresses, new_secret, text, trusts, write_private},
 };
 use crate::{complain, say};
 
@@ -215,6 +215,7 @@ fn configuration(
         .replace("{admin}", &gateway.admin.to_string())
         .replace("{peer region}", peer.region)
         .replace("{peer}", &peer.public.to_string())
+        .replace("{trusts}", &trusts(platform))
         .replace("{platform}", platform)
         .replace("{app}", APP)
         .replace("{action app}", ACTION_APP)
@@ -253,20 +254,7 @@ secret = { file = "{secret}" }
 authority = "{platform}"
 endpoint = "{platform}"
 
-[[trust]]
-name = "skype"
-metadata = "{platform}/v1/.well-known/OpenIdConfiguration"
-issuers = ["https://api.botframework.com", "https://api.botframework.com/", "https://graph.microsoft.com"]
-callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
-
-[[trust]]
-name = "entra"
-metadata = "{platform}/common/v2.0/.well-known/openid-configuration"
-issuers = ["https://sts.windows.net/{tid}/", "https://login.microsoftonline.com/{tid}/v2.0"]
-callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
-
-[keys]
-cooldown = "1s"
+{trusts}
 
 [callback]
 base = "http://{public}"

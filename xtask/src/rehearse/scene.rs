@@ -13,7 +13,7 @@ use super::{
     balancer::Balancer,
     http, instant, pause,
     process::{Binaries, Processes, START_TIME_MAX},
-    setup::{free_addresses, new_secret, text, write_private},
+    setup::{free_addresses, new_secret, text, trusts, write_private},
 };
 use crate::say;
 
@@ -179,7 +179,7 @@ impl Scene {
                 .replace("{public}", &gateway.public.to_string())
                 .replace("{admin}", &gateway.admin.to_string())
                 .replace("{base}", &base.to_string())
-                .replace("{platform}", &self.platform)
+                .replace("{trusts}", &trusts(&self.platform))
                 .replace("{seal}", &seal.display().to_string());
             let settings = format!("{settings}{apps}{}", fleet(&self.bots));
             file(&format!("{}.toml", gateway.name), &settings)?;
@@ -321,20 +321,7 @@ drain = { {drain} }
 [admin]
 address = "{admin}"
 
-[[trust]]
-name = "skype"
-metadata = "{platform}/v1/.well-known/OpenIdConfiguration"
-issuers = ["https://api.botframework.com", "https://api.botframework.com/", "https://graph.microsoft.com"]
-callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
-
-[[trust]]
-name = "entra"
-metadata = "{platform}/common/v2.0/.well-known/openid-configuration"
-issuers = ["https://sts.windows.net/{tid}/", "https://login.microsoftonline.com/{tid}/v2.0"]
-callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
-
-[keys]
-cooldown = "1s"
+{trusts}
 
 [callback]
 base = "http://{base}"

@@ -35,6 +35,27 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), String> {
     write().map_err(|error: std::io::Error| format!("cannot write {}: {error}", path.display()))
 }
 
+/// The trusts of a gateway whose platform is the emulator at `platform`.
+pub(crate) fn trusts(platform: &str) -> String {
+    TRUSTS.replace("{platform}", platform)
+}
+
+/// As docs/emulator.md has them. Keys may be rotated at once.
+const TRUSTS: &str = r#"[[trust]]
+name = "skype"
+metadata = "{platform}/v1/.well-known/OpenIdConfiguration"
+issuers = ["https://api.botframework.com", "https://api.botframework.com/", "https://graph.microsoft.com"]
+callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
+
+[[trust]]
+name = "entra"
+metadata = "{platform}/common/v2.0/.well-known/openid-configuration"
+issuers = ["https://sts.windows.net/{tid}/", "https://login.microsoftonline.com/{tid}/v2.0"]
+callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
+
+[keys]
+cooldown = "1s""#;
+
 /// A member of what the emulator says at its start.
 pub(crate) fn text(object: &Value, name: &str) -> Result<String, String> {
     object
