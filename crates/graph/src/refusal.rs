@@ -200,7 +200,8 @@ impl RefusalKind {
             Self::MonthlyLimit => "the app has had all the calls that it may have this month",
             Self::BadRequest => "Graph does not accept the request",
             Self::Unauthorized => "Graph accepts no token of this app, however fresh",
-            Self::Unavailable { .. } => "Graph is unavailable",
+            Self::Unavailable { retry_after: Some(_) } => "Graph is unavailable",
+            Self::Unavailable { retry_after: None } => "Graph is unavailable, the outcome is unknown",
             Self::Server => "Graph failed, the outcome is unknown",
             Self::Unexpected => "this is no answer of the calls API: check the endpoint",
         }

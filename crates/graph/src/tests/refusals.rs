@@ -100,7 +100,7 @@ fn a_status_speaks_where_there_is_no_code() {
         (405, "bad_request", "Graph does not accept the request"),
         (500, "server", "Graph failed, the outcome is unknown"),
         (502, "server", "Graph failed, the outcome is unknown"),
-        (503, "unavailable", "Graph is unavailable"),
+        (503, "unavailable", "Graph is unavailable, the outcome is unknown"),
         (302, "unexpected", "this is no answer of the calls API: check the endpoint"),
         (199, "unexpected", "this is no answer of the calls API: check the endpoint"),
         (600, "unexpected", "this is no answer of the calls API: check the endpoint"),
@@ -210,7 +210,15 @@ fn the_network_says_whether_something_was_sent() {
 
 #[test]
 fn an_outcome_is_unknown_where_graph_may_have_acted() {
-    let unknown = |reply| run(&Script::graph([reply])).is_outcome_unknown();
+    let unknown = |reply| {
+        let error = run(&Script::graph([reply]));
+        assert_eq!(
+            error.to_string().contains("the outcome is unknown"),
+            error.is_outcome_unknown(),
+            "{error}"
+        );
+        error.is_outcome_unknown()
+    };
     for reply in [Reply::status(500), Reply::status(502), Reply::status(503), Reply::status(504)] {
         assert!(unknown(reply));
     }

@@ -96,7 +96,7 @@ fn cases() -> Vec<Case> {
             replies: vec![Stage::token(), Reply::status(401), Stage::token(), Reply::status(401)],
             ..real(APP, "unauthorized", "accepts no token of this app")
         },
-        graph(Reply::with(503, &later, ""), "unavailable", "Graph is unavailable"),
+        graph(Reply::status(503), "unavailable", UNKNOWN),
         graph(code(500, "9999"), "server", UNKNOWN),
         graph(
             Reply::with(200, &[("Content-Type", "text/html")], "<html>"),
