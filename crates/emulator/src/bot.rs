@@ -94,9 +94,15 @@ impl Bot {
     /// The address cannot be bound, or the journal not opened.
     pub async fn start(settings: BotSettings, client: Client) -> io::Result<Self> {
         let BotSettings { name, listen, platform, capacity, journal, complain, behaviour } = settings;
-        let journal =
-            journal.map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose()?;
-        let listener = TcpListener::bind(listen).await?;
+        let named =
+            |what: String| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+        let journal = journal.map(|path| {
+            let opened = OpenOptions::new().create(true).append(true).open(&path);
+            opened.map_err(named(format!("cannot write the journal {}", path.display())))
+        });
+        let journal = journal.transpose()?;
+        let listener =
+            TcpListener::bind(listen).await.map_err(named(format!("cannot listen on {listen}")))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             name,

@@ -262,7 +262,7 @@ pub enum SendError {
     #[error("the answer's body broke off or is larger than {ANSWER_BYTES_MAX} bytes")]
     AnswerBody,
     /// Nothing came in time.
-    #[error("no answer within {within:?}")]
+    #[error("no answer within {within:.1?}")]
     TimedOut {
         /// The limit.
         within: Duration,

@@ -270,11 +270,16 @@ pub(crate) fn reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Text from elsewhere, safe in a terminal and in one line: control characters are written as escapes.
+/// Text from elsewhere, safe in a terminal and in one line: control characters, line separators and marks that turn the
+/// direction of text are written as escapes.
 pub fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
-        if letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        let turns_or_breaks = matches!(
+            letter,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        );
+        if letter.is_control() || turns_or_breaks {
             let _ = write!(safe, "{}", letter.escape_default());
         } else {
             safe.push(letter);
@@ -316,6 +321,7 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_a_terminal() {
         assert_eq!(printable("a\u{1b}[31mb\nc\u{202e}"), "a\\u{1b}[31mb\\nc\\u{202e}");
+        assert_eq!(printable("a\u{2028}b\u{200f}"), "a\\u{2028}b\\u{200f}");
         assert_eq!(printable("é ok"), "é ok");
     }
 }

@@ -91,9 +91,7 @@ pub(crate) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
         complain,
         behaviour,
     };
-    let bot = Bot::start(settings, client)
-        .await
-        .map_err(|error| format!("cannot listen on {listen}, or write the journal: {error}"))?;
+    let bot = Bot::start(settings, client).await.map_err(|error| error.to_string())?;
     let url = format!("http://{}", bot.address());
     if arguments.json {
         say(&json!({"name": name, "url": url, "platform": platform.as_str(), "capacity": capacity})

@@ -102,6 +102,8 @@ async fn a_platform_that_is_asked_in_the_wrong_way_is_a_line_that_says_what_woul
         (&["call", "--ca", "Cargo.toml"], "not a file of certificates in PEM, like the ca.pem that"),
         (&["serve", "--listen", taken], "name another address or port with --listen"),
         (&["serve", "--listen", "127.0.0.1:0", "--tls", "Cargo.toml"], "name a folder that may be made"),
+        (&["bot", "--platform", http, "--listen", taken], &format!("cannot listen on {taken}: Address")),
+        (&["bot", "--platform", http, "--journal", "."], "cannot write the journal .: "),
     ] {
         let target = ["--app-id", &app, "--to", "http://127.0.0.1:1/"];
         let target = if arguments[0] == "call" { &target[..] } else { &[] };
