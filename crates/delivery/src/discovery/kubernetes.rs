@@ -72,6 +72,8 @@ impl<'s> Kubernetes<'s> {
                     pace.ease(now)
                 }
                 Stop::Unreached(fault) => {
+                    // While nobody hears the server, a service that named nobody may have pods again.
+                    self.empty_since = None;
                     self.faults.tell(&self.source(), &fault, now);
                     false
                 }
@@ -182,7 +184,7 @@ impl<'s> Kubernetes<'s> {
     /// The members, as the slices name them.
     ///
     /// Slices that name nobody are what a service without pods has, and one whose selector was just mistaken. So whoever is
-    /// there stays for a while. A service without any slice is not there at all, which says nothing about its pods.
+    /// there stays for a while, in which the server must be heard. A service without any slice is not there at all, which says nothing about its pods.
     fn settle(&mut self, namespace: &str, has_instances: bool, now: Instant) -> Result<Vec<Member>, Fault> {
         self.due = None;
         match self.slices.members(self.settings, namespace) {

@@ -57,14 +57,15 @@ impl Slice {
 }
 
 impl Slices {
-    /// Takes a slice in, in the place of the one of its name. Nothing grows without bound, whatever the server says.
+    /// Takes a slice in, in the place of the one of its name, which stays if the new one is refused. Nothing grows without
+    /// bound, whatever the server says.
     pub(super) fn put(&mut self, name: Box<str>, slice: Slice) -> Result<(), Fault> {
-        self.remove(&name);
-        let count = self.endpoints + slice.endpoints();
+        let replaced = self.slices.get(&name);
+        let count = self.endpoints + slice.endpoints() - replaced.map_or(0, Slice::endpoints);
         if count > ENDPOINTS_MAX {
             return Err(Fault::TooMany { count });
         }
-        if self.slices.len() >= SLICES_MAX {
+        if replaced.is_none() && self.slices.len() >= SLICES_MAX {
             return Err(Fault::Nonsense(format!("more than {SLICES_MAX} slices")));
         }
         self.endpoints = count;

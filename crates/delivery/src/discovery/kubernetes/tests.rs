@@ -406,12 +406,19 @@ fn neither_instances_nor_endpoints_nor_slices_grow_without_bound() {
     assert_eq!(most.members(&settings(), "media").unwrap_err(), Fault::TooMany { count: INSTANCES_MAX + 1 });
     most.remove("more");
     assert!(most.members(&settings(), "media").is_ok());
-    let count = 2 * INSTANCES_MAX + 1;
-    let flood = Slice { pods: Vec::new(), left_out: LeftOut { no_pods: count, without_port: 0 } };
-    assert_eq!(most.put("flood".into(), flood).unwrap_err(), Fault::TooMany { count: 3 * INSTANCES_MAX + 1 });
+    let flood =
+        |endpoints| Slice { pods: Vec::new(), left_out: LeftOut { no_pods: endpoints, without_port: 0 } };
+    let too_many = Fault::TooMany { count: 3 * INSTANCES_MAX + 1 };
+    assert_eq!(most.put("flood".into(), flood(2 * INSTANCES_MAX + 1)).unwrap_err(), too_many);
+    // Who was named by the slice that it would have replaced is named still.
+    assert_eq!(most.put("bots-0".into(), flood(2 * INSTANCES_MAX + 1001)).unwrap_err(), too_many);
+    assert_eq!(most.members(&settings(), "media").unwrap().len(), INSTANCES_MAX);
+    most.put("flood".into(), flood(2 * INSTANCES_MAX)).unwrap();
+    most.put("flood".into(), flood(2 * INSTANCES_MAX)).unwrap();
     let mut empty = Slices::default();
     let refused = (0..).find(|at| empty.put(format!("bots-{at}").into(), Slice::default()).is_err());
     assert_eq!(refused, Some(INSTANCES_MAX));
+    empty.put("bots-0".into(), Slice::default()).unwrap();
 }
 
 #[test]
@@ -479,6 +486,39 @@ async fn an_hour_without_a_server_changes_nothing_and_is_not_spent_asking() {
     assert!(delivery.is_known());
     let asked = asked.into_inner();
     assert!((120..=170).contains(&asked), "asked {asked} times");
+}
+
+#[tokio::test]
+async fn a_service_does_not_become_empty_while_nobody_hears_its_server() {
+    let server = ApiServer::start();
+    server.put("bots-1", slice("IPv4", CALLS, &[]));
+    let settings = settings();
+    let delivery = delivery(settings.clone());
+    let mut kubernetes = Kubernetes::new(&settings);
+    kubernetes.slices = slices([vec![pod_at("bot-0", 'a', "10.0.0.1", Offer::Ready)]]);
+    kubernetes.build(&delivery, "media");
+    delivery.drain("bot-0");
+    kubernetes.slices = slices([Vec::new()]);
+    kubernetes.version = Some(server.version().into());
+    kubernetes.build(&delivery, "media");
+    // Meanwhile the server is away for longer than an empty service is doubted, and its pods are found again.
+    let pods = [pod("bot-0", 'a', "10.0.0.1", ready()), pod("bot-1", 'b', "10.0.0.2", ready())];
+    server.put("bots-0", slice("IPv4", CALLS, &pods));
+    kubernetes.empty_since = Some(Instant::now().checked_sub(EMPTY_HOLD).unwrap());
+    let away = std::sync::atomic::AtomicBool::new(true);
+    let config = kube::Config::new(format!("http://{}", server.address).parse().unwrap());
+    let connect = || {
+        std::future::ready(if away.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            Err(Fault::Unanswered("connection refused".into()))
+        } else {
+            Api::new(config.clone(), &settings)
+        })
+    };
+    // Had it left, it would be another instance, which nobody has drained.
+    tokio::select! {
+        () = kubernetes.follow_by(&delivery, connect) => {}
+        () = until_shown(&delivery, &["bot-0 a draining", "bot-1 b ready"]) => {}
+    }
 }
 
 // Following a server.
