@@ -276,7 +276,7 @@ pub(crate) struct Shown {
     state: AtomicU64,
     /// Calls in the upper half, capacity in the lower; 0 where the load is not known.
     load: AtomicU64,
-    /// When it last became ready after it was not reachable.
+    /// When it last became ready after it was away.
     warming_since: AtomicU64,
 }
 
@@ -379,13 +379,12 @@ impl Live {
 
     /// Counts and logs a change of state.
     fn learn_with(&self, mut health: MutexGuard<'_, Health>, event: Event, now: Instant) {
+        let was_cold = health.is_cold();
         let change = health.step(event, now);
         self.show(&health);
         drop(health);
         let Some(change) = change else { return };
-        if change.to == InstanceState::Ready
-            && matches!(change.from, InstanceState::Starting | InstanceState::Unreachable)
-        {
+        if change.to == InstanceState::Ready && was_cold {
             self.shown.warming_since.store(self.millis(now), Ordering::Relaxed);
         }
         let mut entered = InstanceState::ALL.iter().zip(&self.entered);

@@ -326,6 +326,23 @@ async fn an_instance_that_became_ready_warms_up() {
     learn(&fleet, "bot-0", Event::Resumed, Instant::now());
     assert_eq!(warm(Instant::now()), 500);
     assert_eq!(weight(Instant::now(), Duration::ZERO), 5);
+    // Who was drained, restarted and resumed is not: now or when it says that it is ready.
+    for resumed_first in [false, true] {
+        tokio::time::advance(slow).await;
+        learn(&fleet, "bot-0", Event::Drained, Instant::now());
+        for _ in 0..3 {
+            learn(&fleet, "bot-0", Event::Missed, Instant::now());
+        }
+        let resume = [Event::Resumed, Event::Reported(ready), Event::Reported(ready)];
+        let mut events = resume;
+        if !resumed_first {
+            events.rotate_left(1);
+        }
+        for event in events {
+            learn(&fleet, "bot-0", event, Instant::now());
+        }
+        assert_eq!(warm(Instant::now()), 5, "{resumed_first}");
+    }
 }
 
 #[test]

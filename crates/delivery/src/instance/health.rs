@@ -67,6 +67,8 @@ pub(crate) struct Health {
     was_offered: bool,
     /// Since when its source lists it no more.
     left_at: Option<Instant>,
+    /// See [`Self::is_cold`].
+    cold: bool,
     misses: u32,
     hits: u32,
     /// Hits in a row that bring it back from `Unreachable`.
@@ -214,6 +216,7 @@ impl Health {
             offer,
             was_offered: offer == Offer::Ready,
             left_at: None,
+            cold: probed || offer != Offer::Ready,
             misses: 0,
             hits: 0,
             hits_needed: HITS_AFTER_MISSES,
@@ -286,11 +289,19 @@ impl Health {
             },
         }
         let to = self.state();
+        // What it was by itself counts, too: an instance that is upgraded is drained, restarted and resumed.
+        let is_away = |state| matches!(state, InstanceState::Starting | InstanceState::Unreachable);
+        self.cold = to != InstanceState::Ready && (self.cold || is_away(to) || is_away(self.own));
         if from == to {
             return None;
         }
         self.since = now;
         Some(Change { from, to, reason: self.reason() })
+    }
+
+    /// Whether it was away since it was last ready: then it is another process, for all that is known.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.cold
     }
 
     /// The state as seen from outside.
