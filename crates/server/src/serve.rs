@@ -1,6 +1,6 @@
 //! `switchboard serve`: the process around a [`Server`]: configuration, log, signals, exit code.
 
-use std::{io, path::Path, process::ExitCode, sync::Arc};
+use std::{io, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -27,7 +27,11 @@ pub fn serve(path: &Path) -> ExitCode {
     let log = telemetry::install(config.log.format, config.log.level);
     descriptors::provide(&config.limits);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let served = runtime.map_err(Stopped::Io).and_then(|runtime| runtime.block_on(run(config, path, &log)));
+    let served = runtime.map_err(Stopped::Io).and_then(|runtime| {
+        let served = runtime.block_on(run(config, path, &log));
+        runtime.shutdown_timeout(STOP_TIME);
+        served
+    });
     match served {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -80,3 +84,7 @@ async fn run(config: Config, path: &Path, log: &telemetry::Guard) -> Result<bool
     let reload = || Config::load(path, |name| std::env::var(name).ok());
     Ok(server.run(received, reload, |settings| log.reconfigure(settings.format, settings.level)).await?)
 }
+
+/// For what waits for the operating system after a drain: a key set may still be written. A silent resolver, a disk or a
+/// program that hangs must not keep a process that has drained.
+const STOP_TIME: Duration = Duration::from_secs(1);

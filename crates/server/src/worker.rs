@@ -100,9 +100,12 @@ pub(crate) fn start(number: usize, shared: Arc<Shared>, stage: watch::Receiver<S
         watches: Mutex::default(),
         open: Arc::clone(&open),
     });
-    let thread = std::thread::Builder::new()
-        .name(format!("worker-{number}"))
-        .spawn(move || runtime.block_on(worker.run(received, stage)))?;
+    let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let cut = runtime.block_on(worker.run(received, stage));
+        // A name that is still looked up, for a request that is cut, must not keep the process.
+        runtime.shutdown_background();
+        cut
+    })?;
     Ok(Handle { streams, open, thread })
 }
 

@@ -26,11 +26,15 @@ const TOKEN: &str = "not-secret-token-of-a-service-account";
 
 /// `cluster` says where the server is, and more.
 fn write_kubeconfig(file: &Path, cluster: &str) {
+    write_kubeconfig_of(file, cluster, &format!("{{token: {TOKEN}}}"));
+}
+
+fn write_kubeconfig_of(file: &Path, cluster: &str, user: &str) {
     let kubeconfig = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
          contexts: [{{name: test, context: {{cluster: test, user: gateway, namespace: media}}}}]\n\
          clusters: [{{name: test, cluster: {{server: {cluster}}}}}]\n\
-         users: [{{name: gateway, user: {{token: {TOKEN}}}}}]\n"
+         users: [{{name: gateway, user: {user}}}]\n"
     );
     // As a mounted secret is replaced: nobody reads half of it.
     let next = file.with_extension("next");
@@ -157,6 +161,27 @@ async fn a_gateway_without_a_way_to_kubernetes_says_so_and_tries_again() {
     gateway.wait_for_ready(200).await;
     until_fleet(&gateway, "state", &["ready"]).await;
     assert!(!gateway.log.text().contains(TOKEN));
+}
+
+#[tokio::test]
+async fn a_program_for_credentials_that_hangs_keeps_nothing_else_waiting() {
+    let issuer = Issuer::start();
+    let server = ApiServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    // Until the gateway has ended.
+    let program = "{exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: sh, \
+                   args: [-c, 'while kill -0 $PPID; do echo waiting > \"$0\"; sleep 0.1; done', PLACE]}}";
+    let place = folder.path().join("waiting");
+    let program = program.replace("PLACE", place.to_str().unwrap());
+    write_kubeconfig_of(&kubeconfig, &format!("\"http://{}\"", server.address), &program);
+    let settings = settings(&issuer).line("listen", "drain = { delay = \"0s\", deadline = \"10s\" }");
+    let mut gateway = Gateway::start_in(&settings, ("KUBECONFIG", &kubeconfig)).await;
+    until("the program runs", async || place.exists().then_some(())).await;
+    assert_eq!(gateway.admin("/healthz").await.status(), 200);
+    assert_eq!(post(&gateway, "/api/calls", bodies::incoming("call-1")).await, 503);
+    gateway.signal("TERM");
+    assert_eq!(gateway.exit().await, Some(0));
 }
 
 #[tokio::test]

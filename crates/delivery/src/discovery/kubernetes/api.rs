@@ -55,7 +55,10 @@ impl Api {
                 }
             })
         };
-        Self::new(config?, settings)
+        // A kubeconfig may name a program that prints a credential. kube waits for it, and other tasks need this thread.
+        let (config, settings) = (config?, settings.clone());
+        let made = tokio::task::spawn_blocking(move || Self::new(config, &settings)).await;
+        made.unwrap_or_else(|_| Err(Fault::Unanswered("the client of the API was not made".into())))
     }
 
     pub(super) fn new(mut config: Config, settings: &KubernetesSettings) -> Result<Self, Fault> {
