@@ -68,8 +68,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// A whole number from one to another, both included.
-fn whole<T: Copy + FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {
-    match text.parse() {
+fn whole<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: Copy + FromStr + PartialOrd + Display,
+{
+    move |text| match text.parse() {
         Ok(number) if least <= number && number <= most => Ok(number),
         _ => Err(format!("not a whole number from {least} to {most}")),
     }
@@ -106,6 +109,31 @@ mod tests {
         ] {
             let error = Cli::try_parse_from(command.iter().chain(arguments)).expect_err("a wrong number");
             assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    /// A value parser of another type than its field panics only when there is a value.
+    #[test]
+    fn every_option_can_be_given() {
+        let app = "0efc74f7-41c3-47a4-8775-7259bfef4241";
+        for line in [
+            "bot --listen 127.0.0.1:0 --name b --platform http://x/ --capacity 100 --answer action --app-id APP --secret s \
+             --delay 1s --fail 503:0.1 --hang-up-after 1s --participant-capacity 5 --joining reject --delta-roster \
+             --journal j --ca c --json",
+            "load --to http://x/ --app-id APP --kind group --region amer --country US --tenant APP --protocol graph \
+             --token entra-v2 --duration 1s --answer-within 1s --participants 3 --platform http://x/ --ca c --calls 2 \
+             --rate 3 --bot b=http://x/ --json",
+            "load --to http://x/ --app-id APP --listen 127.0.0.1:0 --kind-mix p2p=2,group=1 --calls 2",
+            "call --to http://x/ --app-id APP --kind pstn --region amer --country US --tenant APP --protocol legacy-first \
+             --token skype --duration 1s --answer-within 1s --participants 3 --listen 127.0.0.1:0 --ca c --script s \
+             --expect rejected --keep-alive --json",
+            "serve --listen 127.0.0.1:0 --tls t --app-id APP --secret s --certificate c --federated-key f --tenant APP \
+             --permission Calls.Initiate.All --token-life 1h --graph-auth off --post-timeout 10s \
+             --rotate-every 1s --publish-before 2s --fault graph=500 --ca c --json",
+        ] {
+            let line = line.replace("APP", app);
+            let parsed = Cli::try_parse_from(["x"].into_iter().chain(line.split_whitespace()));
+            assert!(parsed.is_ok(), "{}", parsed.unwrap_err());
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct BotArguments {
     #[arg(long, value_name = "URL", value_parser = parse_http_url)]
     platform: Url,
     /// How many calls it takes at once; any number if not given.
-    #[arg(long, value_name = "N", value_parser = |text: &str| whole(text, 0, 1_000_000), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = whole(0_usize, 1_000_000), allow_negative_numbers = true)]
     capacity: Option<usize>,
     /// What it does with a new call: graph (answers it), action (lets the gateway answer it), reject, redirect,
     /// action-reject, action-redirect or none.
@@ -47,7 +47,7 @@ pub(crate) struct BotArguments {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     hang_up_after: Option<Duration>,
     /// Answers with this participantCapacity, for recordings of several people.
-    #[arg(long, value_name = "N", value_parser = |text: &str| whole(text, 0, CAPACITY_MAX), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = whole(0, CAPACITY_MAX), allow_negative_numbers = true)]
     participant_capacity: Option<u32>,
     /// What it says when such a participant joins: accept, reject, silent or invite=URL.
     #[arg(long, value_name = "HOW", default_value = "accept")]

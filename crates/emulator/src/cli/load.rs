@@ -24,10 +24,10 @@ pub(crate) struct Load {
     #[command(flatten)]
     place: Place,
     /// How many calls.
-    #[arg(long, value_name = "N", value_parser = |text: &str| whole(text, 1, CALLS_MAX))]
+    #[arg(long, value_name = "N", value_parser = whole(1, CALLS_MAX))]
     calls: u32,
     /// How many calls a second are placed.
-    #[arg(long, value_name = "R", default_value = "10", value_parser = |text: &str| whole(text, 1, RATE_MAX))]
+    #[arg(long, value_name = "R", default_value = "10", value_parser = whole(1, RATE_MAX))]
     rate: u32,
     /// Which kinds and how often each comes, like p2p=6,meeting=3,recording=1, instead of --kind.
     #[arg(long, value_name = "MIX", conflicts_with = "kind")]
