@@ -6,6 +6,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::{CallResult, witness::Testimony};
+use crate::server::printable;
 
 /// What a load shows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -44,7 +45,7 @@ pub struct LoadReport {
     pub came_twice: Option<u64>,
     /// Instances that were gone or started anew.
     pub gone: Vec<String>,
-    /// The first calls that went wrong.
+    /// The first calls that went wrong, and a bot that lives and did not tell what it was given.
     pub problems: Vec<Problem>,
 }
 
@@ -59,10 +60,10 @@ pub struct Answered {
     pub max_ms: f64,
 }
 
-/// A call that went wrong.
+/// A call that went wrong, or a bot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Problem {
-    /// The call id.
+    /// The call id, or the bot's name.
     pub call: String,
     /// What is wrong.
     pub what: String,
@@ -83,8 +84,15 @@ impl LoadReport {
             report.ask_bots(&owners, testimonies, &mut orphans);
         }
 
+        let silent = testimonies.iter().find(|bot| bot.ledger.is_none() && bot.gone.is_empty());
+        if let Some(bot) = silent {
+            // What the others say is not the whole.
+            (report.misrouted, report.handled_twice, report.came_twice) = (None, None, None);
+            report.problem(&printable(&bot.name), "lives, and did not tell what it was given".to_owned());
+        }
+
         let mut answered = Vec::new();
-        let mut well = true;
+        let mut well = silent.is_none();
         for result in results {
             let id = result.call.to_string();
             let owner = owners.get(&id).and_then(|(_, owner)| *owner);
@@ -274,6 +282,11 @@ mod tests {
         let bots = [bot("bot-0", &[1, 2], &[], &[]), bot("bot-1", &[2], &[], &[])];
         let report = LoadReport::new(&well, &bots, 1.0);
         assert_eq!((report.ok, report.misrouted, report.handled_twice), (false, Some(3), Some(1)));
+
+        let silent = Testimony { ledger: None, ..bot("bot-1", &[], &[], &[]) };
+        let report = LoadReport::new(&well, &[bot("bot-0", &[1], &[], &[]), silent], 1.0);
+        assert_eq!((report.ok, report.misrouted, report.handled_twice), (false, None, None));
+        assert_eq!(report.problems[0].call, "bot-1");
 
         let lost = LoadReport::new(&[result(1, "lost", Some("bot-0"))], &[], 1.0);
         assert_eq!((lost.ok, lost.lost, lost.ended_early, lost.problems.len()), (false, 1, 1, 1));
