@@ -19,7 +19,7 @@ use crate::{
     Delivery, ProbeSettings,
     attempt::Cause,
     connections::connect,
-    instance::{Event, Instance, Live, REST, Report, ReportedState},
+    instance::{Event, Instance, REST, Report, ReportedState},
 };
 
 impl Delivery {
@@ -34,11 +34,14 @@ impl Delivery {
         });
         // Tasks, which end with this future: a hundred instances in one future would all be polled at each wake.
         let mut tasks = JoinSet::new();
-        let mut running: HashMap<Name, (Arc<Live>, AbortHandle)> = HashMap::new();
+        let mut running: HashMap<Name, (Arc<Instance>, AbortHandle)> = HashMap::new();
         loop {
             let fleet = self.fleet.load_full();
-            running.retain(|name, (live, task)| {
-                let stays = fleet.instance(name.as_str()).is_some_and(|one| Arc::ptr_eq(&one.live, live));
+            running.retain(|name, (asked, task)| {
+                // The same one may have other addresses: those of a host change one after the other.
+                let stays = fleet.instance(name.as_str()).is_some_and(|one| {
+                    Arc::ptr_eq(&one.live, &asked.live) && one.new_calls.target == asked.new_calls.target
+                });
                 if !stays {
                     task.abort();
                 }
@@ -52,9 +55,8 @@ impl Delivery {
                 // The first probe at once, since a fleet of which nothing is known takes no calls; from the second one on
                 // the instances are spread over the interval.
                 let second = start + probing.interval.mul_f64(f64::from(nth) / f64::from(count));
-                let (name, live) = (instance.name().clone(), Arc::clone(&instance.live));
-                let task = tasks.spawn(Arc::clone(&probing).keep_asking(instance, second));
-                running.insert(name, (live, task));
+                let task = tasks.spawn(Arc::clone(&probing).keep_asking(Arc::clone(&instance), second));
+                running.insert(instance.name().clone(), (instance, task));
             }
             self.replaced.notified().await;
             while tasks.try_join_next().is_some() {}

@@ -262,3 +262,24 @@ async fn srv_records_name_hosts_with_ports_and_weights() {
     dns.read_again().await;
     assert_eq!(names(&delivery), ["bot-0.example", "bot-1.example"]);
 }
+
+#[tokio::test]
+async fn an_instance_is_probed_at_the_addresses_that_its_host_has_now() {
+    let dns = Dns::new().await;
+    let bot = Upstream::scripted(|_| Act::status(200));
+    let host = "bot-0.example.";
+    let record = RData::SRV(SRV::new(0, 5, bot.address.port(), dns_name(host)));
+    dns.set("_calls._tcp.bots.example.", 1, RecordType::SRV, [record]).await;
+    // Nobody listens at the first one.
+    let [old, new] = [[127, 0, 0, 9], [127, 0, 0, 1]].map(|address: [u8; 4]| RData::A(A(address.into())));
+    dns.set(host, 1, RecordType::A, [old.clone()]).await;
+    let delivery = start(probed(dns.settings("_calls._tcp.bots.example", 0, &["127.0.0.0/8"])));
+    until("it is found", || delivery.is_known()).await;
+    until("it misses its probes", || state(&delivery, "bot-0.example") == InstanceState::Unreachable).await;
+    dns.set(host, 1, RecordType::A, [old, new.clone()]).await;
+    until("it is asked at both", || state(&delivery, "bot-0.example") == InstanceState::Ready).await;
+    dns.set(host, 1, RecordType::A, [new]).await;
+    dns.read_again().await;
+    let before = bot.seen().len();
+    until("it is asked at the new one", || bot.seen().len() > before).await;
+}
