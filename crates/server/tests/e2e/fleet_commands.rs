@@ -2,7 +2,10 @@
 
 use std::process::{Output, Stdio};
 
-use tokio::{io::AsyncBufReadExt, process::Command};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
+};
 
 use crate::support::{
     APP, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, gateway::BINARY,
@@ -13,6 +16,17 @@ fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
     command.arg("fleet").args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     command
+}
+
+/// A drain of bot-0 that is waited for, and the lines of its progress.
+fn drain_and_wait(admin: &str) -> (Child, Lines<BufReader<ChildStderr>>) {
+    let mut waiting = command(&["drain", "bot-0", "--wait", "--admin", admin])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let progress = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    (waiting, progress)
 }
 
 async fn run(mut command: Command) -> (i32, String, String) {
@@ -65,12 +79,7 @@ async fn a_drain_is_waited_for_until_the_last_call_has_ended() {
     let gateway = Gateway::start(&probed(&issuer, &[&instance])).await;
     state(&gateway, "ready").await;
     let admin = format!("http://{}", gateway.admin);
-    let mut waiting = command(&["drain", "bot-0", "--wait", "--admin", &admin])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut progress = tokio::io::BufReader::new(waiting.stderr.take().unwrap()).lines();
+    let (waiting, mut progress) = drain_and_wait(&admin);
     let line = soon("a line", progress.next_line()).await.unwrap().unwrap();
     assert_eq!(line, "bot-0: 2 calls");
     state(&gateway, "draining").await;
@@ -134,12 +143,7 @@ async fn without_a_report_the_calls_placed_here_are_waited_for_and_no_more_is_pr
     assert_eq!(Request::webhook(&token, bodies::incoming("call-1")).send(&gateway).await.status(), 202);
     let path = path_of(instance.request().await.field("switchboard-callback-uri").unwrap());
     let admin = format!("http://{}", gateway.admin);
-    let mut waiting = command(&["drain", "bot-0", "--wait", "--admin", &admin])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut progress = tokio::io::BufReader::new(waiting.stderr.take().unwrap()).lines();
+    let (mut waiting, mut progress) = drain_and_wait(&admin);
     let line = soon("a line", progress.next_line()).await.unwrap().unwrap();
     assert_eq!(line, "bot-0: 1 call placed by this gateway, and nobody says how many others");
     let ended = Request::post(&path, &token, bodies::updated("call-1", "terminated"));
