@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
-    AppSettings, Error, Fetch, KeyPolicy, Rejection, SettingsError, TrustSettings,
+    AppSettings, AuthError, Fetch, InvalidAuthSettings, KeyPolicy, Rejection, TrustSettings,
     bearer::Bearer,
     claims::{App, Claims, Identity},
     issuer::{IssuerPattern, Matched, key_may_sign},
@@ -41,7 +41,7 @@ impl Authenticator {
         trusts: Vec<(TrustSettings, Arc<dyn Fetch>)>,
         apps: Vec<AppSettings>,
         keys: KeyPolicy,
-    ) -> Result<Self, SettingsError> {
+    ) -> Result<Self, InvalidAuthSettings> {
         Self::build(trusts, apps, keys, None)
     }
 
@@ -52,12 +52,16 @@ impl Authenticator {
         trusts: Vec<(TrustSettings, Arc<dyn Fetch>)>,
         apps: Vec<AppSettings>,
         keys: KeyPolicy,
-    ) -> Result<Self, SettingsError> {
+    ) -> Result<Self, InvalidAuthSettings> {
         Self::build(trusts, apps, keys, Some(self))
     }
 
     /// All that `new` would refuse, in the order of the settings.
-    pub fn problems(trusts: &[TrustSettings], apps: &[AppSettings], keys: &KeyPolicy) -> Vec<SettingsError> {
+    pub fn problems(
+        trusts: &[TrustSettings],
+        apps: &[AppSettings],
+        keys: &KeyPolicy,
+    ) -> Vec<InvalidAuthSettings> {
         settings::problems(&trusts.iter().collect::<Vec<_>>(), apps, keys)
     }
 
@@ -66,7 +70,7 @@ impl Authenticator {
         apps: Vec<AppSettings>,
         keys: KeyPolicy,
         before: Option<&Self>,
-    ) -> Result<Self, SettingsError> {
+    ) -> Result<Self, InvalidAuthSettings> {
         let all: Vec<_> = trusts.iter().map(|(settings, _)| settings).collect();
         if let Some(problem) = settings::problems(&all, &apps, &keys).into_iter().next() {
             return Err(problem);
@@ -102,15 +106,20 @@ impl Authenticator {
     /// Proves who sent a request. `authorization` is the value of the only `Authorization` field.
     ///
     /// A token that is known, or whose key is, never waits. One with an unknown key waits at most a second.
-    pub async fn authenticate(&self, authorization: &[u8], now: SystemTime) -> Result<Arc<Caller>, Error> {
+    pub async fn authenticate(
+        &self,
+        authorization: &[u8],
+        now: SystemTime,
+    ) -> Result<Arc<Caller>, AuthError> {
         let now = unix_seconds(now);
-        let bearer = Bearer::parse(authorization).map_err(|rejection| Error::Rejected(rejection, None))?;
+        let bearer =
+            Bearer::parse(authorization).map_err(|rejection| AuthError::Rejected(rejection, None))?;
         let digest = bearer.digest();
         if let Some(caller) = self.tokens.get(&digest, now) {
             return Ok(caller);
         }
-        let token =
-            UnverifiedToken::parse(bearer.token()).map_err(|rejection| Error::Rejected(rejection, None))?;
+        let token = UnverifiedToken::parse(bearer.token())
+            .map_err(|rejection| AuthError::Rejected(rejection, None))?;
         let checked = self.check(&token, now)?;
         if let Some(verified) = checked.verify(&token)? {
             return Ok(self.remember(digest, verified));
@@ -122,18 +131,18 @@ impl Authenticator {
             Ok(()) => match checked.verify(&token)? {
                 Some(verified) => Ok(self.remember(digest, verified)),
                 // Withdrawn again in that instant, so a set without it has just been fetched.
-                None => Err(Error::Rejected(Rejection::UnknownKey, Some(Arc::clone(trust)))),
+                None => Err(AuthError::Rejected(Rejection::UnknownKey, Some(Arc::clone(trust)))),
             },
-            Err(NoKey::Missing) => Err(Error::Rejected(Rejection::UnknownKey, Some(Arc::clone(trust)))),
-            Err(NoKey::Unavailable) => Err(Error::KeysUnavailable { trust: Arc::clone(trust) }),
+            Err(NoKey::Missing) => Err(AuthError::Rejected(Rejection::UnknownKey, Some(Arc::clone(trust)))),
+            Err(NoKey::Unavailable) => Err(AuthError::KeysUnavailable { trust: Arc::clone(trust) }),
         }
     }
 
     /// All that can be said without the key. This comes first because it is cheap, and because only a token that would
     /// pass but for its key may cause a fetch: junk must not use up the cool-down.
-    fn check<'s>(&'s self, token: &'s UnverifiedToken<'_>, now: u64) -> Result<Checked<'s>, Error> {
+    fn check<'s>(&'s self, token: &'s UnverifiedToken<'_>, now: u64) -> Result<Checked<'s>, AuthError> {
         let claims = Claims::parse(token.unverified_payload())
-            .map_err(|rejection| Error::Rejected(rejection, None))?;
+            .map_err(|rejection| AuthError::Rejected(rejection, None))?;
         let (trust, matched) = self
             .trusts
             .iter()
@@ -141,8 +150,8 @@ impl Authenticator {
                 let matched = trust.issuers.iter().find_map(|issuer| issuer.matches(claims.issuer()))?;
                 Some((trust, matched))
             })
-            .ok_or(Error::Rejected(Rejection::Issuer, None))?;
-        let rejected = |rejection| Error::Rejected(rejection, Some(Arc::clone(&trust.name)));
+            .ok_or(AuthError::Rejected(Rejection::Issuer, None))?;
+        let rejected = |rejection| AuthError::Rejected(rejection, Some(Arc::clone(&trust.name)));
         let key_id = token.key_id().ok_or_else(|| rejected(Rejection::KeyId))?;
         let identity = claims.check(matched, &trust.callers, &self.apps, now).map_err(rejected)?;
         Ok(Checked { trust, matched, claims, key_id, identity })
@@ -202,10 +211,10 @@ struct Checked<'s> {
 
 impl Checked<'_> {
     /// The caller, if the current set has the key.
-    fn verify(&self, token: &UnverifiedToken<'_>) -> Result<Option<Verified>, Error> {
+    fn verify(&self, token: &UnverifiedToken<'_>) -> Result<Option<Verified>, AuthError> {
         let Some(set) = self.trust.keys.usable() else { return Ok(None) };
         let Some(key) = set.keys.get(self.key_id) else { return Ok(None) };
-        let rejected = |rejection| Error::Rejected(rejection, Some(Arc::clone(&self.trust.name)));
+        let rejected = |rejection| AuthError::Rejected(rejection, Some(Arc::clone(&self.trust.name)));
         let Identity { app, tenant, service, window, ref forbidden } = self.identity;
         let metadata_issuer = set.metadata_issuer.as_deref();
         if !key_may_sign(key.issuer(), metadata_issuer, self.claims.issuer(), self.matched, tenant) {
@@ -213,7 +222,7 @@ impl Checked<'_> {
         }
         key.verify(token).map_err(rejected)?;
         if let Some(forbidden) = forbidden {
-            return Err(Error::Forbidden(forbidden.clone(), Arc::clone(&self.trust.name)));
+            return Err(AuthError::Forbidden(forbidden.clone(), Arc::clone(&self.trust.name)));
         }
         let caller =
             Caller { app, tenant, service, trust: Arc::clone(&self.trust.name), generation: set.generation };

@@ -22,7 +22,7 @@ use tokio::{
 use url::Url;
 
 use crate::{
-    Fetch, FetchError, KeyPolicy, KeySet, KeySetError, TrustStatus,
+    Fetch, FetchError, InvalidKeySet, KeyPolicy, KeySet, TrustStatus,
     authenticator::unix_seconds,
     discovery::{Discovery, DiscoveryError, METADATA_BYTES_MAX},
     keys::KEYS_BYTES_MAX,
@@ -472,7 +472,7 @@ enum Failure {
     #[error("metadata refused")]
     Discovery(#[from] DiscoveryError),
     #[error("key set refused")]
-    Keys(#[from] KeySetError),
+    Keys(#[from] InvalidKeySet),
     #[error("no usable key in the set")]
     NoUsableKey,
 }

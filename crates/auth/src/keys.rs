@@ -36,7 +36,7 @@ pub struct KeySet {
 
 impl KeySet {
     /// The usable keys of a document, whichever cloud they belong to.
-    pub fn parse(document: &[u8]) -> Result<Self, KeySetError> {
+    pub fn parse(document: &[u8]) -> Result<Self, InvalidKeySet> {
         Self::parse_for(document, None)
     }
 
@@ -46,14 +46,14 @@ impl KeySet {
     }
 
     /// The usable keys of a document, without those of clouds other than `cloud`.
-    pub(crate) fn parse_for(document: &[u8], cloud: Option<&str>) -> Result<Self, KeySetError> {
+    pub(crate) fn parse_for(document: &[u8], cloud: Option<&str>) -> Result<Self, InvalidKeySet> {
         if document.len() > KEYS_BYTES_MAX {
-            return Err(KeySetError::TooLarge);
+            return Err(InvalidKeySet::TooLarge);
         }
         let Document { keys: List(raw) } =
-            serde_json::from_slice(document).map_err(|_| KeySetError::NotKeys)?;
+            serde_json::from_slice(document).map_err(|_| InvalidKeySet::NotKeys)?;
         if raw.len() > KEYS_MAX {
-            return Err(KeySetError::TooMany);
+            return Err(InvalidKeySet::TooMany);
         }
         let mut set = Self { keys: HashMap::with_capacity(raw.len()), skipped: Vec::new() };
         let mut ambiguous: Vec<Box<str>> = Vec::new();
@@ -303,7 +303,7 @@ impl SkipReason {
 
 /// Why a document is not a key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeySetError {
+pub enum InvalidKeySet {
     /// More than 256 KiB.
     #[error("key set is too large")]
     TooLarge,
@@ -315,7 +315,7 @@ pub enum KeySetError {
     TooMany,
 }
 
-impl KeySetError {
+impl InvalidKeySet {
     /// A stable name for logs and metrics.
     pub fn label(self) -> &'static str {
         match self {

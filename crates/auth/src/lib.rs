@@ -8,7 +8,7 @@
 //! use std::{pin::Pin, sync::Arc, time::{Duration, SystemTime}};
 //! use bytes::Bytes;
 //! use switchboard_auth::{
-//!     AppSettings, Authenticator, Error, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings,
+//!     AppSettings, Authenticator, AuthError, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings,
 //! };
 //! use url::Url;
 //!
@@ -50,7 +50,7 @@
 //!
 //! let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
 //! let refused = authenticator.authenticate(b"Basic dXNlcjpwYXNz", now).await.unwrap_err();
-//! assert!(matches!(refused, Error::Rejected(..)));
+//! assert!(matches!(refused, AuthError::Rejected(..)));
 //! assert_eq!(refused.label(), "not_bearer");
 //! assert_eq!(authenticator.trusts()[0].keys, 0);
 //! # Ok(())
@@ -78,7 +78,7 @@ mod token_cache;
 pub use crate::{
     authenticator::{Authenticator, Caller, TrustStatus},
     fetch::{Fetch, FetchError},
-    keys::{KeySet, KeySetError, SkipReason, Skipped},
-    rejection::{Error, Forbidden, Rejection},
-    settings::{AppSettings, KeyPolicy, SettingsError, Tenants, TrustSettings},
+    keys::{InvalidKeySet, KeySet, SkipReason, Skipped},
+    rejection::{AuthError, Forbidden, Rejection},
+    settings::{AppSettings, InvalidAuthSettings, KeyPolicy, Tenants, TrustSettings},
 };

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 /// Whose fault it is that a caller is not known.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum AuthError {
     /// We cannot check anyone of this trust just now. The caller did nothing wrong: 503.
     #[error("no usable keys for {trust}")]
     KeysUnavailable {
@@ -21,7 +21,7 @@ pub enum Error {
     Forbidden(#[source] Forbidden, Arc<str>),
 }
 
-impl Error {
+impl AuthError {
     /// A stable name for logs and metrics: that of the detail.
     pub fn label(&self) -> &'static str {
         match self {

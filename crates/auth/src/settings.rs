@@ -60,7 +60,7 @@ pub struct KeyPolicy {
 /// Settings that could not be safe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
-pub struct SettingsError {
+pub struct InvalidAuthSettings {
     /// The setting, like `trust[1].callers`.
     pub path: String,
     /// What is wrong and what would be right.
@@ -72,7 +72,7 @@ pub(crate) fn problems(
     trusts: &[&TrustSettings],
     apps: &[AppSettings],
     keys: &KeyPolicy,
-) -> Vec<SettingsError> {
+) -> Vec<InvalidAuthSettings> {
     let mut problems = Problems(Vec::new());
     let issuers = check_trusts(trusts, &mut problems);
     check_apps(apps, &issuers, &mut problems);
@@ -200,11 +200,11 @@ fn check_keys(keys: &KeyPolicy, problems: &mut Problems) {
 const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A list that is added to with less ink.
-struct Problems(Vec<SettingsError>);
+struct Problems(Vec<InvalidAuthSettings>);
 
 impl Problems {
     fn add(&mut self, path: impl Into<String>, problem: impl Into<String>) {
-        self.0.push(SettingsError { path: path.into(), problem: problem.into() });
+        self.0.push(InvalidAuthSettings { path: path.into(), problem: problem.into() });
     }
 }
 

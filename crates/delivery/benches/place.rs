@@ -21,8 +21,8 @@ use http::HeaderMap;
 use http_body_util::BodyExt;
 use openssl::ssl::{SslConnector, SslMethod};
 use switchboard_delivery::{
-    Answer, Connections, Delivery, InstanceSettings, InstanceState, Orphaned, Outbound, ProbeSettings,
-    Settings, Target,
+    Connections, Delivery, DeliverySettings, InstanceSettings, InstanceState, Orphaned, Outbound,
+    ProbeSettings, UpstreamResponse, UpstreamUrl,
 };
 use switchboard_routing::{AffinityKey, CallbackUris, Name, Owner, SealKey};
 use tokio::{
@@ -94,7 +94,7 @@ async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), F
     Ok(())
 }
 
-async fn finish(answer: Answer) -> Result<(), Failure> {
+async fn finish(answer: UpstreamResponse) -> Result<(), Failure> {
     if answer.attempts > 1 {
         return Err("an instance failed".into());
     }
@@ -109,13 +109,13 @@ fn delivery(count: usize, address: SocketAddr) -> Result<Delivery, Failure> {
     let instance = |at| -> Result<_, Failure> {
         Ok(InstanceSettings {
             name: name(at)?,
-            url: Target::parse(&format!("http://{address}/api/calls"))?,
+            url: UpstreamUrl::parse(&format!("http://{address}/api/calls"))?,
             callback_url: None,
             apps: None,
             weight: 1,
         })
     };
-    let settings = Settings {
+    let settings = DeliverySettings {
         region: Name::parse("emea")?,
         instances: (0..count).map(instance).collect::<Result<_, _>>()?,
         discovery: None,

@@ -9,7 +9,7 @@ use hyper::body::{Body, Incoming};
 use openssl::ssl::SslConnector;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{answer::BODY_BYTES_MAX, connections::Pool, fleet::Fleet, instance::Endpoint};
+use crate::{connections::Pool, fleet::Fleet, instance::Endpoint, response::BODY_BYTES_MAX};
 
 /// Sends a request and waits for the head of the answer until `until`.
 ///

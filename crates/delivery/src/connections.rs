@@ -28,7 +28,7 @@ use tokio_openssl::SslStream;
 use crate::{
     attempt::Cause,
     fleet::Fleet,
-    target::{Hostname, Origin},
+    upstream_url::{Hostname, Origin},
 };
 
 /// The pooled connections of one worker thread: cheap to use there, never shared between runtimes.

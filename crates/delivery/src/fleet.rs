@@ -22,7 +22,7 @@ use uuid::Uuid;
 pub(crate) use self::list::members;
 use crate::{
     instance::{Clock, Endpoint, Event, Instance, Live, Offer, Rankable, Shown, Standing},
-    target::{Origin, Target},
+    upstream_url::{Origin, UpstreamUrl},
 };
 
 /// The instances of this region. Never changes, so that reading it takes no lock.
@@ -54,8 +54,8 @@ pub(crate) struct Fleet {
 pub(crate) struct Member {
     pub(crate) name: Name,
     pub(crate) incarnation: Name,
-    pub(crate) new_calls: Target,
-    pub(crate) callbacks: Target,
+    pub(crate) new_calls: UpstreamUrl,
+    pub(crate) callbacks: UpstreamUrl,
     pub(crate) apps: Option<Vec<Uuid>>,
     pub(crate) weight: u32,
     /// What the source says of it.
@@ -286,7 +286,7 @@ impl Builder<'_> {
         }
     }
 
-    fn endpoint(&mut self, target: Target) -> Endpoint {
+    fn endpoint(&mut self, target: UpstreamUrl) -> Endpoint {
         let origin = target.origin();
         let host = HeaderValue::from_str(&origin.authority()).expect("a parsed host is printable ASCII");
         let slot = match self.slots.get(origin) {

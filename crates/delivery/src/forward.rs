@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use crate::{
-    Answer, Connections, Delivery, Orphaned, Outbound,
+    Connections, Delivery, Orphaned, Outbound, UpstreamResponse,
     attempt::{Cause, Failure, send},
     connections::Pool,
     fleet::Fleet,
@@ -30,14 +30,14 @@ impl Delivery {
         connections: &Connections,
         notification: Outbound,
         owner: OwnerRef<'_>,
-    ) -> Result<Answer, NotForwarded> {
+    ) -> Result<UpstreamResponse, ForwardError> {
         let fleet = self.fleet.load_full();
         let found = fleet.instance(owner.instance.as_str()).filter(|instance| instance.owner == owner);
         if let Some(instance) = found {
             return self.deliver(connections, notification, (&fleet, instance), Mark::Owner).await;
         }
         if !fleet.is_known() {
-            return Err(NotForwarded::FleetUnknown);
+            return Err(ForwardError::FleetUnknown);
         }
         let heir = match self.settings.orphaned {
             Orphaned::Refuse => None,
@@ -51,7 +51,7 @@ impl Delivery {
             Some(instance) => {
                 self.deliver(connections, notification, (&fleet, instance), Mark::Orphaned).await
             }
-            None => Err(NotForwarded::Gone { instance: owner.instance.to_name() }),
+            None => Err(ForwardError::Gone { instance: owner.instance.to_name() }),
         }
     }
 
@@ -61,16 +61,16 @@ impl Delivery {
         &self,
         connections: &Connections,
         notification: Outbound,
-    ) -> Result<Answer, NotForwarded> {
+    ) -> Result<UpstreamResponse, ForwardError> {
         let fleet = self.fleet.load_full();
         if !fleet.is_known() {
-            return Err(NotForwarded::FleetUnknown);
+            return Err(ForwardError::FleetUnknown);
         }
         match self.probable(&fleet, notification.call_id.as_deref().unwrap_or_default(), notification.app) {
             Some(instance) => {
                 self.deliver(connections, notification, (&fleet, instance), Mark::Unsealed).await
             }
-            None => Err(NotForwarded::NoInstance),
+            None => Err(ForwardError::NoInstance),
         }
     }
 
@@ -95,7 +95,7 @@ impl Delivery {
         mut notification: Outbound,
         (fleet, instance): (&Fleet, &Instance),
         mark: Mark,
-    ) -> Result<Answer, NotForwarded> {
+    ) -> Result<UpstreamResponse, ForwardError> {
         let end = notification.arrived + self.settings.patience;
         let live = &instance.live;
         let in_flight = live.request_begins(Instant::now());
@@ -113,9 +113,9 @@ impl Delivery {
                     live.answered(Instant::now());
                 }
                 live.answered_callback();
-                Ok(Answer::new(response, instance, in_flight, end, attempts, 0))
+                Ok(UpstreamResponse::new(response, instance, in_flight, end, attempts, 0))
             }
-            Err((last, attempts)) => Err(NotForwarded::Unreachable {
+            Err((last, attempts)) => Err(ForwardError::Unreachable {
                 instance: instance.name().clone(),
                 last: last.label(),
                 attempts,
@@ -172,7 +172,7 @@ impl Way<'_> {
 
 /// Why a callback was not answered by its owner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotForwarded {
+pub enum ForwardError {
     /// The fleet's source has not been read yet.
     #[error("the fleet is not known yet")]
     FleetUnknown,
@@ -197,7 +197,7 @@ pub enum NotForwarded {
     },
 }
 
-impl NotForwarded {
+impl ForwardError {
     /// A stable name for logs and metrics.
     pub fn label(&self) -> &'static str {
         match self {

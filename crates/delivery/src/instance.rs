@@ -20,7 +20,7 @@ use uuid::Uuid;
 pub use self::health::InstanceState;
 pub(crate) use self::health::{Event, Offer, REST, Report, ReportedState, Standing};
 use self::{calls::Calls, health::Health};
-use crate::{attempt::Cause, fleet::Member, target::Target};
+use crate::{attempt::Cause, fleet::Member, upstream_url::UpstreamUrl};
 
 /// One instance of a fleet.
 ///
@@ -47,7 +47,7 @@ pub(crate) struct Instance {
 /// Where requests of one kind go.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    pub(crate) target: Target,
+    pub(crate) target: UpstreamUrl,
     /// The place of its origin in the fleet's list of origins, and in each pool.
     pub(crate) slot: usize,
     /// The value of `Host`.

@@ -9,7 +9,7 @@
 //! # use std::{sync::Arc, time::Duration};
 //! # use bytes::Bytes;
 //! # use openssl::ssl::{SslConnector, SslMethod};
-//! # use switchboard_delivery::{Connections, Delivery, InstanceSettings, Orphaned, Outbound, Settings, Target};
+//! # use switchboard_delivery::{Connections, Delivery, InstanceSettings, Orphaned, Outbound, DeliverySettings, UpstreamUrl};
 //! # use switchboard_routing::{AffinityKey, CallbackUris, Name, SealKey};
 //! # use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::TcpListener, time::Instant};
 //! # use url::Url;
@@ -28,11 +28,11 @@
 //!
 //! let keys = vec![SealKey::new("k1", b"use `switchboard keygen` instead")?];
 //! let uris = Arc::new(CallbackUris::new(&Url::parse("https://emea.bots.contoso.com")?, "/api/callbacks", keys)?);
-//! let settings = Settings {
+//! let settings = DeliverySettings {
 //!     region: Name::parse("emea")?,
 //!     instances: vec![InstanceSettings {
 //!         name: Name::parse("bot-0")?,
-//!         url: Target::parse(&format!("http://{address}/api/calls"))?,
+//!         url: UpstreamUrl::parse(&format!("http://{address}/api/calls"))?,
 //!         callback_url: None,
 //!         apps: None,
 //!         weight: 1,
@@ -71,7 +71,6 @@
 //! `answer` (what travels), `fleet`, `instance` and its `health` (what is known), `probe`, `discovery` and `network` (how it is
 //! learned).
 
-mod answer;
 mod attempt;
 mod connections;
 mod discovery;
@@ -80,12 +79,13 @@ mod forward;
 mod headers;
 mod instance;
 mod network;
+mod peer_gateways;
 mod place;
 mod placements;
 mod probe;
-mod regions;
+mod response;
 mod settings;
-mod target;
+mod upstream_url;
 
 use std::{
     fmt,
@@ -107,15 +107,15 @@ use uuid::Uuid;
 #[cfg(feature = "kubernetes")]
 pub use self::settings::{KubernetesSettings, PodPort};
 pub use self::{
-    answer::{Answer, AnswerBody, AnswerBodyError},
     connections::Connections,
-    forward::NotForwarded,
+    forward::ForwardError,
     instance::{InstanceState, InstanceStatus},
-    network::{Network, NotANetwork},
-    place::NotPlaced,
-    regions::{NotProxied, Regions},
-    settings::{Discovery, DnsSettings, InstanceSettings, Orphaned, ProbeSettings, Settings},
-    target::{Target, TargetError},
+    network::{InvalidNetwork, Network},
+    peer_gateways::{PeerGateways, ProxyError},
+    place::PlaceError,
+    response::{UpstreamBody, UpstreamBodyError, UpstreamResponse},
+    settings::{DeliverySettings, Discovery, DnsSettings, InstanceSettings, Orphaned, ProbeSettings},
+    upstream_url::{InvalidUpstreamUrl, UpstreamUrl},
 };
 use self::{
     fleet::{Common, Fleet, Member},
@@ -139,7 +139,7 @@ pub struct Delivery {
     /// The region, as the value of `Switchboard-Region`.
     region: HeaderValue,
     /// The settings without the instances, which are in `fleet`.
-    settings: Settings,
+    settings: DeliverySettings,
 }
 
 /// A notification on its way to an instance: the request as it was received, and what is known of it.
@@ -163,18 +163,18 @@ pub struct Outbound {
 
 impl Delivery {
     /// A fleet with nothing known of its health. `tls` reaches https instances.
-    pub fn new(settings: Settings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
+    pub fn new(settings: DeliverySettings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
         Self::build(settings, uris, tls, Placements::new(), None)
     }
 
     /// The delivery for new settings that keeps what is known of the instances that stay (same name and URLs): their
     /// health, load, drain and counters, and the memory of placements.
-    pub fn successor(&self, settings: Settings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
+    pub fn successor(&self, settings: DeliverySettings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
         Self::build(settings, uris, tls, self.placements.clone(), Some(self))
     }
 
     fn build(
-        mut settings: Settings,
+        mut settings: DeliverySettings,
         uris: Arc<CallbackUris>,
         tls: SslConnector,
         placements: Placements,

@@ -24,15 +24,15 @@ impl Network {
 }
 
 impl FromStr for Network {
-    type Err = NotANetwork;
+    type Err = InvalidNetwork;
 
-    fn from_str(text: &str) -> Result<Self, NotANetwork> {
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
         let network = match text.parse::<IpAddr>() {
             Ok(address) => IpNet::from(address),
-            Err(_) => text.parse().map_err(|_| NotANetwork)?,
+            Err(_) => text.parse().map_err(|_| InvalidNetwork)?,
         };
         // Bits behind the mask are a slip of the pen: nobody knows which half was meant.
-        if network.trunc() == network { Ok(Self(network)) } else { Err(NotANetwork) }
+        if network.trunc() == network { Ok(Self(network)) } else { Err(InvalidNetwork) }
     }
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for Network {
 /// A text is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a network like 10.0.0.0/8 or fd00::/8, without bits behind its mask")]
-pub struct NotANetwork;
+pub struct InvalidNetwork;
 
 /// Why no instance is at an address that somebody else names: a forged answer would make the gateway send tokens to itself,
 /// its neighbours, or the machine's own credentials service (server-side request forgery). `None` if it may be used.
@@ -136,7 +136,7 @@ mod tests {
         for text in
             ["", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/", "fd00::1/8", "localhost", " 10.0.0.0/8", "10/8"]
         {
-            assert_eq!(text.parse::<Network>(), Err(NotANetwork), "{text}");
+            assert_eq!(text.parse::<Network>(), Err(InvalidNetwork), "{text}");
         }
     }
 }

@@ -8,7 +8,7 @@ use switchboard_routing::{AffinityKey, Owner};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Answer, Connections, Delivery, Outbound,
+    Connections, Delivery, Outbound, UpstreamResponse,
     attempt::{Cause, Failure, send},
     fleet::Fleet,
     headers::{self, Stamp, call_id_for_log},
@@ -27,7 +27,7 @@ impl Delivery {
         mut notification: Outbound,
         key: AffinityKey,
         budget: Duration,
-    ) -> Result<Answer, NotPlaced> {
+    ) -> Result<UpstreamResponse, PlaceError> {
         let end = notification.arrived + budget;
         let mut tried = Tried { attempts: 0, outcome_unknown: 0, last: Cause::NoTime, written: false };
         headers::clean(&mut notification.headers, self.settings.authorization);
@@ -43,9 +43,9 @@ impl Delivery {
             }
         }
         if tried.attempts == 0 && Instant::now() < end {
-            return Err(NotPlaced::NoCandidate);
+            return Err(PlaceError::NoCandidate);
         }
-        Err(NotPlaced::AllFailed {
+        Err(PlaceError::AllFailed {
             attempts: tried.attempts,
             outcome_unknown: tried.outcome_unknown,
             last: tried.last.label(),
@@ -60,7 +60,7 @@ impl Delivery {
         key: AffinityKey,
         end: Instant,
         tried: &mut Tried,
-    ) -> Option<Answer> {
+    ) -> Option<UpstreamResponse> {
         let fleet = self.fleet.load_full();
         let mut candidates = fleet.candidates(notification.app, key);
         let mut next = Some(notification);
@@ -134,7 +134,7 @@ impl Delivery {
         until: Instant,
         end: Instant,
         tried: Tried,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<UpstreamResponse, Failure> {
         let Reach { connections, fleet, instance } = reach;
         let live = &instance.live;
         let in_flight = live.request_begins(Instant::now());
@@ -157,7 +157,14 @@ impl Delivery {
                 } else {
                     offered.refused(now);
                 }
-                Ok(Answer::new(response, instance, in_flight, end, tried.attempts, tried.outcome_unknown))
+                Ok(UpstreamResponse::new(
+                    response,
+                    instance,
+                    in_flight,
+                    end,
+                    tried.attempts,
+                    tried.outcome_unknown,
+                ))
             }
             Err(failure) => {
                 let (Failure::Unsent(_, cause) | Failure::Sent(cause)) = failure;
@@ -199,7 +206,7 @@ fn into_request(headers: HeaderMap, path: PathAndQuery, body: bytes::Bytes) -> R
 
 /// Why no instance took a new call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotPlaced {
+pub enum PlaceError {
     /// No instance is ready, serves the app and is not full.
     #[error("no instance can take a call")]
     NoCandidate,
@@ -215,7 +222,7 @@ pub enum NotPlaced {
     },
 }
 
-impl NotPlaced {
+impl PlaceError {
     /// A stable name for logs and metrics.
     pub fn label(&self) -> &'static str {
         match self {

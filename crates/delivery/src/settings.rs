@@ -6,11 +6,11 @@ use http::uri::PathAndQuery;
 use switchboard_routing::Name;
 use uuid::Uuid;
 
-use crate::{network::Network, target::Target};
+use crate::{network::Network, upstream_url::UpstreamUrl};
 
 /// What delivery is told.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct DeliverySettings {
     /// This region.
     pub region: Name,
     /// The static list. Names are distinct; of two instances with one name the first is kept.
@@ -39,9 +39,9 @@ pub struct InstanceSettings {
     /// Its name.
     pub name: Name,
     /// Where new calls go; http or https; `{app}` stands for the app id.
-    pub url: Target,
+    pub url: UpstreamUrl,
     /// Where callbacks go; `url` if `None`.
-    pub callback_url: Option<Target>,
+    pub callback_url: Option<UpstreamUrl>,
     /// The apps that it serves; all if `None`.
     pub apps: Option<Vec<Uuid>>,
     /// Its share relative to others, at least 1.

@@ -6,9 +6,9 @@ mod read;
 mod target;
 
 pub use error::ActionError;
-pub use target::{Target, TargetKind};
+pub use target::{RedirectTarget, RedirectTargetKind};
 
-/// What to do with a new call. A bot's reply says it as [`CONTENT_TYPE`]; docs/actions.md shows every member, and
+/// What to do with a new call. A bot's reply says it as [`ACTION_CONTENT_TYPE`]; docs/actions.md shows every member, and
 /// docs/action.schema.json is its JSON Schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -21,7 +21,7 @@ pub enum Action {
 }
 
 /// The media type of an action.
-pub const CONTENT_TYPE: &str = "application/vnd.switchboard.action+json";
+pub const ACTION_CONTENT_TYPE: &str = "application/vnd.switchboard.action+json";
 
 impl Action {
     /// The action that `bytes` is. Strict, since a member that is misspelt would otherwise be one that is left out.
@@ -45,7 +45,7 @@ impl Action {
 /// How to take a call (Microsoft Graph REST reference, "call: answer").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    pub(crate) modalities: Vec<Modality>,
+    pub(crate) modalities: Vec<GraphModality>,
     pub(crate) media_config: MediaConfig,
     pub(crate) call_options: Option<CallOptions>,
     pub(crate) participant_capacity: Option<u32>,
@@ -53,7 +53,7 @@ pub struct Answer {
 
 impl Answer {
     /// Takes the call with `modalities`: at least one, each once.
-    pub fn new(modalities: Vec<Modality>, media_config: MediaConfig) -> Result<Self, ActionError> {
+    pub fn new(modalities: Vec<GraphModality>, media_config: MediaConfig) -> Result<Self, ActionError> {
         let repeated =
             modalities.iter().enumerate().any(|(at, it)| modalities.iter().take(at).any(|m| m == it));
         if modalities.is_empty() || repeated {
@@ -79,7 +79,7 @@ impl Answer {
 
 /// A kind of media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Modality {
+pub enum GraphModality {
     /// Sound.
     Audio,
     /// A camera.
@@ -90,7 +90,7 @@ pub enum Modality {
     Data,
 }
 
-impl Modality {
+impl GraphModality {
     /// As Graph spells it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -174,7 +174,7 @@ impl RejectReason {
 /// Where to send a caller (Microsoft Graph REST reference, "call: redirect").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Vec<RedirectTarget>,
     pub(crate) timeout_seconds: u8,
     pub(crate) mask_callee: Option<bool>,
     pub(crate) mask_caller: Option<bool>,
@@ -183,7 +183,7 @@ pub struct Redirect {
 impl Redirect {
     /// Rings `targets`, 1 to 25, all at once; who picks up first has the call. They ring for 55 seconds if there is one,
     /// else for 60: the documented defaults, written out.
-    pub fn new(targets: Vec<Target>) -> Result<Self, ActionError> {
+    pub fn new(targets: Vec<RedirectTarget>) -> Result<Self, ActionError> {
         let timeout_seconds = match targets.len() {
             0 => return Err(ActionError::wrong("targets", TARGETS_MUST)),
             1 => 55,

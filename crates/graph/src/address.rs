@@ -66,17 +66,17 @@ pub enum InvalidCallbackUri {
 /// A call's id: opaque, 1 to 128 visible ASCII characters without a slash of either kind, `?` or `#`; neither `.` nor
 /// `..`, which mean something else in a path. Real ids are GUIDs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallId(String);
+pub struct GraphCallId(String);
 
-impl CallId {
+impl GraphCallId {
     /// The id, if `text` is one.
-    pub fn parse(text: &str) -> Result<Self, InvalidCallId> {
+    pub fn parse(text: &str) -> Result<Self, InvalidGraphCallId> {
         if text.is_empty() || text.len() > CALL_ID_BYTES_MAX {
-            return Err(InvalidCallId::Length);
+            return Err(InvalidGraphCallId::Length);
         }
         let allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'\\' | b'?' | b'#');
         if !text.bytes().all(allowed) || text == "." || text == ".." {
-            return Err(InvalidCallId::Character);
+            return Err(InvalidGraphCallId::Character);
         }
         Ok(Self(text.to_owned()))
     }
@@ -101,7 +101,7 @@ impl CallId {
     }
 }
 
-impl fmt::Display for CallId {
+impl fmt::Display for GraphCallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -109,7 +109,7 @@ impl fmt::Display for CallId {
 
 /// Why a text is not a call id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidCallId {
+pub enum InvalidGraphCallId {
     /// Empty or too long.
     #[error("a call id that is not 1 to {CALL_ID_BYTES_MAX} bytes long")]
     Length,
@@ -119,7 +119,7 @@ pub enum InvalidCallId {
 }
 
 /// `POST {endpoint}/v1.0/communications/calls/{id}/{action}`, or the call itself (Microsoft Graph REST reference, "call").
-pub(crate) fn call_url(endpoint: &Url, call: &CallId, action: Option<&str>) -> Url {
+pub(crate) fn call_url(endpoint: &Url, call: &GraphCallId, action: Option<&str>) -> Url {
     let action = action.map(|action| format!("/{action}")).unwrap_or_default();
     below(endpoint, &format!("v1.0/communications/calls/{}{action}", call.segment()))
 }
@@ -167,8 +167,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_path(id: &str, expected: Result<&str, InvalidCallId>) {
-        let url = CallId::parse(id).map(|id| {
+    fn check_path(id: &str, expected: Result<&str, InvalidGraphCallId>) {
+        let url = GraphCallId::parse(id).map(|id| {
             call_url(&Url::parse("https://graph.example/base/").unwrap(), &id, Some("answer")).to_string()
         });
         let expected = expected
@@ -214,10 +214,10 @@ mod tests {
         check_path("a(1)", Ok("a%281%29"));
         check_path("...", Ok("..."));
         for id in ["", &"a".repeat(129)] {
-            check_path(id, Err(InvalidCallId::Length));
+            check_path(id, Err(InvalidGraphCallId::Length));
         }
         for id in [".", "..", "a/b", "a\\b", "a?b", "a#b", "a b", "a\n", "a\0", "ä"] {
-            check_path(id, Err(InvalidCallId::Character));
+            check_path(id, Err(InvalidGraphCallId::Character));
         }
     }
 }

@@ -13,7 +13,7 @@ use openssl::{
 use serde_json::json;
 use uuid::{Builder, Uuid};
 
-use crate::SettingsError;
+use crate::InvalidGraphSettings;
 
 /// A certificate that an app is known by, ready to sign.
 pub(crate) struct Certificate {
@@ -24,9 +24,10 @@ pub(crate) struct Certificate {
 
 impl Certificate {
     /// Both are PEM.
-    pub(crate) fn parse(certificate: &[u8], key: &[u8]) -> Result<Self, SettingsError> {
-        let bad_certificate = || SettingsError::new("graph.certificate", "must be a certificate in PEM form");
-        let bad_key = |problem| SettingsError::new("graph.key", problem);
+    pub(crate) fn parse(certificate: &[u8], key: &[u8]) -> Result<Self, InvalidGraphSettings> {
+        let bad_certificate =
+            || InvalidGraphSettings::new("graph.certificate", "must be a certificate in PEM form");
+        let bad_key = |problem| InvalidGraphSettings::new("graph.key", problem);
         let certificate = X509::from_pem(certificate).map_err(|_| bad_certificate())?;
         let key = private_key(key)
             .ok_or_else(|| bad_key("must be a private key in PEM form without a password"))?;

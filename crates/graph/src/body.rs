@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{Answer, CallbackUri, MediaConfig, Redirect, Reject, Target, TargetKind, action::Prompt};
+use crate::{
+    Answer, CallbackUri, MediaConfig, Redirect, RedirectTarget, RedirectTargetKind, Reject, action::Prompt,
+};
 
 /// Of `call: answer`.
 pub(crate) fn answer(answer: &Answer, callback: &CallbackUri) -> Vec<u8> {
@@ -63,20 +65,20 @@ fn prompt(prompt: &Prompt) -> Value {
     json!({"uri": prompt.uri, "resourceId": prompt.resource_id})
 }
 
-fn target(target: &Target) -> Value {
+fn target(target: &RedirectTarget) -> Value {
     // The one identity that the base types do not know; the documents show the base types for all others.
     let (set, identity) = match target.kind {
-        TargetKind::AzureCommunicationServicesUser => (
+        RedirectTargetKind::AzureCommunicationServicesUser => (
             "#microsoft.graph.communicationsIdentitySet",
             "#microsoft.graph.azureCommunicationServicesUserIdentity",
         ),
-        TargetKind::User
-        | TargetKind::Application
-        | TargetKind::ApplicationInstance
-        | TargetKind::Phone
-        | TargetKind::Guest
-        | TargetKind::Encrypted
-        | TargetKind::OnPremises => ("#microsoft.graph.identitySet", "#microsoft.graph.identity"),
+        RedirectTargetKind::User
+        | RedirectTargetKind::Application
+        | RedirectTargetKind::ApplicationInstance
+        | RedirectTargetKind::Phone
+        | RedirectTargetKind::Guest
+        | RedirectTargetKind::Encrypted
+        | RedirectTargetKind::OnPremises => ("#microsoft.graph.identitySet", "#microsoft.graph.identity"),
     };
     let mut one = object([("@odata.type", identity.into()), ("id", target.id.as_str().into())]);
     put(&mut one, "displayName", target.display_name.as_deref());

@@ -1,4 +1,4 @@
-//! `Call`: what Graph tells of one, as far as it says whether it lives.
+//! `GraphCall`: what Graph tells of one, as far as it says whether it lives.
 
 use serde_json::Value;
 
@@ -6,14 +6,14 @@ use crate::text::printable;
 
 /// A call, as Graph shows it (Microsoft Graph REST reference, "call: get").
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
+pub struct GraphCall {
     /// Its state, where Graph says it.
-    pub state: Option<CallState>,
+    pub state: Option<GraphCallState>,
     /// How it ended, where Graph says it.
     pub result: Option<CallResult>,
 }
 
-impl Call {
+impl GraphCall {
     /// `None` if `body` is no object. A member of another type is left out: Graph has shown numbers as strings.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         let document: Value = serde_json::from_slice(body).ok()?;
@@ -24,7 +24,7 @@ impl Call {
             code: info.get("code").and_then(number),
             subcode: info.get("subcode").and_then(number),
         });
-        Some(Self { state: call.get("state").and_then(Value::as_str).map(CallState::of), result })
+        Some(Self { state: call.get("state").and_then(Value::as_str).map(GraphCallState::of), result })
     }
 }
 
@@ -39,7 +39,7 @@ pub struct CallResult {
 
 /// Graph's `callState`, compared without case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CallState {
+pub enum GraphCallState {
     /// Waits to be answered.
     Incoming,
     /// Is being connected.
@@ -64,7 +64,7 @@ pub enum CallState {
     Other(String),
 }
 
-impl CallState {
+impl GraphCallState {
     fn of(text: &str) -> Self {
         let known = [
             ("incoming", Self::Incoming),

@@ -7,8 +7,9 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    Action, Answer, Call, CallId, CallbackUri, Error, Method, Redirect, Refusal, RefusalKind, Reject,
-    Request, Response, Settings, Transport, TransportError, TransportFailure,
+    Action, Answer, CallbackUri, GraphCall, GraphCallId, GraphError, GraphMethod, GraphRefusal,
+    GraphRefusalKind, GraphRequest, GraphResponse, GraphSettings, Redirect, Reject, Transport,
+    TransportError, TransportErrorKind,
     address::call_url,
     assertion::random_id,
     body,
@@ -33,7 +34,7 @@ pub struct Calls {
 
 impl Calls {
     /// The calls API as `settings` say, over `transport`.
-    pub fn new(settings: Settings, transport: Arc<dyn Transport>) -> Self {
+    pub fn new(settings: GraphSettings, transport: Arc<dyn Transport>) -> Self {
         let endpoint = settings.endpoint.clone();
         let tokens = Tokens::new(TokenEndpoint::new(settings, Arc::clone(&transport)));
         Self { endpoint, transport, tokens }
@@ -43,12 +44,12 @@ impl Calls {
     pub async fn act(
         &self,
         tenant: Uuid,
-        call: &CallId,
+        call: &GraphCallId,
         action: &Action,
         callback: &CallbackUri,
         deadline: Instant,
         now: SystemTime,
-    ) -> Result<(), Error> {
+    ) -> Result<(), GraphError> {
         match action {
             Action::Answer(answer) => self.answer(tenant, call, answer, callback, deadline, now).await,
             Action::Reject(reject) => self.reject(tenant, call, *reject, Some(callback), deadline, now).await,
@@ -62,13 +63,13 @@ impl Calls {
     pub async fn answer(
         &self,
         tenant: Uuid,
-        call: &CallId,
+        call: &GraphCallId,
         answer: &Answer,
         callback: &CallbackUri,
         deadline: Instant,
         now: SystemTime,
-    ) -> Result<(), Error> {
-        let order = self.order(Method::Post, call, Some("answer"), body::answer(answer, callback));
+    ) -> Result<(), GraphError> {
+        let order = self.order(GraphMethod::Post, call, Some("answer"), body::answer(answer, callback));
         self.send(tenant, &order, deadline, now).await.map(|_| ())
     }
 
@@ -76,13 +77,13 @@ impl Calls {
     pub async fn reject(
         &self,
         tenant: Uuid,
-        call: &CallId,
+        call: &GraphCallId,
         reject: Reject,
         callback: Option<&CallbackUri>,
         deadline: Instant,
         now: SystemTime,
-    ) -> Result<(), Error> {
-        let order = self.order(Method::Post, call, Some("reject"), body::reject(reject, callback));
+    ) -> Result<(), GraphError> {
+        let order = self.order(GraphMethod::Post, call, Some("reject"), body::reject(reject, callback));
         self.send(tenant, &order, deadline, now).await.map(|_| ())
     }
 
@@ -90,13 +91,13 @@ impl Calls {
     pub async fn redirect(
         &self,
         tenant: Uuid,
-        call: &CallId,
+        call: &GraphCallId,
         redirect: &Redirect,
         callback: &CallbackUri,
         deadline: Instant,
         now: SystemTime,
-    ) -> Result<(), Error> {
-        let order = self.order(Method::Post, call, Some("redirect"), body::redirect(redirect, callback));
+    ) -> Result<(), GraphError> {
+        let order = self.order(GraphMethod::Post, call, Some("redirect"), body::redirect(redirect, callback));
         self.send(tenant, &order, deadline, now).await.map(|_| ())
     }
 
@@ -104,12 +105,12 @@ impl Calls {
     pub async fn keep_alive(
         &self,
         tenant: Uuid,
-        call: &CallId,
+        call: &GraphCallId,
         deadline: Instant,
         now: SystemTime,
-    ) -> Result<(), Error> {
+    ) -> Result<(), GraphError> {
         let order =
-            Order { repeatable: true, ..self.order(Method::Post, call, Some("keepAlive"), Vec::new()) };
+            Order { repeatable: true, ..self.order(GraphMethod::Post, call, Some("keepAlive"), Vec::new()) };
         self.send(tenant, &order, deadline, now).await.map(|_| ())
     }
 
@@ -117,11 +118,11 @@ impl Calls {
     pub async fn hang_up(
         &self,
         tenant: Uuid,
-        call: &CallId,
+        call: &GraphCallId,
         deadline: Instant,
         now: SystemTime,
-    ) -> Result<(), Error> {
-        let order = self.order(Method::Delete, call, None, Vec::new());
+    ) -> Result<(), GraphError> {
+        let order = self.order(GraphMethod::Delete, call, None, Vec::new());
         self.send(tenant, &order, deadline, now).await.map(|_| ())
     }
 
@@ -129,17 +130,17 @@ impl Calls {
     pub async fn get(
         &self,
         tenant: Uuid,
-        call: &CallId,
+        call: &GraphCallId,
         deadline: Instant,
         now: SystemTime,
-    ) -> Result<Call, Error> {
-        let order = Order { repeatable: true, ..self.order(Method::Get, call, None, Vec::new()) };
+    ) -> Result<GraphCall, GraphError> {
+        let order = Order { repeatable: true, ..self.order(GraphMethod::Get, call, None, Vec::new()) };
         let response = self.send(tenant, &order, deadline, now).await?;
-        let call = response.whole_body(BODY_BYTES_MAX).and_then(Call::parse);
-        call.ok_or_else(|| Error::Refused(Refusal::unexpected(&response)))
+        let call = response.whole_body(BODY_BYTES_MAX).and_then(GraphCall::parse);
+        call.ok_or_else(|| GraphError::Refused(GraphRefusal::unexpected(&response)))
     }
 
-    fn order(&self, method: Method, call: &CallId, action: Option<&str>, body: Vec<u8>) -> Order {
+    fn order(&self, method: GraphMethod, call: &GraphCallId, action: Option<&str>, body: Vec<u8>) -> Order {
         let request_id = random_id().map(|id| id.to_string());
         Order { method, url: call_url(&self.endpoint, call, action), body, request_id, repeatable: false }
     }
@@ -151,7 +152,7 @@ impl Calls {
         order: &Order,
         deadline: Instant,
         now: SystemTime,
-    ) -> Result<Response, Error> {
+    ) -> Result<GraphResponse, GraphError> {
         let began = Instant::now();
         let mut attempts = 0;
         let mut has_renewed = false;
@@ -159,16 +160,16 @@ impl Calls {
             attempts += 1;
             let at = now + began.elapsed();
             let token = timeout_at(deadline, self.tokens.token(tenant, at)).await;
-            let token = token.map_err(|_| Error::DeadlinePassed)??;
+            let token = token.map_err(|_| GraphError::DeadlinePassed)??;
             // A timer that is late must not send what nobody waits for.
             if Instant::now() >= deadline {
-                return Err(Error::DeadlinePassed);
+                return Err(GraphError::DeadlinePassed);
             }
             let (error, wait) = match self.attempt(order, &token, deadline).await {
                 Ok(response) if is_success(&response) => return Ok(response),
                 Ok(response) => {
-                    let refusal = Refusal::read(&response, &token.secret, now + began.elapsed());
-                    if refusal.kind == RefusalKind::Unauthorized {
+                    let refusal = GraphRefusal::read(&response, &token.secret, now + began.elapsed());
+                    if refusal.kind == GraphRefusalKind::Unauthorized {
                         self.tokens.forget(tenant, &token);
                         if !has_renewed {
                             has_renewed = true;
@@ -176,11 +177,11 @@ impl Calls {
                         }
                     }
                     let wait = order.wait_after_refusal(refusal.kind, attempts);
-                    (Error::Refused(refusal), wait)
+                    (GraphError::Refused(refusal), wait)
                 }
                 Err(error) => {
                     let wait = order.wait_after_failure(error.failure, attempts);
-                    (Error::Transport(error), wait)
+                    (GraphError::Transport(error), wait)
                 }
             };
             let Some(wait) = wait else { return Err(error) };
@@ -198,11 +199,11 @@ impl Calls {
         order: &Order,
         token: &Token,
         deadline: Instant,
-    ) -> Result<Response, TransportError> {
+    ) -> Result<GraphResponse, TransportError> {
         let sent = self.transport.send(order.request(token, deadline));
         timeout_at(deadline, sent).await.unwrap_or_else(|_| {
             Err(TransportError {
-                failure: TransportFailure::TimedOut,
+                failure: TransportErrorKind::TimedOut,
                 detail: "the deadline of the call passed".to_owned(),
             })
         })
@@ -216,14 +217,14 @@ impl fmt::Debug for Calls {
 }
 
 /// A page with a status of success is a proxy's that wants somebody to sign in: Graph was not asked.
-fn is_success(response: &Response) -> bool {
+fn is_success(response: &GraphResponse) -> bool {
     let kind = response.header("content-type").and_then(|kind| kind.get(..PAGE.len()));
     (200..300).contains(&response.status) && !kind.is_some_and(|kind| kind.eq_ignore_ascii_case(PAGE))
 }
 
 /// What is asked of Graph, however often.
 struct Order {
-    method: Method,
+    method: GraphMethod,
     url: Url,
     body: Vec<u8>,
     /// One for all attempts, so that Microsoft's support finds them together.
@@ -233,7 +234,7 @@ struct Order {
 }
 
 impl Order {
-    fn request(&self, token: &Token, deadline: Instant) -> Request {
+    fn request(&self, token: &Token, deadline: Instant) -> GraphRequest {
         let mut headers = vec![
             ("accept", "application/json".to_owned()),
             ("authorization", format!("Bearer {}", token.secret.expose())),
@@ -245,7 +246,7 @@ impl Order {
         if !self.body.is_empty() {
             headers.push(("content-type", "application/json".to_owned()));
         }
-        Request {
+        GraphRequest {
             method: self.method,
             url: self.url.clone(),
             headers,
@@ -256,31 +257,33 @@ impl Order {
     }
 
     /// How long to wait before asking again; `None` if that is not safe or cannot help.
-    fn wait_after_refusal(&self, kind: RefusalKind, attempts: u32) -> Option<Duration> {
+    fn wait_after_refusal(&self, kind: GraphRefusalKind, attempts: u32) -> Option<Duration> {
         match kind {
-            RefusalKind::Throttled { retry_after } => Some(retry_after.unwrap_or_else(|| back_off(attempts))),
-            RefusalKind::Unavailable { retry_after: Some(wait) } => Some(wait),
-            RefusalKind::Unavailable { retry_after: None } | RefusalKind::Server => {
+            GraphRefusalKind::Throttled { retry_after } => {
+                Some(retry_after.unwrap_or_else(|| back_off(attempts)))
+            }
+            GraphRefusalKind::Unavailable { retry_after: Some(wait) } => Some(wait),
+            GraphRefusalKind::Unavailable { retry_after: None } | GraphRefusalKind::Server => {
                 self.repeatable.then(|| back_off(attempts))
             }
-            RefusalKind::CallNotFound
-            | RefusalKind::TenantMismatch
-            | RefusalKind::MissingPermission
-            | RefusalKind::NotRegistered
-            | RefusalKind::Conflict
-            | RefusalKind::MonthlyLimit
-            | RefusalKind::BadRequest
-            | RefusalKind::Unauthorized
-            | RefusalKind::Unexpected => None,
+            GraphRefusalKind::CallNotFound
+            | GraphRefusalKind::TenantMismatch
+            | GraphRefusalKind::MissingPermission
+            | GraphRefusalKind::NotRegistered
+            | GraphRefusalKind::Conflict
+            | GraphRefusalKind::MonthlyLimit
+            | GraphRefusalKind::BadRequest
+            | GraphRefusalKind::Unauthorized
+            | GraphRefusalKind::Unexpected => None,
         }
     }
 
-    fn wait_after_failure(&self, failure: TransportFailure, attempts: u32) -> Option<Duration> {
+    fn wait_after_failure(&self, failure: TransportErrorKind, attempts: u32) -> Option<Duration> {
         match failure {
-            TransportFailure::Unreachable => Some(back_off(attempts)),
+            TransportErrorKind::Unreachable => Some(back_off(attempts)),
             // It would fail the same way again.
-            TransportFailure::Tls => None,
-            TransportFailure::Lost | TransportFailure::TimedOut => {
+            TransportErrorKind::Tls => None,
+            TransportErrorKind::Lost | TransportErrorKind::TimedOut => {
                 self.repeatable.then(|| back_off(attempts))
             }
         }

@@ -10,7 +10,7 @@ use std::{
 use tokio::io::AsyncReadExt;
 use uuid::Uuid;
 
-use crate::{SettingsError, assertion::Certificate};
+use crate::{InvalidGraphSettings, assertion::Certificate};
 
 /// How an app proves who it is. `Debug` shows the kind and nothing else.
 #[derive(Clone)]
@@ -25,25 +25,25 @@ enum Kind {
 
 impl Credential {
     /// A client secret: its value, not its id.
-    pub fn secret(text: &str) -> Result<Self, SettingsError> {
+    pub fn secret(text: &str) -> Result<Self, InvalidGraphSettings> {
         let plain = |byte: u8| byte.is_ascii_graphic();
         if text.is_empty() || text.len() > SECRET_BYTES_MAX || !text.bytes().all(plain) {
             let problem = "must be 1 to 1024 visible ASCII characters, without blanks and line breaks";
-            return Err(SettingsError::new("graph.secret", problem));
+            return Err(InvalidGraphSettings::new("graph.secret", problem));
         }
         Ok(Self(Kind::Secret(Secret(text.into()))))
     }
 
     /// A certificate and its RSA key, both PEM; of a chain the first certificate counts. The key has no password.
-    pub fn certificate(certificate: &[u8], key: &[u8]) -> Result<Self, SettingsError> {
+    pub fn certificate(certificate: &[u8], key: &[u8]) -> Result<Self, InvalidGraphSettings> {
         Ok(Self(Kind::Certificate(Arc::new(Certificate::parse(certificate, key)?))))
     }
 
     /// A file with a token of another issuer that Entra trusts for this app (workload identity federation). It is read
     /// for every token request, since whoever writes it replaces it before it expires.
-    pub fn federated_token(path: PathBuf) -> Result<Self, SettingsError> {
+    pub fn federated_token(path: PathBuf) -> Result<Self, InvalidGraphSettings> {
         if path.as_os_str().is_empty() {
-            return Err(SettingsError::new("graph.federated_token", "must be the path of a file"));
+            return Err(InvalidGraphSettings::new("graph.federated_token", "must be the path of a file"));
         }
         Ok(Self(Kind::FederatedToken(path)))
     }
@@ -54,13 +54,13 @@ impl Credential {
         app: Uuid,
         audience: &str,
         now: SystemTime,
-    ) -> Result<Proof, CredentialError> {
+    ) -> Result<Proof, InvalidCredential> {
         match &self.0 {
             Kind::Secret(secret) => Ok(Proof::Secret(secret.clone())),
             Kind::Certificate(certificate) => certificate
                 .assertion(app, audience, now)
                 .map(|assertion| Proof::Assertion(Secret(assertion.into())))
-                .ok_or(CredentialError::Signing),
+                .ok_or(InvalidCredential::Signing),
             Kind::FederatedToken(path) => read_token(path).await.map(Proof::Assertion),
         }
     }
@@ -106,7 +106,7 @@ impl fmt::Debug for Secret {
 
 /// Why there is nothing to prove the app with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CredentialError {
+pub enum InvalidCredential {
     /// The file of the federated token cannot be read.
     #[error("the federated token file cannot be read: {0}")]
     FileUnreadable(io::ErrorKind),
@@ -118,7 +118,7 @@ pub enum CredentialError {
     Signing,
 }
 
-impl CredentialError {
+impl InvalidCredential {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::FileUnreadable(_) => "token_file_unreadable",
@@ -128,8 +128,8 @@ impl CredentialError {
     }
 }
 
-async fn read_token(path: &Path) -> Result<Secret, CredentialError> {
-    let unreadable = |error: io::Error| CredentialError::FileUnreadable(error.kind());
+async fn read_token(path: &Path) -> Result<Secret, InvalidCredential> {
+    let unreadable = |error: io::Error| InvalidCredential::FileUnreadable(error.kind());
     let mut bytes = Vec::new();
     let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
     file.take(TOKEN_BYTES_MAX + 1).read_to_end(&mut bytes).await.map_err(unreadable)?;
@@ -138,7 +138,7 @@ async fn read_token(path: &Path) -> Result<Secret, CredentialError> {
     let is_token = is_short && !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
     match std::str::from_utf8(token) {
         Ok(token) if is_token => Ok(Secret(token.into())),
-        Ok(_) | Err(_) => Err(CredentialError::FileMalformed),
+        Ok(_) | Err(_) => Err(InvalidCredential::FileMalformed),
     }
 }
 

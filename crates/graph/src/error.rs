@@ -1,11 +1,11 @@
-//! `Error`: why nothing was done, or nobody knows whether something was.
+//! `GraphError`: why nothing was done, or nobody knows whether something was.
 
-use crate::{Refusal, TokenError, TransportError};
+use crate::{GraphRefusal, TokenError, TransportError};
 
 /// Why an action on a call failed. `Display` is one line for the operator: a wrong credential, a missing permission and
 /// a dead network each say so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum GraphError {
     /// No token could be had, so nothing was asked of Graph: our credential, or the token endpoint.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -14,13 +14,13 @@ pub enum Error {
     Transport(TransportError),
     /// Graph said no.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] GraphRefusal),
     /// The deadline passed before anything was sent: the token endpoint is slow, or it was too late from the start.
     #[error("the deadline passed while waiting for a token, nothing was sent to Graph")]
     DeadlinePassed,
 }
 
-impl Error {
+impl GraphError {
     /// A stable name for logs and metrics.
     pub fn label(&self) -> &'static str {
         match self {

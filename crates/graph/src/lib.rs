@@ -7,7 +7,7 @@
 //! ```
 //! use std::{pin::Pin, sync::Arc, time::{Duration, SystemTime}};
 //! use switchboard_graph::{
-//!     Action, Body, CallId, CallbackUri, Calls, Cloud, Credential, Hosts, Request, Response, Settings, Transport,
+//!     Action, GraphResponseBody, GraphCallId, CallbackUri, Calls, Cloud, Credential, Hosts, GraphRequest, GraphResponse, GraphSettings, Transport,
 //!     TransportError,
 //! };
 //! use tokio::time::Instant;
@@ -18,8 +18,8 @@
 //! impl Transport for Agreeable {
 //!     fn send(
 //!         &self,
-//!         request: Request,
-//!     ) -> Pin<Box<dyn Future<Output = Result<Response, TransportError>> + Send + '_>> {
+//!         request: GraphRequest,
+//!     ) -> Pin<Box<dyn Future<Output = Result<GraphResponse, TransportError>> + Send + '_>> {
 //!         let (status, body) = if request.url.path().ends_with("/oauth2/v2.0/token") {
 //!             (200, r#"{"token_type":"Bearer","expires_in":3599,"access_token":"made.up"}"#)
 //!         } else {
@@ -29,8 +29,8 @@
 //!             );
 //!             (202, "")
 //!         };
-//!         let body = Body::Whole(body.as_bytes().to_vec());
-//!         Box::pin(async move { Ok(Response { status, headers: Vec::new(), body }) })
+//!         let body = GraphResponseBody::Whole(body.as_bytes().to_vec());
+//!         Box::pin(async move { Ok(GraphResponse { status, headers: Vec::new(), body }) })
 //!     }
 //! }
 //!
@@ -38,12 +38,12 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let app = "0efc74f7-41c3-47a4-8775-7259bfef4241".parse()?;
 //! let credential = Credential::secret("not-secret")?;
-//! let settings = Settings::new(app, Cloud::Public, Hosts::default(), credential)?;
+//! let settings = GraphSettings::new(app, Cloud::Public, Hosts::default(), credential)?;
 //! let calls = Calls::new(settings, Arc::new(Agreeable));
 //!
 //! let action = Action::parse(br#"{"action":"reject","reason":"busy"}"#)?;
 //! let tenant = "11111111-2222-4333-8444-555555555555".parse()?;
-//! let call = CallId::parse("a31f5a00-44dc-4b21-9c3e-0d07d53b1001")?;
+//! let call = GraphCallId::parse("a31f5a00-44dc-4b21-9c3e-0d07d53b1001")?;
 //! let callback = CallbackUri::parse("https://emea.bots.contoso.com/api/callbacks/emea/bot-1/k1.0.x")?;
 //! let deadline = Instant::now() + Duration::from_secs(5);
 //! # #[expect(clippy::disallowed_methods, reason = "the example is the edge")]
@@ -73,18 +73,21 @@ mod transport;
 
 pub use crate::{
     action::{
-        Action, ActionError, Answer, CONTENT_TYPE, CallOptions, MediaConfig, Modality, Prompt, Redirect,
-        Reject, RejectReason, Target, TargetKind,
+        ACTION_CONTENT_TYPE, Action, ActionError, Answer, CallOptions, GraphModality, MediaConfig, Prompt,
+        Redirect, RedirectTarget, RedirectTargetKind, Reject, RejectReason,
     },
-    address::{CallId, CallbackUri, InvalidCallId, InvalidCallbackUri},
-    call::{Call, CallResult, CallState},
+    address::{CallbackUri, GraphCallId, InvalidCallbackUri, InvalidGraphCallId},
+    call::{CallResult, GraphCall, GraphCallState},
     calls::Calls,
-    credential::{Credential, CredentialError},
-    error::Error,
-    refusal::{Refusal, RefusalKind},
-    settings::{Cloud, Hosts, Settings, SettingsError},
+    credential::{Credential, InvalidCredential},
+    error::GraphError,
+    refusal::{GraphRefusal, GraphRefusalKind},
+    settings::{Cloud, GraphSettings, Hosts, InvalidGraphSettings},
     token::{TokenError, TokenRefusal},
-    transport::{Body, Method, Request, Response, Transport, TransportError, TransportFailure},
+    transport::{
+        GraphMethod, GraphRequest, GraphResponse, GraphResponseBody, Transport, TransportError,
+        TransportErrorKind,
+    },
 };
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `Refusal`: what Graph says instead of doing what it was asked, in whatever shape it says it.
+//! `GraphRefusal`: what Graph says instead of doing what it was asked, in whatever shape it says it.
 
 use std::{
     fmt,
@@ -7,14 +7,14 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{Response, credential::Secret, retry::retry_after, text::printable};
+use crate::{GraphResponse, credential::Secret, retry::retry_after, text::printable};
 
 /// An answer of Graph that is no success. `Display` is one line that says what to do; it leaves out Graph's own message,
 /// which may name people and numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct GraphRefusal {
     /// What it means.
-    pub kind: RefusalKind,
+    pub kind: GraphRefusalKind,
     /// The HTTP status.
     pub status: u16,
     code: Option<String>,
@@ -22,10 +22,10 @@ pub struct Refusal {
     message: Option<String>,
 }
 
-impl Refusal {
+impl GraphRefusal {
     /// Both shapes of the calls service, one inside the other, and anything else: HTML, nothing, too much. `token` is
     /// what the request carried; a message that repeats it is dropped.
-    pub(crate) fn read(response: &Response, token: &Secret, now: SystemTime) -> Self {
+    pub(crate) fn read(response: &GraphResponse, token: &Secret, now: SystemTime) -> Self {
         let document = response.whole_body(BODY_BYTES_MAX).and_then(|body| serde_json::from_slice(body).ok());
         let said = document.as_ref().map(Said::read).unwrap_or_default();
         let request_id = response.header("request-id").map(str::to_owned).or(said.request_id);
@@ -35,7 +35,7 @@ impl Refusal {
         };
         let code = bounded(said.code, CODE_CHARS_MAX);
         Self {
-            kind: RefusalKind::of(response.status, code.as_deref(), retry_after(response, now)),
+            kind: GraphRefusalKind::of(response.status, code.as_deref(), retry_after(response, now)),
             status: response.status,
             code,
             request_id: bounded(request_id, REQUEST_ID_CHARS_MAX),
@@ -44,9 +44,9 @@ impl Refusal {
     }
 
     /// An answer that should have been a success and is none.
-    pub(crate) fn unexpected(response: &Response) -> Self {
+    pub(crate) fn unexpected(response: &GraphResponse) -> Self {
         Self {
-            kind: RefusalKind::Unexpected,
+            kind: GraphRefusalKind::Unexpected,
             status: response.status,
             code: None,
             request_id: response.header("request-id").map(|id| printable(id, REQUEST_ID_CHARS_MAX)),
@@ -71,11 +71,11 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for GraphRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.meaning())?;
-        if let RefusalKind::Throttled { retry_after: Some(wait) }
-        | RefusalKind::Unavailable { retry_after: Some(wait) } = self.kind
+        if let GraphRefusalKind::Throttled { retry_after: Some(wait) }
+        | GraphRefusalKind::Unavailable { retry_after: Some(wait) } = self.kind
         {
             write!(f, ", for {} s", wait.as_secs_f64())?;
         }
@@ -91,11 +91,11 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for GraphRefusal {}
 
 /// What a refusal means. A code says more than a status, so it is looked at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalKind {
+pub enum GraphRefusalKind {
     /// 8522 or 404: it has ended, or was answered too late.
     CallNotFound,
     /// 7505: the token is of another tenant than the call.
@@ -129,7 +129,7 @@ pub enum RefusalKind {
     Unexpected,
 }
 
-impl RefusalKind {
+impl GraphRefusalKind {
     /// A stable name for logs and metrics.
     pub fn label(self) -> &'static str {
         match self {

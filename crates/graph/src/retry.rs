@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::Response;
+use crate::GraphResponse;
 
 /// What the other side asks us to wait: whole seconds or a date (RFC 9110 section 10.2.3), or fractional seconds, which
 /// Graph sends too.
-pub(crate) fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(response: &GraphResponse, now: SystemTime) -> Option<Duration> {
     let value = response.header("retry-after")?.trim_ascii();
     let wait = match seconds(value) {
         Some(wait) => wait,
@@ -43,14 +43,14 @@ const NUMBER_BYTES_MAX: usize = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Body;
+    use crate::GraphResponseBody;
 
     /// Milliseconds; `now` is Sun, 06 Nov 1994 08:49:37 GMT.
     #[track_caller]
     fn check(value: &str, expected: Option<u64>) {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         let headers = vec![("Retry-After".to_owned(), value.to_owned())];
-        let response = Response { status: 429, headers, body: Body::TooLarge };
+        let response = GraphResponse { status: 429, headers, body: GraphResponseBody::TooLarge };
         assert_eq!(retry_after(&response, now), expected.map(Duration::from_millis), "{value}");
     }
 

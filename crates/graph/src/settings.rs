@@ -12,7 +12,7 @@ use crate::{
 
 /// All that one app needs to act on calls.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct GraphSettings {
     pub(crate) app: Uuid,
     pub(crate) authority: Url,
     pub(crate) endpoint: Url,
@@ -20,9 +20,14 @@ pub struct Settings {
     pub(crate) credential: Credential,
 }
 
-impl Settings {
+impl GraphSettings {
     /// The settings of `app`, with the hosts of `cloud` where `hosts` names no others.
-    pub fn new(app: Uuid, cloud: Cloud, hosts: Hosts, credential: Credential) -> Result<Self, SettingsError> {
+    pub fn new(
+        app: Uuid,
+        cloud: Cloud,
+        hosts: Hosts,
+        credential: Credential,
+    ) -> Result<Self, InvalidGraphSettings> {
         let preset = cloud.preset();
         Ok(Self {
             app,
@@ -101,9 +106,9 @@ impl Cloud {
 }
 
 impl FromStr for Cloud {
-    type Err = SettingsError;
+    type Err = InvalidGraphSettings;
 
-    fn from_str(text: &str) -> Result<Self, SettingsError> {
+    fn from_str(text: &str) -> Result<Self, InvalidGraphSettings> {
         let problem = match text {
             "public" => return Ok(Self::Public),
             "gcc-high" => return Ok(Self::GccHigh),
@@ -111,7 +116,7 @@ impl FromStr for Cloud {
             "china" => "has no calls API: Graph of the China cloud, run by 21Vianet, does not offer it",
             _ => "must be \"public\", \"gcc-high\" or \"dod\"",
         };
-        Err(SettingsError::new("cloud", problem))
+        Err(InvalidGraphSettings::new("cloud", problem))
     }
 }
 
@@ -124,14 +129,14 @@ impl fmt::Display for Cloud {
 /// Settings that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
-pub struct SettingsError {
+pub struct InvalidGraphSettings {
     /// The setting, like `graph.certificate`.
     pub path: String,
     /// What is wrong and what would be right. No part of a secret.
     pub problem: String,
 }
 
-impl SettingsError {
+impl InvalidGraphSettings {
     pub(crate) fn new(path: &str, problem: &str) -> Self {
         Self { path: path.to_owned(), problem: problem.to_owned() }
     }
@@ -143,17 +148,17 @@ struct Preset {
     scope: &'static str,
 }
 
-fn host(path: &str, given: Option<Url>, preset: &str) -> Result<Url, SettingsError> {
+fn host(path: &str, given: Option<Url>, preset: &str) -> Result<Url, InvalidGraphSettings> {
     let url = match given {
         Some(url) => url,
-        None => Url::parse(preset).map_err(|_| SettingsError::new(path, "must be an absolute URL"))?,
+        None => Url::parse(preset).map_err(|_| InvalidGraphSettings::new(path, "must be an absolute URL"))?,
     };
     // The credential and the tokens go there.
     if !is_safe(&url) {
-        return Err(SettingsError::new(path, "must be https (http for loopback hosts only)"));
+        return Err(InvalidGraphSettings::new(path, "must be https (http for loopback hosts only)"));
     }
     if has_userinfo(&url) || url.query().is_some() || url.fragment().is_some() {
-        return Err(SettingsError::new(path, "must have neither userinfo nor query nor fragment"));
+        return Err(InvalidGraphSettings::new(path, "must have neither userinfo nor query nor fragment"));
     }
     Ok(url)
 }

@@ -13,7 +13,8 @@ use url::{Url, form_urlencoded};
 use uuid::Uuid;
 
 use crate::{
-    CredentialError, Method, Request, Response, Settings, Transport, TransportError, TransportFailure,
+    GraphMethod, GraphRequest, GraphResponse, GraphSettings, InvalidCredential, Transport, TransportError,
+    TransportErrorKind,
     address::below,
     credential::{Proof, Secret},
     retry::{back_off, retry_after},
@@ -31,12 +32,12 @@ pub(crate) struct Token {
 
 /// Where tokens come from.
 pub(crate) struct TokenEndpoint {
-    settings: Settings,
+    settings: GraphSettings,
     transport: Arc<dyn Transport>,
 }
 
 impl TokenEndpoint {
-    pub(crate) fn new(settings: Settings, transport: Arc<dyn Transport>) -> Self {
+    pub(crate) fn new(settings: GraphSettings, transport: Arc<dyn Transport>) -> Self {
         Self { settings, transport }
     }
 
@@ -53,10 +54,10 @@ impl TokenEndpoint {
             };
             let wait = match &error {
                 TokenError::Transport(error) => match error.failure {
-                    TransportFailure::Unreachable | TransportFailure::Lost | TransportFailure::TimedOut => {
-                        back_off(attempts)
-                    }
-                    TransportFailure::Tls => return Err(TokenError::Transport(error.clone())),
+                    TransportErrorKind::Unreachable
+                    | TransportErrorKind::Lost
+                    | TransportErrorKind::TimedOut => back_off(attempts),
+                    TransportErrorKind::Tls => return Err(TokenError::Transport(error.clone())),
                 },
                 TokenError::Throttled { retry_after } | TokenError::Unavailable { retry_after, .. } => {
                     retry_after.unwrap_or_else(|| back_off(attempts))
@@ -78,7 +79,7 @@ impl TokenEndpoint {
         let deadline = (asked_at + ATTEMPT_TIME_MAX).min(give_up_at);
         let url = below(&self.settings.authority, &format!("{tenant}/oauth2/v2.0/token"));
         let timed_out =
-            |_| TransportError { failure: TransportFailure::TimedOut, detail: "no answer".to_owned() };
+            |_| TransportError { failure: TransportErrorKind::TimedOut, detail: "no answer".to_owned() };
         let exchange = async {
             let proof = self.settings.credential.proof(self.settings.app, url.as_str(), now).await?;
             let request = self.build(url.clone(), &proof, deadline);
@@ -91,7 +92,7 @@ impl TokenEndpoint {
         }
     }
 
-    fn build(&self, url: Url, proof: &Proof, deadline: Instant) -> Request {
+    fn build(&self, url: Url, proof: &Proof, deadline: Instant) -> GraphRequest {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials")
             .append_pair("client_id", &self.settings.app.to_string())
@@ -110,8 +111,8 @@ impl TokenEndpoint {
             ("content-type", "application/x-www-form-urlencoded".to_owned()),
             ("user-agent", USER_AGENT.to_owned()),
         ];
-        Request {
-            method: Method::Post,
+        GraphRequest {
+            method: GraphMethod::Post,
             url,
             headers,
             body: form.finish().into_bytes(),
@@ -127,7 +128,7 @@ impl TokenEndpoint {
 pub enum TokenError {
     /// There is nothing to prove the app with.
     #[error(transparent)]
-    Credential(#[from] CredentialError),
+    Credential(#[from] InvalidCredential),
     /// Entra said no.
     #[error("{} ({})", reason.meaning(), said(*aadsts, *trace_id))]
     Refused {
@@ -175,10 +176,10 @@ impl TokenError {
             Self::Throttled { .. } => "token_throttled",
             Self::Unavailable { .. } => "token_unavailable",
             Self::Transport(error) => match error.failure {
-                TransportFailure::Unreachable => "token_unreachable",
-                TransportFailure::Tls => "token_tls",
-                TransportFailure::Lost => "token_lost",
-                TransportFailure::TimedOut => "token_timeout",
+                TransportErrorKind::Unreachable => "token_unreachable",
+                TransportErrorKind::Tls => "token_tls",
+                TransportErrorKind::Lost => "token_lost",
+                TransportErrorKind::TimedOut => "token_timeout",
             },
             Self::NotAToken { .. } => "token_nonsense",
             Self::Interrupted => "token_interrupted",
@@ -293,7 +294,7 @@ struct TokenAnswer {
     expires_in: Value,
 }
 
-fn read_token(response: &Response, asked_at: Instant) -> Option<Token> {
+fn read_token(response: &GraphResponse, asked_at: Instant) -> Option<Token> {
     let answer: TokenAnswer = serde_json::from_slice(response.whole_body(BODY_BYTES_MAX)?).ok()?;
     // Entra's older endpoint says the number as a string.
     let expires_in = &answer.expires_in;
@@ -313,7 +314,7 @@ fn read_token(response: &Response, asked_at: Instant) -> Option<Token> {
 }
 
 /// RFC 6749 section 5.2, with Entra's additions.
-fn read_error(response: &Response, now: SystemTime) -> TokenError {
+fn read_error(response: &GraphResponse, now: SystemTime) -> TokenError {
     let retry_after = retry_after(response, now);
     let status = response.status;
     let body = response.whole_body(BODY_BYTES_MAX);

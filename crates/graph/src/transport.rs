@@ -11,20 +11,20 @@ use crate::text::printable;
 ///
 /// The implementation follows no redirects, checks the certificate, and keeps nothing of a request in a log: its head
 /// and its body hold credentials. What it says of a failure decides whether a call may be answered twice, so
-/// [`TransportFailure::Unreachable`] and [`TransportFailure::Tls`] are for requests of which no byte was written.
+/// [`TransportErrorKind::Unreachable`] and [`TransportErrorKind::Tls`] are for requests of which no byte was written.
 /// Once a status has come the result is `Ok`, whatever becomes of the body.
 pub trait Transport: Send + Sync + 'static {
     /// Sends `request` and gives up at its deadline.
     fn send(
         &self,
-        request: Request,
-    ) -> Pin<Box<dyn Future<Output = Result<Response, TransportError>> + Send + '_>>;
+        request: GraphRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<GraphResponse, TransportError>> + Send + '_>>;
 }
 
 /// What is to be sent. `Host` and `Content-Length` (0 too) are the transport's to add.
-pub struct Request {
+pub struct GraphRequest {
     /// The method.
-    pub method: Method,
+    pub method: GraphMethod,
     /// https, or http on this machine.
     pub url: Url,
     /// Names in lower case, each once; values are visible ASCII and blanks. One of them may be a credential.
@@ -33,15 +33,15 @@ pub struct Request {
     pub body: Vec<u8>,
     /// When nobody waits for the answer any more.
     pub deadline: Instant,
-    /// Of the answer's body. More is [`Body::TooLarge`], and need not be read.
+    /// Of the answer's body. More is [`GraphResponseBody::TooLarge`], and need not be read.
     pub body_bytes_max: usize,
 }
 
 /// Credentials are in the head and in the body, so neither is shown.
-impl fmt::Debug for Request {
+impl fmt::Debug for GraphRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
-        f.debug_struct("Request")
+        f.debug_struct("GraphRequest")
             .field("method", &self.method)
             .field("url", &self.url.as_str())
             .field("headers", &names)
@@ -52,7 +52,7 @@ impl fmt::Debug for Request {
 
 /// The methods that are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
+pub enum GraphMethod {
     /// GET.
     Get,
     /// POST.
@@ -61,7 +61,7 @@ pub enum Method {
     Delete,
 }
 
-impl Method {
+impl GraphMethod {
     /// As HTTP spells it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -73,16 +73,16 @@ impl Method {
 }
 
 /// What came back.
-pub struct Response {
+pub struct GraphResponse {
     /// 100 to 599.
     pub status: u16,
     /// Those whose value is text, in any case and order.
     pub headers: Vec<(String, String)>,
     /// The body, as far as it is worth having.
-    pub body: Body,
+    pub body: GraphResponseBody,
 }
 
-impl Response {
+impl GraphResponse {
     /// The value of the first `name`, which is in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
@@ -92,16 +92,16 @@ impl Response {
     /// The whole body, if it is there and within `bytes_max`: a transport's word is not enough.
     pub(crate) fn whole_body(&self, bytes_max: usize) -> Option<&[u8]> {
         match &self.body {
-            Body::Whole(bytes) if bytes.len() <= bytes_max => Some(bytes),
-            Body::Whole(_) | Body::TooLarge | Body::CutOff => None,
+            GraphResponseBody::Whole(bytes) if bytes.len() <= bytes_max => Some(bytes),
+            GraphResponseBody::Whole(_) | GraphResponseBody::TooLarge | GraphResponseBody::CutOff => None,
         }
     }
 }
 
 /// A token endpoint's body is a credential.
-impl fmt::Debug for Response {
+impl fmt::Debug for GraphResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Response")
+        f.debug_struct("GraphResponse")
             .field("status", &self.status)
             .field("body", &self.body)
             .finish_non_exhaustive()
@@ -109,7 +109,7 @@ impl fmt::Debug for Response {
 }
 
 /// The body of an answer.
-pub enum Body {
+pub enum GraphResponseBody {
     /// All of it.
     Whole(Vec<u8>),
     /// More than was asked for, by its length or as it came.
@@ -118,7 +118,7 @@ pub enum Body {
     CutOff,
 }
 
-impl fmt::Debug for Body {
+impl fmt::Debug for GraphResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Whole(bytes) => write!(f, "Whole([{} bytes])", bytes.len()),
@@ -132,7 +132,7 @@ impl fmt::Debug for Body {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransportError {
     /// What that means for the request.
-    pub failure: TransportFailure,
+    pub failure: TransportErrorKind,
     /// For the log: which step failed and why, without a byte of the request.
     pub detail: String,
 }
@@ -147,7 +147,7 @@ impl std::error::Error for TransportError {}
 
 /// What a failure means for the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransportFailure {
+pub enum TransportErrorKind {
     /// No connection: no byte of the request was written.
     Unreachable,
     /// No TLS session, or not with whom it should be: no byte of the request was written.
@@ -158,7 +158,7 @@ pub enum TransportFailure {
     TimedOut,
 }
 
-impl TransportFailure {
+impl TransportErrorKind {
     /// A stable name for logs and metrics.
     pub fn label(self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@ use serde::de::MapAccess;
 use crate::{
     call::{Call, RawCall},
     json::{self, Receive, Received, Shape},
-    resource::Part,
+    resource::ResourcePart,
 };
 
 /// What `resourceData` holds.
@@ -31,7 +31,7 @@ pub enum Data<'a> {
 
 impl<'a> Data<'a> {
     /// What was received, given the part of a call that the item's path names.
-    pub(crate) fn new(received: Received<RawData<'a>>, part: Option<Part>) -> Self {
+    pub(crate) fn new(received: Received<RawData<'a>>, part: Option<ResourcePart>) -> Self {
         match received.shape {
             Shape::Scalar => Self::Absent,
             Shape::Array(length) => Self::List(length),
@@ -105,15 +105,18 @@ impl<'a> RawData<'a> {
         if is_call { self.id.take() } else { None }
     }
 
-    fn into_data(self, part: Option<Part>) -> Data<'a> {
+    fn into_data(self, part: Option<ResourcePart>) -> Data<'a> {
         let Some(odata_type) = self.odata_type else {
             return match part {
-                Some(Part::Call) => Data::Call(Box::new(self.call.into_call(self.result))),
-                Some(Part::Operations) => {
+                Some(ResourcePart::Call) => Data::Call(Box::new(self.call.into_call(self.result))),
+                Some(ResourcePart::Operations) => {
                     let name = Cow::Borrowed("commsOperation");
                     Data::Operation(Operation { name, status: self.status, result: self.result })
                 }
-                Some(Part::Participants | Part::ContentSharingSessions | Part::Other) | None => Data::Other,
+                Some(
+                    ResourcePart::Participants | ResourcePart::ContentSharingSessions | ResourcePart::Other,
+                )
+                | None => Data::Other,
             };
         };
         match short_name(&odata_type) {

@@ -6,7 +6,7 @@ use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
 use crate::{
-    error::{ErrorCode, ParseError},
+    error::{ErrorCode, InvalidNotification},
     id::CallId,
     json::{self, Receive, Received},
     notifications::{Notifications, Value},
@@ -24,20 +24,20 @@ pub enum Envelope<'a> {
 
 impl<'a> Envelope<'a> {
     /// Tells what `body` is.
-    pub fn parse(body: &'a [u8]) -> Result<Self, ParseError> {
+    pub fn parse(body: &'a [u8]) -> Result<Self, InvalidNotification> {
         let text = preflight::check(body)?;
         let raw = read(text)?;
         if let Some(name) = raw.duplicate {
-            return Err(ParseError::new(ErrorCode::Duplicate, format!(r#""{name}" appears twice"#)));
+            return Err(InvalidNotification::new(ErrorCode::Duplicate, format!(r#""{name}" appears twice"#)));
         }
         match (raw.legacy(), raw.value) {
-            (Ok(_), Some(_)) => Err(ParseError::new(
+            (Ok(_), Some(_)) => Err(InvalidNotification::new(
                 ErrorCode::Both,
                 r#"both a Graph notification ("value") and a legacy call ("participants", "operationOutcome" or "type")"#,
             )),
             (Ok(legacy), None) => Ok(Self::Legacy(legacy)),
             (Err(_), Some(value)) => Notifications::new(text, value).map(Self::Graph),
-            (Err(reason), None) => Err(ParseError::new(ErrorCode::Neither, reason)),
+            (Err(reason), None) => Err(InvalidNotification::new(ErrorCode::Neither, reason)),
         }
     }
 }
@@ -83,17 +83,17 @@ impl LegacyKind {
     }
 }
 
-fn read(text: &str) -> Result<RawEnvelope<'_>, ParseError> {
+fn read(text: &str) -> Result<RawEnvelope<'_>, InvalidNotification> {
     let at = |error: serde_json::Error| format!("line {} column {}", error.line(), error.column());
 
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let received: Received<RawEnvelope<'_>> =
         serde::Deserialize::deserialize(&mut deserializer).map_err(|error: serde_json::Error| {
             let problem = if error.is_eof() { "the JSON breaks off" } else { "the body is not JSON" };
-            ParseError::new(ErrorCode::NotJson, format!("{problem} at {}", at(error)))
+            InvalidNotification::new(ErrorCode::NotJson, format!("{problem} at {}", at(error)))
         })?;
     deserializer.end().map_err(|error| {
-        ParseError::new(ErrorCode::NotJson, format!("more follows the JSON at {}", at(error)))
+        InvalidNotification::new(ErrorCode::NotJson, format!("more follows the JSON at {}", at(error)))
     })?;
     Ok(received.value)
 }

@@ -3,20 +3,20 @@
 /// Why a body is not a notification.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct ParseError {
+pub struct InvalidNotification {
     /// A stable name.
     pub code: ErrorCode,
     /// What is wrong and where; holds no text of the body but member names, safe to log and to return.
     pub message: String,
 }
 
-impl ParseError {
+impl InvalidNotification {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 }
 
-/// The kinds of `ParseError`.
+/// The kinds of `InvalidNotification`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     /// No bytes, or nothing but white space.

@@ -8,10 +8,10 @@ use serde_json::value::RawValue;
 use crate::{
     call::{Call, CallState},
     data::{Data, RawData},
-    error::{ErrorCode, ParseError},
+    error::{ErrorCode, InvalidNotification},
     id::CallId,
     json::{self, Receive, Received},
-    resource::{Part, Resource},
+    resource::{Resource, ResourcePart},
 };
 
 /// One item of a Graph body.
@@ -35,7 +35,7 @@ impl<'a> Item<'a> {
 
     /// The call, if this is a new incoming call: created, a call, its state incoming.
     pub fn new_call(&self) -> Option<&Call<'a>> {
-        let Some(Resource { part: Part::Call, .. }) = &self.resource else { return None };
+        let Some(Resource { part: ResourcePart::Call, .. }) = &self.resource else { return None };
         match &self.data {
             Data::Call(call)
                 if self.change_type == ChangeType::Created && call.state == Some(CallState::Incoming) =>
@@ -59,18 +59,19 @@ impl<'a> Item<'a> {
             (Data::ParticipantJoining, _) => ItemKind::ParticipantJoining,
             (Data::ParticipantLeft, _) => ItemKind::ParticipantLeft,
             // One published roster has the path `/operations/participants`; operations are never arrays.
-            (_, Part::Participants) | (Data::List(_), Part::Operations) => ItemKind::Roster,
-            (_, Part::Operations) | (Data::Operation(_), _) => ItemKind::Operation,
-            (_, Part::ContentSharingSessions) => ItemKind::ContentSharing,
-            (Data::Call(_), Part::Call) if self.new_call().is_some() => ItemKind::IncomingCall,
-            (Data::Call(_) | Data::Absent, Part::Call) => ItemKind::CallState,
-            (Data::List(_) | Data::Other, Part::Call) | (_, Part::Other) => ItemKind::Other,
+            (_, ResourcePart::Participants) | (Data::List(_), ResourcePart::Operations) => ItemKind::Roster,
+            (_, ResourcePart::Operations) | (Data::Operation(_), _) => ItemKind::Operation,
+            (_, ResourcePart::ContentSharingSessions) => ItemKind::ContentSharing,
+            (Data::Call(_), ResourcePart::Call) if self.new_call().is_some() => ItemKind::IncomingCall,
+            (Data::Call(_) | Data::Absent, ResourcePart::Call) => ItemKind::CallState,
+            (Data::List(_) | Data::Other, ResourcePart::Call) | (_, ResourcePart::Other) => ItemKind::Other,
         }
     }
 
     /// Reads the item at `index` of `value`.
-    pub(crate) fn parse(index: usize, raw: &'a RawValue) -> Result<Self, ParseError> {
-        let error = |code, message: String| ParseError::new(code, format!("value[{index}]{message}"));
+    pub(crate) fn parse(index: usize, raw: &'a RawValue) -> Result<Self, InvalidNotification> {
+        let error =
+            |code, message: String| InvalidNotification::new(code, format!("value[{index}]{message}"));
 
         if !raw.get().starts_with('{') {
             return Err(error(ErrorCode::ItemNotObject, " is not an object".into()));
@@ -98,7 +99,7 @@ impl<'a> Item<'a> {
         {
             let call_id = CallId::parse(id)
                 .map_err(|invalid| error(ErrorCode::CallId, format!(".resourceData.id is {invalid}")))?;
-            resource = Some(Resource { call_id, part: Part::Call });
+            resource = Some(Resource { call_id, part: ResourcePart::Call });
         }
 
         let data = Data::new(data, resource.as_ref().map(|resource| resource.part));

@@ -14,7 +14,7 @@
 //! assert_eq!(item.kind(), ItemKind::IncomingCall);
 //! assert_eq!(item.call_id().map(|id| id.as_str()), Some("6d1c0b00-77a3"));
 //! assert_eq!(item.new_call().and_then(|call| call.source_region.as_deref()), Some("emea"));
-//! # Ok::<(), switchboard_notification::ParseError>(())
+//! # Ok::<(), switchboard_notification::InvalidNotification>(())
 //! ```
 //!
 //! The rules, all of them with tests:
@@ -27,7 +27,7 @@
 //!   Of other members that appear twice, the last one counts.
 //! - Memory is bounded by the body: text is borrowed unless it has escapes, lists are counted or cut.
 //!
-//! Text in the types is the sender's, and only [`CallId`], the labels and [`ParseError`] are safe in a header or a log as
+//! Text in the types is the sender's, and only [`CallId`], the labels and [`InvalidNotification`] are safe in a header or a log as
 //! they are.
 //!
 //! Reading order: `envelope`, `notifications`, `item`, `resource`, `data`, `call`; `preflight` and `json` are how.
@@ -53,9 +53,9 @@ pub use crate::{
     call::{Call, CallState, Modality},
     data::{Data, Operation, ResultInfo},
     envelope::{Envelope, Legacy, LegacyKind},
-    error::{ErrorCode, ParseError},
+    error::{ErrorCode, InvalidNotification},
     id::{CallId, InvalidCallId},
     item::{ChangeType, Item, ItemKind},
     notifications::Notifications,
-    resource::{Part, Resource},
+    resource::{Resource, ResourcePart},
 };

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use crate::{
-    error::{ErrorCode, ParseError},
+    error::{ErrorCode, InvalidNotification},
     item::Item,
     json::{Receive, Received, Shape},
 };
@@ -21,20 +21,20 @@ pub struct Notifications<'a> {
 
 impl<'a> Notifications<'a> {
     /// What was received as `value` of `body`.
-    pub(crate) fn new(body: &'a str, received: Received<Value<'a>>) -> Result<Self, ParseError> {
+    pub(crate) fn new(body: &'a str, received: Received<Value<'a>>) -> Result<Self, InvalidNotification> {
         let Received { shape, value: Value { items, error } } = received;
         let Shape::Array(length) = shape else {
-            return Err(ParseError::new(ErrorCode::ValueNotArray, r#""value" is not an array"#));
+            return Err(InvalidNotification::new(ErrorCode::ValueNotArray, r#""value" is not an array"#));
         };
         if length > ITEMS_MAX {
             let message = format!(r#""value" holds more than {ITEMS_MAX} items"#);
-            return Err(ParseError::new(ErrorCode::TooManyItems, message));
+            return Err(InvalidNotification::new(ErrorCode::TooManyItems, message));
         }
         if let Some(error) = error {
             return Err(error);
         }
         let (Some(first), Some(last)) = (items.first(), items.last()) else {
-            return Err(ParseError::new(ErrorCode::ValueEmpty, r#""value" is empty"#));
+            return Err(InvalidNotification::new(ErrorCode::ValueEmpty, r#""value" is empty"#));
         };
         if items.iter().all(|item| item.resource.is_none()) {
             return Err(not_a_call(first));
@@ -45,7 +45,7 @@ impl<'a> Notifications<'a> {
         let (head, tail) = (body.get(..head).unwrap_or_default(), body.get(tail..).unwrap_or_default());
         if items.len() > 1 && head.len().saturating_add(tail.len()) > ENVELOPE_BYTES_MAX {
             let message = format!(r#"more than {ENVELOPE_BYTES_MAX} bytes are around the items of "value""#);
-            return Err(ParseError::new(ErrorCode::TooLarge, message));
+            return Err(InvalidNotification::new(ErrorCode::TooLarge, message));
         }
         Ok(Self { items, head, tail })
     }
@@ -73,7 +73,7 @@ impl<'a> Notifications<'a> {
 #[derive(Default)]
 pub(crate) struct Value<'a> {
     items: Vec<Item<'a>>,
-    error: Option<ParseError>,
+    error: Option<InvalidNotification>,
 }
 
 impl<'de> Receive<'de> for Value<'de> {
@@ -89,13 +89,13 @@ impl<'de> Receive<'de> for Value<'de> {
 }
 
 /// The one look-alike that an operator meets (a subscription that posts to the wrong URL) is named.
-fn not_a_call(first: &Item<'_>) -> ParseError {
+fn not_a_call(first: &Item<'_>) -> InvalidNotification {
     let message = if is_about_call_records(first) {
         "a Graph change notification about communications/callRecords is not a calls notification"
     } else {
         "no item is about a call: none has a resourceUrl or resource below /communications/calls or /app/calls"
     };
-    ParseError::new(ErrorCode::NotACall, message)
+    InvalidNotification::new(ErrorCode::NotACall, message)
 }
 
 fn is_about_call_records(item: &Item<'_>) -> bool {

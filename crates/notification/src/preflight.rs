@@ -2,29 +2,31 @@
 
 use std::str;
 
-use crate::error::{ErrorCode, ParseError};
+use crate::error::{ErrorCode, InvalidNotification};
 
 /// The body as text that the parser may have: UTF-8, without a byte order mark, nested no deeper than `DEPTH_MAX`. Whether
 /// it is JSON is the parser's business.
 ///
 /// Half of a surrogate pair is let through (RFC 8259 section 8.2 leaves it open): a display name that was cut in the middle
 /// of an emoji must not cost a call. Where we read such a text, it counts as absent.
-pub(crate) fn check(body: &[u8]) -> Result<&str, ParseError> {
+pub(crate) fn check(body: &[u8]) -> Result<&str, InvalidNotification> {
     if body.len() > BODY_BYTES_MAX {
         let message = format!("the body is larger than {BODY_BYTES_MAX} bytes");
-        return Err(ParseError::new(ErrorCode::TooLarge, message));
+        return Err(InvalidNotification::new(ErrorCode::TooLarge, message));
     }
     let text = str::from_utf8(body).map_err(|error| {
         let message = format!("the body is not UTF-8 at byte {}", error.valid_up_to());
-        ParseError::new(ErrorCode::InvalidText, message)
+        InvalidNotification::new(ErrorCode::InvalidText, message)
     })?;
     if text.starts_with('\u{feff}') {
-        return Err(ParseError::new(ErrorCode::NotJson, "the body begins with a byte order mark"));
+        return Err(InvalidNotification::new(ErrorCode::NotJson, "the body begins with a byte order mark"));
     }
     match body.iter().find(|byte| !is_whitespace(**byte)) {
-        None => return Err(ParseError::new(ErrorCode::Empty, "the body is empty")),
+        None => return Err(InvalidNotification::new(ErrorCode::Empty, "the body is empty")),
         Some(b'{') => {}
-        Some(_) => return Err(ParseError::new(ErrorCode::NotAnObject, "the body is not a JSON object")),
+        Some(_) => {
+            return Err(InvalidNotification::new(ErrorCode::NotAnObject, "the body is not a JSON object"));
+        }
     }
 
     // Nearly all bodies have few brackets, and then depth needs no look at each byte in turn.
@@ -42,7 +44,7 @@ fn brackets(body: &[u8]) -> usize {
 }
 
 /// Follows strings and brackets through `body`, which need not be JSON.
-fn check_depth(body: &[u8]) -> Result<(), ParseError> {
+fn check_depth(body: &[u8]) -> Result<(), InvalidNotification> {
     let mut depth = 0_usize;
     let mut in_string = false;
     let mut bytes = body.iter();
@@ -57,7 +59,7 @@ fn check_depth(body: &[u8]) -> Result<(), ParseError> {
                 depth += 1;
                 if depth > DEPTH_MAX {
                     let message = format!("the JSON is nested deeper than {DEPTH_MAX} levels");
-                    return Err(ParseError::new(ErrorCode::TooDeep, message));
+                    return Err(InvalidNotification::new(ErrorCode::TooDeep, message));
                 }
             }
             b'}' | b']' if !in_string => depth = depth.saturating_sub(1),

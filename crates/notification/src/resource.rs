@@ -10,7 +10,7 @@ pub struct Resource<'a> {
     /// The call.
     pub call_id: CallId<'a>,
     /// What of it.
-    pub part: Part,
+    pub part: ResourcePart,
 }
 
 impl<'a> Resource<'a> {
@@ -37,13 +37,13 @@ impl<'a> Resource<'a> {
         if !is_root || !calls.eq_ignore_ascii_case("calls") || call_id.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Self { call_id: CallId::parse(call_id)?, part: Part::of(part) }))
+        Ok(Some(Self { call_id: CallId::parse(call_id)?, part: ResourcePart::of(part) }))
     }
 }
 
 /// Which part of a call a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum ResourcePart {
     /// The call itself.
     Call,
     /// `/participants` and one of them.
@@ -56,7 +56,7 @@ pub enum Part {
     Other,
 }
 
-impl Part {
+impl ResourcePart {
     fn of(segment: &str) -> Self {
         match segment {
             "" => Self::Call,

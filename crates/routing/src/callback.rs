@@ -12,9 +12,9 @@ use url::Url;
 use uuid::Uuid;
 
 use self::seal::Mac;
-pub use self::seal::{SealKey, SealKeyError};
+pub use self::seal::{InvalidSealKey, SealKey};
 use crate::{
-    endpoint::{UrlFault, check_origin},
+    endpoint::{InvalidUrl, check_origin},
     name::{Name, NameRef},
 };
 
@@ -32,23 +32,23 @@ pub struct CallbackUris {
 
 impl CallbackUris {
     /// `base` is an origin, `path` is like `/api/callbacks`; the first key signs, all of them verify.
-    pub fn new(base: &Url, path: &str, keys: Vec<SealKey>) -> Result<Self, CallbackUrisError> {
-        check_origin(base).map_err(CallbackUrisError::Base)?;
+    pub fn new(base: &Url, path: &str, keys: Vec<SealKey>) -> Result<Self, InvalidCallbackUris> {
+        check_origin(base).map_err(InvalidCallbackUris::Base)?;
         if !is_plain_path(path) {
-            return Err(CallbackUrisError::Path { path: path.to_owned() });
+            return Err(InvalidCallbackUris::Path { path: path.to_owned() });
         }
         for (index, key) in keys.iter().enumerate() {
             if keys.iter().take(index).any(|earlier| earlier.id() == key.id()) {
-                return Err(CallbackUrisError::DoubledKey { id: key.id().to_owned() });
+                return Err(InvalidCallbackUris::DoubledKey { id: key.id().to_owned() });
             }
         }
         let mut keys = keys.into_iter();
-        let Some(signer) = keys.next() else { return Err(CallbackUrisError::NoKey) };
+        let Some(signer) = keys.next() else { return Err(InvalidCallbackUris::NoKey) };
         let origin = base.origin().ascii_serialization();
         let uris = Self { origin, path: format!("{path}/"), signer, others: keys.collect() };
 
         match uris.length_of_names(SHORTEST_NAMES_BYTES) {
-            length if length > URI_BYTES_MAX => Err(CallbackUrisError::TooLong { length }),
+            length if length > URI_BYTES_MAX => Err(InvalidCallbackUris::TooLong { length }),
             _ => Ok(uris),
         }
     }
@@ -57,9 +57,9 @@ impl CallbackUris {
     ///
     /// Three names of 63 characters and a common base are more than 250, so no base can promise that any names fit.
     /// Whoever adds an instance to a fleet asks here once; `mint` then needs no error in the middle of a call.
-    pub fn check(&self, owner: OwnerRef<'_>) -> Result<(), UriTooLong> {
+    pub fn check(&self, owner: OwnerRef<'_>) -> Result<(), CallbackUriError> {
         match self.length_of_names(owner.names().map(|name| name.as_str().len()).iter().sum()) {
-            length if length > URI_BYTES_MAX => Err(UriTooLong { length }),
+            length if length > URI_BYTES_MAX => Err(CallbackUriError { length }),
             _ => Ok(()),
         }
     }
@@ -176,7 +176,7 @@ impl<'a> OwnerRef<'a> {
 
 /// Why `CallbackUris` cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallbackUrisError {
+pub enum InvalidCallbackUris {
     /// Without a key nothing can be sealed.
     #[error("there is no seal key; at least one is needed")]
     NoKey,
@@ -188,7 +188,7 @@ pub enum CallbackUrisError {
     },
     /// The base is not an origin that the platform may be given.
     #[error("the callback base {0}")]
-    Base(UrlFault),
+    Base(InvalidUrl),
     /// The path is one that a proxy could rewrite, or that is not a path.
     #[error(
         "the callback path {path:?} is not like /api/callbacks: segments of A-Z a-z 0-9 . _ ~ - (not `.` or `..`), each \
@@ -209,7 +209,7 @@ pub enum CallbackUrisError {
     },
 }
 
-impl CallbackUrisError {
+impl InvalidCallbackUris {
     /// A stable name for logs.
     pub fn label(&self) -> &'static str {
         match self {
@@ -227,12 +227,12 @@ impl CallbackUrisError {
 #[error(
     "the callback URI would have {length} characters, and 250 is the most; shorten the names, the base or the path"
 )]
-pub struct UriTooLong {
+pub struct CallbackUriError {
     /// Characters that it would have.
     pub length: usize,
 }
 
-impl UriTooLong {
+impl CallbackUriError {
     /// A stable name for logs.
     pub fn label(self) -> &'static str {
         "uri_too_long"

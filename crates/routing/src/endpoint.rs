@@ -6,7 +6,7 @@ use url::{Host, Url};
 
 /// What is wrong with a configured URL, and what would be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UrlFault {
+pub enum InvalidUrl {
     /// Tokens and calls would travel in the clear.
     #[error("is not https; plain http is for localhost, 127.0.0.0/8 and [::1] only")]
     NotHttps,
@@ -24,7 +24,7 @@ pub enum UrlFault {
     Query,
 }
 
-impl UrlFault {
+impl InvalidUrl {
     /// A stable name for logs.
     pub fn label(self) -> &'static str {
         match self {
@@ -38,25 +38,25 @@ impl UrlFault {
 }
 
 /// `https` (or `http` to a loopback host), without userinfo and fragment.
-pub(crate) fn check_address(url: &Url) -> Result<(), UrlFault> {
+pub(crate) fn check_address(url: &Url) -> Result<(), InvalidUrl> {
     if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(url)) {
-        Err(UrlFault::NotHttps)
+        Err(InvalidUrl::NotHttps)
     } else if !url.username().is_empty() || url.password().is_some() {
-        Err(UrlFault::Userinfo)
+        Err(InvalidUrl::Userinfo)
     } else if url.fragment().is_some() {
-        Err(UrlFault::Fragment)
+        Err(InvalidUrl::Fragment)
     } else {
         Ok(())
     }
 }
 
 /// The same, and neither path nor query.
-pub(crate) fn check_origin(url: &Url) -> Result<(), UrlFault> {
+pub(crate) fn check_origin(url: &Url) -> Result<(), InvalidUrl> {
     check_address(url)?;
     if url.path() != "/" {
-        Err(UrlFault::Path)
+        Err(InvalidUrl::Path)
     } else if url.query().is_some() {
-        Err(UrlFault::Query)
+        Err(InvalidUrl::Query)
     } else {
         Ok(())
     }
@@ -75,10 +75,10 @@ fn is_loopback(url: &Url) -> bool {
 mod tests {
     use url::Url;
 
-    use super::{UrlFault, check_address, check_origin};
+    use super::{InvalidUrl, check_address, check_origin};
 
     #[track_caller]
-    fn check(text: &str, address: Result<(), UrlFault>, origin: Result<(), UrlFault>) {
+    fn check(text: &str, address: Result<(), InvalidUrl>, origin: Result<(), InvalidUrl>) {
         let url = Url::parse(text).unwrap();
         assert_eq!(check_address(&url), address, "{text} as an address");
         assert_eq!(check_origin(&url), origin, "{text} as an origin");
@@ -101,27 +101,32 @@ mod tests {
             "file:///etc/passwd",
             "mailto:a@localhost",
         ] {
-            check(other, Err(UrlFault::NotHttps), Err(UrlFault::NotHttps));
+            check(other, Err(InvalidUrl::NotHttps), Err(InvalidUrl::NotHttps));
         }
     }
 
     #[test]
     fn nothing_secret_and_nothing_unsent_is_accepted() {
-        check("https://me@contoso.com", Err(UrlFault::Userinfo), Err(UrlFault::Userinfo));
-        check("https://:word@contoso.com", Err(UrlFault::Userinfo), Err(UrlFault::Userinfo));
-        check("https://contoso.com#top", Err(UrlFault::Fragment), Err(UrlFault::Fragment));
+        check("https://me@contoso.com", Err(InvalidUrl::Userinfo), Err(InvalidUrl::Userinfo));
+        check("https://:word@contoso.com", Err(InvalidUrl::Userinfo), Err(InvalidUrl::Userinfo));
+        check("https://contoso.com#top", Err(InvalidUrl::Fragment), Err(InvalidUrl::Fragment));
     }
 
     #[test]
     fn an_origin_has_neither_path_nor_query() {
-        check("https://contoso.com/api", Ok(()), Err(UrlFault::Path));
-        check("https://contoso.com?a", Ok(()), Err(UrlFault::Query));
+        check("https://contoso.com/api", Ok(()), Err(InvalidUrl::Path));
+        check("https://contoso.com?a", Ok(()), Err(InvalidUrl::Query));
     }
 
     #[test]
     fn every_fault_has_a_label() {
-        let labels =
-            [UrlFault::NotHttps, UrlFault::Userinfo, UrlFault::Fragment, UrlFault::Path, UrlFault::Query];
-        assert_eq!(labels.map(UrlFault::label), ["not_https", "userinfo", "fragment", "path", "query"]);
+        let labels = [
+            InvalidUrl::NotHttps,
+            InvalidUrl::Userinfo,
+            InvalidUrl::Fragment,
+            InvalidUrl::Path,
+            InvalidUrl::Query,
+        ];
+        assert_eq!(labels.map(InvalidUrl::label), ["not_https", "userinfo", "fragment", "path", "query"]);
     }
 }

@@ -58,9 +58,12 @@ mod ranking;
 mod region;
 
 pub use callback::{
-    CallbackUris, CallbackUrisError, Owner, OwnerRef, SealError, SealKey, SealKeyError, Sealed, UriTooLong,
+    CallbackUriError, CallbackUris, InvalidCallbackUris, InvalidSealKey, Owner, OwnerRef, SealError, SealKey,
+    Sealed,
 };
-pub use endpoint::UrlFault;
+pub use endpoint::InvalidUrl;
 pub use name::{InvalidName, Name, NameRef};
 pub use ranking::{AffinityKey, Candidate, Choice, Load, choose, hash_name, rank};
-pub use region::{Decision, Peer, Policy, PolicyError, Reason, Rule, RuleOutcome, Traits, is_marked};
+pub use region::{
+    Decision, DecisionReason, InvalidPolicy, Peer, Policy, Rule, RuleOutcome, Traits, is_marked,
+};

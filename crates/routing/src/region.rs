@@ -9,7 +9,7 @@ use uuid::Uuid;
 use switchboard_notification::Call;
 
 pub use self::{
-    problem::PolicyError,
+    problem::InvalidPolicy,
     rule::{Rule, RuleOutcome},
 };
 use self::{problem::problems, rule::Compiled};
@@ -53,12 +53,12 @@ pub struct Decision<'p> {
     /// The index of the rule that fired, if one did.
     pub rule: Option<usize>,
     /// Why.
-    pub reason: Reason,
+    pub reason: DecisionReason,
 }
 
 /// Why a call goes where it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum DecisionReason {
     /// No rule matched.
     NoRule,
     /// A rule matched and names this region.
@@ -71,7 +71,7 @@ pub enum Reason {
     Marked,
 }
 
-impl Reason {
+impl DecisionReason {
     /// A stable name for logs and metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -86,7 +86,7 @@ impl Reason {
 
 impl Policy {
     /// The policy of region `here`. Refuses the first of `problems`.
-    pub fn new(here: Name, peers: Vec<Peer>, rules: Vec<Rule>) -> Result<Self, PolicyError> {
+    pub fn new(here: Name, peers: Vec<Peer>, rules: Vec<Rule>) -> Result<Self, InvalidPolicy> {
         if let Some(problem) = problems(&here, &peers, &rules).next() {
             return Err(problem);
         }
@@ -98,7 +98,7 @@ impl Policy {
     }
 
     /// All that is wrong with the settings of a policy, in their order: for those who want to mend it in one go.
-    pub fn problems(here: &Name, peers: &[Peer], rules: &[Rule]) -> Vec<PolicyError> {
+    pub fn problems(here: &Name, peers: &[Peer], rules: &[Rule]) -> Vec<InvalidPolicy> {
         problems(here, peers, rules).collect()
     }
 
@@ -108,17 +108,17 @@ impl Policy {
     /// written for calls that the first one does not take.
     pub fn decide(&self, traits: &Traits<'_>, marked: bool, healthy: impl Fn(&Name) -> bool) -> Decision<'_> {
         let Some((index, rule)) = self.rules.iter().enumerate().find(|(_, rule)| rule.matches(traits)) else {
-            return Decision { redirect: None, rule: None, reason: Reason::NoRule };
+            return Decision { redirect: None, rule: None, reason: DecisionReason::NoRule };
         };
         let region = rule.serve_in();
         let (redirect, reason) = if *region == self.here {
-            (None, Reason::RuleHere)
+            (None, DecisionReason::RuleHere)
         } else if marked {
-            (None, Reason::Marked)
+            (None, DecisionReason::Marked)
         } else if !healthy(region) {
-            (None, Reason::Unhealthy)
+            (None, DecisionReason::Unhealthy)
         } else {
-            (Some(region), Reason::Rule)
+            (Some(region), DecisionReason::Rule)
         };
         Decision { redirect, rule: Some(index), reason }
     }

@@ -15,9 +15,9 @@ use openssl::{
     error::ErrorStack,
     ssl::{SslConnector, SslMethod},
 };
-use switchboard_delivery::{Answer, AnswerBody, AnswerBodyError, Outbound};
+use switchboard_delivery::{Outbound, UpstreamBody, UpstreamBodyError, UpstreamResponse};
 use switchboard_graph::{
-    Action, CallId, CallbackUri, Calls, Error, Reject, RejectReason, Settings, Transport,
+    Action, CallbackUri, Calls, GraphCallId, GraphError, GraphSettings, Reject, RejectReason, Transport,
 };
 use switchboard_routing::{Name, Owner};
 use tokio::{
@@ -27,7 +27,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    app::App,
+    app::Gateway,
     graph::GraphTransport,
     outcome::Outcome,
     reply::{Refusal, Reply},
@@ -52,7 +52,7 @@ pub(crate) struct NewCall {
 }
 
 impl Actor {
-    pub(crate) fn new(settings: Vec<(Uuid, Settings)>) -> Result<Self, ErrorStack> {
+    pub(crate) fn new(settings: Vec<(Uuid, GraphSettings)>) -> Result<Self, ErrorStack> {
         let transport: Arc<dyn Transport> =
             Arc::new(GraphTransport::new(SslConnector::builder(SslMethod::tls_client())?)?);
         let calls = |(app, settings)| (app, Arc::new(Calls::new(settings, Arc::clone(&transport))));
@@ -73,17 +73,17 @@ impl NewCall {
 }
 
 /// Whether an answer is an action.
-pub(crate) fn is_action(answer: &Answer) -> bool {
+pub(crate) fn is_action(answer: &UpstreamResponse) -> bool {
     let essence = |value: &HeaderValue| {
         let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        essence.eq_ignore_ascii_case(switchboard_graph::CONTENT_TYPE.as_bytes())
+        essence.eq_ignore_ascii_case(switchboard_graph::ACTION_CONTENT_TYPE.as_bytes())
     };
     answer.status.is_success() && answer.headers.get(CONTENT_TYPE).is_some_and(essence)
 }
 
 /// An instance's answer to anything but a new call. An action there changes nothing for the platform: the notification
 /// was accepted.
-pub(crate) fn without_action(app: &App, answer: Answer, outcome: Outcome) -> Reply {
+pub(crate) fn without_action(app: &Gateway, answer: UpstreamResponse, outcome: Outcome) -> Reply {
     if is_action(&answer) {
         app.metrics.action("misplaced", "ignored");
         tracing::error!(
@@ -97,8 +97,8 @@ pub(crate) fn without_action(app: &App, answer: Answer, outcome: Outcome) -> Rep
 
 /// Does what an instance replied to a new call. `lead` is taken once there is no way back.
 pub(crate) async fn act(
-    app: &Arc<App>,
-    answer: Answer,
+    app: &Arc<Gateway>,
+    answer: UpstreamResponse,
     call: NewCall,
     lead: &mut Option<Lead>,
 ) -> Result<Arc<Kept>, Refusal> {
@@ -125,7 +125,7 @@ pub(crate) async fn act(
     if app.delivery.owner(owner.instance.as_str()).as_ref() != Some(&owner) {
         return Err(cannot("instance_gone", &"the instance has left the fleet meanwhile"));
     }
-    let call_id = CallId::parse(&call.call_id).map_err(|error| cannot("call_id", &error))?;
+    let call_id = GraphCallId::parse(&call.call_id).map_err(|error| cannot("call_id", &error))?;
     let callback = CallbackUri::parse(&app.callbacks.mint(&owner, call.app))
         .map_err(|error| cannot("callback_uri", &error))?;
     let order =
@@ -136,13 +136,13 @@ pub(crate) async fn act(
 /// Tells the caller of a call that found no instance that the line is busy. No instance is told what becomes of the call.
 /// `refusal` is the answer where that cannot be done.
 pub(crate) async fn reject_as_busy(
-    app: &Arc<App>,
+    app: &Arc<Gateway>,
     call: NewCall,
     lead: &mut Option<Lead>,
     refusal: Refusal,
 ) -> Result<Arc<Kept>, Refusal> {
     let calls = app.actor.calls.get(&call.app).map(Arc::clone);
-    let (Some(calls), Ok(call_id)) = (calls, CallId::parse(&call.call_id)) else { return Err(refusal) };
+    let (Some(calls), Ok(call_id)) = (calls, GraphCallId::parse(&call.call_id)) else { return Err(refusal) };
     let call_id_text = call.call_id.clone();
     let metrics = Arc::clone(&app.metrics);
     let work = async move {
@@ -170,7 +170,7 @@ pub(crate) async fn reject_as_busy(
 
 /// Runs `work` apart from the request: whoever hangs up cancels nothing, and the retries get its answer.
 async fn apart(
-    app: &App,
+    app: &Gateway,
     lead: &mut Option<Lead>,
     call_id: Box<str>,
     work: impl Future<Output = Kept> + Send + 'static,
@@ -201,10 +201,10 @@ async fn apart(
 
 /// An action that can be done, and all that it takes.
 struct Order {
-    app: Arc<App>,
+    app: Arc<Gateway>,
     calls: Arc<Calls>,
     call: NewCall,
-    call_id: CallId,
+    call_id: GraphCallId,
     action: Action,
     callback: CallbackUri,
     owner: Owner,
@@ -254,15 +254,15 @@ fn kept(answer: Result<Reply, Refusal>, instance: Option<Name>, acted: ActionRes
 }
 
 /// The whole of an action.
-async fn read(body: AnswerBody, until: Instant) -> Result<Bytes, Unread> {
+async fn read(body: UpstreamBody, until: Instant) -> Result<Bytes, Unread> {
     let collected = timeout_at(until, Limited::new(body, ACTION_BYTES_MAX).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLarge),
         Ok(Err(error)) => match error.downcast_ref() {
-            Some(AnswerBodyError::TooSlow) => Err(Unread::TooSlow),
-            Some(AnswerBodyError::TooLarge { .. }) => Err(Unread::TooLarge),
-            Some(AnswerBodyError::CutOff) | None => Err(Unread::BrokenOff),
+            Some(UpstreamBodyError::TooSlow) => Err(Unread::TooSlow),
+            Some(UpstreamBodyError::TooLarge { .. }) => Err(Unread::TooLarge),
+            Some(UpstreamBodyError::CutOff) | None => Err(Unread::BrokenOff),
         },
         Err(_) => Err(Unread::TooSlow),
     }
@@ -290,13 +290,13 @@ impl Unread {
 }
 
 impl ActionResult {
-    fn of(action: &'static str, done: &Result<(), Error>) -> Self {
-        Self { action, result: done.as_ref().map_or_else(Error::label, |()| "ok") }
+    fn of(action: &'static str, done: &Result<(), GraphError>) -> Self {
+        Self { action, result: done.as_ref().map_or_else(GraphError::label, |()| "ok") }
     }
 }
 
 /// Posts to the instance, as a callback, that its action failed.
-async fn tell(app: Arc<App>, owner: Owner, call: NewCall, action: &'static str, error: Error) {
+async fn tell(app: Arc<Gateway>, owner: Owner, call: NewCall, action: &'static str, error: GraphError) {
     let body = serde_json::json!({
         "action": action,
         "callId": &*call.call_id,

@@ -13,7 +13,7 @@ use openssl::{
     ssl::{SslConnector, SslMethod},
 };
 use switchboard_auth::{Authenticator, Caller, Fetch};
-use switchboard_delivery::{Delivery, Regions};
+use switchboard_delivery::{Delivery, PeerGateways};
 use switchboard_routing::{CallbackUris, Name, Policy};
 use tokio::runtime::Handle;
 use uuid::Uuid;
@@ -26,7 +26,7 @@ use crate::{
     fetch::HttpsFetch,
     metrics::Metrics,
     outcome::Outcome,
-    peers::Peers,
+    peers::PeerHealth,
     record::Record,
     reply::Refusal,
     request::{Paths, Received},
@@ -36,7 +36,7 @@ use crate::{
 
 /// What `handle` needs.
 #[derive(Debug)]
-pub(crate) struct App {
+pub(crate) struct Gateway {
     pub(crate) region: Name,
     pub(crate) paths: Paths,
     pub(crate) limits: Limits,
@@ -44,11 +44,11 @@ pub(crate) struct App {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) callbacks: Arc<CallbackUris>,
     pub(crate) policy: Arc<Policy>,
-    pub(crate) peers: Arc<Peers>,
+    pub(crate) peers: Arc<PeerHealth>,
     pub(crate) placement: Placement,
     pub(crate) redirect_status: RedirectStatus,
     pub(crate) delivery: Arc<Delivery>,
-    pub(crate) regions: Regions,
+    pub(crate) regions: PeerGateways,
     pub(crate) retries: Arc<Retries>,
     pub(crate) tasks: Arc<Tasks>,
     /// The longest that a request may take to be placed, acted on or forwarded.
@@ -73,10 +73,10 @@ pub enum BuildError {
     },
     /// The authenticator refuses its settings.
     #[error("cannot build the authenticator")]
-    Authenticator(#[source] switchboard_auth::SettingsError),
+    Authenticator(#[source] switchboard_auth::InvalidAuthSettings),
 }
 
-impl App {
+impl Gateway {
     /// Builds the parts. `last` is the app that this one replaces: what it has learnt of keys, instances and peers goes on.
     /// The first one is built on the runtime of its tasks.
     pub(crate) fn build(
@@ -132,8 +132,8 @@ impl App {
             peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.callback.clone()?))).collect();
         let peers_tls = client("peers")?;
         let regions =
-            Regions::new(region.clone(), gateways, patience, Arc::clone(&callbacks), peers_tls.clone());
-        let peers = Peers::new(peers, peers_tls, last.map(|last| &*last.peers));
+            PeerGateways::new(region.clone(), gateways, patience, Arc::clone(&callbacks), peers_tls.clone());
+        let peers = PeerHealth::new(peers, peers_tls, last.map(|last| &*last.peers));
         Ok(Self {
             region,
             paths: Paths {
@@ -207,9 +207,9 @@ impl App {
                 let reason = error.label();
                 self.metrics.authentication(error.trust().unwrap_or_default(), reason);
                 let outcome = match error {
-                    switchboard_auth::Error::KeysUnavailable { .. } => Outcome::KeysUnavailable,
-                    switchboard_auth::Error::Rejected(..) => Outcome::Unauthenticated,
-                    switchboard_auth::Error::Forbidden(..) => Outcome::Forbidden,
+                    switchboard_auth::AuthError::KeysUnavailable { .. } => Outcome::KeysUnavailable,
+                    switchboard_auth::AuthError::Rejected(..) => Outcome::Unauthenticated,
+                    switchboard_auth::AuthError::Forbidden(..) => Outcome::Forbidden,
                 };
                 Err(Refusal::new(outcome, reason))
             }
@@ -243,7 +243,7 @@ mod tests {
         let graph = with_graph("federated_token = \"/var/run/secrets/token\"", "");
         for (text, longest_ms) in [(MINIMAL, 12_000), (&graph, 14_500)] {
             let metrics = Arc::new(Metrics::new(Counts::default()));
-            let app = App::build(parse(text).unwrap(), None, metrics, Arc::default(), None).unwrap();
+            let app = Gateway::build(parse(text).unwrap(), None, metrics, Arc::default(), None).unwrap();
             let longest = Duration::from_millis(longest_ms);
             assert_eq!(app.longest, longest);
             assert!(app.timeouts.stuck > longest + BODY_TIME);

@@ -21,7 +21,7 @@ use std::{borrow::Cow, net::SocketAddr, path::Path, path::PathBuf, sync::Arc, ti
 
 use ::url::Url;
 use switchboard_auth::{AppSettings, KeyPolicy, TrustSettings};
-use switchboard_delivery::Target;
+use switchboard_delivery::UpstreamUrl;
 use switchboard_notification::Call;
 use switchboard_routing::{CallbackUris, Name, Policy};
 use toml::de::DeTable;
@@ -52,7 +52,7 @@ pub struct Config {
     /// The apps that may be called; at least one.
     pub apps: Vec<AppSettings>,
     /// How the gateway acts on calls, by app; for those apps that let it.
-    pub graph: Vec<(Uuid, switchboard_graph::Settings)>,
+    pub graph: Vec<(Uuid, switchboard_graph::GraphSettings)>,
     /// The issuer families; at least one.
     pub trusts: Vec<Trust>,
     /// When keys are fetched, and how long they are kept.
@@ -68,7 +68,7 @@ pub struct Config {
     /// How a new call is given to an instance.
     pub placement: Placement,
     /// The fleet, and how it is reached.
-    pub delivery: switchboard_delivery::Settings,
+    pub delivery: switchboard_delivery::DeliverySettings,
     /// What is refused for its size or number.
     pub limits: Limits,
     /// What is logged.
@@ -136,7 +136,7 @@ pub struct PeerSettings {
     /// Where its calls are redirected to.
     pub webhook: Url,
     /// Where its callbacks are proxied to: the origin of its gateway. Without it they are refused.
-    pub callback: Option<Target>,
+    pub callback: Option<UpstreamUrl>,
     /// Where it is asked whether it can take a call.
     pub health: Option<Url>,
 }
@@ -309,7 +309,7 @@ impl Config {
         let fleet::Fleet { instances, discovery, keep_leaving, slow_start, probe } = fleet?;
         let affinity = affinity?;
         Some(Self {
-            delivery: switchboard_delivery::Settings {
+            delivery: switchboard_delivery::DeliverySettings {
                 region: region.clone(),
                 instances,
                 discovery,

@@ -10,7 +10,9 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use openssl::{error::ErrorStack, ssl::SslConnectorBuilder};
-use switchboard_graph::{Body, Request, Response, Transport, TransportError, TransportFailure};
+use switchboard_graph::{
+    GraphRequest, GraphResponse, GraphResponseBody, Transport, TransportError, TransportErrorKind,
+};
 use tokio::time::timeout_at;
 
 use crate::telemetry::Chain;
@@ -40,7 +42,7 @@ impl GraphTransport {
         Ok(Self { client })
     }
 
-    async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
+    async fn exchange(&self, request: GraphRequest) -> Result<GraphResponse, TransportError> {
         let failed = |failure, detail: String| TransportError { failure, detail };
         let deadline = request.deadline;
         let mut outgoing = http::Request::builder().method(request.method.as_str()).uri(request.url.as_str());
@@ -49,47 +51,47 @@ impl GraphTransport {
         }
         let outgoing = outgoing
             .body(Full::new(Bytes::from(request.body)))
-            .map_err(|error| failed(TransportFailure::Unreachable, error.to_string()))?;
+            .map_err(|error| failed(TransportErrorKind::Unreachable, error.to_string()))?;
         let response = match timeout_at(deadline, self.client.request(outgoing)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(failed(failure(&error), Chain(&error).to_string())),
-            Err(_) => return Err(failed(TransportFailure::TimedOut, "no answer by the deadline".into())),
+            Err(_) => return Err(failed(TransportErrorKind::TimedOut, "no answer by the deadline".into())),
         };
         let (head, body) = response.into_parts();
         let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
         let headers =
             head.headers.iter().filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect();
         let body = match timeout_at(deadline, Limited::new(body, request.body_bytes_max).collect()).await {
-            Ok(Ok(whole)) => Body::Whole(whole.to_bytes().to_vec()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Body::TooLarge,
-            Ok(Err(_)) | Err(_) => Body::CutOff,
+            Ok(Ok(whole)) => GraphResponseBody::Whole(whole.to_bytes().to_vec()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => GraphResponseBody::TooLarge,
+            Ok(Err(_)) | Err(_) => GraphResponseBody::CutOff,
         };
-        Ok(Response { status: head.status.as_u16(), headers, body })
+        Ok(GraphResponse { status: head.status.as_u16(), headers, body })
     }
 }
 
 impl Transport for GraphTransport {
     fn send(
         &self,
-        request: Request,
-    ) -> Pin<Box<dyn Future<Output = Result<Response, TransportError>> + Send + '_>> {
+        request: GraphRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<GraphResponse, TransportError>> + Send + '_>> {
         Box::pin(self.exchange(request))
     }
 }
 
 /// What a failed request may have done. The client's connector fails before a byte of the request is written.
-fn failure(error: &hyper_util::client::legacy::Error) -> TransportFailure {
+fn failure(error: &hyper_util::client::legacy::Error) -> TransportErrorKind {
     if !error.is_connect() {
-        return TransportFailure::Lost;
+        return TransportErrorKind::Lost;
     }
     let mut source = error.source();
     while let Some(cause) = source {
         if cause.is::<openssl::ssl::Error>() || cause.is::<ErrorStack>() {
-            return TransportFailure::Tls;
+            return TransportErrorKind::Tls;
         }
         source = cause.source();
     }
-    TransportFailure::Unreachable
+    TransportErrorKind::Unreachable
 }
 
 /// Of TCP; TLS and the answer have what is left until the deadline.

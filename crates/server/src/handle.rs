@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderValue;
-use switchboard_delivery::{Connections, NotForwarded, NotPlaced, NotProxied, Outbound, Regions};
+use switchboard_delivery::{Connections, ForwardError, Outbound, PeerGateways, PlaceError, ProxyError};
 use switchboard_notification::{Call, CallState, ChangeType, Data, Envelope, Item, Notifications};
 use switchboard_routing::{AffinityKey, Name, OwnerRef, Traits, is_marked};
 use tokio::task::JoinSet;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     act::{CALL_LIMIT, NewCall, RECORDING_LIMIT, act, is_action, reject_as_busy, without_action},
-    app::App,
+    app::Gateway,
     config::Full,
     outcome::Outcome,
     record::{Record, Tries},
@@ -26,7 +26,7 @@ use crate::{
 
 /// Answers one request. Each step takes what only the step before it can make.
 pub(crate) async fn handle(
-    app: &Arc<App>,
+    app: &Arc<Gateway>,
     connections: &Arc<Connections>,
     received: Received,
     record: &mut Record,
@@ -45,7 +45,7 @@ pub(crate) async fn handle(
 
 /// `POST {webhook_path}`: a new call, or an item about a call that came without our callback URI.
 async fn webhook(
-    app: &Arc<App>,
+    app: &Arc<Gateway>,
     connections: &Arc<Connections>,
     received: Received,
     named: Option<Uuid>,
@@ -77,7 +77,7 @@ async fn webhook(
 
 /// `POST {callback_path}/…`: to the instance that the seal names.
 async fn callback(
-    app: &Arc<App>,
+    app: &Arc<Gateway>,
     connections: &Arc<Connections>,
     received: Received,
     record: &mut Record,
@@ -126,7 +126,7 @@ fn ended(items: &[Item<'_>]) -> Vec<Box<str>> {
             let is_call = item
                 .resource
                 .as_ref()
-                .is_some_and(|resource| resource.part == switchboard_notification::Part::Call);
+                .is_some_and(|resource| resource.part == switchboard_notification::ResourcePart::Call);
             is_call && item.change_type == ChangeType::Deleted
         }
         Data::ParticipantJoining
@@ -139,9 +139,9 @@ fn ended(items: &[Item<'_>]) -> Vec<Box<str>> {
 }
 
 /// A callback of another region can be taken there, unless it was already taken to us.
-fn can_proxy(app: &App, received: &Received, owner: OwnerRef<'_>) -> Result<(), Refusal> {
+fn can_proxy(app: &Gateway, received: &Received, owner: OwnerRef<'_>) -> Result<(), Refusal> {
     let wrong = |reason| Err(Refusal::new(Outcome::WrongRegion, reason));
-    if Regions::is_forwarded(received.headers()) {
+    if PeerGateways::is_forwarded(received.headers()) {
         wrong("forwarded_already")
     } else if !app.regions.has(owner.region.as_str()) {
         wrong("another_region")
@@ -152,7 +152,7 @@ fn can_proxy(app: &App, received: &Received, owner: OwnerRef<'_>) -> Result<(), 
 
 /// A callback of another region: to the gateway there, which looks at it as if it had come from the platform.
 async fn proxy(
-    app: &Arc<App>,
+    app: &Arc<Gateway>,
     connections: &Arc<Connections>,
     admitted: Admitted,
     owner: OwnerRef<'_>,
@@ -166,8 +166,8 @@ async fn proxy(
             record.tried(Tries::of_answer(&answer));
             Ok(Reply::Relay { answer: Box::new(answer), outcome: Outcome::Proxied })
         }
-        Err(NotProxied::NotAPeer) => Err(Refusal::new(Outcome::WrongRegion, "another_region")),
-        Err(NotProxied::Unreachable { last, attempts, .. }) => {
+        Err(ProxyError::NotAPeer) => Err(Refusal::new(Outcome::WrongRegion, "another_region")),
+        Err(ProxyError::Unreachable { last, attempts, .. }) => {
             record.tried(Tries::in_vain(attempts));
             Err(Refusal::new(Outcome::Unreachable, last))
         }
@@ -176,7 +176,7 @@ async fn proxy(
 
 /// The answer of the first request of this message, if this is a retry: shared while that one is under way, repeated for a
 /// few minutes once an instance has accepted it. Else this is the first one, and its answer will be shared.
-async fn again(app: &App, admitted: &Admitted, record: &mut Record) -> Result<Option<Reply>, Refusal> {
+async fn again(app: &Gateway, admitted: &Admitted, record: &mut Record) -> Result<Option<Reply>, Refusal> {
     let Some(message) = admitted.message() else { return Ok(None) };
     let (how, kept) = match app.retries.turn(message, admitted.arrived + app.longest).await {
         Turn::First(lead) => {
@@ -195,7 +195,7 @@ async fn again(app: &App, admitted: &Admitted, record: &mut Record) -> Result<Op
 /// An authenticated Graph notification on the webhook.
 #[derive(Clone, Copy)]
 struct Webhook<'a> {
-    app: &'a Arc<App>,
+    app: &'a Arc<Gateway>,
     connections: &'a Arc<Connections>,
     admitted: &'a Admitted,
     /// The path names the app: a redirect keeps it.
@@ -287,12 +287,12 @@ impl Webhook<'_> {
     /// A new call that no instance took. One that an instance may still answer is neither given to anybody else nor rejected.
     async fn not_placed(
         self,
-        error: &NotPlaced,
+        error: &PlaceError,
         call: NewCall,
         record: &mut Record,
     ) -> Result<Reply, Refusal> {
         let app = self.app;
-        let refusal = |reason| Refusal::new(Outcome::NotPlaced, reason);
+        let refusal = |reason| Refusal::new(Outcome::PlaceError, reason);
         match &app.placement.full {
             Full::Refuse => Err(refusal(not_placed_reason(error))),
             // It was sent the call now, or before the platform tried again.
@@ -316,7 +316,7 @@ impl Webhook<'_> {
         let named = self.named.then_some(self.admitted.caller.app);
         let location = self.app.policy.location(region, named);
         let location = location.and_then(|text| HeaderValue::try_from(text).ok());
-        let location = location.ok_or_else(|| Refusal::new(Outcome::NotPlaced, "no_such_region"))?;
+        let location = location.ok_or_else(|| Refusal::new(Outcome::PlaceError, "no_such_region"))?;
         record.region(region);
         Ok(Reply::Redirect { location, status: self.app.redirect_status, outcome })
     }
@@ -430,7 +430,7 @@ struct Placing {
 }
 
 impl Placing {
-    fn of(app: &App, admitted: &Admitted, call_id: &str, call: &Call<'_>) -> Self {
+    fn of(app: &Gateway, admitted: &Admitted, call_id: &str, call: &Call<'_>) -> Self {
         let key = AffinityKey::of(&app.placement.key.text(call_id, call, admitted.caller.tenant));
         let (budget, limit) = if call.policy_recording {
             (app.placement.recording_budget, RECORDING_LIMIT)
@@ -477,22 +477,22 @@ impl Admitted {
     }
 }
 
-fn not_forwarded(error: &NotForwarded, record: &mut Record) -> Refusal {
-    if let NotForwarded::Gone { instance } | NotForwarded::Unreachable { instance, .. } = error {
+fn not_forwarded(error: &ForwardError, record: &mut Record) -> Refusal {
+    if let ForwardError::Gone { instance } | ForwardError::Unreachable { instance, .. } = error {
         record.instance(instance);
     }
     record.tried(Tries::of_lost(error));
     match error {
-        NotForwarded::NoInstance => Refusal::new(Outcome::NotPlaced, "no_instance"),
-        NotForwarded::FleetUnknown => Refusal::new(Outcome::FleetUnknown, "fleet_unknown"),
-        NotForwarded::Gone { .. } => Refusal::new(Outcome::Gone, "instance_gone"),
-        NotForwarded::Unreachable { last, .. } => Refusal::new(Outcome::Unreachable, last),
+        ForwardError::NoInstance => Refusal::new(Outcome::PlaceError, "no_instance"),
+        ForwardError::FleetUnknown => Refusal::new(Outcome::FleetUnknown, "fleet_unknown"),
+        ForwardError::Gone { .. } => Refusal::new(Outcome::Gone, "instance_gone"),
+        ForwardError::Unreachable { last, .. } => Refusal::new(Outcome::Unreachable, last),
     }
 }
 
-fn not_placed_reason(error: &NotPlaced) -> &'static str {
+fn not_placed_reason(error: &PlaceError) -> &'static str {
     match error {
-        NotPlaced::NoCandidate => "no_candidate",
-        NotPlaced::AllFailed { last, .. } => last,
+        PlaceError::NoCandidate => "no_candidate",
+        PlaceError::AllFailed { last, .. } => last,
     }
 }

@@ -18,7 +18,7 @@ use crate::{config::PeerSettings, fetch, metrics::Metrics};
 /// What is known of the other regions. A peer without a health URL, or not asked yet, is taken for healthy: a redirect to a
 /// sick region costs one call, a refusal to redirect costs every call its region.
 #[derive(Debug)]
-pub(crate) struct Peers {
+pub(crate) struct PeerHealth {
     peers: Vec<Peer>,
     tls: SslConnector,
 }
@@ -30,7 +30,7 @@ struct Peer {
     healthy: AtomicBool,
 }
 
-impl Peers {
+impl PeerHealth {
     pub(crate) fn new(settings: Vec<PeerSettings>, tls: SslConnector, last: Option<&Self>) -> Self {
         let peer = |settings: PeerSettings| {
             let healthy =

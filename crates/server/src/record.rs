@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use switchboard_auth::Caller;
-use switchboard_delivery::{Answer, NotForwarded, NotPlaced};
+use switchboard_delivery::{ForwardError, PlaceError, UpstreamResponse};
 use switchboard_notification::{CallState, Data, Item};
 use switchboard_routing::{Decision, Name};
 use tokio::time::Instant;
@@ -159,7 +159,7 @@ impl Record {
         self.instance = Some(instance.clone());
     }
 
-    pub(crate) fn answered(&mut self, answer: &Answer) {
+    pub(crate) fn answered(&mut self, answer: &UpstreamResponse) {
         self.instance = Some(answer.instance.clone());
         self.incarnation = Some(answer.incarnation.clone());
         self.tried(Tries::of_answer(answer));
@@ -253,23 +253,23 @@ pub(crate) struct Tries {
 }
 
 impl Tries {
-    pub(crate) fn of_answer(answer: &Answer) -> Self {
+    pub(crate) fn of_answer(answer: &UpstreamResponse) -> Self {
         Self { made: answer.attempts, outcome_unknown: answer.outcome_unknown }
     }
 
-    pub(crate) fn of_failure(error: &NotPlaced) -> Self {
+    pub(crate) fn of_failure(error: &PlaceError) -> Self {
         match error {
-            NotPlaced::NoCandidate => Self::default(),
-            NotPlaced::AllFailed { attempts, outcome_unknown, .. } => {
+            PlaceError::NoCandidate => Self::default(),
+            PlaceError::AllFailed { attempts, outcome_unknown, .. } => {
                 Self { made: *attempts, outcome_unknown: *outcome_unknown }
             }
         }
     }
 
-    pub(crate) fn of_lost(error: &NotForwarded) -> Self {
+    pub(crate) fn of_lost(error: &ForwardError) -> Self {
         match error {
-            NotForwarded::Unreachable { attempts, .. } => Self::in_vain(*attempts),
-            NotForwarded::FleetUnknown | NotForwarded::Gone { .. } | NotForwarded::NoInstance => {
+            ForwardError::Unreachable { attempts, .. } => Self::in_vain(*attempts),
+            ForwardError::FleetUnknown | ForwardError::Gone { .. } | ForwardError::NoInstance => {
                 Self::default()
             }
         }

@@ -12,7 +12,7 @@ use http::{
     header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use hyper::body::{Body, Frame, SizeHint};
-use switchboard_delivery::{Answer, AnswerBody, AnswerBodyError};
+use switchboard_delivery::{UpstreamBody, UpstreamBodyError, UpstreamResponse};
 
 use crate::{
     config::RedirectStatus,
@@ -39,7 +39,7 @@ pub(crate) enum Reply {
     /// What the instance answered.
     Relay {
         /// The instance's answer.
-        answer: Box<Answer>,
+        answer: Box<UpstreamResponse>,
         /// `Placed`, `Forwarded`, `Proxied` or `Unsealed`.
         outcome: Outcome,
     },
@@ -98,14 +98,14 @@ impl Refusal {
             Outcome::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Outcome::Gone | Outcome::WrongRegion => StatusCode::GONE,
             Outcome::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Outcome::UriTooLong => StatusCode::URI_TOO_LONG,
+            Outcome::CallbackUriError => StatusCode::URI_TOO_LONG,
             Outcome::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Outcome::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Outcome::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Outcome::BadAnswer => StatusCode::BAD_GATEWAY,
             Outcome::KeysUnavailable
             | Outcome::OverCapacity
-            | Outcome::NotPlaced
+            | Outcome::PlaceError
             | Outcome::PartFailed
             | Outcome::Unreachable
             | Outcome::FleetUnknown => StatusCode::SERVICE_UNAVAILABLE,
@@ -201,7 +201,7 @@ impl Reply {
     }
 }
 
-fn relay(answer: Answer) -> Response<ReplyBody> {
+fn relay(answer: UpstreamResponse) -> Response<ReplyBody> {
     let status = match answer.status {
         // 204 would ask the platform for another protocol.
         StatusCode::NO_CONTENT => StatusCode::ACCEPTED,
@@ -209,7 +209,7 @@ fn relay(answer: Answer) -> Response<ReplyBody> {
         status if status.is_redirection() => return respond(StatusCode::BAD_GATEWAY, Bytes::new()),
         status => status,
     };
-    let body = ReplyBody { content: Content::Answer(answer.body), copying: None, held: None };
+    let body = ReplyBody { content: Content::UpstreamResponse(answer.body), copying: None, held: None };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = answer.headers;
@@ -244,8 +244,8 @@ impl ReplyBody {
     pub(crate) fn share(&mut self, lead: Lead, kept: Kept) {
         match &self.content {
             Content::Whole(bytes) => lead.answered(kept.with_body(bytes)),
-            Content::Answer(body) if body.is_end_stream() => lead.answered(kept),
-            Content::Answer(body) => {
+            Content::UpstreamResponse(body) if body.is_end_stream() => lead.answered(kept),
+            Content::UpstreamResponse(body) => {
                 let bytes_min = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
                 // Where it is too large to be kept the lead ends here, and whoever waits takes over.
                 if bytes_min <= ANSWER_BYTES_MAX {
@@ -262,7 +262,7 @@ impl ReplyBody {
 
 impl ReplyBody {
     /// Copies a frame. A body that breaks off is nobody's answer.
-    fn copy(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, AnswerBodyError>>>, ended: bool) {
+    fn copy(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, UpstreamBodyError>>>, ended: bool) {
         let Some(copying) = self.copying.take() else { return };
         let copying = match polled {
             Poll::Pending => Some(copying),
@@ -284,21 +284,21 @@ impl ReplyBody {
 #[derive(Debug)]
 enum Content {
     Whole(Bytes),
-    Answer(AnswerBody),
+    UpstreamResponse(UpstreamBody),
 }
 
 impl Body for ReplyBody {
     type Data = Bytes;
-    type Error = AnswerBodyError;
+    type Error = UpstreamBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnswerBodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamBodyError>>> {
         match &mut self.content {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Answer(body) => {
+            Content::UpstreamResponse(body) => {
                 let polled = Pin::new(&mut *body).poll_frame(context);
                 let ended = body.is_end_stream();
                 if self.copying.is_some() {
@@ -312,14 +312,14 @@ impl Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Whole(bytes) => bytes.is_empty(),
-            Content::Answer(body) => body.is_end_stream(),
+            Content::UpstreamResponse(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
-            Content::Answer(body) => body.size_hint(),
+            Content::UpstreamResponse(body) => body.size_hint(),
         }
     }
 }

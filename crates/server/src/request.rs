@@ -19,7 +19,7 @@ use http::{
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use switchboard_auth::Caller;
-use switchboard_delivery::Regions;
+use switchboard_delivery::PeerGateways;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -119,7 +119,7 @@ impl Received {
     pub(crate) fn check_head(&self) -> Result<(), Refusal> {
         let bad = |reason| Refusal::new(Outcome::BadRequest, reason);
         if self.uri.path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {
-            return Err(Refusal::new(Outcome::UriTooLong, "target_too_long"));
+            return Err(Refusal::new(Outcome::CallbackUriError, "target_too_long"));
         }
         if self.headers.len() > HEADER_FIELDS_MAX {
             return Err(Refusal::new(Outcome::HeadTooLarge, "too_many_header_fields"));
@@ -254,7 +254,7 @@ impl Admitted {
         let id = plain(&self.headers, MESSAGE_ID)
             .filter(|_| self.headers.get_all(MESSAGE_ID).iter().nth(1).is_none())?;
         let target = self.uri.path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
-        let forwarded = Regions::is_forwarded(&self.headers);
+        let forwarded = PeerGateways::is_forwarded(&self.headers);
         Some(Key::of(self.caller.app, self.caller.tenant, target, forwarded, &id, &self.body))
     }
 }

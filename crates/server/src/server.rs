@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     admin::{Admin, Parts},
-    app::App,
+    app::Gateway,
     config::{Config, Drain, Log, Problems, TlsFiles},
     connection::Timeouts,
     metrics::Metrics,
@@ -47,7 +47,7 @@ pub enum Command {
 /// What every thread shares, whatever configuration it serves.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) app: ArcSwap<App>,
+    pub(crate) app: ArcSwap<Gateway>,
     pub(crate) metrics: Arc<Metrics>,
     tls: ArcSwapOption<Tls>,
 }
@@ -63,7 +63,7 @@ impl fmt::Debug for Tls {
 }
 
 impl Shared {
-    pub(crate) fn new(app: App, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(app: Gateway, metrics: Arc<Metrics>) -> Self {
         Self { app: ArcSwap::from_pointee(app), metrics, tls: ArcSwapOption::empty() }
     }
 
@@ -166,7 +166,7 @@ impl Server {
         let drain = config.listen.drain;
         let (tls, fingerprint) = certificate(files.as_ref())?;
         let draining = Arc::new(AtomicBool::new(false));
-        let app = App::build(config, timeouts, Arc::clone(&metrics), Arc::clone(&draining), None)?;
+        let app = Gateway::build(config, timeouts, Arc::clone(&metrics), Arc::clone(&draining), None)?;
         let listener = listen("listen.address", requested.listen).await?;
         let admin = listen("admin.address", requested.admin).await?;
         let parts = Arc::new(ArcSwap::from_pointee(app.parts()));
@@ -303,7 +303,7 @@ impl Server {
 struct Background(JoinSet<()>);
 
 impl Background {
-    fn start(app: &Arc<App>) -> Self {
+    fn start(app: &Arc<Gateway>) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&app.authenticator).run(wall_clock));
         tasks.spawn(Arc::clone(&app.delivery).run());
@@ -318,7 +318,7 @@ impl Drop for Background {
     }
 }
 
-type Reloaded = (Arc<App>, Option<TlsFiles>, Option<Tls>, Option<Fingerprint>);
+type Reloaded = (Arc<Gateway>, Option<TlsFiles>, Option<Tls>, Option<Fingerprint>);
 
 /// Builds everything of the new configuration before anything of it is put to work.
 fn reload(
@@ -335,8 +335,9 @@ fn reload(
     let files = config.listen.tls.clone();
     let (tls, fingerprint) = certificate(files.as_ref()).map_err(|error| Chain(&error).to_string())?;
     let last = shared.app.load();
-    let app = App::build(config, timeouts, Arc::clone(&shared.metrics), Arc::clone(draining), Some(&last))
-        .map_err(|error| Chain(&error).to_string())?;
+    let app =
+        Gateway::build(config, timeouts, Arc::clone(&shared.metrics), Arc::clone(draining), Some(&last))
+            .map_err(|error| Chain(&error).to_string())?;
     Ok((Arc::new(app), files, tls, fingerprint))
 }
 

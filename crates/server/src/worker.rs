@@ -367,7 +367,7 @@ const HTTP1_BUFFER_BYTES: usize = 32 * 1024;
 mod tests {
     use super::*;
     use crate::{
-        app::App,
+        app::Gateway,
         config::tests::{MINIMAL, parse},
         metrics::Metrics,
         telemetry::Counts,
@@ -378,7 +378,7 @@ mod tests {
     async fn every_request_that_is_cut_is_counted() {
         let metrics = Arc::new(Metrics::new(Counts::default()));
         let config = parse(MINIMAL).unwrap();
-        let app = App::build(config, None, Arc::clone(&metrics), Arc::default(), None).unwrap();
+        let app = Gateway::build(config, None, Arc::clone(&metrics), Arc::default(), None).unwrap();
         let worker = Arc::new(Worker {
             shared: Arc::new(Shared::new(app, metrics)),
             connections: Arc::default(),

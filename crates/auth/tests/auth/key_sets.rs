@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use switchboard_auth::{KeySet, KeySetError, Rejection};
+use switchboard_auth::{InvalidKeySet, KeySet, Rejection};
 
 use crate::support::{BOTH_KEYS, FIRST, SECOND};
 
@@ -44,7 +44,7 @@ fn only_usable_keys_are_kept_and_the_rest_is_accounted_for() {
 }
 
 #[track_caller]
-fn check(document: &str, expected: Result<usize, KeySetError>) {
+fn check(document: &str, expected: Result<usize, InvalidKeySet>) {
     assert_eq!(KeySet::parse(document.as_bytes()).map(|set| set.len()), expected);
 }
 
@@ -56,15 +56,15 @@ fn one_malformed_key_does_not_take_the_others_away() {
 #[test]
 fn what_is_not_a_key_set_is_refused() {
     check(include_str!("../../../../fixtures/jwks/empty.json"), Ok(0));
-    check(include_str!("../../../../fixtures/jwks/not-keys.html"), Err(KeySetError::NotKeys));
-    check(include_str!("../../../../fixtures/jwks/cut-short.json"), Err(KeySetError::NotKeys));
-    check(include_str!("../../../../fixtures/jwks/too-many.json"), Err(KeySetError::TooMany));
-    check(&format!("{{\"keys\":[{}0]}}", "0,".repeat(100_000)), Err(KeySetError::TooMany));
-    check(&" ".repeat(256 * 1024 + 1), Err(KeySetError::TooLarge));
+    check(include_str!("../../../../fixtures/jwks/not-keys.html"), Err(InvalidKeySet::NotKeys));
+    check(include_str!("../../../../fixtures/jwks/cut-short.json"), Err(InvalidKeySet::NotKeys));
+    check(include_str!("../../../../fixtures/jwks/too-many.json"), Err(InvalidKeySet::TooMany));
+    check(&format!("{{\"keys\":[{}0]}}", "0,".repeat(100_000)), Err(InvalidKeySet::TooMany));
+    check(&" ".repeat(256 * 1024 + 1), Err(InvalidKeySet::TooLarge));
     for text in ["", "{}", "[]", "{\"keys\":{}}", "{\"keys\":[]}x", "{\"keys\":[],\"keys\":[]}"] {
-        check(text, Err(KeySetError::NotKeys));
+        check(text, Err(InvalidKeySet::NotKeys));
     }
-    check(&format!("{{\"keys\":[{}]}}", "[".repeat(100_000)), Err(KeySetError::NotKeys));
+    check(&format!("{{\"keys\":[{}]}}", "[".repeat(100_000)), Err(InvalidKeySet::NotKeys));
     check(&format!("{{\"keys\":[{}{}]}}", "[".repeat(1000), "]".repeat(1000)), Ok(0));
 }
 

@@ -19,7 +19,7 @@ use openssl::{
     sign::Signer,
 };
 use switchboard_auth::{
-    AppSettings, Authenticator, Caller, Error, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings,
+    AppSettings, AuthError, Authenticator, Caller, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings,
 };
 use tokio::{task::JoinHandle, time::sleep};
 use url::Url;
@@ -180,7 +180,7 @@ impl World {
         verdict(&self.authenticate(token, NOW).await)
     }
 
-    pub(crate) async fn authenticate(&self, token: &[u8], now: u64) -> Result<Arc<Caller>, Error> {
+    pub(crate) async fn authenticate(&self, token: &[u8], now: u64) -> Result<Arc<Caller>, AuthError> {
         self.authenticator.authenticate(&bearer(token), at(now)).await
     }
 
@@ -191,7 +191,7 @@ impl World {
     }
 }
 
-pub(crate) fn verdict(result: &Result<Arc<Caller>, Error>) -> &'static str {
+pub(crate) fn verdict(result: &Result<Arc<Caller>, AuthError>) -> &'static str {
     match result {
         Ok(_) => "accepted",
         Err(error) => error.label(),

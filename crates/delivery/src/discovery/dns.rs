@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{EMPTY_HOLD, Fault, Faults, INSTANCES_MAX, instance_name};
-use crate::{Delivery, DnsSettings, Target, fleet::Member, instance::Offer, network::forbidden};
+use crate::{Delivery, DnsSettings, UpstreamUrl, fleet::Member, instance::Offer, network::forbidden};
 
 /// Follows a name.
 pub(super) struct Dns<'s> {
@@ -106,7 +106,7 @@ impl<'s> Dns<'s> {
         let DnsSettings { secure, path, .. } = self.settings;
         let scheme = if *secure { "https" } else { "http" };
         let Found { name, host, addresses, port, weight } = found;
-        let target = Target::parse(&format!("{scheme}://{host}:{port}{path}"));
+        let target = UpstreamUrl::parse(&format!("{scheme}://{host}:{port}{path}"));
         let target =
             target.map_err(|_| Fault::NotAHost(host.escape_debug().to_string()))?.found_at(&addresses);
         Ok(Member {

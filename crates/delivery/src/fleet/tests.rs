@@ -29,7 +29,7 @@ fn common(probed: bool) -> Common {
 }
 
 fn member(name: &str, incarnation: &str) -> Member {
-    let target = Target::parse(&format!("http://{name}:3978/api/calls")).unwrap();
+    let target = UpstreamUrl::parse(&format!("http://{name}:3978/api/calls")).unwrap();
     Member {
         name: Name::parse(name).unwrap(),
         incarnation: Name::parse(incarnation).unwrap(),
@@ -173,7 +173,7 @@ fn a_new_life_or_another_address_is_another_process() {
         InstanceState::Draining
     );
     assert_eq!(state(vec![member("bot-0", "1")]), InstanceState::Starting);
-    let elsewhere = Target::parse("http://elsewhere/").unwrap();
+    let elsewhere = UpstreamUrl::parse("http://elsewhere/").unwrap();
     assert_eq!(
         state(vec![Member { new_calls: elsewhere.clone(), ..member("bot-0", "0") }]),
         InstanceState::Starting
@@ -192,7 +192,7 @@ fn of_two_instances_with_one_name_the_first_is_kept() {
 #[test]
 fn instances_at_one_host_share_a_slot() {
     let now = Instant::now();
-    let target = |text| Target::parse(text).unwrap();
+    let target = |text| UpstreamUrl::parse(text).unwrap();
     let members = vec![
         Member { callbacks: target("http://bot-0:3978/other"), ..member("bot-0", "0") },
         Member {

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::*;
 use crate::{
-    Target,
+    UpstreamUrl,
     fleet::{Common, Fleet, Member},
     instance::Offer,
 };
@@ -134,7 +134,7 @@ fn authorization_is_forwarded_unless_switched_off() {
 }
 
 fn fleet() -> Fleet {
-    let target = Target::parse("http://bot.example:3978/api/calls").unwrap();
+    let target = UpstreamUrl::parse("http://bot.example:3978/api/calls").unwrap();
     let member = Member {
         name: Name::parse("bot-3").unwrap(),
         incarnation: Name::parse("0").unwrap(),

@@ -12,7 +12,7 @@ use openssl::{
     ssl::{Ssl, SslAcceptor, SslConnector, SslMethod},
     x509::{X509, X509Builder, X509NameBuilder, extension::SubjectAlternativeName},
 };
-use switchboard_delivery::{Connections, Delivery, NotForwarded, Target};
+use switchboard_delivery::{Connections, Delivery, ForwardError, UpstreamUrl};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -217,7 +217,7 @@ async fn a_host_name_is_resolved_and_its_addresses_tried_in_turn() {
     let upstream = Upstream::always(Act::status(202));
     let mut settings = settings([upstream.address]);
     let port = upstream.address.port();
-    settings.instances[0].url = Target::parse(&format!("http://localhost:{port}/x")).unwrap();
+    settings.instances[0].url = UpstreamUrl::parse(&format!("http://localhost:{port}/x")).unwrap();
     let delivery = delivery(settings);
     assert_eq!(ask(&delivery, &Connections::default()).await, 202);
     assert_eq!(upstream.only().field("host"), Some(&*format!("localhost:{port}")));
@@ -277,12 +277,12 @@ async fn an_https_instance_is_verified() {
     let (certificate, started) = tls_upstream();
     let address = started.await;
     let mut settings = settings([address]);
-    settings.instances[0].url = Target::parse(&format!("https://{address}/x")).unwrap();
+    settings.instances[0].url = UpstreamUrl::parse(&format!("https://{address}/x")).unwrap();
     settings.patience = SHORT;
 
     let stranger = Delivery::new(settings.clone(), uris(), tls());
     let failed = forward(&stranger, &Connections::default(), "bot-0").await.unwrap_err();
-    assert!(matches!(failed, NotForwarded::Unreachable { last: "tls", .. }), "{failed}");
+    assert!(matches!(failed, ForwardError::Unreachable { last: "tls", .. }), "{failed}");
 
     settings.patience = LONG;
     let mut trusting = SslConnector::builder(SslMethod::tls_client()).unwrap();
@@ -295,10 +295,11 @@ async fn an_https_instance_is_verified() {
 
     // The certificate is for the address, not for any name of it.
     settings.patience = SHORT;
-    settings.instances[0].url = Target::parse(&format!("https://localhost:{}/x", address.port())).unwrap();
+    settings.instances[0].url =
+        UpstreamUrl::parse(&format!("https://localhost:{}/x", address.port())).unwrap();
     let misled = Delivery::new(settings, uris(), trusting);
     let failed = forward(&misled, &connections, "bot-0").await.unwrap_err();
-    assert!(matches!(failed, NotForwarded::Unreachable { last: "tls", .. }), "{failed}");
+    assert!(matches!(failed, ForwardError::Unreachable { last: "tls", .. }), "{failed}");
 }
 
 /// What comes unasked is nobody's answer: the next request would take it for its own.

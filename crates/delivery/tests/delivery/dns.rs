@@ -22,7 +22,7 @@ use hickory_server::{
     zone_handler::{AxfrPolicy, Catalog, ZoneHandler, ZoneType},
 };
 use switchboard_delivery::{
-    Connections, Delivery, Discovery, DnsSettings, InstanceState, NotForwarded, Settings,
+    Connections, Delivery, DeliverySettings, Discovery, DnsSettings, ForwardError, InstanceState,
 };
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -116,7 +116,7 @@ impl Dns {
         self.set("bots.example.", 1, RecordType::A, records).await;
     }
 
-    fn settings(&self, name: &str, port: u16, allow: &[&str]) -> Settings {
+    fn settings(&self, name: &str, port: u16, allow: &[&str]) -> DeliverySettings {
         let discovery = DnsSettings {
             name: name.into(),
             port,
@@ -126,7 +126,7 @@ impl Dns {
             servers: vec![self.address],
             allow: allow.iter().map(|text| text.parse().unwrap()).collect(),
         };
-        Settings { discovery: Some(Discovery::Dns(discovery)), ..settings([]) }
+        DeliverySettings { discovery: Some(Discovery::Dns(discovery)), ..settings([]) }
     }
 }
 
@@ -135,7 +135,7 @@ fn names(delivery: &Delivery) -> Vec<String> {
     there.map(|status| status.name.to_string()).collect()
 }
 
-fn start(settings: Settings) -> Arc<Delivery> {
+fn start(settings: DeliverySettings) -> Arc<Delivery> {
     let delivery = Arc::new(Delivery::new(settings, uris(), tls()));
     assert!(!delivery.is_known());
     assert!(delivery.instances().is_empty());
@@ -155,7 +155,7 @@ async fn the_addresses_of_a_name_are_the_instances() {
     }
     let unread = Delivery::new(settings.clone(), uris(), tls());
     let connections = Connections::default();
-    assert_eq!(forward(&unread, &connections, "127.0.0.1").await.unwrap_err(), NotForwarded::FleetUnknown);
+    assert_eq!(forward(&unread, &connections, "127.0.0.1").await.unwrap_err(), ForwardError::FleetUnknown);
 
     let delivery = start(settings.clone());
     until("the name was read", || delivery.is_known()).await;

@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use switchboard_delivery::{Connections, InstanceState, NotForwarded, Orphaned, Settings, Target};
+use switchboard_delivery::{
+    Connections, DeliverySettings, ForwardError, InstanceState, Orphaned, UpstreamUrl,
+};
 use switchboard_routing::Owner;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -34,7 +36,7 @@ async fn callbacks_have_their_own_url() {
     let upstream = Upstream::always(Act::status(202));
     let mut settings = settings([Stopped::new().address]);
     settings.instances[0].callback_url =
-        Some(Target::parse(&format!("http://{}/callbacks/{{app}}", upstream.address)).unwrap());
+        Some(UpstreamUrl::parse(&format!("http://{}/callbacks/{{app}}", upstream.address)).unwrap());
     let delivery = delivery(settings);
     forward(&delivery, &Connections::default(), "bot-0").await.unwrap();
     assert_eq!(upstream.only().line(), format!("POST /callbacks/{APP} HTTP/1.1"));
@@ -58,7 +60,7 @@ async fn a_stopped_instance_is_unreachable_after_the_patience() {
     let delivery = delivery(settings);
     let began = Instant::now();
     let failed = forward(&delivery, &Connections::default(), "bot-0").await.unwrap_err();
-    let NotForwarded::Unreachable { instance, last, attempts } = failed else { panic!("{failed}") };
+    let ForwardError::Unreachable { instance, last, attempts } = failed else { panic!("{failed}") };
     assert_eq!((instance, last), (name("bot-0"), "refused"));
     assert!(began.elapsed() >= SHORT);
     assert!(attempts > 1);
@@ -95,7 +97,7 @@ fn check_once(act: Act, label: &'static str) -> impl Future<Output = ()> {
         }
         let delivery = delivery(settings);
         let failed = forward(&delivery, &Connections::default(), "bot-0").await.unwrap_err();
-        let expected = NotForwarded::Unreachable { instance: name("bot-0"), last: label, attempts: 1 };
+        let expected = ForwardError::Unreachable { instance: name("bot-0"), last: label, attempts: 1 };
         assert_eq!(failed, expected, "{place_of_caller}");
         assert_eq!(upstream.seen().len(), 1, "{place_of_caller}");
     }
@@ -137,7 +139,7 @@ async fn a_callback_of_another_life_or_region_or_of_nobody_has_no_owner() {
         Owner { region: name("amer"), ..owner("bot-0") },
     ] {
         let failed = delivery.forward(&Connections::default(), outbound(), owner.as_ref()).await.unwrap_err();
-        assert_eq!(failed, NotForwarded::Gone { instance: owner.instance });
+        assert_eq!(failed, ForwardError::Gone { instance: owner.instance });
     }
     assert_eq!(upstream.accepted(), 0);
 }
@@ -170,7 +172,7 @@ async fn an_orphan_without_an_heir_is_gone() {
     let mut settings = settings([]);
     settings.orphaned = Orphaned::Reassign;
     let failed = forward(&delivery(settings), &Connections::default(), "bot-9").await.unwrap_err();
-    assert_eq!(failed, NotForwarded::Gone { instance: name("bot-9") });
+    assert_eq!(failed, ForwardError::Gone { instance: name("bot-9") });
 }
 
 #[tokio::test]
@@ -216,7 +218,7 @@ async fn without_an_instance_for_the_app_nobody_gets_an_unsealed_item() {
     let delivery = delivery(settings);
     assert_eq!(delivery.probable_owner(CALL, APP), None);
     let failed = delivery.forward_unsealed(&Connections::default(), outbound()).await.unwrap_err();
-    assert_eq!(failed, NotForwarded::NoInstance);
+    assert_eq!(failed, ForwardError::NoInstance);
 }
 
 #[tokio::test]
@@ -225,7 +227,8 @@ async fn an_instance_that_leaves_the_list_keeps_its_callbacks_until_it_has_no_ca
         true => Act::body(200, "", r#"{"calls":0}"#),
         false => Act::status(202),
     });
-    let keeping = |addresses: Vec<_>| Settings { keep_leaving: LONG * 100, ..probed(settings(addresses)) };
+    let keeping =
+        |addresses: Vec<_>| DeliverySettings { keep_leaving: LONG * 100, ..probed(settings(addresses)) };
     let before = delivery(keeping(vec![bot.address]));
     let after = Arc::new(before.successor(keeping(Vec::new()), uris(), tls()));
     let connections = Connections::default();
@@ -237,5 +240,5 @@ async fn an_instance_that_leaves_the_list_keeps_its_callbacks_until_it_has_no_ca
     until("it was let go", || state(&after, "bot-0") == InstanceState::Gone).await;
     running.abort();
     let gone = forward(&after, &connections, "bot-0").await.unwrap_err();
-    assert_eq!(gone, NotForwarded::Gone { instance: name("bot-0") });
+    assert_eq!(gone, ForwardError::Gone { instance: name("bot-0") });
 }

@@ -4,18 +4,18 @@
 mod upstream;
 
 #[cfg(test)]
-mod answers;
-#[cfg(test)]
 mod connections;
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
 mod forward;
 #[cfg(test)]
+mod peer_gateways;
+#[cfg(test)]
 mod place;
 #[cfg(test)]
 mod probes;
 #[cfg(test)]
-mod regions;
+mod responses;
 #[cfg(test)]
 mod setup;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use switchboard_delivery::{Connections, InstanceState, NotPlaced, Target};
+use switchboard_delivery::{Connections, InstanceState, PlaceError, UpstreamUrl};
 use switchboard_routing::AffinityKey;
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 use uuid::Uuid;
@@ -32,7 +32,7 @@ fn check_url(
     outcome_unknown: u32,
     place_of_caller: &'static std::panic::Location<'static>,
 ) -> impl Future<Output = ()> {
-    let url = Target::parse(url).unwrap();
+    let url = UpstreamUrl::parse(url).unwrap();
     async move {
         let second = Upstream::always(Act::status(202));
         let order = ranking(2);
@@ -166,7 +166,7 @@ async fn instances_are_asked_in_the_order_of_their_rank() {
     let upstreams: Vec<Upstream> = (0..4).map(|_| Upstream::always(Act::status(503))).collect();
     let delivery = delivery(settings(upstreams.iter().map(|up| up.address)));
     let failed = place(&delivery, &Connections::default(), LONG).await.unwrap_err();
-    assert_eq!(failed, NotPlaced::AllFailed { attempts: 4, outcome_unknown: 0, last: "status_503" });
+    assert_eq!(failed, PlaceError::AllFailed { attempts: 4, outcome_unknown: 0, last: "status_503" });
     for (nth, name) in ranking(4).iter().enumerate() {
         let at: usize = name.trim_start_matches("bot-").parse().unwrap();
         let attempt = (nth + 1).to_string();
@@ -179,7 +179,7 @@ async fn the_budget_is_shared_by_the_candidates_and_then_spent() {
     let upstreams: Vec<Upstream> = (0..3).map(|_| Upstream::always(Act::stall())).collect();
     let delivery = delivery(settings(upstreams.iter().map(|up| up.address)));
     let failed = place(&delivery, &Connections::default(), SHORT * 2).await.unwrap_err();
-    assert_eq!(failed, NotPlaced::AllFailed { attempts: 3, outcome_unknown: 3, last: "timeout" });
+    assert_eq!(failed, PlaceError::AllFailed { attempts: 3, outcome_unknown: 3, last: "timeout" });
     assert!(upstreams.iter().all(|up| up.seen().len() == 1));
 }
 
@@ -198,7 +198,7 @@ async fn a_budget_that_is_spent_on_arrival_asks_nobody() {
     let upstream = Upstream::always(Act::status(202));
     let delivery = delivery(settings([upstream.address]));
     let failed = place(&delivery, &Connections::default(), Duration::ZERO).await.unwrap_err();
-    assert_eq!(failed, NotPlaced::AllFailed { attempts: 0, outcome_unknown: 0, last: "no_time" });
+    assert_eq!(failed, PlaceError::AllFailed { attempts: 0, outcome_unknown: 0, last: "no_time" });
     assert_eq!(upstream.accepted(), 0);
 }
 
@@ -237,7 +237,7 @@ async fn an_instance_is_asked_for_its_apps_only() {
     other.app = Uuid::from_u128(2);
     let failed =
         delivery.place(&Connections::default(), other, AffinityKey::of(CALL), LONG).await.unwrap_err();
-    assert_eq!(failed, NotPlaced::NoCandidate);
+    assert_eq!(failed, PlaceError::NoCandidate);
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn a_drained_instance_gets_no_new_calls_and_all_its_callbacks() {
     assert!(!delivery.drain("bot-9") && !delivery.resume("bot-9"));
     assert_eq!(status(&delivery, "bot-0").reason, "drained by the operator");
     assert!(!delivery.can_take_call());
-    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), NotPlaced::NoCandidate);
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate);
     assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202);
     assert!(delivery.resume("bot-0"));
     assert!(delivery.can_take_call());
@@ -261,7 +261,7 @@ async fn the_request_arrives_as_it_was_received_but_for_what_only_we_may_say() {
     let upstream = Upstream::always(Act::status(202));
     let mut settings = settings([upstream.address]);
     settings.instances[0].url =
-        Target::parse(&format!("http://{}/{{app}}/calls?v=1", upstream.address)).unwrap();
+        UpstreamUrl::parse(&format!("http://{}/{{app}}/calls?v=1", upstream.address)).unwrap();
     let delivery = delivery(settings);
     let mut notification = outbound();
     notification.deadline_unix_ms = Some(1_790_000_000_123);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use crate::{setup::*, upstream::*};
-use switchboard_delivery::{Connections, Delivery, InstanceState, NotPlaced};
+use switchboard_delivery::{Connections, Delivery, InstanceState, PlaceError};
 
 /// An instance whose answer to probes can be changed, and that accepts everything else.
 struct Bot {
@@ -50,7 +50,7 @@ async fn an_instance_takes_calls_after_its_first_answer() {
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Starting);
     assert!(!delivery.can_take_call());
     let connections = Connections::default();
-    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), NotPlaced::NoCandidate);
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate);
     assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202);
 
     probe_until(&delivery, "bot-0", InstanceState::Ready).await;
@@ -81,7 +81,7 @@ async fn a_full_or_draining_instance_gets_no_new_calls_and_all_its_callbacks() {
         let before = bot.posts();
         bot.answers(answer);
         probe_until(&delivery, "bot-0", expected).await;
-        assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), NotPlaced::NoCandidate);
+        assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate);
         assert_eq!(bot.posts(), before);
         assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202);
         assert_eq!(bot.posts(), before + 1);
@@ -101,7 +101,7 @@ async fn check_missed(miss: Act) {
     assert_eq!(known.reason, "missed its probes", "{shown}");
     assert!(known.missed_probes >= 3, "{shown}");
     assert_eq!(known.failures, [], "{shown}");
-    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), NotPlaced::NoCandidate, "{shown}");
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate, "{shown}");
     assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202, "{shown}");
     bot.answers(Act::status(200));
     probe_until(&delivery, "bot-0", InstanceState::Ready).await;
@@ -133,8 +133,8 @@ async fn an_instance_that_failed_a_call_is_out_until_its_next_answer_to_a_probe(
     probe_until(&delivery, "bot-0", InstanceState::Ready).await;
     let connections = Connections::default();
     let failed = place(&delivery, &connections, LONG).await.unwrap_err();
-    assert_eq!(failed, NotPlaced::AllFailed { attempts: 1, outcome_unknown: 0, last: "status_503" });
-    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), NotPlaced::NoCandidate);
+    assert_eq!(failed, PlaceError::AllFailed { attempts: 1, outcome_unknown: 0, last: "status_503" });
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate);
     assert!(!delivery.can_take_call());
     probe_until(&delivery, "bot-0", InstanceState::Ready).await;
 }
@@ -170,7 +170,7 @@ async fn between_two_reports_an_instance_gets_no_more_calls_than_it_has_room_for
     let known = status(&delivery, "bot-0");
     assert_eq!((known.state, known.reason), (InstanceState::Full, "calls reached its capacity"));
     assert_eq!((known.calls, known.calls_expected, known.calls_counted), (Some(4), Some(5), 1));
-    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), NotPlaced::NoCandidate);
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate);
 
     // Of a call that was not placed here nothing is known, and one that ends twice frees one place.
     delivery.call_ended("bot-0", "some-other-call");

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use openssl::ssl::{SslConnector, SslMethod};
 use switchboard_delivery::{
-    Answer, Connections, Delivery, InstanceSettings, InstanceState, InstanceStatus, NotForwarded, NotPlaced,
-    Orphaned, Outbound, ProbeSettings, Settings, Target,
+    Connections, Delivery, DeliverySettings, ForwardError, InstanceSettings, InstanceState, InstanceStatus,
+    Orphaned, Outbound, PlaceError, ProbeSettings, UpstreamResponse, UpstreamUrl,
 };
 use switchboard_routing::{AffinityKey, CallbackUris, Name, Owner, SealKey};
 use tokio::time::Instant;
@@ -28,14 +28,14 @@ pub(crate) fn name(text: &str) -> Name {
 }
 
 pub(crate) fn instance(name: &str, address: SocketAddr) -> InstanceSettings {
-    let url = Target::parse(&format!("http://{address}/api/calls")).unwrap();
+    let url = UpstreamUrl::parse(&format!("http://{address}/api/calls")).unwrap();
     InstanceSettings { name: self::name(name), url, callback_url: None, apps: None, weight: 1 }
 }
 
 /// Instances `bot-0`, `bot-1`, … at these addresses.
-pub(crate) fn settings(addresses: impl IntoIterator<Item = SocketAddr>) -> Settings {
+pub(crate) fn settings(addresses: impl IntoIterator<Item = SocketAddr>) -> DeliverySettings {
     let instances = addresses.into_iter().enumerate();
-    Settings {
+    DeliverySettings {
         region: name("emea"),
         instances: instances.map(|(at, address)| instance(&format!("bot-{at}"), address)).collect(),
         discovery: None,
@@ -49,7 +49,7 @@ pub(crate) fn settings(addresses: impl IntoIterator<Item = SocketAddr>) -> Setti
     }
 }
 
-pub(crate) fn probed(mut settings: Settings) -> Settings {
+pub(crate) fn probed(mut settings: DeliverySettings) -> DeliverySettings {
     settings.probe = Some(ProbeSettings { path: "/healthz".into(), interval: Duration::from_millis(100) });
     settings
 }
@@ -64,7 +64,7 @@ pub(crate) fn tls() -> SslConnector {
     SslConnector::builder(SslMethod::tls_client()).unwrap().build()
 }
 
-pub(crate) fn delivery(settings: Settings) -> Delivery {
+pub(crate) fn delivery(settings: DeliverySettings) -> Delivery {
     let delivery = Delivery::new(settings, uris(), tls());
     assert!(delivery.is_known());
     delivery
@@ -97,7 +97,7 @@ pub(crate) async fn place(
     delivery: &Delivery,
     connections: &Connections,
     budget: Duration,
-) -> Result<Answer, NotPlaced> {
+) -> Result<UpstreamResponse, PlaceError> {
     delivery.place(connections, outbound(), AffinityKey::of(CALL), budget).await
 }
 
@@ -105,7 +105,7 @@ pub(crate) async fn forward(
     delivery: &Delivery,
     connections: &Connections,
     instance: &str,
-) -> Result<Answer, NotForwarded> {
+) -> Result<UpstreamResponse, ForwardError> {
     delivery.forward(connections, outbound(), owner(instance).as_ref()).await
 }
 
@@ -141,7 +141,7 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// The whole body as text, or why it broke off.
-pub(crate) async fn text(answer: Answer) -> Result<String, &'static str> {
+pub(crate) async fn text(answer: UpstreamResponse) -> Result<String, &'static str> {
     use http_body_util::BodyExt;
     match answer.body.collect().await {
         Ok(body) => Ok(String::from_utf8(body.to_bytes().to_vec()).unwrap()),

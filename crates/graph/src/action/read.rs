@@ -4,8 +4,8 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    Action, ActionError, Answer, CAPACITY_MUST, CallOptions, MODALITIES_MUST, MediaConfig, Modality, Prompt,
-    Redirect, Reject, RejectReason, TARGETS_MUST, TIMEOUT_MUST, Target, TargetKind,
+    Action, ActionError, Answer, CAPACITY_MUST, CallOptions, GraphModality, MODALITIES_MUST, MediaConfig,
+    Prompt, Redirect, RedirectTarget, RedirectTargetKind, Reject, RejectReason, TARGETS_MUST, TIMEOUT_MUST,
     json::{Members, Node},
 };
 
@@ -26,7 +26,7 @@ fn answer(mut members: Members) -> Result<Answer, ActionError> {
     let (modalities, path) = members.require("acceptedModalities", MODALITIES_MUST)?;
     let modalities = array(modalities)
         .and_then(|nodes| {
-            nodes.into_iter().map(|node| choice(node, &Modality::ALL, Modality::as_str)).collect()
+            nodes.into_iter().map(|node| choice(node, &GraphModality::ALL, GraphModality::as_str)).collect()
         })
         .ok_or_else(|| ActionError::wrong(path, MODALITIES_MUST))?;
     let (media, path) = members.require("mediaConfig", "must be an object")?;
@@ -136,7 +136,7 @@ fn redirect(mut members: Members) -> Result<Redirect, ActionError> {
     Ok(redirect)
 }
 
-fn target(mut members: Members) -> Result<Target, ActionError> {
+fn target(mut members: Members) -> Result<RedirectTarget, ActionError> {
     members.only(&["@odata.type", "identity"])?;
     odata_type(
         &mut members,
@@ -147,7 +147,7 @@ fn target(mut members: Members) -> Result<Target, ActionError> {
     identity_set(Members::of(identity, path)?)
 }
 
-fn identity_set(mut members: Members) -> Result<Target, ActionError> {
+fn identity_set(mut members: Members) -> Result<RedirectTarget, ActionError> {
     members.only(&[
         "user",
         "application",
@@ -164,7 +164,7 @@ fn identity_set(mut members: Members) -> Result<Target, ActionError> {
         &["#microsoft.graph.identitySet", "#microsoft.graph.communicationsIdentitySet"],
         "must be \"#microsoft.graph.identitySet\" or \"#microsoft.graph.communicationsIdentitySet\"",
     )?;
-    let kinds: Vec<_> = TargetKind::ALL
+    let kinds: Vec<_> = RedirectTargetKind::ALL
         .into_iter()
         .filter(|kind| members.names().any(|name| name == kind.as_str()))
         .collect();
@@ -175,7 +175,7 @@ fn identity_set(mut members: Members) -> Result<Target, ActionError> {
     one_identity(*kind, Members::of(identity, path)?)
 }
 
-fn one_identity(kind: TargetKind, mut members: Members) -> Result<Target, ActionError> {
+fn one_identity(kind: RedirectTargetKind, mut members: Members) -> Result<RedirectTarget, ActionError> {
     members.only(&["@odata.type", "id", "displayName", "tenantId"])?;
     odata_type(
         &mut members,
@@ -185,7 +185,7 @@ fn one_identity(kind: TargetKind, mut members: Members) -> Result<Target, Action
     let path = members.path().to_owned();
     let (id, id_path) = members.require("id", "must be a string")?;
     let id = text(id).ok_or_else(|| ActionError::wrong(id_path, "must be a string"))?;
-    let mut target = Target::new(kind, &id).map_err(|error| error.inside(&path))?;
+    let mut target = RedirectTarget::new(kind, &id).map_err(|error| error.inside(&path))?;
     if let Some((name, name_path)) = members.take("displayName") {
         let name = text(name).ok_or_else(|| ActionError::wrong(name_path, "must be a string"))?;
         target = target.with_display_name(&name).map_err(|error| error.inside(&path))?;

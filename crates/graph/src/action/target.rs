@@ -1,4 +1,4 @@
-//! `Target`: whom a call is redirected to.
+//! `RedirectTarget`: whom a call is redirected to.
 
 use uuid::Uuid;
 
@@ -6,25 +6,25 @@ use super::ActionError;
 
 /// Whom a call is redirected to: one identity of Graph's identity set.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Target {
-    pub(crate) kind: TargetKind,
+pub struct RedirectTarget {
+    pub(crate) kind: RedirectTargetKind,
     pub(crate) id: String,
     pub(crate) display_name: Option<String>,
     pub(crate) tenant: Option<Uuid>,
 }
 
-impl Target {
+impl RedirectTarget {
     /// The `kind` of identity known by `id`: a phone's in E.164 form, any other 1 to 1024 characters.
-    pub fn new(kind: TargetKind, id: &str) -> Result<Self, ActionError> {
+    pub fn new(kind: RedirectTargetKind, id: &str) -> Result<Self, ActionError> {
         let (fits, must) = match kind {
-            TargetKind::Phone => (is_e164(id), PHONE_MUST),
-            TargetKind::User
-            | TargetKind::Application
-            | TargetKind::ApplicationInstance
-            | TargetKind::Guest
-            | TargetKind::Encrypted
-            | TargetKind::OnPremises
-            | TargetKind::AzureCommunicationServicesUser => (is_text(id), TEXT_MUST),
+            RedirectTargetKind::Phone => (is_e164(id), PHONE_MUST),
+            RedirectTargetKind::User
+            | RedirectTargetKind::Application
+            | RedirectTargetKind::ApplicationInstance
+            | RedirectTargetKind::Guest
+            | RedirectTargetKind::Encrypted
+            | RedirectTargetKind::OnPremises
+            | RedirectTargetKind::AzureCommunicationServicesUser => (is_text(id), TEXT_MUST),
         };
         if !fits {
             return Err(ActionError::wrong("id", must));
@@ -47,16 +47,16 @@ impl Target {
 }
 
 /// Numbers and names of people are not for logs.
-impl std::fmt::Debug for Target {
+impl std::fmt::Debug for RedirectTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Target").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("RedirectTarget").field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 
 /// The kinds of identity that Graph knows (Microsoft Graph REST reference, "identitySet", "communicationsIdentitySet").
 /// Which of them can be redirected to in a tenant is for the platform to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TargetKind {
+pub enum RedirectTargetKind {
     /// A user, by object id.
     User,
     /// An application, by app id: another bot.
@@ -75,7 +75,7 @@ pub enum TargetKind {
     AzureCommunicationServicesUser,
 }
 
-impl TargetKind {
+impl RedirectTargetKind {
     /// The member of the identity set.
     pub fn as_str(self) -> &'static str {
         match self {

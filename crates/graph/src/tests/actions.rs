@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::schema::fits;
-use crate::{Action, ActionError, CallOptions, MediaConfig, Modality, RejectReason, TargetKind};
+use crate::{Action, ActionError, CallOptions, GraphModality, MediaConfig, RedirectTargetKind, RejectReason};
 
 const SCHEMA: &str = include_str!("../../../../docs/action.schema.json");
 const DOCUMENT: &str = include_str!("../../../../docs/actions.md");
@@ -55,7 +55,7 @@ fn an_answer_is_read_whole() {
     ) else {
         panic!("not an answer")
     };
-    use Modality::{Audio, Data, Video, VideoBasedScreenSharing};
+    use GraphModality::{Audio, Data, Video, VideoBasedScreenSharing};
     assert_eq!(answer.modalities, [Data, Video, VideoBasedScreenSharing, Audio]);
     assert_eq!(
         answer.call_options,
@@ -101,7 +101,7 @@ fn a_redirect_of_the_graph_reference_is_taken_over() {
         panic!("not a redirect")
     };
     let kinds: Vec<_> = redirect.targets.iter().map(|target| target.kind).collect();
-    assert_eq!(kinds, [TargetKind::Phone, TargetKind::AzureCommunicationServicesUser]);
+    assert_eq!(kinds, [RedirectTargetKind::Phone, RedirectTargetKind::AzureCommunicationServicesUser]);
     assert_eq!(redirect.timeout_seconds, 15);
 }
 
@@ -420,19 +420,19 @@ fn what_is_not_json_is_refused_with_its_place() {
 
 #[test]
 fn code_is_held_to_the_same_rules() {
-    use crate::{Answer, Redirect, Target};
+    use crate::{Answer, Redirect, RedirectTarget};
     let media = || MediaConfig::ServiceHosted { prefetch: Vec::new() };
     let errors: [ActionError; 7] = [
         Answer::new(Vec::new(), media()).unwrap_err(),
-        Answer::new(vec![Modality::Audio, Modality::Audio], media()).unwrap_err(),
-        Answer::new(vec![Modality::Audio], media()).unwrap().with_participant_capacity(0).unwrap_err(),
+        Answer::new(vec![GraphModality::Audio, GraphModality::Audio], media()).unwrap_err(),
+        Answer::new(vec![GraphModality::Audio], media()).unwrap().with_participant_capacity(0).unwrap_err(),
         Redirect::new(Vec::new()).unwrap_err(),
-        Redirect::new(vec![Target::new(TargetKind::User, "a").unwrap()])
+        Redirect::new(vec![RedirectTarget::new(RedirectTargetKind::User, "a").unwrap()])
             .unwrap()
             .with_timeout(14)
             .unwrap_err(),
-        Target::new(TargetKind::Phone, "a").unwrap_err(),
-        Target::new(TargetKind::User, "a").unwrap().with_display_name("").unwrap_err(),
+        RedirectTarget::new(RedirectTargetKind::Phone, "a").unwrap_err(),
+        RedirectTarget::new(RedirectTargetKind::User, "a").unwrap().with_display_name("").unwrap_err(),
     ];
     let places: Vec<_> = errors.iter().map(ActionError::at).collect();
     assert_eq!(

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::script::{CALL, Script, call, callback, calls, now, tenant};
 use crate::{
-    Action, Answer, CallOptions, MediaConfig, Modality, Prompt, Redirect, Reject, RejectReason, Target,
-    TargetKind,
+    Action, Answer, CallOptions, GraphModality, MediaConfig, Prompt, Redirect, RedirectTarget,
+    RedirectTargetKind, Reject, RejectReason,
 };
 
 /// The body of the one request that `action` becomes.
@@ -37,7 +37,7 @@ fn an_answer_with_service_hosted_media() {
         resource_id: "1D6DE2D4-CD51-4309-8DAA-70768651088E".to_owned(),
     }];
     let options = CallOptions { content_sharing_notification: Some(true), delta_roster: Some(true) };
-    let answer = Answer::new(vec![Modality::Audio], MediaConfig::ServiceHosted { prefetch }).unwrap();
+    let answer = Answer::new(vec![GraphModality::Audio], MediaConfig::ServiceHosted { prefetch }).unwrap();
     check(
         &Action::Answer(answer.with_call_options(options)),
         &json!({
@@ -66,7 +66,7 @@ fn an_answer_with_app_hosted_media() {
         remove_from_default_audio_group: None,
     };
     check(
-        &Action::Answer(Answer::new(vec![Modality::Audio, Modality::Video], media).unwrap()),
+        &Action::Answer(Answer::new(vec![GraphModality::Audio, GraphModality::Video], media).unwrap()),
         &json!({
             "callbackUri": "https://gw.contoso.com/cb/p7/a31f5a00-44dc-4b21-9c3e-0d07d53b1001",
             "mediaConfig": {
@@ -84,7 +84,7 @@ fn an_answer_of_a_recording_bot() {
         blob: "<Media Session Configuration Blob>".to_owned(),
         remove_from_default_audio_group: Some(true),
     };
-    let modalities = vec![Modality::Audio, Modality::Video, Modality::VideoBasedScreenSharing];
+    let modalities = vec![GraphModality::Audio, GraphModality::Video, GraphModality::VideoBasedScreenSharing];
     let answer = Answer::new(modalities, media).unwrap().with_participant_capacity(200).unwrap();
     check(
         &Action::Answer(answer),
@@ -118,7 +118,7 @@ fn a_rejection() {
 
 #[test]
 fn a_redirect_to_a_user() {
-    let user = Target::new(TargetKind::User, "0a0a0a0a-1111-4aaa-8bbb-000000000002").unwrap();
+    let user = RedirectTarget::new(RedirectTargetKind::User, "0a0a0a0a-1111-4aaa-8bbb-000000000002").unwrap();
     check(
         &Action::Redirect(Redirect::new(vec![user.with_display_name("X").unwrap()]).unwrap()),
         &json!({
@@ -142,16 +142,19 @@ fn a_redirect_to_a_user() {
 #[test]
 fn a_redirect_to_all_kinds_of_identity() {
     let kinds = [
-        (TargetKind::Application, "22bfd41f-550e-477d-8789-f6f7bd2a5e8b"),
-        (TargetKind::ApplicationInstance, "7629bdce-046c-4903-86b4-a8f718277e1a"),
-        (TargetKind::Phone, "+12345678901"),
-        (TargetKind::Guest, "g"),
-        (TargetKind::Encrypted, "e"),
-        (TargetKind::OnPremises, "o"),
+        (RedirectTargetKind::Application, "22bfd41f-550e-477d-8789-f6f7bd2a5e8b"),
+        (RedirectTargetKind::ApplicationInstance, "7629bdce-046c-4903-86b4-a8f718277e1a"),
+        (RedirectTargetKind::Phone, "+12345678901"),
+        (RedirectTargetKind::Guest, "g"),
+        (RedirectTargetKind::Encrypted, "e"),
+        (RedirectTargetKind::OnPremises, "o"),
     ];
-    let mut targets: Vec<_> = kinds.iter().map(|(kind, id)| Target::new(*kind, id).unwrap()).collect();
+    let mut targets: Vec<_> =
+        kinds.iter().map(|(kind, id)| RedirectTarget::new(*kind, id).unwrap()).collect();
     targets.push(
-        Target::new(TargetKind::AzureCommunicationServicesUser, "8:acs:1_2").unwrap().with_tenant(tenant()),
+        RedirectTarget::new(RedirectTargetKind::AzureCommunicationServicesUser, "8:acs:1_2")
+            .unwrap()
+            .with_tenant(tenant()),
     );
     let redirect = Redirect::new(targets).unwrap().with_timeout(90).unwrap();
     let invited = |set: &str, kind: &str, identity: &Value| {
@@ -188,8 +191,10 @@ fn a_redirect_to_all_kinds_of_identity() {
 
 #[test]
 fn several_targets_ring_for_a_minute() {
-    let targets =
-        vec![Target::new(TargetKind::User, "a").unwrap(), Target::new(TargetKind::User, "b").unwrap()];
+    let targets = vec![
+        RedirectTarget::new(RedirectTargetKind::User, "a").unwrap(),
+        RedirectTarget::new(RedirectTargetKind::User, "b").unwrap(),
+    ];
     assert_eq!(Redirect::new(targets).unwrap().timeout_seconds, 60);
 }
 

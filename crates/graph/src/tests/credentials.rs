@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::script::{APP, Reply, SECRET, Script, TENANT, call, reject, settings};
-use crate::{Calls, Cloud, Credential, Hosts, Settings, SettingsError, TransportFailure};
+use crate::{Calls, Cloud, Credential, GraphSettings, Hosts, InvalidGraphSettings, TransportErrorKind};
 
 const KEY: &[u8] = include_bytes!("../../../../fixtures/keys/not-secret-entra-1.pem");
 const OTHER_KEY: &[u8] = include_bytes!("../../../../fixtures/keys/not-secret-entra-2.pem");
@@ -60,7 +60,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[track_caller]
-fn check_refused<T: std::fmt::Debug>(result: Result<T, SettingsError>, expected: &str) {
+fn check_refused<T: std::fmt::Debug>(result: Result<T, InvalidGraphSettings>, expected: &str) {
     assert_eq!(result.unwrap_err().to_string(), expected);
 }
 
@@ -128,7 +128,7 @@ async fn a_certificate_signs_an_assertion_that_openssl_verifies() {
 
 #[tokio::test(start_paused = true)]
 async fn no_two_assertions_are_equal() {
-    let script = Script::new([Reply::failure(TransportFailure::Unreachable)], []);
+    let script = Script::new([Reply::failure(TransportErrorKind::Unreachable)], []);
     let transport: Arc<Script> = Arc::clone(&script);
     let credential = Credential::certificate(&pem(&certificate(&key(KEY))), KEY).unwrap();
     reject(&Calls::new(settings(credential), transport), 5).await.unwrap();
@@ -235,7 +235,7 @@ fn each_cloud_has_its_hosts() {
         let cloud = Cloud::from_str(name).unwrap();
         assert_eq!(cloud.to_string(), name);
         let credential = Credential::secret(SECRET).unwrap();
-        let settings = Settings::new(APP.parse().unwrap(), cloud, Hosts::default(), credential).unwrap();
+        let settings = GraphSettings::new(APP.parse().unwrap(), cloud, Hosts::default(), credential).unwrap();
         [settings.authority().to_string(), settings.endpoint().to_string(), settings.scope().to_owned()]
     };
     assert_eq!(
@@ -271,10 +271,13 @@ fn each_cloud_has_its_hosts() {
     }
 }
 
-fn with_hosts(authority: Option<&str>, endpoint: Option<&str>) -> Result<Settings, SettingsError> {
+fn with_hosts(
+    authority: Option<&str>,
+    endpoint: Option<&str>,
+) -> Result<GraphSettings, InvalidGraphSettings> {
     let url = |text: &str| Url::parse(text).unwrap();
     let hosts = Hosts { authority: authority.map(url), endpoint: endpoint.map(url) };
-    Settings::new(APP.parse().unwrap(), Cloud::Public, hosts, Credential::secret(SECRET).unwrap())
+    GraphSettings::new(APP.parse().unwrap(), Cloud::Public, hosts, Credential::secret(SECRET).unwrap())
 }
 
 #[tokio::test]
@@ -328,7 +331,7 @@ async fn nothing_shows_a_credential() {
         let graph = r#"{"error":{"code":"token.2","message":"you sent Bearer token.2","innerError":{"request-id":"token.2"}}}"#;
         let script = Script::new(
             [Reply::new(400, &[], &echo)],
-            [Reply::new(400, &[("request-id", "token.2")], graph), Reply::failure(TransportFailure::Lost)],
+            [Reply::new(400, &[("request-id", "token.2")], graph), Reply::failure(TransportErrorKind::Lost)],
         );
         let transport: Arc<Script> = Arc::clone(&script);
         let settings = settings(credential);

@@ -5,13 +5,15 @@ use std::{iter, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::script::{Reply, Script, call, calls, now, reject, tenant};
-use crate::{Body, Call, CallResult, CallState, Error, Refusal, TransportFailure};
+use crate::{
+    CallResult, GraphCall, GraphCallState, GraphError, GraphRefusal, GraphResponseBody, TransportErrorKind,
+};
 
 const DOCUMENT: &str = include_str!("../../../../docs/actions.md");
 
 /// Graph says `reply` to a rejection.
 #[track_caller]
-fn check(reply: Reply, label: &str, line: &str) -> Error {
+fn check(reply: Reply, label: &str, line: &str) -> GraphError {
     let error = run(&Script::graph([reply]));
     judge(&error, label, line);
     error
@@ -19,7 +21,7 @@ fn check(reply: Reply, label: &str, line: &str) -> Error {
 
 /// The token endpoint says `reply`, as often as it is asked.
 #[track_caller]
-fn check_token(reply: impl Fn() -> Reply, label: &str, line: &str) -> Error {
+fn check_token(reply: impl Fn() -> Reply, label: &str, line: &str) -> GraphError {
     let error = run(&Script::new(iter::repeat_with(reply).take(5), []));
     judge(&error, label, line);
     assert!(!error.is_outcome_unknown());
@@ -27,14 +29,14 @@ fn check_token(reply: impl Fn() -> Reply, label: &str, line: &str) -> Error {
 }
 
 /// The error of a rejection that has 15 seconds.
-fn run(script: &Arc<Script>) -> Error {
+fn run(script: &Arc<Script>) -> GraphError {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(reject(&calls(script), 15)).unwrap_err()
 }
 
 #[track_caller]
-fn judge(error: &Error, label: &str, line: &str) {
+fn judge(error: &GraphError, label: &str, line: &str) {
     assert_eq!((error.label(), error.to_string().as_str()), (label, line));
     assert!(DOCUMENT.contains(&format!("`{label}`")), "{label} is not documented");
     assert!(!line.contains('\n') && std::error::Error::source(error).is_none());
@@ -80,7 +82,7 @@ fn the_codes_of_the_calls_service_in_both_shapes() {
         // The one inside the other, as Graph has been seen to do.
         let wrapped = graph("UnknownError").replace("Words.", &service(code).replace('"', "\\\""));
         let error = check(Reply::new(status, &[], &wrapped), label, &format!("{meaning} ({said}, {id})"));
-        let Error::Refused(refusal) = error else { panic!("{error}") };
+        let GraphError::Refused(refusal) = error else { panic!("{error}") };
         assert_eq!((refusal.code(), refusal.message()), (Some(code), Some("Words.")));
     }
 }
@@ -121,7 +123,11 @@ fn a_status_speaks_where_there_is_no_code() {
             let line = format!("{meaning} (Graph said {status} without a code)");
             check(Reply::new(status, &[], body), label, &line);
         }
-        for body in [Body::TooLarge, Body::CutOff, Body::Whole(vec![b' '; 2 << 20])] {
+        for body in [
+            GraphResponseBody::TooLarge,
+            GraphResponseBody::CutOff,
+            GraphResponseBody::Whole(vec![b' '; 2 << 20]),
+        ] {
             let line = format!("{meaning} (Graph said {status} without a code)");
             check(Reply::unread(status, body), label, &line);
         }
@@ -165,7 +171,7 @@ fn what_graph_says_is_bounded_and_printable() {
         "z".repeat(1000)
     );
     let error = run(&Script::graph([Reply::new(400, &[], &body)]));
-    let Error::Refused(refusal) = &error else { panic!("{error}") };
+    let GraphError::Refused(refusal) = &error else { panic!("{error}") };
     assert!(refusal.code().unwrap().starts_with(r"a\0b\r\ncz") && refusal.code().unwrap().len() == 64);
     assert!(refusal.request_id().unwrap().starts_with(r"x\nyz") && refusal.request_id().unwrap().len() == 64);
     assert!(
@@ -181,7 +187,7 @@ fn what_graph_says_is_bounded_and_printable() {
 fn the_head_s_request_id_comes_first() {
     let error =
         run(&Script::graph([Reply::new(400, &[("Request-Id", "from-the-head")], &graph("BadRequest"))]));
-    let Error::Refused(refusal) = &error else { panic!("{error}") };
+    let GraphError::Refused(refusal) = &error else { panic!("{error}") };
     assert_eq!(refusal.request_id(), Some("from-the-head"));
     let by_number = run(&Script::graph([Reply::new(403, &[], r#"{"errorCode":7505}"#)]));
     assert_eq!(by_number.label(), "tenant_mismatch");
@@ -189,7 +195,7 @@ fn the_head_s_request_id_comes_first() {
 
 #[test]
 fn the_network_says_whether_something_was_sent() {
-    use TransportFailure::{Lost, TimedOut, Tls, Unreachable};
+    use TransportErrorKind::{Lost, TimedOut, Tls, Unreachable};
     let rows = [
         (Unreachable, "unreachable", "could not be reached", "nothing was sent"),
         (Tls, "tls", "has no TLS that can be trusted", "nothing was sent"),
@@ -278,7 +284,7 @@ fn a_wrong_credential_an_unknown_app_and_an_unknown_tenant_are_three_things() {
             label,
             &format!("{meaning} (AADSTS{code}, {trace})"),
         );
-        let Error::Token(crate::TokenError::Refused { reason, .. }) = found else { panic!("{found}") };
+        let GraphError::Token(crate::TokenError::Refused { reason, .. }) = found else { panic!("{found}") };
         assert_eq!(reason.is_wrong_credential(), wrong_credential);
         let short = format!(r#"{{"error":"{error}","error_description":"AADSTS{code}: Words."}}"#);
         check_token(|| Reply::new(status, &[], &short), label, &format!("{meaning} (AADSTS{code})"));
@@ -323,8 +329,8 @@ fn what_is_no_token_endpoint_is_told() {
     for (status, body) in [(404, "<html>"), (400, "{}"), (302, ""), (204, ""), (401, "[]"), (418, &deep)] {
         check_token(|| Reply::new(status, &[], body), "token_nonsense", &nonsense(status));
     }
-    check_token(|| Reply::unread(200, Body::TooLarge), "token_nonsense", &nonsense(200));
-    check_token(|| Reply::unread(200, Body::CutOff), "token_nonsense", &nonsense(200));
+    check_token(|| Reply::unread(200, GraphResponseBody::TooLarge), "token_nonsense", &nonsense(200));
+    check_token(|| Reply::unread(200, GraphResponseBody::CutOff), "token_nonsense", &nonsense(200));
 }
 
 #[test]
@@ -343,7 +349,7 @@ fn a_token_endpoint_that_is_busy_or_down_is_told() {
 }
 
 /// What Graph's `reply` to a GET becomes.
-async fn got(reply: Reply) -> Result<Call, Error> {
+async fn got(reply: Reply) -> Result<GraphCall, GraphError> {
     let script = Script::graph([reply]);
     calls(&script).get(tenant(), &call(), Instant::now() + Duration::from_secs(5), now()).await
 }
@@ -352,16 +358,19 @@ async fn got(reply: Reply) -> Result<Call, Error> {
 async fn a_call_has_a_state_and_an_end() {
     let alive =
         got(Reply::new(200, &[], r##"{"@odata.type":"#microsoft.graph.call","state":"Established"}"##)).await;
-    assert_eq!(alive.unwrap(), Call { state: Some(CallState::Established), result: None });
+    assert_eq!(alive.unwrap(), GraphCall { state: Some(GraphCallState::Established), result: None });
     let ended =
         got(Reply::new(200, &[], r#"{"state":"terminated","resultInfo":{"code":408,"subcode":"8537"}}"#))
             .await;
     let result = Some(CallResult { code: Some(408), subcode: Some(8537) });
-    assert_eq!(ended.unwrap(), Call { state: Some(CallState::Terminated), result });
+    assert_eq!(ended.unwrap(), GraphCall { state: Some(GraphCallState::Terminated), result });
     let odd = got(Reply::new(200, &[], r#"{"state":"new\nstate","resultInfo":[]}"#)).await;
-    assert_eq!(odd.unwrap(), Call { state: Some(CallState::Other(r"new\nstate".to_owned())), result: None });
+    assert_eq!(
+        odd.unwrap(),
+        GraphCall { state: Some(GraphCallState::Other(r"new\nstate".to_owned())), result: None }
+    );
     let empty = got(Reply::new(200, &[], "{}")).await;
-    assert_eq!(empty.unwrap(), Call { state: None, result: None });
+    assert_eq!(empty.unwrap(), GraphCall { state: None, result: None });
     for body in ["", "[]", "<html>"] {
         let error = got(Reply::new(200, &[], body)).await.unwrap_err();
         judge(
@@ -370,7 +379,7 @@ async fn a_call_has_a_state_and_an_end() {
             "this is no answer of the calls API: check the endpoint (Graph said 200 without a code)",
         );
     }
-    let large = got(Reply::unread(200, Body::TooLarge)).await.unwrap_err();
+    let large = got(Reply::unread(200, GraphResponseBody::TooLarge)).await.unwrap_err();
     assert_eq!(large.label(), "unexpected");
 }
 
@@ -385,7 +394,7 @@ fn a_page_is_no_success_whatever_its_status() {
 #[test]
 fn a_refusal_is_an_error_by_itself() {
     let error = run(&Script::graph([Reply::status(404)]));
-    let Error::Refused(refusal) = error else { panic!("{error}") };
-    let copy: Refusal = refusal.clone();
+    let GraphError::Refused(refusal) = error else { panic!("{error}") };
+    let copy: GraphRefusal = refusal.clone();
     assert_eq!(copy, refusal);
 }

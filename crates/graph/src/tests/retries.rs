@@ -5,12 +5,12 @@ use std::{iter, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::script::{Reply, Script, call, callback, calls, now, reject, tenant};
-use crate::{Action, Body, Error, TransportFailure};
+use crate::{Action, GraphError, GraphResponseBody, TransportErrorKind};
 
 /// A rejection with `seconds` to do it in. Returns its label, or "done", and the milliseconds at which Graph was asked.
 async fn rejected(script: &Arc<Script>, seconds: u64) -> (&'static str, Vec<u128>) {
     let result = reject(&calls(script), seconds).await;
-    (result.as_ref().map_or_else(Error::label, |()| "done"), script.times())
+    (result.as_ref().map_or_else(GraphError::label, |()| "done"), script.times())
 }
 
 /// Every action in turn says the same of `reply`: it is not repeated.
@@ -35,13 +35,13 @@ async fn check_never_repeated(reply: impl Fn() -> Reply, label: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn what_may_have_been_done_is_never_repeated() {
-    check_never_repeated(|| Reply::failure(TransportFailure::Lost), "lost").await;
-    check_never_repeated(|| Reply::failure(TransportFailure::TimedOut), "timeout").await;
+    check_never_repeated(|| Reply::failure(TransportErrorKind::Lost), "lost").await;
+    check_never_repeated(|| Reply::failure(TransportErrorKind::TimedOut), "timeout").await;
     check_never_repeated(|| Reply::status(500), "server").await;
     check_never_repeated(|| Reply::status(502), "server").await;
     check_never_repeated(|| Reply::status(503), "unavailable").await;
     check_never_repeated(|| Reply::status(504), "server").await;
-    check_never_repeated(|| Reply::unread(500, Body::CutOff), "server").await;
+    check_never_repeated(|| Reply::unread(500, GraphResponseBody::CutOff), "server").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -51,7 +51,7 @@ async fn what_will_not_change_is_not_repeated() {
     check_never_repeated(|| Reply::status(404), "call_not_found").await;
     check_never_repeated(|| Reply::status(409), "conflict").await;
     check_never_repeated(|| Reply::status(302), "unexpected").await;
-    check_never_repeated(|| Reply::failure(TransportFailure::Tls), "tls").await;
+    check_never_repeated(|| Reply::failure(TransportErrorKind::Tls), "tls").await;
     let limit = r#"{"errorCode":"8529","message":"Application reached the monthly call creation limit."}"#;
     check_never_repeated(|| Reply::new(429, &[("retry-after", "1")], limit), "monthly_limit").await;
 }
@@ -102,7 +102,7 @@ async fn a_pause_longer_than_the_deadline_is_not_waited() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_was_refused_is_tried_again() {
-    let refused = || Reply::failure(TransportFailure::Unreachable);
+    let refused = || Reply::failure(TransportErrorKind::Unreachable);
     let script = Script::graph([refused(), refused()]);
     assert_eq!(rejected(&script, 12).await, ("done", vec![0, 100, 300]));
     let script = Script::graph(iter::repeat_with(refused).take(9));
@@ -115,7 +115,7 @@ async fn a_connection_that_was_refused_is_tried_again() {
 async fn keep_alive_and_get_are_repeated() {
     let replies = || {
         [
-            Reply::failure(TransportFailure::Lost),
+            Reply::failure(TransportErrorKind::Lost),
             Reply::status(500),
             Reply::status(503),
             Reply::new(200, &[], r#"{"state":"established"}"#),
@@ -173,7 +173,7 @@ async fn a_refused_token_is_replaced_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_status_counts_whatever_becomes_of_the_body() {
-    for body in [Body::CutOff, Body::TooLarge] {
+    for body in [GraphResponseBody::CutOff, GraphResponseBody::TooLarge] {
         let script = Script::graph([Reply::unread(202, body)]);
         assert_eq!(rejected(&script, 12).await, ("done", vec![0]));
     }

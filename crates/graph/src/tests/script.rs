@@ -11,33 +11,33 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::{
-    Action, Body, CallId, CallbackUri, Calls, Cloud, Credential, Error, Hosts, Request, Response, Settings,
-    Transport, TransportError, TransportFailure,
+    Action, CallbackUri, Calls, Cloud, Credential, GraphCallId, GraphError, GraphRequest, GraphResponse,
+    GraphResponseBody, GraphSettings, Hosts, Transport, TransportError, TransportErrorKind,
 };
 
 /// What a script says to one request.
 #[derive(Debug)]
 pub(super) struct Reply {
     after: Duration,
-    result: Result<Response, TransportError>,
+    result: Result<GraphResponse, TransportError>,
 }
 
 impl Reply {
     pub(super) fn new(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
         let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        let body = Body::Whole(body.as_bytes().to_vec());
-        Self { after: Duration::ZERO, result: Ok(Response { status, headers, body }) }
+        let body = GraphResponseBody::Whole(body.as_bytes().to_vec());
+        Self { after: Duration::ZERO, result: Ok(GraphResponse { status, headers, body }) }
     }
 
     pub(super) fn status(status: u16) -> Self {
         Self::new(status, &[], "")
     }
 
-    pub(super) fn unread(status: u16, body: Body) -> Self {
-        Self { after: Duration::ZERO, result: Ok(Response { status, headers: Vec::new(), body }) }
+    pub(super) fn unread(status: u16, body: GraphResponseBody) -> Self {
+        Self { after: Duration::ZERO, result: Ok(GraphResponse { status, headers: Vec::new(), body }) }
     }
 
-    pub(super) fn failure(failure: TransportFailure) -> Self {
+    pub(super) fn failure(failure: TransportErrorKind) -> Self {
         let detail = "Connection refused (os error 111)".to_owned();
         Self { after: Duration::ZERO, result: Err(TransportError { failure, detail }) }
     }
@@ -62,7 +62,7 @@ impl Reply {
 pub(super) struct Script {
     token_replies: Mutex<VecDeque<Reply>>,
     graph_replies: Mutex<VecDeque<Reply>>,
-    seen: Mutex<Vec<(Instant, Request)>>,
+    seen: Mutex<Vec<(Instant, GraphRequest)>>,
 }
 
 impl Script {
@@ -81,7 +81,7 @@ impl Script {
         Self::new([], replies)
     }
 
-    fn requests<T>(&self, token: bool, see: impl Fn(&Instant, &Request) -> T) -> Vec<T> {
+    fn requests<T>(&self, token: bool, see: impl Fn(&Instant, &GraphRequest) -> T) -> Vec<T> {
         let seen = self.seen.lock().unwrap();
         seen.iter().filter(|(_, it)| is_token(it) == token).map(|(at, it)| see(at, it)).collect()
     }
@@ -130,15 +130,15 @@ impl Script {
     }
 }
 
-fn is_token(request: &Request) -> bool {
+fn is_token(request: &GraphRequest) -> bool {
     request.url.path().ends_with("/oauth2/v2.0/token")
 }
 
 impl Transport for Script {
     fn send(
         &self,
-        request: Request,
-    ) -> Pin<Box<dyn Future<Output = Result<Response, TransportError>> + Send + '_>> {
+        request: GraphRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<GraphResponse, TransportError>> + Send + '_>> {
         let token = is_token(&request);
         self.seen.lock().unwrap().push((Instant::now(), request));
         let replies = if token { &self.token_replies } else { &self.graph_replies };
@@ -156,8 +156,8 @@ impl Transport for Script {
     }
 }
 
-pub(super) fn settings(credential: Credential) -> Settings {
-    Settings::new(APP.parse().unwrap(), Cloud::Public, Hosts::default(), credential).unwrap()
+pub(super) fn settings(credential: Credential) -> GraphSettings {
+    GraphSettings::new(APP.parse().unwrap(), Cloud::Public, Hosts::default(), credential).unwrap()
 }
 
 pub(super) fn calls(script: &Arc<Script>) -> Calls {
@@ -174,8 +174,8 @@ pub(super) fn tenant() -> Uuid {
     TENANT.parse().unwrap()
 }
 
-pub(super) fn call() -> CallId {
-    CallId::parse(CALL).unwrap()
+pub(super) fn call() -> GraphCallId {
+    GraphCallId::parse(CALL).unwrap()
 }
 
 pub(super) fn callback() -> CallbackUri {
@@ -183,7 +183,7 @@ pub(super) fn callback() -> CallbackUri {
 }
 
 /// Rejects the call, with `seconds` to do it in.
-pub(super) async fn reject(calls: &Calls, seconds: u64) -> Result<(), Error> {
+pub(super) async fn reject(calls: &Calls, seconds: u64) -> Result<(), GraphError> {
     let action = Action::parse(br#"{"action":"reject","reason":"busy"}"#).unwrap();
     let deadline = Instant::now() + Duration::from_secs(seconds);
     calls.act(tenant(), &call(), &action, &callback(), deadline, now()).await

@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 use super::script::{Reply, SECRET, Script, call, callback, calls, now, reject, settings};
 use crate::{
-    Body, Calls, Credential, Error, Reject, Request, Response, Transport, TransportError, TransportFailure,
+    Calls, Credential, GraphError, GraphRequest, GraphResponse, GraphResponseBody, Reject, Transport,
+    TransportError, TransportErrorKind,
 };
 
 #[tokio::test(start_paused = true)]
@@ -154,8 +155,8 @@ async fn who_goes_away_cancels_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_token_request_is_repeated_where_that_can_help() {
     let rows: [fn() -> Reply; 5] = [
-        || Reply::failure(TransportFailure::Unreachable),
-        || Reply::failure(TransportFailure::Lost),
+        || Reply::failure(TransportErrorKind::Unreachable),
+        || Reply::failure(TransportErrorKind::Lost),
         || Reply::status(500),
         || Reply::new(429, &[("retry-after", "1.5")], ""),
         Reply::never,
@@ -169,7 +170,7 @@ async fn a_token_request_is_repeated_where_that_can_help() {
     assert_eq!(reject(&calls(&script), 12).await.unwrap_err().label(), "token_unavailable");
     assert_eq!(script.token_requests(), 3);
     for reply in [
-        Reply::failure(TransportFailure::Tls),
+        Reply::failure(TransportErrorKind::Tls),
         Reply::new(401, &[], r#"{"error":"invalid_client"}"#),
         Reply::new(200, &[], "<html>"),
         Reply::new(429, &[("retry-after", "60")], ""),
@@ -237,8 +238,8 @@ struct Gated {
 impl Transport for Gated {
     fn send(
         &self,
-        request: Request,
-    ) -> Pin<Box<dyn Future<Output = Result<Response, TransportError>> + Send + '_>> {
+        request: GraphRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<GraphResponse, TransportError>> + Send + '_>> {
         Box::pin(async move {
             let (status, body) = if request.url.path().ends_with("/token") {
                 self.asked.fetch_add(1, Ordering::Relaxed);
@@ -247,7 +248,11 @@ impl Transport for Gated {
             } else {
                 (202, "")
             };
-            Ok(Response { status, headers: Vec::new(), body: Body::Whole(body.as_bytes().to_vec()) })
+            Ok(GraphResponse {
+                status,
+                headers: Vec::new(),
+                body: GraphResponseBody::Whole(body.as_bytes().to_vec()),
+            })
         })
     }
 }
@@ -263,7 +268,7 @@ fn runtime() -> Runtime {
 }
 
 /// Begins `future` and says that it waits.
-fn begin<F: Future<Output = Result<(), Error>>>(future: Pin<&mut F>) {
+fn begin<F: Future<Output = Result<(), GraphError>>>(future: Pin<&mut F>) {
     assert!(matches!(future.poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{describe, graph, item};
-use crate::{Call, CallId, Data, Envelope, ItemKind, Notifications, Part};
+use crate::{Call, CallId, Data, Envelope, ItemKind, Notifications, ResourcePart};
 
 fn parse(body: &str) -> Notifications<'_> {
     match Envelope::parse(body.as_bytes()) {
@@ -24,20 +24,20 @@ fn check_call(members: &str, check: impl Fn(&Call<'_>)) {
 #[test]
 fn a_path_names_a_call_and_a_part_of_it() {
     let cases = [
-        ("/communications/calls/A-1", "A-1", Part::Call),
-        ("/communications/calls/A-1/", "A-1", Part::Call),
-        ("communications/calls/A-1", "A-1", Part::Call),
-        ("/app/calls/A-1", "A-1", Part::Call),
-        ("/APP/Calls/A-1", "A-1", Part::Call),
-        ("/communications/calls/A-1?x=/y", "A-1", Part::Call),
-        ("/communications/calls/A-1#x", "A-1", Part::Call),
-        ("/communications/calls/19:x_y~z.@%3D+$=", "19:x_y~z.@%3D+$=", Part::Call),
-        ("/communications/calls/A-1/participants", "A-1", Part::Participants),
-        ("/communications/calls/A-1/participants/p", "A-1", Part::Participants),
-        ("/app/calls/A-1/Operations/o", "A-1", Part::Operations),
-        ("/communications/calls/A-1/contentSharingSessions/s", "A-1", Part::ContentSharingSessions),
-        ("/communications/calls/A-1/audioRoutingGroups/g", "A-1", Part::Other),
-        ("/communications/calls/A-1//participants", "A-1", Part::Call),
+        ("/communications/calls/A-1", "A-1", ResourcePart::Call),
+        ("/communications/calls/A-1/", "A-1", ResourcePart::Call),
+        ("communications/calls/A-1", "A-1", ResourcePart::Call),
+        ("/app/calls/A-1", "A-1", ResourcePart::Call),
+        ("/APP/Calls/A-1", "A-1", ResourcePart::Call),
+        ("/communications/calls/A-1?x=/y", "A-1", ResourcePart::Call),
+        ("/communications/calls/A-1#x", "A-1", ResourcePart::Call),
+        ("/communications/calls/19:x_y~z.@%3D+$=", "19:x_y~z.@%3D+$=", ResourcePart::Call),
+        ("/communications/calls/A-1/participants", "A-1", ResourcePart::Participants),
+        ("/communications/calls/A-1/participants/p", "A-1", ResourcePart::Participants),
+        ("/app/calls/A-1/Operations/o", "A-1", ResourcePart::Operations),
+        ("/communications/calls/A-1/contentSharingSessions/s", "A-1", ResourcePart::ContentSharingSessions),
+        ("/communications/calls/A-1/audioRoutingGroups/g", "A-1", ResourcePart::Other),
+        ("/communications/calls/A-1//participants", "A-1", ResourcePart::Call),
     ];
     for (path, id, part) in cases {
         for name in ["resource", "resourceUrl"] {

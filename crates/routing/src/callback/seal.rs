@@ -23,12 +23,12 @@ pub struct SealKey {
 
 impl SealKey {
     /// `id`: a `Name` without dots. `secret`: 32 bytes or more.
-    pub fn new(id: &str, secret: &[u8]) -> Result<Self, SealKeyError> {
+    pub fn new(id: &str, secret: &[u8]) -> Result<Self, InvalidSealKey> {
         if id.contains('.') || NameRef::parse(id).is_err() {
-            return Err(SealKeyError::Id { id: id.to_owned() });
+            return Err(InvalidSealKey::Id { id: id.to_owned() });
         }
         if secret.len() < SECRET_BYTES_MIN {
-            return Err(SealKeyError::ShortSecret { id: id.to_owned(), bytes: secret.len() });
+            return Err(InvalidSealKey::ShortSecret { id: id.to_owned(), bytes: secret.len() });
         }
         let (inner, outer) = keyed_states(secret);
         Ok(Self { id: id.into(), inner, outer })
@@ -62,7 +62,7 @@ impl fmt::Debug for SealKey {
 
 /// Why a seal key cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SealKeyError {
+pub enum InvalidSealKey {
     /// The id cannot stand in a URI.
     #[error("the seal key id {id:?} is not 1 to 63 of A-Z a-z 0-9 _ -")]
     Id {
@@ -79,7 +79,7 @@ pub enum SealKeyError {
     },
 }
 
-impl SealKeyError {
+impl InvalidSealKey {
     /// A stable name for logs.
     pub fn label(&self) -> &'static str {
         match self {
@@ -165,7 +165,7 @@ mod tests {
     use openssl::{hash::MessageDigest, pkey::PKey, sign::Signer};
     use proptest::prelude::*;
 
-    use super::{BLOCK_BYTES, Mac, SealKey, SealKeyError, finish, keyed_states};
+    use super::{BLOCK_BYTES, InvalidSealKey, Mac, SealKey, finish, keyed_states};
     use crate::{callback::OwnerRef, name::NameRef};
 
     fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
@@ -299,7 +299,7 @@ mod tests {
     fn the_secret_is_not_printed() {
         let key = SealKey::new("k1", &[b'x'; 32]).unwrap();
         assert_eq!(format!("{key:?}"), r#"SealKey { id: "k1", .. }"#);
-        let error: SealKeyError = SealKey::new("k1", b"hunter2").unwrap_err();
+        let error: InvalidSealKey = SealKey::new("k1", b"hunter2").unwrap_err();
         assert!(!format!("{error:?} {error}").contains("hunter2"));
     }
 }

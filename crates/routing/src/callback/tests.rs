@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use url::Url;
 use uuid::{Uuid, uuid};
 
-use super::{CallbackUris, CallbackUrisError, Owner, SealError, SealKey, UriTooLong};
-use crate::{endpoint::UrlFault, name::Name};
+use super::{CallbackUriError, CallbackUris, InvalidCallbackUris, Owner, SealError, SealKey};
+use crate::{endpoint::InvalidUrl, name::Name};
 
 const APP: Uuid = uuid!("0efc74f7-41c3-47a4-8775-7259bfef4241");
 
@@ -13,7 +13,7 @@ fn key(id: &str, fill: u8) -> SealKey {
     SealKey::new(id, &[fill; 32]).unwrap()
 }
 
-fn build(base: &str, path: &str, keys: Vec<SealKey>) -> Result<CallbackUris, CallbackUrisError> {
+fn build(base: &str, path: &str, keys: Vec<SealKey>) -> Result<CallbackUris, InvalidCallbackUris> {
     CallbackUris::new(&Url::parse(base).unwrap(), path, keys)
 }
 
@@ -231,7 +231,7 @@ proptest! {
 }
 
 #[track_caller]
-fn check_settings(base: &str, path: &str, keys: Vec<SealKey>, expected: Result<(), &CallbackUrisError>) {
+fn check_settings(base: &str, path: &str, keys: Vec<SealKey>, expected: Result<(), &InvalidCallbackUris>) {
     assert_eq!(build(base, path, keys).map(drop).as_ref(), expected.map(|()| &()), "{base} {path}");
 }
 
@@ -242,13 +242,13 @@ fn the_base_is_an_https_origin() {
         check_settings(good, "/cb", vec![key("k1", 1)], Ok(()));
     }
     for (bad, fault) in [
-        ("http://contoso.com", UrlFault::NotHttps),
-        ("https://a:b@contoso.com", UrlFault::Userinfo),
-        ("https://contoso.com/x", UrlFault::Path),
-        ("https://contoso.com/?x", UrlFault::Query),
-        ("https://contoso.com/#x", UrlFault::Fragment),
+        ("http://contoso.com", InvalidUrl::NotHttps),
+        ("https://a:b@contoso.com", InvalidUrl::Userinfo),
+        ("https://contoso.com/x", InvalidUrl::Path),
+        ("https://contoso.com/?x", InvalidUrl::Query),
+        ("https://contoso.com/#x", InvalidUrl::Fragment),
     ] {
-        check_settings(bad, "/cb", vec![key("k1", 1)], Err(&CallbackUrisError::Base(fault)));
+        check_settings(bad, "/cb", vec![key("k1", 1)], Err(&InvalidCallbackUris::Base(fault)));
     }
 }
 
@@ -267,15 +267,15 @@ fn the_path_is_plain_segments() {
     for bad in
         ["", "/", "api", "/api/", "//api", "/a//b", "/a/../b", "/.", "/a b", "/a%20b", "/é", "/a?b", "/a;b"]
     {
-        let error = CallbackUrisError::Path { path: bad.to_owned() };
+        let error = InvalidCallbackUris::Path { path: bad.to_owned() };
         check_settings("https://contoso.com", bad, vec![key("k1", 1)], Err(&error));
     }
 }
 
 #[test]
 fn keys_are_there_and_told_apart() {
-    check_settings("https://contoso.com", "/cb", vec![], Err(&CallbackUrisError::NoKey));
-    let doubled = CallbackUrisError::DoubledKey { id: "k1".to_owned() };
+    check_settings("https://contoso.com", "/cb", vec![], Err(&InvalidCallbackUris::NoKey));
+    let doubled = InvalidCallbackUris::DoubledKey { id: "k1".to_owned() };
     check_settings(
         "https://contoso.com",
         "/cb",
@@ -289,7 +289,7 @@ fn a_uri_has_at_most_250_characters() {
     let long = |letters: usize| format!("/{}", "a".repeat(letters));
     // https://contoso.com (19) + path + / + r/i/ (4) + k1.0. (5) + MAC (22)
     check_settings("https://contoso.com", &long(198), vec![key("k1", 1)], Ok(()));
-    let error = CallbackUrisError::TooLong { length: 251 };
+    let error = InvalidCallbackUris::TooLong { length: 251 };
     check_settings("https://contoso.com", &long(199), vec![key("k1", 1)], Err(&error));
 
     let uris = build("https://contoso.com", "/cb", vec![key("k1", 1)]).unwrap();
@@ -297,36 +297,36 @@ fn a_uri_has_at_most_250_characters() {
     assert_eq!(uris.check(owner("emea", "bot-0", "0").as_ref()), Ok(()));
     assert_eq!(uris.mint(&fits, APP).len(), 19 + 4 + 64 + 64 + 3 + 63 + 22);
     let long = build("https://contoso.com", &long(16), vec![key("k1", 1)]).unwrap();
-    assert_eq!(long.check(fits.as_ref()), Err(UriTooLong { length: 253 }));
+    assert_eq!(long.check(fits.as_ref()), Err(CallbackUriError { length: 253 }));
 }
 
 #[test]
 fn errors_say_what_is_wrong_and_what_would_be_right() {
-    let check = |error: CallbackUrisError, label, text: &str| {
+    let check = |error: InvalidCallbackUris, label, text: &str| {
         assert_eq!((error.label(), error.to_string().as_str()), (label, text));
     };
-    check(CallbackUrisError::NoKey, "no_key", "there is no seal key; at least one is needed");
+    check(InvalidCallbackUris::NoKey, "no_key", "there is no seal key; at least one is needed");
     check(
-        CallbackUrisError::DoubledKey { id: "k1".to_owned() },
+        InvalidCallbackUris::DoubledKey { id: "k1".to_owned() },
         "doubled_key",
         "two seal keys are named k1; each needs its own id",
     );
     check(
-        CallbackUrisError::Base(UrlFault::Path),
+        InvalidCallbackUris::Base(InvalidUrl::Path),
         "base",
         "the callback base has a path; write scheme, host and port only",
     );
     check(
-        CallbackUrisError::Path { path: "/a\n".to_owned() },
+        InvalidCallbackUris::Path { path: "/a\n".to_owned() },
         "path",
         r#"the callback path "/a\n" is not like /api/callbacks: segments of A-Z a-z 0-9 . _ ~ - (not `.` or `..`), each after a slash, no slash at the end"#,
     );
     check(
-        CallbackUrisError::TooLong { length: 251 },
+        InvalidCallbackUris::TooLong { length: 251 },
         "too_long",
         "the callback base, path and seal key id are too long: with the shortest of names a URI has 251 characters, and 250 is the most",
     );
-    assert_eq!(UriTooLong { length: 300 }.label(), "uri_too_long");
+    assert_eq!(CallbackUriError { length: 300 }.label(), "uri_too_long");
     assert_eq!(SealError::UnknownKey.label(), "unknown_seal_key");
     assert_eq!(SealError::Mismatch.label(), "wrong_seal");
 }

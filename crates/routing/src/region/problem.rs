@@ -4,13 +4,13 @@ use uuid::Uuid;
 
 use super::{Peer, Rule};
 use crate::{
-    endpoint::{UrlFault, check_address},
+    endpoint::{InvalidUrl, check_address},
     name::Name,
 };
 
 /// Why a policy cannot be built. Rules and peers are counted from 0, as `path` writes them.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum PolicyError {
+pub enum InvalidPolicy {
     /// A rule names a region that is neither here nor a peer.
     #[error("rule {rule} names the unknown region {region}; known are {known}")]
     UnknownRegion {
@@ -65,11 +65,11 @@ pub enum PolicyError {
         /// Its name.
         name: Name,
         /// What is wrong with the URL.
-        fault: UrlFault,
+        fault: InvalidUrl,
     },
 }
 
-impl PolicyError {
+impl InvalidPolicy {
     /// A stable name for logs.
     pub fn label(&self) -> &'static str {
         match self {
@@ -95,31 +95,35 @@ impl PolicyError {
 }
 
 /// Peers first, then rules.
-pub(super) fn problems(here: &Name, peers: &[Peer], rules: &[Rule]) -> impl Iterator<Item = PolicyError> {
+pub(super) fn problems(here: &Name, peers: &[Peer], rules: &[Rule]) -> impl Iterator<Item = InvalidPolicy> {
     let of_peers = peers.iter().enumerate().flat_map(|(index, peer)| {
         let name = peer.name.clone();
         let earlier = peers.iter().take(index).position(|earlier| earlier.name == name);
         let naming = match earlier {
-            _ if name == *here => Some(PolicyError::PeerIsHere { peer: index, name: name.clone() }),
-            Some(earlier) => Some(PolicyError::DoubledPeer { peer: index, earlier, name: name.clone() }),
+            _ if name == *here => Some(InvalidPolicy::PeerIsHere { peer: index, name: name.clone() }),
+            Some(earlier) => Some(InvalidPolicy::DoubledPeer { peer: index, earlier, name: name.clone() }),
             None => None,
         };
         let fault = check_address(&peer.webhook).err();
-        naming.into_iter().chain(fault.map(|fault| PolicyError::Webhook { peer: index, name, fault }))
+        naming.into_iter().chain(fault.map(|fault| InvalidPolicy::Webhook { peer: index, name, fault }))
     });
     let of_rules = rules.iter().enumerate().flat_map(move |(index, rule)| {
         let known = || std::iter::once(here).chain(peers.iter().map(|peer| &peer.name));
-        let region = (!known().any(|name| *name == rule.serve_in)).then(|| PolicyError::UnknownRegion {
+        let region = (!known().any(|name| *name == rule.serve_in)).then(|| InvalidPolicy::UnknownRegion {
             rule: index,
             region: rule.serve_in.clone(),
             known: known().map(Name::as_str).collect::<Vec<_>>().join(", "),
         });
         let share = (!(0.0..=1.0).contains(&rule.share))
-            .then_some(PolicyError::Share { rule: index, share: rule.share });
+            .then_some(InvalidPolicy::Share { rule: index, share: rule.share });
         let tenants = [("tenant", &rule.tenant), ("organizer_tenant", &rule.organizer_tenant)];
         let strangers = tenants.into_iter().flat_map(move |(condition, values)| {
             let strange = values.iter().filter(|value| Uuid::try_parse(value).is_err());
-            strange.map(move |value| PolicyError::NotATenant { rule: index, condition, value: value.clone() })
+            strange.map(move |value| InvalidPolicy::NotATenant {
+                rule: index,
+                condition,
+                value: value.clone(),
+            })
         });
         region.into_iter().chain(share).chain(strangers)
     });

@@ -5,8 +5,8 @@ use switchboard_notification::Call;
 use url::Url;
 use uuid::{Uuid, uuid};
 
-use super::{Decision, Peer, Policy, PolicyError, Reason, Rule, RuleOutcome, Traits, is_marked};
-use crate::{endpoint::UrlFault, name::Name};
+use super::{Decision, DecisionReason, InvalidPolicy, Peer, Policy, Rule, RuleOutcome, Traits, is_marked};
+use crate::{endpoint::InvalidUrl, name::Name};
 
 const CONTOSO: Uuid = uuid!("72f988bf-86f1-41af-91ab-2d7cd011db47");
 const FABRIKAM: Uuid = uuid!("aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee");
@@ -60,7 +60,7 @@ fn traits<'a>(call: &'a Call<'a>) -> Traits<'a> {
 
 /// What `rules` decide for `a_call` in emea, with all regions healthy and no marker.
 #[track_caller]
-fn check(rules: Vec<Rule>, redirect: Option<&str>, rule: Option<usize>, reason: Reason) {
+fn check(rules: Vec<Rule>, redirect: Option<&str>, rule: Option<usize>, reason: DecisionReason) {
     check_in(rules, false, true, redirect, rule, reason);
 }
 
@@ -71,7 +71,7 @@ fn check_in(
     healthy: bool,
     redirect: Option<&str>,
     rule: Option<usize>,
-    reason: Reason,
+    reason: DecisionReason,
 ) {
     let policy = policy(rules);
     let call = a_call();
@@ -82,26 +82,31 @@ fn check_in(
 
 #[test]
 fn without_a_matching_rule_a_call_stays() {
-    check(vec![], None, None, Reason::NoRule);
-    check(vec![Rule { country: texts(&["DE"]), ..to("amer") }], None, None, Reason::NoRule);
+    check(vec![], None, None, DecisionReason::NoRule);
+    check(vec![Rule { country: texts(&["DE"]), ..to("amer") }], None, None, DecisionReason::NoRule);
 }
 
 #[test]
 fn a_rule_without_conditions_takes_every_call() {
-    check(vec![to("apac")], Some("apac"), Some(0), Reason::Rule);
+    check(vec![to("apac")], Some("apac"), Some(0), DecisionReason::Rule);
 }
 
 #[test]
 fn the_first_rule_that_matches_decides() {
     let german = || Rule { country: texts(&["DE"]), ..to("apac") };
     let american = || Rule { country: texts(&["US"]), ..to("amer") };
-    check(vec![german(), american(), to("apac")], Some("amer"), Some(1), Reason::Rule);
-    check(vec![Rule { country: texts(&["US"]), ..to("emea") }, american()], None, Some(0), Reason::RuleHere);
+    check(vec![german(), american(), to("apac")], Some("amer"), Some(1), DecisionReason::Rule);
+    check(
+        vec![Rule { country: texts(&["US"]), ..to("emea") }, american()],
+        None,
+        Some(0),
+        DecisionReason::RuleHere,
+    );
 }
 
 #[test]
 fn every_condition_is_looked_at_without_regard_to_case() {
-    let match_one = |rule: Rule| check(vec![rule], Some("amer"), Some(0), Reason::Rule);
+    let match_one = |rule: Rule| check(vec![rule], Some("amer"), Some(0), DecisionReason::Rule);
     match_one(Rule { source_region: texts(&["emea", "AMER"]), ..to("amer") });
     match_one(Rule { country: texts(&["us"]), ..to("amer") });
     match_one(Rule { caller_region: texts(&["NOAM"]), ..to("amer") });
@@ -116,8 +121,8 @@ fn every_condition_is_looked_at_without_regard_to_case() {
 fn all_conditions_given_must_hold() {
     let both =
         |country: &str| Rule { source_region: texts(&["amer"]), country: texts(&[country]), ..to("amer") };
-    check(vec![both("US")], Some("amer"), Some(0), Reason::Rule);
-    check(vec![both("CA")], None, None, Reason::NoRule);
+    check(vec![both("US")], Some("amer"), Some(0), DecisionReason::Rule);
+    check(vec![both("CA")], None, None, DecisionReason::NoRule);
 }
 
 #[test]
@@ -134,27 +139,27 @@ fn a_call_without_the_value_does_not_match() {
     ];
     for (condition, rule) in every {
         let policy = policy(vec![rule]);
-        assert_eq!(policy.decide(&traits, false, |_| true).reason, Reason::NoRule, "{condition}");
+        assert_eq!(policy.decide(&traits, false, |_| true).reason, DecisionReason::NoRule, "{condition}");
         assert_eq!(policy.explain(&traits), [RuleOutcome::Failed { condition, seen: None }]);
     }
 }
 
 #[test]
 fn a_marked_request_is_never_redirected() {
-    check_in(vec![to("amer")], true, true, None, Some(0), Reason::Marked);
-    check_in(vec![to("amer")], true, false, None, Some(0), Reason::Marked);
-    check_in(vec![to("emea")], true, true, None, Some(0), Reason::RuleHere);
-    check_in(vec![], true, true, None, None, Reason::NoRule);
+    check_in(vec![to("amer")], true, true, None, Some(0), DecisionReason::Marked);
+    check_in(vec![to("amer")], true, false, None, Some(0), DecisionReason::Marked);
+    check_in(vec![to("emea")], true, true, None, Some(0), DecisionReason::RuleHere);
+    check_in(vec![], true, true, None, None, DecisionReason::NoRule);
 }
 
 #[test]
 fn a_call_for_an_unhealthy_region_stays() {
-    check_in(vec![to("amer"), to("apac")], false, false, None, Some(0), Reason::Unhealthy);
-    check_in(vec![to("emea")], false, false, None, Some(0), Reason::RuleHere);
+    check_in(vec![to("amer"), to("apac")], false, false, None, Some(0), DecisionReason::Unhealthy);
+    check_in(vec![to("emea")], false, false, None, Some(0), DecisionReason::RuleHere);
     let policy = policy(vec![to("amer")]);
     let call = a_call();
     let decision = policy.decide(&traits(&call), false, |region| region.as_str() != "apac");
-    assert_eq!(decision.reason, Reason::Rule, "only the region in question is asked about");
+    assert_eq!(decision.reason, DecisionReason::Rule, "only the region in question is asked about");
 }
 
 #[test]
@@ -257,7 +262,7 @@ proptest! {
         let traits = traits(&call);
         let decision = policy.decide(&traits, marked, |name| name.as_str() != regions[down]);
         prop_assert_eq!(decision, policy.decide(&traits, marked, |name| name.as_str() != regions[down]));
-        prop_assert_eq!(decision.redirect.is_some(), decision.reason == Reason::Rule);
+        prop_assert_eq!(decision.redirect.is_some(), decision.reason == DecisionReason::Rule);
         let matched = policy.explain(&traits).iter().position(|outcome| *outcome == RuleOutcome::Matched);
         prop_assert_eq!(decision.rule, matched, "explain agrees with decide");
         if let Some(target) = decision.redirect {
@@ -411,10 +416,10 @@ fn peers_have_names_of_their_own() {
 #[test]
 fn a_peers_webhook_is_https_and_plain() {
     for (webhook, fault) in [
-        ("http://amer.contoso.com/c", UrlFault::NotHttps),
-        ("ftp://localhost/c", UrlFault::NotHttps),
-        ("https://me:secret@amer.contoso.com/c", UrlFault::Userinfo),
-        ("https://amer.contoso.com/c#top", UrlFault::Fragment),
+        ("http://amer.contoso.com/c", InvalidUrl::NotHttps),
+        ("ftp://localhost/c", InvalidUrl::NotHttps),
+        ("https://me:secret@amer.contoso.com/c", InvalidUrl::Userinfo),
+        ("https://amer.contoso.com/c#top", InvalidUrl::Fragment),
     ] {
         let text = format!("the webhook of peer 0 (amer) {fault}");
         assert!(!text.contains("secret"));
@@ -430,12 +435,18 @@ fn all_problems_are_told_at_once() {
         &[peer("emea", "http://contoso.com")],
         &[Rule { share: 2.0, tenant: texts(&["x"]), ..to("mars") }],
     );
-    let labels: Vec<_> = found.iter().map(PolicyError::label).collect();
+    let labels: Vec<_> = found.iter().map(InvalidPolicy::label).collect();
     assert_eq!(labels, ["peer_is_here", "webhook", "unknown_region", "share", "not_a_tenant"]);
 }
 
 #[test]
 fn every_reason_has_a_label() {
-    let reasons = [Reason::NoRule, Reason::RuleHere, Reason::Rule, Reason::Unhealthy, Reason::Marked];
-    assert_eq!(reasons.map(Reason::label), ["no_rule", "rule_here", "rule", "unhealthy", "marked"]);
+    let reasons = [
+        DecisionReason::NoRule,
+        DecisionReason::RuleHere,
+        DecisionReason::Rule,
+        DecisionReason::Unhealthy,
+        DecisionReason::Marked,
+    ];
+    assert_eq!(reasons.map(DecisionReason::label), ["no_rule", "rule_here", "rule", "unhealthy", "marked"]);
 }

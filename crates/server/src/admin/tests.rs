@@ -15,7 +15,7 @@ use openssl::{
 };
 use serde_json::{Value, json};
 use switchboard_auth::{AppSettings, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings};
-use switchboard_delivery::{InstanceSettings, Orphaned, Settings, Target};
+use switchboard_delivery::{DeliverySettings, InstanceSettings, Orphaned, UpstreamUrl};
 use switchboard_routing::{Name, SealKey};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -104,12 +104,12 @@ fn parts(setup: Setup) -> Parts {
     let callbacks = Arc::new(CallbackUris::new(&base, "/api/callbacks", keys).unwrap());
     let instance = |name: &str| InstanceSettings {
         name: Name::parse(name).unwrap(),
-        url: Target::parse("http://127.0.0.1:9/api/calls").unwrap(),
+        url: UpstreamUrl::parse("http://127.0.0.1:9/api/calls").unwrap(),
         callback_url: None,
         apps: None,
         weight: 1,
     };
-    let settings = Settings {
+    let settings = DeliverySettings {
         region: Name::parse("emea").unwrap(),
         instances: vec![instance("bot-0"), instance("bot-1")],
         discovery: None,
@@ -154,13 +154,13 @@ async fn start(setup: Setup) -> Running {
 
 /// An answer as it came over the socket.
 #[derive(Debug)]
-struct Answer {
+struct AdminResponse {
     status: u16,
     head: String,
     body: String,
 }
 
-impl Answer {
+impl AdminResponse {
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
@@ -176,7 +176,7 @@ impl Answer {
 
 impl Running {
     /// Sends bytes as they are and reads until the connection ends.
-    async fn raw(&self, request: &str) -> Answer {
+    async fn raw(&self, request: &str) -> AdminResponse {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         // The server may have answered and closed before it took everything.
         let _ = stream.write_all(request.as_bytes()).await;
@@ -185,10 +185,10 @@ impl Running {
         let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {request}"));
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+        AdminResponse { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
     }
 
-    async fn send(&self, line: &str, fields: &str) -> Answer {
+    async fn send(&self, line: &str, fields: &str) -> AdminResponse {
         let host = if fields.to_ascii_lowercase().contains("host:") { "" } else { "Host: localhost\r\n" };
         self.raw(&format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n{fields}\r\n")).await
     }

@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use switchboard_auth::AppSettings;
-use switchboard_delivery::{Discovery, DnsSettings, InstanceSettings, Network, ProbeSettings, Target};
+use switchboard_delivery::{Discovery, DnsSettings, InstanceSettings, Network, ProbeSettings, UpstreamUrl};
 #[cfg(feature = "kubernetes")]
 use switchboard_delivery::{KubernetesSettings, PodPort};
-use switchboard_graph::Settings as GraphSettings;
+use switchboard_graph::GraphSettings;
 use switchboard_routing::{CallbackUris, Name, Owner};
 use uuid::Uuid;
 
@@ -240,7 +240,7 @@ fn scheme_and_path(section: &Section<'_>) -> (Option<bool>, Option<Box<str>>) {
     let path = section.or("path", "/api/calls".into(), |setting| {
         // As it will be used: behind some host.
         setting.parse("a path like \"/api/calls\"; {app} in it stands for the app id", |text| {
-            let target = text.starts_with('/').then(|| Target::parse(&format!("http://host{text}")))?;
+            let target = text.starts_with('/').then(|| UpstreamUrl::parse(&format!("http://host{text}")))?;
             target.is_ok().then(|| Box::<str>::from(text))
         })
     });
@@ -320,8 +320,8 @@ pub(super) fn check_uris(
     }
 }
 
-fn target(setting: &Setting<'_>) -> Option<Target> {
-    match Target::parse(setting.text(TARGET)?) {
+fn target(setting: &Setting<'_>) -> Option<UpstreamUrl> {
+    match UpstreamUrl::parse(setting.text(TARGET)?) {
         Ok(target) => Some(target),
         Err(error) => {
             match error.label() {

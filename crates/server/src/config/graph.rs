@@ -1,6 +1,6 @@
 //! `[app.graph]`: how the gateway acts on an app's calls.
 
-use switchboard_graph::{Cloud, Credential, Hosts, Settings, SettingsError};
+use switchboard_graph::{Cloud, Credential, GraphSettings, Hosts, InvalidGraphSettings};
 use uuid::Uuid;
 
 use super::{secret::Surroundings, section::Section, url};
@@ -12,7 +12,7 @@ pub(super) fn graph(
     around: &Surroundings<'_>,
     app: Option<Uuid>,
     cloud: Option<&str>,
-) -> Option<Option<Settings>> {
+) -> Option<Option<GraphSettings>> {
     let section = of_app.section("graph");
     if !section.is_present() {
         return Some(None);
@@ -24,7 +24,7 @@ pub(super) fn graph(
     section.finish();
     let cloud = cloud?.parse::<Cloud>().map_err(|error| of_app.problem("graph", in_context("cloud", &error)));
     let hosts = Hosts { authority: authority?, endpoint: endpoint? };
-    let settings = Settings::new(app?, cloud.ok()?, hosts, credential?);
+    let settings = GraphSettings::new(app?, cloud.ok()?, hosts, credential?);
     settings.map_err(|error| of_app.problem(&error.path, error.problem)).ok().map(Some)
 }
 
@@ -56,7 +56,7 @@ fn credential(of_app: &Section<'_>, section: &Section<'_>, around: &Surroundings
 }
 
 /// The setting that is wrong is another one.
-fn in_context(setting: &str, error: &SettingsError) -> String {
+fn in_context(setting: &str, error: &InvalidGraphSettings) -> String {
     format!("{setting} {}", error.problem)
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use ::url::Url;
-use switchboard_delivery::{Orphaned, Target};
+use switchboard_delivery::{Orphaned, UpstreamUrl};
 use switchboard_routing::{CallbackUris, Name, Peer, Policy, Rule, SealKey};
 
 use super::{
@@ -149,7 +149,7 @@ fn peer(section: Section<'_>, here: Option<&Name>, names: &mut BTreeSet<Name>) -
         .and_then(|setting| url::secure_without_query(&setting, WEBHOOK));
     let callback = section.maybe("callback", |setting| {
         let url = origin(setting, PEER, "leave it out: a callback is proxied with the path that it has")?;
-        Target::parse(url.as_str()).map_err(|error| setting.problem(error.to_string())).ok()
+        UpstreamUrl::parse(url.as_str()).map_err(|error| setting.problem(error.to_string())).ok()
     });
     let health = section.maybe("health", |setting| url::secure(setting, HEALTH));
     section.finish();

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use ::url::Url;
 use openssl::x509::X509;
 use switchboard_auth::{AppSettings, Authenticator, KeyPolicy, Tenants, TrustSettings};
-use switchboard_graph::Settings as GraphSettings;
+use switchboard_graph::GraphSettings;
 use uuid::Uuid;
 
 use super::{

@@ -1,7 +1,8 @@
 //! The admin listener of the running gateway: what it shows, what it steers, and whom it serves.
 
 use crate::support::{
-    APP, Answer, Gateway, Instance, Issuer, OTHER_APP, Request, Settings, Token, bodies, gateway::path_of,
+    APP, Gateway, Instance, Issuer, OTHER_APP, Request, Settings, Token, UpstreamResponse, bodies,
+    gateway::path_of,
 };
 
 async fn call(gateway: &Gateway, call_id: &str) -> u16 {
@@ -141,7 +142,7 @@ async fn web_pages_and_strangers_are_refused() {
             "{path}"
         );
         assert_eq!(ask(Request::get(path).method("DELETE")).await, 405, "{path}");
-        let without: Answer = {
+        let without: UpstreamResponse = {
             let mut client = crate::support::Client::connect(plain.admin).await;
             client.exchange(format!("GET {path} HTTP/1.1\r\n\r\n")).await
         };

@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::support::{
-    Answer, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies,
+    Gateway, Instance, Issuer, Reply, Request, Settings, Token, UpstreamResponse, bodies,
     instance::{ATTEMPT, first_request},
     until,
 };
 
-async fn call(gateway: &Gateway, body: &str) -> Answer {
+async fn call(gateway: &Gateway, body: &str) -> UpstreamResponse {
     Request::webhook(&Token::skype().sign(), body).send(gateway).await
 }
 

@@ -3,10 +3,11 @@
 use tokio::time::Instant;
 
 use crate::support::{
-    Answer, Client, Document, Gateway, Instance, Issuer, Request, Settings, Token, bodies, every, soon, until,
+    Client, Document, Gateway, Instance, Issuer, Request, Settings, Token, UpstreamResponse, bodies, every,
+    soon, until,
 };
 
-async fn post(gateway: &Gateway, token: &Token) -> Answer {
+async fn post(gateway: &Gateway, token: &Token) -> UpstreamResponse {
     Request::webhook(&token.sign(), bodies::incoming("call-1")).send(gateway).await
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 pub(crate) use self::{
-    client::{Answer, Client},
+    client::{Client, UpstreamResponse},
     gateway::Gateway,
     instance::{Instance, Reply},
     issuer::{Document, Issuer},

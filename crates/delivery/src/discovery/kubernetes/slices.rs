@@ -8,7 +8,7 @@ use std::{
 use switchboard_routing::Name;
 
 use super::super::{Fault, INSTANCES_MAX};
-use crate::{KubernetesSettings, Target, fleet::Member, instance::Offer, network::forbidden};
+use crate::{KubernetesSettings, UpstreamUrl, fleet::Member, instance::Offer, network::forbidden};
 
 /// The slices of a service, by name.
 #[derive(Debug, Default)]
@@ -135,7 +135,7 @@ impl Slices {
             // IPv4 first, and the same order whichever slice came first.
             addresses.sort_unstable();
             addresses.dedup();
-            let target = Target::parse(&format!("{scheme}://{host}:{}{path}", pod.port));
+            let target = UpstreamUrl::parse(&format!("{scheme}://{host}:{}{path}", pod.port));
             let target = target.map_err(|_| Fault::NotAHost(host.clone()))?.found_at(&addresses);
             Ok(Member {
                 name: name.clone(),

@@ -18,7 +18,7 @@ use super::{
     wire::Event,
     *,
 };
-use crate::{Discovery, InstanceState, Orphaned, PodPort, Settings, instance::Offer};
+use crate::{DeliverySettings, Discovery, InstanceState, Orphaned, PodPort, instance::Offer};
 
 /// Long enough for anything that should happen, on a loaded machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ fn delivery(discovery: KubernetesSettings) -> Arc<Delivery> {
     let key = SealKey::new("k1", &[7; 32]).unwrap();
     let base = Url::parse("https://emea.bots.contoso.com").unwrap();
     let uris = CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap();
-    let settings = Settings {
+    let settings = DeliverySettings {
         region: Name::parse("emea").unwrap(),
         instances: Vec::new(),
         discovery: Some(Discovery::Kubernetes(discovery)),

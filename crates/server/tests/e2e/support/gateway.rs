@@ -9,7 +9,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    Answer, Client, Request, Settings,
+    Client, Request, Settings, UpstreamResponse,
     log::Log,
     settings::{BASE, SEALS},
     tls, until,
@@ -93,12 +93,12 @@ impl Gateway {
     }
 
     /// A GET of the admin listener.
-    pub(crate) async fn admin(&self, path: &str) -> Answer {
+    pub(crate) async fn admin(&self, path: &str) -> UpstreamResponse {
         self.admin_request(Request::get(path)).await
     }
 
     /// With the `Host` that the admin listener wants, unless the test has written one.
-    pub(crate) async fn admin_request(&self, request: Request) -> Answer {
+    pub(crate) async fn admin_request(&self, request: Request) -> UpstreamResponse {
         let request = if request.fields.iter().any(|(_, value)| value == "emea.bots.example") {
             request.replace("Host", &self.admin.to_string())
         } else {

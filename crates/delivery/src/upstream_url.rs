@@ -12,55 +12,55 @@ use uuid::Uuid;
 /// A URL of an instance, possibly with `{app}` in its path or query.
 ///
 /// ```
-/// use switchboard_delivery::Target;
+/// use switchboard_delivery::UpstreamUrl;
 ///
-/// let target = Target::parse("http://bot-0.bots.svc:3978/{app}/api/calls").unwrap();
+/// let target = UpstreamUrl::parse("http://bot-0.bots.svc:3978/{app}/api/calls").unwrap();
 /// assert_eq!(target.to_string(), "http://bot-0.bots.svc:3978/{app}/api/calls");
-/// assert_eq!(Target::parse("http://{app}.bots.svc/").unwrap_err().label(), "placeholder_outside_path");
+/// assert_eq!(UpstreamUrl::parse("http://{app}.bots.svc/").unwrap_err().label(), "placeholder_outside_path");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct UpstreamUrl {
     text: Box<str>,
     origin: Origin,
     /// Path and query as they are sent, with `{app}` still in them.
     template: Box<str>,
 }
 
-impl Target {
+impl UpstreamUrl {
     /// An absolute http or https URL without userinfo or fragment; `{app}` may stand in its path and query.
-    pub fn parse(text: &str) -> Result<Self, TargetError> {
+    pub fn parse(text: &str) -> Result<Self, InvalidUpstreamUrl> {
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(TargetError::Characters);
+            return Err(InvalidUpstreamUrl::Characters);
         }
-        let url = Url::parse(text).map_err(TargetError::Syntax)?;
+        let url = Url::parse(text).map_err(InvalidUpstreamUrl::Syntax)?;
         let secure = match url.scheme() {
             "https" => true,
             "http" => false,
-            _ => return Err(TargetError::Scheme),
+            _ => return Err(InvalidUpstreamUrl::Scheme),
         };
         // The parser forgives `http:host` and `http:///host`; an operator who wrote that meant something else.
         let absolute = text.split_once("://").is_some_and(|(scheme, rest)| {
             scheme.eq_ignore_ascii_case(url.scheme()) && !rest.starts_with('/')
         });
         if !absolute {
-            return Err(TargetError::Relative);
+            return Err(InvalidUpstreamUrl::Relative);
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(TargetError::Userinfo);
+            return Err(InvalidUpstreamUrl::Userinfo);
         }
         if url.fragment().is_some() {
-            return Err(TargetError::Fragment);
+            return Err(InvalidUpstreamUrl::Fragment);
         }
-        let host = match url.host().ok_or(TargetError::Relative)? {
+        let host = match url.host().ok_or(InvalidUpstreamUrl::Relative)? {
             Host::Domain(name) if name.contains(['{', '}']) => {
-                return Err(TargetError::PlaceholderOutsidePath);
+                return Err(InvalidUpstreamUrl::PlaceholderOutsidePath);
             }
             Host::Domain(name) => Hostname::Name(name.into()),
             Host::Ipv4(address) => Hostname::Address(address.into()),
             Host::Ipv6(address) => Hostname::Address(address.into()),
         };
         let port = match url.port_or_known_default() {
-            Some(0) | None => return Err(TargetError::Port),
+            Some(0) | None => return Err(InvalidUpstreamUrl::Port),
             Some(port) => port,
         };
         let mut template = url.path().replace("%7Bapp%7D", APP);
@@ -70,11 +70,11 @@ impl Target {
         }
         let rest = template.replace(APP, "");
         if rest.contains(['{', '}']) || rest.contains("%7B") || rest.contains("%7D") {
-            return Err(TargetError::UnknownPlaceholder);
+            return Err(InvalidUpstreamUrl::UnknownPlaceholder);
         }
         // As it will be sent: what is short enough with `{app}` may be too long with an id.
         if request_path(&template, Uuid::nil()).is_err() {
-            return Err(TargetError::Path);
+            return Err(InvalidUpstreamUrl::Path);
         }
         Ok(Self { text: text.into(), origin: Origin { secure, host, port }, template: template.into() })
     }
@@ -117,23 +117,23 @@ fn request_path(template: &str, app: Uuid) -> Result<PathAndQuery, InvalidUri> {
     PathAndQuery::try_from(template.replace(APP, app.hyphenated().encode_lower(&mut buffer)))
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl std::str::FromStr for Target {
-    type Err = TargetError;
+impl std::str::FromStr for UpstreamUrl {
+    type Err = InvalidUpstreamUrl;
 
-    fn from_str(text: &str) -> Result<Self, TargetError> {
+    fn from_str(text: &str) -> Result<Self, InvalidUpstreamUrl> {
         Self::parse(text)
     }
 }
 
-/// Why a text is not a `Target`.
+/// Why a text is not a `UpstreamUrl`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TargetError {
+pub enum InvalidUpstreamUrl {
     /// The URL parser refuses it.
     #[error("not a URL")]
     Syntax(#[source] url::ParseError),
@@ -166,7 +166,7 @@ pub enum TargetError {
     Path,
 }
 
-impl TargetError {
+impl InvalidUpstreamUrl {
     /// A stable name for logs.
     pub fn label(&self) -> &'static str {
         match self {
@@ -225,7 +225,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, authority: &str, path: &str) {
-        let target = Target::parse(text).unwrap();
+        let target = UpstreamUrl::parse(text).unwrap();
         assert_eq!(target.to_string(), text);
         assert_eq!(target.origin().authority(), authority, "{text}");
         assert_eq!(target.path(Uuid::nil()), path, "{text}");
@@ -233,7 +233,7 @@ mod tests {
 
     #[track_caller]
     fn check_refused(text: &str, label: &str) {
-        let error = Target::parse(text).unwrap_err();
+        let error = UpstreamUrl::parse(text).unwrap_err();
         assert_eq!(error.label(), label, "{text}: {error}");
     }
 

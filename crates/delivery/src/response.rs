@@ -19,14 +19,14 @@ use crate::{
 
 /// An instance's answer.
 #[derive(Debug)]
-pub struct Answer {
+pub struct UpstreamResponse {
     /// As the instance sent it (never 1xx).
     pub status: StatusCode,
     /// Content-Type, Content-Encoding, Retry-After, Client-Request-Id and Scenario-Id where the instance sent them;
     /// nothing else. The length is the body's to say (`size_hint`).
     pub headers: HeaderMap,
     /// Streamed, limited in size and time.
-    pub body: AnswerBody,
+    pub body: UpstreamBody,
     /// Who answered.
     pub instance: Name,
     /// Which life of it, `0` where its source cannot tell.
@@ -37,7 +37,7 @@ pub struct Answer {
     pub outcome_unknown: u32,
 }
 
-impl Answer {
+impl UpstreamResponse {
     /// The part of `response` that is relayed; its body has until `until`, and a second in any case.
     pub(crate) fn new(
         response: Response<Incoming>,
@@ -51,7 +51,7 @@ impl Answer {
         Self {
             status: head.status,
             headers: headers::relayed(&mut head.headers),
-            body: AnswerBody {
+            body: UpstreamBody {
                 incoming,
                 left: BODY_BYTES_MAX,
                 until: until.max(Instant::now() + BODY_TIME_MIN),
@@ -69,7 +69,7 @@ impl Answer {
 
 /// The body of an answer. Dropping it closes the connection if the body is not complete.
 #[derive(Debug)]
-pub struct AnswerBody {
+pub struct UpstreamBody {
     incoming: Incoming,
     /// Bytes that may still come.
     left: u64,
@@ -80,14 +80,14 @@ pub struct AnswerBody {
     _in_flight: InFlight,
 }
 
-impl Body for AnswerBody {
+impl Body for UpstreamBody {
     type Data = Bytes;
-    type Error = AnswerBodyError;
+    type Error = UpstreamBodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnswerBodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamBodyError>>> {
         let this = self.get_mut();
         if this.failed {
             return Poll::Ready(None);
@@ -103,17 +103,17 @@ impl Body for AnswerBody {
                             this.left = left;
                             return Poll::Ready(Some(Ok(Frame::data(data))));
                         }
-                        None => break AnswerBodyError::TooLarge { limit_bytes: BODY_BYTES_MAX },
+                        None => break UpstreamBodyError::TooLarge { limit_bytes: BODY_BYTES_MAX },
                     }
                 }
-                Poll::Ready(Some(Err(_))) => break AnswerBodyError::CutOff,
+                Poll::Ready(Some(Err(_))) => break UpstreamBodyError::CutOff,
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {
                     let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(this.until)));
                     if timer.as_mut().poll(context).is_pending() {
                         return Poll::Pending;
                     }
-                    break AnswerBodyError::TooSlow;
+                    break UpstreamBodyError::TooSlow;
                 }
             }
         };
@@ -132,7 +132,7 @@ impl Body for AnswerBody {
 
 /// The instance's answer broke off after its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerBodyError {
+pub enum UpstreamBodyError {
     /// The connection ended, or what came was not HTTP.
     #[error("the instance's answer broke off")]
     CutOff,
@@ -147,7 +147,7 @@ pub enum AnswerBodyError {
     TooSlow,
 }
 
-impl AnswerBodyError {
+impl UpstreamBodyError {
     /// A stable name for logs and metrics.
     pub fn label(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@ use switchboard_delivery::{Connections, Delivery};
 
 use crate::{setup::*, upstream::*};
 
-async fn answered_by(act: Act) -> (Upstream, Delivery, switchboard_delivery::Answer) {
+async fn answered_by(act: Act) -> (Upstream, Delivery, switchboard_delivery::UpstreamResponse) {
     let upstream = Upstream::always(act.clone());
     let mut settings = settings([upstream.address]);
     if matches!(act, Act::SendAndStall(_)) {

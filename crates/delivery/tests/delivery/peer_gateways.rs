@@ -3,18 +3,22 @@
 use std::net::SocketAddr;
 
 use http::uri::PathAndQuery;
-use switchboard_delivery::{Answer, Connections, NotProxied, Outbound, Regions, Target};
+use switchboard_delivery::{Connections, Outbound, PeerGateways, ProxyError, UpstreamResponse, UpstreamUrl};
 
 use crate::{setup::*, upstream::*};
 
 const TARGET: &str = "/api/callbacks/amer/bot-0/k1.0.AAAA?x=1";
 
-fn regions(address: SocketAddr, patience: std::time::Duration) -> Regions {
-    let target = Target::parse(&format!("http://{address}")).unwrap();
-    Regions::new(name("emea"), vec![(name("amer"), target)], patience, uris(), tls())
+fn regions(address: SocketAddr, patience: std::time::Duration) -> PeerGateways {
+    let target = UpstreamUrl::parse(&format!("http://{address}")).unwrap();
+    PeerGateways::new(name("emea"), vec![(name("amer"), target)], patience, uris(), tls())
 }
 
-async fn proxy(regions: &Regions, notification: Outbound, region: &str) -> Result<Answer, NotProxied> {
+async fn proxy(
+    regions: &PeerGateways,
+    notification: Outbound,
+    region: &str,
+) -> Result<UpstreamResponse, ProxyError> {
     let target = PathAndQuery::from_static(TARGET);
     regions.proxy(&Connections::default(), notification, region, target).await
 }
@@ -51,7 +55,7 @@ async fn the_gateway_there_gets_the_request_as_it_came_and_a_mark() {
 async fn a_gateway_that_is_down_is_unreachable_after_the_patience() {
     let stopped = Stopped::new();
     let failed = proxy(&regions(stopped.address, SHORT), outbound(), "amer").await.unwrap_err();
-    let NotProxied::Unreachable { region, last, attempts } = failed else { panic!("{failed}") };
+    let ProxyError::Unreachable { region, last, attempts } = failed else { panic!("{failed}") };
     assert_eq!((region, last), (name("amer"), "refused"));
     assert!(attempts > 1);
 }
@@ -60,7 +64,7 @@ async fn a_gateway_that_is_down_is_unreachable_after_the_patience() {
 async fn what_was_written_is_not_sent_again() {
     let gateway = Upstream::always(Act::SendAndReset(Vec::new()));
     let failed = proxy(&regions(gateway.address, LONG), outbound(), "amer").await.unwrap_err();
-    assert_eq!(failed, NotProxied::Unreachable { region: name("amer"), last: "closed", attempts: 1 });
+    assert_eq!(failed, ProxyError::Unreachable { region: name("amer"), last: "closed", attempts: 1 });
     gateway.only();
 }
 
@@ -78,6 +82,6 @@ async fn the_mark_is_seen_whatever_its_value() {
         (("switchboard-forwarded-from", ""), true),
         (("switchboard-forwarded", "emea"), false),
     ] {
-        assert_eq!(Regions::is_forwarded(&headers(&[field])), forwarded, "{field:?}");
+        assert_eq!(PeerGateways::is_forwarded(&headers(&[field])), forwarded, "{field:?}");
     }
 }

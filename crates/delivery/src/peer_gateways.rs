@@ -9,7 +9,7 @@ use switchboard_routing::{CallbackUris, Name};
 use tokio::time::Instant;
 
 use crate::{
-    Answer, Connections, Outbound, Target,
+    Connections, Outbound, UpstreamResponse, UpstreamUrl,
     fleet::{Common, Fleet, Member},
     forward::Way,
     headers,
@@ -21,7 +21,7 @@ use crate::{
 /// Each is one more host that is kept at for as long as patience lasts, as the owner of a call is; so it is modelled as an
 /// instance that takes callbacks only, in a fleet of its own, with pools of its own.
 #[derive(Debug)]
-pub struct Regions {
+pub struct PeerGateways {
     fleet: Fleet,
     tls: SslConnector,
     patience: Duration,
@@ -29,11 +29,11 @@ pub struct Regions {
     here: HeaderValue,
 }
 
-impl Regions {
+impl PeerGateways {
     /// `peers`: the name of each region, and the origin at which its gateway takes callbacks. `tls` verifies them.
     pub fn new(
         here: Name,
-        peers: Vec<(Name, Target)>,
+        peers: Vec<(Name, UpstreamUrl)>,
         patience: Duration,
         uris: Arc<CallbackUris>,
         tls: SslConnector,
@@ -83,8 +83,8 @@ impl Regions {
         notification: Outbound,
         region: &str,
         target: PathAndQuery,
-    ) -> Result<Answer, NotProxied> {
-        let Some(gateway) = self.fleet.instance(region) else { return Err(NotProxied::NotAPeer) };
+    ) -> Result<UpstreamResponse, ProxyError> {
+        let Some(gateway) = self.fleet.instance(region) else { return Err(ProxyError::NotAPeer) };
         let end = notification.arrived + self.patience;
         let in_flight = gateway.live.request_begins(Instant::now());
         let Outbound { mut headers, body, .. } = notification;
@@ -96,9 +96,11 @@ impl Regions {
         *request.headers_mut() = headers;
         let way = Way { pool: &connections.regions, fleet: &self.fleet, instance: gateway, tls: &self.tls };
         match way.insist(request, end).await {
-            Ok((response, attempts)) => Ok(Answer::new(response, gateway, in_flight, end, attempts, 0)),
+            Ok((response, attempts)) => {
+                Ok(UpstreamResponse::new(response, gateway, in_flight, end, attempts, 0))
+            }
             Err((last, attempts)) => {
-                Err(NotProxied::Unreachable { region: gateway.name().clone(), last: last.label(), attempts })
+                Err(ProxyError::Unreachable { region: gateway.name().clone(), last: last.label(), attempts })
             }
         }
     }
@@ -106,7 +108,7 @@ impl Regions {
 
 /// Why a callback was not answered by the gateway of its region.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotProxied {
+pub enum ProxyError {
     /// The region is none whose gateway takes callbacks from us.
     #[error("no gateway of that region is known")]
     NotAPeer,
@@ -122,7 +124,7 @@ pub enum NotProxied {
     },
 }
 
-impl NotProxied {
+impl ProxyError {
     /// A stable name for logs and metrics.
     pub fn label(&self) -> &'static str {
         match self {
