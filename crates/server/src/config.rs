@@ -17,7 +17,13 @@ mod trust;
 mod unit;
 mod url;
 
-use std::{borrow::Cow, net::SocketAddr, path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use ::url::Url;
 use switchboard_auth::{AppSettings, KeyPolicy, TrustSettings};

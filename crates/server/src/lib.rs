@@ -25,30 +25,17 @@
 //! assert!(problems.to_string().contains("fleet.instance[0].weigth"));
 //! ```
 //!
-//! Reading order: `handle` (one request, start to finish), `request` and `reply` (its two ends), `app` (the parts), `server`
-//! (bind, accept, reload, drain), `worker` and `connection` (threads and limits), then `config`.
+//! Reading order: `request::handle` (one request, start to finish), `request::received` and `request::reply` (its two ends),
+//! `gateway` (the parts), `process::server` (bind, accept, reload, drain), `process::worker` and `process::connection`
+//! (threads and limits), `clients` (the keys' issuers, Graph, peers), then `config`.
 
-mod act;
 pub mod admin;
-mod app;
 pub mod cli;
+mod clients;
 pub mod commands;
 pub mod config;
-pub mod connection;
-mod descriptors;
-mod fetch;
-mod graph;
-mod handle;
+mod gateway;
 pub mod metrics;
-pub mod outcome;
-mod peers;
-mod record;
-mod reply;
-mod request;
-mod retries;
-pub mod serve;
-pub mod server;
-mod tasks;
+pub mod process;
+pub mod request;
 pub mod telemetry;
-mod tls;
-mod worker;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use switchboard::{
     cli::{Cli, Command},
     commands,
-    serve::serve,
+    process::serve::serve,
 };
 
 fn main() -> ExitCode {

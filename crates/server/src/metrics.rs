@@ -22,7 +22,7 @@ use switchboard_delivery::InstanceStatus;
 use switchboard_notification::ItemKind;
 
 use self::series::{Counters, Histogram, Labelled};
-use crate::{outcome::Outcome, telemetry::Counts};
+use crate::{request::outcome::Outcome, telemetry::Counts};
 
 /// The numbers of this process, shared by all threads. They outlive a reload.
 #[derive(Debug)]

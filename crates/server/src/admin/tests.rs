@@ -27,7 +27,7 @@ use uuid::uuid;
 use super::*;
 use crate::{
     metrics::{self, RequestKind},
-    outcome::Outcome,
+    request::outcome::Outcome,
     telemetry::Counts,
 };
 

@@ -22,8 +22,8 @@ use self::table::table;
 use super::{FAILURE, complain, print};
 use crate::{
     cli::{AdminArgs, EX_USAGE, FleetCommand},
+    clients::fetch,
     config::{read_bounded, shown},
-    fetch,
     telemetry::Chain,
 };
 

@@ -18,7 +18,7 @@ use switchboard_auth::TrustStatus;
 use switchboard_delivery::{InstanceState, InstanceStatus};
 
 use super::{AUTHENTICATED, ITEM_KINDS, Metrics, UNKNOWN};
-use crate::outcome::Outcome;
+use crate::request::outcome::Outcome;
 
 /// Everything as OpenMetrics text.
 pub(super) fn text(

@@ -8,8 +8,10 @@ use tokio::{
 };
 
 use crate::support::{
-    APP, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, gateway::BINARY,
-    gateway::path_of, port::Port, soon, until,
+    APP, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies,
+    gateway::{BINARY, path_of},
+    port::Port,
+    soon, until,
 };
 
 fn command(arguments: &[&str]) -> Command {

@@ -14,14 +14,16 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
-    act::{CALL_LIMIT, NewCall, RECORDING_LIMIT, act, is_action, reject_as_busy, without_action},
-    app::Gateway,
     config::Full,
-    outcome::Outcome,
-    record::{Record, Tries},
-    reply::{Refusal, Reply},
-    request::{Admitted, Received, Route, plain},
-    retries::Turn,
+    gateway::Gateway,
+    request::{
+        act::{CALL_LIMIT, NewCall, RECORDING_LIMIT, act, is_action, reject_as_busy, without_action},
+        outcome::Outcome,
+        received::{Admitted, Received, Route, plain},
+        record::{Record, Tries},
+        reply::{Refusal, Reply},
+        retries::Turn,
+    },
 };
 
 /// Answers one request. Each step takes what only the step before it can make.

@@ -19,19 +19,19 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::{
-    act::Actor,
     admin::{AdminToken, Parts},
+    clients::{fetch::HttpsFetch, peer_health::PeerHealth},
     config::{Config, Limits, Placement, RedirectStatus},
-    connection::Timeouts,
-    fetch::HttpsFetch,
     metrics::Metrics,
-    outcome::Outcome,
-    peers::PeerHealth,
-    record::Record,
-    reply::Refusal,
-    request::{Paths, Received},
-    retries::Retries,
-    tasks::Tasks,
+    process::{connection::Timeouts, tasks::Tasks},
+    request::{
+        act::Actor,
+        outcome::Outcome,
+        received::{Paths, Received},
+        record::Record,
+        reply::Refusal,
+        retries::Retries,
+    },
 };
 
 /// What `handle` needs.

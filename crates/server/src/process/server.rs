@@ -22,17 +22,19 @@ use tokio::{
 
 use crate::{
     admin::{Admin, Parts},
-    app::Gateway,
     config::{Config, Drain, Log, Problems, TlsFiles},
-    connection::Timeouts,
+    gateway::Gateway,
     metrics::Metrics,
-    tasks::Tasks,
+    process::{
+        connection::Timeouts,
+        tasks::Tasks,
+        tls::{self, Fingerprint},
+        worker::{self, Stage},
+    },
     telemetry::Chain,
-    tls::{self, Fingerprint},
-    worker::{self, Stage},
 };
 
-pub use crate::app::BuildError;
+pub use crate::gateway::BuildError;
 
 /// What the process is asked to do while it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,14 +36,18 @@ use tokio::{
 use tokio_openssl::SslStream;
 
 use crate::{
-    connection::{self, Ended, OpenRequest, Order, Watch, Watched},
-    handle::handle,
     metrics::ConnectionGuard,
-    outcome::Outcome,
-    record::Record,
-    reply::{Refusal, ReplyBody},
-    request::{HEADER_FIELDS_MAX, Received},
-    server::Shared,
+    process::{
+        connection::{self, Ended, OpenRequest, Order, Watch, Watched},
+        server::Shared,
+    },
+    request::{
+        handle::handle,
+        outcome::Outcome,
+        received::{HEADER_FIELDS_MAX, Received},
+        record::Record,
+        reply::{Refusal, ReplyBody},
+    },
 };
 
 /// Where the gateway is in its life.
@@ -367,8 +371,8 @@ const HTTP1_BUFFER_BYTES: usize = 32 * 1024;
 mod tests {
     use super::*;
     use crate::{
-        app::Gateway,
         config::tests::{MINIMAL, parse},
+        gateway::Gateway,
         metrics::Metrics,
         telemetry::Counts,
     };

@@ -11,9 +11,11 @@ use crate::{
     cli::EX_USAGE,
     commands::load,
     config::Config,
-    descriptors,
     metrics::Metrics,
-    server::{Command, Server},
+    process::{
+        descriptors,
+        server::{Command, Server},
+    },
     telemetry::{self, Chain},
 };
 
@@ -38,7 +40,7 @@ pub fn serve(path: &Path) -> ExitCode {
         Err(error) => {
             tracing::error!(error = %Chain(&error), "the gateway cannot run");
             match error {
-                Stopped::Start(crate::server::StartError::Build(_)) => ExitCode::from(EX_USAGE),
+                Stopped::Start(crate::process::server::StartError::Build(_)) => ExitCode::from(EX_USAGE),
                 Stopped::Start(_) | Stopped::Io(_) => ExitCode::FAILURE,
             }
         }
@@ -49,7 +51,7 @@ pub fn serve(path: &Path) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 enum Stopped {
     #[error("cannot start")]
-    Start(#[from] crate::server::StartError),
+    Start(#[from] crate::process::server::StartError),
     #[error("the operating system refuses")]
     Io(#[from] io::Error),
 }

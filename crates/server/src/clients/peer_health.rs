@@ -13,7 +13,7 @@ use switchboard_routing::Name;
 use tokio::task::JoinSet;
 use url::Url;
 
-use crate::{config::PeerSettings, fetch, metrics::Metrics};
+use crate::{clients::fetch, config::PeerSettings, metrics::Metrics};
 
 /// What is known of the other regions. A peer without a health URL, or not asked yet, is taken for healthy: a redirect to a
 /// sick region costs one call, a refusal to redirect costs every call its region.

@@ -12,10 +12,12 @@ use uuid::Uuid;
 
 use crate::{
     metrics::{Metrics, RequestKind},
-    outcome::Outcome,
-    reply::ReplyBody,
-    request::{Received, Route, plain},
-    retries::{ActionResult, Kept, Lead},
+    request::{
+        outcome::Outcome,
+        received::{Received, Route, plain},
+        reply::ReplyBody,
+        retries::{ActionResult, Kept, Lead},
+    },
     telemetry::milliseconds,
 };
 

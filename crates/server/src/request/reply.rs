@@ -16,10 +16,12 @@ use switchboard_delivery::{UpstreamBody, UpstreamBodyError, UpstreamResponse};
 
 use crate::{
     config::RedirectStatus,
-    connection::OpenRequest,
     metrics::InFlight,
-    outcome::Outcome,
-    retries::{ANSWER_BYTES_MAX, Copying, Kept, Lead},
+    process::connection::OpenRequest,
+    request::{
+        outcome::Outcome,
+        retries::{ANSWER_BYTES_MAX, Copying, Kept, Lead},
+    },
 };
 
 /// What the sender is told.

@@ -27,11 +27,13 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    app::Gateway,
-    graph::GraphTransport,
-    outcome::Outcome,
-    reply::{Refusal, Reply},
-    retries::{ActionResult, Kept, Lead},
+    clients::graph::GraphTransport,
+    gateway::Gateway,
+    request::{
+        outcome::Outcome,
+        reply::{Refusal, Reply},
+        retries::{ActionResult, Kept, Lead},
+    },
 };
 
 /// The calls API of the apps that let the gateway act.

@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use self::table::{Begin, End, Limits, Table};
-use crate::outcome::Outcome;
+use crate::request::outcome::Outcome;
 
 /// The messages that are under way and the answers that are remembered, for all workers.
 pub(crate) struct Retries {
