@@ -294,7 +294,7 @@ impl Webhook<'_> {
         record: &mut Record,
     ) -> Result<Reply, Refusal> {
         let app = self.app;
-        let refusal = |reason| Refusal::new(Outcome::PlaceError, reason);
+        let refusal = |reason| Refusal::new(Outcome::NotPlaced, reason);
         match &app.placement.full {
             Full::Refuse => Err(refusal(not_placed_reason(error))),
             // It was sent the call now, or before the platform tried again.
@@ -318,7 +318,7 @@ impl Webhook<'_> {
         let named = self.named.then_some(self.admitted.caller.app);
         let location = self.app.policy.location(region, named);
         let location = location.and_then(|text| HeaderValue::try_from(text).ok());
-        let location = location.ok_or_else(|| Refusal::new(Outcome::PlaceError, "no_such_region"))?;
+        let location = location.ok_or_else(|| Refusal::new(Outcome::NotPlaced, "no_such_region"))?;
         record.region(region);
         Ok(Reply::Redirect { location, status: self.app.redirect_status, outcome })
     }
@@ -485,7 +485,7 @@ fn not_forwarded(error: &ForwardError, record: &mut Record) -> Refusal {
     }
     record.tried(Tries::of_lost(error));
     match error {
-        ForwardError::NoInstance => Refusal::new(Outcome::PlaceError, "no_instance"),
+        ForwardError::NoInstance => Refusal::new(Outcome::NotPlaced, "no_instance"),
         ForwardError::FleetUnknown => Refusal::new(Outcome::FleetUnknown, "fleet_unknown"),
         ForwardError::Gone { .. } => Refusal::new(Outcome::Gone, "instance_gone"),
         ForwardError::Unreachable { last, .. } => Refusal::new(Outcome::Unreachable, last),

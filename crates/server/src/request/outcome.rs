@@ -52,7 +52,7 @@ pub enum Outcome {
     /// The head is too large.
     HeadTooLarge,
     /// The target is too long.
-    CallbackUriError,
+    UriTooLong,
     /// The request did not arrive in time.
     TooSlow,
     /// The client went away before its request or its answer was complete.
@@ -60,7 +60,7 @@ pub enum Outcome {
     /// Too many requests are under way.
     OverCapacity,
     /// No instance could take the new call.
-    PlaceError,
+    NotPlaced,
     /// A part of a batch was not accepted.
     PartFailed,
     /// The callback's seal is not ours.
@@ -107,11 +107,11 @@ impl Outcome {
         Self::UnsupportedMediaType,
         Self::BodyTooLarge,
         Self::HeadTooLarge,
-        Self::CallbackUriError,
+        Self::UriTooLong,
         Self::TooSlow,
         Self::ClientGone,
         Self::OverCapacity,
-        Self::PlaceError,
+        Self::NotPlaced,
         Self::PartFailed,
         Self::WrongSeal,
         Self::WrongRegion,
@@ -151,11 +151,11 @@ impl Outcome {
             | Self::UnsupportedMediaType
             | Self::BodyTooLarge
             | Self::HeadTooLarge
-            | Self::CallbackUriError
+            | Self::UriTooLong
             | Self::TooSlow
             | Self::ClientGone
             | Self::OverCapacity
-            | Self::PlaceError
+            | Self::NotPlaced
             | Self::PartFailed
             | Self::WrongSeal
             | Self::WrongRegion
@@ -193,11 +193,11 @@ impl Outcome {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::BodyTooLarge => "body_too_large",
             Self::HeadTooLarge => "head_too_large",
-            Self::CallbackUriError => "uri_too_long",
+            Self::UriTooLong => "uri_too_long",
             Self::TooSlow => "too_slow",
             Self::ClientGone => "client_gone",
             Self::OverCapacity => "over_capacity",
-            Self::PlaceError => "not_placed",
+            Self::NotPlaced => "not_placed",
             Self::PartFailed => "part_failed",
             Self::WrongSeal => "wrong_seal",
             Self::WrongRegion => "wrong_region",

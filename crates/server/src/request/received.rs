@@ -119,7 +119,7 @@ impl Received {
     pub(crate) fn check_head(&self) -> Result<(), Refusal> {
         let bad = |reason| Refusal::new(Outcome::BadRequest, reason);
         if self.uri.path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {
-            return Err(Refusal::new(Outcome::CallbackUriError, "target_too_long"));
+            return Err(Refusal::new(Outcome::UriTooLong, "target_too_long"));
         }
         if self.headers.len() > HEADER_FIELDS_MAX {
             return Err(Refusal::new(Outcome::HeadTooLarge, "too_many_header_fields"));

@@ -100,14 +100,14 @@ impl Refusal {
             Outcome::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Outcome::Gone | Outcome::WrongRegion => StatusCode::GONE,
             Outcome::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Outcome::CallbackUriError => StatusCode::URI_TOO_LONG,
+            Outcome::UriTooLong => StatusCode::URI_TOO_LONG,
             Outcome::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Outcome::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Outcome::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Outcome::BadAnswer => StatusCode::BAD_GATEWAY,
             Outcome::KeysUnavailable
             | Outcome::OverCapacity
-            | Outcome::PlaceError
+            | Outcome::NotPlaced
             | Outcome::PartFailed
             | Outcome::Unreachable
             | Outcome::FleetUnknown => StatusCode::SERVICE_UNAVAILABLE,
@@ -211,7 +211,7 @@ fn relay(answer: UpstreamResponse) -> Response<ReplyBody> {
         status if status.is_redirection() => return respond(StatusCode::BAD_GATEWAY, Bytes::new()),
         status => status,
     };
-    let body = ReplyBody { content: Content::UpstreamResponse(answer.body), copying: None, held: None };
+    let body = ReplyBody { content: Content::Streamed(answer.body), copying: None, held: None };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = answer.headers;
@@ -246,8 +246,8 @@ impl ReplyBody {
     pub(crate) fn share(&mut self, lead: Lead, kept: Kept) {
         match &self.content {
             Content::Whole(bytes) => lead.answered(kept.with_body(bytes)),
-            Content::UpstreamResponse(body) if body.is_end_stream() => lead.answered(kept),
-            Content::UpstreamResponse(body) => {
+            Content::Streamed(body) if body.is_end_stream() => lead.answered(kept),
+            Content::Streamed(body) => {
                 let bytes_min = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
                 // Where it is too large to be kept the lead ends here, and whoever waits takes over.
                 if bytes_min <= ANSWER_BYTES_MAX {
@@ -286,7 +286,7 @@ impl ReplyBody {
 #[derive(Debug)]
 enum Content {
     Whole(Bytes),
-    UpstreamResponse(UpstreamBody),
+    Streamed(UpstreamBody),
 }
 
 impl Body for ReplyBody {
@@ -300,7 +300,7 @@ impl Body for ReplyBody {
         match &mut self.content {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::UpstreamResponse(body) => {
+            Content::Streamed(body) => {
                 let polled = Pin::new(&mut *body).poll_frame(context);
                 let ended = body.is_end_stream();
                 if self.copying.is_some() {
@@ -314,14 +314,14 @@ impl Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Whole(bytes) => bytes.is_empty(),
-            Content::UpstreamResponse(body) => body.is_end_stream(),
+            Content::Streamed(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
-            Content::UpstreamResponse(body) => body.size_hint(),
+            Content::Streamed(body) => body.size_hint(),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The admin listener of the running gateway: what it shows, what it steers, and whom it serves.
 
 use crate::support::{
-    APP, Gateway, Instance, Issuer, OTHER_APP, Request, Settings, Token, UpstreamResponse, bodies,
-    gateway::path_of,
+    APP, Gateway, Instance, Issuer, OTHER_APP, Request, Response, Settings, Token, bodies, gateway::path_of,
 };
 
 async fn call(gateway: &Gateway, call_id: &str) -> u16 {
@@ -142,7 +141,7 @@ async fn web_pages_and_strangers_are_refused() {
             "{path}"
         );
         assert_eq!(ask(Request::get(path).method("DELETE")).await, 405, "{path}");
-        let without: UpstreamResponse = {
+        let without: Response = {
             let mut client = crate::support::Client::connect(plain.admin).await;
             client.exchange(format!("GET {path} HTTP/1.1\r\n\r\n")).await
         };

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::support::{
-    APP, Gateway, Instance, Issuer, OTHER_APP, Reply, Request, Settings, Token, UpstreamResponse, bodies,
-    every, flipped, gateway::path_of,
+    APP, Gateway, Instance, Issuer, OTHER_APP, Reply, Request, Response, Settings, Token, bodies, every,
+    flipped, gateway::path_of,
 };
 
 /// Places a call, and returns the path of the callback URI that its instance was given.
@@ -17,7 +17,7 @@ async fn place(gateway: &Gateway, instances: &mut [Instance], call_id: &str) -> 
     (at, path_of(request.field("switchboard-callback-uri").unwrap()))
 }
 
-async fn post(gateway: &Gateway, path: &str, body: &str) -> UpstreamResponse {
+async fn post(gateway: &Gateway, path: &str, body: &str) -> Response {
     Request::post(path, &Token::skype().sign(), body).send(gateway).await
 }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::support::{
-    Gateway, Instance, Issuer, Reply, Request, Settings, Token, UpstreamResponse, bodies,
+    Gateway, Instance, Issuer, Reply, Request, Response, Settings, Token, bodies,
     instance::{ATTEMPT, first_request},
     until,
 };
 
-async fn call(gateway: &Gateway, body: &str) -> UpstreamResponse {
+async fn call(gateway: &Gateway, body: &str) -> Response {
     Request::webhook(&Token::skype().sign(), body).send(gateway).await
 }
 

@@ -3,11 +3,11 @@
 use tokio::time::Instant;
 
 use crate::support::{
-    Client, Document, Gateway, Instance, Issuer, Request, Settings, Token, UpstreamResponse, bodies, every,
-    soon, until,
+    Client, Document, Gateway, Instance, Issuer, Request, Response, Settings, Token, bodies, every, soon,
+    until,
 };
 
-async fn post(gateway: &Gateway, token: &Token) -> UpstreamResponse {
+async fn post(gateway: &Gateway, token: &Token) -> Response {
     Request::webhook(&token.sign(), bodies::incoming("call-1")).send(gateway).await
 }
 

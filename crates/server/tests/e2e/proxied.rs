@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::support::{
-    APP, Gateway, Instance, Issuer, Reply, Request, Settings, Token, UpstreamResponse, bodies, flipped,
+    APP, Gateway, Instance, Issuer, Reply, Request, Response, Settings, Token, bodies, flipped,
     gateway::path_of, port::Port,
 };
 
@@ -19,7 +19,7 @@ async fn minted(gateway: &Gateway) -> String {
     path_of(minted["callback_uri"].as_str().unwrap())
 }
 
-async fn post(gateway: &Gateway, path: &str) -> UpstreamResponse {
+async fn post(gateway: &Gateway, path: &str) -> Response {
     callback(path).send(gateway).await
 }
 

@@ -1,14 +1,13 @@
 //! Calls that belong to another region: where they are sent, and that no call travels twice.
 
 use crate::support::{
-    APP, Gateway, Instance, Issuer, Request, Settings, Token, UpstreamResponse, WEBHOOK, bodies, port::Port,
-    until,
+    APP, Gateway, Instance, Issuer, Request, Response, Settings, Token, WEBHOOK, bodies, port::Port, until,
 };
 
 const AMER: &str = "https://amer.bots.example/api/calls?switchboard-from=emea";
 
 /// The answer to a new call of a caller from `region`.
-async fn call(gateway: &Gateway, region: &str, target: &str) -> UpstreamResponse {
+async fn call(gateway: &Gateway, region: &str, target: &str) -> Response {
     let body = bodies::incoming_from("call-1", region);
     let request = Request::post(target, &Token::skype().sign(), body).with("Client-Request-Id", "7a0aa1ad");
     let answer = request.send(gateway).await;

@@ -1,12 +1,11 @@
 //! What an instance answers, and what the platform then gets.
 
 use crate::support::{
-    Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, UpstreamResponse, bodies,
-    gateway::path_of,
+    Client, Gateway, Instance, Issuer, Reply, Request, Response, Settings, Token, bodies, gateway::path_of,
 };
 
 /// What the platform gets if the instance answers `reply`, to a new call and to a callback of it.
-async fn relayed(gateway: &Gateway, instance: &mut Instance, reply: &Reply) -> [UpstreamResponse; 2] {
+async fn relayed(gateway: &Gateway, instance: &mut Instance, reply: &Reply) -> [Response; 2] {
     let token = Token::skype().sign();
     instance.next(reply.clone());
     let call = Request::webhook(&token, bodies::incoming("call-1")).send(gateway).await;

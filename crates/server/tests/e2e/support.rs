@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 pub(crate) use self::{
-    client::{Client, UpstreamResponse},
+    client::{Client, Response},
     gateway::Gateway,
     instance::{Instance, Reply},
     issuer::{Document, Issuer},

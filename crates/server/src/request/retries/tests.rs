@@ -209,7 +209,7 @@ fn workers_share_what_they_have() {
 #[derive(Clone, Debug)]
 enum Event {
     Come(u8),
-    UpstreamResponse(u8, usize),
+    Respond(u8, usize),
     Abandon(u8),
     Wait(u64),
 }
@@ -217,7 +217,7 @@ enum Event {
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         4 => (0..12_u8).prop_map(Event::Come),
-        4 => (0..12_u8, 0..40_usize).prop_map(|(message, bytes)| Event::UpstreamResponse(message, bytes)),
+        4 => (0..12_u8, 0..40_usize).prop_map(|(message, bytes)| Event::Respond(message, bytes)),
         1 => (0..12_u8).prop_map(Event::Abandon),
         1 => (0..40_u64).prop_map(Event::Wait),
     ];
@@ -243,7 +243,7 @@ proptest! {
                         prop_assert_eq!(kept.reason, Some(REASONS[usize::from(message)]));
                     }
                 },
-                Event::UpstreamResponse(message, bytes) if leads.remove(&message) => {
+                Event::Respond(message, bytes) if leads.remove(&message) => {
                     let mut answer = kept(200, Outcome::Placed, &"x".repeat(bytes));
                     answer.headers.clear();
                     answer.reason = Some(REASONS[usize::from(message)]);
@@ -252,7 +252,7 @@ proptest! {
                 Event::Abandon(message) if leads.remove(&message) => {
                     table.abandoned(key(&message.to_string()));
                 }
-                Event::UpstreamResponse(..) | Event::Abandon(_) => {}
+                Event::Respond(..) | Event::Abandon(_) => {}
                 Event::Wait(seconds) => now += Duration::from_secs(seconds),
             }
             let (messages, bytes) = table.size();

@@ -13,7 +13,7 @@ use super::{
     soon,
 };
 
-pub(crate) type UpstreamResponse = Message;
+pub(crate) type Response = Message;
 
 #[derive(Debug)]
 pub(crate) struct Client<S = TcpStream> {
@@ -44,18 +44,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     #[track_caller]
-    pub(crate) fn answer(&mut self) -> impl Future<Output = UpstreamResponse> {
+    pub(crate) fn answer(&mut self) -> impl Future<Output = Response> {
         let caller = std::panic::Location::caller();
         async move { self.answer_or_end().await.unwrap_or_else(|| panic!("closed without an answer ({caller})")) }
     }
 
     /// `None` if the connection was closed without an answer. `100 Continue` is passed over.
-    pub(crate) async fn answer_or_end(&mut self) -> Option<UpstreamResponse> {
+    pub(crate) async fn answer_or_end(&mut self) -> Option<Response> {
         loop {
-            let answer = soon("answer", Message::read(&mut self.stream, Kind::UpstreamResponse))
-                .await
-                .ok()
-                .flatten()?;
+            let answer =
+                soon("answer", Message::read(&mut self.stream, Kind::Response)).await.ok().flatten()?;
             if answer.status() != 100 {
                 return Some(answer);
             }
@@ -63,11 +61,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// The next answer, `100 Continue` too.
-    pub(crate) async fn any_answer(&mut self) -> UpstreamResponse {
-        soon("answer", Message::read(&mut self.stream, Kind::UpstreamResponse)).await.unwrap().unwrap()
+    pub(crate) async fn any_answer(&mut self) -> Response {
+        soon("answer", Message::read(&mut self.stream, Kind::Response)).await.unwrap().unwrap()
     }
 
-    pub(crate) async fn exchange(&mut self, bytes: impl AsRef<[u8]>) -> UpstreamResponse {
+    pub(crate) async fn exchange(&mut self, bytes: impl AsRef<[u8]>) -> Response {
         self.send(bytes).await;
         self.answer().await
     }

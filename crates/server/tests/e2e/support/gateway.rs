@@ -9,7 +9,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    Client, Request, Settings, UpstreamResponse,
+    Client, Request, Response, Settings,
     log::Log,
     settings::{BASE, SEALS},
     tls, until,
@@ -93,12 +93,12 @@ impl Gateway {
     }
 
     /// A GET of the admin listener.
-    pub(crate) async fn admin(&self, path: &str) -> UpstreamResponse {
+    pub(crate) async fn admin(&self, path: &str) -> Response {
         self.admin_request(Request::get(path)).await
     }
 
     /// With the `Host` that the admin listener wants, unless the test has written one.
-    pub(crate) async fn admin_request(&self, request: Request) -> UpstreamResponse {
+    pub(crate) async fn admin_request(&self, request: Request) -> Response {
         let request = if request.fields.iter().any(|(_, value)| value == "emea.bots.example") {
             request.replace("Host", &self.admin.to_string())
         } else {

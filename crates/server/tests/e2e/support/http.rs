@@ -18,7 +18,7 @@ pub(crate) struct Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Request,
-    UpstreamResponse,
+    Response,
 }
 
 impl Message {
@@ -43,7 +43,7 @@ impl Message {
     }
 
     async fn read_body<S: AsyncBufRead + Unpin>(&mut self, stream: &mut S, kind: Kind) -> io::Result<()> {
-        let has_none = kind == Kind::UpstreamResponse && matches!(self.status(), 100..=199 | 204 | 304);
+        let has_none = kind == Kind::Response && matches!(self.status(), 100..=199 | 204 | 304);
         if has_none {
             return Ok(());
         }
@@ -69,7 +69,7 @@ impl Message {
                 stream.read_exact(&mut body).await?;
                 self.body = body;
             }
-            None if kind == Kind::UpstreamResponse => {
+            None if kind == Kind::Response => {
                 stream.read_to_end(&mut self.body).await?;
             }
             None => {}

@@ -1,6 +1,6 @@
 //! A request of the platform, every part of which a test may replace.
 
-use super::{Client, Gateway, UpstreamResponse, WEBHOOK};
+use super::{Client, Gateway, Response, WEBHOOK};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -74,7 +74,7 @@ impl Request {
     }
 
     /// Over a connection of its own.
-    pub(crate) async fn send(&self, gateway: &Gateway) -> UpstreamResponse {
+    pub(crate) async fn send(&self, gateway: &Gateway) -> Response {
         Client::connect(gateway.public).await.exchange(self.bytes()).await
     }
 }
