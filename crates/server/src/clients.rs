@@ -2,4 +2,5 @@
 
 pub(crate) mod fetch;
 pub(crate) mod graph;
+pub(crate) mod graph_calls;
 pub(crate) mod peer_health;

@@ -20,16 +20,14 @@ use uuid::Uuid;
 
 use crate::{
     admin::{AdminToken, Parts},
-    clients::{fetch::HttpsFetch, peer_health::PeerHealth},
+    clients::{fetch::HttpsFetch, graph_calls::GraphCalls, peer_health::PeerHealth},
     config::{Config, Limits, Placement, RedirectStatus},
     metrics::Metrics,
     process::{connection::Timeouts, tasks::Tasks},
     request::{
-        act::Actor,
-        outcome::Outcome,
         received::{Paths, Received},
         record::Record,
-        reply::Refusal,
+        refusal::Refusal,
         retries::Retries,
     },
 };
@@ -54,7 +52,7 @@ pub(crate) struct Gateway {
     /// The longest that a request may take to be placed, acted on or forwarded.
     pub(crate) longest: Duration,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) actor: Actor,
+    pub(crate) graph_calls: GraphCalls,
     apps: Vec<Uuid>,
     admin_token: Option<AdminToken>,
     draining: Arc<AtomicBool>,
@@ -122,8 +120,9 @@ impl Gateway {
         let client =
             |part: &str| tls_client(None).map_err(|source| BuildError::Tls { part: part.into(), source });
         let patience = delivery.patience;
-        let actor = Actor::new(graph).map_err(|source| BuildError::Tls { part: "Graph".into(), source })?;
-        let longest = placement.budget.max(patience).max(actor.longest());
+        let graph_calls =
+            GraphCalls::new(graph).map_err(|source| BuildError::Tls { part: "Graph".into(), source })?;
+        let longest = placement.budget.max(patience).max(graph_calls.longest());
         let delivery = match last {
             Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), client("instances")?),
             None => Delivery::new(delivery, Arc::clone(&callbacks), client("instances")?),
@@ -159,7 +158,7 @@ impl Gateway {
             ),
             longest,
             metrics,
-            actor,
+            graph_calls,
             apps: app_ids,
             admin_token: admin.token.as_ref().map(|token| AdminToken::new(token.expose())),
             draining,
@@ -204,14 +203,8 @@ impl Gateway {
                 Ok(caller)
             }
             Err(error) => {
-                let reason = error.label();
-                self.metrics.authentication(error.trust().unwrap_or_default(), reason);
-                let outcome = match error {
-                    switchboard_auth::AuthError::KeysUnavailable { .. } => Outcome::KeysUnavailable,
-                    switchboard_auth::AuthError::Rejected(..) => Outcome::Unauthenticated,
-                    switchboard_auth::AuthError::Forbidden(..) => Outcome::Forbidden,
-                };
-                Err(Refusal::new(outcome, reason))
+                self.metrics.authentication(error.trust().unwrap_or_default(), error.label());
+                Err(Refusal::from(&error))
             }
         }
     }

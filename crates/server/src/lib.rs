@@ -36,6 +36,7 @@ pub mod commands;
 pub mod config;
 mod gateway;
 pub mod metrics;
+mod platform;
 pub mod process;
 pub mod request;
 pub mod telemetry;

@@ -1,9 +1,11 @@
-//! One request, from its head to the response: who sent it, what becomes of it, and what the log says.
+//! One request, from its head to the response.
 
 pub(crate) mod act;
 pub(crate) mod handle;
 pub mod outcome;
+pub(crate) mod plan;
 pub(crate) mod received;
 pub(crate) mod record;
+pub(crate) mod refusal;
 pub(crate) mod reply;
 pub(crate) mod retries;

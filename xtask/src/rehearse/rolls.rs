@@ -283,7 +283,7 @@ impl Stage {
 
     /// How many requests each gateway answered.
     fn served(&self) -> Result<Vec<usize>, String> {
-        let count = |log: &String| log.matches("\"request answered\"").count();
+        let count = |log: &String| log.matches("\"request finished\"").count();
         Ok(self.logs()?.iter().map(|(_, log)| count(log)).collect())
     }
 

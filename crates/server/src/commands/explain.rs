@@ -1,43 +1,54 @@
-//! `Explanation`: what would be decided for a notification, rule by rule, and why; for people or as JSON.
+//! `Explanation`: the decisions about a notification, rule by rule. `text` writes them for people, `json` for programs.
 
-use std::{borrow::Cow, fmt};
+mod text;
 
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use switchboard_delivery::InstanceSettings;
-use switchboard_notification::{Call, Envelope, Item, Notifications};
-use switchboard_routing::{AffinityKey, Candidate, Decision, RuleOutcome, Traits, hash_name, rank};
+use switchboard_notification::{Envelope, Notifications};
+use switchboard_routing::{AffinityKey, Candidate, Name, RuleOutcome, hash_name, rank};
 use uuid::Uuid;
 
 use crate::{
     cli::ExplainArgs,
-    config::{Config, RedirectStatus},
+    config::Config,
+    platform::CALLER_REGION,
+    request::{
+        outcome::Outcome,
+        plan::{Destination, Knowledge, NewCallPlan, PlanContext, PlannedPart},
+        received::plain,
+        reply::Reply,
+    },
 };
 
-/// What would be decided for a notification. Nothing is known of the fleet's health or load, nor of the peers': all are
-/// taken for ready.
+/// The decisions about a notification.
+///
+/// The command knows nothing of the fleet's health and load, nor of the peers': it treats all as ready.
 #[derive(Debug, Serialize)]
 pub(super) struct Explanation {
     /// The app whose token is assumed.
     app: String,
-    /// The tenant whose token is assumed, where one is known.
-    tenant: Option<Tenant>,
-    body: Body,
+    /// The tenant whose token is assumed, if one is known.
+    tenant: Option<AssumedTenant>,
+    body: BodyExplained,
 }
 
 #[derive(Debug, Serialize)]
-struct Tenant {
+struct AssumedTenant {
     id: String,
-    /// Whether the command line gave it; otherwise the body did.
+    /// True if the command line gives it. Otherwise it comes from the body.
     given: bool,
 }
 
-/// What the body is, and what becomes of it.
+/// The kind of the body, and what the gateway does with it.
 #[derive(Debug, Serialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
-enum Body {
-    /// Answered 204: the platform sends the call again as Graph.
+enum BodyExplained {
+    /// The platform sends the call again as Graph.
     Legacy { kind: &'static str, status: u16 },
-    /// Answered 400.
+    /// Not a notification.
     Refused { code: &'static str, message: String, status: u16 },
     /// Its items go to one owner, or to several.
     Graph { split: bool, items: Vec<ItemExplained> },
@@ -47,41 +58,41 @@ enum Body {
 struct ItemExplained {
     kind: &'static str,
     call_id: Option<String>,
-    target: Target,
+    target: ItemTarget,
 }
 
-/// Where an item goes.
+/// The destination of an item.
 #[derive(Debug, Serialize)]
 #[serde(tag = "goes", rename_all = "snake_case")]
-enum Target {
+enum ItemTarget {
     /// A new call: by the region policy, then by the ranking.
-    Placed(Box<NewCall>),
-    /// About a call that is new in the same body.
+    Placed(Box<NewCallExplained>),
+    /// About a call that the same body announces.
     WithNewCall,
-    /// To where this gateway placed the call within ten minutes, else to the instance that its id ranks first.
+    /// To the instance on which this gateway placed the call within ten minutes, else to the first in the ranking.
     Owner { probable: Option<String> },
     /// Not about a call.
     WithOthers,
 }
 
-/// What is seen of a new call, and what that leads to.
+/// The properties of a new call, and the decisions that follow from them.
 #[derive(Debug, Serialize)]
-struct NewCall {
-    seen: Seen,
+struct NewCallExplained {
+    seen: SeenProperties,
     chain_id: Option<String>,
     thread_id: Option<String>,
     policy_recording: bool,
     budget_ms: u64,
     rules: Vec<RuleExplained>,
     decision: DecisionExplained,
-    affinity: Affinity,
-    /// The instances in the order in which they would be asked.
+    affinity: AffinityExplained,
+    /// The instances in the order in which the gateway asks them.
     instances: Vec<String>,
 }
 
-/// What rules look at, by the names of their settings.
+/// The properties that rules look at, by the names of their settings.
 #[derive(Debug, Serialize)]
-struct Seen {
+struct SeenProperties {
     source_region: Option<String>,
     country: Option<String>,
     caller_region: Option<String>,
@@ -106,23 +117,23 @@ struct DecisionExplained {
     rule: Option<usize>,
     /// The region that serves the call.
     region: String,
-    redirect: Option<Redirect>,
+    redirect: Option<RedirectExplained>,
 }
 
 #[derive(Debug, Serialize)]
-struct Redirect {
+struct RedirectExplained {
     status: u16,
     location: String,
 }
 
 #[derive(Debug, Serialize)]
-struct Affinity {
+struct AffinityExplained {
     key: &'static str,
     value: String,
 }
 
 impl Explanation {
-    /// What `config` makes of `body`.
+    /// Explains `body` with the settings of `config`.
     pub(super) fn of(config: &Config, body: &[u8], args: &ExplainArgs) -> Self {
         let app = args.app.or_else(|| config.apps.first().map(|app| app.id)).unwrap_or_default();
         let envelope = Envelope::parse(body);
@@ -134,123 +145,135 @@ impl Explanation {
         };
         let given = args.tenant.map(|id| (id, true));
         let tenant = given.or_else(|| of_body.map(|id| (id, false)));
-        let caller_region = args.headers.iter().find(|(name, _)| name == CALLER_REGION);
-        let context = Context {
+        let headers = headers(&args.headers);
+        let explainer = Explainer {
             config,
-            tenant: tenant.map(|(id, _)| id).unwrap_or_default(),
-            caller_region: caller_region.map(|(_, value)| value.as_str()),
+            context: PlanContext {
+                policy: &config.policy,
+                placement: &config.placement,
+                redirect_status: config.redirect_status,
+                tenant: tenant.map(|(id, _)| id).unwrap_or_default(),
+                app_in_path: None,
+                caller_region: plain(&headers, CALLER_REGION).and_then(|value| value.to_str().ok()),
+                is_redirected: false,
+            },
             instances: config.delivery.instances.iter().filter(|instance| serves(instance, app)).collect(),
         };
         let body = match envelope {
-            Ok(Envelope::Legacy(legacy)) => Body::Legacy { kind: legacy.kind.label(), status: 204 },
-            Ok(Envelope::Graph(notifications)) => context.graph(&notifications),
-            Err(error) => Body::Refused { code: error.code.label(), message: error.to_string(), status: 400 },
+            Ok(Envelope::Legacy(legacy)) => {
+                BodyExplained::Legacy { kind: legacy.kind.label(), status: Reply::ASK_FOR_GRAPH.as_u16() }
+            }
+            Ok(Envelope::Graph(notifications)) => explainer.graph(&notifications),
+            Err(error) => BodyExplained::Refused {
+                code: error.code.label(),
+                message: error.to_string(),
+                status: Outcome::NotANotification.refusal_status().as_u16(),
+            },
         };
-        let tenant = tenant.map(|(id, given)| Tenant { id: id.to_string(), given });
+        let tenant = tenant.map(|(id, given)| AssumedTenant { id: id.to_string(), given });
         Self { app: app.to_string(), tenant, body }
     }
 
-    /// The same for programs.
+    /// The explanation for programs.
     pub(super) fn json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 }
 
-/// What is the same for all items.
-struct Context<'c> {
+/// The parts of an explanation that are the same for all items.
+struct Explainer<'c> {
     config: &'c Config,
-    tenant: Uuid,
-    caller_region: Option<&'c str>,
-    /// Those that serve the app.
+    context: PlanContext<'c>,
+    /// The instances that serve the app.
     instances: Vec<&'c InstanceSettings>,
 }
 
-impl Context<'_> {
-    fn graph(&self, notifications: &Notifications<'_>) -> Body {
-        let items = &notifications.items;
-        let mut owners: Vec<String> = items.iter().filter_map(|item| self.owner(item, items)).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        let split = owners.len() > 1;
-        Body::Graph { split, items: items.iter().map(|item| self.item(item, items, split)).collect() }
-    }
-
-    /// What tells the parts of a batch apart: each new call is one, all else goes by its probable instance.
-    fn owner(&self, item: &Item<'_>, items: &[Item<'_>]) -> Option<String> {
-        let call_id = item.call_id()?.as_str().to_ascii_lowercase();
-        if is_new(&call_id, items) { Some(format!("new {call_id}")) } else { self.probable_owner(&call_id) }
-    }
-
-    fn item(&self, item: &Item<'_>, items: &[Item<'_>], split: bool) -> ItemExplained {
-        let target = match (item.call_id().map(|id| id.as_str()), item.new_call()) {
-            (None, _) => Target::WithOthers,
-            (Some(call_id), Some(call)) => Target::Placed(Box::new(self.new_call(call, call_id, split))),
-            (Some(call_id), None) if is_new(call_id, items) => Target::WithNewCall,
-            (Some(call_id), None) => Target::Owner { probable: self.probable_owner(call_id) },
+impl<'c> Explainer<'c> {
+    fn graph(&self, notifications: &Notifications<'_>) -> BodyExplained {
+        let knowledge = Knowledge {
+            is_healthy: &|_| true,
+            probable_owner: &|call_id| self.ranking(call_id).next().cloned(),
         };
-        let call_id = item.call_id().map(|id| id.as_str().to_owned());
-        ItemExplained { kind: item.kind().label(), call_id, target }
+        let plan = self.context.plan(notifications, knowledge);
+        let is_batch = plan.parts.len() > 1;
+        let explained = notifications.items.iter().enumerate().map(|(index, item)| ItemExplained {
+            kind: item.kind().label(),
+            call_id: item.call_id().map(|id| id.as_str().to_owned()),
+            target: match plan.parts.iter().find(|part| part.items.contains(&index)) {
+                Some(part) if item.call_id().is_some() => self.target(part, index, is_batch),
+                Some(_) | None => ItemTarget::WithOthers,
+            },
+        });
+        BodyExplained::Graph { split: is_batch, items: explained.collect() }
     }
 
-    fn new_call(&self, call: &Call<'_>, call_id: &str, split: bool) -> NewCall {
-        let config = self.config;
-        let traits = Traits { call, call_id, caller_region: self.caller_region, tenant: self.tenant };
+    fn target(&self, part: &PlannedPart<'_>, index: usize, is_batch: bool) -> ItemTarget {
+        match &part.destination {
+            Destination::NewCall(plan) if plan.item == index => {
+                ItemTarget::Placed(Box::new(self.new_call(part.call_id, plan, is_batch)))
+            }
+            Destination::NewCall(_) => ItemTarget::WithNewCall,
+            Destination::ProbableOwner(owner) => {
+                ItemTarget::Owner { probable: owner.as_ref().map(Name::to_string) }
+            }
+        }
+    }
+
+    fn new_call(&self, call_id: &str, plan: &NewCallPlan<'_>, is_batch: bool) -> NewCallExplained {
+        let call = plan.call;
         let owned = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
-        let placement = &config.placement;
-        let value = placement.key.text(call_id, call, self.tenant).into_owned();
-        let budget = if call.policy_recording { placement.recording_budget } else { placement.budget };
-        NewCall {
-            seen: Seen {
+        let tenant = self.context.tenant;
+        NewCallExplained {
+            seen: SeenProperties {
                 source_region: owned(&call.source_region),
                 country: owned(&call.country),
-                caller_region: self.caller_region.map(str::to_owned),
+                caller_region: self.context.caller_region.map(str::to_owned),
                 media_region: owned(&call.media_region),
-                tenant: (!self.tenant.is_nil()).then(|| self.tenant.to_string()),
+                tenant: (!tenant.is_nil()).then(|| tenant.to_string()),
                 organizer_tenant: call.organizer_tenant.map(|id| id.to_string()),
                 user: owned(&call.observed_user),
             },
             chain_id: owned(&call.chain_id),
             thread_id: owned(&call.thread_id),
             policy_recording: call.policy_recording,
-            budget_ms: u64::try_from(budget.as_millis()).unwrap_or(u64::MAX),
-            rules: config.policy.explain(&traits).into_iter().map(RuleExplained::from).collect(),
-            decision: self.decision(&config.policy.decide(&traits, false, |_| true), split),
-            instances: self.ranking(&value),
-            affinity: Affinity { key: placement.key.label(), value },
+            budget_ms: u64::try_from(plan.budget.as_millis()).unwrap_or(u64::MAX),
+            rules: {
+                let traits = self.context.traits(call_id, call);
+                self.config.policy.explain(&traits).into_iter().map(RuleExplained::from).collect()
+            },
+            decision: self.decision(plan, is_batch),
+            instances: self.ranking(&plan.affinity).map(Name::to_string).collect(),
+            affinity: AffinityExplained {
+                key: self.config.placement.key.label(),
+                value: plan.affinity.to_string(),
+            },
         }
     }
 
-    fn decision(&self, decision: &Decision<'_>, split: bool) -> DecisionExplained {
-        let config = self.config;
-        let here = || config.region.to_string();
-        let (region, reason, redirect) = match decision.redirect {
-            None => (here(), decision.reason.label(), None),
-            Some(_) if split => (here(), SPLIT, None),
-            Some(region) => {
-                let location = config.policy.location(region, None).unwrap_or_default();
-                let redirect = Redirect { status: status(config.redirect_status), location };
-                (region.to_string(), decision.reason.label(), Some(redirect))
-            }
-        };
-        DecisionExplained { reason, rule: decision.rule, region, redirect }
+    fn decision(&self, plan: &NewCallPlan<'_>, is_batch: bool) -> DecisionExplained {
+        let redirection = plan.redirect.and_then(|region| self.context.redirection(region));
+        let names_another_region = plan.decision.redirect.is_some();
+        DecisionExplained {
+            reason: if is_batch && names_another_region { SPLIT } else { plan.decision.reason.label() },
+            rule: plan.decision.rule,
+            region: plan.redirect.unwrap_or(&self.config.region).to_string(),
+            redirect: redirection.map(|redirection| RedirectExplained {
+                status: redirection.status.status().as_u16(),
+                location: redirection.location.to_str().unwrap_or_default().to_owned(),
+            }),
+        }
     }
 
-    fn probable_owner(&self, call_id: &str) -> Option<String> {
-        self.ranking(call_id).into_iter().next()
-    }
-
-    /// The instances that serve the app in the order of a text. Nothing is known of their load.
-    fn ranking(&self, text: &str) -> Vec<String> {
+    /// The instances that serve the app, in the order of a text.
+    fn ranking(&self, text: &str) -> impl Iterator<Item = &'c Name> {
         let candidate = |instance: &&InstanceSettings| Candidate {
             name_hash: hash_name(&instance.name),
             weight: instance.weight,
             load: None,
         };
         let candidates: Vec<_> = self.instances.iter().map(candidate).collect();
-        rank(AffinityKey::of(text), &candidates)
-            .filter_map(|index| self.instances.get(index))
-            .map(|instance| instance.name.to_string())
-            .collect()
+        let ranked: Vec<_> = rank(AffinityKey::of(text), &candidates).collect();
+        ranked.into_iter().filter_map(|index| self.instances.get(index)).map(|instance| &instance.name)
     }
 }
 
@@ -266,156 +289,23 @@ impl From<RuleOutcome> for RuleExplained {
     }
 }
 
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "app: {}", self.app)?;
-        match &self.tenant {
-            Some(Tenant { id, given: true }) => writeln!(f, "tenant: {id}")?,
-            Some(Tenant { id, given: false }) => writeln!(f, "tenant: {id}, as the body has it")?,
-            None => writeln!(f, "tenant: unknown; --tenant gives the token's")?,
-        }
-        match &self.body {
-            Body::Legacy { kind, status } => {
-                write!(
-                    f,
-                    "body: legacy ({kind}); answered {status}, so that the platform sends it again as Graph"
-                )
-            }
-            Body::Refused { code, message, status } => {
-                write!(f, "body: refused with {status}, {code}: {message}")
-            }
-            Body::Graph { split, items } => {
-                let how = if *split {
-                    "; of several owners: each gets its items, and nothing is redirected"
-                } else {
-                    ""
-                };
-                write!(f, "body: Graph, items: {}{how}", items.len())?;
-                for (index, item) in items.iter().enumerate() {
-                    write!(f, "\n\nitem {index}: {}{item}", item.kind)?;
-                }
-                Ok(())
-            }
-        }
+/// The header fields of the command line. A field that no HTTP request can have is left out.
+fn headers(fields: &[(String, String)]) -> HeaderMap {
+    let field = |(name, value): &(String, String)| {
+        Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
+    };
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields.iter().filter_map(field) {
+        headers.append(name, value);
     }
-}
-
-impl fmt::Display for ItemExplained {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(call_id) = &self.call_id {
-            write!(f, "\n  call id: {}", call_id.escape_debug())?;
-        }
-        match &self.target {
-            Target::Placed(call) => write!(f, "\n{call}"),
-            Target::WithNewCall => write!(f, "\n  its call is new in this body: it goes where that goes"),
-            Target::Owner { probable } => {
-                let owner = probable.as_deref().unwrap_or("nobody, since no instance serves the app");
-                write!(f, "\n  not a new call: to where it was placed within ten minutes, else to {owner}")
-            }
-            Target::WithOthers => write!(f, "\n  not about a call: it goes where the others go"),
-        }
-    }
-}
-
-impl fmt::Display for NewCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let recording = if self.policy_recording { "policy-recorded" } else { "not policy-recorded" };
-        write!(f, "  new call, {recording}: to be placed within {} ms", self.budget_ms)?;
-        let Seen { source_region, country, caller_region, media_region, tenant, organizer_tenant, user } =
-            &self.seen;
-        let values = [
-            ("chain id", &self.chain_id),
-            ("thread", &self.thread_id),
-            ("source_region", source_region),
-            ("country", country),
-            ("caller_region", caller_region),
-            ("media_region", media_region),
-            ("tenant", tenant),
-            ("organizer_tenant", organizer_tenant),
-            ("user", user),
-        ];
-        for (name, value) in values {
-            if let Some(value) = value {
-                write!(f, "\n  {name}: {}", value.escape_debug())?;
-            }
-        }
-        for (index, rule) in self.rules.iter().enumerate() {
-            write!(f, "\n  affinity.rule[{index}]: {rule}")?;
-            if self.decision.rule == Some(index) {
-                write!(f, "; decides")?;
-            }
-        }
-        write!(f, "\n  decision: {}", self.decision)?;
-        if self.decision.redirect.is_none() {
-            let instances = if self.instances.is_empty() {
-                "nobody, since no instance serves the app".to_owned()
-            } else {
-                self.instances.join(", then ")
-            };
-            let Affinity { key, value } = &self.affinity;
-            write!(f, "\n  affinity: {key}, {}\n  asked: {instances}", value.escape_debug())?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for RuleExplained {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.condition, &self.seen) {
-            (Some(condition), Some(seen)) => {
-                write!(f, "does not match: {condition} is {}", seen.escape_debug())
-            }
-            (Some(condition), None) => write!(f, "does not match: the call has no {condition}"),
-            (None, _) if self.outcome == "matched" => write!(f, "matches"),
-            (None, _) => write!(f, "matches, but its share leaves this chain out"),
-        }
-    }
-}
-
-impl fmt::Display for DecisionExplained {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.redirect {
-            Some(Redirect { status, location }) => write!(f, "{}, with {status} to {location}", self.region)?,
-            None => write!(f, "here in {}", self.region)?,
-        }
-        match self.rule {
-            Some(rule) => write!(f, "; by affinity.rule[{rule}]")?,
-            None => write!(f, "; no rule matches")?,
-        }
-        if self.reason == SPLIT {
-            write!(
-                f,
-                ", which names another region, but nothing of a batch of several owners is redirected"
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// Whether an item says that the call is new.
-fn is_new(call_id: &str, items: &[Item<'_>]) -> bool {
-    items.iter().any(|item| {
-        item.new_call().is_some()
-            && item.call_id().is_some_and(|id| id.as_str().eq_ignore_ascii_case(call_id))
-    })
+    headers
 }
 
 fn serves(instance: &InstanceSettings, app: Uuid) -> bool {
     instance.apps.as_ref().is_none_or(|apps| apps.contains(&app))
 }
 
-fn status(status: RedirectStatus) -> u16 {
-    match status {
-        RedirectStatus::Found => 302,
-        RedirectStatus::TemporaryRedirect => 307,
-        RedirectStatus::PermanentRedirect => 308,
-    }
-}
-
-/// The header that a rule's `caller_region` looks at.
-const CALLER_REGION: &str = "x-microsoft-skype-caller-region";
-
-/// Why a rule's region is not used for an item of a batch of several owners.
+/// The reason of a call in a batch whose rule names another region.
 const SPLIT: &str = "split";
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::{
     trust::{GUID, guid},
     unit,
 };
+use crate::platform::{CALL_LIMIT, RECORDING_LIMIT};
 
 /// How a call is placed, and the longest try of one instance. `peers` and `graph`, which has an element for each app, are
 /// `None` where they are wrong already.
@@ -360,9 +361,3 @@ const KEEP_LEAVING: Duration = Duration::from_secs(24 * 3600);
 
 /// The longest try of one instance, by default: three fit into the budget, one after the other.
 const ATTEMPT: Duration = Duration::from_secs(3);
-
-/// A call must be answered within 15 s (Microsoft Graph, call: answer).
-const CALL_LIMIT: Duration = Duration::from_secs(15);
-
-/// A policy-recorded call within 5 s (the same document).
-const RECORDING_LIMIT: Duration = Duration::from_secs(5);

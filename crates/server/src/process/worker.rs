@@ -46,7 +46,8 @@ use crate::{
         outcome::Outcome,
         received::{HEADER_FIELDS_MAX, Received},
         record::Record,
-        reply::{Refusal, ReplyBody},
+        refusal::Refusal,
+        reply::ReplyBody,
     },
 };
 

@@ -1,4 +1,4 @@
-//! A request before and after its sender is known.
+//! A request before and after its sender is authenticated.
 //!
 //! [`Received`] has no readable body. Only a `Caller`, which only the authenticator makes, turns it into [`Admitted`].
 
@@ -19,13 +19,16 @@ use http::{
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use switchboard_auth::Caller;
-use switchboard_delivery::PeerGateways;
+use switchboard_delivery::{Outbound, PeerGateways};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::request::{outcome::Outcome, reply::Refusal, retries::Key};
+use crate::{
+    platform::MESSAGE_ID,
+    request::{outcome::Outcome, refusal::Refusal, retries::MessageKey},
+};
 
-/// A request whose head was read and whose sender is not known.
+/// A request whose head was read and whose sender is not authenticated yet.
 #[derive(Debug)]
 pub(crate) struct Received {
     method: Method,
@@ -39,14 +42,14 @@ pub(crate) struct Received {
     pub(crate) now: SystemTime,
 }
 
-/// What a path asks for.
+/// The route of a request path.
 #[derive(Debug)]
 pub(crate) enum Route {
     /// `GET {health_path}`
     Health,
     /// `POST {webhook_path}` or `POST {webhook_path}/{app}`
     Webhook {
-        /// The app that the path names.
+        /// The app in the path.
         app: Option<Uuid>,
     },
     /// `POST {callback_path}/{region}/{instance}/{seal}`
@@ -87,7 +90,7 @@ impl Received {
         self.uri.query()
     }
 
-    /// What is asked for, by the raw path: nothing is decoded or normalised, so that there is one spelling of each.
+    /// Returns the route of the raw path. Nothing is decoded or normalised, so each route has one spelling.
     pub(crate) fn route(&self, paths: &Paths) -> Result<Route, Refusal> {
         let path = self.uri.path();
         if paths.health.as_deref() == Some(path) {
@@ -102,7 +105,7 @@ impl Received {
         } else if matches!(self.method, Method::POST | Method::GET) {
             Err(not_found())
         } else {
-            // No path of ours has such a method, whatever it names (`CONNECT` names none).
+            // No path of the gateway has such a method, and `CONNECT` does not even have a path.
             Err(Refusal::method_not_allowed("POST"))
         }
     }
@@ -115,7 +118,7 @@ impl Received {
         if self.method == expected { Ok(()) } else { Err(Refusal::method_not_allowed(name)) }
     }
 
-    /// Refuses what hyper lets through and no honest sender sends, before anything is spent on it.
+    /// Refuses heads that hyper accepts and no honest sender sends, before the gateway spends anything on them.
     pub(crate) fn check_head(&self) -> Result<(), Refusal> {
         let bad = |reason| Refusal::new(Outcome::BadRequest, reason);
         if self.uri.path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {
@@ -125,14 +128,15 @@ impl Received {
             return Err(Refusal::new(Outcome::HeadTooLarge, "too_many_header_fields"));
         }
         self.check_host()?;
-        // RFC 9112 section 6.1: a coding that we do not know must not be guessed at. hyper takes `gzip, chunked`.
+        // RFC 9112 section 6.1: an unknown coding must not be guessed. hyper accepts `gzip, chunked`.
         let mut codings = self.headers.get_all(TRANSFER_ENCODING).iter();
         if let Some(coding) = codings.next()
             && (!coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some())
         {
             return Err(bad("transfer_encoding"));
         }
-        // RFC 9110 section 7.6.1 lets `Connection` name fields that we then drop; one that we rely on is an attack.
+        // RFC 9110 section 7.6.1: the gateway drops fields that `Connection` names. A sender that names one of the fields
+        // on which the gateway relies attacks it.
         for value in self.headers.get_all(CONNECTION) {
             let names = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
             if names.into_iter().any(|name| END_TO_END.iter().any(|ours| ours.eq_ignore_ascii_case(name))) {
@@ -147,7 +151,7 @@ impl Received {
         {
             return Err(Refusal::new(Outcome::ExpectationFailed, "expectation"));
         }
-        // RFC 6750 section 2: one way to send a token, and ours is the header.
+        // RFC 6750 section 2: a sender uses one way to send a token. The gateway takes the header only.
         let token_in_query = |query: &str| query.split('&').any(|pair| pair.starts_with("access_token="));
         if self.uri.query().is_some_and(token_in_query) {
             return Err(bad("token_in_query"));
@@ -155,8 +159,8 @@ impl Received {
         Ok(())
     }
 
-    /// RFC 9112 section 3.2: exactly one valid `Host`, the same as the authority of an absolute target. HTTP/2 has
-    /// the authority in its stead (RFC 9113 section 8.3.1).
+    /// Requires exactly one valid `Host`, equal to the authority of an absolute target (RFC 9112 section 3.2). HTTP/2 has
+    /// the authority instead (RFC 9113 section 8.3.1).
     fn check_host(&self) -> Result<(), Refusal> {
         let bad = |reason| Refusal::new(Outcome::BadRequest, reason);
         let mut hosts = self.headers.get_all(HOST).iter();
@@ -188,18 +192,18 @@ impl Received {
         let mut values = self.headers.get_all(AUTHORIZATION).iter();
         match (values.next(), values.next()) {
             (Some(value), None) => Ok(value.as_bytes()),
-            // The authenticator has a word for nothing at all.
+            // The authenticator rejects an empty value with a reason of its own.
             (None, _) => Ok(b""),
             (Some(_), Some(_)) => Err(Refusal::new(Outcome::BadRequest, "two_authorizations")),
         }
     }
 
-    /// The target, which outlives the request: a callback's owner is read from it without a copy.
+    /// The target, which outlives the request. The owner of a callback borrows from it.
     pub(crate) fn target(&self) -> Uri {
         self.uri.clone()
     }
 
-    /// The webhook takes JSON as it is (RFC 9110 section 8.4: an unknown coding is 415).
+    /// Requires plain JSON, as the webhook takes it (RFC 9110 section 8.4: an unknown coding is 415).
     pub(crate) fn check_content_type(&self) -> Result<(), Refusal> {
         let unsupported = |reason| Err(Refusal::new(Outcome::UnsupportedMediaType, reason));
         if self.headers.contains_key(CONTENT_ENCODING) {
@@ -217,7 +221,7 @@ impl Received {
         }
     }
 
-    /// Reads the body, now that its sender is known.
+    /// Reads the body: its sender is authenticated.
     pub(crate) async fn admit(
         self,
         caller: Arc<Caller>,
@@ -231,7 +235,7 @@ impl Received {
     }
 }
 
-/// A request of a known caller.
+/// A request of an authenticated caller.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) caller: Arc<Caller>,
@@ -243,45 +247,67 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
-    /// Path and query, as they came.
+    /// Path and query, unchanged.
     pub(crate) fn target(&self) -> PathAndQuery {
         self.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
     }
 
-    /// What this request has in common with its retries; `None` without the message id that tells them.
-    pub(crate) fn message(&self) -> Option<Key> {
-        // Two ids are none: which of them names the message is anybody's guess.
+    /// The identity that this request shares with its retries. `None` without exactly one message id.
+    pub(crate) fn message(&self) -> Option<MessageKey> {
         let id = plain(&self.headers, MESSAGE_ID)
             .filter(|_| self.headers.get_all(MESSAGE_ID).iter().nth(1).is_none())?;
         let target = self.uri.path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
         let forwarded = PeerGateways::is_forwarded(&self.headers);
-        Some(Key::of(self.caller.app, self.caller.tenant, target, forwarded, &id, &self.body))
+        Some(MessageKey::of(self.caller.app, self.caller.tenant, target, forwarded, id, &self.body))
+    }
+
+    /// The notification for an instance, with the same bytes. Nothing is copied.
+    pub(crate) fn into_outbound(self, call_id: Option<Box<str>>) -> Outbound {
+        Outbound {
+            headers: self.headers,
+            body: self.body,
+            app: self.caller.app,
+            tenant: self.caller.tenant,
+            call_id,
+            deadline_unix_ms: None,
+            arrived: self.arrived,
+        }
+    }
+
+    /// The notification for an instance. The request stays, for other instances and retries.
+    pub(crate) fn outbound(&self, call_id: Option<Box<str>>, deadline_unix_ms: Option<u64>) -> Outbound {
+        Outbound {
+            headers: self.headers.clone(),
+            body: self.body.clone(),
+            app: self.caller.app,
+            tenant: self.caller.tenant,
+            call_id,
+            deadline_unix_ms,
+            arrived: self.arrived,
+        }
     }
 }
 
-const MESSAGE_ID: &str = "x-microsoft-skype-message-id";
-
-/// The value of a header as text, if it is short visible ASCII: the only kind that is logged, matched or echoed.
-pub(crate) fn plain(headers: &HeaderMap, name: &str) -> Option<HeaderValue> {
+/// The value of a header if it is short visible ASCII. No other value is logged, matched or echoed.
+pub(crate) fn plain<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h HeaderValue> {
     headers
         .get(name)
         .filter(|value| value.len() <= PLAIN_BYTES_MAX && value.as_bytes().iter().all(u8::is_ascii_graphic))
-        .cloned()
 }
 
-/// A host and perhaps a port, and no name or password before them (RFC 9110 sections 4.2.4 and 7.2, RFC 9113 section 8.3.1).
+/// True for a host with an optional port and without userinfo (RFC 9110 sections 4.2.4 and 7.2, RFC 9113 section 8.3.1).
 fn is_host(authority: &Authority) -> bool {
     let host = authority.host();
     !host.is_empty()
         && match authority.as_str().strip_prefix(host) {
             Some("" | ":") => true,
-            // An `Authority` may have a port that is no number, of which it then does not tell.
+            // An `Authority` accepts a port that is not a number, and then reports none.
             Some(_) => authority.port_u16().is_some(),
             None => false,
         }
 }
 
-/// All data frames; trailers are dropped (RFC 9110 section 6.5.1).
+/// Reads all data frames. Trailers are dropped (RFC 9110 section 6.5.1).
 async fn read_body(mut body: Incoming, bytes_max: usize, timeout: Duration) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::new(Outcome::BodyTooLarge, "body_too_large");
     if body.size_hint().lower() > u64::try_from(bytes_max).unwrap_or(u64::MAX) {
@@ -291,7 +317,7 @@ async fn read_body(mut body: Incoming, bytes_max: usize, timeout: Duration) -> R
         return Ok(Bytes::new());
     }
     let read = async {
-        // A notification nearly always comes in one frame, which is then handed on as it is.
+        // A notification nearly always comes in one frame, which is passed on without a copy.
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -309,13 +335,13 @@ async fn read_body(mut body: Incoming, bytes_max: usize, timeout: Duration) -> R
         }
         Ok(if whole.is_empty() { first } else { whole.freeze() })
     };
-    // `timeout` polls the body first: where it has come with the head, no timer is ever armed.
+    // `timeout` polls the body first. If the body came with the head, no timer is armed.
     tokio::time::timeout(timeout, read)
         .await
         .unwrap_or_else(|_| Err(Refusal::new(Outcome::TooSlow, "body_too_slow")))
 }
 
-/// What follows `prefix` in `path`: "" for the prefix itself, else the part after the next slash.
+/// The rest of `path` after `prefix`: empty for the prefix itself, otherwise the part after the next slash.
 fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     match path.strip_prefix(prefix)? {
         "" => Some(""),
@@ -323,7 +349,7 @@ fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     }
 }
 
-/// An app id is a GUID in its one usual form; `Uuid` would take braces and more.
+/// Parses an app id: a GUID in its usual form only. `Uuid` alone would accept braces and more.
 fn app_segment(segment: &str) -> Option<Uuid> {
     if segment.len() == GUID_LENGTH { Uuid::try_parse(segment).ok() } else { None }
 }
@@ -332,14 +358,14 @@ fn not_found() -> Refusal {
     Refusal::new(Outcome::NotFound, "no_such_path")
 }
 
-/// The target: our longest path is a callback of 250 characters; 2 KiB leave room for a query.
+/// The longest target. The longest path is a callback of 250 characters; 2 KiB leave room for a query.
 const TARGET_BYTES_MAX: usize = 2048;
-/// The platform sends about fifteen.
+/// The most header fields. The platform sends about fifteen.
 pub(crate) const HEADER_FIELDS_MAX: usize = 64;
-/// Correlation ids are GUIDs; some clients send a few of them in one.
+/// The longest plain value. Correlation ids are GUIDs, and some clients send a few of them in one value.
 const PLAIN_BYTES_MAX: usize = 128;
 const GUID_LENGTH: usize = 36;
-/// Fields that we rely on: they are never hop-by-hop.
+/// The fields on which the gateway relies. They are never hop-by-hop.
 const END_TO_END: [&[u8]; 5] =
     [b"authorization", b"content-type", b"content-length", b"content-encoding", b"host"];
 
@@ -348,7 +374,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_a_name_or_address_and_perhaps_a_port() {
+    fn a_host_has_an_optional_port_and_no_userinfo() {
         for (text, expected) in [
             ("bots.contoso.com", true),
             ("bots.contoso.com:8443", true),

@@ -1,10 +1,10 @@
-//! What is known of one request when it ends: its one log event, and its metrics.
+//! `Record`: the one log event of a request, and its metrics.
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use switchboard_auth::Caller;
-use switchboard_delivery::{ForwardError, PlaceError, UpstreamResponse};
+use switchboard_delivery::{ForwardError, PlaceError, ProxyError, UpstreamResponse};
 use switchboard_notification::{CallState, Data, Item};
 use switchboard_routing::{Decision, Name};
 use tokio::time::Instant;
@@ -12,16 +12,21 @@ use uuid::Uuid;
 
 use crate::{
     metrics::{Metrics, RequestKind},
+    platform::{CHAIN_ID, CLIENT_REQUEST_ID, MESSAGE_ID, SCENARIO_ID},
     request::{
         outcome::Outcome,
         received::{Received, Route, plain},
+        refusal::Refusal,
         reply::ReplyBody,
-        retries::{ActionResult, Kept, Lead},
+        retries::{ActionResult, Leader, SharedResponse},
     },
     telemetry::milliseconds,
 };
 
-/// Gathers the fields of a request's log event. Dropped unfinished (the client went away and the request with it), it says so.
+/// Collects the fields of the log event of a request.
+///
+/// Dropped before it is finished, it writes the event with the outcome `client_gone`: the request was dropped because its
+/// client went away.
 #[derive(Debug)]
 pub(crate) struct Record {
     metrics: Arc<Metrics>,
@@ -42,12 +47,12 @@ pub(crate) struct Record {
     region: Option<Name>,
     instance: Option<Name>,
     incarnation: Option<Name>,
-    tries: Tries,
+    attempts: Attempts,
     action: Option<ActionResult>,
     retry: Option<&'static str>,
-    /// If this is the first request of its message. Here, since it ends with the request, however that ends.
-    lead: Option<Lead>,
-    finished: bool,
+    /// Set if this is the first request of its message. The record holds it, so that it ends with the request in any case.
+    leader: Option<Leader>,
+    is_finished: bool,
 }
 
 impl Record {
@@ -58,10 +63,10 @@ impl Record {
             arrived: received.arrived,
             method: method_name(received.method()),
             kind: RequestKind::Other,
-            message_id: plain(headers, "x-microsoft-skype-message-id"),
-            chain_id: plain(headers, "x-microsoft-skype-chain-id"),
-            client_request_id: plain(headers, "client-request-id"),
-            scenario_id: plain(headers, "scenario-id"),
+            message_id: plain(headers, MESSAGE_ID).cloned(),
+            chain_id: plain(headers, CHAIN_ID).cloned(),
+            client_request_id: plain(headers, CLIENT_REQUEST_ID).cloned(),
+            scenario_id: plain(headers, SCENARIO_ID).cloned(),
             app: None,
             tenant: None,
             call_id: None,
@@ -72,11 +77,11 @@ impl Record {
             region: None,
             instance: None,
             incarnation: None,
-            tries: Tries::default(),
+            attempts: Attempts::default(),
             action: None,
             retry: None,
-            lead: None,
-            finished: false,
+            leader: None,
+            is_finished: false,
         }
     }
 
@@ -93,7 +98,7 @@ impl Record {
         self.tenant = Some(caller.tenant);
     }
 
-    /// Counts the items and remembers the first that is about a call; returns that call's id.
+    /// Counts the items, and keeps the first one that is about a call. Returns the id of that call.
     pub(crate) fn notifications(&mut self, items: &[Item<'_>]) -> Option<Box<str>> {
         self.items = items.len();
         for item in items {
@@ -111,7 +116,8 @@ impl Record {
         self.rule = decision.rule;
     }
 
-    pub(crate) fn region(&mut self, region: &Name) {
+    /// The platform is redirected to another region.
+    pub(crate) fn redirected(&mut self, region: &Name) {
         self.metrics.redirect(region.as_str());
         self.region = Some(region.clone());
     }
@@ -121,62 +127,79 @@ impl Record {
         self.region = Some(region.clone());
     }
 
-    /// The first request of its message: its answer is that of its retries, too.
-    pub(crate) fn leads(&mut self, lead: Lead) {
-        self.lead = Some(lead);
+    /// The peer gateway responded.
+    pub(crate) fn proxy_responded(&mut self, response: &UpstreamResponse) {
+        self.attempted(Attempts::of_response(response));
     }
 
-    /// A retry, and how it came by its answer: `shared` or `repeated`.
-    pub(crate) fn retried(&mut self, how: &'static str, kept: &Kept) {
+    /// The peer gateway did not respond.
+    pub(crate) fn not_proxied(&mut self, error: &ProxyError) -> Refusal {
+        self.attempted(Attempts::of_proxy_error(error));
+        Refusal::from(error)
+    }
+
+    /// The request is the first one of its message: its retries get its response, too.
+    pub(crate) fn leads(&mut self, leader: Leader) {
+        self.leader = Some(leader);
+    }
+
+    /// The request is a retry. `how` says how it got its response: `shared` or `repeated`.
+    pub(crate) fn retried(&mut self, how: &'static str, response: &SharedResponse) {
         self.metrics.retry(how);
         self.retry = Some(how);
-        self.instance = kept.instance.clone();
-        self.action = kept.action;
+        self.instance = response.instance.clone();
+        self.action = response.action;
     }
 
-    /// What ends the retries' wait, for what goes on without this request.
-    pub(crate) fn lead(&mut self) -> &mut Option<Lead> {
-        &mut self.lead
+    /// Wakes the retries that wait for this request. A detached action takes it along.
+    pub(crate) fn leader(&mut self) -> &mut Option<Leader> {
+        &mut self.leader
     }
 
-    /// Graph was asked for an action.
-    pub(crate) fn acted(&mut self, kept: &Kept) {
-        self.action = kept.action;
+    /// The gateway asked Graph for an action.
+    pub(crate) fn acted(&mut self, response: &SharedResponse) {
+        self.action = response.action;
     }
 
-    /// Whoever waits for the answer gets it.
+    /// Shares the response with the retries of the request.
     pub(crate) fn share(
         &mut self,
         response: &mut Response<ReplyBody>,
         outcome: Outcome,
         reason: Option<&'static str>,
     ) {
-        if let Some(lead) = self.lead.take() {
-            let kept = Kept::new(response, outcome, reason, self.instance.clone());
-            response.body_mut().share(lead, kept);
+        if let Some(leader) = self.leader.take() {
+            let shared = SharedResponse::new(response, outcome, reason, self.instance.clone());
+            response.body_mut().share(leader, shared);
         }
     }
 
-    pub(crate) fn instance(&mut self, instance: &Name) {
-        self.instance = Some(instance.clone());
+    /// An instance responded.
+    pub(crate) fn responded(&mut self, response: &UpstreamResponse) {
+        self.instance = Some(response.instance.clone());
+        self.incarnation = Some(response.incarnation.clone());
+        self.attempted(Attempts::of_response(response));
     }
 
-    pub(crate) fn answered(&mut self, answer: &UpstreamResponse) {
-        self.instance = Some(answer.instance.clone());
-        self.incarnation = Some(answer.incarnation.clone());
-        self.tried(Tries::of_answer(answer));
+    /// The owner of a callback did not respond.
+    pub(crate) fn not_forwarded(&mut self, error: &ForwardError) -> Refusal {
+        if let ForwardError::Gone { instance } | ForwardError::Unreachable { instance, .. } = error {
+            self.instance = Some(instance.clone());
+        }
+        self.attempted(Attempts::of_forward_error(error));
+        Refusal::from(error)
     }
 
-    /// Instances were tried, for all of the request or a part of it.
-    pub(crate) fn tried(&mut self, tries: Tries) {
-        self.tries.made = self.tries.made.saturating_add(tries.made);
-        self.tries.outcome_unknown = self.tries.outcome_unknown.saturating_add(tries.outcome_unknown);
+    /// Adds the attempts for the request, or for a part of it.
+    pub(crate) fn attempted(&mut self, attempts: Attempts) {
+        self.attempts.made = self.attempts.made.saturating_add(attempts.made);
+        self.attempts.outcome_unknown =
+            self.attempts.outcome_unknown.saturating_add(attempts.outcome_unknown);
     }
 
-    /// Copies the platform's correlation ids into an answer, where the instance did not.
+    /// Copies the correlation ids of the request into the response, unless the instance has set them.
     pub(crate) fn echo(&self, response: &mut HeaderMap) {
-        for (name, value) in
-            [("client-request-id", &self.client_request_id), ("scenario-id", &self.scenario_id)]
+        for (name, value) in [(CLIENT_REQUEST_ID, &self.client_request_id), (SCENARIO_ID, &self.scenario_id)]
         {
             if let Some(value) = value
                 && !response.contains_key(name)
@@ -186,25 +209,25 @@ impl Record {
         }
     }
 
-    /// The request was answered with `status`.
+    /// Writes the log event: the request gets a response with `status`.
     pub(crate) fn finish(
         mut self,
         status: u16,
         outcome: Outcome,
         refusal: Option<(&'static str, Option<&str>)>,
     ) {
-        self.finished = true;
+        self.is_finished = true;
         self.write(Some(status), outcome, refusal);
     }
 
     fn write(&self, status: Option<u16>, outcome: Outcome, refusal: Option<(&'static str, Option<&str>)>) {
         let duration = self.arrived.elapsed();
         self.metrics.request(outcome, self.kind, duration);
-        let Tries { made: attempts, outcome_unknown } = self.tries;
+        let Attempts { made: attempts, outcome_unknown } = self.attempts;
         if outcome_unknown > 0 {
             self.metrics.outcome_unknown(u64::from(outcome_unknown));
         }
-        // As text: a value that is displayed goes through `fmt`, at three times the cost.
+        // As text: a displayed value goes through `fmt`, at three times the cost.
         let (mut tenant_text, mut app_text) = (Uuid::encode_buffer(), Uuid::encode_buffer());
         tracing::event!(
             target: "switchboard::request",
@@ -227,39 +250,39 @@ impl Record {
             rule = self.rule,
             region = self.region.as_ref().map(Name::as_str),
             instance = self.instance.as_ref().map(Name::as_str),
-            incarnation = self.incarnation.as_ref().map(Name::as_str).filter(|life| *life != NO_INCARNATION),
+            incarnation = self.incarnation.as_ref().map(Name::as_str).filter(|incarnation| *incarnation != NO_INCARNATION),
             attempts = (attempts > 1).then_some(attempts),
             outcome_unknown = (outcome_unknown > 0).then_some(outcome_unknown),
             action = self.action.map(|acted| acted.action),
             action_result = self.action.map(|acted| acted.result),
             retry = self.retry,
-            "request answered"
+            "request finished"
         );
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.is_finished {
             self.write(None, Outcome::ClientGone, None);
         }
     }
 }
 
-/// How often instances were asked.
+/// The attempts to deliver a request.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tries {
+pub(crate) struct Attempts {
     made: u32,
-    /// Of these, those of a new call that were given up after the request had been written: that instance may have acted.
+    /// The attempts of a new call that ended after the request had been written: the instance may have acted.
     outcome_unknown: u32,
 }
 
-impl Tries {
-    pub(crate) fn of_answer(answer: &UpstreamResponse) -> Self {
-        Self { made: answer.attempts, outcome_unknown: answer.outcome_unknown }
+impl Attempts {
+    pub(crate) fn of_response(response: &UpstreamResponse) -> Self {
+        Self { made: response.attempts, outcome_unknown: response.outcome_unknown }
     }
 
-    pub(crate) fn of_failure(error: &PlaceError) -> Self {
+    pub(crate) fn of_place_error(error: &PlaceError) -> Self {
         match error {
             PlaceError::NoCandidate => Self::default(),
             PlaceError::AllFailed { attempts, outcome_unknown, .. } => {
@@ -268,22 +291,24 @@ impl Tries {
         }
     }
 
-    pub(crate) fn of_lost(error: &ForwardError) -> Self {
+    pub(crate) fn of_forward_error(error: &ForwardError) -> Self {
         match error {
-            ForwardError::Unreachable { attempts, .. } => Self::in_vain(*attempts),
+            ForwardError::Unreachable { attempts, .. } => Self { made: *attempts, outcome_unknown: 0 },
             ForwardError::FleetUnknown | ForwardError::Gone { .. } | ForwardError::NoInstance => {
                 Self::default()
             }
         }
     }
 
-    /// Of a callback that nobody answered.
-    pub(crate) fn in_vain(attempts: u32) -> Self {
-        Self { made: attempts, outcome_unknown: 0 }
+    fn of_proxy_error(error: &ProxyError) -> Self {
+        match error {
+            ProxyError::Unreachable { attempts, .. } => Self { made: *attempts, outcome_unknown: 0 },
+            ProxyError::NotAPeer => Self::default(),
+        }
     }
 }
 
-/// Any token can be a method; those that HTTP does not define are one to us (OpenTelemetry's word for them).
+/// The method for the log. A sender may invent methods, so all that HTTP does not define have one name, OpenTelemetry's.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -299,7 +324,7 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// The path's pattern: paths themselves hold seals and whatever a stranger sends.
+/// The route for the log. The path itself may hold a seal, or any text of an unauthenticated sender.
 fn route_name(kind: RequestKind) -> &'static str {
     match kind {
         RequestKind::Webhook => "webhook",
@@ -313,5 +338,5 @@ fn as_text(value: &Option<HeaderValue>) -> Option<&str> {
     value.as_ref().and_then(|value| value.to_str().ok())
 }
 
-/// What a source says that tells no lives apart.
+/// The incarnation of instances whose source does not know any.
 const NO_INCARNATION: &str = "0";

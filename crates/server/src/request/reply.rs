@@ -1,4 +1,4 @@
-//! The status table: how each outcome is told to the sender. The only file that names a status code.
+//! The status table: the response for each outcome. The only file that names a status code of the public listener.
 
 use std::{
     pin::Pin,
@@ -20,119 +20,97 @@ use crate::{
     process::connection::OpenRequest,
     request::{
         outcome::Outcome,
-        retries::{ANSWER_BYTES_MAX, Copying, Kept, Lead},
+        plan::Redirection,
+        refusal::Refusal,
+        retries::{Leader, ResponseCopy, SharedResponse},
     },
 };
 
-/// What the sender is told.
+/// The result of a request that was not refused.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// 204: the call is wanted in the Graph protocol.
+    /// 204: the platform sends the call again in the Graph protocol.
     AskForGraph,
     /// 302, 307 or 308 to another region.
     Redirect {
-        /// The webhook of the other region, from configuration.
-        location: HeaderValue,
-        /// Which of the three.
-        status: RedirectStatus,
-        /// Why: `Redirected` or `Overflowed`.
+        redirection: Redirection,
+        /// `Redirected` or `Overflowed`.
         outcome: Outcome,
     },
-    /// What the instance answered.
+    /// The response of an instance or of a peer gateway.
     Relay {
-        /// The instance's answer.
-        answer: Box<UpstreamResponse>,
+        response: Box<UpstreamResponse>,
         /// `Placed`, `Forwarded`, `Proxied` or `Unsealed`.
         outcome: Outcome,
     },
-    /// An answer that all requests of a message share.
-    Kept(Arc<Kept>),
-    /// 202: all owners of a batch have accepted their parts, or Graph was asked for what an instance wants.
-    Accepted {
-        /// What was accepted.
-        outcome: Outcome,
-    },
-    /// 200 or 503: whether this region can take a new call.
-    Health {
-        /// It can.
-        able: bool,
-    },
+    /// A response that all requests of a message share.
+    Shared(Arc<SharedResponse>),
+    /// 202: all owners of a batch have accepted their parts, or the gateway asks Graph for an action.
+    Accepted { outcome: Outcome },
+    /// 200 or 503: true if this region can take a new call.
+    Health { able: bool },
 }
 
-/// Why a request is refused: the outcome decides the status, the reason is for logs and metrics alone.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) outcome: Outcome,
-    /// A stable name for what exactly was wrong.
-    pub(crate) reason: &'static str,
-    /// The only text that is ever told: what is wrong with the body of an authenticated sender.
-    message: Option<String>,
-    allow: Option<&'static str>,
+impl Outcome {
+    /// The status of a refused request with this outcome.
+    pub(crate) fn refusal_status(self) -> StatusCode {
+        match self {
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden | Self::WrongApp => StatusCode::FORBIDDEN,
+            Self::NotANotification | Self::BadRequest | Self::ClientGone => StatusCode::BAD_REQUEST,
+            Self::NotFound | Self::WrongSeal => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Gone | Self::WrongRegion => StatusCode::GONE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BadAnswer => StatusCode::BAD_GATEWAY,
+            Self::KeysUnavailable
+            | Self::OverCapacity
+            | Self::NotPlaced
+            | Self::PartFailed
+            | Self::Unreachable
+            | Self::FleetUnknown => StatusCode::SERVICE_UNAVAILABLE,
+            // All but the first two are no refusals. If a bug refuses with one of them, the fault is the gateway's.
+            Self::BadAction
+            | Self::Panicked
+            | Self::Acted
+            | Self::RejectedAsBusy
+            | Self::Placed
+            | Self::Forwarded
+            | Self::Proxied
+            | Self::Unsealed
+            | Self::Split
+            | Self::AskedForGraph
+            | Self::Redirected
+            | Self::Overflowed
+            | Self::Health => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl RedirectStatus {
+    /// The status code of the redirect.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Found => StatusCode::FOUND,
+            Self::TemporaryRedirect => StatusCode::TEMPORARY_REDIRECT,
+            Self::PermanentRedirect => StatusCode::PERMANENT_REDIRECT,
+        }
+    }
 }
 
 impl Refusal {
-    pub(crate) fn new(outcome: Outcome, reason: &'static str) -> Self {
-        Self { outcome, reason, message: None, allow: None }
-    }
-
-    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..Self::new(Outcome::MethodNotAllowed, "method") }
-    }
-
-    /// `message` holds no text of the body.
-    pub(crate) fn not_a_notification(reason: &'static str, message: String) -> Self {
-        Self { message: Some(message), ..Self::new(Outcome::NotANotification, reason) }
-    }
-
-    /// What was wrong, for the log.
-    pub(crate) fn message(&self) -> Option<&str> {
-        self.message.as_deref()
-    }
-
-    /// RFC 6750 section 3.1 names the error and no detail: a detail would help only a forger.
+    /// The response to a refused request. RFC 6750 section 3.1 names the error and gives no detail: it would help a forger.
     pub(crate) fn into_response(self) -> Response<ReplyBody> {
-        let status = match self.outcome {
-            Outcome::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Outcome::Forbidden | Outcome::WrongApp => StatusCode::FORBIDDEN,
-            Outcome::NotANotification | Outcome::BadRequest | Outcome::ClientGone => StatusCode::BAD_REQUEST,
-            Outcome::NotFound | Outcome::WrongSeal => StatusCode::NOT_FOUND,
-            Outcome::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Outcome::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Outcome::Gone | Outcome::WrongRegion => StatusCode::GONE,
-            Outcome::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Outcome::UriTooLong => StatusCode::URI_TOO_LONG,
-            Outcome::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Outcome::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
-            Outcome::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Outcome::BadAnswer => StatusCode::BAD_GATEWAY,
-            Outcome::KeysUnavailable
-            | Outcome::OverCapacity
-            | Outcome::NotPlaced
-            | Outcome::PartFailed
-            | Outcome::Unreachable
-            | Outcome::FleetUnknown => StatusCode::SERVICE_UNAVAILABLE,
-            // But for the first two these are no refusals; a bug that brings one here is ours to answer for.
-            Outcome::BadAction
-            | Outcome::Panicked
-            | Outcome::Acted
-            | Outcome::RejectedAsBusy
-            | Outcome::Placed
-            | Outcome::Forwarded
-            | Outcome::Proxied
-            | Outcome::Unsealed
-            | Outcome::Split
-            | Outcome::AskedForGraph
-            | Outcome::Redirected
-            | Outcome::Overflowed
-            | Outcome::Health => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        let body = match &self.message {
-            Some(message) => Bytes::from(error_body(self.reason, message)),
-            None => Bytes::new(),
-        };
-        let mut response = respond(status, body);
+        let status = self.outcome.refusal_status();
+        let body = self.message().map(|message| Bytes::from(error_body(self.reason, message)));
+        let mut response = respond(status, body.unwrap_or_default());
         let headers = response.headers_mut();
-        if self.message.is_some() {
+        if self.message().is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         if status == StatusCode::UNAUTHORIZED {
@@ -141,11 +119,11 @@ impl Refusal {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
-        if let Some(allow) = self.allow {
+        if let Some(allow) = self.allow() {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         if matches!(self.outcome, Outcome::TooSlow | Outcome::OverCapacity) {
-            // What is left of the request is not worth reading.
+            // The gateway does not read the rest of the request.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -153,49 +131,47 @@ impl Refusal {
 }
 
 impl Reply {
+    /// The status by which the gateway asks the platform for the Graph protocol.
+    pub(crate) const ASK_FOR_GRAPH: StatusCode = StatusCode::NO_CONTENT;
+
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::AskForGraph => Outcome::AskedForGraph,
             Self::Redirect { outcome, .. } => *outcome,
-            Self::Relay { answer, .. } if answer.status.is_redirection() => Outcome::BadAnswer,
+            Self::Relay { response, .. } if response.status.is_redirection() => Outcome::BadAnswer,
             Self::Relay { outcome, .. } => *outcome,
-            Self::Kept(kept) => kept.outcome,
+            Self::Shared(response) => response.outcome,
             Self::Accepted { outcome } => *outcome,
             Self::Health { .. } => Outcome::Health,
         }
     }
 
-    /// Whether whoever answered has accepted what it was sent.
+    /// True if the instance or the peer gateway has accepted what it was sent.
     pub(crate) fn is_accepted(&self) -> bool {
         match self {
-            Self::Relay { answer, .. } => answer.status.is_success(),
-            Self::Kept(kept) => kept.is_accepted(),
+            Self::Relay { response, .. } => response.status.is_success(),
+            Self::Shared(response) => response.is_accepted(),
             Self::Accepted { .. } => true,
             Self::AskForGraph | Self::Redirect { .. } | Self::Health { .. } => false,
         }
     }
 
-    /// Why it is no better answer, if it is a refusal that is shared.
+    /// The reason, if the reply is a refusal that several requests share.
     pub(crate) fn reason(&self) -> Option<&'static str> {
-        if let Self::Kept(kept) = self { kept.reason } else { None }
+        if let Self::Shared(response) = self { response.reason } else { None }
     }
 
-    /// The answer; an instance's is relayed as it is but for the statuses that would mislead the platform.
+    /// The response. One of an instance is relayed as it is, except for statuses that would mislead the platform.
     pub(crate) fn into_response(self) -> Response<ReplyBody> {
         match self {
-            Self::AskForGraph => respond(StatusCode::NO_CONTENT, Bytes::new()),
-            Self::Redirect { location, status, .. } => {
-                let status = match status {
-                    RedirectStatus::Found => StatusCode::FOUND,
-                    RedirectStatus::TemporaryRedirect => StatusCode::TEMPORARY_REDIRECT,
-                    RedirectStatus::PermanentRedirect => StatusCode::PERMANENT_REDIRECT,
-                };
-                let mut response = respond(status, Bytes::new());
-                response.headers_mut().insert(LOCATION, location);
+            Self::AskForGraph => respond(Self::ASK_FOR_GRAPH, Bytes::new()),
+            Self::Redirect { redirection, .. } => {
+                let mut response = respond(redirection.status.status(), Bytes::new());
+                response.headers_mut().insert(LOCATION, redirection.location);
                 response
             }
-            Self::Relay { answer, .. } => relay(*answer),
-            Self::Kept(kept) => kept.response().map(ReplyBody::whole),
+            Self::Relay { response, .. } => relay(*response),
+            Self::Shared(response) => response.response().map(ReplyBody::whole),
             Self::Accepted { .. } => respond(StatusCode::ACCEPTED, Bytes::new()),
             Self::Health { able: true } => respond(StatusCode::OK, Bytes::new()),
             Self::Health { able: false } => respond(StatusCode::SERVICE_UNAVAILABLE, Bytes::new()),
@@ -203,18 +179,18 @@ impl Reply {
     }
 }
 
-fn relay(answer: UpstreamResponse) -> Response<ReplyBody> {
-    let status = match answer.status {
+fn relay(upstream: UpstreamResponse) -> Response<ReplyBody> {
+    let status = match upstream.status {
         // 204 would ask the platform for another protocol.
         StatusCode::NO_CONTENT => StatusCode::ACCEPTED,
-        // Only configuration sends a call elsewhere.
+        // Only the configuration sends a call to another address.
         status if status.is_redirection() => return respond(StatusCode::BAD_GATEWAY, Bytes::new()),
         status => status,
     };
-    let body = ReplyBody { content: Content::Streamed(answer.body), copying: None, held: None };
+    let body = ReplyBody { content: Content::Streamed(upstream.body), copy: None, held: None };
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    *response.headers_mut() = answer.headers;
+    *response.headers_mut() = upstream.headers;
     response
 }
 
@@ -228,57 +204,53 @@ fn error_body(code: &str, message: &str) -> String {
     serde_json::json!({ "error": { "code": code, "message": message } }).to_string()
 }
 
-/// The body of an answer. It holds what says that the request is under way until the last byte was handed over.
+/// The body of a response. Until the last byte was handed over it holds the guards that count the request as in flight.
 #[derive(Debug)]
 pub(crate) struct ReplyBody {
     content: Content,
-    /// For the retries of the same message. Boxed: most requests have none, and all are moved about.
-    copying: Option<Box<Copying>>,
+    /// For the retries of the same message. Boxed: most requests have none, and every response is moved about.
+    copy: Option<Box<ResponseCopy>>,
     held: Option<(OpenRequest, InFlight)>,
 }
 
 impl ReplyBody {
     fn whole(body: Bytes) -> Self {
-        Self { content: Content::Whole(body), copying: None, held: None }
+        Self { content: Content::Whole(body), copy: None, held: None }
     }
 
-    /// Gives the answer to the retries of the request too: at once, or while its body is on its way.
-    pub(crate) fn share(&mut self, lead: Lead, kept: Kept) {
+    /// Shares the response with the retries of the request: at once, or when its body has streamed.
+    pub(crate) fn share(&mut self, leader: Leader, shared: SharedResponse) {
         match &self.content {
-            Content::Whole(bytes) => lead.answered(kept.with_body(bytes)),
-            Content::Streamed(body) if body.is_end_stream() => lead.answered(kept),
+            Content::Whole(bytes) => leader.responded(shared.with_body(bytes)),
+            Content::Streamed(body) if body.is_end_stream() => leader.responded(shared),
             Content::Streamed(body) => {
                 let bytes_min = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-                // Where it is too large to be kept the lead ends here, and whoever waits takes over.
-                if bytes_min <= ANSWER_BYTES_MAX {
-                    self.copying = Some(Box::new(Copying::new(lead, kept)));
-                }
+                self.copy = ResponseCopy::new(leader, shared, bytes_min);
             }
         }
     }
 
+    /// Keeps the guards of a request in flight until the body is handed over.
     pub(crate) fn hold(&mut self, open: OpenRequest, in_flight: InFlight) {
         self.held = Some((open, in_flight));
     }
-}
 
-impl ReplyBody {
-    /// Copies a frame. A body that breaks off is nobody's answer.
-    fn copy(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, UpstreamBodyError>>>, ended: bool) {
-        let Some(copying) = self.copying.take() else { return };
-        let copying = match polled {
-            Poll::Pending => Some(copying),
-            Poll::Ready(None) => return copying.complete(),
+    /// Copies a frame. A body that breaks off is not shared.
+    fn copy_frame(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, UpstreamBodyError>>>, ended: bool) {
+        let Some(copy) = self.copy.take() else { return };
+        let copy = match polled {
+            Poll::Pending => Some(copy),
+            Poll::Ready(None) => return copy.complete(),
             Poll::Ready(Some(Err(_))) => None,
             Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
-                Some(data) => copying.push(data),
-                None => Some(copying),
+                Some(data) => copy.push(data),
+                None => Some(copy),
             },
         };
-        match copying {
-            // hyper does not ask a body of known length for its end.
-            Some(copying) if ended => copying.complete(),
-            copying => self.copying = copying,
+        match copy {
+            // hyper does not poll a body of known length for its end.
+            Some(copy) if ended => copy.complete(),
+            copy => self.copy = copy,
         }
     }
 }
@@ -303,8 +275,8 @@ impl Body for ReplyBody {
             Content::Streamed(body) => {
                 let polled = Pin::new(&mut *body).poll_frame(context);
                 let ended = body.is_end_stream();
-                if self.copying.is_some() {
-                    self.copy(&polled, ended);
+                if self.copy.is_some() {
+                    self.copy_frame(&polled, ended);
                 }
                 polled
             }
@@ -326,5 +298,5 @@ impl Body for ReplyBody {
     }
 }
 
-/// Seconds: the platform has 15 in all to see a call answered, so it had better come again at once.
+/// In seconds. The platform gives up a call that is not answered within 15 s, so it does well to retry at once.
 const RETRY_AFTER_SECONDS: &str = "1";

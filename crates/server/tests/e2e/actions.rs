@@ -237,7 +237,7 @@ async fn a_call_that_an_instance_may_still_answer_is_neither_rejected_nor_sent_o
         stage.bot.always(Reply::Never);
         let answer = Request::webhook(&stage.token, body.as_str()).send(&stage.gateway).await;
         assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")), "{full} {reason}");
-        let line = stage.gateway.log.message("request answered").await;
+        let line = stage.gateway.log.message("request finished").await;
         assert_eq!((&line["reason"], &line["outcome_unknown"]), (&json!(reason), &json!(1)), "{full}");
         assert_eq!(stage.gateway.metric("switchboard_outcomes_unknown_total", &[]).await, 1.0, "{full}");
         assert_eq!(stage.gateway.metric("switchboard_redirects_total", &[]).await, 0.0, "{full}");

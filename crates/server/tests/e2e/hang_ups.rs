@@ -42,7 +42,7 @@ impl Stage {
 
     /// The line about an action that nobody waited for.
     async fn unheard(&self) -> serde_json::Value {
-        self.gateway.log.message("the platform hung up before its call was acted on").await
+        self.gateway.log.message("the platform hung up before the action was done").await
     }
 }
 

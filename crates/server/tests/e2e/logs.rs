@@ -94,10 +94,10 @@ async fn each_request_has_one_event() {
         );
         assert!(event["duration_ms"].is_number(), "{event}");
         assert_eq!(event["call.chain_id"], chain, "{event}");
-        assert_eq!(event["message"], "request answered");
+        assert_eq!(event["message"], "request finished");
     }
     assert_eq!(refused["tenant.id"], Value::Null, "who has proved nothing is nobody");
-    let answered = gateway.log.events().iter().filter(|event| event["message"] == "request answered").count();
+    let answered = gateway.log.events().iter().filter(|event| event["message"] == "request finished").count();
     assert_eq!(answered, 5);
 }
 

@@ -186,7 +186,7 @@ async fn check(stage: &mut Stage, number: usize, case: Case) {
     let line = stage
         .gateway
         .log
-        .event(reason, |event| is_about(event) && event["message"] == "request answered")
+        .event(reason, |event| is_about(event) && event["message"] == "request finished")
         .await;
     for (field, value) in
         [("outcome", "acted"), ("action", "answer"), ("action_result", reason), ("instance", "bot-0")]

@@ -79,18 +79,18 @@ fn a_new_call_that_stays_names_its_rule_and_its_instances() {
         &[],
         &expect![[r#"
             app: 0efc74f7-41c3-47a4-8775-7259bfef4241
-            tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, as the body has it
+            tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, from the body
             body: Graph, items: 1
 
             item 0: incoming_call
               call id: call-1
-              new call, not policy-recorded: to be placed within 12000 ms
+              new call, not policy-recorded: an instance must accept it within 12000 ms
               chain id: chain-7
               source_region: emea
               country: HU
               tenant: 31537af4-6d77-4bb9-a681-d2394888ea26
               affinity.rule[0]: does not match: the call has no caller_region
-              affinity.rule[1]: matches, but its share leaves this chain out
+              affinity.rule[1]: matches, but its share does not include this chain
               affinity.rule[2]: matches; decides
               decision: here in emea; by affinity.rule[2]
               affinity: call, call-1
@@ -106,12 +106,12 @@ fn a_new_call_that_goes_names_where() {
         &[(CALLER_REGION, "AMER")],
         &expect![[r#"
             app: 0efc74f7-41c3-47a4-8775-7259bfef4241
-            tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, as the body has it
+            tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, from the body
             body: Graph, items: 1
 
             item 0: incoming_call
               call id: call-1
-              new call, not policy-recorded: to be placed within 12000 ms
+              new call, not policy-recorded: an instance must accept it within 12000 ms
               chain id: chain-7
               source_region: emea
               caller_region: AMER
@@ -131,12 +131,12 @@ fn a_value_of_the_body_is_escaped() {
         &[],
         &expect![[r#"
             app: 0efc74f7-41c3-47a4-8775-7259bfef4241
-            tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, as the body has it
+            tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, from the body
             body: Graph, items: 1
 
             item 0: incoming_call
               call id: call-1
-              new call, not policy-recorded: to be placed within 12000 ms
+              new call, not policy-recorded: an instance must accept it within 12000 ms
               chain id: chain-7
               source_region: \u{1b}[2J
               tenant: 31537af4-6d77-4bb9-a681-d2394888ea26
@@ -156,13 +156,13 @@ fn what_is_no_new_call_goes_to_its_probable_owner() {
         &envelope(&[item.to_owned()]),
         &[],
         &expect![[r#"
-        app: 0efc74f7-41c3-47a4-8775-7259bfef4241
-        tenant: unknown; --tenant gives the token's
-        body: Graph, items: 1
+            app: 0efc74f7-41c3-47a4-8775-7259bfef4241
+            tenant: unknown; set the tenant of the token with --tenant
+            body: Graph, items: 1
 
-        item 0: roster
-          call id: call-1
-          not a new call: to where it was placed within ten minutes, else to bot-1"#]],
+            item 0: roster
+              call id: call-1
+              not a new call: goes where this gateway placed it in the last ten minutes, else to bot-1"#]],
     );
 }
 
@@ -180,12 +180,12 @@ fn nothing_of_a_batch_of_several_owners_is_redirected() {
         &[(CALLER_REGION, "amer")],
         &expect![[r#"
             app: 0efc74f7-41c3-47a4-8775-7259bfef4241
-            tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, as the body has it
-            body: Graph, items: 4; of several owners: each gets its items, and nothing is redirected
+            tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, from the body
+            body: Graph, items: 4; of several owners: each gets its items, and no call is redirected
 
             item 0: incoming_call
               call id: call-1
-              new call, not policy-recorded: to be placed within 12000 ms
+              new call, not policy-recorded: an instance must accept it within 12000 ms
               chain id: chain-7
               source_region: emea
               caller_region: amer
@@ -193,13 +193,13 @@ fn nothing_of_a_batch_of_several_owners_is_redirected() {
               affinity.rule[0]: matches; decides
               affinity.rule[1]: does not match: the call has no country
               affinity.rule[2]: does not match: the call has no country
-              decision: here in emea; by affinity.rule[0], which names another region, but nothing of a batch of several owners is redirected
+              decision: here in emea; by affinity.rule[0], which names another region; no call of a batch is redirected
               affinity: call, call-1
               asked: bot-1, then bot-0
 
             item 1: incoming_call
               call id: call-2
-              new call, not policy-recorded: to be placed within 12000 ms
+              new call, not policy-recorded: an instance must accept it within 12000 ms
               chain id: chain-7
               source_region: emea
               caller_region: amer
@@ -207,16 +207,16 @@ fn nothing_of_a_batch_of_several_owners_is_redirected() {
               affinity.rule[0]: matches; decides
               affinity.rule[1]: does not match: the call has no country
               affinity.rule[2]: does not match: the call has no country
-              decision: here in emea; by affinity.rule[0], which names another region, but nothing of a batch of several owners is redirected
+              decision: here in emea; by affinity.rule[0], which names another region; no call of a batch is redirected
               affinity: call, call-2
               asked: bot-1, then bot-0
 
             item 2: roster
               call id: CALL-1
-              its call is new in this body: it goes where that goes
+              about a call that is new in this body: goes to the same instance
 
             item 3: not_a_call
-              not about a call: it goes where the others go"#]],
+              not about a call: goes with the first part"#]],
     );
 }
 
@@ -227,8 +227,8 @@ fn a_legacy_body_is_asked_for_again() {
         &[],
         &expect![[r#"
             app: 0efc74f7-41c3-47a4-8775-7259bfef4241
-            tenant: unknown; --tenant gives the token's
-            body: legacy (incoming); answered 204, so that the platform sends it again as Graph"#]],
+            tenant: unknown; set the tenant of the token with --tenant
+            body: legacy (incoming); the gateway responds 204, and the platform sends the call again as Graph"#]],
     );
 }
 
@@ -239,7 +239,7 @@ fn a_body_that_is_refused_says_why() {
         &[],
         &expect![[r#"
             app: 0efc74f7-41c3-47a4-8775-7259bfef4241
-            tenant: unknown; --tenant gives the token's
+            tenant: unknown; set the tenant of the token with --tenant
             body: refused with 400, neither_legacy_nor_graph: neither a Graph notification (no "value") nor a legacy call (no "participants")"#]],
     );
 }

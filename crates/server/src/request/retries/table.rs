@@ -1,4 +1,4 @@
-//! What is known of the messages of one shard, as a pure function of events and time.
+//! The messages of one shard, as a pure function of events and time.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -8,97 +8,104 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{Kept, Key};
+use super::{message_key::MessageKey, shared_response::SharedResponse};
 
-/// The messages that are under way, and the answers that are remembered.
+/// The messages in flight and the remembered responses.
 #[derive(Debug)]
-pub(super) struct Table {
-    messages: HashMap<Key, Message>,
-    /// The remembered answers, oldest first. May name one that was replaced since: `at` tells.
-    order: VecDeque<(Instant, Key)>,
-    /// Of all remembered answers.
+pub(super) struct MessageTable {
+    messages: HashMap<MessageKey, Message>,
+    /// The remembered responses, oldest first. An entry is stale if the message has another `at` since.
+    order: VecDeque<(Instant, MessageKey)>,
+    /// The bytes of all remembered responses.
     bytes: usize,
-    limits: Limits,
+    limits: TableLimits,
 }
 
-/// How much is remembered.
+/// The limits of what is remembered.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) answers: usize,
+pub(super) struct TableLimits {
+    pub(super) responses: usize,
     pub(super) bytes: usize,
     pub(super) age: Duration,
 }
 
 #[derive(Debug)]
 enum Message {
-    /// The signal is made when somebody waits for it: most messages come once.
-    UnderWay(Option<Signal>),
-    Answered {
-        kept: Arc<Kept>,
+    /// The signal is made when the first retry waits for it: most messages come once.
+    InFlight(Option<Signal>),
+    Remembered {
+        response: Arc<SharedResponse>,
         at: Instant,
     },
 }
 
-/// Tells those who wait how the first one ended.
-pub(super) type Signal = watch::Sender<End>;
+/// Wakes the retries that wait for the leader.
+pub(super) type Signal = watch::Sender<LeaderState>;
 
-/// How the first one ended.
+/// The state of the first request, as waiting retries see it.
 #[derive(Clone, Debug)]
-pub(super) enum End {
-    /// It has not.
-    NotYet,
-    /// With this answer.
-    Answered(Arc<Kept>),
-    /// Without an answer that could be shared: whoever asks next takes over.
+pub(super) enum LeaderState {
+    /// The request is in flight.
+    InFlight,
+    /// The request has this response.
+    Responded(Arc<SharedResponse>),
+    /// The request ended without a response that can be shared. The next retry that asks becomes the leader.
     Abandoned,
 }
 
-/// What to do with a message that has come.
+/// The result of claiming a message for a request.
 #[derive(Debug)]
-pub(super) enum Begin {
-    /// Nobody has it: deliver it, and say how that ended.
+pub(super) enum Claim {
+    /// The request is the first one: it becomes the leader.
     Lead,
-    /// It is under way.
-    Wait(watch::Receiver<End>),
-    /// It was answered not long ago.
-    Repeat(Arc<Kept>),
+    /// The leader is in flight.
+    Wait(watch::Receiver<LeaderState>),
+    /// The message has a remembered response.
+    Repeat(Arc<SharedResponse>),
 }
 
-impl Table {
-    pub(super) fn new(limits: Limits) -> Self {
+impl MessageTable {
+    pub(super) fn new(limits: TableLimits) -> Self {
         Self { messages: HashMap::new(), order: VecDeque::new(), bytes: 0, limits }
     }
 
-    /// A message has come.
-    pub(super) fn begin(&mut self, key: Key, now: Instant) -> Begin {
+    /// A request with this message has come.
+    pub(super) fn claim(&mut self, key: MessageKey, now: Instant) -> Claim {
         match self.messages.entry(key) {
             Entry::Vacant(vacant) => {
-                vacant.insert(Message::UnderWay(None));
-                Begin::Lead
+                vacant.insert(Message::InFlight(None));
+                Claim::Lead
             }
             Entry::Occupied(mut occupied) => match occupied.get_mut() {
-                Message::UnderWay(signal) => {
-                    let signal = signal.get_or_insert_with(|| watch::Sender::new(End::NotYet));
-                    Begin::Wait(signal.subscribe())
+                Message::InFlight(signal) => {
+                    let signal = signal.get_or_insert_with(|| watch::Sender::new(LeaderState::InFlight));
+                    Claim::Wait(signal.subscribe())
                 }
-                Message::Answered { kept, at } if now.saturating_duration_since(*at) < self.limits.age => {
-                    Begin::Repeat(Arc::clone(kept))
+                Message::Remembered { response, at }
+                    if now.saturating_duration_since(*at) < self.limits.age =>
+                {
+                    Claim::Repeat(Arc::clone(response))
                 }
-                Message::Answered { kept, .. } => {
-                    self.bytes = self.bytes.saturating_sub(kept.bytes());
-                    occupied.insert(Message::UnderWay(None));
-                    Begin::Lead
+                Message::Remembered { response, .. } => {
+                    self.bytes = self.bytes.saturating_sub(response.bytes());
+                    occupied.insert(Message::InFlight(None));
+                    Claim::Lead
                 }
             },
         }
     }
 
-    /// The message was answered. Returns whom to tell.
-    pub(super) fn answered(&mut self, key: Key, kept: &Arc<Kept>, now: Instant) -> Option<Signal> {
+    /// The leader has a response. Returns the signal of the waiting retries.
+    pub(super) fn responded(
+        &mut self,
+        key: MessageKey,
+        response: &Arc<SharedResponse>,
+        now: Instant,
+    ) -> Option<Signal> {
         let waiting = self.abandoned(key);
-        let bytes = kept.bytes();
-        if kept.is_remembered() && bytes <= self.limits.bytes {
-            self.messages.insert(key, Message::Answered { kept: Arc::clone(kept), at: now });
+        let bytes = response.bytes();
+        if response.is_remembered() && bytes <= self.limits.bytes {
+            self.messages.insert(key, Message::Remembered { response: Arc::clone(response), at: now });
             self.order.push_back((now, key));
             self.bytes = self.bytes.saturating_add(bytes);
             self.forget(now);
@@ -106,39 +113,39 @@ impl Table {
         waiting
     }
 
-    /// The message was given up. Returns whom to tell.
-    pub(super) fn abandoned(&mut self, key: Key) -> Option<Signal> {
+    /// The leader has ended without a response. Returns the signal of the waiting retries.
+    pub(super) fn abandoned(&mut self, key: MessageKey) -> Option<Signal> {
         match self.messages.entry(key) {
-            Entry::Occupied(occupied) if matches!(occupied.get(), Message::UnderWay(_)) => {
+            Entry::Occupied(occupied) if matches!(occupied.get(), Message::InFlight(_)) => {
                 match occupied.remove() {
-                    Message::UnderWay(signal) => signal,
-                    Message::Answered { .. } => None,
+                    Message::InFlight(signal) => signal,
+                    Message::Remembered { .. } => None,
                 }
             }
-            // Only whoever leads a message ends it, and once.
+            // Only the leader of a message ends it, and only once.
             Entry::Occupied(_) | Entry::Vacant(_) => None,
         }
     }
 
-    /// Forgets what is too old, and the oldest of what is too much.
+    /// Forgets the responses that are too old, and the oldest of those that are too many.
     fn forget(&mut self, now: Instant) {
         while let Some((at, key)) = self.order.front().copied() {
             let is_old = now.saturating_duration_since(at) >= self.limits.age;
-            if !is_old && self.order.len() <= self.limits.answers && self.bytes <= self.limits.bytes {
+            if !is_old && self.order.len() <= self.limits.responses && self.bytes <= self.limits.bytes {
                 return;
             }
             self.order.pop_front();
             if let Entry::Occupied(occupied) = self.messages.entry(key)
-                && let Message::Answered { kept, at: latest } = occupied.get()
+                && let Message::Remembered { response, at: latest } = occupied.get()
                 && *latest == at
             {
-                self.bytes = self.bytes.saturating_sub(kept.bytes());
+                self.bytes = self.bytes.saturating_sub(response.bytes());
                 occupied.remove();
             }
         }
     }
 
-    /// Messages under way and answers remembered, and the bytes of the latter.
+    /// The number of messages in flight or remembered, and the bytes of the remembered ones.
     #[cfg(test)]
     pub(super) fn size(&self) -> (usize, usize) {
         (self.messages.len(), self.bytes)

@@ -1,0 +1,41 @@
+//! `GraphCalls`: the calls API of each app for which the gateway acts on calls.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use openssl::{
+    error::ErrorStack,
+    ssl::{SslConnector, SslMethod},
+};
+use switchboard_graph::{Calls, GraphSettings, Transport};
+use uuid::Uuid;
+
+use super::graph::GraphTransport;
+use crate::platform::CALL_LIMIT;
+
+/// The calls API of each app with `[app.graph]`.
+#[derive(Debug)]
+pub(crate) struct GraphCalls {
+    calls: HashMap<Uuid, Arc<Calls>>,
+}
+
+impl GraphCalls {
+    pub(crate) fn new(settings: Vec<(Uuid, GraphSettings)>) -> Result<Self, ErrorStack> {
+        let transport: Arc<dyn Transport> =
+            Arc::new(GraphTransport::new(SslConnector::builder(SslMethod::tls_client())?)?);
+        let calls = |(app, settings)| (app, Arc::new(Calls::new(settings, Arc::clone(&transport))));
+        Ok(Self { calls: settings.into_iter().map(calls).collect() })
+    }
+
+    /// The calls API of an app; `None` if the gateway does not act for the app.
+    pub(crate) fn of(&self, app: Uuid) -> Option<&Arc<Calls>> {
+        self.calls.get(&app)
+    }
+
+    /// The longest time that an action may take; zero if the gateway acts for no app.
+    pub(crate) fn longest(&self) -> Duration {
+        if self.calls.is_empty() { Duration::ZERO } else { CALL_LIMIT.saturating_sub(RESPONSE_MARGIN) }
+    }
+}
+
+/// The time that the gateway's own response needs to reach the platform before the platform gives the call up.
+pub(crate) const RESPONSE_MARGIN: Duration = Duration::from_millis(500);

@@ -1,0 +1,19 @@
+//! Facts of the calling platform that several parts of the gateway use. docs/protocol.md names their sources.
+
+use std::time::Duration;
+
+/// The time in which a call must be answered, from its first notification (Microsoft Graph, call: answer).
+pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(15);
+/// The same for a call under a recording policy (the same document).
+pub(crate) const RECORDING_LIMIT: Duration = Duration::from_secs(5);
+
+/// The id of one message. A retry of the platform has the id of the first request.
+pub(crate) const MESSAGE_ID: &str = "x-microsoft-skype-message-id";
+/// The id that the legs of one call share.
+pub(crate) const CHAIN_ID: &str = "x-microsoft-skype-chain-id";
+/// The region of the caller, which a rule's `caller_region` is compared with.
+pub(crate) const CALLER_REGION: &str = "x-microsoft-skype-caller-region";
+/// Microsoft's correlation id of one request.
+pub(crate) const CLIENT_REQUEST_ID: &str = "client-request-id";
+/// Microsoft's correlation id of one scenario: a call with all that is done for it.
+pub(crate) const SCENARIO_ID: &str = "scenario-id";

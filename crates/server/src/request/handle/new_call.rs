@@ -1,0 +1,123 @@
+//! A new call: to the region that it belongs to, then to an instance of this one.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use switchboard_delivery::{Connections, Outbound, PlaceError, UpstreamResponse};
+use switchboard_routing::AffinityKey;
+
+use super::webhook::WebhookRequest;
+use crate::{
+    config::Full,
+    gateway::Gateway,
+    request::{
+        act::{NewCall, act, is_action, reject_as_busy},
+        outcome::Outcome,
+        plan::{NewCallPlan, PlannedPart},
+        received::Admitted,
+        record::{Attempts, Record},
+        refusal::Refusal,
+        reply::Reply,
+    },
+};
+
+impl WebhookRequest<'_> {
+    /// Redirects the call to its region, or places it on an instance and does what the instance replies.
+    pub(super) async fn new_call(
+        self,
+        part: &PlannedPart<'_>,
+        plan: &NewCallPlan<'_>,
+        record: &mut Record,
+    ) -> Result<Reply, Refusal> {
+        record.decided(&plan.decision);
+        if let Some(region) = plan.redirect {
+            return self.redirect(region, Outcome::Redirected, record);
+        }
+        let placement = PlacementRequest::new(self.admitted, part.call_id, plan);
+        match placement.place(self.gateway, self.connections).await {
+            (call, Ok(response)) => {
+                record.responded(&response);
+                if !is_action(&response) {
+                    return Ok(Reply::Relay { response: Box::new(response), outcome: Outcome::Placed });
+                }
+                let shared = act(self.gateway, response, call, record.leader()).await?;
+                record.acted(&shared);
+                Ok(Reply::Shared(shared))
+            }
+            (call, Err(error)) => {
+                record.attempted(Attempts::of_place_error(&error));
+                self.not_placed(&error, call, record).await
+            }
+        }
+    }
+
+    /// Applies `placement.full` to a call that no instance took.
+    ///
+    /// A call that an instance may still answer is neither redirected nor rejected.
+    async fn not_placed(
+        self,
+        error: &PlaceError,
+        call: NewCall,
+        record: &mut Record,
+    ) -> Result<Reply, Refusal> {
+        let gateway = self.gateway;
+        let refusal = Refusal::from(error);
+        match &gateway.placement.full {
+            Full::Refuse => Err(refusal),
+            // An instance was sent the call now, or before the platform tried again.
+            Full::Overflow(_) | Full::Reject if gateway.delivery.may_be_answered(&call.call_id) => {
+                Err(Refusal::outcome_unknown())
+            }
+            Full::Overflow(region) if !self.is_redirected && gateway.peers.is_healthy(region) => {
+                self.redirect(region, Outcome::Overflowed, record)
+            }
+            Full::Overflow(_) => Err(refusal),
+            Full::Reject => {
+                let shared = reject_as_busy(gateway, call, record.leader(), refusal).await?;
+                record.acted(&shared);
+                Ok(Reply::Shared(shared))
+            }
+        }
+    }
+}
+
+/// A new call on its way to an instance.
+pub(super) struct PlacementRequest {
+    /// The call, for what is done with it after an instance has responded.
+    call: NewCall,
+    pub(super) outbound: Outbound,
+    key: AffinityKey,
+    budget: Duration,
+}
+
+impl PlacementRequest {
+    pub(super) fn new(admitted: &Admitted, call_id: &str, plan: &NewCallPlan<'_>) -> Self {
+        let since_epoch = admitted.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let deadline_unix_ms = u64::try_from((since_epoch + plan.limit).as_millis()).unwrap_or(u64::MAX);
+        let call = NewCall {
+            app: admitted.caller.app,
+            tenant: admitted.caller.tenant,
+            call_id: call_id.into(),
+            deadline: admitted.arrived + plan.limit,
+            now: admitted.now,
+        };
+        Self {
+            outbound: admitted.outbound(Some(call_id.into()), Some(deadline_unix_ms)),
+            key: AffinityKey::of(&plan.affinity),
+            budget: plan.budget,
+            call,
+        }
+    }
+
+    /// Places the call, and gives it back for what follows.
+    pub(super) async fn place(
+        self,
+        gateway: &Arc<Gateway>,
+        connections: &Connections,
+    ) -> (NewCall, Result<UpstreamResponse, PlaceError>) {
+        let placed = gateway.delivery.place(connections, self.outbound, self.key, self.budget).await;
+        (self.call, placed)
+    }
+}

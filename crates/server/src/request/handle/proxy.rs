@@ -1,0 +1,46 @@
+//! A callback of another region: to the gateway there, since a callback may not be redirected.
+
+use std::sync::Arc;
+
+use switchboard_delivery::{Connections, PeerGateways};
+use switchboard_routing::OwnerRef;
+
+use crate::{
+    gateway::Gateway,
+    request::{
+        outcome::Outcome,
+        received::{Admitted, Received},
+        record::Record,
+        refusal::Refusal,
+        reply::Reply,
+    },
+};
+
+/// Refuses a callback that cannot be proxied: a peer gateway has proxied it already, or its region is not a peer.
+pub(super) fn check(gateway: &Gateway, received: &Received, owner: OwnerRef<'_>) -> Result<(), Refusal> {
+    let wrong_region = |reason| Err(Refusal::new(Outcome::WrongRegion, reason));
+    if PeerGateways::is_forwarded(received.headers()) {
+        wrong_region("forwarded_already")
+    } else if !gateway.regions.has(owner.region.as_str()) {
+        wrong_region("another_region")
+    } else {
+        Ok(())
+    }
+}
+
+/// Sends the callback to the gateway of its region, which treats it as if it had come from the platform.
+pub(super) async fn proxy(
+    gateway: &Arc<Gateway>,
+    connections: &Connections,
+    admitted: Admitted,
+    owner: OwnerRef<'_>,
+    record: &mut Record,
+) -> Result<Reply, Refusal> {
+    record.proxied(&owner.region.to_name());
+    let target = admitted.target();
+    let outbound = admitted.into_outbound(None);
+    let proxied = gateway.regions.proxy(connections, outbound, owner.region.as_str(), target).await;
+    let response = proxied.map_err(|error| record.not_proxied(&error))?;
+    record.proxy_responded(&response);
+    Ok(Reply::Relay { response: Box::new(response), outcome: Outcome::Proxied })
+}

@@ -1,0 +1,100 @@
+//! `Refusal`: a request that the gateway refuses, and the one place where errors become refusals.
+
+use switchboard_auth::AuthError;
+use switchboard_delivery::{ForwardError, PlaceError, ProxyError};
+use switchboard_notification::InvalidNotification;
+use switchboard_routing::SealError;
+
+use crate::request::outcome::Outcome;
+
+/// A refused request: the outcome decides the status, the reason is for logs and metrics.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) outcome: Outcome,
+    /// A stable name for the exact problem.
+    pub(crate) reason: &'static str,
+    /// What is wrong with the body of an authenticated sender: the only text that a response carries.
+    message: Option<String>,
+    allow: Option<&'static str>,
+}
+
+impl Refusal {
+    pub(crate) fn new(outcome: Outcome, reason: &'static str) -> Self {
+        Self { outcome, reason, message: None, allow: None }
+    }
+
+    /// `allow`: the method that the path has.
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::new(Outcome::MethodNotAllowed, "method") }
+    }
+
+    /// A new call that no instance took and that an instance may still answer: nothing else may be done with it.
+    pub(crate) fn outcome_unknown() -> Self {
+        Self::new(Outcome::NotPlaced, "outcome_unknown")
+    }
+
+    /// The problem in words, for the log and the response.
+    pub(crate) fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+
+    /// The method that the path has, if the request has another.
+    pub(crate) fn allow(&self) -> Option<&'static str> {
+        self.allow
+    }
+}
+
+impl From<&AuthError> for Refusal {
+    fn from(error: &AuthError) -> Self {
+        let outcome = match error {
+            AuthError::KeysUnavailable { .. } => Outcome::KeysUnavailable,
+            AuthError::Rejected(..) => Outcome::Unauthenticated,
+            AuthError::Forbidden(..) => Outcome::Forbidden,
+        };
+        Self::new(outcome, error.label())
+    }
+}
+
+impl From<SealError> for Refusal {
+    fn from(error: SealError) -> Self {
+        Self::new(Outcome::WrongSeal, error.label())
+    }
+}
+
+/// The text of the error holds no text of the body.
+impl From<InvalidNotification> for Refusal {
+    fn from(error: InvalidNotification) -> Self {
+        let refusal = Self::new(Outcome::NotANotification, error.code.label());
+        Self { message: Some(error.to_string()), ..refusal }
+    }
+}
+
+impl From<&PlaceError> for Refusal {
+    fn from(error: &PlaceError) -> Self {
+        let reason = match error {
+            PlaceError::NoCandidate => "no_candidate",
+            PlaceError::AllFailed { last, .. } => last,
+        };
+        Self::new(Outcome::NotPlaced, reason)
+    }
+}
+
+impl From<&ForwardError> for Refusal {
+    fn from(error: &ForwardError) -> Self {
+        match error {
+            ForwardError::NoInstance => Self::new(Outcome::NotPlaced, "no_instance"),
+            ForwardError::FleetUnknown => Self::new(Outcome::FleetUnknown, "fleet_unknown"),
+            ForwardError::Gone { .. } => Self::new(Outcome::Gone, "instance_gone"),
+            ForwardError::Unreachable { last, .. } => Self::new(Outcome::Unreachable, last),
+        }
+    }
+}
+
+impl From<&ProxyError> for Refusal {
+    fn from(error: &ProxyError) -> Self {
+        match error {
+            ProxyError::NotAPeer => Self::new(Outcome::WrongRegion, "another_region"),
+            ProxyError::Unreachable { last, .. } => Self::new(Outcome::Unreachable, last),
+        }
+    }
+}
