@@ -1,12 +1,13 @@
-//! `Config`: settings that are already valid. One TOML file is read whole before a socket is bound; secrets come from
-//! the environment or from files.
+//! `Config`: valid settings. The gateway reads one TOML file whole before it binds a socket. Secrets come from the
+//! environment or from files.
 //!
-//! Reading order: `section` (tables whose every setting must be asked for), `unit`, `secret`, then the parts of the file
-//! in its own order: `listen`, `trust`, `region`, `fleet`.
+//! Reading order: `model` (the parts of a configuration), `section` (a table in which an unread setting is a problem),
+//! `unit`, `secret`, then the parsers in the order of the file: `listen`, `trust`, `region`, `fleet`.
 
 mod fleet;
 mod graph;
 mod listen;
+mod model;
 mod problems;
 mod region;
 mod secret;
@@ -17,36 +18,28 @@ mod trust;
 mod unit;
 mod url;
 
-use std::{
-    borrow::Cow,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc};
 
-use ::url::Url;
-use switchboard_auth::{AppSettings, KeyPolicy, TrustSettings};
-use switchboard_delivery::UpstreamUrl;
-use switchboard_notification::Call;
+use switchboard_auth::{AppSettings, KeyPolicy};
 use switchboard_routing::{CallbackUris, Name, Policy};
 use toml::de::DeTable;
-use tracing::Level;
 use uuid::Uuid;
 
 pub use self::{
+    model::{
+        Admin, AffinityBy, Drain, Full, Limits, Listen, Log, PeerSettings, Placement, RedirectStatus,
+        TlsFiles, Trust,
+    },
     problems::{Problem, Problems},
     secret::Secret,
 };
-use self::{secret::Surroundings, section::Section};
+use self::{secret::Surroundings, section::Section, trust::PUBLIC_CLOUD};
 pub(crate) use self::{
     secret::{bounded, read_bounded, shown},
     trust::parse_guid,
     url::{absolute as absolute_url, is_loopback},
 };
-use crate::telemetry::Format;
-
-/// All settings, each of them valid, and together without contradiction.
+/// All settings: each is valid, and they do not contradict each other.
 #[derive(Debug)]
 pub struct Config {
     /// The region that this gateway serves.
@@ -55,207 +48,46 @@ pub struct Config {
     pub listen: Listen,
     /// The admin listener.
     pub admin: Admin,
-    /// The apps that may be called; at least one.
+    /// The apps that the gateway serves; at least one.
     pub apps: Vec<AppSettings>,
-    /// How the gateway acts on calls, by app; for those apps that let it.
+    /// The calls API of each app for which the gateway acts on calls.
     pub graph: Vec<(Uuid, switchboard_graph::GraphSettings)>,
     /// The issuer families; at least one.
     pub trusts: Vec<Trust>,
-    /// When keys are fetched, and how long they are kept.
+    /// The rules for fetching and keeping keys.
     pub keys: KeyPolicy,
     /// Writes and reads callback URIs.
     pub callback: Arc<CallbackUris>,
     /// The other regions.
     pub peers: Vec<PeerSettings>,
-    /// Which calls belong to which region.
+    /// The rules that give calls to regions.
     pub policy: Arc<Policy>,
-    /// How a call is sent to another region.
+    /// The status of a redirect to another region.
     pub redirect_status: RedirectStatus,
-    /// How a new call is given to an instance.
+    /// The rules by which a new call is placed on an instance.
     pub placement: Placement,
-    /// The fleet, and how it is reached.
+    /// The fleet, and the way to it.
     pub delivery: switchboard_delivery::DeliverySettings,
-    /// What is refused for its size or number.
+    /// The limits of size, number and idle time.
     pub limits: Limits,
-    /// What is logged.
+    /// The settings of the log.
     pub log: Log,
 }
 
-/// The public listener: the webhook and the callbacks.
-#[derive(Clone, Debug)]
-pub struct Listen {
-    /// Where it is bound; port 0 takes a free one.
-    pub address: SocketAddr,
-    /// Without it, plain HTTP.
-    pub tls: Option<TlsFiles>,
-    /// Where the platform posts, like `/api/calls`.
-    pub webhook_path: String,
-    /// What the paths of callbacks start with, like `/api/callbacks`.
-    pub callback_path: String,
-    /// Where peers ask whether this region can take a new call.
-    pub health_path: Option<String>,
-    /// What SIGTERM does.
-    pub drain: Drain,
-}
-
-/// A certificate chain and its key, in PEM. They were there and belonged together when the configuration was read.
-#[derive(Clone, Debug)]
-pub struct TlsFiles {
-    /// The chain, the server's own certificate first.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
-
-/// The two times of a drain, both from SIGTERM.
-#[derive(Clone, Copy, Debug)]
-pub struct Drain {
-    /// How long new connections are still served: the balancer needs to notice.
-    pub delay: Duration,
-    /// When what is still in flight is cut.
-    pub deadline: Duration,
-}
-
-/// The admin listener.
-#[derive(Clone, Debug)]
-pub struct Admin {
-    /// Where it is bound; never public.
-    pub address: SocketAddr,
-    /// What every POST and the callback URI of an instance need. Without it they are answered on loopback only.
-    pub token: Option<Secret>,
-}
-
-/// One issuer family, and how its documents are reached.
-#[derive(Clone, Debug)]
-pub struct Trust {
-    /// Its name, documents, issuers and callers.
-    pub settings: TrustSettings,
-    /// Certificates that are trusted for its documents besides the system's, in PEM.
-    pub ca: Option<PathBuf>,
-}
-
-/// Another region.
-#[derive(Clone, Debug)]
-pub struct PeerSettings {
-    /// Its name.
-    pub name: Name,
-    /// Where its calls are redirected to.
-    pub webhook: Url,
-    /// Where its callbacks are proxied to: the origin of its gateway. Without it they are refused.
-    pub callback: Option<UpstreamUrl>,
-    /// Where it is asked whether it can take a call.
-    pub health: Option<Url>,
-}
-
-/// The status of a redirect to another region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RedirectStatus {
-    /// 302, as Microsoft's documents have it.
-    Found,
-    /// 307, as Microsoft's recording sample has it.
-    TemporaryRedirect,
-    /// 308
-    PermanentRedirect,
-}
-
-/// How a new call is given to an instance.
-#[derive(Clone, Debug)]
-pub struct Placement {
-    /// What decides the order in which instances are asked.
-    pub key: AffinityBy,
-    /// From the arrival of a new call until it must be placed; less than the platform's 15 s.
-    pub budget: Duration,
-    /// The same for a policy-recorded call; less than the platform's 5 s.
-    pub recording_budget: Duration,
-    /// What happens when no instance could take it.
-    pub full: Full,
-}
-
-/// What decides the order in which instances are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AffinityBy {
-    /// The call id: calls spread evenly.
-    Call,
-    /// `callChainId`: the legs of a call meet on one instance.
-    Chain,
-    /// `chatInfo.threadId`: the calls of a meeting meet on one instance.
-    Thread,
-    /// The token's tenant.
-    Tenant,
-}
-
-impl AffinityBy {
-    /// The text that is hashed for a call; its id where the notification lacks what is asked for.
-    pub fn text<'c>(self, call_id: &'c str, call: &'c Call<'_>, tenant: Uuid) -> Cow<'c, str> {
-        match self {
-            Self::Call => call_id.into(),
-            Self::Chain => call.chain_id.as_deref().unwrap_or(call_id).into(),
-            Self::Thread => call.thread_id.as_deref().unwrap_or(call_id).into(),
-            Self::Tenant => tenant.hyphenated().to_string().into(),
-        }
-    }
-
-    /// As the configuration writes it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Call => "call",
-            Self::Chain => "chain",
-            Self::Thread => "thread",
-            Self::Tenant => "tenant",
-        }
-    }
-}
-
-/// What happens when no instance could take a new call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Full {
-    /// 503 with `Retry-After`.
-    Refuse,
-    /// It is sent to this region.
-    Overflow(Name),
-    /// It is rejected as busy, through Graph.
-    Reject,
-}
-
-/// What is refused for its size or number.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Bytes of a body.
-    pub body: usize,
-    /// Bytes of a head.
-    pub head: usize,
-    /// Connections of the public listener.
-    pub connections: usize,
-    /// Requests under way.
-    pub in_flight: usize,
-    /// How long a connection may be silent between two requests.
-    pub idle: Duration,
-}
-
-/// What is logged.
-#[derive(Clone, Copy, Debug)]
-pub struct Log {
-    /// How an event is written.
-    pub format: Format,
-    /// The least important events that are.
-    pub level: Level,
-}
-
 impl Config {
-    /// Reads the file at `path`, and what it names. `env` looks up environment variables.
+    /// Reads the file at `path` and the files that it names. `env` looks up environment variables.
     pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, Problems> {
-        let unreadable =
-            |reason: String| Problems::of_file(format!("{} cannot be read: {reason}", shown(path)));
+        let unreadable = |reason: String| Problems::of_file(format!("{} cannot be read: {reason}", shown(path)));
         let bytes = read_bounded(path, CONFIG_BYTES_MAX).map_err(unreadable)?;
         let text = String::from_utf8(bytes).map_err(|_| unreadable("not UTF-8".to_owned()))?;
-        // The folder of `switchboard.toml` is "", which joins to the same relative path.
+        // The folder of `switchboard.toml` is "", to which a relative path joins unchanged.
         Self::parse(&text, path.parent().unwrap_or_else(|| Path::new("")), env)
     }
 
-    /// The configuration that `text` holds, or everything that is wrong with it. Relative paths start at `folder`.
+    /// Parses a configuration, or returns all of its problems. Relative paths start at `folder`.
     pub fn parse(text: &str, folder: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, Problems> {
         let (table, errors) = DeTable::parse_recoverable(text);
-        // What follows the first error may be no more than its echo.
+        // Later errors may only follow from the first.
         if let Some(first) = errors.iter().min_by_key(|error| error.span().map_or(0, |span| span.start)) {
             return Err(syntax(text, first));
         }
@@ -269,7 +101,7 @@ impl Config {
     }
 
     fn read(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Self> {
-        // Every part is read before the first `?`, so that every problem is found.
+        // Read every part before the first `?`, so that every problem is found.
         let region = region::name(root);
         let cloud =
             root.or("cloud", PUBLIC_CLOUD, |setting| setting.text("the name of a cloud, like \"public\""));
@@ -351,7 +183,7 @@ impl Config {
     }
 }
 
-/// A text that is not TOML: nothing more can be said of its settings.
+/// The problem of a text that is not TOML. Its settings cannot be checked.
 fn syntax(text: &str, error: &toml::de::Error) -> Problems {
     let span = error.span().unwrap_or_default();
     let before = text.get(..span.start).unwrap_or_default();
@@ -364,15 +196,13 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problems {
     } else {
         (before.split_once('=').map(|(name, _)| name), "")
     };
-    // Nothing but what may be the name of a setting: the file may be a secret's, given by mistake.
+    // Only text that may be the name of a setting: an operator may pass a secret's file by mistake.
     let is_name = |name: &&str| {
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_.".contains(&byte))
     };
     let name = name.map(str::trim).filter(is_name).map_or_else(String::new, |name| format!(", at `{name}`"));
-    Problems::of_file(format!("line {line}, column {column}{name}: not TOML: {message}{advice}"))
+    Problems::of_file(format!("line {line}, column {column}{name}: not valid TOML: {message}{advice}"))
 }
 
-const PUBLIC_CLOUD: &str = "public";
-
-/// A configuration with a thousand instances is about 100 KiB.
+/// The largest configuration. One with a thousand instances has about 100 KiB.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;

@@ -37,5 +37,6 @@ impl GraphCalls {
     }
 }
 
-/// The time that the gateway's own response needs to reach the platform before the platform gives the call up.
+/// The time that the gateway's own response needs to reach the platform before the platform gives the call
+/// up.
 pub(crate) const RESPONSE_MARGIN: Duration = Duration::from_millis(500);

@@ -1,4 +1,5 @@
-//! `Explanation`: the decisions about a notification, rule by rule. `text` writes them for people, `json` for programs.
+//! `Explanation`: the decisions about a notification, rule by rule. `text` writes them for people, `json` for
+//! programs.
 
 mod text;
 
@@ -69,7 +70,8 @@ enum ItemTarget {
     Placed(Box<NewCallExplained>),
     /// About a call that the same body announces.
     WithNewCall,
-    /// To the instance on which this gateway placed the call within ten minutes, else to the first in the ranking.
+    /// To the instance on which this gateway placed the call within ten minutes, else to the first in the
+    /// ranking.
     Owner { probable: Option<String> },
     /// Not about a call.
     WithOthers,

@@ -11,7 +11,7 @@ use switchboard_routing::{CallbackUris, Name, Owner};
 use uuid::Uuid;
 
 use super::{
-    AffinityBy, Full, PeerSettings, Placement,
+    model::{AffinityBy, Full, PeerSettings, Placement},
     region::parse_name,
     section::{Section, Setting},
     trust::{GUID, guid},

@@ -6,7 +6,7 @@ use openssl::{pkey::PKey, x509::X509};
 use tracing::Level;
 
 use super::{
-    Admin, Drain, Limits, Listen, Log, TlsFiles,
+    model::{Admin, Drain, Limits, Listen, Log, TlsFiles},
     secret::Surroundings,
     section::{Section, Setting},
     unit, url,

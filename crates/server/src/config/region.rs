@@ -7,7 +7,7 @@ use switchboard_delivery::{Orphaned, UpstreamUrl};
 use switchboard_routing::{CallbackUris, Name, Peer, Policy, Rule, SealKey};
 
 use super::{
-    PeerSettings, RedirectStatus,
+    model::{PeerSettings, RedirectStatus},
     secret::{SECRET, Surroundings},
     section::{Section, Setting},
     trust, url,

@@ -1,6 +1,6 @@
 //! The configuration, through `Config::parse`.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use expect_test::expect;
 use openssl::{
@@ -18,6 +18,7 @@ use switchboard_delivery::{KubernetesSettings, PodPort};
 use switchboard_routing::Owner;
 
 use super::*;
+use crate::telemetry::Format;
 
 /// 32 bytes of 0x2a.
 const SEAL: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio=";
@@ -287,7 +288,7 @@ fn every_setting_that_may_be_left_out_has_its_default() {
     assert_eq!(config.limits.in_flight, 10_000);
     assert_eq!(config.limits.idle, seconds(75));
     assert_eq!(config.log.format, Format::Json);
-    assert_eq!(config.log.level, Level::INFO);
+    assert_eq!(config.log.level, tracing::Level::INFO);
 }
 
 #[test]
@@ -946,19 +947,19 @@ fn a_certificate_and_its_key_are_read_and_belong_together() {
 
 #[test]
 fn a_text_that_is_not_toml_says_where() {
-    let twice = "not TOML: duplicate key; write each setting and each table once";
-    let unquoted = "not TOML: string values must be quoted, expected literal string";
+    let twice = "not valid TOML: duplicate key; write each setting and each table once";
+    let unquoted = "not valid TOML: string values must be quoted, expected literal string";
     for (text, place, expected) in [
         ("region = \"emea\"\nregion = \"amer\"\n", "line 2, column 1, at `region`", twice),
         ("seal = [{ id = \"a\", id = \"b\" }]\n", "line 1, column 21, at `id`", twice),
         ("region = emea\n", "line 1, column 10, at `region`", unquoted),
-        ("[listen\n", "line 1, column 8", "not TOML: unclosed table, expected `]`"),
+        ("[listen\n", "line 1, column 8", "not valid TOML: unclosed table, expected `]`"),
         // The second errors would be the address, and four of the list.
         ("[listen]\naddress = 1\n[listen]\naddress = 2\n", "line 3, column 2, at `listen`", twice),
         (
             "tenants = [1, 2\nregion = 3\n",
             "line 2, column 1",
-            "not TOML: missing comma between array elements, expected `,`",
+            "not valid TOML: missing comma between array elements, expected `,`",
         ),
         // What cannot be the name of a setting is not shown: the file of a secret may be given by mistake.
         ("KioqKioqKioqKioqKioqKio=\n", "line 1, column 25", unquoted),

@@ -9,8 +9,9 @@ use switchboard_graph::GraphSettings;
 use uuid::Uuid;
 
 use super::{
-    PUBLIC_CLOUD, Trust, graph,
+    graph,
     listen::NO_CERTIFICATE,
+    model::Trust,
     secret::Surroundings,
     section::{Section, Setting},
     url,
@@ -254,7 +255,10 @@ const METADATA: &str = "https://api.aps.skype.com/v1/.well-known/OpenIdConfigura
 
 const ISSUERS: &str = "a list of issuers, like [\"https://api.botframework.com\"]";
 
-/// Stands for the token's tenant in an issuer.
+/// The cloud that is used without the setting `cloud`.
+pub(super) const PUBLIC_CLOUD: &str = "public";
+
+/// The placeholder of the token's tenant in an issuer.
 const TENANT: &str = "{tid}";
 
 /// The app id of "Skype Teams Calling API Service", the same in every tenant (Microsoft Entra: first-party applications).

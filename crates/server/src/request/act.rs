@@ -55,7 +55,8 @@ pub(crate) fn is_action(response: &UpstreamResponse) -> bool {
 
 /// Returns the reply for a response to a notification that is not a new call.
 ///
-/// An action is not carried out there. The platform gets 202 all the same: the instance has accepted the notification.
+/// An action is not carried out there. The platform gets 202 all the same: the instance has accepted the
+/// notification.
 pub(crate) fn without_action(gateway: &Gateway, response: UpstreamResponse, outcome: Outcome) -> Reply {
     if is_action(&response) {
         gateway.metrics.action("misplaced", "ignored");
@@ -68,7 +69,8 @@ pub(crate) fn without_action(gateway: &Gateway, response: UpstreamResponse, outc
     Reply::Relay { response: Box::new(response), outcome }
 }
 
-/// Carries out the action with which an instance replied to a new call. Takes `leader` once the action starts.
+/// Carries out the action with which an instance replied to a new call. Takes `leader` once the action
+/// starts.
 pub(crate) async fn act(
     gateway: &Arc<Gateway>,
     response: UpstreamResponse,
@@ -151,7 +153,8 @@ pub(crate) async fn reject_as_busy(
     run_detached(gateway, leader, call_id_text, work).await
 }
 
-/// Runs `work` in a task of its own. A client that hangs up does not cancel it, and the retries get its response.
+/// Runs `work` in a task of its own. A client that hangs up does not cancel it, and the retries get its
+/// response.
 async fn run_detached(
     gateway: &Gateway,
     leader: &mut Option<Leader>,

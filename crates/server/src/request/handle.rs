@@ -41,7 +41,8 @@ pub(crate) async fn handle(
     received.check_method(&route)?;
     match route {
         Route::Health => Ok(Reply::Health { able: gateway.can_take_call() }),
-        // Boxed: a request's future is moved about, and callbacks, which are most requests, need a tenth of its size.
+        // Boxed: a request's future is moved about, and callbacks, which are most requests, need a tenth of
+        // its size.
         Route::Webhook { app } => Box::pin(webhook(gateway, connections, received, app, record)).await,
         Route::Callback => callback(gateway, connections, received, record).await,
     }
@@ -126,8 +127,9 @@ async fn callback(
 
 /// The response of the first request with this message, if this request is a retry of it.
 ///
-/// A retry waits while the first request is in flight. Once an instance has accepted the message, its response is
-/// repeated for a few minutes. `None`: this is the first request, and its response will be shared.
+/// A retry waits while the first request is in flight. Once an instance has accepted the message, its
+/// response is repeated for a few minutes. `None`: this is the first request, and its response will be
+/// shared.
 async fn shared_response(
     gateway: &Gateway,
     admitted: &Admitted,

@@ -1,7 +1,7 @@
 //! The plan for a Graph notification on the webhook: which items go where, and how long that may take.
 //!
-//! Pure: a plan is computed from settings, the sender, the notification and what is known of instances and regions.
-//! `handle` executes it and `explain` prints it, so the two cannot disagree.
+//! Pure: a plan is computed from settings, the sender, the notification and what is known of instances and
+//! regions. `handle` executes it and `explain` prints it, so the two cannot disagree.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -73,7 +73,8 @@ pub(crate) struct NewCallPlan<'a> {
     pub(crate) call: &'a Call<'a>,
     /// The decision of the region policy.
     pub(crate) decision: Decision<'a>,
-    /// The region that the platform is redirected to. Always `None` in a batch: a redirect would take all parts along.
+    /// The region that the platform is redirected to. Always `None` in a batch: a redirect would take all
+    /// parts along.
     pub(crate) redirect: Option<&'a Name>,
     /// The text by which the instances are ranked.
     pub(crate) affinity: Cow<'a, str>,
@@ -86,8 +87,8 @@ pub(crate) struct NewCallPlan<'a> {
 impl<'a> PlanContext<'a> {
     /// Plans a notification.
     ///
-    /// Each new call is a part with all items about it. Items about other calls form one part for each probable owner.
-    /// Items about no call travel with the first part.
+    /// Each new call is a part with all items about it. Items about other calls form one part for each
+    /// probable owner. Items about no call travel with the first part.
     pub(crate) fn plan(&self, notifications: &'a Notifications<'a>, knowledge: Knowledge<'_>) -> Plan<'a> {
         let items = &notifications.items;
         let groups = group(items, knowledge.probable_owner);
@@ -177,7 +178,7 @@ struct Group<'a> {
     items: Vec<usize>,
 }
 
-/// What the items of a part have in common.
+/// The common property of the items of a group.
 enum GroupKey<'a> {
     /// They are about this new call.
     NewCall { item: usize, call: &'a Call<'a> },
@@ -220,8 +221,8 @@ fn group<'a>(items: &'a [Item<'a>], probable_owner: &dyn Fn(&str) -> Option<Name
     groups
 }
 
-/// The first item that announces the call as new, wherever it stands in the notification: its index, its spelling of the
-/// call id, and the call.
+/// The first item that announces the call as new, wherever it stands in the notification: its index, its
+/// spelling of the call id, and the call.
 fn announcement<'a>(items: &'a [Item<'a>], call_id: &str) -> Option<(usize, &'a str, &'a Call<'a>)> {
     items.iter().enumerate().find_map(|(index, item)| {
         let announced_id = item.call_id()?.as_str();

@@ -1,6 +1,7 @@
 //! A request before and after its sender is authenticated.
 //!
-//! [`Received`] has no readable body. Only a `Caller`, which only the authenticator makes, turns it into [`Admitted`].
+//! [`Received`] has no readable body. Only a `Caller`, which only the authenticator makes, turns it into
+//! [`Admitted`].
 
 use std::{
     sync::Arc,
@@ -36,7 +37,7 @@ pub(crate) struct Received {
     version: Version,
     headers: HeaderMap,
     body: Incoming,
-    /// When the head was complete.
+    /// The time at which the head was complete.
     pub(crate) arrived: Instant,
     /// The same moment on the wall clock.
     pub(crate) now: SystemTime,
@@ -118,7 +119,8 @@ impl Received {
         if self.method == expected { Ok(()) } else { Err(Refusal::method_not_allowed(name)) }
     }
 
-    /// Refuses heads that hyper accepts and no honest sender sends, before the gateway spends anything on them.
+    /// Refuses heads that hyper accepts and no honest sender sends, before the gateway spends anything on
+    /// them.
     pub(crate) fn check_head(&self) -> Result<(), Refusal> {
         let bad = |reason| Refusal::new(Outcome::BadRequest, reason);
         if self.uri.path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {
@@ -135,8 +137,8 @@ impl Received {
         {
             return Err(bad("transfer_encoding"));
         }
-        // RFC 9110 section 7.6.1: the gateway drops fields that `Connection` names. A sender that names one of the fields
-        // on which the gateway relies attacks it.
+        // RFC 9110 section 7.6.1: the gateway drops fields that `Connection` names. A sender that names one
+        // of the fields on which the gateway relies attacks it.
         for value in self.headers.get_all(CONNECTION) {
             let names = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
             if names.into_iter().any(|name| END_TO_END.iter().any(|ours| ours.eq_ignore_ascii_case(name))) {
@@ -159,8 +161,8 @@ impl Received {
         Ok(())
     }
 
-    /// Requires exactly one valid `Host`, equal to the authority of an absolute target (RFC 9112 section 3.2). HTTP/2 has
-    /// the authority instead (RFC 9113 section 8.3.1).
+    /// Requires exactly one valid `Host`, equal to the authority of an absolute target (RFC 9112 section
+    /// 3.2). HTTP/2 has the authority instead (RFC 9113 section 8.3.1).
     fn check_host(&self) -> Result<(), Refusal> {
         let bad = |reason| Refusal::new(Outcome::BadRequest, reason);
         let mut hosts = self.headers.get_all(HOST).iter();
@@ -295,7 +297,8 @@ pub(crate) fn plain<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h Header
         .filter(|value| value.len() <= PLAIN_BYTES_MAX && value.as_bytes().iter().all(u8::is_ascii_graphic))
 }
 
-/// True for a host with an optional port and without userinfo (RFC 9110 sections 4.2.4 and 7.2, RFC 9113 section 8.3.1).
+/// True for a host with an optional port and without userinfo (RFC 9110 sections 4.2.4 and 7.2, RFC 9113
+/// section 8.3.1).
 fn is_host(authority: &Authority) -> bool {
     let host = authority.host();
     !host.is_empty()

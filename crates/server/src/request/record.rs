@@ -25,8 +25,8 @@ use crate::{
 
 /// Collects the fields of the log event of a request.
 ///
-/// Dropped before it is finished, it writes the event with the outcome `client_gone`: the request was dropped because its
-/// client went away.
+/// Dropped before it is finished, it writes the event with the outcome `client_gone`: the request was dropped
+/// because its client went away.
 #[derive(Debug)]
 pub(crate) struct Record {
     metrics: Arc<Metrics>,
@@ -50,7 +50,8 @@ pub(crate) struct Record {
     attempts: Attempts,
     action: Option<ActionResult>,
     retry: Option<&'static str>,
-    /// Set if this is the first request of its message. The record holds it, so that it ends with the request in any case.
+    /// Set if this is the first request of its message. The record holds it, so that it ends with the request
+    /// in any case.
     leader: Option<Leader>,
     is_finished: bool,
 }
@@ -308,7 +309,8 @@ impl Attempts {
     }
 }
 
-/// The method for the log. A sender may invent methods, so all that HTTP does not define have one name, OpenTelemetry's.
+/// The method for the log. A sender may invent methods, so all that HTTP does not define have one name,
+/// OpenTelemetry's.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

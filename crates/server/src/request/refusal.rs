@@ -13,7 +13,7 @@ pub(crate) struct Refusal {
     pub(crate) outcome: Outcome,
     /// A stable name for the exact problem.
     pub(crate) reason: &'static str,
-    /// What is wrong with the body of an authenticated sender: the only text that a response carries.
+    /// The problem in the body of an authenticated sender: the only text that a response carries.
     message: Option<String>,
     allow: Option<&'static str>,
 }
@@ -28,7 +28,8 @@ impl Refusal {
         Self { allow: Some(allow), ..Self::new(Outcome::MethodNotAllowed, "method") }
     }
 
-    /// A new call that no instance took and that an instance may still answer: nothing else may be done with it.
+    /// A new call that no instance took and that an instance may still answer: nothing else may be done with
+    /// it.
     pub(crate) fn outcome_unknown() -> Self {
         Self::new(Outcome::NotPlaced, "outcome_unknown")
     }

@@ -1,4 +1,5 @@
-//! The status table: the response for each outcome. The only file that names a status code of the public listener.
+//! The status table: the response for each outcome. The only file that names a status code of the public
+//! listener.
 
 use std::{
     pin::Pin,
@@ -74,7 +75,8 @@ impl Outcome {
             | Self::PartFailed
             | Self::Unreachable
             | Self::FleetUnknown => StatusCode::SERVICE_UNAVAILABLE,
-            // All but the first two are no refusals. If a bug refuses with one of them, the fault is the gateway's.
+            // All but the first two are no refusals. If a bug refuses with one of them, the fault is the
+            // gateway's.
             Self::BadAction
             | Self::Panicked
             | Self::Acted
@@ -104,7 +106,8 @@ impl RedirectStatus {
 }
 
 impl Refusal {
-    /// The response to a refused request. RFC 6750 section 3.1 names the error and gives no detail: it would help a forger.
+    /// The response to a refused request. RFC 6750 section 3.1 names the error and gives no detail: it would
+    /// help a forger.
     pub(crate) fn into_response(self) -> Response<ReplyBody> {
         let status = self.outcome.refusal_status();
         let body = self.message().map(|message| Bytes::from(error_body(self.reason, message)));
@@ -161,7 +164,8 @@ impl Reply {
         if let Self::Shared(response) = self { response.reason } else { None }
     }
 
-    /// The response. One of an instance is relayed as it is, except for statuses that would mislead the platform.
+    /// The response. One of an instance is relayed as it is, except for statuses that would mislead the
+    /// platform.
     pub(crate) fn into_response(self) -> Response<ReplyBody> {
         match self {
             Self::AskForGraph => respond(Self::ASK_FOR_GRAPH, Bytes::new()),
@@ -204,11 +208,13 @@ fn error_body(code: &str, message: &str) -> String {
     serde_json::json!({ "error": { "code": code, "message": message } }).to_string()
 }
 
-/// The body of a response. Until the last byte was handed over it holds the guards that count the request as in flight.
+/// The body of a response. Until the last byte was handed over it holds the guards that count the request as
+/// in flight.
 #[derive(Debug)]
 pub(crate) struct ReplyBody {
     content: Content,
-    /// For the retries of the same message. Boxed: most requests have none, and every response is moved about.
+    /// For the retries of the same message. Boxed: most requests have none, and every response is moved
+    /// about.
     copy: Option<Box<ResponseCopy>>,
     held: Option<(OpenRequest, InFlight)>,
 }
@@ -298,5 +304,6 @@ impl Body for ReplyBody {
     }
 }
 
-/// In seconds. The platform gives up a call that is not answered within 15 s, so it does well to retry at once.
+/// In seconds. The platform gives up a call that is not answered within 15 s, so it does well to retry at
+/// once.
 const RETRY_AFTER_SECONDS: &str = "1";

@@ -1,7 +1,7 @@
 //! A retry of the platform gets the response of the first request and is not delivered again.
 //!
-//! "Callbacks" in docs/protocol.md: after a 5xx or a timeout the platform posts again, with the same message id. A request
-//! is a retry of another one if their app, tenant, target, message id and body are the same.
+//! "Callbacks" in docs/protocol.md: after a 5xx or a timeout the platform posts again, with the same message
+//! id. A request is a retry of another one if their app, tenant, target, message id and body are the same.
 //!
 //! `table` decides, as a pure function of events and time. This file has the locks and the waiting.
 
@@ -61,7 +61,8 @@ impl Retries {
 
     /// Returns the role of a request. A retry waits here, until `until` at most.
     ///
-    /// If the leader ends without a response, because its client went away, one of the waiting retries becomes the leader.
+    /// If the leader ends without a response, because its client went away, one of the waiting retries
+    /// becomes the leader.
     pub(crate) async fn role(self: &Arc<Self>, key: MessageKey, until: Instant) -> Role {
         loop {
             let claim = self.shard(key).claim(key, Instant::now());
@@ -100,8 +101,8 @@ impl fmt::Debug for Retries {
 
 /// The first request of a message: the single-flight leader.
 ///
-/// Dropped without a response, it lets one of the waiting retries become the leader. A detached action takes it along,
-/// since the action goes on without the client.
+/// Dropped without a response, it lets one of the waiting retries become the leader. A detached action takes
+/// it along, since the action goes on without the client.
 #[derive(Debug)]
 pub(crate) struct Leader {
     retries: Arc<Retries>,
@@ -132,8 +133,8 @@ impl Drop for Leader {
 }
 
 const SHARDS: usize = 16;
-/// The number of remembered responses: three minutes of 180 messages a second, in about 12 MiB. Beyond it the oldest are
-/// forgotten.
+/// The number of remembered responses: three minutes of 180 messages a second, in about 12 MiB. Beyond it the
+/// oldest are forgotten.
 const RESPONSES_MAX: usize = 32 * 1024;
 /// The bytes of all remembered responses, besides the fixed size of each.
 const REMEMBERED_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -95,7 +95,7 @@ async fn a_drain_is_waited_for_until_the_last_call_has_ended() {
     instance.request().await;
     instance.probe(report("ready", 1));
     let line = loop {
-        // The callback may be seen under way, or between its end and the report.
+        // The callback may be seen in flight, or between its end and the report.
         let line = soon("a line", progress.next_line()).await.unwrap().unwrap();
         if !line.starts_with("bot-0: 2 calls") {
             break line;
@@ -110,17 +110,17 @@ async fn a_drain_is_waited_for_until_the_last_call_has_ended() {
     let (code, stdout, _) = run(command(&["resume", "bot-0", "--admin", &admin])).await;
     assert_eq!(
         (code, stdout.as_str()),
-        (0, "bot-0 is not drained any more; it is ready: its probe says ready\n")
+        (0, "bot-0 no longer drains; it is ready: its probe says ready\n")
     );
     let (code, stdout, _) = run(command(&["drain", "bot-0", "--admin", &admin])).await;
-    assert_eq!((code, stdout.as_str()), (0, "bot-0 takes no new calls; 0 calls\n"));
+    assert_eq!((code, stdout.as_str()), (0, "bot-0 takes no new calls; it has 0 calls\n"));
     let (code, stdout, _) = run(command(&["resume", "bot-0", "--json", "--admin", &admin])).await;
     let instance: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((code, &instance["state"]), (0, &"ready".into()));
 }
 
 #[tokio::test]
-async fn a_wait_ends_when_somebody_resumes() {
+async fn a_wait_ends_when_an_operator_resumes() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     instance.probe(report("ready", 2));
@@ -133,7 +133,7 @@ async fn a_wait_ends_when_somebody_resumes() {
     assert_eq!(code, 0);
     let (code, _, stderr) = waiting.await.unwrap();
     assert_eq!(code, 1);
-    assert!(stderr.contains("bot-0 is not drained any more"), "{stderr}");
+    assert!(stderr.contains("bot-0 no longer drains"), "{stderr}");
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn without_a_report_the_calls_placed_here_are_waited_for_and_no_more_is_pr
     let admin = format!("http://{}", gateway.admin);
     let (mut waiting, mut progress) = drain_and_wait(&admin);
     let line = soon("a line", progress.next_line()).await.unwrap().unwrap();
-    assert_eq!(line, "bot-0: 1 call placed by this gateway, and nobody says how many others");
+    assert_eq!(line, "bot-0: 1 call placed by this gateway, and an unknown number of others");
     let ended = Request::post(&path, &token, bodies::updated("call-1", "terminated"));
     assert_eq!(ended.send(&gateway).await.status(), 202);
     let last = loop {
@@ -156,32 +156,32 @@ async fn without_a_report_the_calls_placed_here_are_waited_for_and_no_more_is_pr
             break line;
         }
     };
-    assert!(last.contains("bot-0 does not say how many calls it has: this gateway knows of none"), "{last}");
+    assert!(last.contains("bot-0 reports no call count, so the gateway cannot tell when it is empty"), "{last}");
     assert_eq!(soon("its end", waiting.wait()).await.unwrap().code(), Some(1));
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told_with_what_would_be_right() {
+async fn an_error_says_what_is_wrong_and_what_would_be_right() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let settings = Settings::new(&issuer, &[&instance]).line("admin", "token = { file = \"seal-k2\" }");
     let gateway = Gateway::start(&settings).await;
     let admin = format!("http://{}", gateway.admin);
     let public = format!("http://{}", gateway.public);
-    let nobody = Port::reserve();
-    let nobody = format!("http://{}", nobody.address);
+    let unused = Port::reserve();
+    let unused = format!("http://{}", unused.address);
     let token = gateway.path("seal-k2");
     let token = token.to_str().unwrap();
     let missing = gateway.path("no-such-file");
     let table: [(&[&str], i32, &str); 10] = [
         (&["list", "--admin", "http://10.0.0.1:9090"], 64, "plain http is for loopback hosts only"),
         (&["list", "--admin", "127.0.0.1:9090"], 64, "not an absolute URL, like http://127.0.0.1:9090"),
-        (&["list", "--admin", &nobody], 1, "--admin is the gateway's admin.address"),
-        (&["list", "--admin", &public], 1, "is no admin listener of a gateway"),
-        (&["list", "--admin", &instance.url().replace("/api/calls", "")], 1, "does not answer with a fleet"),
-        (&["drain", "bot-0", "--admin", &admin], 1, "give it with --token-env NAME or --token-file FILE"),
-        (&["drain", "bot-0", "--admin", &admin, "--token-env", "WRONG"], 1, "not the gateway's admin.token"),
-        (&["drain", "bot-0", "--admin", &admin, "--token-env", "NONE"], 64, "there is no variable NONE"),
+        (&["list", "--admin", &unused], 1, "set --admin to the gateway's admin.address"),
+        (&["list", "--admin", &public], 1, "is not the admin listener of a gateway"),
+        (&["list", "--admin", &instance.url().replace("/api/calls", "")], 1, "does not respond with a fleet"),
+        (&["drain", "bot-0", "--admin", &admin], 1, "pass it with --token-env NAME or --token-file FILE"),
+        (&["drain", "bot-0", "--admin", &admin, "--token-env", "WRONG"], 1, "the gateway rejects the token"),
+        (&["drain", "bot-0", "--admin", &admin, "--token-env", "NONE"], 64, "the environment has no variable NONE"),
         (
             &["drain", "bot-0", "--admin", &admin, "--token-file", missing.to_str().unwrap()],
             64,
@@ -190,7 +190,7 @@ async fn what_is_wrong_is_told_with_what_would_be_right() {
         (
             &["drain", "bot-9", "--admin", &admin, "--token-file", token],
             1,
-            "refused: no instance has that name; there are: bot-0",
+            "the gateway refuses: no instance has that name; there are: bot-0",
         ),
     ];
     for (arguments, expected, part) in table {
@@ -203,9 +203,9 @@ async fn what_is_wrong_is_told_with_what_would_be_right() {
     }
     let (code, ..) = run(command(&["drain", "bot-0", "--admin", &admin, "--token-file", token])).await;
     assert_eq!(code, 0);
-    // Without a probe nobody knows how many calls it has.
+    // Without a probe the gateway does not know how many calls the instance has.
     let (code, _, stderr) =
         run(command(&["drain", "bot-0", "--wait", "--admin", &admin, "--token-file", token])).await;
     assert_eq!(code, 1);
-    assert!(stderr.contains("bot-0 does not say how many calls it has"), "{stderr}");
+    assert!(stderr.contains("bot-0 reports no call count"), "{stderr}");
 }

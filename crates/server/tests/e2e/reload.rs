@@ -84,7 +84,7 @@ async fn a_wrong_configuration_is_refused_whole() {
                 .replace("name = \"bot-0\"", "name = \"bot-0\"\nwieght = 1"),
             &["app[0].id: ", "affinity.rule[0].serve_in: ", "fleet.instance[0].wieght: "],
         ),
-        ("no TOML", "region = ".into(), &["not TOML"]),
+        ("no TOML", "region = ".into(), &["not valid TOML"]),
         ("an address", good.replacen("127.0.0.1:0", "127.0.0.1:1", 1), &["listen.address: "]),
         (
             "both addresses",

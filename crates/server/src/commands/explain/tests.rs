@@ -1,4 +1,4 @@
-//! What `explain` says, as people see it.
+//! The output of `explain`, as people see it.
 
 use expect_test::{Expect, expect};
 

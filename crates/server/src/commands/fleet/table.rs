@@ -1,9 +1,9 @@
 //! The fleet as a table for people.
 
-use super::{Instance, counted, plain};
+use super::instance::{FleetInstance, counted, duration, plain};
 
-/// One line an instance, and one about all of them.
-pub(super) fn table(fleet: &[Instance]) -> String {
+/// Writes one line for each instance, and one for all of them.
+pub(super) fn table(fleet: &[FleetInstance]) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(fleet.iter().map(row));
     let mut text = String::new();
@@ -15,7 +15,7 @@ pub(super) fn table(fleet: &[Instance]) -> String {
             if column > 0 {
                 line.push_str("  ");
             }
-            // Numbers end in one column, words begin in one.
+            // Numbers align to the right, words to the left.
             if NUMBERS.contains(&column) {
                 line.push_str(&padding);
                 line.push_str(cell);
@@ -31,7 +31,7 @@ pub(super) fn table(fleet: &[Instance]) -> String {
     text
 }
 
-fn row(instance: &Instance) -> [String; HEAD.len()] {
+fn row(instance: &FleetInstance) -> [String; HEAD.len()] {
     let calls = match (instance.calls, instance.capacity) {
         (Some(calls), Some(capacity)) => format!("{calls}/{capacity}"),
         (Some(calls), None) => calls.to_string(),
@@ -53,7 +53,7 @@ fn row(instance: &Instance) -> [String; HEAD.len()] {
     ]
 }
 
-fn summary(fleet: &[Instance]) -> String {
+fn summary(fleet: &[FleetInstance]) -> String {
     let mut states: Vec<(&str, u64)> = Vec::new();
     for instance in fleet {
         match states.iter_mut().find(|(state, _)| *state == instance.state) {
@@ -71,25 +71,13 @@ fn summary(fleet: &[Instance]) -> String {
     }
 }
 
-/// In the two largest units, as one would say it.
-pub(super) fn duration(ms: u64) -> String {
-    let seconds = ms / 1000;
-    match seconds {
-        0 => format!("{ms} ms"),
-        1..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
-    }
-}
-
 const HEAD: [&str; 11] = [
     "instance",
     "state",
     "since",
     "calls",
     "counted",
-    "under way",
+    "in flight",
     "placed",
     "callbacks",
     "failures",

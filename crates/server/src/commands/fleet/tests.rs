@@ -1,10 +1,10 @@
-//! What is said of a fleet, and when an instance is empty.
+//! The words for a fleet, and when an instance counts as empty.
 
 use expect_test::expect;
 
-use super::{table::duration, wait::judge, *};
+use super::{instance::duration, wait::judge, *};
 
-fn fleet() -> Vec<Instance> {
+fn fleet() -> Vec<FleetInstance> {
     let json = r#"[
         {"name":"bot-0","incarnation":"0","state":"ready","since_ms":7384000,"reason":"its probe says ready","calls":12,
          "calls_expected":13,"calls_counted":7,"capacity":40,"placed":310,"callbacks":9120,"in_flight":2,"attempts":9431,
@@ -21,20 +21,20 @@ fn fleet() -> Vec<Instance> {
 #[test]
 fn a_fleet_is_a_table() {
     expect![[r#"
-        instance  state     since      calls  counted  under way  placed  callbacks  failures  probed  reason
+        instance  state     since      calls  counted  in flight  placed  callbacks  failures  probed  reason
         bot-0     ready     2 h 3 min  12/40        7          2     310       9120         3  1 s     its probe says ready
         bot-10    draining  1 min 5 s      -        0          0       0          0         0  -       drained by the operator
         bad?[31m  ready     0 ms           -        0          0       0          0         0  -       a?b
         3 instances: 2 ready, 1 draining; 12 calls"#]]
     .assert_eq(&table(&fleet()));
     expect![[r#"
-        instance  state  since  calls  counted  under way  placed  callbacks  failures  probed  reason
+        instance  state  since  calls  counted  in flight  placed  callbacks  failures  probed  reason
         0 instances"#]]
     .assert_eq(&table(&[]));
 }
 
 #[test]
-fn durations_are_said_in_two_units() {
+fn durations_have_two_units() {
     for (ms, expected) in [
         (0, "0 ms"),
         (999, "999 ms"),
@@ -49,58 +49,59 @@ fn durations_are_said_in_two_units() {
 
 #[test]
 fn an_instance_is_empty_once_it_says_so_after_the_drain() {
-    let drained = |calls, in_flight, last_probe_ms| Instance {
+    let drained = |calls, in_flight, last_probe_ms| FleetInstance {
         state: "draining".into(),
         calls,
         calls_expected: calls,
         in_flight,
         last_probe_ms,
-        ..Instance::default()
+        ..FleetInstance::default()
     };
-    let placed = |calls_counted, drained| Instance { calls_counted, ..drained };
-    let expected = |calls_expected, drained| Instance { calls_expected, ..drained };
+    let placed = |calls_counted, drained| FleetInstance { calls_counted, ..drained };
+    let expected = |calls_expected, drained| FleetInstance { calls_expected, ..drained };
     for (instance, since_ms, expected) in [
         (drained(Some(0), 0, Some(500)), 1000, Ok(true)),
         (drained(Some(0), 0, Some(1500)), 1000, Ok(false)),
         (drained(Some(0), 1, Some(500)), 1000, Ok(false)),
         (drained(Some(3), 0, Some(500)), 86_400_000, Ok(false)),
         (drained(Some(0), 0, None), 1000, Ok(true)),
-        // It was given a call that is not in the report yet; the platform has ended one that the instance still has.
+        // A call was placed that the report lacks; a call ended that the report still has.
         (expected(Some(1), drained(Some(0), 0, Some(500))), 1000, Ok(false)),
         (expected(Some(0), drained(Some(1), 0, Some(500))), 1000, Ok(false)),
         (expected(None, drained(Some(1), 0, Some(500))), 1000, Ok(false)),
-        // Its own word goes before what this gateway counts: another one may have seen the end.
+        // The report of the instance outweighs the count of this gateway: another gateway may have seen the end.
         (placed(3, drained(Some(0), 0, Some(500))), 1000, Ok(true)),
         (drained(None, 0, None), 1000, Ok(false)),
-        (drained(None, 0, None), 15_000, Err("bot-0 does not say")),
+        (drained(None, 0, None), 15_000, Err("bot-0 reports no call count")),
         (drained(None, 1, None), 15_000, Ok(false)),
         (placed(1, drained(None, 0, None)), 86_400_000, Ok(false)),
         (
-            Instance { state: "ready".into(), ..drained(Some(0), 0, Some(1)) },
+            FleetInstance { state: "ready".into(), ..drained(Some(0), 0, Some(1)) },
             1000,
-            Err("bot-0 is not drained"),
+            Err("bot-0 no longer drains"),
         ),
     ] {
-        let judged = judge("bot-0", Some(&instance), since_ms).map_err(|trouble| trouble.to_string());
+        let judged = judge("bot-0", Some(&instance), since_ms).map_err(|error| error.to_string());
         match (judged, expected) {
             (Ok(judged), Ok(expected)) => assert_eq!(judged, expected, "{instance:?}"),
             (Err(judged), Err(expected)) => assert!(judged.starts_with(expected), "{judged}"),
             (judged, _) => panic!("{judged:?} {instance:?}"),
         }
     }
-    assert!(judge("bot-0", None, 0).unwrap_err().to_string().starts_with("bot-0 has left"));
+    assert!(judge("bot-0", None, 0).unwrap_err().to_string().starts_with("bot-0 left"));
 }
 
 #[test]
-fn what_an_instance_has_is_said_as_far_as_it_is_known() {
+fn the_workload_of_an_instance_is_told_as_far_as_it_is_known() {
     for (calls, calls_expected, calls_counted, in_flight, expected) in [
         (Some(1), Some(1), 0, 0, "1 call"),
-        (Some(1), Some(3), 1, 2, "3 calls, 2 requests under way"),
+        (Some(1), Some(3), 1, 2, "3 calls, 2 requests in flight"),
         (Some(2), None, 0, 0, "2 calls"),
-        (None, None, 0, 1, "an unknown number of calls, 1 request under way"),
-        (None, None, 2, 0, "2 calls placed by this gateway, and nobody says how many others"),
+        (None, None, 0, 1, "an unknown number of calls, 1 request in flight"),
+        (None, None, 2, 0, "2 calls placed by this gateway, and an unknown number of others"),
     ] {
-        let instance = Instance { calls, calls_expected, calls_counted, in_flight, ..Instance::default() };
-        assert_eq!(instance.has(), expected);
+        let instance =
+            FleetInstance { calls, calls_expected, calls_counted, in_flight, ..FleetInstance::default() };
+        assert_eq!(instance.workload(), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! `drain --wait`: until the last call of an instance has ended.
+//! `drain --wait`: waits until the last call of an instance has ended.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -8,10 +8,16 @@ use std::{
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
-use super::{Desk, Instance, Trouble, table::duration};
+use super::{
+    client::{AdminClient, FleetError},
+    instance::{FleetInstance, duration},
+};
 
-/// Looks at a drained instance until it is empty; the instance as it was then, and the fleet's own words.
-pub(super) async fn until_empty(desk: &Desk<'_>, drained: Instance) -> Result<(Instance, Bytes), Trouble> {
+/// Polls a drained instance until it is empty. Returns the instance, and the fleet as the gateway wrote it.
+pub(super) async fn until_empty(
+    client: &AdminClient<'_>,
+    drained: FleetInstance,
+) -> Result<(FleetInstance, Bytes), FleetError> {
     let name = drained.name;
     let began = Instant::now();
     let mut progress = Progress::new();
@@ -19,12 +25,12 @@ pub(super) async fn until_empty(desk: &Desk<'_>, drained: Instance) -> Result<(I
     loop {
         sleep(INTERVAL).await;
         let since_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match desk.fleet().await {
-            // A gateway that reloads or has a bad moment: calls last for hours, and so may this.
-            Err(Trouble::Unreachable { .. }) if misses < MISSES_MAX => misses += 1,
-            Err(trouble) => {
+        match client.fleet().await {
+            // The gateway may reload, or fail for a moment. The wait may take hours, as calls do.
+            Err(FleetError::Unreachable { .. }) if misses < MISSES_MAX => misses += 1,
+            Err(error) => {
                 progress.end();
-                return Err(trouble);
+                return Err(error);
             }
             Ok((fleet, body)) => {
                 misses = 0;
@@ -38,9 +44,9 @@ pub(super) async fn until_empty(desk: &Desk<'_>, drained: Instance) -> Result<(I
                         progress.end();
                         return Ok((instance.unwrap_or_default(), body));
                     }
-                    Err(trouble) => {
+                    Err(error) => {
                         progress.end();
-                        return Err(trouble);
+                        return Err(error);
                     }
                 }
             }
@@ -48,19 +54,19 @@ pub(super) async fn until_empty(desk: &Desk<'_>, drained: Instance) -> Result<(I
     }
 }
 
-/// Whether the instance is empty, `since_ms` after it was drained.
-pub(super) fn judge(name: &str, instance: Option<&Instance>, since_ms: u64) -> Result<bool, Trouble> {
-    let Some(instance) = instance else { return Err(Trouble::Left { instance: name.to_owned() }) };
+/// Returns true if the instance is empty, `since_ms` after it was drained.
+pub(super) fn judge(name: &str, instance: Option<&FleetInstance>, since_ms: u64) -> Result<bool, FleetError> {
+    let Some(instance) = instance else { return Err(FleetError::Left { instance: name.to_owned() }) };
     if instance.state != DRAINING {
-        return Err(Trouble::Resumed { instance: name.to_owned() });
+        return Err(FleetError::Resumed { instance: name.to_owned() });
     }
     match instance.calls {
-        // What this gateway placed there is waited for; that there is nothing else nobody knows.
-        None if instance.calls_counted == 0 && instance.in_flight == 0 && since_ms >= UNTOLD_MS_MAX => {
-            Err(Trouble::Untold { instance: name.to_owned() })
+        // The calls that this gateway placed have ended. Whether there are others, the gateway cannot know.
+        None if instance.calls_counted == 0 && instance.in_flight == 0 && since_ms >= NO_COUNT_MS_MAX => {
+            Err(FleetError::NoCallCount { instance: name.to_owned() })
         }
         None => Ok(false),
-        // A report of before the drain does not know of the call that came with it.
+        // A report from before the drain may lack a call that was placed at the same moment.
         Some(calls) => {
             let is_fresh = instance.last_probe_ms.is_none_or(|ago_ms| ago_ms <= since_ms);
             let is_idle = instance.calls_now() == Some(0) && instance.in_flight == 0;
@@ -69,7 +75,7 @@ pub(super) fn judge(name: &str, instance: Option<&Instance>, since_ms: u64) -> R
     }
 }
 
-/// One line that changes on a terminal; elsewhere a line for each change.
+/// The progress: one line that changes on a terminal, elsewhere one line for each change.
 struct Progress {
     on_terminal: bool,
     shown: String,
@@ -80,14 +86,14 @@ impl Progress {
         Self { on_terminal: io::stderr().is_terminal(), shown: String::new() }
     }
 
-    fn show(&mut self, name: &str, instance: Option<&Instance>, since_ms: u64) {
+    fn show(&mut self, name: &str, instance: Option<&FleetInstance>, since_ms: u64) {
         let Some(instance) = instance else { return };
         let silent = match instance.last_probe_ms {
-            Some(ago_ms) if ago_ms >= SILENT_MS_MIN => ", and does not answer its probes",
+            Some(ago_ms) if ago_ms >= SILENT_MS_MIN => ", and it does not respond to its probes",
             Some(_) | None => "",
         };
-        let text = format!("{name}: {}{silent}", instance.has());
-        // Where stderr is closed there is nobody left to tell.
+        let text = format!("{name}: {}{silent}", instance.workload());
+        // If stderr is closed, the progress cannot be shown.
         if self.on_terminal {
             let _ = write!(io::stderr(), "\r\x1b[K{text}, for {}", duration(since_ms));
             let _ = io::stderr().flush();
@@ -106,9 +112,9 @@ impl Progress {
 
 const DRAINING: &str = "draining";
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Half a minute without a gateway is more than a reload.
+/// The number of failed polls in a row: half a minute is longer than a reload takes.
 const MISSES_MAX: u32 = 30;
-/// Three probes of the default interval.
-const UNTOLD_MS_MAX: u64 = 15_000;
-/// By then it has missed its probes.
+/// The time that an instance has for its first report: three probes of the default interval.
+const NO_COUNT_MS_MAX: u64 = 15_000;
+/// The age of the last report from which the instance counts as silent: it has missed several probes.
 const SILENT_MS_MIN: u64 = 30_000;

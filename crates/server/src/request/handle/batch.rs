@@ -26,8 +26,8 @@ type PartResult = (bool, Attempts);
 impl WebhookRequest<'_> {
     /// Sends each owner the same envelope with its items only.
     ///
-    /// The batch is accepted if all owners accept. A part that was accepted may come again with the platform's retry. No
-    /// part is redirected, sent to the overflow region or rejected as busy.
+    /// The batch is accepted if all owners accept. A part that was accepted may come again with the
+    /// platform's retry. No part is redirected, sent to the overflow region or rejected as busy.
     pub(super) async fn batch(
         self,
         notifications: &Notifications<'_>,

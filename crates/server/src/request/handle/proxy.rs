@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-/// Refuses a callback that cannot be proxied: a peer gateway has proxied it already, or its region is not a peer.
+/// Refuses a callback that cannot be proxied: a peer gateway has proxied it already, or its region is not a
+/// peer.
 pub(super) fn check(gateway: &Gateway, received: &Received, owner: OwnerRef<'_>) -> Result<(), Refusal> {
     let wrong_region = |reason| Err(Refusal::new(Outcome::WrongRegion, reason));
     if PeerGateways::is_forwarded(received.headers()) {

@@ -13,8 +13,8 @@ use uuid::Uuid;
 pub(crate) struct MessageKey([u8; 16]);
 
 impl MessageKey {
-    /// `is_forwarded`: a peer gateway has proxied the request to this one. It must differ from the request that it was
-    /// proxied for: a gateway that is configured as its own peer would otherwise wait for itself.
+    /// `is_forwarded`: a peer gateway has proxied the request to this one. It must differ from the request
+    /// that it was proxied for: a gateway that is configured as its own peer would otherwise wait for itself.
     pub(crate) fn of(
         app: Uuid,
         tenant: Uuid,

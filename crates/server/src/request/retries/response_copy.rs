@@ -13,8 +13,8 @@ pub(crate) struct ResponseCopy {
 }
 
 impl ResponseCopy {
-    /// `bytes_min`: the least that the body has. `None` if that is too large to be shared: then the leader ends, and one of
-    /// the waiting retries becomes the next leader.
+    /// `bytes_min`: the least that the body has. `None` if that is too large to be shared: then the leader
+    /// ends, and one of the waiting retries becomes the next leader.
     pub(crate) fn new(leader: Leader, response: SharedResponse, bytes_min: usize) -> Option<Box<Self>> {
         (bytes_min <= RESPONSE_BYTES_MAX).then(|| Box::new(Self { leader, response, body: BytesMut::new() }))
     }
@@ -34,6 +34,6 @@ impl ResponseCopy {
     }
 }
 
-/// The largest body that is shared. Bots respond with some hundred bytes to `participantJoiningNotification`, and with no
-/// body to most notifications.
+/// The largest body that is shared. Bots respond with some hundred bytes to `participantJoiningNotification`,
+/// and with no body to most notifications.
 pub(super) const RESPONSE_BYTES_MAX: usize = 16 * 1024;

@@ -10,7 +10,8 @@ use crate::request::outcome::Outcome;
 
 /// A response that the retries of a request get, too.
 ///
-/// Its bytes are copies. A name of ten bytes that shared memory with the connection would hold a buffer of 16 KiB.
+/// Its bytes are copies. A name of ten bytes that shared memory with the connection would hold a buffer of 16
+/// KiB.
 #[derive(Debug)]
 pub(crate) struct SharedResponse {
     status: StatusCode,
@@ -76,7 +77,8 @@ impl SharedResponse {
         self.status.is_success()
     }
 
-    /// True if the response is repeated after the first request has ended: an instance or Graph has acted and confirmed it.
+    /// True if the response is repeated after the first request has ended: an instance or Graph has acted and
+    /// confirmed it.
     pub(super) fn is_remembered(&self) -> bool {
         self.is_accepted() && self.outcome.is_done()
     }

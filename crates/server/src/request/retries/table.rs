@@ -127,7 +127,7 @@ impl MessageTable {
         }
     }
 
-    /// Forgets the responses that are too old, and the oldest of those that are too many.
+    /// Forgets the responses that are too old, and the oldest ones beyond the limits.
     fn forget(&mut self, now: Instant) {
         while let Some((at, key)) = self.order.front().copied() {
             let is_old = now.saturating_duration_since(at) >= self.limits.age;
