@@ -77,7 +77,8 @@ pub struct Config {
 impl Config {
     /// Reads the file at `path` and the files that it names. `env` looks up environment variables.
     pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, Problems> {
-        let unreadable = |reason: String| Problems::of_file(format!("{} cannot be read: {reason}", shown(path)));
+        let unreadable =
+            |reason: String| Problems::of_file(format!("{} cannot be read: {reason}", shown(path)));
         let bytes = read_bounded(path, CONFIG_BYTES_MAX).map_err(unreadable)?;
         let text = String::from_utf8(bytes).map_err(|_| unreadable("not UTF-8".to_owned()))?;
         // The folder of `switchboard.toml` is "", to which a relative path joins unchanged.

@@ -108,10 +108,7 @@ async fn a_drain_is_waited_for_until_the_last_call_has_ended() {
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "bot-0 is empty: its last call has ended\n");
 
     let (code, stdout, _) = run(command(&["resume", "bot-0", "--admin", &admin])).await;
-    assert_eq!(
-        (code, stdout.as_str()),
-        (0, "bot-0 no longer drains; it is ready: its probe says ready\n")
-    );
+    assert_eq!((code, stdout.as_str()), (0, "bot-0 no longer drains; it is ready: its probe says ready\n"));
     let (code, stdout, _) = run(command(&["drain", "bot-0", "--admin", &admin])).await;
     assert_eq!((code, stdout.as_str()), (0, "bot-0 takes no new calls; it has 0 calls\n"));
     let (code, stdout, _) = run(command(&["resume", "bot-0", "--json", "--admin", &admin])).await;
@@ -156,7 +153,10 @@ async fn without_a_report_the_calls_placed_here_are_waited_for_and_no_more_is_pr
             break line;
         }
     };
-    assert!(last.contains("bot-0 reports no call count, so the gateway cannot tell when it is empty"), "{last}");
+    assert!(
+        last.contains("bot-0 reports no call count, so the gateway cannot tell when it is empty"),
+        "{last}"
+    );
     assert_eq!(soon("its end", waiting.wait()).await.unwrap().code(), Some(1));
 }
 
@@ -181,7 +181,11 @@ async fn an_error_says_what_is_wrong_and_what_would_be_right() {
         (&["list", "--admin", &instance.url().replace("/api/calls", "")], 1, "does not respond with a fleet"),
         (&["drain", "bot-0", "--admin", &admin], 1, "pass it with --token-env NAME or --token-file FILE"),
         (&["drain", "bot-0", "--admin", &admin, "--token-env", "WRONG"], 1, "the gateway rejects the token"),
-        (&["drain", "bot-0", "--admin", &admin, "--token-env", "NONE"], 64, "the environment has no variable NONE"),
+        (
+            &["drain", "bot-0", "--admin", &admin, "--token-env", "NONE"],
+            64,
+            "the environment has no variable NONE",
+        ),
         (
             &["drain", "bot-0", "--admin", &admin, "--token-file", missing.to_str().unwrap()],
             64,

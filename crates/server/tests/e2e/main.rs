@@ -16,6 +16,8 @@ mod commands;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod explained;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod failures;

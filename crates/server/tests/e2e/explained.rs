@@ -1,0 +1,219 @@
+//! `switchboard explain` and the running gateway agree on every fixture.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::support::{
+    Gateway, Instance, Issuer, Request, Response, Settings, TENANT, Token, gateway::BINARY, http::Message,
+    soon,
+};
+
+/// The call of most fixtures.
+const CALL_ID: &str = "6d1c0b00-77a3-4f0e-9b1d-3c5e2a7f9001";
+const CALLER_REGION: &str = "X-Microsoft-Skype-Caller-Region";
+
+/// The notifications: every fixture, and those with a new call or several items once more with a caller in amer.
+fn notifications() -> Vec<(PathBuf, Option<&'static str>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/notifications");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let has_call = |file: &PathBuf| {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        name.starts_with("graph") && (name.contains("incoming") || name.contains("batch"))
+    };
+    let from_amer: Vec<_> = files.iter().filter(|file| has_call(file)).cloned().collect();
+    let of_region = |region| move |file| (file, region);
+    files.into_iter().map(of_region(None)).chain(from_amer.into_iter().map(of_region(Some("amer")))).collect()
+}
+
+fn settings(issuer: &Issuer, instances: &[Instance]) -> Settings {
+    Settings::new(issuer, &instances.iter().collect::<Vec<_>>())
+        .peer("amer")
+        .peer("apac")
+        .line("affinity", "status = 307")
+        .table("[[affinity.rule]]\ncaller_region = [\"amer\"]\nserve_in = \"amer\"\n")
+        .table("[[affinity.rule]]\nsource_region = [\"apac\"]\nserve_in = \"apac\"\n")
+        .table("[[affinity.rule]]\nsource_region = [\"amer\"]\nshare = 0.5\nserve_in = \"amer\"\n")
+}
+
+/// The fixture with a call id of its own, so that its call has an owner of its own.
+fn with_call_id(body: &[u8], number: usize) -> Vec<u8> {
+    let own = format!("6d1c0b00-77a3-4f0e-9b1d-{number:012}");
+    let mut rest = body;
+    let mut replaced = Vec::new();
+    while let Some(at) = rest.windows(CALL_ID.len()).position(|window| window == CALL_ID.as_bytes()) {
+        replaced.extend_from_slice(&rest[..at]);
+        replaced.extend_from_slice(own.as_bytes());
+        rest = &rest[at + CALL_ID.len()..];
+    }
+    replaced.extend_from_slice(rest);
+    replaced
+}
+
+async fn explained(gateway: &Gateway, body: &Path, caller_region: Option<&str>) -> Value {
+    let mut command = Command::new(BINARY);
+    command.args(["explain", "--json", "--tenant", TENANT, "--config"]).arg(gateway.path("switchboard.toml"));
+    if let Some(region) = caller_region {
+        command.arg("--header").arg(format!("{CALLER_REGION}: {region}"));
+    }
+    let output =
+        soon("explain", command.arg(body).stdin(Stdio::null()).kill_on_drop(true).output()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The requests that the explanation announces: for each part the instance, and the indices of the items.
+///
+/// Works by the explained items alone: `placed` starts a part, `with_new_call` follows the item of the same call, `owner`
+/// belongs to the part of that instance, and `with_others` to the first part.
+fn announced(body: &Value) -> Vec<(String, Vec<usize>)> {
+    let items = body["items"].as_array().unwrap();
+    let call_of = |item: &Value| item["call_id"].as_str().map(str::to_ascii_lowercase);
+    let new_calls: BTreeMap<_, _> = items
+        .iter()
+        .filter(|item| item["target"]["goes"] == "placed")
+        .map(|item| (call_of(item), item["target"]["instances"][0].as_str().unwrap()))
+        .collect();
+    let mut parts: Vec<(String, String, Vec<usize>)> = Vec::new();
+    let mut others = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let target = &item["target"];
+        let (key, instance) = match target["goes"].as_str().unwrap() {
+            "placed" | "with_new_call" => {
+                (format!("call {}", call_of(item).unwrap()), new_calls[&call_of(item)])
+            }
+            "owner" => {
+                let instance = target["probable"].as_str().unwrap();
+                (format!("instance {instance}"), instance)
+            }
+            _ => {
+                others.push(index);
+                continue;
+            }
+        };
+        match parts.iter_mut().find(|(other, ..)| *other == key) {
+            Some((.., indices)) => indices.push(index),
+            None => parts.push((key, instance.to_owned(), vec![index])),
+        }
+    }
+    parts[0].2.extend(others);
+    parts.into_iter().map(|(_, instance, indices)| (instance, sorted(indices))).collect()
+}
+
+fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort();
+    values
+}
+
+/// The requests that the instances received, as `announced` describes them: items are found again in the whole body.
+async fn received(
+    announced: &[(String, Vec<usize>)],
+    instances: &mut [Instance],
+    whole: &[u8],
+) -> Vec<(String, Vec<usize>)> {
+    let mut requests = Vec::new();
+    for (name, items) in announced {
+        let instance = instances.iter_mut().find(|instance| instance.name == *name).unwrap();
+        let request = instance.request().await;
+        if announced.len() == 1 {
+            assert_eq!(request.body, whole, "one owner gets the notification byte for byte");
+            requests.push((name.clone(), items.clone()));
+        } else {
+            requests.push((name.clone(), items_of(&request, whole)));
+        }
+    }
+    for instance in instances {
+        instance.expect_nothing();
+    }
+    requests
+}
+
+/// The indices of the items of a request among those of the whole notification.
+fn items_of(request: &Message, whole: &[u8]) -> Vec<usize> {
+    let whole: Value = serde_json::from_slice(whole).unwrap();
+    let all = whole["value"].as_array().unwrap();
+    let mut taken = vec![false; all.len()];
+    let mine = request.json();
+    let indices = mine["value"].as_array().unwrap().iter().map(|item| {
+        let index = (0..all.len()).find(|index| !taken[*index] && all[*index] == *item).unwrap();
+        taken[index] = true;
+        index
+    });
+    indices.collect()
+}
+
+/// The redirect that the explanation announces, if all of the notification is redirected.
+fn redirect(body: &Value) -> Option<(u64, &str)> {
+    let items = body["items"].as_array()?;
+    let redirect = items.iter().find_map(|item| item["target"]["decision"]["redirect"].as_object())?;
+    Some((redirect["status"].as_u64().unwrap(), redirect["location"].as_str().unwrap()))
+}
+
+fn head(response: &Response) -> (u64, Option<&str>) {
+    (u64::from(response.status()), response.field("location"))
+}
+
+#[tokio::test]
+async fn explain_and_the_gateway_agree_on_every_fixture() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1", "bot-2"]);
+    let gateway = Gateway::start(&settings(&issuer, &instances)).await;
+    let notifications = notifications();
+    assert!(notifications.len() >= 40);
+    let mut seen = BTreeMap::<&str, usize>::new();
+    let mut owners = BTreeSet::new();
+    for (number, (file, caller_region)) in notifications.iter().enumerate() {
+        let body = with_call_id(&fs::read(file).unwrap(), number);
+        let path = gateway.path("body.json");
+        fs::write(&path, &body).unwrap();
+        let explanation = explained(&gateway, &path, *caller_region).await;
+        let explained = &explanation["body"];
+        let mut request = Request::webhook(&Token::skype().sign(), body.clone());
+        if let Some(region) = caller_region {
+            request = request.with(CALLER_REGION, region);
+        }
+        let response = request.send(&gateway).await;
+        let context = format!("{} {caller_region:?}\n{explanation:#}", file.display());
+        let kind = match explained["is"].as_str().unwrap() {
+            "legacy" => {
+                assert_eq!(head(&response), (explained["status"].as_u64().unwrap(), None), "{context}");
+                "legacy"
+            }
+            "refused" => {
+                assert_eq!(head(&response), (explained["status"].as_u64().unwrap(), None), "{context}");
+                assert_eq!(response.json()["error"]["code"], explained["code"], "{context}");
+                "refused"
+            }
+            _ => match redirect(explained) {
+                Some((status, location)) => {
+                    assert_eq!(head(&response), (status, Some(location)), "{context}");
+                    "redirected"
+                }
+                None => {
+                    assert_eq!(head(&response), (202, None), "{context}");
+                    let announced = announced(explained);
+                    let received = received(&announced, &mut instances, &body).await;
+                    assert_eq!(sorted(received), sorted(announced.clone()), "{context}");
+                    owners.extend(announced.into_iter().map(|(instance, _)| instance));
+                    if explained["split"] == true { "split" } else { "delivered" }
+                }
+            },
+        };
+        if matches!(kind, "legacy" | "refused" | "redirected") {
+            instances.iter_mut().for_each(Instance::expect_nothing);
+        }
+        *seen.entry(kind).or_default() += 1;
+    }
+    // Every case occurs, so that the agreement says something.
+    assert_eq!(owners.len(), instances.len(), "{owners:?}");
+    for kind in ["legacy", "refused", "redirected", "delivered", "split"] {
+        assert!(seen.contains_key(kind), "no fixture is {kind}: {seen:?}");
+    }
+}
