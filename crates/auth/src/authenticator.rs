@@ -1,20 +1,19 @@
 //! `Authenticator::authenticate`: an authorization field and the time, to a `Caller`.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
-    AppSettings, AuthError, Fetch, InvalidAuthSettings, KeyPolicy, Rejection, TrustSettings,
+    AppSettings, AuthError, Caller, Fetch, InvalidAuthSettings, KeyPolicy, Rejection, TrustSettings,
+    TrustStatus,
     bearer::Bearer,
-    claims::{App, Claims, Identity},
+    claims::{Claims, Identity},
+    clock::unix_seconds,
     issuer::{IssuerPattern, Matched, key_may_sign},
-    key_cache::{KeyCache, NoKey},
+    key_cache::{KeyCache, KeyLookupError},
+    key_refresher::KeyRefresher,
     settings,
     token::UnverifiedToken,
     token_cache::{TokenCache, Verified},
@@ -23,7 +22,7 @@ use crate::{
 /// Turns bearer tokens into callers. Shared by all threads.
 pub struct Authenticator {
     trusts: Vec<Trust>,
-    apps: Vec<App>,
+    apps: Vec<AppSettings>,
     tokens: TokenCache,
 }
 
@@ -33,6 +32,7 @@ struct Trust {
     issuers: Vec<IssuerPattern>,
     callers: Vec<Uuid>,
     keys: Arc<KeyCache>,
+    refresher: Arc<KeyRefresher>,
 }
 
 impl Authenticator {
@@ -78,10 +78,6 @@ impl Authenticator {
         let keys = Arc::new(keys);
         let trusts =
             trusts.into_iter().map(|(settings, fetch)| Trust::new(settings, fetch, &keys, before)).collect();
-        let apps = apps
-            .into_iter()
-            .map(|app| App { id: app.id, tenants: app.tenants, audiences: app.audiences })
-            .collect();
         Ok(Self { trusts, apps, tokens: TokenCache::new() })
     }
 
@@ -92,9 +88,9 @@ impl Authenticator {
         let clock: Arc<dyn Fn() -> SystemTime + Send + Sync> = Arc::new(clock);
         let mut actors = JoinSet::new();
         for trust in &self.trusts {
-            let (keys, clock) = (Arc::clone(&trust.keys), Arc::clone(&clock));
+            let (refresher, clock) = (Arc::clone(&trust.refresher), Arc::clone(&clock));
             // A task each: an issuer that is slow, or a `Fetch` that panics, is no business of the others.
-            actors.spawn(async move { keys.run(&*clock).await });
+            actors.spawn(async move { refresher.run(&*clock).await });
         }
         while let Some(ended) = actors.join_next().await {
             if ended.is_err() {
@@ -133,8 +129,10 @@ impl Authenticator {
                 // Withdrawn again in that instant, so a set without it has just been fetched.
                 None => Err(AuthError::Rejected(Rejection::UnknownKey, Some(Arc::clone(trust)))),
             },
-            Err(NoKey::Missing) => Err(AuthError::Rejected(Rejection::UnknownKey, Some(Arc::clone(trust)))),
-            Err(NoKey::Unavailable) => Err(AuthError::KeysUnavailable { trust: Arc::clone(trust) }),
+            Err(KeyLookupError::Missing) => {
+                Err(AuthError::Rejected(Rejection::UnknownKey, Some(Arc::clone(trust))))
+            }
+            Err(KeyLookupError::Unavailable) => Err(AuthError::KeysUnavailable { trust: Arc::clone(trust) }),
         }
     }
 
@@ -186,17 +184,20 @@ impl Trust {
         before: Option<&Authenticator>,
     ) -> Self {
         let before = before.and_then(|before| {
-            before.trusts.iter().find(|trust| trust.keys.is_of(&settings.name, &settings.metadata))
+            before.trusts.iter().find(|trust| {
+                *trust.name == *settings.name && *trust.refresher.metadata() == settings.metadata
+            })
         });
         let name: Arc<str> = settings.name.into();
-        let keys = match before {
-            Some(before) => before.keys.successor(fetch, Arc::clone(policy)),
-            None => KeyCache::new(Arc::clone(&name), settings.metadata, fetch, Arc::clone(policy)),
-        };
+        let keys = Arc::new(match before {
+            Some(before) => before.keys.successor(Arc::clone(policy)),
+            None => KeyCache::new(Arc::clone(&name), Arc::clone(policy)),
+        });
+        let refresher = KeyRefresher::new(Arc::clone(&keys), settings.metadata, fetch, Arc::clone(policy));
         // Each was parsed when the settings were checked.
         let issuers =
             settings.issuers.iter().filter_map(|issuer| IssuerPattern::parse(issuer).ok()).collect();
-        Self { name, issuers, callers: settings.callers, keys: Arc::new(keys) }
+        Self { name, issuers, callers: settings.callers, keys, refresher: Arc::new(refresher) }
     }
 }
 
@@ -228,44 +229,4 @@ impl Checked<'_> {
             Caller { app, tenant, service, trust: Arc::clone(&self.trust.name), generation: set.generation };
         Ok(Some(Verified { caller: Arc::new(caller), window, keys: Arc::clone(&self.trust.keys) }))
     }
-}
-
-/// Who sent a request. Only `Authenticator` makes one.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Caller {
-    /// The app that the token is for.
-    pub app: Uuid,
-    /// The token's tenant.
-    pub tenant: Uuid,
-    /// The calling service's app id, where the token names it.
-    pub service: Option<Uuid>,
-    /// The trust's name.
-    pub trust: Arc<str>,
-    /// The key set's generation.
-    pub generation: u64,
-}
-
-/// The state of one trust's keys.
-#[derive(Clone, Debug)]
-pub struct TrustStatus {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Usable keys; 0 when none.
-    pub keys: usize,
-    /// Grows with each new set.
-    pub generation: u64,
-    /// Since the last successful fetch (or the stored one's time), if there was one.
-    pub age: Option<Duration>,
-    /// Fetches that succeeded since the start.
-    pub fetches_ok: u64,
-    /// Fetches that failed since the start.
-    pub fetches_failed: u64,
-    /// Of these, the ones that brought a set without a usable key, which was held back.
-    pub fetches_held_back: u64,
-}
-
-/// Seconds since 1970; a clock before that stands at 0, where every token is yet to come.
-pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -6,9 +6,10 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use crate::{
-    Forbidden, Rejection, Tenants,
+    AppSettings, Forbidden, Rejection, Tenants,
+    clock::SKEW,
     issuer::{EntraVersion, Matched, guid},
-    json::{self, Fault, Limits, Value},
+    json::{self, InvalidObject, ObjectLimits, Value},
 };
 
 /// The claims as the token has them; only their issuer can be read, to find whose rules apply.
@@ -41,21 +42,13 @@ pub(crate) struct Identity {
     pub(crate) forbidden: Option<Forbidden>,
 }
 
-/// An app, as claims see it.
-#[derive(Clone, Debug)]
-pub(crate) struct App {
-    pub(crate) id: Uuid,
-    pub(crate) tenants: Tenants,
-    pub(crate) audiences: Vec<String>,
-}
-
 impl<'a> Claims<'a> {
     pub(crate) fn parse(payload: &'a [u8]) -> Result<Self, Rejection> {
         let [iss, aud, exp, nbf, iat, tid, tid_by_uri, appid, azp, ver, scp, idtyp] =
             json::read(payload, &NAMES, LIMITS).map_err(|fault| match fault {
-                Fault::Syntax => Rejection::ClaimsSyntax,
-                Fault::Duplicate => Rejection::Duplicate,
-                Fault::CaseVariant(name) => Rejection::CaseVariant(name),
+                InvalidObject::Syntax => Rejection::ClaimsSyntax,
+                InvalidObject::Duplicate => Rejection::Duplicate,
+                InvalidObject::CaseVariant(name) => Rejection::CaseVariant(name),
             })?;
         let issuer = match iss {
             None => return Err(Rejection::ClaimMissing("iss")),
@@ -76,7 +69,7 @@ impl<'a> Claims<'a> {
         &self,
         matched: Matched,
         callers: &[Uuid],
-        apps: &[App],
+        apps: &[AppSettings],
         now: u64,
     ) -> Result<Identity, Rejection> {
         let app = self.app(apps)?;
@@ -97,7 +90,7 @@ impl<'a> Claims<'a> {
 
     /// `aud` is one of ours exactly. RFC 7519 section 4.1.3 allows an array; one with several audiences could be used by
     /// each of them against the others, so an array may have one.
-    fn app<'s>(&self, apps: &'s [App]) -> Result<&'s App, Rejection> {
+    fn app<'s>(&self, apps: &'s [AppSettings]) -> Result<&'s AppSettings, Rejection> {
         let audience = match &self.aud {
             None => return Err(Rejection::ClaimMissing("aud")),
             Some(Value::Text(audience) | Value::OneText(audience)) => audience,
@@ -244,10 +237,7 @@ const NAMES: [&str; 12] = [
 ];
 
 /// Entra's largest tokens have about 40 claims, of three levels at most.
-const LIMITS: Limits = Limits { depth: 16, members: 128 };
-
-/// Clocks differ; five minutes is what Microsoft's own libraries allow (Microsoft.IdentityModel, `DefaultClockSkew`).
-pub(crate) const SKEW: u64 = 300;
+const LIMITS: ObjectLimits = ObjectLimits { depth: 16, members: 128 };
 
 /// A day. Real tokens live from five minutes to a little more than an hour.
 const LIFETIME_MAX: u64 = 24 * 60 * 60;

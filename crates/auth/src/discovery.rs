@@ -19,7 +19,8 @@ impl Discovery {
         if document.len() > METADATA_BYTES_MAX {
             return Err(DiscoveryError::TooLarge);
         }
-        let document: Document = serde_json::from_slice(document).map_err(|_| DiscoveryError::NotMetadata)?;
+        let document: MetadataDocument =
+            serde_json::from_slice(document).map_err(|_| DiscoveryError::NotMetadata)?;
         let keys = Url::parse(&document.jwks_uri).map_err(|_| DiscoveryError::KeysAddress)?;
         // A document that came over TLS must not lead to keys that do not.
         let scheme_is_safe = match keys.scheme() {
@@ -76,7 +77,7 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 
 /// The document's members, as OpenID Connect Discovery 1.0 section 3 and Entra name them.
 #[derive(Deserialize)]
-struct Document {
+struct MetadataDocument {
     jwks_uri: String,
     issuer: Option<String>,
     cloud_instance_name: Option<String>,

@@ -5,8 +5,9 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
-use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
+use serde::{
+    Deserialize,
+    de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 
 /// A member's value, as far as headers and claims need it.
@@ -23,7 +24,7 @@ pub(crate) enum Value<'de> {
 
 /// What is wrong with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum InvalidObject {
     /// Not one JSON object within the limits.
     Syntax,
     /// A name occurs twice.
@@ -34,7 +35,7 @@ pub(crate) enum Fault {
 
 /// How deep and how wide an object may be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct ObjectLimits {
     /// Levels of nesting, the object itself counted.
     pub(crate) depth: u32,
     /// Members of the object.
@@ -45,11 +46,12 @@ pub(crate) struct Limits {
 pub(crate) fn read<'de, const N: usize>(
     bytes: &'de [u8],
     names: &[&'static str; N],
-    limits: Limits,
-) -> Result<[Option<Value<'de>>; N], Fault> {
+    limits: ObjectLimits,
+) -> Result<[Option<Value<'de>>; N], InvalidObject> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let (values, fault) = Object { names, limits }.deserialize(&mut json).map_err(|_| Fault::Syntax)?;
-    json.end().map_err(|_| Fault::Syntax)?;
+    let (values, fault) =
+        ObjectVisitor { names, limits }.deserialize(&mut json).map_err(|_| InvalidObject::Syntax)?;
+    json.end().map_err(|_| InvalidObject::Syntax)?;
     match fault {
         None => Ok(values),
         Some(fault) => Err(fault),
@@ -57,23 +59,23 @@ pub(crate) fn read<'de, const N: usize>(
 }
 
 /// The object. A fault in its names does not stop the reading: broken JSON further on is the graver finding.
-struct Object<'n, const N: usize> {
+struct ObjectVisitor<'n, const N: usize> {
     names: &'n [&'static str; N],
-    limits: Limits,
+    limits: ObjectLimits,
 }
 
-type Members<'de, const N: usize> = ([Option<Value<'de>>; N], Option<Fault>);
+type ReadMembers<'de, const N: usize> = ([Option<Value<'de>>; N], Option<InvalidObject>);
 
-impl<'de, const N: usize> DeserializeSeed<'de> for Object<'_, N> {
-    type Value = Members<'de, N>;
+impl<'de, const N: usize> DeserializeSeed<'de> for ObjectVisitor<'_, N> {
+    type Value = ReadMembers<'de, N>;
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
         json.deserialize_map(self)
     }
 }
 
-impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
-    type Value = Members<'de, N>;
+impl<'de, const N: usize> Visitor<'de> for ObjectVisitor<'_, N> {
+    type Value = ReadMembers<'de, N>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -85,23 +87,23 @@ impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
         let mut fault = None;
         let mut members = 0_usize;
         let depth = self.limits.depth.saturating_sub(1);
-        while let Some(name) = map.next_key_seed(Name)? {
+        while let Some(Name(name)) = map.next_key()? {
             members += 1;
             if members > self.limits.members {
                 return Err(A::Error::custom("too many members"));
             }
             let known = self.names.iter().position(|known| *known == name);
             if let Some(slot) = known.and_then(|at| values.get_mut(at)) {
-                if slot.replace(map.next_value_seed(Member { depth })?).is_some() {
-                    fault = fault.or(Some(Fault::Duplicate));
+                if slot.replace(map.next_value_seed(MemberVisitor { depth })?).is_some() {
+                    fault = fault.or(Some(InvalidObject::Duplicate));
                 }
                 continue;
             }
-            map.next_value_seed(Skip { depth })?;
+            map.next_value_seed(SkipVisitor { depth })?;
             if let Some(known) = self.names.iter().find(|known| known.eq_ignore_ascii_case(&name)) {
-                fault = fault.or(Some(Fault::CaseVariant(known)));
+                fault = fault.or(Some(InvalidObject::CaseVariant(known)));
             } else if others.contains(&name) {
-                fault = fault.or(Some(Fault::Duplicate));
+                fault = fault.or(Some(InvalidObject::Duplicate));
             } else {
                 others.push(name);
             }
@@ -110,39 +112,17 @@ impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
     }
 }
 
-/// A name, borrowed unless it has escapes in it.
-struct Name;
-
-impl<'de> DeserializeSeed<'de> for Name {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
-        json.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Name {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(text))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(text.to_owned()))
-    }
-}
+/// A member's name, borrowed unless it contains escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A value that we read; `depth` levels may still be opened.
-struct Member {
+struct MemberVisitor {
     depth: u32,
 }
 
-impl<'de> DeserializeSeed<'de> for Member {
+impl<'de> DeserializeSeed<'de> for MemberVisitor {
     type Value = Value<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
@@ -150,7 +130,7 @@ impl<'de> DeserializeSeed<'de> for Member {
     }
 }
 
-impl<'de> Visitor<'de> for Member {
+impl<'de> Visitor<'de> for MemberVisitor {
     type Value = Value<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -190,7 +170,7 @@ impl<'de> Visitor<'de> for Member {
         let depth = deeper::<A::Error>(self.depth)?;
         let Some(first) = items.next_element_seed(Self { depth })? else { return Ok(Value::Other) };
         let mut alone = true;
-        while items.next_element_seed(Skip { depth })?.is_some() {
+        while items.next_element_seed(SkipVisitor { depth })?.is_some() {
             alone = false;
         }
         Ok(match first {
@@ -200,17 +180,17 @@ impl<'de> Visitor<'de> for Member {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        Skip { depth: self.depth }.visit_map(map)?;
+        SkipVisitor { depth: self.depth }.visit_map(map)?;
         Ok(Value::Other)
     }
 }
 
 /// A value that we pass over; `depth` levels may still be opened. `IgnoredAny` alone would follow any depth.
-struct Skip {
+struct SkipVisitor {
     depth: u32,
 }
 
-impl<'de> DeserializeSeed<'de> for Skip {
+impl<'de> DeserializeSeed<'de> for SkipVisitor {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
@@ -218,7 +198,7 @@ impl<'de> DeserializeSeed<'de> for Skip {
     }
 }
 
-impl<'de> Visitor<'de> for Skip {
+impl<'de> Visitor<'de> for SkipVisitor {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -273,11 +253,11 @@ fn deeper<E: serde::de::Error>(depth: u32) -> Result<u32, E> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { depth: 4, members: 8 };
+    const LIMITS: ObjectLimits = ObjectLimits { depth: 4, members: 8 };
 
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "a table reads better without references")]
-    fn check(json: &str, expected: Result<[Option<Value<'_>>; 2], Fault>) {
+    fn check(json: &str, expected: Result<[Option<Value<'_>>; 2], InvalidObject>) {
         assert_eq!(read(json.as_bytes(), &["iss", "exp"], LIMITS), expected, "{json}");
     }
 
@@ -293,15 +273,15 @@ mod tests {
 
     #[test]
     fn a_name_that_occurs_twice_is_a_fault() {
-        check(r#"{"iss":"a","iss":"a"}"#, Err(Fault::Duplicate));
-        check(r#"{"iss":"a","i\u0073s":"b"}"#, Err(Fault::Duplicate));
-        check(r#"{"x":1,"y":2,"x":1}"#, Err(Fault::Duplicate));
+        check(r#"{"iss":"a","iss":"a"}"#, Err(InvalidObject::Duplicate));
+        check(r#"{"iss":"a","i\u0073s":"b"}"#, Err(InvalidObject::Duplicate));
+        check(r#"{"x":1,"y":2,"x":1}"#, Err(InvalidObject::Duplicate));
     }
 
     #[test]
     fn a_name_in_another_case_is_a_fault() {
-        check(r#"{"iss":"a","Iss":"b"}"#, Err(Fault::CaseVariant("iss")));
-        check(r#"{"EXP":1}"#, Err(Fault::CaseVariant("exp")));
+        check(r#"{"iss":"a","Iss":"b"}"#, Err(InvalidObject::CaseVariant("iss")));
+        check(r#"{"EXP":1}"#, Err(InvalidObject::CaseVariant("exp")));
     }
 
     #[test]
@@ -352,23 +332,23 @@ mod tests {
             "{\"a\":\"\u{1}\"}",
             "{a:1}",
         ] {
-            check(json, Err(Fault::Syntax));
+            check(json, Err(InvalidObject::Syntax));
         }
-        assert_eq!(read(b"{\"a\":\"\xc0\x80\"}", &["iss"], LIMITS), Err(Fault::Syntax));
+        assert_eq!(read(b"{\"a\":\"\xc0\x80\"}", &["iss"], LIMITS), Err(InvalidObject::Syntax));
     }
 
     #[test]
     fn depth_and_width_are_bounded() {
         check(r#"{"a":[[[1]]]}"#, Ok([None, None]));
-        check(r#"{"a":[[[[1]]]]}"#, Err(Fault::Syntax));
+        check(r#"{"a":[[[[1]]]]}"#, Err(InvalidObject::Syntax));
         check(r#"{"iss":{"a":{"a":{"a":1}}}}"#, Ok([Some(Value::Other), None]));
-        check(r#"{"iss":{"a":{"a":{"a":{}}}}}"#, Err(Fault::Syntax));
-        check(&format!(r#"{{"a":{}"#, "[".repeat(100_000)), Err(Fault::Syntax));
+        check(r#"{"iss":{"a":{"a":{"a":{}}}}}"#, Err(InvalidObject::Syntax));
+        check(&format!(r#"{{"a":{}"#, "[".repeat(100_000)), Err(InvalidObject::Syntax));
         let members = |count: u32| {
             let members: Vec<_> = (0..count).map(|number| format!("\"{number}\":0")).collect();
             format!("{{{}}}", members.join(","))
         };
         check(&members(8), Ok([None, None]));
-        check(&members(9), Err(Fault::Syntax));
+        check(&members(9), Err(InvalidObject::Syntax));
     }
 }

@@ -1,7 +1,4 @@
-//! When to use the keys at hand, fetch new ones, wait for them, or refuse to fetch.
-//!
-//! One actor a trust owns all fetching, in a task of its own: requests may run on any runtime, and one that is dropped
-//! cancels nothing. It publishes the current set for whoever verifies, and the history of its attempts for whoever waits.
+//! `KeyCache`: the keys of one trust. Requests use the current set and wait for the next one; a refresher replaces it.
 
 use std::{
     fmt,
@@ -9,53 +6,44 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, Guard};
-use openssl::rand::rand_bytes;
 use tokio::{
     sync::{Notify, Semaphore, watch},
-    task::{JoinHandle, spawn_blocking},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
-use url::Url;
 
 use crate::{
-    Fetch, FetchError, InvalidKeySet, KeyPolicy, KeySet, TrustStatus,
-    authenticator::unix_seconds,
-    discovery::{Discovery, DiscoveryError, METADATA_BYTES_MAX},
-    keys::KEYS_BYTES_MAX,
-    store::Store,
+    KeyPolicy, KeySet,
+    fetch_history::{FetchAttempt, FetchHistory, Judgement},
 };
 
-/// The keys of one trust.
+/// The keys of one trust. A lookup of a known key never waits.
 pub(crate) struct KeyCache {
     trust: Arc<str>,
-    metadata: Url,
-    fetch: Arc<dyn Fetch>,
     policy: Arc<KeyPolicy>,
-    store: Option<Store>,
-    current: ArcSwap<Published>,
-    attempts: watch::Sender<Attempts>,
-    wanted: Notify,
+    current: ArcSwap<PublishedKeys>,
+    history: watch::Sender<FetchHistory>,
+    fetch_wanted: Notify,
     waiters: Semaphore,
-    counters: Counters,
+    counters: FetchCounters,
 }
 
 /// A key set as requests see it.
 #[derive(Clone)]
-pub(crate) struct Published {
-    /// Grows with each set that verifies other tokens than the one before; 0 before the first.
+pub(crate) struct PublishedKeys {
+    /// Grows with each set that verifies other tokens than the previous one; 0 before the first set.
     pub(crate) generation: u64,
     pub(crate) keys: Arc<KeySet>,
-    /// The metadata's issuer, for keys that may sign for it.
+    /// The issuer in the metadata, for keys that may sign for it.
     pub(crate) metadata_issuer: Option<Box<str>>,
-    /// `None` before the first.
+    /// `None` before the first set.
     freshness: Option<Freshness>,
 }
 
-/// How old a set was when, so that its age follows the monotonic clock even if it came from disk.
+/// The age of a set at one instant. From there on, the age follows the monotonic clock, even for a set from disk.
 #[derive(Clone, Copy, Debug)]
 struct Freshness {
     age: Duration,
@@ -68,79 +56,44 @@ impl Freshness {
     }
 }
 
-/// What the actor has tried.
-#[derive(Clone, Copy, Debug, Default)]
-struct Attempts {
-    /// How many attempts have ended.
-    ended: u64,
-    last: Option<Attempt>,
-}
-
-/// A fetch of both documents.
-#[derive(Clone, Copy, Debug)]
-struct Attempt {
-    /// The cool-down counts from here, whatever comes of it: otherwise many waiters on a dead endpoint would become as
-    /// many fetches in a row.
-    started: Instant,
-    outcome: Outcome,
-}
-
+/// Why a key is not available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Unfinished,
-    Succeeded,
-    Failed,
-}
-
-/// What the history says of a key that is not in the current set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Judgement {
-    /// A set that was fetched within the cool-down does not have it.
+pub(crate) enum KeyLookupError {
+    /// The issuer does not publish the key: the sender is at fault.
     Missing,
-    /// The last fetch failed, and it is too early for another.
+    /// The keys could not be fetched: the gateway is at fault.
     Unavailable,
-    /// A fetch is under way.
-    Wait,
-    /// A fetch is allowed.
-    Ask,
 }
 
-impl Attempts {
-    /// `ended_before`: the attempts that had ended when the request began to look. One that has ended since has answered
-    /// it, however short the cool-down.
-    fn judge(&self, ended_before: u64, cooldown: Duration, now: Instant) -> Judgement {
-        let Some(last) = self.last else { return Judgement::Wait };
-        let counts = self.ended > ended_before || now.saturating_duration_since(last.started) < cooldown;
-        match last.outcome {
-            Outcome::Unfinished => Judgement::Wait,
-            Outcome::Succeeded if counts => Judgement::Missing,
-            Outcome::Failed if counts => Judgement::Unavailable,
-            Outcome::Succeeded | Outcome::Failed => Judgement::Ask,
-        }
-    }
-}
-
-/// Why a key cannot be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoKey {
-    /// The issuer does not publish it: the token is to blame.
-    Missing,
-    /// We could not look: we are to blame.
-    Unavailable,
+/// The state of one trust's keys.
+#[derive(Clone, Debug)]
+pub struct TrustStatus {
+    /// The trust's name.
+    pub name: Arc<str>,
+    /// The number of usable keys.
+    pub keys: usize,
+    /// Grows with each new set.
+    pub generation: u64,
+    /// The time since the keys were fetched, by this process or by the one that stored them. `None` before the first set.
+    pub age: Option<Duration>,
+    /// The number of successful fetches since the start.
+    pub fetches_ok: u64,
+    /// The number of failed fetches since the start.
+    pub fetches_failed: u64,
+    /// The number of failed fetches that returned a set without a usable key. Such a set is not used.
+    pub fetches_held_back: u64,
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+struct FetchCounters {
     ok: AtomicU64,
     failed: AtomicU64,
     held_back: AtomicU64,
 }
 
 impl KeyCache {
-    pub(crate) fn new(trust: Arc<str>, metadata: Url, fetch: Arc<dyn Fetch>, policy: Arc<KeyPolicy>) -> Self {
-        let store =
-            policy.store.clone().map(|folder| Store::new(folder, Arc::clone(&trust), metadata.clone()));
-        let nothing = Published {
+    pub(crate) fn new(trust: Arc<str>, policy: Arc<KeyPolicy>) -> Self {
+        let nothing = PublishedKeys {
             generation: 0,
             keys: Arc::new(KeySet::none()),
             metadata_issuer: None,
@@ -148,31 +101,21 @@ impl KeyCache {
         };
         Self {
             trust,
-            metadata,
-            fetch,
             policy,
-            store,
             current: ArcSwap::from_pointee(nothing),
-            attempts: watch::Sender::new(Attempts::default()),
-            wanted: Notify::new(),
+            history: watch::Sender::new(FetchHistory::default()),
+            fetch_wanted: Notify::new(),
             waiters: Semaphore::new(WAITERS_MAX),
-            counters: Counters::default(),
+            counters: FetchCounters::default(),
         }
     }
 
-    /// The same trust under new settings: it has the keys and the history, so that a reload neither forgets keys nor
-    /// buys a fetch before its time.
-    pub(crate) fn successor(&self, fetch: Arc<dyn Fetch>, policy: Arc<KeyPolicy>) -> Self {
-        let next = Self::new(Arc::clone(&self.trust), self.metadata.clone(), fetch, policy);
-        // The history before the keys, like every reader: keys are published before the attempt that brought them.
-        let mut attempts = *self.attempts.borrow();
-        // What is under way belongs to the old actor, which will soon be gone.
-        if let Some(last) = &mut attempts.last
-            && last.outcome == Outcome::Unfinished
-        {
-            last.outcome = Outcome::Failed;
-        }
-        next.attempts.send_replace(attempts);
+    /// Returns a cache of the same trust for a new policy. It takes over the keys and the history, so that a reload
+    /// neither forgets keys nor allows a fetch before its time.
+    pub(crate) fn successor(&self, policy: Arc<KeyPolicy>) -> Self {
+        let next = Self::new(Arc::clone(&self.trust), policy);
+        // Read the history before the keys, as every reader does: keys are published before their fetch is finished.
+        next.history.send_replace(self.history.borrow().inherited());
         next.current.store(self.current.load_full());
         for (from, to) in [
             (&self.counters.ok, &next.counters.ok),
@@ -184,263 +127,106 @@ impl KeyCache {
         next
     }
 
-    /// Whether `successor` may be asked for the trust of this name and address.
-    pub(crate) fn is_of(&self, trust: &str, metadata: &Url) -> bool {
-        *self.trust == *trust && self.metadata == *metadata
-    }
-
-    /// The current set, unless there is none or it has outlived its time.
-    pub(crate) fn usable(&self) -> Option<Guard<Arc<Published>>> {
+    /// Returns the current set, unless there is none or it is older than `keep_stale`.
+    pub(crate) fn usable(&self) -> Option<Guard<Arc<PublishedKeys>>> {
         let set = self.current.load();
         self.is_usable(&set, Instant::now()).then_some(set)
     }
 
-    fn is_usable(&self, set: &Published, now: Instant) -> bool {
+    fn is_usable(&self, set: &PublishedKeys, now: Instant) -> bool {
         set.freshness.is_some_and(|freshness| freshness.age(now) <= self.policy.keep_stale)
     }
 
-    /// Waits, at most a second, until the current set has `key_id`, for a fetch that all requests share.
-    pub(crate) async fn wait_for(&self, key_id: &str) -> Result<(), NoKey> {
-        let mut attempts = self.attempts.subscribe();
-        let ended_before = attempts.borrow().ended;
-        // Within a flood of unknown keys and a silent endpoint, only so many may pile up.
-        let Ok(_waiting) = self.waiters.try_acquire() else { return Err(NoKey::Unavailable) };
+    /// Waits, at most a second, until the current set contains `key_id`. All requests share one fetch.
+    pub(crate) async fn wait_for(&self, key_id: &str) -> Result<(), KeyLookupError> {
+        let mut history = self.history.subscribe();
+        let finished_before = history.borrow().finished();
+        // Bounds the requests that pile up when unknown keys flood in and the endpoint does not respond.
+        let Ok(_waiting) = self.waiters.try_acquire() else { return Err(KeyLookupError::Unavailable) };
         let deadline = Instant::now() + WAIT_MAX;
         loop {
             let judgement =
-                attempts.borrow_and_update().judge(ended_before, self.policy.cooldown, Instant::now());
-            // Keys are published before the attempt that brought them, so this set is at least as new as the judgement.
+                history.borrow_and_update().judge(finished_before, self.policy.cooldown, Instant::now());
+            // Keys are published before their fetch is finished, so this set is at least as new as the judgement.
             let has_key = self.usable().map(|set| set.keys.get(key_id).is_some());
             if has_key == Some(true) {
                 return Ok(());
             }
             match judgement {
-                // A set that has outlived its time may well have had the key: what it lacks it cannot tell.
-                Judgement::Missing if has_key.is_none() => return Err(NoKey::Unavailable),
-                Judgement::Missing => return Err(NoKey::Missing),
-                Judgement::Unavailable => return Err(NoKey::Unavailable),
-                Judgement::Ask => self.wanted.notify_one(),
+                // No usable set: the one that is too old may have contained the key.
+                Judgement::Missing if has_key.is_none() => return Err(KeyLookupError::Unavailable),
+                Judgement::Missing => return Err(KeyLookupError::Missing),
+                Judgement::Unavailable => return Err(KeyLookupError::Unavailable),
+                Judgement::AskForFetch => self.fetch_wanted.notify_one(),
                 Judgement::Wait => {}
             }
-            match timeout_at(deadline, attempts.changed()).await {
+            match timeout_at(deadline, history.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(NoKey::Unavailable),
+                Ok(Err(_)) | Err(_) => return Err(KeyLookupError::Unavailable),
             }
         }
     }
 
-    /// Keeps the keys fresh for ever.
-    pub(crate) async fn run(&self, clock: &(dyn Fn() -> SystemTime + Send + Sync)) {
-        let mut writing = None;
-        if self.current.load().generation == 0 {
-            self.load(unix_seconds(clock())).await;
-        }
-        let mut failures = 0_u32;
-        let mut was_usable = true;
-        let mut due = self.first_due();
+    /// Waits until a request needs a fetch and the cool-down allows one. For the refresher.
+    pub(crate) async fn fetch_wanted(&self) {
         loop {
-            self.until_due(due).await;
-            let began = Instant::now();
-            let mut document = self.metadata.clone();
-            let succeeded = self.attempt(&mut document).await;
-            let took_ms = began.elapsed().as_millis();
-            match succeeded {
-                Ok(()) => {
-                    failures = 0;
-                    self.report_success(took_ms);
-                    self.save(unix_seconds(clock()), &mut writing);
-                }
-                Err(failure) => {
-                    failures = failures.saturating_add(1);
-                    self.report_failure(&failure, document, took_ms);
-                }
-            }
-            let is_usable = self.usable().is_some();
-            if was_usable && !is_usable {
-                tracing::error!(
-                    trust = &*self.trust,
-                    "no usable keys: tokens of this trust cannot be checked"
-                );
-            }
-            was_usable = is_usable;
-            due = Instant::now()
-                + if failures == 0 { jittered_refresh(self.policy.refresh) } else { back_off(failures) };
-        }
-    }
-
-    /// At once, unless this is a successor with a history.
-    fn first_due(&self) -> Instant {
-        let now = Instant::now();
-        match self.attempts.borrow().last {
-            Some(Attempt { started, outcome: Outcome::Succeeded }) => {
-                now.max(started + jittered_refresh(self.policy.refresh))
-            }
-            Some(Attempt { started, outcome: Outcome::Unfinished | Outcome::Failed }) => {
-                now.max(started + back_off(1))
-            }
-            None => now,
-        }
-    }
-
-    /// Until `due`, or until a request needs a fetch and the cool-down allows one.
-    async fn until_due(&self, due: Instant) {
-        loop {
-            tokio::select! {
-                () = sleep_until(due) => return,
-                () = self.wanted.notified() => {
-                    let judgement = self.attempts.borrow().judge(u64::MAX, self.policy.cooldown, Instant::now());
-                    match judgement {
-                        Judgement::Ask | Judgement::Wait => return,
-                        // Asked for before the last attempt ended: answered.
-                        Judgement::Missing | Judgement::Unavailable => {}
-                    }
-                }
+            self.fetch_wanted.notified().await;
+            match self.history.borrow().judge(u64::MAX, self.policy.cooldown, Instant::now()) {
+                Judgement::AskForFetch | Judgement::Wait => return,
+                // The request came before the last fetch finished, so that fetch served it.
+                Judgement::Missing | Judgement::Unavailable => {}
             }
         }
     }
 
-    /// One fetch, from its entry in the history to its outcome there. `document` is the one that was asked for last.
-    async fn attempt(&self, document: &mut Url) -> Result<(), Failure> {
-        self.attempts.send_modify(|attempts| {
-            attempts.last = Some(Attempt { started: Instant::now(), outcome: Outcome::Unfinished });
-        });
-        let fetched = timeout(FETCH_TIME_MAX, self.fetch_documents(document)).await;
-        let fetched = fetched.unwrap_or(Err(Failure::TooSlow));
-        let result = fetched.and_then(|(keys, issuer)| self.publish(keys, issuer));
-        match &result {
-            Ok(()) => self.counters.ok.fetch_add(1, Ordering::Relaxed),
-            Err(_) => self.counters.failed.fetch_add(1, Ordering::Relaxed),
-        };
-        self.attempts.send_modify(|attempts| {
-            attempts.ended += 1;
-            if let Some(last) = &mut attempts.last {
-                last.outcome = if result.is_ok() { Outcome::Succeeded } else { Outcome::Failed };
-            }
-        });
-        result
+    /// Records the start of a fetch.
+    pub(crate) fn start_fetch(&self) {
+        self.history.send_modify(|history| history.start(Instant::now()));
     }
 
-    async fn fetch_documents(&self, document: &mut Url) -> Result<(KeySet, Option<Box<str>>), Failure> {
-        let metadata = self.fetch.get(&self.metadata, METADATA_BYTES_MAX).await?;
-        let discovery = Discovery::parse(&metadata, &self.metadata)?;
-        document.clone_from(&discovery.keys);
-        let keys = self.fetch.get(document, KEYS_BYTES_MAX).await?;
-        Ok((KeySet::parse_for(&keys, discovery.cloud.as_deref())?, discovery.issuer))
+    /// Records the outcome of a fetch and wakes the requests that wait for it. Call `replace` first if the fetch brought
+    /// keys.
+    pub(crate) fn finish_fetch(&self, succeeded: bool) {
+        let counter = if succeeded { &self.counters.ok } else { &self.counters.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.history.send_modify(|history| history.finish(succeeded));
     }
 
-    /// Puts a fetched set in force. A set without any usable key is an accident or an attack, and is held back; any other
-    /// replaces the old one at once, so that what was withdrawn is refused from now on.
-    fn publish(&self, keys: KeySet, metadata_issuer: Option<Box<str>>) -> Result<(), Failure> {
-        for skipped in keys.skipped() {
-            let (trust, key_id, reason) = (&*self.trust, skipped.key_id.as_deref(), skipped.reason.label());
-            if skipped.reason.is_alarming() {
-                tracing::error!(trust, key_id, reason, "the issuer publishes a key that must not be used");
-            } else {
-                tracing::debug!(trust, key_id, reason, "key skipped");
-            }
-        }
-        if keys.is_empty() {
-            self.counters.held_back.fetch_add(1, Ordering::Relaxed);
-            return Err(Failure::NoUsableKey);
-        }
-        self.put_in_force(keys, metadata_issuer, Duration::ZERO);
-        Ok(())
+    /// Counts a fetched set without a usable key.
+    pub(crate) fn count_held_back(&self) {
+        self.counters.held_back.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A set that verifies the same tokens keeps its generation, so that verified tokens stay remembered.
-    fn put_in_force(&self, keys: KeySet, metadata_issuer: Option<Box<str>>, age: Duration) {
+    /// Replaces the current set. A set that verifies the same tokens keeps its generation, so that verified tokens stay
+    /// in the token cache.
+    pub(crate) fn replace(&self, keys: KeySet, metadata_issuer: Option<Box<str>>, age: Duration) {
         let old = self.current.load();
         let freshness = Some(Freshness { age, at: Instant::now() });
         let next = if old.generation > 0
             && old.keys.verifies_like(&keys)
             && old.metadata_issuer == metadata_issuer
         {
-            Published { freshness, ..Published::clone(&old) }
+            PublishedKeys { freshness, ..PublishedKeys::clone(&old) }
         } else {
-            Published { generation: old.generation + 1, keys: Arc::new(keys), metadata_issuer, freshness }
+            PublishedKeys { generation: old.generation + 1, keys: Arc::new(keys), metadata_issuer, freshness }
         };
         self.current.store(Arc::new(next));
     }
 
-    /// Starts from the stored set, if there is one that may still be used.
-    async fn load(&self, now: u64) {
-        let Some(store) = self.store.clone() else { return };
-        let keep_stale = self.policy.keep_stale;
-        let trust = &*self.trust;
-        // A folder that hangs must not keep us from fetching.
-        match timeout(STORE_TIME_MAX, spawn_blocking(move || store.read(now, keep_stale))).await {
-            Ok(Ok(Ok(Some(stored)))) => {
-                let age_s = stored.age.as_secs();
-                self.put_in_force(stored.keys, stored.metadata_issuer, stored.age);
-                let set = self.current.load();
-                tracing::info!(
-                    trust,
-                    keys = set.keys.len(),
-                    generation = set.generation,
-                    age_s,
-                    "keys read from the store"
-                );
-            }
-            Ok(Ok(Ok(None))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(trust, error = chain(&error), "stored keys not used"),
-            Ok(Err(_)) | Err(_) => tracing::warn!(trust, "stored keys not used: the store does not answer"),
-        }
+    /// Returns the current set, usable or not.
+    pub(crate) fn current(&self) -> Arc<PublishedKeys> {
+        self.current.load_full()
     }
 
-    /// Writes the current set, beside the loop: a disk that hangs must not keep us from fetching either.
-    fn save(&self, now: u64, writing: &mut Option<JoinHandle<()>>) {
-        let Some(store) = self.store.clone() else { return };
-        if writing.as_ref().is_some_and(|before| !before.is_finished()) {
-            tracing::warn!(trust = &*self.trust, "keys not stored: the store does not answer");
-            return;
-        }
-        let (trust, set) = (Arc::clone(&self.trust), self.current.load_full());
-        *writing = Some(spawn_blocking(move || {
-            let written = store
-                .encode(&set.keys, set.metadata_issuer.as_deref(), now)
-                .and_then(|bytes| store.write(&bytes));
-            if let Err(error) = written {
-                tracing::warn!(trust = &*trust, error = chain(&error), "keys not stored");
-            }
-        }));
+    pub(crate) fn last_fetch(&self) -> Option<FetchAttempt> {
+        self.history.borrow().last()
     }
 
-    fn report_success(&self, duration_ms: u128) {
-        let set = self.current.load();
-        let skipped = set.keys.skipped().len();
-        tracing::info!(
-            trust = &*self.trust,
-            keys = set.keys.len(),
-            skipped,
-            generation = set.generation,
-            duration_ms,
-            "keys refreshed"
-        );
+    pub(crate) fn trust(&self) -> &Arc<str> {
+        &self.trust
     }
 
-    /// What failed, with text from elsewhere escaped.
-    fn report_failure(&self, failure: &Failure, document: Url, duration_ms: u128) {
-        let trust = &*self.trust;
-        let (reason, error, url) = (failure.label(), chain(failure), logged(document));
-        match self.usable() {
-            Some(set) => {
-                let (keys, generation) = (set.keys.len(), set.generation);
-                tracing::warn!(
-                    trust,
-                    url,
-                    reason,
-                    error,
-                    duration_ms,
-                    keys,
-                    generation,
-                    "keys not refreshed: the old ones stay"
-                );
-            }
-            None => tracing::warn!(trust, url, reason, error, duration_ms, "keys not fetched"),
-        }
-    }
-
-    /// For readiness and metrics.
+    /// Returns the state of the keys, for readiness and metrics.
     pub(crate) fn status(&self) -> TrustStatus {
         let set = self.current.load();
         let now = Instant::now();
@@ -462,90 +248,37 @@ impl fmt::Debug for KeyCache {
     }
 }
 
-/// Why a fetch brought no keys.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("fetch failed")]
-    Fetch(#[from] FetchError),
-    #[error("fetch took too long")]
-    TooSlow,
-    #[error("metadata refused")]
-    Discovery(#[from] DiscoveryError),
-    #[error("key set refused")]
-    Keys(#[from] InvalidKeySet),
-    #[error("no usable key in the set")]
-    NoUsableKey,
-}
-
-impl Failure {
-    fn label(&self) -> &'static str {
-        match self {
-            Self::Fetch(error) => error.kind,
-            Self::TooSlow => "too_slow",
-            Self::Discovery(error) => error.label(),
-            Self::Keys(error) => error.label(),
-            Self::NoUsableKey => "no_usable_key",
-        }
-    }
-}
-
-/// An error and its sources in one line, control characters escaped.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text.escape_debug().take(LOGGED_CHARS_MAX).collect()
-}
-
-/// A URL without what may be a secret in it. Its path may be an issuer's words, in ASCII as all of a URL.
-fn logged(mut url: Url) -> String {
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_query(None);
-    url.set_fragment(None);
-    String::from(url).chars().take(LOGGED_CHARS_MAX).collect()
-}
-
-/// `refresh` give or take 5 %, so that many gateways do not ask at once.
-fn jittered_refresh(refresh: Duration) -> Duration {
-    refresh - refresh / 20 + part(refresh / 10)
-}
-
-/// Twice as long after each failure, from 1 to 60 s, with up to a quarter of jitter.
-fn back_off(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(BACK_OFF_BASE_MAX.ilog2() + 1);
-    let base = Duration::from_secs((1_u64 << doublings).min(BACK_OFF_BASE_MAX));
-    base + part(base / 4)
-}
-
-/// A random part of `whole`.
-fn part(whole: Duration) -> Duration {
-    let mut random = [0; 2];
-    // Jitter spreads load and guards nothing, so a failing generator may leave it out.
-    let random = rand_bytes(&mut random).map_or(0, |()| u16::from_ne_bytes(random));
-    whole * u32::from(random) / u32::from(u16::MAX)
-}
-
-/// A request never waits longer for a fetch: the platform wants its answer within seconds.
+/// No request waits longer for a fetch: the platform wants its response within seconds.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Both documents; the longest that an endpoint can keep an attempt open.
-const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// The longest that a store can delay the first fetch.
-const STORE_TIME_MAX: Duration = Duration::from_secs(2);
-
-/// Requests of one trust that may wait at a time; more are told to come again. Far more than a rotation makes.
+/// The number of requests of one trust that may wait at a time. Far more than a key rotation causes; the rest fails with
+/// `Unavailable` and may be sent again.
 const WAITERS_MAX: usize = 1024;
 
-/// With its quarter of jitter this makes 60 s.
-const BACK_OFF_BASE_MAX: u64 = 48;
-
-/// Of an error; details may hold text from the network.
-const LOGGED_CHARS_MAX: usize = 300;
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    /// With `keep_stale` hardly longer than `refresh`, a set can expire before the next one is fetched.
+    #[tokio::test(start_paused = true)]
+    async fn a_set_that_is_too_old_does_not_prove_that_a_key_is_missing() {
+        let policy = KeyPolicy {
+            refresh: Duration::from_secs(100),
+            cooldown: Duration::from_secs(3600),
+            keep_stale: Duration::from_secs(101),
+            store: None,
+        };
+        let cache = KeyCache::new("skype".into(), Arc::new(policy));
+        let keys = KeySet::parse(include_bytes!("../../../fixtures/jwks/skype.json")).unwrap();
+        let known = keys.key_ids().next().unwrap().to_owned();
+        cache.start_fetch();
+        cache.replace(keys, None, Duration::ZERO);
+        cache.finish_fetch(true);
+
+        tokio::time::advance(Duration::from_secs(101)).await;
+        assert_eq!(cache.wait_for(&known).await, Ok(()));
+        assert_eq!(cache.wait_for("unknown").await, Err(KeyLookupError::Missing));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(cache.wait_for(&known).await, Err(KeyLookupError::Unavailable));
+    }
+}

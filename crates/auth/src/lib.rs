@@ -61,14 +61,21 @@
 //! `keys` (what a key must be), `key_cache` (when to fetch, wait or refuse).
 
 mod authenticator;
+mod back_off;
 mod bearer;
+mod caller;
 mod claims;
+mod clock;
 mod discovery;
 mod fetch;
+mod fetch_history;
 mod issuer;
 mod json;
+mod key;
 mod key_cache;
+mod key_refresher;
 mod keys;
+mod log_text;
 mod rejection;
 mod settings;
 mod store;
@@ -76,9 +83,12 @@ mod token;
 mod token_cache;
 
 pub use crate::{
-    authenticator::{Authenticator, Caller, TrustStatus},
+    authenticator::Authenticator,
+    caller::Caller,
     fetch::{Fetch, FetchError},
-    keys::{InvalidKeySet, KeySet, SkipReason, Skipped},
+    key::{SkipReason, Skipped},
+    key_cache::TrustStatus,
+    keys::{InvalidKeySet, KeySet},
     rejection::{AuthError, Forbidden, Rejection},
     settings::{AppSettings, InvalidAuthSettings, KeyPolicy, Tenants, TrustSettings},
 };

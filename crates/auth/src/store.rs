@@ -13,7 +13,7 @@ use openssl::rand::rand_bytes;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::{KeySet, claims::SKEW};
+use crate::{KeySet, clock::SKEW};
 
 /// One file a trust. Several processes may share the folder: a file is replaced by rename, so each reader sees a whole
 /// one, and the last writer has fetched last.
@@ -26,7 +26,7 @@ pub(crate) struct Store {
 
 /// What is kept: the parts of both documents that decide, and when they were fetched.
 #[derive(Debug)]
-pub(crate) struct Stored {
+pub(crate) struct StoredKeys {
     pub(crate) keys: KeySet,
     pub(crate) metadata_issuer: Option<Box<str>>,
     pub(crate) age: Duration,
@@ -38,7 +38,7 @@ impl Store {
     }
 
     /// The set, if there is a file, it is this trust's, and it is not older than `keep_stale`. `now` in Unix seconds.
-    pub(crate) fn read(&self, now: u64, keep_stale: Duration) -> Result<Option<Stored>, StoreError> {
+    pub(crate) fn read(&self, now: u64, keep_stale: Duration) -> Result<Option<StoredKeys>, StoreError> {
         let mut bytes = Vec::new();
         match OpenOptions::new().read(true).open(self.path()) {
             Ok(file) => file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(StoreError::Read)?,
@@ -48,7 +48,7 @@ impl Store {
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
             return Err(StoreError::Malformed);
         }
-        let file: File = serde_json::from_slice(&bytes).map_err(|_| StoreError::Malformed)?;
+        let file: StoredFile = serde_json::from_slice(&bytes).map_err(|_| StoreError::Malformed)?;
         // Another trust's keys, or those of an address that is no longer trusted, must not come back through a file.
         if file.version != VERSION || file.trust != *self.trust || file.metadata != self.metadata.as_str() {
             return Err(StoreError::OtherTrust);
@@ -60,12 +60,13 @@ impl Store {
         if age > keep_stale {
             return Err(StoreError::TooOld);
         }
-        let document = serde_json::to_vec(&Keys { keys: file.keys }).map_err(|_| StoreError::Malformed)?;
+        let document =
+            serde_json::to_vec(&StoredKeySet { keys: file.keys }).map_err(|_| StoreError::Malformed)?;
         let keys = KeySet::parse(&document).map_err(|_| StoreError::Malformed)?;
         if keys.is_empty() {
             return Err(StoreError::Malformed);
         }
-        Ok(Some(Stored { keys, metadata_issuer: file.issuer.map(String::into_boxed_str), age }))
+        Ok(Some(StoredKeys { keys, metadata_issuer: file.issuer.map(String::into_boxed_str), age }))
     }
 
     /// The file's bytes for `keys`, fetched at `now` in Unix seconds.
@@ -87,7 +88,7 @@ impl Store {
                 issuer: issuer.map(str::to_owned),
             })
             .collect();
-        let file = File {
+        let file = StoredFile {
             version: VERSION,
             trust: self.trust.to_string(),
             metadata: self.metadata.to_string(),
@@ -144,7 +145,7 @@ pub(crate) enum StoreError {
 /// The file, as JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct StoredFile {
     version: u32,
     trust: String,
     metadata: String,
@@ -168,7 +169,7 @@ struct StoredKey {
 
 /// RFC 7517 section 5.
 #[derive(Serialize)]
-struct Keys {
+struct StoredKeySet {
     keys: Vec<StoredKey>,
 }
 

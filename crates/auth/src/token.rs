@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{
     Rejection,
-    json::{self, Fault, Limits, Value},
+    json::{self, InvalidObject, ObjectLimits, Value},
 };
 
 /// The parts of a token. All that may be used before the signature is checked is the key id, to find the key, and the
@@ -105,9 +105,9 @@ fn decode(segment: &[u8]) -> Result<Vec<u8>, Rejection> {
 fn read_header(header: &[u8]) -> Result<Option<Box<str>>, Rejection> {
     let [alg, kid, typ, refused @ ..] =
         json::read(header, &NAMES, HEADER_LIMITS).map_err(|fault| match fault {
-            Fault::Syntax => Rejection::HeaderSyntax,
-            Fault::Duplicate => Rejection::Duplicate,
-            Fault::CaseVariant(name) => Rejection::CaseVariant(name),
+            InvalidObject::Syntax => Rejection::HeaderSyntax,
+            InvalidObject::Duplicate => Rejection::Duplicate,
+            InvalidObject::CaseVariant(name) => Rejection::CaseVariant(name),
         })?;
     match alg {
         Some(Value::Text(alg)) if alg == "RS256" => {}
@@ -149,7 +149,7 @@ const NAMES: [&str; 11] = ["alg", "kid", "typ", "crit", "b64", "zip", "enc", "jk
 const TYPES: [&str; 2] = ["JWT", "at+jwt"];
 
 /// Real headers have five members of one level.
-const HEADER_LIMITS: Limits = Limits { depth: 4, members: 32 };
+const HEADER_LIMITS: ObjectLimits = ObjectLimits { depth: 4, members: 32 };
 
 /// Encoded; real headers have about 150 bytes.
 const HEADER_BYTES_MAX: usize = 1024;
