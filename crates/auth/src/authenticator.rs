@@ -36,7 +36,8 @@ struct Trust {
 }
 
 impl Authenticator {
-    /// One `Fetch` per trust. Refuses settings that could not be safe, telling the first; `problems` tells all.
+    /// One `Fetch` per trust. Refuses settings that could not be safe, telling the first; `problems` tells
+    /// all.
     pub fn new(
         trusts: Vec<(TrustSettings, Arc<dyn Fetch>)>,
         apps: Vec<AppSettings>,
@@ -45,8 +46,9 @@ impl Authenticator {
         Self::build(trusts, apps, keys, None)
     }
 
-    /// The authenticator for a new configuration. Trusts whose name and metadata are unchanged keep their keys and the
-    /// history of their fetches; no verified token is remembered. It needs its own `run`, and the old one's must end.
+    /// The authenticator for a new configuration. Trusts whose name and metadata are unchanged keep their
+    /// keys and the history of their fetches; no verified token is remembered. It needs its own `run`, and
+    /// the old one's must end.
     pub fn successor(
         &self,
         trusts: Vec<(TrustSettings, Arc<dyn Fetch>)>,
@@ -81,9 +83,9 @@ impl Authenticator {
         Ok(Self { trusts, apps, tokens: TokenCache::new() })
     }
 
-    /// Keeps the keys of all trusts fresh until it is dropped: reads the store, fetches at once, refreshes ahead of
-    /// need, serves unknown key ids. Spawn it once, on any runtime; `authenticate` may run on others. `clock` is the
-    /// wall clock, for the store's age only.
+    /// Keeps the keys of all trusts fresh until it is dropped: reads the store, fetches at once, refreshes
+    /// ahead of need, serves unknown key ids. Spawn it once, on any runtime; `authenticate` may run on
+    /// others. `clock` is the wall clock, for the store's age only.
     pub async fn run(self: Arc<Self>, clock: impl Fn() -> SystemTime + Send + Sync + 'static) {
         let clock: Arc<dyn Fn() -> SystemTime + Send + Sync> = Arc::new(clock);
         let mut actors = JoinSet::new();
@@ -136,8 +138,8 @@ impl Authenticator {
         }
     }
 
-    /// All that can be said without the key. This comes first because it is cheap, and because only a token that would
-    /// pass but for its key may cause a fetch: junk must not use up the cool-down.
+    /// All that can be said without the key. This comes first because it is cheap, and because only a token
+    /// that would pass but for its key may cause a fetch: junk must not use up the cool-down.
     fn check<'s>(&'s self, token: &'s UnverifiedToken<'_>, now: u64) -> Result<Checked<'s>, AuthError> {
         let claims = Claims::parse(token.unverified_payload())
             .map_err(|rejection| AuthError::Rejected(rejection, None))?;

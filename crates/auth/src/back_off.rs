@@ -9,7 +9,8 @@ pub(crate) fn jittered_refresh(refresh: Duration) -> Duration {
     refresh - refresh / 20 + random_share(refresh / 10)
 }
 
-/// Returns the wait after `failures` failed fetches in a row: it doubles from 1 s to 60 s, with up to 25 % of jitter.
+/// Returns the wait after `failures` failed fetches in a row: it doubles from 1 s to 60 s, with up to 25 % of
+/// jitter.
 pub(crate) fn back_off(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(BASE_SECONDS_MAX.ilog2() + 1);
     let base = Duration::from_secs((1_u64 << doublings).min(BASE_SECONDS_MAX));

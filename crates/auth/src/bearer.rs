@@ -13,7 +13,8 @@ pub(crate) struct Bearer<'a> {
 }
 
 impl<'a> Bearer<'a> {
-    /// `Bearer` in any case, exactly one space, a token (RFC 6750 section 2.1; the scheme's case: RFC 9110 section 11.1).
+    /// `Bearer` in any case, exactly one space, a token (RFC 6750 section 2.1; the scheme's case: RFC 9110
+    /// section 11.1).
     pub(crate) fn parse(field: &'a [u8]) -> Result<Self, Rejection> {
         if field.is_empty() {
             return Err(Rejection::NoCredentials);
@@ -33,8 +34,8 @@ impl<'a> Bearer<'a> {
         self.token
     }
 
-    /// The SHA-256 of all of the token's bytes: what a verified token is remembered by, so that the memory holds no
-    /// credentials and two spellings of one token are two entries.
+    /// The SHA-256 of all of the token's bytes: what a verified token is remembered by, so that the memory
+    /// holds no credentials and two spellings of one token are two entries.
     pub(crate) fn digest(self) -> [u8; 32] {
         let mut sha = Sha256::new();
         sha.update(self.token);
@@ -54,7 +55,8 @@ const SCHEME: &[u8] = b"Bearer ";
 /// The shortest token worth a look: less cannot hold a header with a key id and a signature.
 pub(crate) const TOKEN_BYTES_MIN: usize = 64;
 
-/// Real tokens have less than 2 KiB. A limit before any parsing, since work grows with length (RFC 7515 section 10).
+/// Real tokens have less than 2 KiB. A limit before any parsing, since work grows with length (RFC 7515
+/// section 10).
 pub(crate) const TOKEN_BYTES_MAX: usize = 8192;
 
 #[cfg(test)]

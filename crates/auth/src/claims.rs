@@ -1,5 +1,5 @@
-//! The rules that a payload must meet. They run before the signature is checked, since they cost a tenth of it; what they
-//! find means nothing until it has been.
+//! The rules that a payload must meet. They run before the signature is checked, since they cost a tenth of
+//! it; what they find means nothing until it has been.
 
 use std::borrow::Cow;
 
@@ -64,7 +64,8 @@ impl<'a> Claims<'a> {
         &self.issuer
     }
 
-    /// Every rule but the signature's, for a token whose issuer `matched` one of a trust with these `callers`.
+    /// Every rule but the signature's, for a token whose issuer `matched` one of a trust with these
+    /// `callers`.
     pub(crate) fn check(
         &self,
         matched: Matched,
@@ -88,8 +89,8 @@ impl<'a> Claims<'a> {
         Ok(Identity { app: app.id, tenant, service, window, forbidden })
     }
 
-    /// `aud` is one of ours exactly. RFC 7519 section 4.1.3 allows an array; one with several audiences could be used by
-    /// each of them against the others, so an array may have one.
+    /// `aud` is one of ours exactly. RFC 7519 section 4.1.3 allows an array; one with several audiences could
+    /// be used by each of them against the others, so an array may have one.
     fn app<'s>(&self, apps: &'s [AppSettings]) -> Result<&'s AppSettings, Rejection> {
         let audience = match &self.aud {
             None => return Err(Rejection::ClaimMissing("aud")),
@@ -124,7 +125,8 @@ impl<'a> Claims<'a> {
         Ok(Window { start, exp })
     }
 
-    /// The tenant, by either of its names (.NET's tools write `tid` as the URI), and the issuer's if it has one.
+    /// The tenant, by either of its names (.NET's tools write `tid` as the URI), and the issuer's if it has
+    /// one.
     fn tenant(&self, matched: Matched) -> Result<Uuid, Rejection> {
         let tenant = match (guid_claim(&self.tid, "tid")?, guid_claim(&self.tid_by_uri, "tid")?) {
             (None, None) => return Err(Rejection::ClaimMissing("tid")),
@@ -138,7 +140,8 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// The platform calls as an app. A token with `scp` was issued to a person, whatever app that person used.
+    /// The platform calls as an app. A token with `scp` was issued to a person, whatever app that person
+    /// used.
     fn is_app_only(&self) -> Result<(), Rejection> {
         if self.scp.is_some() {
             return Err(Rejection::NotAppOnly);
@@ -152,8 +155,8 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// The calling service's app id. Entra writes it into one claim by version, never into "either": a token of one
-    /// version that is read by the rules of the other could name a caller that Entra did not check.
+    /// The calling service's app id. Entra writes it into one claim by version, never into "either": a token
+    /// of one version that is read by the rules of the other could name a caller that Entra did not check.
     fn service(&self, matched: Matched) -> Result<Option<Uuid>, Rejection> {
         let (appid, azp) = (guid_claim(&self.appid, "appid")?, guid_claim(&self.azp, "azp")?);
         let Some((_, version)) = matched.tenant else {

@@ -7,5 +7,6 @@ pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Clocks differ; Microsoft's own libraries tolerate five minutes (Microsoft.IdentityModel, `DefaultClockSkew`).
+/// Clocks differ; Microsoft's own libraries tolerate five minutes (Microsoft.IdentityModel,
+/// `DefaultClockSkew`).
 pub(crate) const SKEW: u64 = 300;

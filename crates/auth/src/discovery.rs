@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use url::{Host, Url};
 
-/// What we take from the document. Its algorithm list is not read (Skype's says `RSA256`, which is no algorithm), and
-/// its issuer need not fit its address (Skype's does not).
+/// What we take from the document. Its algorithm list is not read (Skype's says `RSA256`, which is no
+/// algorithm), and its issuer need not fit its address (Skype's does not).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Discovery {
     pub(crate) keys: Url,
@@ -13,8 +13,8 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    /// `metadata` is where the document came from. Whoever can write the document must not thereby choose where we send
-    /// requests, so the keys must be on the same host (RFC 8725 section 3.10).
+    /// `metadata` is where the document came from. Whoever can write the document must not thereby choose
+    /// where we send requests, so the keys must be on the same host (RFC 8725 section 3.10).
     pub(crate) fn parse(document: &[u8], metadata: &Url) -> Result<Self, DiscoveryError> {
         if document.len() > METADATA_BYTES_MAX {
             return Err(DiscoveryError::TooLarge);

@@ -1,4 +1,5 @@
-//! `FetchHistory`: the fetches of one trust so far, and what they say about a key that is not in the current set.
+//! `FetchHistory`: the fetches of one trust so far, and what they say about a key that is not in the current
+//! set.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ pub(crate) struct FetchHistory {
 /// One fetch of both documents.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FetchAttempt {
-    /// The cool-down starts here, whatever the outcome: otherwise, fifty requests that wait for a dead endpoint would
-    /// cause fifty fetches in a row.
+    /// The cool-down starts here, whatever the outcome: otherwise, fifty requests that wait for a dead
+    /// endpoint would cause fifty fetches in a row.
     pub(crate) started: Instant,
     pub(crate) outcome: FetchOutcome,
 }
@@ -54,7 +55,8 @@ impl FetchHistory {
         }
     }
 
-    /// Returns the history for a successor. A fetch in flight counts as failed: the task that runs it is about to stop.
+    /// Returns the history for a successor. A fetch in flight counts as failed: the task that runs it is
+    /// about to stop.
     pub(crate) fn inherited(mut self) -> Self {
         if let Some(last) = &mut self.last
             && last.outcome == FetchOutcome::Unfinished
@@ -72,8 +74,9 @@ impl FetchHistory {
         self.last
     }
 
-    /// Judges a key that is not in the current set. `finished_before` is the number of fetches that had finished when
-    /// the request arrived: a fetch that finished since then counts, however short the cool-down.
+    /// Judges a key that is not in the current set. `finished_before` is the number of fetches that had
+    /// finished when the request arrived: a fetch that finished since then counts, however short the
+    /// cool-down.
     pub(crate) fn judge(&self, finished_before: u64, cooldown: Duration, now: Instant) -> Judgement {
         let Some(last) = self.last else { return Judgement::Wait };
         let counts =

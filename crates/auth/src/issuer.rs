@@ -24,8 +24,8 @@ enum TenantPlace {
 /// What the issuer of a token says of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Matched {
-    /// The tenant in the issuer. A token of such an issuer can be had by any application of any tenant, so that it must
-    /// name the calling service.
+    /// The tenant in the issuer. A token of such an issuer can be had by any application of any tenant, so
+    /// that it must name the calling service.
     pub(crate) tenant: Option<(Uuid, EntraVersion)>,
 }
 
@@ -92,15 +92,17 @@ impl IssuerPattern {
         self.text == other.text || self.matches(&other.text).is_some() || other.matches(&self.text).is_some()
     }
 
-    /// v2.0 issuers end with it, v1 issuers with the tenant (Microsoft identity platform, "Access tokens", `iss`).
+    /// v2.0 issuers end with it, v1 issuers with the tenant (Microsoft identity platform, "Access tokens",
+    /// `iss`).
     fn version(&self) -> EntraVersion {
         if self.text.ends_with("/v2.0") { EntraVersion::V2 } else { EntraVersion::V1 }
     }
 }
 
-/// Whether a key that says `key_issuer` may sign for `issuer`, that of a token of `tenant`: with the tenant put in it is
-/// that issuer or, for a v1 token, the issuer of the metadata. Entra publishes the keys of several clouds and of personal
-/// accounts in one set; without this rule each of them could sign for every tenant.
+/// Whether a key that says `key_issuer` may sign for `issuer`, that of a token of `tenant`: with the tenant
+/// put in it is that issuer or, for a v1 token, the issuer of the metadata. Entra publishes the keys of
+/// several clouds and of personal accounts in one set; without this rule each of them could sign for every
+/// tenant.
 pub(crate) fn key_may_sign(
     key_issuer: Option<&str>,
     metadata_issuer: Option<&str>,

@@ -1,7 +1,8 @@
 //! Strict reading of one small JSON object: each name once, in one spelling, of bounded depth and count.
 //!
-//! serde_json takes the last of two equal names and knows no case variants, so that another reader of the same token
-//! could see other claims than we do (RFC 7515 section 4, RFC 7519 section 4, RFC 8259 section 4). Here either is an error.
+//! serde_json takes the last of two equal names and knows no case variants, so that another reader of the
+//! same token could see other claims than we do (RFC 7515 section 4, RFC 7519 section 4, RFC 8259 section 4).
+//! Here either is an error.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -153,7 +154,8 @@ impl<'de> Visitor<'de> for MemberVisitor {
         Ok(Value::Other)
     }
 
-    /// A `NumericDate` may have a fraction (RFC 7519 section 2). `Duration` refuses what is negative or too large.
+    /// A `NumericDate` may have a fraction (RFC 7519 section 2). `Duration` refuses what is negative or too
+    /// large.
     fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
         Ok(Duration::try_from_secs_f64(number.floor()).map_or(Value::Other, |it| Value::Number(it.as_secs())))
     }

@@ -35,8 +35,8 @@ impl Key {
 
     /// Checks the signature of `token`.
     ///
-    /// josekit checks the signature only; this crate alone parses the header and the claims. josekit's errors may contain
-    /// text of the token, so they are dropped here.
+    /// josekit checks the signature only; this crate alone parses the header and the claims. josekit's errors
+    /// may contain text of the token, so they are dropped here.
     pub(crate) fn verify(&self, token: &UnverifiedToken<'_>) -> Result<(), Rejection> {
         // RFC 8017 section 8.2.2 step 1: a signature is exactly as long as the modulus.
         if token.signature().len() != self.modulus.len() {
@@ -141,7 +141,8 @@ impl SkipReason {
         self.row().0
     }
 
-    /// Returns true if an operator should look at the issuer: such a key is published by mistake or by an attacker.
+    /// Returns true if an operator should look at the issuer: such a key is published by mistake or by an
+    /// attacker.
     pub fn is_alarming(self) -> bool {
         self.row().1
     }
@@ -162,8 +163,8 @@ impl SkipReason {
     }
 }
 
-/// A JSON Web Key: RFC 7517 section 4, RFC 7518 section 6.3, and the members that Entra adds. Certificates (`x5c`) are
-/// not read: a key is trusted because of the address that it was fetched from.
+/// A JSON Web Key: RFC 7517 section 4, RFC 7518 section 6.3, and the members that Entra adds. Certificates
+/// (`x5c`) are not read: a key is trusted because of the address that it was fetched from.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -190,6 +191,6 @@ const EXPONENT: [u8; 3] = [1, 0, 1];
 /// RFC 7518 section 3.3.
 const MODULUS_BITS_MIN: i32 = 2048;
 
-/// Verifying with a longer key costs more than all other checks of a token together (0.9 ms at 16384 bits), and no issuer
-/// uses one.
+/// Verifying with a longer key costs more than all other checks of a token together (0.9 ms at 16384 bits),
+/// and no issuer uses one.
 const MODULUS_BITS_MAX: i32 = 4096;

@@ -1,4 +1,5 @@
-//! `KeyCache`: the keys of one trust. Requests use the current set and wait for the next one; a refresher replaces it.
+//! `KeyCache`: the keys of one trust. Requests use the current set and wait for the next one; a refresher
+//! replaces it.
 
 use std::{
     fmt,
@@ -43,7 +44,8 @@ pub(crate) struct PublishedKeys {
     freshness: Option<Freshness>,
 }
 
-/// The age of a set at one instant. From there on, the age follows the monotonic clock, even for a set from disk.
+/// The age of a set at one instant. From there on, the age follows the monotonic clock, even for a set from
+/// disk.
 #[derive(Clone, Copy, Debug)]
 struct Freshness {
     age: Duration,
@@ -74,7 +76,8 @@ pub struct TrustStatus {
     pub keys: usize,
     /// Grows with each new set.
     pub generation: u64,
-    /// The time since the keys were fetched, by this process or by the one that stored them. `None` before the first set.
+    /// The time since the keys were fetched, by this process or by the one that stored them. `None` before
+    /// the first set.
     pub age: Option<Duration>,
     /// The number of successful fetches since the start.
     pub fetches_ok: u64,
@@ -110,11 +113,12 @@ impl KeyCache {
         }
     }
 
-    /// Returns a cache of the same trust for a new policy. It takes over the keys and the history, so that a reload
-    /// neither forgets keys nor allows a fetch before its time.
+    /// Returns a cache of the same trust for a new policy. It takes over the keys and the history, so that a
+    /// reload neither forgets keys nor allows a fetch before its time.
     pub(crate) fn successor(&self, policy: Arc<KeyPolicy>) -> Self {
         let next = Self::new(Arc::clone(&self.trust), policy);
-        // Read the history before the keys, as every reader does: keys are published before their fetch is finished.
+        // Read the history before the keys, as every reader does: keys are published before their fetch is
+        // finished.
         next.history.send_replace(self.history.borrow().inherited());
         next.current.store(self.current.load_full());
         for (from, to) in [
@@ -147,7 +151,8 @@ impl KeyCache {
         loop {
             let judgement =
                 history.borrow_and_update().judge(finished_before, self.policy.cooldown, Instant::now());
-            // Keys are published before their fetch is finished, so this set is at least as new as the judgement.
+            // Keys are published before their fetch is finished, so this set is at least as new as the
+            // judgement.
             let has_key = self.usable().map(|set| set.keys.get(key_id).is_some());
             if has_key == Some(true) {
                 return Ok(());
@@ -184,8 +189,8 @@ impl KeyCache {
         self.history.send_modify(|history| history.start(Instant::now()));
     }
 
-    /// Records the outcome of a fetch and wakes the requests that wait for it. Call `replace` first if the fetch brought
-    /// keys.
+    /// Records the outcome of a fetch and wakes the requests that wait for it. Call `replace` first if the
+    /// fetch brought keys.
     pub(crate) fn finish_fetch(&self, succeeded: bool) {
         let counter = if succeeded { &self.counters.ok } else { &self.counters.failed };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -197,8 +202,8 @@ impl KeyCache {
         self.counters.held_back.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Replaces the current set. A set that verifies the same tokens keeps its generation, so that verified tokens stay
-    /// in the token cache.
+    /// Replaces the current set. A set that verifies the same tokens keeps its generation, so that verified
+    /// tokens stay in the token cache.
     pub(crate) fn replace(&self, keys: KeySet, metadata_issuer: Option<Box<str>>, age: Duration) {
         let old = self.current.load();
         let freshness = Some(Freshness { age, at: Instant::now() });
@@ -251,8 +256,8 @@ impl fmt::Debug for KeyCache {
 /// No request waits longer for a fetch: the platform wants its response within seconds.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The number of requests of one trust that may wait at a time. Far more than a key rotation causes; the rest fails with
-/// `Unavailable` and may be sent again.
+/// The number of requests of one trust that may wait at a time. Far more than a key rotation causes; the rest
+/// fails with `Unavailable` and may be sent again.
 const WAITERS_MAX: usize = 1024;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `KeyRefresher`: the task that keeps the keys of one trust fresh.
 //!
-//! One task per trust makes all fetches. Requests may run on any runtime, and a request that is dropped cancels no fetch.
+//! One task per trust makes all fetches. Requests may run on any runtime, and a request that is dropped
+//! cancels no fetch.
 
 use std::{
     sync::Arc,
@@ -126,8 +127,8 @@ impl KeyRefresher {
         Ok((KeySet::parse_for(&keys, discovery.cloud.as_deref())?, discovery.issuer))
     }
 
-    /// Publishes a fetched set. It replaces the old one at once, so that a withdrawn key is refused from now on. A set
-    /// without a usable key is an accident or an attack: keep the old one.
+    /// Publishes a fetched set. It replaces the old one at once, so that a withdrawn key is refused from now
+    /// on. A set without a usable key is an accident or an attack: keep the old one.
     fn publish(&self, keys: KeySet, metadata_issuer: Option<Box<str>>) -> Result<(), KeyFetchError> {
         for skipped in keys.skipped() {
             let (trust, key_id, reason) = (&*self.trust, skipped.key_id.as_deref(), skipped.reason.label());

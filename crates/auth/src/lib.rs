@@ -1,8 +1,9 @@
-//! Does this request really come from the platform, and is it for one of our apps? Bearer token to [`Caller`].
+//! Does this request really come from the platform, and is it for one of our apps? Bearer token to
+//! [`Caller`].
 //!
-//! It knows neither HTTP nor calls: it gets the value of an `Authorization` field and the time, and asks the network
-//! for documents through [`Fetch`]. It never reads a clock to judge a token, never takes an algorithm from a token, and
-//! never puts a byte of a token into an error or a log.
+//! It knows neither HTTP nor calls: it gets the value of an `Authorization` field and the time, and asks the
+//! network for documents through [`Fetch`]. It never reads a clock to judge a token, never takes an algorithm
+//! from a token, and never puts a byte of a token into an error or a log.
 //!
 //! ```
 //! use std::{pin::Pin, sync::Arc, time::{Duration, SystemTime}};
@@ -57,8 +58,8 @@
 //! # }
 //! ```
 //!
-//! Reading order: [`Authenticator::authenticate`] is the whole story; then `token` and `claims` (what a token must be),
-//! `keys` (what a key must be), `key_cache` (when to fetch, wait or refuse).
+//! Reading order: [`Authenticator::authenticate`] is the whole story; then `token` and `claims` (what a token
+//! must be), `keys` (what a key must be), `key_cache` (when to fetch, wait or refuse).
 
 mod authenticator;
 mod back_off;

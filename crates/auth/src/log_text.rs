@@ -1,7 +1,7 @@
 //! Errors and URLs as one harmless line of a log. They may contain text from the network.
 //!
-//! The gateway prints its errors with a chain printer of its own. This crate is usable without the gateway and logs from
-//! a background task, where no caller receives the error; so it needs one, too.
+//! The gateway prints its errors with a chain printer of its own. This crate is usable without the gateway
+//! and logs from a background task, where no caller receives the error; so it needs one, too.
 
 use url::Url;
 

@@ -13,7 +13,8 @@ pub enum AuthError {
         /// The trust's name.
         trust: Arc<str>,
     },
-    /// The sender did not prove who it is: 401. The second field is the trust's name, if the token names its issuer.
+    /// The sender did not prove who it is: 401. The second field is the trust's name, if the token names its
+    /// issuer.
     #[error("token rejected")]
     Rejected(#[source] Rejection, Option<Arc<str>>),
     /// The sender proved who it is, and is not allowed: 403. The second field is the trust's name.
@@ -31,8 +32,8 @@ impl AuthError {
         }
     }
 
-    /// Returns the name of the trust, if it is known. It proves nothing: before its signature is checked, a token may
-    /// name any issuer.
+    /// Returns the name of the trust, if it is known. It proves nothing: before its signature is checked, a
+    /// token may name any issuer.
     pub fn trust(&self) -> Option<&str> {
         match self {
             Self::KeysUnavailable { trust } | Self::Forbidden(_, trust) => Some(trust),
@@ -41,13 +42,14 @@ impl AuthError {
     }
 }
 
-/// Declares `Rejection`. Each row of the table is one variant: its documentation, its fields, its label, its message.
+/// Declares `Rejection`. Each row of the table is one variant: its documentation, its fields, its label, its
+/// message.
 macro_rules! rejections {
     ($( $(#[$doc:meta])* $variant:ident $({ $($member:tt)* })? $(($field:ty))? = $label:literal, $message:tt; )*) => {
         /// Why a token was rejected.
         ///
-        /// For logs, metrics and tests: a caller should treat all variants alike. No variant holds a byte of the token.
-        /// They hold numbers, and names from this crate's own lists.
+        /// For logs, metrics and tests: a caller should treat all variants alike. No variant holds a byte of
+        /// the token. They hold numbers, and names from this crate's own lists.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
         pub enum Rejection {
             $( $(#[$doc])* #[error($message)] $variant $({ $($member)* })? $(($field))?, )*
@@ -78,8 +80,8 @@ rejections! {
         bytes: usize,
     } = "token_length", "token length of {bytes} bytes is out of range";
 
-    /// The token is not three non-empty base64url segments with two dots between them (RFC 7515 section 3.1), or a
-    /// segment is too long.
+    /// The token is not three non-empty base64url segments with two dots between them (RFC 7515 section 3.1),
+    /// or a segment is too long.
     TokenShape = "token_shape", "token is not a compact JWS";
 
     /// A segment is not base64url without padding in its one canonical form (RFC 7515 section 2).
@@ -97,7 +99,8 @@ rejections! {
     /// The header says that the token is not a JWT.
     Type = "type", "typ is not a JWT";
 
-    /// The header asks for a feature that this crate never uses: a key in the token, an extension, encryption.
+    /// The header asks for a feature that this crate never uses: a key in the token, an extension,
+    /// encryption.
     HeaderRefused(&'static str) = "header_refused", "header member {0} is not supported";
 
     /// The key id is absent, or it is not 1 to 128 visible ASCII characters.
@@ -109,7 +112,8 @@ rejections! {
     /// A name occurs twice in the header or in the claims. Two parsers could read two different tokens.
     Duplicate = "duplicate", "a member name occurs twice";
 
-    /// A name that this crate reads occurs in another case, like `Iss`. Two parsers could read two different tokens.
+    /// A name that this crate reads occurs in another case, like `Iss`. Two parsers could read two different
+    /// tokens.
     CaseVariant(&'static str) = "case_variant", "{0} is written in another case";
 
     /// A required claim is absent.

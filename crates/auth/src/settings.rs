@@ -13,14 +13,15 @@ use crate::{
 /// One issuer family: where its keys are published, what it calls itself, who may call. Plain data.
 #[derive(Clone, Debug)]
 pub struct TrustSettings {
-    /// Its name, for logs, metrics and the store's file name: 1 to 63 of `A-Z a-z 0-9 . _ -`, not beginning with a dot.
+    /// Its name, for logs, metrics and the store's file name: 1 to 63 of `A-Z a-z 0-9 . _ -`, not beginning
+    /// with a dot.
     pub name: String,
     /// The discovery document; https, or http on this machine.
     pub metadata: Url,
     /// Accepted issuers, byte for byte; `{tid}` stands for the token's tenant.
     pub issuers: Vec<String>,
-    /// Accepted `appid`/`azp`; required where an issuer contains a tenant, for any application of any tenant can obtain
-    /// a token of such an issuer for any audience.
+    /// Accepted `appid`/`azp`; required where an issuer contains a tenant, for any application of any tenant
+    /// can obtain a token of such an issuer for any audience.
     pub callers: Vec<Uuid>,
 }
 
@@ -155,7 +156,8 @@ fn check_apps(apps: &[AppSettings], issuers: &[(IssuerPattern, usize)], problems
                 problems.add(path, "must not be empty");
                 continue;
             }
-            // The platform's meeting tokens carry the issuer as their audience and travel inside notifications.
+            // The platform's meeting tokens carry the issuer as their audience and travel inside
+            // notifications.
             let as_issuer = IssuerPattern::parse(audience).ok();
             if as_issuer.is_some_and(|audience| issuers.iter().any(|(issuer, _)| issuer.overlaps(&audience)))
             {

@@ -1,4 +1,5 @@
-//! The last good key set of a trust on disk, so that a process which starts while the issuer is silent still works.
+//! The last good key set of a trust on disk, so that a process which starts while the issuer is silent still
+//! works.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -15,8 +16,8 @@ use url::Url;
 
 use crate::{KeySet, clock::SKEW};
 
-/// One file a trust. Several processes may share the folder: a file is replaced by rename, so each reader sees a whole
-/// one, and the last writer has fetched last.
+/// One file a trust. Several processes may share the folder: a file is replaced by rename, so each reader
+/// sees a whole one, and the last writer has fetched last.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     folder: PathBuf,
@@ -37,7 +38,8 @@ impl Store {
         Self { folder, trust, metadata }
     }
 
-    /// The set, if there is a file, it is this trust's, and it is not older than `keep_stale`. `now` in Unix seconds.
+    /// The set, if there is a file, it is this trust's, and it is not older than `keep_stale`. `now` in Unix
+    /// seconds.
     pub(crate) fn read(&self, now: u64, keep_stale: Duration) -> Result<Option<StoredKeys>, StoreError> {
         let mut bytes = Vec::new();
         match OpenOptions::new().read(true).open(self.path()) {
@@ -49,7 +51,8 @@ impl Store {
             return Err(StoreError::Malformed);
         }
         let file: StoredFile = serde_json::from_slice(&bytes).map_err(|_| StoreError::Malformed)?;
-        // Another trust's keys, or those of an address that is no longer trusted, must not come back through a file.
+        // Another trust's keys, or those of an address that is no longer trusted, must not come back through
+        // a file.
         if file.version != VERSION || file.trust != *self.trust || file.metadata != self.metadata.as_str() {
             return Err(StoreError::OtherTrust);
         }
@@ -99,7 +102,8 @@ impl Store {
         serde_json::to_vec(&file).map_err(|error| StoreError::Write(error.into()))
     }
 
-    /// Replaces the file. Only our user may read or change it, since whoever writes it chooses whom we believe.
+    /// Replaces the file. Only our user may read or change it, since whoever writes it chooses whom we
+    /// believe.
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), StoreError> {
         let mut random = [0; 8];
         rand_bytes(&mut random).map_err(|error| StoreError::Write(error.into()))?;

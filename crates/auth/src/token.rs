@@ -9,8 +9,8 @@ use crate::{
     json::{self, InvalidObject, ObjectLimits, Value},
 };
 
-/// The parts of a token. All that may be used before the signature is checked is the key id, to find the key, and the
-/// payload, to find the trust and to refuse early.
+/// The parts of a token. All that may be used before the signature is checked is the key id, to find the key,
+/// and the payload, to find the trust and to refuse early.
 pub(crate) struct UnverifiedToken<'a> {
     key_id: Option<Box<str>>,
     signing_input: &'a [u8],
@@ -68,8 +68,8 @@ struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// One pass that stops at the third dot: a token of nothing but dots costs as little as any other. The alphabet is
-    /// the decoder's business; a dot is not in it, so that a third one could not pass either.
+    /// One pass that stops at the third dot: a token of nothing but dots costs as little as any other. The
+    /// alphabet is the decoder's business; a dot is not in it, so that a third one could not pass either.
     fn split(token: &'a [u8]) -> Result<Self, Rejection> {
         let mut dots = token.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
         let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
@@ -94,14 +94,14 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// base64url without padding and with zero trailing bits, the only form RFC 7515 section 2 knows. A laxer decoder would
-/// let one signature have several spellings.
+/// base64url without padding and with zero trailing bits, the only form RFC 7515 section 2 knows. A laxer
+/// decoder would let one signature have several spellings.
 fn decode(segment: &[u8]) -> Result<Vec<u8>, Rejection> {
     URL_SAFE_NO_PAD.decode(segment).map_err(|_| Rejection::Encoding)
 }
 
-/// The key id of a header that asks for nothing but RS256. `cty: "JWT"` is on real tokens that are not nested, and
-/// `x5t` beside `kid`: both are ignored, like every name that is not in `NAMES`.
+/// The key id of a header that asks for nothing but RS256. `cty: "JWT"` is on real tokens that are not
+/// nested, and `x5t` beside `kid`: both are ignored, like every name that is not in `NAMES`.
 fn read_header(header: &[u8]) -> Result<Option<Box<str>>, Rejection> {
     let [alg, kid, typ, refused @ ..] =
         json::read(header, &NAMES, HEADER_LIMITS).map_err(|fault| match fault {
@@ -140,9 +140,9 @@ pub(crate) fn is_key_id(text: &str) -> bool {
     (1..=KEY_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// The header members that we read, then those that we refuse: extensions (`crit`, and `b64`, which RFC 7797 section 7
-/// wants in `crit` but attackers leave out of it), compression and encryption, and keys that the token brings along or
-/// wants fetched (RFC 8725 section 3.10).
+/// The header members that we read, then those that we refuse: extensions (`crit`, and `b64`, which RFC 7797
+/// section 7 wants in `crit` but attackers leave out of it), compression and encryption, and keys that the
+/// token brings along or wants fetched (RFC 8725 section 3.10).
 const NAMES: [&str; 11] = ["alg", "kid", "typ", "crit", "b64", "zip", "enc", "jku", "jwk", "x5u", "x5c"];
 
 /// RFC 7519 section 5.1, RFC 9068 section 2.1.

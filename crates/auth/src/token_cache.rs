@@ -1,4 +1,5 @@
-//! Tokens that were verified, so that the platform's reuse of a token costs a hash instead of an RSA operation.
+//! Tokens that were verified, so that the platform's reuse of a token costs a hash instead of an RSA
+//! operation.
 
 use std::{fmt, sync::Arc};
 
@@ -6,8 +7,8 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 
 use crate::{Caller, claims::Window, key_cache::KeyCache};
 
-/// Verified tokens by the SHA-256 of all their bytes. Only what passed every check gets in, so nobody without a token can
-/// fill it, and a full one forgets what was used longest ago.
+/// Verified tokens by the SHA-256 of all their bytes. Only what passed every check gets in, so nobody without
+/// a token can fill it, and a full one forgets what was used longest ago.
 pub(crate) struct TokenCache {
     tokens: Cache<[u8; 32], Arc<Verified>>,
 }
@@ -25,8 +26,8 @@ impl TokenCache {
         Self { tokens }
     }
 
-    /// The caller, if the token is remembered, still in its time, and the trust's key set is still the one that verified
-    /// it. moka's own expiry is not used: its clock is neither the caller's `now` nor a test's.
+    /// The caller, if the token is remembered, still in its time, and the trust's key set is still the one
+    /// that verified it. moka's own expiry is not used: its clock is neither the caller's `now` nor a test's.
     pub(crate) fn get(&self, digest: &[u8; 32], now: u64) -> Option<Arc<Caller>> {
         let verified = self.tokens.get(digest)?;
         let set = verified.keys.usable()?;

@@ -125,8 +125,8 @@ proptest! {
         })?;
     }
 
-    /// Q8, Q9, Q12 and Q13: any sequence of requests, hang-ups and pauses costs one fetch a cool-down, a known key is
-    /// accepted all along, and a new one is accepted in time.
+    /// Q8, Q9, Q12 and Q13: any sequence of requests, hang-ups and pauses costs one fetch a cool-down, a
+    /// known key is accepted all along, and a new one is accepted in time.
     #[test]
     fn fetches_are_bounded_and_known_keys_undisturbed(events in vec(event(), 1..60)) {
         paused(async {
@@ -166,7 +166,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Q6: nothing panics. Any bytes as a field, as a header, as claims; numbers of any size and kind in the claims.
+    /// Q6: nothing panics. Any bytes as a field, as a header, as claims; numbers of any size and kind in the
+    /// claims.
     #[test]
     fn nothing_panics(field in vec(any::<u8>(), 0..300), header in "\\PC{0,60}", claims in "\\PC{0,60}", now: u64) {
         paused(async {

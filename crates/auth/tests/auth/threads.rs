@@ -1,4 +1,5 @@
-//! Requests on many runtimes, the fetching on yet another, as the server has it. Real threads, real time, no sleeps.
+//! Requests on many runtimes, the fetching on yet another, as the server has it. Real threads, real time, no
+//! sleeps.
 
 use std::{sync::Arc, thread};
 
