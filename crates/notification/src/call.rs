@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 pub(crate) use self::raw::RawCall;
-use crate::data::ResultInfo;
+use crate::result_info::ResultInfo;
 
 /// The parts of a call resource that routing, logs and counters need.
 ///

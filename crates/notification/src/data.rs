@@ -8,6 +8,7 @@ use crate::{
     call::{Call, RawCall},
     json::{self, Receive, Received, Shape},
     resource::ResourcePart,
+    result_info::ResultInfo,
 };
 
 /// What `resourceData` holds.
@@ -49,26 +50,6 @@ pub struct Operation<'a> {
     pub status: Option<Cow<'a, str>>,
     /// How it ended.
     pub result: Option<ResultInfo>,
-}
-
-/// `resultInfo`; the codes come as numbers or as strings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ResultInfo {
-    /// `code`
-    pub code: Option<i64>,
-    /// `subcode`, in one published body spelled `subCode`
-    pub subcode: Option<i64>,
-}
-
-impl<'de> Receive<'de> for ResultInfo {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
-        match name {
-            "code" => self.code = json::integer(map)?,
-            "subcode" | "subCode" => self.subcode = json::integer(map)?,
-            _ => json::skip(map)?,
-        }
-        Ok(())
-    }
 }
 
 /// `resourceData` before its type is known: the members of all types at once, so that one pass is enough.

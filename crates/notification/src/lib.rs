@@ -41,6 +41,7 @@ mod resource;
 mod call;
 mod data;
 mod id;
+mod result_info;
 
 mod error;
 mod json;
@@ -51,11 +52,12 @@ mod tests;
 
 pub use crate::{
     call::{Call, CallState, Modality},
-    data::{Data, Operation, ResultInfo},
+    data::{Data, Operation},
     envelope::{Envelope, Legacy, LegacyKind},
     error::{ErrorCode, InvalidNotification},
     id::{CallId, InvalidCallId},
     item::{ChangeType, Item, ItemKind},
     notifications::Notifications,
     resource::{Resource, ResourcePart},
+    result_info::ResultInfo,
 };

@@ -4,6 +4,7 @@
 //! can post to any path; the seal proves that this owner was named by us, and for the app of the token. It is no
 //! secret and grants nothing by itself: the sender must still hold a token of the platform.
 
+mod owner;
 mod seal;
 
 use std::fmt;
@@ -12,10 +13,13 @@ use url::Url;
 use uuid::Uuid;
 
 use self::seal::Mac;
-pub use self::seal::{InvalidSealKey, SealKey};
+pub use self::{
+    owner::{Owner, OwnerRef},
+    seal::{InvalidSealKey, SealKey},
+};
 use crate::{
     endpoint::{InvalidUrl, check_origin},
-    name::{Name, NameRef},
+    name::NameRef,
 };
 
 /// Writes and reads callback URIs.
@@ -117,60 +121,6 @@ pub struct Sealed<'a> {
 impl fmt::Debug for Sealed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sealed").field("key_id", &self.key_id).finish_non_exhaustive()
-    }
-}
-
-/// Who owns a call: a region, an instance and its incarnation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Owner {
-    /// The region.
-    pub region: Name,
-    /// The instance.
-    pub instance: Name,
-    /// Its incarnation, `0` where the source has none.
-    pub incarnation: Name,
-}
-
-impl Owner {
-    /// Borrowed.
-    pub fn as_ref(&self) -> OwnerRef<'_> {
-        OwnerRef {
-            region: self.region.as_name_ref(),
-            instance: self.instance.as_name_ref(),
-            incarnation: self.incarnation.as_name_ref(),
-        }
-    }
-}
-
-impl PartialEq<OwnerRef<'_>> for Owner {
-    fn eq(&self, other: &OwnerRef<'_>) -> bool {
-        self.as_ref() == *other
-    }
-}
-
-/// An owner borrowed from the path of a callback: a request needs no allocation to find its instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OwnerRef<'a> {
-    /// The region.
-    pub region: NameRef<'a>,
-    /// The instance.
-    pub instance: NameRef<'a>,
-    /// Its incarnation, `0` where the source has none.
-    pub incarnation: NameRef<'a>,
-}
-
-impl<'a> OwnerRef<'a> {
-    /// A copy that owns its names.
-    pub fn to_owner(self) -> Owner {
-        Owner {
-            region: self.region.to_name(),
-            instance: self.instance.to_name(),
-            incarnation: self.incarnation.to_name(),
-        }
-    }
-
-    fn names(self) -> [NameRef<'a>; 3] {
-        [self.region, self.instance, self.incarnation]
     }
 }
 

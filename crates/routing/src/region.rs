@@ -1,48 +1,25 @@
 //! `Policy`: which region serves a new call, and where the platform is sent if that is not this one.
 
+mod peer;
 mod problem;
 mod rule;
 
-use url::Url;
 use uuid::Uuid;
 
-use switchboard_notification::Call;
-
+use self::{peer::RedirectUrl, problem::problems, rule::CompiledRule};
 pub use self::{
+    peer::{Peer, is_marked},
     problem::InvalidPolicy,
-    rule::{Rule, RuleOutcome},
+    rule::{Rule, RuleOutcome, Traits},
 };
-use self::{problem::problems, rule::Compiled};
 use crate::name::Name;
 
 /// The ordered rules, this region and its peers.
 #[derive(Debug)]
 pub struct Policy {
     here: Name,
-    targets: Vec<Target>,
-    rules: Vec<Compiled>,
-}
-
-/// Another region.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    /// Its name.
-    pub name: Name,
-    /// Its webhook.
-    pub webhook: Url,
-}
-
-/// What the policy looks at.
-#[derive(Clone, Copy, Debug)]
-pub struct Traits<'a> {
-    /// The new call.
-    pub call: &'a Call<'a>,
-    /// Its id: the fall-back for `share` where there is no chain id.
-    pub call_id: &'a str,
-    /// The `X-Microsoft-Skype-Caller-Region` header.
-    pub caller_region: Option<&'a str>,
-    /// The token's tenant.
-    pub tenant: Uuid,
+    redirects: Vec<RedirectUrl>,
+    rules: Vec<CompiledRule>,
 }
 
 /// What the policy decided.
@@ -91,8 +68,8 @@ impl Policy {
             return Err(problem);
         }
         Ok(Self {
-            targets: peers.into_iter().map(|peer| Target::new(peer, &here)).collect(),
-            rules: rules.into_iter().map(Compiled::new).collect(),
+            redirects: peers.into_iter().map(|peer| RedirectUrl::new(peer, &here)).collect(),
+            rules: rules.into_iter().map(CompiledRule::new).collect(),
             here,
         })
     }
@@ -134,51 +111,10 @@ impl Policy {
     ///
     /// Made of configuration and the app's id only, so no request can choose where the platform goes.
     pub fn location(&self, region: &Name, app: Option<Uuid>) -> Option<String> {
-        let target = self.targets.iter().find(|target| target.name == *region)?;
-        Some(match app {
-            None => format!("{}{}{}", target.webhook, target.final_slash, target.query),
-            Some(app) => format!("{}/{}{}", target.webhook, app.hyphenated(), target.query),
-        })
+        let redirect = self.redirects.iter().find(|redirect| *redirect.name() == *region)?;
+        Some(redirect.location(app))
     }
 }
-
-/// Whether a request's raw query carries the loop marker: any parameter of exactly that name, with or without a value.
-pub fn is_marked(query: Option<&str>) -> bool {
-    let name = |parameter: &str| parameter.split_once('=').map_or(parameter, |(name, _)| name) == MARKER;
-    query.is_some_and(|query| query.split('&').any(name))
-}
-
-/// A peer's webhook, cut where a location has something to add.
-#[derive(Debug)]
-struct Target {
-    name: Name,
-    /// From the scheme to the end of the path, without a final slash.
-    webhook: String,
-    /// The final slash, if there is one.
-    final_slash: &'static str,
-    /// `?`, the configured query, the marker.
-    query: String,
-}
-
-impl Target {
-    fn new(peer: Peer, here: &Name) -> Self {
-        let Peer { name, webhook: mut url } = peer;
-        let query = match url.query() {
-            Some(query) if !query.is_empty() => format!("?{query}&{MARKER}={here}"),
-            Some(_) | None => format!("?{MARKER}={here}"),
-        };
-        url.set_query(None);
-        let (webhook, final_slash) = match url.as_str().strip_suffix('/') {
-            Some(cut) => (cut.to_owned(), "/"),
-            None => (url.into(), ""),
-        };
-        Self { name, webhook, final_slash, query }
-    }
-}
-
-/// The query parameter that a redirected request carries, so that two regions that disagree do not send a call to and
-/// fro until its caller gives up. Names need no escaping in its value.
-const MARKER: &str = "switchboard-from";
 
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{Call, CallState, Modality};
 use crate::{
-    data::ResultInfo,
     json::{self, Receive},
+    result_info::ResultInfo,
 };
 
 /// A call's members as they are posted.

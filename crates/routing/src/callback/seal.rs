@@ -6,7 +6,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use openssl::{memcmp, sha::Sha256};
 use uuid::Uuid;
 
-use crate::{callback::OwnerRef, name::NameRef};
+use super::owner::OwnerRef;
+use crate::name::NameRef;
 
 /// A seal key.
 ///

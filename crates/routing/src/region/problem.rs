@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Peer, Rule};
+use super::{peer::Peer, rule::Rule};
 use crate::{
     endpoint::{InvalidUrl, check_address},
     name::Name,

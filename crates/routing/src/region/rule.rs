@@ -1,8 +1,8 @@
 //! One rule: what it asks of a call, and what it says of one.
 
+use switchboard_notification::Call;
 use uuid::Uuid;
 
-use super::Traits;
 use crate::{hash, name::Name};
 
 /// One rule: all conditions given must hold.
@@ -51,6 +51,19 @@ impl Rule {
     }
 }
 
+/// What the policy looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits<'a> {
+    /// The new call.
+    pub call: &'a Call<'a>,
+    /// Its id: the fall-back for `share` where there is no chain id.
+    pub call_id: &'a str,
+    /// The `X-Microsoft-Skype-Caller-Region` header.
+    pub caller_region: Option<&'a str>,
+    /// The token's tenant.
+    pub tenant: Uuid,
+}
+
 /// What one rule said; for `explain`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleOutcome {
@@ -69,7 +82,7 @@ pub enum RuleOutcome {
 
 /// A rule in the form in which calls are compared with it: only the conditions that were given.
 #[derive(Debug)]
-pub(super) struct Compiled {
+pub(super) struct CompiledRule {
     conditions: Vec<Condition>,
     share: f64,
     share_seed: u64,
@@ -93,7 +106,7 @@ enum Field {
     User,
 }
 
-impl Compiled {
+impl CompiledRule {
     pub(super) fn new(rule: Rule) -> Self {
         let Rule {
             source_region, country, caller_region, media_region, tenant, organizer_tenant, user, ..
