@@ -1,23 +1,36 @@
-//! Where we send and what we hand out: URLs that are safe to use, and the path of a call.
+//! `CallbackUri` and `GraphCallId`: URLs that are safe to use, and the path of a call.
 
 use std::fmt;
 
 use url::{Host, Url};
 
-/// Where the platform posts what becomes of a call: https, or http on this machine. Kept byte for byte, since its path
-/// may be sealed.
+/// The URI to which the platform posts the notifications of a call: https, or http to a loopback host. It is
+/// kept byte for byte, since its path may be sealed.
 ///
-/// Graph documents no maximum length (call: answer); 2048 bytes are allowed, as most servers take.
+/// Graph documents no maximum length (call: answer). Up to 2048 bytes are allowed, which most servers accept.
+///
+/// ```
+/// use switchboard_graph::{CallbackUri, InvalidCallbackUri};
+///
+/// let uri = CallbackUri::parse("https://emea.bots.contoso.com/api/callbacks/emea/bot-1/k1.0.x")?;
+/// assert_eq!(uri.as_str(), "https://emea.bots.contoso.com/api/callbacks/emea/bot-1/k1.0.x");
+/// assert_eq!(CallbackUri::parse("http://emea.bots.contoso.com/"), Err(InvalidCallbackUri::NotHttps));
+/// # Ok::<(), InvalidCallbackUri>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallbackUri(String);
 
 impl CallbackUri {
-    /// The URI, if `text` is one.
+    /// Parses a callback URI.
+    ///
+    /// # Errors
+    ///
+    /// `text` is too long, contains a character that is not allowed, or is not a safe absolute URL.
     pub fn parse(text: &str) -> Result<Self, InvalidCallbackUri> {
         if text.len() > CALLBACK_BYTES_MAX {
             return Err(InvalidCallbackUri::TooLong);
         }
-        // The parser of a browser forgives blanks, tabs and backslashes; who reads it next may not.
+        // `Url` accepts blanks, tabs and backslashes, as browsers do. The next parser may read another URL.
         if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
             return Err(InvalidCallbackUri::Character);
         }
@@ -31,7 +44,7 @@ impl CallbackUri {
         Ok(Self(text.to_owned()))
     }
 
-    /// As it was given.
+    /// Returns the text as it was given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -43,33 +56,46 @@ impl fmt::Display for CallbackUri {
     }
 }
 
-/// Why a text is not a callback URI.
+/// The text is not a callback URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCallbackUri {
-    /// Too long.
-    #[error("a callback URI of more than {CALLBACK_BYTES_MAX} bytes")]
+    /// It is too long.
+    #[error("callback URI has more than {CALLBACK_BYTES_MAX} bytes")]
     TooLong,
-    /// A blank, a control character, a backslash, or not ASCII.
-    #[error("a callback URI with a character that does not belong in one")]
+    /// It contains a blank, a control character, a backslash, or a character that is not ASCII.
+    #[error("callback URI has a character that is not allowed")]
     Character,
-    /// Not an absolute URL.
-    #[error("a callback URI that is not an absolute URL")]
+    /// It is not an absolute URL.
+    #[error("callback URI is not an absolute URL")]
     NotAbsolute,
-    /// Neither https nor http on this machine.
-    #[error("a callback URI that is not https (http is for loopback hosts only)")]
+    /// It is neither https nor http to a loopback host.
+    #[error("callback URI is not https (http is for loopback hosts only)")]
     NotHttps,
-    /// A name or a password before the host, or something after `#`.
-    #[error("a callback URI with userinfo or a fragment")]
+    /// It has a user name, a password or a fragment.
+    #[error("callback URI has userinfo or a fragment")]
     UserinfoOrFragment,
 }
 
-/// A call's id: opaque, 1 to 128 visible ASCII characters without a slash of either kind, `?` or `#`; neither `.` nor
-/// `..`, which mean something else in a path. Real ids are GUIDs.
+/// The id of a call: opaque, 1 to 128 visible ASCII characters without `/`, `\`, `?` and `#`. It is neither
+/// `.` nor `..`, which have another meaning in a path. Real ids are GUIDs.
+///
+/// ```
+/// use switchboard_graph::{GraphCallId, InvalidGraphCallId};
+///
+/// let id = GraphCallId::parse("a31f5a00-44dc-4b21-9c3e-0d07d53b1001")?;
+/// assert_eq!(id.as_str(), "a31f5a00-44dc-4b21-9c3e-0d07d53b1001");
+/// assert_eq!(GraphCallId::parse("../users"), Err(InvalidGraphCallId::Character));
+/// # Ok::<(), InvalidGraphCallId>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GraphCallId(String);
 
 impl GraphCallId {
-    /// The id, if `text` is one.
+    /// Parses an id.
+    ///
+    /// # Errors
+    ///
+    /// `text` is empty or too long, or contains a character that is not allowed.
     pub fn parse(text: &str) -> Result<Self, InvalidGraphCallId> {
         if text.is_empty() || text.len() > CALL_ID_BYTES_MAX {
             return Err(InvalidGraphCallId::Length);
@@ -81,13 +107,13 @@ impl GraphCallId {
         Ok(Self(text.to_owned()))
     }
 
-    /// As it was given.
+    /// Returns the text as it was given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// As one segment of a path: everything but RFC 3986's unreserved characters escaped, `%` and OData's `$` and `(`
-    /// among them, so that an id stays an id whatever it looks like.
+    /// Returns the id as one segment of a path. Everything except RFC 3986's unreserved characters is
+    /// escaped, also `%` and OData's `$` and `(`: no id can change the path.
     fn segment(&self) -> String {
         let mut segment = String::with_capacity(self.0.len());
         for character in self.0.chars() {
@@ -107,31 +133,35 @@ impl fmt::Display for GraphCallId {
     }
 }
 
-/// Why a text is not a call id.
+/// The text is not a call id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidGraphCallId {
-    /// Empty or too long.
-    #[error("a call id that is not 1 to {CALL_ID_BYTES_MAX} bytes long")]
+    /// It is empty or too long.
+    #[error("call id is not 1 to {CALL_ID_BYTES_MAX} bytes long")]
     Length,
-    /// A character that does not belong in an id.
-    #[error("a call id with a character that is not allowed")]
+    /// It contains a character that is not allowed.
+    #[error("call id has a character that is not allowed")]
     Character,
 }
 
-/// `POST {endpoint}/v1.0/communications/calls/{id}/{action}`, or the call itself (Microsoft Graph REST reference, "call").
+/// Returns `{endpoint}/v1.0/communications/calls/{id}/{action}`, or the URL of the call itself (Microsoft
+/// Graph REST reference, "call").
 pub(crate) fn call_url(endpoint: &Url, call: &GraphCallId, action: Option<&str>) -> Url {
     let action = action.map(|action| format!("/{action}")).unwrap_or_default();
     below(endpoint, &format!("v1.0/communications/calls/{}{action}", call.segment()))
 }
 
-/// `path`, which needs no escaping, below whatever path `base` has.
+/// Returns the URL of `path` below the path of `base`. `path` needs no escaping.
 pub(crate) fn below(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
     url
 }
 
-/// Whether what is sent to `url` is safe from those on the way: https, or http that does not leave this machine.
+/// Returns true if a request to `url` cannot be read on its way: https, or http to a loopback host.
+///
+/// auth and routing have a copy of this rule and of `has_userinfo`. None of the three may depend on another
+/// (docs/architecture.md), and ten lines do not justify a crate for all to depend on.
 pub(crate) fn is_safe(url: &Url) -> bool {
     match url.scheme() {
         "https" => true,
@@ -145,14 +175,15 @@ pub(crate) fn is_safe(url: &Url) -> bool {
     }
 }
 
-/// Whether `url` has a name or a password before its host.
+/// Returns true if `url` has a user name or a password.
 pub(crate) fn has_userinfo(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
+/// Most servers accept a URI of this length.
 const CALLBACK_BYTES_MAX: usize = 2048;
 
-/// Real ids have 36 bytes.
+/// Real ids are GUIDs of 36 bytes.
 const CALL_ID_BYTES_MAX: usize = 128;
 
 #[cfg(test)]
@@ -177,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks_are_https_or_stay_here() {
+    fn a_callback_is_https_or_on_loopback() {
         for text in [
             "https://emea.bots.example/api/callbacks/emea/bot-1/k1.0.abc",
             "https://emea.bots.example:9441/a?b=c%2F",

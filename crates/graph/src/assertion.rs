@@ -1,4 +1,4 @@
-//! The client assertion: a certificate's proof, as Entra wants it (Microsoft identity platform, "Certificate
+//! `Certificate`: signs client assertions as Entra requires them (Microsoft identity platform, "Certificate
 //! credentials"; RFC 7523 section 3).
 
 use std::time::{Duration, SystemTime};
@@ -15,15 +15,15 @@ use uuid::{Builder, Uuid};
 
 use crate::InvalidGraphSettings;
 
-/// A certificate that an app is known by, ready to sign.
+/// A certificate of the app, with its key, ready to sign.
 pub(crate) struct Certificate {
     signer: RsassaPssJwsSigner,
-    /// SHA-256 of the certificate's DER.
+    /// The SHA-256 of the certificate's DER.
     thumbprint: Vec<u8>,
 }
 
 impl Certificate {
-    /// Both are PEM.
+    /// Parses the certificate and its key, both PEM.
     pub(crate) fn parse(certificate: &[u8], key: &[u8]) -> Result<Self, InvalidGraphSettings> {
         let bad_certificate =
             || InvalidGraphSettings::new("graph.certificate", "must be a certificate in PEM form");
@@ -45,7 +45,7 @@ impl Certificate {
         })
     }
 
-    /// A proof that `app` asks `audience`, the token endpoint; `None` if the library fails.
+    /// Returns a proof of `app`'s identity for `audience`, the token endpoint; `None` if the library fails.
     pub(crate) fn assertion(&self, app: Uuid, audience: &str, now: SystemTime) -> Option<String> {
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let claims = json!({
@@ -64,14 +64,15 @@ impl Certificate {
     }
 }
 
-/// A GUID that nobody can foresee (RFC 9562 section 5.4).
+/// Returns an unpredictable GUID (RFC 9562 section 5.4).
 pub(crate) fn random_id() -> Option<Uuid> {
     let mut random = [0; 16];
     rand_bytes(&mut random).ok()?;
     Some(Builder::from_random_bytes(random).into_uuid())
 }
 
-/// Without the callback OpenSSL would ask for the password of an encrypted key on the terminal.
+/// Parses a key without a password. Without the callback, OpenSSL would ask on the terminal for the password
+/// of an encrypted key.
 fn private_key(pem: &[u8]) -> Option<PKey<Private>> {
     PKey::private_key_from_pem_callback(pem, |_| Ok(0)).ok()
 }

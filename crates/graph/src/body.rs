@@ -1,4 +1,4 @@
-//! The JSON that Graph gets, as the Graph reference shows it.
+//! The JSON bodies of requests, as the Graph reference shows them.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use crate::{
     Answer, CallbackUri, MediaConfig, Redirect, RedirectTarget, RedirectTargetKind, Reject, action::Prompt,
 };
 
-/// Of `call: answer`.
+/// Returns the body of `call: answer`.
 pub(crate) fn answer(answer: &Answer, callback: &CallbackUri) -> Vec<u8> {
     let modalities: Vec<_> = answer.modalities.iter().map(|modality| modality.as_str()).collect();
     let mut body = object([
@@ -24,14 +24,14 @@ pub(crate) fn answer(answer: &Answer, callback: &CallbackUri) -> Vec<u8> {
     bytes(body)
 }
 
-/// Of `call: reject`.
+/// Returns the body of `call: reject`.
 pub(crate) fn reject(reject: Reject, callback: Option<&CallbackUri>) -> Vec<u8> {
     let mut body = object([("reason", reject.reason.as_str().into())]);
     put(&mut body, "callbackUri", callback.map(CallbackUri::as_str));
     bytes(body)
 }
 
-/// Of `call: redirect`.
+/// Returns the body of `call: redirect`.
 pub(crate) fn redirect(redirect: &Redirect, callback: &CallbackUri) -> Vec<u8> {
     let targets: Vec<_> = redirect.targets.iter().map(target).collect();
     let mut body = object([
@@ -66,19 +66,14 @@ fn prompt(prompt: &Prompt) -> Value {
 }
 
 fn target(target: &RedirectTarget) -> Value {
-    // The one identity that the base types do not know; the documents show the base types for all others.
-    let (set, identity) = match target.kind {
-        RedirectTargetKind::AzureCommunicationServicesUser => (
+    // Only this kind needs the derived types. The Graph reference shows the base types for all others.
+    let (set, identity) = if target.kind == RedirectTargetKind::AzureCommunicationServicesUser {
+        (
             "#microsoft.graph.communicationsIdentitySet",
             "#microsoft.graph.azureCommunicationServicesUserIdentity",
-        ),
-        RedirectTargetKind::User
-        | RedirectTargetKind::Application
-        | RedirectTargetKind::ApplicationInstance
-        | RedirectTargetKind::Phone
-        | RedirectTargetKind::Guest
-        | RedirectTargetKind::Encrypted
-        | RedirectTargetKind::OnPremises => ("#microsoft.graph.identitySet", "#microsoft.graph.identity"),
+        )
+    } else {
+        ("#microsoft.graph.identitySet", "#microsoft.graph.identity")
     };
     let mut one = object([("@odata.type", identity.into()), ("id", target.id.as_str().into())]);
     put(&mut one, "displayName", target.display_name.as_deref());
@@ -91,7 +86,7 @@ fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
     members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// What was left out stays out: for Graph `null` may mean something else.
+/// Inserts `value` if there is one: for Graph, `null` may not mean the same as absent.
 fn put(body: &mut Map<String, Value>, name: &str, value: Option<impl Into<Value>>) {
     if let Some(value) = value {
         body.insert(name.to_owned(), value.into());

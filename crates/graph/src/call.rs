@@ -1,20 +1,21 @@
-//! `GraphCall`: what Graph tells of one, as far as it says whether it lives.
+//! `GraphCall`: the state of a call, as Graph reports it.
 
 use serde_json::Value;
 
 use crate::text::printable;
 
-/// A call, as Graph shows it (Microsoft Graph REST reference, "call: get").
+/// The state of a call, as Graph reports it (Microsoft Graph REST reference, "call: get").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GraphCall {
-    /// Its state, where Graph says it.
+    /// The state, if Graph reports it.
     pub state: Option<GraphCallState>,
-    /// How it ended, where Graph says it.
+    /// The result, if Graph reports it.
     pub result: Option<CallResult>,
 }
 
 impl GraphCall {
-    /// `None` if `body` is no object. A member of another type is left out: Graph has shown numbers as strings.
+    /// Parses a call; `None` if `body` is not an object. A member of another type counts as absent. Numbers
+    /// may be strings: Graph has sent them.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         let document: Value = serde_json::from_slice(body).ok()?;
         let call = document.as_object()?;
@@ -28,7 +29,7 @@ impl GraphCall {
     }
 }
 
-/// How a call ended: `408`, `8537` is a keep-alive that did not come in time.
+/// The result of a call. For example, `408` with `8537` means that no keep-alive arrived in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallResult {
     /// Graph's `code`.
@@ -37,30 +38,30 @@ pub struct CallResult {
     pub subcode: Option<i64>,
 }
 
-/// Graph's `callState`, compared without case.
+/// Graph's `callState`. Its words are compared without regard to ASCII case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GraphCallState {
-    /// Waits to be answered.
+    /// The call waits to be answered.
     Incoming,
-    /// Is being connected.
+    /// The call is being connected.
     Establishing,
-    /// Rings.
+    /// The call rings.
     Ringing,
-    /// Is connected.
+    /// The call is connected.
     Established,
-    /// Is on hold.
+    /// The call is on hold.
     Hold,
-    /// Is being transferred.
+    /// The call is being transferred.
     Transferring,
     /// A transfer was accepted.
     TransferAccepted,
-    /// Is being redirected.
+    /// The call is being redirected.
     Redirecting,
-    /// Is ending.
+    /// The call is ending.
     Terminating,
-    /// Has ended.
+    /// The call has ended.
     Terminated,
-    /// Something newer than this list; printable, at most 32 characters.
+    /// A state that this version does not know: printable, at most 32 characters.
     Other(String),
 }
 

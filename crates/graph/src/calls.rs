@@ -1,4 +1,4 @@
-//! `Calls`: what a bot does with a call, through Graph.
+//! `Calls`: the actions of a bot on its calls, through Graph.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
@@ -8,24 +8,25 @@ use uuid::Uuid;
 
 use crate::{
     Action, Answer, CallbackUri, GraphCall, GraphCallId, GraphError, GraphMethod, GraphRefusal,
-    GraphRefusalKind, GraphRequest, GraphResponse, GraphSettings, Redirect, Reject, Transport,
-    TransportError, TransportErrorKind,
+    GraphRefusalKind, GraphResponse, GraphSettings, Redirect, Reject, Transport, TransportError,
+    TransportErrorKind,
     address::call_url,
-    assertion::random_id,
     body,
+    call_request::CallRequest,
     refusal::BODY_BYTES_MAX,
-    retry::back_off,
-    token::{Token, TokenEndpoint, USER_AGENT},
+    token::{Token, TokenEndpoint},
     tokens::Tokens,
 };
 
-/// The calls API for one app. Share it: its tokens serve all calls of a tenant. It is used within a tokio runtime, or
-/// within several.
+/// The calls API for one app. Share one value: its tokens serve all calls of a tenant. It needs a tokio
+/// runtime and may be used from several.
 ///
-/// Every method ends by `deadline`. Within it, it waits and asks again where Graph has surely done nothing: no byte was
-/// written, 429, 503 with `Retry-After`, and 401 once, with a fresh token. [`Calls::keep_alive`] and [`Calls::get`] are
-/// repeated also where the outcome is unknown; the others never, since a second answer may undo the first. `now` is the
-/// time of the call of the method.
+/// Every method ends by `deadline`. Until then, it waits and repeats a request if Graph has certainly done
+/// nothing: no byte was written, 429, 503 with `Retry-After`, and once 401, with a new token. If the outcome
+/// is unknown, only [`Calls::keep_alive`] and [`Calls::get`] are repeated: a second answer may undo the
+/// first. `now` is the current time.
+///
+/// The [documentation of the crate](crate) has an example.
 pub struct Calls {
     endpoint: Url,
     transport: Arc<dyn Transport>,
@@ -33,14 +34,19 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// The calls API as `settings` say, over `transport`.
+    /// Creates the calls API for `settings`, over `transport`.
     pub fn new(settings: GraphSettings, transport: Arc<dyn Transport>) -> Self {
         let endpoint = settings.endpoint.clone();
         let tokens = Tokens::new(TokenEndpoint::new(settings, Arc::clone(&transport)));
         Self { endpoint, transport, tokens }
     }
 
-    /// Does what a bot's reply says. What becomes of the call is posted to `callback`.
+    /// Carries out the action of a bot's reply. The platform posts the notifications of the call to
+    /// `callback`.
+    ///
+    /// # Errors
+    ///
+    /// There is no token, Graph refuses, or no response arrives by `deadline`.
     pub async fn act(
         &self,
         tenant: Uuid,
@@ -59,7 +65,11 @@ impl Calls {
         }
     }
 
-    /// Takes the call.
+    /// Answers the call.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Calls::act`].
     pub async fn answer(
         &self,
         tenant: Uuid,
@@ -69,11 +79,15 @@ impl Calls {
         deadline: Instant,
         now: SystemTime,
     ) -> Result<(), GraphError> {
-        let order = self.order(GraphMethod::Post, call, Some("answer"), body::answer(answer, callback));
-        self.send(tenant, &order, deadline, now).await.map(|_| ())
+        let request = self.request(GraphMethod::Post, call, Some("answer"), body::answer(answer, callback));
+        self.send(tenant, &request, deadline, now).await.map(|_| ())
     }
 
-    /// Turns the call down. Without a `callback` the platform posts the end of the call to the bot's webhook.
+    /// Rejects the call. Without a `callback`, the platform posts the end of the call to the bot's webhook.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Calls::act`].
     pub async fn reject(
         &self,
         tenant: Uuid,
@@ -83,11 +97,15 @@ impl Calls {
         deadline: Instant,
         now: SystemTime,
     ) -> Result<(), GraphError> {
-        let order = self.order(GraphMethod::Post, call, Some("reject"), body::reject(reject, callback));
-        self.send(tenant, &order, deadline, now).await.map(|_| ())
+        let request = self.request(GraphMethod::Post, call, Some("reject"), body::reject(reject, callback));
+        self.send(tenant, &request, deadline, now).await.map(|_| ())
     }
 
-    /// Sends the caller to somebody else.
+    /// Redirects the caller to other targets.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Calls::act`].
     pub async fn redirect(
         &self,
         tenant: Uuid,
@@ -97,11 +115,16 @@ impl Calls {
         deadline: Instant,
         now: SystemTime,
     ) -> Result<(), GraphError> {
-        let order = self.order(GraphMethod::Post, call, Some("redirect"), body::redirect(redirect, callback));
-        self.send(tenant, &order, deadline, now).await.map(|_| ())
+        let request =
+            self.request(GraphMethod::Post, call, Some("redirect"), body::redirect(redirect, callback));
+        self.send(tenant, &request, deadline, now).await.map(|_| ())
     }
 
-    /// Says that the call is still wanted; the platform ends one of which nobody says so for 45 minutes.
+    /// Keeps the call alive. The platform ends a call that has had no keep-alive for 45 minutes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Calls::act`].
     pub async fn keep_alive(
         &self,
         tenant: Uuid,
@@ -109,12 +132,15 @@ impl Calls {
         deadline: Instant,
         now: SystemTime,
     ) -> Result<(), GraphError> {
-        let order =
-            Order { repeatable: true, ..self.order(GraphMethod::Post, call, Some("keepAlive"), Vec::new()) };
-        self.send(tenant, &order, deadline, now).await.map(|_| ())
+        let request = self.request(GraphMethod::Post, call, Some("keepAlive"), Vec::new()).repeatable();
+        self.send(tenant, &request, deadline, now).await.map(|_| ())
     }
 
     /// Ends the bot's part in the call.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Calls::act`].
     pub async fn hang_up(
         &self,
         tenant: Uuid,
@@ -122,11 +148,15 @@ impl Calls {
         deadline: Instant,
         now: SystemTime,
     ) -> Result<(), GraphError> {
-        let order = self.order(GraphMethod::Delete, call, None, Vec::new());
-        self.send(tenant, &order, deadline, now).await.map(|_| ())
+        let request = self.request(GraphMethod::Delete, call, None, Vec::new());
+        self.send(tenant, &request, deadline, now).await.map(|_| ())
     }
 
-    /// How the call is.
+    /// Returns the state of the call.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Calls::act`], and if the response does not contain a call.
     pub async fn get(
         &self,
         tenant: Uuid,
@@ -134,53 +164,58 @@ impl Calls {
         deadline: Instant,
         now: SystemTime,
     ) -> Result<GraphCall, GraphError> {
-        let order = Order { repeatable: true, ..self.order(GraphMethod::Get, call, None, Vec::new()) };
-        let response = self.send(tenant, &order, deadline, now).await?;
+        let request = self.request(GraphMethod::Get, call, None, Vec::new()).repeatable();
+        let response = self.send(tenant, &request, deadline, now).await?;
         let call = response.whole_body(BODY_BYTES_MAX).and_then(GraphCall::parse);
         call.ok_or_else(|| GraphError::Refused(GraphRefusal::unexpected(&response)))
     }
 
-    fn order(&self, method: GraphMethod, call: &GraphCallId, action: Option<&str>, body: Vec<u8>) -> Order {
-        let request_id = random_id().map(|id| id.to_string());
-        Order { method, url: call_url(&self.endpoint, call, action), body, request_id, repeatable: false }
+    fn request(
+        &self,
+        method: GraphMethod,
+        call: &GraphCallId,
+        action: Option<&str>,
+        body: Vec<u8>,
+    ) -> CallRequest {
+        CallRequest::new(method, call_url(&self.endpoint, call, action), body)
     }
 
-    /// Sends `order` until there is an answer, or no point in asking again.
+    /// Sends `request` until it succeeds or must not be repeated.
     async fn send(
         &self,
         tenant: Uuid,
-        order: &Order,
+        request: &CallRequest,
         deadline: Instant,
         now: SystemTime,
     ) -> Result<GraphResponse, GraphError> {
-        let began = Instant::now();
+        let started = Instant::now();
         let mut attempts = 0;
-        let mut has_renewed = false;
+        let mut has_new_token = false;
         loop {
             attempts += 1;
-            let at = now + began.elapsed();
+            let at = now + started.elapsed();
             let token = timeout_at(deadline, self.tokens.token(tenant, at)).await;
             let token = token.map_err(|_| GraphError::DeadlinePassed)??;
-            // A timer that is late must not send what nobody waits for.
+            // The timer may be late: do not send a request whose response is no longer needed.
             if Instant::now() >= deadline {
                 return Err(GraphError::DeadlinePassed);
             }
-            let (error, wait) = match self.attempt(order, &token, deadline).await {
+            let (error, wait) = match self.attempt(request, &token, deadline).await {
                 Ok(response) if is_success(&response) => return Ok(response),
                 Ok(response) => {
-                    let refusal = GraphRefusal::read(&response, &token.secret, now + began.elapsed());
+                    let refusal = GraphRefusal::read(&response, &token.secret, now + started.elapsed());
                     if refusal.kind == GraphRefusalKind::Unauthorized {
                         self.tokens.forget(tenant, &token);
-                        if !has_renewed {
-                            has_renewed = true;
+                        if !has_new_token {
+                            has_new_token = true;
                             continue;
                         }
                     }
-                    let wait = order.wait_after_refusal(refusal.kind, attempts);
+                    let wait = request.wait_after_refusal(refusal.kind, attempts);
                     (GraphError::Refused(refusal), wait)
                 }
                 Err(error) => {
-                    let wait = order.wait_after_failure(error.failure, attempts);
+                    let wait = request.wait_after_transport_error(error.failure, attempts);
                     (GraphError::Transport(error), wait)
                 }
             };
@@ -189,18 +224,19 @@ impl Calls {
             if attempts >= ATTEMPTS_MAX || next + ATTEMPT_TIME_MIN > deadline {
                 return Err(error);
             }
-            tracing::debug!(tenant.id = %tenant, reason = error.label(), attempts, "asking Graph again");
+            let reason = error.label();
+            tracing::debug!(tenant.id = %tenant, reason, attempts, "repeating a request to Graph");
             sleep_until(next).await;
         }
     }
 
     async fn attempt(
         &self,
-        order: &Order,
+        request: &CallRequest,
         token: &Token,
         deadline: Instant,
     ) -> Result<GraphResponse, TransportError> {
-        let sent = self.transport.send(order.request(token, deadline));
+        let sent = self.transport.send(request.to_graph(token, deadline));
         timeout_at(deadline, sent).await.unwrap_or_else(|_| {
             Err(TransportError {
                 failure: TransportErrorKind::TimedOut,
@@ -216,84 +252,17 @@ impl fmt::Debug for Calls {
     }
 }
 
-/// A page with a status of success is a proxy's that wants somebody to sign in: Graph was not asked.
+/// Returns true for a success of Graph. An HTML page with a status of success comes from a proxy that wants a
+/// user to sign in: Graph did not receive the request.
 fn is_success(response: &GraphResponse) -> bool {
-    let kind = response.header("content-type").and_then(|kind| kind.get(..PAGE.len()));
-    (200..300).contains(&response.status) && !kind.is_some_and(|kind| kind.eq_ignore_ascii_case(PAGE))
+    let kind = response.header("content-type").and_then(|kind| kind.get(..HTML.len()));
+    (200..300).contains(&response.status) && !kind.is_some_and(|kind| kind.eq_ignore_ascii_case(HTML))
 }
 
-/// What is asked of Graph, however often.
-struct Order {
-    method: GraphMethod,
-    url: Url,
-    body: Vec<u8>,
-    /// One for all attempts, so that Microsoft's support finds them together.
-    request_id: Option<String>,
-    /// Whether doing it twice is doing it once.
-    repeatable: bool,
-}
+const HTML: &str = "text/html";
 
-impl Order {
-    fn request(&self, token: &Token, deadline: Instant) -> GraphRequest {
-        let mut headers = vec![
-            ("accept", "application/json".to_owned()),
-            ("authorization", format!("Bearer {}", token.secret.expose())),
-            ("user-agent", USER_AGENT.to_owned()),
-        ];
-        if let Some(id) = &self.request_id {
-            headers.push(("client-request-id", id.clone()));
-        }
-        if !self.body.is_empty() {
-            headers.push(("content-type", "application/json".to_owned()));
-        }
-        GraphRequest {
-            method: self.method,
-            url: self.url.clone(),
-            headers,
-            body: self.body.clone(),
-            deadline,
-            body_bytes_max: BODY_BYTES_MAX,
-        }
-    }
-
-    /// How long to wait before asking again; `None` if that is not safe or cannot help.
-    fn wait_after_refusal(&self, kind: GraphRefusalKind, attempts: u32) -> Option<Duration> {
-        match kind {
-            GraphRefusalKind::Throttled { retry_after } => {
-                Some(retry_after.unwrap_or_else(|| back_off(attempts)))
-            }
-            GraphRefusalKind::Unavailable { retry_after: Some(wait) } => Some(wait),
-            GraphRefusalKind::Unavailable { retry_after: None } | GraphRefusalKind::Server => {
-                self.repeatable.then(|| back_off(attempts))
-            }
-            GraphRefusalKind::CallNotFound
-            | GraphRefusalKind::TenantMismatch
-            | GraphRefusalKind::MissingPermission
-            | GraphRefusalKind::NotRegistered
-            | GraphRefusalKind::Conflict
-            | GraphRefusalKind::MonthlyLimit
-            | GraphRefusalKind::BadRequest
-            | GraphRefusalKind::Unauthorized
-            | GraphRefusalKind::Unexpected => None,
-        }
-    }
-
-    fn wait_after_failure(&self, failure: TransportErrorKind, attempts: u32) -> Option<Duration> {
-        match failure {
-            TransportErrorKind::Unreachable => Some(back_off(attempts)),
-            // It would fail the same way again.
-            TransportErrorKind::Tls => None,
-            TransportErrorKind::Lost | TransportErrorKind::TimedOut => {
-                self.repeatable.then(|| back_off(attempts))
-            }
-        }
-    }
-}
-
-const PAGE: &str = "text/html";
-
-/// A service that is down for longer than their back-off is down for this call.
+/// If Graph is down for longer than the back-off of five attempts, it is down for this call.
 const ATTEMPTS_MAX: u32 = 5;
 
-/// An attempt that has less time than this would only leave its outcome unknown.
+/// An attempt with less time would most likely end with an unknown outcome.
 const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(250);

@@ -1,4 +1,4 @@
-//! `Credential`: how an app proves who it is, and what of that a token request carries.
+//! `Credential`: the proof of an app's identity, and the part of it that a token request carries.
 
 use std::{
     fmt, io,
@@ -12,12 +12,23 @@ use uuid::Uuid;
 
 use crate::{InvalidGraphSettings, assertion::Certificate};
 
-/// How an app proves who it is. `Debug` shows the kind and nothing else.
+/// The proof of an app's identity. `Debug` shows the kind and nothing else.
+///
+/// ```
+/// use switchboard_graph::Credential;
+///
+/// let credential = Credential::secret("not-secret")?;
+/// assert_eq!(format!("{credential:?}"), "Credential(secret)");
+///
+/// let error = Credential::secret("two words").unwrap_err();
+/// assert_eq!(error.path, "graph.secret");
+/// # Ok::<(), switchboard_graph::InvalidGraphSettings>(())
+/// ```
 #[derive(Clone)]
-pub struct Credential(Kind);
+pub struct Credential(CredentialKind);
 
 #[derive(Clone)]
-enum Kind {
+enum CredentialKind {
     Secret(Secret),
     Certificate(Arc<Certificate>),
     FederatedToken(PathBuf),
@@ -25,30 +36,43 @@ enum Kind {
 
 impl Credential {
     /// A client secret: its value, not its id.
+    ///
+    /// # Errors
+    ///
+    /// `text` is empty, is too long, or contains other characters than visible ASCII.
     pub fn secret(text: &str) -> Result<Self, InvalidGraphSettings> {
         let plain = |byte: u8| byte.is_ascii_graphic();
         if text.is_empty() || text.len() > SECRET_BYTES_MAX || !text.bytes().all(plain) {
             let problem = "must be 1 to 1024 visible ASCII characters, without blanks and line breaks";
             return Err(InvalidGraphSettings::new("graph.secret", problem));
         }
-        Ok(Self(Kind::Secret(Secret(text.into()))))
+        Ok(Self(CredentialKind::Secret(Secret(text.into()))))
     }
 
-    /// A certificate and its RSA key, both PEM; of a chain the first certificate counts. The key has no password.
+    /// A certificate and its RSA key, both as PEM. In a chain, the first certificate counts. The key has no
+    /// password.
+    ///
+    /// # Errors
+    ///
+    /// One of them is malformed, they do not belong together, or the key cannot sign with PS256.
     pub fn certificate(certificate: &[u8], key: &[u8]) -> Result<Self, InvalidGraphSettings> {
-        Ok(Self(Kind::Certificate(Arc::new(Certificate::parse(certificate, key)?))))
+        Ok(Self(CredentialKind::Certificate(Arc::new(Certificate::parse(certificate, key)?))))
     }
 
-    /// A file with a token of another issuer that Entra trusts for this app (workload identity federation). It is read
-    /// for every token request, since whoever writes it replaces it before it expires.
+    /// A file with a token of another issuer that Entra trusts for this app (workload identity federation).
+    /// The file is read for every token request, since the issuer replaces it before the token expires.
+    ///
+    /// # Errors
+    ///
+    /// `path` is empty.
     pub fn federated_token(path: PathBuf) -> Result<Self, InvalidGraphSettings> {
         if path.as_os_str().is_empty() {
             return Err(InvalidGraphSettings::new("graph.federated_token", "must be the path of a file"));
         }
-        Ok(Self(Kind::FederatedToken(path)))
+        Ok(Self(CredentialKind::FederatedToken(path)))
     }
 
-    /// What proves that `app` asks, for a token endpoint known as `audience`.
+    /// Returns the proof of `app`'s identity for the token endpoint `audience`.
     pub(crate) async fn proof(
         &self,
         app: Uuid,
@@ -56,12 +80,12 @@ impl Credential {
         now: SystemTime,
     ) -> Result<Proof, InvalidCredential> {
         match &self.0 {
-            Kind::Secret(secret) => Ok(Proof::Secret(secret.clone())),
-            Kind::Certificate(certificate) => certificate
+            CredentialKind::Secret(secret) => Ok(Proof::Secret(secret.clone())),
+            CredentialKind::Certificate(certificate) => certificate
                 .assertion(app, audience, now)
                 .map(|assertion| Proof::Assertion(Secret(assertion.into())))
                 .ok_or(InvalidCredential::Signing),
-            Kind::FederatedToken(path) => read_token(path).await.map(Proof::Assertion),
+            CredentialKind::FederatedToken(path) => read_token(path).await.map(Proof::Assertion),
         }
     }
 }
@@ -69,21 +93,21 @@ impl Credential {
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Kind::Secret(_) => "Credential(secret)",
-            Kind::Certificate(_) => "Credential(certificate)",
-            Kind::FederatedToken(_) => "Credential(federated token)",
+            CredentialKind::Secret(_) => "Credential(secret)",
+            CredentialKind::Certificate(_) => "Credential(certificate)",
+            CredentialKind::FederatedToken(_) => "Credential(federated token)",
         })
     }
 }
 
-/// What a token request carries (RFC 6749 section 2.3.1, RFC 7523 section 2.2).
+/// The proof in a token request (RFC 6749 section 2.3.1, RFC 7523 section 2.2).
 #[derive(Debug)]
 pub(crate) enum Proof {
     Secret(Secret),
     Assertion(Secret),
 }
 
-/// Text that neither `Debug` nor an error shows.
+/// A text that `Debug` does not show.
 #[derive(Clone)]
 pub(crate) struct Secret(Box<str>);
 
@@ -92,7 +116,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text; for the request that needs it.
+    /// Returns the text, for the request that needs it.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
@@ -104,14 +128,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why there is nothing to prove the app with.
+/// The credential cannot be used at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCredential {
     /// The file of the federated token cannot be read.
     #[error("the federated token file cannot be read: {0}")]
     FileUnreadable(io::ErrorKind),
-    /// The file does not hold one token.
-    #[error("the federated token file does not hold a token: 1 to 16384 visible ASCII characters")]
+    /// The file does not contain exactly one token.
+    #[error("the federated token file does not contain a token: 1 to 16384 visible ASCII characters")]
     FileMalformed,
     /// The assertion could not be signed.
     #[error("the client assertion could not be signed")]
@@ -142,8 +166,8 @@ async fn read_token(path: &Path) -> Result<Secret, InvalidCredential> {
     }
 }
 
-/// Entra's have 40.
+/// Entra's secrets have 40 characters.
 const SECRET_BYTES_MAX: usize = 1024;
 
-/// Tokens of Kubernetes have about 1 KiB.
+/// Kubernetes tokens have about 1 KiB.
 const TOKEN_BYTES_MAX: u64 = 16 * 1024;

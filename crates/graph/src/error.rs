@@ -1,27 +1,28 @@
-//! `GraphError`: why nothing was done, or nobody knows whether something was.
+//! `GraphError`: the errors of an action on a call.
 
 use crate::{GraphRefusal, TokenError, TransportError};
 
-/// Why an action on a call failed. `Display` is one line for the operator: a wrong credential, a missing permission and
-/// a dead network each say so.
+/// An error of an action on a call. `Display` is one line for the operator. It tells a wrong credential, a
+/// missing permission and a network failure apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GraphError {
-    /// No token could be had, so nothing was asked of Graph: our credential, or the token endpoint.
+    /// There is no token, so nothing was sent to Graph. The credential or the token endpoint is at fault.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// No answer of Graph: the network.
+    /// Graph did not respond. The network is at fault.
     #[error("Graph {}; {}", .0, consequence(.0))]
     Transport(TransportError),
-    /// Graph said no.
+    /// Graph refused.
     #[error(transparent)]
     Refused(#[from] GraphRefusal),
-    /// The deadline passed before anything was sent: the token endpoint is slow, or it was too late from the start.
-    #[error("the deadline passed while waiting for a token, nothing was sent to Graph")]
+    /// The deadline passed before anything was sent: the token endpoint is slow, or the deadline was too
+    /// early.
+    #[error("the deadline passed while waiting for a token; nothing was sent to Graph")]
     DeadlinePassed,
 }
 
 impl GraphError {
-    /// A stable name for logs and metrics.
+    /// Returns a stable name for logs and metrics.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Token(error) => error.label(),
@@ -31,7 +32,7 @@ impl GraphError {
         }
     }
 
-    /// Whether Graph may have acted all the same. Then an answer is not repeated.
+    /// Returns true if Graph may have acted on the request. An answer is then not repeated.
     pub fn is_outcome_unknown(&self) -> bool {
         match self {
             Self::Transport(error) => error.failure.is_outcome_unknown(),

@@ -1,4 +1,4 @@
-//! `GraphRefusal`: what Graph says instead of doing what it was asked, in whatever shape it says it.
+//! `GraphRefusal`: a response of Graph that is not a success, in any of its shapes.
 
 use std::{
     fmt,
@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use crate::{GraphResponse, credential::Secret, retry::retry_after, text::printable};
 
-/// An answer of Graph that is no success. `Display` is one line that says what to do; it leaves out Graph's own message,
-/// which may name people and numbers.
+/// A response of Graph that is not a success. `Display` is one line that says what to do. It leaves out
+/// Graph's own message, which may contain names of people and phone numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GraphRefusal {
-    /// What it means.
+    /// The meaning.
     pub kind: GraphRefusalKind,
     /// The HTTP status.
     pub status: u16,
@@ -23,27 +23,27 @@ pub struct GraphRefusal {
 }
 
 impl GraphRefusal {
-    /// Both shapes of the calls service, one inside the other, and anything else: HTML, nothing, too much. `token` is
-    /// what the request carried; a message that repeats it is dropped.
+    /// Reads both shapes of the calls service, and one inside the other. Any other body (HTML, empty, too
+    /// large) leaves the status. `token` is the request's token; a text that repeats it is dropped.
     pub(crate) fn read(response: &GraphResponse, token: &Secret, now: SystemTime) -> Self {
         let document = response.whole_body(BODY_BYTES_MAX).and_then(|body| serde_json::from_slice(body).ok());
-        let said = document.as_ref().map(Said::read).unwrap_or_default();
-        let request_id = response.header("request-id").map(str::to_owned).or(said.request_id);
+        let error = document.as_ref().map(ErrorDocument::read).unwrap_or_default();
+        let request_id = response.header("request-id").map(str::to_owned).or(error.request_id);
         let bounded = |text: Option<String>, chars_max| {
             text.filter(|text| !text.is_empty() && !text.contains(token.expose()))
                 .map(|text| printable(&text, chars_max))
         };
-        let code = bounded(said.code, CODE_CHARS_MAX);
+        let code = bounded(error.code, CODE_CHARS_MAX);
         Self {
             kind: GraphRefusalKind::of(response.status, code.as_deref(), retry_after(response, now)),
             status: response.status,
             code,
             request_id: bounded(request_id, REQUEST_ID_CHARS_MAX),
-            message: bounded(said.message, MESSAGE_CHARS_MAX),
+            message: bounded(error.message, MESSAGE_CHARS_MAX),
         }
     }
 
-    /// An answer that should have been a success and is none.
+    /// The refusal for a success without the expected content.
     pub(crate) fn unexpected(response: &GraphResponse) -> Self {
         Self {
             kind: GraphRefusalKind::Unexpected,
@@ -54,18 +54,18 @@ impl GraphRefusal {
         }
     }
 
-    /// Graph's code, like `7504`: printable, at most 64 characters.
+    /// Returns Graph's code, like `7504`: printable, at most 64 characters.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// What Microsoft's support asks for: printable, at most 64 characters.
+    /// Returns the id that Microsoft's support asks for: printable, at most 64 characters.
     pub fn request_id(&self) -> Option<&str> {
         self.request_id.as_deref()
     }
 
-    /// Graph's own words, for whoever sent the request: printable, at most 300 characters. They may repeat identities
-    /// and numbers of the request, so they are not for a log.
+    /// Returns Graph's own message, for the bot that sent the request: printable, at most 300 characters. It
+    /// may repeat identities and phone numbers of the request, so do not log it.
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
@@ -79,7 +79,7 @@ impl fmt::Display for GraphRefusal {
         {
             write!(f, ", for {} s", wait.as_secs_f64())?;
         }
-        write!(f, " (Graph said {}", self.status)?;
+        write!(f, " (Graph responded {}", self.status)?;
         match &self.code {
             Some(code) => write!(f, ", code {code}")?,
             None => f.write_str(" without a code")?,
@@ -93,58 +93,99 @@ impl fmt::Display for GraphRefusal {
 
 impl std::error::Error for GraphRefusal {}
 
-/// What a refusal means. A code says more than a status, so it is looked at first.
+/// The meaning of a refusal. A code says more than a status, so the code decides first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GraphRefusalKind {
-    /// 8522 or 404: it has ended, or was answered too late.
+    /// 8522 or 404: the call has ended, or was answered too late.
     CallNotFound,
     /// 7505: the token is of another tenant than the call.
     TenantMismatch,
     /// 7504 or 403.
     MissingPermission,
-    /// 7503: the bot was not made known to the calling service.
+    /// 7503: the bot is not registered with the calling service.
     NotRegistered,
-    /// 409 or 412: somebody has answered, rejected or redirected it, or it is ending. What Graph says to a second answer
-    /// is not documented.
+    /// 409 or 412: the call was already answered, rejected or redirected, or it is ending. Graph's response
+    /// to a second answer is not documented.
     Conflict,
     /// 429: too many requests.
     Throttled {
-        /// What Graph asks to wait.
+        /// The wait that Graph asks for.
         retry_after: Option<Duration>,
     },
-    /// 8529: ten thousand calls a month.
+    /// 8529: the limit of ten thousand calls a month.
     MonthlyLimit,
     /// Any other 4xx.
     BadRequest,
-    /// 401, to a fresh token too.
+    /// 401, also with a new token.
     Unauthorized,
     /// 503.
     Unavailable {
-        /// What Graph asks to wait.
+        /// The wait that Graph asks for.
         retry_after: Option<Duration>,
     },
     /// Any other 5xx, or 9999: Graph may have acted.
     Server,
-    /// No answer that the calls API has: a redirect, or a success without the call that was asked for.
+    /// Not a response of the calls API: a redirect, or a success without the requested call.
     Unexpected,
 }
 
 impl GraphRefusalKind {
-    /// A stable name for logs and metrics.
+    /// Returns a stable name for logs and metrics.
     pub fn label(self) -> &'static str {
+        self.row().0
+    }
+
+    /// Returns true if Graph may have acted on the request. 503 with `Retry-After` asks to try again later,
+    /// so Graph did nothing.
+    pub(crate) fn is_outcome_unknown(self) -> bool {
+        self.row().1
+    }
+
+    fn meaning(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The label, whether the outcome is unknown, and the meaning with what to do.
+    fn row(self) -> (&'static str, bool, &'static str) {
         match self {
-            Self::CallNotFound => "call_not_found",
-            Self::TenantMismatch => "tenant_mismatch",
-            Self::MissingPermission => "missing_permission",
-            Self::NotRegistered => "not_registered",
-            Self::Conflict => "conflict",
-            Self::Throttled { .. } => "throttled",
-            Self::MonthlyLimit => "monthly_limit",
-            Self::BadRequest => "bad_request",
-            Self::Unauthorized => "unauthorized",
-            Self::Unavailable { .. } => "unavailable",
-            Self::Server => "server",
-            Self::Unexpected => "unexpected",
+            Self::CallNotFound => {
+                ("call_not_found", false, "the call is not there: it has ended, or the request came too late")
+            }
+            Self::TenantMismatch => {
+                ("tenant_mismatch", false, "the call is of another tenant than the token")
+            }
+            Self::MissingPermission => (
+                "missing_permission",
+                false,
+                "the app lacks a permission in the call's tenant: grant it, and have an administrator \
+                 consent",
+            ),
+            Self::NotRegistered => (
+                "not_registered",
+                false,
+                "the app is not registered for calling: enable calling in the bot's Teams channel",
+            ),
+            Self::Conflict => {
+                ("conflict", false, "the call was already answered, rejected, redirected or ended")
+            }
+            Self::Throttled { .. } => {
+                ("throttled", false, "the app makes too many requests and is throttled")
+            }
+            Self::MonthlyLimit => {
+                ("monthly_limit", false, "the app has reached its limit of calls for this month")
+            }
+            Self::BadRequest => ("bad_request", false, "Graph does not accept the request"),
+            Self::Unauthorized => {
+                ("unauthorized", false, "Graph accepts no token of this app, not even a new one")
+            }
+            Self::Unavailable { retry_after: Some(_) } => ("unavailable", false, "Graph is unavailable"),
+            Self::Unavailable { retry_after: None } => {
+                ("unavailable", true, "Graph is unavailable, the outcome is unknown")
+            }
+            Self::Server => ("server", true, "Graph failed, the outcome is unknown"),
+            Self::Unexpected => {
+                ("unexpected", false, "the response is not one of the calls API: check the endpoint")
+            }
         }
     }
 
@@ -166,59 +207,20 @@ impl GraphRefusalKind {
             (_, _) => Self::Unexpected,
         }
     }
-
-    /// Whether Graph may have acted all the same. 503 with `Retry-After` asks to come again, so nothing was done.
-    pub(crate) fn is_outcome_unknown(self) -> bool {
-        match self {
-            Self::Server | Self::Unavailable { retry_after: None } => true,
-            Self::CallNotFound
-            | Self::TenantMismatch
-            | Self::MissingPermission
-            | Self::NotRegistered
-            | Self::Conflict
-            | Self::Throttled { .. }
-            | Self::MonthlyLimit
-            | Self::BadRequest
-            | Self::Unauthorized
-            | Self::Unavailable { retry_after: Some(_) }
-            | Self::Unexpected => false,
-        }
-    }
-
-    fn meaning(self) -> &'static str {
-        match self {
-            Self::CallNotFound => "the call is not there: it has ended, or this came too late",
-            Self::TenantMismatch => "the call is of another tenant than the token",
-            Self::MissingPermission => {
-                "the app lacks a permission in the call's tenant: grant it, and have an administrator consent"
-            }
-            Self::NotRegistered => {
-                "the app is not registered for calling: enable calling in the bot's Teams channel"
-            }
-            Self::Conflict => "the call was answered, rejected, redirected or ended already",
-            Self::Throttled { .. } => "the app makes too many requests and is throttled",
-            Self::MonthlyLimit => "the app has had all the calls that it may have this month",
-            Self::BadRequest => "Graph does not accept the request",
-            Self::Unauthorized => "Graph accepts no token of this app, however fresh",
-            Self::Unavailable { retry_after: Some(_) } => "Graph is unavailable",
-            Self::Unavailable { retry_after: None } => "Graph is unavailable, the outcome is unknown",
-            Self::Server => "Graph failed, the outcome is unknown",
-            Self::Unexpected => "this is no answer of the calls API: check the endpoint",
-        }
-    }
 }
 
-/// What an error document says, unbounded and unescaped.
+/// The content of an error document, unbounded and unescaped.
 #[derive(Debug, Default)]
-struct Said {
+struct ErrorDocument {
     code: Option<String>,
     message: Option<String>,
     request_id: Option<String>,
 }
 
-impl Said {
-    /// `{"error":{"code","message","innerError"}}` of Graph (Microsoft Graph documentation, "Error responses"), or
-    /// `{"errorCode","message"}` of the calls service. Observed too: the latter as text in the former's message.
+impl ErrorDocument {
+    /// Reads `{"error":{"code","message","innerError"}}` of Graph (Microsoft Graph documentation, "Error
+    /// responses"), or `{"errorCode","message"}` of the calls service. The second has been observed as text
+    /// in the message of the first.
     fn read(document: &Value) -> Self {
         let Some(error) = document.get("error") else {
             return Self {
@@ -246,7 +248,7 @@ impl Said {
     }
 }
 
-/// Codes come as strings; numbers would be no surprise.
+/// Codes are strings; numbers are accepted, too.
 fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned).or_else(|| value.as_i64().map(|number| number.to_string()))
 }

@@ -1,11 +1,11 @@
-//! When to try again: `Retry-After`, and a back-off of our own.
+//! The wait before the next attempt: `Retry-After`, or a back-off.
 
 use std::time::{Duration, SystemTime};
 
 use crate::GraphResponse;
 
-/// What the other side asks us to wait: whole seconds or a date (RFC 9110 section 10.2.3), or fractional seconds, which
-/// Graph sends too.
+/// Returns the wait that a response asks for: whole seconds or a date (RFC 9110 section 10.2.3), or
+/// fractional seconds, which Graph also sends.
 pub(crate) fn retry_after(response: &GraphResponse, now: SystemTime) -> Option<Duration> {
     let value = response.header("retry-after")?.trim_ascii();
     let wait = match seconds(value) {
@@ -15,13 +15,13 @@ pub(crate) fn retry_after(response: &GraphResponse, now: SystemTime) -> Option<D
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-/// Twice as long after each attempt, from a tenth of a second to one. `attempts` have been made.
+/// Returns the back-off after `attempts` attempts: it doubles from 0.1 s to 1 s.
 pub(crate) fn back_off(attempts: u32) -> Duration {
     let doublings = attempts.saturating_sub(1).min(4);
     (BACK_OFF * (1 << doublings)).min(BACK_OFF_MAX)
 }
 
-/// Digits, or digits with a fraction: no sign, no exponent, no `inf`.
+/// Parses digits, with or without a fraction: no sign, no exponent, no `inf`.
 fn seconds(value: &str) -> Option<Duration> {
     let is_number = value.len() <= NUMBER_BYTES_MAX
         && value.starts_with(|first: char| first.is_ascii_digit())
@@ -35,7 +35,7 @@ fn seconds(value: &str) -> Option<Duration> {
 const BACK_OFF: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
-/// Nobody waits longer; a larger one would only overflow a clock.
+/// No caller waits longer, and a larger value could overflow a clock.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 const NUMBER_BYTES_MAX: usize = 20;
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_counts_from_now() {
+    fn a_date_is_relative_to_now() {
         check("Sun, 06 Nov 1994 08:49:40 GMT", Some(3_000));
         check("Sunday, 06-Nov-94 08:49:40 GMT", Some(3_000));
         check("Sun Nov  6 08:49:40 1994", Some(3_000));
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_none() {
+    fn other_values_are_ignored() {
         for value in
             ["", "-1", "+1", "1e9", "inf", "NaN", ".5", "1.2.3", "1,5", "soon", "999999999999999999999"]
         {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_back_off_doubles_up_to_a_second() {
+    fn the_back_off_doubles_up_to_one_second() {
         let waits: Vec<_> = (1..=6).map(|attempts| back_off(attempts).as_millis()).collect();
         assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
         assert_eq!(back_off(u32::MAX).as_millis(), 1000);

@@ -1,4 +1,4 @@
-//! What an operator says of Graph: the app, the cloud and its hosts, the credential; and which of it could not work.
+//! `GraphSettings`: the app, the cloud with its hosts, and the credential.
 
 use std::{fmt, str::FromStr};
 
@@ -6,11 +6,21 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    Credential,
+    Credential, InvalidGraphSettings,
     address::{has_userinfo, is_safe},
 };
 
-/// All that one app needs to act on calls.
+/// The settings that one app needs to act on calls.
+///
+/// ```
+/// use switchboard_graph::{Cloud, Credential, GraphSettings, Hosts};
+///
+/// let app = "0efc74f7-41c3-47a4-8775-7259bfef4241".parse()?;
+/// let credential = Credential::secret("not-secret")?;
+/// let settings = GraphSettings::new(app, Cloud::GccHigh, Hosts::default(), credential)?;
+/// assert_eq!(settings.endpoint().as_str(), "https://graph.microsoft.us/");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct GraphSettings {
     pub(crate) app: Uuid,
@@ -21,7 +31,11 @@ pub struct GraphSettings {
 }
 
 impl GraphSettings {
-    /// The settings of `app`, with the hosts of `cloud` where `hosts` names no others.
+    /// Creates the settings of `app`. `hosts` overrides the hosts of `cloud`.
+    ///
+    /// # Errors
+    ///
+    /// A host of `hosts` is not safe to send a credential to.
     pub fn new(
         app: Uuid,
         cloud: Cloud,
@@ -38,28 +52,28 @@ impl GraphSettings {
         })
     }
 
-    /// Where tokens come from, without the tenant.
+    /// Returns the base URL of the token endpoints, without the tenant.
     pub fn authority(&self) -> &Url {
         &self.authority
     }
 
-    /// Where Graph is, without the version.
+    /// Returns the base URL of Graph, without the version.
     pub fn endpoint(&self) -> &Url {
         &self.endpoint
     }
 
-    /// What tokens are asked for: always that of the cloud.
+    /// Returns the scope of token requests. It depends on the cloud only.
     pub fn scope(&self) -> &'static str {
         self.scope
     }
 }
 
-/// Other hosts than the cloud's: https, or http on this machine; a path is kept, with a query they are refused.
+/// Hosts that replace the cloud's: https, or http to a loopback host. A path is kept; a query is an error.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
-    /// Instead of the cloud's login host.
+    /// Replaces the cloud's login host.
     pub authority: Option<Url>,
-    /// Instead of the cloud's Graph host.
+    /// Replaces the cloud's Graph host.
     pub endpoint: Option<Url>,
 }
 
@@ -75,28 +89,27 @@ pub enum Cloud {
 }
 
 impl Cloud {
-    /// As configuration spells it.
+    /// Returns the name as the configuration spells it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Public => "public",
-            Self::GccHigh => "gcc-high",
-            Self::Dod => "dod",
-        }
+        self.preset().name
     }
 
     fn preset(self) -> Preset {
         match self {
             Self::Public => Preset {
+                name: "public",
                 authority: "https://login.microsoftonline.com",
                 endpoint: "https://graph.microsoft.com",
                 scope: "https://graph.microsoft.com/.default",
             },
             Self::GccHigh => Preset {
+                name: "gcc-high",
                 authority: "https://login.microsoftonline.us",
                 endpoint: "https://graph.microsoft.us",
                 scope: "https://graph.microsoft.us/.default",
             },
             Self::Dod => Preset {
+                name: "dod",
                 authority: "https://login.microsoftonline.us",
                 endpoint: "https://dod-graph.microsoft.us",
                 scope: "https://dod-graph.microsoft.us/.default",
@@ -109,14 +122,14 @@ impl FromStr for Cloud {
     type Err = InvalidGraphSettings;
 
     fn from_str(text: &str) -> Result<Self, InvalidGraphSettings> {
-        let problem = match text {
-            "public" => return Ok(Self::Public),
-            "gcc-high" => return Ok(Self::GccHigh),
-            "dod" => return Ok(Self::Dod),
-            "china" => "has no calls API: Graph of the China cloud, run by 21Vianet, does not offer it",
-            _ => "must be \"public\", \"gcc-high\" or \"dod\"",
-        };
-        Err(InvalidGraphSettings::new("cloud", problem))
+        let clouds = [Self::Public, Self::GccHigh, Self::Dod];
+        clouds.into_iter().find(|cloud| cloud.as_str() == text).ok_or_else(|| {
+            let problem = match text {
+                "china" => "has no calls API: Graph of the China cloud, run by 21Vianet, does not offer it",
+                _ => "must be \"public\", \"gcc-high\" or \"dod\"",
+            };
+            InvalidGraphSettings::new("cloud", problem)
+        })
     }
 }
 
@@ -126,34 +139,21 @@ impl fmt::Display for Cloud {
     }
 }
 
-/// Settings that cannot work.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {problem}")]
-pub struct InvalidGraphSettings {
-    /// The setting, like `graph.certificate`.
-    pub path: String,
-    /// What is wrong and what would be right. No part of a secret.
-    pub problem: String,
-}
-
-impl InvalidGraphSettings {
-    pub(crate) fn new(path: &str, problem: &str) -> Self {
-        Self { path: path.to_owned(), problem: problem.to_owned() }
-    }
-}
-
+/// The name and the hosts of a cloud.
 struct Preset {
+    name: &'static str,
     authority: &'static str,
     endpoint: &'static str,
     scope: &'static str,
 }
 
+/// Returns the host that is `given`, or that of the preset, if it is safe.
 fn host(path: &str, given: Option<Url>, preset: &str) -> Result<Url, InvalidGraphSettings> {
     let url = match given {
         Some(url) => url,
         None => Url::parse(preset).map_err(|_| InvalidGraphSettings::new(path, "must be an absolute URL"))?,
     };
-    // The credential and the tokens go there.
+    // The credential and the tokens are sent there.
     if !is_safe(&url) {
         return Err(InvalidGraphSettings::new(path, "must be https (http for loopback hosts only)"));
     }

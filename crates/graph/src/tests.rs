@@ -1,4 +1,5 @@
-//! The crate through its boundary: actions and bodies as data, Graph and the token endpoint as a script.
+//! Tests of the crate through its boundary: actions and bodies are data, Graph and the token endpoint are a
+//! script.
 
 mod actions;
 mod bodies;

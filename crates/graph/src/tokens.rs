@@ -1,4 +1,4 @@
-//! `Tokens`: one token a tenant, one request for all who wait for it.
+//! `Tokens`: one token per tenant, and one request for all callers that wait for it.
 
 use std::{
     fmt,
@@ -15,30 +15,30 @@ use crate::{
     token::{Token, TokenEndpoint},
 };
 
-/// Tokens by tenant. A token that is about to expire is renewed while it still serves; a failure is shared by those who
-/// waited for it and forgotten.
+/// Tokens by tenant. A token that is about to expire is renewed in the background while it is still used. A
+/// failure goes to all callers that waited for the request, and is not remembered.
 pub(crate) struct Tokens {
     endpoint: Arc<TokenEndpoint>,
-    /// Bounded; the tenant whose token was used longest ago is forgotten first.
-    tenants: Cache<Uuid, Arc<Tenant>>,
+    /// Bounded: the tenant whose token was used least recently is evicted.
+    tenants: Cache<Uuid, Arc<TenantToken>>,
 }
 
 #[derive(Default)]
-struct Tenant {
+struct TenantToken {
     /// Never held across an await.
-    slot: Mutex<Slot>,
+    state: Mutex<TokenState>,
 }
 
 #[derive(Default)]
-struct Slot {
+struct TokenState {
     token: Option<Arc<Token>>,
-    flight: Option<Flight>,
-    /// When a renewal may be tried; a first token is asked for at once, whenever somebody wants it.
+    pending: Option<PendingToken>,
+    /// The time from which the next renewal is allowed. A first token is requested at once.
     renew_at: Option<Instant>,
 }
 
-/// A request under way. `None` until it has landed.
-type Flight = watch::Receiver<Option<Result<Arc<Token>, TokenError>>>;
+/// A request in flight. `None` until it is finished.
+type PendingToken = watch::Receiver<Option<Result<Arc<Token>, TokenError>>>;
 
 impl Tokens {
     pub(crate) fn new(endpoint: TokenEndpoint) -> Self {
@@ -47,17 +47,18 @@ impl Tokens {
         Self { endpoint: Arc::new(endpoint), tenants }
     }
 
-    /// A token for `tenant` that Graph has not refused yet. Whoever stops waiting cancels nothing.
+    /// Returns a token for `tenant` that Graph has not refused yet. Dropping the future does not cancel the
+    /// request.
     pub(crate) async fn token(&self, tenant: Uuid, now: SystemTime) -> Result<Arc<Token>, TokenError> {
-        let slot = self.tenants.get_with(tenant, Arc::default);
-        // Twice: the runtime of another thread may end, and its flight with it.
+        let entry = self.tenants.get_with(tenant, Arc::default);
+        // Twice: the runtime of another thread may shut down, and take the pending request with it.
         for _ in 0..2 {
-            let mut flight = match self.look(&slot, tenant, now) {
+            let mut pending = match self.look_up(&entry, tenant, now) {
                 Ok(token) => return Ok(token),
-                Err(flight) => flight,
+                Err(pending) => pending,
             };
-            if let Ok(landed) = flight.wait_for(Option::is_some).await
-                && let Some(result) = landed.clone()
+            if let Ok(finished) = pending.wait_for(Option::is_some).await
+                && let Some(result) = finished.clone()
             {
                 return result;
             }
@@ -65,65 +66,82 @@ impl Tokens {
         Err(TokenError::Interrupted)
     }
 
-    /// Drops `token`, which Graph has refused; not one that has come since.
+    /// Drops `token`, which Graph has refused. A token that has replaced it stays.
     pub(crate) fn forget(&self, tenant: Uuid, token: &Arc<Token>) {
-        let Some(tenant) = self.tenants.get(&tenant) else { return };
-        let mut slot = tenant.lock();
-        if slot.token.as_ref().is_some_and(|held| Arc::ptr_eq(held, token)) {
-            slot.token = None;
+        let Some(entry) = self.tenants.get(&tenant) else { return };
+        let mut state = entry.lock();
+        if state.token.as_ref().is_some_and(|held| Arc::ptr_eq(held, token)) {
+            state.token = None;
         }
     }
 
-    /// The token, or the flight that brings one.
-    fn look(&self, tenant: &Arc<Tenant>, id: Uuid, now: SystemTime) -> Result<Arc<Token>, Flight> {
-        let mut slot = tenant.lock();
+    /// Returns the token, or the pending request for one.
+    fn look_up(
+        &self,
+        entry: &Arc<TenantToken>,
+        tenant: Uuid,
+        now: SystemTime,
+    ) -> Result<Arc<Token>, PendingToken> {
+        let mut state = entry.lock();
         let at = Instant::now();
-        let token = slot.token.clone().filter(|token| at < token.dead_at);
-        // A sender that went away without a word: its runtime has ended.
-        let flight = slot.flight.clone().filter(|flight| flight.has_changed().is_ok());
+        let token = state.token.clone().filter(|token| at < token.expired_at);
+        // If the sender was dropped, its runtime has shut down: the request is lost.
+        let pending = state.pending.clone().filter(|pending| pending.has_changed().is_ok());
         let Some(token) = token else {
-            return Err(flight.unwrap_or_else(|| self.launch(tenant, &mut slot, id, now)));
+            return Err(pending.unwrap_or_else(|| self.start(entry, &mut state, tenant, now)));
         };
-        if at >= token.stale_at && flight.is_none() && slot.renew_at.is_none_or(|allowed| at >= allowed) {
-            slot.renew_at = Some(at + RENEWAL_PAUSE);
-            self.launch(tenant, &mut slot, id, now);
+        if at >= token.stale_at && pending.is_none() && state.renew_at.is_none_or(|allowed| at >= allowed) {
+            state.renew_at = Some(at + RENEWAL_PAUSE);
+            self.start(entry, &mut state, tenant, now);
         }
         Ok(token)
     }
 
-    /// Asks in a task of its own: the request outlives whoever began it, and its connection stays with the runtime that
-    /// opened it, while waiters on any runtime share what comes of it.
-    fn launch(&self, tenant: &Arc<Tenant>, slot: &mut Slot, id: Uuid, now: SystemTime) -> Flight {
-        let (sender, flight) = watch::channel(None);
-        slot.flight = Some(flight.clone());
-        let (endpoint, tenant) = (Arc::clone(&self.endpoint), Arc::clone(tenant));
+    /// Starts a request in a task of its own. It continues if the caller is dropped, and its connection stays
+    /// with the runtime that opened it. Callers on any runtime share the result.
+    fn start(
+        &self,
+        entry: &Arc<TenantToken>,
+        state: &mut TokenState,
+        tenant: Uuid,
+        now: SystemTime,
+    ) -> PendingToken {
+        let (sender, pending) = watch::channel(None);
+        state.pending = Some(pending.clone());
+        let (endpoint, entry) = (Arc::clone(&self.endpoint), Arc::clone(entry));
         tokio::spawn(async move {
-            let result = endpoint.request(id, now).await.map(Arc::new);
-            tenant.land(&result, id);
+            let result = endpoint.request(tenant, now).await.map(Arc::new);
+            entry.finish(&result, tenant);
             sender.send_replace(Some(result));
         });
-        flight
+        pending
     }
 }
 
-impl Tenant {
-    fn lock(&self) -> MutexGuard<'_, Slot> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+impl TenantToken {
+    fn lock(&self) -> MutexGuard<'_, TokenState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn land(&self, result: &Result<Arc<Token>, TokenError>, id: Uuid) {
-        let mut slot = self.lock();
-        slot.flight = None;
+    /// Records the result of a request.
+    fn finish(&self, result: &Result<Arc<Token>, TokenError>, tenant: Uuid) {
+        let mut state = self.lock();
+        state.pending = None;
         match result {
             Ok(token) => {
-                slot.token = Some(Arc::clone(token));
-                slot.renew_at = None;
-                tracing::debug!(tenant.id = %id, "Graph token obtained");
+                state.token = Some(Arc::clone(token));
+                state.renew_at = None;
+                tracing::debug!(tenant.id = %tenant, "Graph token obtained");
             }
-            // Without a token that serves there is somebody who waits, and is told.
-            Err(error) if slot.token.as_ref().is_some_and(|token| Instant::now() < token.dead_at) => {
+            // Without a usable token, a caller waits for this error and reports it.
+            Err(error) if state.token.as_ref().is_some_and(|token| Instant::now() < token.expired_at) => {
                 let reason = error.label();
-                tracing::warn!(tenant.id = %id, reason, %error, "Graph token not renewed: the old one still serves");
+                tracing::warn!(
+                    tenant.id = %tenant,
+                    reason,
+                    %error,
+                    "keeping the old Graph token: the renewal failed"
+                );
             }
             Err(_) => {}
         }
@@ -136,8 +154,8 @@ impl fmt::Debug for Tokens {
     }
 }
 
-/// More tenants than a bot has busy at a time; with tokens of 2 KiB, 8 MiB.
+/// More tenants than a bot serves at a time. With tokens of 2 KiB, this is 8 MiB.
 const TENANTS_MAX: u64 = 4096;
 
-/// Between two attempts to renew a token that still serves: five minutes have sixty.
+/// The time between two attempts to renew a token that is still used: at most sixty attempts in five minutes.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The `Transport` trait: all that this crate asks of the network.
+//! The `Transport` trait: the network as this crate sees it.
 
 use std::{fmt, pin::Pin};
 
@@ -7,37 +7,43 @@ use url::Url;
 
 use crate::text::printable;
 
-/// All that this crate asks of the network: one HTTP request.
+/// The network as this crate sees it: one HTTP request at a time.
 ///
-/// The implementation follows no redirects, checks the certificate, and keeps nothing of a request in a log: its head
-/// and its body hold credentials. What it says of a failure decides whether a call may be answered twice, so
-/// [`TransportErrorKind::Unreachable`] and [`TransportErrorKind::Tls`] are for requests of which no byte was written.
-/// Once a status has come the result is `Ok`, whatever becomes of the body.
+/// An implementation follows no redirects, checks the certificate, and logs nothing of a request: its head
+/// and its body contain credentials. Its errors decide whether a call may be answered twice. So
+/// [`TransportErrorKind::Unreachable`] and [`TransportErrorKind::Tls`] mean that no byte of the request was
+/// written. Once a status has arrived the result is `Ok`, even if the body breaks off.
 pub trait Transport: Send + Sync + 'static {
-    /// Sends `request` and gives up at its deadline.
+    /// Sends `request`, and gives up at its deadline.
+    ///
+    /// # Errors
+    ///
+    /// No status arrived.
     fn send(
         &self,
         request: GraphRequest,
     ) -> Pin<Box<dyn Future<Output = Result<GraphResponse, TransportError>> + Send + '_>>;
 }
 
-/// What is to be sent. `Host` and `Content-Length` (0 too) are the transport's to add.
+/// A request to send. The transport adds `Host` and `Content-Length`, even if the length is 0.
 pub struct GraphRequest {
     /// The method.
     pub method: GraphMethod,
-    /// https, or http on this machine.
+    /// The URL: https, or http to a loopback host.
     pub url: Url,
-    /// Names in lower case, each once; values are visible ASCII and blanks. One of them may be a credential.
+    /// The headers. Names are in lower case and occur once; values are visible ASCII and blanks. One may be a
+    /// credential.
     pub headers: Vec<(&'static str, String)>,
-    /// Empty, JSON or a form; a form holds a credential.
+    /// The body: empty, JSON or a form. A form contains a credential.
     pub body: Vec<u8>,
-    /// When nobody waits for the answer any more.
+    /// The time from which the response is no longer needed.
     pub deadline: Instant,
-    /// Of the answer's body. More is [`GraphResponseBody::TooLarge`], and need not be read.
+    /// The limit of the response's body. A longer body becomes [`GraphResponseBody::TooLarge`] and need not
+    /// be read.
     pub body_bytes_max: usize,
 }
 
-/// Credentials are in the head and in the body, so neither is shown.
+/// Shows neither header values nor the body: both contain credentials.
 impl fmt::Debug for GraphRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
@@ -50,7 +56,7 @@ impl fmt::Debug for GraphRequest {
     }
 }
 
-/// The methods that are used.
+/// The methods that this crate uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GraphMethod {
     /// GET.
@@ -62,7 +68,7 @@ pub enum GraphMethod {
 }
 
 impl GraphMethod {
-    /// As HTTP spells it.
+    /// Returns the method as HTTP spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -72,24 +78,25 @@ impl GraphMethod {
     }
 }
 
-/// What came back.
+/// A response.
 pub struct GraphResponse {
-    /// 100 to 599.
+    /// The status, 100 to 599.
     pub status: u16,
-    /// Those whose value is text, in any case and order.
+    /// The headers whose value is text, with names in any case and in any order.
     pub headers: Vec<(String, String)>,
-    /// The body, as far as it is worth having.
+    /// The body, as far as it was read.
     pub body: GraphResponseBody,
 }
 
 impl GraphResponse {
-    /// The value of the first `name`, which is in lower case.
+    /// Returns the value of the first header `name`, which is in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The whole body, if it is there and within `bytes_max`: a transport's word is not enough.
+    /// Returns the body if it is complete and has at most `bytes_max` bytes. The transport may not have
+    /// checked the limit.
     pub(crate) fn whole_body(&self, bytes_max: usize) -> Option<&[u8]> {
         match &self.body {
             GraphResponseBody::Whole(bytes) if bytes.len() <= bytes_max => Some(bytes),
@@ -98,7 +105,7 @@ impl GraphResponse {
     }
 }
 
-/// A token endpoint's body is a credential.
+/// Shows no byte of the body: the body of a token endpoint is a credential.
 impl fmt::Debug for GraphResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GraphResponse")
@@ -108,13 +115,13 @@ impl fmt::Debug for GraphResponse {
     }
 }
 
-/// The body of an answer.
+/// The body of a response.
 pub enum GraphResponseBody {
-    /// All of it.
+    /// The complete body.
     Whole(Vec<u8>),
-    /// More than was asked for, by its length or as it came.
+    /// The body is longer than the limit, by its length or as it arrived.
     TooLarge,
-    /// It broke off, or was not all there by the deadline.
+    /// The body broke off, or was incomplete at the deadline.
     CutOff,
 }
 
@@ -128,12 +135,12 @@ impl fmt::Debug for GraphResponseBody {
     }
 }
 
-/// Why no status came. `Display` is fit for a log whatever `detail` holds.
+/// An error that prevented a status from arriving. `Display` is safe in a log, whatever `detail` contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransportError {
-    /// What that means for the request.
+    /// The kind of error: it decides whether the request may be repeated.
     pub failure: TransportErrorKind,
-    /// For the log: which step failed and why, without a byte of the request.
+    /// The step that failed and its error, for the log. It contains no byte of the request.
     pub detail: String,
 }
 
@@ -145,47 +152,50 @@ impl fmt::Display for TransportError {
 
 impl std::error::Error for TransportError {}
 
-/// What a failure means for the request.
+/// The kinds of [`TransportError`], by what they mean for the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportErrorKind {
-    /// No connection: no byte of the request was written.
+    /// There is no connection: no byte of the request was written.
     Unreachable,
-    /// No TLS session, or not with whom it should be: no byte of the request was written.
+    /// There is no TLS session, or not with the right peer: no byte of the request was written.
     Tls,
-    /// The connection broke after something may have been written, or what came was not HTTP.
+    /// The connection broke after something may have been written, or the response is not HTTP.
     Lost,
     /// The deadline passed after something may have been written.
     TimedOut,
 }
 
 impl TransportErrorKind {
-    /// A stable name for logs and metrics.
+    /// Returns a stable name for logs and metrics.
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::Tls => "tls",
-            Self::Lost => "lost",
-            Self::TimedOut => "timeout",
-        }
+        self.row().0
     }
 
-    /// Whether the other side may have acted.
+    /// Returns the stable name of the same error of a token request.
+    pub(crate) fn token_label(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Returns true if the peer may have acted on the request.
     pub(crate) fn is_outcome_unknown(self) -> bool {
-        match self {
-            Self::Unreachable | Self::Tls => false,
-            Self::Lost | Self::TimedOut => true,
-        }
+        self.row().2
     }
 
+    /// Returns the meaning, to follow the name of the peer.
     fn meaning(self) -> &'static str {
+        self.row().3
+    }
+
+    /// The label, the label of a token request, whether the outcome is unknown, the meaning.
+    fn row(self) -> (&'static str, &'static str, bool, &'static str) {
         match self {
-            Self::Unreachable => "could not be reached",
-            Self::Tls => "has no TLS that can be trusted",
-            Self::Lost => "broke the connection",
-            Self::TimedOut => "did not answer in time",
+            Self::Unreachable => ("unreachable", "token_unreachable", false, "could not be reached"),
+            Self::Tls => ("tls", "token_tls", false, "has no TLS that can be trusted"),
+            Self::Lost => ("lost", "token_lost", true, "broke the connection"),
+            Self::TimedOut => ("timeout", "token_timeout", true, "did not respond in time"),
         }
     }
 }
 
-/// A detail comes from the transport and may repeat what the network sent.
+/// A detail may repeat text from the network.
 const DETAIL_CHARS_MAX: usize = 200;

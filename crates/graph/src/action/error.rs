@@ -1,98 +1,84 @@
-//! `ActionError`: what is wrong with an action, where, and what would be right.
-
-use std::fmt;
+//! `ActionError`: a mistake in an action, with its place and with what would be right.
 
 use crate::text::printable;
 
-/// What is wrong with an action. It holds no text of the action but names of members, which are escaped and cut.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A mistake in an action. It contains no text of the action except names of members, which are escaped and
+/// cut.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} {problem}", if at.is_empty() { "the action" } else { at })]
 pub struct ActionError {
     at: String,
-    problem: Problem,
+    problem: ActionProblem,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Problem {
+/// The mistake, without its place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum ActionProblem {
+    #[error("has more than {limit_bytes} bytes")]
     TooLarge { limit_bytes: usize },
+    #[error("is not JSON, or is nested too deeply: line {line}, column {column}")]
     NotJson { line: usize, column: usize },
+    #[error("occurs twice")]
     Duplicate,
+    #[error("is unknown; known here are {}", known.join(", "))]
     Unknown { known: &'static [&'static str] },
+    #[error("is missing; it {must}")]
     Missing { must: &'static str },
+    #[error("{must}")]
     Wrong { must: &'static str },
 }
 
 impl ActionError {
-    pub(crate) fn too_large(limit_bytes: usize) -> Self {
-        Self { at: String::new(), problem: Problem::TooLarge { limit_bytes } }
+    pub(super) fn too_large(limit_bytes: usize) -> Self {
+        Self { at: String::new(), problem: ActionProblem::TooLarge { limit_bytes } }
     }
 
     pub(super) fn not_json(line: usize, column: usize) -> Self {
-        Self { at: String::new(), problem: Problem::NotJson { line, column } }
+        Self { at: String::new(), problem: ActionProblem::NotJson { line, column } }
     }
 
     pub(super) fn duplicate(at: String) -> Self {
-        Self { at, problem: Problem::Duplicate }
+        Self { at, problem: ActionProblem::Duplicate }
     }
 
     pub(super) fn unknown(at: String, known: &'static [&'static str]) -> Self {
-        Self { at, problem: Problem::Unknown { known } }
+        Self { at, problem: ActionProblem::Unknown { known } }
     }
 
     pub(super) fn missing(at: String, must: &'static str) -> Self {
-        Self { at, problem: Problem::Missing { must } }
+        Self { at, problem: ActionProblem::Missing { must } }
     }
 
+    /// `must` says what the value must be.
     pub(super) fn wrong(at: impl Into<String>, must: &'static str) -> Self {
-        Self { at: at.into(), problem: Problem::Wrong { must } }
+        Self { at: at.into(), problem: ActionProblem::Wrong { must } }
     }
 
-    /// The same, seen from where `path` is a member.
+    /// Returns the same error with `path` before its place.
     pub(super) fn inside(mut self, path: &str) -> Self {
         self.at = join(path, &self.at);
         self
     }
 
-    /// Where, like `targets[3].identity`; empty for the whole.
+    /// Returns the place, like `targets[3].identity`. It is empty for the whole action.
     pub fn at(&self) -> &str {
         &self.at
     }
 
-    /// A stable name for logs and metrics.
+    /// Returns a stable name for logs and metrics.
     pub fn label(&self) -> &'static str {
         match self.problem {
-            Problem::TooLarge { .. } => "action_too_large",
-            Problem::NotJson { .. } => "action_not_json",
-            Problem::Duplicate => "action_duplicate_member",
-            Problem::Unknown { .. } => "action_unknown_member",
-            Problem::Missing { .. } => "action_missing_member",
-            Problem::Wrong { .. } => "action_wrong_value",
+            ActionProblem::TooLarge { .. } => "action_too_large",
+            ActionProblem::NotJson { .. } => "action_not_json",
+            ActionProblem::Duplicate => "action_duplicate_member",
+            ActionProblem::Unknown { .. } => "action_unknown_member",
+            ActionProblem::Missing { .. } => "action_missing_member",
+            ActionProblem::Wrong { .. } => "action_wrong_value",
         }
     }
 }
 
-impl fmt::Display for ActionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.at.is_empty() {
-            f.write_str("the action ")?;
-        } else {
-            write!(f, "{} ", self.at)?;
-        }
-        match &self.problem {
-            Problem::TooLarge { limit_bytes } => write!(f, "has more than {limit_bytes} bytes"),
-            Problem::NotJson { line, column } => {
-                write!(f, "is not JSON that can be read: line {line}, column {column}")
-            }
-            Problem::Duplicate => f.write_str("is there twice"),
-            Problem::Unknown { known } => write!(f, "is unknown; known here are {}", known.join(", ")),
-            Problem::Missing { must } => write!(f, "is missing; it {must}"),
-            Problem::Wrong { must } => f.write_str(must),
-        }
-    }
-}
-
-impl std::error::Error for ActionError {}
-
-/// The path of a member that an action names itself.
+/// Returns the path of a member whose name comes from the action.
 pub(super) fn member(path: &str, name: &str) -> String {
     join(path, &printable(name, NAME_CHARS_MAX))
 }
@@ -105,5 +91,5 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// Our longest is `isContentSharingNotificationEnabled`.
+/// The longest known name is `isContentSharingNotificationEnabled`.
 const NAME_CHARS_MAX: usize = 48;

@@ -1,4 +1,9 @@
-//! JSON as a tree that remembers equal names, so that a member which is there twice is an error with a place.
+//! JSON as a tree that keeps equal names, so that a duplicate member is an error with a place.
+//!
+//! auth and notification have JSON readers of their own. This one names the place of a mistake, for the
+//! developer of a bot, and it can afford a tree: an action is small and rare. auth reads claims that an
+//! attacker controls, so it also refuses names in another case and gives no detail. notification refuses
+//! nothing but broken JSON.
 
 use std::{fmt, mem};
 
@@ -9,17 +14,17 @@ use serde::{
 
 use super::error::{ActionError, member};
 
-/// The tree. serde_json bounds its depth, the action's size its width.
+/// Parses the tree. serde_json bounds its depth; the size of the action bounds its width.
 pub(super) fn parse(bytes: &[u8]) -> Result<Node, ActionError> {
     serde_json::from_slice(bytes).map_err(|error| ActionError::not_json(error.line(), error.column()))
 }
 
-/// A value.
+/// A JSON value.
 #[derive(Debug)]
 pub(super) enum Node {
     Null,
     Bool(bool),
-    /// A whole number, as it was written.
+    /// A whole number that fits `i64`.
     Whole(i64),
     /// Any other number.
     Number,
@@ -28,7 +33,7 @@ pub(super) enum Node {
     Object(Vec<(String, Self)>),
 }
 
-/// An object that is taken apart member by member.
+/// The members of an object. `take` removes them one by one.
 #[derive(Debug)]
 pub(super) struct Members {
     path: String,
@@ -36,7 +41,8 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// The members of the object at `path`.
+    /// Returns the members of the object at `path`. Fails if `node` is not an object or has a duplicate
+    /// member.
     pub(super) fn of(node: Node, path: String) -> Result<Self, ActionError> {
         let Node::Object(members) = node else {
             return Err(ActionError::wrong(path, "must be an object"));
@@ -53,8 +59,8 @@ impl Members {
         Ok(Self { path, members })
     }
 
-    /// Refuses members that are not among `known`. Before any is taken, so that a misspelt name is found before the one
-    /// it stands for is missed.
+    /// Fails if a member is not among `known`. Call it first: a misspelt name is a better message than a
+    /// missing member.
     pub(super) fn only(&self, known: &'static [&'static str]) -> Result<(), ActionError> {
         match self.members.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             Some((name, _)) => Err(ActionError::unknown(member(&self.path, name), known)),
@@ -62,23 +68,23 @@ impl Members {
         }
     }
 
-    /// The value of `name`, if it is there, with its path.
+    /// Removes `name` and returns its value and its path.
     pub(super) fn take(&mut self, name: &str) -> Option<(Node, String)> {
         let (_, node) = self.members.iter_mut().find(|(other, _)| other == name)?;
         Some((mem::replace(node, Node::Null), member(&self.path, name)))
     }
 
-    /// The value of `name`, which `must` be something, with its path.
+    /// Removes `name` and returns its value and its path. Fails if it is absent; `must` says what it must be.
     pub(super) fn require(&mut self, name: &str, must: &'static str) -> Result<(Node, String), ActionError> {
         self.take(name).ok_or_else(|| ActionError::missing(member(&self.path, name), must))
     }
 
-    /// The names that are left, in the order of the document.
+    /// Returns the names, in the order of the document.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.members.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Where the object is.
+    /// Returns the path of the object.
     pub(super) fn path(&self) -> &str {
         &self.path
     }

@@ -1,23 +1,37 @@
-//! From the JSON of an action to its type: each member, and what it must be.
+//! `Action::parse`: each member of an action's JSON, and what it must be.
 
 use url::Url;
 use uuid::Uuid;
 
 use super::{
-    Action, ActionError, Answer, CAPACITY_MUST, CallOptions, GraphModality, MODALITIES_MUST, MediaConfig,
-    Prompt, Redirect, RedirectTarget, RedirectTargetKind, Reject, RejectReason, TARGETS_MUST, TIMEOUT_MUST,
-    json::{Members, Node},
+    Action,
+    answer::{Answer, CAPACITY_MUST, CallOptions, GraphModality, MODALITIES_MUST, MediaConfig, Prompt},
+    error::ActionError,
+    json::{self, Members, Node},
+    redirect::{Redirect, TARGETS_MUST, TIMEOUT_MUST},
+    reject::{Reject, RejectReason},
+    target::{RedirectTarget, RedirectTargetKind},
 };
 
-/// The action that a document is.
-pub(super) fn action(document: Node) -> Result<Action, ActionError> {
-    let mut members = Members::of(document, String::new())?;
-    let (name, path) = members.require("action", ACTION_MUST)?;
-    match text(name).as_deref() {
-        Some("answer") => answer(members).map(Action::Answer),
-        Some("reject") => reject(members).map(Action::Reject),
-        Some("redirect") => redirect(members).map(Action::Redirect),
-        Some(_) | None => Err(ActionError::wrong(path, ACTION_MUST)),
+impl Action {
+    /// Parses the JSON of an action. It is strict: an unknown member is an error, since it may be a misspelt
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// `bytes` is too large, is not JSON, or is not an action; the error says where and what would be right.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ActionError> {
+        if bytes.len() > ACTION_BYTES_MAX {
+            return Err(ActionError::too_large(ACTION_BYTES_MAX));
+        }
+        let mut members = Members::of(json::parse(bytes)?, String::new())?;
+        let (name, path) = members.require("action", ACTION_MUST)?;
+        match text(name).as_deref() {
+            Some("answer") => answer(members).map(Self::Answer),
+            Some("reject") => reject(members).map(Self::Reject),
+            Some("redirect") => redirect(members).map(Self::Redirect),
+            Some(_) | None => Err(ActionError::wrong(path, ACTION_MUST)),
+        }
     }
 }
 
@@ -26,7 +40,7 @@ fn answer(mut members: Members) -> Result<Answer, ActionError> {
     let (modalities, path) = members.require("acceptedModalities", MODALITIES_MUST)?;
     let modalities = array(modalities)
         .and_then(|nodes| {
-            nodes.into_iter().map(|node| choice(node, &GraphModality::ALL, GraphModality::as_str)).collect()
+            nodes.into_iter().map(|node| choice(node, GraphModality::ALL, GraphModality::as_str)).collect()
         })
         .ok_or_else(|| ActionError::wrong(path, MODALITIES_MUST))?;
     let (media, path) = members.require("mediaConfig", "must be an object")?;
@@ -76,7 +90,7 @@ fn prompt(mut members: Members) -> Result<Prompt, ActionError> {
     Ok(Prompt { uri, resource_id })
 }
 
-/// The parser of a browser forgives blanks; Graph may not.
+/// `Url` accepts blanks, as browsers do. Graph may not.
 fn is_web(uri: &str) -> bool {
     uri.bytes().all(|byte| byte.is_ascii_graphic())
         && Url::parse(uri).is_ok_and(|url| matches!(url.scheme(), "https" | "http"))
@@ -107,7 +121,7 @@ fn call_options(mut members: Members) -> Result<CallOptions, ActionError> {
 fn reject(mut members: Members) -> Result<Reject, ActionError> {
     members.only(&["action", "reason"])?;
     let Some((reason, path)) = members.take("reason") else { return Ok(Reject::default()) };
-    match choice(reason, &RejectReason::ALL, RejectReason::as_str) {
+    match choice(reason, RejectReason::ALL, RejectReason::as_str) {
         Some(reason) => Ok(Reject { reason }),
         None => Err(ActionError::wrong(path, "must be \"none\", \"busy\" or \"forbidden\"")),
     }
@@ -165,14 +179,14 @@ fn identity_set(mut members: Members) -> Result<RedirectTarget, ActionError> {
         "must be \"#microsoft.graph.identitySet\" or \"#microsoft.graph.communicationsIdentitySet\"",
     )?;
     let kinds: Vec<_> = RedirectTargetKind::ALL
-        .into_iter()
+        .iter()
         .filter(|kind| members.names().any(|name| name == kind.as_str()))
         .collect();
     let [kind] = kinds.as_slice() else {
         return Err(ActionError::wrong(members.path(), IDENTITY_MUST));
     };
     let (identity, path) = members.require(kind.as_str(), "must be an object")?;
-    one_identity(*kind, Members::of(identity, path)?)
+    one_identity(**kind, Members::of(identity, path)?)
 }
 
 fn one_identity(kind: RedirectTargetKind, mut members: Members) -> Result<RedirectTarget, ActionError> {
@@ -180,7 +194,8 @@ fn one_identity(kind: RedirectTargetKind, mut members: Members) -> Result<Redire
     odata_type(
         &mut members,
         &["#microsoft.graph.identity", "#microsoft.graph.azureCommunicationServicesUserIdentity"],
-        "must be \"#microsoft.graph.identity\" or \"#microsoft.graph.azureCommunicationServicesUserIdentity\"",
+        "must be \"#microsoft.graph.identity\" or \
+         \"#microsoft.graph.azureCommunicationServicesUserIdentity\"",
     )?;
     let path = members.path().to_owned();
     let (id, id_path) = members.require("id", "must be a string")?;
@@ -198,7 +213,7 @@ fn one_identity(kind: RedirectTargetKind, mut members: Members) -> Result<Redire
     Ok(target)
 }
 
-/// A type annotation may be left out where the place says the type; a wrong one is a mistake.
+/// A type annotation may be left out where the place determines the type. A wrong one is an error.
 fn odata_type(members: &mut Members, allowed: &[&str], must: &'static str) -> Result<(), ActionError> {
     let Some((name, path)) = members.take("@odata.type") else { return Ok(()) };
     match text(name) {
@@ -235,10 +250,13 @@ fn whole(node: &Node) -> Option<i64> {
 const ACTION_MUST: &str = "must be \"answer\", \"reject\" or \"redirect\"";
 const MEDIA_MUST: &str =
     "must be \"#microsoft.graph.serviceHostedMediaConfig\" or \"#microsoft.graph.appHostedMediaConfig\"";
-const IDENTITY_MUST: &str = "must be an object with exactly one of user, application, applicationInstance, phone, \
-                             guest, encrypted, onPremises, azureCommunicationServicesUser";
+const IDENTITY_MUST: &str = "must be an object with exactly one of user, application, applicationInstance, \
+                             phone, guest, encrypted, onPremises, azureCommunicationServicesUser";
 const URI_MUST: &str = "must be an absolute http or https URL";
 const NOT_EMPTY_MUST: &str = "must be a string that is not empty";
 
-/// `Uuid` reads other spellings too; Graph documents this one.
+/// `Uuid` accepts other spellings, too. Graph documents this one.
 const GUID_BYTES: usize = 36;
+
+/// An app-hosted media blob has about 1 KiB, 25 targets have about 8 KiB.
+const ACTION_BYTES_MAX: usize = 64 * 1024;

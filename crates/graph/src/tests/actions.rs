@@ -1,4 +1,4 @@
-//! What a bot may say: the types, the schema and the documentation agree, and a mistake is named with its place.
+//! Actions of a bot: the types, the schema and the documentation agree, and each error names its place.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -15,14 +15,14 @@ fn check_schema(text: &str, expected: bool) {
     assert_eq!(fits(&schema, &schema, &serde_json::from_str(text).unwrap()), expected, "{text}");
 }
 
-/// The types and the schema both take it.
+/// The types and the schema both accept `text`.
 #[track_caller]
 fn accepted(text: &str) -> Action {
     check_schema(text, true);
     Action::parse(text.as_bytes()).unwrap()
 }
 
-/// The types and the schema both refuse it, and this is what is said of it.
+/// The types and the schema both refuse `text`, with this label and message.
 #[track_caller]
 fn refused(text: &str, label: &str, message: &str) {
     check_schema(text, false);
@@ -37,7 +37,7 @@ fn refused_by_type(bytes: &[u8], label: &str, message: &str) {
 }
 
 #[test]
-fn every_example_of_the_documentation_is_an_action() {
+fn each_example_of_the_documentation_is_an_action() {
     let examples: Vec<_> =
         DOCUMENT.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let names: Vec<_> = examples.iter().map(|example| accepted(example).name()).collect();
@@ -45,7 +45,7 @@ fn every_example_of_the_documentation_is_an_action() {
 }
 
 #[test]
-fn an_answer_is_read_whole() {
+fn all_members_of_an_answer_are_read() {
     let Action::Answer(answer) = accepted(
         r##"{"callOptions":{"@odata.type":"#microsoft.graph.incomingCallOptions","isDeltaRosterEnabled":false},
              "participantCapacity":2147483647,"action":"answer",
@@ -67,7 +67,7 @@ fn an_answer_is_read_whole() {
 }
 
 #[test]
-fn what_is_optional_may_be_left_out() {
+fn optional_members_may_be_absent() {
     let Action::Answer(answer) = accepted(
         r##"{"action":"answer","acceptedModalities":["audio"],
              "mediaConfig":{"@odata.type":"#microsoft.graph.serviceHostedMediaConfig"}}"##,
@@ -87,7 +87,7 @@ fn what_is_optional_may_be_left_out() {
 }
 
 #[test]
-fn a_redirect_of_the_graph_reference_is_taken_over() {
+fn a_redirect_from_the_graph_reference_is_accepted() {
     let Action::Redirect(redirect) = accepted(
         r##"{"action":"redirect","timeout":15,"targets":[
              {"@odata.type":"#microsoft.graph.invitationParticipantInfo","identity":{
@@ -106,7 +106,7 @@ fn a_redirect_of_the_graph_reference_is_taken_over() {
 }
 
 #[test]
-fn the_action_is_named() {
+fn the_name_of_the_action_is_required() {
     let must = "must be \"answer\", \"reject\" or \"redirect\"";
     refused("{}", "action_missing_member", &format!("action is missing; it {must}"));
     for text in [r#"{"action":"hangUp"}"#, r#"{"action":1}"#, r#"{"action":null}"#, r#"{"action":"Reject"}"#]
@@ -119,7 +119,7 @@ fn the_action_is_named() {
 }
 
 #[test]
-fn a_member_that_is_unknown_is_named_with_those_that_are_known() {
+fn the_error_of_an_unknown_member_lists_the_known_ones() {
     refused(
         r#"{"action":"reject","raeson":"busy"}"#,
         "action_unknown_member",
@@ -133,8 +133,8 @@ fn a_member_that_is_unknown_is_named_with_those_that_are_known() {
     refused(
         r#"{"action":"redirect","targets":[{"identity":{"user":{"id":"a"},"device":{"id":"a"}}}]}"#,
         "action_unknown_member",
-        "targets[0].identity.device is unknown; known here are user, application, applicationInstance, phone, guest, \
-         encrypted, onPremises, azureCommunicationServicesUser, @odata.type",
+        "targets[0].identity.device is unknown; known here are user, application, applicationInstance, \
+         phone, guest, encrypted, onPremises, azureCommunicationServicesUser, @odata.type",
     );
     refused(
         "{\"action\":\"reject\",\"a\\u001b[2J\\nb\":1}",
@@ -150,21 +150,21 @@ fn a_member_that_is_unknown_is_named_with_those_that_are_known() {
 }
 
 #[test]
-fn a_member_that_is_there_twice_is_refused() {
+fn a_duplicate_member_is_refused() {
     refused_by_type(
         br#"{"action":"reject","reason":"busy","reason":"busy"}"#,
         "action_duplicate_member",
-        "reason is there twice",
+        "reason occurs twice",
     );
     refused_by_type(
         br#"{"action":"redirect","targets":[{"identity":{"user":{"id":"a","id":"a"}}}]}"#,
         "action_duplicate_member",
-        "targets[0].identity.user.id is there twice",
+        "targets[0].identity.user.id occurs twice",
     );
 }
 
 #[test]
-fn modalities_are_each_once() {
+fn each_modality_may_occur_once() {
     let must = "acceptedModalities must be an array of one or more of \"audio\", \"video\", \
                 \"videoBasedScreenSharing\", \"data\", each once";
     for modalities in
@@ -178,13 +178,13 @@ fn modalities_are_each_once() {
     }
 }
 
-/// An answer that has `members` besides its modalities.
+/// Returns an answer with `members` after its modalities.
 fn answer(members: &str) -> String {
     format!(r#"{{"action":"answer","acceptedModalities":["audio"]{members}}}"#)
 }
 
 #[test]
-fn media_config_says_its_type() {
+fn media_config_needs_its_type() {
     let must =
         "must be \"#microsoft.graph.serviceHostedMediaConfig\" or \"#microsoft.graph.appHostedMediaConfig\"";
     let missing = "action_missing_member";
@@ -221,10 +221,11 @@ fn media_config_says_its_type() {
 }
 
 #[test]
-fn prompts_have_an_address_and_a_name() {
+fn prompts_need_an_address_and_an_id() {
     let prompts = |prompts: &str| {
         answer(&format!(
-            r##","mediaConfig":{{"@odata.type":"#microsoft.graph.serviceHostedMediaConfig","preFetchMedia":{prompts}}}"##
+            r##","mediaConfig":{{"@odata.type":"#microsoft.graph.serviceHostedMediaConfig",
+                 "preFetchMedia":{prompts}}}"##
         ))
     };
     let (missing, wrong) = ("action_missing_member", "action_wrong_value");
@@ -255,7 +256,7 @@ fn prompts_have_an_address_and_a_name() {
 }
 
 #[test]
-fn options_are_flags_and_capacity_counts() {
+fn options_are_flags_and_capacity_is_a_number() {
     let with = |rest: &str| {
         answer(&format!(
             r##","mediaConfig":{{"@odata.type":"#microsoft.graph.serviceHostedMediaConfig"}},{rest}"##
@@ -284,7 +285,7 @@ fn options_are_flags_and_capacity_counts() {
 }
 
 #[test]
-fn reasons_are_spelled_as_graph_does() {
+fn reasons_are_spelled_as_graph_spells_them() {
     for reason in ["\"Busy\"", "\"declined\"", "1", "null"] {
         refused(
             &format!(r#"{{"action":"reject","reason":{reason}}}"#),
@@ -294,7 +295,7 @@ fn reasons_are_spelled_as_graph_does() {
     }
 }
 
-/// A redirect to one target.
+/// Returns a redirect to one target.
 fn redirect(target: &str) -> String {
     format!(r#"{{"action":"redirect","targets":[{target}]}}"#)
 }
@@ -377,7 +378,7 @@ fn phones_are_in_e164_form() {
 }
 
 #[test]
-fn the_timeout_has_its_range() {
+fn the_timeout_has_a_range() {
     let with = |rest: &str| {
         format!(r#"{{"action":"redirect","targets":[{{"identity":{{"user":{{"id":"a"}}}}}}],{rest}}}"#)
     };
@@ -394,32 +395,36 @@ fn the_timeout_has_its_range() {
 }
 
 #[test]
-fn what_is_not_json_is_refused_with_its_place() {
+fn other_bytes_are_refused_with_line_and_column() {
     let json = "action_not_json";
-    refused_by_type(b"", json, "the action is not JSON that can be read: line 1, column 0");
-    refused_by_type(b"<html>", json, "the action is not JSON that can be read: line 1, column 1");
+    refused_by_type(b"", json, "the action is not JSON, or is nested too deeply: line 1, column 0");
+    refused_by_type(b"<html>", json, "the action is not JSON, or is nested too deeply: line 1, column 1");
     refused_by_type(
         b"{\"action\":\"reject\",\n}",
         json,
-        "the action is not JSON that can be read: line 2, column 1",
+        "the action is not JSON, or is nested too deeply: line 2, column 1",
     );
     refused_by_type(
         b"{\"action\":\"\xff\"}",
         json,
-        "the action is not JSON that can be read: line 1, column 12",
+        "the action is not JSON, or is nested too deeply: line 1, column 12",
     );
     refused_by_type(
         br#"{"action":"reject"} x"#,
         json,
-        "the action is not JSON that can be read: line 1, column 21",
+        "the action is not JSON, or is nested too deeply: line 1, column 21",
     );
     let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
-    refused_by_type(deep.as_bytes(), json, "the action is not JSON that can be read: line 1, column 128");
+    refused_by_type(
+        deep.as_bytes(),
+        json,
+        "the action is not JSON, or is nested too deeply: line 1, column 128",
+    );
     refused_by_type(&[b' '; 65_537], "action_too_large", "the action has more than 65536 bytes");
 }
 
 #[test]
-fn code_is_held_to_the_same_rules() {
+fn constructors_apply_the_same_rules() {
     use crate::{Answer, Redirect, RedirectTarget};
     let media = || MediaConfig::ServiceHosted { prefetch: Vec::new() };
     let errors: [ActionError; 7] = [
@@ -450,14 +455,14 @@ fn code_is_held_to_the_same_rules() {
 }
 
 #[test]
-fn a_target_shows_nobody() {
+fn debug_of_a_target_shows_no_identity() {
     let action = accepted(&redirect(r#"{"identity":{"phone":{"id":"+14255550123","displayName":"Ada"}}}"#));
     let shown = format!("{action:?}");
     assert!(shown.contains("Phone") && !shown.contains("4255550123") && !shown.contains("Ada"), "{shown}");
 }
 
-/// Some JSON that looks like an action from afar.
-fn nearly() -> impl Strategy<Value = Value> {
+/// JSON that is similar to an action.
+fn similar_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -503,7 +508,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn types_and_schema_agree(mut document in nearly(), action in "answer|reject|redirect") {
+    fn types_and_schema_agree(mut document in similar_json(), action in "answer|reject|redirect") {
         if let Some(members) = document.as_object_mut() {
             members.insert("action".to_owned(), action.into());
         }

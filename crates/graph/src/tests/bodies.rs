@@ -1,4 +1,4 @@
-//! What Graph gets: method, path, head and body of each request.
+//! The requests to Graph: method, path, head and body.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     RedirectTargetKind, Reject, RejectReason,
 };
 
-/// The body of the one request that `action` becomes.
+/// `action` becomes one request with this body.
 #[track_caller]
 fn check(action: &Action, expected: &Value) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -45,7 +45,10 @@ fn an_answer_with_service_hosted_media() {
             "mediaConfig": {
                 "@odata.type": "#microsoft.graph.serviceHostedMediaConfig",
                 "preFetchMedia": [
-                    {"uri": "https://cdn.contoso.com/beep.wav", "resourceId": "1D6DE2D4-CD51-4309-8DAA-70768651088E"},
+                    {
+                        "uri": "https://cdn.contoso.com/beep.wav",
+                        "resourceId": "1D6DE2D4-CD51-4309-8DAA-70768651088E",
+                    },
                 ],
             },
             "acceptedModalities": ["audio"],
@@ -190,7 +193,7 @@ fn a_redirect_to_all_kinds_of_identity() {
 }
 
 #[test]
-fn several_targets_ring_for_a_minute() {
+fn several_targets_ring_for_60_seconds() {
     let targets = vec![
         RedirectTarget::new(RedirectTargetKind::User, "a").unwrap(),
         RedirectTarget::new(RedirectTargetKind::User, "b").unwrap(),
@@ -199,7 +202,7 @@ fn several_targets_ring_for_a_minute() {
 }
 
 #[tokio::test]
-async fn the_others_have_no_body() {
+async fn keep_alive_and_hang_up_have_no_body() {
     let script = Script::graph([]);
     let calls = calls(&script);
     let deadline = Instant::now() + Duration::from_secs(5);

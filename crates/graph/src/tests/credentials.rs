@@ -1,4 +1,4 @@
-//! Who we are and where we ask: settings, what a credential becomes on the wire, and that nothing shows it.
+//! Settings and credentials: the token request of each credential, and that no output shows one.
 
 use std::{fs, path::PathBuf, str::FromStr, sync::Arc};
 
@@ -23,7 +23,7 @@ const KEY: &[u8] = include_bytes!("../../../../fixtures/keys/not-secret-entra-1.
 const OTHER_KEY: &[u8] = include_bytes!("../../../../fixtures/keys/not-secret-entra-2.pem");
 const SHORT_KEY: &[u8] = include_bytes!("../../../../fixtures/keys/not-secret-short.pem");
 
-/// A certificate of `key`, by `key`.
+/// Returns a certificate for `key`, signed by `key`.
 fn certificate(key: &PKey<Private>) -> X509 {
     let mut builder = X509::builder().unwrap();
     builder.set_pubkey(key).unwrap();
@@ -47,7 +47,7 @@ fn base64url(text: &str) -> Vec<u8> {
     openssl::base64::decode_block(&text).unwrap()
 }
 
-/// The token form that a request with `credential` has.
+/// Returns the form of a token request with `credential`.
 async fn form(credential: Credential) -> Vec<(String, String)> {
     let script = Script::graph([]);
     let transport: Arc<Script> = Arc::clone(&script);
@@ -65,7 +65,7 @@ fn check_refused<T: std::fmt::Debug>(result: Result<T, InvalidGraphSettings>, ex
 }
 
 #[tokio::test]
-async fn a_secret_travels_in_the_form() {
+async fn a_secret_is_sent_in_the_form() {
     let form = form(Credential::secret(SECRET).unwrap()).await;
     assert_eq!(
         form,
@@ -127,8 +127,8 @@ async fn a_certificate_signs_an_assertion_that_openssl_verifies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_two_assertions_are_equal() {
-    let script = Script::new([Reply::failure(TransportErrorKind::Unreachable)], []);
+async fn each_assertion_is_different() {
+    let script = Script::new([Reply::error(TransportErrorKind::Unreachable)], []);
     let transport: Arc<Script> = Arc::clone(&script);
     let credential = Credential::certificate(&pem(&certificate(&key(KEY))), KEY).unwrap();
     reject(&Calls::new(settings(credential), transport), 5).await.unwrap();
@@ -138,7 +138,7 @@ async fn no_two_assertions_are_equal() {
 }
 
 #[tokio::test]
-async fn a_chain_is_known_by_its_first_certificate() {
+async fn the_first_certificate_of_a_chain_counts() {
     let (own, above) = (certificate(&key(KEY)), certificate(&key(OTHER_KEY)));
     let chain = [pem(&own), pem(&above)].concat();
     Credential::certificate(&chain, KEY).unwrap();
@@ -170,7 +170,7 @@ fn certificates_that_cannot_work_are_refused() {
         &curve.private_key_to_pem_pkcs8().unwrap(),
         "graph.key: must be an RSA key: assertions are signed with PS256",
     );
-    // The older form of the same key.
+    // The older PEM form of the same key.
     let rsa: Rsa<Private> = key(KEY).rsa().unwrap();
     Credential::certificate(&good, &rsa.private_key_to_pem().unwrap()).unwrap();
 }
@@ -207,7 +207,7 @@ async fn a_federated_token_is_read_again_for_each_request() {
 }
 
 #[tokio::test]
-async fn a_federated_token_that_cannot_be_read_is_told() {
+async fn an_unusable_federated_token_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
     let script = Script::graph([]);
@@ -223,7 +223,7 @@ async fn a_federated_token_that_cannot_be_read_is_told() {
         assert_eq!(error.label(), "token_file_malformed");
         assert_eq!(
             error.to_string(),
-            "the federated token file does not hold a token: 1 to 16384 visible ASCII characters"
+            "the federated token file does not contain a token: 1 to 16384 visible ASCII characters"
         );
     }
     assert_eq!(script.lines(), [""; 0]);
@@ -281,7 +281,7 @@ fn with_hosts(
 }
 
 #[tokio::test]
-async fn other_hosts_keep_their_path_and_the_scope_stays() {
+async fn other_hosts_keep_their_path_and_do_not_change_the_scope() {
     let settings = with_hosts(Some("http://127.0.0.1:4000/entra/"), Some("http://localhost:4000")).unwrap();
     let script = Script::graph([]);
     let transport: Arc<Script> = Arc::clone(&script);
@@ -297,7 +297,7 @@ async fn other_hosts_keep_their_path_and_the_scope_stays() {
 }
 
 #[test]
-fn hosts_are_https_or_this_machine() {
+fn hosts_are_https_or_loopback() {
     let https = "must be https (http for loopback hosts only)";
     let plain = "must have neither userinfo nor query nor fragment";
     for url in ["http://graph.example/", "http://localhost.example/", "ftp://localhost/", "data:,x"] {
@@ -312,7 +312,7 @@ fn hosts_are_https_or_this_machine() {
 }
 
 #[tokio::test]
-async fn nothing_shows_a_credential() {
+async fn no_output_shows_a_credential() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
     fs::write(&path, "eyJ.federated.x").unwrap();
@@ -324,14 +324,16 @@ async fn nothing_shows_a_credential() {
     let shown: Vec<_> = credentials.iter().map(|credential| format!("{credential:?}")).collect();
     assert_eq!(shown, ["Credential(secret)", "Credential(certificate)", "Credential(federated token)"]);
     for credential in credentials {
-        // A token endpoint that repeats what it was sent, then one that works and a Graph that does the same.
+        // The token endpoint repeats the credential, then works; Graph repeats the token.
         let echo = format!(
-            r#"{{"error":"{SECRET}","error_description":"AADSTS7000215: {SECRET} eyJ","trace_id":"{SECRET}"}}"#
+            r#"{{"error":"{SECRET}","error_description":"AADSTS7000215: {SECRET} eyJ",
+                 "trace_id":"{SECRET}"}}"#
         );
-        let graph = r#"{"error":{"code":"token.2","message":"you sent Bearer token.2","innerError":{"request-id":"token.2"}}}"#;
+        let graph = r#"{"error":{"code":"token.2","message":"you sent Bearer token.2",
+                         "innerError":{"request-id":"token.2"}}}"#;
         let script = Script::new(
             [Reply::new(400, &[], &echo)],
-            [Reply::new(400, &[("request-id", "token.2")], graph), Reply::failure(TransportErrorKind::Lost)],
+            [Reply::new(400, &[("request-id", "token.2")], graph), Reply::error(TransportErrorKind::Lost)],
         );
         let transport: Arc<Script> = Arc::clone(&script);
         let settings = settings(credential);

@@ -1,4 +1,4 @@
-//! When it asks again, and when it must not; on a paused clock.
+//! Which requests are repeated, and when; on a paused clock.
 
 use std::{iter, sync::Arc, time::Duration};
 
@@ -7,13 +7,14 @@ use tokio::time::Instant;
 use super::script::{Reply, Script, call, callback, calls, now, reject, tenant};
 use crate::{Action, GraphError, GraphResponseBody, TransportErrorKind};
 
-/// A rejection with `seconds` to do it in. Returns its label, or "done", and the milliseconds at which Graph was asked.
+/// Rejects the call with `seconds` to the deadline. Returns the label of the error, or "done", and the times
+/// of the requests in milliseconds.
 async fn rejected(script: &Arc<Script>, seconds: u64) -> (&'static str, Vec<u128>) {
     let result = reject(&calls(script), seconds).await;
     (result.as_ref().map_or_else(GraphError::label, |()| "done"), script.times())
 }
 
-/// Every action in turn says the same of `reply`: it is not repeated.
+/// No action is repeated after `reply`.
 async fn check_never_repeated(reply: impl Fn() -> Reply, label: &str) {
     for text in [
         r##"{"action":"answer","acceptedModalities":["audio"],
@@ -34,9 +35,9 @@ async fn check_never_repeated(reply: impl Fn() -> Reply, label: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_have_been_done_is_never_repeated() {
-    check_never_repeated(|| Reply::failure(TransportErrorKind::Lost), "lost").await;
-    check_never_repeated(|| Reply::failure(TransportErrorKind::TimedOut), "timeout").await;
+async fn an_unknown_outcome_is_never_repeated() {
+    check_never_repeated(|| Reply::error(TransportErrorKind::Lost), "lost").await;
+    check_never_repeated(|| Reply::error(TransportErrorKind::TimedOut), "timeout").await;
     check_never_repeated(|| Reply::status(500), "server").await;
     check_never_repeated(|| Reply::status(502), "server").await;
     check_never_repeated(|| Reply::status(503), "unavailable").await;
@@ -45,13 +46,13 @@ async fn what_may_have_been_done_is_never_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_will_not_change_is_not_repeated() {
+async fn a_final_refusal_is_not_repeated() {
     check_never_repeated(|| Reply::status(400), "bad_request").await;
     check_never_repeated(|| Reply::status(403), "missing_permission").await;
     check_never_repeated(|| Reply::status(404), "call_not_found").await;
     check_never_repeated(|| Reply::status(409), "conflict").await;
     check_never_repeated(|| Reply::status(302), "unexpected").await;
-    check_never_repeated(|| Reply::failure(TransportErrorKind::Tls), "tls").await;
+    check_never_repeated(|| Reply::error(TransportErrorKind::Tls), "tls").await;
     let limit = r#"{"errorCode":"8529","message":"Application reached the monthly call creation limit."}"#;
     check_never_repeated(|| Reply::new(429, &[("retry-after", "1")], limit), "monthly_limit").await;
 }
@@ -65,20 +66,20 @@ async fn retry_after_is_honoured() {
     assert_eq!(rejected(&script, 12).await, ("done", vec![0, 2128, 2128]));
     let script = Script::graph([Reply::new(503, &[("Retry-After", "1")], "")]);
     assert_eq!(rejected(&script, 12).await, ("done", vec![0, 1000]));
-    // 2027-01-15 08:00:05: five seconds from the time of the call.
+    // Five seconds after `now()`.
     let script = Script::graph([throttled("Fri, 15 Jan 2027 08:00:05 GMT")]);
     assert_eq!(rejected(&script, 12).await, ("done", vec![0, 5000]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_date_counts_from_when_it_came() {
+async fn a_retry_after_date_is_relative_to_the_response() {
     let date = [("retry-after", "Fri, 15 Jan 2027 08:00:05 GMT")];
     let script = Script::graph([Reply::new(429, &date, "").after(3)]);
     assert_eq!(rejected(&script, 12).await, ("done", vec![0, 5000]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_retry_after_the_pause_is_ours() {
+async fn without_retry_after_the_back_off_applies() {
     let script = Script::graph([
         Reply::status(429),
         Reply::status(429),
@@ -88,21 +89,21 @@ async fn without_retry_after_the_pause_is_ours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_longer_than_the_deadline_is_not_waited() {
-    let began = Instant::now();
+async fn a_wait_beyond_the_deadline_fails_at_once() {
+    let started = Instant::now();
     let script = Script::graph([Reply::new(429, &[("retry-after", "12")], "")]);
     assert_eq!(rejected(&script, 12).await, ("throttled", vec![0]));
-    // What would be left is too short for an attempt.
+    // The remaining time is too short for an attempt.
     let script = Script::graph([Reply::new(429, &[("retry-after", "11.9")], "")]);
     assert_eq!(rejected(&script, 12).await, ("throttled", vec![0]));
-    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(started.elapsed(), Duration::ZERO);
     let script = Script::graph([Reply::new(429, &[("retry-after", "11.7")], "")]);
     assert_eq!(rejected(&script, 12).await, ("done", vec![0, 11_700]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_was_refused_is_tried_again() {
-    let refused = || Reply::failure(TransportErrorKind::Unreachable);
+async fn a_refused_connection_is_tried_again() {
+    let refused = || Reply::error(TransportErrorKind::Unreachable);
     let script = Script::graph([refused(), refused()]);
     assert_eq!(rejected(&script, 12).await, ("done", vec![0, 100, 300]));
     let script = Script::graph(iter::repeat_with(refused).take(9));
@@ -112,10 +113,10 @@ async fn a_connection_that_was_refused_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keep_alive_and_get_are_repeated() {
+async fn keep_alive_and_get_are_repeated_after_an_unknown_outcome() {
     let replies = || {
         [
-            Reply::failure(TransportErrorKind::Lost),
+            Reply::error(TransportErrorKind::Lost),
             Reply::status(500),
             Reply::status(503),
             Reply::new(200, &[], r#"{"state":"established"}"#),
@@ -133,26 +134,26 @@ async fn keep_alive_and_get_are_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_does_not_come_ends_at_the_deadline() {
-    let began = Instant::now();
+async fn a_request_without_a_response_ends_at_the_deadline() {
+    let started = Instant::now();
     let script = Script::graph([Reply::never()]);
     let error = reject(&calls(&script), 3).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Graph did not answer in time: the deadline of the call passed; the outcome is unknown"
+        "Graph did not respond in time: the deadline of the call passed; the outcome is unknown"
     );
     assert!(error.is_outcome_unknown());
-    assert_eq!(began.elapsed(), Duration::from_secs(3));
+    assert_eq!(started.elapsed(), Duration::from_secs(3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_sent_when_it_is_too_late() {
+async fn nothing_is_sent_after_the_deadline() {
     let script = Script::graph([]);
     let calls = calls(&script);
     let error = reject(&calls, 0).await.unwrap_err();
-    assert_eq!(error.to_string(), "the deadline passed while waiting for a token, nothing was sent to Graph");
+    assert_eq!(error.to_string(), "the deadline passed while waiting for a token; nothing was sent to Graph");
     assert_eq!((error.label(), error.is_outcome_unknown()), ("deadline_passed", false));
-    // With a token at hand too.
+    // Also with a token in the cache.
     reject(&calls, 5).await.unwrap();
     assert_eq!(reject(&calls, 0).await.unwrap_err().label(), "deadline_passed");
     assert_eq!(script.bodies().len(), 1);
@@ -166,13 +167,13 @@ async fn a_refused_token_is_replaced_once() {
     assert_eq!(tokens, ["Bearer token.1", "Bearer token.2"]);
     let script = Script::graph([Reply::status(401), Reply::status(401), Reply::status(401)]);
     assert_eq!(rejected(&script, 12).await, ("unauthorized", vec![0, 0]));
-    // After a failure that was no 401, too.
+    // Also after another error.
     let script = Script::graph([Reply::status(429), Reply::status(401), Reply::status(429)]);
     assert_eq!(rejected(&script, 12).await.0, "done");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_status_counts_whatever_becomes_of_the_body() {
+async fn a_status_counts_even_if_the_body_breaks_off() {
     for body in [GraphResponseBody::CutOff, GraphResponseBody::TooLarge] {
         let script = Script::graph([Reply::unread(202, body)]);
         assert_eq!(rejected(&script, 12).await, ("done", vec![0]));

@@ -1,8 +1,8 @@
-//! As much of JSON Schema 2020-12 as the schema of an action needs. A keyword that it does not know fails the test.
+//! The part of JSON Schema 2020-12 that the schema of an action uses. An unknown keyword fails the test.
 
 use serde_json::Value;
 
-/// Whether `instance` fits `schema`, a part of `root`.
+/// Returns true if `instance` fits `schema`, a part of `root`.
 pub(super) fn fits(root: &Value, schema: &Value, instance: &Value) -> bool {
     let object = schema.as_object().unwrap();
     object.iter().all(|(keyword, rule)| match keyword.as_str() {
@@ -57,7 +57,7 @@ fn count(rule: &Value) -> usize {
     rule.as_u64().unwrap().try_into().unwrap()
 }
 
-/// The three patterns that there are; another one needs its line here.
+/// Matches one of the three patterns of the schema. A new pattern needs a new arm.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern {
         "^[hH][tT][tT][pP][sS]?:[!-~]+$" => text.split_once(':').is_some_and(|(scheme, rest)| {

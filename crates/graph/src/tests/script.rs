@@ -1,4 +1,4 @@
-//! A network that answers as it was told, and remembers what it was asked.
+//! A transport that sends scripted responses and records the requests.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,7 @@ use crate::{
     GraphResponseBody, GraphSettings, Hosts, Transport, TransportError, TransportErrorKind,
 };
 
-/// What a script says to one request.
+/// The scripted response to one request.
 #[derive(Debug)]
 pub(super) struct Reply {
     after: Duration,
@@ -37,7 +37,7 @@ impl Reply {
         Self { after: Duration::ZERO, result: Ok(GraphResponse { status, headers: Vec::new(), body }) }
     }
 
-    pub(super) fn failure(failure: TransportErrorKind) -> Self {
+    pub(super) fn error(failure: TransportErrorKind) -> Self {
         let detail = "Connection refused (os error 111)".to_owned();
         Self { after: Duration::ZERO, result: Err(TransportError { failure, detail }) }
     }
@@ -51,13 +51,14 @@ impl Reply {
         Self { after: Duration::from_secs(seconds), ..self }
     }
 
-    /// Never.
+    /// A response that never arrives.
     pub(super) fn never() -> Self {
         Self::status(200).after(1_000_000)
     }
 }
 
-/// Once its replies are used up, the token endpoint gives `token.1`, `token.2`, …, for an hour, and Graph 202.
+/// The transport. When its replies are used up, the token endpoint issues `token.1`, `token.2`, …, each valid
+/// for an hour, and Graph responds 202.
 #[derive(Debug, Default)]
 pub(super) struct Script {
     token_replies: Mutex<VecDeque<Reply>>,
@@ -86,12 +87,12 @@ impl Script {
         seen.iter().filter(|(_, it)| is_token(it) == token).map(|(at, it)| see(at, it)).collect()
     }
 
-    /// How often a token was asked for.
+    /// Returns the number of token requests.
     pub(super) fn token_requests(&self) -> usize {
         self.requests(true, |_, _| ()).len()
     }
 
-    /// The form of each token request.
+    /// Returns the form of each token request.
     pub(super) fn forms(&self) -> Vec<Vec<(String, String)>> {
         self.requests(true, |_, request| {
             url::form_urlencoded::parse(&request.body)
@@ -100,31 +101,31 @@ impl Script {
         })
     }
 
-    /// Method and URL of each request, in order.
+    /// Returns method and URL of each request, in order.
     pub(super) fn lines(&self) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
         seen.iter().map(|(_, it)| format!("{} {}", it.method.as_str(), it.url)).collect()
     }
 
-    /// The value of `name` in each request to Graph.
+    /// Returns the value of header `name` in each request to Graph.
     pub(super) fn headers(&self, name: &str) -> Vec<Option<String>> {
         self.requests(false, |_, request| {
             request.headers.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone())
         })
     }
 
-    /// The bodies that Graph got.
+    /// Returns the bodies that Graph received.
     pub(super) fn bodies(&self) -> Vec<Vec<u8>> {
         self.requests(false, |_, request| request.body.clone())
     }
 
-    /// When Graph was asked, in milliseconds from the first time.
+    /// Returns the time of each request to Graph, in milliseconds since the first.
     pub(super) fn times(&self) -> Vec<u128> {
         let times = self.requests(false, |at, _| *at);
         times.iter().map(|at| at.duration_since(times[0]).as_millis()).collect()
     }
 
-    /// What `Debug` makes of all requests.
+    /// Returns the `Debug` text of all requests.
     pub(super) fn debug(&self) -> String {
         format!("{:?}", self.seen.lock().unwrap())
     }
@@ -182,7 +183,7 @@ pub(super) fn callback() -> CallbackUri {
     CallbackUri::parse("https://gw.contoso.com/cb/p7/a31f5a00-44dc-4b21-9c3e-0d07d53b1001").unwrap()
 }
 
-/// Rejects the call, with `seconds` to do it in.
+/// Rejects the call, with `seconds` to the deadline.
 pub(super) async fn reject(calls: &Calls, seconds: u64) -> Result<(), GraphError> {
     let action = Action::parse(br#"{"action":"reject","reason":"busy"}"#).unwrap();
     let deadline = Instant::now() + Duration::from_secs(seconds);

@@ -1,4 +1,5 @@
-//! One token a tenant, one request for all who wait; on a paused clock, except where runtimes meet.
+//! One token per tenant, one request for all callers; on a paused clock, except in tests with several
+//! runtimes.
 
 use std::{
     iter,
@@ -26,7 +27,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_kept() {
+async fn a_token_is_reused() {
     let script = Script::graph([]);
     let calls = calls(&script);
     for _ in 0..5 {
@@ -36,7 +37,7 @@ async fn a_token_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_tenant_has_its_own() {
+async fn each_tenant_has_its_own_token() {
     let script = Script::graph([]);
     let calls = calls(&script);
     for tenant in [1, 2, 1, 2] {
@@ -48,7 +49,7 @@ async fn each_tenant_has_its_own() {
     assert!(script.lines()[0].contains("/00000000-0000-0000-0000-000000000001/oauth2/v2.0/token"));
 }
 
-/// Lets the tasks that can run do so.
+/// Runs the other tasks until they wait.
 async fn settle() {
     for _ in 0..5 {
         tokio::task::yield_now().await;
@@ -56,7 +57,7 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_renewed_before_it_expires_while_the_old_one_serves() {
+async fn a_token_is_renewed_in_the_background_before_it_expires() {
     let script = Script::new([Reply::token("old", 3600), Reply::token("new", 3600).after(2)], []);
     let calls = calls(&script);
     let mut at = 0;
@@ -73,7 +74,7 @@ async fn it_is_renewed_before_it_expires_while_the_old_one_serves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_life_is_renewed_at_four_fifths() {
+async fn a_short_lived_token_is_renewed_after_four_fifths() {
     let script = Script::new([Reply::token("old", 100), Reply::token("new", 100)], []);
     let calls = calls(&script);
     reject(&calls, 5).await.unwrap();
@@ -88,7 +89,7 @@ async fn a_short_life_is_renewed_at_four_fifths() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_fails_is_tried_at_intervals_until_the_old_one_is_dead() {
+async fn a_failed_renewal_is_repeated_until_the_old_token_expires() {
     let refusals = iter::repeat_with(|| Reply::new(400, &[], r#"{"error":"invalid_client"}"#)).take(1000);
     let script = Script::new([Reply::token("old", 3600)].into_iter().chain(refusals), []);
     let calls = calls(&script);
@@ -123,7 +124,7 @@ async fn many_waiters_share_one_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_waiters_share_one_failure_and_the_next_asks_anew() {
+async fn many_waiters_share_one_failure_and_the_next_caller_starts_a_request() {
     let refused = Reply::new(401, &[], r#"{"error":"invalid_client","error_codes":[7000215]}"#).after(1);
     let script = Script::new([refused], []);
     let calls = Arc::new(calls(&script));
@@ -142,21 +143,21 @@ async fn many_waiters_share_one_failure_and_the_next_asks_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_goes_away_cancels_nothing() {
+async fn a_dropped_caller_does_not_cancel_the_request() {
     let script = Script::new([Reply::token("one", 3600).after(3)], []);
     let calls = Arc::new(calls(&script));
     assert_eq!(reject(&calls, 1).await.unwrap_err().label(), "deadline_passed");
     assert_eq!(reject(&calls, 1).await.unwrap_err().label(), "deadline_passed");
-    let began = Instant::now();
+    let started = Instant::now();
     reject(&calls, 5).await.unwrap();
-    assert_eq!((began.elapsed().as_secs(), script.token_requests()), (1, 1));
+    assert_eq!((started.elapsed().as_secs(), script.token_requests()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_request_is_repeated_where_that_can_help() {
+async fn a_token_request_is_repeated_if_that_can_help() {
     let rows: [fn() -> Reply; 5] = [
-        || Reply::failure(TransportErrorKind::Unreachable),
-        || Reply::failure(TransportErrorKind::Lost),
+        || Reply::error(TransportErrorKind::Unreachable),
+        || Reply::error(TransportErrorKind::Lost),
         || Reply::status(500),
         || Reply::new(429, &[("retry-after", "1.5")], ""),
         Reply::never,
@@ -170,7 +171,7 @@ async fn a_token_request_is_repeated_where_that_can_help() {
     assert_eq!(reject(&calls(&script), 12).await.unwrap_err().label(), "token_unavailable");
     assert_eq!(script.token_requests(), 3);
     for reply in [
-        Reply::failure(TransportErrorKind::Tls),
+        Reply::error(TransportErrorKind::Tls),
         Reply::new(401, &[], r#"{"error":"invalid_client"}"#),
         Reply::new(200, &[], "<html>"),
         Reply::new(429, &[("retry-after", "60")], ""),
@@ -182,16 +183,17 @@ async fn a_token_request_is_repeated_where_that_can_help() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_hangs_is_given_up() {
+async fn a_token_endpoint_that_hangs_is_given_up_after_ten_seconds() {
     let script = Script::new([Reply::never(), Reply::never(), Reply::never()], []);
-    let began = Instant::now();
+    let started = Instant::now();
     let error = reject(&calls(&script), 60).await.unwrap_err();
-    assert_eq!((error.label(), began.elapsed().as_secs()), ("token_timeout", 10));
+    assert_eq!((error.label(), started.elapsed().as_secs()), ("token_timeout", 10));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_new_token_is_not_dropped_with_an_old_one() {
-    // Two calls hold the first token; both are refused, the second after the first has fetched another.
+    // Two calls use the first token and both get 401. The second gets it after the first has obtained a new
+    // token.
     let script =
         Script::graph([Reply::status(202), Reply::status(401).after(1), Reply::status(401).after(2)]);
     let calls = calls(&script);
@@ -203,7 +205,7 @@ async fn a_new_token_is_not_dropped_with_an_old_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_number_as_text_is_a_life() {
+async fn a_lifetime_may_be_a_string() {
     let body = r#"{"token_type":"bearer","expires_in":"3599","ext_expires_in":"3599","access_token":"a"}"#;
     let script = Script::new([Reply::new(200, &[], body)], []);
     reject(&calls(&script), 5).await.unwrap();
@@ -225,14 +227,14 @@ async fn the_number_of_tenants_is_bounded() {
         let tenant = Uuid::from_u128(tenant);
         calls.reject(tenant, &call(), Reject::default(), Some(&callback()), deadline, now()).await.unwrap();
     }
-    // The first one's was forgotten.
+    // The token of the first tenant was evicted.
     assert_eq!(script.token_requests(), 6001);
 }
 
-/// A token endpoint that answers only once its gate is open.
+/// A token endpoint that responds only after its gate is open.
 struct Gated {
     gate: Semaphore,
-    asked: AtomicUsize,
+    requests: AtomicUsize,
 }
 
 impl Transport for Gated {
@@ -242,7 +244,7 @@ impl Transport for Gated {
     ) -> Pin<Box<dyn Future<Output = Result<GraphResponse, TransportError>> + Send + '_>> {
         Box::pin(async move {
             let (status, body) = if request.url.path().ends_with("/token") {
-                self.asked.fetch_add(1, Ordering::Relaxed);
+                self.requests.fetch_add(1, Ordering::Relaxed);
                 let _open = self.gate.acquire().await.unwrap();
                 (200, r#"{"token_type":"Bearer","expires_in":3599,"access_token":"a"}"#)
             } else {
@@ -258,7 +260,7 @@ impl Transport for Gated {
 }
 
 fn gated() -> (Arc<Gated>, Arc<Calls>) {
-    let transport = Arc::new(Gated { gate: Semaphore::new(0), asked: AtomicUsize::new(0) });
+    let transport = Arc::new(Gated { gate: Semaphore::new(0), requests: AtomicUsize::new(0) });
     let shared: Arc<Gated> = Arc::clone(&transport);
     (transport, Arc::new(Calls::new(settings(Credential::secret(SECRET).unwrap()), shared)))
 }
@@ -267,8 +269,8 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// Begins `future` and says that it waits.
-fn begin<F: Future<Output = Result<(), GraphError>>>(future: Pin<&mut F>) {
+/// Polls `future` once and asserts that it waits.
+fn poll_once<F: Future<Output = Result<(), GraphError>>>(future: Pin<&mut F>) {
     assert!(matches!(future.poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
 }
 
@@ -282,7 +284,7 @@ fn waiters_of_several_runtimes_share_one_request() {
             thread::spawn(move || {
                 runtime().block_on(async {
                     let mut waiting = pin!(reject(&calls, 60));
-                    begin(waiting.as_mut());
+                    poll_once(waiting.as_mut());
                     ready.wait();
                     waiting.await
                 })
@@ -294,26 +296,26 @@ fn waiters_of_several_runtimes_share_one_request() {
     for thread in threads {
         thread.join().unwrap().unwrap();
     }
-    assert_eq!(transport.asked.load(Ordering::Relaxed), 1);
+    assert_eq!(transport.requests.load(Ordering::Relaxed), 1);
 }
 
 #[test]
-fn a_runtime_that_ends_takes_its_request_with_it_and_the_next_asks_anew() {
+fn a_request_is_started_again_if_its_runtime_shuts_down() {
     let (transport, calls) = gated();
     let (first, second) = (runtime(), runtime());
     first.block_on(async {
         let mut waiting = pin!(reject(&calls, 60));
-        begin(waiting.as_mut());
-        // The task of the flight runs, and waits at the gate.
+        poll_once(waiting.as_mut());
+        // The task of the request runs, and waits at the gate.
         tokio::task::yield_now().await;
     });
-    assert_eq!(transport.asked.load(Ordering::Relaxed), 1);
+    assert_eq!(transport.requests.load(Ordering::Relaxed), 1);
     second.block_on(async {
         let mut waiting = pin!(reject(&calls, 60));
-        begin(waiting.as_mut());
+        poll_once(waiting.as_mut());
         thread::scope(|scope| scope.spawn(|| drop(first)).join().unwrap());
         transport.gate.add_permits(1);
         waiting.await.unwrap();
     });
-    assert_eq!(transport.asked.load(Ordering::Relaxed), 2);
+    assert_eq!(transport.requests.load(Ordering::Relaxed), 2);
 }
