@@ -1,4 +1,4 @@
-//! What a token costs: known, new, and refused at each stage. `cargo bench -p switchboard-auth`.
+//! The cost of a token: cached, new, and refused at each stage. `cargo bench -p switchboard-auth`.
 
 use std::{
     hint::black_box,
@@ -21,74 +21,74 @@ use switchboard_auth::{
 use tokio::{runtime::Builder, time::Instant};
 use url::Url;
 
-type Failure = Box<dyn std::error::Error>;
+type BenchError = Box<dyn std::error::Error>;
 
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), BenchError> {
     Builder::new_current_thread().enable_time().build()?.block_on(measure())
 }
 
-async fn measure() -> Result<(), Failure> {
+async fn measure() -> Result<(), BenchError> {
     let key = PKey::private_key_from_pem(include_bytes!("../../../fixtures/keys/not-secret-skype-1.pem"))?;
     let authenticator = authenticator()?;
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
     let clock = move || now;
     tokio::spawn(Arc::clone(&authenticator).run(clock));
-    let known = field(&token(&key, "", NOW + 50)?);
-    authenticator.authenticate(&known, now).await?;
+    let cached = field(&token(&key, "", NOW + 50)?);
+    authenticator.authenticate(&cached, now).await?;
 
     let mut times = Times::new();
     for _ in 0..BATCHES {
-        let began = Instant::now();
+        let started = Instant::now();
         for _ in 0..BATCH {
-            black_box(authenticator.authenticate(black_box(&known), now).await?);
+            black_box(authenticator.authenticate(black_box(&cached), now).await?);
         }
-        times.add(began, BATCH);
+        times.add(started, BATCH);
     }
-    times.report("a known token");
+    times.report("a cached token");
 
     let (mut signature, mut whole) = (Times::new(), Times::new());
     let set = KeySet::parse(KEYS.as_bytes())?;
     for field in tokens(&key)? {
         let token = field.get(7..).unwrap_or_default();
-        let began = Instant::now();
+        let started = Instant::now();
         black_box(set.verify(black_box(token))?);
-        signature.add(began, 1);
-        let began = Instant::now();
+        signature.add(started, 1);
+        let started = Instant::now();
         black_box(authenticator.authenticate(black_box(&field), now).await?);
-        whole.add(began, 1);
+        whole.add(started, 1);
     }
     signature.report("a new token, KeySet::verify alone");
     whole.report("a new token");
 
-    let mut forged = known.clone();
+    let mut forged = cached.clone();
     forged.truncate(forged.len() - 8);
     forged.extend_from_slice(b"AAAAAAAA");
-    let whole = String::from_utf8(known.clone())?;
+    let whole = String::from_utf8(cached.clone())?;
     let (header, rest) = whole.split_once('.').ok_or("a token has dots")?;
     for (name, credentials) in [
         ("refused: not a token", vec![b'.'; 700]),
         ("refused: too long", field(&[b'a'; 9000])),
         ("refused: 8 KiB of one segment", field(&[b'a'; 8192])),
         ("refused: 8 KiB of dots", field(&[b'.'; 8192])),
-        ("refused: a header that is no header", format!("{header}AA.{rest}").into_bytes()),
+        ("refused: a malformed header", format!("{header}AA.{rest}").into_bytes()),
         ("refused: expired", field(&token(&key, "", NOW - 400)?)),
         ("refused: an unknown key", field(&token(&key, "x", NOW + 290)?)),
-        ("refused: a wrong signature", forged),
+        ("refused: an invalid signature", forged),
     ] {
         let mut times = Times::new();
         for _ in 0..BATCHES {
-            let began = Instant::now();
+            let started = Instant::now();
             for _ in 0..BATCH {
                 black_box(authenticator.authenticate(black_box(&credentials), now).await.is_err());
             }
-            times.add(began, BATCH);
+            times.add(started, BATCH);
         }
         times.report(name);
     }
     Ok(())
 }
 
-fn authenticator() -> Result<Arc<Authenticator>, Failure> {
+fn authenticator() -> Result<Arc<Authenticator>, BenchError> {
     let trust = TrustSettings {
         name: "skype".into(),
         metadata: Url::parse("https://api.aps.skype.com/v1/.well-known/OpenIdConfiguration")?,
@@ -102,7 +102,7 @@ fn authenticator() -> Result<Arc<Authenticator>, Failure> {
     Ok(Arc::new(Authenticator::new(vec![(trust, Arc::new(Issuer))], vec![app], keys)?))
 }
 
-/// An issuer that always answers.
+/// An issuer that always responds.
 struct Issuer;
 
 impl Fetch for Issuer {
@@ -116,12 +116,12 @@ impl Fetch for Issuer {
     }
 }
 
-/// Tokens of the platform that differ in their end.
-fn tokens(key: &PKey<Private>) -> Result<Vec<Vec<u8>>, Failure> {
+/// Tokens of the platform that differ in their expiry.
+fn tokens(key: &PKey<Private>) -> Result<Vec<Vec<u8>>, BenchError> {
     (0..u64::from(TOKENS)).map(|nth| Ok(field(&token(key, "", NOW + 100 + nth)?))).collect()
 }
 
-fn token(key: &PKey<Private>, id_suffix: &str, exp: u64) -> Result<Vec<u8>, Failure> {
+fn token(key: &PKey<Private>, id_suffix: &str, exp: u64) -> Result<Vec<u8>, BenchError> {
     let id = base64url(&sha1(&key.public_key_to_der()?)) + id_suffix;
     let header = format!(r#"{{"alg":"RS256","kid":"{id}","typ":"JWT","cty":"JWT","x5t":"{id}"}}"#);
     let claims = format!(
@@ -141,7 +141,7 @@ fn base64url(bytes: &[u8]) -> String {
     encode_block(bytes).trim_end_matches('=').replace('+', "-").replace('/', "_")
 }
 
-/// Times of one operation, in batches. The least is what it costs; the median shows how busy the machine is.
+/// Times of one operation, in batches. The least is the cost; the median shows how busy the machine is.
 struct Times(Vec<Duration>);
 
 impl Times {
@@ -149,8 +149,8 @@ impl Times {
         Self(Vec::new())
     }
 
-    fn add(&mut self, began: Instant, times: u32) {
-        self.0.push(began.elapsed() / times);
+    fn add(&mut self, started: Instant, times: u32) {
+        self.0.push(started.elapsed() / times);
     }
 
     #[expect(clippy::print_stdout, reason = "a bench is read on its standard output")]
@@ -163,7 +163,7 @@ impl Times {
 
 const NOW: u64 = 1_800_000_000;
 const APP: &str = "9fd00000-f7af-4f74-947d-000000000abc";
-/// Each ends in another second of those that a token of five minutes may still have.
+/// Each token expires in another second.
 const TOKENS: u32 = 400;
 const BATCHES: u32 = 100;
 const BATCH: u32 = 500;

@@ -1,4 +1,4 @@
-//! `Authenticator::authenticate`: an authorization field and the time, to a `Caller`.
+//! `Authenticator`: turns the value of an `Authorization` field and the current time into a `Caller`.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
@@ -19,14 +19,16 @@ use crate::{
     token_cache::{TokenCache, Verified},
 };
 
-/// Turns bearer tokens into callers. Shared by all threads.
+/// Turns bearer tokens into callers. Share one value between all threads.
+///
+/// The [documentation of the crate](crate) has an example.
 pub struct Authenticator {
     trusts: Vec<Trust>,
     apps: Vec<AppSettings>,
     tokens: TokenCache,
 }
 
-/// One issuer family. Its keys never verify another's tokens.
+/// One issuer family. Its keys never verify tokens of another trust.
 struct Trust {
     name: Arc<str>,
     issuers: Vec<IssuerPattern>,
@@ -36,8 +38,11 @@ struct Trust {
 }
 
 impl Authenticator {
-    /// One `Fetch` per trust. Refuses settings that could not be safe, telling the first; `problems` tells
-    /// all.
+    /// Creates an authenticator with one `Fetch` per trust.
+    ///
+    /// # Errors
+    ///
+    /// The settings are not safe. The error is the first of [`Authenticator::problems`].
     pub fn new(
         trusts: Vec<(TrustSettings, Arc<dyn Fetch>)>,
         apps: Vec<AppSettings>,
@@ -46,9 +51,13 @@ impl Authenticator {
         Self::build(trusts, apps, keys, None)
     }
 
-    /// The authenticator for a new configuration. Trusts whose name and metadata are unchanged keep their
-    /// keys and the history of their fetches; no verified token is remembered. It needs its own `run`, and
-    /// the old one's must end.
+    /// Creates the authenticator for a new configuration. Trusts with the same name and metadata URL keep
+    /// their keys and the history of their fetches. Verified tokens are forgotten. Start `run` for the
+    /// successor, and stop the `run` of this authenticator.
+    ///
+    /// # Errors
+    ///
+    /// The settings are not safe. The error is the first of [`Authenticator::problems`].
     pub fn successor(
         &self,
         trusts: Vec<(TrustSettings, Arc<dyn Fetch>)>,
@@ -58,7 +67,7 @@ impl Authenticator {
         Self::build(trusts, apps, keys, Some(self))
     }
 
-    /// All that `new` would refuse, in the order of the settings.
+    /// Returns all problems of the settings, in their order. `new` fails with the first one.
     pub fn problems(
         trusts: &[TrustSettings],
         apps: &[AppSettings],
@@ -83,27 +92,33 @@ impl Authenticator {
         Ok(Self { trusts, apps, tokens: TokenCache::new() })
     }
 
-    /// Keeps the keys of all trusts fresh until it is dropped: reads the store, fetches at once, refreshes
-    /// ahead of need, serves unknown key ids. Spawn it once, on any runtime; `authenticate` may run on
-    /// others. `clock` is the wall clock, for the store's age only.
+    /// Keeps the keys of all trusts fresh until the future is dropped: reads the store, fetches at once,
+    /// refreshes in the background, and fetches unknown keys. Spawn it once, on any runtime; `authenticate`
+    /// may run on other runtimes. `clock` is the wall clock; only the age of stored keys depends on it.
     pub async fn run(self: Arc<Self>, clock: impl Fn() -> SystemTime + Send + Sync + 'static) {
         let clock: Arc<dyn Fn() -> SystemTime + Send + Sync> = Arc::new(clock);
-        let mut actors = JoinSet::new();
+        let mut refreshers = JoinSet::new();
         for trust in &self.trusts {
             let (refresher, clock) = (Arc::clone(&trust.refresher), Arc::clone(&clock));
-            // A task each: an issuer that is slow, or a `Fetch` that panics, is no business of the others.
-            actors.spawn(async move { refresher.run(&*clock).await });
+            // One task per trust: a slow issuer, or a `Fetch` that panics, must not affect the others.
+            refreshers.spawn(async move { refresher.run(&*clock).await });
         }
-        while let Some(ended) = actors.join_next().await {
-            if ended.is_err() {
-                tracing::error!("the refreshing of a trust's keys broke off; restart this process");
+        while let Some(stopped) = refreshers.join_next().await {
+            if stopped.is_err() {
+                tracing::error!("a key refresher stopped: restart this process");
             }
         }
     }
 
-    /// Proves who sent a request. `authorization` is the value of the only `Authorization` field.
+    /// Authenticates the sender of a request. `authorization` is the value of the only `Authorization` field.
     ///
-    /// A token that is known, or whose key is, never waits. One with an unknown key waits at most a second.
+    /// A token that is in the token cache, or whose key is known, never waits. A token with an unknown key
+    /// waits at most a second for a fetch.
+    ///
+    /// # Errors
+    ///
+    /// The sender does not prove its identity, it is not allowed, or no keys are available to check its
+    /// token.
     pub async fn authenticate(
         &self,
         authorization: &[u8],
@@ -122,13 +137,13 @@ impl Authenticator {
         if let Some(verified) = checked.verify(&token)? {
             return Ok(self.remember(digest, verified));
         }
-        // Boxed: it is rare, and would make every request's future larger.
+        // Boxed: waiting is rare, and would make the future of every request larger.
         let waited = Box::pin(checked.trust.keys.wait_for(checked.key_id)).await;
         let trust = &checked.trust.name;
         match waited {
             Ok(()) => match checked.verify(&token)? {
                 Some(verified) => Ok(self.remember(digest, verified)),
-                // Withdrawn again in that instant, so a set without it has just been fetched.
+                // The key was withdrawn in the meantime: a set without it has just been fetched.
                 None => Err(AuthError::Rejected(Rejection::UnknownKey, Some(Arc::clone(trust)))),
             },
             Err(KeyLookupError::Missing) => {
@@ -138,8 +153,8 @@ impl Authenticator {
         }
     }
 
-    /// All that can be said without the key. This comes first because it is cheap, and because only a token
-    /// that would pass but for its key may cause a fetch: junk must not use up the cool-down.
+    /// Applies all rules that need no key. They come first because they are cheap, and because junk must not
+    /// use up the cool-down: only a token that passes them may cause a fetch.
     fn check<'s>(&'s self, token: &'s UnverifiedToken<'_>, now: u64) -> Result<Checked<'s>, AuthError> {
         let claims = Claims::parse(token.unverified_payload())
             .map_err(|rejection| AuthError::Rejected(rejection, None))?;
@@ -163,7 +178,7 @@ impl Authenticator {
         caller
     }
 
-    /// The state of each trust's keys, for readiness and metrics.
+    /// Returns the state of each trust's keys, for readiness and metrics.
     pub fn trusts(&self) -> Vec<TrustStatus> {
         self.trusts.iter().map(|trust| trust.keys.status()).collect()
     }
@@ -196,14 +211,14 @@ impl Trust {
             None => KeyCache::new(Arc::clone(&name), Arc::clone(policy)),
         });
         let refresher = KeyRefresher::new(Arc::clone(&keys), settings.metadata, fetch, Arc::clone(policy));
-        // Each was parsed when the settings were checked.
+        // All of them parse: the settings were checked.
         let issuers =
             settings.issuers.iter().filter_map(|issuer| IssuerPattern::parse(issuer).ok()).collect();
         Self { name, issuers, callers: settings.callers, keys, refresher: Arc::new(refresher) }
     }
 }
 
-/// A token that is in order but for its signature, which nobody has checked.
+/// A token that meets all rules, except that its signature has not been checked yet.
 struct Checked<'s> {
     trust: &'s Trust,
     matched: Matched,
@@ -213,7 +228,7 @@ struct Checked<'s> {
 }
 
 impl Checked<'_> {
-    /// The caller, if the current set has the key.
+    /// Checks the signature and returns the caller; `None` if the current set does not contain the key.
     fn verify(&self, token: &UnverifiedToken<'_>) -> Result<Option<Verified>, AuthError> {
         let Some(set) = self.trust.keys.usable() else { return Ok(None) };
         let Some(key) = set.keys.get(self.key_id) else { return Ok(None) };

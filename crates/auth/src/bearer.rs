@@ -1,4 +1,4 @@
-//! The one valid shape of the `Authorization` field.
+//! `Bearer`: the one valid shape of an `Authorization` field.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use openssl::sha::Sha256;
 
 use crate::Rejection;
 
-/// The token of an `Authorization` field, of a plausible length; nothing else is known of it.
+/// The token of an `Authorization` field. Only its length has been checked.
 #[derive(Clone, Copy)]
 pub(crate) struct Bearer<'a> {
     token: &'a [u8],
 }
 
 impl<'a> Bearer<'a> {
-    /// `Bearer` in any case, exactly one space, a token (RFC 6750 section 2.1; the scheme's case: RFC 9110
-    /// section 11.1).
+    /// Parses `Bearer` in any case, exactly one space and a token (RFC 6750 section 2.1; for the case of the
+    /// scheme, RFC 9110 section 11.1).
     pub(crate) fn parse(field: &'a [u8]) -> Result<Self, Rejection> {
         if field.is_empty() {
             return Err(Rejection::NoCredentials);
@@ -29,13 +29,13 @@ impl<'a> Bearer<'a> {
         Ok(Self { token })
     }
 
-    /// The token's bytes.
+    /// Returns the bytes of the token.
     pub(crate) fn token(self) -> &'a [u8] {
         self.token
     }
 
-    /// The SHA-256 of all of the token's bytes: what a verified token is remembered by, so that the memory
-    /// holds no credentials and two spellings of one token are two entries.
+    /// Returns the SHA-256 of all bytes of the token. The token cache uses it as its key, so that it contains
+    /// no credentials. Two spellings of one token are two entries.
     pub(crate) fn digest(self) -> [u8; 32] {
         let mut sha = Sha256::new();
         sha.update(self.token);
@@ -49,14 +49,14 @@ impl fmt::Debug for Bearer<'_> {
     }
 }
 
-/// The scheme and its one space.
+/// The scheme and one space.
 const SCHEME: &[u8] = b"Bearer ";
 
-/// The shortest token worth a look: less cannot hold a header with a key id and a signature.
+/// A shorter token cannot contain a header with a key id, and a signature.
 pub(crate) const TOKEN_BYTES_MIN: usize = 64;
 
-/// Real tokens have less than 2 KiB. A limit before any parsing, since work grows with length (RFC 7515
-/// section 10).
+/// Real tokens have less than 2 KiB. The limit applies before any parsing, since the work grows with the
+/// length (RFC 7515 section 10).
 pub(crate) const TOKEN_BYTES_MAX: usize = 8192;
 
 #[cfg(test)]
@@ -92,12 +92,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_field_is_no_credentials() {
+    fn an_empty_field_has_no_credentials() {
         check(b"", Err(Rejection::NoCredentials));
     }
 
     #[test]
-    fn length_is_checked_first() {
+    fn the_length_is_checked_first() {
         check(b"Bearer ", Err(Rejection::TokenLength { bytes: 0 }));
         check(&[b"Bearer ", [b'a'; 63].as_slice()].concat(), Err(Rejection::TokenLength { bytes: 63 }));
         check(&[b"Bearer ", [b'a'; 8192].as_slice()].concat(), Ok(&[b'a'; 8192]));

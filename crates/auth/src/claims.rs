@@ -1,5 +1,5 @@
-//! The rules that a payload must meet. They run before the signature is checked, since they cost a tenth of
-//! it; what they find means nothing until it has been.
+//! `Claims`: the rules that a token's payload must meet. They run before the signature is checked, since they
+//! cost a tenth of it. Their result means nothing until the signature has been checked.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,8 @@ use crate::{
     json::{self, InvalidObject, ObjectLimits, Value},
 };
 
-/// The claims as the token has them; only their issuer can be read, to find whose rules apply.
+/// The claims of a token. Only the issuer can be read before `check`: it determines the trust whose rules
+/// apply.
 #[derive(Debug)]
 pub(crate) struct Claims<'a> {
     issuer: Cow<'a, str>,
@@ -31,21 +32,22 @@ pub(crate) struct Claims<'a> {
 
 type Claim<'a> = Option<Value<'a>>;
 
-/// Who the token says sent it, if its signature is right.
+/// The sender that the token names, if its signature is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) app: Uuid,
     pub(crate) tenant: Uuid,
     pub(crate) service: Option<Uuid>,
-    pub(crate) window: Window,
-    /// Why this caller is not allowed: told only to who has proved to be it.
+    pub(crate) window: ValidityWindow,
+    /// The reason for which the caller is not allowed. It is reported only after the signature has been
+    /// checked.
     pub(crate) forbidden: Option<Forbidden>,
 }
 
 impl<'a> Claims<'a> {
     pub(crate) fn parse(payload: &'a [u8]) -> Result<Self, Rejection> {
         let [iss, aud, exp, nbf, iat, tid, tid_by_uri, appid, azp, ver, scp, idtyp] =
-            json::read(payload, &NAMES, LIMITS).map_err(|fault| match fault {
+            json::read(payload, &NAMES, LIMITS).map_err(|invalid| match invalid {
                 InvalidObject::Syntax => Rejection::ClaimsSyntax,
                 InvalidObject::Duplicate => Rejection::Duplicate,
                 InvalidObject::CaseVariant(name) => Rejection::CaseVariant(name),
@@ -64,8 +66,8 @@ impl<'a> Claims<'a> {
         &self.issuer
     }
 
-    /// Every rule but the signature's, for a token whose issuer `matched` one of a trust with these
-    /// `callers`.
+    /// Applies all rules except the signature. `matched` is the token's issuer; `callers` are those of its
+    /// trust.
     pub(crate) fn check(
         &self,
         matched: Matched,
@@ -89,8 +91,8 @@ impl<'a> Claims<'a> {
         Ok(Identity { app: app.id, tenant, service, window, forbidden })
     }
 
-    /// `aud` is one of ours exactly. RFC 7519 section 4.1.3 allows an array; one with several audiences could
-    /// be used by each of them against the others, so an array may have one.
+    /// Returns the app whose audience `aud` is, exactly. RFC 7519 section 4.1.3 allows an array. Each of
+    /// several audiences could use the token against the others, so an array may have one.
     fn app<'s>(&self, apps: &'s [AppSettings]) -> Result<&'s AppSettings, Rejection> {
         let audience = match &self.aud {
             None => return Err(Rejection::ClaimMissing("aud")),
@@ -104,29 +106,31 @@ impl<'a> Claims<'a> {
             .ok_or(Rejection::Audience)
     }
 
-    /// When the token is valid. Its length is bounded: no real token lives longer than a day.
-    fn window(&self, now: u64) -> Result<Window, Rejection> {
+    /// Returns the time in which the token is valid. Its length is bounded: no real token lives longer than a
+    /// day.
+    fn window(&self, now: u64) -> Result<ValidityWindow, Rejection> {
         let exp = seconds(&self.exp, "exp")?.ok_or(Rejection::ClaimMissing("exp"))?;
         let nbf = seconds(&self.nbf, "nbf")?;
         let iat = seconds(&self.iat, "iat")?;
         match nbf.or(iat) {
             Some(start) if exp <= start || exp - start > LIFETIME_MAX => return Err(Rejection::Lifetime),
             Some(_) => {}
-            // Without a beginning, what remains is what can be bounded.
+            // Without a start, only the remaining time can be bounded.
             None if exp > now.saturating_add(LIFETIME_MAX) => return Err(Rejection::Lifetime),
             None => {}
         }
         let start = match (nbf, iat) {
             (Some(nbf), Some(iat)) => nbf.max(iat),
             (Some(start), None) | (None, Some(start)) => start,
-            // Kept, so that a remembered token is judged like a new one when the clock was set back.
+            // A start is needed, so that a cached token and a new one get the same verdict after the clock
+            // was set back.
             (None, None) => exp.saturating_sub(LIFETIME_MAX).saturating_add(SKEW),
         };
-        Ok(Window { start, exp })
+        Ok(ValidityWindow { start, exp })
     }
 
-    /// The tenant, by either of its names (.NET's tools write `tid` as the URI), and the issuer's if it has
-    /// one.
+    /// Returns the tenant. It has two names (.NET's tools write `tid` as the URI), and may also be in the
+    /// issuer.
     fn tenant(&self, matched: Matched) -> Result<Uuid, Rejection> {
         let tenant = match (guid_claim(&self.tid, "tid")?, guid_claim(&self.tid_by_uri, "tid")?) {
             (None, None) => return Err(Rejection::ClaimMissing("tid")),
@@ -140,8 +144,8 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// The platform calls as an app. A token with `scp` was issued to a person, whatever app that person
-    /// used.
+    /// Refuses tokens of users: the platform calls as an app. A token with `scp` was issued to a user,
+    /// whatever app the user used.
     fn is_app_only(&self) -> Result<(), Rejection> {
         if self.scp.is_some() {
             return Err(Rejection::NotAppOnly);
@@ -155,8 +159,8 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// The calling service's app id. Entra writes it into one claim by version, never into "either": a token
-    /// of one version that is read by the rules of the other could name a caller that Entra did not check.
+    /// Returns the app id of the calling service. The version of the token determines which claim Entra
+    /// writes it to. Reading the other claim would accept a caller that Entra did not check.
     fn service(&self, matched: Matched) -> Result<Option<Uuid>, Rejection> {
         let (appid, azp) = (guid_claim(&self.appid, "appid")?, guid_claim(&self.azp, "azp")?);
         let Some((_, version)) = matched.tenant else {
@@ -177,16 +181,16 @@ impl<'a> Claims<'a> {
     }
 }
 
-/// When a token is valid, without the skew. Unix seconds; always one interval.
+/// The time in which a token is valid, without the skew. Unix seconds; always one interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
+pub(crate) struct ValidityWindow {
     /// The later of `nbf` and `iat`.
     start: u64,
     exp: u64,
 }
 
-impl Window {
-    /// RFC 7519 sections 4.1.4 and 4.1.5, with the skew on both ends.
+impl ValidityWindow {
+    /// Applies RFC 7519 sections 4.1.4 and 4.1.5, with the skew at both ends.
     pub(crate) fn check(self, now: u64) -> Result<(), Rejection> {
         if now >= self.exp.saturating_add(SKEW) {
             return Err(Rejection::Expired { expired_at: self.exp, now });
@@ -223,7 +227,7 @@ fn guid_claim(claim: &Claim<'_>, name: &'static str) -> Result<Option<Uuid>, Rej
     }
 }
 
-/// The claims that decide. Others may have any shape and are passed over.
+/// The claims that are read. Other claims may have any shape and are ignored.
 const NAMES: [&str; 12] = [
     "iss",
     "aud",
@@ -239,8 +243,8 @@ const NAMES: [&str; 12] = [
     "idtyp",
 ];
 
-/// Entra's largest tokens have about 40 claims, of three levels at most.
+/// Entra's largest tokens have about 40 claims with at most three levels.
 const LIMITS: ObjectLimits = ObjectLimits { depth: 16, members: 128 };
 
-/// A day. Real tokens live from five minutes to a little more than an hour.
+/// A day. Real tokens live five minutes to a little more than an hour.
 const LIFETIME_MAX: u64 = 24 * 60 * 60;

@@ -1,10 +1,10 @@
-//! The OpenID configuration document: where the keys are, and who publishes them.
+//! `Discovery`: the parts of an OpenID configuration document that this crate uses.
 
 use serde::Deserialize;
 use url::{Host, Url};
 
-/// What we take from the document. Its algorithm list is not read (Skype's says `RSA256`, which is no
-/// algorithm), and its issuer need not fit its address (Skype's does not).
+/// The parts of the document that this crate uses. Its list of algorithms is not one of them: Skype's says
+/// `RSA256`, which does not exist. Its issuer need not fit its address: Skype's does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Discovery {
     pub(crate) keys: Url,
@@ -13,16 +13,17 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    /// `metadata` is where the document came from. Whoever can write the document must not thereby choose
-    /// where we send requests, so the keys must be on the same host (RFC 8725 section 3.10).
+    /// Parses the document that was fetched from `metadata`. The keys must be on the same host: an attacker
+    /// who can write the document must not choose the targets of this process's requests (RFC 8725 section
+    /// 3.10).
     pub(crate) fn parse(document: &[u8], metadata: &Url) -> Result<Self, DiscoveryError> {
         if document.len() > METADATA_BYTES_MAX {
             return Err(DiscoveryError::TooLarge);
         }
         let document: MetadataDocument =
-            serde_json::from_slice(document).map_err(|_| DiscoveryError::NotMetadata)?;
+            serde_json::from_slice(document).map_err(|_| DiscoveryError::Malformed)?;
         let keys = Url::parse(&document.jwks_uri).map_err(|_| DiscoveryError::KeysAddress)?;
-        // A document that came over TLS must not lead to keys that do not.
+        // A document that was fetched over TLS must not lead to keys without TLS.
         let scheme_is_safe = match keys.scheme() {
             "https" => true,
             "http" => is_loopback(&keys) && metadata.scheme() == "http",
@@ -39,13 +40,13 @@ impl Discovery {
     }
 }
 
-/// Why a document is no use.
+/// The reasons to refuse a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DiscoveryError {
-    #[error("metadata is too large")]
+    #[error("the document is larger than 64 KiB")]
     TooLarge,
-    #[error("metadata is not an OpenID configuration")]
-    NotMetadata,
+    #[error("the document is not an OpenID configuration")]
+    Malformed,
     #[error("jwks_uri is not https on the metadata's host")]
     KeysAddress,
 }
@@ -54,18 +55,21 @@ impl DiscoveryError {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::TooLarge => "metadata_too_large",
-            Self::NotMetadata => "metadata_malformed",
+            Self::Malformed => "metadata_malformed",
             Self::KeysAddress => "metadata_keys_address",
         }
     }
 }
 
-/// Whether `url` has a name or a password before its host.
+/// Returns true if `url` has a user name or a password.
 pub(crate) fn has_userinfo(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-/// Whether `url` can only lead to this machine.
+/// Returns true if `url` can only lead to this machine.
+///
+/// graph and routing have a copy of this rule and of `has_userinfo`. None of the three may depend on another
+/// (docs/architecture.md), and ten lines do not justify a crate for all to depend on.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
@@ -75,7 +79,7 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The document's members, as OpenID Connect Discovery 1.0 section 3 and Entra name them.
+/// The members of the document, as OpenID Connect Discovery 1.0 section 3 and Entra name them.
 #[derive(Deserialize)]
 struct MetadataDocument {
     jwks_uri: String,
@@ -97,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_on_the_metadata_host() {
+    fn keys_must_be_on_the_host_of_the_metadata() {
         let keys_at =
             |uri: &str| format!(r#"{{"jwks_uri":"{uri}","issuer":"https://i","id_token":["RSA256"]}}"#);
         let metadata = "https://login.example/common/.well-known/openid-configuration";
@@ -122,20 +126,20 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_this_machine() {
+    fn plain_http_is_for_loopback_hosts_only() {
         let document = r#"{"jwks_uri":"http://127.0.0.1:4000/keys"}"#;
         check("http://127.0.0.1:4001/metadata", document, Ok("http://127.0.0.1:4000/keys"));
         check("https://127.0.0.1:4001/metadata", document, Err(DiscoveryError::KeysAddress));
     }
 
     #[test]
-    fn what_is_not_metadata_is_refused() {
+    fn other_documents_are_refused() {
         for document in ["", "<html></html>", "[]", "{}", r#"{"jwks_uri":1}"#, r#"{"jwks_uri":"https://a/""#]
         {
-            check("https://a/", document, Err(DiscoveryError::NotMetadata));
+            check("https://a/", document, Err(DiscoveryError::Malformed));
         }
         let twice = r#"{"jwks_uri":"https://a/","jwks_uri":"https://a/"}"#;
-        check("https://a/", twice, Err(DiscoveryError::NotMetadata));
+        check("https://a/", twice, Err(DiscoveryError::Malformed));
         check("https://a/", &" ".repeat(METADATA_BYTES_MAX + 1), Err(DiscoveryError::TooLarge));
     }
 }

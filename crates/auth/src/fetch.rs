@@ -1,15 +1,19 @@
-//! All that this crate asks of the network.
+//! The `Fetch` trait: the network as this crate sees it.
 
 use std::pin::Pin;
 
 use bytes::Bytes;
 use url::Url;
 
-/// All that this crate asks of the network: one GET. The implementation follows no redirects, checks the
-/// certificate, returns only the body of a 200, reads at most `bytes_max` bytes, and gives up after its own
-/// time limits.
+/// The network as this crate sees it: one GET at a time. An implementation follows no redirects, checks the
+/// certificate, returns the body of a 200 only, reads at most `bytes_max` bytes, and has time limits of its
+/// own.
 pub trait Fetch: Send + Sync + 'static {
-    /// The body at `url`.
+    /// Returns the body at `url`.
+    ///
+    /// # Errors
+    ///
+    /// There is no complete body of a 200 within the limits.
     fn get(
         &self,
         url: &Url,
@@ -17,13 +21,12 @@ pub trait Fetch: Send + Sync + 'static {
     ) -> Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + '_>>;
 }
 
-/// Why a fetch failed: `kind` is a stable label for metrics ("connect", "status", …), `detail` is for the
-/// log.
+/// An error of a fetch. `kind` is for metrics ("connect", "status", …), `detail` is for the log.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{detail}")]
 pub struct FetchError {
     /// A stable label.
     pub kind: &'static str,
-    /// For the log; no text from the network unescaped.
+    /// The text for the log. Text from the network in it is escaped.
     pub detail: String,
 }

@@ -28,7 +28,7 @@ pub(crate) enum FetchOutcome {
     Failed,
 }
 
-/// What a request does about a key that is not in the current set.
+/// The next step of a request whose key is not in the current set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Judgement {
     /// Reject the token: a set that was fetched within the cool-down does not contain the key.

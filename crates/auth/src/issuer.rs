@@ -1,10 +1,10 @@
-//! `IssuerPattern`: an issuer as settings spell it, with or without a place for the tenant.
+//! `IssuerPattern`: an issuer as the settings spell it, with or without a place for the tenant.
 
 use std::borrow::Cow;
 
 use uuid::Uuid;
 
-/// An accepted issuer. Compared byte for byte, but for the tenant, which is a GUID in any case.
+/// An accepted issuer. It is compared byte for byte, except the tenant, which is a GUID in any case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IssuerPattern {
     text: Box<str>,
@@ -13,33 +13,33 @@ pub(crate) struct IssuerPattern {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum TenantPlace {
-    /// No tenant in it.
+    /// The issuer contains no tenant.
     Nowhere,
-    /// One tenant, written out.
+    /// The issuer contains one tenant, written out.
     Fixed(Uuid),
-    /// Any, at this byte; what follows begins at the second.
+    /// The issuer contains any tenant. It starts at the first byte offset; the rest follows at the second.
     At(usize, usize),
 }
 
-/// What the issuer of a token says of the token.
+/// The facts about a token that follow from its issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Matched {
-    /// The tenant in the issuer. A token of such an issuer can be had by any application of any tenant, so
-    /// that it must name the calling service.
+    /// The tenant in the issuer. Any application of any tenant can obtain a token of such an issuer, so the
+    /// token must name the calling service.
     pub(crate) tenant: Option<(Uuid, EntraVersion)>,
 }
 
-/// Which of its two token formats Entra used: the claims' names differ between them.
+/// The two token formats of Entra. The names of the claims differ between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EntraVersion {
-    /// `ver` "1.0", the caller in `appid`.
+    /// `ver` is "1.0", and the caller is in `appid`.
     V1,
-    /// `ver` "2.0", the caller in `azp`.
+    /// `ver` is "2.0", and the caller is in `azp`.
     V2,
 }
 
 impl IssuerPattern {
-    /// `{tid}` may stand once, for a whole segment of the path.
+    /// Parses an issuer. `{tid}` may occur once, as a whole segment of the path.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("must be visible ASCII characters");
@@ -64,7 +64,7 @@ impl IssuerPattern {
         Ok(Self { text: text.into(), tenant })
     }
 
-    /// Whether any token of this issuer has a tenant in its issuer.
+    /// Returns true if the issuer contains a tenant.
     pub(crate) fn has_tenant(&self) -> bool {
         match self.tenant {
             TenantPlace::Nowhere => false,
@@ -72,7 +72,7 @@ impl IssuerPattern {
         }
     }
 
-    /// Whether `issuer` is this one.
+    /// Matches the issuer of a token.
     pub(crate) fn matches(&self, issuer: &str) -> Option<Matched> {
         let tenant = match self.tenant {
             TenantPlace::Nowhere if *issuer == *self.text => None,
@@ -87,22 +87,23 @@ impl IssuerPattern {
         Some(Matched { tenant: tenant.map(|tenant| (tenant, self.version())) })
     }
 
-    /// Whether some issuer is both this one and `other`.
+    /// Returns true if one issuer can match both patterns.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         self.text == other.text || self.matches(&other.text).is_some() || other.matches(&self.text).is_some()
     }
 
-    /// v2.0 issuers end with it, v1 issuers with the tenant (Microsoft identity platform, "Access tokens",
-    /// `iss`).
+    /// Returns the version. v2.0 issuers end with `/v2.0`, v1 issuers with the tenant (Microsoft identity
+    /// platform, "Access tokens", `iss`).
     fn version(&self) -> EntraVersion {
         if self.text.ends_with("/v2.0") { EntraVersion::V2 } else { EntraVersion::V1 }
     }
 }
 
-/// Whether a key that says `key_issuer` may sign for `issuer`, that of a token of `tenant`: with the tenant
-/// put in it is that issuer or, for a v1 token, the issuer of the metadata. Entra publishes the keys of
-/// several clouds and of personal accounts in one set; without this rule each of them could sign for every
-/// tenant.
+/// Returns true if a key with `key_issuer` may sign a token of `issuer` and `tenant`.
+///
+/// The key's issuer, with the tenant put in, must equal the token's issuer. For a v1 token, it may instead
+/// equal the metadata's issuer. Entra publishes the keys of several clouds and of personal accounts in one
+/// set: without this rule, each of them could sign for every tenant.
 pub(crate) fn key_may_sign(
     key_issuer: Option<&str>,
     metadata_issuer: Option<&str>,
@@ -124,7 +125,7 @@ pub(crate) fn key_may_sign(
     }
 }
 
-/// `template` with the tenant in the place that Microsoft's documents call `{tenantid}`.
+/// Returns `template` with the tenant in place of `{tenantid}`, as Microsoft's documents call it.
 fn put_tenant_in<'t>(template: &'t str, spelled: Option<&str>, tenant: Uuid) -> Cow<'t, str> {
     if !template.contains(TENANTID) {
         return Cow::Borrowed(template);
@@ -135,7 +136,7 @@ fn put_tenant_in<'t>(template: &'t str, spelled: Option<&str>, tenant: Uuid) -> 
     ))
 }
 
-/// A GUID in its one usual form, hyphens and all, in any case.
+/// Parses a GUID with hyphens, in any case. Other spellings are not accepted.
 pub(crate) fn guid(text: &str) -> Option<Uuid> {
     if text.len() == GUID_BYTES { Uuid::try_parse(text).ok() } else { None }
 }
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tenant_is_a_whole_guid() {
+    fn the_tenant_is_a_guid() {
         let pattern = "https://login.microsoftonline.com/{tid}/v2.0";
         let issuer = |tenant: &str| format!("https://login.microsoftonline.com/{tenant}/v2.0");
         check(pattern, &issuer(TENANT), Some(Some((tenant(), EntraVersion::V2))));
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_elsewhere_are_refused() {
+    fn placeholders_in_other_places_are_refused() {
         for text in [
             "",
             "https://a/{tenantid}/",

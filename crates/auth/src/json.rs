@@ -1,8 +1,13 @@
-//! Strict reading of one small JSON object: each name once, in one spelling, of bounded depth and count.
+//! Strict parsing of one small JSON object: each name once, in one spelling, with bounded depth and width.
 //!
-//! serde_json takes the last of two equal names and knows no case variants, so that another reader of the
-//! same token could see other claims than we do (RFC 7515 section 4, RFC 7519 section 4, RFC 8259 section 4).
-//! Here either is an error.
+//! serde_json takes the last of two equal names and knows no case variants, so another parser of the same
+//! token could read other claims (RFC 7515 section 4, RFC 7519 section 4, RFC 8259 section 4). Here, both are
+//! errors.
+//!
+//! notification and graph have JSON readers of their own, since their rules differ. notification must not
+//! lose a notification, so it refuses nothing but broken JSON. graph names the place of a mistake, so it
+//! builds a tree. This reader is on the path of every token that an attacker sends: it allocates almost
+//! nothing and gives no details.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -11,55 +16,55 @@ use serde::{
     de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 
-/// A member's value, as far as headers and claims need it.
+/// The value of a member, as far as headers and claims need it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value<'de> {
     Text(Cow<'de, str>),
-    /// An array that holds one string and nothing else.
+    /// An array that contains one string and nothing else.
     OneText(Cow<'de, str>),
-    /// A number from 0 that fits `u64`, rounded down.
+    /// A number that fits `u64`, rounded down.
     Number(u64),
     /// Anything else.
     Other,
 }
 
-/// What is wrong with an object.
+/// The reasons to refuse an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InvalidObject {
-    /// Not one JSON object within the limits.
+    /// The text is not one JSON object within the limits.
     Syntax,
     /// A name occurs twice.
     Duplicate,
-    /// A name of ours occurs in another case.
+    /// A name that is read occurs in another case.
     CaseVariant(&'static str),
 }
 
-/// How deep and how wide an object may be.
+/// The limits of an object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ObjectLimits {
-    /// Levels of nesting, the object itself counted.
+    /// The levels of nesting, including the object itself.
     pub(crate) depth: u32,
-    /// Members of the object.
+    /// The number of members.
     pub(crate) members: usize,
 }
 
-/// The values of `names` in the object that `bytes` is, in the order of `names`.
+/// Parses the object in `bytes` and returns the values of `names`, in their order.
 pub(crate) fn read<'de, const N: usize>(
     bytes: &'de [u8],
     names: &[&'static str; N],
     limits: ObjectLimits,
 ) -> Result<[Option<Value<'de>>; N], InvalidObject> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let (values, fault) =
+    let (values, problem) =
         ObjectVisitor { names, limits }.deserialize(&mut json).map_err(|_| InvalidObject::Syntax)?;
     json.end().map_err(|_| InvalidObject::Syntax)?;
-    match fault {
+    match problem {
         None => Ok(values),
-        Some(fault) => Err(fault),
+        Some(problem) => Err(problem),
     }
 }
 
-/// The object. A fault in its names does not stop the reading: broken JSON further on is the graver finding.
+/// The object. Parsing continues after a duplicate or misspelt name: broken JSON later on takes precedence.
 struct ObjectVisitor<'n, const N: usize> {
     names: &'n [&'static str; N],
     limits: ObjectLimits,
@@ -85,7 +90,7 @@ impl<'de, const N: usize> Visitor<'de> for ObjectVisitor<'_, N> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut values = [const { None }; N];
         let mut others: Vec<Cow<'de, str>> = Vec::new();
-        let mut fault = None;
+        let mut problem = None;
         let mut members = 0_usize;
         let depth = self.limits.depth.saturating_sub(1);
         while let Some(Name(name)) = map.next_key()? {
@@ -96,20 +101,20 @@ impl<'de, const N: usize> Visitor<'de> for ObjectVisitor<'_, N> {
             let known = self.names.iter().position(|known| *known == name);
             if let Some(slot) = known.and_then(|at| values.get_mut(at)) {
                 if slot.replace(map.next_value_seed(MemberVisitor { depth })?).is_some() {
-                    fault = fault.or(Some(InvalidObject::Duplicate));
+                    problem = problem.or(Some(InvalidObject::Duplicate));
                 }
                 continue;
             }
             map.next_value_seed(SkipVisitor { depth })?;
             if let Some(known) = self.names.iter().find(|known| known.eq_ignore_ascii_case(&name)) {
-                fault = fault.or(Some(InvalidObject::CaseVariant(known)));
+                problem = problem.or(Some(InvalidObject::CaseVariant(known)));
             } else if others.contains(&name) {
-                fault = fault.or(Some(InvalidObject::Duplicate));
+                problem = problem.or(Some(InvalidObject::Duplicate));
             } else {
                 others.push(name);
             }
         }
-        Ok((values, fault))
+        Ok((values, problem))
     }
 }
 
@@ -118,7 +123,7 @@ impl<'de, const N: usize> Visitor<'de> for ObjectVisitor<'_, N> {
 #[serde(transparent)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A value that we read; `depth` levels may still be opened.
+/// A value that is read. It may be nested `depth` levels deep.
 struct MemberVisitor {
     depth: u32,
 }
@@ -154,8 +159,8 @@ impl<'de> Visitor<'de> for MemberVisitor {
         Ok(Value::Other)
     }
 
-    /// A `NumericDate` may have a fraction (RFC 7519 section 2). `Duration` refuses what is negative or too
-    /// large.
+    /// A `NumericDate` may have a fraction (RFC 7519 section 2). `Duration` refuses negative and large
+    /// numbers.
     fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
         Ok(Duration::try_from_secs_f64(number.floor()).map_or(Value::Other, |it| Value::Number(it.as_secs())))
     }
@@ -187,7 +192,7 @@ impl<'de> Visitor<'de> for MemberVisitor {
     }
 }
 
-/// A value that we pass over; `depth` levels may still be opened. `IgnoredAny` alone would follow any depth.
+/// A value that is skipped. It may be nested `depth` levels deep; `IgnoredAny` alone would accept any depth.
 struct SkipVisitor {
     depth: u32,
 }
@@ -246,7 +251,7 @@ impl<'de> Visitor<'de> for SkipVisitor {
     }
 }
 
-/// One level less, if there is one left.
+/// Returns one level less; fails if no level is left.
 fn deeper<E: serde::de::Error>(depth: u32) -> Result<u32, E> {
     depth.checked_sub(1).ok_or_else(|| E::invalid_value(Unexpected::Other("nesting"), &"less nesting"))
 }
@@ -274,20 +279,20 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_occurs_twice_is_a_fault() {
+    fn a_name_that_occurs_twice_is_refused() {
         check(r#"{"iss":"a","iss":"a"}"#, Err(InvalidObject::Duplicate));
         check(r#"{"iss":"a","i\u0073s":"b"}"#, Err(InvalidObject::Duplicate));
         check(r#"{"x":1,"y":2,"x":1}"#, Err(InvalidObject::Duplicate));
     }
 
     #[test]
-    fn a_name_in_another_case_is_a_fault() {
+    fn a_name_in_another_case_is_refused() {
         check(r#"{"iss":"a","Iss":"b"}"#, Err(InvalidObject::CaseVariant("iss")));
         check(r#"{"EXP":1}"#, Err(InvalidObject::CaseVariant("exp")));
     }
 
     #[test]
-    fn numbers_are_whole_seconds_or_something_else() {
+    fn numbers_are_rounded_down_to_seconds() {
         for (json, value) in [
             ("0", Value::Number(0)),
             ("1.9", Value::Number(1)),
@@ -309,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_array_of_one_string_is_like_a_string() {
+    fn an_array_of_one_string_is_a_value_of_its_own() {
         check(r#"{"iss":["a"]}"#, Ok([Some(Value::OneText("a".into())), None]));
         for json in [r"[]", r#"["a","b"]"#, r#"["a",1]"#, r#"[["a"]]"#, r"[1]"] {
             check(&format!(r#"{{"iss":{json}}}"#), Ok([Some(Value::Other), None]));
@@ -317,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_object_is_refused() {
+    fn other_texts_than_one_object_are_refused() {
         for json in [
             "",
             "null",

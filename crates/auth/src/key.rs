@@ -108,11 +108,11 @@ fn public_key(modulus: BigNum) -> Result<Vec<u8>, ErrorStack> {
 pub struct Skipped {
     /// Its id, if it has one that is safe in a log.
     pub key_id: Option<Box<str>>,
-    /// Why it is not used.
+    /// The reason.
     pub reason: SkipReason,
 }
 
-/// Why a key is not used.
+/// The reasons to skip a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipReason {
     /// Another, different key has the same id.

@@ -58,7 +58,7 @@ impl Freshness {
     }
 }
 
-/// Why a key is not available.
+/// The reasons for which a key is not available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyLookupError {
     /// The issuer does not publish the key: the sender is at fault.
@@ -72,7 +72,7 @@ pub(crate) enum KeyLookupError {
 pub struct TrustStatus {
     /// The trust's name.
     pub name: Arc<str>,
-    /// The number of usable keys.
+    /// The number of usable keys; 0 if the set is too old.
     pub keys: usize,
     /// Grows with each new set.
     pub generation: u64,

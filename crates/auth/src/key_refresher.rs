@@ -224,7 +224,7 @@ impl KeyRefresher {
     }
 }
 
-/// Why a fetch brought no keys.
+/// The reasons for which a fetch brought no keys.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyFetchError {
     #[error("fetch failed")]

@@ -159,7 +159,7 @@ impl fmt::Debug for KeySet {
     }
 }
 
-/// Why a document is not a key set.
+/// The reasons to refuse a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKeySet {
     /// The document has more than 256 KiB.

@@ -1,9 +1,8 @@
-//! Does this request really come from the platform, and is it for one of our apps? Bearer token to
-//! [`Caller`].
+//! Authenticates the calling platform: turns a bearer token into a [`Caller`].
 //!
-//! It knows neither HTTP nor calls: it gets the value of an `Authorization` field and the time, and asks the
-//! network for documents through [`Fetch`]. It never reads a clock to judge a token, never takes an algorithm
-//! from a token, and never puts a byte of a token into an error or a log.
+//! It knows neither HTTP nor calls. Its input is the value of an `Authorization` field and the current time,
+//! and it fetches documents through [`Fetch`]. It reads no clock to check a token, takes no algorithm from a
+//! token, and writes no byte of a token into an error or a log.
 //!
 //! ```
 //! use std::{pin::Pin, sync::Arc, time::{Duration, SystemTime}};
@@ -50,16 +49,20 @@
 //! tokio::spawn(Arc::clone(&authenticator).run(SystemTime::now));
 //!
 //! let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-//! let refused = authenticator.authenticate(b"Basic dXNlcjpwYXNz", now).await.unwrap_err();
-//! assert!(matches!(refused, AuthError::Rejected(..)));
-//! assert_eq!(refused.label(), "not_bearer");
+//! let error = authenticator.authenticate(b"Basic dXNlcjpwYXNz", now).await.unwrap_err();
+//! assert!(matches!(error, AuthError::Rejected(..)));
+//! assert_eq!(error.label(), "not_bearer");
 //! assert_eq!(authenticator.trusts()[0].keys, 0);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Reading order: [`Authenticator::authenticate`] is the whole story; then `token` and `claims` (what a token
-//! must be), `keys` (what a key must be), `key_cache` (when to fetch, wait or refuse).
+//! The enums of this crate are exhaustive on purpose: a new variant needs a decision wherever one is matched.
+//! Adding a variant is therefore a breaking change.
+//!
+//! Reading order: [`Authenticator::authenticate`]; then `token` and `claims` (the rules for a token), `key`
+//! and `keys` (the rules for a key), `key_cache` and `fetch_history` (when to wait or refuse),
+//! `key_refresher` (when to fetch).
 
 mod authenticator;
 mod back_off;

@@ -1,10 +1,10 @@
-//! `AuthError`: why a request is not authenticated, split by whose fault it is.
+//! `AuthError`: the errors of authentication, split by whose fault they are.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-/// Why a request is not authenticated, split by whose fault it is.
+/// The errors of authentication, split by whose fault they are.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// No token of this trust can be checked at the moment. The sender did nothing wrong: 503.
@@ -45,8 +45,11 @@ impl AuthError {
 /// Declares `Rejection`. Each row of the table is one variant: its documentation, its fields, its label, its
 /// message.
 macro_rules! rejections {
-    ($( $(#[$doc:meta])* $variant:ident $({ $($member:tt)* })? $(($field:ty))? = $label:literal, $message:tt; )*) => {
-        /// Why a token was rejected.
+    ($(
+        $(#[$doc:meta])*
+        $variant:ident $({ $($member:tt)* })? $(($field:ty))? = $label:literal, $message:tt;
+    )*) => {
+        /// The reasons to reject a token.
         ///
         /// For logs, metrics and tests: a caller should treat all variants alike. No variant holds a byte of
         /// the token. They hold numbers, and names from this crate's own lists.
@@ -175,7 +178,7 @@ rejections! {
     Signature = "signature", "invalid signature";
 }
 
-/// Why an authenticated caller is not allowed.
+/// The reasons for which an authenticated caller is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
     /// The tenant is not on the app's list.

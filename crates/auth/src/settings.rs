@@ -1,4 +1,4 @@
-//! What an operator says of trusts, apps and keys, and which of it could not be safe.
+//! The settings of trusts, apps and keys, and the check that they are safe.
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
@@ -10,65 +10,65 @@ use crate::{
     issuer::{IssuerPattern, guid},
 };
 
-/// One issuer family: where its keys are published, what it calls itself, who may call. Plain data.
+/// One issuer family: the address of its keys, its issuers and its allowed callers. Plain data.
 #[derive(Clone, Debug)]
 pub struct TrustSettings {
-    /// Its name, for logs, metrics and the store's file name: 1 to 63 of `A-Z a-z 0-9 . _ -`, not beginning
-    /// with a dot.
+    /// The name, for logs, metrics and the file name of the store: 1 to 63 of `A-Z a-z 0-9 . _ -`, not
+    /// starting with a dot.
     pub name: String,
-    /// The discovery document; https, or http on this machine.
+    /// The URL of the discovery document: https, or http to a loopback host.
     pub metadata: Url,
-    /// Accepted issuers, byte for byte; `{tid}` stands for the token's tenant.
+    /// The accepted issuers, byte for byte. `{tid}` stands for the token's tenant.
     pub issuers: Vec<String>,
-    /// Accepted `appid`/`azp`; required where an issuer contains a tenant, for any application of any tenant
+    /// The accepted `appid` or `azp`. Required if an issuer contains a tenant: any application of any tenant
     /// can obtain a token of such an issuer for any audience.
     pub callers: Vec<Uuid>,
 }
 
-/// An app that may be called.
+/// An app that the platform may call.
 #[derive(Clone, Debug)]
 pub struct AppSettings {
-    /// The app id: the audience of its tokens.
+    /// The app id. It is the audience of the app's tokens.
     pub id: Uuid,
-    /// Accepted tenants.
+    /// The accepted tenants.
     pub tenants: Tenants,
-    /// Accepted audiences besides the id.
+    /// The accepted audiences besides the id.
     pub audiences: Vec<String>,
 }
 
-/// Accepted tenants.
+/// The accepted tenants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tenants {
-    /// All.
+    /// All tenants.
     Any,
-    /// These.
+    /// These tenants.
     Only(Vec<Uuid>),
 }
 
-/// When to fetch keys, and how long to keep them.
+/// The times of fetches, and the time for which keys are kept.
 #[derive(Clone, Debug)]
 pub struct KeyPolicy {
-    /// Between fetches ahead of need, give or take 5 %.
+    /// The time between fetches in the background, plus or minus 5 %.
     pub refresh: Duration,
-    /// Between fetches caused by unknown key ids.
+    /// The time between fetches that unknown key ids cause.
     pub cooldown: Duration,
-    /// How long keys that worked outlive a silent endpoint.
+    /// The time for which keys are used while the endpoint does not respond.
     pub keep_stale: Duration,
-    /// Folder for the last good sets.
+    /// The folder in which the last usable sets are stored.
     pub store: Option<PathBuf>,
 }
 
-/// Settings that could not be safe.
+/// A setting that is not safe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
 pub struct InvalidAuthSettings {
     /// The setting, like `trust[1].callers`.
     pub path: String,
-    /// What is wrong and what would be right.
+    /// The problem, and what would be right.
     pub problem: String,
 }
 
-/// Everything that is wrong, in the order of the settings.
+/// Returns all problems, in the order of the settings.
 pub(crate) fn problems(
     trusts: &[&TrustSettings],
     apps: &[AppSettings],
@@ -81,7 +81,8 @@ pub(crate) fn problems(
     problems.0
 }
 
-/// The trusts, each on its own and against those before it. Returns the issuers with the trust that has each.
+/// Checks each trust on its own and against the trusts before it. Returns each issuer with the index of its
+/// trust.
 fn check_trusts(trusts: &[&TrustSettings], problems: &mut Problems) -> Vec<(IssuerPattern, usize)> {
     if trusts.is_empty() {
         problems.add("trust", "at least one is needed");
@@ -93,9 +94,9 @@ fn check_trusts(trusts: &[&TrustSettings], problems: &mut Problems) -> Vec<(Issu
         if !is_name(&trust.name) {
             problems.add(path("name"), "must be 1 to 63 of A-Z a-z 0-9 . _ - and not begin with a dot");
         }
-        // Case folded, since the name is a file's and some file systems do so.
+        // In lower case, since the name is a file name and some file systems ignore case.
         if let Some(other) = names.insert(trust.name.to_ascii_lowercase(), at) {
-            problems.add(path("name"), format!("is that of trust[{other}]; names must differ"));
+            problems.add(path("name"), format!("is also the name of trust[{other}]; names must differ"));
         }
         if !(trust.metadata.scheme() == "https"
             || trust.metadata.scheme() == "http" && is_loopback(&trust.metadata))
@@ -119,8 +120,10 @@ fn check_trusts(trusts: &[&TrustSettings], problems: &mut Problems) -> Vec<(Issu
             };
             has_tenant |= pattern.has_tenant();
             if let Some((_, other)) = issuers.iter().find(|(other, _)| other.overlaps(&pattern)) {
-                problems
-                    .add(path, format!("is also an issuer of trust[{other}]; a token must have one trust"));
+                problems.add(
+                    path,
+                    format!("is also an issuer of trust[{other}]; each issuer must belong to one trust"),
+                );
             } else {
                 issuers.push((pattern, at));
             }
@@ -128,14 +131,15 @@ fn check_trusts(trusts: &[&TrustSettings], problems: &mut Problems) -> Vec<(Issu
         if has_tenant && trust.callers.is_empty() {
             problems.add(
                 path("callers"),
-                "must name the calling service, since any application can get a token of an issuer with a tenant in it",
+                "must name the calling service, since any application can get a token of an issuer with a \
+                 tenant in it",
             );
         }
     }
     issuers
 }
 
-/// The apps: each audience leads to one of them.
+/// Checks the apps: each audience must belong to one app.
 fn check_apps(apps: &[AppSettings], issuers: &[(IssuerPattern, usize)], problems: &mut Problems) {
     if apps.is_empty() {
         problems.add("app", "at least one is needed");
@@ -156,15 +160,15 @@ fn check_apps(apps: &[AppSettings], issuers: &[(IssuerPattern, usize)], problems
                 problems.add(path, "must not be empty");
                 continue;
             }
-            // The platform's meeting tokens carry the issuer as their audience and travel inside
-            // notifications.
+            // The platform's meeting tokens have the issuer as their audience, and notifications contain
+            // them.
             let as_issuer = IssuerPattern::parse(audience).ok();
             if as_issuer.is_some_and(|audience| issuers.iter().any(|(issuer, _)| issuer.overlaps(&audience)))
             {
                 problems.add(path, "is an issuer; tokens for an issuer are not for an app");
                 continue;
             }
-            // GUIDs compare in any case, so an id that another app has must be found however it is written.
+            // GUIDs are equal in any case: find the id of another app in each spelling.
             let same = guid(audience).map_or_else(|| audience.clone(), |id| id.to_string());
             match audiences.insert(same, at) {
                 Some(other) if other != at => {
@@ -188,20 +192,23 @@ fn check_keys(keys: &KeyPolicy, problems: &mut Problems) {
         problems.add("keys.refresh", "must not be zero");
     }
     if keys.cooldown.is_zero() {
-        problems.add("keys.cooldown", "must not be zero: anyone could make us fetch without end");
+        problems.add(
+            "keys.cooldown",
+            "must not be zero: unauthenticated senders could cause a fetch per request",
+        );
     }
     if keys.keep_stale <= keys.refresh {
         problems.add(
             "keys.keep_stale",
-            "must be longer than keys.refresh, or keys would die between two fetches",
+            "must be longer than keys.refresh, or keys would expire between two fetches",
         );
     }
 }
 
-/// Longer ones are mistakes, and could overflow a clock.
+/// Longer times are mistakes, and could overflow a clock.
 const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A list that is added to with less ink.
+/// The problems found so far.
 struct Problems(Vec<InvalidAuthSettings>);
 
 impl Problems {
@@ -210,7 +217,7 @@ impl Problems {
     }
 }
 
-/// Fit for a file name anywhere.
+/// Returns true if `name` is a safe file name on every file system.
 fn is_name(name: &str) -> bool {
     (1..=63).contains(&name.len())
         && !name.starts_with('.')

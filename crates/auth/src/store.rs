@@ -1,5 +1,5 @@
-//! The last good key set of a trust on disk, so that a process which starts while the issuer is silent still
-//! works.
+//! `Store`: the last usable key set of a trust on disk, so that a process that starts while the issuer does
+//! not respond can check tokens.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -16,8 +16,8 @@ use url::Url;
 
 use crate::{KeySet, clock::SKEW};
 
-/// One file a trust. Several processes may share the folder: a file is replaced by rename, so each reader
-/// sees a whole one, and the last writer has fetched last.
+/// One file per trust. Several processes may share the folder: a file is replaced by a rename, so each reader
+/// sees a complete file, and the last writer has the newest keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     folder: PathBuf,
@@ -25,7 +25,7 @@ pub(crate) struct Store {
     metadata: Url,
 }
 
-/// What is kept: the parts of both documents that decide, and when they were fetched.
+/// A stored set: the parts of both documents that verification needs, and their age.
 #[derive(Debug)]
 pub(crate) struct StoredKeys {
     pub(crate) keys: KeySet,
@@ -38,8 +38,8 @@ impl Store {
         Self { folder, trust, metadata }
     }
 
-    /// The set, if there is a file, it is this trust's, and it is not older than `keep_stale`. `now` in Unix
-    /// seconds.
+    /// Returns the set if there is a file, it belongs to this trust, and it is not older than `keep_stale`.
+    /// `now` is in Unix seconds.
     pub(crate) fn read(&self, now: u64, keep_stale: Duration) -> Result<Option<StoredKeys>, StoreError> {
         let mut bytes = Vec::new();
         match OpenOptions::new().read(true).open(self.path()) {
@@ -51,8 +51,7 @@ impl Store {
             return Err(StoreError::Malformed);
         }
         let file: StoredFile = serde_json::from_slice(&bytes).map_err(|_| StoreError::Malformed)?;
-        // Another trust's keys, or those of an address that is no longer trusted, must not come back through
-        // a file.
+        // A file must not bring back the keys of another trust, or of an address that is no longer trusted.
         if file.version != VERSION || file.trust != *self.trust || file.metadata != self.metadata.as_str() {
             return Err(StoreError::OtherTrust);
         }
@@ -72,7 +71,7 @@ impl Store {
         Ok(Some(StoredKeys { keys, metadata_issuer: file.issuer.map(String::into_boxed_str), age }))
     }
 
-    /// The file's bytes for `keys`, fetched at `now` in Unix seconds.
+    /// Returns the bytes of the file for `keys`, which were fetched at `now` in Unix seconds.
     pub(crate) fn encode(
         &self,
         keys: &KeySet,
@@ -102,15 +101,15 @@ impl Store {
         serde_json::to_vec(&file).map_err(|error| StoreError::Write(error.into()))
     }
 
-    /// Replaces the file. Only our user may read or change it, since whoever writes it chooses whom we
-    /// believe.
+    /// Replaces the file. Only this process's user may read or change it: its content determines which tokens
+    /// are accepted.
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), StoreError> {
         let mut random = [0; 8];
         rand_bytes(&mut random).map_err(|error| StoreError::Write(error.into()))?;
         let temporary = self.folder.join(format!("{}.{:016x}.tmp", self.trust, u64::from_ne_bytes(random)));
         let written = self.write_whole(&temporary, bytes).and_then(|()| fs::rename(&temporary, self.path()));
         written.map_err(|error| {
-            // What a full disk left behind; that it cannot be removed would be the same news again.
+            // Remove what a full disk left behind. If that fails, too, there is nothing more to report.
             let _ = fs::remove_file(&temporary);
             StoreError::Write(error)
         })
@@ -120,7 +119,7 @@ impl Store {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
         file.write_all(bytes)?;
-        // Without it a power cut could leave the new name with no content.
+        // Without it, a power failure could leave an empty file.
         file.sync_all()
     }
 
@@ -129,37 +128,37 @@ impl Store {
     }
 }
 
-/// Why a stored set is not used, or not stored.
+/// An error of reading or writing a stored set.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    #[error("stored keys cannot be read")]
+    #[error("cannot read the file")]
     Read(#[source] io::Error),
-    #[error("stored keys cannot be written")]
+    #[error("cannot write the file")]
     Write(#[source] io::Error),
-    #[error("stored keys are not a key set")]
+    #[error("the file is not a stored key set")]
     Malformed,
-    #[error("stored keys are of another trust or version")]
+    #[error("the file is of another trust or version")]
     OtherTrust,
-    #[error("stored keys are from the future")]
+    #[error("the keys were fetched in the future")]
     FromTheFuture,
-    #[error("stored keys are too old")]
+    #[error("the keys are older than keys.keep_stale")]
     TooOld,
 }
 
-/// The file, as JSON.
+/// The JSON of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredFile {
     version: u32,
     trust: String,
     metadata: String,
-    /// Unix seconds.
+    /// In Unix seconds.
     fetched_at: u64,
     issuer: Option<String>,
     keys: Vec<StoredKey>,
 }
 
-/// A key as it is published, so that the rules for published keys judge it again when it is read.
+/// A key in its published form, so that reading applies the rules for published keys again.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredKey {
@@ -177,10 +176,10 @@ struct StoredKeySet {
     keys: Vec<StoredKey>,
 }
 
-/// Of the file's shape.
+/// The version of the file's format.
 const VERSION: u32 = 1;
 
-/// 64 keys of 4096 bits with long issuers fit several times.
+/// Several times the size of 64 keys of 4096 bits with long issuers.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 #[cfg(test)]
@@ -212,7 +211,7 @@ mod tests {
         let store = written(folder.path());
         change(&store);
         let found = match store.read(now, KEEP) {
-            Ok(None) => "nothing".to_owned(),
+            Ok(None) => "no file".to_owned(),
             Ok(Some(stored)) => format!("{} keys of {} s", stored.keys.len(), stored.age.as_secs()),
             Err(error) => error.to_string(),
         };
@@ -220,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn written_keys_are_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let stored = written(folder.path()).read(NOW + 60, KEEP).unwrap().unwrap();
         assert!(stored.keys.verifies_like(&keys()));
@@ -229,26 +228,26 @@ mod tests {
     }
 
     #[test]
-    fn it_lives_as_long_as_keys_may() {
+    fn keys_older_than_keep_stale_are_not_used() {
         check(|_| (), NOW + 24 * 3600, "2 keys of 86400 s");
-        check(|_| (), NOW + 24 * 3600 + 1, "stored keys are too old");
+        check(|_| (), NOW + 24 * 3600 + 1, "the keys are older than keys.keep_stale");
     }
 
     #[test]
-    fn a_clock_that_went_back_a_little_is_forgiven() {
+    fn a_clock_may_go_back_by_the_skew() {
         check(|_| (), NOW - 300, "2 keys of 0 s");
-        check(|_| (), NOW - 301, "stored keys are from the future");
+        check(|_| (), NOW - 301, "the keys were fetched in the future");
     }
 
     #[test]
-    fn what_is_not_a_stored_set_is_refused() {
+    fn other_files_are_refused() {
         let replace = |text: &'static str| move |store: &Store| fs::write(store.path(), text).unwrap();
-        check(replace(""), NOW, "stored keys are not a key set");
-        check(replace("{}"), NOW, "stored keys are not a key set");
+        check(replace(""), NOW, "the file is not a stored key set");
+        check(replace("{}"), NOW, "the file is not a stored key set");
         check(
             |store| fs::write(store.path(), vec![b' '; 300 * 1024]).unwrap(),
             NOW,
-            "stored keys are not a key set",
+            "the file is not a stored key set",
         );
         check(
             |store| {
@@ -256,7 +255,7 @@ mod tests {
                 fs::write(store.path(), &whole[..whole.len() / 2]).unwrap();
             },
             NOW,
-            "stored keys are not a key set",
+            "the file is not a stored key set",
         );
         check(
             |store| {
@@ -264,7 +263,7 @@ mod tests {
                 fs::write(store.path(), text.replace("\"skype\"", "\"entra\"")).unwrap();
             },
             NOW,
-            "stored keys are of another trust or version",
+            "the file is of another trust or version",
         );
         check(
             |store| {
@@ -272,13 +271,13 @@ mod tests {
                 fs::write(store.path(), text.replace("a.example", "b.example")).unwrap();
             },
             NOW,
-            "stored keys are of another trust or version",
+            "the file is of another trust or version",
         );
-        check(|store| fs::remove_file(store.path()).unwrap(), NOW, "nothing");
+        check(|store| fs::remove_file(store.path()).unwrap(), NOW, "no file");
     }
 
     #[test]
-    fn only_the_owner_may_read_and_nothing_is_left_over() {
+    fn only_the_owner_may_read_and_no_temporary_file_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let store = written(folder.path());
         store.write(&store.encode(&keys(), None, NOW).unwrap()).unwrap();
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_made_is_an_error() {
+    fn a_folder_that_cannot_be_created_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a"), "a file").unwrap();
         let store = store(folder.path());

@@ -1,4 +1,4 @@
-//! `UnverifiedToken`: a compact JWS whose header is in order and whose signature nobody has checked.
+//! `UnverifiedToken`: a compact JWS with a valid header. Its signature has not been checked.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use crate::{
     json::{self, InvalidObject, ObjectLimits, Value},
 };
 
-/// The parts of a token. All that may be used before the signature is checked is the key id, to find the key,
-/// and the payload, to find the trust and to refuse early.
+/// The parts of a token. Before the signature is checked, only the key id and the payload may be used: the
+/// key id to find the key, the payload to find the trust and to refuse early.
 pub(crate) struct UnverifiedToken<'a> {
     key_id: Option<Box<str>>,
     signing_input: &'a [u8],
@@ -19,7 +19,7 @@ pub(crate) struct UnverifiedToken<'a> {
 }
 
 impl<'a> UnverifiedToken<'a> {
-    /// RFC 7515 section 3.1, the compact form only, and only a header that asks for nothing but RS256.
+    /// Parses the compact form (RFC 7515 section 3.1). The header must ask for RS256 and nothing else.
     pub(crate) fn parse(token: &'a [u8]) -> Result<Self, Rejection> {
         let segments = Segments::split(token)?;
         let key_id = read_header(&decode(segments.header)?)?;
@@ -47,7 +47,7 @@ impl<'a> UnverifiedToken<'a> {
         &self.payload
     }
 
-    /// For who has checked the signature.
+    /// Returns the payload. Call it after checking the signature.
     pub(crate) fn into_payload(self) -> Vec<u8> {
         self.payload
     }
@@ -59,7 +59,7 @@ impl fmt::Debug for UnverifiedToken<'_> {
     }
 }
 
-/// The three segments, each within its limit.
+/// The three segments of a token, each within its limit.
 struct Segments<'a> {
     header: &'a [u8],
     payload: &'a [u8],
@@ -68,8 +68,8 @@ struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// One pass that stops at the third dot: a token of nothing but dots costs as little as any other. The
-    /// alphabet is the decoder's business; a dot is not in it, so that a third one could not pass either.
+    /// Splits the token in one pass that stops at the third dot: a token of dots costs as little as any
+    /// other. The decoder checks the alphabet.
     fn split(token: &'a [u8]) -> Result<Self, Rejection> {
         let mut dots = token.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
         let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
@@ -94,17 +94,17 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// base64url without padding and with zero trailing bits, the only form RFC 7515 section 2 knows. A laxer
-/// decoder would let one signature have several spellings.
+/// Decodes base64url without padding and with zero trailing bits, the only form in RFC 7515 section 2. A
+/// lenient decoder would accept several spellings of one signature.
 fn decode(segment: &[u8]) -> Result<Vec<u8>, Rejection> {
     URL_SAFE_NO_PAD.decode(segment).map_err(|_| Rejection::Encoding)
 }
 
-/// The key id of a header that asks for nothing but RS256. `cty: "JWT"` is on real tokens that are not
-/// nested, and `x5t` beside `kid`: both are ignored, like every name that is not in `NAMES`.
+/// Returns the key id of a header that asks for RS256 and nothing else. Members that are not in `NAMES` are
+/// ignored. Real tokens have some: `cty: "JWT"` although they are not nested, and `x5t` besides `kid`.
 fn read_header(header: &[u8]) -> Result<Option<Box<str>>, Rejection> {
     let [alg, kid, typ, refused @ ..] =
-        json::read(header, &NAMES, HEADER_LIMITS).map_err(|fault| match fault {
+        json::read(header, &NAMES, HEADER_LIMITS).map_err(|invalid| match invalid {
             InvalidObject::Syntax => Rejection::HeaderSyntax,
             InvalidObject::Duplicate => Rejection::Duplicate,
             InvalidObject::CaseVariant(name) => Rejection::CaseVariant(name),
@@ -135,30 +135,31 @@ fn read_header(header: &[u8]) -> Result<Option<Box<str>>, Rejection> {
     }
 }
 
-/// 1 to 128 visible ASCII characters. A key id is only ever compared: it is in no path, URL or query.
+/// Returns true for 1 to 128 visible ASCII characters. A key id is only compared; it is never part of a path
+/// or URL.
 pub(crate) fn is_key_id(text: &str) -> bool {
     (1..=KEY_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// The header members that we read, then those that we refuse: extensions (`crit`, and `b64`, which RFC 7797
-/// section 7 wants in `crit` but attackers leave out of it), compression and encryption, and keys that the
-/// token brings along or wants fetched (RFC 8725 section 3.10).
+/// The header members that are read, then the ones that are refused: extensions (`crit`, and `b64`, which RFC
+/// 7797 section 7 requires in `crit` but attackers leave out of it), compression and encryption, and keys
+/// that the token contains or refers to (RFC 8725 section 3.10).
 const NAMES: [&str; 11] = ["alg", "kid", "typ", "crit", "b64", "zip", "enc", "jku", "jwk", "x5u", "x5c"];
 
 /// RFC 7519 section 5.1, RFC 9068 section 2.1.
 const TYPES: [&str; 2] = ["JWT", "at+jwt"];
 
-/// Real headers have five members of one level.
+/// Real headers have five members and no nesting.
 const HEADER_LIMITS: ObjectLimits = ObjectLimits { depth: 4, members: 32 };
 
-/// Encoded; real headers have about 150 bytes.
+/// The limit of the encoded header. Real ones have about 150 bytes.
 const HEADER_BYTES_MAX: usize = 1024;
 
-/// Encoded; real payloads have less than 2 KiB.
+/// The limit of the encoded payload. Real ones have less than 2 KiB.
 const PAYLOAD_BYTES_MAX: usize = 6 * 1024;
 
-/// Encoded; the signature of the longest key that we accept, 4096 bits, has 683.
+/// The length of the encoded signature of the longest accepted key, 4096 bits.
 const SIGNATURE_BYTES_MAX: usize = 683;
 
-/// Microsoft's have 27 characters.
+/// Microsoft's key ids have 27 characters.
 const KEY_ID_BYTES_MAX: usize = 128;

@@ -1,22 +1,22 @@
-//! Tokens that were verified, so that the platform's reuse of a token costs a hash instead of an RSA
+//! `TokenCache`: verified tokens. The platform reuses tokens, and a lookup costs a hash instead of an RSA
 //! operation.
 
 use std::{fmt, sync::Arc};
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 
-use crate::{Caller, claims::Window, key_cache::KeyCache};
+use crate::{Caller, claims::ValidityWindow, key_cache::KeyCache};
 
-/// Verified tokens by the SHA-256 of all their bytes. Only what passed every check gets in, so nobody without
-/// a token can fill it, and a full one forgets what was used longest ago.
+/// Verified tokens by the SHA-256 of all their bytes. Only tokens that passed all checks are inserted, so
+/// unauthenticated senders cannot fill it. If it is full, the token that was used least recently is evicted.
 pub(crate) struct TokenCache {
     tokens: Cache<[u8; 32], Arc<Verified>>,
 }
 
-/// A token that was verified under one key set.
+/// A token that was verified with one key set.
 pub(crate) struct Verified {
     pub(crate) caller: Arc<Caller>,
-    pub(crate) window: Window,
+    pub(crate) window: ValidityWindow,
     pub(crate) keys: Arc<KeyCache>,
 }
 
@@ -26,8 +26,8 @@ impl TokenCache {
         Self { tokens }
     }
 
-    /// The caller, if the token is remembered, still in its time, and the trust's key set is still the one
-    /// that verified it. moka's own expiry is not used: its clock is neither the caller's `now` nor a test's.
+    /// Returns the caller if the token is in the cache, has not expired, and was verified with the trust's
+    /// current key set. moka's own expiry is not used: its clock is neither the caller's `now` nor a test's.
     pub(crate) fn get(&self, digest: &[u8; 32], now: u64) -> Option<Arc<Caller>> {
         let verified = self.tokens.get(digest)?;
         let set = verified.keys.usable()?;
@@ -48,5 +48,6 @@ impl fmt::Debug for TokenCache {
     }
 }
 
-/// Two hundred new tokens a second for their five minutes. About 400 bytes each, so at most 25 MiB.
+/// Two hundred new tokens per second for their lifetime of five minutes. With about 400 bytes each, at most
+/// 25 MiB.
 const TOKENS_MAX: u64 = 65_536;

@@ -1,4 +1,4 @@
-//! When keys are fetched, kept, waited for and refused, with the clock in the test's hand.
+//! Fetching keys, keeping them, waiting for them and refusing them, on a paused clock.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -16,7 +16,7 @@ const CUT_SHORT: &str = include_str!("../../../../fixtures/jwks/cut-short.json")
 const ONE_MALFORMED: &str = include_str!("../../../../fixtures/jwks/one-malformed.json");
 const ENTRA_TOKEN: &[u8] = include_bytes!("../../../../fixtures/tokens/entra-v2.jwt");
 
-/// Lets the actors act.
+/// Runs the refreshers until they wait.
 async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }
@@ -27,7 +27,7 @@ async fn started(behaviour: Behaviour) -> World {
     world
 }
 
-/// So far that a fetch is allowed and no refresh is due.
+/// Advances the clock so far that a fetch is allowed and no refresh is due.
 async fn past_cooldown() {
     sleep(COOLDOWN).await;
 }
@@ -35,7 +35,7 @@ async fn past_cooldown() {
 #[tokio::test(start_paused = true)]
 async fn a_known_key_never_waits() {
     let world = started(Behaviour::publishes(BOTH_KEYS)).await;
-    world.skype.now(Behaviour::Hangs);
+    world.skype.set(Behaviour::Hangs);
     sleep(2 * HOUR).await;
     let before = Instant::now();
     assert_eq!(world.verdict(&FIRST.fresh()).await, "accepted");
@@ -50,20 +50,20 @@ async fn the_first_request_waits_for_the_first_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_refreshed_ahead_of_need() {
+async fn keys_are_refreshed_in_the_background() {
     let world = started(Behaviour::publishes(BOTH_KEYS)).await;
     sleep(HOUR * 94 / 100).await;
     assert_eq!(world.skype.fetches(), 1);
     sleep(HOUR * 12 / 100).await;
     assert_eq!(world.skype.fetches(), 2);
-    // The same keys are the same generation: verified tokens stay remembered.
+    // The same keys keep their generation: verified tokens stay in the cache.
     assert_eq!(world.keys(), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rotation_with_overlap_is_not_noticed() {
+async fn a_rotation_with_overlap_refuses_no_token() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
-    world.skype.now(Behaviour::publishes(BOTH_KEYS));
+    world.skype.set(Behaviour::publishes(BOTH_KEYS));
     sleep(HOUR * 106 / 100).await;
     assert_eq!((world.skype.fetches(), world.keys()), (2, (2, 2)));
     assert_eq!(world.verdict(&SECOND.fresh()).await, "accepted");
@@ -76,10 +76,10 @@ async fn a_rotation_without_overlap_costs_one_fetch() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
     assert_eq!(world.verdict(&FIRST.fresh()).await, "accepted");
     past_cooldown().await;
-    world.skype.now(Behaviour::publishes(SECOND_KEY));
+    world.skype.set(Behaviour::publishes(SECOND_KEY));
     assert_eq!(world.verdict(&SECOND.fresh()).await, "accepted");
     assert_eq!(world.skype.fetches(), 2);
-    // Withdrawn, and refused from now on, although it was remembered.
+    // The key was withdrawn: its tokens are refused from now on, also the cached one.
     assert_eq!(world.verdict(&FIRST.fresh()).await, "unknown_key");
     assert_eq!(world.skype.fetches(), 2);
 }
@@ -89,7 +89,7 @@ async fn a_withdrawn_key_is_refused_after_the_next_refresh() {
     let world = started(Behaviour::publishes(BOTH_KEYS)).await;
     let token = FIRST.fresh();
     assert_eq!(world.verdict(&token).await, "accepted");
-    world.skype.now(Behaviour::publishes(SECOND_KEY));
+    world.skype.set(Behaviour::publishes(SECOND_KEY));
     assert_eq!(world.verdict(&token).await, "accepted");
     sleep(HOUR * 106 / 100).await;
     assert_eq!(world.verdict(&token).await, "unknown_key");
@@ -97,12 +97,12 @@ async fn a_withdrawn_key_is_refused_after_the_next_refresh() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_key_id_on_another_key_verifies_by_the_new_one() {
+async fn a_new_key_with_the_same_id_replaces_the_old_one() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
     let (old, new) = (FIRST.fresh(), SECOND.token_with_id(&FIRST.id(), NOW - 10, NOW + 290));
     assert_eq!(world.verdict(&old).await, "accepted");
     assert_eq!(world.verdict(&new).await, "signature");
-    world.skype.now(Behaviour::publishes(SWAPPED_KEY));
+    world.skype.set(Behaviour::publishes(SWAPPED_KEY));
     sleep(HOUR * 106 / 100).await;
     assert_eq!(world.verdict(&old).await, "signature");
     assert_eq!(world.verdict(&new).await, "accepted");
@@ -110,13 +110,13 @@ async fn the_same_key_id_on_another_key_verifies_by_the_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn flapping_between_old_and_new_is_followed_within_a_cooldown() {
+async fn each_change_of_the_keys_is_noticed_within_a_cooldown() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
     for (set, mine, other) in
         [(SECOND_KEY, SECOND, FIRST), (FIRST_KEY, FIRST, SECOND), (SECOND_KEY, SECOND, FIRST)]
     {
         past_cooldown().await;
-        world.skype.now(Behaviour::publishes(set));
+        world.skype.set(Behaviour::publishes(set));
         assert_eq!(world.verdict(&mine.fresh()).await, "accepted");
         assert_eq!(world.verdict(&other.fresh()).await, "unknown_key");
     }
@@ -124,19 +124,19 @@ async fn flapping_between_old_and_new_is_followed_within_a_cooldown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_issuer_that_is_down_at_the_start_is_our_fault() {
+async fn tokens_are_not_rejected_while_the_issuer_is_down_at_the_start() {
     let world = started(Behaviour::Fails("connect")).await;
     assert_eq!(world.keys(), (0, 0));
     let error = world.authenticate(&FIRST.fresh(), NOW).await.unwrap_err();
     assert_eq!((error.label(), error.trust()), ("keys_unavailable", Some("skype")));
-    world.skype.now(Behaviour::publishes(BOTH_KEYS));
+    world.skype.set(Behaviour::publishes(BOTH_KEYS));
     // The first back-off is short.
     sleep(Duration::from_millis(1300)).await;
     assert_eq!(world.verdict(&FIRST.fresh()).await, "accepted");
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_are_retried_after_one_second_to_one_minute() {
+async fn failed_fetches_are_repeated_after_one_second_to_one_minute() {
     let world = started(Behaviour::Fails("connect")).await;
     sleep(Duration::from_secs(10)).await;
     // At 0, 1, 3 and 7 s, each up to a quarter later.
@@ -148,7 +148,7 @@ async fn failures_are_retried_after_one_second_to_one_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_that_worked_outlive_a_silent_endpoint_for_a_day() {
+async fn keys_are_used_for_a_day_while_the_endpoint_fails() {
     for behaviour in [
         Behaviour::Fails("dns"),
         Behaviour::Hangs,
@@ -162,24 +162,24 @@ async fn keys_that_worked_outlive_a_silent_endpoint_for_a_day() {
         Behaviour::slow(6, SECOND_KEY),
     ] {
         let world = started(Behaviour::publishes(FIRST_KEY)).await;
-        world.skype.now(behaviour.clone());
+        world.skype.set(behaviour.clone());
         sleep(23 * HOUR + 59 * HOUR / 60).await;
         assert_eq!(world.verdict(&FIRST.fresh()).await, "accepted", "{behaviour:?}");
         assert_eq!(world.keys(), (1, 1), "{behaviour:?}");
         sleep(2 * HOUR / 60).await;
-        // Remembered or not.
+        // Also a cached token.
         assert_eq!(world.verdict(&FIRST.fresh()).await, "keys_unavailable", "{behaviour:?}");
         assert_eq!(world.keys(), (0, 1), "{behaviour:?}");
-        world.skype.now(Behaviour::publishes(FIRST_KEY));
+        world.skype.set(Behaviour::publishes(FIRST_KEY));
         sleep(Duration::from_secs(66)).await;
         assert_eq!(world.verdict(&FIRST.fresh()).await, "accepted", "{behaviour:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_set_without_usable_keys_is_held_back_and_counted() {
+async fn a_set_without_usable_keys_is_not_used_and_counted() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
-    world.skype.now(Behaviour::publishes(EMPTY));
+    world.skype.set(Behaviour::publishes(EMPTY));
     past_cooldown().await;
     assert_eq!(world.verdict(&SECOND.fresh()).await, "keys_unavailable");
     let status = &world.authenticator.trusts()[0];
@@ -188,15 +188,15 @@ async fn a_set_without_usable_keys_is_held_back_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_malformed_key_does_not_take_the_others_away() {
+async fn one_malformed_key_does_not_disable_the_others() {
     let world = started(Behaviour::publishes(ONE_MALFORMED)).await;
     assert_eq!(world.verdict(&FIRST.fresh()).await, "accepted");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_disjoint_set_with_usable_keys_is_taken() {
+async fn a_disjoint_set_with_usable_keys_is_used() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
-    world.skype.now(Behaviour::publishes(SECOND_KEY));
+    world.skype.set(Behaviour::publishes(SECOND_KEY));
     sleep(HOUR * 106 / 100).await;
     assert_eq!(world.keys(), (1, 2));
 }
@@ -208,27 +208,27 @@ async fn an_unknown_key_is_rejected_only_after_a_fetch_within_the_cooldown() {
     assert_eq!(world.verdict(&unknown("a")).await, "unknown_key");
     assert_eq!(world.skype.fetches(), 1);
     past_cooldown().await;
-    // It was not: one look.
+    // The last fetch is too old: one more.
     assert_eq!(world.verdict(&unknown("a")).await, "unknown_key");
     assert_eq!(world.verdict(&unknown("b")).await, "unknown_key");
     assert_eq!(world.skype.fetches(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_key_is_our_fault_while_the_last_fetch_failed_or_is_unfinished() {
+async fn an_unknown_key_is_not_rejected_after_a_failed_or_during_an_unfinished_fetch() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
     past_cooldown().await;
-    world.skype.now(Behaviour::Fails("status"));
+    world.skype.set(Behaviour::Fails("status"));
     assert_eq!(world.verdict(&unknown("a")).await, "keys_unavailable");
     assert_eq!(world.skype.fetches(), 2);
-    // The cool-down counts attempts: no fetch, no waiting.
+    // The cool-down counts attempts: no fetch, no wait.
     let before = Instant::now();
     assert_eq!(world.verdict(&unknown("a")).await, "keys_unavailable");
     assert_eq!((world.skype.fetches(), before.elapsed()), (2, Duration::ZERO));
 
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
     past_cooldown().await;
-    world.skype.now(Behaviour::Hangs);
+    world.skype.set(Behaviour::Hangs);
     let before = Instant::now();
     assert_eq!(world.verdict(&unknown("a")).await, "keys_unavailable");
     assert_eq!(before.elapsed().as_secs(), 1);
@@ -236,18 +236,18 @@ async fn an_unknown_key_is_our_fault_while_the_last_fetch_failed_or_is_unfinishe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_issuer_is_waited_for_a_second() {
+async fn a_request_waits_one_second_for_a_slow_issuer() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
     past_cooldown().await;
-    world.skype.now(Behaviour::Slow(Duration::from_millis(900), Bytes::from_static(BOTH_KEYS.as_bytes())));
+    world.skype.set(Behaviour::Slow(Duration::from_millis(900), Bytes::from_static(BOTH_KEYS.as_bytes())));
     assert_eq!(world.verdict(&SECOND.fresh()).await, "accepted");
 
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
     past_cooldown().await;
-    world.skype.now(Behaviour::slow(3, BOTH_KEYS));
+    world.skype.set(Behaviour::slow(3, BOTH_KEYS));
     assert_eq!(world.verdict(&SECOND.fresh()).await, "keys_unavailable");
     sleep(Duration::from_secs(2)).await;
-    // The fetch that it caused went on without it.
+    // The fetch continued without the request.
     assert_eq!(world.verdict(&SECOND.fresh()).await, "accepted");
     assert_eq!(world.skype.fetches(), 2);
 }
@@ -260,7 +260,7 @@ async fn many_waiters_share_one_fetch_and_its_failure() {
     ] {
         let world = Arc::new(started(Behaviour::publishes(FIRST_KEY)).await);
         past_cooldown().await;
-        world.skype.now(behaviour);
+        world.skype.set(behaviour);
         let waiters: Vec<_> = (0..50)
             .map(|nth| {
                 let world = Arc::clone(&world);
@@ -275,10 +275,10 @@ async fn many_waiters_share_one_fetch_and_its_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_so_many_may_wait() {
+async fn the_number_of_waiting_requests_is_bounded() {
     let world = Arc::new(started(Behaviour::publishes(FIRST_KEY)).await);
     past_cooldown().await;
-    world.skype.now(Behaviour::Hangs);
+    world.skype.set(Behaviour::Hangs);
     let token = unknown("a");
     let waiters: Vec<_> = (0..1024)
         .map(|_| {
@@ -296,10 +296,10 @@ async fn only_so_many_may_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_hangs_up_does_not_cancel_the_fetch() {
+async fn a_dropped_request_does_not_cancel_the_fetch() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
     past_cooldown().await;
-    world.skype.now(Behaviour::Slow(Duration::from_millis(500), Bytes::from_static(BOTH_KEYS.as_bytes())));
+    world.skype.set(Behaviour::Slow(Duration::from_millis(500), Bytes::from_static(BOTH_KEYS.as_bytes())));
     {
         let token = SECOND.fresh();
         let mut waiting = pin!(world.verdict(&token));
@@ -317,9 +317,9 @@ async fn a_caller_that_hangs_up_does_not_cancel_the_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_a_token_that_would_pass_may_cause_a_fetch() {
+async fn only_a_token_that_meets_the_other_rules_causes_a_fetch() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
-    let header = r#"{"alg":"RS256","kid":"nobody"}"#;
+    let header = r#"{"alg":"RS256","kid":"unknown"}"#;
     past_cooldown().await;
     for (from, to) in [
         ("\"iss\":\"https://api.botframework.com\"", "\"iss\":\"https://evil.example\""),
@@ -338,24 +338,24 @@ async fn only_a_token_that_would_pass_may_cause_a_fetch() {
     }
     settle().await;
     assert_eq!(world.skype.fetches(), 1);
-    assert_eq!(world.verdict(&unknown("nobody")).await, "unknown_key");
+    assert_eq!(world.verdict(&unknown("unknown")).await, "unknown_key");
     assert_eq!(world.skype.fetches(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_unknown_keys_is_one_fetch_a_cooldown_and_delays_a_rotation_no_longer() {
+async fn a_flood_of_unknown_keys_causes_one_fetch_per_cooldown() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
-    let began = Instant::now();
+    let started = Instant::now();
     for nth in 0..600 {
         let verdict = world.verdict(&unknown(&format!("junk-{nth}"))).await;
         assert_eq!(verdict, "unknown_key");
         advance(Duration::from_millis(500)).await;
     }
     // 300 s of flood, ten cool-downs.
-    assert_eq!(began.elapsed().as_secs(), 300);
+    assert_eq!(started.elapsed().as_secs(), 300);
     assert!(world.skype.fetches() <= 11, "{}", world.skype.fetches());
 
-    world.skype.now(Behaviour::publishes(SECOND_KEY));
+    world.skype.set(Behaviour::publishes(SECOND_KEY));
     let rotated = Instant::now();
     let mut nth = 0;
     let new = SECOND.fresh();
@@ -368,23 +368,23 @@ async fn a_flood_of_unknown_keys_is_one_fetch_a_cooldown_and_delays_a_rotation_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_issuer_is_no_business_of_the_other() {
+async fn issuers_do_not_affect_each_other() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
-    world.skype.now(Behaviour::Hangs);
+    world.skype.set(Behaviour::Hangs);
     sleep(25 * HOUR).await;
     assert_eq!(world.verdict(ENTRA_TOKEN).await, "accepted");
     let trusts = world.authenticator.trusts();
     assert_eq!((trusts[0].keys, trusts[1].keys), (0, 3));
     assert_eq!(trusts[1].fetches_failed, 0);
     assert!(trusts[0].fetches_failed > 0);
-    // A flood at one does not make the other fetch.
+    // Unknown keys of one issuer cause no fetch at the other.
     let before = world.entra.fetches();
     world.verdict(&unknown("a")).await;
     assert_eq!(world.entra.fetches(), before);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_age_of_keys_is_known() {
+async fn the_status_contains_the_age_of_the_keys() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
     sleep(Duration::from_secs(100)).await;
     let status = &world.authenticator.trusts()[0];
@@ -406,7 +406,7 @@ async fn a_reload_keeps_keys_and_history_and_forgets_tokens() {
         let found = next.authenticate(&crate::support::bearer(token), crate::support::at(NOW)).await;
         crate::support::verdict(&found)
     };
-    // No fetch is bought by reloading: neither at once nor by an unknown key.
+    // A reload causes no fetch, neither at once nor by an unknown key.
     assert_eq!(verdict(&FIRST.fresh()).await, "accepted");
     assert_eq!(verdict(&unknown("a")).await, "unknown_key");
     settle().await;
@@ -417,7 +417,7 @@ async fn a_reload_keeps_keys_and_history_and_forgets_tokens() {
     assert_eq!(world.skype.fetches(), 2);
     running.abort();
 
-    // An app that is no longer served: its tokens are not remembered.
+    // The app is no longer configured: its tokens are not in the cache.
     let mut apps = crate::support::apps();
     apps.remove(0);
     let next = successor(apps);
@@ -436,13 +436,13 @@ async fn a_reload_with_another_address_forgets_the_keys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_in_the_middle_of_a_fetch_fetches_again_soon() {
+async fn a_reload_during_a_fetch_fetches_again_soon() {
     let world = World::new(Behaviour::Hangs);
     settle().await;
     let trusts = crate::support::trusts(&world.skype, &world.entra);
     let next = Arc::new(world.authenticator.successor(trusts, crate::support::apps(), keys()).unwrap());
     world.running.abort();
-    world.skype.now(Behaviour::publishes(FIRST_KEY));
+    world.skype.set(Behaviour::publishes(FIRST_KEY));
     let running = tokio::spawn(Arc::clone(&next).run(|| crate::support::at(NOW)));
     sleep(Duration::from_millis(1300)).await;
     assert_eq!(next.trusts()[0].keys, 1);

@@ -1,4 +1,4 @@
-//! `KeySet` on its own: what it keeps of a document, and signatures from elsewhere.
+//! `KeySet` on its own: the keys that it keeps, and a signature from RFC 7515.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::support::{BOTH_KEYS, FIRST, SECOND};
 const HOSTILE: &str = include_str!("../../../../fixtures/jwks/hostile.json");
 
 #[test]
-fn only_usable_keys_are_kept_and_the_rest_is_accounted_for() {
+fn usable_keys_are_kept_and_others_are_skipped_with_a_reason() {
     let set = KeySet::parse(HOSTILE.as_bytes()).unwrap();
     let (first, second) = (FIRST.id(), "twice-the-same");
     assert_eq!(set.key_ids().collect::<BTreeSet<_>>(), BTreeSet::from([&*first, second]));
@@ -49,12 +49,12 @@ fn check(document: &str, expected: Result<usize, InvalidKeySet>) {
 }
 
 #[test]
-fn one_malformed_key_does_not_take_the_others_away() {
+fn one_malformed_key_does_not_disable_the_others() {
     check(include_str!("../../../../fixtures/jwks/one-malformed.json"), Ok(1));
 }
 
 #[test]
-fn what_is_not_a_key_set_is_refused() {
+fn other_documents_are_refused() {
     check(include_str!("../../../../fixtures/jwks/empty.json"), Ok(0));
     check(include_str!("../../../../fixtures/jwks/not-keys.html"), Err(InvalidKeySet::NotKeys));
     check(include_str!("../../../../fixtures/jwks/cut-short.json"), Err(InvalidKeySet::NotKeys));
@@ -69,18 +69,18 @@ fn what_is_not_a_key_set_is_refused() {
 }
 
 #[test]
-fn the_signed_payload_is_returned() {
+fn verify_returns_the_signed_payload() {
     let set = KeySet::parse(BOTH_KEYS.as_bytes()).unwrap();
     let header = format!(r#"{{"alg":"RS256","kid":"{}"}}"#, SECOND.id());
     assert_eq!(set.verify(&SECOND.sign(&header, "any bytes")).unwrap(), b"any bytes");
     assert_eq!(set.verify(&FIRST.sign(&header, "any bytes")), Err(Rejection::Signature));
     let other = r#"{"alg":"RS256","kid":"other"}"#;
     assert_eq!(set.verify(&FIRST.sign(other, "any bytes")), Err(Rejection::UnknownKey));
-    // Without a key id there must be nothing to choose.
+    // Without a key id, the set must have exactly one key.
     assert_eq!(set.verify(&FIRST.sign(r#"{"alg":"RS256"}"#, "any bytes")), Err(Rejection::KeyId));
 }
 
-/// RFC 7515 appendix A.2. The published key has no id, and private members that are left out here.
+/// RFC 7515 appendix A.2. The key there has no id, and it has private members that are left out here.
 #[test]
 fn the_example_of_rfc_7515_verifies() {
     let set = format!(r#"{{"keys":[{{"kty":"RSA","kid":"A.2","n":"{RFC_7515_MODULUS}","e":"AQAB"}}]}}"#);
@@ -92,10 +92,17 @@ fn the_example_of_rfc_7515_verifies() {
     assert_eq!(set.verify(changed.as_bytes()), Err(Rejection::Signature));
 }
 
-const RFC_7515_MODULUS: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+const RFC_7515_MODULUS: &str = "\
+    ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0B\
+    m4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5\
+    z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7\
+    aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
 
 const RFC_7515_TOKEN: [&str; 3] = [
     "eyJhbGciOiJSUzI1NiJ9.",
     "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.",
-    "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw",
+    "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2F\
+     p5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQB\
+     MHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeY\
+     I2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw",
 ];

@@ -1,6 +1,6 @@
-//! The crate through its boundary: tokens, keys, issuers and the network as they come.
+//! Tests of the crate through its boundary: tokens, keys, issuers and the network.
 
-// Clippy knows helpers for test code by this attribute only.
+// Clippy recognises the helpers as test code only by this attribute.
 #[cfg(test)]
 mod key_rules;
 #[cfg(test)]

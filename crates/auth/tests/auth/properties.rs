@@ -1,4 +1,4 @@
-//! Laws that hold for any input, with few cases each: enough to notice, few enough to run always.
+//! Properties that hold for any input. They have few cases each, so that they always run.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::support::{
     claims, unknown, unsigned, verdict,
 };
 
-/// Runs on a paused clock of its own.
+/// Runs `test` on a paused clock of its own.
 fn paused<T>(test: impl Future<Output = T>) -> T {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(test)
 }
@@ -24,9 +24,8 @@ const ENTRA_TOKEN: &[u8] = include_bytes!("../../../../fixtures/tokens/entra-v2.
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Q3.
     #[test]
-    fn any_one_bit_change_is_rejected(place: Index, bit in 0..8_u8) {
+    fn a_token_with_one_changed_bit_is_rejected(place: Index, bit in 0..8_u8) {
         paused(async {
             let world = World::new(Behaviour::publishes(BOTH_KEYS));
             let mut token = FIRST.fresh();
@@ -39,9 +38,8 @@ proptest! {
         })?;
     }
 
-    /// Q4.
     #[test]
-    fn nothing_can_be_put_before_or_after(before in ".{0,3}", after in ".{0,3}") {
+    fn a_token_with_text_before_or_after_it_is_rejected(before in ".{0,3}", after in ".{0,3}") {
         prop_assume!(!before.is_empty() || !after.is_empty());
         paused(async {
             let world = World::new(Behaviour::publishes(BOTH_KEYS));
@@ -51,9 +49,11 @@ proptest! {
         })?;
     }
 
-    /// Q5.
     #[test]
-    fn member_order_and_white_space_mean_nothing(order in Just((0..6).collect::<Vec<usize>>()).prop_shuffle(), space in "[ \t\r\n]{0,3}") {
+    fn member_order_and_white_space_do_not_matter(
+        order in Just((0..6).collect::<Vec<usize>>()).prop_shuffle(),
+        space in "[ \t\r\n]{0,3}",
+    ) {
         let whole = claims(NOW - 10, NOW + 290);
         let members: Vec<_> = whole.trim_matches(['{', '}']).split(',').collect();
         let members: Vec<_> = order.iter().map(|at| members[*at]).collect();
@@ -66,17 +66,19 @@ proptest! {
         })?;
     }
 
-    /// Q2 and Q7: accepted exactly within one interval, remembered or not, whatever way the clock goes.
+    /// A token is accepted exactly within one interval, cached or not, even if the clock goes back.
     #[test]
     fn a_token_is_valid_in_one_interval(
         nbf in option::of(-1_000_i64..1_000),
         iat in option::of(-1_000_i64..1_000),
-        life in 0_i64..90_000,
+        lifetime in 0_i64..90_000,
         mut instants in vec(-90_000_i64..95_000, 1..12),
     ) {
         let now = i64::try_from(NOW).unwrap();
-        let exp = nbf.or(iat).unwrap_or(0) + life;
-        let member = |name, value: Option<i64>| value.map_or_else(String::new, |value| format!("\"{name}\":{},", now + value));
+        let exp = nbf.or(iat).unwrap_or(0) + lifetime;
+        let member = |name, value: Option<i64>| {
+            value.map_or_else(String::new, |value| format!("\"{name}\":{},", now + value))
+        };
         let claims = claims(0, 0)
             .replace("\"nbf\":0,", &format!("{}{}", member("nbf", nbf), member("iat", iat)))
             .replace("\"exp\":0", &format!("\"exp\":{}", now + exp));
@@ -88,7 +90,9 @@ proptest! {
                 let is_valid = instant < exp + 300
                     && nbf.is_none_or(|nbf| instant + 300 >= nbf)
                     && iat.is_none_or(|iat| instant + 300 >= iat)
-                    && nbf.or(iat).map_or(exp - instant <= 86_400, |start| exp > start && exp - start <= 86_400);
+                    && nbf
+                        .or(iat)
+                        .map_or(exp - instant <= 86_400, |start| exp > start && exp - start <= 86_400);
                 let found = world.authenticate(&token, u64::try_from(now + instant).unwrap()).await;
                 prop_assert_eq!(found.is_ok(), is_valid, "{} at {}: {}", claims, instant, verdict(&found));
             }
@@ -96,13 +100,14 @@ proptest! {
         })?;
     }
 
-    /// Q10.
     #[test]
-    fn what_a_fetch_withdrew_is_refused(sets in vec(prop::sample::select(vec![FIRST_KEY, SECOND_KEY, BOTH_KEYS]), 1..6)) {
+    fn tokens_of_a_withdrawn_key_are_rejected(
+        sets in vec(prop::sample::select(vec![FIRST_KEY, SECOND_KEY, BOTH_KEYS]), 1..6),
+    ) {
         paused(async {
             let world = World::new(Behaviour::publishes(BOTH_KEYS));
             for set in sets {
-                world.skype.now(Behaviour::publishes(set));
+                world.skype.set(Behaviour::publishes(set));
                 sleep(HOUR * 106 / 100).await;
                 for key in [FIRST, SECOND] {
                     let expected = if set.contains(&key.id()) { "accepted" } else { "unknown_key" };
@@ -113,26 +118,32 @@ proptest! {
         })?;
     }
 
-    /// Q11.
     #[test]
-    fn one_issuers_documents_say_nothing_of_the_others(document in vec(any::<u8>(), 0..200), is_metadata: bool) {
+    fn documents_of_one_issuer_do_not_affect_another(
+        document in vec(any::<u8>(), 0..200),
+        is_metadata: bool,
+    ) {
         paused(async {
             let document = Bytes::from(document);
-            let world = World::new(if is_metadata { Behaviour::BadMetadata(document) } else { Behaviour::Publishes(document) });
+            let world = World::new(if is_metadata {
+                Behaviour::BadMetadata(document)
+            } else {
+                Behaviour::Publishes(document)
+            });
             prop_assert_eq!(world.verdict(ENTRA_TOKEN).await, "accepted");
             prop_assert_eq!(world.verdict(&FIRST.fresh()).await, "keys_unavailable");
             Ok(())
         })?;
     }
 
-    /// Q8, Q9, Q12 and Q13: any sequence of requests, hang-ups and pauses costs one fetch a cool-down, a
-    /// known key is accepted all along, and a new one is accepted in time.
+    /// Any sequence of requests, dropped requests and pauses causes one fetch per cool-down. A known key is
+    /// always accepted, and a new one is accepted in time.
     #[test]
     fn fetches_are_bounded_and_known_keys_undisturbed(events in vec(event(), 1..60)) {
         paused(async {
             let world = World::new(Behaviour::publishes(FIRST_KEY));
             prop_assert_eq!(world.verdict(&FIRST.fresh()).await, "accepted");
-            let began = Instant::now();
+            let started = Instant::now();
             let known = FIRST.fresh();
             for event in events {
                 match event {
@@ -147,11 +158,12 @@ proptest! {
                     Event::Known => prop_assert_eq!(world.verdict(&known).await, "accepted"),
                 }
             }
-            let cooldowns = began.elapsed().as_secs().div_ceil(COOLDOWN.as_secs());
-            prop_assert!(world.skype.fetches() <= 1 + cooldowns.max(1), "{} in {:?}", world.skype.fetches(), began.elapsed());
+            let cooldowns = started.elapsed().as_secs().div_ceil(COOLDOWN.as_secs());
+            let fetches = world.skype.fetches();
+            prop_assert!(fetches <= 1 + cooldowns.max(1), "{fetches} in {:?}", started.elapsed());
             prop_assert_eq!(world.skype.dropped(), 0);
 
-            world.skype.now(Behaviour::publishes(BOTH_KEYS));
+            world.skype.set(Behaviour::publishes(BOTH_KEYS));
             let rotated = Instant::now();
             let new = SECOND.fresh();
             while world.verdict(&new).await != "accepted" {
@@ -166,10 +178,14 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Q6: nothing panics. Any bytes as a field, as a header, as claims; numbers of any size and kind in the
-    /// claims.
+    /// Any bytes as a field, as a header and as claims.
     #[test]
-    fn nothing_panics(field in vec(any::<u8>(), 0..300), header in "\\PC{0,60}", claims in "\\PC{0,60}", now: u64) {
+    fn no_field_and_no_token_panics(
+        field in vec(any::<u8>(), 0..300),
+        header in "\\PC{0,60}",
+        claims in "\\PC{0,60}",
+        now: u64,
+    ) {
         paused(async {
             let world = World::new(Behaviour::Fails("connect"));
             let now = at(now % (1 << 62));
@@ -182,7 +198,9 @@ proptest! {
 
     #[test]
     fn no_value_of_a_claim_panics(
-        name in prop::sample::select(vec!["iss", "aud", "exp", "nbf", "iat", "tid", "appid", "azp", "ver", "scp", "idtyp"]),
+        name in prop::sample::select(vec![
+            "iss", "aud", "exp", "nbf", "iat", "tid", "appid", "azp", "ver", "scp", "idtyp",
+        ]),
         value in json(),
         now in prop::sample::select(vec![0, NOW, u64::MAX >> 2]),
     ) {
@@ -234,7 +252,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// JSON of any shape, with the numbers that break things.
+/// JSON of any shape, with numbers that are hard to parse.
 fn json() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         prop::sample::select(vec![

@@ -1,4 +1,4 @@
-//! Settings that could not be safe are refused, each with its path.
+//! Settings that are not safe are refused, each with its path.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn check(change: impl FnOnce(&mut Settings), expected: &[&str]) {
     let problems = Authenticator::problems(&settings.trusts, &settings.apps, &settings.keys);
     let paths: Vec<_> = problems.iter().map(|problem| &*problem.path).collect();
     assert_eq!(paths, expected, "{problems:?}");
-    // `new` tells the first.
+    // `new` returns the first.
     let fetch = std::iter::repeat_with(|| fetched[0].1.clone());
     let built =
         Authenticator::new(settings.trusts.into_iter().zip(fetch).collect(), settings.apps, settings.keys);
@@ -43,12 +43,12 @@ fn good_settings_have_no_problems() {
     check(|it| it.trusts[0].metadata = url("http://127.0.0.1:4000/metadata"), &[]);
     check(|it| it.trusts[0].metadata = url("http://[::1]:4000/metadata"), &[]);
     check(|it| it.trusts[0].metadata = url("http://localhost:4000/metadata"), &[]);
-    // Without a tenant in it, an issuer that names nobody is trusted for whom it calls.
+    // An issuer without a tenant in it needs no list of callers.
     check(|it| it.trusts[0].callers.clear(), &[]);
 }
 
 #[test]
-fn an_issuer_with_a_tenant_in_it_needs_callers() {
+fn an_issuer_with_a_tenant_needs_callers() {
     check(|it| it.trusts[1].callers.clear(), &["trust[1].callers"]);
     let fixed = "https://login.example/11111111-2222-4333-8444-555555555555/v2.0";
     check(
@@ -61,7 +61,7 @@ fn an_issuer_with_a_tenant_in_it_needs_callers() {
 }
 
 #[test]
-fn an_audience_is_not_an_issuer() {
+fn an_audience_must_not_be_an_issuer() {
     for audience in [
         "https://api.botframework.com",
         "https://graph.microsoft.com",
@@ -74,7 +74,7 @@ fn an_audience_is_not_an_issuer() {
 }
 
 #[test]
-fn an_audience_leads_to_one_app() {
+fn an_audience_belongs_to_one_app() {
     check(|it| it.apps[0].audiences.push("api://closed.example".into()), &["app[1].audiences[0]"]);
     check(|it| it.apps[1].id = it.apps[0].id, &["app[1].id"]);
     check(|it| it.apps[0].audiences.push(CLOSED.into()), &["app[0].audiences[0]"]);
@@ -82,7 +82,7 @@ fn an_audience_leads_to_one_app() {
 }
 
 #[test]
-fn metadata_is_https_or_on_this_machine() {
+fn metadata_is_https_or_on_loopback() {
     for metadata in [
         "http://api.aps.skype.com/metadata",
         "http://10.0.0.1/metadata",
@@ -96,7 +96,7 @@ fn metadata_is_https_or_on_this_machine() {
 }
 
 #[test]
-fn names_are_different_and_fit_for_files() {
+fn names_are_different_and_safe_file_names() {
     for name in ["", ".", "..", "../skype", "a/b", "a\\b", "a b", "a\0", "\u{e9}", &"n".repeat(64)] {
         check(|it| it.trusts[0].name = name.into(), &["trust[0].name"]);
     }
@@ -104,7 +104,7 @@ fn names_are_different_and_fit_for_files() {
 }
 
 #[test]
-fn a_token_has_one_trust() {
+fn an_issuer_belongs_to_one_trust() {
     check(|it| it.trusts[1].issuers.push("https://api.botframework.com".into()), &["trust[1].issuers[2]"]);
     let fixed = "https://sts.windows.net/11111111-2222-4333-8444-555555555555/";
     check(|it| it.trusts[1].issuers.push(fixed.into()), &["trust[1].issuers[2]"]);
@@ -112,7 +112,7 @@ fn a_token_has_one_trust() {
 }
 
 #[test]
-fn nothing_is_not_enough() {
+fn empty_lists_are_refused() {
     check(|it| it.trusts.clear(), &["trust"]);
     check(|it| it.apps.clear(), &["app"]);
     check(|it| it.trusts[0].issuers.clear(), &["trust[0].issuers"]);
@@ -120,7 +120,7 @@ fn nothing_is_not_enough() {
 }
 
 #[test]
-fn times_leave_room_for_each_other() {
+fn times_must_fit_each_other() {
     check(|it| it.keys.cooldown = Duration::ZERO, &["keys.cooldown"]);
     check(|it| it.keys.refresh = Duration::ZERO, &["keys.refresh"]);
     check(|it| it.keys.keep_stale = it.keys.refresh, &["keys.keep_stale"]);
@@ -129,7 +129,7 @@ fn times_leave_room_for_each_other() {
 }
 
 #[test]
-fn all_problems_are_told() {
+fn all_problems_are_reported() {
     check(
         |it| {
             it.trusts[0].name = "/".into();

@@ -1,4 +1,4 @@
-//! Keys on disk: a gateway that starts while the issuer is silent.
+//! Keys on disk: a process that starts while the issuer does not respond.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -11,15 +11,16 @@ fn stored_in(folder: &Path) -> KeyPolicy {
     KeyPolicy { store: Some(folder.join("keys")), ..keys() }
 }
 
-/// Lets the actors act, their disk included: the paused clock stands still while blocking work is under way.
+/// Runs the refreshers, including their disk access: the paused clock does not advance while blocking work
+/// runs.
 async fn settle() {
     for _ in 0..3 {
         sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// A gateway that ran and left its keys.
-async fn ran_before(folder: &Path) {
+/// Runs an authenticator that stores its keys.
+async fn run_and_store(folder: &Path) {
     let world = World::with(Behaviour::publishes(BOTH_KEYS), stored_in(folder), NOW);
     settle().await;
     assert_eq!(world.keys(), (2, 1));
@@ -32,15 +33,15 @@ async fn ran_before(folder: &Path) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_during_an_outage_still_works() {
+async fn a_restart_during_an_outage_uses_the_stored_keys() {
     let folder = tempfile::tempdir().unwrap();
-    ran_before(folder.path()).await;
+    run_and_store(folder.path()).await;
     let world = World::with(Behaviour::Fails("connect"), stored_in(folder.path()), NOW + 23 * 3600);
     settle().await;
     assert_eq!(world.verdict(&FIRST.fresh()).await, "accepted");
     let age = world.authenticator.trusts()[0].age.unwrap();
     assert_eq!(age.as_secs(), 23 * 3600);
-    // The bound counts from the fetch, not from the start.
+    // The age counts from the fetch, not from the start.
     sleep(HOUR - Duration::from_secs(60)).await;
     assert_eq!(world.verdict(&FIRST.fresh()).await, "accepted");
     sleep(Duration::from_secs(61)).await;
@@ -48,7 +49,7 @@ async fn a_restart_during_an_outage_still_works() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_too_old_from_the_future_or_not_a_set_is_not_used() {
+async fn old_future_and_malformed_stores_are_not_used() {
     for (clock, spoil) in [
         (NOW + 24 * 3600 + 1, None),
         (NOW - 301, None),
@@ -57,24 +58,24 @@ async fn what_is_too_old_from_the_future_or_not_a_set_is_not_used() {
         (NOW, Some("\u{0}\u{1b}[31m")),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        ran_before(folder.path()).await;
+        run_and_store(folder.path()).await;
         if let Some(text) = spoil {
             fs::write(folder.path().join("keys/skype.json"), text).unwrap();
         }
         let world = World::with(Behaviour::Fails("connect"), stored_in(folder.path()), clock);
         settle().await;
         assert_eq!(world.keys(), (0, 0), "{clock} {spoil:?}");
-        // It goes on without, and stores again.
-        world.skype.now(Behaviour::publishes(BOTH_KEYS));
+        // It continues without the file, and stores the keys again.
+        world.skype.set(Behaviour::publishes(BOTH_KEYS));
         sleep(Duration::from_secs(2)).await;
         assert_eq!(world.keys(), (2, 1));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fetch_replaces_what_was_stored() {
+async fn a_fetch_replaces_the_stored_keys() {
     let folder = tempfile::tempdir().unwrap();
-    ran_before(folder.path()).await;
+    run_and_store(folder.path()).await;
     let world = World::with(Behaviour::publishes(SECOND_KEY), stored_in(folder.path()), NOW + 60);
     settle().await;
     assert_eq!(world.keys(), (1, 2));
@@ -85,7 +86,7 @@ async fn a_fetch_replaces_what_was_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_cannot_be_written_or_read_harms_nothing() {
+async fn keys_are_used_even_if_the_store_fails() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("keys"), "a file where the folder should be").unwrap();
     let world = World::with(Behaviour::publishes(BOTH_KEYS), stored_in(folder.path()), NOW);

@@ -1,4 +1,4 @@
-//! Two issuers under the tests' control, tokens of theirs, and an authenticator between them.
+//! Two scripted issuers, their tokens, and an authenticator that trusts them.
 
 use std::{
     future::pending,
@@ -25,7 +25,7 @@ use tokio::{task::JoinHandle, time::sleep};
 use url::Url;
 use uuid::Uuid;
 
-/// When the fixtures are judged.
+/// The time at which the fixtures are checked.
 pub(crate) const NOW: u64 = 1_800_000_000;
 pub(crate) const APP: &str = "9fd00000-f7af-4f74-947d-000000000abc";
 pub(crate) const CLOSED: &str = "9fd00000-f7af-4f74-947d-000000000def";
@@ -43,18 +43,18 @@ const ENTRA_METADATA: &str = include_str!("../../../../fixtures/jwks/entra-metad
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const COOLDOWN: Duration = Duration::from_secs(30);
 
-/// What an issuer does when it is asked.
+/// The response of an issuer to a fetch.
 #[derive(Clone, Debug)]
 pub(crate) enum Behaviour {
-    /// Publishes these keys.
+    /// It publishes these keys.
     Publishes(Bytes),
-    /// Publishes these keys, after a while.
+    /// It publishes these keys, after a delay.
     Slow(Duration, Bytes),
-    /// Refuses, with this label.
+    /// The fetch fails with this label.
     Fails(&'static str),
-    /// Never answers.
+    /// It never responds.
     Hangs,
-    /// Answers the metadata's address with this.
+    /// Its metadata document is this one.
     BadMetadata(Bytes),
 }
 
@@ -68,7 +68,7 @@ impl Behaviour {
     }
 }
 
-/// A network with one issuer on it, which counts.
+/// A network with one issuer. It counts the fetches.
 #[derive(Debug)]
 pub(crate) struct Issuer {
     metadata: &'static str,
@@ -95,16 +95,16 @@ impl Issuer {
         Self::new(ENTRA_METADATA, Behaviour::publishes(ENTRA_KEYS))
     }
 
-    pub(crate) fn now(&self, behaviour: Behaviour) {
+    pub(crate) fn set(&self, behaviour: Behaviour) {
         *self.behaviour.lock().unwrap() = behaviour;
     }
 
-    /// Attempts so far: each begins with the metadata.
+    /// Returns the number of fetches. Each starts with the metadata.
     pub(crate) fn fetches(&self) -> u64 {
         self.fetches.load(Ordering::SeqCst)
     }
 
-    /// Fetches that were given up by whoever made them.
+    /// Returns the number of fetches whose future was dropped.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::SeqCst)
     }
@@ -148,7 +148,7 @@ impl Drop for Dropped<'_> {
     }
 }
 
-/// An authenticator whose `run` is under way, and its issuers.
+/// An authenticator with its `run` spawned, and its issuers.
 pub(crate) struct World {
     pub(crate) skype: Arc<Issuer>,
     pub(crate) entra: Arc<Issuer>,
@@ -167,7 +167,7 @@ impl World {
         Self::with(behaviour, keys(), NOW)
     }
 
-    /// `clock` is where the wall clock stands; for the store.
+    /// `clock` is the time on the wall clock, for the store.
     pub(crate) fn with(behaviour: Behaviour, keys: KeyPolicy, clock: u64) -> Self {
         let (skype, entra) = (Issuer::skype(behaviour), Issuer::entra());
         let authenticator = Arc::new(Authenticator::new(trusts(&skype, &entra), apps(), keys).unwrap());
@@ -175,7 +175,7 @@ impl World {
         Self { skype, entra, authenticator, running }
     }
 
-    /// `accepted`, or the label of the refusal; judged at `NOW`.
+    /// Returns `accepted` or the label of the error, at `NOW`.
     pub(crate) async fn verdict(&self, token: &[u8]) -> &'static str {
         verdict(&self.authenticate(token, NOW).await)
     }
@@ -184,7 +184,7 @@ impl World {
         self.authenticator.authenticate(&bearer(token), at(now)).await
     }
 
-    /// The state of the platform's own trust: keys, generation.
+    /// Returns the number of keys and the generation of the Skype trust.
     pub(crate) fn keys(&self) -> (usize, u64) {
         let status = &self.authenticator.trusts()[0];
         (status.keys, status.generation)
@@ -278,7 +278,7 @@ impl Key {
         format!("{input}.{}", base64url(&signature)).into_bytes()
     }
 
-    /// A token of the platform that is valid from `nbf` to `exp`.
+    /// Returns a token of the platform that is valid from `nbf` to `exp`.
     pub(crate) fn token(self, nbf: u64, exp: u64) -> Vec<u8> {
         self.token_with_id(&self.id(), nbf, exp)
     }
@@ -287,7 +287,7 @@ impl Key {
         self.sign(&format!(r#"{{"alg":"RS256","kid":"{id}","typ":"JWT"}}"#), &claims(nbf, exp))
     }
 
-    /// A token that is valid now.
+    /// Returns a token that is valid at `NOW`.
     pub(crate) fn fresh(self) -> Vec<u8> {
         self.token(NOW - 10, NOW + 290)
     }
@@ -299,12 +299,12 @@ pub(crate) fn claims(nbf: u64, exp: u64) -> String {
     )
 }
 
-/// A token that would pass but for its key, which nobody has.
+/// Returns a token that meets all rules, except that its key is unknown.
 pub(crate) fn unknown(id: &str) -> Vec<u8> {
     unsigned(&format!(r#"{{"alg":"RS256","kid":"{id}"}}"#), &claims(NOW - 10, NOW + 290))
 }
 
-/// A token with the signature of nothing.
+/// Returns a token with an invalid signature.
 pub(crate) fn unsigned(header: &str, claims: &str) -> Vec<u8> {
     format!("{}.{}", signing_input(header, claims), base64url(&[7; 256])).into_bytes()
 }

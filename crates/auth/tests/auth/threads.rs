@@ -1,4 +1,4 @@
-//! Requests on many runtimes, the fetching on yet another, as the server has it. Real threads, real time, no
+//! Requests on many runtimes and the refreshers on another, as in the server. Real threads, real time, no
 //! sleeps.
 
 use std::{sync::Arc, thread};
@@ -15,7 +15,7 @@ fn requests_on_many_runtimes_share_one_fetch() {
     let (skype, entra) = (Issuer::skype(Behaviour::publishes(BOTH_KEYS)), Issuer::entra());
     let authenticator = Arc::new(Authenticator::new(trusts(&skype, &entra), apps(), keys()).unwrap());
 
-    // The requests come first, and wait for the fetching to begin.
+    // The requests start first and wait for the first fetch.
     let workers: Vec<_> = (0..8)
         .map(|nth| {
             let authenticator = Arc::clone(&authenticator);
@@ -26,7 +26,7 @@ fn requests_on_many_runtimes_share_one_fetch() {
                     for (token, expected) in [
                         (key.token(NOW - 10, NOW + 100 + nth), "accepted"),
                         (key.token(NOW - 10, NOW + 100 + nth), "accepted"),
-                        (unknown(&format!("nobody-{nth}")), "unknown_key"),
+                        (unknown(&format!("unknown-{nth}")), "unknown_key"),
                     ] {
                         // On a loaded machine the first fetch may take longer than one wait.
                         let found = loop {

@@ -1,4 +1,4 @@
-//! Each token of the fixtures gets its verdict.
+//! The verdict on each token of the fixtures.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,7 +46,7 @@ async fn each_token_gets_its_verdict() {
     assert_eq!((&*verdicts.app, &*verdicts.closed_app, &*verdicts.tenant), (APP, CLOSED, TENANT));
     let mut wrong = Vec::new();
     for expected in &verdicts.tokens {
-        // One world a token: what one was judged must not help or harm another.
+        // One world per token: the verdict on one must not affect another.
         let world = World::new(Behaviour::publishes(BOTH_KEYS));
         let found = verdict(&world.authenticate(&token(&expected.file), expected.now).await);
         if found != expected.verdict {
@@ -57,7 +57,7 @@ async fn each_token_gets_its_verdict() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_remembered_token_is_judged_like_a_new_one() {
+async fn a_cached_token_gets_the_same_verdict() {
     let world = World::new(Behaviour::publishes(BOTH_KEYS));
     for round in 0..2 {
         for expected in &verdicts().tokens {
@@ -78,7 +78,7 @@ fn each_token_and_each_rejection_is_listed() {
         .collect();
     assert_eq!(listed, found);
 
-    // The first two are refusals of the field, before there is a token.
+    // The first two reject the field, before there is a token.
     let mut labels: BTreeSet<_> = verdicts.tokens.iter().map(|token| &*token.verdict).collect();
     labels.extend(["no_credentials", "not_bearer"]);
     let missing: Vec<_> = Rejection::LABELS.iter().filter(|label| !labels.contains(*label)).collect();
@@ -86,7 +86,7 @@ fn each_token_and_each_rejection_is_listed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_field_has_one_shape() {
+async fn the_authorization_field_has_one_shape() {
     let world = World::new(Behaviour::publishes(BOTH_KEYS));
     let good = token("skype.jwt");
     for (field, expected) in [
@@ -106,7 +106,7 @@ async fn the_field_has_one_shape() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn seconds_beyond_32_bits_are_seconds() {
+async fn times_may_exceed_32_bits() {
     let world = World::new(Behaviour::publishes(BOTH_KEYS));
     for now in [1 << 31, 1 << 32, 1 << 40] {
         let token = FIRST.token(now - 10, now + 290);
@@ -116,7 +116,7 @@ async fn seconds_beyond_32_bits_are_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_is_what_the_token_says() {
+async fn the_caller_has_the_values_of_the_token() {
     let world = World::new(Behaviour::publishes(BOTH_KEYS));
     for (file, app, trust, service) in [
         ("skype.jwt", APP, "skype", Some(SERVICE)),
@@ -135,7 +135,7 @@ async fn a_caller_is_what_the_token_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_names_the_trust_and_nothing_of_the_token() {
+async fn an_error_contains_the_trust_and_no_text_of_the_token() {
     let world = World::new(Behaviour::publishes(BOTH_KEYS));
     let mut seen = BTreeMap::new();
     for expected in &verdicts().tokens {
