@@ -1,30 +1,31 @@
-//! A callback: to the instance that owns the call, whatever its health, for as long as patience lasts.
+//! Forwarding a callback to the instance that owns the call, whatever its health, until the end of patience.
 
-use std::time::Duration;
-
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use openssl::ssl::SslConnector;
 use switchboard_routing::{AffinityKey, Name, OwnerRef};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    Connections, Delivery, Orphaned, Outbound, UpstreamResponse,
-    attempt::{Cause, Failure, send},
-    connections::Pool,
+    cause::Cause,
+    connections::Connections,
+    delivery::Delivery,
     fleet::Fleet,
     headers::{self, Mark},
     instance::Instance,
+    outbound::Outbound,
+    response::UpstreamResponse,
+    settings::Orphaned,
+    upstream::Upstream,
 };
 
 impl Delivery {
-    /// Brings a callback to its owner, whatever its health.
+    /// Forwards a callback to its owner, whatever its health.
     ///
-    /// While no byte of it was written it is sent again, until the end of patience. Once it was written the answer is
-    /// waited for and the request never repeated. Any answer is relayed.
+    /// While not a byte of it was written, it is sent again until the end of patience. Once it was written, it is never
+    /// sent again, and the response is awaited. Any response is relayed.
+    ///
+    /// # Errors
+    ///
+    /// The owner is not in the fleet, the fleet is not known yet, or the owner did not respond within the patience.
     pub async fn forward(
         &self,
         connections: &Connections,
@@ -39,15 +40,15 @@ impl Delivery {
         if !fleet.is_known() {
             return Err(ForwardError::FleetUnknown);
         }
-        let heir = match self.settings.orphaned {
+        let successor = match self.settings.orphaned {
             Orphaned::Refuse => None,
             Orphaned::Reassign => {
-                // Without a call id the calls of the lost instance stay together at least.
+                // Without a call id the calls of the lost instance at least stay together.
                 let key = notification.call_id.as_deref().unwrap_or(owner.instance.as_str());
-                fleet.first(AffinityKey::of(key), notification.app)
+                fleet.first_ranked(AffinityKey::of(key), notification.app)
             }
         };
-        match heir {
+        match successor {
             Some(instance) => {
                 self.deliver(connections, notification, (&fleet, instance), Mark::Orphaned).await
             }
@@ -55,8 +56,15 @@ impl Delivery {
         }
     }
 
-    /// Brings an item on the webhook to the instance that probably owns `notification.call_id`: where this gateway placed the
-    /// call within ten minutes, or last sent it without an answer, else the first in the ranking of all known ones. Marked `Switchboard-Unsealed: true`.
+    /// Forwards an item on the webhook to the instance that probably owns `notification.call_id`, marked
+    /// `Switchboard-Unsealed: true`.
+    ///
+    /// That is the instance at which this gateway placed the call within ten minutes, or to which it last sent the call
+    /// without a response. Otherwise it is the first in the ranking of all known instances.
+    ///
+    /// # Errors
+    ///
+    /// The fleet is not known yet, no instance serves the app, or the instance did not respond within the patience.
     pub async fn forward_unsealed(
         &self,
         connections: &Connections,
@@ -74,19 +82,19 @@ impl Delivery {
         }
     }
 
-    /// The instance that `forward_unsealed` would choose: so that a batch can be cut by owner.
+    /// The instance that `forward_unsealed` would choose, so that a batch can be split by owner.
     pub fn probable_owner(&self, call_id: &str, app: Uuid) -> Option<Name> {
         self.probable(&self.fleet.load(), call_id, app).map(|instance| instance.name().clone())
     }
 
     fn probable<'f>(&self, fleet: &'f Fleet, call_id: &str, app: Uuid) -> Option<&'f Instance> {
         let placed = self.placements.find(call_id, Instant::now());
-        // In another life the instance knows nothing of the call: then it is anybody's guess again.
+        // Another incarnation of the instance does not know the call: then the ranking decides again.
         placed
             .and_then(|placed| {
                 Some(&**fleet.instance(placed.instance.as_str())?).filter(|one| one.owner == placed)
             })
-            .or_else(|| fleet.first(AffinityKey::of(call_id), app))
+            .or_else(|| fleet.first_ranked(AffinityKey::of(call_id), app))
     }
 
     async fn deliver(
@@ -97,23 +105,24 @@ impl Delivery {
         mark: Mark,
     ) -> Result<UpstreamResponse, ForwardError> {
         let end = notification.arrived + self.settings.patience;
-        let live = &instance.live;
-        let in_flight = live.request_begins(Instant::now());
+        let tracker = &instance.tracker;
+        let in_flight = tracker.request_started(Instant::now());
         headers::clean(&mut notification.headers, self.settings.authorization);
-        mark.stamp(&mut notification.headers);
-        let for_app = instance.for_app(notification.app);
-        let path = for_app.callback_path.clone();
-        let request = self.request(instance, &instance.callbacks, &for_app, path, notification);
-
-        let way = Way { pool: &connections.instances, fleet, instance, tls: &self.tls };
-        match way.insist(request, end).await {
+        mark.add_to(&mut notification.headers);
+        let parts = instance.app_parts(notification.app);
+        let endpoint = &instance.callbacks;
+        let request = self.request(instance, endpoint, &parts, parts.callback_path.clone(), notification);
+        let pool = &connections.instances;
+        let upstream = Upstream { pool, origins: fleet.origins(), endpoint, tls: &self.tls };
+        match upstream.send_until(request, end, Some(tracker)).await {
             Ok((response, attempts)) => {
-                // What a proxy in front of a dead instance says is no sign of life.
+                // A 502, 503 or 504 may come from a proxy in front of a dead instance, so it does not count as life.
                 if Cause::of_status(response.status()).is_none() {
-                    live.answered(Instant::now());
+                    tracker.responded(Instant::now());
                 }
-                live.answered_callback();
-                Ok(UpstreamResponse::new(response, instance, in_flight, end, attempts, 0))
+                tracker.count_callback();
+                let response = UpstreamResponse::of_instance(response, &instance.owner, in_flight, end);
+                Ok(UpstreamResponse { attempts, ..response })
             }
             Err((last, attempts)) => Err(ForwardError::Unreachable {
                 instance: instance.name().clone(),
@@ -124,53 +133,7 @@ impl Delivery {
     }
 }
 
-/// The way to the one who must get a request, and nobody else.
-pub(crate) struct Way<'a> {
-    pub(crate) pool: &'a Pool,
-    pub(crate) fleet: &'a Fleet,
-    pub(crate) instance: &'a Instance,
-    pub(crate) tls: &'a SslConnector,
-}
-
-impl Way<'_> {
-    /// Sends a request until there is an answer, or `end`; also says, either way, how many tries it took. While no byte of it was
-    /// written it is sent again; once it was written, never.
-    pub(crate) async fn insist(
-        &self,
-        mut request: Request<Full<Bytes>>,
-        end: Instant,
-    ) -> Result<(Response<Incoming>, u32), (Cause, u32)> {
-        let Self { pool, fleet, instance, tls } = self;
-        let live = &instance.live;
-        let mut attempts: u32 = 0;
-        let mut pause = PAUSE_FIRST;
-        let mut last = Cause::NoTime;
-        while Instant::now() < end {
-            attempts = attempts.saturating_add(1);
-            live.tried();
-            match send(pool, fleet, &instance.callbacks, tls, request, end).await {
-                Ok(response) => return Ok((response, attempts)),
-                Err(Failure::Sent(cause)) => {
-                    live.failed(cause);
-                    return Err((cause, attempts));
-                }
-                Err(Failure::Unsent(unsent, cause)) => {
-                    live.failed(cause);
-                    // The try that the end of patience cut short says less than the one before it.
-                    if attempts == 1 || Instant::now() < end {
-                        last = cause;
-                    }
-                    request = *unsent;
-                }
-            }
-            sleep_until(end.min(Instant::now() + pause)).await;
-            pause = pause.saturating_mul(2).min(PAUSE_MAX);
-        }
-        Err((last, attempts))
-    }
-}
-
-/// Why a callback was not answered by its owner.
+/// A callback was not delivered to its owner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForwardError {
     /// The fleet's source has not been read yet.
@@ -179,20 +142,20 @@ pub enum ForwardError {
     /// The instance, or this incarnation of it, is no longer in the fleet.
     #[error("instance {instance} is gone")]
     Gone {
-        /// Its name.
+        /// The name of the instance.
         instance: Name,
     },
-    /// No instance of the fleet serves the app, so that none can be guessed to own the call.
+    /// No instance of the fleet serves the app, so no owner can be guessed.
     #[error("no instance serves the app")]
     NoInstance,
-    /// It did not answer within the patience.
-    #[error("instance {instance} did not answer: {last}")]
+    /// The instance did not respond within the patience.
+    #[error("instance {instance} did not respond: {last}")]
     Unreachable {
-        /// Its name.
+        /// The name of the instance.
         instance: Name,
-        /// The last failure's label.
+        /// The label of the last failure.
         last: &'static str,
-        /// How many tries there were.
+        /// The number of attempts.
         attempts: u32,
     },
 }
@@ -208,8 +171,3 @@ impl ForwardError {
         }
     }
 }
-
-/// The first pause between two tries: a restarting process listens again in a moment, or in seconds.
-const PAUSE_FIRST: Duration = Duration::from_millis(50);
-/// Pauses double up to this: a callback is late by half a second at most once its owner is back.
-const PAUSE_MAX: Duration = Duration::from_millis(500);

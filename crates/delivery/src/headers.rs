@@ -6,9 +6,8 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER},
 };
+use switchboard_routing::Name;
 use uuid::Uuid;
-
-use crate::instance::{Endpoint, ForApp, Instance};
 
 /// Removes what must not travel to an instance: hop-by-hop fields, those that `Connection` names, `Expect`, and all that
 /// only we may say. `Host` and `Content-Length` stay until `stamp` replaces them.
@@ -29,52 +28,53 @@ pub(crate) fn clean(headers: &mut HeaderMap, authorization: bool) {
     }
 }
 
-/// What a request says besides what its sender said.
+/// The fields that the gateway adds to a request to an instance.
 #[derive(Debug)]
-pub(crate) struct Stamp<'a> {
-    pub(crate) region: &'a HeaderValue,
-    pub(crate) instance: &'a Instance,
-    pub(crate) for_app: &'a ForApp,
-    pub(crate) endpoint: &'a Endpoint,
-    pub(crate) tenant: Uuid,
-    pub(crate) call_id: Option<&'a str>,
+pub(crate) struct GatewayHeaders<'a> {
+    pub(crate) host: &'a HeaderValue,
     pub(crate) body_bytes: usize,
+    pub(crate) callback_uri: Option<&'a HeaderValue>,
+    pub(crate) call_id: Option<&'a str>,
+    pub(crate) tenant: Uuid,
+    pub(crate) app_id: &'a HeaderValue,
+    pub(crate) region: &'a HeaderValue,
+    pub(crate) instance: &'a HeaderValue,
 }
 
-impl Stamp<'_> {
-    /// Adds what we say to a cleaned map. Anything of these names was removed or is replaced.
-    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
-        // One growth instead of several; a new call adds two more, and a batch or an orphan one.
+impl GatewayHeaders<'_> {
+    /// Adds the fields to a cleaned map. Fields of these names were removed, or are replaced.
+    pub(crate) fn add_to(&self, headers: &mut HeaderMap) {
+        // One growth instead of several; a new call adds two more, and a batch or an orphaned callback one.
         headers.reserve(12);
-        headers.insert(HOST, self.endpoint.host.clone());
-        // Also for an empty body: without it some servers answer 411 (RFC 9110, section 8.6).
+        headers.insert(HOST, self.host.clone());
+        // Also for an empty body: without it some servers respond with 411 (RFC 9110, section 8.6).
         headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body_bytes));
-        if let Some(uri) = &self.for_app.callback_uri {
+        if let Some(uri) = self.callback_uri {
             headers.insert(&CALLBACK_URI, uri.clone());
         }
         if let Some(call_id) = self.call_id.and_then(call_id_value) {
             headers.insert(&CALL_ID, call_id);
         }
         headers.insert(&TENANT_ID, guid_value(self.tenant));
-        headers.insert(&APP_ID, self.for_app.app_id.clone());
+        headers.insert(&APP_ID, self.app_id.clone());
         headers.insert(&REGION, self.region.clone());
-        headers.insert(&INSTANCE, self.instance.name_value.clone());
+        headers.insert(&INSTANCE, self.instance.clone());
         trace_context::ensure(headers);
     }
 }
 
-/// Counts the tries of a new call.
-pub(crate) fn stamp_attempt(headers: &mut HeaderMap, attempt: u32) {
+/// Adds the number of the attempt of a new call.
+pub(crate) fn add_attempt(headers: &mut HeaderMap, attempt: u32) {
     headers.insert(&ATTEMPT, HeaderValue::from(attempt));
 }
 
-/// By when a new call must be answered.
-pub(crate) fn stamp_deadline(headers: &mut HeaderMap, unix_ms: u64) {
+/// Adds the time by which a new call must be answered.
+pub(crate) fn add_deadline(headers: &mut HeaderMap, unix_ms: u64) {
     headers.insert(&DEADLINE, HeaderValue::from(unix_ms));
 }
 
-/// What a callback says that is proxied to the gateway of another region, besides what its sender said.
-pub(crate) fn stamp_proxied(
+/// Adds the fields of a callback that is proxied to the gateway of another region.
+pub(crate) fn add_proxied(
     headers: &mut HeaderMap,
     host: &HeaderValue,
     body_bytes: usize,
@@ -86,19 +86,19 @@ pub(crate) fn stamp_proxied(
     trace_context::ensure(headers);
 }
 
-/// Why an instance gets a callback that was not meant for it.
+/// The relation of an instance to the callback that it receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// It is: the seal names it.
+    /// It owns the call: the seal names it.
     Owner,
-    /// It probably is: an item without our callback URI.
+    /// It probably owns the call: an item without a callback URI of this gateway.
     Unsealed,
     /// The owner is gone.
     Orphaned,
 }
 
 impl Mark {
-    pub(crate) fn stamp(self, headers: &mut HeaderMap) {
+    pub(crate) fn add_to(self, headers: &mut HeaderMap) {
         match self {
             Self::Owner => {}
             Self::Unsealed => {
@@ -185,7 +185,13 @@ pub(crate) fn call_id_for_log(call_id: Option<&str>) -> Option<&str> {
     call_id.filter(|call_id| call_id_value(call_id).is_some())
 }
 
-fn guid_value(guid: Uuid) -> HeaderValue {
+/// A name as a field value.
+pub(crate) fn name_value(name: &Name) -> HeaderValue {
+    HeaderValue::from_str(name.as_str()).expect("a name is of A-Z a-z 0-9 . _ -")
+}
+
+/// A GUID as a field value.
+pub(crate) fn guid_value(guid: Uuid) -> HeaderValue {
     let mut buffer = Uuid::encode_buffer();
     HeaderValue::from_str(guid.hyphenated().encode_lower(&mut buffer))
         .expect("a GUID is hex digits and dashes")

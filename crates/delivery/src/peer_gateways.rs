@@ -1,28 +1,45 @@
-//! A callback of another region: to the gateway there, since a callback may not be redirected.
+//! Proxying a callback to the gateway of another region, since a callback may not be redirected.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, uri::PathAndQuery};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderValue, uri::PathAndQuery};
 use openssl::ssl::SslConnector;
-use switchboard_routing::{CallbackUris, Name};
-use tokio::time::Instant;
+use switchboard_routing::Name;
 
 use crate::{
-    Connections, Outbound, UpstreamResponse, UpstreamUrl,
-    fleet::{Common, Fleet, Member},
-    forward::Way,
+    connections::Connections,
     headers,
-    instance::{self, Offer},
+    origins::{Endpoint, Origins, OriginsBuilder},
+    outbound::Outbound,
+    request::post,
+    response::UpstreamResponse,
+    upstream::Upstream,
+    upstream_url::UpstreamUrl,
 };
 
-/// The gateways of other regions that take their own callbacks from us. Shared by all threads.
+/// The gateways of other regions, each of which takes the callbacks of its region from this gateway. All threads share
+/// it.
 ///
-/// Each is one more host that is kept at for as long as patience lasts, as the owner of a call is; so it is modelled as an
-/// instance that takes callbacks only, in a fleet of its own, with pools of its own.
+/// ```
+/// use std::time::Duration;
+///
+/// use openssl::ssl::{SslConnector, SslMethod};
+/// use switchboard_delivery::{PeerGateways, UpstreamUrl};
+/// use switchboard_routing::Name;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let amer = (Name::parse("amer")?, UpstreamUrl::parse("https://amer.bots.contoso.com")?);
+/// let tls = SslConnector::builder(SslMethod::tls_client())?.build();
+/// let peers = PeerGateways::new(&Name::parse("emea")?, vec![amer], Duration::from_secs(8), tls);
+/// assert!(peers.has("amer"));
+/// assert!(!peers.has("apac"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PeerGateways {
-    fleet: Fleet,
+    gateways: HashMap<Name, Endpoint>,
+    origins: Origins,
     tls: SslConnector,
     patience: Duration,
     /// This region, as the value of `Switchboard-Forwarded-From`.
@@ -30,53 +47,35 @@ pub struct PeerGateways {
 }
 
 impl PeerGateways {
-    /// `peers`: the name of each region, and the origin at which its gateway takes callbacks. `tls` verifies them.
-    pub fn new(
-        here: Name,
-        peers: Vec<(Name, UpstreamUrl)>,
-        patience: Duration,
-        uris: Arc<CallbackUris>,
-        tls: SslConnector,
-    ) -> Self {
-        let incarnation = Name::parse("0").expect("a digit is a name");
-        let members = peers.into_iter().map(|(name, target)| Member {
-            name,
-            incarnation: incarnation.clone(),
-            new_calls: target.clone(),
-            callbacks: target,
-            apps: None,
-            weight: 1,
-            offer: Offer::Ready,
-            lingers: false,
-        });
-        let from = instance::name_value(&here);
-        let common = Common {
-            region: here,
-            probed: false,
-            uris,
-            keep_leaving: Duration::ZERO,
-            slow_start: Duration::ZERO,
-            trust: Common::next_trust(),
-        };
-        let fleet = Fleet::new(members.collect(), true, &common, None, Instant::now());
-        Self { fleet, tls, patience, here: from }
+    /// The peer gateways of the region `here`. `peers` has the name of each region, and the origin at which its gateway
+    /// takes callbacks. `tls` verifies their certificates.
+    pub fn new(here: &Name, peers: Vec<(Name, UpstreamUrl)>, patience: Duration, tls: SslConnector) -> Self {
+        let mut origins = OriginsBuilder::new(Origins::next_trust(), peers.len());
+        let gateways = peers.into_iter().map(|(region, url)| (region, origins.endpoint(url))).collect();
+        Self { gateways, origins: origins.finish(), tls, patience, here: headers::name_value(here) }
     }
 
-    /// Whether a request was proxied to us by another region, or claims it. It is believed in one thing only: it is not
-    /// proxied again, so that two regions that disagree cannot send a callback to and fro.
+    /// Returns true if another region proxied the request to this gateway, or if the sender claims so.
+    ///
+    /// The mark is believed in one respect only: the request is not proxied again, so that two regions that disagree
+    /// cannot send a callback back and forth.
     pub fn is_forwarded(headers: &HeaderMap) -> bool {
         headers.contains_key(&headers::FORWARDED_FROM)
     }
 
-    /// Whether the gateway of `region` takes callbacks from us.
+    /// Returns true if the gateway of `region` takes callbacks from this gateway.
     pub fn has(&self, region: &str) -> bool {
-        self.fleet.instance(region).is_some()
+        self.gateways.contains_key(region)
     }
 
-    /// Brings a callback to the gateway of `region`: with its `Authorization`, so that the gateway there finds out for
-    /// itself who sent it, and marked. `target` is the path and query as received.
+    /// Proxies a callback to the gateway of `region`, marked. `target` is the path and query as received.
     ///
-    /// Patience is that of a callback here, as are the rules of repeating it.
+    /// The request keeps its `Authorization`, so that the gateway there authenticates the sender itself. Patience and the
+    /// rules of sending it again are those of [`Delivery::forward`](crate::Delivery::forward).
+    ///
+    /// # Errors
+    ///
+    /// The region is not a peer, or its gateway did not respond within the patience.
     pub async fn proxy(
         &self,
         connections: &Connections,
@@ -84,42 +83,41 @@ impl PeerGateways {
         region: &str,
         target: PathAndQuery,
     ) -> Result<UpstreamResponse, ProxyError> {
-        let Some(gateway) = self.fleet.instance(region) else { return Err(ProxyError::NotAPeer) };
+        let Some((region, endpoint)) = self.gateways.get_key_value(region) else {
+            return Err(ProxyError::NotAPeer);
+        };
         let end = notification.arrived + self.patience;
-        let in_flight = gateway.live.request_begins(Instant::now());
         let Outbound { mut headers, body, .. } = notification;
         headers::clean(&mut headers, true);
-        headers::stamp_proxied(&mut headers, &gateway.callbacks.host, body.len(), &self.here);
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = Uri::from(target);
-        *request.headers_mut() = headers;
-        let way = Way { pool: &connections.regions, fleet: &self.fleet, instance: gateway, tls: &self.tls };
-        match way.insist(request, end).await {
+        headers::add_proxied(&mut headers, &endpoint.host, body.len(), &self.here);
+        let request = post(headers, target, body);
+        let pool = &connections.peers;
+        let upstream = Upstream { pool, origins: &self.origins, endpoint, tls: &self.tls };
+        match upstream.send_until(request, end, None).await {
             Ok((response, attempts)) => {
-                Ok(UpstreamResponse::new(response, gateway, in_flight, end, attempts, 0))
+                Ok(UpstreamResponse { attempts, ..UpstreamResponse::of_peer(response, region, end) })
             }
             Err((last, attempts)) => {
-                Err(ProxyError::Unreachable { region: gateway.name().clone(), last: last.label(), attempts })
+                Err(ProxyError::Unreachable { region: region.clone(), last: last.label(), attempts })
             }
         }
     }
 }
 
-/// Why a callback was not answered by the gateway of its region.
+/// A callback was not delivered to the gateway of its region.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
-    /// The region is none whose gateway takes callbacks from us.
+    /// No gateway of this region takes callbacks from this gateway.
     #[error("no gateway of that region is known")]
     NotAPeer,
-    /// It did not answer within the patience.
-    #[error("the gateway of region {region} did not answer: {last}")]
+    /// The gateway did not respond within the patience.
+    #[error("the gateway of region {region} did not respond: {last}")]
     Unreachable {
         /// The region.
         region: Name,
-        /// The last failure's label.
+        /// The label of the last failure.
         last: &'static str,
-        /// How many tries there were.
+        /// The number of attempts.
         attempts: u32,
     },
 }

@@ -1,26 +1,32 @@
-//! A new call: candidates in the order of their rank, until one answers or the budget is spent.
+//! Placing a new call: candidates in the order of their rank, until one responds or the budget is spent.
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, uri::PathAndQuery};
-use http_body_util::Full;
 use switchboard_routing::{AffinityKey, Owner};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Connections, Delivery, Outbound, UpstreamResponse,
-    attempt::{Cause, Failure, send},
+    cause::Cause,
+    connections::Connections,
+    delivery::Delivery,
     fleet::Fleet,
-    headers::{self, Stamp, call_id_for_log},
-    instance::{Endpoint, Event, ForApp, Instance, Offered},
+    headers::{self, call_id_for_log},
+    instance::{Event, Instance, PendingCall},
+    outbound::Outbound,
     placements::Placements,
+    response::UpstreamResponse,
+    upstream::{AttemptError, Upstream},
 };
 
 impl Delivery {
-    /// Gives a new call to one instance, trying candidates in the order of `key` until `budget` after its arrival.
+    /// Places a new call at one instance: asks candidates in the order of `key`, until `budget` after its arrival.
     ///
-    /// A candidate that cannot be reached, does not answer in its part of the budget, or answers 502, 503, 504, 3xx or
-    /// no HTTP is passed over. Anything else is the instance's answer, a 500 too.
+    /// The call goes to the next candidate if one cannot be reached, does not respond within its share of the budget, or
+    /// responds with 502, 503, 504, 3xx or invalid HTTP. Any other response, also a 500, is returned.
+    ///
+    /// # Errors
+    ///
+    /// No instance can take a call, or every instance that was asked failed.
     pub async fn place(
         &self,
         connections: &Connections,
@@ -29,37 +35,41 @@ impl Delivery {
         budget: Duration,
     ) -> Result<UpstreamResponse, PlaceError> {
         let end = notification.arrived + budget;
-        let mut tried = Tried { attempts: 0, outcome_unknown: 0, last: Cause::NoTime, written: false };
+        let mut progress =
+            PlaceProgress { attempts: 0, outcome_unknown: 0, last: Cause::NoTime, any_sent: false };
         headers::clean(&mut notification.headers, self.settings.authorization);
-        if let Some(answer) = self.pass(connections, notification.clone(), key, end, &mut tried).await {
-            return Ok(answer);
+        let once = notification.clone();
+        if let Some(response) = self.ask_candidates(connections, once, key, end, &mut progress).await {
+            return Ok(response);
         }
-        // Where nobody could be asked, and it took no time to find out, somebody may be back in a moment: an instance that
-        // restarts, one that its probe finds well again. Who was sent the request is not sent it again.
-        if tried.attempts > 0 && !tried.written && Instant::now() + PAUSE + TRY_TIME_MIN < end {
+        // Every attempt failed before a byte was written. Wait `PAUSE` and try once more: an instance may just be
+        // restarting, or its next probe may find it ready.
+        let in_time = Instant::now() + PAUSE + ATTEMPT_TIME_MIN < end;
+        if progress.attempts > 0 && !progress.any_sent && in_time {
             sleep(PAUSE).await;
-            if let Some(answer) = self.pass(connections, notification, key, end, &mut tried).await {
-                return Ok(answer);
+            let again = self.ask_candidates(connections, notification, key, end, &mut progress).await;
+            if let Some(response) = again {
+                return Ok(response);
             }
         }
-        if tried.attempts == 0 && Instant::now() < end {
+        if progress.attempts == 0 && Instant::now() < end {
             return Err(PlaceError::NoCandidate);
         }
         Err(PlaceError::AllFailed {
-            attempts: tried.attempts,
-            outcome_unknown: tried.outcome_unknown,
-            last: tried.last.label(),
+            attempts: progress.attempts,
+            outcome_unknown: progress.outcome_unknown,
+            last: progress.last.label(),
         })
     }
 
-    /// Tries each candidate once, best first; `None` if no one took the call.
-    async fn pass(
+    /// Asks each candidate once, best first. `None` if none took the call.
+    async fn ask_candidates(
         &self,
         connections: &Connections,
         notification: Outbound,
         key: AffinityKey,
         end: Instant,
-        tried: &mut Tried,
+        progress: &mut PlaceProgress,
     ) -> Option<UpstreamResponse> {
         let fleet = self.fleet.load_full();
         let mut candidates = fleet.candidates(notification.app, key);
@@ -70,154 +80,136 @@ impl Delivery {
             if remaining.is_zero() {
                 break;
             }
-            let parts = left.saturating_add(1).min(parts_max(remaining));
-            let parts = u32::try_from(parts).unwrap_or(1);
-            // None: it became full, drained or unreachable while others were asked.
-            let Some(offered) = instance.live.try_begins(now) else { continue };
+            // `None`: it became full, draining or unreachable while others were asked.
+            let Some(pending) = instance.tracker.reserve(now) else { continue };
             let Some(mut notification) = next.take() else { break };
             if left > 0 {
                 next = Some(notification.clone());
             }
-            tried.attempts = tried.attempts.saturating_add(1);
-            headers::stamp_attempt(&mut notification.headers, tried.attempts);
+            progress.attempts = progress.attempts.saturating_add(1);
+            headers::add_attempt(&mut notification.headers, progress.attempts);
             if let Some(unix_ms) = notification.deadline_unix_ms {
-                headers::stamp_deadline(&mut notification.headers, unix_ms);
+                headers::add_deadline(&mut notification.headers, unix_ms);
             }
-            let until = now + self.settings.attempt.min(remaining / parts);
+            let until = now + self.settings.attempt.min(remaining / shares(left, remaining));
             let call_id = notification.call_id.clone();
-            let asked = Asked { placements: &self.placements, call_id, owner: &instance.owner };
-            let reach = Reach { connections, fleet: &fleet, instance };
-            match self.try_place(reach, offered, notification, until, end, *tried).await {
-                Ok(answer) => {
-                    if !answer.status.is_success() {
-                        asked.has_not_taken_it();
+            let record = PlacementRecord { placements: &self.placements, call_id, owner: &instance.owner };
+            let upstream = self.new_calls_of(connections, &fleet, instance);
+            match self.attempt_call(upstream, instance, pending, notification, until, end).await {
+                Ok(response) => {
+                    if !response.status.is_success() {
+                        record.discard();
                     }
-                    return Some(answer);
+                    let PlaceProgress { attempts, outcome_unknown, .. } = *progress;
+                    return Some(UpstreamResponse { attempts, outcome_unknown, ..response });
                 }
-                Err(failure) => {
-                    let (Failure::Unsent(_, cause) | Failure::Sent(cause)) = failure;
-                    tried.written |= matches!(failure, Failure::Sent(_));
-                    let unknown = matches!(failure, Failure::Sent(cause) if cause.leaves_outcome_unknown());
-                    let call_id = call_id_for_log(asked.call_id.as_deref());
-                    if unknown {
-                        tried.outcome_unknown = tried.outcome_unknown.saturating_add(1);
-                        tracing::warn!(
-                            instance = %instance.name(),
-                            call.id = call_id,
-                            attempt = tried.attempts,
-                            reason = cause.label(),
-                            "outcome unknown: an instance was sent a new call and did not answer"
-                        );
-                    } else {
-                        tracing::debug!(
-                            instance = %instance.name(),
-                            call.id = call_id,
-                            attempt = tried.attempts,
-                            reason = cause.label(),
-                            "an instance did not take a new call"
-                        );
-                        asked.has_not_taken_it();
+                Err(error) => {
+                    progress.note_failure(&error);
+                    log_failed_attempt(instance, &record, progress, &error);
+                    if !error.leaves_outcome_unknown() {
+                        record.discard();
                     }
-                    tried.last = cause;
                 }
             }
         }
         None
     }
 
-    /// One try of a new call at one instance, from which the instance's health learns.
-    async fn try_place(
+    fn new_calls_of<'a>(
+        &'a self,
+        connections: &'a Connections,
+        fleet: &'a Fleet,
+        instance: &'a Instance,
+    ) -> Upstream<'a> {
+        let (pool, endpoint) = (&connections.instances, &instance.new_calls);
+        Upstream { pool, origins: fleet.origins(), endpoint, tls: &self.tls }
+    }
+
+    /// Sends a new call to one instance once. The health of the instance learns from the outcome.
+    async fn attempt_call(
         &self,
-        reach: Reach<'_>,
-        offered: Offered,
+        upstream: Upstream<'_>,
+        instance: &Instance,
+        pending: PendingCall,
         notification: Outbound,
         until: Instant,
         end: Instant,
-        tried: Tried,
-    ) -> Result<UpstreamResponse, Failure> {
-        let Reach { connections, fleet, instance } = reach;
-        let live = &instance.live;
-        let in_flight = live.request_begins(Instant::now());
-        live.tried();
+    ) -> Result<UpstreamResponse, AttemptError> {
+        let tracker = &instance.tracker;
+        let in_flight = tracker.request_started(Instant::now());
+        tracker.count_attempt();
         let call_id = notification.call_id.clone();
-        let for_app = instance.for_app(notification.app);
-        let path = for_app.new_call_path.clone();
-        let request = self.request(instance, &instance.new_calls, &for_app, path, notification);
-        let sent = send(&connections.instances, fleet, &instance.new_calls, &self.tls, request, until).await;
-        let answered = sent.and_then(|response| match Cause::of_status(response.status()) {
-            Some(cause) => Err(Failure::Sent(cause)),
+        let parts = instance.app_parts(notification.app);
+        let path = parts.new_call_path.clone();
+        let request = self.request(instance, upstream.endpoint, &parts, path, notification);
+        let sent = upstream.attempt(request, until).await;
+        let accepted = sent.and_then(|response| match Cause::of_status(response.status()) {
+            Some(cause) => Err(AttemptError::Sent(cause)),
             None => Ok(response),
         });
         let now = Instant::now();
-        match answered {
+        match accepted {
             Ok(response) => {
-                live.answered(now);
+                tracker.responded(now);
                 if response.status().is_success() {
-                    offered.accepted(call_id.as_deref(), now);
+                    pending.accepted(call_id.as_deref(), now);
                 } else {
-                    offered.refused(now);
+                    pending.not_accepted(now);
                 }
-                Ok(UpstreamResponse::new(
-                    response,
-                    instance,
-                    in_flight,
-                    end,
-                    tried.attempts,
-                    tried.outcome_unknown,
-                ))
+                Ok(UpstreamResponse::of_instance(response, &instance.owner, in_flight, end))
             }
-            Err(failure) => {
-                let (Failure::Unsent(_, cause) | Failure::Sent(cause)) = failure;
-                live.failed(cause);
-                live.learn(Event::TryFailed(cause.words()), now);
-                if matches!(failure, Failure::Unsent(..)) || !cause.leaves_outcome_unknown() {
-                    offered.refused(now);
+            Err(error) => {
+                tracker.count_failure(error.cause());
+                tracker.learn(Event::AttemptFailed(error.cause().reason()), now);
+                if !error.leaves_outcome_unknown() {
+                    pending.not_accepted(now);
                 }
-                Err(failure)
+                Err(error)
             }
         }
     }
+}
 
-    /// The request as an instance gets it, from a notification with clean headers.
-    pub(crate) fn request(
-        &self,
-        instance: &Instance,
-        endpoint: &Endpoint,
-        for_app: &ForApp,
-        path: PathAndQuery,
-        notification: Outbound,
-    ) -> Request<Full<bytes::Bytes>> {
-        let Outbound { mut headers, body, tenant, call_id, .. } = notification;
-        let region: &HeaderValue = &self.region;
-        let call_id = call_id.as_deref();
-        Stamp { region, instance, for_app, endpoint, tenant, call_id, body_bytes: body.len() }
-            .apply(&mut headers);
-        into_request(headers, path, body)
+fn log_failed_attempt(
+    instance: &Instance,
+    record: &PlacementRecord<'_>,
+    progress: &PlaceProgress,
+    error: &AttemptError,
+) {
+    let call_id = call_id_for_log(record.call_id.as_deref());
+    if error.leaves_outcome_unknown() {
+        tracing::warn!(
+            instance = %instance.name(),
+            call.id = call_id,
+            attempt = progress.attempts,
+            reason = error.cause().label(),
+            "outcome unknown: instance received a new call and did not respond"
+        );
+    } else {
+        tracing::debug!(
+            instance = %instance.name(),
+            call.id = call_id,
+            attempt = progress.attempts,
+            reason = error.cause().label(),
+            "instance did not take a new call"
+        );
     }
 }
 
-fn into_request(headers: HeaderMap, path: PathAndQuery, body: bytes::Bytes) -> Request<Full<bytes::Bytes>> {
-    let mut request = Request::new(Full::new(body));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::from(path);
-    *request.headers_mut() = headers;
-    request
-}
-
-/// Why no instance took a new call.
+/// A new call was not placed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlaceError {
     /// No instance is ready, serves the app and is not full.
     #[error("no instance can take a call")]
     NoCandidate,
     /// Every instance that was asked failed, or the budget ran out.
-    #[error("{attempts} instances failed, the last one by {last}")]
+    #[error("all {attempts} attempts failed, the last one with {last}")]
     AllFailed {
-        /// How many were asked.
+        /// The number of attempts.
         attempts: u32,
-        /// Of these, how many had been sent the request and may have acted on it.
+        /// The attempts after which the instance may have acted on the call.
         outcome_unknown: u32,
-        /// The last failure's label.
+        /// The label of the last failure.
         last: &'static str,
     },
 }
@@ -232,31 +224,43 @@ impl PlaceError {
     }
 }
 
-/// The tries of one new call so far.
+/// The attempts of one new call so far.
 #[derive(Clone, Copy, Debug)]
-struct Tried {
+struct PlaceProgress {
     attempts: u32,
     outcome_unknown: u32,
     last: Cause,
-    /// Whether an instance was sent the request.
-    written: bool,
+    /// True if the request may have reached an instance.
+    any_sent: bool,
 }
 
-/// A new call on its way to an instance. It is remembered as that instance's when it is dropped, even by a platform that hangs
-/// up: the instance goes on with it.
-struct Asked<'a> {
+impl PlaceProgress {
+    fn note_failure(&mut self, error: &AttemptError) {
+        self.any_sent |= error.was_sent();
+        if error.leaves_outcome_unknown() {
+            self.outcome_unknown = self.outcome_unknown.saturating_add(1);
+        }
+        self.last = error.cause();
+    }
+}
+
+/// Remembers a new call as placed at an instance when it is dropped, unless it is discarded.
+///
+/// Also a platform that hangs up drops it: the instance goes on with the call.
+struct PlacementRecord<'a> {
     placements: &'a Placements,
     call_id: Option<Box<str>>,
     owner: &'a Owner,
 }
 
-impl Asked<'_> {
-    fn has_not_taken_it(mut self) {
+impl PlacementRecord<'_> {
+    /// The instance did not take the call.
+    fn discard(mut self) {
         self.call_id = None;
     }
 }
 
-impl Drop for Asked<'_> {
+impl Drop for PlacementRecord<'_> {
     fn drop(&mut self) {
         if let Some(call_id) = &self.call_id {
             self.placements.remember(call_id, self.owner, Instant::now());
@@ -264,26 +268,20 @@ impl Drop for Asked<'_> {
     }
 }
 
-/// The way to one candidate.
-#[derive(Clone, Copy)]
-struct Reach<'a> {
-    connections: &'a Connections,
-    fleet: &'a Fleet,
-    instance: &'a Instance,
-}
-
-/// A try gets at most what remains divided by this: with many candidates the first one still gets a third.
+/// The number of shares that the remaining time is divided into, with `left` candidates after this one. With many
+/// candidates an attempt still gets a third.
 ///
-/// Fewer where the parts would be too short to mean anything. Thirds of what remains never use it up: one call that nobody
-/// answers would be given to each instance of a large fleet, the last ones for a millisecond, and demote them all.
-fn parts_max(remaining: Duration) -> usize {
-    let meaningful = remaining.as_millis() / TRY_TIME_MIN.as_millis();
-    usize::try_from(meaningful).unwrap_or(PARTS_MAX).clamp(1, PARTS_MAX)
+/// There are fewer shares if they would be too short to mean anything. Thirds of the rest never use it up: a call to which
+/// no instance responds would visit each instance of a large fleet, the last ones for a millisecond, and eject them all.
+fn shares(left: usize, remaining: Duration) -> u32 {
+    let meaningful = remaining.as_millis() / ATTEMPT_TIME_MIN.as_millis();
+    let shares_max = usize::try_from(meaningful).unwrap_or(SHARES_MAX).clamp(1, SHARES_MAX);
+    u32::try_from(left.saturating_add(1).min(shares_max)).unwrap_or(1)
 }
 
-const PARTS_MAX: usize = 3;
-/// What a new connection alone may take.
-const TRY_TIME_MIN: Duration = Duration::from_millis(300);
-/// Before candidates that could not be reached are asked once more: by then those without a probe have rested, and those
-/// with one have been asked how they are.
+const SHARES_MAX: usize = 3;
+/// The time that a new connection alone may take.
+const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(300);
+/// The pause before candidates that could not be reached are asked once more. It is longer than the back-off of instances
+/// without a probe, and than the time after which the others are probed again.
 const PAUSE: Duration = Duration::from_millis(1100);

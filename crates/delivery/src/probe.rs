@@ -16,10 +16,11 @@ use tokio::{
 };
 
 use crate::{
-    Delivery, ProbeSettings,
-    attempt::Cause,
-    connections::connect,
-    instance::{Event, Instance, REST, Report, ReportedState},
+    cause::Cause,
+    connections::connect_near,
+    delivery::Delivery,
+    instance::{BACKOFF, Event, Instance, Report, ReportedState},
+    settings::ProbeSettings,
 };
 
 impl Delivery {
@@ -40,7 +41,7 @@ impl Delivery {
             running.retain(|name, (asked, task)| {
                 // The same one may have other addresses: those of a host change one after the other.
                 let stays = fleet.instance(name.as_str()).is_some_and(|one| {
-                    Arc::ptr_eq(&one.live, &asked.live) && one.new_calls.target == asked.new_calls.target
+                    Arc::ptr_eq(&one.tracker, &asked.tracker) && one.new_calls.url == asked.new_calls.url
                 });
                 if !stays {
                     task.abort();
@@ -58,7 +59,7 @@ impl Delivery {
                 let task = tasks.spawn(Arc::clone(&probing).keep_asking(Arc::clone(&instance), second));
                 running.insert(instance.name().clone(), (instance, task));
             }
-            self.replaced.notified().await;
+            self.fleet_replaced.notified().await;
             while tasks.try_join_next().is_some() {}
         }
     }
@@ -83,10 +84,10 @@ impl Probing {
             }
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = instance.live.demoted() => {
+                () = instance.tracker.attempt_failed() => {
                     // A try failed, which may have been the call's fault: it is soon asked again. Not at once, or an
                     // instance that answers probes and fails calls would get them all.
-                    sleep(REST.min(self.interval)).await;
+                    sleep(BACKOFF.min(self.interval)).await;
                 }
             }
         }
@@ -94,9 +95,9 @@ impl Probing {
 
     /// Asks one instance, and lets its health learn from the answer.
     async fn probe(&self, instance: &Instance) {
-        let live = &instance.live;
+        let tracker = &instance.tracker;
         let sent = Instant::now();
-        live.learn(Event::ProbeBegan, sent);
+        tracker.learn(Event::ProbeSent, sent);
         let asked = match &self.path {
             Some(path) => {
                 let answer = ask(instance, path, &self.tls);
@@ -105,11 +106,10 @@ impl Probing {
             None => Err(Cause::BadReport),
         };
         match asked {
-            Ok(report) => live.reported(report, sent, Instant::now()),
+            Ok(report) => tracker.reported(report, sent, Instant::now()),
             Err(cause) => {
-                live.missed_probe();
-                tracing::debug!(instance = %instance.name(), reason = cause.label(), "missed a probe");
-                live.learn(Event::Missed, Instant::now());
+                tracing::debug!(instance = %instance.name(), reason = cause.label(), "instance missed a probe");
+                tracker.probe_missed(Instant::now());
             }
         }
     }
@@ -118,7 +118,7 @@ impl Probing {
 /// One GET, over a connection of its own: whether an instance still accepts connections is part of the question.
 async fn ask(instance: &Instance, path: &PathAndQuery, tls: &SslConnector) -> Result<Report, Cause> {
     let endpoint = &instance.new_calls;
-    let mut sender = connect(endpoint.target.origin(), tls).await?;
+    let mut sender = connect_near(endpoint.url.origin(), tls).await?;
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.method_mut() = Method::GET;
     *request.uri_mut() = Uri::from(path.clone());
@@ -127,7 +127,7 @@ async fn ask(instance: &Instance, path: &PathAndQuery, tls: &SslConnector) -> Re
     headers.insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
     headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     headers.insert(header::USER_AGENT, header::HeaderValue::from_static("switchboard-probe"));
-    let response = sender.send_request(request).await.map_err(|error| Cause::of(&error))?;
+    let response = sender.send_request(request).await.map_err(|error| Cause::of_error(&error))?;
     let status = response.status();
     let body = read(response.into_body()).await?;
     report(status, &body)
@@ -138,7 +138,7 @@ async fn read(mut body: Incoming) -> Result<Bytes, Cause> {
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Cause::Closed)?.into_data() else { continue };
         if bytes.len().saturating_add(data.len()) > REPORT_BYTES_MAX {
-            return Err(Cause::AnswerTooLarge);
+            return Err(Cause::ResponseTooLarge);
         }
         bytes.extend_from_slice(&data);
     }

@@ -1,4 +1,4 @@
-//! An instance's answer: what of it is relayed, and its body, limited in size and time.
+//! The response of an instance: the relayed head, and the body, limited in size and time.
 
 use std::{
     pin::Pin,
@@ -9,43 +9,54 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use switchboard_routing::Name;
+use switchboard_routing::{Name, Owner};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{
-    headers,
-    instance::{InFlight, Instance},
-};
+use crate::{headers, instance::InFlight, member::Member};
 
-/// An instance's answer.
+/// The response of an instance, or of the gateway of another region.
 #[derive(Debug)]
 pub struct UpstreamResponse {
-    /// As the instance sent it (never 1xx).
+    /// The status as the instance sent it (never 1xx).
     pub status: StatusCode,
     /// Content-Type, Content-Encoding, Retry-After, Client-Request-Id and Scenario-Id where the instance sent them;
-    /// nothing else. The length is the body's to say (`size_hint`).
+    /// nothing else. The body knows its length (`size_hint`).
     pub headers: HeaderMap,
-    /// Streamed, limited in size and time.
+    /// The body, streamed, limited in size and time.
     pub body: UpstreamBody,
-    /// Who answered.
+    /// The instance that responded; after a proxied callback the region.
     pub instance: Name,
-    /// Which life of it, `0` where its source cannot tell.
+    /// The incarnation of the instance, `0` if its source knows none.
     pub incarnation: Name,
-    /// Tries made, this one included.
+    /// The number of attempts, this one included.
     pub attempts: u32,
-    /// Tries of a new call that were given up after the request had been written: another instance may have acted.
+    /// Attempts of a new call that failed after the request had been written: another instance may have acted on it.
     pub outcome_unknown: u32,
 }
 
 impl UpstreamResponse {
-    /// The part of `response` that is relayed; its body has until `until`, and a second in any case.
-    pub(crate) fn new(
+    /// The relayed part of an instance's response. Its body has until `until`, and at least a second.
+    pub(crate) fn of_instance(
         response: Response<Incoming>,
-        instance: &Instance,
+        owner: &Owner,
         in_flight: InFlight,
         until: Instant,
-        attempts: u32,
-        outcome_unknown: u32,
+    ) -> Self {
+        let (instance, incarnation) = (owner.instance.clone(), owner.incarnation.clone());
+        Self::new(response, instance, incarnation, Some(in_flight), until)
+    }
+
+    /// The same for the gateway of `region`.
+    pub(crate) fn of_peer(response: Response<Incoming>, region: &Name, until: Instant) -> Self {
+        Self::new(response, region.clone(), Member::no_incarnation(), None, until)
+    }
+
+    fn new(
+        response: Response<Incoming>,
+        instance: Name,
+        incarnation: Name,
+        in_flight: Option<InFlight>,
+        until: Instant,
     ) -> Self {
         let (mut head, incoming) = response.into_parts();
         Self {
@@ -59,25 +70,25 @@ impl UpstreamResponse {
                 failed: false,
                 _in_flight: in_flight,
             },
-            instance: instance.name().clone(),
-            incarnation: instance.owner.incarnation.clone(),
-            attempts,
-            outcome_unknown,
+            instance,
+            incarnation,
+            attempts: 1,
+            outcome_unknown: 0,
         }
     }
 }
 
-/// The body of an answer. Dropping it closes the connection if the body is not complete.
+/// The body of a response. Dropping it before its end closes the connection.
 #[derive(Debug)]
 pub struct UpstreamBody {
     incoming: Incoming,
-    /// Bytes that may still come.
+    /// The number of bytes that may still arrive.
     left: u64,
     until: Instant,
-    /// Made when the body is waited for: most answers are complete with their head.
+    /// Created when the body has to be waited for: most responses arrive together with their head.
     timer: Option<Pin<Box<Sleep>>>,
     failed: bool,
-    _in_flight: InFlight,
+    _in_flight: Option<InFlight>,
 }
 
 impl Body for UpstreamBody {
@@ -92,10 +103,10 @@ impl Body for UpstreamBody {
         if this.failed {
             return Poll::Ready(None);
         }
-        let outcome = loop {
+        let error = loop {
             match Pin::new(&mut this.incoming).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers are dropped: what they may carry was never looked at (RFC 9110, section 6.5.1).
+                    // Trailers are dropped: their fields were not checked (RFC 9110, section 6.5.1).
                     let Ok(data) = frame.into_data() else { continue };
                     let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
                     match this.left.checked_sub(bytes) {
@@ -118,7 +129,7 @@ impl Body for UpstreamBody {
             }
         };
         this.failed = true;
-        Poll::Ready(Some(Err(outcome)))
+        Poll::Ready(Some(Err(error)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -130,20 +141,20 @@ impl Body for UpstreamBody {
     }
 }
 
-/// The instance's answer broke off after its head.
+/// The response of an instance failed after its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamBodyError {
-    /// The connection ended, or what came was not HTTP.
-    #[error("the instance's answer broke off")]
+    /// The connection ended, or the bytes were not HTTP.
+    #[error("the instance's response was cut off")]
     CutOff,
-    /// More bytes than are relayed.
-    #[error("the instance's answer is over {limit_bytes} bytes")]
+    /// The body is larger than the gateway relays.
+    #[error("the instance's response is over {limit_bytes} bytes")]
     TooLarge {
         /// The limit.
         limit_bytes: u64,
     },
-    /// Not complete in time.
-    #[error("the instance's answer was not complete in time")]
+    /// The body was not complete in time.
+    #[error("the instance's response was not complete in time")]
     TooSlow,
 }
 
@@ -158,9 +169,9 @@ impl UpstreamBodyError {
     }
 }
 
-/// The largest answer. A bot answers with some hundred bytes (the answer to `participantJoiningNotification`); the same
-/// limit as for what the platform sends leaves room for whatever comes.
+/// The largest body. A bot sends some hundred bytes (the response to `participantJoiningNotification`). This is the same
+/// limit as for the bodies of the platform, and leaves room for later formats.
 pub(crate) const BODY_BYTES_MAX: u64 = 1024 * 1024;
-/// What an answer's body gets although budget or patience has just run out: its head was in time, and what follows
-/// a head usually follows at once.
+/// The least time for a body whose head arrived just before the end of budget or patience: it usually follows its head
+/// at once.
 const BODY_TIME_MIN: Duration = Duration::from_secs(1);

@@ -58,6 +58,21 @@ pub enum Discovery {
     Kubernetes(KubernetesSettings),
 }
 
+impl Discovery {
+    /// Returns true if both find the same instances, so that the instances found by one stand until the other is read.
+    pub(crate) fn finds_same_instances(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Dns(one), Self::Dns(other)) => one.name == other.name,
+            #[cfg(feature = "kubernetes")]
+            (Self::Kubernetes(one), Self::Kubernetes(other)) => {
+                one.namespace == other.namespace && one.service == other.service
+            }
+            #[cfg(feature = "kubernetes")]
+            (Self::Dns(_), Self::Kubernetes(_)) | (Self::Kubernetes(_), Self::Dns(_)) => false,
+        }
+    }
+}
+
 /// Instances that DNS names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsSettings {

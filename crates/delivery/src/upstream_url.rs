@@ -88,9 +88,9 @@ impl UpstreamUrl {
         Self { origin: Origin { host, ..self.origin }, ..self }
     }
 
-    /// Whether whoever is reached by one is reached by the other: they are equal, or differ in some of the addresses that
-    /// were found, since those of the second family may come later.
-    pub(crate) fn is_at_the_place_of(&self, other: &Self) -> bool {
+    /// Returns true if both lead to the same place: they are equal, or share some of the addresses that were found. The
+    /// addresses of the second family may be found later.
+    pub(crate) fn has_same_place(&self, other: &Self) -> bool {
         let (one, two) = (&self.origin, &other.origin);
         let same_host = match (&one.host, &two.host) {
             (Hostname::Found(name, addresses), Hostname::Found(other_name, others)) => {

@@ -21,8 +21,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{EMPTY_HOLD, Fault, Faults, INSTANCES_MAX, instance_name};
-use crate::{Delivery, DnsSettings, UpstreamUrl, fleet::Member, instance::Offer, network::forbidden};
+use super::source::{EMPTY_HOLD, INSTANCES_MAX, SourceError, SourceLog, instance_name};
+use crate::{
+    delivery::Delivery,
+    member::{Member, SourceState},
+    network::forbidden,
+    settings::DnsSettings,
+    upstream_url::UpstreamUrl,
+};
 
 /// Follows a name.
 pub(super) struct Dns<'s> {
@@ -34,7 +40,7 @@ pub(super) struct Dns<'s> {
 
 /// What is known of one instance.
 #[derive(Debug, PartialEq, Eq)]
-struct Found {
+struct FoundInstance {
     name: Name,
     host: String,
     addresses: Vec<IpAddr>,
@@ -56,18 +62,18 @@ impl<'s> Dns<'s> {
 
     /// Looks the name up whenever its records run out.
     pub(super) async fn follow(mut self, delivery: &Delivery) {
-        let mut faults = Faults::default();
+        let mut log = SourceLog::default();
         loop {
             let read = self.read().await;
             let now = Instant::now();
             let pause = match self.settle(read, now) {
                 Ok((members, pause)) => {
-                    faults.over(&self.settings.name);
-                    delivery.found(members);
+                    log.succeeded(&self.settings.name);
+                    delivery.apply_members(members);
                     pause
                 }
-                Err(fault) => {
-                    faults.tell(&self.settings.name, &fault, now);
+                Err(error) => {
+                    log.failed(&self.settings.name, &error, now);
                     RETRY.min(self.settings.refresh)
                 }
             };
@@ -81,14 +87,14 @@ impl<'s> Dns<'s> {
     /// while nothing changes; then the instances leave, and keep their callbacks.
     fn settle(
         &mut self,
-        read: Result<(Vec<Found>, Duration), Fault>,
+        read: Result<(Vec<FoundInstance>, Duration), SourceError>,
         now: Instant,
-    ) -> Result<(Vec<Member>, Duration), Fault> {
+    ) -> Result<(Vec<Member>, Duration), SourceError> {
         let (found, ttl) = match read {
-            Err(Fault::Empty) => {
+            Err(SourceError::Empty) => {
                 let since = *self.empty_since.get_or_insert(now);
                 if now.saturating_duration_since(since) < EMPTY_HOLD {
-                    return Err(Fault::Empty);
+                    return Err(SourceError::Empty);
                 }
                 (Vec::new(), RETRY)
             }
@@ -102,26 +108,26 @@ impl<'s> Dns<'s> {
         Ok((members, ttl.clamp(TTL_MIN.min(self.settings.refresh), self.settings.refresh)))
     }
 
-    fn member(&self, found: Found) -> Result<Member, Fault> {
+    fn member(&self, found: FoundInstance) -> Result<Member, SourceError> {
         let DnsSettings { secure, path, .. } = self.settings;
         let scheme = if *secure { "https" } else { "http" };
-        let Found { name, host, addresses, port, weight } = found;
+        let FoundInstance { name, host, addresses, port, weight } = found;
         let target = UpstreamUrl::parse(&format!("{scheme}://{host}:{port}{path}"));
         let target =
-            target.map_err(|_| Fault::NotAHost(host.escape_debug().to_string()))?.found_at(&addresses);
+            target.map_err(|_| SourceError::NotAHost(host.escape_debug().to_string()))?.found_at(&addresses);
         Ok(Member {
             name,
-            incarnation: Name::parse("0").expect("a digit is a name"),
+            incarnation: Member::no_incarnation(),
             new_calls: target.clone(),
             callbacks: target,
             apps: None,
             weight,
-            offer: Offer::Ready,
-            lingers: true,
+            source_state: SourceState::Ready,
+            outlives_listing: true,
         })
     }
 
-    async fn read(&mut self) -> Result<(Vec<Found>, Duration), Fault> {
+    async fn read(&mut self) -> Result<(Vec<FoundInstance>, Duration), SourceError> {
         // Made anew each time: the system's resolvers change, and nothing is to be remembered between two look-ups.
         let resolver = resolver(self.settings)?;
         if self.settings.name.starts_with('_') {
@@ -130,7 +136,7 @@ impl<'s> Dns<'s> {
             let (addresses, ttl) = self.addresses(&resolver, self.settings.name.to_string()).await?;
             check_count(addresses.len())?;
             let host = self.settings.name.trim_end_matches('.').to_ascii_lowercase();
-            let found = |address: IpAddr| Found {
+            let found = |address: IpAddr| FoundInstance {
                 name: address_name(address),
                 host: host.clone(),
                 addresses: vec![address],
@@ -142,7 +148,10 @@ impl<'s> Dns<'s> {
     }
 
     /// The SRV records, with the addresses of their targets. Priorities are not looked at: all instances take calls.
-    async fn services(&mut self, resolver: &TokioResolver) -> Result<(Vec<Found>, Duration), Fault> {
+    async fn services(
+        &mut self,
+        resolver: &TokioResolver,
+    ) -> Result<(Vec<FoundInstance>, Duration), SourceError> {
         let records = records(resolver, &self.settings.name, RecordType::SRV).await?;
         check_count(records.data.len())?;
         let mut ttl = seconds(records.ttl);
@@ -157,10 +166,10 @@ impl<'s> Dns<'s> {
             }
             let name = instance_name(&host);
             if !names.insert(name.clone()) {
-                return Err(Fault::Doubled(name.to_string()));
+                return Err(SourceError::Doubled(name.to_string()));
             }
             let weight = u32::from(srv.weight).clamp(1, WEIGHT_MAX);
-            found.push(Found { name, host, addresses: Vec::new(), port: srv.port, weight });
+            found.push(FoundInstance { name, host, addresses: Vec::new(), port: srv.port, weight });
         }
         check_count(found.len())?;
         for some in found.chunks_mut(LOOKUPS_AT_ONCE) {
@@ -201,23 +210,23 @@ impl<'s> Dns<'s> {
         &self,
         resolver: &TokioResolver,
         name: String,
-    ) -> Result<(Vec<IpAddr>, Duration), Fault> {
+    ) -> Result<(Vec<IpAddr>, Duration), SourceError> {
         let (addresses, ttl) = addresses(resolver, &name).await?;
         self.check_allowed(&addresses)?;
         Ok((addresses, ttl))
     }
 
-    fn check_allowed(&self, addresses: &[IpAddr]) -> Result<(), Fault> {
+    fn check_allowed(&self, addresses: &[IpAddr]) -> Result<(), SourceError> {
         let refused = |address: &IpAddr| Some((*address, forbidden(*address, &self.settings.allow)?));
         match addresses.iter().find_map(refused) {
-            Some((address, why)) => Err(Fault::Forbidden { address, why }),
+            Some((address, why)) => Err(SourceError::Forbidden { address, why }),
             None => Ok(()),
         }
     }
 }
 
-fn resolver(settings: &DnsSettings) -> Result<TokioResolver, Fault> {
-    let unanswered = |error: NetError| Fault::Unanswered(error.to_string());
+fn resolver(settings: &DnsSettings) -> Result<TokioResolver, SourceError> {
+    let unanswered = |error: NetError| SourceError::Unanswered(error.to_string());
     let mut builder = if settings.servers.is_empty() {
         TokioResolver::builder_tokio().map_err(unanswered)?
     } else {
@@ -243,7 +252,7 @@ fn resolver(settings: &DnsSettings) -> Result<TokioResolver, Fault> {
 
 /// The addresses of a name: IPv4 if there are any, else IPv6. With both an instance that has one of each would be two. So
 /// that a family that does not answer moves nobody, both must.
-async fn addresses(resolver: &TokioResolver, name: &str) -> Result<(Vec<IpAddr>, Duration), Fault> {
+async fn addresses(resolver: &TokioResolver, name: &str) -> Result<(Vec<IpAddr>, Duration), SourceError> {
     let (v4, v6) =
         tokio::join!(records(resolver, name, RecordType::A), records(resolver, name, RecordType::AAAA));
     let (v4, v6) = (v4?, v6?);
@@ -252,7 +261,7 @@ async fn addresses(resolver: &TokioResolver, name: &str) -> Result<(Vec<IpAddr>,
     let mut addresses: Vec<IpAddr> = records.data.iter().filter_map(address).collect();
     addresses.sort_unstable();
     addresses.dedup();
-    if addresses.is_empty() { Err(Fault::Empty) } else { Ok((addresses, seconds(records.ttl))) }
+    if addresses.is_empty() { Err(SourceError::Empty) } else { Ok((addresses, seconds(records.ttl))) }
 }
 
 /// The records of a name, none where it has none or does not exist.
@@ -260,7 +269,7 @@ async fn records<P: ConnectionProvider>(
     resolver: &Resolver<P>,
     name: &str,
     kind: RecordType,
-) -> Result<Records, Fault> {
+) -> Result<Records, SourceError> {
     match resolver.lookup(name, kind).await {
         Ok(lookup) => {
             let of_kind = lookup.answers().iter().filter(|record| record.record_type() == kind);
@@ -275,15 +284,15 @@ async fn records<P: ConnectionProvider>(
         {
             Ok(Records::default())
         }
-        Err(error) => Err(Fault::Unanswered(error.to_string())),
+        Err(error) => Err(SourceError::Unanswered(error.to_string())),
     }
 }
 
-fn check_count(count: usize) -> Result<(), Fault> {
+fn check_count(count: usize) -> Result<(), SourceError> {
     match count {
-        0 => Err(Fault::Empty),
+        0 => Err(SourceError::Empty),
         1..=INSTANCES_MAX => Ok(()),
-        _ => Err(Fault::TooMany { count }),
+        _ => Err(SourceError::TooMany { count }),
     }
 }
 

@@ -12,12 +12,12 @@ use openssl::rand::rand_bytes;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use self::{
-    api::{Api, Stop},
+    api::{Api, ReadEnd},
     slices::Slices,
-    wire::Change,
+    wire::SliceChange,
 };
-use super::{EMPTY_HOLD, Fault, Faults};
-use crate::{Delivery, KubernetesSettings, fleet::Member};
+use super::source::{EMPTY_HOLD, SourceError, SourceLog};
+use crate::{delivery::Delivery, member::Member, settings::KubernetesSettings};
 
 /// Follows a service.
 pub(super) struct Kubernetes<'s> {
@@ -28,8 +28,8 @@ pub(super) struct Kubernetes<'s> {
     /// When the members are to be made again.
     due: Option<Instant>,
     empty_since: Option<Instant>,
-    left_out_told: bool,
-    faults: Faults,
+    left_out_logged: bool,
+    log: SourceLog,
 }
 
 impl<'s> Kubernetes<'s> {
@@ -40,8 +40,8 @@ impl<'s> Kubernetes<'s> {
             version: None,
             due: None,
             empty_since: None,
-            left_out_told: false,
-            faults: Faults::default(),
+            left_out_logged: false,
+            log: SourceLog::default(),
         }
     }
 
@@ -51,7 +51,7 @@ impl<'s> Kubernetes<'s> {
     }
 
     /// Lists and watches, for as long as the fleet is there.
-    async fn follow_by<F: Future<Output = Result<Api, Fault>>>(
+    async fn follow_by<F: Future<Output = Result<Api, SourceError>>>(
         mut self,
         delivery: &Delivery,
         connect: impl Fn() -> F,
@@ -62,24 +62,24 @@ impl<'s> Kubernetes<'s> {
             // Made anew each time: tokens, certificates and the server's address change.
             let stop = match connect().await {
                 Ok(api) => self.read(delivery, &api, &mut pace).await,
-                Err(fault) => Stop::Unreached(fault),
+                Err(fault) => ReadEnd::Unreached(fault),
             };
             let now = Instant::now();
             let in_order = match stop {
-                Stop::Ended => now.saturating_duration_since(began) >= CALM,
-                Stop::Expired => {
+                ReadEnd::Ended => now.saturating_duration_since(began) >= CALM,
+                ReadEnd::Expired => {
                     self.version = None;
                     pace.ease(now)
                 }
-                Stop::Unreached(fault) => {
+                ReadEnd::Unreached(fault) => {
                     // While nobody hears the server, a service that named nobody may have pods again.
                     self.empty_since = None;
-                    self.faults.tell(&self.source(), &fault, now);
+                    self.log.failed(&self.source(), &fault, now);
                     false
                 }
-                Stop::Misread(fault) => {
+                ReadEnd::Misread(fault) => {
                     self.version = None;
-                    self.faults.tell(&self.source(), &fault, now);
+                    self.log.failed(&self.source(), &fault, now);
                     false
                 }
             };
@@ -90,7 +90,7 @@ impl<'s> Kubernetes<'s> {
     }
 
     /// Lists, if there is no version to go on from, and watches.
-    async fn read(&mut self, delivery: &Delivery, api: &Api, pace: &mut Pace) -> Stop {
+    async fn read(&mut self, delivery: &Delivery, api: &Api, pace: &mut Pace) -> ReadEnd {
         let version = match self.version.clone() {
             Some(version) => version,
             None => match api.list(&self.settings.port).await {
@@ -117,14 +117,14 @@ impl<'s> Kubernetes<'s> {
         stop
     }
 
-    async fn watch(&mut self, delivery: &Delivery, namespace: &str, watch: &mut api::Watch) -> Stop {
+    async fn watch(&mut self, delivery: &Delivery, namespace: &str, watch: &mut api::Watch) -> ReadEnd {
         let end = Instant::now() + api::WATCH_TIME_MAX;
         loop {
             let line = tokio::select! {
                 line = watch.line() => line,
                 () = sleep_until(self.due.map_or(end, |due| due.min(end))) => {
                     if self.due.is_none_or(|due| due > Instant::now()) {
-                        return Stop::Ended;
+                        return ReadEnd::Ended;
                     }
                     self.build(delivery, namespace);
                     continue;
@@ -132,27 +132,27 @@ impl<'s> Kubernetes<'s> {
             };
             let event = match line {
                 Ok(Some(line)) => wire::event(&line, &self.settings.port),
-                Ok(None) => return Stop::Ended,
+                Ok(None) => return ReadEnd::Ended,
                 Err(fault) => Err(fault),
             };
             let event = match event {
                 Ok(event) => event,
-                Err(fault) => return Stop::Misread(fault),
+                Err(fault) => return ReadEnd::Misread(fault),
             };
             match event.change {
-                Change::None => {}
-                Change::Put(name, slice) => {
+                SliceChange::None => {}
+                SliceChange::Put(name, slice) => {
                     if let Err(fault) = self.slices.put(name, slice) {
-                        return Stop::Misread(fault);
+                        return ReadEnd::Misread(fault);
                     }
-                    self.soon();
+                    self.build_soon();
                 }
-                Change::Removed(name) => {
+                SliceChange::Removed(name) => {
                     self.slices.remove(&name);
-                    self.soon();
+                    self.build_soon();
                 }
-                Change::Expired => return Stop::Expired,
-                Change::Refused(why) => return Stop::Misread(Fault::Unanswered(why)),
+                SliceChange::Expired => return ReadEnd::Expired,
+                SliceChange::Refused(why) => return ReadEnd::Misread(SourceError::Unanswered(why)),
             }
             if let Some(version) = event.version {
                 self.version = Some(version);
@@ -161,7 +161,7 @@ impl<'s> Kubernetes<'s> {
     }
 
     /// A roll-out touches a slice many times, and several of them: one snapshot will do.
-    fn soon(&mut self) {
+    fn build_soon(&mut self) {
         let at = Instant::now() + GATHER;
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
@@ -171,13 +171,13 @@ impl<'s> Kubernetes<'s> {
         let now = Instant::now();
         let has_instances = !delivery.fleet.load().instances().is_empty();
         let settled = self.settle(namespace, has_instances, now);
-        self.tell_left_out();
+        self.log_left_out();
         match settled {
             Ok(members) => {
-                self.faults.over(&self.source());
-                delivery.found(members);
+                self.log.succeeded(&self.source());
+                delivery.apply_members(members);
             }
-            Err(fault) => self.faults.tell(&self.source(), &fault, now),
+            Err(fault) => self.log.failed(&self.source(), &fault, now),
         }
     }
 
@@ -185,14 +185,19 @@ impl<'s> Kubernetes<'s> {
     ///
     /// Slices that name nobody are what a service without pods has, and one whose selector was just mistaken. So whoever is
     /// there stays for a while, in which the server must be heard. A service without any slice is not there at all, which says nothing about its pods.
-    fn settle(&mut self, namespace: &str, has_instances: bool, now: Instant) -> Result<Vec<Member>, Fault> {
+    fn settle(
+        &mut self,
+        namespace: &str,
+        has_instances: bool,
+        now: Instant,
+    ) -> Result<Vec<Member>, SourceError> {
         self.due = None;
         match self.slices.members(self.settings, namespace) {
-            Err(Fault::Empty) => {
+            Err(SourceError::Empty) => {
                 let counts_at = *self.empty_since.get_or_insert(now) + EMPTY_HOLD;
                 if has_instances && now < counts_at {
                     self.due = Some(counts_at);
-                    return Err(Fault::Empty);
+                    return Err(SourceError::Empty);
                 }
                 Ok(Vec::new())
             }
@@ -203,12 +208,12 @@ impl<'s> Kubernetes<'s> {
         }
     }
 
-    fn tell_left_out(&mut self) {
+    fn log_left_out(&mut self) {
         let left_out = self.slices.left_out();
         if left_out.is_empty() {
-            self.left_out_told = false;
-        } else if !self.left_out_told {
-            self.left_out_told = true;
+            self.left_out_logged = false;
+        } else if !self.left_out_logged {
+            self.left_out_logged = true;
             tracing::warn!(
                 source = self.source(),
                 no_pods = left_out.no_pods,
@@ -227,7 +232,7 @@ impl<'s> Kubernetes<'s> {
     }
 }
 
-/// How soon the server is asked again: at once, if it had answered for a while; else after a pause that grows.
+/// How build_soon the server is asked again: at once, if it had answered for a while; else after a pause that grows.
 #[derive(Debug, Default)]
 struct Pace {
     failures: u32,

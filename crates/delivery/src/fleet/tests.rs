@@ -1,24 +1,25 @@
 //! Who is a candidate, in which order, and what a new snapshot keeps.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use proptest::prelude::*;
-use switchboard_routing::SealKey;
+use switchboard_routing::{AffinityKey, CallbackUris, SealKey};
 use url::Url;
 
 use super::*;
 use crate::{
     InstanceState,
-    instance::{Report, ReportedState},
+    instance::{Clock, Event, Report, ReportedState},
+    upstream_url::UpstreamUrl,
 };
 
 const APP: Uuid = Uuid::from_u128(1);
 
-fn common(probed: bool) -> Common {
+fn settings(probed: bool) -> FleetSettings {
     let key = SealKey::new("k1", &[7; 32]).unwrap();
     let base = Url::parse("https://emea.bots.contoso.com").unwrap();
     let uris = Arc::new(CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap());
-    Common {
+    FleetSettings {
         region: Name::parse("emea").unwrap(),
         probed,
         uris,
@@ -37,14 +38,14 @@ fn member(name: &str, incarnation: &str) -> Member {
         callbacks: target,
         apps: None,
         weight: 1,
-        offer: Offer::Ready,
-        lingers: true,
+        source_state: SourceState::Ready,
+        outlives_listing: true,
     }
 }
 
 fn fleet(count: usize, probed: bool, now: Instant) -> Fleet {
     let members = (0..count).map(|at| member(&format!("bot-{at}"), "0")).collect();
-    Fleet::new(members, true, &common(probed), None, now)
+    Fleet::new(members, true, &settings(probed), None, now)
 }
 
 fn order(fleet: &Fleet, key: &str, now: Instant) -> Vec<String> {
@@ -57,7 +58,7 @@ fn order_for(app: Uuid, fleet: &Fleet, key: &str, now: Instant) -> Vec<String> {
 }
 
 fn learn(fleet: &Fleet, name: &str, event: Event, now: Instant) {
-    fleet.instance(name).unwrap().live.learn(event, now);
+    fleet.instance(name).unwrap().tracker.learn(event, now);
 }
 
 #[test]
@@ -67,16 +68,16 @@ fn an_instance_without_a_probe_that_failed_is_last_for_a_second_and_one_call_tri
     let ranked = order(&fleet, "call", start);
     let first = ranked[0].clone();
     let last = vec![ranked[1].clone(), ranked[2].clone(), first.clone()];
-    learn(&fleet, &first, Event::TryFailed("a try failed"), start);
+    learn(&fleet, &first, Event::AttemptFailed("attempt failed"), start);
     assert_eq!(order(&fleet, "call", start), last);
     assert_eq!(order(&fleet, "call", start + Duration::from_millis(999)), last);
     let rested = start + Duration::from_secs(1);
     assert_eq!(order(&fleet, "call", rested), ranked);
     // The call that tries it keeps others away until it knows.
-    let offered = fleet.instance(&first).unwrap().live.try_begins(rested);
+    let pending = fleet.instance(&first).unwrap().tracker.reserve(rested);
     assert_eq!(order(&fleet, "call", rested), last);
-    fleet.instance(&first).unwrap().live.answered(rested);
-    offered.unwrap().refused(rested);
+    fleet.instance(&first).unwrap().tracker.responded(rested);
+    pending.unwrap().not_accepted(rested);
     assert_eq!(order(&fleet, "call", rested), ranked);
 }
 
@@ -105,7 +106,7 @@ fn an_instance_is_a_candidate_for_its_apps_only() {
         .enumerate()
         .map(|(at, apps)| Member { apps, ..member(&format!("bot-{at}"), "0") })
         .collect();
-    let fleet = Fleet::new(members, true, &common(false), None, now);
+    let fleet = Fleet::new(members, true, &settings(false), None, now);
     for (app, expected) in [
         (one, vec!["bot-0", "bot-1", "bot-3", "bot-5"]),
         (two, vec!["bot-0", "bot-2", "bot-3", "bot-5"]),
@@ -115,8 +116,8 @@ fn an_instance_is_a_candidate_for_its_apps_only() {
             let ranked = order_for(app, &fleet, key, now);
             // Among them it ranks as it would in a fleet of its own.
             let alone: Vec<_> = ranked.iter().map(|name| member(name, "0")).collect();
-            assert_eq!(ranked, order(&Fleet::new(alone, true, &common(false), None, now), key, now));
-            let first = fleet.first(AffinityKey::of(key), app).unwrap();
+            assert_eq!(ranked, order(&Fleet::new(alone, true, &settings(false), None, now), key, now));
+            let first = fleet.first_ranked(AffinityKey::of(key), app).unwrap();
             assert_eq!(first.name().as_str(), ranked[0]);
             let mut names = ranked;
             names.sort();
@@ -133,7 +134,7 @@ fn the_candidates_that_are_left_are_known() {
     {
         let fleet = fleet(count, false, now);
         for at in 0..failed {
-            learn(&fleet, &format!("bot-{at}"), Event::TryFailed("a try failed"), now);
+            learn(&fleet, &format!("bot-{at}"), Event::AttemptFailed("attempt failed"), now);
         }
         let mut candidates = fleet.candidates(APP, AffinityKey::of("call"));
         let left: Vec<_> = std::iter::from_fn(|| candidates.next(now)).map(|(_, left)| left).collect();
@@ -148,7 +149,7 @@ fn who_fails_or_fills_up_while_another_is_asked_is_not_asked_twice() {
     let mut candidates = fleet.candidates(APP, AffinityKey::of("call"));
     let first = candidates.next(now).unwrap().0.name().to_string();
     let others: Vec<_> = (0..3).map(|at| format!("bot-{at}")).filter(|name| *name != first).collect();
-    learn(&fleet, &first, Event::TryFailed("a try failed"), now);
+    learn(&fleet, &first, Event::AttemptFailed("attempt failed"), now);
     learn(&fleet, &others[0], Event::Drained, now);
     assert_eq!(
         candidates.next(now).map(|(one, left)| (one.name().to_string(), left)),
@@ -163,8 +164,8 @@ fn a_new_life_or_another_address_is_another_process() {
     let before = fleet(1, true, now);
     learn(&before, "bot-0", Event::Drained, now);
     let state = |members| {
-        let after = Fleet::new(members, true, &common(true), Some(&before), now);
-        assert!(after.generation() > before.generation());
+        let after = Fleet::new(members, true, &settings(true), Some(&before), now);
+        assert!(after.origins().generation() > before.origins().generation());
         after.instance("bot-0").unwrap().status(now).state
     };
     assert_eq!(state(vec![member("bot-0", "0")]), InstanceState::Draining);
@@ -184,7 +185,8 @@ fn a_new_life_or_another_address_is_another_process() {
 #[test]
 fn of_two_instances_with_one_name_the_first_is_kept() {
     let now = Instant::now();
-    let fleet = Fleet::new(vec![member("bot-0", "1"), member("bot-0", "2")], true, &common(false), None, now);
+    let fleet =
+        Fleet::new(vec![member("bot-0", "1"), member("bot-0", "2")], true, &settings(false), None, now);
     assert_eq!(fleet.instances().len(), 1);
     assert_eq!(fleet.instance("bot-0").unwrap().owner.incarnation.as_str(), "1");
 }
@@ -201,12 +203,12 @@ fn instances_at_one_host_share_a_slot() {
             ..member("bot-1", "0")
         },
     ];
-    let fleet = Fleet::new(members, true, &common(false), None, now);
+    let fleet = Fleet::new(members, true, &settings(false), None, now);
     let slots = |name| {
         let instance = fleet.instance(name).unwrap();
         (instance.new_calls.slot, instance.callbacks.slot)
     };
-    assert_eq!((slots("bot-0"), slots("bot-1"), fleet.origins().len()), ((0, 0), (0, 1), 2));
+    assert_eq!((slots("bot-0"), slots("bot-1"), fleet.origins().list().len()), ((0, 0), (0, 1), 2));
 }
 
 #[test]
@@ -214,9 +216,9 @@ fn what_is_sent_for_an_app_is_made_once() {
     let fleet = fleet(1, false, Instant::now());
     let instance = fleet.instance("bot-0").unwrap();
     let apps: Vec<Uuid> = [5, 1, 9, 3].map(Uuid::from_u128).to_vec();
-    let made: Vec<_> = apps.iter().map(|app| instance.for_app(*app)).collect();
+    let made: Vec<_> = apps.iter().map(|app| instance.app_parts(*app)).collect();
     for (app, made) in apps.iter().zip(&made) {
-        assert!(Arc::ptr_eq(made, &instance.for_app(*app)));
+        assert!(Arc::ptr_eq(made, &instance.app_parts(*app)));
         assert_eq!(made.app_id, app.to_string());
         let uri = instance_uri(&fleet, *app);
         assert_eq!(made.callback_uri.as_ref().unwrap(), &uri);
@@ -224,20 +226,20 @@ fn what_is_sent_for_an_app_is_made_once() {
 }
 
 fn instance_uri(fleet: &Fleet, app: Uuid) -> String {
-    common(false).uris.mint(&fleet.instance("bot-0").unwrap().owner, app)
+    settings(false).uris.mint(&fleet.instance("bot-0").unwrap().owner, app)
 }
 
 /// `before` without its first instance, `keep_leaving` for a minute.
 fn without_first(before: &Fleet, now: Instant) -> Fleet {
     let members = before.members().into_iter().filter(|member| member.name.as_str() != "bot-0").collect();
-    let common = Common { keep_leaving: Duration::from_secs(60), ..common(false) };
-    Fleet::new(members, true, &common, Some(before), now)
+    let settings = FleetSettings { keep_leaving: Duration::from_secs(60), ..settings(false) };
+    Fleet::new(members, true, &settings, Some(before), now)
 }
 
 fn next(last: &Fleet, now: Instant) -> Fleet {
-    let common = Common { keep_leaving: Duration::from_secs(60), ..common(false) };
-    assert_eq!(last.has_overdue(common.keep_leaving, now), last.instances().len() > last.members().len());
-    Fleet::new(last.members(), true, &common, Some(last), now)
+    let settings = FleetSettings { keep_leaving: Duration::from_secs(60), ..settings(false) };
+    assert_eq!(last.has_removable(settings.keep_leaving, now), last.instances().len() > last.members().len());
+    Fleet::new(last.members(), true, &settings, Some(last), now)
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,14 +247,20 @@ async fn an_instance_that_is_not_listed_any_more_keeps_its_callbacks_and_gets_no
     let before = fleet(2, false, Instant::now());
     let after = without_first(&before, Instant::now());
     let gone = after.instance("bot-0").unwrap();
-    assert_eq!((gone.status(Instant::now()).state, gone.offer), (InstanceState::Draining, Offer::Left));
+    assert_eq!(
+        (gone.status(Instant::now()).state, gone.source_state),
+        (InstanceState::Draining, SourceState::Unlisted)
+    );
     for key in 0..20 {
         assert_eq!(order(&after, &key.to_string(), Instant::now()), ["bot-1"]);
-        assert_eq!(after.first(AffinityKey::of(&key.to_string()), APP).unwrap().name().as_str(), "bot-1");
+        assert_eq!(
+            after.first_ranked(AffinityKey::of(&key.to_string()), APP).unwrap().name().as_str(),
+            "bot-1"
+        );
     }
     // Nobody knows whether it has calls: the bound decides.
     tokio::time::advance(Duration::from_secs(59)).await;
-    assert!(!after.has_overdue(Duration::from_secs(60), Instant::now()));
+    assert!(!after.has_removable(Duration::from_secs(60), Instant::now()));
     tokio::time::advance(Duration::from_secs(1)).await;
     let last = next(&after, Instant::now());
     assert!(last.instance("bot-0").is_none());
@@ -264,20 +272,20 @@ async fn an_instance_that_left_and_reports_no_calls_is_let_go() {
     let now = Instant::now();
     let report = |calls| Report { state: ReportedState::Draining, calls: Some(calls), capacity: None };
     let before = fleet(2, true, now);
-    let common = Common { keep_leaving: Duration::from_secs(60), ..common(true) };
+    let settings = FleetSettings { keep_leaving: Duration::from_secs(60), ..settings(true) };
     let members = before.members().into_iter().skip(1).collect();
-    before.instance("bot-0").unwrap().live.reported(report(0), now, now);
+    before.instance("bot-0").unwrap().tracker.reported(report(0), now, now);
     tokio::time::advance(Duration::from_millis(1)).await;
-    let after = Fleet::new(members, true, &common, Some(&before), Instant::now());
-    let overdue = || after.has_overdue(common.keep_leaving, Instant::now());
+    let after = Fleet::new(members, true, &settings, Some(&before), Instant::now());
+    let overdue = || after.has_removable(settings.keep_leaving, Instant::now());
     // The report is from before it left: a call may have come since.
     assert!(!overdue());
     tokio::time::advance(Duration::from_millis(1)).await;
-    let live = &after.instance("bot-0").unwrap().live;
-    live.reported(report(1), Instant::now(), Instant::now());
+    let tracker = &after.instance("bot-0").unwrap().tracker;
+    tracker.reported(report(1), Instant::now(), Instant::now());
     assert!(!overdue());
-    live.reported(report(0), Instant::now(), Instant::now());
-    let in_flight = live.request_begins(Instant::now());
+    tracker.reported(report(0), Instant::now(), Instant::now());
+    let in_flight = tracker.request_started(Instant::now());
     assert!(!overdue());
     drop(in_flight);
     assert!(overdue());
@@ -287,9 +295,9 @@ async fn an_instance_that_left_and_reports_no_calls_is_let_go() {
 async fn an_instance_that_comes_back_is_the_same_one() {
     let before = fleet(2, false, Instant::now());
     let after = without_first(&before, Instant::now());
-    let again = Fleet::new(before.members(), true, &common(false), Some(&after), Instant::now());
+    let again = Fleet::new(before.members(), true, &settings(false), Some(&after), Instant::now());
     let back = again.instance("bot-0").unwrap();
-    assert!(Arc::ptr_eq(&back.live, &before.instance("bot-0").unwrap().live));
+    assert!(Arc::ptr_eq(&back.tracker, &before.instance("bot-0").unwrap().tracker));
     assert_eq!(back.status(Instant::now()).state, InstanceState::Ready);
     assert!(again.gone().is_empty());
 }
@@ -297,9 +305,9 @@ async fn an_instance_that_comes_back_is_the_same_one() {
 #[test]
 fn a_new_life_is_another_instance_and_the_old_one_is_gone() {
     let now = Instant::now();
-    let common = Common { keep_leaving: Duration::from_secs(60), ..common(false) };
-    let before = Fleet::new(vec![member("bot-0", "a1")], true, &common, None, now);
-    let after = Fleet::new(vec![member("bot-0", "b2")], true, &common, Some(&before), now);
+    let settings = FleetSettings { keep_leaving: Duration::from_secs(60), ..settings(false) };
+    let before = Fleet::new(vec![member("bot-0", "a1")], true, &settings, None, now);
+    let after = Fleet::new(vec![member("bot-0", "b2")], true, &settings, Some(&before), now);
     assert_eq!(after.instances().len(), 1);
     assert_eq!(before.instance("bot-0").unwrap().status(now).state, InstanceState::Gone);
     // Its name is taken, so that it is not shown.
@@ -310,8 +318,8 @@ fn a_new_life_is_another_instance_and_the_old_one_is_gone() {
 async fn an_instance_that_became_ready_warms_up() {
     let slow = Duration::from_secs(100);
     let start = Instant::now();
-    let common = Common { slow_start: slow, ..common(true) };
-    let fleet = Fleet::new(vec![Member { weight: 5, ..member("bot-0", "0") }], true, &common, None, start);
+    let settings = FleetSettings { slow_start: slow, ..settings(true) };
+    let fleet = Fleet::new(vec![Member { weight: 5, ..member("bot-0", "0") }], true, &settings, None, start);
     let weight = |now, slow| fleet.for_all[0].candidate(Clock::new(now, fleet.epoch, slow)).weight;
     let warm = |now| weight(now, slow);
     tokio::time::advance(slow).await;
@@ -331,7 +339,7 @@ async fn an_instance_that_became_ready_warms_up() {
         tokio::time::advance(slow).await;
         learn(&fleet, "bot-0", Event::Drained, Instant::now());
         for _ in 0..3 {
-            learn(&fleet, "bot-0", Event::Missed, Instant::now());
+            learn(&fleet, "bot-0", Event::ProbeMissed, Instant::now());
         }
         let resume = [Event::Resumed, Event::Reported(ready), Event::Reported(ready)];
         let mut events = resume;
@@ -371,10 +379,10 @@ fn ten_thousand_instances_fit_in_memory() {
     let fleet = fleet(10_000, true, now);
     for instance in fleet.instances() {
         let ready = Report { state: ReportedState::Ready, calls: Some(5), capacity: Some(10) };
-        instance.live.reported(ready, now, now);
-        instance.for_app(APP);
+        instance.tracker.reported(ready, now, now);
+        instance.app_parts(APP);
     }
-    let next = Fleet::new(fleet.members(), true, &common(true), Some(&fleet), now);
+    let next = Fleet::new(fleet.members(), true, &settings(true), Some(&fleet), now);
     let bytes = resident_bytes().saturating_sub(before);
     assert!(bytes < 60 << 20, "{bytes}");
     let (_, left) = next.candidates(APP, AffinityKey::of("call")).next(now).unwrap();
@@ -393,7 +401,7 @@ proptest! {
         let before = fleet(count.into(), false, now);
         let mut members = before.members();
         members.insert(usize::from(count / 2), member("the-new-one", "0"));
-        let after = Fleet::new(members, true, &common(false), Some(&before), now);
+        let after = Fleet::new(members, true, &settings(false), Some(&before), now);
         let mut moved = 0_u16;
         for key in 0..KEYS {
             let key = AffinityKey::of(&format!("{salt}-{key}"));
@@ -411,7 +419,7 @@ proptest! {
         prop_assert!((f64::from(moved) - fair).abs() < 6.0 * deviation, "{} of {} moved, {} are fair", moved, KEYS, fair);
         for old in before.instances() {
             let new = after.instance(old.name().as_str()).unwrap();
-            prop_assert!(Arc::ptr_eq(&old.live, &new.live) && old.owner == new.owner);
+            prop_assert!(Arc::ptr_eq(&old.tracker, &new.tracker) && old.owner == new.owner);
         }
     }
 
@@ -428,12 +436,12 @@ proptest! {
             .enumerate()
             .map(|(at, (_, weight, ..))| Member { weight: *weight, ..member(&format!("bot-{at}"), "0") })
             .collect();
-        let one = Fleet::new(members.clone(), true, &common(true), None, now);
+        let one = Fleet::new(members.clone(), true, &settings(true), None, now);
         // The other one found them in another order, one after the other.
         let mut turned = members;
         turned.rotate_left(turn.index(instances.len()));
-        let earlier = Fleet::new(turned[..turned.len() / 2].to_vec(), true, &common(true), None, now);
-        let two = Fleet::new(turned, true, &common(true), Some(&earlier), now + Duration::from_secs(1));
+        let earlier = Fleet::new(turned[..turned.len() / 2].to_vec(), true, &settings(true), None, now);
+        let two = Fleet::new(turned, true, &settings(true), Some(&earlier), now + Duration::from_secs(1));
         for fleet in [&one, &two] {
             for (at, (kind, _, calls, capacity)) in instances.iter().enumerate() {
                 let state = [ReportedState::Draining, ReportedState::Full, ReportedState::Ready, ReportedState::Ready];

@@ -1,18 +1,8 @@
 //! What travels and what does not, as tables.
 
-use std::{sync::Arc, time::Duration};
-
 use proptest::prelude::*;
-use switchboard_routing::{CallbackUris, Name, SealKey};
-use tokio::time::Instant;
-use url::Url;
 
 use super::*;
-use crate::{
-    UpstreamUrl,
-    fleet::{Common, Fleet, Member},
-    instance::Offer,
-};
 
 fn map(fields: &[(&str, &str)]) -> HeaderMap {
     fields
@@ -133,47 +123,21 @@ fn authorization_is_forwarded_unless_switched_off() {
     assert_eq!(fields(&headers), [("accept".to_owned(), "a".to_owned())]);
 }
 
-fn fleet() -> Fleet {
-    let target = UpstreamUrl::parse("http://bot.example:3978/api/calls").unwrap();
-    let member = Member {
-        name: Name::parse("bot-3").unwrap(),
-        incarnation: Name::parse("0").unwrap(),
-        new_calls: target.clone(),
-        callbacks: target,
-        apps: None,
-        weight: 1,
-        offer: Offer::Ready,
-        lingers: false,
-    };
-    let key = SealKey::new("k1", &[7; 32]).unwrap();
-    let base = Url::parse("https://emea.bots.contoso.com").unwrap();
-    let uris = Arc::new(CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap());
-    let common = Common {
-        region: Name::parse("emea").unwrap(),
-        probed: false,
-        uris,
-        keep_leaving: Duration::ZERO,
-        slow_start: Duration::ZERO,
-        trust: 1,
-    };
-    Fleet::new(vec![member], true, &common, None, Instant::now())
-}
-
 fn stamp(mut headers: HeaderMap, call_id: Option<&str>) -> HeaderMap {
-    let fleet = fleet();
-    let instance = fleet.instance("bot-3").unwrap();
-    let for_app = instance.for_app(Uuid::from_u128(1));
     clean(&mut headers, true);
-    let stamp = Stamp {
-        region: &HeaderValue::from_static("emea"),
-        instance,
-        for_app: &for_app,
-        endpoint: &instance.new_calls,
-        tenant: Uuid::from_u128(2),
-        call_id,
+    let added = GatewayHeaders {
+        host: &HeaderValue::from_static("bot.example:3978"),
         body_bytes: 5,
+        callback_uri: Some(&HeaderValue::from_static(
+            "https://emea.bots.contoso.com/api/callbacks/emea/bot-3/k1.0.A",
+        )),
+        call_id,
+        tenant: Uuid::from_u128(2),
+        app_id: &guid_value(Uuid::from_u128(1)),
+        region: &name_value(&Name::parse("emea").unwrap()),
+        instance: &name_value(&Name::parse("bot-3").unwrap()),
     };
-    stamp.apply(&mut headers);
+    added.add_to(&mut headers);
     headers
 }
 
@@ -182,19 +146,16 @@ fn an_instance_is_told_what_it_needs() {
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let mut stamped =
         stamp(map(&[("traceparent", trace), ("host", "public.example")]), Some("491f0b00-6aee"));
-    stamp_attempt(&mut stamped, 2);
-    stamp_deadline(&mut stamped, 1_790_000_000_123);
-    Mark::Orphaned.stamp(&mut stamped);
-    let uri = stamped.remove("switchboard-callback-uri").unwrap();
-    assert!(
-        uri.to_str().unwrap().starts_with("https://emea.bots.contoso.com/api/callbacks/emea/bot-3/k1.0.")
-    );
+    add_attempt(&mut stamped, 2);
+    add_deadline(&mut stamped, 1_790_000_000_123);
+    Mark::Orphaned.add_to(&mut stamped);
     let expected = [
         ("content-length", "5"),
         ("host", "bot.example:3978"),
         ("switchboard-app-id", "00000000-0000-0000-0000-000000000001"),
         ("switchboard-attempt", "2"),
         ("switchboard-call-id", "491f0b00-6aee"),
+        ("switchboard-callback-uri", "https://emea.bots.contoso.com/api/callbacks/emea/bot-3/k1.0.A"),
         ("switchboard-deadline", "1790000000123"),
         ("switchboard-instance", "bot-3"),
         ("switchboard-orphaned", "true"),

@@ -188,7 +188,7 @@ async fn an_address_that_is_not_named_any_more_keeps_its_callbacks() {
     until("the name was read", || delivery.is_known()).await;
     dns.addresses(&[[127, 0, 0, 2]]).await;
     until("the address left", || state(&delivery, "127.0.0.1") == InstanceState::Draining).await;
-    assert_eq!(status(&delivery, "127.0.0.1").reason, "is no longer listed");
+    assert_eq!(status(&delivery, "127.0.0.1").reason, "no longer listed");
     let connections = Connections::default();
     assert_eq!(
         place(&delivery, &connections, SHORT).await.map(|answer| answer.instance.to_string()).ok(),

@@ -123,7 +123,7 @@ async fn an_answer_to_a_callback_makes_an_instance_without_a_probe_ready() {
     let connections = Connections::default();
     place(&delivery, &connections, LONG).await.unwrap_err();
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Unreachable);
-    assert_eq!(status(&delivery, "bot-0").reason, "a try failed: answered 503");
+    assert_eq!(status(&delivery, "bot-0").reason, "attempt failed: response was 503");
     assert!(!delivery.can_take_call());
     forward(&delivery, &connections, "bot-0").await.unwrap();
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);

@@ -48,10 +48,10 @@ fn an_address_is_a_name() {
 
 #[test]
 fn a_count_of_instances_has_bounds() {
-    assert_eq!(check_count(0), Err(Fault::Empty));
+    assert_eq!(check_count(0), Err(SourceError::Empty));
     assert_eq!(check_count(1), Ok(()));
     assert_eq!(check_count(INSTANCES_MAX), Ok(()));
-    assert_eq!(check_count(100_000), Err(Fault::TooMany { count: 100_000 }));
+    assert_eq!(check_count(100_000), Err(SourceError::TooMany { count: 100_000 }));
 }
 
 #[test]
@@ -59,11 +59,11 @@ fn an_empty_answer_counts_once_it_lasts() {
     let settings = settings("bots.example");
     let mut dns = Dns::new(&settings);
     let start = Instant::now();
-    let empty = |dns: &mut Dns<'_>, after: Duration| dns.settle(Err(Fault::Empty), start + after);
-    assert_eq!(empty(&mut dns, Duration::ZERO), Err(Fault::Empty));
-    let unanswered = Fault::Unanswered("timeout".into());
+    let empty = |dns: &mut Dns<'_>, after: Duration| dns.settle(Err(SourceError::Empty), start + after);
+    assert_eq!(empty(&mut dns, Duration::ZERO), Err(SourceError::Empty));
+    let unanswered = SourceError::Unanswered("timeout".into());
     assert_eq!(dns.settle(Err(unanswered.clone()), start + EMPTY_HOLD * 2), Err(unanswered));
-    let found = Found {
+    let found = FoundInstance {
         name: address_name([10, 0, 0, 1].into()),
         host: "bots.example".into(),
         addresses: vec![[10, 0, 0, 1].into()],
@@ -71,8 +71,8 @@ fn an_empty_answer_counts_once_it_lasts() {
         weight: 1,
     };
     assert_eq!(dns.settle(Ok((vec![found], Duration::ZERO)), start).unwrap().0.len(), 1);
-    assert_eq!(empty(&mut dns, Duration::from_secs(1)), Err(Fault::Empty));
-    assert_eq!(empty(&mut dns, EMPTY_HOLD), Err(Fault::Empty));
+    assert_eq!(empty(&mut dns, Duration::from_secs(1)), Err(SourceError::Empty));
+    assert_eq!(empty(&mut dns, EMPTY_HOLD), Err(SourceError::Empty));
     let (members, pause) = empty(&mut dns, EMPTY_HOLD + Duration::from_secs(1)).unwrap();
     assert_eq!((members, pause), (Vec::new(), RETRY));
 }
@@ -89,7 +89,7 @@ fn records_are_looked_up_again_when_they_run_out_within_bounds() {
 #[test]
 fn a_target_has_the_name_for_the_certificate_and_the_address_for_the_connection() {
     let settings = DnsSettings { secure: true, path: "/{app}/calls".into(), ..settings("bots.example") };
-    let found = Found {
+    let found = FoundInstance {
         name: address_name([10, 0, 0, 1].into()),
         host: "bots.example".into(),
         addresses: vec![[10, 0, 0, 1].into()],

@@ -14,8 +14,12 @@ use tokio::time::{Duration, timeout};
 use tracing::{Dispatch, instrument::WithSubscriber};
 use url::form_urlencoded::Serializer;
 
-use super::{super::Fault, slices::Slices, wire};
-use crate::{KubernetesSettings, PodPort};
+use super::{
+    super::source::{SourceError, loggable},
+    slices::Slices,
+    wire,
+};
+use crate::settings::{KubernetesSettings, PodPort};
 
 /// The way to an API server.
 pub(super) struct Api {
@@ -26,20 +30,20 @@ pub(super) struct Api {
 
 /// Why there is nothing more to read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum ReadEnd {
     /// The watch is over, as each is now and then. The next one goes on from the last version.
     Ended,
     /// The server has forgotten the version (410 Gone).
     Expired,
     /// No answer. The last version may still do.
-    Unreached(Fault),
+    Unreached(SourceError),
     /// An answer that is none: what is known of the version cannot be relied on.
-    Misread(Fault),
+    Misread(SourceError),
 }
 
 impl Api {
     /// As the kubeconfig that `KUBECONFIG` names says; without one, as a pod's surroundings do; elsewhere as `~/.kube/config`.
-    pub(super) async fn connect(settings: &KubernetesSettings) -> Result<Self, Fault> {
+    pub(super) async fn connect(settings: &KubernetesSettings) -> Result<Self, SourceError> {
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         let config = if !is_set("KUBECONFIG") && is_set("KUBERNETES_SERVICE_HOST") {
             Config::incluster().map_err(|error| no_way(&error))
@@ -49,7 +53,7 @@ impl Api {
                 // It would quote the file, in which there may be a token.
                 let is_quoting = matches!(error, KubeconfigError::Parse(_));
                 if is_quoting {
-                    Fault::Unanswered("the kubeconfig is not one".into())
+                    SourceError::Unanswered("the kubeconfig is not valid".into())
                 } else {
                     no_way(&error)
                 }
@@ -58,13 +62,13 @@ impl Api {
         // A kubeconfig may name a program that prints a credential. kube waits for it, and other tasks need this thread.
         let (config, settings) = (config?, settings.clone());
         let made = tokio::task::spawn_blocking(move || Self::new(config, &settings)).await;
-        made.unwrap_or_else(|_| Err(Fault::Unanswered("the client of the API was not made".into())))
+        made.unwrap_or_else(|_| Err(SourceError::Unanswered("the client of the API was not made".into())))
     }
 
-    pub(super) fn new(mut config: Config, settings: &KubernetesSettings) -> Result<Self, Fault> {
+    pub(super) fn new(mut config: Config, settings: &KubernetesSettings) -> Result<Self, SourceError> {
         let namespace: Box<str> = settings.namespace.as_deref().unwrap_or(&config.default_namespace).into();
         if !KubernetesSettings::is_label(&namespace) {
-            return Err(Fault::Unanswered("the default namespace is not a DNS label".into()));
+            return Err(SourceError::Unanswered("the default namespace is not a DNS label".into()));
         }
         // Whoever calls us knows when to try again.
         config.default_retry = false;
@@ -78,12 +82,12 @@ impl Api {
     }
 
     /// All slices of the service, and the version from which to watch.
-    pub(super) async fn list(&self, port: &PodPort) -> Result<(Slices, Box<str>), Stop> {
-        let unfinished = || Stop::Unreached(Fault::Unanswered("the list took too long".into()));
+    pub(super) async fn list(&self, port: &PodPort) -> Result<(Slices, Box<str>), ReadEnd> {
+        let unfinished = || ReadEnd::Unreached(SourceError::Unanswered("the list took too long".into()));
         timeout(LIST_TIME, self.pages(port)).await.unwrap_or_else(|_| Err(unfinished()))
     }
 
-    async fn pages(&self, port: &PodPort) -> Result<(Slices, Box<str>), Stop> {
+    async fn pages(&self, port: &PodPort) -> Result<(Slices, Box<str>), ReadEnd> {
         let mut slices = Slices::default();
         let mut more: Option<Box<str>> = None;
         for _ in 0..PAGES_MAX {
@@ -94,25 +98,27 @@ impl Api {
             let page = quietly(body.collect()).await.map_err(|error| {
                 let text = chain(&*error);
                 if error.is::<http_body_util::LengthLimitError>() {
-                    Stop::Misread(Fault::Nonsense(format!("a page of more than {PAGE_BYTES_MAX} bytes")))
+                    ReadEnd::Misread(SourceError::Nonsense(format!(
+                        "a page of more than {PAGE_BYTES_MAX} bytes"
+                    )))
                 } else {
-                    Stop::Unreached(Fault::Unanswered(text))
+                    ReadEnd::Unreached(SourceError::Unanswered(text))
                 }
             })?;
-            let page = wire::page(&page.to_bytes(), port).map_err(Stop::Misread)?;
+            let page = wire::page(&page.to_bytes(), port).map_err(ReadEnd::Misread)?;
             for (name, slice) in page.slices {
-                slices.put(name, slice).map_err(Stop::Misread)?;
+                slices.put(name, slice).map_err(ReadEnd::Misread)?;
             }
             match page.more {
                 Some(next) => more = Some(next),
                 None => return Ok((slices, page.version)),
             }
         }
-        Err(Stop::Misread(Fault::Nonsense(format!("a list of more than {PAGES_MAX} pages"))))
+        Err(ReadEnd::Misread(SourceError::Nonsense(format!("a list of more than {PAGES_MAX} pages"))))
     }
 
     /// The changes after `version`.
-    pub(super) async fn watch(&self, version: &str) -> Result<Watch, Stop> {
+    pub(super) async fn watch(&self, version: &str) -> Result<Watch, ReadEnd> {
         let seconds = WATCH_TIME.as_secs().to_string();
         let query = [
             ("watch", "true"),
@@ -123,29 +129,29 @@ impl Api {
         Ok(Watch { body: self.get(&query).await?.into_body(), read: BytesMut::new(), searched: 0 })
     }
 
-    async fn get(&self, query: &[(&str, &str)]) -> Result<Response<Body>, Stop> {
+    async fn get(&self, query: &[(&str, &str)]) -> Result<Response<Body>, ReadEnd> {
         let (namespace, service) = (&self.namespace, &self.service);
         let query = Serializer::new(String::new())
             .append_pair("labelSelector", &format!("kubernetes.io/service-name={service}"))
             .extend_pairs(query)
             .finish();
         let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?{query}");
-        let request = Request::get(path)
-            .header(http::header::ACCEPT, "application/json")
-            .body(Body::empty())
-            .map_err(|_| Stop::Misread(Fault::Nonsense("a version or token that fits no request".into())))?;
+        let request =
+            Request::get(path).header(http::header::ACCEPT, "application/json").body(Body::empty()).map_err(
+                |_| ReadEnd::Misread(SourceError::Nonsense("a version or token that fits no request".into())),
+            )?;
         let response = timeout(ANSWER_TIME, quietly(self.client.send(request)))
             .await
-            .map_err(|_| Stop::Unreached(Fault::Unanswered("no answer in time".into())))?
-            .map_err(|error| Stop::Unreached(told(&error)))?;
+            .map_err(|_| ReadEnd::Unreached(SourceError::Unanswered("no answer in time".into())))?
+            .map_err(|error| ReadEnd::Unreached(told(&error)))?;
         match response.status() {
             StatusCode::OK => Ok(response),
-            StatusCode::GONE => Err(Stop::Expired),
+            StatusCode::GONE => Err(ReadEnd::Expired),
             status => {
                 let body = Limited::new(response.into_body(), STATUS_BYTES_MAX).collect();
                 let body = timeout(ANSWER_TIME, quietly(body)).await.ok().and_then(Result::ok);
                 let why = body.and_then(|body| wire::status_message(&body.to_bytes())).unwrap_or_default();
-                let fault = Fault::Unanswered(shown(&format!("{status} {why}")));
+                let fault = SourceError::Unanswered(loggable(&format!("{status} {why}")));
                 // A server that is not able, or not willing, says nothing about the version. One that waited in vain for it
                 // (504) was put back to an earlier state.
                 let is_unable = status.is_server_error() && status != StatusCode::GATEWAY_TIMEOUT;
@@ -153,7 +159,11 @@ impl Api {
                     status,
                     StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS
                 );
-                Err(if is_unable || is_unwilling { Stop::Unreached(fault) } else { Stop::Misread(fault) })
+                Err(if is_unable || is_unwilling {
+                    ReadEnd::Unreached(fault)
+                } else {
+                    ReadEnd::Misread(fault)
+                })
             }
         }
     }
@@ -169,7 +179,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// The next line; `None` after the last, or where the connection broke. Nothing is lost if it is dropped half-way.
-    pub(super) async fn line(&mut self) -> Result<Option<Bytes>, Fault> {
+    pub(super) async fn line(&mut self) -> Result<Option<Bytes>, SourceError> {
         loop {
             if let Some(at) = self.read.iter().skip(self.searched).position(|byte| *byte == b'\n') {
                 let line = self.read.split_to(self.searched + at + 1).freeze();
@@ -178,7 +188,7 @@ impl Watch {
             }
             self.searched = self.read.len();
             if self.searched > LINE_BYTES_MAX {
-                return Err(Fault::Nonsense(format!("a line of more than {LINE_BYTES_MAX} bytes")));
+                return Err(SourceError::Nonsense(format!("a line of more than {LINE_BYTES_MAX} bytes")));
             }
             match quietly(self.body.frame()).await {
                 Some(Ok(frame)) => {
@@ -197,11 +207,11 @@ async fn quietly<T>(future: impl Future<Output = T>) -> T {
     future.with_subscriber(Dispatch::none()).await
 }
 
-fn no_way(error: &dyn Error) -> Fault {
-    Fault::Unanswered(format!("no way to an API server: {}", chain(error)))
+fn no_way(error: &dyn Error) -> SourceError {
+    SourceError::Unanswered(format!("no way to an API server: {}", chain(error)))
 }
 
-fn told(error: &kube::Error) -> Fault {
+fn told(error: &kube::Error) -> SourceError {
     // What a credential plugin printed may be the credential.
     let text = if let kube::Error::Auth(AuthError::AuthExecRun { out, .. }) = error {
         format!("the credential plugin ended with {}", out.status)
@@ -210,7 +220,7 @@ fn told(error: &kube::Error) -> Fault {
     } else {
         chain(error)
     };
-    Fault::Unanswered(text)
+    SourceError::Unanswered(text)
 }
 
 /// An error and its sources in one line.
@@ -225,12 +235,7 @@ fn chain(error: &dyn Error) -> String {
         }
         source = error.source();
     }
-    shown(&text)
-}
-
-/// Fit for the log, whoever wrote it.
-pub(super) fn shown(text: &str) -> String {
-    text.escape_debug().take(LOGGED_CHARS_MAX).collect()
+    loggable(&text)
 }
 
 /// Until the head of an answer: the server is a neighbour, or away.
@@ -251,5 +256,3 @@ const PAGES_MAX: usize = 200;
 const LINE_BYTES_MAX: usize = 4 << 20;
 /// What an error says.
 const STATUS_BYTES_MAX: usize = 16 << 10;
-/// What of it is logged.
-const LOGGED_CHARS_MAX: usize = 400;

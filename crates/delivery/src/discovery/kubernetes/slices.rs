@@ -7,8 +7,13 @@ use std::{
 
 use switchboard_routing::Name;
 
-use super::super::{Fault, INSTANCES_MAX};
-use crate::{KubernetesSettings, UpstreamUrl, fleet::Member, instance::Offer, network::forbidden};
+use super::super::source::{INSTANCES_MAX, SourceError};
+use crate::{
+    member::{Member, SourceState},
+    network::forbidden,
+    settings::KubernetesSettings,
+    upstream_url::UpstreamUrl,
+};
 
 /// The slices of a service, by name.
 #[derive(Debug, Default)]
@@ -32,7 +37,7 @@ pub(super) struct Pod {
     pub(super) incarnation: Name,
     pub(super) address: IpAddr,
     pub(super) port: u16,
-    pub(super) offer: Offer,
+    pub(super) source_state: SourceState,
 }
 
 /// Endpoints that are no instances.
@@ -59,14 +64,14 @@ impl Slice {
 impl Slices {
     /// Takes a slice in, in the place of the one of its name, which stays if the new one is refused. Nothing grows without
     /// bound, whatever the server says.
-    pub(super) fn put(&mut self, name: Box<str>, slice: Slice) -> Result<(), Fault> {
+    pub(super) fn put(&mut self, name: Box<str>, slice: Slice) -> Result<(), SourceError> {
         let replaced = self.slices.get(&name);
         let count = self.endpoints + slice.endpoints() - replaced.map_or(0, Slice::endpoints);
         if count > ENDPOINTS_MAX {
-            return Err(Fault::TooMany { count });
+            return Err(SourceError::TooMany { count });
         }
         if replaced.is_none() && self.slices.len() >= SLICES_MAX {
-            return Err(Fault::Nonsense(format!("more than {SLICES_MAX} slices")));
+            return Err(SourceError::Nonsense(format!("more than {SLICES_MAX} slices")));
         }
         self.endpoints = count;
         self.slices.insert(name, slice);
@@ -95,48 +100,52 @@ impl Slices {
         &self,
         settings: &KubernetesSettings,
         namespace: &str,
-    ) -> Result<Vec<Member>, Fault> {
-        let mut found: BTreeMap<&Name, Found<'_>> = BTreeMap::new();
+    ) -> Result<Vec<Member>, SourceError> {
+        let mut found: BTreeMap<&Name, FoundPod<'_>> = BTreeMap::new();
         for pod in self.slices.values().flat_map(|slice| &slice.pods) {
             if let Some(why) = forbidden(pod.address, &settings.allow) {
-                return Err(Fault::Forbidden { address: pod.address, why });
+                return Err(SourceError::Forbidden { address: pod.address, why });
             }
             match found.entry(&pod.name) {
                 Entry::Vacant(entry) => {
-                    entry.insert(Found { pod, addresses: vec![pod.address], offer: pod.offer });
+                    entry.insert(FoundPod {
+                        pod,
+                        addresses: vec![pod.address],
+                        source_state: pod.source_state,
+                    });
                 }
                 Entry::Occupied(mut entry) => {
                     let one = entry.get_mut();
                     if (&one.pod.incarnation, one.pod.port) != (&pod.incarnation, pod.port) {
-                        return Err(Fault::Doubled(pod.name.to_string()));
+                        return Err(SourceError::Doubled(pod.name.to_string()));
                     }
                     one.addresses.push(pod.address);
-                    if hindrance(pod.offer) > hindrance(one.offer) {
-                        one.offer = pod.offer;
+                    if hindrance(pod.source_state) > hindrance(one.source_state) {
+                        one.source_state = pod.source_state;
                     }
                 }
             }
         }
         if found.len() > INSTANCES_MAX {
-            return Err(Fault::TooMany { count: found.len() });
+            return Err(SourceError::TooMany { count: found.len() });
         }
         if found.is_empty() {
             return Err(match self.endpoints {
-                _ if self.slices.is_empty() => Fault::NoService,
-                0 => Fault::Empty,
-                endpoints => Fault::Unusable { endpoints },
+                _ if self.slices.is_empty() => SourceError::NoService,
+                0 => SourceError::Empty,
+                endpoints => SourceError::Unusable { endpoints },
             });
         }
         let KubernetesSettings { service, path, secure, .. } = settings;
         let scheme = if *secure { "https" } else { "http" };
         let host = format!("{service}.{namespace}.svc");
-        let member = |(name, found): (&Name, Found<'_>)| {
-            let Found { pod, mut addresses, offer } = found;
+        let member = |(name, found): (&Name, FoundPod<'_>)| {
+            let FoundPod { pod, mut addresses, source_state } = found;
             // IPv4 first, and the same order whichever slice came first.
             addresses.sort_unstable();
             addresses.dedup();
             let target = UpstreamUrl::parse(&format!("{scheme}://{host}:{}{path}", pod.port));
-            let target = target.map_err(|_| Fault::NotAHost(host.clone()))?.found_at(&addresses);
+            let target = target.map_err(|_| SourceError::NotAHost(host.clone()))?.found_at(&addresses);
             Ok(Member {
                 name: name.clone(),
                 incarnation: pod.incarnation.clone(),
@@ -144,9 +153,9 @@ impl Slices {
                 callbacks: target,
                 apps: None,
                 weight: 1,
-                offer,
+                source_state,
                 // A pod is in its slices until it has ended, whatever its conditions.
-                lingers: false,
+                outlives_listing: false,
             })
         };
         found.into_iter().map(member).collect()
@@ -154,19 +163,19 @@ impl Slices {
 }
 
 /// A pod and all that is said of it.
-struct Found<'a> {
+struct FoundPod<'a> {
     pod: &'a Pod,
     addresses: Vec<IpAddr>,
-    offer: Offer,
+    source_state: SourceState,
 }
 
 /// How much speaks against new calls.
-fn hindrance(offer: Offer) -> u8 {
-    match offer {
-        Offer::Ready => 0,
-        Offer::NotReady => 1,
-        Offer::Terminating => 2,
-        Offer::Left | Offer::Gone => 3,
+fn hindrance(source_state: SourceState) -> u8 {
+    match source_state {
+        SourceState::Ready => 0,
+        SourceState::NotReady => 1,
+        SourceState::Terminating => 2,
+        SourceState::Unlisted | SourceState::Removed => 3,
     }
 }
 

@@ -13,12 +13,12 @@ use url::Url;
 
 use self::api_server::{ApiServer, ok, pod, ready, slice, status, terminating, uid, unready};
 use super::{
-    super::INSTANCES_MAX,
+    super::source::INSTANCES_MAX,
     slices::{LeftOut, Pod, Slice},
-    wire::Event,
+    wire::WatchEvent,
     *,
 };
-use crate::{DeliverySettings, Discovery, InstanceState, Orphaned, PodPort, instance::Offer};
+use crate::{DeliverySettings, Discovery, InstanceState, Orphaned, PodPort, member::SourceState};
 
 /// Long enough for anything that should happen, on a loaded machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -131,18 +131,18 @@ fn named(slice: &Value) -> Value {
 
 #[test]
 fn conditions_say_what_an_endpoint_gets() {
-    for (conditions, offer) in [
-        (ready(), Offer::Ready),
-        (unready(), Offer::NotReady),
-        (terminating(), Offer::Terminating),
-        (json!({"ready": false, "serving": false, "terminating": true}), Offer::Terminating),
+    for (conditions, source_state) in [
+        (ready(), SourceState::Ready),
+        (unready(), SourceState::NotReady),
+        (terminating(), SourceState::Terminating),
+        (json!({"ready": false, "serving": false, "terminating": true}), SourceState::Terminating),
         // A service with `publishNotReadyAddresses`.
-        (json!({"ready": true, "serving": true, "terminating": true}), Offer::Terminating),
-        (json!({}), Offer::Ready),
-        (Value::Null, Offer::Ready),
-        (json!({"ready": null, "terminating": null}), Offer::Ready),
-        (json!({"ready": false}), Offer::NotReady),
-        (json!({"terminating": true}), Offer::Terminating),
+        (json!({"ready": true, "serving": true, "terminating": true}), SourceState::Terminating),
+        (json!({}), SourceState::Ready),
+        (Value::Null, SourceState::Ready),
+        (json!({"ready": null, "terminating": null}), SourceState::Ready),
+        (json!({"ready": false}), SourceState::NotReady),
+        (json!({"terminating": true}), SourceState::Terminating),
     ] {
         let slice = named(&slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", conditions.clone())]));
         let pods = read(&slice, &PodPort::Named("calls".into())).pods;
@@ -151,7 +151,7 @@ fn conditions_say_what_an_endpoint_gets() {
             incarnation: Name::parse("aaaaaaaa-0000").unwrap(),
             address: [10, 0, 0, 1].into(),
             port: 3978,
-            offer,
+            source_state,
         };
         assert_eq!(pods, [expected], "{conditions}");
     }
@@ -294,10 +294,13 @@ fn the_errors_of_a_watch_are_told_apart() {
         let line = json!({"type": "ERROR", "object": object}).to_string();
         wire::event(line.as_bytes(), &PodPort::Number(1)).unwrap()
     };
-    assert_eq!(error(json!({"code": 410})), Event { change: Change::Expired, version: None });
-    let change = Change::Refused("500 etcd has \\n gone".into());
-    assert_eq!(error(json!({"code": 500, "message": "etcd has \n gone"})), Event { change, version: None });
-    assert_eq!(error(json!({})), Event { change: Change::Refused("0 ".into()), version: None });
+    assert_eq!(error(json!({"code": 410})), WatchEvent { change: SliceChange::Expired, version: None });
+    let change = SliceChange::Refused("500 etcd has \\n gone".into());
+    assert_eq!(
+        error(json!({"code": 500, "message": "etcd has \n gone"})),
+        WatchEvent { change, version: None }
+    );
+    assert_eq!(error(json!({})), WatchEvent { change: SliceChange::Refused("0 ".into()), version: None });
 }
 
 proptest! {
@@ -320,13 +323,13 @@ proptest! {
 
 // What it means.
 
-fn pod_at(name: &str, life: char, address: &str, offer: Offer) -> Pod {
+fn pod_at(name: &str, life: char, address: &str, source_state: SourceState) -> Pod {
     Pod {
         name: Name::parse(name).unwrap(),
         incarnation: Name::parse(&format!("{}-0000", life.to_string().repeat(8))).unwrap(),
         address: address.parse().unwrap(),
         port: 3978,
-        offer,
+        source_state,
     }
 }
 
@@ -339,10 +342,10 @@ fn slices(all: impl IntoIterator<Item = Vec<Pod>>) -> Slices {
 }
 
 #[track_caller]
-fn members(slices: &Slices) -> BTreeMap<String, (String, Offer)> {
+fn members(slices: &Slices) -> BTreeMap<String, (String, SourceState)> {
     let members = slices.members(&settings(), "media").unwrap();
     let shown = |member: &Member| {
-        (member.name.to_string(), (format!("{:?}", member.callbacks.origin().host), member.offer))
+        (member.name.to_string(), (format!("{:?}", member.callbacks.origin().host), member.source_state))
     };
     members.iter().map(shown).collect()
 }
@@ -351,19 +354,22 @@ fn members(slices: &Slices) -> BTreeMap<String, (String, Offer)> {
 fn a_pod_of_two_families_is_one_instance_and_the_worst_that_is_said_of_it_counts() {
     let (four, six) = ("10.0.0.1", "2001:db8::1");
     let host = "Found(\"bots.media.svc\", [10.0.0.1, 2001:db8::1])".to_owned();
-    for (first, second, offer) in [
-        (Offer::Ready, Offer::Ready, Offer::Ready),
-        (Offer::Ready, Offer::NotReady, Offer::NotReady),
-        (Offer::Terminating, Offer::Ready, Offer::Terminating),
-        (Offer::NotReady, Offer::Terminating, Offer::Terminating),
+    for (first, second, source_state) in [
+        (SourceState::Ready, SourceState::Ready, SourceState::Ready),
+        (SourceState::Ready, SourceState::NotReady, SourceState::NotReady),
+        (SourceState::Terminating, SourceState::Ready, SourceState::Terminating),
+        (SourceState::NotReady, SourceState::Terminating, SourceState::Terminating),
     ] {
         let both = slices([vec![pod_at("bot-0", 'a', six, first)], vec![pod_at("bot-0", 'a', four, second)]]);
-        assert_eq!(members(&both), BTreeMap::from([("bot-0".into(), (host.clone(), offer))]));
+        assert_eq!(members(&both), BTreeMap::from([("bot-0".into(), (host.clone(), source_state))]));
     }
     // Moved from one slice to another, and not taken out of the first yet.
     let doubled = slices([
-        vec![pod_at("bot-0", 'a', four, Offer::Ready), pod_at("bot-1", 'b', "10.0.0.2", Offer::Ready)],
-        vec![pod_at("bot-0", 'a', four, Offer::Ready)],
+        vec![
+            pod_at("bot-0", 'a', four, SourceState::Ready),
+            pod_at("bot-1", 'b', "10.0.0.2", SourceState::Ready),
+        ],
+        vec![pod_at("bot-0", 'a', four, SourceState::Ready)],
     ]);
     assert_eq!(members(&doubled).len(), 2);
     assert_eq!(members(&doubled)["bot-0"].0, "Found(\"bots.media.svc\", [10.0.0.1])");
@@ -372,22 +378,25 @@ fn a_pod_of_two_families_is_one_instance_and_the_worst_that_is_said_of_it_counts
 #[test]
 fn what_cannot_be_believed_is_refused_whole() {
     let error = |slices: &Slices| slices.members(&settings(), "media").unwrap_err();
-    let with = |pod: Pod| slices([vec![pod_at("bot-0", 'a', "10.0.0.1", Offer::Ready)], vec![pod]]);
-    assert_eq!(error(&with(pod_at("bot-0", 'b', "10.0.0.2", Offer::Ready))), Fault::Doubled("bot-0".into()));
-    let other_port = Pod { port: 1, ..pod_at("bot-0", 'a', "10.0.0.1", Offer::Ready) };
-    assert_eq!(error(&with(other_port)), Fault::Doubled("bot-0".into()));
+    let with = |pod: Pod| slices([vec![pod_at("bot-0", 'a', "10.0.0.1", SourceState::Ready)], vec![pod]]);
+    assert_eq!(
+        error(&with(pod_at("bot-0", 'b', "10.0.0.2", SourceState::Ready))),
+        SourceError::Doubled("bot-0".into())
+    );
+    let other_port = Pod { port: 1, ..pod_at("bot-0", 'a', "10.0.0.1", SourceState::Ready) };
+    assert_eq!(error(&with(other_port)), SourceError::Doubled("bot-0".into()));
     for address in ["127.0.0.1", "::1", "169.254.169.254", "fe80::1", "0.0.0.0", "168.63.129.16"] {
-        let named = with(pod_at("bot-1", 'b', address, Offer::Ready));
+        let named = with(pod_at("bot-1", 'b', address, SourceState::Ready));
         assert_eq!(error(&named).label(), "forbidden_address", "{address}");
         let allow = vec![address.parse().unwrap()];
         assert!(named.members(&KubernetesSettings { allow, ..settings() }, "media").is_ok(), "{address}");
     }
-    assert_eq!(error(&Slices::default()), Fault::NoService);
-    assert_eq!(error(&slices([Vec::new(), Vec::new()])), Fault::Empty);
+    assert_eq!(error(&Slices::default()), SourceError::NoService);
+    assert_eq!(error(&slices([Vec::new(), Vec::new()])), SourceError::Empty);
     let mut unusable = Slices::default();
     let left_out = LeftOut { no_pods: 2, without_port: 1 };
     unusable.put("bots-0".into(), Slice { pods: Vec::new(), left_out }).unwrap();
-    assert_eq!(error(&unusable), Fault::Unusable { endpoints: 3 });
+    assert_eq!(error(&unusable), SourceError::Unusable { endpoints: 3 });
     assert_eq!(unusable.left_out(), left_out);
 }
 
@@ -396,19 +405,27 @@ fn neither_instances_nor_endpoints_nor_slices_grow_without_bound() {
     let pods = |from: usize, count: usize| -> Vec<Pod> {
         (from..from + count)
             .map(|at| {
-                pod_at(&format!("bot-{at}"), 'a', &format!("10.{}.{}.1", at / 250, at % 250), Offer::Ready)
+                pod_at(
+                    &format!("bot-{at}"),
+                    'a',
+                    &format!("10.{}.{}.1", at / 250, at % 250),
+                    SourceState::Ready,
+                )
             })
             .collect()
     };
     let mut most = slices((0..INSTANCES_MAX / 1000).map(|at| pods(at * 1000, 1000)));
     assert_eq!(most.members(&settings(), "media").unwrap().len(), INSTANCES_MAX);
     most.put("more".into(), Slice { pods: pods(INSTANCES_MAX, 1), left_out: LeftOut::default() }).unwrap();
-    assert_eq!(most.members(&settings(), "media").unwrap_err(), Fault::TooMany { count: INSTANCES_MAX + 1 });
+    assert_eq!(
+        most.members(&settings(), "media").unwrap_err(),
+        SourceError::TooMany { count: INSTANCES_MAX + 1 }
+    );
     most.remove("more");
     assert!(most.members(&settings(), "media").is_ok());
     let flood =
         |endpoints| Slice { pods: Vec::new(), left_out: LeftOut { no_pods: endpoints, without_port: 0 } };
-    let too_many = Fault::TooMany { count: 3 * INSTANCES_MAX + 1 };
+    let too_many = SourceError::TooMany { count: 3 * INSTANCES_MAX + 1 };
     assert_eq!(most.put("flood".into(), flood(2 * INSTANCES_MAX + 1)).unwrap_err(), too_many);
     // Who was named by the slice that it would have replaced is named still.
     assert_eq!(most.put("bots-0".into(), flood(2 * INSTANCES_MAX + 1001)).unwrap_err(), too_many);
@@ -431,19 +448,19 @@ fn a_service_without_pods_counts_once_it_lasts_and_one_without_slices_never() {
         let settled = kubernetes.settle("media", has_instances, start + after);
         (settled.map(|members| members.len()), kubernetes.due.map(|due| due - start))
     };
-    let one = || slices([vec![pod_at("bot-0", 'a', "10.0.0.1", Offer::Ready)]]);
+    let one = || slices([vec![pod_at("bot-0", 'a', "10.0.0.1", SourceState::Ready)]]);
     let none = || slices([Vec::new()]);
     let second = Duration::from_secs(1);
     // Where nobody is, there is nobody to lose.
     assert_eq!(settle(none(), false, Duration::ZERO), (Ok(0), None));
     assert_eq!(settle(one(), true, Duration::ZERO), (Ok(1), None));
-    assert_eq!(settle(none(), true, second), (Err(Fault::Empty), Some(second + EMPTY_HOLD)));
-    assert_eq!(settle(none(), true, EMPTY_HOLD), (Err(Fault::Empty), Some(second + EMPTY_HOLD)));
+    assert_eq!(settle(none(), true, second), (Err(SourceError::Empty), Some(second + EMPTY_HOLD)));
+    assert_eq!(settle(none(), true, EMPTY_HOLD), (Err(SourceError::Empty), Some(second + EMPTY_HOLD)));
     assert_eq!(settle(one(), true, EMPTY_HOLD), (Ok(1), None));
-    assert_eq!(settle(none(), true, EMPTY_HOLD), (Err(Fault::Empty), Some(EMPTY_HOLD * 2)));
+    assert_eq!(settle(none(), true, EMPTY_HOLD), (Err(SourceError::Empty), Some(EMPTY_HOLD * 2)));
     assert_eq!(settle(none(), true, EMPTY_HOLD * 2), (Ok(0), None));
-    assert_eq!(settle(Slices::default(), true, EMPTY_HOLD * 9), (Err(Fault::NoService), None));
-    assert_eq!(settle(Slices::default(), false, EMPTY_HOLD * 9), (Err(Fault::NoService), None));
+    assert_eq!(settle(Slices::default(), true, EMPTY_HOLD * 9), (Err(SourceError::NoService), None));
+    assert_eq!(settle(Slices::default(), false, EMPTY_HOLD * 9), (Err(SourceError::NoService), None));
 }
 
 #[test]
@@ -469,8 +486,8 @@ async fn an_hour_without_a_server_changes_nothing_and_is_not_spent_asking() {
     let delivery = delivery(settings.clone());
     let mut kubernetes = Kubernetes::new(&settings);
     kubernetes.slices = slices([vec![
-        pod_at("bot-0", 'a', "10.0.0.1", Offer::Ready),
-        pod_at("bot-1", 'b', "10.0.0.2", Offer::Terminating),
+        pod_at("bot-0", 'a', "10.0.0.1", SourceState::Ready),
+        pod_at("bot-1", 'b', "10.0.0.2", SourceState::Terminating),
     ]]);
     kubernetes.version = Some("7".into());
     kubernetes.build(&delivery, "media");
@@ -479,7 +496,7 @@ async fn an_hour_without_a_server_changes_nothing_and_is_not_spent_asking() {
     let asked = std::sync::atomic::AtomicUsize::new(0);
     let away = || {
         asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        std::future::ready(Err(Fault::Unanswered("connection refused".into())))
+        std::future::ready(Err(SourceError::Unanswered("connection refused".into())))
     };
     assert!(timeout(Duration::from_secs(3600), kubernetes.follow_by(&delivery, away)).await.is_err());
     assert_eq!(shown(&delivery), before);
@@ -495,7 +512,7 @@ async fn a_service_does_not_become_empty_while_nobody_hears_its_server() {
     let settings = settings();
     let delivery = delivery(settings.clone());
     let mut kubernetes = Kubernetes::new(&settings);
-    kubernetes.slices = slices([vec![pod_at("bot-0", 'a', "10.0.0.1", Offer::Ready)]]);
+    kubernetes.slices = slices([vec![pod_at("bot-0", 'a', "10.0.0.1", SourceState::Ready)]]);
     kubernetes.build(&delivery, "media");
     delivery.drain("bot-0");
     kubernetes.slices = slices([Vec::new()]);
@@ -509,7 +526,7 @@ async fn a_service_does_not_become_empty_while_nobody_hears_its_server() {
     let config = kube::Config::new(format!("http://{}", server.address).parse().unwrap());
     let connect = || {
         std::future::ready(if away.swap(false, std::sync::atomic::Ordering::Relaxed) {
-            Err(Fault::Unanswered("connection refused".into()))
+            Err(SourceError::Unanswered("connection refused".into()))
         } else {
             Api::new(config.clone(), &settings)
         })
@@ -545,7 +562,7 @@ async fn the_pods_of_a_service_are_the_instances() {
     let pods = [pod("bot-0", 'a', "10.0.0.1", terminating()), pod("bot-1", 'b', "10.0.0.2", ready())];
     server.put("bots-1", slice("IPv4", CALLS, &pods));
     until_shown(&delivery, &["bot-0 a draining", "bot-1 b ready", "bot-2 c ready"]).await;
-    assert_eq!(delivery.instances()[0].reason, "its pod is about to end");
+    assert_eq!(delivery.instances()[0].reason, "its pod is terminating");
     // Replaced under the same name.
     let pods = [pod("bot-0", 'd', "10.0.0.4", ready()), pod("bot-1", 'b', "10.0.0.2", ready())];
     server.put("bots-1", slice("IPv4", CALLS, &pods));
@@ -563,8 +580,8 @@ async fn the_second_family_of_a_pod_makes_no_other_instance_of_it() {
     until_shown(&delivery, &["bot-0 a ready"]).await;
     delivery.drain("bot-0");
     server.put("bots-6", slice("IPv6", CALLS, &[pod("bot-0", 'a', "2001:db8::1", ready())]));
-    let generation = delivery.fleet.load().generation();
-    until("both addresses are known", || delivery.fleet.load().generation() > generation).await;
+    let generation = delivery.fleet.load().origins().generation();
+    until("both addresses are known", || delivery.fleet.load().origins().generation() > generation).await;
     assert_eq!(shown(&delivery), ["bot-0 a draining"]);
     // Another address alone is another place.
     server.put("bots-4", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.9", ready())]));
@@ -668,13 +685,13 @@ async fn what_is_forbidden_or_doubled_changes_nothing_until_it_is_mended() {
     let delivery = delivery(settings.clone());
     let mut kubernetes = Kubernetes::new(&settings);
     for wrong in [
-        pod_at("bot-1", 'b', "169.254.169.254", Offer::Ready),
-        pod_at("bot-0", 'b', "10.0.0.2", Offer::Ready),
+        pod_at("bot-1", 'b', "169.254.169.254", SourceState::Ready),
+        pod_at("bot-0", 'b', "10.0.0.2", SourceState::Ready),
     ] {
-        kubernetes.slices = slices([vec![pod_at("bot-0", 'a', "10.0.0.1", Offer::Ready)]]);
+        kubernetes.slices = slices([vec![pod_at("bot-0", 'a', "10.0.0.1", SourceState::Ready)]]);
         kubernetes.build(&delivery, "media");
         assert_eq!(shown(&delivery), ["bot-0 a ready"]);
-        let right = pod_at("bot-3", 'c', "10.0.0.3", Offer::Ready);
+        let right = pod_at("bot-3", 'c', "10.0.0.3", SourceState::Ready);
         let name: Box<str> = "wrong".into();
         kubernetes
             .slices
@@ -682,7 +699,7 @@ async fn what_is_forbidden_or_doubled_changes_nothing_until_it_is_mended() {
             .unwrap();
         kubernetes.build(&delivery, "media");
         assert_eq!(shown(&delivery), ["bot-0 a ready"]);
-        let right = pod_at("bot-3", 'c', "10.0.0.3", Offer::Ready);
+        let right = pod_at("bot-3", 'c', "10.0.0.3", SourceState::Ready);
         kubernetes.slices.put(name, Slice { pods: vec![right], left_out: LeftOut::default() }).unwrap();
         kubernetes.build(&delivery, "media");
         assert_eq!(shown(&delivery), ["bot-0 a ready", "bot-3 c ready"]);
@@ -764,7 +781,7 @@ async fn a_page_has_a_bound() {
     let config = kube::Config::new(format!("http://{}", server.address).parse().unwrap());
     let api = Api::new(config, &settings()).unwrap();
     let stop = api.list(&PodPort::Number(1)).await.err().unwrap();
-    assert_eq!(stop, Stop::Misread(Fault::Nonsense("a page of more than 33554432 bytes".into())));
+    assert_eq!(stop, ReadEnd::Misread(SourceError::Nonsense("a page of more than 33554432 bytes".into())));
 }
 
 #[test]

@@ -8,15 +8,14 @@ use switchboard_routing::Name;
 use uuid::Uuid;
 
 use super::{
-    super::{Fault, instance_name},
-    api::shown,
+    super::source::{SourceError, instance_name, loggable},
     slices::{LeftOut, Pod, Slice},
 };
-use crate::{PodPort, instance::Offer};
+use crate::{member::SourceState, settings::PodPort};
 
 /// A page of a list.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Page {
+pub(super) struct ListPage {
     pub(super) slices: Vec<(Box<str>, Slice)>,
     pub(super) version: Box<str>,
     /// What to ask for the next one with.
@@ -25,15 +24,15 @@ pub(super) struct Page {
 
 /// A line of a watch.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Event {
-    pub(super) change: Change,
+pub(super) struct WatchEvent {
+    pub(super) change: SliceChange,
     /// From which to go on.
     pub(super) version: Option<Box<str>>,
 }
 
 /// What is different now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum SliceChange {
     /// A bookmark: only the version.
     None,
     Put(Box<str>, Slice),
@@ -45,13 +44,13 @@ pub(super) enum Change {
 }
 
 /// Reads a page of a list.
-pub(super) fn page(body: &[u8], port: &PodPort) -> Result<Page, Fault> {
+pub(super) fn page(body: &[u8], port: &PodPort) -> Result<ListPage, SourceError> {
     let RawList { api_version, kind, metadata, items } = parse(body)?;
     if (&*api_version, &*kind) != (API_VERSION, "EndpointSliceList") {
-        return Err(Fault::Nonsense(shown(&format!("a {kind} of {api_version}"))));
+        return Err(SourceError::Nonsense(loggable(&format!("a {kind} of {api_version}"))));
     }
     let slices = items.unwrap_or_default().into_iter();
-    Ok(Page {
+    Ok(ListPage {
         slices: slices.map(|slice| slice.read(port)).collect::<Result<_, _>>()?,
         version: version(metadata.resource_version)?,
         more: metadata.more.filter(|more| !more.is_empty()),
@@ -59,36 +58,36 @@ pub(super) fn page(body: &[u8], port: &PodPort) -> Result<Page, Fault> {
 }
 
 /// Reads a line of a watch.
-pub(super) fn event(line: &[u8], port: &PodPort) -> Result<Event, Fault> {
+pub(super) fn event(line: &[u8], port: &PodPort) -> Result<WatchEvent, SourceError> {
     let RawEvent { kind, object } = parse(line)?;
     let object = object.get().as_bytes();
     if kind == "ERROR" {
         let RawStatus { code, message } = parse(object)?;
         let change = match code {
-            Some(410) => Change::Expired,
-            code => Change::Refused(shown(&format!(
+            Some(410) => SliceChange::Expired,
+            code => SliceChange::Refused(loggable(&format!(
                 "{} {}",
                 code.unwrap_or_default(),
                 message.unwrap_or_default()
             ))),
         };
-        return Ok(Event { change, version: None });
+        return Ok(WatchEvent { change, version: None });
     }
     let RawObject { api_version, kind: object_kind, metadata } = parse(object)?;
     if (&*api_version, &*object_kind) != (API_VERSION, "EndpointSlice") {
-        return Err(Fault::Nonsense(shown(&format!("a {object_kind} of {api_version}"))));
+        return Err(SourceError::Nonsense(loggable(&format!("a {object_kind} of {api_version}"))));
     }
     let version = version(metadata.resource_version)?;
     let change = match kind.as_str() {
-        "BOOKMARK" => Change::None,
+        "BOOKMARK" => SliceChange::None,
         "ADDED" | "MODIFIED" => {
             let (name, slice) = parse::<RawSlice>(object)?.read(port)?;
-            Change::Put(name, slice)
+            SliceChange::Put(name, slice)
         }
-        "DELETED" => Change::Removed(parse::<RawSlice>(object)?.name()?),
-        _ => return Err(Fault::Nonsense(shown(&format!("an event {kind}")))),
+        "DELETED" => SliceChange::Removed(parse::<RawSlice>(object)?.name()?),
+        _ => return Err(SourceError::Nonsense(loggable(&format!("an event {kind}")))),
     };
-    Ok(Event { change, version: Some(version) })
+    Ok(WatchEvent { change, version: Some(version) })
 }
 
 /// What an error that is no event says, if it does.
@@ -96,15 +95,15 @@ pub(super) fn status_message(body: &[u8]) -> Option<Box<str>> {
     parse::<RawStatus>(body).ok()?.message
 }
 
-fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Fault> {
-    serde_json::from_slice(text).map_err(|error| Fault::Nonsense(shown(&error.to_string())))
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, SourceError> {
+    serde_json::from_slice(text).map_err(|error| SourceError::Nonsense(loggable(&error.to_string())))
 }
 
 /// A version goes back to the server as it came.
-fn version(text: Option<Box<str>>) -> Result<Box<str>, Fault> {
+fn version(text: Option<Box<str>>) -> Result<Box<str>, SourceError> {
     match text {
         Some(text) if (1..=VERSION_BYTES_MAX).contains(&text.len()) => Ok(text),
-        Some(_) | None => Err(Fault::Nonsense("no version, or a long one".into())),
+        Some(_) | None => Err(SourceError::Nonsense("no version, or a long one".into())),
     }
 }
 
@@ -194,14 +193,14 @@ struct RawPort {
 }
 
 impl RawSlice {
-    fn name(self) -> Result<Box<str>, Fault> {
+    fn name(self) -> Result<Box<str>, SourceError> {
         match self.metadata.name {
             Some(name) if (1..=OBJECT_NAME_BYTES_MAX).contains(&name.len()) => Ok(name),
-            Some(_) | None => Err(Fault::Nonsense("a slice without a name, or with a long one".into())),
+            Some(_) | None => Err(SourceError::Nonsense("a slice without a name, or with a long one".into())),
         }
     }
 
-    fn read(mut self, port: &PodPort) -> Result<(Box<str>, Slice), Fault> {
+    fn read(mut self, port: &PodPort) -> Result<(Box<str>, Slice), SourceError> {
         let port = self.port(port);
         let endpoints = self.endpoints.take().unwrap_or_default();
         // Names for addresses (`FQDN`) are deprecated, and no controller of Kubernetes writes them.
@@ -211,8 +210,8 @@ impl RawSlice {
             match (endpoint.read(has_addresses)?, port) {
                 (None, _) => slice.left_out.no_pods += 1,
                 (Some(_), None) => slice.left_out.without_port += 1,
-                (Some((name, incarnation, address, offer)), Some(port)) => {
-                    slice.pods.push(Pod { name, incarnation, address, port, offer });
+                (Some((name, incarnation, address, source_state)), Some(port)) => {
+                    slice.pods.push(Pod { name, incarnation, address, port, source_state });
                 }
             }
         }
@@ -235,15 +234,15 @@ impl RawSlice {
 }
 
 impl RawEndpoint {
-    /// Name, incarnation, address and offer of a pod; `None` if it is no pod that has them.
-    fn read(self, has_addresses: bool) -> Result<Option<(Name, Name, IpAddr, Offer)>, Fault> {
+    /// Name, incarnation, address and source_state of a pod; `None` if it is no pod that has them.
+    fn read(self, has_addresses: bool) -> Result<Option<(Name, Name, IpAddr, SourceState)>, SourceError> {
         let RawConditions { ready, terminating } = self.conditions.unwrap_or_default();
         // A service may say `ready` of pods that end (`publishNotReadyAddresses`): they take no calls all the same.
         // What is not known counts as ready ("In most cases consumers should interpret this unknown state as ready").
-        let offer = match (ready.unwrap_or(true), terminating.unwrap_or(false)) {
-            (_, true) => Offer::Terminating,
-            (true, false) => Offer::Ready,
-            (false, false) => Offer::NotReady,
+        let source_state = match (ready.unwrap_or(true), terminating.unwrap_or(false)) {
+            (_, true) => SourceState::Terminating,
+            (true, false) => SourceState::Ready,
+            (false, false) => SourceState::NotReady,
         };
         let Some(RawReference { kind, name: Some(name), uid: Some(uid) }) = self.target_ref else {
             return Ok(None);
@@ -256,9 +255,10 @@ impl RawEndpoint {
         if kind.as_deref() != Some("Pod") || name.is_empty() || name.len() > OBJECT_NAME_BYTES_MAX {
             return Ok(None);
         }
-        let address =
-            address.parse().map_err(|_| Fault::Nonsense(shown(&format!("the address {address}"))))?;
-        Ok(Some((instance_name(&name), incarnation, address, offer)))
+        let address = address
+            .parse()
+            .map_err(|_| SourceError::Nonsense(loggable(&format!("the address {address}"))))?;
+        Ok(Some((instance_name(&name), incarnation, address, source_state)))
     }
 }
 

@@ -1,13 +1,14 @@
 //! The state machine, as sequences of events and what must hold after each.
 
 use proptest::prelude::*;
+use switchboard_routing::Load;
 
 use super::*;
 
 const READY: Event = reported(ReportedState::Ready, None, None);
 const FULL: Event = reported(ReportedState::Full, None, None);
 const DRAINING: Event = reported(ReportedState::Draining, None, None);
-const FAILED: Event = Event::TryFailed("a try failed");
+const FAILED: Event = Event::AttemptFailed("attempt failed");
 
 const fn reported(state: ReportedState, calls: Option<u32>, capacity: Option<u32>) -> Event {
     Event::Reported(Report { state, calls, capacity })
@@ -17,7 +18,7 @@ const fn reported(state: ReportedState, calls: Option<u32>, capacity: Option<u32
 #[track_caller]
 fn check(probed: bool, events: &[Event], expected: &[InstanceState]) {
     let mut now = Instant::now();
-    let mut health = Health::new(probed, Offer::Ready, now);
+    let mut health = Health::new(probed, SourceState::Ready, now);
     let mut states = Vec::new();
     for event in events {
         now += Duration::from_millis(1);
@@ -38,16 +39,16 @@ use InstanceState::{Draining, Full, Ready, Starting, Unreachable};
 #[test]
 fn the_first_report_ends_the_start() {
     check(true, &[], &[]);
-    assert_eq!(Health::new(true, Offer::Ready, Instant::now()).state(), Starting);
+    assert_eq!(Health::new(true, SourceState::Ready, Instant::now()).state(), Starting);
     check(true, &[READY], &[Ready]);
     check(true, &[FULL], &[Full]);
     check(true, &[DRAINING], &[Draining]);
-    check(true, &[Event::Missed, Event::Missed, READY], &[Starting, Starting, Ready]);
+    check(true, &[Event::ProbeMissed, Event::ProbeMissed, READY], &[Starting, Starting, Ready]);
 }
 
 #[test]
 fn an_instance_is_unreachable_after_three_misses_in_a_row_and_back_after_two_hits_in_a_row() {
-    let missed = Event::Missed;
+    let missed = Event::ProbeMissed;
     check(true, &[READY, missed, missed, READY, missed, missed], &[Ready; 6]);
     check(true, &[READY, missed, missed, missed], &[Ready, Ready, Ready, Unreachable]);
     check(
@@ -66,10 +67,10 @@ fn an_instance_is_unreachable_after_three_misses_in_a_row_and_back_after_two_hit
 #[test]
 fn a_failed_try_demotes_until_the_next_hit() {
     check(true, &[READY, FAILED, READY], &[Ready, Unreachable, Ready]);
-    check(true, &[READY, FAILED, Event::Missed, READY], &[Ready, Unreachable, Unreachable, Ready]);
-    check(true, &[READY, FAILED, Event::Answered], &[Ready, Unreachable, Unreachable]);
+    check(true, &[READY, FAILED, Event::ProbeMissed, READY], &[Ready, Unreachable, Unreachable, Ready]);
+    check(true, &[READY, FAILED, Event::Responded], &[Ready, Unreachable, Unreachable]);
     // Two more misses than that are an outage.
-    let missed = Event::Missed;
+    let missed = Event::ProbeMissed;
     check(
         true,
         &[READY, FAILED, missed, missed, missed, READY, READY],
@@ -96,26 +97,26 @@ fn calls_at_the_capacity_are_full() {
 fn without_a_probe_tries_are_the_probe() {
     check(
         false,
-        &[FAILED, Event::Answered, FAILED, Event::TryBegan],
+        &[FAILED, Event::Responded, FAILED, Event::AttemptStarted],
         &[Unreachable, Ready, Unreachable, Unreachable],
     );
     // A late answer to a probe that was switched off.
-    check(false, &[FULL, Event::Missed, Event::Missed, Event::Missed], &[Ready; 4]);
+    check(false, &[FULL, Event::ProbeMissed, Event::ProbeMissed, Event::ProbeMissed], &[Ready; 4]);
 }
 
 #[test]
 fn without_a_probe_a_failed_instance_rests_and_then_one_call_at_a_time_tries_it() {
     let start = Instant::now();
-    let mut health = Health::new(false, Offer::Ready, start);
+    let mut health = Health::new(false, SourceState::Ready, start);
     health.step(FAILED, start);
-    assert_eq!(health.rests_until(), Some(start + REST));
-    let later = start + REST * 2;
-    health.step(Event::TryBegan, later);
-    assert_eq!(health.rests_until(), Some(later + REST));
-    health.step(Event::Answered, later);
-    assert_eq!((health.state(), health.rests_until()), (Ready, None));
-    health.step(Event::TryBegan, later);
-    assert_eq!(health.rests_until(), None);
+    assert_eq!(health.backoff_until(), Some(start + BACKOFF));
+    let later = start + BACKOFF * 2;
+    health.step(Event::AttemptStarted, later);
+    assert_eq!(health.backoff_until(), Some(later + BACKOFF));
+    health.step(Event::Responded, later);
+    assert_eq!((health.state(), health.backoff_until()), (Ready, None));
+    health.step(Event::AttemptStarted, later);
+    assert_eq!(health.backoff_until(), None);
 }
 
 #[test]
@@ -128,36 +129,40 @@ fn the_operators_drain_hides_what_the_probe_says_and_resume_shows_it_again() {
     check(true, &[DRAINING, Event::Drained, Event::Resumed], &[Draining; 3]);
     check(
         false,
-        &[Event::Drained, Event::Answered, FAILED, Event::Resumed],
+        &[Event::Drained, Event::Responded, FAILED, Event::Resumed],
         &[Draining, Draining, Draining, Unreachable],
     );
 }
 
 #[test]
 fn a_probe_can_be_switched_on_and_off() {
-    check(false, &[Event::Probing(true), FULL], &[Ready, Full]);
-    check(true, &[FULL, Event::Probing(false)], &[Full, Ready]);
-    check(true, &[Event::Probing(false)], &[Ready]);
-    check(false, &[FAILED, Event::Probing(true), READY], &[Unreachable, Unreachable, Ready]);
-    check(true, &[Event::Drained, Event::Probing(false)], &[Draining, Draining]);
+    check(false, &[Event::ProbeConfigured(true), FULL], &[Ready, Full]);
+    check(true, &[FULL, Event::ProbeConfigured(false)], &[Full, Ready]);
+    check(true, &[Event::ProbeConfigured(false)], &[Ready]);
+    check(false, &[FAILED, Event::ProbeConfigured(true), READY], &[Unreachable, Unreachable, Ready]);
+    check(true, &[Event::Drained, Event::ProbeConfigured(false)], &[Draining, Draining]);
 }
 
 #[test]
 fn the_source_is_heard_before_the_probe_and_the_operator_before_both() {
-    use Offer::{Left, NotReady, Terminating};
-    let offered = Event::Offered;
+    use SourceState::{NotReady, Terminating, Unlisted};
+    let offered = Event::SourceChanged;
     check(
         true,
-        &[READY, offered(NotReady), READY, offered(Offer::Ready)],
+        &[READY, offered(NotReady), READY, offered(SourceState::Ready)],
         &[Ready, Unreachable, Unreachable, Ready],
     );
     check(true, &[READY, offered(Terminating), READY], &[Ready, Draining, Draining]);
-    check(true, &[READY, offered(Left), READY, offered(Offer::Ready)], &[Ready, Draining, Draining, Ready]);
-    check(false, &[offered(Left), FAILED, Event::Answered], &[Draining; 3]);
+    check(
+        true,
+        &[READY, offered(Unlisted), READY, offered(SourceState::Ready)],
+        &[Ready, Draining, Draining, Ready],
+    );
+    check(false, &[offered(Unlisted), FAILED, Event::Responded], &[Draining; 3]);
     check(true, &[Event::Drained, offered(NotReady), Event::Resumed], &[Draining, Draining, Unreachable]);
     check(
         true,
-        &[Event::Drained, offered(Offer::Gone), Event::Resumed],
+        &[Event::Drained, offered(SourceState::Removed), Event::Resumed],
         &[Draining, InstanceState::Gone, InstanceState::Gone],
     );
     let new = Health::new(false, NotReady, Instant::now());
@@ -168,7 +173,7 @@ fn the_source_is_heard_before_the_probe_and_the_operator_before_both() {
 fn between_reports_what_was_placed_counts_and_what_ended_does_not() {
     let load = |calls, capacity| reported(ReportedState::Ready, Some(calls), Some(capacity));
     let (began, accepted, refused, ended) =
-        (Event::TryBegan, Event::Accepted, Event::NotAccepted, Event::Ended);
+        (Event::AttemptStarted, Event::CallAccepted, Event::CallNotAccepted, Event::CallEnded);
     // The last place is taken while the call is only offered.
     check(true, &[load(8, 10), began, began, refused, accepted], &[Ready, Ready, Full, Ready, Ready]);
     check(true, &[load(9, 10), began, accepted, ended], &[Ready, Full, Full, Ready]);
@@ -180,11 +185,11 @@ fn between_reports_what_was_placed_counts_and_what_ended_does_not() {
             load(8, 10),
             began,
             accepted,
-            Event::ProbeBegan,
+            Event::ProbeSent,
             began,
             accepted,
             load(9, 10),
-            Event::ProbeBegan,
+            Event::ProbeSent,
             load(8, 10),
         ],
         &[Ready, Ready, Ready, Ready, Full, Full, Full, Full, Ready],
@@ -196,128 +201,143 @@ fn between_reports_what_was_placed_counts_and_what_ended_does_not() {
 #[test]
 fn the_expected_calls_are_the_report_with_what_came_and_went() {
     let now = Instant::now();
-    let mut health = Health::new(true, Offer::Ready, now);
-    assert_eq!(health.expected_calls(), None);
+    let mut health = Health::new(true, SourceState::Ready, now);
+    assert_eq!(health.load_estimate().expected_calls(), None);
     let report = reported(ReportedState::Ready, Some(3), Some(10));
-    for event in [report, Event::TryBegan, Event::TryBegan, Event::Accepted, Event::Ended, Event::Ended] {
+    for event in [
+        report,
+        Event::AttemptStarted,
+        Event::AttemptStarted,
+        Event::CallAccepted,
+        Event::CallEnded,
+        Event::CallEnded,
+    ] {
         health.step(event, now);
     }
-    assert_eq!(health.expected_calls(), Some(3));
-    assert_eq!(health.load(), Some(Load { calls: 3, capacity: 10 }));
+    assert_eq!(health.load_estimate().expected_calls(), Some(3));
+    assert_eq!(health.load_estimate().load(), Some(Load { calls: 3, capacity: 10 }));
 }
 
 /// A change of state, and how it comes about: with a probe or without, what the source said first, what happened before, and
 /// what changes it.
-struct Case(bool, Offer, &'static [Event], Event, InstanceState, InstanceState, &'static str);
+struct Case(bool, SourceState, &'static [Event], Event, InstanceState, InstanceState, &'static str);
 
 const LOAD_LOW: Event = reported(ReportedState::Ready, Some(0), Some(1));
 const LOAD_HIGH: Event = reported(ReportedState::Ready, Some(1), Some(1));
-const MISSED: Event = Event::Missed;
-const NOT_READY: Event = Event::Offered(Offer::NotReady);
-const OFFERED: Event = Event::Offered(Offer::Ready);
-const TERMINATING: Event = Event::Offered(Offer::Terminating);
-const LEFT: Event = Event::Offered(Offer::Left);
-const GONE: Event = Event::Offered(Offer::Gone);
+const MISSED: Event = Event::ProbeMissed;
+const NOT_READY: Event = Event::SourceChanged(SourceState::NotReady);
+const LISTED: Event = Event::SourceChanged(SourceState::Ready);
+const TERMINATING: Event = Event::SourceChanged(SourceState::Terminating);
+const LEFT: Event = Event::SourceChanged(SourceState::Unlisted);
+const GONE: Event = Event::SourceChanged(SourceState::Removed);
 
 const NOT_READY_YET: &str = "its pod is not ready yet";
 const POD_NOT_READY: &str = "its pod is not ready";
-const ENDING: &str = "its pod is about to end";
-const UNLISTED: &str = "is no longer listed";
+const TERMINATES: &str = "its pod is terminating";
+const UNLISTED: &str = "no longer listed";
 const BY_OPERATOR: &str = "drained by the operator";
 const SAYS_READY: &str = "its probe says ready";
 const SAYS_FULL: &str = "its probe says full";
 const SAYS_DRAINING: &str = "its probe says draining";
 const AT_CAPACITY: &str = "calls reached its capacity";
 const MISSED_PROBES: &str = "missed its probes";
-const ANSWERED: &str = "answered a request";
-const A_TRY: &str = "a try failed";
+const RESPONDED: &str = "responded to a request";
+const AN_ATTEMPT: &str = "attempt failed";
 const LEFT_FLEET: &str = "left the fleet";
 
 /// Every change of state that there is, and every reason for it.
 const TRANSITIONS: &[Case] = {
     use InstanceState::Gone;
-    use Offer::{NotReady as Withheld, Ready as Offered};
+    use SourceState::{NotReady as Unready, Ready as Listed};
     &[
-        Case(true, Offered, &[], READY, Starting, Ready, SAYS_READY),
-        Case(true, Offered, &[], FULL, Starting, Full, SAYS_FULL),
-        Case(true, Offered, &[], LOAD_HIGH, Starting, Full, AT_CAPACITY),
-        Case(true, Offered, &[], DRAINING, Starting, Draining, SAYS_DRAINING),
-        Case(true, Offered, &[], Event::Drained, Starting, Draining, BY_OPERATOR),
-        Case(true, Offered, &[], TERMINATING, Starting, Draining, ENDING),
-        Case(true, Offered, &[], LEFT, Starting, Draining, UNLISTED),
-        Case(true, Offered, &[MISSED, MISSED], MISSED, Starting, Unreachable, MISSED_PROBES),
-        Case(true, Offered, &[], NOT_READY, Starting, Unreachable, POD_NOT_READY),
-        Case(true, Offered, &[], GONE, Starting, Gone, LEFT_FLEET),
-        Case(true, Offered, &[], Event::Probing(false), Starting, Ready, NO_PROBE),
-        Case(false, Withheld, &[], OFFERED, Starting, Ready, NO_PROBE),
-        Case(true, Withheld, &[READY], OFFERED, Starting, Ready, SAYS_READY),
-        Case(true, Withheld, &[FULL], OFFERED, Starting, Full, SAYS_FULL),
-        Case(true, Withheld, &[LOAD_HIGH], OFFERED, Starting, Full, AT_CAPACITY),
-        Case(true, Withheld, &[DRAINING], OFFERED, Starting, Draining, SAYS_DRAINING),
-        Case(true, Withheld, &[MISSED; 3], OFFERED, Starting, Unreachable, MISSED_PROBES),
-        Case(false, Withheld, &[FAILED], OFFERED, Starting, Unreachable, A_TRY),
-        Case(true, Offered, &[READY], FULL, Ready, Full, SAYS_FULL),
-        Case(true, Offered, &[READY], LOAD_HIGH, Ready, Full, AT_CAPACITY),
-        Case(true, Offered, &[LOAD_LOW], Event::TryBegan, Ready, Full, AT_CAPACITY),
-        Case(true, Offered, &[READY], DRAINING, Ready, Draining, SAYS_DRAINING),
-        Case(true, Offered, &[READY], Event::Drained, Ready, Draining, BY_OPERATOR),
-        Case(true, Offered, &[READY], TERMINATING, Ready, Draining, ENDING),
-        Case(true, Offered, &[READY], LEFT, Ready, Draining, UNLISTED),
-        Case(true, Offered, &[READY, MISSED, MISSED], MISSED, Ready, Unreachable, MISSED_PROBES),
-        Case(true, Offered, &[READY], FAILED, Ready, Unreachable, A_TRY),
-        Case(false, Offered, &[], FAILED, Ready, Unreachable, A_TRY),
-        Case(true, Offered, &[READY], NOT_READY, Ready, Unreachable, POD_NOT_READY),
-        Case(true, Offered, &[READY], GONE, Ready, Gone, LEFT_FLEET),
-        Case(true, Offered, &[FULL], READY, Full, Ready, SAYS_READY),
-        Case(true, Offered, &[LOAD_HIGH], Event::Ended, Full, Ready, SAYS_READY),
-        Case(true, Offered, &[LOAD_LOW, Event::TryBegan], Event::NotAccepted, Full, Ready, SAYS_READY),
-        Case(true, Offered, &[FULL], Event::Probing(false), Full, Ready, NO_PROBE),
-        Case(true, Offered, &[FULL], DRAINING, Full, Draining, SAYS_DRAINING),
-        Case(true, Offered, &[FULL], Event::Drained, Full, Draining, BY_OPERATOR),
-        Case(true, Offered, &[FULL], TERMINATING, Full, Draining, ENDING),
-        Case(true, Offered, &[FULL], LEFT, Full, Draining, UNLISTED),
-        Case(true, Offered, &[FULL, MISSED, MISSED], MISSED, Full, Unreachable, MISSED_PROBES),
-        Case(true, Offered, &[LOAD_LOW, Event::TryBegan], FAILED, Full, Unreachable, A_TRY),
-        Case(true, Offered, &[FULL], NOT_READY, Full, Unreachable, POD_NOT_READY),
-        Case(true, Offered, &[FULL], GONE, Full, Gone, LEFT_FLEET),
-        Case(true, Offered, &[Event::Drained], Event::Resumed, Draining, Starting, NOT_PROBED),
-        Case(true, Offered, &[TERMINATING], OFFERED, Draining, Starting, NOT_PROBED),
-        Case(true, Withheld, &[TERMINATING], NOT_READY, Draining, Starting, NOT_READY_YET),
-        Case(true, Offered, &[DRAINING], READY, Draining, Ready, SAYS_READY),
-        Case(false, Offered, &[LEFT], OFFERED, Draining, Ready, NO_PROBE),
-        Case(false, Offered, &[FAILED, LEFT, Event::Answered], OFFERED, Draining, Ready, ANSWERED),
-        Case(true, Offered, &[DRAINING], FULL, Draining, Full, SAYS_FULL),
-        Case(true, Offered, &[LOAD_HIGH, Event::Drained], Event::Resumed, Draining, Full, AT_CAPACITY),
-        Case(true, Offered, &[DRAINING, MISSED, MISSED], MISSED, Draining, Unreachable, MISSED_PROBES),
-        Case(false, Offered, &[FAILED, Event::Drained], Event::Resumed, Draining, Unreachable, A_TRY),
-        Case(true, Offered, &[LEFT], NOT_READY, Draining, Unreachable, POD_NOT_READY),
-        Case(true, Offered, &[DRAINING], GONE, Draining, Gone, LEFT_FLEET),
-        Case(true, Offered, &[NOT_READY], OFFERED, Unreachable, Starting, NOT_PROBED),
-        Case(true, Offered, &[READY, FAILED], READY, Unreachable, Ready, SAYS_READY),
-        Case(true, Offered, &[MISSED, MISSED, MISSED, READY], READY, Unreachable, Ready, SAYS_READY),
-        Case(false, Offered, &[FAILED], Event::Answered, Unreachable, Ready, ANSWERED),
-        Case(true, Offered, &[READY, FAILED], Event::Probing(false), Unreachable, Ready, NO_PROBE),
-        Case(true, Offered, &[READY, FAILED], FULL, Unreachable, Full, SAYS_FULL),
-        Case(true, Offered, &[READY, FAILED], LOAD_HIGH, Unreachable, Full, AT_CAPACITY),
-        Case(true, Offered, &[READY, FAILED], DRAINING, Unreachable, Draining, SAYS_DRAINING),
-        Case(true, Offered, &[READY, FAILED], Event::Drained, Unreachable, Draining, BY_OPERATOR),
-        Case(true, Offered, &[NOT_READY], TERMINATING, Unreachable, Draining, ENDING),
-        Case(true, Offered, &[NOT_READY], LEFT, Unreachable, Draining, UNLISTED),
-        Case(true, Offered, &[NOT_READY], GONE, Unreachable, Gone, LEFT_FLEET),
+        Case(true, Listed, &[], READY, Starting, Ready, SAYS_READY),
+        Case(true, Listed, &[], FULL, Starting, Full, SAYS_FULL),
+        Case(true, Listed, &[], LOAD_HIGH, Starting, Full, AT_CAPACITY),
+        Case(true, Listed, &[], DRAINING, Starting, Draining, SAYS_DRAINING),
+        Case(true, Listed, &[], Event::Drained, Starting, Draining, BY_OPERATOR),
+        Case(true, Listed, &[], TERMINATING, Starting, Draining, TERMINATES),
+        Case(true, Listed, &[], LEFT, Starting, Draining, UNLISTED),
+        Case(true, Listed, &[MISSED, MISSED], MISSED, Starting, Unreachable, MISSED_PROBES),
+        Case(true, Listed, &[], NOT_READY, Starting, Unreachable, POD_NOT_READY),
+        Case(true, Listed, &[], GONE, Starting, Gone, LEFT_FLEET),
+        Case(true, Listed, &[], Event::ProbeConfigured(false), Starting, Ready, NO_PROBE),
+        Case(false, Unready, &[], LISTED, Starting, Ready, NO_PROBE),
+        Case(true, Unready, &[READY], LISTED, Starting, Ready, SAYS_READY),
+        Case(true, Unready, &[FULL], LISTED, Starting, Full, SAYS_FULL),
+        Case(true, Unready, &[LOAD_HIGH], LISTED, Starting, Full, AT_CAPACITY),
+        Case(true, Unready, &[DRAINING], LISTED, Starting, Draining, SAYS_DRAINING),
+        Case(true, Unready, &[MISSED; 3], LISTED, Starting, Unreachable, MISSED_PROBES),
+        Case(false, Unready, &[FAILED], LISTED, Starting, Unreachable, AN_ATTEMPT),
+        Case(true, Listed, &[READY], FULL, Ready, Full, SAYS_FULL),
+        Case(true, Listed, &[READY], LOAD_HIGH, Ready, Full, AT_CAPACITY),
+        Case(true, Listed, &[LOAD_LOW], Event::AttemptStarted, Ready, Full, AT_CAPACITY),
+        Case(true, Listed, &[READY], DRAINING, Ready, Draining, SAYS_DRAINING),
+        Case(true, Listed, &[READY], Event::Drained, Ready, Draining, BY_OPERATOR),
+        Case(true, Listed, &[READY], TERMINATING, Ready, Draining, TERMINATES),
+        Case(true, Listed, &[READY], LEFT, Ready, Draining, UNLISTED),
+        Case(true, Listed, &[READY, MISSED, MISSED], MISSED, Ready, Unreachable, MISSED_PROBES),
+        Case(true, Listed, &[READY], FAILED, Ready, Unreachable, AN_ATTEMPT),
+        Case(false, Listed, &[], FAILED, Ready, Unreachable, AN_ATTEMPT),
+        Case(true, Listed, &[READY], NOT_READY, Ready, Unreachable, POD_NOT_READY),
+        Case(true, Listed, &[READY], GONE, Ready, Gone, LEFT_FLEET),
+        Case(true, Listed, &[FULL], READY, Full, Ready, SAYS_READY),
+        Case(true, Listed, &[LOAD_HIGH], Event::CallEnded, Full, Ready, SAYS_READY),
+        Case(
+            true,
+            Listed,
+            &[LOAD_LOW, Event::AttemptStarted],
+            Event::CallNotAccepted,
+            Full,
+            Ready,
+            SAYS_READY,
+        ),
+        Case(true, Listed, &[FULL], Event::ProbeConfigured(false), Full, Ready, NO_PROBE),
+        Case(true, Listed, &[FULL], DRAINING, Full, Draining, SAYS_DRAINING),
+        Case(true, Listed, &[FULL], Event::Drained, Full, Draining, BY_OPERATOR),
+        Case(true, Listed, &[FULL], TERMINATING, Full, Draining, TERMINATES),
+        Case(true, Listed, &[FULL], LEFT, Full, Draining, UNLISTED),
+        Case(true, Listed, &[FULL, MISSED, MISSED], MISSED, Full, Unreachable, MISSED_PROBES),
+        Case(true, Listed, &[LOAD_LOW, Event::AttemptStarted], FAILED, Full, Unreachable, AN_ATTEMPT),
+        Case(true, Listed, &[FULL], NOT_READY, Full, Unreachable, POD_NOT_READY),
+        Case(true, Listed, &[FULL], GONE, Full, Gone, LEFT_FLEET),
+        Case(true, Listed, &[Event::Drained], Event::Resumed, Draining, Starting, NOT_PROBED),
+        Case(true, Listed, &[TERMINATING], LISTED, Draining, Starting, NOT_PROBED),
+        Case(true, Unready, &[TERMINATING], NOT_READY, Draining, Starting, NOT_READY_YET),
+        Case(true, Listed, &[DRAINING], READY, Draining, Ready, SAYS_READY),
+        Case(false, Listed, &[LEFT], LISTED, Draining, Ready, NO_PROBE),
+        Case(false, Listed, &[FAILED, LEFT, Event::Responded], LISTED, Draining, Ready, RESPONDED),
+        Case(true, Listed, &[DRAINING], FULL, Draining, Full, SAYS_FULL),
+        Case(true, Listed, &[LOAD_HIGH, Event::Drained], Event::Resumed, Draining, Full, AT_CAPACITY),
+        Case(true, Listed, &[DRAINING, MISSED, MISSED], MISSED, Draining, Unreachable, MISSED_PROBES),
+        Case(false, Listed, &[FAILED, Event::Drained], Event::Resumed, Draining, Unreachable, AN_ATTEMPT),
+        Case(true, Listed, &[LEFT], NOT_READY, Draining, Unreachable, POD_NOT_READY),
+        Case(true, Listed, &[DRAINING], GONE, Draining, Gone, LEFT_FLEET),
+        Case(true, Listed, &[NOT_READY], LISTED, Unreachable, Starting, NOT_PROBED),
+        Case(true, Listed, &[READY, FAILED], READY, Unreachable, Ready, SAYS_READY),
+        Case(true, Listed, &[MISSED, MISSED, MISSED, READY], READY, Unreachable, Ready, SAYS_READY),
+        Case(false, Listed, &[FAILED], Event::Responded, Unreachable, Ready, RESPONDED),
+        Case(true, Listed, &[READY, FAILED], Event::ProbeConfigured(false), Unreachable, Ready, NO_PROBE),
+        Case(true, Listed, &[READY, FAILED], FULL, Unreachable, Full, SAYS_FULL),
+        Case(true, Listed, &[READY, FAILED], LOAD_HIGH, Unreachable, Full, AT_CAPACITY),
+        Case(true, Listed, &[READY, FAILED], DRAINING, Unreachable, Draining, SAYS_DRAINING),
+        Case(true, Listed, &[READY, FAILED], Event::Drained, Unreachable, Draining, BY_OPERATOR),
+        Case(true, Listed, &[NOT_READY], TERMINATING, Unreachable, Draining, TERMINATES),
+        Case(true, Listed, &[NOT_READY], LEFT, Unreachable, Draining, UNLISTED),
+        Case(true, Listed, &[NOT_READY], GONE, Unreachable, Gone, LEFT_FLEET),
     ]
 };
 
 #[test]
 fn every_change_of_state_can_be_made_to_happen() {
-    for Case(probed, offer, before, event, from, to, reason) in TRANSITIONS {
+    for Case(probed, source_state, before, event, from, to, reason) in TRANSITIONS {
         let now = Instant::now();
-        let mut health = Health::new(*probed, *offer, now);
+        let mut health = Health::new(*probed, *source_state, now);
         for earlier in *before {
             health.step(*earlier, now);
         }
         let later = now + Duration::from_secs(1);
         let change = health.step(*event, later);
-        let expected = Change { from: *from, to: *to, reason };
+        let expected = StateChange { from: *from, to: *to, reason };
         assert_eq!(change, Some(expected), "{before:?} {event:?}");
         assert_eq!((health.state(), health.reason(), health.since()), (*to, *reason, later));
     }
@@ -327,12 +347,12 @@ fn every_change_of_state_can_be_made_to_happen() {
 fn anything() -> impl Strategy<Value = Event> {
     prop_oneof![
         12 => any_event(),
-        2 => Just(Event::ProbeBegan),
-        2 => Just(Event::Accepted),
-        2 => Just(Event::NotAccepted),
-        2 => Just(Event::Ended),
-        1 => any::<bool>().prop_map(Event::Probing),
-        4 => prop_oneof![Just(NOT_READY), Just(OFFERED), Just(TERMINATING), Just(LEFT)],
+        2 => Just(Event::ProbeSent),
+        2 => Just(Event::CallAccepted),
+        2 => Just(Event::CallNotAccepted),
+        2 => Just(Event::CallEnded),
+        1 => any::<bool>().prop_map(Event::ProbeConfigured),
+        4 => prop_oneof![Just(NOT_READY), Just(LISTED), Just(TERMINATING), Just(LEFT)],
     ]
 }
 
@@ -344,15 +364,15 @@ proptest! {
     #[test]
     fn there_are_no_other_changes_of_state(
         probed in any::<bool>(),
-        withheld in any::<bool>(),
+        not_ready in any::<bool>(),
         events in proptest::collection::vec(anything(), 0..60),
         gone in any::<bool>(),
     ) {
         let now = Instant::now();
-        let offer = if withheld { Offer::NotReady } else { Offer::Ready };
-        let mut health = Health::new(probed, offer, now);
+        let source_state = if not_ready { SourceState::NotReady } else { SourceState::Ready };
+        let mut health = Health::new(probed, source_state, now);
         for event in events.into_iter().chain(gone.then_some(GONE)) {
-            if let Some(Change { from, to, reason }) = health.step(event, now) {
+            if let Some(StateChange { from, to, reason }) = health.step(event, now) {
                 let leads = TRANSITIONS.iter().any(|Case(.., start, end, _)| (*start, *end) == (from, to));
                 let explains = TRANSITIONS.iter().any(|Case(.., end, why)| (*end, *why) == (to, reason));
                 prop_assert!(leads && explains, "{} to {}: {}", from, to, reason);
@@ -367,10 +387,10 @@ fn any_event() -> impl Strategy<Value = Event> {
     let number = || proptest::option::of(0..5_u32);
     prop_oneof![
         4 => (state, number(), number()).prop_map(|(state, calls, capacity)| reported(state, calls, capacity)),
-        4 => Just(Event::Missed),
-        1 => Just(Event::TryBegan),
+        4 => Just(Event::ProbeMissed),
+        1 => Just(Event::AttemptStarted),
         2 => Just(FAILED),
-        1 => Just(Event::Answered),
+        1 => Just(Event::Responded),
         1 => Just(Event::Drained),
         1 => Just(Event::Resumed),
     ]
@@ -384,7 +404,7 @@ proptest! {
     #[test]
     fn a_full_draining_silent_or_failing_instance_is_never_ready(events in proptest::collection::vec(any_event(), 0..40)) {
         let now = Instant::now();
-        let mut health = Health::new(true, Offer::Ready, now);
+        let mut health = Health::new(true, SourceState::Ready, now);
         let (mut willing, mut drained, mut misses, mut failed) = (false, false, 0, false);
         for event in events {
             health.step(event, now);
@@ -395,18 +415,18 @@ proptest! {
                     misses = 0;
                     failed = false;
                 }
-                Event::Missed => misses += 1,
-                Event::TryFailed(_) => failed |= willing,
+                Event::ProbeMissed => misses += 1,
+                Event::AttemptFailed(_) => failed |= willing,
                 Event::Drained => drained = true,
                 Event::Resumed => drained = false,
-                Event::ProbeBegan
-                | Event::TryBegan
-                | Event::Answered
-                | Event::Probing(_)
-                | Event::Offered(_)
-                | Event::Accepted
-                | Event::NotAccepted
-                | Event::Ended => {}
+                Event::ProbeSent
+                | Event::AttemptStarted
+                | Event::Responded
+                | Event::ProbeConfigured(_)
+                | Event::SourceChanged(_)
+                | Event::CallAccepted
+                | Event::CallNotAccepted
+                | Event::CallEnded => {}
             }
             if health.state() == Ready {
                 prop_assert!(willing && !drained && misses < 3 && !failed);
@@ -423,7 +443,7 @@ proptest! {
     #[test]
     fn without_a_probe_only_the_operator_takes_an_instance_out(events in proptest::collection::vec(any_event(), 0..40)) {
         let now = Instant::now();
-        let mut health = Health::new(false, Offer::Ready, now);
+        let mut health = Health::new(false, SourceState::Ready, now);
         let mut drained = false;
         for event in events {
             health.step(event, now);
@@ -431,16 +451,16 @@ proptest! {
                 Event::Drained => drained = true,
                 Event::Resumed => drained = false,
                 Event::Reported(_)
-                | Event::Missed
-                | Event::TryBegan
-                | Event::TryFailed(_)
-                | Event::Answered
-                | Event::Probing(_)
-                | Event::ProbeBegan
-                | Event::Offered(_)
-                | Event::Accepted
-                | Event::NotAccepted
-                | Event::Ended => {}
+                | Event::ProbeMissed
+                | Event::AttemptStarted
+                | Event::AttemptFailed(_)
+                | Event::Responded
+                | Event::ProbeConfigured(_)
+                | Event::ProbeSent
+                | Event::SourceChanged(_)
+                | Event::CallAccepted
+                | Event::CallNotAccepted
+                | Event::CallEnded => {}
             }
             prop_assert_eq!(health.state() == Draining, drained);
             prop_assert!(drained || matches!(health.state(), Ready | Unreachable));

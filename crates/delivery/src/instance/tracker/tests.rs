@@ -3,21 +3,22 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::instance::event::ReportedState;
 
 /// An instance that counts its calls, as the gateway sees it and as it is.
 struct Bot {
-    live: Arc<Live>,
+    tracker: Arc<Tracker>,
     now: Instant,
     next_id: u32,
     /// What it can hold now, and what it said last that it can.
     capacity: u32,
     reported_capacity: u32,
     /// Its calls whose answer the gateway has not heard.
-    unanswered: Vec<(u32, Offered)>,
+    unheard: Vec<(u32, PendingCall)>,
     /// Its calls that it was heard to accept, and those of which the gateway never heard.
     calls: Vec<u32>,
-    /// Calls that were offered to it and that it has not looked at.
-    offered: Vec<(u32, Offered)>,
+    /// Calls that were pending to it and that it has not looked at.
+    pending: Vec<(u32, PendingCall)>,
     /// Calls that it has ended by itself, before the platform said so.
     hung_up: Vec<u32>,
     /// A probe that was sent, and what it found.
@@ -28,16 +29,16 @@ impl Bot {
     fn new(capacity: u32) -> Self {
         let now = Instant::now();
         let name = Name::parse("bot-0").unwrap();
-        let live = Arc::new(Live::new(name, Arc::default(), true, Offer::Ready, now, now));
+        let tracker = Arc::new(Tracker::new(name, Arc::default(), true, SourceState::Ready, now, now));
         let mut bot = Self {
-            live,
+            tracker,
             now,
             next_id: 0,
             capacity,
             reported_capacity: capacity,
-            unanswered: Vec::new(),
+            unheard: Vec::new(),
             calls: Vec::new(),
-            offered: Vec::new(),
+            pending: Vec::new(),
             hung_up: Vec::new(),
             probe: None,
         };
@@ -47,9 +48,9 @@ impl Bot {
         bot
     }
 
-    /// How many calls it has, or will have if it accepts those that were offered to it.
+    /// How many calls it has, or will have if it accepts those that were pending to it.
     fn has(&self) -> usize {
-        self.calls.len() + self.unanswered.len() + self.offered.len()
+        self.calls.len() + self.unheard.len() + self.pending.len()
     }
 
     /// The next thing that happens, if it can; `which` of several.
@@ -61,11 +62,11 @@ impl Bot {
         }
         match step {
             0 if self.probe.is_none() => {
-                self.live.learn(Event::ProbeBegan, now);
+                self.tracker.learn(Event::ProbeSent, now);
                 self.probe = Some((now, None));
             }
             1 => {
-                let calls = u32::try_from(self.calls.len() + self.unanswered.len()).unwrap();
+                let calls = u32::try_from(self.calls.len() + self.unheard.len()).unwrap();
                 let found =
                     Report { state: ReportedState::Ready, calls: Some(calls), capacity: Some(self.capacity) };
                 if let Some((_, report @ None)) = &mut self.probe {
@@ -74,45 +75,45 @@ impl Bot {
             }
             2 => {
                 if let Some((sent, Some(report))) = self.probe {
-                    self.live.reported(report, sent, now);
+                    self.tracker.reported(report, sent, now);
                     self.reported_capacity = report.capacity.unwrap();
                     self.probe = None;
                 }
             }
             3..=5 => {
-                if let Some(offered) = self.live.try_begins(now) {
-                    self.offered.push((self.next_id, offered));
+                if let Some(pending) = self.tracker.reserve(now) {
+                    self.pending.push((self.next_id, pending));
                     self.next_id += 1;
                 }
             }
-            6 | 7 => self.unanswered.extend(take(&mut self.offered, which)),
+            6 | 7 => self.unheard.extend(take(&mut self.pending, which)),
             8 | 9 => {
-                if let Some((id, offered)) = take(&mut self.unanswered, which) {
-                    offered.accepted(Some(&id.to_string()), now);
+                if let Some((id, pending)) = take(&mut self.unheard, which) {
+                    pending.accepted(Some(&id.to_string()), now);
                     self.calls.push(id);
                 }
             }
             10 => {
-                if let Some((_, offered)) = take(&mut self.offered, which) {
-                    offered.refused(now);
+                if let Some((_, pending)) = take(&mut self.pending, which) {
+                    pending.not_accepted(now);
                 }
             }
             // Its answer is lost, or it died before it gave one.
             11 => {
-                if let Some((id, _)) = take(&mut self.unanswered, which) {
+                if let Some((id, _)) = take(&mut self.unheard, which) {
                     self.calls.push(id);
                 }
             }
-            12 => drop(take(&mut self.offered, which)),
+            12 => drop(take(&mut self.pending, which)),
             13 => {
                 if let Some(id) = take(&mut self.calls, which) {
-                    self.live.call_ended(&id.to_string(), now);
+                    self.tracker.call_ended(&id.to_string(), now);
                 }
             }
             14 => self.hung_up.extend(take(&mut self.calls, which)),
             15 => {
                 if let Some(id) = take(&mut self.hung_up, which) {
-                    self.live.call_ended(&id.to_string(), now);
+                    self.tracker.call_ended(&id.to_string(), now);
                 }
             }
             _ => self.capacity = u32::try_from(which % 6).unwrap(),
@@ -164,5 +165,5 @@ fn a_call_that_its_instance_hung_up_frees_one_place() {
     for step in [3, 6, 8, 3, 6, 8, 14, 0, 1, 2, 15, 3, 3] {
         bot.step(step, 0);
     }
-    assert_eq!((bot.has(), bot.live.health().state()), (2, InstanceState::Full));
+    assert_eq!((bot.has(), bot.tracker.health().state()), (2, InstanceState::Full));
 }

@@ -9,14 +9,14 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The calls that this gateway placed at one instance: hashes of their ids, whatever the case, and when they began.
+/// The calls that this gateway placed at one instance: hashes of their ids, ignoring case, and the time of placement.
 #[derive(Debug, Default)]
-pub(crate) struct Calls(HashMap<u64, Instant>);
+pub(super) struct PlacedCalls(HashMap<u64, Instant>);
 
-impl Calls {
-    pub(crate) fn begin(&mut self, call_id: &str, now: Instant) {
+impl PlacedCalls {
+    pub(super) fn add(&mut self, call_id: &str, now: Instant) {
         if self.0.len() >= CALLS_MAX {
-            // Those whose end another gateway saw, or nobody.
+            // Another gateway saw these calls end, or no gateway did.
             self.0.retain(|_, since| now.saturating_duration_since(*since) < AGE_MAX);
         }
         if self.0.len() < CALLS_MAX {
@@ -24,17 +24,17 @@ impl Calls {
         }
     }
 
-    /// Whether it was there.
-    pub(crate) fn end(&mut self, call_id: &str) -> bool {
+    /// Removes a call. Returns true if it was there.
+    pub(super) fn remove(&mut self, call_id: &str) -> bool {
         !self.0.is_empty() && self.0.remove(&key(call_id)).is_some()
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Forgets the calls that began before `before`: the instance says that it has none.
-    pub(crate) fn forget(&mut self, before: Instant) {
+    /// Forgets the calls placed before `before`: the instance reports that it has none.
+    pub(super) fn forget(&mut self, before: Instant) {
         self.0.retain(|_, since| *since >= before);
     }
 }
@@ -43,7 +43,7 @@ fn key(call_id: &str) -> u64 {
     SEED.hash_one(call_id.to_ascii_lowercase())
 }
 
-/// Of this process alone, so that nobody can make up ids that meet.
+/// A seed of this process, so that a sender cannot construct ids whose hashes collide.
 static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// More than an instance holds at a time. Beyond it calls are not counted.
@@ -57,23 +57,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_ends_once_whatever_the_case_of_its_id() {
-        let mut calls = Calls::default();
-        calls.begin("A1", Instant::now());
+        let mut calls = PlacedCalls::default();
+        calls.add("A1", Instant::now());
         assert_eq!(calls.len(), 1);
-        assert!(!calls.end("b2"));
-        assert!(calls.end("a1"));
-        assert!(!calls.end("a1"));
+        assert!(!calls.remove("b2"));
+        assert!(calls.remove("a1"));
+        assert!(!calls.remove("a1"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_that_nobody_saw_end_give_way_after_a_day() {
-        let mut calls = Calls::default();
+    async fn calls_without_an_observed_end_are_evicted_after_a_day() {
+        let mut calls = PlacedCalls::default();
         for call in 0..CALLS_MAX + 10 {
-            calls.begin(&call.to_string(), Instant::now());
+            calls.add(&call.to_string(), Instant::now());
         }
         assert_eq!(calls.len(), CALLS_MAX);
         tokio::time::advance(AGE_MAX).await;
-        calls.begin("new", Instant::now());
+        calls.add("new", Instant::now());
         assert_eq!(calls.len(), 1);
     }
 }

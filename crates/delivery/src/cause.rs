@@ -1,0 +1,152 @@
+//! The reasons for which an attempt at an instance, or a probe of it, fails.
+
+use std::fmt;
+
+use http::StatusCode;
+
+/// The reason for which an attempt at an instance, or a probe of it, failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The host name has no address.
+    Lookup,
+    /// The resolver did not respond in time.
+    LookupTimeout,
+    /// The instance does not listen.
+    Refused,
+    /// No connection for another reason.
+    Connect,
+    /// No connection in time.
+    ConnectTimeout,
+    /// The TLS handshake failed: usually the certificate is wrong.
+    Tls,
+    /// The TLS handshake took too long.
+    TlsTimeout,
+    /// The connection ended before a response.
+    Closed,
+    /// The bytes received are not the head of an HTTP response.
+    BadHead,
+    /// The announced length of the response is over the limit.
+    ResponseTooLarge,
+    /// No response in time.
+    Timeout,
+    /// The response to a new call was 3xx.
+    Redirect,
+    /// The response to a new call was 502.
+    BadGateway,
+    /// The response to a new call was 503.
+    Unavailable,
+    /// The response to a new call was 504.
+    GatewayTimeout,
+    /// The response to a probe is not a valid report.
+    BadReport,
+    /// The time was over before the first attempt.
+    NoTime,
+}
+
+impl Cause {
+    pub(crate) const ALL: [Self; 17] = [
+        Self::Lookup,
+        Self::LookupTimeout,
+        Self::Refused,
+        Self::Connect,
+        Self::ConnectTimeout,
+        Self::Tls,
+        Self::TlsTimeout,
+        Self::Closed,
+        Self::BadHead,
+        Self::ResponseTooLarge,
+        Self::Timeout,
+        Self::Redirect,
+        Self::BadGateway,
+        Self::Unavailable,
+        Self::GatewayTimeout,
+        Self::BadReport,
+        Self::NoTime,
+    ];
+
+    /// The stable name for logs and metrics, and the reason that the state of an instance shows.
+    const fn texts(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Lookup => ("lookup", "attempt failed: host name has no address"),
+            Self::LookupTimeout => ("lookup_timeout", "attempt failed: resolver did not respond"),
+            Self::Refused => ("refused", "attempt failed: connection refused"),
+            Self::Connect => ("connect", "attempt failed: no connection"),
+            Self::ConnectTimeout => ("connect_timeout", "attempt failed: no connection in time"),
+            Self::Tls => ("tls", "attempt failed: TLS handshake failed"),
+            Self::TlsTimeout => ("tls_timeout", "attempt failed: TLS handshake timed out"),
+            Self::Closed => ("closed", "attempt failed: connection closed without a response"),
+            Self::BadHead => ("bad_head", "attempt failed: response is not valid HTTP"),
+            Self::ResponseTooLarge => ("answer_too_large", "attempt failed: response too large"),
+            Self::Timeout => ("timeout", "attempt failed: no response in time"),
+            Self::Redirect => ("redirect", "attempt failed: response was a redirect"),
+            Self::BadGateway => ("status_502", "attempt failed: response was 502"),
+            Self::Unavailable => ("status_503", "attempt failed: response was 503"),
+            Self::GatewayTimeout => ("status_504", "attempt failed: response was 504"),
+            Self::BadReport => ("bad_report", "probe response is not a valid report"),
+            Self::NoTime => ("no_time", "no time was left"),
+        }
+    }
+
+    /// A stable name for logs and metrics.
+    pub(crate) const fn label(self) -> &'static str {
+        self.texts().0
+    }
+
+    /// The cause in a few words, for the state of the instance.
+    pub(crate) const fn reason(self) -> &'static str {
+        self.texts().1
+    }
+
+    /// The cause for which a response to a new call sends the call to the next candidate; `None` if it does not.
+    ///
+    /// Neither the gateway nor the platform can follow a redirect of an instance: the gateway decides where a call lives.
+    pub(crate) fn of_status(status: StatusCode) -> Option<Self> {
+        match status {
+            StatusCode::BAD_GATEWAY => Some(Self::BadGateway),
+            StatusCode::SERVICE_UNAVAILABLE => Some(Self::Unavailable),
+            StatusCode::GATEWAY_TIMEOUT => Some(Self::GatewayTimeout),
+            status if status.is_redirection() => Some(Self::Redirect),
+            _ => None,
+        }
+    }
+
+    /// The cause of an error while a request is sent or a response is read.
+    pub(crate) fn of_error(error: &hyper::Error) -> Self {
+        if error.is_parse() { Self::BadHead } else { Self::Closed }
+    }
+
+    /// Returns true if an instance that received a new call and failed with this cause may have acted on it. It has not
+    /// if it refused the call or redirected it; a 502 or 504 of a proxy hides the outcome.
+    pub(crate) fn leaves_outcome_unknown(self) -> bool {
+        !matches!(self, Self::Unavailable | Self::Redirect)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_cause_has_its_own_label_and_reason() {
+        assert_eq!(Cause::ALL.map(Cause::label).iter().collect::<HashSet<_>>().len(), Cause::ALL.len());
+        assert_eq!(Cause::ALL.map(Cause::reason).iter().collect::<HashSet<_>>().len(), Cause::ALL.len());
+    }
+
+    #[test]
+    fn only_a_redirect_and_three_statuses_send_a_new_call_to_the_next_candidate() {
+        let moving: Vec<u16> = (200..600)
+            .filter(|code| Cause::of_status(StatusCode::from_u16(*code).unwrap()).is_some())
+            .filter(|code| !(300..400).contains(code))
+            .collect();
+        assert_eq!(moving, [502, 503, 504]);
+        assert!((300..400).all(|code| Cause::of_status(StatusCode::from_u16(code).unwrap()).is_some()));
+    }
+}

@@ -1,0 +1,147 @@
+//! Making a connection: look-up, TCP, TLS and the HTTP/1.1 handshake, each with a limit.
+
+use std::{io, net::SocketAddr, pin::Pin, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use openssl::ssl::SslConnector;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+use tokio_openssl::SslStream;
+
+use crate::{
+    cause::Cause,
+    upstream_url::{Hostname, Origin},
+};
+
+/// Sends one request at a time over one connection.
+pub(crate) type RequestSender = SendRequest<Full<Bytes>>;
+
+/// The time that making and keeping a connection may take. It differs between near and far upstreams.
+#[derive(Debug)]
+pub(crate) struct ConnectLimits {
+    /// TCP, per address.
+    pub(super) tcp: Duration,
+    /// The TLS handshake.
+    pub(super) tls: Duration,
+    /// The time for which an idle connection is kept if the other end does not say.
+    pub(super) idle: Duration,
+}
+
+/// A new connection, with its driver spawned on this runtime.
+pub(crate) async fn connect(
+    origin: &Origin,
+    tls: &SslConnector,
+    limits: &ConnectLimits,
+) -> Result<RequestSender, Cause> {
+    let stream = connect_tcp(origin, limits).await?;
+    // Requests are written whole; waiting for more to send would only add latency.
+    let _ = stream.set_nodelay(true);
+    if !origin.secure {
+        return handshake(stream).await;
+    }
+    let host = match &origin.host {
+        Hostname::Address(address) => address.to_string(),
+        Hostname::Name(name) | Hostname::Found(name, _) => name.to_string(),
+    };
+    let mut ssl = tls.configure().and_then(|setup| setup.into_ssl(&host)).map_err(|_| Cause::Tls)?;
+    ssl.set_alpn_protos(b"\x08http/1.1").map_err(|_| Cause::Tls)?;
+    let mut stream = SslStream::new(ssl, stream).map_err(|_| Cause::Tls)?;
+    match timeout(limits.tls, Pin::new(&mut stream).connect()).await {
+        Ok(Ok(())) => handshake(stream).await,
+        Ok(Err(error)) => {
+            // Usually the certificate is wrong, and only this error says so.
+            tracing::debug!(host, %error, "TLS handshake with an upstream failed");
+            Err(Cause::Tls)
+        }
+        Err(_) => Err(Cause::TlsTimeout),
+    }
+}
+
+async fn connect_tcp(origin: &Origin, limits: &ConnectLimits) -> Result<TcpStream, Cause> {
+    match &origin.host {
+        Hostname::Address(address) => connect_address(SocketAddr::new(*address, origin.port), limits).await,
+        Hostname::Name(name) => {
+            // Resolved for each connection: a name of Kubernetes or of a rebuilt machine changes its address without notice.
+            let addresses = timeout(LOOKUP_TIME, lookup_host((&**name, origin.port)))
+                .await
+                .map_err(|_| Cause::LookupTimeout)?
+                .map_err(|_| Cause::Lookup)?;
+            connect_any(addresses, limits).await
+        }
+        Hostname::Found(_, addresses) => {
+            let addresses = addresses.iter().map(|address| SocketAddr::new(*address, origin.port));
+            connect_any(addresses, limits).await
+        }
+    }
+}
+
+/// Connects to the first few addresses in turn, until one accepts.
+async fn connect_any(
+    addresses: impl Iterator<Item = SocketAddr>,
+    limits: &ConnectLimits,
+) -> Result<TcpStream, Cause> {
+    let mut last = Cause::Lookup;
+    for address in addresses.take(ADDRESSES_MAX) {
+        match connect_address(address, limits).await {
+            Ok(stream) => return Ok(stream),
+            Err(cause) => last = cause,
+        }
+    }
+    Err(last)
+}
+
+async fn connect_address(address: SocketAddr, limits: &ConnectLimits) -> Result<TcpStream, Cause> {
+    match timeout(limits.tcp, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Cause::Refused),
+        Ok(Err(_)) => Err(Cause::Connect),
+        Err(_) => Err(Cause::ConnectTimeout),
+    }
+}
+
+async fn handshake<S>(stream: S) -> Result<RequestSender, Cause>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| Cause::Closed)?;
+    tokio::spawn(async move {
+        // A request that waits for a response on it receives the error. The end of an idle connection is not news.
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+/// Instances, which are near. A connection that takes longer than 300 ms has lost a packet, and the next candidate is
+/// quicker than TCP's retransmission after 1 s. A TLS handshake costs an instance an RSA signature, which a busy one may
+/// delay.
+pub(crate) static NEAR: ConnectLimits =
+    ConnectLimits { tcp: Duration::from_millis(300), tls: Duration::from_secs(1), idle: NEAR_IDLE_TIME };
+/// Gateways of other regions. A round trip around half the world takes 300 ms, a lost packet costs a second more, and no
+/// other gateway can take the request. They keep idle connections for 75 s by default, and announce when they close one.
+pub(crate) static FAR: ConnectLimits = ConnectLimits {
+    tcp: Duration::from_millis(1500),
+    tls: Duration::from_secs(3),
+    idle: Duration::from_secs(20),
+};
+/// So short that hardly any server closes first. A request written on a connection that is being closed cannot be sent
+/// again: a callback gets 503, a new call ejects its instance. uvicorn closes after 5 s, gunicorn and servers below it
+/// after 2 s without notice, Kestrel after 130 s. A new connection costs less than a millisecond, and only instances
+/// with rare requests pay it.
+const NEAR_IDLE_TIME: Duration = Duration::from_millis(1500);
+/// A resolver responds from its cache or its neighbour; libc's own retry comes after 5 s.
+const LOOKUP_TIME: Duration = Duration::from_secs(1);
+/// Addresses of one name to connect to, in the resolver's order.
+const ADDRESSES_MAX: usize = 4;
+/// The head of a response, and the read buffer of a connection. Bots send some hundred bytes. hyper itself refuses a head
+/// of more than 100 fields (a limit of the gateway would cost an allocation per response).
+const HEAD_BYTES_MAX: usize = 16 * 1024;

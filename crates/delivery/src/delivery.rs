@@ -1,0 +1,202 @@
+//! The fleet and the settings by which requests are delivered to it.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use openssl::ssl::SslConnector;
+use switchboard_routing::{CallbackUris, Owner};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    fleet::{Fleet, FleetSettings},
+    headers,
+    instance::{Eligibility, Event, InstanceStatus},
+    member::Member,
+    origins::Origins,
+    placements::Placements,
+    settings::DeliverySettings,
+};
+
+/// The fleet, and the delivery of requests to it. All threads share it.
+///
+/// Its futures are `Send` and run on any runtime; each runtime brings its own [`Connections`](crate::Connections).
+pub struct Delivery {
+    /// Replaced when a source changes it or an unlisted instance is removed. Everything else changes inside the instances.
+    pub(crate) fleet: ArcSwap<Fleet>,
+    /// Notified when the fleet was replaced.
+    pub(crate) fleet_replaced: Notify,
+    /// Held while the next fleet is built from the last.
+    building: Mutex<()>,
+    pub(crate) fleet_settings: FleetSettings,
+    pub(crate) placements: Placements,
+    pub(crate) tls: SslConnector,
+    /// The region, as the value of `Switchboard-Region`.
+    pub(crate) region: HeaderValue,
+    /// The settings without the instances, which are in `fleet`.
+    pub(crate) settings: DeliverySettings,
+}
+
+impl Delivery {
+    /// A delivery that knows nothing about the health of its fleet yet. `tls` connects to https instances.
+    pub fn new(settings: DeliverySettings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
+        Self::build(settings, uris, tls, Placements::new(), None)
+    }
+
+    /// A delivery with new settings that keeps what was learned about the instances that stay (same name and URLs): their
+    /// health, load, drain and counters, and the memory of placements.
+    pub fn successor(&self, settings: DeliverySettings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
+        Self::build(settings, uris, tls, self.placements.clone(), Some(self))
+    }
+
+    fn build(
+        mut settings: DeliverySettings,
+        uris: Arc<CallbackUris>,
+        tls: SslConnector,
+        placements: Placements,
+        before: Option<&Self>,
+    ) -> Self {
+        let listed = Member::from_list(std::mem::take(&mut settings.instances));
+        let fleet_settings = FleetSettings {
+            region: settings.region.clone(),
+            probed: settings.probe.is_some(),
+            uris,
+            keep_leaving: settings.keep_leaving,
+            slow_start: settings.slow_start,
+            trust: Origins::next_trust(),
+        };
+        let last = before.map(|before| (before.fleet.load_full(), before.settings.discovery.as_ref()));
+        let (members, known) = match (&settings.discovery, &last) {
+            (None, _) => (listed, true),
+            // The members found so far stay until the source is read again, whichever of its settings changed.
+            (Some(new), Some((fleet, Some(old)))) if new.finds_same_instances(old) => {
+                (fleet.members(), fleet.is_known())
+            }
+            (Some(_), _) => (Vec::new(), false),
+        };
+        let last = last.as_ref().map(|(fleet, _)| &**fleet);
+        let fleet = Fleet::new(members, known, &fleet_settings, last, Instant::now());
+        Self {
+            fleet: ArcSwap::from_pointee(fleet),
+            fleet_replaced: Notify::new(),
+            building: Mutex::default(),
+            fleet_settings,
+            placements,
+            tls,
+            region: headers::name_value(&settings.region),
+            settings,
+        }
+    }
+
+    /// Applies the members that a source lists. Members whose callback URI would not be valid are left out.
+    pub(crate) fn apply_members(&self, mut members: Vec<Member>) {
+        let region = &self.fleet_settings.region;
+        members.retain(|member| {
+            let (instance, incarnation) = (member.name.clone(), member.incarnation.clone());
+            let owner = Owner { region: region.clone(), instance, incarnation };
+            let checked = self.fleet_settings.uris.check(owner.as_ref());
+            if let Err(error) = &checked {
+                tracing::error!(instance = %member.name, %error, "instance left out: its callback URI is not valid");
+            }
+            checked.is_ok()
+        });
+        members.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        self.replace_fleet(|fleet| {
+            (!fleet.is_known() || fleet.members() != members).then(|| {
+                tracing::info!(instances = members.len(), "fleet updated");
+                (members, true)
+            })
+        });
+    }
+
+    /// Replaces the fleet, if `next` returns the members of the next one.
+    pub(crate) fn replace_fleet(&self, next: impl FnOnce(&Fleet) -> Option<(Vec<Member>, bool)>) {
+        let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.fleet.load_full();
+        let Some((members, known)) = next(&last) else { return };
+        let fleet = Fleet::new(members, known, &self.fleet_settings, Some(&last), Instant::now());
+        self.fleet.store(Arc::new(fleet));
+        self.fleet_replaced.notify_one();
+    }
+
+    /// Returns true if an instance could take a new call now; for `health_path`.
+    ///
+    /// An instance without a probe that failed a moment ago would be asked as a last resort. It does not count here: the
+    /// region that asks has another choice.
+    pub fn can_take_call(&self) -> bool {
+        let now = Instant::now();
+        let fleet = self.fleet.load();
+        fleet.instances().iter().any(|one| one.tracker.eligibility(now) == Eligibility::Eligible)
+    }
+
+    /// Returns true if the fleet's source was read once; for `/readyz`.
+    pub fn is_known(&self) -> bool {
+        self.fleet.load().is_known()
+    }
+
+    /// The status of each instance, in the order of the settings, or by name if they were discovered. Instances that left
+    /// within ten minutes follow, if their name is free. For `/fleet` and `/metrics`.
+    pub fn instances(&self) -> Vec<InstanceStatus> {
+        let now = Instant::now();
+        let fleet = self.fleet.load();
+        let gone =
+            fleet.gone().iter().map(|instance| instance.status(now)).filter(|gone| gone.since < GONE_SHOWN);
+        fleet.instances().iter().map(|instance| instance.status(now)).chain(gone).collect()
+    }
+
+    /// Notes that a call has ended, which frees a place at its instance. Calls that this gateway did not place there do not
+    /// count, and a call that ends twice counts once.
+    pub fn call_ended(&self, instance: &str, call_id: &str) {
+        if let Some(instance) = self.fleet.load().instance(instance) {
+            instance.tracker.call_ended(call_id, Instant::now());
+        }
+    }
+
+    /// Returns true if an instance received the call within ten minutes and accepted it, or may have accepted it.
+    ///
+    /// To be asked after `place` has failed: then the gateway must not give the call to anyone else.
+    pub fn may_be_answered(&self, call_id: &str) -> bool {
+        self.placements.find(call_id, Instant::now()).is_some()
+    }
+
+    /// Stops new calls to an instance until `resume`, whatever its probe says. Returns false if there is no such instance.
+    pub fn drain(&self, instance: &str) -> bool {
+        self.learn(instance, Event::Drained)
+    }
+
+    /// Ends `drain`. An instance that reports draining itself stays draining. Returns false if there is no such instance.
+    pub fn resume(&self, instance: &str) -> bool {
+        self.learn(instance, Event::Resumed)
+    }
+
+    /// The owner that callback URIs of `instance` name, if it is in the fleet.
+    pub fn owner(&self, instance: &str) -> Option<Owner> {
+        self.fleet.load().instance(instance).map(|instance| instance.owner.clone())
+    }
+
+    fn learn(&self, instance: &str, event: Event) -> bool {
+        match self.fleet.load().instance(instance) {
+            Some(instance) => {
+                instance.tracker.learn(event, Instant::now());
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("settings", &self.settings)
+            .field("instances", &self.instances())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The time for which an instance that left is still shown: longer than a rollout takes to be looked at again.
+const GONE_SHOWN: Duration = Duration::from_secs(600);

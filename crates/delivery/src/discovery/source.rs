@@ -1,0 +1,135 @@
+//! The parts that all sources share: the error, its log, names of instances, and limits.
+
+use std::net::IpAddr;
+
+use openssl::sha::sha256;
+use switchboard_routing::Name;
+use tokio::time::{Duration, Instant};
+
+/// A source could not be read, or its content is not usable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SourceError {
+    /// The source does not respond, or responds with an error.
+    #[error("no usable response: {0}")]
+    Unanswered(String),
+    /// The source lists no instance.
+    #[error("it lists no instance")]
+    Empty,
+    /// The source lists more instances than a fleet can have.
+    #[error("it lists {count} instances, more than the limit of {INSTANCES_MAX}")]
+    TooMany {
+        /// The number of instances.
+        count: usize,
+    },
+    /// The source lists an address that no instance may have.
+    #[error("it lists {address}, which is {why}; fleet.allow permits it")]
+    Forbidden {
+        /// The address.
+        address: IpAddr,
+        /// The kind of address.
+        why: &'static str,
+    },
+    /// Two instances have one name.
+    #[error("it lists two instances named {0}")]
+    Doubled(String),
+    /// A host name that cannot stand in a URL.
+    #[error("it lists {0}, which is not a valid host name")]
+    NotAHost(String),
+    /// A response that this kind of source never sends.
+    #[cfg(feature = "kubernetes")]
+    #[error("its response makes no sense: {0}")]
+    Nonsense(String),
+    /// The source does not know the service.
+    #[cfg(feature = "kubernetes")]
+    #[error("the service has no EndpointSlice")]
+    NoService,
+    /// No endpoint can be reached, or told from the others.
+    #[cfg(feature = "kubernetes")]
+    #[error("none of its {endpoints} endpoints is a pod with an address and the port")]
+    Unusable {
+        /// The number of endpoints.
+        endpoints: usize,
+    },
+}
+
+impl SourceError {
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Unanswered(_) => "unanswered",
+            Self::Empty => "empty",
+            Self::TooMany { .. } => "too_many",
+            Self::Forbidden { .. } => "forbidden_address",
+            Self::Doubled(_) => "doubled_name",
+            Self::NotAHost(_) => "not_a_host",
+            #[cfg(feature = "kubernetes")]
+            Self::Nonsense(_) => "nonsense",
+            #[cfg(feature = "kubernetes")]
+            Self::NoService => "no_service",
+            #[cfg(feature = "kubernetes")]
+            Self::Unusable { .. } => "unusable",
+        }
+    }
+}
+
+/// Logs the errors of a source: each kind when it starts, and once per [`LOG_AGAIN`] while it lasts.
+#[derive(Debug, Default)]
+pub(super) struct SourceLog {
+    last: Option<(&'static str, Instant)>,
+}
+
+impl SourceLog {
+    pub(super) fn failed(&mut self, source: &str, error: &SourceError, now: Instant) {
+        let logged = self.last.is_some_and(|(label, at)| {
+            label == error.label() && now.saturating_duration_since(at) < LOG_AGAIN
+        });
+        if !logged {
+            self.last = Some((error.label(), now));
+            tracing::warn!(
+                source,
+                reason = error.label(),
+                error = error.to_string(),
+                "keeping the current fleet: its source was not read"
+            );
+        }
+    }
+
+    pub(super) fn succeeded(&mut self, source: &str) {
+        if self.last.take().is_some() {
+            tracing::info!(source, "fleet source is readable again");
+        }
+    }
+}
+
+/// The name of an instance, from the name that its source uses.
+///
+/// A valid name stays as it is. In any other, invalid characters become dashes, and the end is replaced by a hash of the
+/// whole, so that two instances never share a name.
+pub(super) fn instance_name(text: &str) -> Name {
+    if let Ok(name) = Name::parse(text) {
+        return name;
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    let start: String = text.chars().take(CHARS_KEPT).map(plain).collect();
+    let hash: String = sha256(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Name::parse(&format!("{start}-{hash}")).expect("at most 63 of the alphabet of names")
+}
+
+/// A text that a source sent, escaped and cut for the log.
+#[cfg(feature = "kubernetes")]
+pub(super) fn loggable(text: &str) -> String {
+    text.escape_debug().take(LOGGED_CHARS_MAX).collect()
+}
+
+/// Twice the largest measured fleet (10,000 instances place a call in tens of microseconds). A UDP response has some
+/// thirty addresses, one over TCP, of 64 KiB, some four thousand: more is a mistake or an attack.
+pub(super) const INSTANCES_MAX: usize = 20_000;
+/// The time for which a source may list no instance before its instances leave. It is longer than a zone takes to reload,
+/// a selector to be corrected or a deployment to be replaced. It is shorter than the time until an address is reassigned.
+pub(super) const EMPTY_HOLD: Duration = Duration::from_secs(300);
+/// With a dash and sixteen digits of the hash these are the 63 characters of a name.
+const CHARS_KEPT: usize = 46;
+/// The interval at which an error that lasts is logged again.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
+/// The characters of a text that are logged.
+#[cfg(feature = "kubernetes")]
+const LOGGED_CHARS_MAX: usize = 400;

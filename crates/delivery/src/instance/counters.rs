@@ -1,0 +1,70 @@
+//! The counters of one instance, for `/fleet` and `/metrics`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::state::InstanceState;
+use crate::cause::Cause;
+
+/// The counters of one instance since it was first seen.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// New calls that it accepted.
+    pub(super) placed: Counter,
+    /// Callbacks to which it responded.
+    pub(super) callbacks: Counter,
+    /// Requests in flight.
+    pub(super) in_flight: Counter,
+    /// Attempts, of new calls and callbacks.
+    pub(super) attempts: Counter,
+    pub(super) missed_probes: Counter,
+    failures: [Counter; Cause::ALL.len()],
+    entered: [Counter; InstanceState::ALL.len()],
+}
+
+/// One counter.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn subtract_one(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counters {
+    pub(super) fn attempt_failed(&self, cause: Cause) {
+        if let Some((_, counter)) = Cause::ALL.iter().zip(&self.failures).find(|(one, _)| **one == cause) {
+            counter.add_one();
+        }
+    }
+
+    pub(super) fn state_entered(&self, state: InstanceState) {
+        let mut entered = InstanceState::ALL.iter().zip(&self.entered);
+        if let Some((_, counter)) = entered.find(|(one, _)| **one == state) {
+            counter.add_one();
+        }
+    }
+
+    /// The number of failed attempts by label, without zeros.
+    pub(super) fn failures(&self) -> Vec<(&'static str, u64)> {
+        let failures = Cause::ALL.iter().zip(&self.failures);
+        failures
+            .map(|(cause, counter)| (cause.label(), counter.get()))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
+    /// The number of changes into each state, without zeros.
+    pub(super) fn entered(&self) -> Vec<(InstanceState, u64)> {
+        let entered = InstanceState::ALL.iter().zip(&self.entered);
+        entered.map(|(state, counter)| (*state, counter.get())).filter(|(_, count)| *count > 0).collect()
+    }
+}

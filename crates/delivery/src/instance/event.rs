@@ -1,0 +1,50 @@
+//! The events from which the health of an instance is learned.
+
+use crate::member::SourceState;
+
+/// An event that says something about the health of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A probe is about to be sent.
+    ProbeSent,
+    /// The instance responded to a probe with a valid report.
+    Reported(Report),
+    /// The instance did not respond to a probe, or not with a valid report.
+    ProbeMissed,
+    /// A new call is about to be sent to the instance.
+    AttemptStarted,
+    /// The instance failed a new call, for a reason in a few words.
+    AttemptFailed(&'static str),
+    /// The instance responded to a request.
+    Responded,
+    /// The operator drains the instance.
+    Drained,
+    /// The operator ends the drain.
+    Resumed,
+    /// New settings apply: with a probe (true) or without.
+    ProbeConfigured(bool),
+    /// The source was read, and says this about the instance.
+    SourceChanged(SourceState),
+    /// The instance accepted a new call, or may have accepted it.
+    CallAccepted,
+    /// The instance did not accept a new call.
+    CallNotAccepted,
+    /// A call that the instance had accepted has ended.
+    CallEnded,
+}
+
+/// The response of an instance to a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) state: ReportedState,
+    pub(crate) calls: Option<u32>,
+    pub(crate) capacity: Option<u32>,
+}
+
+/// The states that an instance can report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReportedState {
+    Ready,
+    Full,
+    Draining,
+}

@@ -1,0 +1,151 @@
+//! The lock-free view of an instance that placement ranks by.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use switchboard_routing::{Candidate, Load};
+use tokio::time::Instant;
+
+use super::health::Admission;
+
+/// The part of the state of an instance that placement reads without a lock. Times are milliseconds after the epoch of
+/// its fleet.
+#[derive(Debug, Default)]
+pub(crate) struct PlacementView {
+    /// The admission in the lower bits, the end of the back-off above them.
+    admission: AtomicU64,
+    /// Calls in the upper half, capacity in the lower; 0 if the load is not known.
+    load: AtomicU64,
+    /// The time at which it last became ready after it was cold.
+    warming_since: AtomicU64,
+}
+
+/// The eligibility of an instance for a new call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Eligibility {
+    /// It is asked by its rank.
+    Eligible,
+    /// It is asked after all eligible ones: it failed an attempt a moment ago, and no probe tells whether it recovered.
+    LastResort,
+    /// It is not asked.
+    Excluded,
+}
+
+impl PlacementView {
+    pub(super) fn set_admission(&self, admission: Admission, backoff_until_ms: u64) {
+        let flag = match admission {
+            Admission::Open => OPEN,
+            Admission::Trial => TRIAL,
+            Admission::Closed => 0,
+        };
+        self.admission.store(backoff_until_ms << FLAG_BITS | flag, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_load(&self, load: Option<Load>) {
+        let load = load.map_or(0, |load| u64::from(load.calls) << 32 | u64::from(load.capacity));
+        self.load.store(load, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_warming_since(&self, ms: u64) {
+        self.warming_since.store(ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.admission.load(Ordering::Relaxed) & OPEN != 0
+    }
+
+    pub(super) fn eligibility(&self, now_ms: u64) -> Eligibility {
+        let admission = self.admission.load(Ordering::Relaxed);
+        if admission & OPEN != 0 {
+            Eligibility::Eligible
+        } else if admission & TRIAL == 0 {
+            Eligibility::Excluded
+        } else if admission >> FLAG_BITS > now_ms {
+            Eligibility::LastResort
+        } else {
+            Eligibility::Eligible
+        }
+    }
+
+    /// The expected load, if it is known.
+    fn load(&self) -> Option<Load> {
+        let load = self.load.load(Ordering::Relaxed);
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        (load != 0).then(|| Load { calls: half(load >> 32), capacity: half(load) })
+    }
+
+    /// The part of its weight that the instance has, 1 to 100: it rises over the slow start after it became ready.
+    fn warmth_percent(&self, clock: Clock) -> u32 {
+        let warmed_ms = clock.now_ms.saturating_sub(self.warming_since.load(Ordering::Relaxed));
+        if warmed_ms >= clock.slow_start_ms {
+            return 100;
+        }
+        let percent = warmed_ms.saturating_mul(100).checked_div(clock.slow_start_ms).unwrap_or(100);
+        u32::try_from(percent).unwrap_or(100).clamp(1, 100)
+    }
+}
+
+/// The data of one instance that ranking needs, kept together: each new call reads it for all instances.
+#[derive(Clone, Debug)]
+pub(crate) struct Rankable {
+    view: Arc<PlacementView>,
+    name_hash: u64,
+    weight: u32,
+    /// Its index among the instances of the fleet.
+    pub(crate) at: usize,
+}
+
+impl Rankable {
+    pub(super) fn new(view: &Arc<PlacementView>, name_hash: u64, weight: u32, at: usize) -> Self {
+        Self { view: Arc::clone(view), name_hash, weight, at }
+    }
+
+    pub(crate) fn eligibility(&self, clock: Clock) -> Eligibility {
+        self.view.eligibility(clock.now_ms)
+    }
+
+    /// The candidate with its load. With a slow start, weights count hundredths, and a warming instance has fewer.
+    pub(crate) fn candidate(&self, clock: Clock) -> Candidate {
+        let weight = if clock.slow_start_ms == 0 {
+            self.weight
+        } else {
+            self.weight.saturating_mul(self.view.warmth_percent(clock))
+        };
+        Candidate { name_hash: self.name_hash, weight, load: self.view.load() }
+    }
+
+    /// The candidate without load and warmth, which change from moment to moment.
+    pub(crate) fn unloaded(&self) -> Candidate {
+        Candidate { name_hash: self.name_hash, weight: self.weight, load: None }
+    }
+}
+
+/// The time at which a fleet is ranked, converted once for all instances.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    now_ms: u64,
+    slow_start_ms: u64,
+}
+
+impl Clock {
+    pub(crate) fn new(now: Instant, epoch: Instant, slow_start: Duration) -> Self {
+        Self { now_ms: millis(now.saturating_duration_since(epoch)), slow_start_ms: millis(slow_start) }
+    }
+}
+
+/// Milliseconds that leave room for the flags.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX >> FLAG_BITS)
+}
+
+/// See [`Admission::Open`].
+const OPEN: u64 = 1;
+/// See [`Admission::Trial`].
+const TRIAL: u64 = 2;
+/// The bits below the end of the back-off.
+const FLAG_BITS: u32 = 2;

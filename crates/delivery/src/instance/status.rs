@@ -1,0 +1,77 @@
+//! The status of an instance, for operators.
+
+use std::time::Duration;
+
+use switchboard_routing::Name;
+use tokio::time::Instant;
+
+use super::{Instance, state::InstanceState};
+
+/// The status of one instance.
+#[derive(Clone, Debug)]
+pub struct InstanceStatus {
+    /// The name of the instance.
+    pub name: Name,
+    /// The incarnation of the instance.
+    pub incarnation: Name,
+    /// The current state.
+    pub state: InstanceState,
+    /// The time since it entered this state.
+    pub since: Duration,
+    /// The reason for this state, in a few words.
+    pub reason: &'static str,
+    /// Reported calls.
+    pub calls: Option<u32>,
+    /// Reported calls, plus those this gateway placed and minus those that ended since. Placement uses this number.
+    /// `None` without a report.
+    pub calls_expected: Option<u32>,
+    /// Calls that this gateway placed there and has not seen end. With several gateways, another one may see the end.
+    pub calls_counted: usize,
+    /// Reported capacity.
+    pub capacity: Option<u32>,
+    /// New calls that it accepted from this gateway since the start.
+    pub placed: u64,
+    /// Callbacks to which it responded.
+    pub callbacks: u64,
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// Attempts made.
+    pub attempts: u64,
+    /// Attempts that failed, by label.
+    pub failures: Vec<(&'static str, u64)>,
+    /// Probes without a response, or without a valid report in it.
+    pub missed_probes: u64,
+    /// The time since the last probe with a valid report.
+    pub last_probe: Option<Duration>,
+    /// The number of changes into each state.
+    pub entered: Vec<(InstanceState, u64)>,
+}
+
+impl Instance {
+    /// The status of the instance, for `/fleet` and `/metrics`.
+    pub(crate) fn status(&self, now: Instant) -> InstanceStatus {
+        let calls_counted = self.tracker.placed_calls().len();
+        let counters = self.tracker.counters();
+        let health = self.tracker.health();
+        let load = health.load_estimate();
+        InstanceStatus {
+            name: self.owner.instance.clone(),
+            incarnation: self.owner.incarnation.clone(),
+            state: health.state(),
+            since: now.saturating_duration_since(health.since()),
+            reason: health.reason(),
+            calls: load.reported_calls(),
+            calls_expected: load.expected_calls(),
+            calls_counted,
+            capacity: load.capacity(),
+            last_probe: health.last_report().map(|at| now.saturating_duration_since(at)),
+            placed: counters.placed.get(),
+            callbacks: counters.callbacks.get(),
+            in_flight: counters.in_flight.get(),
+            attempts: counters.attempts.get(),
+            missed_probes: counters.missed_probes.get(),
+            failures: counters.failures(),
+            entered: counters.entered(),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! One instance as a source of the fleet describes it. The static list is a source, too.
+
+use switchboard_routing::Name;
+use uuid::Uuid;
+
+use crate::{settings::InstanceSettings, upstream_url::UpstreamUrl};
+
+/// One instance as a source describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) name: Name,
+    pub(crate) incarnation: Name,
+    pub(crate) new_calls: UpstreamUrl,
+    pub(crate) callbacks: UpstreamUrl,
+    pub(crate) apps: Option<Vec<Uuid>>,
+    pub(crate) weight: u32,
+    pub(crate) source_state: SourceState,
+    /// True if the instance may still run when its source no longer lists it. An address that DNS no longer returns may
+    /// still respond; a pod that is no longer listed has ended.
+    pub(crate) outlives_listing: bool,
+}
+
+/// The state of an instance according to its source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SourceState {
+    /// It may take new calls.
+    #[default]
+    Ready,
+    /// It is not ready.
+    #[cfg_attr(
+        not(any(test, feature = "kubernetes")),
+        expect(dead_code, reason = "only a source that reports readiness uses it")
+    )]
+    NotReady,
+    /// It was asked to stop, and stops when its calls have ended.
+    #[cfg_attr(
+        not(any(test, feature = "kubernetes")),
+        expect(dead_code, reason = "only a source that reports readiness uses it")
+    )]
+    Terminating,
+    /// The source no longer lists it.
+    Unlisted,
+    /// It is no longer in the fleet.
+    Removed,
+}
+
+impl Member {
+    /// The members of the static list. They have no incarnation: the list cannot tell a restarted instance from the
+    /// old one.
+    pub(crate) fn from_list(instances: Vec<InstanceSettings>) -> Vec<Self> {
+        instances
+            .into_iter()
+            .map(|instance| Self {
+                name: instance.name,
+                incarnation: Self::no_incarnation(),
+                callbacks: instance.callback_url.unwrap_or_else(|| instance.url.clone()),
+                new_calls: instance.url,
+                apps: instance.apps,
+                weight: instance.weight,
+                source_state: SourceState::Ready,
+                outlives_listing: true,
+            })
+            .collect()
+    }
+
+    /// The incarnation of an instance whose source knows none.
+    pub(crate) fn no_incarnation() -> Name {
+        Name::parse("0").expect("a digit is a name")
+    }
+}

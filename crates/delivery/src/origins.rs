@@ -1,0 +1,88 @@
+//! The origins at which a fleet or the peer gateways are reached, and the endpoints there.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use http::HeaderValue;
+
+use crate::upstream_url::{Origin, UpstreamUrl};
+
+/// All origins of one snapshot of the fleet, or of the peer gateways. A pool keeps one slot per origin.
+#[derive(Debug, Default)]
+pub(crate) struct Origins {
+    list: Vec<Origin>,
+    generation: u64,
+    trust: u64,
+}
+
+/// The destination of requests of one kind.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) url: UpstreamUrl,
+    /// The index of its origin in [`Origins`], and in each pool.
+    pub(crate) slot: usize,
+    /// The value of `Host`.
+    pub(crate) host: HeaderValue,
+}
+
+impl Origins {
+    pub(crate) fn list(&self) -> &[Origin] {
+        &self.list
+    }
+
+    /// Grows with each `Origins` of this process, so that a pool can tell the newer of two.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Equal for origins that share the trust anchors of TLS connections.
+    pub(crate) fn trust(&self) -> u64 {
+        self.trust
+    }
+
+    /// A trust number that no other settings have.
+    pub(crate) fn next_trust() -> u64 {
+        NUMBERS.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Collects the origins of endpoints.
+#[derive(Debug)]
+pub(crate) struct OriginsBuilder {
+    origins: Origins,
+    /// The index of each origin in the list.
+    slots: HashMap<Origin, usize>,
+}
+
+impl OriginsBuilder {
+    pub(crate) fn new(trust: u64, count: usize) -> Self {
+        let generation = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let origins = Origins { list: Vec::new(), generation, trust };
+        Self { origins, slots: HashMap::with_capacity(count) }
+    }
+
+    /// The endpoint at `url`. Endpoints with one origin share a slot.
+    pub(crate) fn endpoint(&mut self, url: UpstreamUrl) -> Endpoint {
+        let origin = url.origin();
+        let host = HeaderValue::from_str(&origin.authority()).expect("a parsed host is printable ASCII");
+        let slot = match self.slots.get(origin) {
+            Some(slot) => *slot,
+            None => {
+                let slot = self.origins.list.len();
+                self.origins.list.push(origin.clone());
+                self.slots.insert(origin.clone(), slot);
+                slot
+            }
+        };
+        Endpoint { url, slot, host }
+    }
+
+    pub(crate) fn finish(self) -> Origins {
+        self.origins
+    }
+}
+
+/// Numbers generations and trust. Only their order matters.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);

@@ -1,0 +1,156 @@
+//! Sending a request to one upstream: a single attempt, or attempts until the first byte is written.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use openssl::ssl::SslConnector;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::{
+    cause::Cause,
+    connections::Pool,
+    instance::Tracker,
+    origins::{Endpoint, Origins},
+    response::BODY_BYTES_MAX,
+};
+
+/// One endpoint of an instance or of a peer gateway, and the connections to it.
+#[derive(Clone, Copy)]
+pub(crate) struct Upstream<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) origins: &'a Origins,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) tls: &'a SslConnector,
+}
+
+impl Upstream<'_> {
+    /// Sends a request and waits for the head of the response until `until`.
+    ///
+    /// A pooled connection that turns out to be closed is not a failure. hyper hands the request back, not a byte of which
+    /// was written, and it goes over the next connection.
+    pub(crate) async fn attempt(
+        self,
+        request: Request<Full<Bytes>>,
+        until: Instant,
+    ) -> Result<Response<Incoming>, AttemptError> {
+        let Self { pool, origins, endpoint, tls } = self;
+        let mut request = request;
+        loop {
+            let pooled = pool.take(origins, endpoint.slot, Instant::now());
+            let fresh = pooled.is_none();
+            let mut sender = match pooled {
+                Some(sender) => sender,
+                // Boxed, since it is rare and large: the future of a request is moved, and pays for its size each time.
+                None => match timeout_at(until, Box::pin(pool.connect(endpoint.url.origin(), tls))).await {
+                    Ok(Ok(sender)) => sender,
+                    Ok(Err(cause)) => return Err(AttemptError::unsent(request, cause)),
+                    Err(_) => return Err(AttemptError::unsent(request, Cause::ConnectTimeout)),
+                },
+            };
+            match timeout_at(until, sender.try_send_request(request)).await {
+                Ok(Ok(response)) => {
+                    pool.keep(origins, endpoint.slot, sender, response.headers(), Instant::now());
+                    return check(response);
+                }
+                Ok(Err(mut error)) => match error.take_message() {
+                    Some(unsent) if fresh => return Err(AttemptError::unsent(unsent, Cause::Closed)),
+                    Some(unsent) => request = unsent,
+                    None => return Err(AttemptError::Sent(Cause::of_error(&error.into_error()))),
+                },
+                // Dropping the future closes the connection, which tells the instance that the gateway stopped waiting.
+                Err(_) => return Err(AttemptError::Sent(Cause::Timeout)),
+            }
+        }
+    }
+
+    /// Sends a request until there is a response, or until `end`. Returns the number of attempts either way.
+    ///
+    /// A request is sent again only while not a byte of it was written. `tracker` counts attempts and failures.
+    pub(crate) async fn send_until(
+        self,
+        mut request: Request<Full<Bytes>>,
+        end: Instant,
+        tracker: Option<&Tracker>,
+    ) -> Result<(Response<Incoming>, u32), (Cause, u32)> {
+        let mut attempts: u32 = 0;
+        let mut pause = PAUSE_FIRST;
+        let mut last = Cause::NoTime;
+        while Instant::now() < end {
+            attempts = attempts.saturating_add(1);
+            if let Some(tracker) = tracker {
+                tracker.count_attempt();
+            }
+            let error = match self.attempt(request, end).await {
+                Ok(response) => return Ok((response, attempts)),
+                Err(error) => error,
+            };
+            if let Some(tracker) = tracker {
+                tracker.count_failure(error.cause());
+            }
+            match error {
+                AttemptError::Sent(cause) => return Err((cause, attempts)),
+                AttemptError::Unsent(unsent, cause) => {
+                    // An attempt cut short by the end of patience says less than the one before it.
+                    if attempts == 1 || Instant::now() < end {
+                        last = cause;
+                    }
+                    request = *unsent;
+                }
+            }
+            sleep_until(end.min(Instant::now() + pause)).await;
+            pause = pause.saturating_mul(2).min(PAUSE_MAX);
+        }
+        Err((last, attempts))
+    }
+}
+
+/// Rejects responses that cannot be relayed.
+fn check(response: Response<Incoming>) -> Result<Response<Incoming>, AttemptError> {
+    if response.status().is_informational() {
+        // hyper skips 1xx except 101, and the gateway asked for no other protocol.
+        Err(AttemptError::Sent(Cause::BadHead))
+    } else if response.body().size_hint().lower() > BODY_BYTES_MAX {
+        Err(AttemptError::Sent(Cause::ResponseTooLarge))
+    } else {
+        Ok(response)
+    }
+}
+
+/// An attempt failed.
+#[derive(Debug)]
+pub(crate) enum AttemptError {
+    /// Not a byte of the request was written; here it is. (Boxed: the request would make every result large.)
+    Unsent(Box<Request<Full<Bytes>>>, Cause),
+    /// The request may have reached the instance, which may have acted on it.
+    Sent(Cause),
+}
+
+impl AttemptError {
+    fn unsent(request: Request<Full<Bytes>>, cause: Cause) -> Self {
+        Self::Unsent(Box::new(request), cause)
+    }
+
+    pub(crate) fn cause(&self) -> Cause {
+        match self {
+            Self::Unsent(_, cause) | Self::Sent(cause) => *cause,
+        }
+    }
+
+    /// Returns true if the request may have reached the instance.
+    pub(crate) fn was_sent(&self) -> bool {
+        matches!(self, Self::Sent(_))
+    }
+
+    /// Returns true if the instance may have acted on the request.
+    pub(crate) fn leaves_outcome_unknown(&self) -> bool {
+        matches!(self, Self::Sent(cause) if cause.leaves_outcome_unknown())
+    }
+}
+
+/// The first pause between two attempts: a restarting process listens again in a moment, or in seconds.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// The pause doubles up to this: a callback is at most half a second late once its owner is back.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
