@@ -130,8 +130,7 @@ impl Gateway {
         let gateways =
             peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.callback.clone()?))).collect();
         let peers_tls = client("peers")?;
-        let regions =
-            PeerGateways::new(region.clone(), gateways, patience, Arc::clone(&callbacks), peers_tls.clone());
+        let regions = PeerGateways::new(&region, gateways, patience, peers_tls.clone());
         let peers = PeerHealth::new(peers, peers_tls, last.map(|last| &*last.peers));
         Ok(Self {
             region,

@@ -81,7 +81,7 @@ async fn an_instance_that_is_killed_while_it_has_the_call_loses_it_to_another() 
     assert_eq!(second.field("switchboard-attempt"), Some("2"));
     assert!(began.elapsed() < Duration::from_secs(14));
     let unknown =
-        gateway.log.message("outcome unknown: an instance was sent a new call and did not answer").await;
+        gateway.log.message("outcome unknown: instance received a new call and did not respond").await;
     assert_eq!(unknown["level"], "warn");
     assert_eq!(gateway.metric("switchboard_outcomes_unknown_total", &[]).await, 1.0);
 }

@@ -49,7 +49,7 @@ async fn check(issuer: &Issuer, bad: SocketAddr, reason: &str, unknown: bool) {
     let labels = [("instance", "bot-0"), ("state", "unreachable")];
     assert_eq!(gateway.metric("switchboard_instance_transitions_total", &labels).await, 1.0, "{reason}");
     assert_eq!(gateway.metric("switchboard_instance_state", &labels).await, 1.0, "{reason}");
-    let change = gateway.log.message("instance changed its state").await;
+    let change = gateway.log.message("instance state changed").await;
     let shown = [&change["instance"], &change["from"], &change["to"], &change["reason"]];
     assert_eq!(shown, [&"bot-0".into(), &"ready".into(), &"unreachable".into(), &fleet[0]["reason"]]);
     let event = gateway.log.event("the call", |event| event["attempts"] == 2).await;

@@ -127,14 +127,14 @@ async fn a_pod_that_ends_keeps_its_callbacks_and_its_successor_gets_none_of_them
     server.go_away().await;
     let is_told = |event: &Value| event["reason"] == "unanswered" && event["source"] == "bots";
     let told = gateway.log.event("that the server is away", is_told).await;
-    assert_eq!(told["message"], "the fleet's source was not read; its last good state holds");
+    assert_eq!(told["message"], "keeping the current fleet: its source was not read");
     assert_eq!(post(&gateway, &new, bodies::updated("call-1", "terminated")).await, 202);
     bots[0].request().await;
     place(&gateway, &mut bots, "meanwhile").await;
     server.delete("bot-0");
     server.come_back();
     until_fleet(&gateway, "name", &["bot-1"]).await;
-    gateway.log.message("the fleet's source is read again").await;
+    gateway.log.message("fleet source is readable again").await;
     assert_eq!(post(&gateway, &new, bodies::updated("call-1", "terminated")).await, 410);
     assert!(!gateway.log.text().contains(TOKEN));
     // What the library says of a failure we say ourselves.
@@ -155,7 +155,7 @@ async fn a_gateway_without_a_way_to_kubernetes_says_so_and_tries_again() {
         .unwrap();
     let gateway = Gateway::start_in(&settings(&issuer), ("KUBECONFIG", &kubeconfig)).await;
     let told = gateway.log.event("what is wrong", |event| event["reason"] == "unanswered").await;
-    assert_eq!(told["error"], "not answered: the kubeconfig is not one");
+    assert_eq!(told["error"], "no usable response: the kubeconfig is not valid");
     gateway.wait_for_ready(503).await;
     write_kubeconfig(&kubeconfig, &format!("\"http://{}\"", server.address));
     gateway.wait_for_ready(200).await;
