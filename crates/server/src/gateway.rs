@@ -1,4 +1,6 @@
-//! The parts of a running gateway, built from a configuration. Immutable: a reload builds the next one out of the last.
+//! The composition root: the parts of a running gateway, built from a configuration.
+//!
+//! A gateway is immutable. A reload builds the next one from the last.
 
 use std::{
     sync::{
@@ -19,7 +21,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::{
-    admin::{AdminToken, Parts},
+    admin::{AdminState, AdminToken},
     clients::{fetch::HttpsFetch, graph_calls::GraphCalls, peer_health::PeerHealth},
     config::{Config, Limits, Placement, RedirectStatus},
     metrics::Metrics,
@@ -32,7 +34,7 @@ use crate::{
     },
 };
 
-/// What `handle` needs.
+/// The parts that a request needs.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     pub(crate) region: Name,
@@ -49,7 +51,7 @@ pub(crate) struct Gateway {
     pub(crate) regions: PeerGateways,
     pub(crate) retries: Arc<Retries>,
     pub(crate) tasks: Arc<Tasks>,
-    /// The longest that a request may take to be placed, acted on or forwarded.
+    /// The longest time that a request may take to be placed, acted on or forwarded.
     pub(crate) longest: Duration,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) graph_calls: GraphCalls,
@@ -58,15 +60,15 @@ pub(crate) struct Gateway {
     draining: Arc<AtomicBool>,
 }
 
-/// Why a valid configuration cannot be put to work.
+/// An error in a valid configuration that shows only when the gateway is built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// A certificate authority could not be read.
+    /// A certificate authority cannot be read.
     #[error("cannot build the TLS client of {part}")]
     Tls {
-        /// Which part wanted it.
+        /// The part of the gateway that needs the client.
         part: String,
-        /// Why.
+        /// The error of OpenSSL.
         source: ErrorStack,
     },
     /// The authenticator refuses its settings.
@@ -75,8 +77,8 @@ pub enum BuildError {
 }
 
 impl Gateway {
-    /// Builds the parts. `last` is the app that this one replaces: what it has learnt of keys, instances and peers goes on.
-    /// The first one is built on the runtime of its tasks.
+    /// Builds a gateway. `last` is the one that it replaces; the new one keeps its keys, its fleet and the health of its
+    /// peers. The first gateway must be built on the runtime that runs its tasks.
     pub(crate) fn build(
         config: Config,
         timeouts: Option<Timeouts>,
@@ -84,7 +86,7 @@ impl Gateway {
         draining: Arc<AtomicBool>,
         last: Option<&Self>,
     ) -> Result<Self, BuildError> {
-        // Without `..`: a setting that nothing uses does not compile.
+        // Without `..`: an unused setting does not compile.
         let Config {
             region,
             listen,
@@ -100,7 +102,7 @@ impl Gateway {
             placement,
             delivery,
             limits,
-            log: _, // telemetry has it before there is an app
+            log: _, // telemetry has it before the gateway is built
         } = config;
         let mut fetching = Vec::new();
         for trust in trusts {
@@ -149,7 +151,7 @@ impl Gateway {
             redirect_status,
             delivery: Arc::new(delivery),
             regions,
-            // A message is the same message, whatever the settings.
+            // A reload does not change which requests are retries of a message.
             retries: last.map_or_else(|| Arc::new(Retries::new()), |last| Arc::clone(&last.retries)),
             tasks: last.map_or_else(
                 || Arc::new(Tasks::new(Handle::current(), Arc::clone(&metrics))),
@@ -164,9 +166,9 @@ impl Gateway {
         })
     }
 
-    /// What the admin listener shows and steers.
-    pub(crate) fn parts(&self) -> Parts {
-        Parts {
+    /// Returns the parts that the admin listener shows and controls.
+    pub(crate) fn admin_state(&self) -> AdminState {
+        AdminState {
             authenticator: Arc::clone(&self.authenticator),
             delivery: Arc::clone(&self.delivery),
             callbacks: Arc::clone(&self.callbacks),
@@ -183,12 +185,12 @@ impl Gateway {
         self.apps.contains(&app)
     }
 
-    /// Whether a new call that another region sends here would find an instance.
+    /// Returns true if a new call that another region redirects here would find an instance.
     pub(crate) fn can_take_call(&self) -> bool {
         !self.is_draining() && self.delivery.can_take_call()
     }
 
-    /// Proves who sent a request, before its body is read.
+    /// Authenticates the sender of a request, before its body is read.
     pub(crate) async fn authenticate(
         &self,
         received: &Received,
@@ -209,7 +211,7 @@ impl Gateway {
     }
 }
 
-/// A TLS client that trusts the system's authorities, and those in `ca` besides.
+/// A TLS client that trusts the authorities of the system, and those in `ca`.
 fn tls_client(ca: Option<&std::path::Path>) -> Result<SslConnector, ErrorStack> {
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;
     if let Some(ca) = ca {
@@ -218,7 +220,7 @@ fn tls_client(ca: Option<&std::path::Path>) -> Result<SslConnector, ErrorStack> 
     Ok(builder.build())
 }
 
-/// The longest a handler waits for a body, besides placing, acting or forwarding.
+/// The longest time that a handler waits for a body, in addition to placing, acting or forwarding.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -226,19 +228,19 @@ mod tests {
     use super::*;
     use crate::{
         config::tests::{MINIMAL, parse, with_graph},
-        telemetry::Counts,
+        telemetry::LogCounts,
     };
 
-    /// The budget of a new call, or what Graph may take.
+    /// The longest time is the budget of a new call, or the time of an action through Graph.
     #[tokio::test]
-    async fn a_request_that_may_be_acted_on_takes_longer() {
+    async fn the_longest_request_time_includes_actions() {
         let graph = with_graph("federated_token = \"/var/run/secrets/token\"", "");
         for (text, longest_ms) in [(MINIMAL, 12_000), (&graph, 14_500)] {
-            let metrics = Arc::new(Metrics::new(Counts::default()));
-            let app = Gateway::build(parse(text).unwrap(), None, metrics, Arc::default(), None).unwrap();
+            let metrics = Arc::new(Metrics::new(LogCounts::default()));
+            let gateway = Gateway::build(parse(text).unwrap(), None, metrics, Arc::default(), None).unwrap();
             let longest = Duration::from_millis(longest_ms);
-            assert_eq!(app.longest, longest);
-            assert!(app.timeouts.stuck > longest + BODY_TIME);
+            assert_eq!(gateway.longest, longest);
+            assert!(gateway.timeouts.stuck > longest + BODY_TIME);
         }
     }
 }

@@ -1,9 +1,14 @@
 //! The running process: threads, sockets, signals, certificates, and the tasks that outlive a request.
+//!
+//! Reading order: `serve` (the process), `server` (serve, reload, drain), `worker` (a thread), `connection`, `exchange`.
 
-pub mod connection;
-mod descriptors;
 pub mod serve;
 pub mod server;
+
+pub(crate) mod certificate;
+pub mod connection;
+mod descriptors;
+mod exchange;
+mod state;
 pub(crate) mod tasks;
-pub(crate) mod tls;
-pub(crate) mod worker;
+mod worker;

@@ -192,7 +192,7 @@ impl Stage {
             let told = instant();
             let (well, log) = self.end(name)?;
             let ended = told.elapsed();
-            if !well || !log.contains("drained: nothing was cut") {
+            if !well || !log.contains("drain finished: nothing was cut off") {
                 self.cut.push(format!("{name} did not end with 0, or cut something"));
             }
             self.logs.push((name, log));

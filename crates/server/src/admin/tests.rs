@@ -1,39 +1,51 @@
 //! The admin listener over loopback sockets.
 
 use std::{
+    fmt,
     future::Future,
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use openssl::{
     rsa::Rsa,
     ssl::{SslConnector, SslMethod},
 };
 use serde_json::{Value, json};
-use switchboard_auth::{AppSettings, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings};
-use switchboard_delivery::{DeliverySettings, InstanceSettings, Orphaned, UpstreamUrl};
-use switchboard_routing::{Name, SealKey};
+use switchboard_auth::{AppSettings, Authenticator, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings};
+use switchboard_delivery::{Delivery, DeliverySettings, InstanceSettings, Orphaned, UpstreamUrl};
+use switchboard_routing::{CallbackUris, Name, SealKey};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
     time::Instant,
 };
 use url::Url;
-use uuid::uuid;
+use uuid::{Uuid, uuid};
 
-use super::*;
+use super::{
+    AdminApi, AdminState, AdminToken,
+    listener::{CONNECTIONS_MAX, HEAD_TIME_MAX, IDLE_TIME_MAX, serve},
+    timed_stream::TimedStream,
+};
 use crate::{
-    metrics::{self, RequestKind},
+    metrics::{self, Metrics, RequestKind},
     request::outcome::Outcome,
-    telemetry::Counts,
+    telemetry::LogCounts,
 };
 
 const APP: Uuid = uuid!("0efc74f7-41c3-47a4-8775-7259bfef4241");
 
-/// An issuer with one key, or none that answers.
+/// An issuer with one key, or one that cannot be reached.
 struct Issuer {
     keys: Option<String>,
 }
@@ -67,7 +79,7 @@ struct Running {
     address: SocketAddr,
     metrics: Arc<Metrics>,
     draining: Arc<AtomicBool>,
-    parts: Arc<ArcSwap<Parts>>,
+    state: Arc<ArcSwap<AdminState>>,
     _serving: JoinSet<()>,
 }
 
@@ -80,7 +92,7 @@ struct Setup {
 
 const LOCAL: Setup = Setup { bind: "127.0.0.1:0", token: None, has_keys: false };
 
-fn parts(setup: Setup) -> Parts {
+fn admin_state(setup: Setup) -> AdminState {
     let trust = |name: &str, keys: Option<String>| {
         let settings = TrustSettings {
             name: name.to_owned(),
@@ -122,7 +134,7 @@ fn parts(setup: Setup) -> Parts {
         authorization: true,
     };
     let tls = SslConnector::builder(SslMethod::tls_client()).unwrap().build();
-    Parts {
+    AdminState {
         authenticator: Arc::new(Authenticator::new(trusts, vec![app], policy).unwrap()),
         delivery: Arc::new(Delivery::new(settings, Arc::clone(&callbacks), tls)),
         callbacks,
@@ -132,10 +144,10 @@ fn parts(setup: Setup) -> Parts {
 }
 
 async fn start(setup: Setup) -> Running {
-    let parts = parts(setup);
+    let state = admin_state(setup);
     let mut serving = JoinSet::new();
     if setup.has_keys {
-        let authenticator = Arc::clone(&parts.authenticator);
+        let authenticator = Arc::clone(&state.authenticator);
         serving.spawn(Arc::clone(&authenticator).run(|| UNIX_EPOCH));
         while authenticator.trusts().iter().all(|trust| trust.keys == 0) {
             tokio::task::yield_now().await;
@@ -143,24 +155,27 @@ async fn start(setup: Setup) -> Running {
     }
     let listener = TcpListener::bind(setup.bind).await.unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
-    let metrics = Arc::new(Metrics::new(Counts::default()));
+    let metrics = Arc::new(Metrics::new(LogCounts::default()));
     let draining = Arc::new(AtomicBool::new(false));
-    let parts = Arc::new(ArcSwap::from_pointee(parts));
-    let admin =
-        Admin { parts: Arc::clone(&parts), metrics: Arc::clone(&metrics), draining: Arc::clone(&draining) };
-    serving.spawn(admin.serve(listener));
-    Running { address, metrics, draining, parts, _serving: serving }
+    let state = Arc::new(ArcSwap::from_pointee(state));
+    let api = AdminApi {
+        state: Arc::clone(&state),
+        metrics: Arc::clone(&metrics),
+        draining: Arc::clone(&draining),
+    };
+    serving.spawn(serve(api, listener));
+    Running { address, metrics, draining, state, _serving: serving }
 }
 
-/// An answer as it came over the socket.
+/// A response as it came over the socket.
 #[derive(Debug)]
-struct AdminResponse {
+struct RawResponse {
     status: u16,
     head: String,
     body: String,
 }
 
-impl AdminResponse {
+impl RawResponse {
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
@@ -176,25 +191,26 @@ impl AdminResponse {
 
 impl Running {
     /// Sends bytes as they are and reads until the connection ends.
-    async fn raw(&self, request: &str) -> AdminResponse {
+    async fn raw(&self, request: &str) -> RawResponse {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        // The server may have answered and closed before it took everything.
+        // The listener may respond and close before it has read everything.
         let _ = stream.write_all(request.as_bytes()).await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {request}"));
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response).await;
+        let response = String::from_utf8(response).unwrap();
+        let (head, body) =
+            response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no response to {request}"));
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        AdminResponse { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+        RawResponse { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
     }
 
-    async fn send(&self, line: &str, fields: &str) -> AdminResponse {
+    async fn send(&self, line: &str, fields: &str) -> RawResponse {
         let host = if fields.to_ascii_lowercase().contains("host:") { "" } else { "Host: localhost\r\n" };
         self.raw(&format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n{fields}\r\n")).await
     }
 
     fn state_of(&self, instance: &str) -> &'static str {
-        let instances = self.parts.load().delivery.instances();
+        let instances = self.state.load().delivery.instances();
         instances.iter().find(|status| status.name.as_str() == instance).unwrap().state.label()
     }
 }
@@ -203,24 +219,24 @@ impl Running {
 async fn a_running_process_is_healthy() {
     let running = start(LOCAL).await;
     running.draining.store(true, Relaxed);
-    let answer = running.send("GET /healthz", "").await;
-    assert_eq!((answer.status, answer.json()), (200, json!({"healthy": true})));
+    let response = running.send("GET /healthz", "").await;
+    assert_eq!((response.status, response.json()), (200, json!({"healthy": true})));
     for field in
         ["content-type: application/json", "cache-control: no-store", "x-content-type-options: nosniff"]
     {
-        assert!(answer.head.contains(field), "{}", answer.head);
+        assert!(response.head.contains(field), "{}", response.head);
     }
-    let answer = running.send("HEAD /healthz", "").await;
-    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    let response = running.send("HEAD /healthz", "").await;
+    assert_eq!((response.status, response.body.as_str()), (200, ""));
 }
 
 #[tokio::test]
-async fn without_any_keys_a_gateway_is_not_ready() {
+async fn a_gateway_without_keys_is_not_ready() {
     let running = start(LOCAL).await;
-    let answer = running.send("GET /readyz", "").await;
-    assert_eq!(answer.status, 503);
+    let response = running.send("GET /readyz", "").await;
+    assert_eq!(response.status, 503);
     assert_eq!(
-        answer.json(),
+        response.json(),
         json!({
             "ready": false, "failing": ["keys"], "configuration_loaded": true, "trusts_with_keys": [],
             "trusts_without_keys": ["skype", "other"], "fleet_known": true, "draining": false,
@@ -229,30 +245,32 @@ async fn without_any_keys_a_gateway_is_not_ready() {
 }
 
 #[tokio::test]
-async fn one_trust_with_keys_is_enough_until_the_drain() {
+async fn a_gateway_with_keys_of_one_trust_is_ready_until_it_drains() {
     let running = start(Setup { has_keys: true, ..LOCAL }).await;
-    let answer = running.send("GET /readyz", "").await;
-    assert_eq!(answer.status, 200);
+    let response = running.send("GET /readyz", "").await;
+    assert_eq!(response.status, 200);
     assert_eq!(
-        answer.json(),
+        response.json(),
         json!({
             "ready": true, "failing": [], "configuration_loaded": true, "trusts_with_keys": ["skype"],
             "trusts_without_keys": ["other"], "fleet_known": true, "draining": false,
         })
     );
     running.draining.store(true, Relaxed);
-    let answer = running.send("GET /readyz", "").await;
-    assert_eq!((answer.status, &answer.json()["failing"]), (503, &json!(["drain"])));
+    let response = running.send("GET /readyz", "").await;
+    assert_eq!((response.status, &response.json()["failing"]), (503, &json!(["drain"])));
 }
 
 #[tokio::test]
 async fn metrics_can_be_scraped() {
     let running = start(Setup { has_keys: true, ..LOCAL }).await;
     running.metrics.request(Outcome::Placed, RequestKind::Webhook, Duration::from_millis(3));
-    let answer = running.send("GET /metrics", "").await;
-    assert_eq!(answer.status, 200);
-    assert!(answer.head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
-    let series = metrics::tests::parse(&answer.body);
+    let response = running.send("GET /metrics", "").await;
+    assert_eq!(response.status, 200);
+    assert!(
+        response.head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8")
+    );
+    let series = metrics::tests::parse(&response.body);
     assert_eq!(series["switchboard_requests_total{outcome=placed}"], 1.0);
     assert_eq!(series["switchboard_keys{trust=skype}"], 1.0);
     assert_eq!(series["switchboard_keys{trust=other}"], 0.0);
@@ -260,11 +278,11 @@ async fn metrics_can_be_scraped() {
 }
 
 #[tokio::test]
-async fn the_fleet_is_listed_with_all_that_is_known() {
+async fn the_fleet_lists_every_instance_with_its_status() {
     let running = start(LOCAL).await;
-    let answer = running.send("GET /fleet", "").await;
-    assert_eq!(answer.status, 200);
-    let fleet = answer.json();
+    let response = running.send("GET /fleet", "").await;
+    assert_eq!(response.status, 200);
+    let fleet = response.json();
     assert_eq!(fleet.as_array().unwrap().len(), 2);
     let mut first = fleet[0].clone();
     let first = first.as_object_mut().unwrap();
@@ -281,14 +299,14 @@ async fn the_fleet_is_listed_with_all_that_is_known() {
 }
 
 #[tokio::test]
-async fn a_callback_uri_is_the_one_that_the_instance_would_be_sent() {
+async fn the_callback_uri_is_the_one_that_the_instance_receives() {
     let running = start(LOCAL).await;
-    let parts = running.parts.load();
-    let owner = parts.delivery.owner("bot-1").unwrap();
-    let expected = json!({"callback_uri": parts.callbacks.mint(&owner, APP)});
+    let state = running.state.load();
+    let owner = state.delivery.owner("bot-1").unwrap();
+    let expected = json!({"callback_uri": state.callbacks.mint(&owner, APP)});
     for query in [format!("app={APP}"), format!("x=y&app={}", APP.to_string().to_uppercase())] {
-        let answer = running.send(&format!("GET /fleet/bot-1/callback?{query}"), "").await;
-        assert_eq!((answer.status, answer.json()), (200, expected.clone()));
+        let response = running.send(&format!("GET /fleet/bot-1/callback?{query}"), "").await;
+        assert_eq!((response.status, response.json()), (200, expected.clone()));
     }
     for (path, status, code) in [
         ("/fleet/bot-1/callback".to_owned(), 400, "bad_app"),
@@ -307,18 +325,18 @@ async fn a_callback_uri_is_the_one_that_the_instance_would_be_sent() {
 #[tokio::test]
 async fn an_instance_is_drained_and_resumed() {
     let running = start(LOCAL).await;
-    let answer = running.send("POST /fleet/bot-0/drain", "Content-Length: 0\r\n").await;
-    assert_eq!((answer.status, &answer.json()["state"]), (200, &json!("draining")));
+    let response = running.send("POST /fleet/bot-0/drain", "Content-Length: 0\r\n").await;
+    assert_eq!((response.status, &response.json()["state"]), (200, &json!("draining")));
     assert_eq!((running.state_of("bot-0"), running.state_of("bot-1")), ("draining", "ready"));
-    let answer = running.send("POST /fleet/bot-0/resume", "Content-Length: 2\r\n\r\n{}").await;
-    assert_eq!((answer.status, &answer.json()["state"]), (200, &json!("ready")));
+    let response = running.send("POST /fleet/bot-0/resume", "Content-Length: 2\r\n\r\n{}").await;
+    assert_eq!((response.status, &response.json()["state"]), (200, &json!("ready")));
     assert_eq!(running.state_of("bot-0"), "ready");
     running.send("POST /fleet/bot-9/drain", "").await.expect_error(404, "unknown_instance");
     running.send("POST /fleet/bot-9/resume", "").await.expect_error(404, "unknown_instance");
 }
 
 #[tokio::test]
-async fn other_paths_and_methods_are_refused_with_what_would_be_right() {
+async fn unknown_paths_and_methods_are_refused() {
     let running = start(LOCAL).await;
     for path in
         ["/", "/fleet/", "/fleet/bot-0", "/fleet/bot-0/x", "/metrics/", "/HEALTHZ", "/fleet/a/b/drain"]
@@ -335,9 +353,9 @@ async fn other_paths_and_methods_are_refused_with_what_would_be_right() {
         ("HEAD /fleet/bot-0/resume", "post"),
         ("TRACE /healthz", "get, head"),
     ] {
-        let answer = running.send(line, "").await;
-        assert_eq!(answer.status, 405, "{line}");
-        assert!(answer.head.contains(&format!("\r\nallow: {allow}\r\n")), "{line}: {}", answer.head);
+        let response = running.send(line, "").await;
+        assert_eq!(response.status, 405, "{line}");
+        assert!(response.head.contains(&format!("\r\nallow: {allow}\r\n")), "{line}: {}", response.head);
     }
     assert_eq!(running.state_of("bot-0"), "ready");
 }
@@ -345,7 +363,7 @@ async fn other_paths_and_methods_are_refused_with_what_would_be_right() {
 const CALLBACK: &str = "GET /fleet/bot-0/callback?app=0efc74f7-41c3-47a4-8775-7259bfef4241";
 
 #[tokio::test]
-async fn what_matters_needs_the_token() {
+async fn changes_and_callback_uris_require_the_token() {
     for bind in ["127.0.0.1:0", "0.0.0.0:0"] {
         let running = start(Setup { bind, token: Some("s3cret-token"), ..LOCAL }).await;
         for line in ["POST /fleet/bot-0/drain", "POST /fleet/bot-0/resume", CALLBACK] {
@@ -362,14 +380,14 @@ async fn what_matters_needs_the_token() {
                 "Authorization: Bearer  s3cret-token\r\n",
                 "Authorization: Bearer s3cret-token\r\nAuthorization: Bearer s3cret-token\r\n",
             ] {
-                let answer = running.send(line, fields).await;
-                answer.expect_error(401, "unauthenticated");
-                assert!(answer.head.contains("\r\nwww-authenticate: bearer\r\n"));
+                let response = running.send(line, fields).await;
+                response.expect_error(401, "unauthenticated");
+                assert!(response.head.contains("\r\nwww-authenticate: bearer\r\n"));
             }
             assert_eq!(running.state_of("bot-0"), before);
             for scheme in ["Bearer", "bearer"] {
-                let answer = running.send(line, &format!("Authorization: {scheme} s3cret-token\r\n")).await;
-                assert_eq!(answer.status, 200, "{line}");
+                let response = running.send(line, &format!("Authorization: {scheme} s3cret-token\r\n")).await;
+                assert_eq!(response.status, 200, "{line}");
             }
         }
         for path in ["/healthz", "/metrics", "/fleet"] {
@@ -379,7 +397,7 @@ async fn what_matters_needs_the_token() {
 }
 
 #[tokio::test]
-async fn without_a_token_only_loopback_is_trusted() {
+async fn without_a_configured_token_a_public_listener_refuses_changes() {
     let running = start(Setup { bind: "0.0.0.0:0", ..LOCAL }).await;
     for line in ["POST /fleet/bot-0/drain", "POST /fleet/bot-0/resume", CALLBACK] {
         running.send(line, "").await.expect_error(403, "no_token_configured");
@@ -391,7 +409,7 @@ async fn without_a_token_only_loopback_is_trusted() {
 #[tokio::test]
 async fn a_reload_changes_the_token() {
     let running = start(Setup { token: Some("old"), ..LOCAL }).await;
-    running.parts.store(Arc::new(parts(Setup { token: Some("new"), ..LOCAL })));
+    running.state.store(Arc::new(admin_state(Setup { token: Some("new"), ..LOCAL })));
     assert_eq!(running.send(CALLBACK, "Authorization: Bearer old\r\n").await.status, 401);
     assert_eq!(running.send(CALLBACK, "Authorization: Bearer new\r\n").await.status, 200);
 }
@@ -409,7 +427,7 @@ async fn web_pages_are_refused() {
 }
 
 #[tokio::test]
-async fn a_rebound_name_does_not_reach_a_loopback_listener() {
+async fn a_loopback_listener_refuses_foreign_host_names() {
     let running = start(LOCAL).await;
     for host in
         ["localhost", "LocalHost:1", "127.0.0.1", "127.0.0.1:9090", "[::1]", "[::1]:65535", "localhost:"]
@@ -446,7 +464,7 @@ async fn a_rebound_name_does_not_reach_a_loopback_listener() {
 }
 
 #[tokio::test]
-async fn a_public_listener_may_have_any_name() {
+async fn a_public_listener_accepts_any_host_name() {
     let running = start(Setup { bind: "0.0.0.0:0", ..LOCAL }).await;
     assert_eq!(running.send("GET /fleet", "Host: gateway.internal:9090\r\n").await.status, 200);
 }
@@ -468,16 +486,16 @@ async fn a_large_head_is_refused() {
 async fn a_body_is_not_read() {
     let running = start(LOCAL).await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
-    // The answer comes although the body never does.
+    // The response arrives although the body never does.
     let head = "POST /fleet/bot-0/drain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000000\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.unwrap();
+    assert!(response.starts_with(b"HTTP/1.1 200 "));
 }
 
 #[tokio::test]
-async fn connections_are_kept_and_counted() {
+async fn connections_are_reused_and_limited() {
     let running = start(LOCAL).await;
     let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut held = Vec::new();
@@ -486,21 +504,21 @@ async fn connections_are_kept_and_counted() {
         for _ in 0..2 {
             stream.write_all(request).await.unwrap();
             let mut buffer = [0; 1024];
-            let mut answer = Vec::new();
-            while !answer.ends_with(b"}\n") {
+            let mut response = Vec::new();
+            while !response.ends_with(b"}\n") {
                 let count = stream.read(&mut buffer).await.unwrap();
                 assert!(count > 0);
-                answer.extend_from_slice(&buffer[..count]);
+                response.extend_from_slice(&buffer[..count]);
             }
         }
         held.push(stream);
     }
     let mut refused = TcpStream::connect(running.address).await.unwrap();
     let _ = refused.write_all(request).await;
-    // Closed without an answer; with bytes unread that is a reset.
+    // Closed without a response; with unread bytes, that is a reset.
     assert!(matches!(refused.read(&mut [0; 16]).await, Ok(0) | Err(_)));
     drop(held);
-    // The places are free once the server has seen the ends.
+    // New connections are accepted once the listener has seen the others close.
     loop {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         let _ = stream.write_all(request).await;
@@ -510,16 +528,17 @@ async fn connections_are_kept_and_counted() {
     }
 }
 
-/// What a peer does to a stream, and when its end is to be expected.
+/// Checks the time after which a stream timed out.
 #[track_caller]
-fn check_pace(elapsed: Duration, expected_seconds: u64) {
+fn check_elapsed(elapsed: Duration, expected_seconds: u64) {
     assert_eq!(elapsed, Duration::from_secs(expected_seconds));
 }
 
-fn paced() -> (tokio::io::DuplexStream, Paced<tokio::io::DuplexStream>, Arc<AtomicBool>) {
-    let (peer, stream) = tokio::io::duplex(64);
-    let begun = Arc::new(AtomicBool::new(false));
-    (peer, Paced::new(stream, HEAD_TIME_MAX, IDLE_TIME_MAX, Arc::clone(&begun)), begun)
+fn timed_stream() -> (tokio::io::DuplexStream, TimedStream<tokio::io::DuplexStream>, Arc<AtomicBool>) {
+    let (client, stream) = tokio::io::duplex(64);
+    let head_received = Arc::new(AtomicBool::new(false));
+    let stream = TimedStream::new(stream, HEAD_TIME_MAX, IDLE_TIME_MAX, Arc::clone(&head_received));
+    (client, stream, head_received)
 }
 
 async fn timed_out<T: fmt::Debug>(read: impl Future<Output = io::Result<T>>) {
@@ -527,51 +546,51 @@ async fn timed_out<T: fmt::Debug>(read: impl Future<Output = io::Result<T>>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_peer_and_a_slow_head_have_five_seconds() {
-    let (mut peer, mut stream, _begun) = paced();
-    let begin = Instant::now();
+async fn a_silent_client_and_a_slow_head_time_out_after_five_seconds() {
+    let (mut client, mut stream, _head_received) = timed_stream();
+    let start = Instant::now();
     tokio::time::sleep(Duration::from_secs(4)).await;
-    peer.write_all(b"G").await.unwrap();
+    client.write_all(b"G").await.unwrap();
     stream.read_u8().await.unwrap();
     timed_out(stream.read_u8()).await;
-    check_pace(begin.elapsed(), 5);
+    check_elapsed(start.elapsed(), 5);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_may_idle_but_not_with_half_a_head() {
-    let (mut peer, mut stream, begun) = paced();
-    peer.write_all(b"G").await.unwrap();
+async fn an_idle_connection_may_wait_longer_than_a_started_head() {
+    let (mut client, mut stream, head_received) = timed_stream();
+    client.write_all(b"G").await.unwrap();
     stream.read_u8().await.unwrap();
-    begun.store(true, Relaxed);
-    let begin = Instant::now();
+    head_received.store(true, Relaxed);
+    let start = Instant::now();
     {
         let read = stream.read_u8();
         tokio::pin!(read);
-        // Sixty seconds of idling are fine.
+        // Sixty idle seconds are within the limit.
         assert!(tokio::time::timeout(Duration::from_secs(60), &mut read).await.is_err());
-        peer.write_all(b"G").await.unwrap();
+        client.write_all(b"G").await.unwrap();
         read.await.unwrap();
     }
     timed_out(stream.read_u8()).await;
-    check_pace(begin.elapsed(), 65);
+    check_elapsed(start.elapsed(), 65);
 }
 
 #[tokio::test(start_paused = true)]
-async fn idling_ends_too() {
-    let (mut peer, mut stream, begun) = paced();
-    peer.write_all(b"G").await.unwrap();
+async fn an_idle_connection_times_out() {
+    let (mut client, mut stream, head_received) = timed_stream();
+    client.write_all(b"G").await.unwrap();
     stream.read_u8().await.unwrap();
-    begun.store(true, Relaxed);
-    let begin = Instant::now();
+    head_received.store(true, Relaxed);
+    let start = Instant::now();
     timed_out(stream.read_u8()).await;
-    check_pace(begin.elapsed(), 75);
+    check_elapsed(start.elapsed(), 75);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_read_its_answer_is_given_up() {
-    let (_peer, mut stream, begun) = paced();
-    begun.store(true, Relaxed);
-    let begin = Instant::now();
+async fn a_client_that_does_not_read_its_response_times_out() {
+    let (_client, mut stream, head_received) = timed_stream();
+    head_received.store(true, Relaxed);
+    let start = Instant::now();
     timed_out(stream.write_all(&[0; 1000])).await;
-    check_pace(begin.elapsed(), 75);
+    check_elapsed(start.elapsed(), 75);
 }

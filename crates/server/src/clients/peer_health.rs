@@ -71,11 +71,11 @@ impl PeerHealth {
             if peer.healthy.swap(healthy, Relaxed) != healthy {
                 metrics.peer_healthy(peer.name.as_str(), healthy);
                 match result {
-                    Ok(()) => tracing::info!(region = peer.name.as_str(), "peer region can take calls again"),
+                    Ok(()) => tracing::info!(region = peer.name.as_str(), "peer region became healthy"),
                     Err(error) => tracing::warn!(
                         region = peer.name.as_str(),
                         error = %error,
-                        "peer region cannot take calls; none are sent there"
+                        "peer region became unhealthy: it receives no redirected calls"
                     ),
                 }
             }

@@ -1,4 +1,4 @@
-//! What `/metrics` calls the numbers. The names are documented in `docs/operations.md` and do not change.
+//! The metric names and help texts of `/metrics`. The names are documented in `docs/operations.md` and do not change.
 
 use std::{
     fmt,
@@ -17,15 +17,24 @@ use prometheus_client::{
 use switchboard_auth::TrustStatus;
 use switchboard_delivery::{InstanceState, InstanceStatus};
 
-use super::{AUTHENTICATED, ITEM_KINDS, Metrics, UNKNOWN};
-use crate::request::outcome::Outcome;
+use crate::{
+    metrics::{
+        recorder::{AUTHENTICATED, ITEM_KINDS, Metrics, UNKNOWN},
+        series::HistogramReading,
+    },
+    request::outcome::Outcome,
+};
 
-/// Everything as OpenMetrics text.
-pub(super) fn text(
-    metrics: Arc<Metrics>,
+/// The media type of [`exposition`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Returns all metrics as OpenMetrics text, which Prometheus reads.
+pub fn exposition(
+    metrics: &Arc<Metrics>,
     trusts: Vec<TrustStatus>,
     instances: Vec<InstanceStatus>,
 ) -> String {
+    let metrics = Arc::clone(metrics);
     let mut registry = Registry::with_prefix("switchboard");
     registry.register_collector(Box::new(Scrape { metrics, trusts, instances }));
     let mut out = String::new();
@@ -34,7 +43,7 @@ pub(super) fn text(
     out
 }
 
-/// One look at everything.
+/// The values of one scrape.
 #[derive(Debug)]
 struct Scrape {
     metrics: Arc<Metrics>,
@@ -59,23 +68,23 @@ impl Scrape {
 
         families.counters(
             "requests",
-            "Requests by how they ended",
+            "Requests by outcome",
             outcomes().zip(metrics.requests.read()).map(|(outcome, count)| ([("outcome", outcome)], count)),
         )?;
         families.histograms(
             "request_duration_seconds",
-            "From the arrival of a request to its answer, by what was asked for",
+            "Seconds from the arrival of a request to its response, by kind of request",
             [("webhook", &metrics.webhook_seconds), ("callback", &metrics.callback_seconds)]
                 .map(|(kind, histogram)| ([("kind", kind)], histogram.read())),
         )?;
         families.gauge(
             "requests_in_flight",
-            "Requests under way",
+            "Requests in flight",
             &number(metrics.in_flight.load(Relaxed)),
         )?;
         families.counters(
             "callbacks",
-            "Callbacks by how they ended: those of the requests that were made to a callback URI",
+            "Requests to a callback URI, by outcome",
             outcomes()
                 .zip(metrics.callbacks.read())
                 .filter(|(outcome, count)| *count > 0 || *outcome == Outcome::Forwarded.label())
@@ -83,7 +92,7 @@ impl Scrape {
         )?;
         families.counters(
             "notifications",
-            "Items of Graph notifications by what they are",
+            "Items of Graph notifications by kind",
             ITEM_KINDS
                 .iter()
                 .zip(metrics.notifications.read())
@@ -92,31 +101,31 @@ impl Scrape {
         let redirects = metrics.redirects.read();
         families.counters(
             "redirects",
-            "New calls sent to another region",
+            "New calls redirected to another region",
             redirects.iter().map(|([region], count)| ([("region", &**region)], *count)),
         )?;
         families.counter(
             "outcomes_unknown",
-            "Tries of new calls that were given up after the request had been written: two instances may have acted",
+            "Attempts of new calls that were abandoned after the request had been written: two instances may have acted",
             metrics.outcomes_unknown.load(Relaxed),
         )?;
         let retries = metrics.retries.read();
         families.counters(
             "retries",
-            "Retries that got the answer of the first request of their message: shared while it was under way, or repeated after it",
+            "Retries that got the response of the first request of their message: shared while it was in flight, repeated after it",
             retries.iter().map(|([result], count)| ([("result", &**result)], *count)),
         )?;
         let actions = metrics.actions.read();
         families.counters(
             "actions",
-            "Actions that instances replied with, by what Graph made of them",
+            "Actions that instances requested, by result at Graph",
             actions
                 .iter()
                 .map(|([action, result], count)| ([("action", &**action), ("result", &**result)], *count)),
         )?;
         families.gauge(
             "actions_in_flight",
-            "Actions that Graph is asked for, and failed ones that an instance is told of",
+            "Actions in flight at Graph, and notices of failed actions in flight to instances",
             &number(metrics.actions_in_flight.load(Relaxed)),
         )?;
         families.gauge(
@@ -126,12 +135,12 @@ impl Scrape {
         )?;
         families.counter(
             "connections_refused",
-            "Connections closed at once because there were as many as allowed",
+            "Connections closed at once because limits.connections were open",
             metrics.connections_refused.load(Relaxed),
         )?;
         families.counters(
             "connections_failed",
-            "Connections that ended by a fault before or between requests, by the fault",
+            "Connections that failed before or between requests, by reason",
             outcomes()
                 .zip(metrics.connections_failed.read())
                 .filter(|(_, count)| *count > 0)
@@ -139,7 +148,7 @@ impl Scrape {
         )?;
         families.counter(
             "handshakes_failed",
-            "TLS handshakes that failed or took too long",
+            "TLS handshakes that failed or timed out",
             metrics.handshakes_failed.load(Relaxed),
         )
     }
@@ -150,7 +159,7 @@ impl Scrape {
         let rejected = rejected.iter().map(|([trust, reason], count)| (&**trust, &**reason, *count));
         families.counters(
             "authentications",
-            "Checked tokens by trust (empty where the token did not tell) and result",
+            "Checked tokens by trust (empty if the token names none) and result",
             authenticated
                 .chain(rejected)
                 .map(|(trust, reason, count)| ([("trust", trust), ("reason", reason)], count)),
@@ -164,17 +173,17 @@ impl Scrape {
         )?;
         families.gauges(
             "key_generation",
-            "The number of a trust's key set; it grows with each new set",
+            "Number of the key set of a trust; each new set increments it",
             trusts().map(|(labels, trust)| (labels, trust.generation)),
         )?;
         families.gauges(
             "key_age_seconds",
-            "Time since the keys of a trust were last fetched; absent while there are none",
+            "Seconds since the keys of a trust were last fetched; absent without keys",
             trusts().filter_map(|(labels, trust)| Some((labels, trust.age?.as_secs_f64()))),
         )?;
         families.counters(
             "key_fetches",
-            "Fetches of a trust's keys by result; held_back: the set had no usable key and was not taken",
+            "Fetches of the keys of a trust by result; held_back: the new set had no usable key and was not applied",
             self.trusts.iter().flat_map(|trust| {
                 let failed = trust.fetches_failed.saturating_sub(trust.fetches_held_back);
                 [("ok", trust.fetches_ok), ("failed", failed), ("held_back", trust.fetches_held_back)]
@@ -188,7 +197,7 @@ impl Scrape {
 
         families.gauges(
             "instance_state",
-            "1 for the state that an instance is in",
+            "1 for the current state of an instance, 0 for the others",
             self.instances.iter().flat_map(|status| {
                 InstanceState::ALL.map(|state| {
                     let labels = [("instance", status.name.as_str()), ("state", state.label())];
@@ -198,7 +207,7 @@ impl Scrape {
         )?;
         families.counters(
             "instance_transitions",
-            "Changes of an instance's state, by the state that it came into",
+            "Changes of the state of an instance, by new state",
             self.instances.iter().flat_map(|status| {
                 let instance = status.name.as_str();
                 let labels = move |state: InstanceState| [("instance", instance), ("state", state.label())];
@@ -207,12 +216,12 @@ impl Scrape {
         )?;
         families.gauges(
             "instance_calls_expected",
-            "Reported calls with what this gateway placed since, less what ended: what placement goes by",
+            "Reported calls plus calls placed since by this gateway, minus ended calls: the load that placement uses",
             instances().filter_map(|(labels, status)| Some((labels, status.calls_expected?))),
         )?;
         families.gauges(
             "instance_calls_counted",
-            "Calls that this gateway placed at an instance and has not seen end",
+            "Calls that this gateway placed at an instance and that have not ended",
             instances().map(|(labels, status)| (labels, number(status.calls_counted))),
         )?;
         families.gauges(
@@ -222,12 +231,12 @@ impl Scrape {
         )?;
         families.gauges(
             "instance_capacity",
-            "Calls that an instance says it can hold",
+            "Calls that an instance reports it can hold",
             instances().filter_map(|(labels, status)| Some((labels, status.capacity?))),
         )?;
         families.gauges(
             "instance_requests_in_flight",
-            "Requests under way at an instance",
+            "Requests in flight to an instance",
             instances().map(|(labels, status)| (labels, status.in_flight)),
         )?;
         families.counters(
@@ -237,17 +246,17 @@ impl Scrape {
         )?;
         families.counters(
             "instance_callbacks",
-            "Callbacks that an instance answered",
+            "Callbacks that an instance responded to",
             instances().map(|(labels, status)| (labels, status.callbacks)),
         )?;
         families.counters(
             "attempts",
-            "Tries to hand a request to an instance",
+            "Attempts to forward a request to an instance",
             instances().map(|(labels, status)| (labels, status.attempts)),
         )?;
         families.counters(
             "attempt_failures",
-            "Tries that failed, by instance and reason; of a new call, the next candidate is asked",
+            "Failed attempts by instance and reason; a new call goes to the next candidate",
             self.instances.iter().flat_map(|status| {
                 let instance = status.name.as_str();
                 let labels = move |reason| [("instance", instance), ("reason", reason)];
@@ -256,7 +265,7 @@ impl Scrape {
         )?;
         families.counters(
             "probes_missed",
-            "Probes that an instance did not answer, or not in words that we understand",
+            "Probes without a valid response from an instance",
             instances().map(|(labels, status)| (labels, status.missed_probes)),
         )
     }
@@ -266,12 +275,12 @@ impl Scrape {
         let peers = metrics.peers().clone();
         families.gauges(
             "peer_healthy",
-            "1 if another region can take new calls, as far as we know",
+            "1 if a peer region can take new calls, as far as this gateway knows",
             peers.iter().map(|(peer, healthy)| ([("peer", &**peer)], u64::from(*healthy))),
         )?;
         families.counters(
             "config_reloads",
-            "Reloads of the configuration by result; a failed one leaves the old configuration at work",
+            "Reloads of the configuration by result; a failed one keeps the old configuration",
             [("ok", &metrics.reloads_ok), ("failed", &metrics.reloads_failed)]
                 .map(|(result, count)| ([("result", result)], count.load(Relaxed))),
         )?;
@@ -280,31 +289,27 @@ impl Scrape {
         if let Some(not_after) = not_after {
             families.gauge(
                 "certificate_not_after_seconds",
-                "The end of validity of the served certificate in Unix seconds; absent without TLS",
+                "End of the validity of the served certificate in Unix seconds; absent without TLS",
                 &not_after,
             )?;
         }
-        families.counter(
-            "log_dropped",
-            "Lines of the log that could not be written",
-            metrics.log.dropped(),
-        )?;
-        families.counter("panics", "Panics: each is a bug", metrics.log.panics())?;
+        families.counter("log_dropped", "Log lines that could not be written", metrics.log.dropped())?;
+        families.counter("panics", "Panics in any thread; each is a bug", metrics.log.panics())?;
         families.gauges(
             "build_info",
-            "Always 1; its label tells the version",
+            "Always 1; the label is the version",
             [([("version", env!("CARGO_PKG_VERSION"))], 1_u64)],
         )
     }
 }
 
-/// Writes whole families, so that nothing of one can end up in another.
+/// Writes whole families, so that no sample of one can end up in another.
 struct Families<'a> {
     encoder: DescriptorEncoder<'a>,
 }
 
 impl Families<'_> {
-    fn begin<'s>(
+    fn start<'s>(
         &'s mut self,
         name: &'s str,
         help: &str,
@@ -319,7 +324,7 @@ impl Families<'_> {
         help: &str,
         series: impl IntoIterator<Item = (L, V)>,
     ) -> fmt::Result {
-        let mut encoder = self.begin(name, help, MetricType::Counter)?;
+        let mut encoder = self.start(name, help, MetricType::Counter)?;
         for (labels, value) in series {
             encoder.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
         }
@@ -327,7 +332,7 @@ impl Families<'_> {
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.begin(name, help, MetricType::Counter)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
+        self.start(name, help, MetricType::Counter)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 
     fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
@@ -336,7 +341,7 @@ impl Families<'_> {
         help: &str,
         series: impl IntoIterator<Item = (L, V)>,
     ) -> fmt::Result {
-        let mut encoder = self.begin(name, help, MetricType::Gauge)?;
+        let mut encoder = self.start(name, help, MetricType::Gauge)?;
         for (labels, value) in series {
             encoder.encode_family(&labels)?.encode_gauge(&value)?;
         }
@@ -344,18 +349,19 @@ impl Families<'_> {
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: &impl EncodeGaugeValue) -> fmt::Result {
-        self.begin(name, help, MetricType::Gauge)?.encode_gauge(value)
+        self.start(name, help, MetricType::Gauge)?.encode_gauge(value)
     }
 
     fn histograms<L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,
-        series: impl IntoIterator<Item = (L, (f64, u64, Vec<(f64, u64)>))>,
+        series: impl IntoIterator<Item = (L, HistogramReading)>,
     ) -> fmt::Result {
-        let mut encoder = self.begin(name, help, MetricType::Histogram)?;
-        for (labels, (sum, count, buckets)) in series {
-            encoder.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        let mut encoder = self.start(name, help, MetricType::Histogram)?;
+        for (labels, HistogramReading { sum_seconds, count, buckets }) in series {
+            let mut encoder = encoder.encode_family(&labels)?;
+            encoder.encode_histogram::<NoLabelSet>(sum_seconds, count, &buckets, None)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Counters by label and histograms, as plain atomics.
+//! Counters by label, and histograms, as plain atomics.
 
 use std::{
     array,
@@ -11,94 +11,101 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-/// A counter for each value of a closed set, found by its place in that set.
+/// One counter for each value of a closed set, found by its index in the set.
 #[derive(Debug)]
-pub(super) struct Counters<const N: usize> {
+pub(super) struct IndexedCounters<const N: usize> {
     counts: [AtomicU64; N],
 }
 
-impl<const N: usize> Default for Counters<N> {
+impl<const N: usize> Default for IndexedCounters<N> {
     fn default() -> Self {
         Self { counts: array::from_fn(|_| AtomicU64::new(0)) }
     }
 }
 
-impl<const N: usize> Counters<N> {
+impl<const N: usize> IndexedCounters<N> {
     pub(super) fn increment(&self, index: usize) {
         if let Some(count) = self.counts.get(index) {
             count.fetch_add(1, Relaxed);
         }
     }
 
-    /// The counts, in the order of the set.
+    /// Returns the counts, in the order of the set.
     pub(super) fn read(&self) -> [u64; N] {
         array::from_fn(|index| self.counts.get(index).map_or(0, |count| count.load(Relaxed)))
     }
 }
 
-/// A counter for each combination of label values that occurred. The values come from configuration and from our own
-/// code, so there are few: a search over all of them is cheaper than a hash, and the list changes so rarely that
-/// nobody waits for it.
+/// One counter for each combination of label values that occurred.
+///
+/// The values come from the configuration and from this crate, so there are few. A search over all of them is cheaper
+/// than a hash, and the list rarely changes.
 #[derive(Debug)]
-pub(super) struct Labelled<const N: usize> {
-    entries: ArcSwap<Vec<Arc<Entry<N>>>>,
+pub(super) struct LabelledCounters<const N: usize> {
+    counters: ArcSwap<Vec<Arc<LabelledCounter<N>>>>,
 }
 
 #[derive(Debug)]
-struct Entry<const N: usize> {
+struct LabelledCounter<const N: usize> {
     labels: [Box<str>; N],
     count: AtomicU64,
 }
 
-impl<const N: usize> Default for Labelled<N> {
+impl<const N: usize> Default for LabelledCounters<N> {
     fn default() -> Self {
-        Self { entries: ArcSwap::default() }
+        Self { counters: ArcSwap::default() }
     }
 }
 
-impl<const N: usize> Labelled<N> {
+impl<const N: usize> LabelledCounters<N> {
     pub(super) fn increment(&self, labels: [&str; N]) {
-        if let Some(entry) = find(&self.entries.load(), labels) {
-            entry.count.fetch_add(1, Relaxed);
+        if let Some(counter) = find(&self.counters.load(), labels) {
+            counter.count.fetch_add(1, Relaxed);
             return;
         }
-        // Should labels ever come from outside, they would share one entry instead of filling the memory.
-        let full = self.entries.load().len() >= ENTRIES_MAX;
+        // If labels ever come from outside, they share one counter instead of filling the memory.
+        let full = self.counters.load().len() >= COUNTERS_MAX;
         let labels = if full { [OTHERS; N] } else { labels };
-        self.entries.rcu(|entries| {
-            let mut entries = Vec::clone(entries);
-            if find(&entries, labels).is_none() {
-                entries.push(Arc::new(Entry { labels: labels.map(Box::from), count: AtomicU64::new(0) }));
+        self.counters.rcu(|counters| {
+            let mut counters = Vec::clone(counters);
+            if find(&counters, labels).is_none() {
+                counters.push(Arc::new(LabelledCounter {
+                    labels: labels.map(Box::from),
+                    count: AtomicU64::new(0),
+                }));
             }
-            entries
+            counters
         });
-        if let Some(entry) = find(&self.entries.load(), labels) {
-            entry.count.fetch_add(1, Relaxed);
+        if let Some(counter) = find(&self.counters.load(), labels) {
+            counter.count.fetch_add(1, Relaxed);
         }
     }
 
-    /// The labels and counts, in the order of the labels.
+    /// Returns the labels and counts, in the order of the labels.
     pub(super) fn read(&self) -> Vec<([Box<str>; N], u64)> {
-        let entries = self.entries.load();
+        let counters = self.counters.load();
         let mut counts: Vec<_> =
-            entries.iter().map(|entry| (entry.labels.clone(), entry.count.load(Relaxed))).collect();
+            counters.iter().map(|counter| (counter.labels.clone(), counter.count.load(Relaxed))).collect();
         counts.sort_unstable();
         counts
     }
 }
 
-fn find<'e, const N: usize>(entries: &'e [Arc<Entry<N>>], labels: [&str; N]) -> Option<&'e Entry<N>> {
-    entries
+fn find<'e, const N: usize>(
+    counters: &'e [Arc<LabelledCounter<N>>],
+    labels: [&str; N],
+) -> Option<&'e LabelledCounter<N>> {
+    counters
         .iter()
-        .map(|entry| &**entry)
-        .find(|entry| entry.labels.iter().zip(labels).all(|(known, label)| **known == *label))
+        .map(|counter| &**counter)
+        .find(|counter| counter.labels.iter().zip(labels).all(|(known, label)| **known == *label))
 }
 
-/// Durations, counted by size.
+/// Durations, counted in buckets.
 #[derive(Debug, Default)]
 pub(super) struct Histogram {
-    /// Of the durations up to each of `BOUNDS` and above the one before; the last holds what is above all of them.
-    counts: Counters<{ BOUNDS.len() + 1 }>,
+    /// One counter per bound: the durations up to it and above the one before. The last counts all above the last bound.
+    counts: IndexedCounters<{ BOUNDS.len() + 1 }>,
     /// Enough for 584 years.
     sum_ns: AtomicU64,
 }
@@ -109,17 +116,28 @@ impl Histogram {
         self.sum_ns.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// The sum in seconds, the number of durations, and how many there are in each bucket by its upper bound in seconds.
-    pub(super) fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
+    pub(super) fn read(&self) -> HistogramReading {
         let counts = self.counts.read();
         let bounds = BOUNDS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
-        let sum = Duration::from_nanos(self.sum_ns.load(Relaxed)).as_secs_f64();
-        (sum, counts.iter().sum(), bounds.zip(counts).collect())
+        HistogramReading {
+            sum_seconds: Duration::from_nanos(self.sum_ns.load(Relaxed)).as_secs_f64(),
+            count: counts.iter().sum(),
+            buckets: bounds.zip(counts).collect(),
+        }
     }
 }
 
-/// From what a callback costs on an idle machine to the 15 s that the platform waits for an answer, with the 3.5 s and
-/// 12 s of the default budgets between two bounds each.
+/// The values of a histogram at one moment.
+#[derive(Debug)]
+pub(super) struct HistogramReading {
+    pub(super) sum_seconds: f64,
+    pub(super) count: u64,
+    /// The upper bound of each bucket in seconds, and the number of durations in it.
+    pub(super) buckets: Vec<(f64, u64)>,
+}
+
+/// The bounds of the buckets. They start at the time of a callback on an idle machine and end at the 15 s within which the
+/// platform expects an answer. The default budgets of 3.5 s and 12 s each have a bound on both sides.
 const BOUNDS: [Duration; 16] = [
     Duration::from_micros(500),
     Duration::from_millis(1),
@@ -139,5 +157,5 @@ const BOUNDS: [Duration; 16] = [
     Duration::from_secs(15),
 ];
 
-const ENTRIES_MAX: usize = 1024;
+const COUNTERS_MAX: usize = 1024;
 const OTHERS: &str = "others";

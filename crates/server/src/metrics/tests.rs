@@ -1,17 +1,27 @@
 //! The exposition, read line by line as a scraper reads it.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use proptest::prelude::*;
-use switchboard_delivery::InstanceState;
+use switchboard_auth::TrustStatus;
+use switchboard_delivery::{InstanceState, InstanceStatus};
+use switchboard_notification::ItemKind;
 use switchboard_routing::Name;
 
-use super::*;
+use super::{
+    Metrics, RequestKind, exposition,
+    recorder::{ITEM_KINDS, index_of, index_of_item},
+};
+use crate::{request::outcome::Outcome, telemetry::LogCounts};
 
-/// Reads OpenMetrics text by its grammar and panics where it breaks; the value of each series by its name and labels.
+/// Returns the value of each series by its name and labels. Panics where the text breaks the OpenMetrics grammar.
 #[track_caller]
 pub(crate) fn parse(text: &str) -> BTreeMap<String, f64> {
-    let mut lines = text.strip_suffix("# EOF\n").expect("the end is marked").lines();
+    let mut lines = text.strip_suffix("# EOF\n").expect("the text ends with # EOF").lines();
     let mut families = BTreeSet::new();
     let mut series = BTreeMap::new();
     let (mut family, mut kind) = (String::new(), String::new());
@@ -52,7 +62,7 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// The labels, unescaped, and what follows them.
+/// Returns the labels, unescaped, and the text after them.
 fn parse_labels(text: &str) -> (Vec<(String, String)>, &str) {
     let Some(mut rest) = text.strip_prefix('{') else { return (Vec::new(), text) };
     let mut labels = Vec::new();
@@ -82,7 +92,7 @@ fn parse_labels(text: &str) -> (Vec<(String, String)>, &str) {
 }
 
 fn metrics() -> Arc<Metrics> {
-    Arc::new(Metrics::new(Counts::default()))
+    Arc::new(Metrics::new(LogCounts::default()))
 }
 
 fn trust(name: &str) -> TrustStatus {
@@ -121,14 +131,14 @@ fn instance(name: &str) -> InstanceStatus {
 
 #[track_caller]
 fn check(metrics: &Arc<Metrics>, expected: &[(&str, f64)]) {
-    let series = parse(&metrics.exposition(vec![trust("skype")], vec![instance("bot-3")]));
+    let series = parse(&exposition(metrics, vec![trust("skype")], vec![instance("bot-3")]));
     for (name, value) in expected {
         assert_eq!(series.get(*name), Some(value), "{name} in {series:#?}");
     }
 }
 
 #[test]
-fn what_is_recorded_is_shown() {
+fn every_record_method_changes_its_series() {
     let metrics = metrics();
     metrics.request(Outcome::Placed, RequestKind::Webhook, Duration::from_millis(2));
     metrics.request(Outcome::Forwarded, RequestKind::Callback, Duration::from_micros(400));
@@ -187,12 +197,12 @@ fn what_is_recorded_is_shown() {
             ("switchboard_panics_total{}", 0.0),
         ],
     );
-    let text = metrics.exposition(Vec::new(), Vec::new());
+    let text = exposition(&metrics, Vec::new(), Vec::new());
     assert!(!parse(&text).contains_key("switchboard_peer_healthy{peer=gone}"));
 }
 
 #[test]
-fn keys_and_instances_are_shown_as_they_are() {
+fn keys_and_instances_are_read_at_each_scrape() {
     check(
         &metrics(),
         &[
@@ -217,9 +227,9 @@ fn keys_and_instances_are_shown_as_they_are() {
 }
 
 #[test]
-fn what_is_not_known_is_absent() {
+fn unknown_values_are_absent() {
     let status = TrustStatus { keys: 0, age: None, ..trust("skype") };
-    let series = parse(&metrics().exposition(vec![status], vec![instance("bot-3")]));
+    let series = parse(&exposition(&metrics(), vec![status], vec![instance("bot-3")]));
     for name in [
         "switchboard_key_age_seconds{trust=skype}",
         "switchboard_instance_capacity{instance=bot-3}",
@@ -230,7 +240,7 @@ fn what_is_not_known_is_absent() {
 }
 
 #[test]
-fn every_outcome_and_every_kind_counts_for_itself() {
+fn every_outcome_and_every_kind_has_its_own_counter() {
     let metrics = metrics();
     for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
         assert_eq!(index_of(outcome), index, "{outcome:?}");
@@ -244,7 +254,7 @@ fn every_outcome_and_every_kind_counts_for_itself() {
             metrics.notification(kind);
         }
     }
-    let series = parse(&metrics.exposition(Vec::new(), Vec::new()));
+    let series = parse(&exposition(&metrics, Vec::new(), Vec::new()));
     for (count, outcome) in (1_u32..).zip(Outcome::ALL) {
         assert_eq!(
             series[&format!("switchboard_requests_total{{outcome={}}}", outcome.label())],
@@ -287,24 +297,24 @@ fn hostile_labels_forge_no_series() {
     metrics.redirect(name);
     metrics.authentication(name, "ok");
     metrics.peer_healthy(name, true);
-    let series = parse(&metrics.exposition(vec![trust(name)], Vec::new()));
+    let series = parse(&exposition(&metrics, vec![trust(name)], Vec::new()));
     assert_eq!(series["switchboard_requests_total{outcome=placed}"], 0.0);
     assert_eq!(series[&format!("switchboard_redirects_total{{region={name}}}")], 1.0);
     assert_eq!(series[&format!("switchboard_keys{{trust={name}}}")], 3.0);
 }
 
 #[test]
-fn labels_from_outside_do_not_fill_the_memory() {
+fn labels_from_outside_share_one_counter_beyond_the_limit() {
     let metrics = metrics();
     for number in 0..2000 {
         metrics.redirect(&format!("region-{number}"));
     }
-    let series = parse(&metrics.exposition(Vec::new(), Vec::new()));
+    let series = parse(&exposition(&metrics, Vec::new(), Vec::new()));
     assert_eq!(series["switchboard_redirects_total{region=others}"], 976.0);
 }
 
 #[test]
-fn labels_that_appear_in_many_threads_at_once_lose_no_count() {
+fn new_labels_in_many_threads_lose_no_count() {
     let metrics = metrics();
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -315,7 +325,7 @@ fn labels_that_appear_in_many_threads_at_once_lose_no_count() {
             });
         }
     });
-    let series = parse(&metrics.exposition(Vec::new(), Vec::new()));
+    let series = parse(&exposition(&metrics, Vec::new(), Vec::new()));
     for number in 0..50 {
         assert_eq!(series[&format!("switchboard_redirects_total{{region=region-{number}}}")], 40.0);
     }
@@ -325,12 +335,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_histogram_agrees_with_the_durations(micros in proptest::collection::vec(0_u64..20_000_000, 0..50)) {
+    fn a_histogram_counts_each_duration_in_its_bucket(micros in proptest::collection::vec(0_u64..20_000_000, 0..50)) {
         let metrics = metrics();
         for micros in &micros {
             metrics.request(Outcome::Forwarded, RequestKind::Callback, Duration::from_micros(*micros));
         }
-        let series = parse(&metrics.exposition(Vec::new(), Vec::new()));
+        let series = parse(&exposition(&metrics, Vec::new(), Vec::new()));
         let prefix = "switchboard_request_duration_seconds_bucket{le=";
         let buckets: Vec<_> = series
             .iter()

@@ -1,4 +1,4 @@
-//! `switchboard serve`: the process around a [`Server`]: configuration, log, signals, exit code.
+//! `switchboard serve`: the process around a [`Server`], with its configuration, log, signals and exit code.
 
 use std::{io, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
@@ -14,57 +14,60 @@ use crate::{
     metrics::Metrics,
     process::{
         descriptors,
-        server::{Command, Server},
+        server::{ProcessCommand, Server, StartError},
     },
     telemetry::{self, Chain},
 };
 
-/// Runs the gateway with the configuration at `path` until it is told to stop. 0 after a drain that cut nothing, 1 after
-/// one that did or a start that failed, 64 for a configuration that is wrong.
+/// Runs the gateway with the configuration at `path` until a signal stops it.
+///
+/// The exit code is 0 after a drain that cut nothing off, 1 after one that did or if the gateway cannot start, and 64 if
+/// the configuration is invalid.
 pub fn serve(path: &Path) -> ExitCode {
     let config = match load(path) {
         Ok(config) => config,
         Err(code) => return code,
     };
     let log = telemetry::install(config.log.format, config.log.level);
-    descriptors::provide(&config.limits);
+    descriptors::raise_limit(&config.limits);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let served = runtime.map_err(Stopped::Io).and_then(|runtime| {
+    let served = runtime.map_err(ServeError::Io).and_then(|runtime| {
         let served = runtime.block_on(run(config, path, &log));
-        runtime.shutdown_timeout(STOP_TIME);
+        runtime.shutdown_timeout(STOP_TIME_MAX);
         served
     });
     match served {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            tracing::error!(error = %Chain(&error), "the gateway cannot run");
+            tracing::error!(error = %Chain(&error), "gateway cannot run");
             match error {
-                Stopped::Start(crate::process::server::StartError::Build(_)) => ExitCode::from(EX_USAGE),
-                Stopped::Start(_) | Stopped::Io(_) => ExitCode::FAILURE,
+                ServeError::Start(StartError::Build(_)) => ExitCode::from(EX_USAGE),
+                ServeError::Start(StartError::Listen { .. } | StartError::Certificate(_))
+                | ServeError::Io(_) => ExitCode::FAILURE,
             }
         }
     }
 }
 
-/// Why the gateway ended without a drain.
+/// An error that stops the gateway without a drain.
 #[derive(Debug, thiserror::Error)]
-enum Stopped {
+enum ServeError {
     #[error("cannot start")]
-    Start(#[from] crate::process::server::StartError),
-    #[error("the operating system refuses")]
+    Start(#[from] StartError),
+    #[error("the operating system reports an error")]
     Io(#[from] io::Error),
 }
 
-async fn run(config: Config, path: &Path, log: &telemetry::Guard) -> Result<bool, Stopped> {
+async fn run(config: Config, path: &Path, log: &telemetry::Guard) -> Result<bool, ServeError> {
     let metrics = Arc::new(Metrics::new(log.counts()));
     let region = config.region.to_string();
     let server = Server::bind(config, None, metrics).await?;
     let (commands, received) = mpsc::channel(8);
     for (kind, command) in [
-        (SignalKind::terminate(), Command::Drain),
-        (SignalKind::interrupt(), Command::Drain),
-        (SignalKind::hangup(), Command::Reload),
+        (SignalKind::terminate(), ProcessCommand::Drain),
+        (SignalKind::interrupt(), ProcessCommand::Drain),
+        (SignalKind::hangup(), ProcessCommand::Reload),
     ] {
         let mut signals = signal(kind)?;
         let commands = commands.clone();
@@ -87,6 +90,6 @@ async fn run(config: Config, path: &Path, log: &telemetry::Guard) -> Result<bool
     Ok(server.run(received, reload, |settings| log.reconfigure(settings.format, settings.level)).await?)
 }
 
-/// For what waits for the operating system after a drain: a key set may still be written. A silent resolver, a disk or a
-/// program that hangs must not keep a process that has drained.
-const STOP_TIME: Duration = Duration::from_secs(1);
+/// The time after a drain for blocking work, such as the write of a key set. A slow resolver, disk or program must not
+/// keep a drained process alive.
+const STOP_TIME_MAX: Duration = Duration::from_secs(1);

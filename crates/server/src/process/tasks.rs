@@ -1,7 +1,7 @@
-//! What outlives the request that began it: on the control thread, counted, waited for by the drain.
+//! The tasks that outlive the request that started them. They run on the control thread, and a drain waits for them.
 //!
-//! A request ends with its connection, and a worker's runtime with its last one. Neither may cut what has begun to act on
-//! a call: nobody would know whether it was done.
+//! A request ends with its connection, and a worker's runtime ends with its last connection. Neither may cut off an
+//! action on a call: its outcome would be unknown.
 
 use std::{future::Future, sync::Arc};
 
@@ -10,62 +10,62 @@ use tokio::{runtime::Handle, sync::watch};
 
 use crate::metrics::Metrics;
 
-/// The tasks of this process; they outlive a reload.
+/// The tasks of this process. They outlive a reload.
 #[derive(Debug)]
 pub(crate) struct Tasks {
     runtime: Handle,
-    under_way: watch::Sender<usize>,
+    in_flight: watch::Sender<usize>,
     metrics: Arc<Metrics>,
-    /// To the instances, from the control thread.
+    /// The connections of these tasks to the instances.
     pub(crate) connections: Connections,
 }
 
 impl Tasks {
-    /// Tasks run on `runtime`, which must outlive those that begin them.
+    /// Creates a set of tasks that run on `runtime`. It must outlive the threads that start them.
     pub(crate) fn new(runtime: Handle, metrics: Arc<Metrics>) -> Self {
-        let (under_way, _) = watch::channel(0);
-        Self { runtime, under_way, metrics, connections: Connections::default() }
+        let (in_flight, _) = watch::channel(0);
+        Self { runtime, in_flight, metrics, connections: Connections::default() }
     }
 
-    /// Begins `task`, from any thread. It is under way from now on.
+    /// Starts `task`, from any thread. It counts as in flight from this moment.
     pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
-        let counted = Counted::new(Arc::clone(self));
+        let guard = RunningTask::new(Arc::clone(self));
         self.runtime.spawn(async move {
-            let _counted = counted;
+            let _guard = guard;
             task.await;
         });
     }
 
-    /// How many are under way.
-    pub(crate) fn under_way(&self) -> usize {
-        *self.under_way.borrow()
+    /// The number of tasks in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        *self.in_flight.borrow()
     }
 
-    /// Waits until none is under way.
+    /// Waits until no task is in flight.
     pub(crate) async fn finished(&self) {
-        // Its sender is `self`.
-        let _ = self.under_way.subscribe().wait_for(|count| *count == 0).await;
+        // Cannot fail: the sender is in `self`.
+        let _ = self.in_flight.subscribe().wait_for(|count| *count == 0).await;
     }
 
     fn count(&self, change: impl FnOnce(usize) -> usize) {
-        self.under_way.send_modify(|count| {
+        self.in_flight.send_modify(|count| {
             *count = change(*count);
             self.metrics.actions_in_flight(*count);
         });
     }
 }
 
-/// A task, until it ends, panics, or is cut with the runtime.
-struct Counted(Arc<Tasks>);
+/// Counts a task until it ends, panics, or is dropped with the runtime.
+struct RunningTask(Arc<Tasks>);
 
-impl Counted {
+impl RunningTask {
     fn new(tasks: Arc<Tasks>) -> Self {
         tasks.count(|count| count.saturating_add(1));
         Self(tasks)
     }
 }
 
-impl Drop for Counted {
+impl Drop for RunningTask {
     fn drop(&mut self) {
         self.0.count(|count| count.saturating_sub(1));
     }
@@ -78,14 +78,14 @@ mod tests {
     use tokio::{sync::oneshot, time::timeout};
 
     use super::*;
-    use crate::telemetry::Counts;
+    use crate::telemetry::LogCounts;
 
     fn tasks() -> Arc<Tasks> {
-        Arc::new(Tasks::new(Handle::current(), Arc::new(Metrics::new(Counts::default()))))
+        Arc::new(Tasks::new(Handle::current(), Arc::new(Metrics::new(LogCounts::default()))))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_is_that_of_the_last_one() {
+    async fn tasks_are_finished_when_the_last_one_ends() {
         let tasks = tasks();
         tasks.finished().await;
         let (end, ended) = oneshot::channel::<()>();
@@ -95,31 +95,31 @@ mod tests {
             more.spawn(async {});
         });
         tasks.spawn(async { panic!("a bug") });
-        assert_eq!(tasks.under_way(), 2);
+        assert_eq!(tasks.in_flight(), 2);
         let second = std::time::Duration::from_secs(1);
         assert!(timeout(second, tasks.finished()).await.is_err());
-        assert_eq!(tasks.under_way(), 1);
+        assert_eq!(tasks.in_flight(), 1);
         end.send(()).unwrap();
         timeout(second, tasks.finished()).await.unwrap();
-        assert_eq!(tasks.under_way(), 0);
+        assert_eq!(tasks.in_flight(), 0);
     }
 
     #[test]
-    fn a_thread_that_ends_cuts_no_task() {
+    fn the_end_of_the_starting_thread_ends_no_task() {
         let control = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let tasks = control.block_on(async { tasks() });
-        let begun = Arc::clone(&tasks);
+        let started = Arc::clone(&tasks);
         let (sender, done) = oneshot::channel();
         std::thread::spawn(move || {
             let worker = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            worker.block_on(async move { begun.spawn(async move { sender.send(()).unwrap() }) });
+            worker.block_on(async move { started.spawn(async move { sender.send(()).unwrap() }) });
         })
         .join()
         .unwrap();
         control.block_on(async { done.await.unwrap() });
         tasks.spawn(pending());
-        assert_eq!(tasks.under_way(), 1);
+        assert_eq!(tasks.in_flight(), 1);
         drop(control);
-        assert_eq!(tasks.under_way(), 0);
+        assert_eq!(tasks.in_flight(), 0);
     }
 }

@@ -1,31 +1,23 @@
-//! One worker: a thread with its own runtime, its connections to the public and its connections to the fleet.
+//! A worker: a thread with its own runtime, its public connections and its connections to the fleet.
 //!
-//! A request and the connection it is forwarded on live on one thread, so that nothing on its way wakes another one.
+//! A request and the upstream connection that it uses live on one thread, so that no step of a request wakes another
+//! thread.
 
 use std::{
     collections::HashMap,
     convert::Infallible,
-    future::{Future, poll_fn},
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    task::Poll,
     thread::JoinHandle,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use openssl::ssl::{Ssl, SslAcceptor};
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
 use switchboard_delivery::Connections;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -33,60 +25,46 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, timeout},
 };
-use tokio_openssl::SslStream;
 
 use crate::{
     metrics::ConnectionGuard,
     process::{
-        connection::{self, Ended, OpenRequest, Order, Watch, Watched},
-        server::Shared,
+        connection::{
+            Activity, ConnectionEnd, ObservedStream, Shutdown, drive,
+            protocol::{accept_tls, http1_builder, http2_builder},
+        },
+        exchange,
+        state::ProcessState,
     },
-    request::{
-        handle::handle,
-        outcome::Outcome,
-        received::{HEADER_FIELDS_MAX, Received},
-        record::Record,
-        refusal::Refusal,
-        reply::ReplyBody,
-    },
+    request::outcome::Outcome,
+    telemetry::Chain,
 };
 
-/// Where the gateway is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// Serve.
-    Serving,
-    /// Finish what is under way, close what is idle.
-    Finishing,
-    /// Cut what is left.
-    Cutting,
-}
-
-/// A worker, seen from the acceptor.
+/// A running worker, seen from the accept loop.
 #[derive(Debug)]
-pub(crate) struct Handle {
+pub(crate) struct WorkerHandle {
     streams: mpsc::UnboundedSender<(std::net::TcpStream, ConnectionGuard)>,
     open: Arc<AtomicUsize>,
     thread: JoinHandle<usize>,
 }
 
-impl Handle {
-    /// Connections that it has; `None` if its thread is gone, which only a panic of ours can do.
-    pub(crate) fn open(&self) -> Option<usize> {
+impl WorkerHandle {
+    /// The number of its open connections; `None` if its thread has stopped, which only a panic of the gateway can cause.
+    pub(crate) fn open_connections(&self) -> Option<usize> {
         if self.streams.is_closed() { None } else { Some(self.open.load(Relaxed)) }
     }
 
-    /// Hands it a connection. An unbounded queue, bounded by the limit on connections, whose guard travels along.
+    /// Gives it a connection. The queue is unbounded; the limit on connections, whose guard travels along, bounds it.
     pub(crate) fn give(&self, stream: std::net::TcpStream, guard: ConnectionGuard) {
         self.open.fetch_add(1, Relaxed);
         if self.streams.send((stream, guard)).is_err() {
-            // Its thread is gone, which only a panic of ours can do; the stream is closed by being dropped.
+            // Only a panic of the gateway can stop the thread. Dropping the stream closes it.
             self.open.fetch_sub(1, Relaxed);
-            tracing::error!("a worker is gone; its connection is closed");
+            tracing::error!("worker thread stopped: closing its connection");
         }
     }
 
-    /// Waits for its end; the number of requests that were cut.
+    /// Waits until the worker has stopped. Returns the number of requests that it cut off.
     pub(crate) fn join(self) -> usize {
         let Self { streams, thread, .. } = self;
         drop(streams);
@@ -94,52 +72,56 @@ impl Handle {
     }
 }
 
-/// Starts a worker.
-pub(crate) fn start(number: usize, shared: Arc<Shared>, stage: watch::Receiver<Stage>) -> io::Result<Handle> {
+/// Starts a worker. It stops as `shutdown` asks.
+pub(crate) fn start(
+    number: usize,
+    state: Arc<ProcessState>,
+    shutdown: watch::Receiver<Shutdown>,
+) -> io::Result<WorkerHandle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (streams, received) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
     let worker = Arc::new(Worker {
-        shared,
-        connections: Arc::new(Connections::default()),
-        watches: Mutex::default(),
+        state,
+        upstream: Arc::new(Connections::default()),
+        activities: Mutex::default(),
         open: Arc::clone(&open),
     });
     let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-        let cut = runtime.block_on(worker.run(received, stage));
-        // A name that is still looked up, for a request that is cut, must not keep the process.
+        let cut_off = runtime.block_on(worker.run(received, shutdown));
+        // A name lookup of a request that was cut off must not keep the process alive.
         runtime.shutdown_background();
-        cut
+        cut_off
     })?;
-    Ok(Handle { streams, open, thread })
+    Ok(WorkerHandle { streams, open, thread })
 }
 
 /// A worker, seen from its own thread.
 #[derive(Debug)]
 struct Worker {
-    shared: Arc<Shared>,
-    connections: Arc<Connections>,
-    watches: Mutex<HashMap<u64, Arc<Watch>>>,
+    state: Arc<ProcessState>,
+    upstream: Arc<Connections>,
+    activities: Mutex<HashMap<u64, Arc<Activity>>>,
     open: Arc<AtomicUsize>,
 }
 
 impl Worker {
-    /// Serves until the acceptor has gone and no connection is left; the number of requests that were cut.
+    /// Serves until the accept loop has ended and no connection is open. Returns the number of requests cut off.
     async fn run(
         self: Arc<Self>,
         mut streams: mpsc::UnboundedReceiver<(std::net::TcpStream, ConnectionGuard)>,
-        mut stage: watch::Receiver<Stage>,
+        mut shutdown: watch::Receiver<Shutdown>,
     ) -> usize {
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut next_id = 0_u64;
         let mut accepting = true;
         loop {
-            match *stage.borrow_and_update() {
-                Stage::Serving => {}
-                Stage::Finishing => self.finish_all(),
-                // Counted now, before any of them can end; the runtime ends with this future, and cuts them all.
-                Stage::Cutting => return self.under_way(),
+            match *shutdown.borrow_and_update() {
+                Shutdown::None => {}
+                Shutdown::Graceful => self.close_all(),
+                // Count now, before any of them can end: the runtime stops with this future, and cuts all of them off.
+                Shutdown::Immediate => return self.in_flight(),
             }
             if !accepting && self.open.load(Relaxed) == 0 {
                 return 0;
@@ -154,61 +136,61 @@ impl Worker {
                     None => accepting = false,
                 },
                 _ = sweep.tick() => self.sweep(),
-                changed = stage.changed() => if changed.is_err() {
-                    return self.under_way();
+                changed = shutdown.changed() => if changed.is_err() {
+                    return self.in_flight();
                 },
             }
         }
     }
 
-    /// Applies the limits in time to every connection.
+    /// Applies the time limits to every connection.
     fn sweep(&self) {
-        let app = self.shared.app.load();
+        let gateway = self.state.gateway.load();
         let now = Instant::now();
-        let body_bytes_max = u64::try_from(app.limits.body).unwrap_or(u64::MAX);
-        for watch in self.lock().values() {
-            match watch.judge(&app.timeouts, body_bytes_max, now) {
-                Order::Serve => {}
-                order @ (Order::Finish | Order::Cut) => watch.order(order),
+        let body_bytes_max = u64::try_from(gateway.limits.body).unwrap_or(u64::MAX);
+        for activity in self.lock().values() {
+            match activity.required_shutdown(&gateway.timeouts, body_bytes_max, now) {
+                Shutdown::None => {}
+                shutdown @ (Shutdown::Graceful | Shutdown::Immediate) => activity.shut_down(shutdown),
             }
         }
     }
 
-    fn finish_all(&self) {
-        for watch in self.lock().values() {
-            watch.order(Order::Finish);
+    fn close_all(&self) {
+        for activity in self.lock().values() {
+            activity.shut_down(Shutdown::Graceful);
         }
     }
 
-    /// Requests whose answers have not been handed over whole.
-    fn under_way(&self) -> usize {
-        self.lock().values().map(|watch| watch.under_way()).sum()
+    /// The number of requests whose responses are not yet written whole.
+    fn in_flight(&self) -> usize {
+        self.lock().values().map(|activity| activity.in_flight()).sum()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Watch>>> {
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Activity>>> {
+        self.activities.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One connection, from its TLS handshake to its end.
+    /// Serves one connection, from its TLS handshake to its end.
     async fn serve(self: Arc<Self>, id: u64, stream: std::net::TcpStream, guard: ConnectionGuard) {
-        let _open = Leave { worker: &self, id, _guard: guard };
+        let _open = OpenConnection { worker: &self, id, _guard: guard };
         let Ok(stream) = TcpStream::from_std(stream) else { return };
-        let Some(tls) = self.shared.tls() else {
+        let Some(acceptor) = self.state.tls_acceptor() else {
             return self.serve_http(id, stream, false).await;
         };
-        let timeouts = self.shared.app.load().timeouts;
-        match timeout(timeouts.handshake, accept_tls(&tls, stream)).await {
+        let handshake = self.state.gateway.load().timeouts.handshake;
+        match timeout(handshake, accept_tls(&acceptor, stream)).await {
             Ok(Ok(stream)) => {
-                let http2 = stream.ssl().selected_alpn_protocol() == Some(b"h2");
-                self.serve_http(id, stream, http2).await;
+                let is_http2 = stream.ssl().selected_alpn_protocol() == Some(b"h2");
+                self.serve_http(id, stream, is_http2).await;
             }
             Ok(Err(error)) => {
-                self.shared.metrics.handshake_failed();
+                self.state.metrics.handshake_failed();
                 tracing::debug!(error = %error, "TLS handshake failed");
             }
             Err(_) => {
-                self.shared.metrics.handshake_failed();
-                tracing::debug!("TLS handshake took too long");
+                self.state.metrics.handshake_failed();
+                tracing::debug!("TLS handshake timed out");
             }
         }
     }
@@ -217,156 +199,59 @@ impl Worker {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (timeouts, head_bytes_max) = {
-            let app = self.shared.app.load();
-            (app.timeouts, app.limits.head)
+        let (age, head_bytes_max) = {
+            let gateway = self.state.gateway.load();
+            (gateway.timeouts.age, gateway.limits.head)
         };
         let spread = id.wrapping_mul(97).to_le_bytes()[0];
-        let watch = Arc::new(Watch::new(is_http2, timeouts.age, spread, Instant::now()));
-        self.lock().insert(id, Arc::clone(&watch));
-        let io = TokioIo::new(Watched { stream, watch: Arc::clone(&watch) });
-        let worker = Arc::clone(self);
-        let seen = Arc::clone(&watch);
-        let service = service_fn(move |request: Request<Incoming>| {
-            let open = seen.begin(Instant::now());
-            let worker = Arc::clone(&worker);
-            async move { Ok::<_, Infallible>(worker.answer(request, open).await) }
+        let activity = Arc::new(Activity::new(is_http2, age, spread, Instant::now()));
+        self.lock().insert(id, Arc::clone(&activity));
+        let io = TokioIo::new(ObservedStream { stream, activity: Arc::clone(&activity) });
+        let service = service_fn(|request: Request<Incoming>| {
+            let open = activity.start_request(Instant::now());
+            let (state, upstream) = (Arc::clone(&self.state), Arc::clone(&self.upstream));
+            async move { Ok::<_, Infallible>(exchange::respond(&state, &upstream, request, open).await) }
         });
-        let ended = if is_http2 {
-            let connection = http2_builder(head_bytes_max).serve_connection(io, service);
-            connection::drive(connection, &watch).await
+        let end = if is_http2 {
+            drive(http2_builder(head_bytes_max).serve_connection(io, service), &activity).await
         } else {
-            let connection = http1_builder(head_bytes_max).serve_connection(io, service);
-            connection::drive(connection, &watch).await
+            drive(http1_builder(head_bytes_max).serve_connection(io, service), &activity).await
         };
-        self.ended(ended);
+        self.count_failure(&end);
     }
 
-    /// Counts what hyper answered by itself, or did not answer.
-    fn ended(&self, ended: Ended) {
-        let outcome = match ended {
-            Ended::Closed => return,
-            Ended::Cut => Outcome::TooSlow,
-            Ended::Failed(error) if error.is_parse_too_large() => Outcome::HeadTooLarge,
-            Ended::Failed(error) if error.is_parse() => Outcome::BadRequest,
-            Ended::Failed(error) => {
-                tracing::debug!(error = %crate::telemetry::Chain(&error), "connection failed");
+    /// Counts a connection that failed outside of any request that the gateway saw.
+    fn count_failure(&self, end: &ConnectionEnd) {
+        let outcome = match end {
+            ConnectionEnd::Closed => return,
+            ConnectionEnd::CutOff => Outcome::TooSlow,
+            ConnectionEnd::Failed(error) if error.is_parse_too_large() => Outcome::HeadTooLarge,
+            ConnectionEnd::Failed(error) if error.is_parse() => Outcome::BadRequest,
+            ConnectionEnd::Failed(error) => {
+                tracing::debug!(error = %Chain(error), "connection failed");
                 return;
             }
         };
-        self.shared.metrics.connection_ended(outcome);
-    }
-
-    /// One request: limits, `handle`, the answer, the log event. A panic ends this request and no other.
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, open: OpenRequest) -> Response<ReplyBody> {
-        let received = Received::new(request, Instant::now(), wall_clock());
-        let app = self.shared.app.load_full();
-        let mut record = Record::new(Arc::clone(&app.metrics), &received);
-        let in_flight = app.metrics.begin();
-        let handled = if in_flight.count() > app.limits.in_flight {
-            Err(Refusal::new(Outcome::OverCapacity, "too_many_in_flight"))
-        } else {
-            caught(pin!(handle(&app, &self.connections, received, &mut record))).await
-        };
-        let (mut response, outcome, refusal) = match handled {
-            Ok(reply) => {
-                let outcome = reply.outcome();
-                let reason = reply.reason().map(|reason| (reason, None));
-                (reply.into_response(), outcome, reason)
-            }
-            Err(refusal) => {
-                let outcome = refusal.outcome;
-                let text = refusal.message().map(str::to_owned);
-                let reason = refusal.reason;
-                (refusal.into_response(), outcome, Some((reason, text)))
-            }
-        };
-        record.share(&mut response, outcome, refusal.as_ref().map(|(reason, _)| *reason));
-        record.echo(response.headers_mut());
-        if open.is_last() || app.is_draining() {
-            response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
-        }
-        response.body_mut().hold(open, in_flight);
-        let refusal = refusal.as_ref().map(|(reason, text)| (*reason, text.as_deref()));
-        record.finish(response.status().as_u16(), outcome, refusal);
-        response
+        self.state.metrics.connection_ended(outcome);
     }
 }
 
-/// The handshake of the public listener.
-async fn accept_tls(
-    tls: &SslAcceptor,
-    stream: TcpStream,
-) -> Result<SslStream<TcpStream>, openssl::ssl::Error> {
-    let mut stream = SslStream::new(Ssl::new(tls.context())?, stream)?;
-    Pin::new(&mut stream).accept().await?;
-    Ok(stream)
-}
-
-fn http1_builder(head_bytes_max: usize) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(None) // `connection` limits the head and all else
-        .max_headers(HEADER_FIELDS_MAX)
-        .max_header_size(head_bytes_max)
-        .max_buf_size(head_bytes_max.max(HTTP1_BUFFER_BYTES));
-    builder
-}
-
-fn http2_builder(head_bytes_max: usize) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(100)
-        // What a sender may put into our memory before we know it, over all of its streams: hyper's default is 1 MiB.
-        .initial_connection_window_size(256 * 1024)
-        .initial_stream_window_size(64 * 1024)
-        .max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX))
-        // CVE-2023-44487, rapid reset
-        .max_pending_accept_reset_streams(20)
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10))
-        // What a client that does not read may make us hold for it, per stream.
-        .max_send_buf_size(64 * 1024);
-    builder
-}
-
-/// Runs a handler; a panic in it is one refused request. The panic hook has told the log where it was.
-async fn caught<T>(mut handler: Pin<&mut impl Future<Output = Result<T, Refusal>>>) -> Result<T, Refusal> {
-    poll_fn(|context| {
-        catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(context)))
-            .unwrap_or_else(|_| Poll::Ready(Err(Refusal::new(Outcome::Panicked, "panic"))))
-    })
-    .await
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the edge: every decision about a request takes this one reading as an argument"
-)]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
-}
-
-/// A connection's place in its worker's books.
-struct Leave<'w> {
+/// An open connection of a worker. Removes its activity when it is dropped.
+struct OpenConnection<'w> {
     worker: &'w Worker,
     id: u64,
     _guard: ConnectionGuard,
 }
 
-impl Drop for Leave<'_> {
+impl Drop for OpenConnection<'_> {
     fn drop(&mut self) {
         self.worker.lock().remove(&self.id);
         self.worker.open.fetch_sub(1, Relaxed);
     }
 }
 
-/// How often the limits in time are looked at: the error of every one of them.
+/// The time between two sweeps, and so the error of every time limit.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
-/// Two frames of a body that comes in many; the head has a limit of its own.
-const HTTP1_BUFFER_BYTES: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -375,33 +260,33 @@ mod tests {
         config::tests::{MINIMAL, parse},
         gateway::Gateway,
         metrics::Metrics,
-        telemetry::Counts,
+        telemetry::LogCounts,
     };
 
-    /// Whichever worker is joined first, the others are still open for connections when the deadline passes.
+    /// The workers are joined one after the other; the later ones still accept connections when the deadline passes.
     #[tokio::test(start_paused = true)]
-    async fn every_request_that_is_cut_is_counted() {
-        let metrics = Arc::new(Metrics::new(Counts::default()));
+    async fn every_request_cut_off_is_counted() {
+        let metrics = Arc::new(Metrics::new(LogCounts::default()));
         let config = parse(MINIMAL).unwrap();
-        let app = Gateway::build(config, None, Arc::clone(&metrics), Arc::default(), None).unwrap();
+        let gateway = Gateway::build(config, None, Arc::clone(&metrics), Arc::default(), None).unwrap();
         let worker = Arc::new(Worker {
-            shared: Arc::new(Shared::new(app, metrics)),
-            connections: Arc::default(),
-            watches: Mutex::default(),
+            state: Arc::new(ProcessState::new(gateway, metrics)),
+            upstream: Arc::default(),
+            activities: Mutex::default(),
             open: Arc::default(),
         });
         let (_streams, received) = mpsc::unbounded_channel();
-        let (stage, staged) = watch::channel(Stage::Serving);
-        let watch = Arc::new(Watch::new(true, Duration::from_secs(600), 0, Instant::now()));
-        worker.lock().insert(1, Arc::clone(&watch));
-        let _requests = [watch.begin(Instant::now()), watch.begin(Instant::now())];
-        let run = tokio::spawn(Arc::clone(&worker).run(received, staged));
+        let (shutdown, requested) = watch::channel(Shutdown::None);
+        let activity = Arc::new(Activity::new(true, Duration::from_secs(600), 0, Instant::now()));
+        worker.lock().insert(1, Arc::clone(&activity));
+        let _requests = [activity.start_request(Instant::now()), activity.start_request(Instant::now())];
+        let run = tokio::spawn(Arc::clone(&worker).run(received, requested));
 
-        stage.send_replace(Stage::Finishing);
+        shutdown.send_replace(Shutdown::Graceful);
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(!run.is_finished());
-        stage.send_replace(Stage::Cutting);
-        let cut = timeout(Duration::from_secs(5), run).await.expect("it ends at once");
-        assert_eq!(cut.unwrap(), 2);
+        shutdown.send_replace(Shutdown::Immediate);
+        let cut_off = timeout(Duration::from_secs(5), run).await.expect("the worker stops at once");
+        assert_eq!(cut_off.unwrap(), 2);
     }
 }

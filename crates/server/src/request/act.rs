@@ -162,7 +162,7 @@ async fn run_detached(
     work: impl Future<Output = SharedResponse> + Send + 'static,
 ) -> Result<Arc<SharedResponse>, Refusal> {
     // The limit on requests in flight does not bound tasks that outlive their requests.
-    if gateway.tasks.under_way() >= gateway.limits.in_flight {
+    if gateway.tasks.in_flight() >= gateway.limits.in_flight {
         return Err(Refusal::new(Outcome::OverCapacity, "too_many_in_flight"));
     }
     let leader = leader.take();

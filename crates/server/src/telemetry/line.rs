@@ -1,4 +1,4 @@
-//! What a line looks like, and that no value can forge a second line or a second field.
+//! The format of a line. No value can forge a second line or a second field.
 
 use std::{
     error::Error,
@@ -10,24 +10,27 @@ use tracing::{
     field::{Field, Visit},
 };
 
-use super::{Chain, Format, Settings};
+use crate::telemetry::{
+    fields::Chain,
+    settings::{Format, LogSettings},
+};
 
-/// A line that is being written; `finish` ends it.
+/// A line that is being written. `finish` ends it.
 ///
-/// Each field must be visited before the next, which is what `Event::record` does.
+/// The fields must be visited one after the other, as `Event::record` does.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
     out: &'a mut String,
     format: Format,
-    /// No field has been written yet.
+    /// True until the first field is written.
     first: bool,
 }
 
 impl<'a> Line<'a> {
-    /// Begins a line; `time` appends the time.
-    pub(super) fn begin(
+    /// Starts a line. `time` appends the time.
+    pub(super) fn start(
         out: &'a mut String,
-        settings: &Settings,
+        settings: &LogSettings,
         level: Level,
         target: &str,
         time: impl FnOnce(&mut String),
@@ -68,15 +71,15 @@ impl<'a> Line<'a> {
         });
     }
 
-    /// A line about the log itself.
+    /// Writes a message without an event.
     pub(super) fn message(&mut self, text: &str) {
         self.text(MESSAGE, text);
     }
 
-    /// A number.
+    /// Writes a number.
     pub(super) fn number(&mut self, name: &str, number: impl fmt::Display) {
         self.name(name);
-        // Writing to a `String` cannot fail, here and below.
+        // Writing to a `String` cannot fail.
         let _ = write!(self.out, "{number}");
     }
 
@@ -84,15 +87,14 @@ impl<'a> Line<'a> {
         let first = std::mem::take(&mut self.first);
         match self.format {
             Format::Json => {
-                // A name is a constant of ours and holds nothing to escape, as `tracing`'s macros take only identifiers
-                // and literals for it.
+                // A name needs no escapes: `tracing`'s macros take only identifiers and literals, and ours are plain.
                 self.out.push_str(",\"");
                 self.out.push_str(name);
                 self.out.push_str("\":");
             }
             Format::Text => {
                 self.out.push(' ');
-                // The message comes first and stands alone.
+                // The message is first and has no name.
                 if !(first && name == MESSAGE) {
                     push_bare_or_quoted(self.out, name);
                     self.out.push('=');
@@ -125,8 +127,8 @@ impl<'a> Line<'a> {
                 self.name(name);
                 self.out.push('"');
                 let mut limited =
-                    Limited { out: self.out, left: VALUE_BYTES_MAX, cut: false, push: push_escaped };
-                // A value whose formatting fails keeps what it wrote.
+                    LimitedText { out: self.out, left: VALUE_BYTES_MAX, cut: false, push: push_escaped };
+                // A value whose formatting fails keeps the part that it wrote.
                 let _ = limited.write_fmt(value);
                 if limited.cut {
                     self.out.push_str(CUT);
@@ -134,10 +136,11 @@ impl<'a> Line<'a> {
                 self.out.push('"');
             }
             Format::Text => {
-                // Whether a value needs quotes is known only when it is whole.
+                // Only the whole value shows if it needs quotes.
                 let mut text = String::new();
                 let left = VALUE_BYTES_MAX + char::MAX.len_utf8();
-                let _ = Limited { out: &mut text, left, cut: false, push: String::push_str }.write_fmt(value);
+                let _ =
+                    LimitedText { out: &mut text, left, cut: false, push: String::push_str }.write_fmt(value);
                 self.text(name, &text);
             }
         }
@@ -149,7 +152,7 @@ impl Visit for Line<'_> {
         if value.is_finite() {
             self.number(field.name(), value);
         } else {
-            // JSON has no word for these.
+            // JSON has no number for these.
             self.display(field.name(), format_args!("{value}"));
         }
     }
@@ -188,15 +191,15 @@ impl Visit for Line<'_> {
     }
 }
 
-/// Passes text on until a limit.
-struct Limited<'a> {
+/// Appends text up to a limit.
+struct LimitedText<'a> {
     out: &'a mut String,
     left: usize,
     cut: bool,
     push: fn(&mut String, &str),
 }
 
-impl Write for Limited<'_> {
+impl Write for LimitedText<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let taken = text.get(..text.floor_char_boundary(self.left)).unwrap_or_default();
         (self.push)(self.out, taken);
@@ -224,8 +227,10 @@ fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// Appends `text` as the inside of a JSON string (RFC 8259 section 7). Escapes more than JSON asks for: C1 controls, which
-/// terminals obey, and the characters that reorder or hide the text around them.
+/// Appends `text` as the inside of a JSON string (RFC 8259 section 7).
+///
+/// Escapes more than JSON requires: C1 controls, which terminals obey, and characters that reorder or hide the text around
+/// them.
 fn push_escaped(out: &mut String, text: &str) {
     if is_plain(text) {
         out.push_str(text);
@@ -239,7 +244,7 @@ fn push_escaped(out: &mut String, text: &str) {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             _ if char.is_control() || is_deceptive(char) => {
-                // All of these are in the first plane: four digits are enough.
+                // All of these are in the basic multilingual plane: four digits are enough.
                 let _ = write!(out, "\\u{:04x}", u32::from(char));
             }
             _ => out.push(char),
@@ -247,7 +252,7 @@ fn push_escaped(out: &mut String, text: &str) {
     }
 }
 
-/// Whether `text` may stand in a quoted string as it is. Without an early exit, so that it is compiled to vector code.
+/// Returns true if `text` needs no escapes in a quoted string. It has no early exit, so that it compiles to vector code.
 fn is_plain(text: &str) -> bool {
     text.bytes()
         .fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\'))
@@ -259,7 +264,7 @@ fn is_deceptive(char: char) -> bool {
         | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
-/// The name in JSON, the name in text, its colour.
+/// The name of a level in JSON, its name in text, and its colour.
 fn level_names(level: Level) -> (&'static str, &'static str, &'static str) {
     match level {
         Level::ERROR => ("error", "ERROR", "\x1b[31m"),
@@ -270,11 +275,11 @@ fn level_names(level: Level) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-/// What `tracing` calls the message.
+/// The name of the message field in `tracing`.
 const MESSAGE: &str = "message";
 
-/// The longest value: more than any of ours, and a bound for what an error of a library may carry.
+/// The longest value: longer than any value of the gateway, and a bound for errors of libraries.
 const VALUE_BYTES_MAX: usize = 16 * 1024;
 
-/// The end of a value that was too long.
+/// The mark at the end of a value that was too long.
 const CUT: &str = " [cut]";

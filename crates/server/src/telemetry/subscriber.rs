@@ -1,51 +1,45 @@
-//! Which events become lines, and the making of a line in a buffer that its thread keeps.
+//! The `tracing` subscriber: it selects the events that become lines, and formats each in a buffer of its thread.
 
 use std::{cell::RefCell, sync::Arc};
 
 use arc_swap::ArcSwap;
 use tracing::{Event, Level, Metadata, Subscriber, level_filters::LevelFilter, span, subscriber::Interest};
 
-use super::{
-    Settings,
-    line::Line,
-    timestamp::{self, Timestamp},
-    writer::Writer,
-};
+use crate::telemetry::{line::Line, settings::LogSettings, timestamp, writer::Writer};
 
-/// Turns events into lines. Spans are not recorded: an event carries all of its fields, and a registry of spans would
-/// cost every request more than its line.
+/// Turns events into lines.
+///
+/// Spans are not recorded: an event has all of its fields, and a registry of spans would cost more than the line itself.
 #[derive(Debug)]
-pub(super) struct Lines {
-    settings: Arc<ArcSwap<Settings>>,
+pub(super) struct LineSubscriber {
+    settings: Arc<ArcSwap<LogSettings>>,
     writer: Writer,
 }
 
-impl Lines {
-    pub(super) fn new(settings: Arc<ArcSwap<Settings>>, writer: Writer) -> Self {
+impl LineSubscriber {
+    pub(super) fn new(settings: Arc<ArcSwap<LogSettings>>, writer: Writer) -> Self {
         Self { settings, writer }
     }
 
-    fn write(&self, event: &Event<'_>, scratch: &mut Scratch) {
+    fn write(&self, event: &Event<'_>, text: &mut String) {
         let settings = self.settings.load();
         let metadata = event.metadata();
-        let Scratch { line: text, timestamp } = scratch;
         text.clear();
-        let mut line = Line::begin(text, &settings, *metadata.level(), metadata.target(), |out| {
-            timestamp.push(out, timestamp::now());
-        });
+        let time = |out: &mut String| timestamp::push(out, timestamp::now());
+        let mut line = Line::start(text, &settings, *metadata.level(), metadata.target(), time);
         event.record(&mut line);
         line.finish();
         self.writer.append(text);
-        // One long line must not stay in the memory of each thread.
-        if text.capacity() > SCRATCH_BYTES_MAX {
+        // A long line must not stay in the memory of each thread.
+        if text.capacity() > BUFFER_BYTES_MAX {
             *text = String::new();
         }
     }
 }
 
-impl Subscriber for Lines {
+impl Subscriber for LineSubscriber {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        // `reconfigure` has every callsite asked again, so the answer may be remembered and an event costs no look-up.
+        // `reconfigure` makes `tracing` ask again for every callsite. So the interest is cached, and an event costs no look-up.
         if self.enabled(metadata) { Interest::always() } else { Interest::never() }
     }
 
@@ -60,13 +54,13 @@ impl Subscriber for Lines {
     }
 
     fn event(&self, event: &Event<'_>) {
-        // The fields of an event may log while they are formatted, and a thread may log while it ends: then the
-        // thread's buffer is not to be had.
-        let written = SCRATCH.try_with(|scratch| {
-            scratch.try_borrow_mut().map(|mut scratch| self.write(event, &mut scratch)).is_ok()
+        // The fields of an event may log while they are formatted, and a thread may log while it ends. Then the buffer of
+        // the thread is not available.
+        let written = BUFFER.try_with(|buffer| {
+            buffer.try_borrow_mut().map(|mut buffer| self.write(event, &mut buffer)).is_ok()
         });
         if written != Ok(true) {
-            self.write(event, &mut Scratch::default());
+            self.write(event, &mut String::new());
         }
     }
 
@@ -83,26 +77,21 @@ impl Subscriber for Lines {
     fn exit(&self, _: &span::Id) {}
 }
 
-#[derive(Debug, Default)]
-struct Scratch {
-    line: String,
-    timestamp: Timestamp,
-}
-
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// The buffer for the line that the thread formats.
+    static BUFFER: RefCell<String> = RefCell::default();
 }
 
-/// Our crates are named `switchboard` or `switchboard_…`.
+/// Returns true for the crates of this workspace: `switchboard` and `switchboard_…`.
 fn is_ours(target: &str) -> bool {
     target
         .strip_prefix("switchboard")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with("::") || rest.starts_with('_'))
 }
 
-const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]
 pub(super) fn with_buffer_in_use<T>(action: impl FnOnce() -> T) -> T {
-    SCRATCH.with_borrow_mut(|_| action())
+    BUFFER.with_borrow_mut(|_| action())
 }

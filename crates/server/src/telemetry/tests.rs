@@ -1,17 +1,19 @@
-//! What lines look like, which events become lines, and what a bad stderr may cost.
+//! The format of lines, the selection of events, and the effects of a slow or broken stderr.
 
 use std::{
-    io::ErrorKind,
-    sync::{Condvar, Mutex},
+    error::Error,
+    io::{self, ErrorKind, Write},
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
 };
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tracing::field;
+use tracing::{Level, field};
 
-use super::*;
+use super::{Format, Guard, milliseconds, settings::LogSettings, subscriber};
 
-/// An output that tests can read, hold up and break.
+/// An output that tests can read, block and break.
 #[derive(Clone, Debug, Default)]
 struct Sink {
     state: Arc<(Mutex<SinkState>, Condvar)>,
@@ -22,10 +24,10 @@ struct SinkState {
     bytes: Vec<u8>,
     writes: usize,
     held: bool,
-    /// Bytes that are still taken before writes fail.
+    /// The bytes that are accepted before writes fail.
     takes: Option<usize>,
     error: Option<ErrorKind>,
-    /// After so many errors everything is taken again.
+    /// The errors after which every write succeeds again.
     errors_left: Option<u32>,
 }
 
@@ -68,11 +70,11 @@ impl Write for Sink {
 
 fn start(format: Format, level: Level, colour: bool) -> (Sink, Guard) {
     let sink = Sink::default();
-    let guard = Guard::new(Settings { format, level, colour }, Box::new(sink.clone()));
+    let guard = Guard::new(LogSettings { format, level, colour }, Box::new(sink.clone()));
     (sink, guard)
 }
 
-/// As `Guard::flush`, with a patience for machines that are busy.
+/// As `Guard::flush`, with more time, for busy machines.
 fn flush(guard: &Guard) {
     guard.writer.flush(Duration::from_secs(60));
 }
@@ -154,7 +156,7 @@ fn an_event_without_message_or_fields_is_a_line() {
 }
 
 #[test]
-fn what_json_has_no_number_for_is_a_string() {
+fn numbers_that_json_lacks_are_strings() {
     check(
         || tracing::error!(target: "switchboard", a = f64::NAN, b = f64::NEG_INFINITY, c = u128::MAX, d = 1e21),
         &json!({
@@ -176,18 +178,18 @@ fn errors_are_printed_with_their_sources() {
         || {
             let error = Outer(io::Error::other("refused\nby \"peer\""));
             let error: &dyn Error = &error;
-            tracing::warn!(target: "switchboard", error, "we coped");
+            tracing::warn!(target: "switchboard", error, "trying again");
         },
         &json!({
-            "level": "warn", "target": "switchboard", "message": "we coped",
+            "level": "warn", "target": "switchboard", "message": "trying again",
             "error": "cannot connect: refused\nby \"peer\"",
         }),
-        r#"WARN  switchboard: we coped error="cannot connect: refused\nby \"peer\"""#,
+        r#"WARN  switchboard: trying again error="cannot connect: refused\nby \"peer\"""#,
     );
 }
 
 #[test]
-fn a_message_cannot_pass_for_a_field() {
+fn a_message_cannot_forge_a_field() {
     check(
         || tracing::info!(target: "switchboard", "all is well outcome={}", "placed"),
         &json!({"level": "info", "target": "switchboard", "message": "all is well outcome=placed"}),
@@ -196,7 +198,7 @@ fn a_message_cannot_pass_for_a_field() {
 }
 
 #[test]
-fn control_characters_and_deceptive_ones_are_escaped() {
+fn control_characters_and_deceptive_characters_are_escaped() {
     check(
         || tracing::info!(target: "switchboard", value = "\x1b[2J\u{9b}\0\u{7f}\u{202e}é\u{2028}\r\t", "m"),
         &json!({
@@ -221,7 +223,7 @@ fn a_long_value_is_cut_at_a_character() {
     }
 }
 
-/// The fields of a text line after its message, by the rule that `docs/operations.md` gives to readers.
+/// Parses the fields of a text line after its message, by the rule in `docs/operations.md`.
 fn text_fields(mut rest: &str) -> Vec<(String, String)> {
     let mut fields = Vec::new();
     while let Some(field) = rest.strip_prefix(' ') {
@@ -286,22 +288,22 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_value_is_read_back_as_it_was(value in any::<String>()) {
+    fn every_value_is_read_back_unchanged(value in any::<String>()) {
         check_hostile(&value);
     }
 }
 
 #[test]
-fn colour_is_of_the_level_only() {
+fn only_the_level_is_coloured() {
     let (sink, guard) = start(Format::Text, Level::INFO, true);
     tracing::subscriber::with_default(guard.subscriber(), || tracing::info!(target: "switchboard", "m"));
     end(guard);
     assert_eq!(sink.text().split_once(' ').unwrap().1, "\x1b[32mINFO \x1b[0m switchboard: m\n");
 }
 
-/// As when the value of a field logs while it is formatted.
+/// This happens when the value of a field logs while it is formatted.
 #[test]
-fn a_line_is_written_while_its_threads_buffer_is_in_use() {
+fn a_line_is_written_while_the_buffer_of_its_thread_is_in_use() {
     let text = subscriber::with_buffer_in_use(|| {
         capture(Format::Text, || tracing::info!(target: "switchboard", "inner"))
     });
@@ -309,7 +311,7 @@ fn a_line_is_written_while_its_threads_buffer_is_in_use() {
 }
 
 #[test]
-fn the_level_and_the_format_can_be_changed() {
+fn reconfigure_changes_the_level_and_the_format() {
     fn log() {
         tracing::warn!(target: "switchboard::x", "w");
         tracing::info!(target: "switchboard_auth::x", "i");
@@ -335,7 +337,7 @@ fn the_level_and_the_format_can_be_changed() {
 }
 
 #[test]
-fn other_crates_are_heard_from_warnings_on() {
+fn other_crates_log_only_warnings_and_errors() {
     let text = capture(Format::Text, || {
         for _ in 0..2 {
             tracing::info!(target: "h2::codec", "headers");
@@ -348,7 +350,7 @@ fn other_crates_are_heard_from_warnings_on() {
 }
 
 #[test]
-fn spans_cost_nothing_and_break_nothing() {
+fn spans_are_disabled() {
     let text = capture(Format::Text, || {
         let span = tracing::error_span!(target: "switchboard", "span", field = 1);
         assert!(span.is_disabled());
@@ -359,7 +361,7 @@ fn spans_cost_nothing_and_break_nothing() {
 }
 
 #[test]
-fn lines_of_a_moment_are_written_together() {
+fn lines_that_are_logged_together_are_written_together() {
     let (sink, guard) = start(Format::Json, Level::INFO, false);
     tracing::subscriber::with_default(guard.subscriber(), || {
         for number in 0..1000 {
@@ -369,12 +371,12 @@ fn lines_of_a_moment_are_written_together() {
     flush(&guard);
     let numbers: Vec<_> = sink.lines().iter().map(|line| line["number"].as_i64().unwrap()).collect();
     assert_eq!(numbers, (0..1000).collect::<Vec<_>>());
-    // Fewer on an idle machine; a write every 50 ms on one that needs seconds for this loop.
+    // An idle machine needs few writes. A busy one, on which this loop takes seconds, needs one every 50 ms.
     assert!(sink.state.0.lock().unwrap().writes < 500);
 }
 
 #[test]
-fn a_stderr_that_is_stuck_costs_lines_and_no_time() {
+fn a_stuck_stderr_costs_lines_but_no_time() {
     let (sink, guard) = start(Format::Json, Level::INFO, false);
     sink.change(|state| state.held = true);
     let filler = "x".repeat(10_000);
@@ -385,7 +387,7 @@ fn a_stderr_that_is_stuck_costs_lines_and_no_time() {
         }
     });
     let dropped = guard.counts().dropped();
-    // 10 MB were logged, of which the two batches hold 4 MiB.
+    // 10 MB were logged; the two batches hold 4 MiB of them.
     assert!(dropped > 500, "{dropped}");
     sink.change(|state| state.held = false);
     flush(&guard);
@@ -393,8 +395,8 @@ fn a_stderr_that_is_stuck_costs_lines_and_no_time() {
     flush(&guard);
 
     let lines = sink.lines();
-    let told: u64 = lines.iter().filter_map(|line| line["dropped"].as_u64()).sum();
-    assert_eq!(told, dropped);
+    let reported: u64 = lines.iter().filter_map(|line| line["dropped"].as_u64()).sum();
+    assert_eq!(reported, dropped);
     assert!(lines.iter().any(|line| line["dropped"].is_u64() && line["level"] == "warn"));
     let written = lines.iter().filter(|line| line["number"].is_u64()).count();
     assert_eq!(written, usize::try_from(logged - dropped).unwrap());
@@ -402,13 +404,13 @@ fn a_stderr_that_is_stuck_costs_lines_and_no_time() {
 }
 
 #[test]
-fn a_stderr_that_refuses_costs_lines_which_are_told_later() {
+fn lines_that_stderr_refuses_are_reported_later() {
     for error in [ErrorKind::BrokenPipe, ErrorKind::StorageFull] {
         let (sink, guard) = start(Format::Json, Level::INFO, false);
         tracing::subscriber::with_default(guard.subscriber(), || {
             tracing::info!(target: "switchboard", "one");
             flush(&guard);
-            // Ten bytes of the second line are taken.
+            // Ten bytes of the second line are accepted.
             sink.change(|state| (state.takes, state.error) = (Some(10), Some(error)));
             tracing::info!(target: "switchboard", "two");
             flush(&guard);
@@ -430,7 +432,7 @@ fn a_stderr_that_refuses_costs_lines_which_are_told_later() {
 }
 
 #[test]
-fn an_output_that_would_block_is_waited_for() {
+fn a_write_that_would_block_is_repeated() {
     for error in [ErrorKind::WouldBlock, ErrorKind::Interrupted] {
         let (sink, guard) = start(Format::Json, Level::INFO, false);
         sink.change(|state| (state.takes, state.error, state.errors_left) = (Some(3), Some(error), Some(3)));
@@ -441,14 +443,14 @@ fn an_output_that_would_block_is_waited_for() {
 }
 
 #[test]
-fn dropping_the_guard_writes_what_was_logged() {
+fn dropping_the_guard_writes_the_remaining_lines() {
     let (sink, guard) = start(Format::Json, Level::INFO, false);
     let subscriber = guard.subscriber();
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!(target: "switchboard", "last words");
         drop(guard);
     });
-    // The wait in `drop` has a limit, and so the machine may be too busy for it; the line is on its way nevertheless.
+    // The wait in `drop` has a limit, which a busy machine may exceed. The line is still written.
     while sink.text().is_empty() {
         std::thread::yield_now();
     }

@@ -1,13 +1,13 @@
-//! How lines reach stderr: collected in memory, written by a thread of their own a few times a second.
+//! The output of the log: lines are collected in memory, and a thread writes them several times a second.
 //!
-//! A request that logs takes a lock for as long as it takes to copy its line, and nothing else: a slow, full or
-//! closed stderr costs lines, which are counted, never a request.
+//! A request that logs holds a lock only while its line is copied. A slow, full or closed stderr costs lines, which are
+//! counted; it never costs a request.
 
 use std::{
     fmt,
     io::{self, Write},
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -15,105 +15,107 @@ use std::{
 use arc_swap::ArcSwap;
 use tracing::Level;
 
-use super::{
-    Counts, Settings,
-    line::Line,
-    timestamp::{self, Timestamp},
-};
+use crate::telemetry::{counts::LogCounts, line::Line, settings::LogSettings, timestamp};
 
-/// Collects lines for one output; clones share it.
+/// Collects lines for one output. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    state: Arc<WriterState>,
 }
 
 impl Writer {
-    /// Starts the thread that writes to `out`. Where a thread cannot be had, lines are written by `flush`.
-    pub(super) fn new(out: Box<dyn Write + Send>, settings: Arc<ArcSwap<Settings>>, counts: Counts) -> Self {
-        let shared = Arc::new(Shared {
+    /// Starts the thread that writes to `out`. If the thread cannot start, `flush` writes the lines.
+    pub(super) fn new(
+        out: Box<dyn Write + Send>,
+        settings: Arc<ArcSwap<LogSettings>>,
+        counts: LogCounts,
+    ) -> Self {
+        let state = Arc::new(WriterState {
             batch: Mutex::new(Batch::default()),
             wake: Condvar::new(),
             written: Condvar::new(),
-            output: Mutex::new(Output { out, torn: false }),
+            output: Mutex::new(LogOutput { out, torn: false }),
             settings,
             counts,
         });
         let spawned = thread::Builder::new().name("log".to_owned()).spawn({
-            let shared = Arc::clone(&shared);
-            move || shared.run()
+            let state = Arc::clone(&state);
+            move || state.run()
         });
-        shared.lock().has_thread = spawned.is_ok();
-        Self { shared }
+        state.lock().has_thread = spawned.is_ok();
+        Self { state }
     }
 
-    /// Takes over one line, its line feed included; never waits for the output.
+    /// Appends one line, including its line feed. Never waits for the output.
     pub(super) fn append(&self, line: &str) {
-        let mut batch = self.shared.lock();
+        let mut batch = self.state.lock();
         let before = batch.text.len();
         let after = before + line.len();
         if after > BATCH_BYTES_MAX || batch.closed {
             batch.lost += 1;
             drop(batch);
-            self.shared.counts.inner.dropped.fetch_add(1, Relaxed);
+            self.state.counts.add_dropped(1);
             return;
         }
         batch.text.push_str(line);
         batch.appended += 1;
         drop(batch);
-        // The thread needs to hear of a batch twice: when it begins, and when it should wait no longer.
+        // The thread is woken twice for a batch: when it starts, and when it is large enough to be written.
         if before == 0 || (before < BATCH_BYTES_LARGE && after >= BATCH_BYTES_LARGE) {
-            self.shared.wake.notify_one();
+            self.state.wake.notify_one();
         }
     }
 
-    /// Waits until the lines of before were written or given up, at most for `limit`.
+    /// Waits until the lines so far are written or dropped, at most for `limit`.
     pub(super) fn flush(&self, limit: Duration) {
-        let mut batch = self.shared.lock();
+        let mut batch = self.state.lock();
         let target = batch.appended;
         if !batch.has_thread {
-            self.shared.write_batch(batch, &mut String::new());
+            self.state.write_batch(batch, &mut String::new());
             return;
         }
         batch.urgent = true;
-        self.shared.wake.notify_one();
-        drop(self.shared.written.wait_timeout_while(batch, limit, |batch| batch.written < target));
+        self.state.wake.notify_one();
+        drop(self.state.written.wait_timeout_while(batch, limit, |batch| batch.written < target));
     }
 
-    /// Takes no more lines and lets the thread end.
+    /// Accepts no more lines and lets the thread end.
     pub(super) fn close(&self) {
-        self.shared.lock().closed = true;
-        self.shared.wake.notify_one();
+        self.state.lock().closed = true;
+        self.state.wake.notify_one();
     }
 }
 
+/// The state that the writer shares with its thread.
 #[derive(Debug)]
-struct Shared {
+struct WriterState {
     batch: Mutex<Batch>,
-    /// The thread has something to do.
+    /// Wakes the thread.
     wake: Condvar,
-    /// A batch was written or given up.
+    /// Signals that a batch was written or dropped.
     written: Condvar,
-    output: Mutex<Output>,
-    settings: Arc<ArcSwap<Settings>>,
-    counts: Counts,
+    output: Mutex<LogOutput>,
+    settings: Arc<ArcSwap<LogSettings>>,
+    counts: LogCounts,
 }
 
+/// The lines that wait to be written.
 #[derive(Debug, Default)]
 struct Batch {
     text: String,
-    /// Lines taken since the start.
+    /// Lines accepted since the start.
     appended: u64,
-    /// Of these, lines that have been written or given up.
+    /// Accepted lines that have been written or dropped.
     written: u64,
-    /// Lines dropped of which the log does not tell yet.
+    /// Dropped lines that the log does not report yet.
     lost: u64,
-    /// Someone waits in `flush`.
+    /// True while a caller waits in `flush`.
     urgent: bool,
     closed: bool,
     has_thread: bool,
 }
 
-impl Shared {
+impl WriterState {
     fn lock(&self) -> MutexGuard<'_, Batch> {
         // Every change to a batch is complete before anything can panic.
         self.batch.lock().unwrap_or_else(PoisonError::into_inner)
@@ -139,7 +141,7 @@ impl Shared {
         }
     }
 
-    /// Writes what is there; `spare` is an empty buffer and is one afterwards.
+    /// Writes the batch. `spare` is an empty buffer, before and after.
     fn write_batch(&self, mut batch: MutexGuard<'_, Batch>, spare: &mut String) {
         mem::swap(&mut batch.text, spare);
         batch.urgent = false;
@@ -148,16 +150,16 @@ impl Shared {
         drop(batch);
 
         if lost > 0 {
-            self.tell_lost(spare, lost);
+            self.report_lost(spare, lost);
         }
         let refused = self.output.lock().unwrap_or_else(PoisonError::into_inner).write(spare);
         spare.clear();
-        // Memory that a burst needed is given back.
+        // Return the memory that a burst needed.
         spare.shrink_to(2 * BATCH_BYTES_LARGE);
 
-        // Of a refused batch the line about losses is the last: it is told again, and is itself no loss.
+        // In a refused batch, the last line is the report of lost lines. It is written again later, and is not a lost line.
         let refused_lines = if lost > 0 { refused.saturating_sub(1) } else { refused };
-        self.counts.inner.dropped.fetch_add(refused_lines, Relaxed);
+        self.counts.add_dropped(refused_lines);
         let mut batch = self.lock();
         batch.written = appended;
         batch.lost += refused_lines + if refused > 0 { lost } else { 0 };
@@ -165,31 +167,31 @@ impl Shared {
         self.written.notify_all();
     }
 
-    fn tell_lost(&self, out: &mut String, lost: u64) {
-        let time = |out: &mut String| Timestamp::default().push(out, timestamp::now());
-        let mut line = Line::begin(out, &self.settings.load(), Level::WARN, module_path!(), time);
-        line.message("lines of this log were dropped: its reader is slow or refuses them");
+    fn report_lost(&self, out: &mut String, lost: u64) {
+        let time = |out: &mut String| timestamp::push(out, timestamp::now());
+        let mut line = Line::start(out, &self.settings.load(), Level::WARN, module_path!(), time);
+        line.message("log lines dropped: stderr is slow or refuses them");
         line.number("dropped", lost);
         line.finish();
     }
 }
 
-struct Output {
+struct LogOutput {
     out: Box<dyn Write + Send>,
-    /// The last write ended inside a line.
+    /// True if the last write ended inside a line.
     torn: bool,
 }
 
-impl fmt::Debug for Output {
+impl fmt::Debug for LogOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Output").field("torn", &self.torn).finish_non_exhaustive()
+        f.debug_struct("LogOutput").field("torn", &self.torn).finish_non_exhaustive()
     }
 }
 
-impl Output {
-    /// Writes whole lines; returns how many of them could not be written.
+impl LogOutput {
+    /// Writes whole lines. Returns the number of lines that could not be written.
     fn write(&mut self, lines: &str) -> u64 {
-        // What was cut off stays a line of its own, and does not run into the next.
+        // A torn line stays a line of its own and does not run into the next one.
         if self.torn && self.write_bytes(b"\n").is_empty() {
             self.torn = false;
         }
@@ -202,7 +204,7 @@ impl Output {
         rest.iter().map(|byte| u64::from(*byte == b'\n')).sum()
     }
 
-    /// Writes as much as the output takes; returns the rest.
+    /// Writes as much as the output accepts. Returns the rest.
     fn write_bytes<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
         let mut pauses_left = PAUSES_MAX;
         while !bytes.is_empty() {
@@ -210,7 +212,7 @@ impl Output {
                 Ok(0) => break,
                 Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Another process made the terminal or pipe that we share non-blocking.
+                // Another process made the shared terminal or pipe non-blocking.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && pauses_left > 0 => {
                     pauses_left -= 1;
                     thread::park_timeout(PAUSE);
@@ -222,16 +224,15 @@ impl Output {
     }
 }
 
-/// How long lines are collected: short for a person who watches, long against the cost of a write.
+/// The time for which lines are collected: short for a person who watches, long compared with a write.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// A batch that is written without waiting for more: some hundred lines make the write cheap, and they are still in the
-/// processor's cache.
+/// A batch of this size is written at once: some hundred lines make the write cheap and still fit the processor's cache.
 const BATCH_BYTES_LARGE: usize = 128 * 1024;
 
-/// The batch that is collected and the batch that is being written may each be as large as this: 4 MiB in all.
+/// The limit of the batch that is collected, and of the batch that is being written: 4 MiB in all.
 const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// How long and how often a non-blocking output is waited for.
+/// The time and the number of waits for a non-blocking output.
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSES_MAX: u32 = 100;

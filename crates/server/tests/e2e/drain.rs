@@ -34,7 +34,7 @@ async fn what_is_under_way_is_finished() {
 
     let began = Instant::now();
     gateway.signal("TERM");
-    gateway.log.message("draining: not ready any more, still serving").await;
+    gateway.log.message("drain started: no longer ready, still accepting connections").await;
     let ready = gateway.admin("/readyz").await;
     assert_eq!((ready.status(), &ready.json()["failing"][0]), (503, &"drain".into()));
     assert_eq!(gateway.admin("/healthz").await.status(), 200);
@@ -51,7 +51,7 @@ async fn what_is_under_way_is_finished() {
     assert_eq!(busy.answer().await.status(), 202);
     busy.closed().await;
     assert_eq!(gateway.exit().await, Some(0));
-    gateway.log.message("drained: nothing was cut").await;
+    gateway.log.message("drain finished: nothing was cut off").await;
     let answered = gateway.log.events().iter().filter(|event| event["outcome"] == "placed").count();
     assert_eq!(answered, 3);
 }
@@ -70,7 +70,7 @@ async fn what_does_not_end_is_cut_at_the_deadline() {
     assert!(busy.answer_or_end().await.is_none());
     assert_eq!(gateway.exit().await, Some(1));
     assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
-    let cut = gateway.log.message("the drain's deadline passed; requests were cut").await;
+    let cut = gateway.log.message("drain deadline passed: requests were cut off").await;
     assert_eq!((&cut["level"], &cut["requests"]), (&"warn".into(), &1.into()));
 }
 
@@ -81,7 +81,7 @@ async fn who_asks_twice_is_not_kept_waiting() {
     for signal in ["TERM", "INT"] {
         let mut gateway = Gateway::start(&settings(&issuer, &instance, "50m", "55m")).await;
         gateway.signal(signal);
-        gateway.log.message("draining: not ready any more, still serving").await;
+        gateway.log.message("drain started: no longer ready, still accepting connections").await;
         gateway.signal(signal);
         assert_eq!(gateway.exit().await, Some(0), "{signal}");
     }

@@ -130,7 +130,7 @@ async fn nothing_overflows_into_a_region_that_is_sick() {
         assert_eq!(amer.admin_request(request).await.status(), 200);
     };
     steer("drain").await;
-    gateway.log.message("peer region cannot take calls; none are sent there").await;
+    gateway.log.message("peer region became unhealthy: it receives no redirected calls").await;
     let refused = call("call-1").send(&gateway).await;
     assert_eq!((refused.status(), refused.field("location")), (503, None));
     assert_eq!(refused.field("retry-after"), Some("1"));

@@ -158,7 +158,7 @@ async fn a_drain_waits_for_an_action_whose_platform_has_hung_up() {
         }
         assert_eq!(stage.gateway.exit().await, Some(0));
         stage.unheard().await;
-        stage.gateway.log.message("drained: nothing was cut").await;
+        stage.gateway.log.message("drain finished: nothing was cut off").await;
         stage.graph.expect_nothing();
     }
 }
@@ -170,7 +170,7 @@ async fn a_drain_that_cuts_an_action_says_so() {
     stage.hang_up(first).await;
     stage.gateway.signal("TERM");
     assert_eq!(stage.gateway.exit().await, Some(1));
-    let cut = stage.gateway.log.message("the drain's deadline passed; requests were cut").await;
+    let cut = stage.gateway.log.message("drain deadline passed: requests were cut off").await;
     assert_eq!((&cut["requests"], &cut["actions"]), (&json!(0), &json!(1)));
 }
 

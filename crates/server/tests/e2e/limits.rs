@@ -156,7 +156,7 @@ async fn descriptors_are_taken_up_to_the_hard_limit() {
     assert_eq!((&warning["descriptors"], &warning["needed"]), (&500.into(), &501.into()));
 }
 
-const FEWER: &str = "fewer file descriptors than limits.connections and limits.in_flight may need";
+const FEWER: &str = "file descriptor limit is lower than limits.connections and limits.in_flight may need";
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_closed_at_once() {

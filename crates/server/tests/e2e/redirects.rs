@@ -106,7 +106,7 @@ async fn no_call_is_sent_to_a_region_that_cannot_take_it() {
     );
     let settings = Settings::new(&issuer, &[&instance]).table(&peer).rule("amer");
     let gateway = Gateway::start(&settings).await;
-    gateway.log.message("peer region cannot take calls; none are sent there").await;
+    gateway.log.message("peer region became unhealthy: it receives no redirected calls").await;
     assert_eq!(call(&gateway, "amer", WEBHOOK).await.status(), 202);
     instance.request().await;
 

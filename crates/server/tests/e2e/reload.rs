@@ -97,7 +97,7 @@ async fn a_wrong_configuration_is_refused_whole() {
     for (count, (what, text, paths)) in rows.iter().enumerate() {
         gateway.rewrite_text(text);
         gateway.signal("HUP");
-        let refused = "reload refused; the old configuration runs on";
+        let refused = "reload refused: keeping the old configuration";
         let event = gateway.log.nth(count, what, |event| event["message"] == refused).await;
         assert_eq!(reloads(&gateway, "failed").await, f64::from(u32::try_from(count).unwrap() + 1));
         assert_eq!(event["level"], "error");

@@ -111,7 +111,7 @@ async fn a_replaced_certificate_is_served_without_a_restart() {
 
     // One that cannot be used leaves the old one in place.
     std::fs::write(gateway.path("tls.crt"), "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
-    gateway.log.message("the new certificate cannot be used; the old one serves on").await;
+    gateway.log.message("keeping the old certificate: the new one cannot be used").await;
     assert_eq!(tls::serial(gateway.public).await, 1);
 
     Identity::new(2).write(gateway.path("tls.crt").parent().unwrap());

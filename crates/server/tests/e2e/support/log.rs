@@ -110,7 +110,7 @@ impl Log {
             for name in ["time", "level", "target", "message"] {
                 assert!(event[name].is_string(), "{name} is missing in {text}");
             }
-            assert_ne!(event["message"], "a bug: a thread panicked", "{text}");
+            assert_ne!(event["message"], "thread panicked: this is a bug", "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A stream that gives its peer so long to send a head, and so long to sit idle.
+//! A stream with time limits for the heads of requests and for idling.
 
 use std::{
     future::Future,
@@ -17,35 +17,35 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// Fails with `TimedOut` when its peer takes too long.
+/// A stream that fails with `TimedOut` when its client takes too long.
 #[derive(Debug)]
-pub(super) struct Paced<S> {
+pub(super) struct TimedStream<S> {
     stream: S,
     head: Duration,
     idle: Duration,
-    /// Set by the service: a whole head has arrived.
-    begun: Arc<AtomicBool>,
-    /// No byte of the next head has arrived.
+    /// Set by the service when a whole head has arrived.
+    head_received: Arc<AtomicBool>,
+    /// True until the first byte of the next head.
     is_idle: bool,
     timer: Pin<Box<Sleep>>,
 }
 
-impl<S> Paced<S> {
-    /// `head`: from the first byte of a head (of the first one: from now) to its end. `idle`: from one head to the next, the
-    /// answer included.
-    pub(super) fn new(stream: S, head: Duration, idle: Duration, begun: Arc<AtomicBool>) -> Self {
-        Self { stream, head, idle, begun, is_idle: false, timer: Box::pin(sleep(head)) }
+impl<S> TimedStream<S> {
+    /// Wraps `stream`. `head` limits the time from the first byte of a head to its end; for the first head, the time from
+    /// now. `idle` limits the time from one head to the next, including the response.
+    pub(super) fn new(stream: S, head: Duration, idle: Duration, head_received: Arc<AtomicBool>) -> Self {
+        Self { stream, head, idle, head_received, is_idle: false, timer: Box::pin(sleep(head)) }
     }
 
-    fn heard(&mut self) {
+    fn received(&mut self) {
         if std::mem::take(&mut self.is_idle) {
             self.timer.as_mut().reset(Instant::now() + self.head);
         }
     }
 
-    /// The stream has nothing to say: an error if that has lasted too long.
+    /// Waits for a stream that is not ready; an error once that has lasted too long.
     fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if self.begun.swap(false, Relaxed) {
+        if self.head_received.swap(false, Relaxed) {
             self.is_idle = true;
             self.timer.as_mut().reset(Instant::now() + self.idle);
         }
@@ -54,7 +54,7 @@ impl<S> Paced<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -62,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(result) => {
-                self.heard();
+                self.received();
                 Poll::Ready(result)
             }
             Poll::Pending => self.wait(context),
@@ -70,7 +70,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

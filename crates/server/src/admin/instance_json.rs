@@ -1,0 +1,77 @@
+//! The JSON of an instance in `/fleet`. Its names are documented in `docs/operations.md`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+use switchboard_delivery::InstanceStatus;
+
+/// One instance in `/fleet`. Unknown values are null.
+#[derive(Serialize)]
+pub(super) struct InstanceJson<'a> {
+    name: &'a str,
+    incarnation: &'a str,
+    state: &'static str,
+    since_ms: u64,
+    reason: &'static str,
+    calls: Option<u32>,
+    calls_expected: Option<u32>,
+    calls_counted: usize,
+    capacity: Option<u32>,
+    placed: u64,
+    callbacks: u64,
+    in_flight: u64,
+    attempts: u64,
+    failures: BTreeMap<&'static str, u64>,
+    missed_probes: u64,
+    last_probe_ms: Option<u64>,
+    /// The number of changes into each state.
+    entered: BTreeMap<&'static str, u64>,
+}
+
+impl<'a> From<&'a InstanceStatus> for InstanceJson<'a> {
+    fn from(status: &'a InstanceStatus) -> Self {
+        // Without `..`: a new member of the status must be shown.
+        let InstanceStatus {
+            name,
+            incarnation,
+            state,
+            since,
+            reason,
+            calls,
+            calls_expected,
+            calls_counted,
+            capacity,
+            placed,
+            callbacks,
+            in_flight,
+            attempts,
+            failures,
+            missed_probes,
+            last_probe,
+            entered,
+        } = status;
+        Self {
+            name: name.as_str(),
+            incarnation: incarnation.as_str(),
+            state: state.label(),
+            since_ms: whole_ms(*since),
+            reason,
+            calls: *calls,
+            calls_expected: *calls_expected,
+            calls_counted: *calls_counted,
+            capacity: *capacity,
+            placed: *placed,
+            callbacks: *callbacks,
+            in_flight: *in_flight,
+            attempts: *attempts,
+            failures: failures.iter().copied().collect(),
+            missed_probes: *missed_probes,
+            last_probe_ms: last_probe.map(whole_ms),
+            entered: entered.iter().map(|(state, times)| (state.label(), *times)).collect(),
+        }
+    }
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,25 @@
+//! The parts of a gateway that the admin listener shows and controls.
+
+use std::sync::Arc;
+
+use switchboard_auth::Authenticator;
+use switchboard_delivery::Delivery;
+use switchboard_routing::CallbackUris;
+use uuid::Uuid;
+
+use crate::admin::access::AdminToken;
+
+/// The parts that one configuration made. A reload replaces them.
+#[derive(Debug)]
+pub struct AdminState {
+    /// The state of the keys.
+    pub authenticator: Arc<Authenticator>,
+    /// The fleet.
+    pub delivery: Arc<Delivery>,
+    /// The callback URIs of the instances.
+    pub callbacks: Arc<CallbackUris>,
+    /// The ids of the configured apps.
+    pub apps: Vec<Uuid>,
+    /// The token that changes and callback URIs require. Without one, only a loopback listener serves them.
+    pub admin_token: Option<AdminToken>,
+}

@@ -1,0 +1,265 @@
+//! The recording of metrics by the rest of the process.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use switchboard_notification::ItemKind;
+
+use crate::{
+    metrics::series::{Histogram, IndexedCounters, LabelledCounters},
+    request::outcome::Outcome,
+    telemetry::LogCounts,
+};
+
+/// The numbers of this process. All threads share them, and they outlive a reload.
+#[derive(Debug)]
+pub struct Metrics {
+    pub(super) requests: IndexedCounters<{ Outcome::ALL.len() }>,
+    pub(super) callbacks: IndexedCounters<{ Outcome::ALL.len() }>,
+    pub(super) connections_failed: IndexedCounters<{ Outcome::ALL.len() }>,
+    pub(super) webhook_seconds: Histogram,
+    pub(super) callback_seconds: Histogram,
+    pub(super) in_flight: AtomicUsize,
+    pub(super) notifications: IndexedCounters<{ ITEM_KINDS.len() }>,
+    pub(super) redirects: LabelledCounters<1>,
+    pub(super) outcomes_unknown: AtomicU64,
+    /// By the way they got their response.
+    pub(super) retries: LabelledCounters<1>,
+    /// By action and result.
+    pub(super) actions: LabelledCounters<2>,
+    pub(super) actions_in_flight: AtomicUsize,
+    /// By trust.
+    pub(super) authenticated: LabelledCounters<1>,
+    /// By trust and reason.
+    pub(super) rejected: LabelledCounters<2>,
+    pub(super) connections: AtomicUsize,
+    pub(super) connections_refused: AtomicU64,
+    pub(super) handshakes_failed: AtomicU64,
+    pub(super) peers: Mutex<BTreeMap<Box<str>, bool>>,
+    pub(super) reloads_ok: AtomicU64,
+    pub(super) reloads_failed: AtomicU64,
+    /// Unix seconds; `UNKNOWN` without a certificate.
+    pub(super) certificate_not_after: AtomicI64,
+    pub(super) log: LogCounts,
+}
+
+/// The kind of a request, by its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// A notification on the webhook.
+    Webhook,
+    /// A notification on a callback URI.
+    Callback,
+    /// A health check.
+    Health,
+    /// Anything else.
+    Other,
+}
+
+impl Metrics {
+    /// All numbers at 0. `log` counts dropped lines and panics.
+    pub fn new(log: LogCounts) -> Self {
+        Self {
+            requests: IndexedCounters::default(),
+            callbacks: IndexedCounters::default(),
+            connections_failed: IndexedCounters::default(),
+            webhook_seconds: Histogram::default(),
+            callback_seconds: Histogram::default(),
+            in_flight: AtomicUsize::new(0),
+            notifications: IndexedCounters::default(),
+            redirects: LabelledCounters::default(),
+            outcomes_unknown: AtomicU64::new(0),
+            retries: LabelledCounters::default(),
+            actions: LabelledCounters::default(),
+            actions_in_flight: AtomicUsize::new(0),
+            authenticated: LabelledCounters::default(),
+            rejected: LabelledCounters::default(),
+            connections: AtomicUsize::new(0),
+            connections_refused: AtomicU64::new(0),
+            handshakes_failed: AtomicU64::new(0),
+            peers: Mutex::default(),
+            reloads_ok: AtomicU64::new(0),
+            reloads_failed: AtomicU64::new(0),
+            certificate_not_after: AtomicI64::new(UNKNOWN),
+            log,
+        }
+    }
+
+    /// Counts a request as in flight until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        let count = self.in_flight.fetch_add(1, Relaxed) + 1;
+        InFlight { metrics: Arc::clone(self), count }
+    }
+
+    /// Records a request that ended `duration` after its arrival.
+    pub fn request(&self, outcome: Outcome, kind: RequestKind, duration: Duration) {
+        self.requests.increment(index_of(outcome));
+        match kind {
+            RequestKind::Webhook => self.webhook_seconds.observe(duration),
+            RequestKind::Callback => {
+                self.callbacks.increment(index_of(outcome));
+                self.callback_seconds.observe(duration);
+            }
+            RequestKind::Health | RequestKind::Other => {}
+        }
+    }
+
+    /// Records a checked token. `reason` is `ok` or the label of the error. `trust` is empty if the token names none.
+    pub fn authentication(&self, trust: &str, reason: &'static str) {
+        if reason == AUTHENTICATED {
+            self.authenticated.increment([trust]);
+        } else {
+            self.rejected.increment([trust, reason]);
+        }
+    }
+
+    /// Records an item of a notification.
+    pub fn notification(&self, kind: ItemKind) {
+        self.notifications.increment(index_of_item(kind));
+    }
+
+    /// Records a new call that was redirected to another region.
+    pub fn redirect(&self, region: &str) {
+        self.redirects.increment([region]);
+    }
+
+    /// Records attempts of a new call that were abandoned after the request had been written.
+    pub fn outcome_unknown(&self, attempts: u64) {
+        self.outcomes_unknown.fetch_add(attempts, Relaxed);
+    }
+
+    /// Records a retry that got the response of the first request of its message. `result` is `shared` while that one was
+    /// in flight, `repeated` after it.
+    pub fn retry(&self, result: &'static str) {
+        self.retries.increment([result]);
+    }
+
+    /// Records an action through Graph. `result` is `ok` or the label of the error.
+    pub fn action(&self, action: &'static str, result: &'static str) {
+        self.actions.increment([action, result]);
+    }
+
+    /// Sets the number of actions in flight, including notices of failed actions.
+    pub fn actions_in_flight(&self, count: usize) {
+        self.actions_in_flight.store(count, Relaxed);
+    }
+
+    /// Counts a connection as open until the guard is dropped. Returns `None`, and counts a refused connection, if `limit`
+    /// connections are open.
+    pub fn connection(self: &Arc<Self>, limit: usize) -> Option<ConnectionGuard> {
+        let guard = ConnectionGuard { metrics: Arc::clone(self) };
+        if self.connections.fetch_add(1, Relaxed) < limit {
+            return Some(guard);
+        }
+        self.connections_refused.fetch_add(1, Relaxed);
+        None
+    }
+
+    /// Records a connection that failed outside of any request.
+    pub fn connection_ended(&self, outcome: Outcome) {
+        self.connections_failed.increment(index_of(outcome));
+    }
+
+    /// Records a TLS handshake that failed or timed out.
+    pub fn handshake_failed(&self) {
+        self.handshakes_failed.fetch_add(1, Relaxed);
+    }
+
+    /// Sets the health of a peer region.
+    pub fn peer_healthy(&self, peer: &str, healthy: bool) {
+        self.peers().insert(peer.into(), healthy);
+    }
+
+    /// Removes the peers that a reload removed.
+    pub fn retain_peers(&self, is_peer: impl Fn(&str) -> bool) {
+        self.peers().retain(|peer, _| is_peer(peer));
+    }
+
+    /// Records a reload that applied or was refused.
+    pub fn reload(&self, ok: bool) {
+        let counter = if ok { &self.reloads_ok } else { &self.reloads_failed };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    /// Sets the end of the served certificate's validity.
+    pub fn certificate_not_after(&self, time: SystemTime) {
+        let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.certificate_not_after.store(i64::try_from(seconds).unwrap_or(i64::MAX), Relaxed);
+    }
+
+    pub(super) fn peers(&self) -> MutexGuard<'_, BTreeMap<Box<str>, bool>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub struct InFlight {
+    metrics: Arc<Metrics>,
+    count: usize,
+}
+
+impl InFlight {
+    /// The number of requests in flight when this one started, including itself.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.metrics.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct ConnectionGuard {
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.metrics.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+#[expect(
+    clippy::as_conversions,
+    reason = "the discriminant of a fieldless enum is its index in `Outcome::ALL`"
+)]
+pub(super) fn index_of(outcome: Outcome) -> usize {
+    outcome as usize
+}
+
+#[expect(
+    clippy::as_conversions,
+    reason = "the discriminant of a fieldless enum is its index in `ITEM_KINDS`"
+)]
+pub(super) fn index_of_item(kind: ItemKind) -> usize {
+    kind as usize
+}
+
+/// All kinds of items, in the order of their discriminants.
+pub(super) const ITEM_KINDS: [ItemKind; 9] = [
+    ItemKind::IncomingCall,
+    ItemKind::CallState,
+    ItemKind::Roster,
+    ItemKind::Operation,
+    ItemKind::ContentSharing,
+    ItemKind::ParticipantJoining,
+    ItemKind::ParticipantLeft,
+    ItemKind::Other,
+    ItemKind::NotACall,
+];
+
+/// The reason label of an authentication that succeeded.
+pub(super) const AUTHENTICATED: &str = "ok";
+
+pub(super) const UNKNOWN: i64 = i64::MIN;

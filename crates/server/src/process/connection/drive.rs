@@ -1,0 +1,104 @@
+//! The driving of a hyper connection: its stream reports to an [`Activity`], and its task follows the shutdown there.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::process::connection::{activity::Activity, shutdown::Shutdown};
+
+/// The end of a connection.
+#[derive(Debug)]
+pub(crate) enum ConnectionEnd {
+    /// The client closed it, or it was closed gracefully.
+    Closed,
+    /// A time limit or the drain's deadline closed it.
+    CutOff,
+    /// hyper failed.
+    Failed(hyper::Error),
+}
+
+/// Runs a hyper connection until it ends or `activity` requires its shutdown.
+pub(crate) async fn drive<C>(connection: C, activity: &Activity) -> ConnectionEnd
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
+    let mut connection = pin!(connection);
+    let mut is_closing = false;
+    poll_fn(|context| {
+        activity.register(context.waker());
+        match activity.shutdown() {
+            Shutdown::None => {}
+            Shutdown::Graceful if is_closing => {}
+            Shutdown::Graceful => {
+                is_closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            Shutdown::Immediate => return Poll::Ready(ConnectionEnd::CutOff),
+        }
+        connection.as_mut().poll(context).map(|result| match result {
+            Ok(()) => ConnectionEnd::Closed,
+            Err(error) => ConnectionEnd::Failed(error),
+        })
+    })
+    .await
+}
+
+/// A stream that reports the bytes it reads to an [`Activity`].
+#[derive(Debug)]
+pub(crate) struct ObservedStream<S> {
+    pub(crate) stream: S,
+    pub(crate) activity: Arc<Activity>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ObservedStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let poll = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let bytes = buffer.filled().len() - before;
+        if bytes > 0 {
+            self.activity.received(bytes);
+        }
+        poll
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ObservedStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+    }
+}

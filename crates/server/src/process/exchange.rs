@@ -1,0 +1,82 @@
+//! One exchange on the public listener: limits, the handler, the response, and the log event.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::SystemTime,
+};
+
+use http::{HeaderValue, Request, Response, header::CONNECTION};
+use hyper::body::Incoming;
+use switchboard_delivery::Connections;
+use tokio::time::Instant;
+
+use crate::{
+    process::{connection::OpenRequest, state::ProcessState},
+    request::{
+        handle::handle, outcome::Outcome, received::Received, record::Record, refusal::Refusal,
+        reply::ReplyBody,
+    },
+};
+
+/// Responds to one request and logs it. A panic ends this request and no other.
+pub(crate) async fn respond(
+    state: &ProcessState,
+    upstream: &Arc<Connections>,
+    request: Request<Incoming>,
+    open: OpenRequest,
+) -> Response<ReplyBody> {
+    let received = Received::new(request, Instant::now(), wall_clock());
+    let gateway = state.gateway.load_full();
+    let mut record = Record::new(Arc::clone(&gateway.metrics), &received);
+    let in_flight = gateway.metrics.begin();
+    let handled = if in_flight.count() > gateway.limits.in_flight {
+        Err(Refusal::new(Outcome::OverCapacity, "too_many_in_flight"))
+    } else {
+        catch_panic(pin!(handle(&gateway, upstream, received, &mut record))).await
+    };
+    let (mut response, outcome, refusal) = match handled {
+        Ok(reply) => {
+            let outcome = reply.outcome();
+            let reason = reply.reason().map(|reason| (reason, None));
+            (reply.into_response(), outcome, reason)
+        }
+        Err(refusal) => {
+            let outcome = refusal.outcome;
+            let text = refusal.message().map(str::to_owned);
+            let reason = refusal.reason;
+            (refusal.into_response(), outcome, Some((reason, text)))
+        }
+    };
+    record.share(&mut response, outcome, refusal.as_ref().map(|(reason, _)| *reason));
+    record.echo(response.headers_mut());
+    if open.is_last() || gateway.is_draining() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.body_mut().hold(open, in_flight);
+    let refusal = refusal.as_ref().map(|(reason, text)| (*reason, text.as_deref()));
+    record.finish(response.status().as_u16(), outcome, refusal);
+    response
+}
+
+/// Runs a handler. A panic in it becomes a refusal; the panic hook has logged its place.
+async fn catch_panic<T>(
+    mut handler: Pin<&mut impl Future<Output = Result<T, Refusal>>>,
+) -> Result<T, Refusal> {
+    poll_fn(|context| {
+        catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(context)))
+            .unwrap_or_else(|_| Poll::Ready(Err(Refusal::new(Outcome::Panicked, "panic"))))
+    })
+    .await
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge: every decision about a request takes this one reading as an argument"
+)]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,36 @@
+//! The background tasks of a gateway: they refresh its keys, its fleet and the health of its peers.
+
+use std::{sync::Arc, time::SystemTime};
+
+use tokio::task::JoinSet;
+
+use crate::gateway::Gateway;
+
+/// The running background tasks. They stop when this value is dropped, which a reload does.
+#[derive(Debug)]
+pub(super) struct BackgroundTasks(JoinSet<()>);
+
+impl BackgroundTasks {
+    /// Starts the tasks of `gateway`.
+    pub(super) fn start(gateway: &Gateway) -> Self {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&gateway.authenticator).run(wall_clock));
+        tasks.spawn(Arc::clone(&gateway.delivery).run());
+        tasks.spawn(Arc::clone(&gateway.peers).run(Arc::clone(&gateway.metrics)));
+        Self(tasks)
+    }
+}
+
+impl Drop for BackgroundTasks {
+    fn drop(&mut self) {
+        self.0.abort_all();
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge: the authenticator takes this clock for the age of stored keys"
+)]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}

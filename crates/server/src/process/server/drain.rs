@@ -1,0 +1,114 @@
+//! The drain: the gateway still accepts connections for a while, then finishes what is in flight until a deadline.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    config::Drain,
+    process::{connection::Shutdown, server::accept::Workers, server::command::ProcessCommand, tasks::Tasks},
+};
+
+/// The times of a drain that has started.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DrainSchedule {
+    /// New connections are accepted until then: the balancer needs time to notice.
+    stop_accepting: Instant,
+    /// Requests and actions that are still in flight then are cut off.
+    pub(super) deadline: Instant,
+}
+
+impl DrainSchedule {
+    /// Starts a drain now.
+    pub(super) fn start(settings: Drain) -> Self {
+        let now = Instant::now();
+        tracing::info!(
+            delay_ms = milliseconds(settings.delay),
+            deadline_ms = milliseconds(settings.deadline),
+            "drain started: no longer ready, still accepting connections"
+        );
+        Self { stop_accepting: now + settings.delay, deadline: now + settings.deadline }
+    }
+}
+
+/// Waits until the drain stops accepting connections; forever without a drain.
+pub(super) async fn accepting_stops(schedule: Option<DrainSchedule>) {
+    match schedule {
+        Some(schedule) => sleep_until(schedule.stop_accepting).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The requests and actions that did not finish before the deadline.
+#[derive(Clone, Copy, Debug)]
+struct CutOff {
+    requests: usize,
+    /// Includes actions whose request had finished.
+    actions: usize,
+}
+
+/// Closes idle connections, waits for what is in flight until `deadline`, and cuts off the rest. Returns true if
+/// nothing was cut off.
+pub(super) async fn finish(
+    workers: Workers,
+    tasks: &Tasks,
+    shutdown: &watch::Sender<Shutdown>,
+    commands: &mut mpsc::Receiver<ProcessCommand>,
+    deadline: Instant,
+) -> bool {
+    shutdown.send_replace(Shutdown::Graceful);
+    // A blocking thread joins the workers: this runtime still serves the admin listener.
+    let mut joined: JoinHandle<usize> = tokio::task::spawn_blocking(move || workers.join());
+    // Workers first: their requests may start tasks.
+    let mut requests = None;
+    let finished = async {
+        requests = Some((&mut joined).await.unwrap_or(1));
+        tasks.finished().await;
+    };
+    tokio::select! {
+        () = finished => {}
+        () = drained_again(commands, deadline) => {}
+    }
+    shutdown.send_replace(Shutdown::Immediate);
+    let requests = match requests {
+        Some(requests) => requests,
+        None => joined.await.unwrap_or(1),
+    };
+    report(CutOff { requests, actions: tasks.in_flight() })
+}
+
+/// Waits for the deadline, or for another drain command: the operator does not want to wait.
+async fn drained_again(commands: &mut mpsc::Receiver<ProcessCommand>, deadline: Instant) {
+    let repeated = async {
+        loop {
+            match commands.recv().await {
+                Some(ProcessCommand::Drain) => return,
+                Some(ProcessCommand::Reload) => {}
+                None => std::future::pending().await,
+            }
+        }
+    };
+    tokio::select! {
+        () = sleep_until(deadline) => {}
+        () = repeated => {}
+    }
+}
+
+fn report(cut_off: CutOff) -> bool {
+    let CutOff { requests, actions } = cut_off;
+    let is_clean = requests == 0 && actions == 0;
+    if is_clean {
+        tracing::info!("drain finished: nothing was cut off");
+    } else {
+        tracing::warn!(requests, actions, "drain deadline passed: requests were cut off");
+    }
+    is_clean
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,113 @@
+//! Reload: the parts of the process that a new configuration or a new certificate replaces.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    admin::AdminState,
+    config::{Config, Drain, Log, Problems},
+    gateway::{BuildError, Gateway},
+    process::{
+        certificate::{Certificate, CertificateError, CertificateFiles},
+        connection::Timeouts,
+        server::fixed::FixedSettings,
+        state::ProcessState,
+    },
+    telemetry::Chain,
+};
+
+/// Applies new configurations and new certificates to the running process.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    pub(super) state: Arc<ProcessState>,
+    pub(super) admin_state: Arc<ArcSwap<AdminState>>,
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) timeouts: Option<Timeouts>,
+    pub(super) fixed: FixedSettings,
+    pub(super) certificate: Option<CertificateFiles>,
+    pub(super) drain: Drain,
+}
+
+impl Reloader {
+    /// Applies a configuration that was read again, or keeps the old one. Returns the log settings of one that applies.
+    pub(super) fn reload(&mut self, loaded: Result<Config, Problems>) -> Option<Log> {
+        let built = loaded.map_err(ReloadError::Invalid).and_then(|config| self.build(config));
+        self.state.metrics.reload(built.is_ok());
+        match built {
+            Ok(built) => {
+                let log = built.log;
+                self.apply(built);
+                tracing::info!("configuration reloaded");
+                Some(log)
+            }
+            Err(error) => {
+                tracing::error!(problems = %Chain(&error), "reload refused: keeping the old configuration");
+                None
+            }
+        }
+    }
+
+    /// Serves the certificate in the files of `listen.tls` if they changed. An unusable certificate leaves the old one in
+    /// place: the files may be half-written, and are read again when they change again.
+    pub(super) fn renew_certificate(&mut self) {
+        match self.certificate.as_mut().and_then(CertificateFiles::reread) {
+            None => {}
+            Some(Ok(certificate)) => {
+                self.state.serve_certificate(Some(certificate));
+                tracing::info!("certificate reloaded");
+            }
+            Some(Err(error)) => tracing::error!(
+                error = %Chain(&error),
+                "keeping the old certificate: the new one cannot be used"
+            ),
+        }
+    }
+
+    /// Builds everything that the configuration needs. Nothing of it applies yet.
+    fn build(&self, config: Config) -> Result<Built, ReloadError> {
+        let problems = self.fixed.problems(&FixedSettings::of(&config));
+        if !problems.is_empty() {
+            return Err(ReloadError::Fixed(problems));
+        }
+        let (log, drain) = (config.log, config.listen.drain);
+        let (files, certificate) = config.listen.tls.clone().map(CertificateFiles::open).transpose()?.unzip();
+        let last = self.state.gateway.load();
+        let metrics = Arc::clone(&self.state.metrics);
+        let gateway =
+            Gateway::build(config, self.timeouts, metrics, Arc::clone(&self.draining), Some(&last))?;
+        Ok(Built { gateway: Arc::new(gateway), files, certificate, drain, log })
+    }
+
+    fn apply(&mut self, built: Built) {
+        let Built { gateway, files, certificate, drain, log: _ } = built;
+        self.admin_state.store(Arc::new(gateway.admin_state()));
+        self.state.metrics.retain_peers(|peer| gateway.peers.has(peer));
+        self.state.gateway.store(gateway);
+        self.state.serve_certificate(certificate);
+        self.certificate = files;
+        self.drain = drain;
+    }
+}
+
+/// The parts of a configuration that does not apply yet.
+struct Built {
+    gateway: Arc<Gateway>,
+    files: Option<CertificateFiles>,
+    certificate: Option<Certificate>,
+    drain: Drain,
+    log: Log,
+}
+
+/// A configuration that cannot replace the old one.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error("{0}")]
+    Invalid(Problems),
+    #[error("{}", .0.join("\n"))]
+    Fixed(Vec<String>),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}

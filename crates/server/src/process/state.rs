@@ -1,0 +1,35 @@
+//! The state that all threads of the process share. A reload replaces its gateway and its certificate.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use openssl::ssl::SslAcceptor;
+
+use crate::{gateway::Gateway, metrics::Metrics, process::certificate::Certificate};
+
+/// The current gateway, the current certificate, and the metrics.
+#[derive(Debug)]
+pub(crate) struct ProcessState {
+    pub(crate) gateway: ArcSwap<Gateway>,
+    pub(crate) metrics: Arc<Metrics>,
+    certificate: ArcSwapOption<Certificate>,
+}
+
+impl ProcessState {
+    pub(crate) fn new(gateway: Gateway, metrics: Arc<Metrics>) -> Self {
+        Self { gateway: ArcSwap::from_pointee(gateway), metrics, certificate: ArcSwapOption::empty() }
+    }
+
+    /// Serves `certificate` on new connections; `None` is plain HTTP.
+    pub(crate) fn serve_certificate(&self, certificate: Option<Certificate>) {
+        if let Some(not_after) = certificate.as_ref().and_then(Certificate::not_after) {
+            self.metrics.certificate_not_after(not_after);
+        }
+        self.certificate.store(certificate.map(Arc::new));
+    }
+
+    /// The acceptor of the current certificate; `None` without TLS.
+    pub(crate) fn tls_acceptor(&self) -> Option<SslAcceptor> {
+        self.certificate.load().as_ref().map(|certificate| certificate.acceptor())
+    }
+}
