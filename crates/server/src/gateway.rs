@@ -10,10 +10,7 @@ use std::{
     time::Duration,
 };
 
-use openssl::{
-    error::ErrorStack,
-    ssl::{SslConnector, SslMethod},
-};
+use openssl::error::ErrorStack;
 use switchboard_auth::{Authenticator, Caller, Fetch};
 use switchboard_delivery::{Delivery, PeerGateways};
 use switchboard_routing::{CallbackUris, Name, Policy};
@@ -22,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     admin::{AdminState, AdminToken},
-    clients::{fetch::HttpsFetch, graph_calls::GraphCalls, peer_health::PeerHealth},
+    clients::{fetch::Fetcher, graph_calls::GraphCalls, peer_health::PeerHealth, tls_client},
     config::{Config, Limits, Placement, RedirectStatus},
     metrics::Metrics,
     process::{connection::Timeouts, tasks::Tasks},
@@ -106,11 +103,10 @@ impl Gateway {
         } = config;
         let mut fetching = Vec::new();
         for trust in trusts {
-            let tls = tls_client(trust.ca.as_deref()).map_err(|source| BuildError::Tls {
-                part: format!("trust {}", trust.settings.name),
-                source,
+            let fetcher = tls_client(trust.ca.as_deref()).and_then(Fetcher::new).map_err(|source| {
+                BuildError::Tls { part: format!("trust {}", trust.settings.name), source }
             })?;
-            let fetch: Arc<dyn Fetch> = Arc::new(HttpsFetch::new(tls));
+            let fetch: Arc<dyn Fetch> = Arc::new(fetcher);
             fetching.push((trust.settings, fetch));
         }
         let app_ids = apps.iter().map(|app| app.id).collect();
@@ -119,21 +115,20 @@ impl Gateway {
             None => Authenticator::new(fetching, apps, keys),
         }
         .map_err(BuildError::Authenticator)?;
-        let client =
-            |part: &str| tls_client(None).map_err(|source| BuildError::Tls { part: part.into(), source });
+        let tls_error = |part: &'static str| move |source| BuildError::Tls { part: part.into(), source };
+        let connector = |part| Ok(tls_client(None).map_err(tls_error(part))?.build());
         let patience = delivery.patience;
-        let graph_calls =
-            GraphCalls::new(graph).map_err(|source| BuildError::Tls { part: "Graph".into(), source })?;
+        let graph_calls = GraphCalls::new(graph).map_err(tls_error("Graph"))?;
         let longest = placement.budget.max(patience).max(graph_calls.longest());
         let delivery = match last {
-            Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), client("instances")?),
-            None => Delivery::new(delivery, Arc::clone(&callbacks), client("instances")?),
+            Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), connector("instances")?),
+            None => Delivery::new(delivery, Arc::clone(&callbacks), connector("instances")?),
         };
         let gateways =
             peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.callback.clone()?))).collect();
-        let peers_tls = client("peers")?;
-        let regions = PeerGateways::new(&region, gateways, patience, peers_tls.clone());
-        let peers = PeerHealth::new(peers, peers_tls, last.map(|last| &*last.peers));
+        let peers_fetcher = tls_client(None).and_then(Fetcher::new).map_err(tls_error("peers"))?;
+        let regions = PeerGateways::new(&region, gateways, patience, connector("peers")?);
+        let peers = PeerHealth::new(peers, peers_fetcher, last.map(|last| &*last.peers));
         Ok(Self {
             region,
             paths: Paths {
@@ -209,15 +204,6 @@ impl Gateway {
             }
         }
     }
-}
-
-/// A TLS client that trusts the authorities of the system, and those in `ca`.
-fn tls_client(ca: Option<&std::path::Path>) -> Result<SslConnector, ErrorStack> {
-    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
-    if let Some(ca) = ca {
-        builder.set_ca_file(ca)?;
-    }
-    Ok(builder.build())
 }
 
 /// The longest time that a handler waits for a body, in addition to placing, acting or forwarding.

@@ -1,195 +1,117 @@
-//! One HTTP request to a metadata, health or admin URL: no redirects, certificate checked, everything bounded.
+//! Small documents over HTTP: key sets, the health of peers, and the admin listener of a gateway.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, USER_AGENT},
 };
-use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use openssl::ssl::SslConnector;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use openssl::{error::ErrorStack, ssl::SslConnectorBuilder};
 use switchboard_auth::{Fetch, FetchError};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
-use url::{Host, Url};
+use tokio::time::timeout;
+use url::Url;
 
-/// `switchboard_auth::Fetch` over hyper.
-#[derive(Debug)]
-pub(crate) struct HttpsFetch {
-    tls: SslConnector,
+use crate::{
+    clients::http_client::{FailedStep, HttpClient, HttpClientLimits, failed_step, http_client},
+    telemetry::Chain,
+};
+
+/// A client that uses a new connection for each document: the documents of one host are minutes apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetcher {
+    client: HttpClient,
 }
 
-impl HttpsFetch {
-    pub(crate) fn new(tls: SslConnector) -> Self {
-        Self { tls }
+impl Fetcher {
+    pub(crate) fn new(tls: SslConnectorBuilder) -> Result<Self, ErrorStack> {
+        Ok(Self { client: http_client(tls, LIMITS)? })
+    }
+
+    /// Sends a request without a body. Returns the status and the whole body of the response, within `limit`.
+    pub(crate) async fn exchange(
+        &self,
+        method: Method,
+        url: &Url,
+        authorization: Option<HeaderValue>,
+        bytes_max: usize,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), FetchError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url.as_str())
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, concat!("switchboard/", env!("CARGO_PKG_VERSION")))
+            .body(Full::default())
+            .map_err(|error| failed("url", error.to_string()))?;
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
+        }
+        timeout(limit, self.send(request, bytes_max)).await.unwrap_or_else(|_| {
+            Err(failed("timeout", format!("no complete response in {} s", limit.as_secs())))
+        })
+    }
+
+    /// Gets the document at `url`; any status but 200 is an error.
+    pub(crate) async fn document(
+        &self,
+        url: &Url,
+        bytes_max: usize,
+        limit: Duration,
+    ) -> Result<Bytes, FetchError> {
+        let (status, body) = self.exchange(Method::GET, url, None, bytes_max, limit).await?;
+        if status == StatusCode::OK {
+            Ok(body)
+        } else {
+            Err(failed("status", format!("the response has status {}", status.as_u16())))
+        }
+    }
+
+    async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        bytes_max: usize,
+    ) -> Result<(StatusCode, Bytes), FetchError> {
+        let response = self.client.request(request).await.map_err(|error| {
+            let kind = match failed_step(&error) {
+                FailedStep::Connect => "connect",
+                FailedStep::Tls => "tls",
+                FailedStep::Exchange => "http",
+            };
+            failed(kind, Chain(&error).to_string())
+        })?;
+        let status = response.status();
+        match Limited::new(response.into_body(), bytes_max).collect().await {
+            Ok(body) => Ok((status, body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(failed("too_large", format!("the response has more than {bytes_max} bytes")))
+            }
+            Err(error) => Err(failed("http", Chain(&*error).to_string())),
+        }
     }
 }
 
-impl Fetch for HttpsFetch {
+impl Fetch for Fetcher {
     fn get(
         &self,
         url: &Url,
         bytes_max: usize,
     ) -> Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + '_>> {
         let url = url.clone();
-        Box::pin(async move {
-            let whole = timeout(TOTAL, get(&self.tls, &url, bytes_max)).await;
-            let (status, body) =
-                whole.unwrap_or_else(|_| Err(failed("timeout", "no whole answer in 5 s".into())))?;
-            if status == StatusCode::OK {
-                Ok(body)
-            } else {
-                Err(failed("status", format!("the answer was {}", status.as_u16())))
-            }
-        })
+        Box::pin(async move { self.document(&url, bytes_max, KEY_DOCUMENT_TIME_MAX).await })
     }
-}
-
-/// Whether a GET of `url` is answered 200 in time; for the health of peers.
-pub(crate) async fn is_ok(tls: &SslConnector, url: &Url, limit: Duration) -> Result<(), FetchError> {
-    let (status, _) = timeout(limit, get(tls, url, HEALTH_BYTES_MAX))
-        .await
-        .unwrap_or_else(|_| Err(failed("timeout", "no answer in time".into())))?;
-    if status == StatusCode::OK {
-        Ok(())
-    } else {
-        Err(failed("status", format!("the answer was {}", status.as_u16())))
-    }
-}
-
-async fn get(tls: &SslConnector, url: &Url, bytes_max: usize) -> Result<(StatusCode, Bytes), FetchError> {
-    ask(tls, Method::GET, url, None, bytes_max).await
-}
-
-/// A request without a body, and the whole answer. Only the connection has a limit in time of its own.
-pub(crate) async fn ask(
-    tls: &SslConnector,
-    method: Method,
-    url: &Url,
-    authorization: Option<HeaderValue>,
-    bytes_max: usize,
-) -> Result<(StatusCode, Bytes), FetchError> {
-    let head = Head { method, url, authorization };
-    let host = url.host().ok_or_else(|| failed("url", "the URL has no host".into()))?;
-    let port = url.port_or_known_default().ok_or_else(|| failed("url", "the URL has no port".into()))?;
-    let stream = timeout(CONNECT, connect(&host, port))
-        .await
-        .unwrap_or_else(|_| Err(failed("connect", "no connection in 2 s".into())))?;
-    if url.scheme() == "https" {
-        let stream = timeout(CONNECT, handshake(tls, &host, stream))
-            .await
-            .unwrap_or_else(|_| Err(failed("tls", "no TLS handshake in 2 s".into())))?;
-        exchange(stream, head, bytes_max).await
-    } else {
-        exchange(stream, head, bytes_max).await
-    }
-}
-
-async fn connect(host: &Host<&str>, port: u16) -> Result<TcpStream, FetchError> {
-    let connected = match host {
-        Host::Domain(name) => TcpStream::connect((*name, port)).await,
-        Host::Ipv4(address) => TcpStream::connect((*address, port)).await,
-        Host::Ipv6(address) => TcpStream::connect((*address, port)).await,
-    };
-    connected.map_err(|error| failed("connect", error.to_string()))
-}
-
-async fn handshake(
-    tls: &SslConnector,
-    host: &Host<&str>,
-    stream: TcpStream,
-) -> Result<tokio_openssl::SslStream<TcpStream>, FetchError> {
-    let broken = |error: &dyn std::fmt::Display| failed("tls", error.to_string());
-    let name = match host {
-        Host::Domain(name) => (*name).to_owned(),
-        Host::Ipv4(address) => address.to_string(),
-        Host::Ipv6(address) => address.to_string(),
-    };
-    let session = tls.configure().and_then(|configuration| configuration.into_ssl(&name));
-    let session = session.map_err(|error| broken(&error))?;
-    let mut stream = tokio_openssl::SslStream::new(session, stream).map_err(|error| broken(&error))?;
-    Pin::new(&mut stream).connect().await.map_err(|error| broken(&error))?;
-    Ok(stream)
-}
-
-/// What is asked.
-struct Head<'a> {
-    method: Method,
-    url: &'a Url,
-    authorization: Option<HeaderValue>,
-}
-
-async fn exchange<S>(stream: S, head: Head<'_>, bytes_max: usize) -> Result<(StatusCode, Bytes), FetchError>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let Head { method, url, authorization } = head;
-    let broken = |error: hyper::Error| failed("http", error.to_string());
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(broken)?;
-    let driver = AbortOnDrop(tokio::spawn(connection));
-    let target = match url.query() {
-        Some(query) => format!("{}?{query}", url.path()),
-        None => url.path().to_owned(),
-    };
-    let host = match (url.host_str(), url.port()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (host, _) => host.unwrap_or_default().to_owned(),
-    };
-    let mut request = Request::builder()
-        .method(method)
-        .uri(target)
-        .header(HOST, host)
-        .header(ACCEPT, "application/json")
-        .header(USER_AGENT, concat!("switchboard/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| failed("url", error.to_string()))?;
-    if let Some(authorization) = authorization {
-        request.headers_mut().insert(AUTHORIZATION, authorization);
-    }
-    let response = sender.send_request(request).await.map_err(broken)?;
-    let status = response.status();
-    let mut body = response.into_body();
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(broken)?.into_data() {
-            if bytes.len() + data.len() > bytes_max {
-                return Err(failed("too_large", format!("the answer has more than {bytes_max} bytes")));
-            }
-            bytes.extend_from_slice(&data);
-        }
-    }
-    drop(driver);
-    Ok((status, bytes.freeze()))
 }
 
 fn failed(kind: &'static str, detail: String) -> FetchError {
     FetchError { kind, detail }
 }
 
-/// Ends the task that drives a connection with the exchange it was made for.
-struct AbortOnDrop(tokio::task::JoinHandle<hyper::Result<()>>);
+/// The time for one document of an issuer. A slow drip ends here.
+const KEY_DOCUMENT_TIME_MAX: Duration = Duration::from_secs(5);
 
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
+const LIMITS: HttpClientLimits =
+    HttpClientLimits { head_bytes_max: 16 * 1024, idle_max: 0, idle: Duration::ZERO };
 
-/// An issuer that does not accept within this time is down for us.
-const CONNECT: Duration = Duration::from_secs(2);
-/// For one document; a slow drip ends here.
-const TOTAL: Duration = Duration::from_secs(5);
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-const HEADERS_MAX: usize = 64;
-const HEALTH_BYTES_MAX: usize = 4096;
+#[cfg(test)]
+mod tests;

@@ -2,14 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use openssl::{
-    error::ErrorStack,
-    ssl::{SslConnector, SslMethod},
-};
+use openssl::error::ErrorStack;
 use switchboard_graph::{Calls, GraphSettings, Transport};
 use uuid::Uuid;
 
-use super::graph::GraphTransport;
+use super::{graph::GraphTransport, tls_client};
 use crate::platform::CALL_LIMIT;
 
 /// The calls API of each app with `[app.graph]`.
@@ -20,8 +17,7 @@ pub(crate) struct GraphCalls {
 
 impl GraphCalls {
     pub(crate) fn new(settings: Vec<(Uuid, GraphSettings)>) -> Result<Self, ErrorStack> {
-        let transport: Arc<dyn Transport> =
-            Arc::new(GraphTransport::new(SslConnector::builder(SslMethod::tls_client())?)?);
+        let transport: Arc<dyn Transport> = Arc::new(GraphTransport::new(tls_client(None)?)?);
         let calls = |(app, settings)| (app, Arc::new(Calls::new(settings, Arc::clone(&transport))));
         Ok(Self { calls: settings.into_iter().map(calls).collect() })
     }

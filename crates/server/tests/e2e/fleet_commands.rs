@@ -194,7 +194,7 @@ async fn an_error_says_what_is_wrong_and_what_would_be_right() {
         (
             &["drain", "bot-9", "--admin", &admin, "--token-file", token],
             1,
-            "the gateway refuses: no instance has that name; there are: bot-0",
+            "the gateway refuses: no instance has that name; the instances are: bot-0",
         ),
     ];
     for (arguments, expected, part) in table {

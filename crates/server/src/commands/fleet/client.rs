@@ -4,19 +4,15 @@ use std::{env, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
-use openssl::{
-    error::ErrorStack,
-    ssl::{SslConnector, SslMethod},
-};
+use openssl::error::ErrorStack;
 use serde::{Deserialize, de::DeserializeOwned};
 use switchboard_auth::FetchError;
-use tokio::time::timeout;
 use url::Url;
 
 use super::instance::{FleetInstance, plain};
 use crate::{
     cli::AdminArgs,
-    clients::fetch,
+    clients::{fetch::Fetcher, tls_client},
     config::{read_bounded, shown},
 };
 
@@ -24,28 +20,25 @@ use crate::{
 pub(super) struct AdminClient<'a> {
     url: &'a Url,
     authorization: Option<HeaderValue>,
-    tls: SslConnector,
+    fetcher: Fetcher,
 }
 
 impl<'a> AdminClient<'a> {
     pub(super) fn new(args: &'a AdminArgs) -> Result<Self, FleetError> {
-        let builder = SslConnector::builder(SslMethod::tls_client()).map_err(FleetError::Tls)?;
-        Ok(Self { url: &args.url, authorization: authorization(args)?, tls: builder.build() })
+        let fetcher = tls_client(None).and_then(Fetcher::new).map_err(FleetError::Tls)?;
+        Ok(Self { url: &args.url, authorization: authorization(args)?, fetcher })
     }
 
     /// Sends a request and returns the body of a response with status 200.
     pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Bytes, FleetError> {
         let mut url = self.url.clone();
         url.set_path(path);
-        let requested = fetch::ask(&self.tls, method, &url, self.authorization.clone(), RESPONSE_BYTES_MAX);
-        let requested = timeout(RESPONSE_TIME, requested).await.unwrap_or_else(|_| {
-            Err(FetchError {
-                kind: "timeout",
-                detail: format!("no complete response within {} s", RESPONSE_TIME.as_secs()),
-            })
-        });
-        let (status, body) =
-            requested.map_err(|source| FleetError::Unreachable { url: self.url.to_string(), source })?;
+        let authorization = self.authorization.clone();
+        let (status, body) = self
+            .fetcher
+            .exchange(method, &url, authorization, RESPONSE_BYTES_MAX, RESPONSE_TIME)
+            .await
+            .map_err(|source| FleetError::Unreachable { url: self.url.to_string(), source })?;
         match status {
             StatusCode::OK => Ok(body),
             StatusCode::UNAUTHORIZED if self.authorization.is_some() => Err(FleetError::TokenRejected),
