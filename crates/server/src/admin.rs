@@ -1,6 +1,7 @@
 //! The admin listener: health, readiness, metrics and the fleet, for operators and their tools; never public.
 //!
-//! Reading order: `listener` (connections), `api` (routes), `access` (checks of the sender), `timed_stream` (time limits).
+//! Reading order: `listener` (connections), `api` (routes), `access` (checks of the sender), `timed_stream`
+//! (time limits).
 
 mod access;
 mod api;

@@ -74,8 +74,8 @@ pub enum BuildError {
 }
 
 impl Gateway {
-    /// Builds a gateway. `last` is the one that it replaces; the new one keeps its keys, its fleet and the health of its
-    /// peers. The first gateway must be built on the runtime that runs its tasks.
+    /// Builds a gateway. `last` is the one that it replaces; the new one keeps its keys, its fleet and the
+    /// health of its peers. The first gateway must be built on the runtime that runs its tasks.
     pub(crate) fn build(
         config: Config,
         timeouts: Option<Timeouts>,

@@ -1,7 +1,7 @@
 //! The front door of a Microsoft Teams calling bot: HTTP, configuration, composition, telemetry.
 //!
-//! This crate is the `switchboard` binary; its library is what the binary's `main` and the tests need. What decides
-//! anything is in the crates below it: who a caller is in `switchboard-auth`, what a body is in
+//! This crate is the `switchboard` binary; its library is what the binary's `main` and the tests need. What
+//! decides anything is in the crates below it: who a caller is in `switchboard-auth`, what a body is in
 //! `switchboard-notification`, where a call belongs in `switchboard-routing`, and the way to an instance in
 //! `switchboard-delivery`.
 //!
@@ -25,9 +25,10 @@
 //! assert!(problems.to_string().contains("fleet.instance[0].weigth"));
 //! ```
 //!
-//! Reading order: `request::handle` (one request, start to finish), `request::received` and `request::reply` (its two ends),
-//! `gateway` (the parts), `process::server` (bind, accept, reload, drain), `process::worker` and `process::connection`
-//! (threads and limits), `clients` (the keys' issuers, Graph, peers), then `config`.
+//! Reading order: `request::handle` (one request, start to finish), `request::received` and `request::reply`
+//! (its two ends), `gateway` (the parts), `process::server` (bind, accept, reload, drain), `process::worker`
+//! and `process::connection` (threads and limits), `clients` (the keys' issuers, Graph, peers), then
+//! `config`.
 
 pub mod admin;
 pub mod cli;

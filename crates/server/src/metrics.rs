@@ -1,7 +1,7 @@
 //! The metrics: counters and histograms of this process, and their text for `/metrics`.
 //!
-//! A request touches only atomics that exist before it arrives: no look-up by label, no lock, no allocation. The state
-//! of keys and instances has no copy here; each scrape reads it.
+//! A request touches only atomics that exist before it arrives: no look-up by label, no lock, no allocation.
+//! The state of keys and instances has no copy here; each scrape reads it.
 //!
 //! Reading order: `recorder` (what is recorded), `exposition` (the metric names), `series`.
 

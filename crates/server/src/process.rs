@@ -1,6 +1,7 @@
 //! The running process: threads, sockets, signals, certificates, and the tasks that outlive a request.
 //!
-//! Reading order: `serve` (the process), `server` (serve, reload, drain), `worker` (a thread), `connection`, `exchange`.
+//! Reading order: `serve` (the process), `server` (serve, reload, drain), `worker` (a thread), `connection`,
+//! `exchange`.
 
 pub mod serve;
 pub mod server;

@@ -1,6 +1,7 @@
 //! The log: one line per event on stderr, written by a thread of its own.
 //!
-//! Reading order: `install` (the entry), `subscriber` (which events), `line` (the format of a line), `writer` (the output).
+//! Reading order: `install` (the entry), `subscriber` (which events), `line` (the format of a line), `writer`
+//! (the output).
 
 mod counts;
 mod fields;

@@ -22,7 +22,8 @@ impl AdminToken {
         Self { digest: sha256(secret) }
     }
 
-    /// Returns true if `presented` is the token. Compares digests in constant time: neither time nor length leaks.
+    /// Returns true if `presented` is the token. Compares digests in constant time: neither time nor length
+    /// leaks.
     fn is(&self, presented: &[u8]) -> bool {
         memcmp::eq(&self.digest, &sha256(presented))
     }
@@ -36,9 +37,9 @@ impl fmt::Debug for AdminToken {
 
 /// Refuses requests from a browser. `loopback` is the bound address if only this machine reaches it.
 ///
-/// A web page that an operator visits may post to any address that the browser reaches. Such a request has an `Origin`
-/// field (Fetch standard, section 3.2). A page whose host name was rebound to 127.0.0.1 has the same origin and may read
-/// the responses as well, but its name is in `Host`.
+/// A web page that an operator visits may post to any address that the browser reaches. Such a request has an
+/// `Origin` field (Fetch standard, section 3.2). A page whose host name was rebound to 127.0.0.1 has the same
+/// origin and may read the responses as well, but its name is in `Host`.
 pub(super) fn refuse_browsers<B>(request: &Request<B>, loopback: Option<IpAddr>) -> Result<(), AdminError> {
     let headers = request.headers();
     if headers.contains_key(ORIGIN) {
@@ -103,7 +104,8 @@ pub(super) fn require_token(
     }
 }
 
-/// Returns true if `host` names this machine, with or without a port. The bound address cannot be a rebound name either.
+/// Returns true if `host` names this machine, with or without a port. The bound address cannot be a rebound
+/// name either.
 fn is_local(host: &str, bound: IpAddr) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && port.len() <= 5 => name,

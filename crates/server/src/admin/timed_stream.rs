@@ -31,8 +31,8 @@ pub(super) struct TimedStream<S> {
 }
 
 impl<S> TimedStream<S> {
-    /// Wraps `stream`. `head` limits the time from the first byte of a head to its end; for the first head, the time from
-    /// now. `idle` limits the time from one head to the next, including the response.
+    /// Wraps `stream`. `head` limits the time from the first byte of a head to its end; for the first head,
+    /// the time from now. `idle` limits the time from one head to the next, including the response.
     pub(super) fn new(stream: S, head: Duration, idle: Duration, head_received: Arc<AtomicBool>) -> Self {
         Self { stream, head, idle, head_received, is_idle: false, timer: Box::pin(sleep(head)) }
     }

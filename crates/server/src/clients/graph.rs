@@ -17,8 +17,8 @@ use crate::{
 
 /// A client that keeps idle connections.
 ///
-/// The runtime that opens a connection drives it, and any thread may use it. If that runtime stopped, it would cut off the
-/// requests of other threads. So only the control thread uses this client, within `Tasks`.
+/// The runtime that opens a connection drives it, and any thread may use it. If that runtime stopped, it
+/// would cut off the requests of other threads. So only the control thread uses this client, within `Tasks`.
 #[derive(Debug)]
 pub(crate) struct GraphTransport {
     client: HttpClient,
@@ -75,6 +75,7 @@ impl Transport for GraphTransport {
     }
 }
 
-/// Graph's balancers keep idle connections for minutes. A connection that was idle for 30 s is not being closed.
+/// Graph's balancers keep idle connections for minutes. A connection that was idle for 30 s is not being
+/// closed.
 const LIMITS: HttpClientLimits =
     HttpClientLimits { head_bytes_max: 32 * 1024, idle_max: 64, idle: Duration::from_secs(30) };

@@ -68,7 +68,8 @@ pub(super) enum FailedStep {
     Exchange,
 }
 
-/// Returns the step at which a request failed. The client's connector fails before a byte of the request is written.
+/// Returns the step at which a request failed. The client's connector fails before a byte of the request is
+/// written.
 pub(super) fn failed_step(error: &legacy::Error) -> FailedStep {
     if !error.is_connect() {
         return FailedStep::Exchange;
@@ -83,7 +84,8 @@ pub(super) fn failed_step(error: &legacy::Error) -> FailedStep {
     FailedStep::Connect
 }
 
-/// Verifies the certificate of an IPv6 literal by address. hyper-openssl would look for a host name in brackets.
+/// Verifies the certificate of an IPv6 literal by address. hyper-openssl would look for a host name in
+/// brackets.
 fn verify_ipv6_address(configuration: &mut ConnectConfiguration, uri: &Uri) -> Result<(), ErrorStack> {
     let host = uri.host().unwrap_or_default();
     let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));

@@ -16,8 +16,8 @@ use crate::{clients::fetch::Fetcher, config::PeerSettings, metrics::Metrics};
 
 /// The health of all peers.
 ///
-/// A peer without a health URL, or without a check so far, is treated as healthy: a redirect to an unhealthy region costs
-/// one call, but a missing redirect takes every call out of its region.
+/// A peer without a health URL, or without a check so far, is treated as healthy: a redirect to an unhealthy
+/// region costs one call, but a missing redirect takes every call out of its region.
 #[derive(Debug)]
 pub(crate) struct PeerHealth {
     peers: Vec<Peer>,

@@ -1,4 +1,5 @@
-//! The metric names and help texts of `/metrics`. The names are documented in `docs/operations.md` and do not change.
+//! The metric names and help texts of `/metrics`. The names are documented in `docs/operations.md` and do not
+//! change.
 
 use std::{
     fmt,

@@ -110,7 +110,8 @@ impl Metrics {
         }
     }
 
-    /// Records a checked token. `reason` is `ok` or the label of the error. `trust` is empty if the token names none.
+    /// Records a checked token. `reason` is `ok` or the label of the error. `trust` is empty if the token
+    /// names none.
     pub fn authentication(&self, trust: &str, reason: &'static str) {
         if reason == AUTHENTICATED {
             self.authenticated.increment([trust]);
@@ -134,8 +135,8 @@ impl Metrics {
         self.outcomes_unknown.fetch_add(attempts, Relaxed);
     }
 
-    /// Records a retry that got the response of the first request of its message. `result` is `shared` while that one was
-    /// in flight, `repeated` after it.
+    /// Records a retry that got the response of the first request of its message. `result` is `shared` while
+    /// that one was in flight, `repeated` after it.
     pub fn retry(&self, result: &'static str) {
         self.retries.increment([result]);
     }
@@ -150,8 +151,8 @@ impl Metrics {
         self.actions_in_flight.store(count, Relaxed);
     }
 
-    /// Counts a connection as open until the guard is dropped. Returns `None`, and counts a refused connection, if `limit`
-    /// connections are open.
+    /// Counts a connection as open until the guard is dropped. Returns `None`, and counts a refused
+    /// connection, if `limit` connections are open.
     pub fn connection(self: &Arc<Self>, limit: usize) -> Option<ConnectionGuard> {
         let guard = ConnectionGuard { metrics: Arc::clone(self) };
         if self.connections.fetch_add(1, Relaxed) < limit {

@@ -38,8 +38,8 @@ impl<const N: usize> IndexedCounters<N> {
 
 /// One counter for each combination of label values that occurred.
 ///
-/// The values come from the configuration and from this crate, so there are few. A search over all of them is cheaper
-/// than a hash, and the list rarely changes.
+/// The values come from the configuration and from this crate, so there are few. A search over all of them is
+/// cheaper than a hash, and the list rarely changes.
 #[derive(Debug)]
 pub(super) struct LabelledCounters<const N: usize> {
     counters: ArcSwap<Vec<Arc<LabelledCounter<N>>>>,
@@ -104,7 +104,8 @@ fn find<'e, const N: usize>(
 /// Durations, counted in buckets.
 #[derive(Debug, Default)]
 pub(super) struct Histogram {
-    /// One counter per bound: the durations up to it and above the one before. The last counts all above the last bound.
+    /// One counter per bound: the durations up to it and above the one before. The last counts all above the
+    /// last bound.
     counts: IndexedCounters<{ BOUNDS.len() + 1 }>,
     /// Enough for 584 years.
     sum_ns: AtomicU64,
@@ -136,8 +137,9 @@ pub(super) struct HistogramReading {
     pub(super) buckets: Vec<(f64, u64)>,
 }
 
-/// The bounds of the buckets. They start at the time of a callback on an idle machine and end at the 15 s within which the
-/// platform expects an answer. The default budgets of 3.5 s and 12 s each have a bound on both sides.
+/// The bounds of the buckets. They start at the time of a callback on an idle machine and end at the 15 s
+/// within which the platform expects an answer. The default budgets of 3.5 s and 12 s each have a bound on
+/// both sides.
 const BOUNDS: [Duration; 16] = [
     Duration::from_micros(500),
     Duration::from_millis(1),

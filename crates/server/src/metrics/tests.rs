@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{request::outcome::Outcome, telemetry::LogCounts};
 
-/// Returns the value of each series by its name and labels. Panics where the text breaks the OpenMetrics grammar.
+/// Returns the value of each series by its name and labels. Panics where the text breaks the OpenMetrics
+/// grammar.
 #[track_caller]
 pub(crate) fn parse(text: &str) -> BTreeMap<String, f64> {
     let mut lines = text.strip_suffix("# EOF\n").expect("the text ends with # EOF").lines();

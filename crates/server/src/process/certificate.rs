@@ -20,7 +20,8 @@ pub(crate) struct Certificate {
 }
 
 impl Certificate {
-    /// Reads the certificate chain and the key. TLS 1.2 and 1.3, HTTP/2 by ALPN only, sessions resumed by tickets.
+    /// Reads the certificate chain and the key. TLS 1.2 and 1.3, HTTP/2 by ALPN only, sessions resumed by
+    /// tickets.
     fn read(files: &TlsFiles) -> Result<Self, CertificateError> {
         Self::from_files(files).map_err(CertificateError)
     }

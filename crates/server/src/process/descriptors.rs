@@ -1,7 +1,7 @@
 //! The process's limit on file descriptors.
 //!
-//! Shells, service managers and container runtimes start a process with a soft limit of about 1024, because programs that
-//! use `select` cannot handle more. Other programs have to raise it themselves.
+//! Shells, service managers and container runtimes start a process with a soft limit of about 1024, because
+//! programs that use `select` cannot handle more. Other programs have to raise it themselves.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

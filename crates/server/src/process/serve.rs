@@ -21,8 +21,8 @@ use crate::{
 
 /// Runs the gateway with the configuration at `path` until a signal stops it.
 ///
-/// The exit code is 0 after a drain that cut nothing off, 1 after one that did or if the gateway cannot start, and 64 if
-/// the configuration is invalid.
+/// The exit code is 0 after a drain that cut nothing off, 1 after one that did or if the gateway cannot
+/// start, and 64 if the configuration is invalid.
 pub fn serve(path: &Path) -> ExitCode {
     let config = match load(path) {
         Ok(config) => config,
@@ -90,6 +90,6 @@ async fn run(config: Config, path: &Path, log: &telemetry::Guard) -> Result<bool
     Ok(server.run(received, reload, |settings| log.reconfigure(settings.format, settings.level)).await?)
 }
 
-/// The time after a drain for blocking work, such as the write of a key set. A slow resolver, disk or program must not
-/// keep a drained process alive.
+/// The time after a drain for blocking work, such as the write of a key set. A slow resolver, disk or program
+/// must not keep a drained process alive.
 const STOP_TIME_MAX: Duration = Duration::from_secs(1);

@@ -78,8 +78,8 @@ pub enum StartError {
 }
 
 impl Server {
-    /// Binds both listeners, so that a taken port is known before anything is served. `timeouts` replaces the time limits
-    /// of production; for tests.
+    /// Binds both listeners, so that a taken port is known before anything is served. `timeouts` replaces the
+    /// time limits of production; for tests.
     pub async fn bind(
         config: Config,
         timeouts: Option<Timeouts>,
@@ -99,7 +99,8 @@ impl Server {
         Ok(Self { listener, admin, reloader })
     }
 
-    /// Returns the address of the webhook and the callbacks. With port 0 configured, it has the port that was assigned.
+    /// Returns the address of the webhook and the callbacks. With port 0 configured, it has the port that was
+    /// assigned.
     pub fn public_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -111,7 +112,8 @@ impl Server {
 
     /// Serves until a drain command, then drains. Returns true if nothing was cut off.
     ///
-    /// `load` reads the configuration again; `reloaded` receives the log settings of each configuration that applies.
+    /// `load` reads the configuration again; `reloaded` receives the log settings of each configuration that
+    /// applies.
     pub async fn run(
         self,
         mut commands: mpsc::Receiver<ProcessCommand>,

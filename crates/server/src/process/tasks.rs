@@ -1,7 +1,8 @@
-//! The tasks that outlive the request that started them. They run on the control thread, and a drain waits for them.
+//! The tasks that outlive the request that started them. They run on the control thread, and a drain waits
+//! for them.
 //!
-//! A request ends with its connection, and a worker's runtime ends with its last connection. Neither may cut off an
-//! action on a call: its outcome would be unknown.
+//! A request ends with its connection, and a worker's runtime ends with its last connection. Neither may cut
+//! off an action on a call: its outcome would be unknown.
 
 use std::{future::Future, sync::Arc};
 

@@ -1,7 +1,7 @@
 //! A worker: a thread with its own runtime, its public connections and its connections to the fleet.
 //!
-//! A request and the upstream connection that it uses live on one thread, so that no step of a request wakes another
-//! thread.
+//! A request and the upstream connection that it uses live on one thread, so that no step of a request wakes
+//! another thread.
 
 use std::{
     collections::HashMap,
@@ -49,12 +49,14 @@ pub(crate) struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// The number of its open connections; `None` if its thread has stopped, which only a panic of the gateway can cause.
+    /// The number of its open connections; `None` if its thread has stopped, which only a panic of the
+    /// gateway can cause.
     pub(crate) fn open_connections(&self) -> Option<usize> {
         if self.streams.is_closed() { None } else { Some(self.open.load(Relaxed)) }
     }
 
-    /// Gives it a connection. The queue is unbounded; the limit on connections, whose guard travels along, bounds it.
+    /// Gives it a connection. The queue is unbounded; the limit on connections, whose guard travels along,
+    /// bounds it.
     pub(crate) fn give(&self, stream: std::net::TcpStream, guard: ConnectionGuard) {
         self.open.fetch_add(1, Relaxed);
         if self.streams.send((stream, guard)).is_err() {
@@ -106,7 +108,8 @@ struct Worker {
 }
 
 impl Worker {
-    /// Serves until the accept loop has ended and no connection is open. Returns the number of requests cut off.
+    /// Serves until the accept loop has ended and no connection is open. Returns the number of requests cut
+    /// off.
     async fn run(
         self: Arc<Self>,
         mut streams: mpsc::UnboundedReceiver<(std::net::TcpStream, ConnectionGuard)>,
@@ -120,7 +123,8 @@ impl Worker {
             match *shutdown.borrow_and_update() {
                 Shutdown::None => {}
                 Shutdown::Graceful => self.close_all(),
-                // Count now, before any of them can end: the runtime stops with this future, and cuts all of them off.
+                // Count now, before any of them can end: the runtime stops with this future, and cuts all of
+                // them off.
                 Shutdown::Immediate => return self.in_flight(),
             }
             if !accepting && self.open.load(Relaxed) == 0 {
@@ -263,7 +267,8 @@ mod tests {
         telemetry::LogCounts,
     };
 
-    /// The workers are joined one after the other; the later ones still accept connections when the deadline passes.
+    /// The workers are joined one after the other; the later ones still accept connections when the deadline
+    /// passes.
     #[tokio::test(start_paused = true)]
     async fn every_request_cut_off_is_counted() {
         let metrics = Arc::new(Metrics::new(LogCounts::default()));

@@ -30,7 +30,8 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// A duration for the field `duration_ms`: milliseconds with microsecond precision, so that it prints few digits.
+/// A duration for the field `duration_ms`: milliseconds with microsecond precision, so that it prints few
+/// digits.
 pub fn milliseconds(duration: Duration) -> f64 {
     f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1000.0
 }

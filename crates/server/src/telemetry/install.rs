@@ -17,10 +17,11 @@ use crate::telemetry::{
     writer::Writer,
 };
 
-/// Writes the events and the panics of this process to stderr as lines. Only the first call in a process has an effect.
+/// Writes the events and the panics of this process to stderr as lines. Only the first call in a process has
+/// an effect.
 ///
-/// Events of Switchboard's crates are logged from `level` on, events of other crates only as warnings and errors: their
-/// details may contain header fields, which are never logged.
+/// Events of Switchboard's crates are logged from `level` on, events of other crates only as warnings and
+/// errors: their details may contain header fields, which are never logged.
 pub fn install(format: Format, level: Level) -> Guard {
     let colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -30,7 +31,8 @@ pub fn install(format: Format, level: Level) -> Guard {
         std::panic::set_hook(Box::new(move |info| {
             counts.add_panic();
             log_panic(info);
-            // The process may be about to end. But most panics end only a request, which must not wait for a stuck stderr.
+            // The process may be about to end. But most panics end only a request, which must not wait for a
+            // stuck stderr.
             writer.flush(Duration::from_millis(100));
         }));
     }
@@ -64,8 +66,8 @@ impl Guard {
         tracing::callsite::rebuild_interest_cache();
     }
 
-    /// Waits until all lines so far are written, at most a second: a stderr without a reader must not keep the process
-    /// from ending.
+    /// Waits until all lines so far are written, at most a second: a stderr without a reader must not keep
+    /// the process from ending.
     pub fn flush(&self) {
         self.writer.flush(Duration::from_secs(1));
     }

@@ -87,7 +87,8 @@ impl<'a> Line<'a> {
         let first = std::mem::take(&mut self.first);
         match self.format {
             Format::Json => {
-                // A name needs no escapes: `tracing`'s macros take only identifiers and literals, and ours are plain.
+                // A name needs no escapes: `tracing`'s macros take only identifiers and literals, and ours
+                // are plain.
                 self.out.push_str(",\"");
                 self.out.push_str(name);
                 self.out.push_str("\":");
@@ -229,8 +230,8 @@ fn push_quoted(out: &mut String, text: &str) {
 
 /// Appends `text` as the inside of a JSON string (RFC 8259 section 7).
 ///
-/// Escapes more than JSON requires: C1 controls, which terminals obey, and characters that reorder or hide the text around
-/// them.
+/// Escapes more than JSON requires: C1 controls, which terminals obey, and characters that reorder or hide
+/// the text around them.
 fn push_escaped(out: &mut String, text: &str) {
     if is_plain(text) {
         out.push_str(text);
@@ -252,7 +253,8 @@ fn push_escaped(out: &mut String, text: &str) {
     }
 }
 
-/// Returns true if `text` needs no escapes in a quoted string. It has no early exit, so that it compiles to vector code.
+/// Returns true if `text` needs no escapes in a quoted string. It has no early exit, so that it compiles to
+/// vector code.
 fn is_plain(text: &str) -> bool {
     text.bytes()
         .fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\'))

@@ -1,4 +1,5 @@
-//! The `tracing` subscriber: it selects the events that become lines, and formats each in a buffer of its thread.
+//! The `tracing` subscriber: it selects the events that become lines, and formats each in a buffer of its
+//! thread.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -9,7 +10,8 @@ use crate::telemetry::{line::Line, settings::LogSettings, timestamp, writer::Wri
 
 /// Turns events into lines.
 ///
-/// Spans are not recorded: an event has all of its fields, and a registry of spans would cost more than the line itself.
+/// Spans are not recorded: an event has all of its fields, and a registry of spans would cost more than the
+/// line itself.
 #[derive(Debug)]
 pub(super) struct LineSubscriber {
     settings: Arc<ArcSwap<LogSettings>>,
@@ -39,7 +41,8 @@ impl LineSubscriber {
 
 impl Subscriber for LineSubscriber {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        // `reconfigure` makes `tracing` ask again for every callsite. So the interest is cached, and an event costs no look-up.
+        // `reconfigure` makes `tracing` ask again for every callsite. So the interest is cached, and an event
+        // costs no look-up.
         if self.enabled(metadata) { Interest::always() } else { Interest::never() }
     }
 
@@ -54,8 +57,8 @@ impl Subscriber for LineSubscriber {
     }
 
     fn event(&self, event: &Event<'_>) {
-        // The fields of an event may log while they are formatted, and a thread may log while it ends. Then the buffer of
-        // the thread is not available.
+        // The fields of an event may log while they are formatted, and a thread may log while it ends. Then
+        // the buffer of the thread is not available.
         let written = BUFFER.try_with(|buffer| {
             buffer.try_borrow_mut().map(|mut buffer| self.write(event, &mut buffer)).is_ok()
         });

@@ -1,7 +1,7 @@
 //! The output of the log: lines are collected in memory, and a thread writes them several times a second.
 //!
-//! A request that logs holds a lock only while its line is copied. A slow, full or closed stderr costs lines, which are
-//! counted; it never costs a request.
+//! A request that logs holds a lock only while its line is copied. A slow, full or closed stderr costs lines,
+//! which are counted; it never costs a request.
 
 use std::{
     fmt,
@@ -157,7 +157,8 @@ impl WriterState {
         // Return the memory that a burst needed.
         spare.shrink_to(2 * BATCH_BYTES_LARGE);
 
-        // In a refused batch, the last line is the report of lost lines. It is written again later, and is not a lost line.
+        // In a refused batch, the last line is the report of lost lines. It is written again later, and is
+        // not a lost line.
         let refused_lines = if lost > 0 { refused.saturating_sub(1) } else { refused };
         self.counts.add_dropped(refused_lines);
         let mut batch = self.lock();
@@ -227,7 +228,8 @@ impl LogOutput {
 /// The time for which lines are collected: short for a person who watches, long compared with a write.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// A batch of this size is written at once: some hundred lines make the write cheap and still fit the processor's cache.
+/// A batch of this size is written at once: some hundred lines make the write cheap and still fit the
+/// processor's cache.
 const BATCH_BYTES_LARGE: usize = 128 * 1024;
 
 /// The limit of the batch that is collected, and of the batch that is being written: 4 MiB in all.

@@ -129,7 +129,8 @@ fn certificate(host: &str) -> (X509, PKey<Private>) {
     (builder.build(), key)
 }
 
-/// Gets a document from a TLS server on `address` by the URL's `host`. The server has a certificate for `certified`.
+/// Gets a document from a TLS server on `address` by the URL's `host`. The server has a certificate for
+/// `certified`.
 async fn over_tls(address: &str, host: &str, certified: &str) -> Result<Bytes, FetchError> {
     let (certificate, key) = certificate(certified);
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();

@@ -1,9 +1,9 @@
 //! The activity of each public connection, and the time limits that hyper does not enforce.
 //!
-//! hyper limits the time of a head only once its first byte has arrived. It does not limit a connection that stays
-//! silent or idle, a slow body, or an HTTP/2 connection without requests. A timer for each of these limits would cost
-//! every request. Instead, a connection records its state in a few relaxed atomics ([`Activity`]), and its worker
-//! sweeps over all of them a few times a second.
+//! hyper limits the time of a head only once its first byte has arrived. It does not limit a connection that
+//! stays silent or idle, a slow body, or an HTTP/2 connection without requests. A timer for each of these
+//! limits would cost every request. Instead, a connection records its state in a few relaxed atomics
+//! ([`Activity`]), and its worker sweeps over all of them a few times a second.
 
 use std::{
     sync::{
@@ -37,7 +37,8 @@ pub(crate) struct Activity {
 }
 
 impl Activity {
-    /// `spread` in 0..=255 varies the age by a tenth: connections that open together do not all close together.
+    /// `spread` in 0..=255 varies the age by a tenth: connections that open together do not all close
+    /// together.
     pub(crate) fn new(is_http2: bool, age: Duration, spread: u8, now: Instant) -> Self {
         let age = age * (900 + u32::from(spread) * 200 / 255) / 1000;
         Self {
@@ -99,7 +100,8 @@ impl Activity {
         let since = age.saturating_sub(Duration::from_millis(self.changed_ms.load(Relaxed)));
         let in_flight = u64::from(self.in_flight.load(Relaxed));
         let bytes = self.bytes_since_request.load(Relaxed);
-        // HTTP/2 frames without a request (PING, SETTINGS, empty DATA) cost the gateway work and the client nothing.
+        // HTTP/2 frames without a request (PING, SETTINGS, empty DATA) cost the gateway work and the client
+        // nothing.
         if self.is_http2 && bytes > (in_flight + 1) * (body_bytes_max + CONTROL_BYTES_MAX) {
             return Shutdown::Immediate;
         }
@@ -131,7 +133,8 @@ impl Activity {
     /// Records that `bytes` were read from the connection.
     pub(crate) fn received(&self, bytes: usize) {
         self.bytes_since_request.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Relaxed);
-        // Bytes of HTTP/2 may be a ping as well as a head. There, one limit covers the whole wait for a request.
+        // Bytes of HTTP/2 may be a ping as well as a head. There, one limit covers the whole wait for a
+        // request.
         if !self.is_http2 && self.in_flight.load(Relaxed) == 0 && self.phase.load(Relaxed) != HEAD {
             self.phase.store(HEAD, Relaxed);
             self.mark_changed(Instant::now());
@@ -152,7 +155,8 @@ impl Activity {
     }
 }
 
-/// A request in flight. It travels with the response's body: a connection is idle only once the response is written.
+/// A request in flight. It travels with the response's body: a connection is idle only once the response is
+/// written.
 #[derive(Debug)]
 pub(crate) struct OpenRequest {
     activity: Arc<Activity>,
@@ -181,7 +185,8 @@ const SHUTDOWN_NONE: u8 = 0;
 const SHUTDOWN_GRACEFUL: u8 = 1;
 const SHUTDOWN_IMMEDIATE: u8 = 2;
 
-/// The bytes that HTTP/2 may send besides bodies between two requests: preface, settings, window updates, pings.
+/// The bytes that HTTP/2 may send besides bodies between two requests: preface, settings, window updates,
+/// pings.
 const CONTROL_BYTES_MAX: u64 = 64 * 1024;
 /// The time for the last bytes and the close of an idle connection.
 const GRACEFUL_TIME_MAX: Duration = Duration::from_secs(10);
@@ -201,7 +206,8 @@ mod tests {
     };
     const BODY: u64 = 1 << 20;
 
-    /// Checks the shutdown that is required `after` seconds from the start of a connection on which `play` happened.
+    /// Checks the shutdown that is required `after` seconds from the start of a connection on which `play`
+    /// happened.
     #[track_caller]
     fn check(http2: bool, play: impl FnOnce(&Arc<Activity>, Instant), after: f64, expected: Shutdown) {
         let start = Instant::now();

@@ -1,4 +1,5 @@
-//! The driving of a hyper connection: its stream reports to an [`Activity`], and its task follows the shutdown there.
+//! The driving of a hyper connection: its stream reports to an [`Activity`], and its task follows the
+//! shutdown there.
 
 use std::{
     future::poll_fn,

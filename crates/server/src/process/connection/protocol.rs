@@ -38,7 +38,8 @@ pub(crate) fn http2_builder(head_bytes_max: usize) -> http2::Builder<TokioExecut
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(100)
-        // An unauthenticated sender may fill this much of the gateway's memory, over all streams. hyper's default is 1 MiB.
+        // An unauthenticated sender may fill this much of the gateway's memory, over all streams. hyper's
+        // default is 1 MiB.
         .initial_connection_window_size(256 * 1024)
         .initial_stream_window_size(64 * 1024)
         .max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX))

@@ -17,12 +17,14 @@ pub struct Timeouts {
     pub idle: Duration,
     /// From the last start or end of a request, while one is in flight. Longer than any handler may take.
     pub stuck: Duration,
-    /// The age at which a connection is closed gracefully, so that load spreads again. Up to a tenth more or less.
+    /// The age at which a connection is closed gracefully, so that load spreads again. Up to a tenth more or
+    /// less.
     pub age: Duration,
 }
 
 impl Timeouts {
-    /// The limits of production. `idle` is the operator's `limits.idle`, `handler` the longest time of a handler.
+    /// The limits of production. `idle` is the operator's `limits.idle`, `handler` the longest time of a
+    /// handler.
     pub fn new(idle: Duration, handler: Duration) -> Self {
         Self {
             first_byte: Duration::from_secs(5),
@@ -30,7 +32,8 @@ impl Timeouts {
             head: Duration::from_secs(5),
             body: Duration::from_secs(10),
             idle,
-            // A handler has its own limits. Beyond them, only a client that does not read its response is left.
+            // A handler has its own limits. Beyond them, only a client that does not read its response is
+            // left.
             stuck: handler + Duration::from_secs(60),
             age: Duration::from_secs(600),
         }

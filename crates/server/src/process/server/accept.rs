@@ -31,8 +31,8 @@ impl Workers {
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // A client that closed before the accept is no error of the gateway. A lack of file descriptors is one. It lasts,
-                // and without a pause the loop would spin.
+                // A client that closed before the accept is no error of the gateway. A lack of file
+                // descriptors is one. It lasts, and without a pause the loop would spin.
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
                 {
                     tracing::error!(error = %error, "cannot accept connections");

@@ -5,6 +5,7 @@
 pub enum ProcessCommand {
     /// Read the configuration again (SIGHUP).
     Reload,
-    /// Drain and stop (SIGTERM, SIGINT). A second one skips the delay for the balancer, a third one the deadline.
+    /// Drain and stop (SIGTERM, SIGINT). A second one skips the delay for the balancer, a third one the
+    /// deadline.
     Drain,
 }

@@ -1,4 +1,5 @@
-//! The drain: the gateway still accepts connections for a while, then finishes what is in flight until a deadline.
+//! The drain: the gateway still accepts connections for a while, then finishes what is in flight until a
+//! deadline.
 
 use std::time::Duration;
 
@@ -51,8 +52,8 @@ struct CutOff {
     actions: usize,
 }
 
-/// Closes idle connections, waits for what is in flight until `deadline`, and cuts off the rest. Returns true if
-/// nothing was cut off.
+/// Closes idle connections, waits for what is in flight until `deadline`, and cuts off the rest. Returns true
+/// if nothing was cut off.
 pub(super) async fn finish(
     workers: Workers,
     tasks: &Tasks,

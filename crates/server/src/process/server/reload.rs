@@ -30,7 +30,8 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    /// Applies a configuration that was read again, or keeps the old one. Returns the log settings of one that applies.
+    /// Applies a configuration that was read again, or keeps the old one. Returns the log settings of one
+    /// that applies.
     pub(super) fn reload(&mut self, loaded: Result<Config, Problems>) -> Option<Log> {
         let built = loaded.map_err(ReloadError::Invalid).and_then(|config| self.build(config));
         self.state.metrics.reload(built.is_ok());
@@ -48,8 +49,8 @@ impl Reloader {
         }
     }
 
-    /// Serves the certificate in the files of `listen.tls` if they changed. An unusable certificate leaves the old one in
-    /// place: the files may be half-written, and are read again when they change again.
+    /// Serves the certificate in the files of `listen.tls` if they changed. An unusable certificate leaves
+    /// the old one in place: the files may be half-written, and are read again when they change again.
     pub(super) fn renew_certificate(&mut self) {
         match self.certificate.as_mut().and_then(CertificateFiles::reread) {
             None => {}
