@@ -1,4 +1,4 @@
-//! The command line: what can be asked of `switchboard`, as types.
+//! The command line of `switchboard`.
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -13,50 +13,50 @@ use crate::config;
 #[derive(Debug, Parser)]
 #[command(name = "switchboard", version)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What can be asked for.
+/// A command of `switchboard`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the gateway; SIGTERM drains it, SIGHUP reads its configuration again.
+    /// Run the gateway; SIGTERM drains it, SIGHUP reloads its configuration.
     Serve(ConfigArgs),
-    /// Parse everything and print every problem with its path; exit 0, or 64 if there is one.
+    /// Check the configuration and print every problem with its path; exit 0, or 64 if there is a problem.
     Check(ConfigArgs),
-    /// Say what would be decided for a notification, rule by rule, and why.
+    /// Explain what the gateway would do with a notification, rule by rule.
     Explain(ExplainArgs),
     /// Make a new seal secret.
     Keygen,
-    /// Write the callback URI of an instance.
+    /// Print the callback URI of an instance.
     Mint(MintArgs),
-    /// Look at the fleet of a running gateway; take an instance out of it and in again.
+    /// Show the fleet of a running gateway; drain and resume its instances.
     #[command(subcommand)]
     Fleet(FleetCommand),
 }
 
-/// What can be done with a fleet.
+/// A command of `switchboard fleet`.
 #[derive(Debug, Subcommand)]
 pub enum FleetCommand {
-    /// Every instance: its state, its calls, and what went wrong with it.
+    /// List every instance with its state, its calls and its failures.
     List(FleetListArgs),
-    /// No new calls for an instance; it keeps the callbacks of the calls that it has.
+    /// Stop new calls to an instance; it keeps the callbacks of the calls that it has.
     Drain(FleetDrainArgs),
     /// End a drain.
     Resume(FleetResumeArgs),
 }
 
-/// Which gateway is asked.
+/// The options that name a gateway.
 #[derive(Debug, Args)]
 pub struct AdminArgs {
-    /// Its admin listener, like http://127.0.0.1:9090; plain http for loopback only.
+    /// The admin listener of the gateway, like http://127.0.0.1:9090; plain http for loopback only.
     #[arg(long = "admin", value_name = "URL", value_parser = admin_url)]
     pub url: Url,
-    /// The environment variable that holds its admin.token.
+    /// The environment variable that holds the gateway's admin.token.
     #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
     pub token_env: Option<String>,
-    /// The file that holds its admin.token.
+    /// The file that holds the gateway's admin.token.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Print JSON instead of lines for people.
@@ -67,7 +67,7 @@ pub struct AdminArgs {
 /// `switchboard fleet list`
 #[derive(Debug, Args)]
 pub struct FleetListArgs {
-    /// Which gateway.
+    /// The gateway.
     #[command(flatten)]
     pub admin: AdminArgs,
 }
@@ -78,10 +78,10 @@ pub struct FleetDrainArgs {
     /// The instance.
     #[arg(value_name = "INSTANCE", value_parser = name)]
     pub instance: Name,
-    /// Which gateway.
+    /// The gateway.
     #[command(flatten)]
     pub admin: AdminArgs,
-    /// Stay until its last call has ended, and exit 0 then.
+    /// Wait until the last call of the instance has ended, then exit 0.
     #[arg(long)]
     pub wait: bool,
 }
@@ -92,12 +92,12 @@ pub struct FleetResumeArgs {
     /// The instance.
     #[arg(value_name = "INSTANCE", value_parser = name)]
     pub instance: Name,
-    /// Which gateway.
+    /// The gateway.
     #[command(flatten)]
     pub admin: AdminArgs,
 }
 
-/// Where the configuration is.
+/// The option that names the configuration.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     /// The configuration, a TOML file.
@@ -105,22 +105,22 @@ pub struct ConfigArgs {
     pub config: PathBuf,
 }
 
-/// A notification to be explained.
+/// The options of `switchboard explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// The configuration, a TOML file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// The notification's body; `-` reads standard input.
+    /// The body of the notification; `-` reads standard input.
     #[arg(value_name = "BODY.json")]
     pub body: PathBuf,
-    /// A header field of the request; may be given several times.
+    /// A header field of the request; may be repeated.
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
-    /// The token's tenant; without it, the one that the body names.
+    /// The tenant of the token; by default, the one in the body.
     #[arg(long, value_name = "GUID", value_parser = guid)]
     pub tenant: Option<Uuid>,
-    /// The token's app; without it, the first of the configuration.
+    /// The app of the token; by default, the first app of the configuration.
     #[arg(long, value_name = "GUID", value_parser = guid)]
     pub app: Option<Uuid>,
     /// Print JSON instead of lines for people.
@@ -128,7 +128,7 @@ pub struct ExplainArgs {
     pub json: bool,
 }
 
-/// An instance that needs its callback URI.
+/// The options of `switchboard mint`.
 #[derive(Debug, Args)]
 pub struct MintArgs {
     /// The configuration, a TOML file.
@@ -137,20 +137,20 @@ pub struct MintArgs {
     /// The instance.
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub instance: Name,
-    /// The app whose calls it takes.
+    /// The app whose calls the instance takes.
     #[arg(long, value_name = "GUID", value_parser = guid)]
     pub app: Uuid,
-    /// This life of the instance, where the fleet's source has one.
+    /// The incarnation of the instance, if the source of the fleet has incarnations.
     #[arg(long, value_name = "I", value_parser = name, default_value = "0")]
     pub incarnation: Name,
 }
 
 impl Cli {
-    /// The command line of this process, its own name first. An error has been told to the user already; help and
-    /// version are no errors.
+    /// Parses the command line of this process, with the program name first. Prints an error, the help or the
+    /// version, and returns the exit code.
     pub fn parse_or_tell(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
         Self::try_parse_from(arguments).map_err(|error| {
-            // Coloured on a terminal only, and not where NO_COLOR is set.
+            // Coloured on a terminal only, and not if NO_COLOR is set.
             let _ = error.print();
             if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS }
         })
@@ -159,22 +159,21 @@ impl Cli {
 
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("not like 'Name: value'")?;
-    let name =
-        http::HeaderName::try_from(name.trim()).map_err(|_| "the name is not one of a header field")?;
+    let name = http::HeaderName::try_from(name.trim()).map_err(|_| "the name is not a valid header name")?;
     let value = value.trim();
     if value.chars().any(char::is_control) {
-        return Err("the value contains control characters".to_owned());
+        return Err("the value has control characters".to_owned());
     }
     Ok((name.as_str().to_owned(), value.to_owned()))
 }
 
-/// An admin token must not cross a network in the clear.
+/// Parses the URL of an admin listener. An admin token must not cross a network unencrypted.
 fn admin_url(text: &str) -> Result<Url, &'static str> {
     let url = config::absolute_url(text).ok_or("not an absolute URL, like http://127.0.0.1:9090")?;
     if url.scheme() == "http" && !config::is_loopback(&url) {
-        Err("plain http is for loopback hosts only; write https, or ask from the machine itself")
+        Err("plain http is for loopback hosts only; write https, or run this on the machine of the gateway")
     } else if url.path() != "/" || url.query().is_some() {
-        Err("has a path or a query; leave it at host and port")
+        Err("has a path or a query; write host and port only")
     } else {
         Ok(url)
     }
@@ -185,10 +184,10 @@ fn guid(text: &str) -> Result<Uuid, &'static str> {
 }
 
 fn name(text: &str) -> Result<Name, &'static str> {
-    Name::parse(text).map_err(|_| "not 1 to 63 of A-Z a-z 0-9 . _ -")
+    Name::parse(text).map_err(|_| "not a name of 1 to 63 of A-Z a-z 0-9 . _ -")
 }
 
-/// The command line or the configuration is wrong (sysexits.h).
+/// The exit code for a wrong command line or configuration (sysexits.h).
 pub const EX_USAGE: u8 = 64;
 
 #[cfg(test)]

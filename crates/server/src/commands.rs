@@ -1,4 +1,5 @@
-//! The commands that run and end: `check`, `explain`, `keygen`, `mint`, `fleet`. Results go to stdout, complaints to stderr.
+//! The commands that end by themselves: `check`, `explain`, `keygen`, `mint`, `fleet`. Results go to stdout,
+//! errors to stderr.
 
 mod explain;
 mod fleet;
@@ -21,7 +22,7 @@ use crate::{
     config::{Config, bounded, read_bounded, shown},
 };
 
-/// `switchboard check`: every problem on stderr, or one line about what was read.
+/// `switchboard check`: prints every problem to stderr, or a summary of the configuration.
 pub fn check(args: &ConfigArgs) -> ExitCode {
     match load(&args.config) {
         Ok(config) => print(&summary(&config)),
@@ -29,7 +30,7 @@ pub fn check(args: &ConfigArgs) -> ExitCode {
     }
 }
 
-/// `switchboard explain`: what would be decided for a notification.
+/// `switchboard explain`: prints what the gateway would do with a notification.
 pub fn explain(args: &ExplainArgs) -> ExitCode {
     let config = match load(&args.config) {
         Ok(config) => config,
@@ -40,7 +41,7 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
     {
         return complain(&format!("--app: {app} is not the id of an [[app]]"), EX_USAGE);
     }
-    // A body over the limit is one that the gateway refuses, so there is nothing to explain.
+    // The gateway refuses a body over the limit, so there is no decision to explain.
     let limit = u64::try_from(config.limits.body).unwrap_or(u64::MAX);
     let body = match read_body(&args.body, limit) {
         Ok(body) => body,
@@ -50,16 +51,16 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
     print(&if args.json { explanation.json() } else { explanation.to_string() })
 }
 
-/// `switchboard keygen`: 32 random bytes in base64.
+/// `switchboard keygen`: prints 32 random bytes in base64.
 pub fn keygen() -> ExitCode {
     let mut secret = [0; 32];
     match rand_bytes(&mut secret) {
         Ok(()) => print(&openssl::base64::encode_block(&secret)),
-        Err(error) => complain(&format!("no random bytes: {error}"), FAILURE),
+        Err(error) => complain(&format!("cannot get random bytes: {error}"), FAILURE),
     }
 }
 
-/// `switchboard mint`: the callback URI of an instance.
+/// `switchboard mint`: prints the callback URI of an instance.
 pub fn mint(args: &MintArgs) -> ExitCode {
     let config = match load(&args.config) {
         Ok(config) => config,
@@ -83,14 +84,14 @@ fn minted(config: &Config, args: &MintArgs) -> Result<String, String> {
         incarnation: args.incarnation.clone(),
     };
     if config.delivery.discovery.is_some() {
-        // Who is there only a running gateway knows: its admin listener tells.
+        // Only a running gateway knows the discovered instances. Its admin listener lists them.
         config.callback.check(owner.as_ref()).map_err(|error| format!("--instance: {error}"))?;
         return Ok(config.callback.mint(&owner, args.app));
     }
     let Some(instance) = listed else {
         let names: Vec<_> = instances.iter().map(|instance| instance.name.as_str()).collect();
         return Err(format!(
-            "--instance: there is no {}; the instances are {}",
+            "--instance: the configuration has no {}; its instances are {}",
             args.instance,
             names.join(", ")
         ));
@@ -134,7 +135,7 @@ fn read_body(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     read_bounded(path, bytes_max).map_err(|reason| format!("{} cannot be read: {reason}", shown(path)))
 }
 
-/// A result. A reader that has read enough and went away is no failure.
+/// Prints a result. A reader that closes the pipe early is not a failure.
 fn print(text: &str) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match stdout
@@ -150,12 +151,12 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn complain(text: &str, code: u8) -> ExitCode {
-    // Where stderr is closed there is nobody left to tell.
+    // If stderr is closed, the error cannot be shown.
     let _ = writeln!(io::stderr(), "{text}");
     ExitCode::from(code)
 }
 
-/// The command line is right, and it still did not work.
+/// The exit code of a command that failed although its command line is right.
 const FAILURE: u8 = 1;
 
 #[cfg(test)]
@@ -209,12 +210,12 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_or_app_that_is_not_there_gets_no_uri() {
+    fn an_unknown_instance_or_app_gets_no_uri() {
         for (instance, app, expected) in [
             (
                 "bot-9",
                 "0efc74f7-41c3-47a4-8775-7259bfef4241",
-                "--instance: there is no bot-9; the instances are bot-0, bot-1",
+                "--instance: the configuration has no bot-9; its instances are bot-0, bot-1",
             ),
             (
                 "bot-0",
@@ -235,8 +236,8 @@ mod tests {
     fn the_summary_is_one_line() {
         assert_eq!(
             summary(&parse(TWO_INSTANCES).unwrap()),
-            "region emea; apps: 0efc74f7-41c3-47a4-8775-7259bfef4241, 11111111-41c3-47a4-8775-7259bfef4241; trusts: \
-             skype, entra; instances: bot-0, bot-1; peers: amer"
+            "region emea; apps: 0efc74f7-41c3-47a4-8775-7259bfef4241, 11111111-41c3-47a4-8775-7259bfef4241; \
+             trusts: skype, entra; instances: bot-0, bot-1; peers: amer"
         );
     }
 }

@@ -1,8 +1,9 @@
-//! `Config`: valid settings. The gateway reads one TOML file whole before it binds a socket. Secrets come from the
-//! environment or from files.
+//! `Config`: valid settings. The gateway reads one TOML file whole before it binds a socket. Secrets come
+//! from the environment or from files.
 //!
-//! Reading order: `model` (the parts of a configuration), `section` (a table in which an unread setting is a problem),
-//! `unit`, `secret`, then the parsers in the order of the file: `listen`, `trust`, `region`, `fleet`.
+//! Reading order: `model` (the parts of a configuration), `section` (a table in which an unread setting is a
+//! problem), `unit`, `secret`, then the parsers in the order of the file: `listen`, `trust`, `region`,
+//! `fleet`.
 
 mod fleet;
 mod graph;

@@ -135,7 +135,7 @@ fn a_minted_uri_is_one_line() {
     let (code, stdout, stderr) =
         run(&["mint", "--config", "minimal.toml", "--instance", "bot-7", "--app", APP]);
     assert_eq!((code, stdout.as_str()), (Some(64), ""));
-    assert_eq!(stderr, "--instance: there is no bot-7; the instances are bot-0\n");
+    assert_eq!(stderr, "--instance: the configuration has no bot-7; its instances are bot-0\n");
 }
 
 #[test]

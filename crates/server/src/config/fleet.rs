@@ -1,4 +1,4 @@
-//! `[placement]`, `[fleet]`: the instances, and how a new call finds one.
+//! `[placement]`, `[fleet]`: the instances, and the placement of new calls.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,8 +19,8 @@ use super::{
 };
 use crate::platform::{CALL_LIMIT, RECORDING_LIMIT};
 
-/// How a call is placed, and the longest try of one instance. `peers` and `graph`, which has an element for each app, are
-/// `None` where they are wrong already.
+/// Reads the rules of placement and the longest attempt. `graph` has an element for each app. `peers` and
+/// `graph` are `None` if they have a problem already.
 pub(super) fn placement(
     root: &Section<'_>,
     peers: Option<&[PeerSettings]>,
@@ -37,7 +37,7 @@ pub(super) fn placement(
     let budget = section.or("budget", Duration::from_secs(12), |setting| less_than(setting, CALL_LIMIT));
     let recording_budget = section
         .or("recording_budget", Duration::from_millis(3500), |setting| less_than(setting, RECORDING_LIMIT));
-    // The default is cut to the budget: who writes a short budget need not write this one too.
+    // The default never exceeds the budget, so a short budget needs no setting for the attempt.
     let default = budget.map_or(ATTEMPT, |budget| budget.min(ATTEMPT));
     let attempt = section.or("attempt", default, |setting| {
         let attempt = setting.duration(&(Duration::from_millis(1)..=CALL_LIMIT))?;
@@ -58,7 +58,8 @@ fn less_than(setting: &Setting<'_>, limit: Duration) -> Option<Duration> {
     let duration = setting.duration(&(Duration::from_millis(1)..=Duration::from_secs(3600)))?;
     if duration >= limit {
         let limit = unit::show(limit);
-        setting.problem(format!("not less than {limit}: by then the platform has given the call up"));
+        setting
+            .problem(format!("not less than {limit}, the time after which the platform gives the call up"));
         return None;
     }
     Some(duration)
@@ -74,12 +75,10 @@ fn full(
         return Some(Full::Refuse);
     }
     if text == "reject" {
-        // Without a credential nobody could be told that the line is busy.
+        // Without a credential the gateway cannot ask Graph to reject the call.
         let lacking = graph.and_then(|graph| graph.iter().position(Option::is_none));
         if let Some(index) = lacking {
-            setting.problem(format!(
-                "\"reject\" goes through Graph, and app[{index}] has no [app.graph]; write that first"
-            ));
+            setting.problem(format!("\"reject\" needs Graph, and app[{index}] has no [app.graph]; add it"));
         }
         return lacking.is_none().then_some(Full::Reject);
     }
@@ -89,13 +88,13 @@ fn full(
         return None;
     };
     if peers.is_some_and(|peers| peers.iter().all(|peer| peer.name != region)) {
-        setting.problem(format!("overflows to {region}, which is no [[peer]]; write that first"));
+        setting.problem(format!("overflows to {region}, which is not a [[peer]]; add it"));
         return None;
     }
     Some(Full::Overflow(region))
 }
 
-/// The fleet: where it comes from, and what is asked of it.
+/// The settings of the fleet.
 pub(super) struct Fleet {
     pub(super) instances: Vec<InstanceSettings>,
     pub(super) discovery: Option<Discovery>,
@@ -104,7 +103,7 @@ pub(super) struct Fleet {
     pub(super) probe: Option<ProbeSettings>,
 }
 
-/// The instances, or where they are found, and how they are probed. `apps` is `None` where they are wrong already.
+/// Reads the source of the fleet and the probe. `apps` is `None` if they have a problem already.
 pub(super) fn fleet(root: &Section<'_>, apps: Option<&[AppSettings]>) -> Option<Fleet> {
     let section = root.section("fleet");
     let allow = section.or("allow", Vec::new(), |setting| {
@@ -126,18 +125,13 @@ pub(super) fn fleet(root: &Section<'_>, apps: Option<&[AppSettings]>) -> Option<
     for (name, shown) in [("dns", "[fleet.dns]"), ("kubernetes", "[fleet.kubernetes]")] {
         if section.optional(name).is_some() {
             match source {
-                Some(first) => {
-                    section.problem(name, format!("there is {first}, too; a fleet has one source"))
-                }
+                Some(first) => section.problem(name, format!("the fleet has {first}, too; keep one source")),
                 None => source = Some(shown),
             }
         }
     }
     if !found && section.optional("allow").is_some() {
-        section.problem(
-            "allow",
-            "instances that are listed are reached anywhere; it is for those that are found",
-        );
+        section.problem("allow", "applies to discovered instances only, not to listed ones; leave it out");
     }
     let mut names = BTreeSet::new();
     let instances: Vec<_> = sections.into_iter().map(|section| instance(section, apps, &mut names)).collect();
@@ -168,7 +162,7 @@ fn dns(section: Section<'_>, allow: Option<Vec<Network>>) -> Option<DnsSettings>
     let port = if services {
         let port = section.optional("port");
         if let Some(port) = &port {
-            port.problem("SRV records have ports of their own; leave it out");
+            port.problem("SRV records name the ports themselves; leave it out");
         }
         port.is_none().then_some(0)
     } else {
@@ -230,16 +224,16 @@ fn kubernetes(setting: &Setting<'_>, allow: Option<Vec<Network>>) -> Option<Disc
 #[cfg(not(feature = "kubernetes"))]
 fn kubernetes(setting: &Setting<'_>, _: Option<Vec<Network>>) -> Option<Discovery> {
     setting.problem(
-        "this build cannot follow Kubernetes; `cargo build --release --features kubernetes` makes one that can",
+        "this build cannot follow Kubernetes; build it with `cargo build --release --features kubernetes`",
     );
     None
 }
 
-/// Whether https, and the path, of instances that are found.
+/// Reads the scheme (true for https) and the path of discovered instances.
 fn scheme_and_path(section: &Section<'_>) -> (Option<bool>, Option<Box<str>>) {
     let secure = section.or("scheme", false, |setting| setting.word(&[("http", false), ("https", true)]));
     let path = section.or("path", "/api/calls".into(), |setting| {
-        // As it will be used: behind some host.
+        // Parse it behind a host, as it will be used.
         setting.parse("a path like \"/api/calls\"; {app} in it stands for the app id", |text| {
             let target = text.starts_with('/').then(|| UpstreamUrl::parse(&format!("http://host{text}")))?;
             target.is_ok().then(|| Box::<str>::from(text))
@@ -248,7 +242,8 @@ fn scheme_and_path(section: &Section<'_>) -> (Option<bool>, Option<Box<str>>) {
     (secure, path)
 }
 
-/// Labels of 1 to 63 letters, digits, `-` and `_`, at most 253 characters (RFC 1035, section 2.3.4), and no address.
+/// True for labels of 1 to 63 letters, digits, `-` and `_`, at most 253 characters (RFC 1035, section 2.3.4),
+/// and no address.
 fn is_dns_name(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {
@@ -264,7 +259,7 @@ fn instance(
     names: &mut BTreeSet<Name>,
 ) -> Option<InstanceSettings> {
     let name = section
-        .required("name", "a name like \"bot-0\", the same for the life of its calls")
+        .required("name", "a name like \"bot-0\", which stays the same as long as its calls last")
         .and_then(|setting| {
             let name = parse_name(&setting)?;
             let is_new = names.insert(name.clone());
@@ -273,7 +268,7 @@ fn instance(
             }
             is_new.then_some(name)
         });
-    let url = section.required("url", "where it takes new calls, like \"http://10.0.0.10:3978/api/calls\"");
+    let url = section.required("url", "the URL for new calls, like \"http://10.0.0.10:3978/api/calls\"");
     let url = url.as_ref().and_then(target);
     let callback_url = section.maybe("callback_url", target);
     let own_apps = section.maybe("apps", |setting| {
@@ -281,12 +276,12 @@ fn instance(
             let app = guid(id)?;
             let is_known = apps.is_none_or(|apps| apps.iter().any(|known| known.id == app));
             if !is_known {
-                id.problem("not the id of an [[app]]; write that first");
+                id.problem("not the id of an [[app]]; add the app");
             }
             is_known.then_some(app)
         })?;
         if ids.is_empty() {
-            setting.problem("empty: it would serve nothing; name an app, or leave it out to serve all");
+            setting.problem("empty: the instance would serve no app; name one, or leave it out to serve all");
         }
         (!ids.is_empty()).then_some(ids)
     });
@@ -301,7 +296,7 @@ fn instance(
     })
 }
 
-/// Whether the callback URI of each instance is short enough for the platform.
+/// Checks that the callback URI of each instance is short enough for the platform.
 pub(super) fn check_uris(
     root: &Section<'_>,
     region: &Name,
@@ -338,7 +333,7 @@ fn probe(section: Section<'_>) -> Option<ProbeSettings> {
     if !section.is_present() {
         return None;
     }
-    let path = section.required("path", "what is asked for, like \"/healthz\"").and_then(|setting| {
+    let path = section.required("path", "the path of the probe, like \"/healthz\"").and_then(|setting| {
         setting.parse("a path like \"/healthz\", with or without a query", |text| {
             let path: http::uri::PathAndQuery = text.parse().ok()?;
             (text.starts_with('/') && !text.starts_with("//") && path.as_str() == text)
@@ -356,8 +351,8 @@ const FULL: &str = "\"refuse\", \"overflow:REGION\" or \"reject\"";
 
 const TARGET: &str = "an absolute URL like \"http://10.0.0.10:3978/api/calls\"";
 
-/// Calls last up to a day.
+/// The default of `keep_leaving`: calls last up to a day.
 const KEEP_LEAVING: Duration = Duration::from_secs(24 * 3600);
 
-/// The longest try of one instance, by default: three fit into the budget, one after the other.
+/// The longest attempt by default. Three attempts fit into the budget, one after the other.
 const ATTEMPT: Duration = Duration::from_secs(3);

@@ -1,12 +1,13 @@
-//! `[app.graph]`: how the gateway acts on an app's calls.
+//! `[app.graph]`: the credential and the hosts with which the gateway acts on the calls of an app.
 
 use switchboard_graph::{Cloud, Credential, GraphSettings, Hosts, InvalidGraphSettings};
 use uuid::Uuid;
 
 use super::{secret::Surroundings, section::Section, url};
 
-/// The settings of one app; `None` if they are there and wrong. `app` and `cloud` are `None` where they are wrong already.
-#[expect(clippy::option_option, reason = "absent and wrong are not the same")]
+/// Reads the settings of one app; `None` if they have a problem. `app` and `cloud` are `None` if they have a
+/// problem already.
+#[expect(clippy::option_option, reason = "an absent setting is not a wrong one")]
 pub(super) fn graph(
     of_app: &Section<'_>,
     around: &Surroundings<'_>,
@@ -51,14 +52,14 @@ fn credential(of_app: &Section<'_>, section: &Section<'_>, around: &Surroundings
             return None;
         }
     };
-    // It says which of a pair is wrong.
+    // The path of the error names the wrong file of a pair.
     credential.map_err(|error| of_app.problem(&error.path, error.problem)).ok()
 }
 
-/// The setting that is wrong is another one.
+/// The problem of another setting, on which these depend.
 fn in_context(setting: &str, error: &InvalidGraphSettings) -> String {
     format!("{setting} {}", error.problem)
 }
 
-const CREDENTIALS: &str = "not exactly one credential: secret = { env = \"NAME\" } or { file = \"path\" }, certificate and \
-                           key (two PEM files), or federated_token (a file)";
+const CREDENTIALS: &str = "needs exactly one credential: secret = { env = \"NAME\" } or { file = \"path\" }, \
+                           certificate and key (two PEM files), or federated_token (a file)";

@@ -1,4 +1,4 @@
-//! `[listen]`, `[admin]`, `[limits]`, `[log]`: what faces the outside, and what it tells.
+//! `[listen]`, `[admin]`, `[limits]`, `[log]`: the listeners, their limits, and the log.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -34,8 +34,8 @@ pub(super) fn listen(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Li
                 section.problem(
                     name,
                     format!(
-                        "one of it and {other_name} is below the other; they must be apart, like \"/api/calls\" and \
-                         \"/api/callbacks\""
+                        "overlaps with {other_name}: one path is below the other; use separate paths, like \
+                         \"/api/calls\" and \"/api/callbacks\""
                     ),
                 );
             }
@@ -59,7 +59,7 @@ pub(super) fn admin(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Adm
         let secret = around.secret(setting)?;
         let fits = !secret.expose().is_empty() && secret.expose().iter().all(u8::is_ascii_graphic);
         if !fits {
-            setting.problem("not a token that a header can carry; it must be printable ASCII without blanks");
+            setting.problem("not a token that a header can carry; it must be printable ASCII without spaces");
         }
         fits.then_some(secret)
     });
@@ -67,12 +67,12 @@ pub(super) fn admin(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Adm
     Some(Admin { address: address?, token: token? })
 }
 
-/// The two listeners may not share a port. Port 0 is a free one each time.
+/// Checks that the two listeners do not share a port. Port 0 is another free port each time.
 pub(super) fn check_apart(root: &Section<'_>, listen: &Listen, admin: &Admin) {
     if admin.address == listen.address && admin.address.port() != 0 {
         root.problem(
             "admin.address",
-            "that of listen.address; the admin listener has its own, like \"127.0.0.1:9090\"",
+            "the same as listen.address; give the admin listener its own, like \"127.0.0.1:9090\"",
         );
     }
 }
@@ -121,7 +121,7 @@ fn drain(listen: &Section<'_>) -> Option<Drain> {
     let hour = Duration::from_secs(3600);
     let delay =
         section.or("delay", Duration::from_secs(5), |setting| setting.duration(&(Duration::ZERO..=hour)));
-    // What is in flight has five seconds after the delay, unless said otherwise.
+    // By default, requests in flight have five seconds after the delay.
     let usual = delay.unwrap_or_default() + Duration::from_secs(5);
     let deadline = section.or("deadline", usual, |setting| {
         let deadline = setting.duration(&(Duration::ZERO..=hour))?;
@@ -138,7 +138,7 @@ fn drain(listen: &Section<'_>) -> Option<Drain> {
     Some(Drain { delay: delay?, deadline: deadline? })
 }
 
-/// Reads both files, so that a wrong pair is found here and not by the first handshake.
+/// Reads both files, so that a pair that does not match is found here and not at the first handshake.
 fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
     let section = setting.table("{ certificate = \"tls.crt\", key = \"tls.key\" }");
     let certificate = section.required("certificate", "the path of a PEM file").and_then(|setting| {
@@ -152,9 +152,9 @@ fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
     });
     let key = section.required("key", "the path of a PEM file").and_then(|setting| {
         let (path, pem) = around.read(&setting)?;
-        // An encrypted key would have OpenSSL ask for its password on the terminal: the empty one is given instead.
+        // OpenSSL would ask for the password of an encrypted key on the terminal. Pass an empty one instead.
         let Ok(key) = PKey::private_key_from_pem_passphrase(&pem, b"") else {
-            setting.problem("not a PEM file with a private key that no password guards");
+            setting.problem("not a PEM file with a private key without a password");
             return None;
         };
         Some((path, key))
@@ -162,7 +162,7 @@ fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
     section.finish();
     let ((certificate, own), (key, private)) = (certificate?, key?);
     if !own.public_key().is_ok_and(|public| public.public_eq(&private)) {
-        setting.problem("the key is not that of the certificate; name the two that were made together");
+        setting.problem("the key does not belong to the certificate; use two files that were made together");
         return None;
     }
     Some(TlsFiles { certificate, key })
@@ -171,7 +171,7 @@ fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
 pub(super) const NO_CERTIFICATE: &str =
     "not a PEM file with a certificate, which has a line -----BEGIN CERTIFICATE-----";
 
-/// Whether `path` is `other` or below it.
+/// True if `path` is `other` or below it.
 fn is_below(path: &str, other: &str) -> bool {
     path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

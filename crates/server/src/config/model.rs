@@ -53,8 +53,8 @@ pub struct Drain {
 pub struct Admin {
     /// The address to bind; never public.
     pub address: SocketAddr,
-    /// The token that every POST and the callback URI of an instance require. Without it, only a loopback listener serves
-    /// them.
+    /// The token that every POST and the callback URI of an instance require. Without it, only a loopback
+    /// listener serves them.
     pub token: Option<Secret>,
 }
 
@@ -96,7 +96,8 @@ pub enum RedirectStatus {
 pub struct Placement {
     /// The property of a call that decides in which order instances are asked.
     pub key: AffinityBy,
-    /// The time from the arrival of a new call until an instance must have accepted it; less than the platform's 15 s.
+    /// The time from the arrival of a new call until an instance must have accepted it; less than the
+    /// platform's 15 s.
     pub budget: Duration,
     /// The same for a policy-recorded call; less than the platform's 5 s.
     pub recording_budget: Duration,

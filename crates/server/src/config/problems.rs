@@ -1,24 +1,24 @@
-//! What is wrong with a configuration: all of it, each with its path.
+//! The problems of a configuration, each with its path.
 
 use std::fmt;
 
-/// Everything that is wrong with a configuration, in the order of the file. Shown one to a line.
+/// All problems of a configuration, in the order of the file. Displayed one to a line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
-/// One thing that is wrong.
+/// One problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The setting, like `fleet.instance[2].url`; empty where it is the file itself.
+    /// The setting, like `fleet.instance[2].url`. Empty if the problem concerns the whole file.
     pub path: String,
-    /// What is wrong, and what would be right.
+    /// The problem, and what would be right.
     pub message: String,
-    /// Where in the file, in bytes.
+    /// The place in the file, in bytes.
     offset: usize,
 }
 
 impl Problems {
-    /// One problem that belongs to no setting.
+    /// A problem that belongs to no setting.
     pub(super) fn of_file(message: impl Into<String>) -> Self {
         Self(vec![Problem::new("", message)])
     }
@@ -28,17 +28,17 @@ impl Problems {
         Self(problems)
     }
 
-    /// Each of them.
+    /// The problems, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
 
-    /// How many there are.
+    /// The number of problems.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// True if there is no problem.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

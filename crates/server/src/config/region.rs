@@ -1,4 +1,4 @@
-//! `region`, `[callback]`, `[[peer]]`, `[affinity]`: which calls are ours, and how we find them again.
+//! `region`, `[callback]`, `[[peer]]`, `[affinity]`: the calls of this region, and their callback URIs.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,12 +19,12 @@ pub(super) fn name(root: &Section<'_>) -> Option<Name> {
         .and_then(parse_name)
 }
 
-/// A name of a region or an instance.
+/// Parses the name of a region or an instance.
 pub(super) fn parse_name(setting: &Setting<'_>) -> Option<Name> {
     setting.parse("a name like \"bot-0\", of 1 to 63 of A-Z a-z 0-9 . _ -", |text| Name::parse(text).ok())
 }
 
-/// `path` is `None` where it is wrong already.
+/// Reads `[callback]`. `path` is `None` if it has a problem already.
 pub(super) fn callback(
     root: &Section<'_>,
     around: &Surroundings<'_>,
@@ -32,14 +32,14 @@ pub(super) fn callback(
 ) -> Option<(CallbackUris, Duration, Orphaned)> {
     let section = root.section("callback");
     let base = section
-        .required("base", &format!("what callbackUris start with, like \"{BASE}\""))
-        .and_then(|setting| origin(&setting, BASE, "leave it out: listen.callback_path is the path"));
+        .required("base", &format!("the origin of callbackUris, like \"{BASE}\""))
+        .and_then(|setting| origin(&setting, BASE, "leave it out: listen.callback_path sets the path"));
     let seal = section.required("seal", SEAL);
     let seal = seal.and_then(|setting| {
         let mut ids = BTreeSet::new();
         let keys = setting.each(SEAL, |key| seal_key(key, around, &mut ids))?;
         if keys.is_empty() {
-            setting.problem(format!("empty: nothing could be sealed; write {SEAL}"));
+            setting.problem(format!("empty: no callbackUri could be sealed; write {SEAL}"));
         }
         (!keys.is_empty()).then_some(keys)
     });
@@ -59,7 +59,7 @@ pub(super) fn callback(
     Some((uris?, patience?, orphaned?))
 }
 
-/// A URL without a path, `like` this one; `advice` says what to do with one.
+/// Parses a URL without a path. `like` is an example; `advice` says what to do about a path.
 fn origin(setting: &Setting<'_>, like: &str, advice: &str) -> Option<Url> {
     let url = url::secure_without_query(setting, like)?;
     let is_bare = url.path() == "/";
@@ -93,14 +93,14 @@ fn seal_key(setting: &Setting<'_>, around: &Surroundings<'_>, ids: &mut BTreeSet
     }
 }
 
-/// The other regions, and which calls belong to them.
+/// The other regions, and the rules that give calls to them.
 pub(super) struct Affinity {
     pub(super) peers: Vec<PeerSettings>,
     pub(super) policy: Policy,
     pub(super) status: RedirectStatus,
 }
 
-/// `here` is `None` where it is wrong already.
+/// Reads `[[peer]]` and `[affinity]`. `here` is `None` if it has a problem already.
 pub(super) fn affinity(root: &Section<'_>, here: Option<&Name>) -> Option<Affinity> {
     let mut names = BTreeSet::new();
     let peers: Vec<_> =
@@ -114,7 +114,7 @@ pub(super) fn affinity(root: &Section<'_>, here: Option<&Name>) -> Option<Affini
             (308, RedirectStatus::PermanentRedirect),
         ])
     });
-    // A wrong peer is no reason to call every rule that names it wrong too.
+    // A peer with a problem does not make every rule that names it a problem.
     let regions = if peers.is_some() { here.map(|here| (here, &names)) } else { None };
     let rules: Vec<_> = section.sections("rule").into_iter().map(|section| rule(section, regions)).collect();
     let rules: Option<Vec<_>> = rules.into_iter().collect();
@@ -123,7 +123,8 @@ pub(super) fn affinity(root: &Section<'_>, here: Option<&Name>) -> Option<Affini
     let known = peers.iter().map(|peer| Peer { name: peer.name.clone(), webhook: peer.webhook.clone() });
     match Policy::new(here.clone(), known.collect(), rules) {
         Ok(policy) => Some(Affinity { peers, policy, status: status? }),
-        // What the policy refuses has been found above, with its place in the file; this is for what it may add.
+        // The checks above find all problems with their places in the file. This is for a check that only the
+        // policy has.
         Err(error) => {
             root.problem(&error.path(), error.to_string());
             None
@@ -135,7 +136,7 @@ fn peer(section: Section<'_>, here: Option<&Name>, names: &mut BTreeSet<Name>) -
     let name = section.required("name", "the name of another region, like \"amer\"").and_then(|setting| {
         let name = parse_name(&setting)?;
         if here == Some(&name) {
-            setting.problem("this gateway's own region; name another one");
+            setting.problem("the region of this gateway; name another one");
             return None;
         }
         let is_new = names.insert(name.clone());
@@ -148,7 +149,7 @@ fn peer(section: Section<'_>, here: Option<&Name>, names: &mut BTreeSet<Name>) -
         .required("webhook", &format!("the URL of its webhook, like \"{WEBHOOK}\""))
         .and_then(|setting| url::secure_without_query(&setting, WEBHOOK));
     let callback = section.maybe("callback", |setting| {
-        let url = origin(setting, PEER, "leave it out: a callback is proxied with the path that it has")?;
+        let url = origin(setting, PEER, "leave it out: a proxied callback keeps its path")?;
         UpstreamUrl::parse(url.as_str()).map_err(|error| setting.problem(error.to_string())).ok()
     });
     let health = section.maybe("health", |setting| url::secure(setting, HEALTH));
@@ -156,7 +157,7 @@ fn peer(section: Section<'_>, here: Option<&Name>, names: &mut BTreeSet<Name>) -
     Some(PeerSettings { name: name?, webhook: webhook?, callback: callback?, health: health? })
 }
 
-/// `regions`: this one and the others, where they are known.
+/// Reads a rule. `regions`: this region and the others, if they have no problem.
 fn rule(section: Section<'_>, regions: Option<(&Name, &BTreeSet<Name>)>) -> Option<Rule> {
     let texts = |name, like: &str| {
         section.or(name, Vec::new(), |setting| {
@@ -187,7 +188,7 @@ fn rule(section: Section<'_>, regions: Option<(&Name, &BTreeSet<Name>)>) -> Opti
                 && !peers.contains(&name)
             {
                 let known: Vec<_> = [here].into_iter().chain(peers).map(Name::as_str).collect();
-                setting.problem(format!("no region that is known; these are {}", known.join(", ")));
+                setting.problem(format!("not a known region; the regions are {}", known.join(", ")));
                 return None;
             }
             Some(name)
@@ -206,7 +207,7 @@ fn rule(section: Section<'_>, regions: Option<(&Name, &BTreeSet<Name>)>) -> Opti
     })
 }
 
-/// An empty list would match nothing or everything; whoever writes one may mean either.
+/// Refuses an empty list: an operator could mean that it matches nothing or everything.
 fn not_empty<T>(setting: &Setting<'_>, values: Option<Vec<T>>) -> Option<Vec<T>> {
     let values = values?;
     if values.is_empty() {
@@ -226,5 +227,5 @@ const HEALTH: &str = "https://amer.bots.contoso.com/api/health";
 
 const SEAL: &str = "a list of keys, like [{ id = \"k1\", secret = { env = \"NAME\" } }]";
 
-/// A MAC key as long as the hash (RFC 2104 section 3).
+/// The shortest MAC key: as long as the hash (RFC 2104 section 3).
 const SEAL_BYTES_MIN: usize = 32;

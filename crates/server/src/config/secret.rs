@@ -1,4 +1,4 @@
-//! Secrets: from the environment or a file, never from the configuration itself, never shown.
+//! Secrets: read from the environment or a file, never written in the configuration, never shown.
 
 use std::{
     fmt,
@@ -9,12 +9,12 @@ use std::{
 
 use super::section::Setting;
 
-/// Bytes that no log may hold.
+/// Bytes that must not reach a log. `Debug` does not show them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<[u8]>);
 
 impl Secret {
-    /// The bytes; for the one place that needs them.
+    /// The bytes, for the code that uses the secret.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -26,21 +26,21 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where files and variables are looked up.
+/// The environment of a configuration: its folder and its variables.
 pub(super) struct Surroundings<'s> {
-    /// The configuration's own folder: relative paths start there.
+    /// The folder of the configuration, at which relative paths start.
     pub(super) folder: &'s Path,
-    /// The environment.
+    /// Looks up an environment variable.
     pub(super) env: &'s dyn Fn(&str) -> Option<String>,
 }
 
 impl Surroundings<'_> {
-    /// A path as the configuration writes it; `right` says what to write.
+    /// Reads a path, relative to the folder. `right` says what would be right.
     pub(super) fn path(&self, setting: &Setting<'_>, right: &str) -> Option<PathBuf> {
         setting.text(right).map(|path| self.folder.join(path))
     }
 
-    /// The bytes of a file that the configuration names.
+    /// Reads the file that a setting names.
     pub(super) fn read(&self, setting: &Setting<'_>) -> Option<(PathBuf, Vec<u8>)> {
         let path = self.path(setting, "the path of a file")?;
         match read_bounded(&path, FILE_BYTES_MAX) {
@@ -52,7 +52,8 @@ impl Surroundings<'_> {
         }
     }
 
-    /// `{ env = "NAME" }` or `{ file = "path" }`, as it stands there, without the newline at a file's end.
+    /// Reads a secret from `{ env = "NAME" }` or `{ file = "path" }`. The newline at the end of a file is
+    /// dropped.
     pub(super) fn secret(&self, setting: &Setting<'_>) -> Option<Secret> {
         let section = setting.table(SECRET);
         if !section.is_present() {
@@ -66,7 +67,7 @@ impl Surroundings<'_> {
                 let name = env.text("the name of an environment variable")?;
                 let value = (self.env)(name);
                 if value.is_none() {
-                    env.problem(format!("the environment has no variable {name} with text in it"));
+                    env.problem(format!("the environment has no variable {name}, or it is not valid text"));
                 }
                 value.map(|value| Secret(value.into_bytes().into()))
             }
@@ -82,7 +83,7 @@ impl Surroundings<'_> {
         }
     }
 
-    /// A secret of `bytes_min` bytes or more, in base64.
+    /// Reads a secret of at least `bytes_min` bytes, in base64.
     pub(super) fn base64_secret(&self, setting: &Setting<'_>, bytes_min: usize) -> Option<Secret> {
         let secret = self.secret(setting)?;
         match decode(secret.expose()) {
@@ -90,24 +91,24 @@ impl Surroundings<'_> {
             Some(bytes) => {
                 let length = bytes.len();
                 setting.problem(format!(
-                    "{length} bytes; {bytes_min} or more are needed: `switchboard keygen` makes one"
+                    "{length} bytes; at least {bytes_min} are required: `switchboard keygen` makes a secret"
                 ));
                 None
             }
             None => {
-                setting.problem("not base64; `switchboard keygen` makes one");
+                setting.problem("not base64; `switchboard keygen` makes a secret");
                 None
             }
         }
     }
 }
 
-/// A file of at most `bytes_max` bytes. A device or a pipe that never ends is not read to its end.
+/// Reads a file of at most `bytes_max` bytes. A device or a pipe without an end is refused, too.
 pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     bounded(File::open(path).map_err(|error| error.to_string())?, bytes_max)
 }
 
-/// All that `source` has, if that is at most `bytes_max` bytes.
+/// Reads `source` to its end, if it has at most `bytes_max` bytes.
 pub(crate) fn bounded(source: impl Read, bytes_max: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     source.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
@@ -118,12 +119,12 @@ pub(crate) fn bounded(source: impl Read, bytes_max: u64) -> Result<Vec<u8>, Stri
     }
 }
 
-/// A path for a message: control characters escaped, since a terminal would obey them.
+/// A path for a message. Control characters are escaped: a terminal would execute them.
 pub(crate) fn shown(path: &Path) -> String {
     path.to_string_lossy().escape_debug().to_string()
 }
 
-/// Base64 in either alphabet, with padding or without (RFC 4648 sections 4 and 5).
+/// Decodes base64 in either alphabet, with padding or without (RFC 4648 sections 4 and 5).
 fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let text = text.trim_ascii();
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
@@ -146,11 +147,12 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
     openssl::base64::decode_block(&standard).ok()
 }
 
-/// How a secret is written.
+/// The notation of a secret.
 pub(super) const SECRET: &str =
-    "{ env = \"NAME\" } or { file = \"path\" }; a secret is not written here itself";
+    "{ env = \"NAME\" } or { file = \"path\" }; the configuration never holds the secret itself";
 
-/// A certificate chain and a key are a few KiB; a bundle of all public roots is about 200 KiB.
+/// The largest file. A certificate chain and a key have a few KiB, a bundle of all public roots about 200
+/// KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The file as tables whose every setting must be asked for: what nobody asks for is unknown, and every problem keeps
-//! its path.
+//! The file as tables that note which settings were read. A setting that was not read is unknown. Every
+//! problem has its path.
 
 use std::{cell::RefCell, ops::RangeInclusive, rc::Rc, time::Duration};
 
@@ -13,18 +13,18 @@ use super::{
     unit,
 };
 
-/// A table, or the place where one may be. Reading a setting gives `None` where a problem was written down.
+/// A table, or the place of an absent one. Reading a setting returns `None` if it recorded a problem.
 pub(super) struct Section<'t> {
     path: String,
     table: Option<&'t DeTable<'t>>,
-    /// Something else stands in its place, which is a problem by itself: nothing is missing in it.
+    /// The value is not a table, which is a problem already: no setting counts as missing in it.
     is_wrong: bool,
     offset: usize,
-    asked: RefCell<Vec<&'static str>>,
+    read: RefCell<Vec<&'static str>>,
     problems: Rc<RefCell<Vec<Problem>>>,
 }
 
-/// A value and where it stands.
+/// A value and its place in the file.
 pub(super) struct Setting<'t> {
     path: String,
     value: &'t DeValue<'t>,
@@ -40,19 +40,19 @@ impl<'t> Section<'t> {
             table: Some(table),
             is_wrong: false,
             offset: 0,
-            asked: RefCell::default(),
+            read: RefCell::default(),
             problems: Rc::default(),
         }
     }
 
-    /// Whether the file has it.
+    /// True if the file has the table.
     pub(super) fn is_present(&self) -> bool {
         self.table.is_some()
     }
 
-    /// A setting that may be absent.
+    /// Returns a setting that may be absent.
     pub(super) fn optional(&self, name: &'static str) -> Option<Setting<'t>> {
-        self.asked.borrow_mut().push(name);
+        self.read.borrow_mut().push(name);
         let (key, value) = self.table?.get_key_value(name)?;
         Some(Setting {
             path: self.path_of(name),
@@ -62,7 +62,7 @@ impl<'t> Section<'t> {
         })
     }
 
-    /// A setting without a default; `right` says what to write.
+    /// Returns a setting without a default. `right` says what would be right.
     pub(super) fn required(&self, name: &'static str, right: &str) -> Option<Setting<'t>> {
         let setting = self.optional(name);
         if setting.is_none() && !self.is_wrong {
@@ -71,7 +71,7 @@ impl<'t> Section<'t> {
         setting
     }
 
-    /// A setting with a default. `None` only if it is there and wrong.
+    /// Reads a setting with a default. `None` only if the setting has a problem.
     pub(super) fn or<T>(
         &self,
         name: &'static str,
@@ -84,8 +84,8 @@ impl<'t> Section<'t> {
         }
     }
 
-    /// A setting that is absent by default. The outer `None` only if it is there and wrong.
-    #[expect(clippy::option_option, reason = "absent and wrong are not the same")]
+    /// Reads a setting that is absent by default. The outer `None` only if the setting has a problem.
+    #[expect(clippy::option_option, reason = "an absent setting is not a wrong one")]
     pub(super) fn maybe<T>(
         &self,
         name: &'static str,
@@ -97,7 +97,7 @@ impl<'t> Section<'t> {
         }
     }
 
-    /// A table inside this one.
+    /// Returns a table inside this one.
     pub(super) fn section(&self, name: &'static str) -> Self {
         match self.optional(name) {
             Some(setting) => setting.section(),
@@ -106,51 +106,51 @@ impl<'t> Section<'t> {
                 table: None,
                 is_wrong: false,
                 offset: self.offset,
-                asked: RefCell::default(),
+                read: RefCell::default(),
                 problems: Rc::clone(&self.problems),
             },
         }
     }
 
-    /// The tables of `[[name]]`; none if it is absent.
+    /// Returns the tables of `[[name]]`; none if it is absent.
     pub(super) fn sections(&self, name: &'static str) -> Vec<Self> {
         let Some(setting) = self.optional(name) else { return Vec::new() };
         let tables = setting.list(&format!("a list of tables, each under [[{}]]", setting.path));
         tables.unwrap_or_default().iter().map(Setting::section).collect()
     }
 
-    /// The tables of `[[name]]`, of which there must be one; `right` says what to write.
+    /// Returns the tables of `[[name]]`, at least one. `right` says what would be right.
     pub(super) fn some_sections(&self, name: &'static str, right: &str) -> Option<Vec<Self>> {
         let before = self.problems.borrow().len();
         let sections = self.sections(name);
         if sections.is_empty() && !self.is_wrong && self.problems.borrow().len() == before {
-            let fault = if self.optional(name).is_some() { "empty" } else { "missing" };
-            self.problem(name, format!("{fault}; {right}"));
+            let problem = if self.optional(name).is_some() { "empty" } else { "missing" };
+            self.problem(name, format!("{problem}; {right}"));
         }
         (!sections.is_empty()).then_some(sections)
     }
 
-    /// A problem of the setting `name`, at its place if it is there.
+    /// Records a problem of the setting `name`, at its place if the file has it.
     pub(super) fn problem(&self, name: &str, message: impl Into<String>) {
         let key = self.table.and_then(|table| table.get_key_value(name)).map(|(key, _)| key.span().start);
         let problem = Problem::new(self.path_of(name), message).at(key.unwrap_or(self.offset));
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Whether a problem was found so far, anywhere in the file.
+    /// True if the file has a recorded problem so far.
     pub(super) fn has_problems(&self) -> bool {
         !self.problems.borrow().is_empty()
     }
 
-    /// Reports what nobody asked for, each with the nearest setting there is.
+    /// Records the settings that were not read, each with the nearest known one.
     pub(super) fn finish(self) {
-        let asked = self.asked.borrow();
+        let read = self.read.borrow();
         for key in self.table.into_iter().flat_map(DeTable::keys) {
             let name = key.get_ref().as_ref();
-            if asked.contains(&name) {
+            if read.contains(&name) {
                 continue;
             }
-            let nearest = asked
+            let nearest = read
                 .iter()
                 .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
             let hint =
@@ -159,7 +159,7 @@ impl<'t> Section<'t> {
         }
     }
 
-    /// What was found wrong in the whole file.
+    /// Returns the problems of the whole file.
     pub(super) fn into_problems(self) -> Problems {
         let problems = Rc::clone(&self.problems);
         self.finish();
@@ -173,52 +173,52 @@ impl<'t> Section<'t> {
 }
 
 impl<'t> Setting<'t> {
-    /// Writes down what is wrong with it.
+    /// Records a problem of the setting.
     pub(super) fn problem(&self, message: impl Into<String>) {
         self.problems.borrow_mut().push(Problem::new(self.path.clone(), message).at(self.offset));
     }
 
-    /// Text that `parse` takes; otherwise the problem is that it is not `right`.
+    /// Reads text that `parse` accepts. Otherwise the problem is that it is not `right`.
     pub(super) fn parse<T>(&self, right: &str, parse: impl FnOnce(&'t str) -> Option<T>) -> Option<T> {
         self.check(self.value.as_str().and_then(parse), right)
     }
 
-    /// Text that is not empty and holds no control characters.
+    /// Reads text that is not empty and has no control characters.
     pub(super) fn text(&self, right: &str) -> Option<&'t str> {
         self.parse(right, |text| (!text.is_empty() && !text.chars().any(char::is_control)).then_some(text))
     }
 
-    /// One of a few words.
+    /// Reads one of a few words.
     pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let right = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ");
         self.parse(&right, |text| words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value))
     }
 
-    /// Whether it is text, where something else may stand, too.
+    /// True if the value is text, for a setting that may have another type, too.
     #[cfg(feature = "kubernetes")]
     pub(super) fn is_text(&self) -> bool {
         self.value.is_str()
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub(super) fn boolean(&self) -> Option<bool> {
         self.check(self.value.as_bool(), "true or false")
     }
 
-    /// A whole number in `range`.
+    /// Reads a whole number in `range`.
     pub(super) fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
         let right = format!("a whole number from {} to {}", range.start(), range.end());
         self.check(self.number().filter(|number| range.contains(number)), &right)
     }
 
-    /// One of a few numbers.
+    /// Reads one of a few numbers.
     pub(super) fn number_of<T: Copy>(&self, numbers: &[(u64, T)]) -> Option<T> {
         let right = numbers.iter().map(|(number, _)| number.to_string()).collect::<Vec<_>>().join(" or ");
         let found = numbers.iter().find(|(number, _)| self.number() == Some(*number));
         self.check(found.map(|(_, value)| *value), &right)
     }
 
-    /// A part, 0 to 1.
+    /// Reads a number from 0 to 1.
     pub(super) fn fraction(&self) -> Option<f64> {
         let number = match self.value {
             DeValue::Float(float) => float.as_str().parse().ok(),
@@ -236,7 +236,7 @@ impl<'t> Setting<'t> {
         self.check(number.filter(|number| (0.0..=1.0).contains(number)), "a number from 0.0 to 1.0")
     }
 
-    /// A duration with its unit, in `range`.
+    /// Reads a duration with its unit, in `range`.
     pub(super) fn duration(&self, range: &RangeInclusive<Duration>) -> Option<Duration> {
         let duration = self
             .parse("a duration with its unit, like \"5s\", \"3500ms\", \"10m\" or \"1h\"", unit::duration)?;
@@ -244,14 +244,14 @@ impl<'t> Setting<'t> {
         self.check(range.contains(&duration).then_some(duration), &right)
     }
 
-    /// A size with its unit, in `range`.
+    /// Reads a size with its unit, in `range`.
     pub(super) fn size(&self, range: &RangeInclusive<usize>) -> Option<usize> {
         let size = self.parse("a size with its unit, like \"1MiB\", \"16KiB\" or \"512B\"", unit::size)?;
         let right = format!("from {} to {}", unit::show_size(*range.start()), unit::show_size(*range.end()));
         self.check(range.contains(&size).then_some(size), &right)
     }
 
-    /// The items of a list.
+    /// Returns the items of a list.
     pub(super) fn list(&self, right: &str) -> Option<Vec<Self>> {
         let items = self.check(self.value.as_array(), right)?;
         let item = |(index, value): (usize, &'t Spanned<DeValue<'t>>)| Self {
@@ -263,23 +263,23 @@ impl<'t> Setting<'t> {
         Some(items.iter().enumerate().map(item).collect())
     }
 
-    /// A list of what `read` takes; `None` if an item is wrong.
+    /// Reads each item of a list. `None` if an item has a problem.
     pub(super) fn each<T>(&self, right: &str, mut read: impl FnMut(&Self) -> Option<T>) -> Option<Vec<T>> {
-        // Every item is read, so that every problem is found.
+        // Read every item, so that every problem is found.
         let items: Vec<_> = self.list(right)?.iter().map(&mut read).collect();
         items.into_iter().collect()
     }
 
-    /// The value as a table under a header of its own.
+    /// Returns the value as a table under a header of its own.
     pub(super) fn section(&self) -> Section<'t> {
-        // What stands in the file has no indices: `app[0].graph` begins with `[app.graph]`.
+        // A header in the file has no indices: that of `app[0].graph` is `[app.graph]`.
         let header: String =
             self.path.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect();
         let header = if self.path.ends_with(']') { format!("[[{header}]]") } else { format!("[{header}]") };
         self.table(&format!("a table; write {header} and its settings below it"))
     }
 
-    /// The value as a table of one line; `right` says what to write.
+    /// Returns the value as an inline table. `right` says what would be right.
     pub(super) fn table(&self, right: &str) -> Section<'t> {
         let table = self.check(self.value.as_table(), right);
         Section {
@@ -287,7 +287,7 @@ impl<'t> Setting<'t> {
             table,
             is_wrong: table.is_none(),
             offset: self.offset,
-            asked: RefCell::default(),
+            read: RefCell::default(),
             problems: Rc::clone(&self.problems),
         }
     }

@@ -209,7 +209,7 @@ fn the_documents_show_the_fixtures() {
 }
 
 #[test]
-fn what_the_documents_show_loads() {
+fn every_configuration_in_the_documents_loads() {
     let folder = example_files();
     for (name, text) in shown_in_documents() {
         let Err(problems) = Config::parse(&text, folder.path(), env) else { continue };
@@ -249,7 +249,7 @@ fn five_mistakes_are_five_problems() {
 }
 
 #[test]
-fn every_setting_that_may_be_left_out_has_its_default() {
+fn every_optional_setting_has_its_default() {
     let config = parse(MINIMAL).unwrap();
     let seconds = Duration::from_secs;
     assert_eq!(config.listen.address.to_string(), "0.0.0.0:8443");
@@ -292,19 +292,19 @@ fn every_setting_that_may_be_left_out_has_its_default() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn a_missing_setting_is_named() {
     refused_text(
         "",
         r#"region: missing; it must be the name of the region that this gateway serves, like "emea"
 app: missing; write one [[app]] or more, each with its id
-callback.base: missing; it must be what callbackUris start with, like "https://emea.bots.contoso.com"
+callback.base: missing; it must be the origin of callbackUris, like "https://emea.bots.contoso.com"
 callback.seal: missing; it must be a list of keys, like [{ id = "k1", secret = { env = "NAME" } }]
 fleet.instance: missing; write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns] or [fleet.kubernetes]"#,
     );
     refused(
         "[[fleet.instance]]\n[[app]]\n",
-        "fleet.instance[1].name: missing; it must be a name like \"bot-0\", the same for the life of its calls\n\
-         fleet.instance[1].url: missing; it must be where it takes new calls, like \"http://10.0.0.10:3978/api/calls\"\n\
+        "fleet.instance[1].name: missing; it must be a name like \"bot-0\", which stays the same as long as its calls last\n\
+         fleet.instance[1].url: missing; it must be the URL for new calls, like \"http://10.0.0.10:3978/api/calls\"\n\
          app[1].id: missing; it must be a GUID like \"0efc74f7-41c3-47a4-8775-7259bfef4241\"",
     );
 }
@@ -326,17 +326,17 @@ fn an_unknown_setting_is_named_with_the_nearest_known_one() {
 
 #[cfg(not(feature = "kubernetes"))]
 #[test]
-fn a_build_that_cannot_follow_kubernetes_says_how_to_make_one_that_can() {
+fn a_build_without_kubernetes_says_how_to_build_with_it() {
     refused_text(
         KUBERNETES,
-        "fleet.kubernetes: this build cannot follow Kubernetes; `cargo build --release --features kubernetes` makes one \
-         that can",
+        "fleet.kubernetes: this build cannot follow Kubernetes; build it with \
+         `cargo build --release --features kubernetes`",
     );
 }
 
 #[cfg(feature = "kubernetes")]
 #[test]
-fn instances_can_be_the_pods_of_a_kubernetes_service() {
+fn a_kubernetes_service_can_be_the_source_of_the_fleet() {
     let in_kubernetes = |settings: &str| {
         let (start, rest) = KUBERNETES.split_once("[fleet.kubernetes]\n").unwrap();
         let (_, rest) = rest.split_once("\n\n").unwrap();
@@ -390,10 +390,10 @@ fn instances_can_be_the_pods_of_a_kubernetes_service() {
     );
     let sources =
         in_kubernetes("service = \"bots\"\nport = 1\n[fleet.dns]\nname = \"bots.example\"\nport = 1\n");
-    refused_text(&sources, "fleet.kubernetes: there is [fleet.dns], too; a fleet has one source");
+    refused_text(&sources, "fleet.kubernetes: the fleet has [fleet.dns], too; keep one source");
     refused(
         "[fleet.kubernetes]\nservice = \"bots\"\nport = 1\n",
-        "fleet.kubernetes: there is [[fleet.instance]], too; a fleet has one source",
+        "fleet.kubernetes: the fleet has [[fleet.instance]], too; keep one source",
     );
 }
 
@@ -405,7 +405,7 @@ fn in_dns(more: &str) -> String {
 }
 
 #[test]
-fn instances_can_be_found_by_dns() {
+fn dns_can_be_the_source_of_the_fleet() {
     assert!(parse(DNS).unwrap().delivery.discovery.is_some());
     let config = parse(&in_dns("")).unwrap();
     assert!(config.delivery.instances.is_empty());
@@ -439,7 +439,7 @@ fn instances_can_be_found_by_dns() {
 }
 
 #[test]
-fn a_source_is_refused_with_all_that_is_wrong_with_it() {
+fn all_problems_of_a_source_are_found() {
     let name = "a DNS name: of the instances' addresses, or of SRV records if it begins with \"_\"";
     refused_text(
         &in_dns("").replace("\nname = \"bots.example\"\nport = 3978\n", "\n"),
@@ -453,7 +453,7 @@ fn a_source_is_refused_with_all_that_is_wrong_with_it() {
     }
     refused_text(
         &in_dns("").replace("bots.example", "_calls._tcp.bots.example"),
-        "fleet.dns.port: SRV records have ports of their own; leave it out",
+        "fleet.dns.port: SRV records name the ports themselves; leave it out",
     );
     refused_text(&in_dns("refresh = \"0s\"\n"), "fleet.dns.refresh: not from 1s to 1h");
     refused_text(&in_dns("scheme = \"ftp\"\n"), "fleet.dns.scheme: not \"http\" or \"https\"");
@@ -471,16 +471,16 @@ fn a_source_is_refused_with_all_that_is_wrong_with_it() {
     );
     refused(
         "[fleet.dns]\nname = \"bots.example\"\nport = 3978\n",
-        "fleet.dns: there is [[fleet.instance]], too; a fleet has one source",
+        "fleet.dns: the fleet has [[fleet.instance]], too; keep one source",
     );
     refused_text(
         &changed(&[("[[fleet.instance]]", "[fleet]\nallow = [\"10.0.0.0/8\"]\n[[fleet.instance]]")]),
-        "fleet.allow: instances that are listed are reached anywhere; it is for those that are found",
+        "fleet.allow: applies to discovered instances only, not to listed ones; leave it out",
     );
 }
 
 #[test]
-fn wrong_values_are_told_what_would_be_right() {
+fn a_wrong_value_gets_a_message_with_what_is_right() {
     const GUID: &str = "not a GUID like \"0efc74f7-41c3-47a4-8775-7259bfef4241\"";
     const ADDRESS: &str = "not an IP address and a port, like \"127.0.0.1:9090\" or \"[::]:8443\"";
     const PATH: &str =
@@ -492,7 +492,7 @@ fn wrong_values_are_told_what_would_be_right() {
         "not an absolute URL like \"https://amer.bots.contoso.com\", without user, password and fragment";
     const WEBHOOK: &str = "not an absolute URL like \"https://amer.bots.contoso.com/api/calls\", without user, password and fragment";
     const INSTANCE: &str = "not an absolute URL like \"http://10.0.0.10:3978/api/calls\"";
-    const APART: &str = "one of it and webhook_path is below the other; they must be apart, like \"/api/calls\" and \"/api/callbacks\"";
+    const APART: &str = "overlaps with webhook_path: one path is below the other; use separate paths, like \"/api/calls\" and \"/api/callbacks\"";
     let trust = |setting: &str| {
         format!(
             "[[trust]]\nname = \"t\"\nmetadata = \"https://a.example/\"\nissuers = [\"https://a.example\"]\n{setting}\n"
@@ -525,7 +525,7 @@ fn wrong_values_are_told_what_would_be_right() {
         (
             "[admin]\naddress = \"0.0.0.0:8443\"",
             "admin.address",
-            "that of listen.address; the admin listener has its own, like \"127.0.0.1:9090\"",
+            "the same as listen.address; give the admin listener its own, like \"127.0.0.1:9090\"",
         ),
         (
             "[admin]\ntoken = {}",
@@ -540,7 +540,7 @@ fn wrong_values_are_told_what_would_be_right() {
         (
             "[admin]\ntoken = { env = \"NOT_THERE\" }",
             "admin.token.env",
-            "the environment has no variable NOT_THERE with text in it",
+            "the environment has no variable NOT_THERE, or it is not valid text",
         ),
         (
             "[admin]\ntoken = { file = \"a\" }",
@@ -550,7 +550,7 @@ fn wrong_values_are_told_what_would_be_right() {
         (
             "[admin]\ntoken = { env = \"EMPTY\" }",
             "admin.token",
-            "not a token that a header can carry; it must be printable ASCII without blanks",
+            "not a token that a header can carry; it must be printable ASCII without spaces",
         ),
         ("[[app]]\nid = \"{0efc74f7-41c3-47a4-8775-7259bfef4241}\"", "app[1].id", GUID),
         (
@@ -561,7 +561,7 @@ fn wrong_values_are_told_what_would_be_right() {
         (
             "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\ntenants = []",
             "app[1].tenants",
-            "empty: nobody could call; write [\"*\"] or tenant ids",
+            "empty: the gateway would accept no tenant; write [\"*\"] or tenant ids",
         ),
         (
             "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\ntenants = [\"*\", \"1efc74f7-41c3-47a4-8775-7259bfef4241\"]",
@@ -576,14 +576,14 @@ fn wrong_values_are_told_what_would_be_right() {
         (
             "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\naudiences = [\"https://graph.microsoft.com\"]",
             "app[1].audiences",
-            "https://graph.microsoft.com is an issuer; leave it out: an audience says for whom a token is",
+            "https://graph.microsoft.com is an issuer; leave it out: an audience is the recipient of a token",
         ),
         (
             "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\n\
              audiences = [\"https://sts.windows.net/1efc74f7-41c3-47a4-8775-7259bfef4241/\"]",
             "app[1].audiences",
             "https://sts.windows.net/1efc74f7-41c3-47a4-8775-7259bfef4241/ is an issuer; leave it out: an audience \
-             says for whom a token is",
+             is the recipient of a token",
         ),
         (&trust("name2 = 1"), "trust[0].name2", "unknown setting; the nearest known one is `name`"),
         (&trust("callers = [\"x\"]"), "trust[0].callers[0]", GUID),
@@ -605,7 +605,7 @@ fn wrong_values_are_told_what_would_be_right() {
         (
             "[[trust]]\nname = \"t\"\nmetadata = \"https://a.example/\"\nissuers = []",
             "trust[0].issuers",
-            "empty: no token could be accepted; write a list of issuers, like [\"https://api.botframework.com\"]",
+            "empty: the gateway would accept no token; write a list of issuers, like [\"https://api.botframework.com\"]",
         ),
         (
             "[[trust]]\nname = \"t\"\nmetadata = \"https://a.example/\"\nissuers = [\"https://a.example/{tenant}\"]",
@@ -630,7 +630,7 @@ fn wrong_values_are_told_what_would_be_right() {
         (
             "[[peer]]\nname = \"emea\"\nwebhook = \"https://a.example/\"",
             "peer[0].name",
-            "this gateway's own region; name another one",
+            "the region of this gateway; name another one",
         ),
         ("[[peer]]\nname = \"amer\"\nwebhook = \"a.example\"", "peer[0].webhook", WEBHOOK),
         (
@@ -650,7 +650,7 @@ fn wrong_values_are_told_what_would_be_right() {
         (
             &format!("{peer}callback = \"https://a.example/api/callbacks\""),
             "peer[0].callback",
-            "has a path; leave it out: a callback is proxied with the path that it has",
+            "has a path; leave it out: a proxied callback keeps its path",
         ),
         (
             &format!("{peer}callback = \"https://a.example:0\""),
@@ -667,7 +667,7 @@ fn wrong_values_are_told_what_would_be_right() {
         (
             "[[affinity.rule]]\nserve_in = \"apac\"",
             "affinity.rule[0].serve_in",
-            "no region that is known; these are emea",
+            "not a known region; the regions are emea",
         ),
         (
             "[[affinity.rule]]\nserve_in = \"emea\"\nshare = 1.1",
@@ -702,12 +702,12 @@ fn wrong_values_are_told_what_would_be_right() {
         (
             "[placement]\nbudget = \"15s\"",
             "placement.budget",
-            "not less than 15s: by then the platform has given the call up",
+            "not less than 15s, the time after which the platform gives the call up",
         ),
         (
             "[placement]\nrecording_budget = \"5s\"",
             "placement.recording_budget",
-            "not less than 5s: by then the platform has given the call up",
+            "not less than 5s, the time after which the platform gives the call up",
         ),
         (
             "[placement]\nbudget = \"2s\"\nattempt = \"3s\"",
@@ -717,7 +717,7 @@ fn wrong_values_are_told_what_would_be_right() {
         (
             "[placement]\nfull = \"overflow:amer\"",
             "placement.full",
-            "overflows to amer, which is no [[peer]]; write that first",
+            "overflows to amer, which is not a [[peer]]; add it",
         ),
         (
             "[placement]\nfull = \"overflow\"",
@@ -732,12 +732,12 @@ fn wrong_values_are_told_what_would_be_right() {
         (
             &instance("apps = [\"1efc74f7-41c3-47a4-8775-7259bfef4241\"]"),
             "fleet.instance[0].apps[0]",
-            "not the id of an [[app]]; write that first",
+            "not the id of an [[app]]; add the app",
         ),
         (
             &instance("apps = []"),
             "fleet.instance[0].apps",
-            "empty: it would serve nothing; name an app, or leave it out to serve all",
+            "empty: the instance would serve no app; name one, or leave it out to serve all",
         ),
         (
             "[[fleet.instance]]\nname = \"bot-0\"\nurl = \"http://a/\"",
@@ -778,8 +778,9 @@ fn wrong_values_are_told_what_would_be_right() {
 }
 
 #[test]
-fn what_is_not_a_table_is_told_what_to_write() {
-    const SECRET: &str = "{ env = \"NAME\" } or { file = \"path\" }; a secret is not written here itself";
+fn a_value_in_place_of_a_table_gets_a_message_with_what_to_write() {
+    const SECRET: &str =
+        "{ env = \"NAME\" } or { file = \"path\" }; the configuration never holds the secret itself";
     let header = |header: &str| format!("a table; write {header} and its settings below it");
     for (more, path, right) in [
         ("[listen]\ntls = \"tls.crt\"", "listen.tls", "{ certificate = \"tls.crt\", key = \"tls.key\" }"),
@@ -813,13 +814,13 @@ fn what_is_not_a_table_is_told_what_to_write() {
 }
 
 #[test]
-fn all_that_the_parts_hold_against_each_other_is_told() {
+fn contradictions_between_sections_are_found() {
     refused(
         "[keys]\nrefresh = \"2h\"\nkeep_stale = \"1h\"\n\
          [[trust]]\nname = \"a\"\nmetadata = \"https://a.example/\"\nissuers = [\"https://a.example\"]\n\
          [[trust]]\nname = \"b\"\nmetadata = \"https://b.example/\"\nissuers = [\"https://a.example\"]\n",
-        "trust[1].issuers[0]: is also an issuer of trust[0]; a token must have one trust\n\
-         keys.keep_stale: must be longer than keys.refresh, or keys would die between two fetches",
+        "trust[1].issuers[0]: is also an issuer of trust[0]; each issuer must belong to one trust\n\
+         keys.keep_stale: must be longer than keys.refresh, or keys would expire between two fetches",
     );
 }
 
@@ -829,7 +830,7 @@ fn the_callback_base_is_an_origin() {
     let url =
         "not an absolute URL like \"https://emea.bots.contoso.com\", without user, password and fragment";
     for (text, expected) in [
-        ("\"https://a.example/x\"", "has a path; leave it out: listen.callback_path is the path"),
+        ("\"https://a.example/x\"", "has a path; leave it out: listen.callback_path sets the path"),
         ("\"https://a.example/?x\"", "has a query; leave it out"),
         ("\"https://a.example/#x\"", url),
         ("\"http://a.example\"", "plain http is for loopback hosts only; write https"),
@@ -844,7 +845,7 @@ fn the_callback_base_is_an_origin() {
 }
 
 #[test]
-fn seal_keys_are_named_apart_and_long_enough() {
+fn seal_keys_have_different_ids_and_enough_bytes() {
     let seal = "{ id = \"k1\", secret = { env = \"SEAL\" } }";
     let another = "{ id = \"k2\", secret = { env = \"SEAL\" } }";
     parse(&changed(&[(seal, &format!("{seal}, {another}"))])).unwrap();
@@ -852,7 +853,7 @@ fn seal_keys_are_named_apart_and_long_enough() {
         (
             "",
             "seal",
-            "empty: nothing could be sealed; write a list of keys, like [{ id = \"k1\", secret = { env = \"NAME\" } }]",
+            "empty: no callbackUri could be sealed; write a list of keys, like [{ id = \"k1\", secret = { env = \"NAME\" } }]",
         ),
         (&*format!("{seal}, {seal}"), "seal[1].id", "another key has the same id; give each its own"),
         (
@@ -863,22 +864,22 @@ fn seal_keys_are_named_apart_and_long_enough() {
         (
             "{ id = \"k1\", secret = { env = \"EMPTY\" } }",
             "seal[0].secret",
-            "0 bytes; 32 or more are needed: `switchboard keygen` makes one",
+            "0 bytes; at least 32 are required: `switchboard keygen` makes a secret",
         ),
         (
             "{ id = \"k1\", secret = { env = \"SHORT\" } }",
             "seal[0].secret",
-            "5 bytes; 32 or more are needed: `switchboard keygen` makes one",
+            "5 bytes; at least 32 are required: `switchboard keygen` makes a secret",
         ),
         (
             "{ id = \"k1\", secret = { env = \"NOT_BASE64\" } }",
             "seal[0].secret",
-            "not base64; `switchboard keygen` makes one",
+            "not base64; `switchboard keygen` makes a secret",
         ),
         (
             "{ id = \"k1\" }",
             "seal[0].secret",
-            "missing; it must be { env = \"NAME\" } or { file = \"path\" }; a secret is not written here itself",
+            "missing; it must be { env = \"NAME\" } or { file = \"path\" }; the configuration never holds the secret itself",
         ),
     ] {
         refused_text(&changed(&[(seal, text)]), &format!("callback.{path}: {expected}"));
@@ -886,7 +887,7 @@ fn seal_keys_are_named_apart_and_long_enough() {
 }
 
 #[test]
-fn a_callback_uri_that_is_too_long_is_found_before_the_first_call() {
+fn a_callback_uri_that_is_too_long_is_a_problem() {
     let name = "b".repeat(63);
     let region = "e".repeat(63);
     let base = format!("https://{}.{}.example", "a".repeat(60), "a".repeat(60));
@@ -900,11 +901,11 @@ fn a_callback_uri_that_is_too_long_is_found_before_the_first_call() {
 }
 
 #[test]
-fn another_cloud_writes_out_its_trusts() {
+fn another_cloud_needs_its_own_trusts() {
     let cloud = |more: &str| format!("cloud = \"gcch\"\n{}{more}", changed(&[]));
     refused_text(
         &cloud(""),
-        "cloud: only the trusts of \"public\" are built in; write out [[trust]] for another cloud",
+        "cloud: the gateway has built-in trusts for \"public\" only; write [[trust]] for another cloud",
     );
     let config = parse(&cloud(
         "[[trust]]\nname = \"t\"\nmetadata = \"http://127.0.0.1:1/\"\nissuers = [\"https://a.example\"]\n",
@@ -915,7 +916,7 @@ fn another_cloud_writes_out_its_trusts() {
 }
 
 #[test]
-fn a_certificate_and_its_key_are_read_and_belong_together() {
+fn a_certificate_and_its_key_must_match() {
     let folder = example_files();
     let (_, another_key) = certificate();
     fs::write(folder.path().join("another.key"), another_key).unwrap();
@@ -927,12 +928,12 @@ fn a_certificate_and_its_key_are_read_and_belong_together() {
     };
     check(
         "{ certificate = \"tls.crt\", key = \"another.key\" }",
-        "listen.tls: the key is not that of the certificate; name the two that were made together",
+        "listen.tls: the key does not belong to the certificate; use two files that were made together",
     );
     check(
         "{ certificate = \"text\", key = \"text\" }",
         "listen.tls.certificate: not a PEM file with a certificate, which has a line -----BEGIN CERTIFICATE-----\n\
-         listen.tls.key: not a PEM file with a private key that no password guards",
+         listen.tls.key: not a PEM file with a private key without a password",
     );
     check("{ certificate = \"tls.crt\" }", "listen.tls.key: missing; it must be the path of a PEM file");
     let absent = folder.path().join("absent");
@@ -946,7 +947,7 @@ fn a_certificate_and_its_key_are_read_and_belong_together() {
 }
 
 #[test]
-fn a_text_that_is_not_toml_says_where() {
+fn a_syntax_error_has_its_place() {
     let twice = "not valid TOML: duplicate key; write each setting and each table once";
     let unquoted = "not valid TOML: string values must be quoted, expected literal string";
     for (text, place, expected) in [
@@ -1023,7 +1024,7 @@ pub(crate) fn with_graph(graph: &str, more: &str) -> String {
 }
 
 #[test]
-fn an_app_may_let_the_gateway_act() {
+fn an_app_can_have_a_graph_credential() {
     let secret = "secret = { env = \"SWITCHBOARD_APP_SECRET\" }";
     let config = parse(&with_graph(secret, "[placement]\nfull = \"reject\"\n")).unwrap();
     let (app, graph) = &config.graph[0];
@@ -1047,8 +1048,8 @@ fn an_app_may_let_the_gateway_act() {
 }
 
 #[test]
-fn a_wrong_way_to_graph_is_told_what_would_be_right() {
-    let one_credential = "app[0].graph: not exactly one credential: secret = { env = \"NAME\" } or { file = \"path\" }, \
+fn a_wrong_graph_setting_gets_a_message_with_what_is_right() {
+    let one_credential = "app[0].graph: needs exactly one credential: secret = { env = \"NAME\" } or { file = \"path\" }, \
                           certificate and key (two PEM files), or federated_token (a file)";
     let secret = "secret = { env = \"SWITCHBOARD_APP_SECRET\" }";
     for (graph, expected) in [
@@ -1072,7 +1073,7 @@ fn a_wrong_way_to_graph_is_told_what_would_be_right() {
     }
     refused(
         "[placement]\nfull = \"reject\"\n",
-        "placement.full: \"reject\" goes through Graph, and app[0] has no [app.graph]; write that first",
+        "placement.full: \"reject\" needs Graph, and app[0] has no [app.graph]; add it",
     );
 }
 
@@ -1098,15 +1099,15 @@ fn the_first_seal_key_signs_and_all_are_accepted() {
 }
 
 #[test]
-fn an_empty_list_of_what_is_needed_is_a_problem() {
+fn an_empty_required_list_is_a_problem() {
     refused_text(
         "region = \"emea\"\napp = []\ntrust = []\n[fleet]\ninstance = []\n[callback]\n\
          base = \"https://a.example\"\nseal = []\n",
         "app: empty; write one [[app]] or more, each with its id\n\
-         trust: empty; write [[trust]] out, or leave it out for the public cloud's two\n\
+         trust: empty; write at least one [[trust]], or none for the two of the public cloud\n\
          fleet.instance: empty; write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns] or \
          [fleet.kubernetes]\n\
-         callback.seal: empty: nothing could be sealed; write a list of keys, like \
+         callback.seal: empty: no callbackUri could be sealed; write a list of keys, like \
          [{ id = \"k1\", secret = { env = \"NAME\" } }]",
     );
     refused_text(

@@ -1,4 +1,4 @@
-//! `[[app]]`, `[[trust]]`, `[keys]`: whose tokens are accepted, and for whom.
+//! `[[app]]`, `[[trust]]`, `[keys]`: the apps that the gateway serves, and the issuers that it trusts.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -17,7 +17,8 @@ use super::{
     url,
 };
 
-/// The apps, and how the gateway acts on their calls, if it does. `cloud` is `None` where it is wrong already.
+/// Reads the apps, and the calls API of those for which the gateway acts. `cloud` is `None` if it has a
+/// problem already.
 pub(super) fn apps(
     root: &Section<'_>,
     around: &Surroundings<'_>,
@@ -62,7 +63,7 @@ fn tenants(setting: &Setting<'_>) -> Option<Tenants> {
         })
     })?;
     if items.is_empty() {
-        setting.problem("empty: nobody could call; write [\"*\"] or tenant ids");
+        setting.problem("empty: the gateway would accept no tenant; write [\"*\"] or tenant ids");
         return None;
     }
     if items == [None] {
@@ -75,7 +76,7 @@ fn tenants(setting: &Setting<'_>) -> Option<Tenants> {
     ids.map(Tenants::Only)
 }
 
-/// `cloud` is `None` where it is wrong already.
+/// Reads the trusts. `cloud` is `None` if it has a problem already.
 pub(super) fn trusts(
     root: &Section<'_>,
     around: &Surroundings<'_>,
@@ -85,14 +86,14 @@ pub(super) fn trusts(
         if cloud? != PUBLIC_CLOUD {
             root.problem(
                 "cloud",
-                "only the trusts of \"public\" are built in; write out [[trust]] for another cloud",
+                "the gateway has built-in trusts for \"public\" only; write [[trust]] for another cloud",
             );
             return None;
         }
         return Some(public());
     }
     let sections =
-        root.some_sections("trust", "write [[trust]] out, or leave it out for the public cloud's two")?;
+        root.some_sections("trust", "write at least one [[trust]], or none for the two of the public cloud")?;
     let mut names = BTreeSet::new();
     let trusts: Vec<_> = sections.into_iter().map(|section| trust(section, around, &mut names)).collect();
     trusts.into_iter().collect()
@@ -100,12 +101,12 @@ pub(super) fn trusts(
 
 fn trust(section: Section<'_>, around: &Surroundings<'_>, names: &mut BTreeSet<String>) -> Option<Trust> {
     let name = section.required("name", "a name for logs and metrics").and_then(|setting| {
-        // It names the file in the store, too.
+        // The name is also that of the file in the store.
         let name = setting.parse("a name like \"skype\", of 1 to 63 of A-Z a-z 0-9 _ -", |text| {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
             ((1..=63).contains(&text.len()) && text.bytes().all(fits)).then(|| text.to_owned())
         })?;
-        // A store may be on a file system that ignores case.
+        // The file system of the store may ignore case.
         let is_new = names.insert(name.to_ascii_lowercase());
         if !is_new {
             setting.problem("another [[trust]] has the same name; give each its own");
@@ -118,7 +119,7 @@ fn trust(section: Section<'_>, around: &Surroundings<'_>, names: &mut BTreeSet<S
     let issuers = section.required("issuers", ISSUERS).and_then(|setting| {
         let issuers = setting.each(ISSUERS, issuer)?;
         if issuers.is_empty() {
-            setting.problem(format!("empty: no token could be accepted; write {ISSUERS}"));
+            setting.problem(format!("empty: the gateway would accept no token; write {ISSUERS}"));
         }
         (!issuers.is_empty()).then_some(issuers)
     });
@@ -130,8 +131,8 @@ fn trust(section: Section<'_>, around: &Surroundings<'_>, names: &mut BTreeSet<S
         && issuers.iter().any(|issuer| issuer.contains(TENANT))
     {
         let message = format!(
-            "missing; it must name the calling service, [\"{CALLING_SERVICE}\"], where an issuer contains {TENANT}: \
-             any application of any tenant can obtain a token for an app"
+            "missing; it must name the calling service, [\"{CALLING_SERVICE}\"], where an issuer contains \
+             {TENANT}: any application of any tenant can obtain a token for an app"
         );
         section.problem("callers", message);
     }
@@ -181,7 +182,7 @@ pub(super) fn keys(root: &Section<'_>, around: &Surroundings<'_>) -> Option<KeyP
     Some(KeyPolicy { refresh: refresh?, cooldown: cooldown?, keep_stale: keep_stale?, store: store? })
 }
 
-/// What only the apps and trusts together can show, and what the authenticator itself would refuse.
+/// Checks the apps and trusts against each other, and asks the authenticator for what it would refuse.
 pub(super) fn check_together(root: &Section<'_>, apps: &[AppSettings], trusts: &[Trust], keys: &KeyPolicy) {
     let issuers = || trusts.iter().flat_map(|trust| &trust.settings.issuers);
     for (index, app) in apps.iter().enumerate() {
@@ -189,7 +190,7 @@ pub(super) fn check_together(root: &Section<'_>, apps: &[AppSettings], trusts: &
             app.audiences.iter().filter(|audience| issuers().any(|issuer| is_of(audience, issuer)))
         {
             let message =
-                format!("{audience} is an issuer; leave it out: an audience says for whom a token is");
+                format!("{audience} is an issuer; leave it out: an audience is the recipient of a token");
             root.problem(&format!("app[{index}].audiences"), message);
         }
     }
@@ -202,7 +203,7 @@ pub(super) fn check_together(root: &Section<'_>, apps: &[AppSettings], trusts: &
     }
 }
 
-/// Whether `text` is `issuer`, with some tenant put in where it has a place for one.
+/// True if `text` is `issuer`, with any tenant in the place of its placeholder.
 fn is_of(text: &str, issuer: &str) -> bool {
     match issuer.split_once(TENANT) {
         Some((before, after)) => text
@@ -213,8 +214,8 @@ fn is_of(text: &str, issuer: &str) -> bool {
     }
 }
 
-/// The two issuers of the public cloud: what signs the calling platform's tokens today, and Entra, which Microsoft's
-/// documents announce for it.
+/// The two issuers of the public cloud: the one that signs the platform's tokens today, and Entra, which
+/// Microsoft's documents announce.
 fn public() -> Vec<Trust> {
     let trust = |name: &str, metadata: &str, issuers: &[&str]| Trust {
         settings: TrustSettings {
@@ -239,12 +240,12 @@ fn public() -> Vec<Trust> {
     ]
 }
 
-/// A GUID with its dashes.
+/// Parses a GUID with dashes.
 pub(super) fn guid(setting: &Setting<'_>) -> Option<Uuid> {
     setting.parse(GUID, parse_guid)
 }
 
-/// Only with its dashes: `Uuid` also takes braces and `urn:`, which nobody means here.
+/// Parses a GUID with dashes. `Uuid` alone would also accept braces and `urn:`.
 pub(crate) fn parse_guid(text: &str) -> Option<Uuid> {
     if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
 }
@@ -261,5 +262,6 @@ pub(super) const PUBLIC_CLOUD: &str = "public";
 /// The placeholder of the token's tenant in an issuer.
 const TENANT: &str = "{tid}";
 
-/// The app id of "Skype Teams Calling API Service", the same in every tenant (Microsoft Entra: first-party applications).
+/// The app id of "Skype Teams Calling API Service", the same in every tenant (Microsoft Entra: first-party
+/// applications).
 const CALLING_SERVICE: Uuid = Uuid::from_u128(0x26a1_8ebc_cdf7_4a6a_91cb_beb3_5280_5e81);

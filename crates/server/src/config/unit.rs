@@ -1,27 +1,27 @@
-//! Durations and sizes as people write them: a whole number and its unit.
+//! Durations and sizes as a whole number with its unit.
 
 use std::time::Duration;
 
-/// `5s`, `3500ms`, `10m`, `1h`, `1d`.
+/// Parses a duration: `5s`, `3500ms`, `10m`, `1h`, `1d`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let milliseconds = of(DURATIONS, unit)?;
     Some(Duration::from_millis(number.checked_mul(milliseconds)?))
 }
 
-/// `512B`, `16KiB`, `1MiB`; `kB`, `KB` and `MB` count by the thousand.
+/// Parses a size: `512B`, `16KiB`, `1MiB`. `kB`, `KB` and `MB` are powers of 1,000.
 pub(super) fn size(text: &str) -> Option<usize> {
     let (number, unit) = split(text)?;
     usize::try_from(number.checked_mul(of(SIZES, unit)?)?).ok()
 }
 
-/// In the largest unit that leaves no rest.
+/// A duration in the largest unit that leaves no remainder.
 pub(super) fn show(duration: Duration) -> String {
     let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     shown(DURATIONS, milliseconds)
 }
 
-/// In the largest unit that leaves no rest.
+/// A size in the largest unit that leaves no remainder.
 pub(super) fn show_size(bytes: usize) -> String {
     shown(SIZES, u64::try_from(bytes).unwrap_or(u64::MAX))
 }
@@ -42,11 +42,11 @@ fn shown(units: &[(&str, u64)], number: u64) -> String {
     format!("{}{unit}", number / factor)
 }
 
-/// The largest first, in milliseconds.
+/// The units of durations in milliseconds, the largest first.
 const DURATIONS: &[(&str, u64)] =
     &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// The largest first, in bytes; of equal factors the one that is shown is the first.
+/// The units of sizes in bytes, the largest first. Of units with equal factors, sizes are shown in the first.
 const SIZES: &[(&str, u64)] =
     &[("MiB", 1 << 20), ("MB", 1_000_000), ("KiB", 1 << 10), ("kB", 1000), ("KB", 1000), ("B", 1)];
 
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_can_be_written() {
+    fn a_shown_value_can_be_parsed() {
         for text in ["0ms", "5s", "3500ms", "10m", "1h", "7d"] {
             assert_eq!(show(duration(text).unwrap()), text);
         }

@@ -1,10 +1,11 @@
-//! URLs and paths that a configuration may name.
+//! URLs and paths in a configuration.
 
 use url::{Host, Url};
 
 use super::section::Setting;
 
-/// An absolute URL without userinfo and fragment, and https, unless the host is this machine. `like` is an example.
+/// Parses an absolute URL without userinfo and fragment: https, or http for a loopback host. `like` is an
+/// example.
 pub(super) fn secure(setting: &Setting<'_>, like: &str) -> Option<Url> {
     let right = format!("an absolute URL like \"{like}\", without user, password and fragment");
     let url = setting.parse(&right, absolute)?;
@@ -15,7 +16,7 @@ pub(super) fn secure(setting: &Setting<'_>, like: &str) -> Option<Url> {
     Some(url)
 }
 
-/// The same, without a query: to what one is added.
+/// Parses such a URL without a query, since the gateway adds one.
 pub(super) fn secure_without_query(setting: &Setting<'_>, like: &str) -> Option<Url> {
     let url = secure(setting, like)?;
     if url.query().is_some() {
@@ -25,8 +26,8 @@ pub(super) fn secure_without_query(setting: &Setting<'_>, like: &str) -> Option<
     Some(url)
 }
 
-/// A path of our own: `/a/b`, of letters, digits and `-._~`, without an empty or dotted segment. It is compared with raw
-/// request paths, so it must have one spelling.
+/// Parses a path of the gateway: `/a/b`, of letters, digits and `-._~`, without an empty or dotted segment.
+/// The gateway compares it with raw request paths, so it must have one spelling.
 pub(super) fn path(setting: &Setting<'_>) -> Option<String> {
     let is_segment = |segment: &str| {
         let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
@@ -47,9 +48,10 @@ pub(super) fn path(setting: &Setting<'_>) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// An absolute http or https URL without userinfo and fragment.
+/// Parses an absolute http or https URL without userinfo and fragment.
 pub(crate) fn absolute(text: &str) -> Option<Url> {
-    // The parser forgives blanks, `https:host` and `https:///host`; an operator who wrote that meant something else.
+    // The URL parser accepts spaces, `https:host` and `https:///host`. An operator who writes that means
+    // something else.
     let (_, rest) = text.split_once("://")?;
     if rest.starts_with('/') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return None;
@@ -59,7 +61,7 @@ pub(crate) fn absolute(text: &str) -> Option<Url> {
     (plain && matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
-/// Whether the host of a URL is this machine.
+/// True if the host of a URL is a loopback host.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
@@ -69,5 +71,6 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Three of ours and a callback's own parts stay within the 2 KiB of a request target, and within 250 for a callback URI.
+/// The longest path. With the parts of a callback it stays within a request target of 2 KiB and a callback
+/// URI of 250 characters.
 const PATH_BYTES_MAX: usize = 100;

@@ -162,7 +162,7 @@ fn what_is_no_new_call_goes_to_its_probable_owner() {
 
             item 0: roster
               call id: call-1
-              not a new call: goes where this gateway placed it in the last ten minutes, else to bot-1"#]],
+              not a new call: goes where it was placed in the last ten minutes, else to bot-1"#]],
     );
 }
 
@@ -228,7 +228,7 @@ fn a_legacy_body_is_asked_for_again() {
         &expect![[r#"
             app: 0efc74f7-41c3-47a4-8775-7259bfef4241
             tenant: unknown; set the tenant of the token with --tenant
-            body: legacy (incoming); the gateway responds 204, and the platform sends the call again as Graph"#]],
+            body: legacy (incoming); the gateway responds 204, and the platform sends it again as Graph"#]],
     );
 }
 

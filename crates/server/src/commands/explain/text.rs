@@ -19,7 +19,7 @@ impl fmt::Display for Explanation {
             BodyExplained::Legacy { kind, status } => {
                 write!(
                     f,
-                    "body: legacy ({kind}); the gateway responds {status}, and the platform sends the call again as Graph"
+                    "body: legacy ({kind}); the gateway responds {status}, and the platform sends it again as Graph"
                 )
             }
             BodyExplained::Refused { code, message, status } => {
@@ -55,7 +55,7 @@ impl fmt::Display for ItemExplained {
                 let owner = probable.as_deref().unwrap_or("no instance: none serves the app");
                 write!(
                     f,
-                    "\n  not a new call: goes where this gateway placed it in the last ten minutes, else to {owner}"
+                    "\n  not a new call: goes where it was placed in the last ten minutes, else to {owner}"
                 )
             }
             ItemTarget::WithOthers => write!(f, "\n  not about a call: goes with the first part"),

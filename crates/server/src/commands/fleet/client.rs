@@ -118,14 +118,15 @@ pub(super) enum FleetError {
     #[error("the gateway refuses: {message}")]
     Refused { message: String },
     #[error(
-        "{url} responds {status} and is not the admin listener of a gateway; set --admin to the gateway's admin.address"
+        "{url} responds {status} and is not the admin listener of a gateway; set --admin to the gateway's \
+         admin.address"
     )]
     NotGateway { url: String, status: u16 },
     #[error("{url} does not respond with a fleet; set --admin to the gateway's admin.address")]
     NotFleetJson { url: String, source: serde_json::Error },
     #[error(
-        "{instance} reports no call count, so the gateway cannot tell when it is empty; return {{\"calls\":n}} \
-         from its probe, or drain it without --wait"
+        "{instance} reports no call count, so the gateway cannot tell when it is empty; return \
+         {{\"calls\":n}} from its probe, or drain it without --wait"
     )]
     NoCallCount { instance: String },
     #[error("{instance} no longer drains: it was resumed, or the gateway was restarted; drain it again")]

@@ -40,8 +40,8 @@ impl FleetInstance {
         }
     }
 
-    /// The calls that it reported, plus those that the gateway has placed since, less those that have ended since. `None` if
-    /// it reports no call count.
+    /// The reported calls, plus the calls placed since the report, less the calls ended since. `None` if the
+    /// instance reports no call count.
     pub(super) fn calls_now(&self) -> Option<u64> {
         // A gateway of an earlier version does not report the expected calls.
         self.calls.map(|calls| self.calls_expected.unwrap_or(calls))

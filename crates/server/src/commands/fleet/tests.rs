@@ -69,7 +69,8 @@ fn an_instance_is_empty_once_it_says_so_after_the_drain() {
         (expected(Some(1), drained(Some(0), 0, Some(500))), 1000, Ok(false)),
         (expected(Some(0), drained(Some(1), 0, Some(500))), 1000, Ok(false)),
         (expected(None, drained(Some(1), 0, Some(500))), 1000, Ok(false)),
-        // The report of the instance outweighs the count of this gateway: another gateway may have seen the end.
+        // The report of the instance outweighs the count of this gateway: another gateway may have seen the
+        // end.
         (placed(3, drained(Some(0), 0, Some(500))), 1000, Ok(true)),
         (drained(None, 0, None), 1000, Ok(false)),
         (drained(None, 0, None), 15_000, Err("bot-0 reports no call count")),
