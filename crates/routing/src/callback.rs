@@ -1,8 +1,9 @@
-//! `CallbackUris`: writes the owner of a call into a URI, sealed, and reads it back.
+//! `CallbackUris`: writes the owner of a call into a sealed URI, and reads it back.
 //!
-//! `https://{base}{path}/{region}/{instance}/{key id}.{incarnation}.{mac}`. Whoever can post to the platform's webhook
-//! can post to any path; the seal proves that this owner was named by us, and for the app of the token. It is no
-//! secret and grants nothing by itself: the sender must still hold a token of the platform.
+//! `https://{base}{path}/{region}/{instance}/{key id}.{incarnation}.{mac}`. A sender that can post to the
+//! platform's webhook can post to any path. The seal proves that this gateway, or one with the same key,
+//! named the owner, for the app of the token. The URI is no secret and grants nothing by itself: the sender
+//! still needs a token of the platform.
 
 mod owner;
 mod seal;
@@ -23,19 +24,50 @@ use crate::{
 };
 
 /// Writes and reads callback URIs.
+///
+/// ```
+/// use switchboard_routing::{CallbackUris, Name, Owner, SealError, SealKey};
+/// use url::Url;
+/// use uuid::uuid;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let keys = vec![SealKey::new("k1", b"use `switchboard keygen` instead")?];
+/// let uris = CallbackUris::new(&Url::parse("https://emea.bots.contoso.com")?, "/api/callbacks", keys)?;
+/// let owner = Owner {
+///     region: Name::parse("emea")?,
+///     instance: Name::parse("bot-0")?,
+///     incarnation: Name::parse("0")?,
+/// };
+///
+/// let app = uuid!("0efc74f7-41c3-47a4-8775-7259bfef4241");
+/// let uri = Url::parse(&uris.mint(&owner, app))?;
+/// let sealed = uris.parse(uri.path()).ok_or("not a callback")?;
+/// assert_eq!(owner, uris.open(&sealed, app)?);
+///
+/// let other_app = uuid!("00000000-0000-0000-0000-000000000001");
+/// assert_eq!(uris.open(&sealed, other_app), Err(SealError::Mismatch));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct CallbackUris {
     /// Scheme, host and port.
     origin: String,
-    /// From the first slash up to and with the last one before the region.
+    /// From the first slash to the last slash before the region, inclusive.
     path: String,
     signer: SealKey,
-    /// Keys that signed before, or will sign next.
+    /// The keys that verify only.
     others: Vec<SealKey>,
 }
 
 impl CallbackUris {
-    /// `base` is an origin, `path` is like `/api/callbacks`; the first key signs, all of them verify.
+    /// Creates the reader and writer. `base` is an origin, and `path` is like `/api/callbacks`. The first key
+    /// signs; all keys verify.
+    ///
+    /// # Errors
+    ///
+    /// The base or the path is not safe, there is no key, two keys have one id, or no URI would be short
+    /// enough.
     pub fn new(base: &Url, path: &str, keys: Vec<SealKey>) -> Result<Self, InvalidCallbackUris> {
         check_origin(base).map_err(InvalidCallbackUris::Base)?;
         if !is_plain_path(path) {
@@ -57,10 +89,15 @@ impl CallbackUris {
         }
     }
 
-    /// Whether the URI of `owner` is short enough for the platform.
+    /// Checks that the URI of `owner` is short enough for the platform.
     ///
-    /// Three names of 63 characters and a common base are more than 250, so no base can promise that any names fit.
-    /// Whoever adds an instance to a fleet asks here once; `mint` then needs no error in the middle of a call.
+    /// Three names of 63 characters and a usual base have more than 250 characters, so no base guarantees
+    /// that all names fit. Call this once when an instance joins the fleet; `mint` then needs no error in the
+    /// middle of a call.
+    ///
+    /// # Errors
+    ///
+    /// The URI would be too long.
     pub fn check(&self, owner: OwnerRef<'_>) -> Result<(), CallbackUriError> {
         match self.length_of_names(owner.names().map(|name| name.as_str().len()).iter().sum()) {
             length if length > URI_BYTES_MAX => Err(CallbackUriError { length }),
@@ -68,7 +105,8 @@ impl CallbackUris {
         }
     }
 
-    /// The URI with which `owner` answers calls of `app`. At most 250 characters if `check` has accepted the owner.
+    /// Returns the URI with which `owner` answers calls of `app`. It has at most 250 characters if `check`
+    /// accepts the owner.
     pub fn mint(&self, owner: &Owner, app: Uuid) -> String {
         let Owner { region, instance, incarnation } = owner;
         let key_id = self.signer.id();
@@ -76,9 +114,10 @@ impl CallbackUris {
         format!("{}{}{region}/{instance}/{key_id}.{incarnation}.{mac}", self.origin, self.path)
     }
 
-    /// Reads a raw request path; `None` if it does not have the shape of a callback.
+    /// Parses a raw request path; `None` if it does not have the shape of a callback.
     ///
-    /// Nothing is decoded or normalised: `mint` writes no character that needs it, so a path that does was not ours.
+    /// Nothing is decoded or normalised: `mint` writes no character that needs it, so a path with one is not
+    /// from `mint`.
     pub fn parse<'a>(&self, path: &'a str) -> Option<Sealed<'a>> {
         let (region, rest) = path.strip_prefix(&*self.path)?.split_once('/')?;
         let (instance, seal) = rest.split_once('/')?;
@@ -96,21 +135,25 @@ impl CallbackUris {
         })
     }
 
-    /// Checks the seal, in constant time, for the app of the token.
+    /// Checks the seal for the app of the token, in constant time, and returns the owner.
+    ///
+    /// # Errors
+    ///
+    /// The key is unknown, or it did not seal this owner for this app.
     pub fn open<'a>(&self, sealed: &Sealed<'a>, app: Uuid) -> Result<OwnerRef<'a>, SealError> {
         let mut keys = std::iter::once(&self.signer).chain(&self.others);
         let key = keys.find(|key| key.id() == sealed.key_id.as_str()).ok_or(SealError::UnknownKey)?;
         if key.seal(sealed.owner, app).is(&sealed.mac) { Ok(sealed.owner) } else { Err(SealError::Mismatch) }
     }
 
-    /// The length of a URI whose region, instance and incarnation have `names` bytes together.
+    /// Returns the length of a URI whose region, instance and incarnation have `names` bytes in total.
     fn length_of_names(&self, names: usize) -> usize {
         let punctuation = "/".len() + "/".len() + ".".len() + ".".len();
         self.origin.len() + self.path.len() + self.signer.id().len() + names + punctuation + Mac::TEXT_BYTES
     }
 }
 
-/// A callback path whose seal has not been checked: nothing can be read from it.
+/// A callback path whose seal has not been checked. Nothing can be read from it.
 #[derive(Clone, Copy)]
 pub struct Sealed<'a> {
     owner: OwnerRef<'a>,
@@ -124,43 +167,43 @@ impl fmt::Debug for Sealed<'_> {
     }
 }
 
-/// Why `CallbackUris` cannot be built.
+/// The reasons to refuse the settings of `CallbackUris`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCallbackUris {
-    /// Without a key nothing can be sealed.
+    /// There is no key.
     #[error("there is no seal key; at least one is needed")]
     NoKey,
-    /// Two keys have one id, so it is not clear which one a URI means.
+    /// Two keys have the same id.
     #[error("two seal keys are named {id}; each needs its own id")]
     DoubledKey {
         /// The id.
         id: String,
     },
-    /// The base is not an origin that the platform may be given.
+    /// The base is not a safe origin.
     #[error("the callback base {0}")]
     Base(InvalidUrl),
-    /// The path is one that a proxy could rewrite, or that is not a path.
+    /// The path is not a path, or a proxy could rewrite it.
     #[error(
-        "the callback path {path:?} is not like /api/callbacks: segments of A-Z a-z 0-9 . _ ~ - (not `.` or `..`), each \
-         after a slash, no slash at the end"
+        "the callback path {path:?} is not like /api/callbacks: segments of A-Z a-z 0-9 . _ ~ - \
+         (not `.` or `..`), each after a slash, no slash at the end"
     )]
     Path {
-        /// As it was given.
+        /// The path as it was given.
         path: String,
     },
-    /// Base, path and key id leave no room for names.
+    /// The base, the path and the key id leave no room for names.
     #[error(
-        "the callback base, path and seal key id are too long: with the shortest of names a URI has {length} characters, \
-         and 250 is the most"
+        "the callback base, path and seal key id are too long: with the shortest names a URI has {length} \
+         characters, and at most 250 are allowed"
     )]
     TooLong {
-        /// Characters with names of one character each.
+        /// The number of characters with names of one character each.
         length: usize,
     },
 }
 
 impl InvalidCallbackUris {
-    /// A stable name for logs.
+    /// Returns a stable name for logs.
     pub fn label(&self) -> &'static str {
         match self {
             Self::NoKey => "no_key",
@@ -172,36 +215,37 @@ impl InvalidCallbackUris {
     }
 }
 
-/// The URI of an owner would be longer than the platform is known to take.
+/// The URI of an owner would be longer than the platform is known to accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the callback URI would have {length} characters, and 250 is the most; shorten the names, the base or the path"
+    "the callback URI would have {length} characters, and at most 250 are allowed; \
+     shorten the names, the base or the path"
 )]
 pub struct CallbackUriError {
-    /// Characters that it would have.
+    /// The number of characters that it would have.
     pub length: usize,
 }
 
 impl CallbackUriError {
-    /// A stable name for logs.
+    /// Returns a stable name for logs.
     pub fn label(self) -> &'static str {
         "uri_too_long"
     }
 }
 
-/// Why a seal does not open.
+/// The reasons to refuse a seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// No such key id.
+    /// No key has this id.
     #[error("unknown seal key")]
     UnknownKey,
-    /// The MAC is not ours for this owner and app.
-    #[error("wrong seal")]
+    /// The key did not seal this owner for this app.
+    #[error("invalid seal")]
     Mismatch,
 }
 
 impl SealError {
-    /// A stable name for logs and metrics.
+    /// Returns a stable name for logs and metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::UnknownKey => "unknown_seal_key",
@@ -210,8 +254,8 @@ impl SealError {
     }
 }
 
-/// One or more segments that mean the same to every client and proxy: unreserved characters (RFC 3986 section 2.3) and
-/// no dot segments.
+/// Returns true for one or more segments that are the same for every client and proxy: unreserved characters
+/// (RFC 3986 section 2.3) and no dot segments.
 fn is_plain_path(path: &str) -> bool {
     let is_plain = |segment: &str| {
         !matches!(segment, "" | "." | "..")
@@ -220,7 +264,7 @@ fn is_plain_path(path: &str) -> bool {
     path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_plain))
 }
 
-/// No maximum is documented for `callbackUri`; that of `clientContext`, its neighbour in the same requests, is 256.
+/// No maximum length of `callbackUri` is documented. That of `clientContext`, in the same requests, is 256.
 const URI_BYTES_MAX: usize = 250;
 
 /// Region, instance and incarnation of one character each.

@@ -1,31 +1,31 @@
-//! What the URL of a peer or of our own callbacks must be.
+//! The rules for the URL of a peer and of this gateway's callbacks.
 
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
-/// What is wrong with a configured URL, and what would be right.
+/// A problem of a configured URL. `Display` also says what would be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
-    /// Tokens and calls would travel in the clear.
+    /// Tokens and calls would be sent unencrypted.
     #[error("is not https; plain http is for localhost, 127.0.0.0/8 and [::1] only")]
     NotHttps,
-    /// A user name or password would be published in every `Location` and `callbackUri`.
-    #[error("carries a user name or password; write it without")]
+    /// The user name or password would be in every `Location` and `callbackUri`.
+    #[error("has a user name or password; write it without")]
     Userinfo,
     /// A fragment is never sent to a server.
     #[error("has a fragment; write it without `#`")]
     Fragment,
-    /// A path where only an origin belongs.
+    /// The URL must be an origin, and has a path.
     #[error("has a path; write scheme, host and port only")]
     Path,
-    /// A query where only an origin belongs.
+    /// The URL must be an origin, and has a query.
     #[error("has a query; write scheme, host and port only")]
     Query,
 }
 
 impl InvalidUrl {
-    /// A stable name for logs.
+    /// Returns a stable name for logs.
     pub fn label(self) -> &'static str {
         match self {
             Self::NotHttps => "not_https",
@@ -37,7 +37,7 @@ impl InvalidUrl {
     }
 }
 
-/// `https` (or `http` to a loopback host), without userinfo and fragment.
+/// Checks that `url` is `https` (or `http` to a loopback host), without userinfo and fragment.
 pub(crate) fn check_address(url: &Url) -> Result<(), InvalidUrl> {
     if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(url)) {
         Err(InvalidUrl::NotHttps)
@@ -50,7 +50,7 @@ pub(crate) fn check_address(url: &Url) -> Result<(), InvalidUrl> {
     }
 }
 
-/// The same, and neither path nor query.
+/// Checks the same, and that `url` has neither path nor query.
 pub(crate) fn check_origin(url: &Url) -> Result<(), InvalidUrl> {
     check_address(url)?;
     if url.path() != "/" {
@@ -62,6 +62,10 @@ pub(crate) fn check_origin(url: &Url) -> Result<(), InvalidUrl> {
     }
 }
 
+/// Returns true if `url` can only lead to this machine.
+///
+/// auth and graph have a copy of this rule. None of the three may depend on another (docs/architecture.md),
+/// and ten lines do not justify a crate for all to depend on.
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -85,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn https_is_required_but_for_loopback() {
+    fn https_is_required_except_for_loopback_hosts() {
         check("https://bots.contoso.com", Ok(()), Ok(()));
         check("https://bots.contoso.com:8443/", Ok(()), Ok(()));
         for loopback in ["http://localhost:1", "http://127.0.0.1", "http://127.9.9.9:80", "http://[::1]:9"] {
@@ -106,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_secret_and_nothing_unsent_is_accepted() {
+    fn userinfo_and_fragments_are_refused() {
         check("https://me@contoso.com", Err(InvalidUrl::Userinfo), Err(InvalidUrl::Userinfo));
         check("https://:word@contoso.com", Err(InvalidUrl::Userinfo), Err(InvalidUrl::Userinfo));
         check("https://contoso.com#top", Err(InvalidUrl::Fragment), Err(InvalidUrl::Fragment));
@@ -119,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_has_a_label() {
+    fn each_problem_has_a_label() {
         let labels = [
             InvalidUrl::NotHttps,
             InvalidUrl::Userinfo,

@@ -1,10 +1,11 @@
-//! The stable hashes behind shares and rankings: equal in every process, on every machine, in every version.
+//! The stable hashes for shares and rankings. They are equal in every process, on every machine, in every
+//! version.
 
 use std::borrow::Cow;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// The hash of a text whose ASCII case does not matter, as that of Graph's ids does not.
+/// Returns the hash of a text without regard to ASCII case, which Graph's ids do not depend on.
 pub(crate) fn folded(text: &str, seed: u64) -> u64 {
     let lower = if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(text.to_ascii_lowercase())
@@ -14,7 +15,7 @@ pub(crate) fn folded(text: &str, seed: u64) -> u64 {
     xxh3_64_with_seed(lower.as_bytes(), seed)
 }
 
-/// The hash of a text byte for byte.
+/// Returns the hash of a text, byte for byte.
 pub(crate) fn exact(text: &str, seed: u64) -> u64 {
     xxh3_64_with_seed(text.as_bytes(), seed)
 }
@@ -27,11 +28,13 @@ pub(crate) fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// Maps a hash to the open interval from 0 to 1, keeping the order of its upper 52 bits.
+/// Maps a hash to the open interval from 0 to 1, in the order of its upper 52 bits.
 ///
-/// Neither end is reached: a share of 0 takes nothing, a share of 1 everything, and the logarithm is finite and not 0.
+/// Both ends are excluded: a share of 0 takes no call, a share of 1 takes all calls, and the logarithm is
+/// finite and not 0.
 pub(crate) fn unit(hash: u64) -> f64 {
-    // The upper bits become the fraction of a number from 1 to 2; then half a step is left over, which keeps 0 out.
+    // The upper bits become the fraction of a number from 1 to 2. Subtract 1, but leave half a step to
+    // exclude 0.
     f64::from_bits(ONE | (hash >> 12)) - (1.0 - f64::EPSILON / 2.0)
 }
 
@@ -44,7 +47,7 @@ mod tests {
 
     #[test]
     fn hashes_never_change() {
-        assert_eq!(folded("", 0), 0x2d06_8005_38d3_94c2); // the published value for no bytes
+        assert_eq!(folded("", 0), 0x2d06_8005_38d3_94c2); // the published value for the empty text
         assert_eq!(folded("491f0b00-6aee-11ef-a87f-0d9e4ba7d6c7", 0), 0x7a19_3ba7_2f13_1f04);
         assert_eq!(exact("bot-0", 1), 0xd280_38c1_6746_32b8);
         assert_eq!(mix(1), 0x5692_161d_100b_05e5);

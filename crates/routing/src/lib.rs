@@ -1,18 +1,20 @@
-//! Where a call should live: the region policy, the ranking of instances, and the sealed callback URI.
+//! Decides which region and which instance gets a call, and writes and reads the sealed callback URI of its
+//! owner.
 //!
-//! Pure decisions: no network, no clock, no state that changes, no status codes. Which instances there are and how they
-//! fare is the caller's knowledge, as is what a token proves.
+//! Pure decisions: no network, no clock, no state, no HTTP status codes. The caller knows which instances
+//! there are, what state they are in, and what a token proves.
 //!
 //! ```
 //! use switchboard_notification::Call;
 //! use switchboard_routing::{
-//!     AffinityKey, CallbackUris, Candidate, Name, Owner, Peer, Policy, Rule, SealKey, Traits, hash_name, is_marked, rank,
+//!     AffinityKey, CallbackUris, Candidate, Name, Owner, Peer, Policy, Rule, SealKey, Traits, hash_name,
+//!     is_marked, rank,
 //! };
 //! use url::Url;
 //! use uuid::uuid;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // Which region? Calls from the Americas are served there.
+//! // The region: calls from the Americas are served in amer.
 //! let (emea, amer) = (Name::parse("emea")?, Name::parse("amer")?);
 //! let peer = Peer { name: amer.clone(), webhook: Url::parse("https://amer.bots.contoso.com/api/calls")? };
 //! let rule = Rule { source_region: vec!["amer".into()], ..Rule::to(amer.clone()) };
@@ -29,13 +31,14 @@
 //!     Some("https://amer.bots.contoso.com/api/calls?switchboard-from=emea"),
 //! );
 //!
-//! // Had it stayed: which instance?
+//! // The instance, for a call that is served in emea.
 //! let bots = [Name::parse("bot-0")?, Name::parse("bot-1")?];
-//! let candidates = bots.each_ref().map(|name| Candidate { name_hash: hash_name(name), weight: 1, load: None });
+//! let candidates =
+//!     bots.each_ref().map(|name| Candidate { name_hash: hash_name(name), weight: 1, load: None });
 //! let first = rank(AffinityKey::of(call_id), &candidates).next();
 //! assert_eq!(first, Some(0));
 //!
-//! // With which callback URI does it answer, and who owns what is posted there?
+//! // The callback URI that the instance answers the call with, and the owner that it names.
 //! let app = uuid!("0efc74f7-41c3-47a4-8775-7259bfef4241");
 //! let keys = vec![SealKey::new("k1", b"use `switchboard keygen` instead")?];
 //! let uris = CallbackUris::new(&Url::parse("https://emea.bots.contoso.com")?, "/api/callbacks", keys)?;
@@ -48,7 +51,11 @@
 //! # }
 //! ```
 //!
-//! To read: `region` (here or elsewhere), `ranking` (which instance), `callback` (and how its callbacks find it).
+//! The enums of this crate are exhaustive on purpose: a new variant needs a decision wherever one is matched.
+//! Adding a variant is therefore a breaking change.
+//!
+//! Reading order: `region` (this region or another), `ranking` (which instance), `callback` (how callbacks
+//! find it).
 
 mod callback;
 mod endpoint;

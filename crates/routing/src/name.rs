@@ -1,26 +1,38 @@
-//! `Name` and `NameRef`: what regions, instances and incarnations may be called.
+//! `Name` and `NameRef`: the names of regions, instances and incarnations.
 
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
-/// The name of a region, an instance, an incarnation: 1 to 63 of `A-Z a-z 0-9 . _ -`, not `.` or `..`.
+/// The name of a region, an instance or an incarnation: 1 to 63 of `A-Z a-z 0-9 . _ -`, not `.` or `..`.
 ///
-/// Such a text is a whole path segment that no client and no proxy rewrites (RFC 3986 section 6.2.2), and it can stand
-/// in a header, a query or a log as it is. Names are compared byte for byte. A clone shares the text.
+/// Such a text is a complete path segment that no client and no proxy rewrites (RFC 3986 section 6.2.2). It
+/// is also safe in a header, a query and a log. Names are compared byte for byte. A clone shares the text.
+///
+/// ```
+/// use switchboard_routing::{InvalidName, Name};
+///
+/// assert_eq!(Name::parse("bot-3")?.as_str(), "bot-3");
+/// assert_eq!(Name::parse("bot/3"), Err(InvalidName));
+/// # Ok::<(), InvalidName>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
 impl Name {
-    /// The name, if it is one.
+    /// Parses a name.
+    ///
+    /// # Errors
+    ///
+    /// `text` is empty or too long, has a character that is not allowed, or is `.` or `..`.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         NameRef::parse(text).map(NameRef::to_name)
     }
 
-    /// As text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Borrowed.
+    /// Returns the name with a borrowed text.
     pub fn as_name_ref(&self) -> NameRef<'_> {
         NameRef(&self.0)
     }
@@ -40,7 +52,7 @@ impl AsRef<str> for Name {
     }
 }
 
-/// Maps with names as keys can be asked with a `&str`.
+/// Allows looking up a `&str` in a map with names as keys.
 impl Borrow<str> for Name {
     fn borrow(&self) -> &str {
         &self.0
@@ -65,12 +77,16 @@ impl fmt::Debug for Name {
     }
 }
 
-/// A name borrowed from a longer text, such as a request path.
+/// A name that is borrowed from a longer text, such as a request path.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NameRef<'a>(&'a str);
 
 impl<'a> NameRef<'a> {
-    /// The name, if it is one.
+    /// Parses a name.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Name::parse`].
     pub fn parse(text: &'a str) -> Result<Self, InvalidName> {
         let length_fits = (1..=NAME_BYTES_MAX).contains(&text.len());
         if length_fits && text.bytes().all(is_name_byte) && text != "." && text != ".." {
@@ -80,12 +96,12 @@ impl<'a> NameRef<'a> {
         }
     }
 
-    /// As text, which lives as long as what it was borrowed from.
+    /// Returns the text. It lives as long as the text that the name was borrowed from.
     pub fn as_str(self) -> &'a str {
         self.0
     }
 
-    /// A copy that owns its text.
+    /// Returns a copy that owns its text.
     pub fn to_name(self) -> Name {
         Name(self.0.into())
     }
@@ -109,13 +125,13 @@ impl fmt::Debug for NameRef<'_> {
     }
 }
 
-/// Why a text is not a `Name`.
+/// The text is not a `Name`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not 1 to 63 of A-Z a-z 0-9 . _ - (and not `.` or `..`)")]
 pub struct InvalidName;
 
 impl InvalidName {
-    /// A stable name for logs and metrics.
+    /// Returns a stable name for logs and metrics.
     pub fn label(self) -> &'static str {
         "invalid_name"
     }
@@ -125,7 +141,7 @@ fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
 
-/// The longest label of a DNS name (RFC 1035 section 2.3.4): pods and hosts are named no longer.
+/// The longest label of a DNS name (RFC 1035 section 2.3.4): names of pods and hosts are not longer.
 const NAME_BYTES_MAX: usize = 63;
 
 #[cfg(test)]
@@ -145,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_1_to_63_of_a_small_alphabet() {
+    fn a_name_has_1_to_63_characters_of_a_small_alphabet() {
         check("emea", true);
         check("bot-0.media_Pool", true);
         check("0", true);
@@ -156,20 +172,20 @@ mod tests {
     }
 
     #[test]
-    fn dot_segments_are_no_names() {
+    fn dot_segments_are_not_names() {
         check(".", false);
         check("..", false);
     }
 
     #[test]
-    fn what_a_proxy_could_rewrite_is_no_name() {
+    fn texts_that_a_proxy_could_rewrite_are_not_names() {
         for text in ["a/b", "%2e", "a b", "a;b", "a~b", "a:b", "a\\b", "é", "a\r\n", "a\0", "a?b", "a#b"] {
             check(text, false);
         }
     }
 
     #[test]
-    fn a_map_of_names_can_be_asked_with_a_text() {
+    fn a_map_of_names_can_be_indexed_with_a_text() {
         let fleet = HashMap::from([(Name::parse("bot-0").unwrap(), 7)]);
         assert_eq!(fleet.get("bot-0"), Some(&7));
         assert_eq!(fleet.get("bot-1"), None);

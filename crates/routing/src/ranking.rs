@@ -1,9 +1,10 @@
-//! `rank`: the order in which instances are asked to take a call.
+//! `rank`: the order in which instances are tried for a call.
 //!
-//! Weighted rendezvous hashing (Thaler, Ravishankar: "Using Name-Based Mappings to Increase Hit Rates", 1998): key and
-//! instance give a score, and the highest is asked first. Nothing is stored and nobody is told, yet all gateways with
-//! the same view rank alike; an instance that comes takes calls from all the others, and no other call moves.
-//! A ring of virtual nodes was refused: it needs a table for each fleet and shares calls out less evenly.
+//! Weighted rendezvous hashing (Thaler, Ravishankar: "Using Name-Based Mappings to Increase Hit Rates",
+//! 1998): key and instance give a score, and the highest score is tried first. Nothing is stored or
+//! exchanged, yet all gateways with the same view rank alike. A new instance takes calls from all others, and
+//! no other call moves. A ring of virtual nodes was refused: it needs a table per fleet and distributes calls
+//! less evenly.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -14,33 +15,33 @@ use crate::{hash, name::Name};
 pub struct AffinityKey(u64);
 
 impl AffinityKey {
-    /// Of a text. The hash is the same in every process and version.
+    /// Returns the key of a text. The hash is the same in every process and version.
     pub fn of(text: &str) -> Self {
         Self(hash::folded(text, KEY_SEED))
     }
 }
 
-/// One candidate: what the ranking needs to know of an instance.
+/// The facts about one instance that the ranking needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate {
-    /// The hash of the instance's name, made once with `hash_name`.
+    /// The hash of the instance's name. Compute it once, with `hash_name`.
     pub name_hash: u64,
-    /// Its part of the calls relative to the others'. At least 1; 0 counts as 1.
+    /// Its share of the calls, relative to the other instances. At least 1; 0 counts as 1.
     pub weight: u32,
-    /// Calls and capacity, if both are reported.
+    /// Its calls and its capacity, if it reports both.
     pub load: Option<Load>,
 }
 
 /// The reported load of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
-    /// Calls.
+    /// The number of calls.
     pub calls: u32,
-    /// Capacity, more than 0; 0 counts as not reported.
+    /// The capacity. 0 counts as not reported.
     pub capacity: u32,
 }
 
-/// The stable hash of an instance's name.
+/// Returns the stable hash of an instance's name.
 pub fn hash_name(name: &Name) -> u64 {
     hash::exact(name.as_str(), NAME_SEED)
 }
@@ -48,20 +49,33 @@ pub fn hash_name(name: &Name) -> u64 {
 /// The first choice among the candidates of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice<T> {
-    /// Who is asked first.
+    /// The candidate that is tried first.
     pub first: T,
-    /// How many candidates there are, the first among them.
+    /// The number of candidates, including the first.
     pub candidates: usize,
 }
 
-/// Which candidate is asked first, each of them named by whatever the caller likes.
+/// Returns the candidate that is tried first. `T` names a candidate.
 ///
-/// It is the one that the key ranks highest, unless it is more than half full and its utilisation is more than 25 % above
-/// the mean: then the highest of those that are not (bounded loads; Mirrokni, Thorup, Zadimoghaddam: "Consistent Hashing
-/// with Bounded Loads", 2016). The mean is the calls of all candidates that report over the capacity of all that report.
+/// It is the candidate that the key ranks highest, unless it is more than half full and its utilisation is
+/// more than 25 % above the mean. Then it is the highest of the candidates without such a load (bounded
+/// loads; Mirrokni, Thorup, Zadimoghaddam: "Consistent Hashing with Bounded Loads", 2016). The mean is the
+/// calls of all candidates that report, divided by their capacity.
 ///
-/// One pass over the candidates and no memory, since each new call of a fleet of thousands pays for it; a second pass
-/// where the highest is passed over.
+/// Each new call of a fleet of thousands costs this. So it makes one pass without allocation, and a second
+/// pass only if the highest candidate is passed over.
+///
+/// ```
+/// use switchboard_routing::{AffinityKey, Candidate, Name, choose, hash_name};
+///
+/// let names = [Name::parse("bot-0")?, Name::parse("bot-1")?];
+/// let candidates = names.iter().map(|name| {
+///     (name, Candidate { name_hash: hash_name(name), weight: 1, load: None })
+/// });
+/// let choice = choose(AffinityKey::of("491f0b00-6aee-11ef-a87f-0d9e4ba7d6c7"), candidates).unwrap();
+/// assert_eq!((choice.first.as_str(), choice.candidates), ("bot-0", 2));
+/// # Ok::<(), switchboard_routing::InvalidName>(())
+/// ```
 pub fn choose<T>(
     key: AffinityKey,
     candidates: impl Iterator<Item = (T, Candidate)> + Clone,
@@ -69,7 +83,7 @@ pub fn choose<T>(
     let mut fleet = FleetLoad::default();
     let mut count = 0_usize;
     let mut best = Best::new(key);
-    // `for_each`, which costs half of what a loop does where the iterator is a chain.
+    // `for_each` takes half the time of a loop if the iterator is a chain.
     candidates.clone().for_each(|(name, candidate)| {
         count = count.saturating_add(1);
         fleet.add(candidate.load);
@@ -88,9 +102,10 @@ pub fn choose<T>(
     Some(Choice { first, candidates: count })
 }
 
-/// The order in which candidates are asked: their indices, best first, each once.
+/// Returns the order in which candidates are tried: their indices, best first, each once.
 ///
-/// The first is that of [`choose`]. All others follow in the order of their rank, those that were passed over among them.
+/// The first is that of [`choose`]. All others follow in the order of their rank, including the ones that
+/// were passed over.
 pub fn rank(key: AffinityKey, candidates: &[Candidate]) -> impl Iterator<Item = usize> + use<> {
     let first = choose(key, candidates.iter().copied().enumerate()).map(|choice| choice.first);
     let others = candidates.iter().enumerate().filter(|(index, _)| Some(*index) != first);
@@ -100,11 +115,11 @@ pub fn rank(key: AffinityKey, candidates: &[Candidate]) -> impl Iterator<Item = 
     first.into_iter().chain(others.into_iter().map(|Reverse((_, Reverse(index)))| index))
 }
 
-/// The best of the candidates seen so far; of two of one name the first.
+/// The best of the candidates seen so far. Of two with one name, the first.
 struct Best<T> {
     key: AffinityKey,
     found: Option<(T, Option<Load>)>,
-    /// That of the one found.
+    /// The place of the candidate found.
     place: Place,
 }
 
@@ -119,8 +134,9 @@ impl<T> Best<T> {
         let falls_behind = if weight == self.place.weight {
             hash <= self.place.hash
         } else {
-            // As 1 - u <= -ln(u), a score is at most weight / (1 - u). Few candidates come near the best one, and only
-            // those need the logarithm, which is most of the work. The margin is more than all that rounding can do.
+            // As 1 - u <= -ln(u), a score is at most weight / (1 - u). Few candidates come near the best one,
+            // and only they need the logarithm, which is most of the work. The margin exceeds all rounding
+            // errors.
             f64::from(weight) * ROUNDING_MARGIN < self.place.score * (1.0 - hash::unit(hash))
         };
         if falls_behind {
@@ -134,7 +150,7 @@ impl<T> Best<T> {
     }
 }
 
-/// One candidate's place; greater is better.
+/// The place of one candidate in the ranking. Greater is better.
 #[derive(Clone, Copy)]
 struct Place {
     weight: u32,
@@ -144,21 +160,21 @@ struct Place {
 }
 
 impl Place {
-    /// Behind all others: weights are 1 or more, and scores positive.
+    /// A place after all others: weights are 1 or more, and scores are positive.
     const LAST: Self = Self { weight: 0, hash: 0, score: 0.0, name_hash: 0 };
 
     fn of(key: AffinityKey, candidate: &Candidate) -> Self {
         let (weight, hash) = (candidate.weight.max(1), hash_of(key, candidate));
-        // The logarithm method (Schindelhauer, Schomaker: "Weighted Distributed Hash Tables", 2005). The score is
-        // positive and finite.
+        // The logarithm method (Schindelhauer, Schomaker: "Weighted Distributed Hash Tables", 2005). The
+        // score is positive and finite.
         let score = -f64::from(weight) / hash::unit(hash).ln();
         Self { weight, hash, score, name_hash: candidate.name_hash }
     }
 }
 
 impl Ord for Place {
-    /// Of equal weights the hash alone gives the order of the scores, without their rounding. Ties go to the greater name
-    /// hash, so that the order in the list does not matter.
+    /// If the weights are equal, the hashes have the same order as the scores, without rounding. Ties go to
+    /// the greater name hash, so that the order in the list does not matter.
     fn cmp(&self, other: &Self) -> Ordering {
         if self.weight == other.weight {
             self.hash.cmp(&other.hash)
@@ -186,7 +202,7 @@ fn hash_of(key: AffinityKey, candidate: &Candidate) -> u64 {
     hash::mix(key.0 ^ candidate.name_hash)
 }
 
-/// Calls and capacity of all candidates that report both.
+/// The calls and the capacity of all candidates that report both.
 #[derive(Default)]
 struct FleetLoad {
     calls: u64,
@@ -201,8 +217,8 @@ impl FleetLoad {
         }
     }
 
-    /// More than half full, and more than 25 % above the mean: `calls / capacity > 5 / 4 × fleet calls / fleet capacity`.
-    /// In whole numbers, so that no two gateways round apart.
+    /// Returns true if `load` is more than half full and more than 25 % above the mean: `calls / capacity > 5
+    /// / 4 × fleet calls / fleet capacity`. It uses whole numbers, so that all gateways get the same result.
     fn is_exceeded_by(&self, load: Option<Load>) -> bool {
         load.is_some_and(|load| {
             let own = 4 * u128::from(load.calls) * u128::from(self.capacity);
@@ -218,10 +234,10 @@ impl Load {
     }
 }
 
-/// Some thousand times the error of one rounding.
+/// Some thousand times the rounding error.
 const ROUNDING_MARGIN: f64 = 1.0 + 1e-12;
 
-/// Keys and names are hashed apart: an instance named like a tenant is not tied to its calls.
+/// Keys and names have different seeds: an instance with the name of a tenant does not attract its calls.
 const KEY_SEED: u64 = 0;
 const NAME_SEED: u64 = 1;
 

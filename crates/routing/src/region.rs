@@ -1,4 +1,4 @@
-//! `Policy`: which region serves a new call, and where the platform is sent if that is not this one.
+//! `Policy`: the region that serves a new call, and the redirect if it is another one.
 
 mod peer;
 mod problem;
@@ -14,7 +14,30 @@ pub use self::{
 };
 use crate::name::Name;
 
-/// The ordered rules, this region and its peers.
+/// The region policy: ordered rules, this region and its peers.
+///
+/// ```
+/// use switchboard_notification::Call;
+/// use switchboard_routing::{DecisionReason, Name, Peer, Policy, Rule, Traits};
+/// use url::Url;
+/// use uuid::uuid;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let amer = Name::parse("amer")?;
+/// let peer = Peer { name: amer.clone(), webhook: Url::parse("https://amer.bots.contoso.com/api/calls")? };
+/// let rule = Rule { country: vec!["US".into()], ..Rule::to(amer.clone()) };
+/// let policy = Policy::new(Name::parse("emea")?, vec![peer], vec![rule])?;
+///
+/// let call = Call { country: Some("US".into()), ..Call::default() };
+/// let tenant = uuid!("72f988bf-86f1-41af-91ab-2d7cd011db47");
+/// let traits = Traits { call: &call, call_id: "6d1c0b00-77a3", caller_region: None, tenant };
+/// assert_eq!(policy.decide(&traits, false, |_region| true).redirect, Some(&amer));
+///
+/// // An unhealthy region gets no calls.
+/// assert_eq!(policy.decide(&traits, false, |_region| false).reason, DecisionReason::Unhealthy);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Policy {
     here: Name,
@@ -22,18 +45,18 @@ pub struct Policy {
     rules: Vec<CompiledRule>,
 }
 
-/// What the policy decided.
+/// The decision of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision<'p> {
-    /// Where the call goes: `None` is here.
+    /// The other region that serves the call; `None` if this region does.
     pub redirect: Option<&'p Name>,
-    /// The index of the rule that fired, if one did.
+    /// The index of the rule that matched, if one did.
     pub rule: Option<usize>,
-    /// Why.
+    /// The reason.
     pub reason: DecisionReason,
 }
 
-/// Why a call goes where it goes.
+/// The reason of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecisionReason {
     /// No rule matched.
@@ -42,14 +65,14 @@ pub enum DecisionReason {
     RuleHere,
     /// A rule matched and names another region.
     Rule,
-    /// A rule names another region, which is unhealthy.
+    /// A rule matched and names another region, which is unhealthy.
     Unhealthy,
-    /// A rule names another region, but the request has already been redirected once.
+    /// A rule matched and names another region, but the request has been redirected before.
     Marked,
 }
 
 impl DecisionReason {
-    /// A stable name for logs and metrics.
+    /// Returns a stable name for logs and metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::NoRule => "no_rule",
@@ -62,7 +85,11 @@ impl DecisionReason {
 }
 
 impl Policy {
-    /// The policy of region `here`. Refuses the first of `problems`.
+    /// Creates the policy of region `here`.
+    ///
+    /// # Errors
+    ///
+    /// The settings are wrong. The error is the first of [`Policy::problems`].
     pub fn new(here: Name, peers: Vec<Peer>, rules: Vec<Rule>) -> Result<Self, InvalidPolicy> {
         if let Some(problem) = problems(&here, &peers, &rules).next() {
             return Err(problem);
@@ -74,15 +101,16 @@ impl Policy {
         })
     }
 
-    /// All that is wrong with the settings of a policy, in their order: for those who want to mend it in one go.
+    /// Returns all problems of the settings of a policy, in their order.
     pub fn problems(here: &Name, peers: &[Peer], rules: &[Rule]) -> Vec<InvalidPolicy> {
         problems(here, peers, rules).collect()
     }
 
-    /// Where a new call goes. `marked`: the request carries the loop marker. `healthy` is asked at most once.
+    /// Decides the region of a new call. `marked` says that the request carries the loop marker. `healthy` is
+    /// called at most once.
     ///
-    /// The first rule that matches decides, even when its region cannot be used: a later one that matches too was
-    /// written for calls that the first one does not take.
+    /// The first rule that matches decides, even if its region cannot be used: a later rule was written for
+    /// calls that the first one does not take.
     pub fn decide(&self, traits: &Traits<'_>, marked: bool, healthy: impl Fn(&Name) -> bool) -> Decision<'_> {
         let Some((index, rule)) = self.rules.iter().enumerate().find(|(_, rule)| rule.matches(traits)) else {
             return Decision { redirect: None, rule: None, reason: DecisionReason::NoRule };
@@ -100,16 +128,16 @@ impl Policy {
         Decision { redirect, rule: Some(index), reason }
     }
 
-    /// Rule by rule: whether it matches, and the first condition that fails with the value that was seen. The first that
-    /// matches decides; those after it are told as well.
+    /// Returns the outcome of each rule: whether it matches, or the first condition that fails with the
+    /// call's value. The first rule that matches decides; the outcomes of later rules are included.
     pub fn explain(&self, traits: &Traits<'_>) -> Vec<RuleOutcome> {
         self.rules.iter().map(|rule| rule.explain(traits)).collect()
     }
 
-    /// The `Location` for a redirect to `region`: its webhook, the app segment if the request had one, the marker
-    /// `switchboard-from={here}`. `None` if the region is not a peer.
+    /// Returns the `Location` for a redirect to `region`: its webhook, the app segment if the request had
+    /// one, and the marker `switchboard-from={here}`. `None` if the region is not a peer.
     ///
-    /// Made of configuration and the app's id only, so no request can choose where the platform goes.
+    /// It consists of configuration and the app's id only, so no request can choose the target.
     pub fn location(&self, region: &Name, app: Option<Uuid>) -> Option<String> {
         let redirect = self.redirects.iter().find(|redirect| *redirect.name() == *region)?;
         Some(redirect.location(app))

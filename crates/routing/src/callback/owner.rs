@@ -2,19 +2,19 @@
 
 use crate::name::{Name, NameRef};
 
-/// Who owns a call: a region, an instance and its incarnation.
+/// The owner of a call: a region, an instance and its incarnation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The region.
     pub region: Name,
     /// The instance.
     pub instance: Name,
-    /// Its incarnation, `0` where the source has none.
+    /// Its incarnation, `0` if the source reports none.
     pub incarnation: Name,
 }
 
 impl Owner {
-    /// Borrowed.
+    /// Returns the owner with borrowed names.
     pub fn as_ref(&self) -> OwnerRef<'_> {
         OwnerRef {
             region: self.region.as_name_ref(),
@@ -30,19 +30,20 @@ impl PartialEq<OwnerRef<'_>> for Owner {
     }
 }
 
-/// An owner borrowed from the path of a callback: a request needs no allocation to find its instance.
+/// An owner with names that are borrowed, from the path of a callback for example. Finding the instance of a
+/// request needs no allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OwnerRef<'a> {
     /// The region.
     pub region: NameRef<'a>,
     /// The instance.
     pub instance: NameRef<'a>,
-    /// Its incarnation, `0` where the source has none.
+    /// Its incarnation, `0` if the source reports none.
     pub incarnation: NameRef<'a>,
 }
 
 impl<'a> OwnerRef<'a> {
-    /// A copy that owns its names.
+    /// Returns a copy that owns its names.
     pub fn to_owner(self) -> Owner {
         Owner {
             region: self.region.to_name(),

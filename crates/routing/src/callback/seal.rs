@@ -9,13 +9,15 @@ use uuid::Uuid;
 use super::owner::OwnerRef;
 use crate::name::NameRef;
 
-/// A seal key.
+/// A seal key. It does not keep the secret.
 ///
-/// HMAC(K, text) = H(K ⊕ opad ‖ H(K ⊕ ipad ‖ text)) (RFC 2104). Both keyed blocks are hashed once, here, and each seal
-/// starts from copies of the two states, as section 4 of the RFC suggests: 0.13 µs. OpenSSL 3.0's own HMAC looks up and
-/// allocates several objects a call and took 3.2 µs, more than all the rest of routing a callback; tests compare the two.
-/// These functions of OpenSSL do not go through a provider: where every hash must come from a FIPS provider, this file
-/// is the one to change, at that price. The secret itself is not kept.
+/// HMAC(K, text) = H(K ⊕ opad ‖ H(K ⊕ ipad ‖ text)) (RFC 2104). Both keyed blocks are hashed once, when the
+/// key is created. Each seal starts with copies of the two states, as section 4 of the RFC suggests, and
+/// takes 0.13 µs. OpenSSL 3.0's own HMAC looks up and allocates several objects per call and took 3.2 µs,
+/// more than all the rest of routing a callback. Tests compare the two.
+///
+/// These functions of OpenSSL do not use a provider. If every hash must come from a FIPS provider, change
+/// this file only, at that cost.
 pub struct SealKey {
     id: Box<str>,
     inner: Sha256,
@@ -23,7 +25,11 @@ pub struct SealKey {
 }
 
 impl SealKey {
-    /// `id`: a `Name` without dots. `secret`: 32 bytes or more.
+    /// Creates a key. `id` is a `Name` without dots; `secret` has 32 bytes or more.
+    ///
+    /// # Errors
+    ///
+    /// `id` cannot be part of a URI, or `secret` is too short.
     pub fn new(id: &str, secret: &[u8]) -> Result<Self, InvalidSealKey> {
         if id.contains('.') || NameRef::parse(id).is_err() {
             return Err(InvalidSealKey::Id { id: id.to_owned() });
@@ -35,15 +41,15 @@ impl SealKey {
         Ok(Self { id: id.into(), inner, outer })
     }
 
-    /// Its id, which URIs name in the clear.
+    /// Returns its id. URIs contain it in clear text.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The MAC of an owner and an app.
+    /// Returns the MAC of an owner and an app.
     pub(super) fn seal(&self, owner: OwnerRef<'_>, app: Uuid) -> Mac {
         let mut inner = self.inner.clone();
-        // With its length before each field, no two lists of fields are one text.
+        // The length before each field ensures that two lists of fields never become the same text.
         for field in [VERSION, owner.region.as_str(), owner.instance.as_str(), owner.incarnation.as_str()] {
             // Names have at most 63 bytes.
             inner.update(&[u8::try_from(field.len()).unwrap_or(u8::MAX)]);
@@ -61,27 +67,30 @@ impl fmt::Debug for SealKey {
     }
 }
 
-/// Why a seal key cannot be used.
+/// The reasons to refuse a seal key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSealKey {
-    /// The id cannot stand in a URI.
+    /// The id cannot be part of a URI.
     #[error("the seal key id {id:?} is not 1 to 63 of A-Z a-z 0-9 _ -")]
     Id {
-        /// As it was given.
+        /// The id as it was given.
         id: String,
     },
-    /// The secret could be guessed.
-    #[error("the secret of seal key {id} has {bytes} bytes; 32 is the least, `switchboard keygen` makes one")]
+    /// The secret is too short: it could be guessed.
+    #[error(
+        "the secret of seal key {id} has {bytes} bytes, and at least 32 are needed; \
+         `switchboard keygen` creates one"
+    )]
     ShortSecret {
         /// The key's id.
         id: String,
-        /// The secret's length.
+        /// The length of the secret.
         bytes: usize,
     },
 }
 
 impl InvalidSealKey {
-    /// A stable name for logs.
+    /// Returns a stable name for logs.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Id { .. } => "seal_key_id",
@@ -90,7 +99,7 @@ impl InvalidSealKey {
     }
 }
 
-/// The upper half of an HMAC-SHA-256: cutting it is RFC 2104 section 5, which allows no less than half.
+/// The first half of an HMAC-SHA-256. RFC 2104 section 5 allows to cut it to half, and not further.
 #[derive(Clone, Copy)]
 pub(super) struct Mac([u8; 16]);
 
@@ -102,17 +111,17 @@ impl Mac {
         Self(std::array::from_fn(|index| hmac.get(index).copied().unwrap_or(0)))
     }
 
-    /// Reads the one text that a MAC has: the bits that 16 bytes leave over in the last character must be 0.
+    /// Parses the one text of a MAC: the unused bits of the last character must be 0.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if text.len() != Self::TEXT_BYTES {
             return None;
         }
-        let mut decoded = [0; 18]; // the decoder wants room for whole groups
+        let mut decoded = [0; 18]; // the decoder needs room for complete groups
         URL_SAFE_NO_PAD.decode_slice(text, &mut decoded).ok()?;
         decoded.first_chunk().copied().map(Self)
     }
 
-    /// Compares in constant time: where the first wrong byte is, an attacker must not learn.
+    /// Compares in constant time: an attacker must not learn the position of the first wrong byte.
     pub(super) fn is(&self, other: &Self) -> bool {
         memcmp::eq(&self.0, &other.0)
     }
@@ -124,7 +133,7 @@ impl fmt::Display for Mac {
     }
 }
 
-/// The states of SHA-256 after K ⊕ ipad and after K ⊕ opad.
+/// Returns the states of SHA-256 after K ⊕ ipad and after K ⊕ opad.
 fn keyed_states(secret: &[u8]) -> (Sha256, Sha256) {
     let hashed;
     let key = if secret.len() > BLOCK_BYTES {
@@ -143,19 +152,19 @@ fn keyed_states(secret: &[u8]) -> (Sha256, Sha256) {
     (state(0x36), state(0x5c))
 }
 
-/// H(outer ‖ H(inner)).
+/// Returns H(outer ‖ H(inner)).
 fn finish(inner: Sha256, mut outer: Sha256) -> [u8; 32] {
     outer.update(&inner.finish());
     outer.finish()
 }
 
-/// Changes when the sealed fields do, so that a seal of one meaning never opens as another.
+/// A new list of sealed fields needs a new version, so that a seal never has two meanings.
 const VERSION: &str = "1";
 
 /// The length of an app id: its 16 bytes, not its text.
 const APP_BYTES: u8 = 16;
 
-/// The output of the hash, below which RFC 2104 section 3 discourages keys.
+/// The length of the hash. RFC 2104 section 3 discourages shorter keys.
 const SECRET_BYTES_MIN: usize = 32;
 
 /// The block of SHA-256 (FIPS 180-4, figure 1).
@@ -192,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vectors_of_rfc_4231_hold() {
+    fn the_hmac_matches_the_vectors_of_rfc_4231() {
         check_vector(
             &[0x0b; 20],
             b"Hi There",
@@ -222,8 +231,8 @@ mod tests {
         );
         check_vector(
             &[0xaa; 131],
-            b"This is a test using a larger than block-size key and a larger than block-size data. The key needs to be \
-              hashed before being used by the HMAC algorithm.",
+            b"This is a test using a larger than block-size key and a larger than block-size data. \
+              The key needs to be hashed before being used by the HMAC algorithm.",
             "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2",
         );
     }
@@ -232,7 +241,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn the_hmac_is_that_of_openssl(
+        fn the_hmac_is_the_same_as_that_of_openssl(
             key in prop::collection::vec(any::<u8>(), 1..3 * BLOCK_BYTES),
             text in prop::collection::vec(any::<u8>(), 0..4 * BLOCK_BYTES),
         ) {
@@ -240,7 +249,7 @@ mod tests {
         }
 
         #[test]
-        fn a_mac_has_one_text(bytes in any::<[u8; 16]>(), at in 0..22_usize, other in any::<u8>()) {
+        fn a_mac_has_exactly_one_text(bytes in any::<[u8; 16]>(), at in 0..22_usize, other in any::<u8>()) {
             let text = Mac(bytes).to_string();
             prop_assert_eq!(Mac::parse(&text).map(|mac| mac.0), Some(bytes));
             let mut changed = text.clone().into_bytes();
@@ -269,7 +278,7 @@ mod tests {
         let check = |text: &str, accepted| assert_eq!(Mac::parse(text).is_some(), accepted, "{text}");
         check("AAAAAAAAAAAAAAAAAAAAAA", true);
         check("-_AAAAAAAAAAAAAAAAAAAw", true);
-        check("AAAAAAAAAAAAAAAAAAAAAB", false); // the same bytes for a lenient decoder
+        check("AAAAAAAAAAAAAAAAAAAAAB", false); // the same bytes, for a lenient decoder
         check("AAAAAAAAAAAAAAAAAAAAA", false);
         check("AAAAAAAAAAAAAAAAAAAAAAA", false);
         check("AAAAAAAAAAAAAAAAAAAAAAAA", false);
@@ -280,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_needs_a_name_without_dots_and_32_bytes() {
+    fn a_key_needs_an_id_without_dots_and_32_bytes() {
         let check = |id: &str, secret: &[u8], expected: Result<(), (&str, &str)>| {
             let found =
                 SealKey::new(id, secret).map(drop).map_err(|error| (error.label(), error.to_string()));
@@ -292,7 +301,8 @@ mod tests {
             let text = format!("the seal key id {id:?} is not 1 to 63 of A-Z a-z 0-9 _ -");
             check(id, &[0; 32], Err(("seal_key_id", &text)));
         }
-        let text = "the secret of seal key k1 has 31 bytes; 32 is the least, `switchboard keygen` makes one";
+        let text = "the secret of seal key k1 has 31 bytes, and at least 32 are needed; \
+                    `switchboard keygen` creates one";
         check("k1", &[0; 31], Err(("short_secret", text)));
     }
 

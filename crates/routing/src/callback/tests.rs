@@ -1,4 +1,4 @@
-//! Round trips, and everything that must not open.
+//! Round trips, and paths that must not open.
 
 use proptest::prelude::*;
 use url::Url;
@@ -35,7 +35,7 @@ fn open(uris: &CallbackUris, path: &str, app: Uuid) -> Option<Result<Owner, Seal
     Some(uris.open(&sealed, app).map(|owner| owner.to_owner()))
 }
 
-/// `edit` makes another path of a good one; `expected` is what it opens to.
+/// Applies `edit` to a valid path; opening the result gives `expected`.
 #[track_caller]
 fn check(edit: impl Fn(&str) -> String, expected: Option<Result<[&str; 3], SealError>>) {
     let uris = uris(vec![key("k1", 1), key("k2", 2)]);
@@ -48,13 +48,13 @@ fn check(edit: impl Fn(&str) -> String, expected: Option<Result<[&str; 3], SealE
 }
 
 #[test]
-fn a_uri_never_changes_its_shape() {
+fn the_shape_of_a_uri_is_stable() {
     let uri = uris(vec![key("k1", 1)]).mint(&owner("emea", "bot-0", "0"), APP);
     assert_eq!(uri, "https://emea.bots.contoso.com/api/callbacks/emea/bot-0/k1.0.oF5ucPccNO9qqV3vkV851w");
 }
 
 #[test]
-fn what_was_minted_opens() {
+fn a_minted_uri_opens() {
     check(str::to_owned, Some(Ok(["emea", "bot-0", "7f3c.a"])));
 }
 
@@ -66,7 +66,7 @@ fn another_region_instance_or_incarnation_is_refused() {
     check(|path| path.replace("/bot-0/", "/bot-1/"), mismatch);
     check(|path| path.replace(".7f3c.a.", ".7f3c.b."), mismatch);
     check(|path| path.replace(".7f3c.a.", ".0."), mismatch);
-    // The same letters with another border between the names.
+    // The same letters with another boundary between the names.
     check(|path| path.replace("/emea/bot-0/", "/eme/abot-0/"), mismatch);
     check(|path| path.replace("/emea/bot-0/", "/bot-0/emea/"), mismatch);
 }
@@ -81,7 +81,7 @@ fn a_key_signs_only_under_its_own_id() {
 }
 
 #[test]
-fn what_does_not_have_the_shape_is_not_read() {
+fn other_paths_do_not_parse() {
     for (from, to) in [
         ("/api/callbacks/", "/api/callback/"),
         ("/api/callbacks/", "/API/callbacks/"),
@@ -177,7 +177,7 @@ proptest! {
         prop_assert_eq!(open(&uris, path_of(&uri), app), Some(Ok(owner.clone())));
         prop_assert_eq!(uri.len() <= 250, uris.check(owner.as_ref()).is_ok());
         let url = Url::parse(&uri).unwrap();
-        prop_assert_eq!(url.as_str(), uri.as_str(), "a client sends it as it is");
+        prop_assert_eq!(url.as_str(), uri.as_str(), "a client does not change it");
     }
 
     #[test]
@@ -187,13 +187,13 @@ proptest! {
         with in prop_oneof![
             prop::char::range(' ', '~'), any::<char>(), prop::sample::select(vec!['/', '.', '-', '%', '\0']),
         ],
-        how in 0..3_u8,
+        operation in 0..3_u8,
     ) {
         let uris = uris(vec![key("k1", 1), key("k2", 2)]);
         let uri = uris.mint(&owner, APP);
         let mut path: Vec<char> = path_of(&uri).chars().collect();
         let at = at.index(path.len());
-        match how {
+        match operation {
             0 => path[at] = with,
             1 => path.insert(at, with),
             _ => drop(path.remove(at)),
@@ -241,26 +241,26 @@ fn the_base_is_an_https_origin() {
     {
         check_settings(good, "/cb", vec![key("k1", 1)], Ok(()));
     }
-    for (bad, fault) in [
+    for (bad, problem) in [
         ("http://contoso.com", InvalidUrl::NotHttps),
         ("https://a:b@contoso.com", InvalidUrl::Userinfo),
         ("https://contoso.com/x", InvalidUrl::Path),
         ("https://contoso.com/?x", InvalidUrl::Query),
         ("https://contoso.com/#x", InvalidUrl::Fragment),
     ] {
-        check_settings(bad, "/cb", vec![key("k1", 1)], Err(&InvalidCallbackUris::Base(fault)));
+        check_settings(bad, "/cb", vec![key("k1", 1)], Err(&InvalidCallbackUris::Base(problem)));
     }
 }
 
 #[test]
-fn the_port_of_the_base_is_kept_and_its_case_is_not() {
+fn the_base_keeps_its_port_and_becomes_lower_case() {
     let uris = build("https://Bots.Contoso.com:8443", "/cb", vec![key("k1", 1)]).unwrap();
     let uri = uris.mint(&owner("emea", "bot-0", "0"), APP);
     assert!(uri.starts_with("https://bots.contoso.com:8443/cb/emea/bot-0/k1.0."), "{uri}");
 }
 
 #[test]
-fn the_path_is_plain_segments() {
+fn the_path_has_plain_segments() {
     for good in ["/api/callbacks", "/c", "/a.b/~c_d-e/..."] {
         check_settings("https://contoso.com", good, vec![key("k1", 1)], Ok(()));
     }
@@ -273,7 +273,7 @@ fn the_path_is_plain_segments() {
 }
 
 #[test]
-fn keys_are_there_and_told_apart() {
+fn there_is_a_key_and_ids_are_unique() {
     check_settings("https://contoso.com", "/cb", vec![], Err(&InvalidCallbackUris::NoKey));
     let doubled = InvalidCallbackUris::DoubledKey { id: "k1".to_owned() };
     check_settings(
@@ -301,7 +301,7 @@ fn a_uri_has_at_most_250_characters() {
 }
 
 #[test]
-fn errors_say_what_is_wrong_and_what_would_be_right() {
+fn errors_have_a_label_and_say_what_would_be_right() {
     let check = |error: InvalidCallbackUris, label, text: &str| {
         assert_eq!((error.label(), error.to_string().as_str()), (label, text));
     };
@@ -319,12 +319,14 @@ fn errors_say_what_is_wrong_and_what_would_be_right() {
     check(
         InvalidCallbackUris::Path { path: "/a\n".to_owned() },
         "path",
-        r#"the callback path "/a\n" is not like /api/callbacks: segments of A-Z a-z 0-9 . _ ~ - (not `.` or `..`), each after a slash, no slash at the end"#,
+        "the callback path \"/a\\n\" is not like /api/callbacks: segments of A-Z a-z 0-9 . _ ~ - \
+         (not `.` or `..`), each after a slash, no slash at the end",
     );
     check(
         InvalidCallbackUris::TooLong { length: 251 },
         "too_long",
-        "the callback base, path and seal key id are too long: with the shortest of names a URI has 251 characters, and 250 is the most",
+        "the callback base, path and seal key id are too long: with the shortest names a URI has 251 \
+         characters, and at most 250 are allowed",
     );
     assert_eq!(CallbackUriError { length: 300 }.label(), "uri_too_long");
     assert_eq!(SealError::UnknownKey.label(), "unknown_seal_key");
@@ -332,7 +334,7 @@ fn errors_say_what_is_wrong_and_what_would_be_right() {
 }
 
 #[test]
-fn an_unchecked_path_shows_nothing_but_its_key() {
+fn debug_of_an_unchecked_path_shows_the_key_id_only() {
     let uris = uris(vec![key("k1", 1)]);
     let uri = uris.mint(&owner("emea", "bot-0", "0"), APP);
     assert_eq!(format!("{:?}", uris.parse(path_of(&uri)).unwrap()), r#"Sealed { key_id: "k1", .. }"#);

@@ -1,4 +1,4 @@
-//! The laws of the ranking, and its bounded loads.
+//! The properties of the ranking, and its bounded loads.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -33,7 +33,7 @@ fn first(key: AffinityKey, candidates: &[Candidate]) -> Option<usize> {
 }
 
 #[test]
-fn keys_and_names_hash_the_same_in_every_version() {
+fn hashes_of_keys_and_names_are_stable() {
     assert_eq!(AffinityKey::of("491f0b00-6aee-11ef-a87f-0d9e4ba7d6c7"), AffinityKey(0x7a19_3ba7_2f13_1f04));
     assert_eq!(AffinityKey::of("491F0B00-6AEE-11EF-A87F-0D9E4BA7D6C7"), AffinityKey(0x7a19_3ba7_2f13_1f04));
     assert_eq!(hash_name(&Name::parse("bot-0").unwrap()), 0xd280_38c1_6746_32b8);
@@ -41,7 +41,7 @@ fn keys_and_names_hash_the_same_in_every_version() {
 }
 
 #[test]
-fn orders_are_the_same_in_every_version() {
+fn orders_are_stable() {
     assert_eq!(order(call(1), &fleet(6)), [5, 1, 0, 3, 2, 4]);
     let weighted: Vec<Candidate> =
         (1..=6).map(|number| weighing(usize::try_from(number).unwrap(), number)).collect();
@@ -55,7 +55,7 @@ fn an_empty_fleet_has_no_order() {
 }
 
 #[test]
-fn the_iterator_knows_how_many_are_left() {
+fn the_iterator_knows_its_length() {
     let fleet = fleet(3);
     let mut order = rank(call(0), &fleet);
     let mut left = vec![order.size_hint()];
@@ -78,7 +78,8 @@ fn any_fleet() -> impl Strategy<Value = Vec<Candidate>> {
     })
 }
 
-/// What `rank` must give, said the slow way: all sorted by score, then the first that is not overloaded in front.
+/// Returns the expected order, computed slowly: all sorted by score, then the first without overload moved to
+/// the front.
 fn expected(key: AffinityKey, candidates: &[Candidate]) -> Vec<usize> {
     let score = |candidate: &Candidate| {
         let unit = crate::hash::unit(crate::hash::mix(key.0 ^ candidate.name_hash));
@@ -109,12 +110,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn the_order_is_that_of_the_scores_and_loads(key in any::<u64>(), fleet in any_fleet()) {
+    fn the_order_follows_scores_and_loads(key in any::<u64>(), fleet in any_fleet()) {
         prop_assert_eq!(order(AffinityKey(key), &fleet), expected(AffinityKey(key), &fleet));
     }
 
     #[test]
-    fn every_candidate_comes_once(key in any::<u64>(), fleet in any_fleet()) {
+    fn each_candidate_occurs_once(key in any::<u64>(), fleet in any_fleet()) {
         let mut found = order(AffinityKey(key), &fleet);
         prop_assert_eq!(&found, &order(AffinityKey(key), &fleet));
         found.sort_unstable();
@@ -122,42 +123,51 @@ proptest! {
     }
 
     #[test]
-    fn the_list_may_have_any_order(key in any::<u64>(), fleet in any_fleet(), turn in 0..24_usize) {
+    fn the_order_of_the_list_does_not_matter(
+        key in any::<u64>(),
+        fleet in any_fleet(),
+        rotation in 0..24_usize,
+    ) {
         let names = |list: &[Candidate]| -> Vec<u64> {
             order(AffinityKey(key), list).into_iter().map(|index| list[index].name_hash).collect()
         };
         let mut turned = fleet.clone();
-        turned.rotate_left(turn.min(fleet.len()));
+        turned.rotate_left(rotation.min(fleet.len()));
         prop_assert_eq!(names(&turned), names(&fleet));
         turned.reverse();
         prop_assert_eq!(names(&turned), names(&fleet));
     }
 
     #[test]
-    fn who_leaves_changes_only_its_own_place(key in any::<u64>(), mut fleet in any_fleet(), gone in any::<prop::sample::Index>()) {
+    fn a_removed_candidate_does_not_change_the_order_of_the_others(
+        key in any::<u64>(),
+        mut fleet in any_fleet(),
+        removed in any::<prop::sample::Index>(),
+    ) {
         prop_assume!(!fleet.is_empty());
         for candidate in &mut fleet {
             candidate.load = None;
         }
-        let gone = gone.index(fleet.len());
+        let removed = removed.index(fleet.len());
         let names = |list: &[Candidate]| -> Vec<u64> {
             order(AffinityKey(key), list).into_iter().map(|index| list[index].name_hash).collect()
         };
         let mut before = names(&fleet);
-        let left = fleet.remove(gone).name_hash;
+        let left = fleet.remove(removed).name_hash;
         before.retain(|name| *name != left);
         prop_assert_eq!(names(&fleet), before);
     }
 
     #[test]
-    fn the_overloaded_is_not_first_while_another_is_not(key in any::<u64>(), size in 2..12_usize) {
+    fn an_overloaded_candidate_is_not_first(key in any::<u64>(), size in 2..12_usize) {
         let mut fleet = fleet(size);
         for candidate in &mut fleet {
             candidate.load = Some(Load { calls: 1, capacity: 10 });
         }
         let crowded = first(AffinityKey(key), &fleet).unwrap();
         fleet[crowded].load = Some(Load { calls: 9, capacity: 10 });
-        let plain = expected(AffinityKey(key), &fleet.iter().map(|c| Candidate { load: None, ..*c }).collect::<Vec<_>>());
+        let unloaded: Vec<_> = fleet.iter().map(|candidate| Candidate { load: None, ..*candidate }).collect();
+        let plain = expected(AffinityKey(key), &unloaded);
         let found = order(AffinityKey(key), &fleet);
         prop_assert_eq!(found[..2].to_vec(), vec![plain[1], crowded]);
         prop_assert_eq!(&found[2..], &plain[2..]);
@@ -165,7 +175,7 @@ proptest! {
 }
 
 #[test]
-fn a_new_instance_takes_its_part_and_moves_nothing_else() {
+fn a_new_instance_takes_its_share_and_no_other_call_moves() {
     const CALLS: usize = 4_000;
     for size in [1, 3, 9] {
         let (before, after) = (fleet(size), fleet(size + 1));
@@ -173,7 +183,7 @@ fn a_new_instance_takes_its_part_and_moves_nothing_else() {
         for number in 0..CALLS {
             let (old, new) = (first(call(number), &before), first(call(number), &after));
             if old != new {
-                assert_eq!(new, Some(size), "only to the newcomer");
+                assert_eq!(new, Some(size), "only to the new instance");
                 moved += 1;
             }
         }
@@ -194,7 +204,7 @@ fn a_change_of_one_weight_moves_calls_to_or_from_that_instance_only() {
 }
 
 #[test]
-fn calls_are_shared_out_by_weight() {
+fn calls_are_distributed_by_weight() {
     const CALLS: usize = 12_000;
     let fleet: Vec<Candidate> =
         [1, 2, 3, 6].into_iter().enumerate().map(|(number, weight)| weighing(number, weight)).collect();
@@ -218,8 +228,8 @@ fn the_calls_of_a_failed_instance_are_spread_over_all_others() {
     assert_eq!(seconds, HashSet::from([0, 1, 2, 4, 5]));
 }
 
-/// The loads of three instances in the order in which the key ranks them, and the places in that order in which they
-/// are then asked.
+/// `loads` are those of three instances in the order in which the key ranks them. `expected` is the order in
+/// which the instances are tried.
 #[track_caller]
 fn check_loads(loads: [Option<(u32, u32)>; 3], expected: [usize; 3]) {
     let mut fleet = fleet(3);
@@ -231,32 +241,32 @@ fn check_loads(loads: [Option<(u32, u32)>; 3], expected: [usize; 3]) {
 }
 
 #[test]
-fn a_fuller_instance_is_passed_over_and_stays_next() {
+fn an_overloaded_instance_is_tried_second() {
     check_loads([Some((90, 100)), Some((10, 100)), Some((10, 100))], [1, 0, 2]);
     check_loads([Some((90, 100)), Some((80, 100)), Some((10, 100))], [2, 0, 1]);
 }
 
 #[test]
-fn up_to_half_full_the_ranking_stands() {
+fn up_to_half_full_loads_do_not_matter() {
     check_loads([Some((50, 100)), Some((0, 100)), Some((0, 100))], [0, 1, 2]);
     check_loads([Some((51, 100)), Some((0, 100)), Some((0, 100))], [1, 0, 2]);
 }
 
 #[test]
-fn up_to_a_quarter_above_the_mean_the_ranking_stands() {
+fn up_to_25_percent_above_the_mean_loads_do_not_matter() {
     check_loads([Some((75, 100)), Some((60, 100)), Some((45, 100))], [0, 1, 2]); // 60 × 1.25
     check_loads([Some((76, 100)), Some((60, 100)), Some((44, 100))], [1, 0, 2]);
     check_loads([Some((99, 100)), Some((99, 100)), Some((99, 100))], [0, 1, 2]);
 }
 
 #[test]
-fn the_mean_is_that_of_the_fleet_as_a_whole() {
+fn the_mean_is_calls_over_capacity_of_the_fleet() {
     // 6 of 10 against 606 of 1020; a mean of the three ratios would be 0.2.
     check_loads([Some((6, 10)), Some((0, 10)), Some((600, 1_000))], [0, 1, 2]);
 }
 
 #[test]
-fn without_a_report_the_ranking_stands() {
+fn without_a_report_loads_do_not_matter() {
     check_loads([None, Some((1, 100)), Some((1, 100))], [0, 1, 2]);
     check_loads([Some((90, 100)), None, Some((1, 100))], [1, 0, 2]);
     check_loads([Some((90, 100)), None, None], [0, 1, 2]); // its own load is the mean
@@ -264,7 +274,7 @@ fn without_a_report_the_ranking_stands() {
 }
 
 #[test]
-fn the_greatest_loads_and_weights_overflow_nothing() {
+fn the_greatest_loads_and_weights_do_not_overflow() {
     check_loads([Some((u32::MAX, u32::MAX)), Some((0, u32::MAX)), Some((0, u32::MAX))], [1, 0, 2]);
     check_loads([Some((u32::MAX, 1)), Some((u32::MAX, 1)), Some((u32::MAX, 1))], [0, 1, 2]);
     let extremes = [weighing(0, u32::MAX), weighing(1, 0)];

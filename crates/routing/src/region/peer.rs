@@ -8,19 +8,20 @@ use crate::name::Name;
 /// Another region.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Its name.
+    /// The name of the region.
     pub name: Name,
-    /// Its webhook.
+    /// The webhook of its gateway.
     pub webhook: Url,
 }
 
-/// Whether a request's raw query carries the loop marker: any parameter of exactly that name, with or without a value.
+/// Returns true if a request's raw query carries the loop marker: a parameter of exactly that name, with or
+/// without a value.
 pub fn is_marked(query: Option<&str>) -> bool {
     let name = |parameter: &str| parameter.split_once('=').map_or(parameter, |(name, _)| name) == MARKER;
     query.is_some_and(|query| query.split('&').any(name))
 }
 
-/// A peer's webhook, cut where a location has something to add.
+/// The webhook of a peer, split where a `Location` adds something.
 #[derive(Debug)]
 pub(super) struct RedirectUrl {
     name: Name,
@@ -28,7 +29,7 @@ pub(super) struct RedirectUrl {
     webhook: String,
     /// The final slash, if there is one.
     final_slash: &'static str,
-    /// `?`, the configured query, the marker.
+    /// `?`, the configured query and the marker.
     query: String,
 }
 
@@ -47,12 +48,12 @@ impl RedirectUrl {
         Self { name, webhook, final_slash, query }
     }
 
-    /// The region.
+    /// Returns the name of the region.
     pub(super) fn name(&self) -> &Name {
         &self.name
     }
 
-    /// The `Location`, with the app segment if the request had one.
+    /// Returns the `Location`, with the app segment if the request had one.
     pub(super) fn location(&self, app: Option<Uuid>) -> String {
         let Self { webhook, final_slash, query, .. } = self;
         match app {
@@ -62,6 +63,6 @@ impl RedirectUrl {
     }
 }
 
-/// The query parameter that a redirected request carries, so that two regions that disagree do not send a call to and
-/// fro until its caller gives up. Names need no escaping in its value.
+/// The query parameter of a redirected request. Without it, two regions that disagree would redirect a call
+/// to each other until its caller gives up. Names need no escaping in its value.
 const MARKER: &str = "switchboard-from";

@@ -1,4 +1,4 @@
-//! What can be wrong with the settings of a policy.
+//! `InvalidPolicy`: the problems of a policy's settings.
 
 use uuid::Uuid;
 
@@ -8,35 +8,35 @@ use crate::{
     name::Name,
 };
 
-/// Why a policy cannot be built. Rules and peers are counted from 0, as `path` writes them.
+/// A problem of a policy's settings. Rules and peers are counted from 0, as in `path`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum InvalidPolicy {
-    /// A rule names a region that is neither here nor a peer.
+    /// A rule names a region that is neither this region nor a peer.
     #[error("rule {rule} names the unknown region {region}; known are {known}")]
     UnknownRegion {
         /// The rule's index.
         rule: usize,
         /// The region.
         region: Name,
-        /// Those that there are.
+        /// The names of this region and its peers.
         known: String,
     },
-    /// A rule takes less than nothing, more than all, or no number.
+    /// The share of a rule is not a number from 0 to 1.
     #[error("rule {rule} takes a share of {share}; write a number from 0 to 1")]
     Share {
         /// The rule's index.
         rule: usize,
-        /// As it was given.
+        /// The share as it was given.
         share: f64,
     },
-    /// A rule asks for a tenant that no token can have.
+    /// A condition on a tenant is not a GUID. No call has such a tenant.
     #[error("rule {rule} has the {condition} {value:?}, which is not a GUID; write the tenant's id")]
     NotATenant {
         /// The rule's index.
         rule: usize,
         /// `tenant` or `organizer_tenant`.
         condition: &'static str,
-        /// As it was given.
+        /// The value as it was given.
         value: String,
     },
     /// A peer has the name of this region.
@@ -47,30 +47,30 @@ pub enum InvalidPolicy {
         /// The name.
         name: Name,
     },
-    /// A peer has the name of an earlier one.
+    /// A peer has the name of an earlier peer.
     #[error("peer {peer} is named {name}, as peer {earlier} is; list each region once")]
     DoubledPeer {
         /// The peer's index.
         peer: usize,
-        /// That of the first with this name.
+        /// The index of the first peer with this name.
         earlier: usize,
         /// The name.
         name: Name,
     },
-    /// The platform may not be sent to a peer's webhook.
+    /// The webhook of a peer is not a safe target for a redirect.
     #[error("the webhook of peer {peer} ({name}) {fault}")]
     Webhook {
         /// The peer's index.
         peer: usize,
         /// Its name.
         name: Name,
-        /// What is wrong with the URL.
+        /// The problem of the URL.
         fault: InvalidUrl,
     },
 }
 
 impl InvalidPolicy {
-    /// A stable name for logs.
+    /// Returns a stable name for logs.
     pub fn label(&self) -> &'static str {
         match self {
             Self::UnknownRegion { .. } => "unknown_region",
@@ -82,7 +82,7 @@ impl InvalidPolicy {
         }
     }
 
-    /// The setting, like `rule[2].serve_in` or `peer[0].webhook`.
+    /// Returns the path of the setting, like `rule[2].serve_in` or `peer[0].webhook`.
     pub fn path(&self) -> String {
         match self {
             Self::UnknownRegion { rule, .. } => format!("rule[{rule}].serve_in"),
@@ -94,7 +94,7 @@ impl InvalidPolicy {
     }
 }
 
-/// Peers first, then rules.
+/// Returns all problems: first those of the peers, then those of the rules.
 pub(super) fn problems(here: &Name, peers: &[Peer], rules: &[Rule]) -> impl Iterator<Item = InvalidPolicy> {
     let of_peers = peers.iter().enumerate().flat_map(|(index, peer)| {
         let name = peer.name.clone();
@@ -117,15 +117,15 @@ pub(super) fn problems(here: &Name, peers: &[Peer], rules: &[Rule]) -> impl Iter
         let share = (!(0.0..=1.0).contains(&rule.share))
             .then_some(InvalidPolicy::Share { rule: index, share: rule.share });
         let tenants = [("tenant", &rule.tenant), ("organizer_tenant", &rule.organizer_tenant)];
-        let strangers = tenants.into_iter().flat_map(move |(condition, values)| {
-            let strange = values.iter().filter(|value| Uuid::try_parse(value).is_err());
-            strange.map(move |value| InvalidPolicy::NotATenant {
+        let malformed = tenants.into_iter().flat_map(move |(condition, values)| {
+            let not_guids = values.iter().filter(|value| Uuid::try_parse(value).is_err());
+            not_guids.map(move |value| InvalidPolicy::NotATenant {
                 rule: index,
                 condition,
                 value: value.clone(),
             })
         });
-        region.into_iter().chain(share).chain(strangers)
+        region.into_iter().chain(share).chain(malformed)
     });
     of_peers.chain(of_rules)
 }

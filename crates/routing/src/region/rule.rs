@@ -1,41 +1,42 @@
-//! One rule: what it asks of a call, and what it says of one.
+//! `Rule`: one rule of the region policy, and its outcome for a call.
 
 use switchboard_notification::Call;
 use uuid::Uuid;
 
 use crate::{hash, name::Name};
 
-/// One rule: all conditions given must hold.
+/// One rule. It matches a call if all its conditions hold.
 ///
-/// A condition is a list of accepted values, one of which must be the call's, ASCII case aside; an empty list asks
-/// nothing. A call without the value does not match a condition on it.
+/// A condition is a list of accepted values, without regard to ASCII case: the call's value must be one of
+/// them. An empty list is no condition. A call without a value does not match a condition on it.
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// `source.region`
     pub source_region: Vec<String>,
     /// `source.countryCode`
     pub country: Vec<String>,
-    /// the `X-Microsoft-Skype-Caller-Region` header
+    /// The `X-Microsoft-Skype-Caller-Region` header
     pub caller_region: Vec<String>,
     /// `mediaHostedRegion`
     pub media_region: Vec<String>,
-    /// the token's tenant: GUIDs
+    /// The token's tenant: GUIDs
     pub tenant: Vec<String>,
-    /// the organiser's tenant: GUIDs
+    /// The organiser's tenant: GUIDs
     pub organizer_tenant: Vec<String>,
-    /// the observed user of a policy recording
+    /// The observed user of a policy recording
     pub user: Vec<String>,
-    /// The part of the matching calls that it takes, 0 to 1, by a hash of the chain id and of `serve_in`.
+    /// The share of the matching calls that the rule takes, 0 to 1, by a hash of the chain id and of
+    /// `serve_in`.
     ///
-    /// A greater share takes all that a smaller one took. Two rules that share the same calls out to different
-    /// regions choose independently: a half to one and then a half to another leaves a quarter.
+    /// A greater share takes all calls that a smaller share takes. Rules for different regions choose
+    /// independently: half to one region and then half to another leaves a quarter.
     pub share: f64,
-    /// Where they go.
+    /// The region that serves these calls.
     pub serve_in: Name,
 }
 
 impl Rule {
-    /// The rule that sends every call to `serve_in`; conditions and share are its fields.
+    /// Creates the rule that sends every call to `serve_in`. Set its fields for conditions and a share.
     pub fn to(serve_in: Name) -> Self {
         Self {
             source_region: Vec::new(),
@@ -51,12 +52,12 @@ impl Rule {
     }
 }
 
-/// What the policy looks at.
+/// The facts about a call that the policy uses.
 #[derive(Clone, Copy, Debug)]
 pub struct Traits<'a> {
     /// The new call.
     pub call: &'a Call<'a>,
-    /// Its id: the fall-back for `share` where there is no chain id.
+    /// Its id. `share` uses it if there is no chain id.
     pub call_id: &'a str,
     /// The `X-Microsoft-Skype-Caller-Region` header.
     pub caller_region: Option<&'a str>,
@@ -64,23 +65,23 @@ pub struct Traits<'a> {
     pub tenant: Uuid,
 }
 
-/// What one rule said; for `explain`.
+/// The outcome of one rule, for `explain`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleOutcome {
     /// All conditions hold and the share takes the call.
     Matched,
-    /// A condition does not hold: its setting's name and the value seen, if any.
+    /// A condition does not hold.
     Failed {
-        /// The setting.
+        /// The name of its setting.
         condition: &'static str,
-        /// The value in the notification, as it was posted: to be escaped where it is shown.
+        /// The value in the notification, if it has one. It is as posted: escape it before showing it.
         seen: Option<String>,
     },
-    /// All conditions hold, but the share leaves this chain out.
+    /// All conditions hold, but the chain is not in the share.
     NotInShare,
 }
 
-/// A rule in the form in which calls are compared with it: only the conditions that were given.
+/// A rule in the form that calls are compared with: only the conditions that are set.
 #[derive(Debug)]
 pub(super) struct CompiledRule {
     conditions: Vec<Condition>,
@@ -89,49 +90,49 @@ pub(super) struct CompiledRule {
     serve_in: Name,
 }
 
+/// One condition that is set.
 #[derive(Debug)]
 struct Condition {
-    field: Field,
+    /// The name of the setting.
+    setting: &'static str,
+    value: ValueOf,
     accepted: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Field {
-    SourceRegion,
-    Country,
-    CallerRegion,
-    MediaRegion,
-    Tenant,
-    OrganizerTenant,
-    User,
-}
+/// Returns the call's value, if it has one. The buffer holds the text of a GUID.
+type ValueOf = for<'t> fn(&'t Traits<'t>, &'t mut [u8]) -> Option<&'t str>;
 
 impl CompiledRule {
     pub(super) fn new(rule: Rule) -> Self {
         let Rule {
             source_region, country, caller_region, media_region, tenant, organizer_tenant, user, ..
         } = rule;
-        // A GUID may be written in braces, without hyphens or in capitals; a token's is compared in one form.
+        // A GUID may be written in braces, without hyphens or in upper case. Convert it to the form of a
+        // call's GUIDs.
         let guids = |texts: Vec<String>| -> Vec<String> {
             texts
                 .into_iter()
                 .map(|text| Uuid::try_parse(&text).map_or(text, |guid| guid.hyphenated().to_string()))
                 .collect()
         };
-        let given = [
-            (Field::SourceRegion, source_region),
-            (Field::Country, country),
-            (Field::CallerRegion, caller_region),
-            (Field::MediaRegion, media_region),
-            (Field::Tenant, guids(tenant)),
-            (Field::OrganizerTenant, guids(organizer_tenant)),
-            (Field::User, user),
+        let all: [(&'static str, ValueOf, Vec<String>); 7] = [
+            ("source_region", |traits, _| traits.call.source_region.as_deref(), source_region),
+            ("country", |traits, _| traits.call.country.as_deref(), country),
+            ("caller_region", |traits, _| traits.caller_region, caller_region),
+            ("media_region", |traits, _| traits.call.media_region.as_deref(), media_region),
+            ("tenant", |traits, buffer| Some(text_of(traits.tenant, buffer)), guids(tenant)),
+            (
+                "organizer_tenant",
+                |traits, buffer| traits.call.organizer_tenant.map(|tenant| text_of(tenant, buffer)),
+                guids(organizer_tenant),
+            ),
+            ("user", |traits, _| traits.call.observed_user.as_deref(), user),
         ];
         Self {
-            conditions: given
+            conditions: all
                 .into_iter()
-                .filter(|(_, accepted)| !accepted.is_empty())
-                .map(|(field, accepted)| Condition { field, accepted })
+                .filter(|(_, _, accepted)| !accepted.is_empty())
+                .map(|(setting, value, accepted)| Condition { setting, value, accepted })
                 .collect(),
             share: rule.share,
             share_seed: hash::exact(rule.serve_in.as_str(), SHARE_SEED),
@@ -144,21 +145,21 @@ impl CompiledRule {
     }
 
     pub(super) fn matches(&self, traits: &Traits<'_>) -> bool {
-        self.conditions.iter().all(|condition| condition.holds(traits)) && self.shares(traits)
+        self.conditions.iter().all(|condition| condition.holds(traits)) && self.is_in_share(traits)
     }
 
     pub(super) fn explain(&self, traits: &Traits<'_>) -> RuleOutcome {
         match self.conditions.iter().find(|condition| !condition.holds(traits)) {
-            Some(Condition { field, .. }) => RuleOutcome::Failed {
-                condition: field.name(),
-                seen: field.of(traits, &mut Uuid::encode_buffer()).map(str::to_owned),
+            Some(Condition { setting, value, .. }) => RuleOutcome::Failed {
+                condition: setting,
+                seen: value(traits, &mut Uuid::encode_buffer()).map(str::to_owned),
             },
-            None if self.shares(traits) => RuleOutcome::Matched,
+            None if self.is_in_share(traits) => RuleOutcome::Matched,
             None => RuleOutcome::NotInShare,
         }
     }
 
-    fn shares(&self, traits: &Traits<'_>) -> bool {
+    fn is_in_share(&self, traits: &Traits<'_>) -> bool {
         let chain =
             traits.call.chain_id.as_deref().filter(|chain| !chain.is_empty()).unwrap_or(traits.call_id);
         hash::unit(hash::folded(chain, self.share_seed)) < self.share
@@ -168,41 +169,16 @@ impl CompiledRule {
 impl Condition {
     fn holds(&self, traits: &Traits<'_>) -> bool {
         let mut buffer = Uuid::encode_buffer();
-        let seen = self.field.of(traits, &mut buffer);
+        let seen = (self.value)(traits, &mut buffer);
         seen.is_some_and(|seen| self.accepted.iter().any(|accepted| accepted.eq_ignore_ascii_case(seen)))
     }
 }
 
-impl Field {
-    /// The setting.
-    fn name(self) -> &'static str {
-        match self {
-            Self::SourceRegion => "source_region",
-            Self::Country => "country",
-            Self::CallerRegion => "caller_region",
-            Self::MediaRegion => "media_region",
-            Self::Tenant => "tenant",
-            Self::OrganizerTenant => "organizer_tenant",
-            Self::User => "user",
-        }
-    }
-
-    /// The call's value, if it has one. `buffer` is for the text of a GUID.
-    fn of<'t>(self, traits: &'t Traits<'_>, buffer: &'t mut [u8]) -> Option<&'t str> {
-        let call = traits.call;
-        match self {
-            Self::SourceRegion => call.source_region.as_deref(),
-            Self::Country => call.country.as_deref(),
-            Self::CallerRegion => traits.caller_region,
-            Self::MediaRegion => call.media_region.as_deref(),
-            Self::Tenant => Some(traits.tenant.hyphenated().encode_lower(buffer)),
-            Self::OrganizerTenant => {
-                call.organizer_tenant.map(|tenant| &*tenant.hyphenated().encode_lower(buffer))
-            }
-            Self::User => call.observed_user.as_deref(),
-        }
-    }
+/// Returns the text of a GUID in the form that accepted values have.
+fn text_of(guid: Uuid, buffer: &mut [u8]) -> &str {
+    guid.hyphenated().encode_lower(buffer)
 }
 
-/// Shares are hashed apart from affinity keys: the half of the calls that stays is spread over all instances.
+/// Shares and affinity keys have different seeds: the half of the calls that stays is spread over all
+/// instances.
 const SHARE_SEED: u64 = 2;

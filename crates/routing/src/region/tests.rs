@@ -1,4 +1,4 @@
-//! Which rule decides, what `explain` tells, where a redirect points, and what settings are refused.
+//! Decisions, explanations, redirects, and settings that are refused.
 
 use proptest::prelude::*;
 use switchboard_notification::Call;
@@ -24,7 +24,7 @@ fn peers() -> Vec<Peer> {
     ["amer", "apac"].map(|region| peer(region, &format!("https://{region}.contoso.com/api/calls"))).into()
 }
 
-/// The policy of emea.
+/// Returns the policy of emea.
 fn policy(rules: Vec<Rule>) -> Policy {
     Policy::new(name("emea"), peers(), rules).unwrap()
 }
@@ -58,7 +58,7 @@ fn traits<'a>(call: &'a Call<'a>) -> Traits<'a> {
     }
 }
 
-/// What `rules` decide for `a_call` in emea, with all regions healthy and no marker.
+/// Checks the decision for `a_call` in emea, with all regions healthy and no marker.
 #[track_caller]
 fn check(rules: Vec<Rule>, redirect: Option<&str>, rule: Option<usize>, reason: DecisionReason) {
     check_in(rules, false, true, redirect, rule, reason);
@@ -105,7 +105,7 @@ fn the_first_rule_that_matches_decides() {
 }
 
 #[test]
-fn every_condition_is_looked_at_without_regard_to_case() {
+fn conditions_ignore_case() {
     let match_one = |rule: Rule| check(vec![rule], Some("amer"), Some(0), DecisionReason::Rule);
     match_one(Rule { source_region: texts(&["emea", "AMER"]), ..to("amer") });
     match_one(Rule { country: texts(&["us"]), ..to("amer") });
@@ -159,11 +159,11 @@ fn a_call_for_an_unhealthy_region_stays() {
     let policy = policy(vec![to("amer")]);
     let call = a_call();
     let decision = policy.decide(&traits(&call), false, |region| region.as_str() != "apac");
-    assert_eq!(decision.reason, DecisionReason::Rule, "only the region in question is asked about");
+    assert_eq!(decision.reason, DecisionReason::Rule, "the health of other regions does not matter");
 }
 
 #[test]
-fn explain_tells_rule_by_rule() {
+fn explain_returns_the_outcome_of_each_rule() {
     let policy = policy(vec![
         Rule { country: texts(&["US"]), media_region: texts(&["EUNO", "EUWE"]), ..to("apac") },
         Rule { tenant: vec![FABRIKAM.to_string()], ..to("amer") },
@@ -185,7 +185,7 @@ fn explain_tells_rule_by_rule() {
     );
 }
 
-/// How many of 4000 chains stay and go by `rules`.
+/// Returns how many of 4000 chains stay, go to amer, and go elsewhere.
 fn spread(rules: Vec<Rule>) -> [usize; 3] {
     let policy = policy(rules);
     let mut counts = [0; 3];
@@ -205,7 +205,7 @@ fn spread(rules: Vec<Rule>) -> [usize; 3] {
 }
 
 #[test]
-fn a_share_takes_its_part() {
+fn a_share_takes_its_share_of_the_chains() {
     let check = |rules, expected: [usize; 3]| {
         let found = spread(rules);
         let near = found.iter().zip(expected).all(|(found, expected)| found.abs_diff(expected) <= 120);
@@ -222,19 +222,26 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn a_chain_stays_together(chain in "[a-zA-Z0-9-]{1,40}", id in "[a-z0-9-]{1,40}", share in 0.0..=1.0_f64) {
+    fn a_chain_stays_together(
+        chain in "[a-zA-Z0-9-]{1,40}",
+        id in "[a-z0-9-]{1,40}",
+        share in 0.0..=1.0_f64,
+    ) {
         let policy = policy(vec![Rule { share, ..to("amer") }]);
         let takes = |chain: Option<&str>, call_id: &str| {
             let call = Call { chain_id: chain.map(Into::into), ..Call::default() };
             policy.decide(&Traits { call_id, ..traits(&call) }, false, |_| true).redirect.is_some()
         };
         prop_assert_eq!(takes(Some(&chain), &id), takes(Some(&chain.to_ascii_uppercase()), "another"));
-        prop_assert_eq!(takes(None, &chain), takes(Some(&chain), &id), "the call id stands in");
-        prop_assert_eq!(takes(Some(""), &chain), takes(Some(&chain), &id), "for an empty chain id too");
+        prop_assert_eq!(takes(None, &chain), takes(Some(&chain), &id), "the call id replaces it");
+        prop_assert_eq!(takes(Some(""), &chain), takes(Some(&chain), &id), "also if the chain id is empty");
     }
 
     #[test]
-    fn a_greater_share_takes_what_the_smaller_took(chain in "[a-z0-9-]{1,40}", shares in (0.0..=1.0_f64, 0.0..=1.0_f64)) {
+    fn a_greater_share_takes_all_chains_of_a_smaller_share(
+        chain in "[a-z0-9-]{1,40}",
+        shares in (0.0..=1.0_f64, 0.0..=1.0_f64),
+    ) {
         let takes = |share| {
             let policy = policy(vec![Rule { share, ..to("amer") }]);
             let call = Call { chain_id: Some(chain.as_str().into()), ..Call::default() };
@@ -244,9 +251,11 @@ proptest! {
     }
 
     #[test]
-    fn a_redirect_names_a_healthy_peer_and_never_home(
+    fn a_redirect_leads_to_a_healthy_peer(
         rules in prop::collection::vec((0..3_usize, 0..4_usize, 0.0..=1.0_f64), 0..6),
-        region in prop::sample::select(vec!["amer", "apac", "emea", "", "//evil.example", "x\r\nLocation: y"]),
+        region in prop::sample::select(
+            vec!["amer", "apac", "emea", "", "//evil.example", "x\r\nLocation: y"],
+        ),
         marked: bool,
         down in 0..3_usize,
     ) {
@@ -279,8 +288,8 @@ fn check_location(webhook: &str, app: Option<Uuid>, expected: &str) {
     let location = policy.location(&name("amer"), app).unwrap();
     assert_eq!(location, expected);
     let url = Url::parse(&location).unwrap();
-    assert_eq!(url.as_str(), expected, "a client goes where it says");
-    assert!(is_marked(url.query()), "and does not come back");
+    assert_eq!(url.as_str(), expected, "a client does not change it");
+    assert!(is_marked(url.query()), "the next gateway does not redirect it again");
 }
 
 #[test]
@@ -337,10 +346,11 @@ fn a_request_is_marked_by_the_exact_name() {
 fn check_refused(peers: &[Peer], rules: &[Rule], expected: &[(&str, &str, &str)]) {
     let here = name("emea");
     let found = Policy::problems(&here, peers, rules);
-    let told: Vec<_> = found.iter().map(|error| (error.label(), error.path(), error.to_string())).collect();
+    let reported: Vec<_> =
+        found.iter().map(|error| (error.label(), error.path(), error.to_string())).collect();
     let expected: Vec<_> =
         expected.iter().map(|(label, path, text)| (*label, (*path).to_owned(), (*text).to_owned())).collect();
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     let first = Policy::new(here, peers.to_vec(), rules.to_vec()).err().map(|error| error.to_string());
     assert_eq!(first, found.first().map(ToString::to_string), "`new` refuses the first");
 }
@@ -397,7 +407,7 @@ fn tenants_are_guids() {
 }
 
 #[test]
-fn peers_have_names_of_their_own() {
+fn names_of_peers_are_unique() {
     let webhook = "https://contoso.com/c";
     check_refused(
         &[peer("amer", webhook), peer("emea", webhook), peer("amer", webhook)],
@@ -414,14 +424,14 @@ fn peers_have_names_of_their_own() {
 }
 
 #[test]
-fn a_peers_webhook_is_https_and_plain() {
-    for (webhook, fault) in [
+fn the_webhook_of_a_peer_is_https_and_plain() {
+    for (webhook, problem) in [
         ("http://amer.contoso.com/c", InvalidUrl::NotHttps),
         ("ftp://localhost/c", InvalidUrl::NotHttps),
         ("https://me:secret@amer.contoso.com/c", InvalidUrl::Userinfo),
         ("https://amer.contoso.com/c#top", InvalidUrl::Fragment),
     ] {
-        let text = format!("the webhook of peer 0 (amer) {fault}");
+        let text = format!("the webhook of peer 0 (amer) {problem}");
         assert!(!text.contains("secret"));
         check_refused(&[peer("amer", webhook)], &[], &[("webhook", "peer[0].webhook", &text)]);
     }
@@ -429,7 +439,7 @@ fn a_peers_webhook_is_https_and_plain() {
 }
 
 #[test]
-fn all_problems_are_told_at_once() {
+fn all_problems_are_reported() {
     let found = Policy::problems(
         &name("emea"),
         &[peer("emea", "http://contoso.com")],
@@ -440,7 +450,7 @@ fn all_problems_are_told_at_once() {
 }
 
 #[test]
-fn every_reason_has_a_label() {
+fn each_reason_has_a_label() {
     let reasons = [
         DecisionReason::NoRule,
         DecisionReason::RuleHere,
