@@ -1,4 +1,4 @@
-//! `Call`: the parts of a call resource that routing, logs and counters need.
+//! `Call`: the parts of a call resource that routing, logs and metrics need.
 
 mod raw;
 
@@ -9,16 +9,16 @@ use uuid::Uuid;
 pub(crate) use self::raw::RawCall;
 use crate::result_info::ResultInfo;
 
-/// The parts of a call resource that routing, logs and counters need.
+/// The parts of a call resource that routing, logs and metrics need.
 ///
-/// Texts are as they were posted; an empty one counts as absent.
+/// Texts are as posted. An empty text counts as absent.
 #[derive(Debug, Default)]
 pub struct Call<'a> {
     /// `state`
     pub state: Option<CallState>,
     /// `callChainId`
     pub chain_id: Option<Cow<'a, str>>,
-    /// `tenantId`, else the source's tenant. Never compared with the token's.
+    /// `tenantId`, else the tenant of the source. It is never compared with the token's.
     pub tenant_id: Option<Uuid>,
     /// `source.region`
     pub source_region: Option<Cow<'a, str>>,
@@ -34,17 +34,18 @@ pub struct Call<'a> {
     pub thread_id: Option<Cow<'a, str>>,
     /// `requestedModalities`, the first 16
     pub modalities: Vec<Modality>,
-    /// Whether a recording policy applies (5 s instead of 15 s to answer): the call has an observed participant, or its
-    /// botData names a policy, a policy holder, an invitation for the sake of recording, or other recorders.
+    /// True if a recording policy applies, which leaves 5 s instead of 15 s to answer. The call then has an
+    /// observed participant, or its botData names a policy, a policy holder, a recording as the reason for
+    /// the invitation, or other recorders.
     pub policy_recording: bool,
-    /// The user whom the policy observes: `incomingContext.onBehalfOf`, else `source.identity`; only with a policy. Where
-    /// `onBehalfOf` is a text like `8:orgid:{object id}`, the object id.
+    /// The user that the policy observes: `incomingContext.onBehalfOf`, else `source.identity`; only with a
+    /// policy. If `onBehalfOf` is a text like `8:orgid:{object id}`, the object id.
     pub observed_user: Option<Cow<'a, str>>,
     /// `resultInfo`
     pub result: Option<ResultInfo>,
 }
 
-/// `state` of a call.
+/// The `state` of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallState {
     /// incoming
@@ -72,42 +73,32 @@ pub enum CallState {
 }
 
 impl CallState {
-    /// A name from a closed set, for logs and metrics: the value as Microsoft spells it, `other` for unknown ones.
+    /// Returns a name from a closed set, for logs and metrics: the value as Microsoft spells it, or `other`.
     pub fn label(&self) -> &'static str {
-        match self {
-            Self::Incoming => "incoming",
-            Self::Establishing => "establishing",
-            Self::Ringing => "ringing",
-            Self::Established => "established",
-            Self::Hold => "hold",
-            Self::Transferring => "transferring",
-            Self::TransferAccepted => "transferAccepted",
-            Self::Redirecting => "redirecting",
-            Self::Terminating => "terminating",
-            Self::Terminated => "terminated",
-            Self::Other(_) => "other",
-        }
+        KNOWN_STATES.iter().find(|(state, _)| state == self).map_or("other", |(_, name)| name)
     }
 }
 
 impl From<Cow<'_, str>> for CallState {
     fn from(text: Cow<'_, str>) -> Self {
-        const KNOWN: [CallState; 10] = [
-            CallState::Established,
-            CallState::Establishing,
-            CallState::Incoming,
-            CallState::Terminated,
-            CallState::Terminating,
-            CallState::Ringing,
-            CallState::Hold,
-            CallState::Transferring,
-            CallState::TransferAccepted,
-            CallState::Redirecting,
-        ];
-        let known = KNOWN.into_iter().find(|state| state.label().eq_ignore_ascii_case(&text));
-        known.unwrap_or_else(|| Self::Other(text.into_owned()))
+        let known = KNOWN_STATES.iter().find(|(_, name)| name.eq_ignore_ascii_case(&text));
+        known.map_or_else(|| Self::Other(text.into_owned()), |(state, _)| state.clone())
     }
 }
+
+/// The known states with their names, the most frequent first.
+static KNOWN_STATES: [(CallState, &str); 10] = [
+    (CallState::Established, "established"),
+    (CallState::Establishing, "establishing"),
+    (CallState::Incoming, "incoming"),
+    (CallState::Terminated, "terminated"),
+    (CallState::Terminating, "terminating"),
+    (CallState::Ringing, "ringing"),
+    (CallState::Hold, "hold"),
+    (CallState::Transferring, "transferring"),
+    (CallState::TransferAccepted, "transferAccepted"),
+    (CallState::Redirecting, "redirecting"),
+];
 
 /// `requestedModalities`
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! `Data`: what `resourceData` holds.
+//! `Data`: the content of `resourceData`.
 
 use std::borrow::Cow;
 
@@ -11,12 +11,12 @@ use crate::{
     result_info::ResultInfo,
 };
 
-/// What `resourceData` holds.
+/// The content of `resourceData`.
 #[derive(Debug)]
 pub enum Data<'a> {
-    /// No `resourceData`, null, or something that is neither an object nor an array.
+    /// There is no `resourceData`, or it is neither an object nor an array.
     Absent,
-    /// `#microsoft.graph.call`, or an object without a type where a path names a call itself.
+    /// `#microsoft.graph.call`, or an object without a type if the path names the call itself.
     Call(Box<Call<'a>>),
     /// `#microsoft.graph.participantJoiningNotification`
     ParticipantJoining,
@@ -31,7 +31,7 @@ pub enum Data<'a> {
 }
 
 impl<'a> Data<'a> {
-    /// What was received, given the part of a call that the item's path names.
+    /// Converts the received value. `part` is the part of a call that the item's path names.
     pub(crate) fn new(received: Received<RawData<'a>>, part: Option<ResourcePart>) -> Self {
         match received.shape {
             Shape::Scalar => Self::Absent,
@@ -44,15 +44,15 @@ impl<'a> Data<'a> {
 /// `#microsoft.graph.commsOperation` and its subtypes.
 #[derive(Debug)]
 pub struct Operation<'a> {
-    /// The type's name without `#microsoft.graph.`.
+    /// The name of the type without `#microsoft.graph.`.
     pub name: Cow<'a, str>,
-    /// notStarted, running, completed, failed.
+    /// `notStarted`, `running`, `completed` or `failed`.
     pub status: Option<Cow<'a, str>>,
-    /// How it ended.
+    /// Its result.
     pub result: Option<ResultInfo>,
 }
 
-/// `resourceData` before its type is known: the members of all types at once, so that one pass is enough.
+/// `resourceData` before its type is known. It collects the members of all types, so that one pass is enough.
 #[derive(Default)]
 pub(crate) struct RawData<'a> {
     odata_type: Option<Cow<'a, str>>,
@@ -79,7 +79,7 @@ impl<'de> Receive<'de> for RawData<'de> {
 }
 
 impl<'a> RawData<'a> {
-    /// The id, if this is by its own word a call.
+    /// Removes and returns the id, if the type is a call.
     pub(crate) fn take_call_id(&mut self) -> Option<Cow<'a, str>> {
         let is_call =
             self.odata_type.as_deref().is_some_and(|name| short_name(name).eq_ignore_ascii_case("call"));
@@ -106,7 +106,7 @@ impl<'a> RawData<'a> {
             }
             name if name.eq_ignore_ascii_case("participantJoiningNotification") => Data::ParticipantJoining,
             name if name.eq_ignore_ascii_case("participantLeftNotification") => Data::ParticipantLeft,
-            // All of them, those of later versions too, are named so.
+            // All operations have such a name, also those of later versions.
             name if ends_with(name, "Operation") => {
                 let name = match &odata_type {
                     Cow::Borrowed(text) => Cow::Borrowed(short_name(text)),
@@ -119,7 +119,7 @@ impl<'a> RawData<'a> {
     }
 }
 
-/// `call` of `#microsoft.graph.call`.
+/// Returns `call` for `#microsoft.graph.call`.
 fn short_name(odata_type: &str) -> &str {
     let name = odata_type.strip_prefix('#').unwrap_or(odata_type);
     match name.split_at_checked(NAMESPACE.len()) {
@@ -128,7 +128,7 @@ fn short_name(odata_type: &str) -> &str {
     }
 }
 
-/// Without regard to ASCII case.
+/// Returns true if `text` ends with `end`, without regard to ASCII case.
 fn ends_with(text: &str, end: &str) -> bool {
     let start = text.len().saturating_sub(end.len());
     text.get(start..).is_some_and(|tail| tail.eq_ignore_ascii_case(end))

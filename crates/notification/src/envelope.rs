@@ -1,4 +1,4 @@
-//! `Envelope`: which protocol a body speaks.
+//! `Envelope`: a parsed body, legacy or Graph.
 
 use std::borrow::Cow;
 
@@ -9,31 +9,48 @@ use crate::{
     error::{ErrorCode, InvalidNotification},
     id::CallId,
     json::{self, Receive, Received},
-    notifications::{Notifications, Value},
+    labelled::labelled,
+    notifications::{Notifications, RawItems},
     preflight,
 };
 
-/// One parsed body. Borrows from the bytes it was parsed from.
+/// A parsed body. It borrows from the bytes that it was parsed from.
+///
+/// ```
+/// use switchboard_notification::{Envelope, ErrorCode, LegacyKind};
+///
+/// let body = br#"{"id":"6d1c-0b00","participants":[],"callState":"incoming"}"#;
+/// let Envelope::Legacy(legacy) = Envelope::parse(body)? else { panic!("not a legacy body") };
+/// assert_eq!(legacy.kind, LegacyKind::Incoming);
+///
+/// let error = Envelope::parse(b"{}").unwrap_err();
+/// assert_eq!(error.code, ErrorCode::Neither);
+/// # Ok::<(), switchboard_notification::InvalidNotification>(())
+/// ```
 #[derive(Debug)]
 pub enum Envelope<'a> {
-    /// The Skype format. The platform sends the call again as Graph when it is answered 204.
+    /// The Skype format. If the response is 204, the platform sends the call again as Graph.
     Legacy(Legacy<'a>),
-    /// The Graph format, with one item or more.
+    /// The Graph format, with one or more items.
     Graph(Notifications<'a>),
 }
 
 impl<'a> Envelope<'a> {
-    /// Tells what `body` is.
+    /// Parses `body`.
+    ///
+    /// # Errors
+    ///
+    /// `body` is malformed, is neither legacy nor Graph, or cannot be routed.
     pub fn parse(body: &'a [u8]) -> Result<Self, InvalidNotification> {
         let text = preflight::check(body)?;
         let raw = read(text)?;
         if let Some(name) = raw.duplicate {
-            return Err(InvalidNotification::new(ErrorCode::Duplicate, format!(r#""{name}" appears twice"#)));
+            return Err(InvalidNotification::new(ErrorCode::Duplicate, format!(r#""{name}" occurs twice"#)));
         }
         match (raw.legacy(), raw.value) {
             (Ok(_), Some(_)) => Err(InvalidNotification::new(
                 ErrorCode::Both,
-                r#"both a Graph notification ("value") and a legacy call ("participants", "operationOutcome" or "type")"#,
+                r#"both Graph ("value") and legacy ("participants", "operationOutcome" or "type")"#,
             )),
             (Ok(legacy), None) => Ok(Self::Legacy(legacy)),
             (Err(_), Some(value)) => Notifications::new(text, value).map(Self::Graph),
@@ -45,41 +62,31 @@ impl<'a> Envelope<'a> {
 /// A body in the Skype format.
 #[derive(Debug)]
 pub struct Legacy<'a> {
-    /// Which of the legacy messages it is.
+    /// The kind of message.
     pub kind: LegacyKind,
-    /// Its `id`: not empty, but for a conversation result that has none. Not safe in a log as it is.
+    /// Its `id`. It is empty only for a conversation result without one. It is not safe in a log.
     pub id: Cow<'a, str>,
 }
 
 impl Legacy<'_> {
-    /// Its `id`, if it is one that is safe in a log.
+    /// Returns its `id` as a call id, which is safe in a log, if it is one.
     pub fn call_id(&self) -> Option<CallId<'_>> {
         CallId::parse(&*self.id).ok()
     }
 }
 
-/// The messages of the Skype format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LegacyKind {
-    /// A new call.
-    Incoming,
-    /// The result of an operation.
-    ConversationResult,
-    /// The participants changed.
-    RosterUpdate,
-    /// The call's state changed.
-    CallStateChange,
-}
-
-impl LegacyKind {
-    /// A stable name for logs and metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Incoming => "incoming",
-            Self::ConversationResult => "conversation_result",
-            Self::RosterUpdate => "roster_update",
-            Self::CallStateChange => "call_state_change",
-        }
+labelled! {
+    /// The messages of the Skype format.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum LegacyKind {
+        /// A new call.
+        Incoming = "incoming",
+        /// The result of an operation.
+        ConversationResult = "conversation_result",
+        /// The participants changed.
+        RosterUpdate = "roster_update",
+        /// The call's state changed.
+        CallStateChange = "call_state_change",
     }
 }
 
@@ -89,19 +96,19 @@ fn read(text: &str) -> Result<RawEnvelope<'_>, InvalidNotification> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let received: Received<RawEnvelope<'_>> =
         serde::Deserialize::deserialize(&mut deserializer).map_err(|error: serde_json::Error| {
-            let problem = if error.is_eof() { "the JSON breaks off" } else { "the body is not JSON" };
+            let problem = if error.is_eof() { "the JSON is incomplete" } else { "the body is not JSON" };
             InvalidNotification::new(ErrorCode::NotJson, format!("{problem} at {}", at(error)))
         })?;
     deserializer.end().map_err(|error| {
-        InvalidNotification::new(ErrorCode::NotJson, format!("more follows the JSON at {}", at(error)))
+        InvalidNotification::new(ErrorCode::NotJson, format!("text follows the JSON at {}", at(error)))
     })?;
     Ok(received.value)
 }
 
-/// The members that tell what a body is.
+/// The members that decide the kind of a body.
 #[derive(Default)]
 struct RawEnvelope<'a> {
-    value: Option<Received<Value<'a>>>,
+    value: Option<Received<RawItems<'a>>>,
     id: Option<&'a RawValue>,
     participants: Option<&'a RawValue>,
     presented_modality_types: Option<&'a RawValue>,
@@ -113,8 +120,9 @@ struct RawEnvelope<'a> {
 }
 
 impl<'a> RawEnvelope<'a> {
-    /// The legacy message, whether or not there is a `value` too, or why it is none. Contracts: Bot Framework calling,
-    /// `Conversation`, `ConversationResult`, `RosterUpdateNotification`, `CallStateChangeNotification`.
+    /// Returns the legacy message, even if there is also a `value`, or the reason why it is none. Contracts:
+    /// Bot Framework calling, `Conversation`, `ConversationResult`, `RosterUpdateNotification`,
+    /// `CallStateChangeNotification`.
     fn legacy(&self) -> Result<Legacy<'a>, &'static str> {
         let id = self.id.and_then(json::text_of);
         let message_type = self.message_type.and_then(json::text_of);
@@ -132,20 +140,22 @@ impl<'a> RawEnvelope<'a> {
         }
         if !starts(self.participants, '[') {
             return Err(match (self.participants, self.service_url, message_type) {
-                // The messaging and the calling webhook of one bot are easily mixed up.
+                // Operators confuse the messaging webhook and the calling webhook of a bot.
                 (None, Some(_), Some(_)) => "a Bot Framework activity is not a calls notification",
                 (None, _, _) => {
                     r#"neither a Graph notification (no "value") nor a legacy call (no "participants")"#
                 }
                 (Some(_), _, _) => {
-                    r#"neither a Graph notification (no "value") nor a legacy call ("participants" is not an array)"#
+                    "neither a Graph notification (no \"value\") nor a legacy call (\"participants\" is not \
+                     an array)"
                 }
             });
         }
         let id = id.ok_or(r#"neither a Graph notification (no "value") nor a legacy call (no "id")"#)?;
         if !starts(self.call_state, '"') && !starts(self.presented_modality_types, '[') {
             return Err(
-                r#"neither a Graph notification (no "value") nor a legacy call (no "callState" and no "presentedModalityTypes")"#,
+                "neither a Graph notification (no \"value\") nor a legacy call (no \"callState\" and no \
+                 \"presentedModalityTypes\")",
             );
         }
         Ok(Legacy { kind: LegacyKind::Incoming, id })

@@ -1,12 +1,15 @@
-//! Why a body is not a notification.
+//! `InvalidNotification`: a body that is refused.
 
-/// Why a body is not a notification.
+use crate::labelled::labelled;
+
+/// A body that is not a notification.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct InvalidNotification {
-    /// A stable name.
+    /// The kind of problem.
     pub code: ErrorCode,
-    /// What is wrong and where; holds no text of the body but member names, safe to log and to return.
+    /// The problem and its place. It contains no text of the body except names of members, so it is safe to
+    /// log and to return.
     pub message: String,
 }
 
@@ -16,83 +19,41 @@ impl InvalidNotification {
     }
 }
 
-/// The kinds of `InvalidNotification`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorCode {
-    /// No bytes, or nothing but white space.
-    Empty,
-    /// More bytes than any body may have.
-    TooLarge,
-    /// Not UTF-8.
-    InvalidText,
-    /// Not JSON: broken, cut short, preceded by a byte order mark or followed by more.
-    NotJson,
-    /// Arrays and objects in each other beyond the limit.
-    TooDeep,
-    /// JSON, but not an object.
-    NotAnObject,
-    /// A member that decides what a body is or where it goes appears twice.
-    Duplicate,
-    /// Legacy and Graph at once.
-    Both,
-    /// Neither legacy nor Graph.
-    Neither,
-    /// `value` is not an array.
-    ValueNotArray,
-    /// `value` has no items.
-    ValueEmpty,
-    /// `value` has more items than any body may have.
-    TooManyItems,
-    /// An item of `value` is not an object.
-    ItemNotObject,
-    /// An item's `changeType` is missing or not one of the three.
-    ChangeType,
-    /// A path names a call id that would not be safe in a header.
-    CallId,
-    /// No item is about a call.
-    NotACall,
-}
-
-impl ErrorCode {
-    /// All of them.
-    pub const ALL: [Self; 16] = [
-        Self::Empty,
-        Self::TooLarge,
-        Self::InvalidText,
-        Self::NotJson,
-        Self::TooDeep,
-        Self::NotAnObject,
-        Self::Duplicate,
-        Self::Both,
-        Self::Neither,
-        Self::ValueNotArray,
-        Self::ValueEmpty,
-        Self::TooManyItems,
-        Self::ItemNotObject,
-        Self::ChangeType,
-        Self::CallId,
-        Self::NotACall,
-    ];
-
-    /// A stable name for logs and metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Empty => "empty",
-            Self::TooLarge => "too_large",
-            Self::InvalidText => "invalid_text",
-            Self::NotJson => "not_json",
-            Self::TooDeep => "too_deep",
-            Self::NotAnObject => "not_an_object",
-            Self::Duplicate => "duplicate_member",
-            Self::Both => "legacy_and_graph",
-            Self::Neither => "neither_legacy_nor_graph",
-            Self::ValueNotArray => "value_not_array",
-            Self::ValueEmpty => "value_empty",
-            Self::TooManyItems => "too_many_items",
-            Self::ItemNotObject => "item_not_object",
-            Self::ChangeType => "change_type",
-            Self::CallId => "call_id",
-            Self::NotACall => "not_a_call",
-        }
+labelled! {
+    /// The kinds of [`InvalidNotification`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum ErrorCode {
+        /// The body is empty or white space.
+        Empty = "empty",
+        /// The body, or the part of it outside the items, has too many bytes.
+        TooLarge = "too_large",
+        /// The body is not UTF-8.
+        InvalidText = "invalid_text",
+        /// The body is not JSON: malformed, incomplete, after a byte order mark, or before other text.
+        NotJson = "not_json",
+        /// Arrays and objects are nested too deeply.
+        TooDeep = "too_deep",
+        /// The body is JSON, but not an object.
+        NotAnObject = "not_an_object",
+        /// A member that decides the kind of the body or the call of an item occurs twice.
+        Duplicate = "duplicate_member",
+        /// The body is legacy and Graph at once.
+        Both = "legacy_and_graph",
+        /// The body is neither legacy nor Graph.
+        Neither = "neither_legacy_nor_graph",
+        /// `value` is not an array.
+        ValueNotArray = "value_not_array",
+        /// `value` has no items.
+        ValueEmpty = "value_empty",
+        /// `value` has too many items.
+        TooManyItems = "too_many_items",
+        /// An item of `value` is not an object.
+        ItemNotObject = "item_not_object",
+        /// The `changeType` of an item is missing or unknown.
+        ChangeType = "change_type",
+        /// An item names a call id that is not safe in a header.
+        CallId = "call_id",
+        /// No item is about a call.
+        NotACall = "not_a_call",
     }
 }

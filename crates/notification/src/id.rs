@@ -1,4 +1,4 @@
-//! `CallId`: which call.
+//! `CallId`: the id of a call.
 
 use std::{
     borrow::Cow,
@@ -6,14 +6,27 @@ use std::{
     hash::{Hash, Hasher},
 };
 
-/// A call's id: an opaque path segment, compared ASCII-case-insensitively, safe in headers and logs.
+/// The id of a call: an opaque path segment that is safe in headers and logs. Ids are compared without regard
+/// to ASCII case.
 ///
-/// 1 to 128 of `A-Z a-z 0-9 - . _ ~ : @ + = $ %`, neither `.` nor `..`, which mean something else in a path.
+/// 1 to 128 of `A-Z a-z 0-9 - . _ ~ : @ + = $ %`, neither `.` nor `..`, which have another meaning in a path.
+///
+/// ```
+/// use switchboard_notification::{CallId, InvalidCallId};
+///
+/// assert_eq!(CallId::parse("6D1C0B00-77A3")?, CallId::parse("6d1c0b00-77a3")?);
+/// assert_eq!(CallId::parse("a b"), Err(InvalidCallId::Character));
+/// # Ok::<(), InvalidCallId>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct CallId<'a>(Cow<'a, str>);
 
 impl<'a> CallId<'a> {
-    /// The id, if `text` is one.
+    /// Parses an id.
+    ///
+    /// # Errors
+    ///
+    /// `text` is empty or too long, or contains a character that is not allowed.
     pub fn parse(text: impl Into<Cow<'a, str>>) -> Result<Self, InvalidCallId> {
         let text = text.into();
         if text.is_empty() || text.len() > CALL_ID_BYTES_MAX {
@@ -30,20 +43,20 @@ impl<'a> CallId<'a> {
         Ok(Self(text))
     }
 
-    /// The same id, borrowing nothing.
+    /// Returns the same id with a text of its own.
     pub fn into_owned(self) -> CallId<'static> {
         CallId(Cow::Owned(self.0.into_owned()))
     }
 }
 
 impl CallId<'_> {
-    /// As it was posted.
+    /// Returns the id as posted.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Without regard to ASCII case: documents write ids in upper case, the platform in lower case.
+/// Compares without regard to ASCII case: documents write ids in upper case, the platform in lower case.
 impl PartialEq for CallId<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.0.eq_ignore_ascii_case(&other.0)
@@ -66,19 +79,19 @@ impl fmt::Display for CallId<'_> {
     }
 }
 
-/// Why a text is not a call id.
+/// The text is not a call id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCallId {
-    /// Empty or too long.
-    #[error("a call id that is not 1 to {CALL_ID_BYTES_MAX} bytes long")]
+    /// It is empty or too long.
+    #[error("call id is not 1 to {CALL_ID_BYTES_MAX} bytes long")]
     Length,
-    /// A character that does not belong in an id.
-    #[error("a call id with a character that is not allowed")]
+    /// It contains a character that is not allowed.
+    #[error("call id has a character that is not allowed")]
     Character,
 }
 
 impl InvalidCallId {
-    /// A stable name for logs and metrics.
+    /// Returns a stable name for logs and metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Length => "length",
@@ -87,5 +100,5 @@ impl InvalidCallId {
     }
 }
 
-/// Real ids are GUIDs of 36 bytes. Each is copied into a header and a log line of every request.
+/// Real ids are GUIDs of 36 bytes. The id is copied into a header and a log line of every request.
 const CALL_ID_BYTES_MAX: usize = 128;

@@ -11,29 +11,30 @@ use crate::{
     error::{ErrorCode, InvalidNotification},
     id::CallId,
     json::{self, Receive, Received},
+    labelled::labelled,
     resource::{Resource, ResourcePart},
 };
 
 /// One item of a Graph body.
 #[derive(Debug)]
 pub struct Item<'a> {
-    /// The item's JSON, byte for byte.
+    /// The JSON of the item, byte for byte.
     pub raw: &'a str,
-    /// created, updated or deleted.
+    /// Its `changeType`.
     pub change_type: ChangeType,
-    /// Which resource changed, by its path; `None` when the item is not about a call.
+    /// The resource that changed, by its path; `None` if the item is not about a call.
     pub resource: Option<Resource<'a>>,
-    /// What `resourceData` holds.
+    /// The content of `resourceData`.
     pub data: Data<'a>,
 }
 
 impl<'a> Item<'a> {
-    /// The call that the item is about.
+    /// Returns the id of the call that the item is about.
     pub fn call_id(&self) -> Option<&CallId<'a>> {
         self.resource.as_ref().map(|resource| &resource.call_id)
     }
 
-    /// The call, if this is a new incoming call: created, a call, its state incoming.
+    /// Returns the call if it is a new incoming call: created, a call, in the state incoming.
     pub fn new_call(&self) -> Option<&Call<'a>> {
         let Some(Resource { part: ResourcePart::Call, .. }) = &self.resource else { return None };
         match &self.data {
@@ -52,13 +53,13 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// What the item is, for logs and counters.
+    /// Returns the kind of the item, for logs and metrics.
     pub fn kind(&self) -> ItemKind {
         let Some(Resource { part, .. }) = &self.resource else { return ItemKind::NotACall };
         match (&self.data, part) {
             (Data::ParticipantJoining, _) => ItemKind::ParticipantJoining,
             (Data::ParticipantLeft, _) => ItemKind::ParticipantLeft,
-            // One published roster has the path `/operations/participants`; operations are never arrays.
+            // One published roster has the path `/operations/participants`. Operations are never arrays.
             (_, ResourcePart::Participants) | (Data::List(_), ResourcePart::Operations) => ItemKind::Roster,
             (_, ResourcePart::Operations) | (Data::Operation(_), _) => ItemKind::Operation,
             (_, ResourcePart::ContentSharingSessions) => ItemKind::ContentSharing,
@@ -68,7 +69,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Reads the item at `index` of `value`.
+    /// Parses the item at `index` of `value`.
     pub(crate) fn parse(index: usize, raw: &'a RawValue) -> Result<Self, InvalidNotification> {
         let error =
             |code, message: String| InvalidNotification::new(code, format!("value[{index}]{message}"));
@@ -78,7 +79,7 @@ impl<'a> Item<'a> {
         }
         let item = RawItem::read(raw).map_err(|_| error(ErrorCode::NotJson, " is not JSON".into()))?;
         if let Some(name) = item.duplicate {
-            return Err(error(ErrorCode::Duplicate, format!(".{name} appears twice")));
+            return Err(error(ErrorCode::Duplicate, format!(".{name} occurs twice")));
         }
         let change_type = ChangeType::of(item.change_type)
             .map_err(|problem| error(ErrorCode::ChangeType, format!(".changeType {problem}")))?;
@@ -86,9 +87,9 @@ impl<'a> Item<'a> {
         let find = |name: &str, path: Option<&'a RawValue>| {
             let path = path.and_then(json::text_of);
             path.map_or(Ok(None), Resource::parse)
-                .map_err(|invalid| error(ErrorCode::CallId, format!(".{name} names {invalid}")))
+                .map_err(|invalid| error(ErrorCode::CallId, format!(".{name}: {invalid}")))
         };
-        // `resource` is the older name: where the two differ, it gives way.
+        // `resource` is the older name. If the two differ, `resourceUrl` counts.
         let mut resource = find("resourceUrl", item.resource_url)?;
         if resource.is_none() {
             resource = find("resource", item.resource)?;
@@ -98,7 +99,7 @@ impl<'a> Item<'a> {
             && let Some(id) = data.value.take_call_id()
         {
             let call_id = CallId::parse(id)
-                .map_err(|invalid| error(ErrorCode::CallId, format!(".resourceData.id is {invalid}")))?;
+                .map_err(|invalid| error(ErrorCode::CallId, format!(".resourceData.id: {invalid}")))?;
             resource = Some(Resource { call_id, part: ResourcePart::Call });
         }
 
@@ -106,89 +107,68 @@ impl<'a> Item<'a> {
         Ok(Self { raw: raw.get(), change_type, resource, data })
     }
 
-    /// The paths that the item names, about a call or not; for error messages.
+    /// Returns the paths that the item names, about a call or not, for error messages.
     pub(crate) fn paths(&self) -> Vec<Cow<'a, str>> {
         let Ok(Ok(item)) = serde_json::from_str(self.raw).map(RawItem::read) else { return Vec::new() };
         [item.resource_url, item.resource].into_iter().flatten().filter_map(json::text_of).collect()
     }
 }
 
-/// What an item is, for logs and counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ItemKind {
-    /// A new incoming call.
-    IncomingCall,
-    /// A call's state changed.
-    CallState,
-    /// The participants of a call changed.
-    Roster,
-    /// An operation finished or progressed.
-    Operation,
-    /// Content sharing began, changed or ended.
-    ContentSharing,
-    /// A participant is about to join; the bot answers in the response body.
-    ParticipantJoining,
-    /// A participant left.
-    ParticipantLeft,
-    /// About a call, in a way this version does not know.
-    Other,
-    /// Not about a call.
-    NotACall,
-}
-
-impl ItemKind {
-    /// A stable name for logs and metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::IncomingCall => "incoming_call",
-            Self::CallState => "call_state",
-            Self::Roster => "roster",
-            Self::Operation => "operation",
-            Self::ContentSharing => "content_sharing",
-            Self::ParticipantJoining => "participant_joining",
-            Self::ParticipantLeft => "participant_left",
-            Self::Other => "other",
-            Self::NotACall => "not_a_call",
-        }
+labelled! {
+    /// The kind of an item, for logs and metrics.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum ItemKind {
+        /// A new incoming call.
+        IncomingCall = "incoming_call",
+        /// A call's state changed.
+        CallState = "call_state",
+        /// The participants of a call changed.
+        Roster = "roster",
+        /// An operation finished or progressed.
+        Operation = "operation",
+        /// Content sharing started, changed or stopped.
+        ContentSharing = "content_sharing",
+        /// A participant is about to join. The bot decides in the body of its response.
+        ParticipantJoining = "participant_joining",
+        /// A participant left.
+        ParticipantLeft = "participant_left",
+        /// The item is about a call, and this version does not know its kind.
+        Other = "other",
+        /// The item is not about a call.
+        NotACall = "not_a_call",
     }
 }
 
-/// `changeType`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChangeType {
-    /// created
-    Created,
-    /// updated
-    Updated,
-    /// deleted
-    Deleted,
+labelled! {
+    /// `changeType`. The labels are the values as Microsoft spells them.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum ChangeType {
+        /// created
+        Created = "created",
+        /// updated
+        Updated = "updated",
+        /// deleted
+        Deleted = "deleted",
+    }
 }
 
 impl ChangeType {
-    /// The value, or what is wrong with it.
+    /// Parses the value. The error completes the sentence "changeType …".
     fn of(raw: Option<&RawValue>) -> Result<Self, &'static str> {
         let raw = raw.ok_or("is missing")?;
         if !raw.get().starts_with('"') {
             return Err("is not a string");
         }
         let text = json::text_of(raw).unwrap_or_default();
-        [Self::Created, Self::Updated, Self::Deleted]
-            .into_iter()
+        Self::ALL
+            .iter()
+            .copied()
             .find(|change_type| change_type.label().eq_ignore_ascii_case(&text))
             .ok_or("is not created, updated or deleted")
     }
-
-    /// The value as Microsoft spells it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Updated => "updated",
-            Self::Deleted => "deleted",
-        }
-    }
 }
 
-/// An item's members, before anything is known of them.
+/// The members of an item, unparsed.
 #[derive(Default)]
 struct RawItem<'a> {
     change_type: Option<&'a RawValue>,
@@ -199,8 +179,8 @@ struct RawItem<'a> {
 }
 
 impl<'a> RawItem<'a> {
-    /// The JSON is known to be whole. What can still fail is a number beyond what a float can hold, in a place where no
-    /// number belongs: like any wrong type it costs the data, not the notification.
+    /// Reads the members. The JSON is well-formed; only a number that no float can hold, in a place that
+    /// needs no number, can still fail. Like any wrong type, it costs the data and not the notification.
     fn read(raw: &'a RawValue) -> Result<Self, serde_json::Error> {
         let item = serde_json::from_str::<Received<Self>>(raw.get()).map(|received| received.value);
         item.or_else(|_| {

@@ -1,7 +1,12 @@
-//! Reading JSON that may hold anything: members one by one, nothing refused but broken JSON.
+//! Lenient parsing of JSON: members one by one, and nothing refused but malformed JSON.
 //!
-//! Derived `Deserialize` refuses a number where text is expected and a member that appears twice, and takes an array for
-//! a struct. A notification must not be lost over a display name, so the few objects that matter are read by hand.
+//! Derived `Deserialize` refuses a number in place of text and a member that occurs twice, and accepts an
+//! array for a struct. A notification must not be lost because of a display name, so the few objects that
+//! matter are parsed by hand.
+//!
+//! auth and graph have JSON readers of their own, since their rules differ. auth refuses duplicate and
+//! misspelt names, since its input decides who is authenticated. graph builds a tree to name the place of a
+//! mistake. This reader borrows all text and makes one pass over a body of several kilobytes.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -11,39 +16,39 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// Takes what it knows from a JSON value of whatever type; what it is not given stays as in its default.
+/// A type that is filled from a JSON value of any type. Members that do not occur keep their default.
 pub(crate) trait Receive<'de>: Default {
-    /// A member of the object: must take its value from `map`.
+    /// Receives a member of an object. An implementation must take the value from `map`.
     fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
         let _ = name;
         skip(map)
     }
 
-    /// An element of the array.
+    /// Receives an element of an array.
     fn element(&mut self, index: usize, raw: &'de RawValue) {
         let _ = (index, raw);
     }
 
-    /// The string.
+    /// Receives a string.
     fn text(&mut self, text: Cow<'de, str>) {
         drop(text);
     }
 }
 
-/// What a value was, and what `T` received of it.
+/// The shape of a value, and `T` filled from it.
 #[derive(Default)]
 pub(crate) struct Received<T> {
     pub(crate) shape: Shape,
     pub(crate) value: T,
 }
 
-/// What a value was.
+/// The shape of a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Shape {
     #[default]
     Scalar,
     Object,
-    /// With its length.
+    /// An array with its length.
     Array(usize),
 }
 
@@ -53,17 +58,17 @@ impl<'de, T: Receive<'de>> Deserialize<'de> for Received<T> {
     }
 }
 
-/// The value of a member as `T`.
+/// Returns the value of a member as `T`.
 pub(crate) fn read<'de, T: Receive<'de>, M: MapAccess<'de>>(map: &mut M) -> Result<T, M::Error> {
     Ok(map.next_value::<Received<T>>()?.value)
 }
 
-/// The value of a member, if it is a string and not empty.
+/// Returns the value of a member if it is a string and not empty.
 pub(crate) fn text<'de, M: MapAccess<'de>>(map: &mut M) -> Result<Option<Cow<'de, str>>, M::Error> {
     Ok(text_of(map.next_value()?))
 }
 
-/// The value of a member, if it is an integer or a string that holds one.
+/// Returns the value of a member if it is an integer, or a string that contains one.
 pub(crate) fn integer<'de, M: MapAccess<'de>>(map: &mut M) -> Result<Option<i64>, M::Error> {
     let raw: &RawValue = map.next_value()?;
     Ok(match text_of(raw) {
@@ -72,12 +77,12 @@ pub(crate) fn integer<'de, M: MapAccess<'de>>(map: &mut M) -> Result<Option<i64>
     })
 }
 
-/// Passes over the value of a member.
+/// Skips the value of a member.
 pub(crate) fn skip<'de, M: MapAccess<'de>>(map: &mut M) -> Result<(), M::Error> {
     map.next_value::<IgnoredAny>().map(drop)
 }
 
-/// A string that is not empty. The platform writes `""` and null for what it does not know.
+/// Returns a string that is not empty. The platform writes `""` and null for unknown values.
 pub(crate) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     if inner.is_empty() {
@@ -149,29 +154,7 @@ impl<'de, T: Receive<'de>> Visitor<'de> for Receiver<T> {
     }
 }
 
-/// A member's name, borrowed unless it has escapes.
-struct Key<'de>(Cow<'de, str>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = Key<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a member name")
-            }
-
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(name)))
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(name.to_owned())))
-            }
-        }
-
-        deserializer.deserialize_str(KeyVisitor)
-    }
-}
+/// A member's name, borrowed unless it contains escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);

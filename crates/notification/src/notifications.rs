@@ -11,23 +11,23 @@ use crate::{
 /// The items of a Graph body, at least one of which is about a call.
 #[derive(Debug)]
 pub struct Notifications<'a> {
-    /// The items in the order in which they were posted.
+    /// The items, in the order of the body.
     pub items: Vec<Item<'a>>,
-    /// The body up to the first item.
+    /// The body before the first item.
     head: &'a str,
-    /// The body from behind the last item.
+    /// The body after the last item.
     tail: &'a str,
 }
 
 impl<'a> Notifications<'a> {
-    /// What was received as `value` of `body`.
-    pub(crate) fn new(body: &'a str, received: Received<Value<'a>>) -> Result<Self, InvalidNotification> {
-        let Received { shape, value: Value { items, error } } = received;
+    /// Converts the received `value` of `body`.
+    pub(crate) fn new(body: &'a str, received: Received<RawItems<'a>>) -> Result<Self, InvalidNotification> {
+        let Received { shape, value: RawItems { items, error } } = received;
         let Shape::Array(length) = shape else {
             return Err(InvalidNotification::new(ErrorCode::ValueNotArray, r#""value" is not an array"#));
         };
         if length > ITEMS_MAX {
-            let message = format!(r#""value" holds more than {ITEMS_MAX} items"#);
+            let message = format!(r#""value" has more than {ITEMS_MAX} items"#);
             return Err(InvalidNotification::new(ErrorCode::TooManyItems, message));
         }
         if let Some(error) = error {
@@ -44,14 +44,15 @@ impl<'a> Notifications<'a> {
         let tail = offset(body, last.raw).saturating_add(last.raw.len());
         let (head, tail) = (body.get(..head).unwrap_or_default(), body.get(tail..).unwrap_or_default());
         if items.len() > 1 && head.len().saturating_add(tail.len()) > ENVELOPE_BYTES_MAX {
-            let message = format!(r#"more than {ENVELOPE_BYTES_MAX} bytes are around the items of "value""#);
+            let message =
+                format!(r#"the body has more than {ENVELOPE_BYTES_MAX} bytes outside the items of "value""#);
             return Err(InvalidNotification::new(ErrorCode::TooLarge, message));
         }
         Ok(Self { items, head, tail })
     }
 
-    /// The same envelope with `value` cut to the raw bytes of the items at `indices`, in their order. An index beyond the
-    /// items is passed over.
+    /// Returns the same envelope with `value` cut to the raw bytes of the items at `indices`, in their order.
+    /// Indices without an item are ignored.
     pub fn subset(&self, indices: &[usize]) -> Vec<u8> {
         let items = || indices.iter().filter_map(|index| self.items.get(*index));
         let length = items().map(|item| item.raw.len().saturating_add(1)).sum::<usize>();
@@ -69,14 +70,14 @@ impl<'a> Notifications<'a> {
     }
 }
 
-/// `value` as it is read: the items up to the first that is wrong.
+/// `value` while it is parsed: the items up to the first invalid one.
 #[derive(Default)]
-pub(crate) struct Value<'a> {
+pub(crate) struct RawItems<'a> {
     items: Vec<Item<'a>>,
     error: Option<InvalidNotification>,
 }
 
-impl<'de> Receive<'de> for Value<'de> {
+impl<'de> Receive<'de> for RawItems<'de> {
     fn element(&mut self, index: usize, raw: &'de RawValue) {
         if index >= ITEMS_MAX || self.error.is_some() {
             return;
@@ -88,12 +89,13 @@ impl<'de> Receive<'de> for Value<'de> {
     }
 }
 
-/// The one look-alike that an operator meets (a subscription that posts to the wrong URL) is named.
+/// Returns the error of a body without an item about a call. It names the mistake that operators make: a
+/// subscription to call records that posts to the wrong URL.
 fn not_a_call(first: &Item<'_>) -> InvalidNotification {
     let message = if is_about_call_records(first) {
         "a Graph change notification about communications/callRecords is not a calls notification"
     } else {
-        "no item is about a call: none has a resourceUrl or resource below /communications/calls or /app/calls"
+        "no item has a resourceUrl or resource below /communications/calls or /app/calls"
     };
     InvalidNotification::new(ErrorCode::NotACall, message)
 }
@@ -105,16 +107,17 @@ fn is_about_call_records(item: &Item<'_>) -> bool {
     })
 }
 
-/// Where in `body` its slice `part` begins.
+/// Returns the offset of `part` in `body`, of which it is a slice.
 fn offset(body: &str, part: &str) -> usize {
     part.as_ptr().addr().saturating_sub(body.as_ptr().addr())
 }
 
 const CALL_RECORDS: &str = "communications/callRecords";
 
-/// What is around several items: some 70 bytes in published bodies. Each part of a batch repeats it, so that a body of a
-/// megabyte could become 256 of them.
+/// The bytes outside the items: some 70 in published bodies. Each part of a batch repeats them, so a body of
+/// one megabyte could become 256 megabytes.
 const ENVELOPE_BYTES_MAX: usize = 16 * 1024;
 
-/// Every published body has one item. A gateway may send a request for each, and an item takes some 700 bytes here.
+/// Every published body has one item. A gateway may send a request for each, and an item takes some 700 bytes
+/// of memory.
 const ITEMS_MAX: usize = 256;

@@ -1,14 +1,14 @@
-//! What is checked of a body before it is parsed: size, text, depth.
+//! The checks of a body before it is parsed: size, text, depth.
 
 use std::str;
 
 use crate::error::{ErrorCode, InvalidNotification};
 
-/// The body as text that the parser may have: UTF-8, without a byte order mark, nested no deeper than `DEPTH_MAX`. Whether
-/// it is JSON is the parser's business.
+/// Returns the body as text for the parser: UTF-8, without a byte order mark, nested at most `DEPTH_MAX`
+/// deep. The parser checks that it is JSON.
 ///
-/// Half of a surrogate pair is let through (RFC 8259 section 8.2 leaves it open): a display name that was cut in the middle
-/// of an emoji must not cost a call. Where we read such a text, it counts as absent.
+/// Lone surrogates are accepted (RFC 8259 section 8.2 leaves it open): a display name that was cut in the
+/// middle of an emoji must not cost a call. If such a text is read, it counts as absent.
 pub(crate) fn check(body: &[u8]) -> Result<&str, InvalidNotification> {
     if body.len() > BODY_BYTES_MAX {
         let message = format!("the body is larger than {BODY_BYTES_MAX} bytes");
@@ -19,7 +19,7 @@ pub(crate) fn check(body: &[u8]) -> Result<&str, InvalidNotification> {
         InvalidNotification::new(ErrorCode::InvalidText, message)
     })?;
     if text.starts_with('\u{feff}') {
-        return Err(InvalidNotification::new(ErrorCode::NotJson, "the body begins with a byte order mark"));
+        return Err(InvalidNotification::new(ErrorCode::NotJson, "the body starts with a byte order mark"));
     }
     match body.iter().find(|byte| !is_whitespace(**byte)) {
         None => return Err(InvalidNotification::new(ErrorCode::Empty, "the body is empty")),
@@ -29,21 +29,21 @@ pub(crate) fn check(body: &[u8]) -> Result<&str, InvalidNotification> {
         }
     }
 
-    // Nearly all bodies have few brackets, and then depth needs no look at each byte in turn.
+    // Nearly all bodies have few brackets: they need no pass that follows strings and brackets.
     if brackets(body) > DEPTH_MAX {
         check_depth(body)?;
     }
     Ok(text)
 }
 
-/// How many opening brackets there are. Sums of single bytes over short chunks are vectorised: a plain
+/// Returns the number of opening brackets. Sums of single bytes over short chunks are vectorised: a plain
 /// `filter().count()` took 2 of the 6 µs that a body of 4.3 KB cost.
 fn brackets(body: &[u8]) -> usize {
     let opening = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>();
     body.chunks(usize::from(u8::MAX)).map(|chunk| usize::from(opening(chunk))).sum()
 }
 
-/// Follows strings and brackets through `body`, which need not be JSON.
+/// Checks the depth by following strings and brackets. `body` need not be JSON.
 fn check_depth(body: &[u8]) -> Result<(), InvalidNotification> {
     let mut depth = 0_usize;
     let mut in_string = false;
@@ -51,7 +51,7 @@ fn check_depth(body: &[u8]) -> Result<(), InvalidNotification> {
     while let Some(byte) = bytes.next() {
         match byte {
             b'"' => in_string = !in_string,
-            // What is escaped ends no string; the digits of `\uXXXX` are nothing to us.
+            // An escaped character does not end the string. The digits of `\uXXXX` need no attention.
             b'\\' if in_string => {
                 bytes.next();
             }
@@ -69,16 +69,17 @@ fn check_depth(body: &[u8]) -> Result<(), InvalidNotification> {
     Ok(())
 }
 
-/// JSON's white space (RFC 8259 section 2).
+/// Returns true for the white space of JSON (RFC 8259 section 2).
 fn is_whitespace(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// The bound for those who use this crate without a limit of their own. Published bodies have 4.4 KB at most; rosters of
-/// large meetings may have some hundred.
+/// The bound for callers without a limit of their own. Published bodies have 4.4 KB at most; rosters of large
+/// meetings may have some hundred kilobytes.
 pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Published bodies have 11 levels. Nothing here recurses without bound, but the bot behind the gateway may.
+/// Published bodies have 11 levels. This crate does not recurse without bound, but a bot behind the gateway
+/// may.
 pub(crate) const DEPTH_MAX: usize = 64;
 
 #[cfg(test)]
@@ -88,7 +89,8 @@ mod tests {
     #[track_caller]
     fn check(call: &str, is_new: bool) {
         let body = format!(
-            r##"{{"value":[{{"changeType":"created","resource":"/app/calls/1","resourceData":{{"@odata.type":"#microsoft.graph.call","state":"incoming",{call}}}}}]}}"##
+            r##"{{"value":[{{"changeType":"created","resource":"/app/calls/1","resourceData":{{
+                 "@odata.type":"#microsoft.graph.call","state":"incoming",{call}}}}}]}}"##
         );
         let Ok(Envelope::Graph(notifications)) = Envelope::parse(body.as_bytes()) else { panic!("{body}") };
         assert_eq!(notifications.items[0].call_id().map(|id| id.as_str()), Some("1"));
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_a_surrogate_pair_costs_no_notification() {
+    fn a_lone_surrogate_costs_no_notification() {
         check(r#""subject":"cut \ud83d""#, true);
         check(r#""source":{"identity":{"user":{"id":"1","displayName":"cut \ud83d"}}}"#, true);
         check(r#""subject":"\udc00\ud83d\u0041""#, true);

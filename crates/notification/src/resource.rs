@@ -1,4 +1,4 @@
-//! `Resource`: which call a path is about, and what of it.
+//! `Resource`: the call that a path is about, and the part of it.
 
 use std::borrow::Cow;
 
@@ -7,15 +7,15 @@ use crate::id::{CallId, InvalidCallId};
 /// A path below a call: `/communications/calls/{id}/…` or the older `/app/calls/{id}/…`.
 #[derive(Debug)]
 pub struct Resource<'a> {
-    /// The call.
+    /// The id of the call.
     pub call_id: CallId<'a>,
-    /// What of it.
+    /// The part of the call.
     pub part: ResourcePart,
 }
 
 impl<'a> Resource<'a> {
-    /// Reads `^/?(app|communications)/calls/{id}(/…)?$`, without regard to ASCII case. One published path lacks the
-    /// leading slash. `None`: not about a call.
+    /// Parses `^/?(app|communications)/calls/{id}(/…)?$`, without regard to ASCII case. One published path
+    /// lacks the leading slash. `None` if the path is not about a call.
     pub(crate) fn parse(path: Cow<'a, str>) -> Result<Option<Self>, InvalidCallId> {
         match path {
             Cow::Borrowed(path) => Self::split(path),
@@ -41,18 +41,18 @@ impl<'a> Resource<'a> {
     }
 }
 
-/// Which part of a call a path names.
+/// The part of a call that a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResourcePart {
     /// The call itself.
     Call,
-    /// `/participants` and one of them.
+    /// `/participants`, or one of them.
     Participants,
-    /// `/operations` and one of them.
+    /// `/operations`, or one of them.
     Operations,
-    /// `/contentsharingsessions` and one of them.
+    /// `/contentsharingsessions`, or one of them.
     ContentSharingSessions,
-    /// Anything else.
+    /// Another part.
     Other,
 }
 

@@ -4,12 +4,12 @@ use serde::de::MapAccess;
 
 use crate::json::{self, Receive};
 
-/// `resultInfo`; the codes come as numbers or as strings.
+/// `resultInfo`. The platform sends the codes as numbers or as strings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResultInfo {
     /// `code`
     pub code: Option<i64>,
-    /// `subcode`, in one published body spelled `subCode`
+    /// `subcode`; one published body spells it `subCode`
     pub subcode: Option<i64>,
 }
 

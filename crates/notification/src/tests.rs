@@ -1,4 +1,4 @@
-//! Facts about the whole crate, each through `Envelope::parse`.
+//! Tests of the crate through `Envelope::parse`.
 
 mod fixtures;
 mod laws;
@@ -7,7 +7,7 @@ mod rules;
 
 use crate::{Call, Data, Envelope, Item};
 
-/// One line for each item: what it is, and what was understood of it.
+/// Returns a description of each item: its kind, and the parsed values.
 fn describe(envelope: &Envelope<'_>) -> String {
     match envelope {
         Envelope::Legacy(legacy) => format!("legacy {} {:?}", legacy.kind.label(), legacy.id),
@@ -18,11 +18,11 @@ fn describe(envelope: &Envelope<'_>) -> String {
 }
 
 fn describe_item(item: &Item<'_>) -> String {
-    let mut words = vec![item.kind().label().to_owned(), item.change_type.label().to_owned()];
-    match &item.resource {
-        None => words.push("-".to_owned()),
-        Some(resource) => words.push(format!("{:?} of {}", resource.part, resource.call_id)),
-    }
+    let about = match &item.resource {
+        None => "-".to_owned(),
+        Some(resource) => format!("{:?} of {}", resource.part, resource.call_id),
+    };
+    let mut words = vec![format!("{} {} {about}", item.kind().label(), item.change_type.label())];
     match &item.data {
         Data::Call(call) => words.push(describe_call(call)),
         Data::Operation(operation) => {
@@ -34,10 +34,10 @@ fn describe_item(item: &Item<'_>) -> String {
             words.push(format!("{data:?}"));
         }
     }
-    words.join(" ")
+    words.join("\n  ")
 }
 
-/// What is known of the call, without what is absent.
+/// Returns the members of the call that are present.
 fn describe_call(call: &Call<'_>) -> String {
     let Call {
         state,
@@ -75,12 +75,12 @@ fn describe_call(call: &Call<'_>) -> String {
     words.join("\n  ")
 }
 
-/// A Graph body with `items`.
+/// Returns a Graph body with `items`.
 fn graph(items: &str) -> String {
     format!(r#"{{"value":[{items}]}}"#)
 }
 
-/// An item about call `c1` with `data` as its `resourceData`, `change_type` as its `changeType`.
+/// Returns an item about call `c1` with this `changeType` and `resourceData`.
 fn item(change_type: &str, data: &str) -> String {
     format!(
         r#"{{"changeType":"{change_type}","resourceUrl":"/communications/calls/c1","resourceData":{data}}}"#

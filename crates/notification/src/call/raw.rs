@@ -1,4 +1,4 @@
-//! `RawCall`: a call resource as it is posted, and how it becomes a `Call`.
+//! `RawCall`: a call resource as posted, and its conversion into a `Call`.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::{
     result_info::ResultInfo,
 };
 
-/// A call's members as they are posted.
+/// The members of a call as posted.
 #[derive(Default)]
 pub(crate) struct RawCall<'a> {
     state: Option<CallState>,
@@ -112,7 +112,7 @@ impl<'de> Receive<'de> for Source<'de> {
     }
 }
 
-/// Somebody, described in one of several ways or in more than one: the first of `IDENTITY_KINDS` that has an id speaks.
+/// One party, described by one or more identities. The first of `IDENTITY_KINDS` with an id counts.
 #[derive(Default)]
 struct IdentitySet<'a> {
     id: Option<Cow<'a, str>>,
@@ -124,7 +124,7 @@ struct IdentitySet<'a> {
 impl<'de> Receive<'de> for IdentitySet<'de> {
     fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
         let Identity { id, tenant_id } = json::read(map)?;
-        // The type is open: kinds that are not listed come last.
+        // The platform may add kinds. Kinds that are not listed come last.
         let rank = IDENTITY_KINDS.iter().position(|kind| *kind == name).unwrap_or(IDENTITY_KINDS.len());
         if id.is_some() && (self.id.is_none() || rank <= self.id_rank) {
             (self.id, self.id_rank) = (id, rank);
@@ -172,7 +172,7 @@ impl<'de> Receive<'de> for IncomingContext<'de> {
     }
 }
 
-/// Documented as an identity set; a text, a single identity and a participant are understood too.
+/// Documented as an identity set. A text, a single identity and a participant are accepted, too.
 #[derive(Default)]
 struct OnBehalfOf<'a> {
     text: Option<Cow<'a, str>>,
@@ -268,8 +268,9 @@ impl<'de> Receive<'de> for ApplicationMetadata<'de> {
 
 /// `applicationMetadata.botData`
 ///
-/// Its `isMultiParty` is no mark of a policy: it says how many take part. One mark is enough, since a call taken for a
-/// policy call gets less time than it has, and a policy call that is not recognised is lost.
+/// One mark of a policy is enough: a call that is treated as a policy call by mistake gets less time than it
+/// has, but a policy call that is not recognised is lost. `isMultiParty` is no mark: it is about the number
+/// of participants.
 #[derive(Default)]
 struct BotData<'a> {
     media_region: Option<Cow<'a, str>>,
@@ -333,7 +334,8 @@ fn guid<'de, M: MapAccess<'de>>(map: &mut M) -> Result<Option<Uuid>, M::Error> {
     Ok(json::text(map)?.and_then(|text| Uuid::try_parse(&text).ok()))
 }
 
-/// The object id of `8:orgid:{object id}`, so that a rule need name a user in one way only. Other texts stay.
+/// Returns the object id of `8:orgid:{object id}`, so that a rule can name a user in one way only. Other
+/// texts do not change.
 fn without_mri_prefix(text: Cow<'_, str>) -> Cow<'_, str> {
     match text {
         Cow::Borrowed(text) => Cow::Borrowed(
@@ -345,12 +347,12 @@ fn without_mri_prefix(text: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// In the order in which they are believed. `encrypted` is what an app without call permissions is given.
+/// The kinds of identity, in the order of preference. An app without call permissions receives `encrypted`.
 const IDENTITY_KINDS: [&str; 7] =
     ["user", "guest", "phone", "encrypted", "onPremises", "applicationInstance", "application"];
 
-/// Users of the public cloud, GCC High and DoD.
+/// The prefixes of users in the public cloud, GCC High and DoD.
 const USER_MRI_PREFIXES: [&str; 3] = ["8:orgid:", "8:gcch:", "8:dod:"];
 
-/// There are five modalities; a body of a megabyte could name a quarter of a million.
+/// There are five modalities. A body of one megabyte could name a quarter of a million.
 const MODALITIES_MAX: usize = 16;

@@ -1,4 +1,4 @@
-//! What holds for every body.
+//! Properties that hold for any body.
 
 use proptest::{prelude::*, sample::Index};
 
@@ -9,18 +9,20 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
-    fn any_bytes_are_understood_or_refused(body in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_parsed_or_refused(body in prop::collection::vec(any::<u8>(), 0..200)) {
         check_total(&body)?;
     }
 
     #[test]
-    fn anything_like_json_is_understood_or_refused(words in prop::collection::vec(prop::sample::select(WORDS), 0..60)) {
+    fn text_similar_to_json_is_parsed_or_refused(
+        words in prop::collection::vec(prop::sample::select(WORDS), 0..60),
+    ) {
         check_total(format!("{{{}", words.concat()).as_bytes())?;
         check_total(graph(&words.concat()).as_bytes())?;
     }
 
     #[test]
-    fn a_damaged_notification_is_understood_or_refused(
+    fn a_damaged_notification_is_parsed_or_refused(
         json in graph_body(),
         at in any::<Index>(),
         bytes in prop::collection::vec(any::<u8>(), 0..4),
@@ -33,14 +35,14 @@ proptest! {
     }
 
     #[test]
-    fn white_space_and_the_order_of_members_change_nothing(json in graph_body(), seed in any::<u64>()) {
+    fn white_space_and_the_order_of_members_do_not_matter(json in graph_body(), seed in any::<u64>()) {
         let (plain, noisy) = (json.plain(), json.noisy(seed));
         let (plain, noisy) = (Envelope::parse(plain.as_bytes()), Envelope::parse(noisy.as_bytes()));
         prop_assert_eq!(describe(&plain.unwrap()), describe(&noisy.unwrap()));
     }
 
     #[test]
-    fn a_part_holds_its_items_byte_for_byte(
+    fn a_subset_contains_its_items_byte_for_byte(
         json in graph_body(),
         seed in any::<u64>(),
         indices in prop::collection::vec(0..5_usize, 1..5),
@@ -64,7 +66,7 @@ proptest! {
     }
 
     #[test]
-    fn all_items_of_a_compact_body_are_that_body(json in graph_body()) {
+    fn the_subset_of_all_items_is_the_body(json in graph_body()) {
         let body = json.plain();
         let Envelope::Graph(whole) = Envelope::parse(body.as_bytes()).unwrap() else { panic!("{body}") };
         let all: Vec<_> = (0..whole.items.len()).collect();
@@ -72,7 +74,7 @@ proptest! {
     }
 }
 
-/// No panic; what is refused is refused in our own words, and every call id is safe in a header.
+/// There is no panic, no message contains text of the body, and every call id is safe in a header.
 fn check_total(body: &[u8]) -> Result<(), TestCaseError> {
     match Envelope::parse(body) {
         Ok(Envelope::Graph(notifications)) => {
@@ -125,7 +127,7 @@ const WORDS: &[&str] = &[
 /// JSON that can be written in several ways.
 #[derive(Clone, Debug)]
 enum Json {
-    /// As it is to be written.
+    /// Text that is written as it is.
     Raw(String),
     Array(Vec<Self>),
     Object(Vec<(String, Self)>),
@@ -138,7 +140,7 @@ impl Json {
         text
     }
 
-    /// With white space and in an order that come from `seed`.
+    /// Writes white space and an order of members that depend on `seed`.
     fn noisy(&self, mut seed: u64) -> String {
         let mut text = String::new();
         self.write(&mut text, Some(&mut seed));
@@ -221,7 +223,7 @@ fn item(path: impl Strategy<Value = &'static str>) -> impl Strategy<Value = Json
     })
 }
 
-/// Objects of the members that are looked at, with the values they have and others; arrays and scalars too.
+/// Objects with members that are read, with usual and other values; also arrays and scalars.
 fn data() -> impl Strategy<Value = Json> {
     const NAMES: &[&str] = &[
         "state",

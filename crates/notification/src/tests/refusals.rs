@@ -1,4 +1,4 @@
-//! Bodies that are refused, each with its code and its exact words.
+//! Bodies that are refused, each with its code and its message.
 
 use std::collections::HashSet;
 
@@ -6,14 +6,14 @@ use super::{graph, item};
 use crate::{Envelope, ErrorCode};
 
 #[test]
-fn a_body_that_cannot_be_routed_is_refused_and_told_why() {
+fn bodies_that_cannot_be_routed_are_refused_with_a_message() {
     let mut seen = HashSet::new();
     for (body, code, message) in refusals() {
         check(&body, code, message);
         seen.insert(code);
     }
     for code in ErrorCode::ALL {
-        assert!(seen.contains(&code), "no body is refused with {code:?}");
+        assert!(seen.contains(code), "no body is refused with {code:?}");
     }
 }
 
@@ -37,8 +37,8 @@ fn refusals() -> Vec<(Vec<u8>, ErrorCode, &'static str)> {
 
     const NO_GRAPH_NO_PARTICIPANTS: &str =
         r#"neither a Graph notification (no "value") nor a legacy call (no "participants")"#;
-    const BOTH: &str = r#"both a Graph notification ("value") and a legacy call ("participants", "operationOutcome" or "type")"#;
-    const NO_CALL: &str = "no item is about a call: none has a resourceUrl or resource below /communications/calls or /app/calls";
+    const BOTH: &str = r#"both Graph ("value") and legacy ("participants", "operationOutcome" or "type")"#;
+    const NO_CALL: &str = "no item has a resourceUrl or resource below /communications/calls or /app/calls";
     const CALL_RECORDS: &str =
         "a Graph change notification about communications/callRecords is not a calls notification";
 
@@ -47,15 +47,15 @@ fn refusals() -> Vec<(Vec<u8>, ErrorCode, &'static str)> {
         (" \r\n\t".into(), E::Empty, "the body is empty"),
         (" ".repeat(16 * 1024 * 1024 + 1), E::TooLarge, "the body is larger than 16777216 bytes"),
         // Text.
-        ("\u{feff}{}".into(), E::NotJson, "the body begins with a byte order mark"),
+        ("\u{feff}{}".into(), E::NotJson, "the body starts with a byte order mark"),
         // JSON.
         ("hello".into(), E::NotAnObject, "the body is not a JSON object"),
         ("[]".into(), E::NotAnObject, "the body is not a JSON object"),
         ("null".into(), E::NotAnObject, "the body is not a JSON object"),
-        ("{".into(), E::NotJson, "the JSON breaks off at line 1 column 1"),
-        ("{\n\"value\":[{".into(), E::NotJson, "the JSON breaks off at line 2 column 10"),
-        ("{}}".into(), E::NotJson, "more follows the JSON at line 1 column 3"),
-        ("{}\u{0}".into(), E::NotJson, "more follows the JSON at line 1 column 3"),
+        ("{".into(), E::NotJson, "the JSON is incomplete at line 1 column 1"),
+        ("{\n\"value\":[{".into(), E::NotJson, "the JSON is incomplete at line 2 column 10"),
+        ("{}}".into(), E::NotJson, "text follows the JSON at line 1 column 3"),
+        ("{}\u{0}".into(), E::NotJson, "text follows the JSON at line 1 column 3"),
         ("{'value':[]}".into(), E::NotJson, "the body is not JSON at line 1 column 2"),
         (r#"{"value":[],}"#.into(), E::NotJson, "the body is not JSON at line 1 column 13"),
         (
@@ -108,33 +108,34 @@ fn refusals() -> Vec<(Vec<u8>, ErrorCode, &'static str)> {
         (
             r#"{"id":"1","participants":[],"callState":1,"presentedModalityTypes":"audio"}"#.into(),
             E::Neither,
-            r#"neither a Graph notification (no "value") nor a legacy call (no "callState" and no "presentedModalityTypes")"#,
+            "neither a Graph notification (no \"value\") nor a legacy call (no \"callState\" and no \
+             \"presentedModalityTypes\")",
         ),
         (r#"{"value":[],"id":"1","participants":[],"callState":"incoming"}"#.into(), E::Both, BOTH),
         (r#"{"value":null,"id":"1","type":"callStateChange"}"#.into(), E::Both, BOTH),
         (r#"{"value":[1],"callState":"x","operationOutcome":{}}"#.into(), E::Both, BOTH),
-        // Members that two readers could see differently.
-        (r#"{"value":[],"value":[]}"#.into(), E::Duplicate, r#""value" appears twice"#),
-        (r#"{"v\u0061lue":[],"value":[]}"#.into(), E::Duplicate, r#""value" appears twice"#),
+        // Members that two parsers could read differently.
+        (r#"{"value":[],"value":[]}"#.into(), E::Duplicate, r#""value" occurs twice"#),
+        (r#"{"v\u0061lue":[],"value":[]}"#.into(), E::Duplicate, r#""value" occurs twice"#),
         (
             r#"{"id":"1","id":"1","participants":[],"callState":"incoming"}"#.into(),
             E::Duplicate,
-            r#""id" appears twice"#,
+            r#""id" occurs twice"#,
         ),
         (
             r#"{"type":"callStateChange","id":"1","type":"message"}"#.into(),
             E::Duplicate,
-            r#""type" appears twice"#,
+            r#""type" occurs twice"#,
         ),
         (
             graph(r#"{"changeType":"created","changeType":"created","resource":"/app/calls/1"}"#),
             E::Duplicate,
-            "value[0].changeType appears twice",
+            "value[0].changeType occurs twice",
         ),
         (
             graph(r#"{"changeType":"created","resource":null,"resource":"/app/calls/1"}"#),
             E::Duplicate,
-            "value[0].resource appears twice",
+            "value[0].resource occurs twice",
         ),
         (
             graph(&format!(
@@ -142,21 +143,22 @@ fn refusals() -> Vec<(Vec<u8>, ErrorCode, &'static str)> {
                 item("updated", "null")
             )),
             E::Duplicate,
-            "value[1].resourceUrl appears twice",
+            "value[1].resourceUrl occurs twice",
         ),
         (
             graph(
                 r#"{"changeType":"created","resource":"/app/calls/1","resourceData":{},"resourceData":{}}"#,
             ),
             E::Duplicate,
-            "value[0].resourceData appears twice",
+            "value[0].resourceData occurs twice",
         ),
         (
             graph(
-                r#"{"changeType":"created","resource":"/app/calls/1","resourceData":1e999,"resourceData":{}}"#,
+                r#"{"changeType":"created","resource":"/app/calls/1",
+                    "resourceData":1e999,"resourceData":{}}"#,
             ),
             E::Duplicate,
-            "value[0].resourceData appears twice",
+            "value[0].resourceData occurs twice",
         ),
         // value
         (r#"{"value":null}"#.into(), E::ValueNotArray, r#""value" is not an array"#),
@@ -166,13 +168,13 @@ fn refusals() -> Vec<(Vec<u8>, ErrorCode, &'static str)> {
         (
             graph(&vec![item("updated", "null"); 257].join(",")),
             E::TooManyItems,
-            r#""value" holds more than 256 items"#,
+            r#""value" has more than 256 items"#,
         ),
-        (graph(&vec!["0"; 100_000].join(",")), E::TooManyItems, r#""value" holds more than 256 items"#),
+        (graph(&vec!["0"; 100_000].join(",")), E::TooManyItems, r#""value" has more than 256 items"#),
         (
             format!(r#"{{"value":[{0},{0}],"x":"{1}"}}"#, item("updated", "null"), "x".repeat(16 * 1024)),
             E::TooLarge,
-            r#"more than 16384 bytes are around the items of "value""#,
+            r#"the body has more than 16384 bytes outside the items of "value""#,
         ),
         // Items.
         (graph("null"), E::ItemNotObject, "value[0] is not an object"),
@@ -206,29 +208,30 @@ fn refusals() -> Vec<(Vec<u8>, ErrorCode, &'static str)> {
         (
             graph(r#"{"changeType":"updated","resourceUrl":"/app/calls/a b"}"#),
             E::CallId,
-            "value[0].resourceUrl names a call id with a character that is not allowed",
+            "value[0].resourceUrl: call id has a character that is not allowed",
         ),
         (
             graph(r#"{"changeType":"updated","resource":"/app/calls/x\r\ny: z","resourceUrl":""}"#),
             E::CallId,
-            "value[0].resource names a call id with a character that is not allowed",
+            "value[0].resource: call id has a character that is not allowed",
         ),
         (
             graph(r#"{"changeType":"updated","resourceUrl":"/app/calls/../x","resource":"/app/calls/good"}"#),
             E::CallId,
-            "value[0].resourceUrl names a call id with a character that is not allowed",
+            "value[0].resourceUrl: call id has a character that is not allowed",
         ),
         (
             graph(&format!(r#"{{"changeType":"updated","resource":"/app/calls/{}"}}"#, "a".repeat(129))),
             E::CallId,
-            "value[0].resource names a call id that is not 1 to 128 bytes long",
+            "value[0].resource: call id is not 1 to 128 bytes long",
         ),
         (
             graph(
-                r##"{"changeType":"updated","resourceData":{"@odata.type":"#microsoft.graph.call","id":"ü"}}"##,
+                r##"{"changeType":"updated",
+                     "resourceData":{"@odata.type":"#microsoft.graph.call","id":"ü"}}"##,
             ),
             E::CallId,
-            "value[0].resourceData.id is a call id with a character that is not allowed",
+            "value[0].resourceData.id: call id has a character that is not allowed",
         ),
         // Not about a call.
         (graph(r#"{"changeType":"updated"}"#), E::NotACall, NO_CALL),

@@ -1,4 +1,4 @@
-//! What is read from where, rule by rule.
+//! The rules of parsing.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ fn parse(body: &str) -> Notifications<'_> {
     }
 }
 
-/// A call with `members`, and what is known of it.
+/// Applies `check` to a call with `members`.
 #[track_caller]
 fn check_call(members: &str, check: impl Fn(&Call<'_>)) {
     let body = graph(&item("created", &format!(r##"{{"@odata.type":"#microsoft.graph.call",{members}}}"##)));
@@ -22,7 +22,7 @@ fn check_call(members: &str, check: impl Fn(&Call<'_>)) {
 }
 
 #[test]
-fn a_path_names_a_call_and_a_part_of_it() {
+fn a_path_names_a_call_and_its_part() {
     let cases = [
         ("/communications/calls/A-1", "A-1", ResourcePart::Call),
         ("/communications/calls/A-1/", "A-1", ResourcePart::Call),
@@ -50,7 +50,7 @@ fn a_path_names_a_call_and_a_part_of_it() {
 }
 
 #[test]
-fn a_path_that_is_no_call_is_passed_over() {
+fn a_path_that_names_no_call_is_ignored() {
     let paths = [
         "",
         "/",
@@ -64,14 +64,15 @@ fn a_path_that_is_no_call_is_passed_over() {
         "/communications%2Fcalls/1",
     ];
     for path in paths {
-        // The older name, and then the data, stand in.
+        // The older name is used, and then the data.
         let body = graph(&format!(
             r#"{{"changeType":"updated","resourceUrl":"{path}","resource":"/app/calls/older"}}"#
         ));
         assert_eq!(parse(&body).items[0].call_id().unwrap().as_str(), "older", "{path}");
 
         let body = graph(&format!(
-            r##"{{"changeType":"updated","resource":"{path}","resourceData":{{"id":"i","@odata.type":"Microsoft.Graph.Call"}}}}"##
+            r##"{{"changeType":"updated","resource":"{path}",
+                 "resourceData":{{"id":"i","@odata.type":"Microsoft.Graph.Call"}}}}"##
         ));
         assert_eq!(parse(&body).items[0].call_id().unwrap().as_str(), "i", "{path}");
     }
@@ -93,7 +94,7 @@ fn only_a_created_incoming_call_at_its_own_path_is_new() {
 }
 
 #[test]
-fn enumerations_are_read_in_either_case_and_unknown_values_are_kept() {
+fn enumerations_ignore_case_and_keep_unknown_values() {
     for (text, label) in [
         ("incoming", "incoming"),
         ("Establishing", "establishing"),
@@ -136,7 +137,7 @@ fn result_codes_are_numbers_or_text() {
 }
 
 #[test]
-fn any_mark_of_a_policy_is_enough() {
+fn one_mark_of_a_policy_is_enough() {
     let bot = |data: &str| format!(r#""applicationMetadata":{{"botData":{{{data}}}}}"#);
     for (members, is_policy) in [
         (r#""incomingContext":{"observedParticipantId":"p"}"#.to_owned(), true),
@@ -163,7 +164,7 @@ fn any_mark_of_a_policy_is_enough() {
 }
 
 #[test]
-fn the_observed_user_is_whom_the_call_is_for_else_who_calls() {
+fn the_observed_user_is_on_behalf_of_else_the_source() {
     for (on_behalf_of, user) in [
         ("null", "caller"),
         ("7", "caller"),
@@ -190,7 +191,7 @@ fn the_observed_user_is_whom_the_call_is_for_else_who_calls() {
 }
 
 #[test]
-fn the_tenant_is_the_calls_else_the_sources() {
+fn the_tenant_is_that_of_the_call_else_of_the_source() {
     let (one, two) = ("4c0ffee0-0000-4444-8aaa-0000000000a1", "4c0ffee0-0000-4444-8aaa-0000000000a2");
     let source =
         format!(r#""source":{{"identity":{{"phone":{{"id":"1"}},"guest":{{"tenantId":"{two}"}}}}}}"#);
@@ -207,7 +208,7 @@ fn the_tenant_is_the_calls_else_the_sources() {
 }
 
 #[test]
-fn the_media_region_is_the_calls_else_that_of_its_bot_data() {
+fn the_media_region_is_that_of_the_call_else_of_its_bot_data() {
     let bot = r#""applicationMetadata":{"botData":{"mediaHostedRegion":"USEA"}}"#;
     check_call(&format!(r#"{bot},"mediaHostedRegion":"EUNO""#), |call| {
         assert_eq!(call.media_region.as_deref(), Some("EUNO"));
@@ -218,7 +219,7 @@ fn the_media_region_is_the_calls_else_that_of_its_bot_data() {
 }
 
 #[test]
-fn an_optional_member_of_any_type_never_loses_a_notification() {
+fn an_optional_member_of_any_type_costs_no_notification() {
     let paths = [
         "callChainId",
         "tenantId",
@@ -277,7 +278,7 @@ fn an_optional_member_of_any_type_never_loses_a_notification() {
 }
 
 #[test]
-fn of_other_members_that_appear_twice_the_last_counts() {
+fn the_last_of_two_other_members_counts() {
     check_call(
         r#""callChainId":"a","callChainId":"b","source":{"region":"x"},"source":{"countryCode":"HU"}"#,
         |call| {
@@ -308,13 +309,13 @@ fn nesting_up_to_the_limit_is_read() {
     // The envelope, `value`, the item and its data are four levels.
     let data = format!(r#"{{"x":{}{}}}"#, "[".repeat(60), "]".repeat(60));
     assert_eq!(parse(&graph(&item("updated", &data))).items.len(), 1);
-    // Brackets in strings are text, and closed ones do not count.
+    // Brackets in strings and closed brackets do not count.
     let data = format!(r#"{{"x":"\"{}","y":[{}]}}"#, "[{".repeat(100), vec!["[]"; 100].join(","));
     assert_eq!(parse(&graph(&item("updated", &data))).items.len(), 1);
 }
 
 #[test]
-fn a_part_keeps_every_byte_of_the_envelope_and_of_its_items() {
+fn a_subset_keeps_every_byte_of_the_envelope_and_of_its_items() {
     let (one, two, three) =
         (item("updated", "{ \"state\" : 1e0 }"), item("deleted", "null"), item("created", r#""\u0041""#));
     let body = format!("\t{{ \"a\" : [ ] , \"value\" :\n[ {one} ,\r\n{two},{three}\t] , \"z\" : \"é\" }} \n");
@@ -331,15 +332,15 @@ fn a_part_keeps_every_byte_of_the_envelope_and_of_its_items() {
     check(&[9, 1, usize::MAX], &two);
 }
 
-/// Nothing is copied for one item, so its envelope may be as large as the body.
+/// A single item is not copied, so its envelope may be as large as the body.
 #[test]
-fn a_single_item_may_stand_in_a_large_envelope() {
+fn a_single_item_may_have_a_large_envelope() {
     let body = format!(r#"{{"value":[{}],"x":"{}"}}"#, item("updated", "null"), "x".repeat(100_000));
     assert_eq!(parse(&body).items.len(), 1);
 }
 
 #[test]
-fn legacy_bodies_are_told_by_their_members() {
+fn legacy_bodies_are_recognised_by_their_members() {
     for (body, expected) in [
         (r#"{"id":"a","participants":[],"callState":"incoming"}"#, r#"legacy incoming "a""#),
         (r#"{"id":"a","participants":[],"callState":"","appId":null}"#, r#"legacy incoming "a""#),
@@ -369,7 +370,7 @@ fn a_legacy_id_is_a_call_id_only_if_it_is_safe() {
 }
 
 #[test]
-fn call_ids_are_alike_whatever_their_case() {
+fn call_ids_ignore_case() {
     let id = |text: &'static str| CallId::parse(text).unwrap();
     assert_eq!(id("ABC-1"), id("abc-1"));
     assert_ne!(id("abc-1"), id("abc-2"));
