@@ -94,7 +94,7 @@ const CASES: [Case; 39] = [
     login("90033", "token_unavailable", "the token endpoint is unavailable"),
     login("50196", "token_unavailable", "the token endpoint is unavailable"),
     login("429:60", "token_throttled", "throttles"),
-    login("500", "token_unavailable", "it said 500"),
+    login("500", "token_unavailable", "it responded 500"),
     login("html", "token_nonsense", "no token endpoint"),
     login("empty", "token_nonsense", "no token endpoint"),
     login("truncated", "token_nonsense", "no token endpoint"),
