@@ -1,8 +1,7 @@
-//! What the size of the fleet costs: `Delivery::place` and `Delivery::forward`, with one instance and with ten thousand.
-//! `cargo bench -p switchboard-delivery`, on Linux.
-//!
-//! All instances are one listener on loopback. What is shown is the time on the processor of the thread that places and
-//! forwards, requests and all: the difference between two fleets is what their size costs.
+//! The cost of the size of a fleet: `Delivery::place` and `Delivery::forward` with one and with ten thousand
+//! instances. Run `cargo bench -p switchboard-delivery` on Linux. All instances are one listener on loopback.
+//! The figures are processor time of the thread that places and forwards, requests included. The difference
+//! between two fleets is the cost of their size.
 
 use std::{
     fs, io,
@@ -32,9 +31,9 @@ use tokio::{
 use url::Url;
 use uuid::Uuid;
 
-type Failure = Box<dyn std::error::Error>;
+type BenchError = Box<dyn std::error::Error>;
 
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), BenchError> {
     for (fleet, reports) in
         [("no load reported", NO_LOAD), ("a third full", THIRD_FULL), ("half of it overloaded", CROWDED)]
     {
@@ -50,7 +49,7 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), Failure> {
+async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), BenchError> {
     let before = resident_kib()?;
     let delivery = Arc::new(delivery(count, address)?);
     let ready = || delivery.instances().iter().all(|one| one.state == InstanceState::Ready);
@@ -58,7 +57,7 @@ async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), F
     while !ready() {
         sleep(Duration::from_millis(100)).await;
     }
-    // Without its probes, which would be measured with it.
+    // Without the probes, which would be measured, too.
     running.abort();
     let connections = Connections::default();
     let (mut place, mut forward) = (Times::new(), Times::new());
@@ -69,11 +68,11 @@ async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), F
             calls += 1;
             let call_id = format!("491f0b00-6aee-11ef-a87f-{calls:012x}");
             let key = AffinityKey::of(&call_id);
-            let answer =
+            let response =
                 delivery.place(&connections, outbound(&call_id), key, Duration::from_secs(12)).await?;
-            finish(answer).await?;
+            finish(response).await?;
         }
-        // The first one opens connections and writes callback URIs.
+        // The first batch opens connections and mints callback URIs.
         if batch > 0 {
             place.add(processor_time()?.saturating_sub(began));
         }
@@ -81,8 +80,8 @@ async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), F
         let owners = owners.collect::<Result<Vec<_>, _>>()?;
         let began = processor_time()?;
         for owner in &owners {
-            let answer = delivery.forward(&connections, outbound("a-call"), owner.as_ref()).await?;
-            finish(answer).await?;
+            let response = delivery.forward(&connections, outbound("a-call"), owner.as_ref()).await?;
+            finish(response).await?;
         }
         if batch > 0 {
             forward.add(processor_time()?.saturating_sub(began));
@@ -94,19 +93,19 @@ async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), F
     Ok(())
 }
 
-async fn finish(answer: UpstreamResponse) -> Result<(), Failure> {
-    if answer.attempts > 1 {
+async fn finish(response: UpstreamResponse) -> Result<(), BenchError> {
+    if response.attempts > 1 {
         return Err("an instance failed".into());
     }
-    answer.body.collect().await?;
+    response.body.collect().await?;
     Ok(())
 }
 
-fn delivery(count: usize, address: SocketAddr) -> Result<Delivery, Failure> {
+fn delivery(count: usize, address: SocketAddr) -> Result<Delivery, BenchError> {
     let keys = vec![SealKey::new("k1", &[7; 32])?];
     let base = Url::parse("https://emea.bots.contoso.com")?;
     let uris = Arc::new(CallbackUris::new(&base, "/api/callbacks", keys)?);
-    let instance = |at| -> Result<_, Failure> {
+    let instance = |at| -> Result<_, BenchError> {
         Ok(InstanceSettings {
             name: name(at)?,
             url: UpstreamUrl::parse(&format!("http://{address}/api/calls"))?,
@@ -142,15 +141,15 @@ fn outbound(call_id: &str) -> Outbound {
     }
 }
 
-fn owner(at: usize) -> Result<Owner, Failure> {
+fn owner(at: usize) -> Result<Owner, BenchError> {
     Ok(Owner { region: Name::parse("emea")?, instance: name(at)?, incarnation: Name::parse("0")? })
 }
 
-fn name(at: usize) -> Result<Name, Failure> {
+fn name(at: usize) -> Result<Name, BenchError> {
     Ok(Name::parse(&format!("bot-{at}"))?)
 }
 
-/// Accepts everything, and answers probes with each of `reports` in turn.
+/// Accepts all requests, and responds to probes with each of `reports` in turn.
 fn listen(reports: &'static [&str]) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -181,7 +180,7 @@ fn serve(stream: &TcpStream, reports: &[&str], turn: &AtomicU64) -> Option<()> {
             return None;
         }
         io::copy(&mut io::Read::take(&mut reader, length), &mut io::sink()).ok()?;
-        let answer = if probe {
+        let response = if probe {
             let turn = usize::try_from(turn.fetch_add(1, Ordering::Relaxed)).ok()?;
             let report = reports.get(turn % reports.len())?;
             format!(
@@ -191,27 +190,27 @@ fn serve(stream: &TcpStream, reports: &[&str], turn: &AtomicU64) -> Option<()> {
         } else {
             "HTTP/1.1 202 Accepted\r\nKeep-Alive: timeout=60\r\nContent-Length: 0\r\n\r\n".to_owned()
         };
-        writer.write_all(answer.as_bytes()).ok()?;
+        writer.write_all(response.as_bytes()).ok()?;
         if probe {
             return None;
         }
     }
 }
 
-/// How long this thread has been on a processor.
-fn processor_time() -> Result<Duration, Failure> {
+/// The processor time of this thread.
+fn processor_time() -> Result<Duration, BenchError> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanos = text.split(' ').next().unwrap_or_default();
     Ok(Duration::from_nanos(nanos.parse()?))
 }
 
-fn resident_kib() -> Result<u64, Failure> {
+fn resident_kib() -> Result<u64, BenchError> {
     let text = fs::read_to_string("/proc/self/statm")?;
     let pages: u64 = text.split(' ').nth(1).unwrap_or_default().parse()?;
     Ok(pages * 4)
 }
 
-/// Times of one operation, in batches. The least is what it costs; the median shows how busy the machine is.
+/// The times of one operation, in batches. The least is its cost; the median shows how busy the machine is.
 struct Times(Vec<Duration>);
 
 impl Times {

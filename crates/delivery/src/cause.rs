@@ -97,9 +97,11 @@ impl Cause {
         self.texts().1
     }
 
-    /// The cause for which a response to a new call sends the call to the next candidate; `None` if it does not.
+    /// The cause for which a response to a new call sends the call to the next candidate; `None` if it does
+    /// not.
     ///
-    /// Neither the gateway nor the platform can follow a redirect of an instance: the gateway decides where a call lives.
+    /// Neither the gateway nor the platform can follow a redirect of an instance: the gateway decides where a
+    /// call lives.
     pub(crate) fn of_status(status: StatusCode) -> Option<Self> {
         match status {
             StatusCode::BAD_GATEWAY => Some(Self::BadGateway),
@@ -115,8 +117,8 @@ impl Cause {
         if error.is_parse() { Self::BadHead } else { Self::Closed }
     }
 
-    /// Returns true if an instance that received a new call and failed with this cause may have acted on it. It has not
-    /// if it refused the call or redirected it; a 502 or 504 of a proxy hides the outcome.
+    /// Returns true if an instance that received a new call and failed with this cause may have acted on it.
+    /// It has not if it refused the call or redirected it; a 502 or 504 of a proxy hides the outcome.
     pub(crate) fn leaves_outcome_unknown(self) -> bool {
         !matches!(self, Self::Unavailable | Self::Redirect)
     }

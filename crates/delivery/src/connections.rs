@@ -1,7 +1,7 @@
 //! The pooled keep-alive connections of one worker thread.
 //!
-//! Each worker thread has its own pools: the runtime that made a connection drives it. hyper-util's pooled client was
-//! measured and rejected: it boxes and spawns for each request.
+//! Each worker thread has its own pools: the runtime that made a connection drives it. hyper-util's pooled
+//! client was measured and rejected: it boxes and spawns for each request.
 
 mod connect;
 
@@ -21,8 +21,8 @@ use crate::{cause::Cause, origins::Origins, upstream_url::Origin};
 
 /// The pooled connections of one worker thread: cheap to use there, never shared between runtimes.
 ///
-/// It belongs to no `Delivery`. After a reload it keeps the connections to origins that are still in use and drops the
-/// others.
+/// It belongs to no `Delivery`. After a reload it keeps the connections to origins that are still in use and
+/// drops the others.
 ///
 /// ```
 /// use switchboard_delivery::Connections;
@@ -40,8 +40,8 @@ pub struct Connections {
 
 /// The idle connections to a list of origins.
 pub(crate) struct Pool {
-    /// Never contended, since one thread uses it. It is a lock because futures that hold `&Connections` must be `Send`.
-    /// It is never held across an await.
+    /// Never contended, since one thread uses it. It is a lock because futures that hold `&Connections` must
+    /// be `Send`. It is never held across an await.
     slots: Mutex<Slots>,
     limits: &'static ConnectLimits,
 }
@@ -82,8 +82,8 @@ impl Pool {
         connect::connect(origin, tls, self.limits).await
     }
 
-    /// An idle connection to the origin at `slot`. The one used last comes first: that keeps few of them warm. The
-    /// instance may have closed it in the meantime.
+    /// An idle connection to the origin at `slot`. The one used last comes first: that keeps few of them
+    /// warm. The instance may have closed it in the meantime.
     pub(crate) fn take(&self, origins: &Origins, slot: usize, now: Instant) -> Option<RequestSender> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = slots.idle(origins, slot)?;
@@ -101,7 +101,8 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection for the next request. The body of the response may still arrive on it: `take` checks.
+    /// Keeps a connection for the next request. The body of the response may still arrive on it: `take`
+    /// checks.
     pub(crate) fn keep(
         &self,
         origins: &Origins,
@@ -115,7 +116,8 @@ impl Pool {
         if let Some(idle) = slots.idle(origins, slot)
             && idle.len() < IDLE_MAX
         {
-            // The connection used last is used first, so the rest of a burst lies at the bottom, where `take` never looks.
+            // The connection used last is used first, so the rest of a burst lies at the bottom, where `take`
+            // never looks.
             while idle.first().is_some_and(|oldest| oldest.until <= now) {
                 idle.remove(0);
             }
@@ -131,8 +133,9 @@ impl fmt::Debug for Connections {
 }
 
 impl Slots {
-    /// The idle connections of a slot. `None` for origins that are older than the pool's. Requests that started before a
-    /// reload make their own connections, so that old and new requests do not drop each other's in turn.
+    /// The idle connections of a slot. `None` for origins that are older than the pool's. Requests that
+    /// started before a reload make their own connections, so that old and new requests do not drop each
+    /// other's in turn.
     fn idle(&mut self, origins: &Origins, slot: usize) -> Option<&mut Vec<IdleConnection>> {
         if self.generation < origins.generation() {
             self.adopt(origins);
@@ -166,10 +169,11 @@ pub(crate) async fn connect_near(origin: &Origin, tls: &SslConnector) -> Result<
     connect::connect(origin, tls, &NEAR).await
 }
 
-/// The time for which a connection may be idle: as the instance says (`Keep-Alive: timeout=5` of Node.js), else
-/// `default`.
+/// The time for which a connection may be idle: as the instance says (`Keep-Alive: timeout=5` of Node.js),
+/// else `default`.
 ///
-/// A second is subtracted for the way, so that a request does not meet a connection that is just being closed.
+/// A second is subtracted for the way, so that a request does not meet a connection that is just being
+/// closed.
 fn idle_for(response: &HeaderMap, default: Duration) -> Duration {
     let Some(value) = response.get(&KEEP_ALIVE).and_then(|value| value.to_str().ok()) else {
         return default;
@@ -186,7 +190,8 @@ static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Idle connections per origin and worker thread. A worker reads many responses at a time, and then all their
 /// connections are idle for a moment. With 64, every thirtieth of 200 concurrent requests made a new one.
 const IDLE_MAX: usize = 256;
-/// The upper bound, whatever the instance says. Load balancers in between forget connections after 60 s and more.
+/// The upper bound, whatever the instance says. Load balancers in between forget connections after 60 s and
+/// more.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -24,9 +24,11 @@ use crate::{
 
 /// The fleet, and the delivery of requests to it. All threads share it.
 ///
-/// Its futures are `Send` and run on any runtime; each runtime brings its own [`Connections`](crate::Connections).
+/// Its futures are `Send` and run on any runtime; each runtime brings its own
+/// [`Connections`](crate::Connections).
 pub struct Delivery {
-    /// Replaced when a source changes it or an unlisted instance is removed. Everything else changes inside the instances.
+    /// Replaced when a source changes it or an unlisted instance is removed. Everything else changes inside
+    /// the instances.
     pub(crate) fleet: ArcSwap<Fleet>,
     /// Notified when the fleet was replaced.
     pub(crate) fleet_replaced: Notify,
@@ -47,8 +49,8 @@ impl Delivery {
         Self::build(settings, uris, tls, Placements::new(), None)
     }
 
-    /// A delivery with new settings that keeps what was learned about the instances that stay (same name and URLs): their
-    /// health, load, drain and counters, and the memory of placements.
+    /// A delivery with new settings that keeps what was learned about the instances that stay (same name and
+    /// URLs): their health, load, drain and counters, and the memory of placements.
     pub fn successor(&self, settings: DeliverySettings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
         Self::build(settings, uris, tls, self.placements.clone(), Some(self))
     }
@@ -72,7 +74,8 @@ impl Delivery {
         let last = before.map(|before| (before.fleet.load_full(), before.settings.discovery.as_ref()));
         let (members, known) = match (&settings.discovery, &last) {
             (None, _) => (listed, true),
-            // The members found so far stay until the source is read again, whichever of its settings changed.
+            // The members found so far stay until the source is read again, whichever of its settings
+            // changed.
             (Some(new), Some((fleet, Some(old)))) if new.finds_same_instances(old) => {
                 (fleet.members(), fleet.is_known())
             }
@@ -100,7 +103,11 @@ impl Delivery {
             let owner = Owner { region: region.clone(), instance, incarnation };
             let checked = self.fleet_settings.uris.check(owner.as_ref());
             if let Err(error) = &checked {
-                tracing::error!(instance = %member.name, %error, "instance left out: its callback URI is not valid");
+                tracing::error!(
+                    instance = %member.name,
+                    %error,
+                    "instance left out: its callback URI is not valid"
+                );
             }
             checked.is_ok()
         });
@@ -125,8 +132,8 @@ impl Delivery {
 
     /// Returns true if an instance could take a new call now; for `health_path`.
     ///
-    /// An instance without a probe that failed a moment ago would be asked as a last resort. It does not count here: the
-    /// region that asks has another choice.
+    /// An instance without a probe that failed a moment ago would be asked as a last resort. It does not
+    /// count here: the region that asks has another choice.
     pub fn can_take_call(&self) -> bool {
         let now = Instant::now();
         let fleet = self.fleet.load();
@@ -138,8 +145,8 @@ impl Delivery {
         self.fleet.load().is_known()
     }
 
-    /// The status of each instance, in the order of the settings, or by name if they were discovered. Instances that left
-    /// within ten minutes follow, if their name is free. For `/fleet` and `/metrics`.
+    /// The status of each instance, in the order of the settings, or by name if they were discovered.
+    /// Instances that left within ten minutes follow, if their name is free. For `/fleet` and `/metrics`.
     pub fn instances(&self) -> Vec<InstanceStatus> {
         let now = Instant::now();
         let fleet = self.fleet.load();
@@ -148,27 +155,30 @@ impl Delivery {
         fleet.instances().iter().map(|instance| instance.status(now)).chain(gone).collect()
     }
 
-    /// Notes that a call has ended, which frees a place at its instance. Calls that this gateway did not place there do not
-    /// count, and a call that ends twice counts once.
+    /// Notes that a call has ended, which frees a place at its instance. Calls that this gateway did not
+    /// place there do not count, and a call that ends twice counts once.
     pub fn call_ended(&self, instance: &str, call_id: &str) {
         if let Some(instance) = self.fleet.load().instance(instance) {
             instance.tracker.call_ended(call_id, Instant::now());
         }
     }
 
-    /// Returns true if an instance received the call within ten minutes and accepted it, or may have accepted it.
+    /// Returns true if an instance received the call within ten minutes and accepted it, or may have accepted
+    /// it.
     ///
     /// To be asked after `place` has failed: then the gateway must not give the call to anyone else.
     pub fn may_be_answered(&self, call_id: &str) -> bool {
         self.placements.find(call_id, Instant::now()).is_some()
     }
 
-    /// Stops new calls to an instance until `resume`, whatever its probe says. Returns false if there is no such instance.
+    /// Stops new calls to an instance until `resume`, whatever its probe says. Returns false if there is no
+    /// such instance.
     pub fn drain(&self, instance: &str) -> bool {
         self.learn(instance, Event::Drained)
     }
 
-    /// Ends `drain`. An instance that reports draining itself stays draining. Returns false if there is no such instance.
+    /// Ends `drain`. An instance that reports draining itself stays draining. Returns false if there is no
+    /// such instance.
     pub fn resume(&self, instance: &str) -> bool {
         self.learn(instance, Event::Resumed)
     }
@@ -198,5 +208,6 @@ impl fmt::Debug for Delivery {
     }
 }
 
-/// The time for which an instance that left is still shown: longer than a rollout takes to be looked at again.
+/// The time for which an instance that left is still shown: longer than a rollout takes to be looked at
+/// again.
 const GONE_SHOWN: Duration = Duration::from_secs(600);

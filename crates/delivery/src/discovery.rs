@@ -1,7 +1,7 @@
 //! Instances that are discovered, not listed. Each source has a file.
 //!
-//! All sources follow one rule: a response that cannot be read, makes no sense, or contains a forbidden address changes
-//! nothing. The last good state stays, and the log says why.
+//! All sources follow one rule: a response that cannot be read, makes no sense, or contains a forbidden
+//! address changes nothing. The last good state stays, and the log says why.
 
 mod dns;
 #[cfg(feature = "kubernetes")]

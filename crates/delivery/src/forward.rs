@@ -20,12 +20,13 @@ use crate::{
 impl Delivery {
     /// Forwards a callback to its owner, whatever its health.
     ///
-    /// While not a byte of it was written, it is sent again until the end of patience. Once it was written, it is never
-    /// sent again, and the response is awaited. Any response is relayed.
+    /// While not a byte of it was written, it is sent again until the end of patience. Once it was written,
+    /// it is never sent again, and the response is awaited. Any response is relayed.
     ///
     /// # Errors
     ///
-    /// The owner is not in the fleet, the fleet is not known yet, or the owner did not respond within the patience.
+    /// The owner is not in the fleet, the fleet is not known yet, or the owner did not respond within the
+    /// patience.
     pub async fn forward(
         &self,
         connections: &Connections,
@@ -59,12 +60,13 @@ impl Delivery {
     /// Forwards an item on the webhook to the instance that probably owns `notification.call_id`, marked
     /// `Switchboard-Unsealed: true`.
     ///
-    /// That is the instance at which this gateway placed the call within ten minutes, or to which it last sent the call
-    /// without a response. Otherwise it is the first in the ranking of all known instances.
+    /// That is the instance at which this gateway placed the call within ten minutes, or to which it last
+    /// sent the call without a response. Otherwise it is the first in the ranking of all known instances.
     ///
     /// # Errors
     ///
-    /// The fleet is not known yet, no instance serves the app, or the instance did not respond within the patience.
+    /// The fleet is not known yet, no instance serves the app, or the instance did not respond within the
+    /// patience.
     pub async fn forward_unsealed(
         &self,
         connections: &Connections,
@@ -116,7 +118,8 @@ impl Delivery {
         let upstream = Upstream { pool, origins: fleet.origins(), endpoint, tls: &self.tls };
         match upstream.send_until(request, end, Some(tracker)).await {
             Ok((response, attempts)) => {
-                // A 502, 503 or 504 may come from a proxy in front of a dead instance, so it does not count as life.
+                // A 502, 503 or 504 may come from a proxy in front of a dead instance, so it does not count
+                // as life.
                 if Cause::of_status(response.status()).is_none() {
                     tracker.responded(Instant::now());
                 }

@@ -1,4 +1,4 @@
-//! Header hygiene in both directions: what travels, what does not, and what only we may say.
+//! The header fields of requests and responses: kept, removed, and added by the gateway.
 
 mod trace_context;
 
@@ -9,11 +9,11 @@ use http::{
 use switchboard_routing::Name;
 use uuid::Uuid;
 
-/// Removes what must not travel to an instance: hop-by-hop fields, those that `Connection` names, `Expect`, and all that
-/// only we may say. `Host` and `Content-Length` stay until `stamp` replaces them.
+/// Removes the fields that must not reach an instance: hop-by-hop fields, the fields that `Connection` names,
+/// `Expect`, and all `Switchboard-*` fields. `Host` and `Content-Length` stay until they are replaced.
 pub(crate) fn clean(headers: &mut HeaderMap, authorization: bool) {
     remove_named_by_connection(headers);
-    // A vector that allocates when the first name is found. The walk costs less than a look-up for each name would.
+    // The vector allocates only when a name is found. The walk costs less than a look-up per name.
     let mut unwanted: Vec<HeaderName> = Vec::new();
     for name in headers.keys() {
         if is_unwanted(name.as_str()) {
@@ -111,10 +111,11 @@ impl Mark {
     }
 }
 
-/// The part of an answer's fields that the platform gets; of a repeated field the first value.
+/// The fields of a response that the platform receives; of a repeated field the first value.
 ///
-/// Not its `Content-Length`: an instance may announce one that is not the body's (with a 204, or beside chunks), and the
-/// sender would then take the next answer for the rest of this one. The body itself knows its length.
+/// `Content-Length` is not among them. An instance may announce a length that is not the body's (with a 204,
+/// or beside chunks), and the sender would then read the next response as the rest of this one. The body
+/// itself knows its length.
 pub(crate) fn relayed(headers: &mut HeaderMap) -> HeaderMap {
     let mut relayed = HeaderMap::new();
     for name in [&CONTENT_TYPE, &CONTENT_ENCODING, &RETRY_AFTER, &CLIENT_REQUEST_ID, &SCENARIO_ID] {
@@ -125,7 +126,8 @@ pub(crate) fn relayed(headers: &mut HeaderMap) -> HeaderMap {
     relayed
 }
 
-/// Fields that `Connection` names are of the connection that the request came by (RFC 9110, section 7.6.1).
+/// Removes the fields that `Connection` names: they belong to the connection on which the request arrived
+/// (RFC 9110, section 7.6.1).
 fn remove_named_by_connection(headers: &mut HeaderMap) {
     if !headers.contains_key(CONNECTION) {
         return;
@@ -145,7 +147,8 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a field, lower case as the `http` crate has it, must not travel whatever its value.
+/// Returns true if a field must not reach an instance, whatever its value. Names are lower case, as in the
+/// `http` crate.
 fn is_unwanted(name: &str) -> bool {
     match name {
         // Hop-by-hop: RFC 9110, sections 7.6.1 and 11.7, RFC 9113, section 8.2.2, RFC 7540, section 3.2.1.
@@ -159,20 +162,20 @@ fn is_unwanted(name: &str) -> bool {
         | "transfer-encoding"
         | "upgrade"
         | "http2-settings" => true,
-        // We have the body already.
+        // The gateway already has the body.
         "expect" => true,
-        _ => is_ours(name),
+        _ => is_reserved(name),
     }
 }
 
-/// Whether only we may say it. Frameworks that pass fields as environment variables cannot tell `_` from `-`, so
-/// any separator counts.
-fn is_ours(name: &str) -> bool {
+/// Returns true if only the gateway may set the field. Frameworks that pass fields as environment variables
+/// cannot tell `_` from `-`, so any separator counts.
+fn is_reserved(name: &str) -> bool {
     name.strip_prefix("switchboard")
         .is_some_and(|rest| !rest.starts_with(|first: char| first.is_ascii_alphanumeric()))
 }
 
-/// A call id as a field value, if it can be one; it comes from a body, so it may be anything.
+/// A call id as a field value, if it is valid as one. It comes from a body, so it may be any text.
 fn call_id_value(call_id: &str) -> Option<HeaderValue> {
     let fits = !call_id.is_empty()
         && call_id.len() <= CALL_ID_BYTES_MAX
@@ -180,7 +183,7 @@ fn call_id_value(call_id: &str) -> Option<HeaderValue> {
     if fits { HeaderValue::from_str(call_id).ok() } else { None }
 }
 
-/// A call id for the log: the same ones that are sent.
+/// A call id for the log: only ids that are also sent as a field.
 pub(crate) fn call_id_for_log(call_id: Option<&str>) -> Option<&str> {
     call_id.filter(|call_id| call_id_value(call_id).is_some())
 }
@@ -212,7 +215,7 @@ static CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-i
 static SCENARIO_ID: HeaderName = HeaderName::from_static("scenario-id");
 static TRUE: HeaderValue = HeaderValue::from_static("true");
 
-/// Real call ids are GUIDs of 36 characters; a longer text is not worth a field.
+/// Real call ids are GUIDs of 36 characters. A longer text is not sent.
 const CALL_ID_BYTES_MAX: usize = 256;
 
 #[cfg(test)]

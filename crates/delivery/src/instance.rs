@@ -49,7 +49,8 @@ pub(crate) struct Instance {
     name_hash: u64,
     weight: u32,
     uris: Arc<CallbackUris>,
-    /// Sorted by app. Apps come from verified tokens of configured apps, so the list is as short as their list.
+    /// Sorted by app. Apps come from verified tokens of configured apps, so the list is as short as their
+    /// list.
     by_app: ArcSwap<Vec<(Uuid, Arc<AppParts>)>>,
 }
 
@@ -108,8 +109,8 @@ impl Instance {
         }
     }
 
-    /// Returns true if `member` describes this instance: the same name, incarnation and URLs. With another incarnation
-    /// or at another address it is another process.
+    /// Returns true if `member` describes this instance: the same name, incarnation and URLs. With another
+    /// incarnation or at another address it is another process.
     pub(crate) fn is_described_by(&self, member: &Member) -> bool {
         self.owner.instance == member.name
             && self.owner.incarnation == member.incarnation
@@ -130,7 +131,8 @@ impl Instance {
         Rankable::new(self.tracker.view(), self.name_hash, self.weight, at)
     }
 
-    /// The parts of a request that depend on the app only. Minting the callback URI costs an HMAC, so they are made once.
+    /// The parts of a request that depend on the app only. Minting the callback URI costs an HMAC, so they
+    /// are made once.
     pub(crate) fn app_parts(&self, app: Uuid) -> Arc<AppParts> {
         let known = self.by_app.load();
         if let Ok(at) = known.binary_search_by_key(&app, |(id, _)| *id)

@@ -1,22 +1,24 @@
-//! The fleet, and handing a notification to the instance that owns the call.
+//! The fleet of bot instances, and the delivery of notifications to the instance that owns the call.
 //!
-//! Delivery knows which instances there are and how they fare, gives a new call to one of them within its budget,
-//! brings callbacks to the instance that their seal names, and streams the answer back. It checks no token, reads no
-//! notification, answers nobody by itself: what a failure means to the sender is the caller's decision. Nothing of a call is
-//! kept but, for ten minutes, where it was placed.
+//! Delivery knows the instances and their health. It places a new call at one of them within its budget,
+//! forwards callbacks to the instance that their seal names, and streams the response back. It does not check
+//! tokens or read notifications, and it does not decide what a failure means to the sender: the caller does.
+//! It stores nothing about a call, except for ten minutes the instance at which the call was placed.
 //!
 //! ```
 //! # use std::{sync::Arc, time::Duration};
 //! # use bytes::Bytes;
 //! # use openssl::ssl::{SslConnector, SslMethod};
-//! # use switchboard_delivery::{Connections, Delivery, InstanceSettings, Orphaned, Outbound, DeliverySettings, UpstreamUrl};
+//! # use switchboard_delivery::{
+//! #     Connections, Delivery, DeliverySettings, InstanceSettings, Orphaned, Outbound, UpstreamUrl,
+//! # };
 //! # use switchboard_routing::{AffinityKey, CallbackUris, Name, SealKey};
 //! # use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::TcpListener, time::Instant};
 //! # use url::Url;
 //! # use uuid::uuid;
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // A bot of one line.
+//! // A bot that accepts one call.
 //! let bot = TcpListener::bind("127.0.0.1:0").await?;
 //! let address = bot.local_addr()?;
 //! tokio::spawn(async move {
@@ -27,7 +29,8 @@
 //! });
 //!
 //! let keys = vec![SealKey::new("k1", b"use `switchboard keygen` instead")?];
-//! let uris = Arc::new(CallbackUris::new(&Url::parse("https://emea.bots.contoso.com")?, "/api/callbacks", keys)?);
+//! let base = Url::parse("https://emea.bots.contoso.com")?;
+//! let uris = Arc::new(CallbackUris::new(&base, "/api/callbacks", keys)?);
 //! let settings = DeliverySettings {
 //!     region: Name::parse("emea")?,
 //!     instances: vec![InstanceSettings {
@@ -48,7 +51,7 @@
 //! };
 //! let delivery = Delivery::new(settings, uris, SslConnector::builder(SslMethod::tls_client())?.build());
 //!
-//! // One for each worker thread.
+//! // One per worker thread.
 //! let connections = Connections::default();
 //! let notification = Outbound {
 //!     headers: http::HeaderMap::new(),
@@ -60,15 +63,20 @@
 //!     arrived: Instant::now(),
 //! };
 //! let key = AffinityKey::of("491f0b00-6aee-11ef-a87f-0d9e4ba7d6c7");
-//! let answer = delivery.place(&connections, notification, key, Duration::from_secs(12)).await?;
-//! assert_eq!(answer.status, 202);
-//! assert_eq!(answer.instance.as_str(), "bot-0");
+//! let response = delivery.place(&connections, notification, key, Duration::from_secs(12)).await?;
+//! assert_eq!(response.status, 202);
+//! assert_eq!(response.instance.as_str(), "bot-0");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! To read: `place`, `forward` and `regions` (what happens to a request), `attempt` and `connections` (one try), `headers` and
-//! `answer` (what travels), `fleet`, `instance` and its `health` (what is known), `probe`, `discovery` and `network` (how it is
+//! Settings and errors are exhaustive on purpose, since a caller must notice a new variant or field: adding
+//! one is a breaking change.
+//!
+//! Reading order: `delivery` (the fleet and its settings), `place`, `forward` and `peer_gateways` (the paths
+//! of a request); `upstream` and `connections` (one attempt); `request`, `headers` and `response` (the
+//! messages); `fleet` with its builder and candidates; `instance` with its `tracker`, `health`,
+//! `load_estimate` and `placement_view`; `background`, `probe`, `discovery` and `network` (how the fleet is
 //! learned).
 
 mod background;

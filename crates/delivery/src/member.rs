@@ -15,8 +15,8 @@ pub(crate) struct Member {
     pub(crate) apps: Option<Vec<Uuid>>,
     pub(crate) weight: u32,
     pub(crate) source_state: SourceState,
-    /// True if the instance may still run when its source no longer lists it. An address that DNS no longer returns may
-    /// still respond; a pod that is no longer listed has ended.
+    /// True if the instance may still run when its source no longer lists it. An address that DNS no longer
+    /// returns may still respond; a pod that is no longer listed has ended.
     pub(crate) outlives_listing: bool,
 }
 
@@ -45,8 +45,8 @@ pub(crate) enum SourceState {
 }
 
 impl Member {
-    /// The members of the static list. They have no incarnation: the list cannot tell a restarted instance from the
-    /// old one.
+    /// The members of the static list. They have no incarnation: the list cannot tell a restarted instance
+    /// from the old one.
     pub(crate) fn from_list(instances: Vec<InstanceSettings>) -> Vec<Self> {
         instances
             .into_iter()

@@ -1,4 +1,4 @@
-//! Networks, and the addresses at which no instance is unless the operator says so.
+//! Networks, and the addresses that a discovered instance may not have unless the operator allows them.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -17,7 +17,8 @@ use ipnet::IpNet;
 pub struct Network(IpNet);
 
 impl Network {
-    /// Whether an address is in it. An IPv4 address that was mapped into IPv6 counts as itself.
+    /// Returns true if an address is in the network. An IPv4 address that was mapped into IPv6 counts as
+    /// IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
@@ -31,7 +32,7 @@ impl FromStr for Network {
             Ok(address) => IpNet::from(address),
             Err(_) => text.parse().map_err(|_| InvalidNetwork)?,
         };
-        // Bits behind the mask are a slip of the pen: nobody knows which half was meant.
+        // Bits behind the mask are a mistake, and it is not clear whether the address or the mask is wrong.
         if network.trunc() == network { Ok(Self(network)) } else { Err(InvalidNetwork) }
     }
 }
@@ -47,8 +48,10 @@ impl fmt::Display for Network {
 #[error("not a network like 10.0.0.0/8 or fd00::/8, without bits behind its mask")]
 pub struct InvalidNetwork;
 
-/// Why no instance is at an address that somebody else names: a forged answer would make the gateway send tokens to itself,
-/// its neighbours, or the machine's own credentials service (server-side request forgery). `None` if it may be used.
+/// The kind of an address that a discovered instance may not have; `None` if it may have the address.
+///
+/// Otherwise a forged response of a source could make the gateway send tokens to itself, to its neighbours,
+/// or to the credentials service of its machine (server-side request forgery).
 pub(crate) fn forbidden(address: IpAddr, allow: &[Network]) -> Option<&'static str> {
     if allow.iter().any(|network| network.contains(address)) {
         return None;
@@ -67,7 +70,8 @@ pub(crate) fn forbidden(address: IpAddr, allow: &[Network]) -> Option<&'static s
         IpAddr::V6(v6) if v6.is_unspecified() => Some("an unspecified address"),
         IpAddr::V6(v6) if v6.is_multicast() => Some("a multicast or broadcast address"),
         IpAddr::V6(v6) => match v6.segments() {
-            // Addresses that stand for an IPv4 one: NAT64 (RFC 6052), and the deprecated compatible ones (RFC 4291).
+            // Addresses that stand for an IPv4 one: NAT64 (RFC 6052), and the deprecated compatible ones (RFC
+            // 4291).
             [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0, high, low] => {
                 let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
                 forbidden(IpAddr::from([a, b, c, d]), &[])
@@ -77,9 +81,10 @@ pub(crate) fn forbidden(address: IpAddr, allow: &[Network]) -> Option<&'static s
     }
 }
 
-/// Where clouds tell a machine its credentials: most of them, Azure's host service, and Alibaba's.
+/// Addresses at which clouds serve the credentials of a machine: most clouds, Azure's host service, and
+/// Alibaba.
 const METADATA_V4: [[u8; 4]; 3] = [[169, 254, 169, 254], [168, 63, 129, 16], [100, 100, 100, 200]];
-/// `fd00:ec2::254`, that of AWS.
+/// `fd00:ec2::254`, the credentials service of AWS.
 const METADATA_V6: [u16; 8] = [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254];
 
 #[cfg(test)]
@@ -92,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn no_instance_is_at_an_address_that_means_ourselves_or_a_credentials_service() {
+    fn addresses_of_this_host_and_of_credentials_services_are_forbidden() {
         for address in
             ["10.0.0.1", "192.168.1.1", "100.64.0.1", "20.1.2.3", "fd00::1", "2001:db8::1", "64:ff9b::a00:1"]
         {
@@ -120,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_allows_may_be_used() {
+    fn addresses_that_the_operator_allows_may_be_used() {
         let allow = ["127.0.0.0/8", "::1"].map(|text| text.parse::<Network>().unwrap());
         for address in ["127.0.0.1", "::ffff:127.0.0.1", "::1"] {
             assert_eq!(forbidden(address.parse().unwrap(), &allow), None, "{address}");
@@ -129,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_has_no_bits_behind_its_mask() {
+    fn a_network_with_bits_behind_its_mask_is_rejected() {
         for text in ["10.0.0.0/8", "10.0.0.1", "10.0.0.1/32", "fd00::/8", "::1", "0.0.0.0/0"] {
             assert!(text.parse::<Network>().is_ok(), "{text}");
         }

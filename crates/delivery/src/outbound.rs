@@ -18,7 +18,8 @@ pub struct Outbound {
     pub tenant: Uuid,
     /// The id of the call, if it is known.
     pub call_id: Option<Box<str>>,
-    /// Unix milliseconds by which a new call must be answered (`Switchboard-Deadline`); `None` for anything else.
+    /// Unix milliseconds by which a new call must be answered (`Switchboard-Deadline`); `None` for anything
+    /// else.
     pub deadline_unix_ms: Option<u64>,
     /// The time at which the request arrived. Patience and budget count from here.
     pub arrived: Instant,

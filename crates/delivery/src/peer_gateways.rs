@@ -17,8 +17,8 @@ use crate::{
     upstream_url::UpstreamUrl,
 };
 
-/// The gateways of other regions, each of which takes the callbacks of its region from this gateway. All threads share
-/// it.
+/// The gateways of other regions, each of which takes the callbacks of its region from this gateway. All
+/// threads share it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,8 +47,8 @@ pub struct PeerGateways {
 }
 
 impl PeerGateways {
-    /// The peer gateways of the region `here`. `peers` has the name of each region, and the origin at which its gateway
-    /// takes callbacks. `tls` verifies their certificates.
+    /// The peer gateways of the region `here`. `peers` has the name of each region, and the origin at which
+    /// its gateway takes callbacks. `tls` verifies their certificates.
     pub fn new(here: &Name, peers: Vec<(Name, UpstreamUrl)>, patience: Duration, tls: SslConnector) -> Self {
         let mut origins = OriginsBuilder::new(Origins::next_trust(), peers.len());
         let gateways = peers.into_iter().map(|(region, url)| (region, origins.endpoint(url))).collect();
@@ -57,8 +57,8 @@ impl PeerGateways {
 
     /// Returns true if another region proxied the request to this gateway, or if the sender claims so.
     ///
-    /// The mark is believed in one respect only: the request is not proxied again, so that two regions that disagree
-    /// cannot send a callback back and forth.
+    /// The mark is believed in one respect only: the request is not proxied again, so that two regions that
+    /// disagree cannot send a callback back and forth.
     pub fn is_forwarded(headers: &HeaderMap) -> bool {
         headers.contains_key(&headers::FORWARDED_FROM)
     }
@@ -70,8 +70,9 @@ impl PeerGateways {
 
     /// Proxies a callback to the gateway of `region`, marked. `target` is the path and query as received.
     ///
-    /// The request keeps its `Authorization`, so that the gateway there authenticates the sender itself. Patience and the
-    /// rules of sending it again are those of [`Delivery::forward`](crate::Delivery::forward).
+    /// The request keeps its `Authorization`, so that the gateway there authenticates the sender itself.
+    /// Patience and the rules of sending it again are those of
+    /// [`Delivery::forward`](crate::Delivery::forward).
     ///
     /// # Errors
     ///

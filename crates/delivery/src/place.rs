@@ -19,10 +19,12 @@ use crate::{
 };
 
 impl Delivery {
-    /// Places a new call at one instance: asks candidates in the order of `key`, until `budget` after its arrival.
+    /// Places a new call at one instance: asks candidates in the order of `key`, until `budget` after its
+    /// arrival.
     ///
-    /// The call goes to the next candidate if one cannot be reached, does not respond within its share of the budget, or
-    /// responds with 502, 503, 504, 3xx or invalid HTTP. Any other response, also a 500, is returned.
+    /// The call goes to the next candidate if one cannot be reached, does not respond within its share of the
+    /// budget, or responds with 502, 503, 504, 3xx or invalid HTTP. Any other response, also a 500, is
+    /// returned.
     ///
     /// # Errors
     ///
@@ -42,8 +44,8 @@ impl Delivery {
         if let Some(response) = self.ask_candidates(connections, once, key, end, &mut progress).await {
             return Ok(response);
         }
-        // Every attempt failed before a byte was written. Wait `PAUSE` and try once more: an instance may just be
-        // restarting, or its next probe may find it ready.
+        // Every attempt failed before a byte was written. Wait `PAUSE` and try once more: an instance may
+        // just be restarting, or its next probe may find it ready.
         let in_time = Instant::now() + PAUSE + ATTEMPT_TIME_MIN < end;
         if progress.attempts > 0 && !progress.any_sent && in_time {
             sleep(PAUSE).await;
@@ -268,11 +270,12 @@ impl Drop for PlacementRecord<'_> {
     }
 }
 
-/// The number of shares that the remaining time is divided into, with `left` candidates after this one. With many
-/// candidates an attempt still gets a third.
+/// The number of shares that the remaining time is divided into, with `left` candidates after this one. With
+/// many candidates an attempt still gets a third.
 ///
-/// There are fewer shares if they would be too short to mean anything. Thirds of the rest never use it up: a call to which
-/// no instance responds would visit each instance of a large fleet, the last ones for a millisecond, and eject them all.
+/// There are fewer shares if they would be too short to mean anything. Thirds of the rest never use it up: a
+/// call to which no instance responds would visit each instance of a large fleet, the last ones for a
+/// millisecond, and eject them all.
 fn shares(left: usize, remaining: Duration) -> u32 {
     let meaningful = remaining.as_millis() / ATTEMPT_TIME_MIN.as_millis();
     let shares_max = usize::try_from(meaningful).unwrap_or(SHARES_MAX).clamp(1, SHARES_MAX);
@@ -282,6 +285,6 @@ fn shares(left: usize, remaining: Duration) -> u32 {
 const SHARES_MAX: usize = 3;
 /// The time that a new connection alone may take.
 const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(300);
-/// The pause before candidates that could not be reached are asked once more. It is longer than the back-off of instances
-/// without a probe, and than the time after which the others are probed again.
+/// The pause before candidates that could not be reached are asked once more. It is longer than the back-off
+/// of instances without a probe, and than the time after which the others are probed again.
 const PAUSE: Duration = Duration::from_millis(1100);

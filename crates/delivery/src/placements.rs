@@ -1,4 +1,5 @@
-//! Where this gateway placed calls: a bounded memory of ten minutes, for items that come without our callback URI.
+//! A bounded memory of the calls that this gateway placed within ten minutes, for items without a callback
+//! URI of the gateway.
 
 use std::time::Duration;
 
@@ -6,7 +7,8 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 use switchboard_routing::Owner;
 use tokio::time::Instant;
 
-/// Which instance accepted which call, or was the last one sent it that may have. Shared by all threads, and handed on over reloads.
+/// The instance that accepted each call, or that last received it and may have accepted it. All threads share
+/// the memory, and a reload hands it on.
 #[derive(Clone, Debug)]
 pub(crate) struct Placements(Cache<Box<str>, Placement>);
 
@@ -18,12 +20,13 @@ struct Placement {
 
 impl Placements {
     pub(crate) fn new() -> Self {
-        Self::of(CALLS_MAX)
+        Self::with_capacity(CALLS_MAX)
     }
 
-    /// The oldest give way. moka's default would keep what is there and turn away what comes: no call is asked for often, so
-    /// that the first hundred thousand would stay for good and no later one be remembered.
-    fn of(calls_max: u64) -> Self {
+    /// A memory of `calls_max` calls that evicts the oldest. moka's default policy keeps entries that are
+    /// read often. No call is, so the first hundred thousand calls would stay and no later one would be
+    /// remembered.
+    fn with_capacity(calls_max: u64) -> Self {
         Self(Cache::builder().max_capacity(calls_max).eviction_policy(EvictionPolicy::lru()).build())
     }
 
@@ -33,7 +36,7 @@ impl Placements {
         }
     }
 
-    /// The instance that accepted the call, or may have, if that was not long ago.
+    /// The instance that accepted the call within ten minutes, or may have accepted it.
     pub(crate) fn find(&self, call_id: &str, now: Instant) -> Option<Owner> {
         if call_id.len() > CALL_ID_BYTES_MAX {
             return None;
@@ -43,16 +46,16 @@ impl Placements {
     }
 }
 
-/// Call ids are compared without case.
+/// The key of a call id. Case is ignored.
 fn key(call_id: &str) -> Box<str> {
     call_id.to_ascii_lowercase().into()
 }
 
-/// Five hundred new calls a second for more than three minutes, in some 20 MiB.
+/// Enough for 500 new calls per second over more than three minutes, in about 20 MiB.
 const CALLS_MAX: u64 = 100_000;
-/// By then a bot has its own callback URI in use, or the call has ended.
+/// After this time a bot uses its own callback URI, or the call has ended.
 const AGE_MAX: Duration = Duration::from_secs(600);
-/// Real ids have 36 characters; the bound keeps the memory small whatever a sender makes up.
+/// Real ids have 36 characters. The bound keeps the memory small whatever a sender invents.
 const CALL_ID_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
@@ -80,7 +83,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_latest_calls_are_remembered_however_many_came_before() {
-        let placements = Placements::of(100);
+        let placements = Placements::with_capacity(100);
         let instance = owner();
         for call in 0..1000 {
             placements.remember(&format!("call-{call}"), &instance, Instant::now());
@@ -93,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endless_call_id_is_not_kept() {
+    async fn an_overlong_call_id_is_not_remembered() {
         let placements = Placements::new();
         let id = "x".repeat(CALL_ID_BYTES_MAX + 1);
         placements.remember(&id, &owner(), Instant::now());

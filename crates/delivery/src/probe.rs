@@ -1,4 +1,4 @@
-//! Asking the instances how they are: ready, draining, full, gone.
+//! Probing the instances for their state: ready, draining, full, unreachable.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -24,7 +24,8 @@ use crate::{
 };
 
 impl Delivery {
-    /// Probes the instances that there are. Without a probe in the settings it has nothing to do, and never ends either.
+    /// Probes the instances of the fleet, and follows its changes. Without a probe in the settings it waits
+    /// forever.
     pub(crate) async fn probe_all(self: &Arc<Self>) {
         let Some(settings) = &self.settings.probe else { return std::future::pending().await };
         let probing = Arc::new(Probing {
@@ -33,15 +34,16 @@ impl Delivery {
             permits: Semaphore::new(PROBES_MAX),
             tls: self.tls.clone(),
         });
-        // Tasks, which end with this future: a hundred instances in one future would all be polled at each wake.
+        // Tasks that end with this future: a hundred instances in one future would all be polled at each
+        // wake.
         let mut tasks = JoinSet::new();
         let mut running: HashMap<Name, (Arc<Instance>, AbortHandle)> = HashMap::new();
         loop {
             let fleet = self.fleet.load_full();
-            running.retain(|name, (asked, task)| {
-                // The same one may have other addresses: those of a host change one after the other.
+            running.retain(|name, (probed, task)| {
+                // The same instance may have other addresses: the addresses of a host change one by one.
                 let stays = fleet.instance(name.as_str()).is_some_and(|one| {
-                    Arc::ptr_eq(&one.tracker, &asked.tracker) && one.new_calls.url == asked.new_calls.url
+                    Arc::ptr_eq(&one.tracker, &probed.tracker) && one.new_calls.url == probed.new_calls.url
                 });
                 if !stays {
                     task.abort();
@@ -53,10 +55,10 @@ impl Delivery {
             let count = u32::try_from(new.len()).unwrap_or(u32::MAX).max(1);
             let start = Instant::now();
             for (instance, nth) in new.into_iter().zip(1..=count) {
-                // The first probe at once, since a fleet of which nothing is known takes no calls; from the second one on
-                // the instances are spread over the interval.
+                // The first probe is sent at once, since an instance takes no calls before it. The later ones
+                // are spread over the interval.
                 let second = start + probing.interval.mul_f64(f64::from(nth) / f64::from(count));
-                let task = tasks.spawn(Arc::clone(&probing).keep_asking(Arc::clone(&instance), second));
+                let task = tasks.spawn(Arc::clone(&probing).keep_probing(Arc::clone(&instance), second));
                 running.insert(instance.name().clone(), (instance, task));
             }
             self.fleet_replaced.notified().await;
@@ -65,7 +67,7 @@ impl Delivery {
     }
 }
 
-/// What all probes have in common.
+/// The parts that all probes share.
 struct Probing {
     path: Option<PathAndQuery>,
     interval: Duration,
@@ -74,49 +76,56 @@ struct Probing {
 }
 
 impl Probing {
-    async fn keep_asking(self: Arc<Self>, instance: Arc<Instance>, second: Instant) {
+    async fn keep_probing(self: Arc<Self>, instance: Arc<Instance>, second: Instant) {
         let mut ticks = interval_at(second, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if let Ok(_permit) = self.permits.acquire().await {
-                // Boxed: of ten thousand such tasks a few ask at a time.
+                // Boxed: of ten thousand such tasks few probe at a time.
                 Box::pin(self.probe(&instance)).await;
             }
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = instance.tracker.attempt_failed() => {
-                    // A try failed, which may have been the call's fault: it is soon asked again. Not at once, or an
-                    // instance that answers probes and fails calls would get them all.
+                    // The failure may have been the fault of the call, so the instance is probed soon. It is
+                    // not probed at once: an instance that passes probes and fails calls would then get all
+                    // calls.
                     sleep(BACKOFF.min(self.interval)).await;
                 }
             }
         }
     }
 
-    /// Asks one instance, and lets its health learn from the answer.
+    /// Probes one instance; its health learns from the outcome.
     async fn probe(&self, instance: &Instance) {
         let tracker = &instance.tracker;
         let sent = Instant::now();
         tracker.learn(Event::ProbeSent, sent);
-        let asked = match &self.path {
+        let outcome = match &self.path {
             Some(path) => {
-                let answer = ask(instance, path, &self.tls);
-                timeout(self.interval / 2, answer).await.unwrap_or(Err(Cause::Timeout))
+                let report = request_report(instance, path, &self.tls);
+                timeout(self.interval / 2, report).await.unwrap_or(Err(Cause::Timeout))
             }
             None => Err(Cause::BadReport),
         };
-        match asked {
+        match outcome {
             Ok(report) => tracker.reported(report, sent, Instant::now()),
             Err(cause) => {
-                tracing::debug!(instance = %instance.name(), reason = cause.label(), "instance missed a probe");
+                let reason = cause.label();
+                tracing::debug!(instance = %instance.name(), reason, "instance missed a probe");
                 tracker.probe_missed(Instant::now());
             }
         }
     }
 }
 
-/// One GET, over a connection of its own: whether an instance still accepts connections is part of the question.
-async fn ask(instance: &Instance, path: &PathAndQuery, tls: &SslConnector) -> Result<Report, Cause> {
+/// Sends one GET over a connection of its own: a probe also checks that the instance still accepts
+/// connections.
+async fn request_report(
+    instance: &Instance,
+    path: &PathAndQuery,
+    tls: &SslConnector,
+) -> Result<Report, Cause> {
     let endpoint = &instance.new_calls;
     let mut sender = connect_near(endpoint.url.origin(), tls).await?;
     let mut request = Request::new(Full::new(Bytes::new()));
@@ -145,11 +154,12 @@ async fn read(mut body: Incoming) -> Result<Bytes, Cause> {
     Ok(bytes.freeze())
 }
 
-/// What an answer to a probe says.
+/// The report in a response to a probe.
 ///
-/// 503 is draining, whatever its body. 2xx is what the body says if that is a JSON object, and ready otherwise: health
-/// endpoints commonly answer `OK` or nothing. An object that cannot be read, or that names a state we do not know, is a
-/// miss: to take it for ready could send calls to an instance that is trying to say no.
+/// A 503 means draining, whatever its body. With a 2xx a JSON object in the body is the report, and any other
+/// body means ready: health endpoints commonly send `OK` or nothing. An object that cannot be read, or that
+/// has an unknown state, is a miss. Treating it as ready could send calls to an instance that is trying to
+/// refuse them.
 fn report(status: StatusCode, body: &[u8]) -> Result<Report, Cause> {
     let draining = status == StatusCode::SERVICE_UNAVAILABLE;
     if !draining && !status.is_success() {
@@ -175,7 +185,7 @@ fn report(status: StatusCode, body: &[u8]) -> Result<Report, Cause> {
     Ok(Report { state, calls, capacity })
 }
 
-/// `{"state":"ready|draining|full","calls":n,"capacity":n}`, all optional; other members are the instance's business.
+/// `{"state":"ready|draining|full","calls":n,"capacity":n}`, all optional. Other members are ignored.
 #[derive(Default, Deserialize)]
 struct WireReport {
     state: Option<String>,
@@ -183,11 +193,11 @@ struct WireReport {
     capacity: Option<u32>,
 }
 
-/// The largest answer to a probe.
+/// The largest body of a response to a probe.
 const REPORT_BYTES_MAX: usize = 4 * 1024;
-/// Probes under way at once: a fleet that hangs as a whole costs no more sockets than this.
+/// Probes in flight at once: a fleet that hangs as a whole costs no more sockets than this.
 const PROBES_MAX: usize = 256;
-/// The shortest interval: settings ask for seconds, and zero would spin.
+/// The shortest interval: settings are in seconds, and zero would spin.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
@@ -204,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_2xx_says_what_its_object_says_and_ready_without_one() {
+    fn a_2xx_is_the_report_in_its_object_and_ready_without_one() {
         use ReportedState::{Draining, Full, Ready};
         check(200, "", Some((Ready, None, None)));
         check(204, "", Some((Ready, None, None)));
@@ -219,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_503_is_draining_whatever_it_says() {
+    fn a_503_is_draining_whatever_its_body() {
         check(503, "", Some((ReportedState::Draining, None, None)));
         check(
             503,
@@ -230,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_a_miss() {
+    fn any_other_response_is_a_miss() {
         for status in [301, 302, 400, 401, 404, 429, 500, 502, 504] {
             check(status, r#"{"state":"ready"}"#, None);
         }

@@ -19,8 +19,8 @@ use crate::{headers, instance::InFlight, member::Member};
 pub struct UpstreamResponse {
     /// The status as the instance sent it (never 1xx).
     pub status: StatusCode,
-    /// Content-Type, Content-Encoding, Retry-After, Client-Request-Id and Scenario-Id where the instance sent them;
-    /// nothing else. The body knows its length (`size_hint`).
+    /// Content-Type, Content-Encoding, Retry-After, Client-Request-Id and Scenario-Id where the instance sent
+    /// them; nothing else. The body knows its length (`size_hint`).
     pub headers: HeaderMap,
     /// The body, streamed, limited in size and time.
     pub body: UpstreamBody,
@@ -30,7 +30,8 @@ pub struct UpstreamResponse {
     pub incarnation: Name,
     /// The number of attempts, this one included.
     pub attempts: u32,
-    /// Attempts of a new call that failed after the request had been written: another instance may have acted on it.
+    /// Attempts of a new call that failed after the request had been written: another instance may have acted
+    /// on it.
     pub outcome_unknown: u32,
 }
 
@@ -169,9 +170,9 @@ impl UpstreamBodyError {
     }
 }
 
-/// The largest body. A bot sends some hundred bytes (the response to `participantJoiningNotification`). This is the same
-/// limit as for the bodies of the platform, and leaves room for later formats.
+/// The largest body. A bot sends some hundred bytes (the response to `participantJoiningNotification`). This
+/// is the same limit as for the bodies of the platform, and leaves room for later formats.
 pub(crate) const BODY_BYTES_MAX: u64 = 1024 * 1024;
-/// The least time for a body whose head arrived just before the end of budget or patience: it usually follows its head
-/// at once.
+/// The least time for a body whose head arrived just before the end of budget or patience: it usually follows
+/// its head at once.
 const BODY_TIME_MIN: Duration = Duration::from_secs(1);

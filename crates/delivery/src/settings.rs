@@ -1,4 +1,4 @@
-//! What delivery is told: plain data, already valid.
+//! The settings of a delivery: plain data, already valid.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,58 +8,78 @@ use uuid::Uuid;
 
 use crate::{network::Network, upstream_url::UpstreamUrl};
 
-/// What delivery is told.
+/// The settings of a delivery. See the [crate documentation](crate) for a complete example.
 #[derive(Clone, Debug)]
 pub struct DeliverySettings {
     /// This region.
     pub region: Name,
     /// The static list. Names are distinct; of two instances with one name the first is kept.
     pub instances: Vec<InstanceSettings>,
-    /// Where instances are found; then the list is empty.
+    /// The source of instances that are not listed; then the list is empty.
     pub discovery: Option<Discovery>,
-    /// How long an instance that is no longer listed, and that may still be there, keeps its callbacks at most.
+    /// The longest time for which an instance that is no longer listed, and that may still run, keeps its
+    /// callbacks.
     pub keep_leaving: Duration,
-    /// Over how long the weight of an instance rises that has just become ready; zero: at once.
+    /// The time over which the weight of an instance rises that has just become ready. With zero it rises at
+    /// once.
     pub slow_start: Duration,
-    /// Without it every instance is taken for ready until a try fails.
+    /// The probe. Without it every instance is treated as ready until an attempt fails.
     pub probe: Option<ProbeSettings>,
-    /// The longest try of a new call.
+    /// The longest attempt of a new call.
     pub attempt: Duration,
-    /// How long a callback is tried, from its arrival.
+    /// The time for which a callback may be attempted, from its arrival.
     pub patience: Duration,
-    /// Callbacks of instances that are gone.
+    /// The treatment of callbacks whose instance is gone.
     pub orphaned: Orphaned,
-    /// Whether `Authorization` is forwarded.
+    /// True if `Authorization` is forwarded.
     pub authorization: bool,
 }
 
 /// One instance of the static list.
+///
+/// ```
+/// use switchboard_delivery::{InstanceSettings, UpstreamUrl};
+/// use switchboard_routing::Name;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let instance = InstanceSettings {
+///     name: Name::parse("bot-0")?,
+///     url: UpstreamUrl::parse("http://10.0.0.10:3978/api/calls")?,
+///     callback_url: None,
+///     apps: None,
+///     weight: 1,
+/// };
+/// # let _ = instance;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct InstanceSettings {
-    /// Its name.
+    /// The name of the instance.
     pub name: Name,
-    /// Where new calls go; http or https; `{app}` stands for the app id.
+    /// The URL for new calls, http or https; `{app}` stands for the app id.
     pub url: UpstreamUrl,
-    /// Where callbacks go; `url` if `None`.
+    /// The URL for callbacks; `url` if `None`.
     pub callback_url: Option<UpstreamUrl>,
-    /// The apps that it serves; all if `None`.
+    /// The apps that the instance serves; all if `None`.
     pub apps: Option<Vec<Uuid>>,
-    /// Its share relative to others, at least 1.
+    /// The share of calls relative to other instances, at least 1.
     pub weight: u32,
 }
 
-/// Where instances are found that are not listed.
+/// The source of instances that are not listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Discovery {
-    /// By a name.
+    /// The addresses or SRV records of a DNS name.
     Dns(DnsSettings),
-    /// By the EndpointSlices of a service.
+    /// The EndpointSlices of a Kubernetes service.
     #[cfg(feature = "kubernetes")]
     Kubernetes(KubernetesSettings),
 }
 
 impl Discovery {
-    /// Returns true if both find the same instances, so that the instances found by one stand until the other is read.
+    /// Returns true if both find the same instances, so that the instances found by one stand until the other
+    /// is read.
     pub(crate) fn finds_same_instances(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Dns(one), Self::Dns(other)) => one.name == other.name,
@@ -73,47 +93,85 @@ impl Discovery {
     }
 }
 
-/// Instances that DNS names.
+/// Instances discovered by DNS.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use switchboard_delivery::DnsSettings;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dns = DnsSettings {
+///     name: "bots.default.svc.cluster.local".into(),
+///     port: 3978,
+///     secure: false,
+///     path: "/api/calls".into(),
+///     refresh: Duration::from_secs(30),
+///     servers: Vec::new(),
+///     allow: vec!["127.0.0.0/8".parse()?],
+/// };
+/// # let _ = dns;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsSettings {
-    /// The name. One that begins with `_` has SRV records, one for each instance; any other has addresses.
+    /// The name. A name that starts with `_` has SRV records, one per instance; any other has addresses.
     pub name: Box<str>,
     /// The port of addresses; SRV records have their own.
     pub port: u16,
-    /// https instead of http; `name`, or the target of a record, is what the certificate must be for.
+    /// True for https. The certificate must be for `name`, or for the target of the SRV record.
     pub secure: bool,
     /// The path of new calls and callbacks; `{app}` stands for the app id.
     pub path: Box<str>,
-    /// The longest time between two look-ups. Records that are valid for less are looked up sooner.
+    /// The longest time between two look-ups. Records with a shorter validity are looked up sooner.
     pub refresh: Duration,
-    /// Who is asked; the system's resolvers if empty.
+    /// The DNS servers; the system's resolvers if empty.
     pub servers: Vec<SocketAddr>,
-    /// The addresses that instances may have besides the usual ones.
+    /// Networks that instances may be in although their addresses are forbidden by default (loopback,
+    /// link-local, …).
     pub allow: Vec<Network>,
 }
 
-/// Instances that are the pods of a service.
+/// Instances that are the pods of a Kubernetes service.
+///
+/// ```
+/// use switchboard_delivery::{KubernetesSettings, PodPort};
+///
+/// assert!(KubernetesSettings::is_label("bots"));
+/// let kubernetes = KubernetesSettings {
+///     namespace: None,
+///     service: "bots".into(),
+///     port: PodPort::Named("calls".into()),
+///     secure: false,
+///     path: "/api/calls".into(),
+///     allow: Vec::new(),
+/// };
+/// # let _ = kubernetes;
+/// ```
 #[cfg(feature = "kubernetes")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubernetesSettings {
-    /// The namespace, a DNS label; if `None` that of the kubeconfig's context, in a cluster that of the gateway's own pod.
+    /// The namespace, a DNS label. If `None`, the namespace of the kubeconfig's context, or in a cluster the
+    /// namespace of the gateway's own pod.
     pub namespace: Option<Box<str>>,
     /// The service, a DNS label.
     pub service: Box<str>,
     /// The port of the pods.
     pub port: PodPort,
-    /// https instead of http; `{service}.{namespace}.svc` is what the certificate must be for.
+    /// True for https. The certificate must be for `{service}.{namespace}.svc`.
     pub secure: bool,
     /// The path of new calls and callbacks; `{app}` stands for the app id.
     pub path: Box<str>,
-    /// The addresses that instances may have besides the usual ones.
+    /// Networks that instances may be in although their addresses are forbidden by default (loopback,
+    /// link-local, …).
     pub allow: Vec<Network>,
 }
 
 #[cfg(feature = "kubernetes")]
 impl KubernetesSettings {
-    /// Whether a text can be a namespace or a service: a DNS label (RFC 1123), 1 to 63 of a-z, 0-9 and `-`, which does not stand
-    /// at an end.
+    /// Returns true if a text can name a namespace or a service. It is a DNS label (RFC 1123): 1 to 63 of
+    /// a-z, 0-9 and `-`, with no `-` at either end.
     pub fn is_label(text: &str) -> bool {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         (1..=63).contains(&text.len())
@@ -127,24 +185,33 @@ impl KubernetesSettings {
 #[cfg(feature = "kubernetes")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodPort {
-    /// This one, whether or not the service has it.
+    /// This number, whether or not the service has it.
     Number(u16),
-    /// That which the service has under this name; pods may differ in the number.
+    /// The port that the service has under this name. Its number may differ between pods.
     Named(Box<str>),
 }
 
-/// How instances are asked for their state.
+/// The probe that asks instances for their state.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use switchboard_delivery::ProbeSettings;
+///
+/// let probe = ProbeSettings { path: "/healthz".into(), interval: Duration::from_secs(5) };
+/// assert!(ProbeSettings::is_path(&probe.path));
+/// ```
 #[derive(Clone, Debug)]
 pub struct ProbeSettings {
     /// The path of the GET, on the host and port of the instance's `url`. See [`ProbeSettings::is_path`].
     pub path: String,
-    /// Between two probes of one instance.
+    /// The time between two probes of one instance.
     pub interval: Duration,
 }
 
 impl ProbeSettings {
-    /// Whether a text can be a probe's path: it starts with a slash and can stand in a request line, query included.
-    /// With any other path every probe is a miss.
+    /// Returns true if a text can be the path of a probe: it starts with a slash and is valid in a request
+    /// line, query included. With any other path every probe is a miss.
     pub fn is_path(text: &str) -> bool {
         Self::request_path(text).is_some()
     }
@@ -155,12 +222,12 @@ impl ProbeSettings {
     }
 }
 
-/// What to do with a callback of an instance, or an incarnation of it, that is gone.
+/// The treatment of a callback whose instance, or whose incarnation of it, is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Orphaned {
-    /// 410.
+    /// Respond with 410.
     Refuse,
-    /// The instance that the call id ranks first, marked `Switchboard-Orphaned: true`.
+    /// Forward it to the instance that the call id ranks first, marked `Switchboard-Orphaned: true`.
     Reassign,
 }
 
@@ -169,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_probe_path_starts_with_a_slash_and_fits_a_request_line() {
+    fn a_probe_path_starts_with_a_slash_and_is_valid_in_a_request_line() {
         for path in ["/", "/healthz", "/health?deep=1", "/a%20b"] {
             assert!(ProbeSettings::is_path(path), "{path}");
         }

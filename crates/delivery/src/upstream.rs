@@ -29,8 +29,8 @@ pub(crate) struct Upstream<'a> {
 impl Upstream<'_> {
     /// Sends a request and waits for the head of the response until `until`.
     ///
-    /// A pooled connection that turns out to be closed is not a failure. hyper hands the request back, not a byte of which
-    /// was written, and it goes over the next connection.
+    /// A pooled connection that turns out to be closed is not a failure. hyper hands the request back, not a
+    /// byte of which was written, and it goes over the next connection.
     pub(crate) async fn attempt(
         self,
         request: Request<Full<Bytes>>,
@@ -43,7 +43,8 @@ impl Upstream<'_> {
             let fresh = pooled.is_none();
             let mut sender = match pooled {
                 Some(sender) => sender,
-                // Boxed, since it is rare and large: the future of a request is moved, and pays for its size each time.
+                // Boxed, since it is rare and large: the future of a request is moved, and pays for its size
+                // each time.
                 None => match timeout_at(until, Box::pin(pool.connect(endpoint.url.origin(), tls))).await {
                     Ok(Ok(sender)) => sender,
                     Ok(Err(cause)) => return Err(AttemptError::unsent(request, cause)),
@@ -60,7 +61,8 @@ impl Upstream<'_> {
                     Some(unsent) => request = unsent,
                     None => return Err(AttemptError::Sent(Cause::of_error(&error.into_error()))),
                 },
-                // Dropping the future closes the connection, which tells the instance that the gateway stopped waiting.
+                // Dropping the future closes the connection, which tells the instance that the gateway
+                // stopped waiting.
                 Err(_) => return Err(AttemptError::Sent(Cause::Timeout)),
             }
         }
@@ -68,7 +70,8 @@ impl Upstream<'_> {
 
     /// Sends a request until there is a response, or until `end`. Returns the number of attempts either way.
     ///
-    /// A request is sent again only while not a byte of it was written. `tracker` counts attempts and failures.
+    /// A request is sent again only while not a byte of it was written. `tracker` counts attempts and
+    /// failures.
     pub(crate) async fn send_until(
         self,
         mut request: Request<Full<Bytes>>,

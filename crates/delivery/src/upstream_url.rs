@@ -1,4 +1,4 @@
-//! The URL of an instance: where to connect, and the path to ask for.
+//! The URL of an instance: its origin, and the path of requests.
 
 use std::{
     fmt,
@@ -14,20 +14,25 @@ use uuid::Uuid;
 /// ```
 /// use switchboard_delivery::UpstreamUrl;
 ///
-/// let target = UpstreamUrl::parse("http://bot-0.bots.svc:3978/{app}/api/calls").unwrap();
-/// assert_eq!(target.to_string(), "http://bot-0.bots.svc:3978/{app}/api/calls");
+/// let url = UpstreamUrl::parse("http://bot-0.bots.svc:3978/{app}/api/calls").unwrap();
+/// assert_eq!(url.to_string(), "http://bot-0.bots.svc:3978/{app}/api/calls");
 /// assert_eq!(UpstreamUrl::parse("http://{app}.bots.svc/").unwrap_err().label(), "placeholder_outside_path");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamUrl {
     text: Box<str>,
     origin: Origin,
-    /// Path and query as they are sent, with `{app}` still in them.
+    /// The path and query of requests, with `{app}` still in them.
     template: Box<str>,
 }
 
 impl UpstreamUrl {
-    /// An absolute http or https URL without userinfo or fragment; `{app}` may stand in its path and query.
+    /// Parses an absolute http or https URL without userinfo or fragment. `{app}` may occur in its path and
+    /// query.
+    ///
+    /// # Errors
+    ///
+    /// The text is not such a URL; the error says why.
     pub fn parse(text: &str) -> Result<Self, InvalidUpstreamUrl> {
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(InvalidUpstreamUrl::Characters);
@@ -38,7 +43,7 @@ impl UpstreamUrl {
             "http" => false,
             _ => return Err(InvalidUpstreamUrl::Scheme),
         };
-        // The parser forgives `http:host` and `http:///host`; an operator who wrote that meant something else.
+        // The parser accepts `http:host` and `http:///host`, but the operator probably meant something else.
         let absolute = text.split_once("://").is_some_and(|(scheme, rest)| {
             scheme.eq_ignore_ascii_case(url.scheme()) && !rest.starts_with('/')
         });
@@ -72,14 +77,14 @@ impl UpstreamUrl {
         if rest.contains(['{', '}']) || rest.contains("%7B") || rest.contains("%7D") {
             return Err(InvalidUpstreamUrl::UnknownPlaceholder);
         }
-        // As it will be sent: what is short enough with `{app}` may be too long with an id.
+        // Checked with an id: a path that is short enough with `{app}` may be too long with the id.
         if request_path(&template, Uuid::nil()).is_err() {
             return Err(InvalidUpstreamUrl::Path);
         }
         Ok(Self { text: text.into(), origin: Origin { secure, host, port }, template: template.into() })
     }
 
-    /// The same at these addresses only, if the host is a name.
+    /// The same URL, reached at these addresses only if its host is a name.
     pub(crate) fn found_at(self, addresses: &[IpAddr]) -> Self {
         let host = match self.origin.host {
             Hostname::Name(name) | Hostname::Found(name, _) => Hostname::Found(name, addresses.into()),
@@ -88,8 +93,8 @@ impl UpstreamUrl {
         Self { origin: Origin { host, ..self.origin }, ..self }
     }
 
-    /// Returns true if both lead to the same place: they are equal, or share some of the addresses that were found. The
-    /// addresses of the second family may be found later.
+    /// Returns true if both lead to the same place: they are equal, or share some of the addresses that were
+    /// found. The addresses of the second family may be found later.
     pub(crate) fn has_same_place(&self, other: &Self) -> bool {
         let (one, two) = (&self.origin, &other.origin);
         let same_host = match (&one.host, &two.host) {
@@ -101,14 +106,15 @@ impl UpstreamUrl {
         same_host && one.port == two.port && one.secure == two.secure && self.text == other.text
     }
 
-    /// Where to connect.
+    /// The origin to connect to.
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
     }
 
     /// The path and query for an app.
     pub(crate) fn path(&self, app: Uuid) -> PathAndQuery {
-        request_path(&self.template, app).expect("parse accepted it with another GUID, and all are alike")
+        request_path(&self.template, app)
+            .expect("parse accepted it with another GUID, and all have one length")
     }
 }
 
@@ -131,19 +137,19 @@ impl std::str::FromStr for UpstreamUrl {
     }
 }
 
-/// Why a text is not a `UpstreamUrl`.
+/// A text is not an [`UpstreamUrl`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUpstreamUrl {
-    /// The URL parser refuses it.
+    /// The URL parser rejects it.
     #[error("not a URL")]
     Syntax(#[source] url::ParseError),
-    /// It contains a space, a control character or something beyond ASCII.
+    /// It contains a space, a control character or a character beyond ASCII.
     #[error("not a URL: only printable ASCII without spaces is allowed")]
     Characters,
     /// No host after `http://` or `https://`.
     #[error("not an absolute URL, like http://10.0.0.10:3978/api/calls")]
     Relative,
-    /// Another scheme.
+    /// The scheme is neither http nor https.
     #[error("neither an http nor an https URL")]
     Scheme,
     /// A user name or a password.
@@ -155,10 +161,10 @@ pub enum InvalidUpstreamUrl {
     /// Port 0.
     #[error("port 0 cannot be connected to; write the real one")]
     Port,
-    /// `{app}` in the host.
-    #[error("`{{app}}` may stand in the path and the query only")]
+    /// The host contains `{app}`.
+    #[error("`{{app}}` may occur in the path and the query only")]
     PlaceholderOutsidePath,
-    /// Braces around something else.
+    /// It contains a placeholder other than `{app}`.
     #[error("contains a placeholder other than `{{app}}`")]
     UnknownPlaceholder,
     /// A path that cannot be sent in a request line.
@@ -184,7 +190,7 @@ impl InvalidUpstreamUrl {
     }
 }
 
-/// Where a connection leads: what must be equal for two requests to share one.
+/// The destination of a connection. Two requests can share a connection if their origins are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     pub(crate) secure: bool,
@@ -210,13 +216,13 @@ impl Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Hostname {
     Address(IpAddr),
-    /// Resolved anew for each connection.
+    /// Resolved for each connection.
     Name(Box<str>),
-    /// A name for `Host` and for the certificate, and the addresses that its source found: looked at before they are used.
+    /// A name for `Host` and the certificate, and the addresses that its source found, already checked.
     Found(Box<str>, Box<[IpAddr]>),
 }
 
-/// What stands for the app id.
+/// The placeholder of the app id.
 const APP: &str = "{app}";
 
 #[cfg(test)]
@@ -225,20 +231,20 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, authority: &str, path: &str) {
-        let target = UpstreamUrl::parse(text).unwrap();
-        assert_eq!(target.to_string(), text);
-        assert_eq!(target.origin().authority(), authority, "{text}");
-        assert_eq!(target.path(Uuid::nil()), path, "{text}");
+        let url = UpstreamUrl::parse(text).unwrap();
+        assert_eq!(url.to_string(), text);
+        assert_eq!(url.origin().authority(), authority, "{text}");
+        assert_eq!(url.path(Uuid::nil()), path, "{text}");
     }
 
     #[track_caller]
-    fn check_refused(text: &str, label: &str) {
+    fn check_rejected(text: &str, label: &str) {
         let error = UpstreamUrl::parse(text).unwrap_err();
         assert_eq!(error.label(), label, "{text}: {error}");
     }
 
     #[test]
-    fn a_target_says_where_to_connect_and_what_to_ask_for() {
+    fn a_url_has_an_authority_and_a_path() {
         check("http://10.0.0.10:3978/api/calls", "10.0.0.10:3978", "/api/calls");
         check("http://10.0.0.10", "10.0.0.10", "/");
         check("https://bot.example:443/x", "bot.example", "/x");
@@ -249,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_app_stands_in_path_and_query() {
+    fn the_app_id_replaces_its_placeholder_in_path_and_query() {
         let nil = "00000000-0000-0000-0000-000000000000";
         check("http://h/{app}/x", "h", &format!("/{nil}/x"));
         check("http://h/x?app={app}&again={app}", "h", &format!("/x?app={nil}&again={nil}"));
@@ -257,26 +263,26 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_and_the_error_says_why() {
-        check_refused("", "syntax");
-        check_refused("/api/calls", "syntax");
-        check_refused("ftp://h/x", "scheme");
-        check_refused("localhost:3978/x", "scheme");
-        check_refused("http:h/x", "relative");
-        check_refused("http:///h/x", "relative");
-        check_refused("http://user@h/x", "userinfo");
-        check_refused("http://user:secret@h/x", "userinfo");
-        check_refused("http://:secret@h/x", "userinfo");
-        check_refused("http://h/x#y", "fragment");
-        check_refused("http://h:0/x", "port");
-        check_refused("http://{app}.h/x", "placeholder_outside_path");
-        check_refused("http://h/{tenant}/x", "unknown_placeholder");
-        check_refused("http://h/x?y={", "unknown_placeholder");
-        check_refused("http://h/a b", "characters");
-        check_refused(" http://h/", "characters");
-        check_refused("http://h/\r\nX: y", "characters");
-        check_refused("http://münchen.example/", "characters");
-        check_refused(&format!("http://h/{}", "x".repeat(70_000)), "path");
-        check_refused(&format!("http://h/{}", "{app}".repeat(10_000)), "path");
+    fn any_other_text_is_rejected_with_a_label() {
+        check_rejected("", "syntax");
+        check_rejected("/api/calls", "syntax");
+        check_rejected("ftp://h/x", "scheme");
+        check_rejected("localhost:3978/x", "scheme");
+        check_rejected("http:h/x", "relative");
+        check_rejected("http:///h/x", "relative");
+        check_rejected("http://user@h/x", "userinfo");
+        check_rejected("http://user:secret@h/x", "userinfo");
+        check_rejected("http://:secret@h/x", "userinfo");
+        check_rejected("http://h/x#y", "fragment");
+        check_rejected("http://h:0/x", "port");
+        check_rejected("http://{app}.h/x", "placeholder_outside_path");
+        check_rejected("http://h/{tenant}/x", "unknown_placeholder");
+        check_rejected("http://h/x?y={", "unknown_placeholder");
+        check_rejected("http://h/a b", "characters");
+        check_rejected(" http://h/", "characters");
+        check_rejected("http://h/\r\nX: y", "characters");
+        check_rejected("http://münchen.example/", "characters");
+        check_rejected(&format!("http://h/{}", "x".repeat(70_000)), "path");
+        check_rejected(&format!("http://h/{}", "{app}".repeat(10_000)), "path");
     }
 }

@@ -67,7 +67,8 @@ async fn connect_tcp(origin: &Origin, limits: &ConnectLimits) -> Result<TcpStrea
     match &origin.host {
         Hostname::Address(address) => connect_address(SocketAddr::new(*address, origin.port), limits).await,
         Hostname::Name(name) => {
-            // Resolved for each connection: a name of Kubernetes or of a rebuilt machine changes its address without notice.
+            // Resolved for each connection: a name of Kubernetes or of a rebuilt machine changes its address
+            // without notice.
             let addresses = timeout(LOOKUP_TIME, lookup_host((&**name, origin.port)))
                 .await
                 .map_err(|_| Cause::LookupTimeout)?
@@ -115,33 +116,35 @@ where
         .await
         .map_err(|_| Cause::Closed)?;
     tokio::spawn(async move {
-        // A request that waits for a response on it receives the error. The end of an idle connection is not news.
+        // A request that waits for a response on it receives the error. The end of an idle connection is not
+        // news.
         let _ = connection.await;
     });
     Ok(sender)
 }
 
-/// Instances, which are near. A connection that takes longer than 300 ms has lost a packet, and the next candidate is
-/// quicker than TCP's retransmission after 1 s. A TLS handshake costs an instance an RSA signature, which a busy one may
-/// delay.
+/// Instances, which are near. A connection that takes longer than 300 ms has lost a packet, and the next
+/// candidate is quicker than TCP's retransmission after 1 s. A TLS handshake costs an instance an RSA
+/// signature, which a busy one may delay.
 pub(crate) static NEAR: ConnectLimits =
     ConnectLimits { tcp: Duration::from_millis(300), tls: Duration::from_secs(1), idle: NEAR_IDLE_TIME };
-/// Gateways of other regions. A round trip around half the world takes 300 ms, a lost packet costs a second more, and no
-/// other gateway can take the request. They keep idle connections for 75 s by default, and announce when they close one.
+/// Gateways of other regions. A round trip around half the world takes 300 ms, a lost packet costs a second
+/// more, and no other gateway can take the request. They keep idle connections for 75 s by default, and
+/// announce when they close one.
 pub(crate) static FAR: ConnectLimits = ConnectLimits {
     tcp: Duration::from_millis(1500),
     tls: Duration::from_secs(3),
     idle: Duration::from_secs(20),
 };
-/// So short that hardly any server closes first. A request written on a connection that is being closed cannot be sent
-/// again: a callback gets 503, a new call ejects its instance. uvicorn closes after 5 s, gunicorn and servers below it
-/// after 2 s without notice, Kestrel after 130 s. A new connection costs less than a millisecond, and only instances
-/// with rare requests pay it.
+/// So short that hardly any server closes first. A request written on a connection that is being closed
+/// cannot be sent again: a callback gets 503, a new call ejects its instance. uvicorn closes after 5 s,
+/// gunicorn and servers below it after 2 s without notice, Kestrel after 130 s. A new connection costs less
+/// than a millisecond, and only instances with rare requests pay it.
 const NEAR_IDLE_TIME: Duration = Duration::from_millis(1500);
 /// A resolver responds from its cache or its neighbour; libc's own retry comes after 5 s.
 const LOOKUP_TIME: Duration = Duration::from_secs(1);
 /// Addresses of one name to connect to, in the resolver's order.
 const ADDRESSES_MAX: usize = 4;
-/// The head of a response, and the read buffer of a connection. Bots send some hundred bytes. hyper itself refuses a head
-/// of more than 100 fields (a limit of the gateway would cost an allocation per response).
+/// The head of a response, and the read buffer of a connection. Bots send some hundred bytes. hyper itself
+/// refuses a head of more than 100 fields (a limit of the gateway would cost an allocation per response).
 const HEAD_BYTES_MAX: usize = 16 * 1024;

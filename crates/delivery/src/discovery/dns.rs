@@ -30,15 +30,15 @@ use crate::{
     upstream_url::UpstreamUrl,
 };
 
-/// Follows a name.
+/// Follows a DNS name.
 pub(super) struct Dns<'s> {
     settings: &'s DnsSettings,
-    /// The addresses of the targets of SRV records as they were found last.
+    /// The addresses last found for the targets of SRV records.
     targets: HashMap<String, Vec<IpAddr>>,
     empty_since: Option<Instant>,
 }
 
-/// What is known of one instance.
+/// One instance, as the records describe it.
 #[derive(Debug, PartialEq, Eq)]
 struct FoundInstance {
     name: Name,
@@ -48,7 +48,7 @@ struct FoundInstance {
     weight: u32,
 }
 
-/// The records of one name and type, and for how many seconds they are valid.
+/// The records of one name and type, with their validity in seconds.
 #[derive(Debug, Default)]
 struct Records {
     data: Vec<RData>,
@@ -60,7 +60,7 @@ impl<'s> Dns<'s> {
         Self { settings, targets: HashMap::new(), empty_since: None }
     }
 
-    /// Looks the name up whenever its records run out.
+    /// Looks the name up whenever its records expire.
     pub(super) async fn follow(mut self, delivery: &Delivery) {
         let mut log = SourceLog::default();
         loop {
@@ -81,10 +81,9 @@ impl<'s> Dns<'s> {
         }
     }
 
-    /// What an answer means: the members, and how long they are valid.
-    ///
-    /// An empty one is suspicious: a service without any ready endpoint has it, and so has a zone that was just lost. For a
-    /// while nothing changes; then the instances leave, and keep their callbacks.
+    /// The members in a result of a look-up, and the time for which they are valid. An empty result may mean
+    /// that the service has no ready endpoint, or that the zone was lost. Keep the current instances for
+    /// [`EMPTY_HOLD`]. Then they leave, and keep their callbacks.
     fn settle(
         &mut self,
         read: Result<(Vec<FoundInstance>, Duration), SourceError>,
@@ -98,7 +97,7 @@ impl<'s> Dns<'s> {
                 }
                 (Vec::new(), RETRY)
             }
-            Err(fault) => return Err(fault),
+            Err(error) => return Err(error),
             Ok(read) => {
                 self.empty_since = None;
                 read
@@ -112,14 +111,14 @@ impl<'s> Dns<'s> {
         let DnsSettings { secure, path, .. } = self.settings;
         let scheme = if *secure { "https" } else { "http" };
         let FoundInstance { name, host, addresses, port, weight } = found;
-        let target = UpstreamUrl::parse(&format!("{scheme}://{host}:{port}{path}"));
-        let target =
-            target.map_err(|_| SourceError::NotAHost(host.escape_debug().to_string()))?.found_at(&addresses);
+        let url = UpstreamUrl::parse(&format!("{scheme}://{host}:{port}{path}"));
+        let url =
+            url.map_err(|_| SourceError::NotAHost(host.escape_debug().to_string()))?.found_at(&addresses);
         Ok(Member {
             name,
             incarnation: Member::no_incarnation(),
-            new_calls: target.clone(),
-            callbacks: target,
+            new_calls: url.clone(),
+            callbacks: url,
             apps: None,
             weight,
             source_state: SourceState::Ready,
@@ -128,7 +127,7 @@ impl<'s> Dns<'s> {
     }
 
     async fn read(&mut self) -> Result<(Vec<FoundInstance>, Duration), SourceError> {
-        // Made anew each time: the system's resolvers change, and nothing is to be remembered between two look-ups.
+        // Created for each look-up: the system's resolvers change, and two look-ups share no state.
         let resolver = resolver(self.settings)?;
         if self.settings.name.starts_with('_') {
             self.services(&resolver).await
@@ -147,7 +146,8 @@ impl<'s> Dns<'s> {
         }
     }
 
-    /// The SRV records, with the addresses of their targets. Priorities are not looked at: all instances take calls.
+    /// The SRV records, with the addresses of their targets. Priorities are ignored: all instances take
+    /// calls.
     async fn services(
         &mut self,
         resolver: &TokioResolver,
@@ -161,7 +161,7 @@ impl<'s> Dns<'s> {
             let RData::SRV(srv) = data else { continue };
             let host = srv.target.to_utf8().trim_end_matches('.').to_ascii_lowercase();
             if host.is_empty() {
-                // The root as the target: the service is decidedly not there (RFC 2782, "Target").
+                // The root as the target: the service is explicitly not available (RFC 2782, "Target").
                 continue;
             }
             let name = instance_name(&host);
@@ -187,14 +187,14 @@ impl<'s> Dns<'s> {
                         ttl = ttl.min(valid);
                         one.addresses = addresses;
                     }
-                    // What is known of one target is not lost by a look-up that fails.
-                    Err(fault) => match self.targets.get(&host) {
+                    // The last known addresses of a target survive a look-up that fails.
+                    Err(error) => match self.targets.get(&host) {
                         Some(addresses) => one.addresses.clone_from(addresses),
                         None => tracing::warn!(
                             target_host = host,
-                            reason = fault.label(),
-                            error = fault.to_string(),
-                            "the target of an SRV record has no address; the instance is left out"
+                            reason = error.label(),
+                            error = error.to_string(),
+                            "instance left out: the target of its SRV record has no address"
                         ),
                     },
                 }
@@ -226,9 +226,9 @@ impl<'s> Dns<'s> {
 }
 
 fn resolver(settings: &DnsSettings) -> Result<TokioResolver, SourceError> {
-    let unanswered = |error: NetError| SourceError::Unanswered(error.to_string());
+    let no_response = |error: NetError| SourceError::NoResponse(error.to_string());
     let mut builder = if settings.servers.is_empty() {
-        TokioResolver::builder_tokio().map_err(unanswered)?
+        TokioResolver::builder_tokio().map_err(no_response)?
     } else {
         let server = |address: &std::net::SocketAddr| {
             let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
@@ -245,13 +245,14 @@ fn resolver(settings: &DnsSettings) -> Result<TokioResolver, SourceError> {
     options.timeout = TIMEOUT;
     options.attempts = ATTEMPTS;
     options.cache_size = 0;
-    // It has no validity, and is this machine's view.
+    // Its entries have no validity, and only this machine has them.
     options.use_hosts_file = ResolveHosts::Never;
-    builder.build().map_err(unanswered)
+    builder.build().map_err(no_response)
 }
 
-/// The addresses of a name: IPv4 if there are any, else IPv6. With both an instance that has one of each would be two. So
-/// that a family that does not answer moves nobody, both must.
+/// The addresses of a name: IPv4 if there are any, else IPv6. With both, an instance that has one of each
+/// would count as two. Both look-ups must succeed, so that the failure of one family does not move instances
+/// to the other.
 async fn addresses(resolver: &TokioResolver, name: &str) -> Result<(Vec<IpAddr>, Duration), SourceError> {
     let (v4, v6) =
         tokio::join!(records(resolver, name, RecordType::A), records(resolver, name, RecordType::AAAA));
@@ -264,7 +265,7 @@ async fn addresses(resolver: &TokioResolver, name: &str) -> Result<(Vec<IpAddr>,
     if addresses.is_empty() { Err(SourceError::Empty) } else { Ok((addresses, seconds(records.ttl))) }
 }
 
-/// The records of a name, none where it has none or does not exist.
+/// The records of a name; none if it has none or does not exist.
 async fn records<P: ConnectionProvider>(
     resolver: &Resolver<P>,
     name: &str,
@@ -274,7 +275,7 @@ async fn records<P: ConnectionProvider>(
         Ok(lookup) => {
             let of_kind = lookup.answers().iter().filter(|record| record.record_type() == kind);
             Ok(Records {
-                // An alias on the way may be valid for less than what it leads to.
+                // An alias on the way may have a shorter validity than its target.
                 ttl: lookup.answers().iter().map(|record| record.ttl).min(),
                 data: of_kind.map(|record| record.data.clone()).collect(),
             })
@@ -284,7 +285,7 @@ async fn records<P: ConnectionProvider>(
         {
             Ok(Records::default())
         }
-        Err(error) => Err(SourceError::Unanswered(error.to_string())),
+        Err(error) => Err(SourceError::NoResponse(error.to_string())),
     }
 }
 
@@ -300,23 +301,23 @@ fn seconds(ttl: Option<u32>) -> Duration {
     ttl.map_or(TTL_MIN, |ttl| Duration::from_secs(ttl.into()))
 }
 
-/// An address as a name: `10.0.0.10` as it is, `2001:db8::1` with dashes, `2001-db8--1`.
+/// An address as a name: `10.0.0.10` stays as it is, `2001:db8::1` becomes `2001-db8--1`.
 fn address_name(address: IpAddr) -> Name {
     let text = address.to_string().replace(':', "-");
     Name::parse(&text).expect("at most 45 of 0-9 a-f . -")
 }
 
-/// A record that is valid for less is looked up again after this: some say 0.
+/// The least time between two look-ups: some records have a validity of 0.
 const TTL_MIN: Duration = Duration::from_secs(1);
-/// After a look-up that failed.
+/// The pause after a failed look-up.
 const RETRY: Duration = Duration::from_secs(2);
-/// One question to one server: a resolver answers from its cache or its neighbour.
+/// The timeout of one query to one server: a resolver responds from its cache or its neighbour.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Tries of one question.
+/// Attempts of one query.
 const ATTEMPTS: usize = 2;
-/// Targets of SRV records that are looked up at once.
+/// Targets of SRV records to look up at once.
 const LOOKUPS_AT_ONCE: usize = 16;
-/// The largest weight of a static instance, too.
+/// The largest weight, as of a static instance.
 const WEIGHT_MAX: u32 = 1000;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Kubernetes as a source of the fleet: the EndpointSlices of a service, listed once and then watched.
-//!
-//! A list gives the state and its version, a watch the changes since a version. A watch that ends goes on from the last version
-//! that it told. Where the server has forgotten that version (410 Gone), or says what makes no sense, the slices are listed
-//! anew. In between, however long it takes, the last state holds.
+//! Kubernetes as a source of the fleet: the EndpointSlices of a service, listed once and then watched. A list
+//! returns the state and its version, a watch the changes since a version. After a watch ends, the next one
+//! continues from the last version received. If the server has forgotten that version (410 Gone), or its
+//! response makes no sense, the slices are listed again. In between, however long it takes, the last state
+//! stays.
 
 mod api;
 mod slices;
@@ -19,13 +19,13 @@ use self::{
 use super::source::{EMPTY_HOLD, SourceError, SourceLog};
 use crate::{delivery::Delivery, member::Member, settings::KubernetesSettings};
 
-/// Follows a service.
+/// Follows a service of Kubernetes.
 pub(super) struct Kubernetes<'s> {
     settings: &'s KubernetesSettings,
     slices: Slices,
-    /// Of `slices`; `None` until they are listed.
+    /// The version of `slices`; `None` until they are listed.
     version: Option<Box<str>>,
-    /// When the members are to be made again.
+    /// The time at which the members are built again.
     due: Option<Instant>,
     empty_since: Option<Instant>,
     left_out_logged: bool,
@@ -50,7 +50,7 @@ impl<'s> Kubernetes<'s> {
         self.follow_by(delivery, || Api::connect(settings)).await;
     }
 
-    /// Lists and watches, for as long as the fleet is there.
+    /// Lists and watches until it is dropped.
     async fn follow_by<F: Future<Output = Result<Api, SourceError>>>(
         mut self,
         delivery: &Delivery,
@@ -59,37 +59,37 @@ impl<'s> Kubernetes<'s> {
         let mut pace = Pace::default();
         loop {
             let began = Instant::now();
-            // Made anew each time: tokens, certificates and the server's address change.
-            let stop = match connect().await {
+            // Created for each connection: tokens, certificates and the server's address change.
+            let read_end = match connect().await {
                 Ok(api) => self.read(delivery, &api, &mut pace).await,
-                Err(fault) => ReadEnd::Unreached(fault),
+                Err(error) => ReadEnd::Unreached(error),
             };
             let now = Instant::now();
-            let in_order = match stop {
+            let succeeded = match read_end {
                 ReadEnd::Ended => now.saturating_duration_since(began) >= CALM,
                 ReadEnd::Expired => {
                     self.version = None;
                     pace.ease(now)
                 }
-                ReadEnd::Unreached(fault) => {
-                    // While nobody hears the server, a service that named nobody may have pods again.
+                ReadEnd::Unreached(error) => {
+                    // While the server cannot be reached, an empty service may get pods again.
                     self.empty_since = None;
-                    self.log.failed(&self.source(), &fault, now);
+                    self.log.failed(&self.source(), &error, now);
                     false
                 }
-                ReadEnd::Misread(fault) => {
+                ReadEnd::Misread(error) => {
                     self.version = None;
-                    self.log.failed(&self.source(), &fault, now);
+                    self.log.failed(&self.source(), &error, now);
                     false
                 }
             };
-            if !in_order {
+            if !succeeded {
                 sleep(pace.pause()).await;
             }
         }
     }
 
-    /// Lists, if there is no version to go on from, and watches.
+    /// Lists, if there is no version to continue from, and watches.
     async fn read(&mut self, delivery: &Delivery, api: &Api, pace: &mut Pace) -> ReadEnd {
         let version = match self.version.clone() {
             Some(version) => version,
@@ -100,21 +100,21 @@ impl<'s> Kubernetes<'s> {
                     self.version = Some(version.clone());
                     version
                 }
-                Err(stop) => return stop,
+                Err(read_end) => return read_end,
             },
         };
         let mut watch = match api.watch(&version).await {
             Ok(watch) => watch,
-            Err(stop) => return stop,
+            Err(read_end) => return read_end,
         };
         pace.ease(Instant::now());
-        // What is known is true again, though nothing may have changed; a fault of what it says is told again.
+        // The known state is current again, though it may not have changed. An error in it is logged again.
         self.build(delivery, api.namespace());
-        let stop = self.watch(delivery, api.namespace(), &mut watch).await;
+        let read_end = self.watch(delivery, api.namespace(), &mut watch).await;
         if self.due.is_some() {
             self.build(delivery, api.namespace());
         }
-        stop
+        read_end
     }
 
     async fn watch(&mut self, delivery: &Delivery, namespace: &str, watch: &mut api::Watch) -> ReadEnd {
@@ -133,17 +133,17 @@ impl<'s> Kubernetes<'s> {
             let event = match line {
                 Ok(Some(line)) => wire::event(&line, &self.settings.port),
                 Ok(None) => return ReadEnd::Ended,
-                Err(fault) => Err(fault),
+                Err(error) => Err(error),
             };
             let event = match event {
                 Ok(event) => event,
-                Err(fault) => return ReadEnd::Misread(fault),
+                Err(error) => return ReadEnd::Misread(error),
             };
             match event.change {
                 SliceChange::None => {}
                 SliceChange::Put(name, slice) => {
-                    if let Err(fault) = self.slices.put(name, slice) {
-                        return ReadEnd::Misread(fault);
+                    if let Err(error) = self.slices.put(name, slice) {
+                        return ReadEnd::Misread(error);
                     }
                     self.build_soon();
                 }
@@ -152,7 +152,7 @@ impl<'s> Kubernetes<'s> {
                     self.build_soon();
                 }
                 SliceChange::Expired => return ReadEnd::Expired,
-                SliceChange::Refused(why) => return ReadEnd::Misread(SourceError::Unanswered(why)),
+                SliceChange::Refused(why) => return ReadEnd::Misread(SourceError::NoResponse(why)),
             }
             if let Some(version) = event.version {
                 self.version = Some(version);
@@ -160,13 +160,13 @@ impl<'s> Kubernetes<'s> {
         }
     }
 
-    /// A roll-out touches a slice many times, and several of them: one snapshot will do.
+    /// Schedules a build. A rollout changes several slices many times, and one snapshot is enough.
     fn build_soon(&mut self) {
         let at = Instant::now() + GATHER;
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// Puts what the slices say to work, if it can be believed.
+    /// Applies the members that the slices list, if they are plausible.
     fn build(&mut self, delivery: &Delivery, namespace: &str) {
         let now = Instant::now();
         let has_instances = !delivery.fleet.load().instances().is_empty();
@@ -177,14 +177,13 @@ impl<'s> Kubernetes<'s> {
                 self.log.succeeded(&self.source());
                 delivery.apply_members(members);
             }
-            Err(fault) => self.log.failed(&self.source(), &fault, now),
+            Err(error) => self.log.failed(&self.source(), &error, now),
         }
     }
 
-    /// The members, as the slices name them.
-    ///
-    /// Slices that name nobody are what a service without pods has, and one whose selector was just mistaken. So whoever is
-    /// there stays for a while, in which the server must be heard. A service without any slice is not there at all, which says nothing about its pods.
+    /// The members that the slices list. Empty slices mean that the service has no pods, or that its selector
+    /// was just broken. Keep the current instances for [`EMPTY_HOLD`], during which the server must respond.
+    /// A service without any slice does not exist, which says nothing about its pods.
     fn settle(
         &mut self,
         namespace: &str,
@@ -218,7 +217,7 @@ impl<'s> Kubernetes<'s> {
                 source = self.source(),
                 no_pods = left_out.no_pods,
                 without_port = left_out.without_port,
-                "some endpoints are left out: they name no pod and its uid, or have no address or not the port"
+                "endpoints left out: they name no pod with its uid, or lack an address or the port"
             );
         }
     }
@@ -232,7 +231,8 @@ impl<'s> Kubernetes<'s> {
     }
 }
 
-/// How build_soon the server is asked again: at once, if it had answered for a while; else after a pause that grows.
+/// The pace of requests to the server: the next one is sent at once after a long success, else after a pause
+/// that grows.
 #[derive(Debug, Default)]
 struct Pace {
     failures: u32,
@@ -240,7 +240,8 @@ struct Pace {
 }
 
 impl Pace {
-    /// The server answers. True if it had not just done so: one that answers and hangs up is not asked in a tight loop.
+    /// Notes a response. Returns true if there was none just before: a server that responds and hangs up
+    /// is not asked in a tight loop.
     fn ease(&mut self, now: Instant) -> bool {
         let just = self.eased_at.is_some_and(|at| now.saturating_duration_since(at) < CALM);
         if !just {
@@ -250,22 +251,22 @@ impl Pace {
         !just
     }
 
-    /// Twice as long after each failure, with up to a quarter of jitter less.
+    /// The next pause: it doubles with each failure, less up to a quarter of jitter.
     fn pause(&mut self) -> Duration {
         let base =
             Duration::from_secs(1_u64 << self.failures.min(PAUSE_MAX.as_secs().ilog2() + 1)).min(PAUSE_MAX);
         self.failures = self.failures.saturating_add(1);
         let mut random = [0; 2];
-        // Jitter spreads load and guards nothing, so a failing generator may leave it out.
+        // Jitter spreads load and protects no secret, so a failing generator may skip it.
         let random = rand_bytes(&mut random).map_or(0, |()| u16::from_ne_bytes(random));
         base - base / 4 * u32::from(random) / u32::from(u16::MAX)
     }
 }
 
-/// How long changes are gathered before they are put to work: longer than a controller needs for one roll-out step, shorter
-/// than anybody notices.
+/// The time for which changes are collected before they apply: longer than a controller needs for one step of
+/// a rollout, shorter than an operator notices.
 const GATHER: Duration = Duration::from_millis(50);
-/// What lasted longer was in order, and may be repeated at once.
+/// A watch that lasted longer was successful, and the next one may start at once.
 const CALM: Duration = Duration::from_secs(30);
 /// The longest pause after a failure. The first is a second.
 const PAUSE_MAX: Duration = Duration::from_secs(30);

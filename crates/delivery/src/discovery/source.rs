@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant};
 pub(crate) enum SourceError {
     /// The source does not respond, or responds with an error.
     #[error("no usable response: {0}")]
-    Unanswered(String),
+    NoResponse(String),
     /// The source lists no instance.
     #[error("it lists no instance")]
     Empty,
@@ -55,7 +55,7 @@ pub(crate) enum SourceError {
 impl SourceError {
     pub(super) fn label(&self) -> &'static str {
         match self {
-            Self::Unanswered(_) => "unanswered",
+            Self::NoResponse(_) => "unanswered",
             Self::Empty => "empty",
             Self::TooMany { .. } => "too_many",
             Self::Forbidden { .. } => "forbidden_address",
@@ -102,8 +102,8 @@ impl SourceLog {
 
 /// The name of an instance, from the name that its source uses.
 ///
-/// A valid name stays as it is. In any other, invalid characters become dashes, and the end is replaced by a hash of the
-/// whole, so that two instances never share a name.
+/// A valid name stays as it is. In any other, invalid characters become dashes, and the end is replaced by a
+/// hash of the whole, so that two instances never share a name.
 pub(super) fn instance_name(text: &str) -> Name {
     if let Ok(name) = Name::parse(text) {
         return name;
@@ -120,11 +120,12 @@ pub(super) fn loggable(text: &str) -> String {
     text.escape_debug().take(LOGGED_CHARS_MAX).collect()
 }
 
-/// Twice the largest measured fleet (10,000 instances place a call in tens of microseconds). A UDP response has some
-/// thirty addresses, one over TCP, of 64 KiB, some four thousand: more is a mistake or an attack.
+/// Twice the largest measured fleet (10,000 instances place a call in tens of microseconds). A UDP response
+/// has some thirty addresses, one over TCP, of 64 KiB, some four thousand: more is a mistake or an attack.
 pub(super) const INSTANCES_MAX: usize = 20_000;
-/// The time for which a source may list no instance before its instances leave. It is longer than a zone takes to reload,
-/// a selector to be corrected or a deployment to be replaced. It is shorter than the time until an address is reassigned.
+/// The time for which a source may list no instance before its instances leave. It is longer than a zone
+/// takes to reload, a selector to be corrected or a deployment to be replaced. It is shorter than the time
+/// until an address is reassigned.
 pub(super) const EMPTY_HOLD: Duration = Duration::from_secs(300);
 /// With a dash and sixteen digits of the hash these are the 63 characters of a name.
 const CHARS_KEPT: usize = 46;

@@ -33,9 +33,9 @@ pub(crate) struct FleetSettings {
 impl Fleet {
     /// A snapshot of `members`.
     ///
-    /// The tracker of an instance is taken over from `before` if the member still describes that instance. An instance of
-    /// `before` that is no longer a member, and that may still run, stays without new calls until its calls have ended or
-    /// `keep_leaving` has passed. Of two members with one name the first is kept.
+    /// The tracker of an instance is taken over from `before` if the member still describes that instance. An
+    /// instance of `before` that is no longer a member, and that may still run, stays without new calls until
+    /// its calls have ended or `keep_leaving` has passed. Of two members with one name the first is kept.
     pub(crate) fn new(
         members: Vec<Member>,
         known: bool,
@@ -92,8 +92,8 @@ impl<'a> Builder<'a> {
                 old.is_described_by(member).then_some(&old.tracker)
             })
             .collect();
-        // The views are allocated in a row, before anything else, so that they lie close together. Read from all over the
-        // heap for each new call, ten thousand of them took twice as long.
+        // The views are allocated in a row, before anything else, so that they lie close together. Read from
+        // all over the heap for each new call, ten thousand of them took twice as long.
         let mut views: Vec<Arc<PlacementView>> =
             trackers.iter().filter(|tracker| tracker.is_none()).map(|_| Arc::default()).collect();
         views.reverse();
@@ -118,8 +118,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Keeps an instance of the snapshot before that is no longer a member, if it may still run. Otherwise it is gone,
-    /// and returned.
+    /// Keeps an instance of the snapshot before that is no longer a member, if it may still run. Otherwise it
+    /// is gone, and returned.
     fn keep_or_remove(&mut self, old: &Arc<Instance>) -> Option<Arc<Instance>> {
         let same =
             self.fleet.instance(old.name().as_str()).map(|new| Arc::ptr_eq(&new.tracker, &old.tracker));

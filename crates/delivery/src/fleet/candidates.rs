@@ -13,19 +13,20 @@ impl Fleet {
         Candidates { fleet: self, app, key, progress: Progress::Start }
     }
 
-    /// The instance that `key` ranks first among all that serve `app`, whatever their health and load. It is the same one
-    /// at every gateway for as long as the fleet is the same. An unlisted instance is never ranked.
+    /// The instance that `key` ranks first among all that serve `app`, whatever their health and load. It is
+    /// the same one at every gateway for as long as the fleet is the same. An unlisted instance is never
+    /// ranked.
     pub(crate) fn first_ranked(&self, key: AffinityKey, app: Uuid) -> Option<&Instance> {
         let ranked = self.rankable(app).map(|one| (one.at, one.unloaded()));
         choose(key, ranked).and_then(|choice| self.at(choice.first))
     }
 }
 
-/// The instances that may take a new call, best first, computed on demand. Instances of last resort come after all
-/// others.
+/// The instances that may take a new call, best first, computed on demand. Instances of last resort come
+/// after all others.
 ///
-/// The first costs one pass over the fleet and no memory. The others are ranked when the second is asked for, which
-/// happens only when an instance has failed.
+/// The first costs one pass over the fleet and no memory. The others are ranked when the second is asked for,
+/// which happens only when an instance has failed.
 #[derive(Debug)]
 pub(crate) struct Candidates<'a> {
     fleet: &'a Fleet,
@@ -42,8 +43,8 @@ enum Progress {
 }
 
 impl<'a> Candidates<'a> {
-    /// The next candidate, and the number of candidates after it. With few eligible ones, those of last resort count,
-    /// too.
+    /// The next candidate, and the number of candidates after it. With few eligible ones, those of last
+    /// resort count, too.
     pub(crate) fn next(&mut self, now: Instant) -> Option<(&'a Instance, usize)> {
         let clock = Clock::new(now, self.fleet.epoch, self.fleet.slow_start);
         let (at, left) = match &mut self.progress {

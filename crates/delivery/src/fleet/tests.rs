@@ -1,4 +1,4 @@
-//! Who is a candidate, in which order, and what a new snapshot keeps.
+//! The candidates and their order, and the state that a new snapshot keeps.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ fn learn(fleet: &Fleet, name: &str, event: Event, now: Instant) {
 }
 
 #[test]
-fn an_instance_without_a_probe_that_failed_is_last_for_a_second_and_one_call_tries_it_then() {
+fn an_instance_without_a_probe_that_failed_backs_off_for_a_second_and_is_then_half_open() {
     let start = Instant::now();
     let fleet = fleet(3, false, start);
     let ranked = order(&fleet, "call", start);
@@ -73,7 +73,7 @@ fn an_instance_without_a_probe_that_failed_is_last_for_a_second_and_one_call_tri
     assert_eq!(order(&fleet, "call", start + Duration::from_millis(999)), last);
     let rested = start + Duration::from_secs(1);
     assert_eq!(order(&fleet, "call", rested), ranked);
-    // The call that tries it keeps others away until it knows.
+    // Half-open: while one call is pending, the instance is a last resort for others.
     let pending = fleet.instance(&first).unwrap().tracker.reserve(rested);
     assert_eq!(order(&fleet, "call", rested), last);
     fleet.instance(&first).unwrap().tracker.responded(rested);
@@ -114,7 +114,7 @@ fn an_instance_is_a_candidate_for_its_apps_only() {
     ] {
         for key in ["a", "b", "c"] {
             let ranked = order_for(app, &fleet, key, now);
-            // Among them it ranks as it would in a fleet of its own.
+            // They rank as in a fleet of their own.
             let alone: Vec<_> = ranked.iter().map(|name| member(name, "0")).collect();
             assert_eq!(ranked, order(&Fleet::new(alone, true, &settings(false), None, now), key, now));
             let first = fleet.first_ranked(AffinityKey::of(key), app).unwrap();
@@ -127,7 +127,7 @@ fn an_instance_is_a_candidate_for_its_apps_only() {
 }
 
 #[test]
-fn the_candidates_that_are_left_are_known() {
+fn the_number_of_candidates_left_is_known() {
     let now = Instant::now();
     for (count, failed, expected) in
         [(3, 0, vec![2, 1, 0]), (3, 1, vec![2, 1, 0]), (3, 3, vec![2, 1, 0]), (5, 0, vec![4, 3, 2, 1, 0])]
@@ -143,7 +143,7 @@ fn the_candidates_that_are_left_are_known() {
 }
 
 #[test]
-fn who_fails_or_fills_up_while_another_is_asked_is_not_asked_twice() {
+fn an_instance_that_fails_or_drains_while_another_is_asked_is_not_asked_again() {
     let now = Instant::now();
     let fleet = fleet(3, false, now);
     let mut candidates = fleet.candidates(APP, AffinityKey::of("call"));
@@ -159,7 +159,7 @@ fn who_fails_or_fills_up_while_another_is_asked_is_not_asked_twice() {
 }
 
 #[test]
-fn a_new_life_or_another_address_is_another_process() {
+fn a_new_incarnation_or_another_address_is_another_process() {
     let now = Instant::now();
     let before = fleet(1, true, now);
     learn(&before, "bot-0", Event::Drained, now);
@@ -212,7 +212,7 @@ fn instances_at_one_host_share_a_slot() {
 }
 
 #[test]
-fn what_is_sent_for_an_app_is_made_once() {
+fn the_parts_for_an_app_are_made_once() {
     let fleet = fleet(1, false, Instant::now());
     let instance = fleet.instance("bot-0").unwrap();
     let apps: Vec<Uuid> = [5, 1, 9, 3].map(Uuid::from_u128).to_vec();
@@ -229,7 +229,7 @@ fn instance_uri(fleet: &Fleet, app: Uuid) -> String {
     settings(false).uris.mint(&fleet.instance("bot-0").unwrap().owner, app)
 }
 
-/// `before` without its first instance, `keep_leaving` for a minute.
+/// The next snapshot, without the first instance of `before`, and with a `keep_leaving` of a minute.
 fn without_first(before: &Fleet, now: Instant) -> Fleet {
     let members = before.members().into_iter().filter(|member| member.name.as_str() != "bot-0").collect();
     let settings = FleetSettings { keep_leaving: Duration::from_secs(60), ..settings(false) };
@@ -243,7 +243,7 @@ fn next(last: &Fleet, now: Instant) -> Fleet {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_is_not_listed_any_more_keeps_its_callbacks_and_gets_no_calls() {
+async fn an_instance_that_is_no_longer_listed_keeps_its_callbacks_and_gets_no_calls() {
     let before = fleet(2, false, Instant::now());
     let after = without_first(&before, Instant::now());
     let gone = after.instance("bot-0").unwrap();
@@ -258,7 +258,7 @@ async fn an_instance_that_is_not_listed_any_more_keeps_its_callbacks_and_gets_no
             "bot-1"
         );
     }
-    // Nobody knows whether it has calls: the bound decides.
+    // It reports no calls, so the bound decides.
     tokio::time::advance(Duration::from_secs(59)).await;
     assert!(!after.has_removable(Duration::from_secs(60), Instant::now()));
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -268,7 +268,7 @@ async fn an_instance_that_is_not_listed_any_more_keeps_its_callbacks_and_gets_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_left_and_reports_no_calls_is_let_go() {
+async fn an_unlisted_instance_that_reports_no_calls_is_removed() {
     let now = Instant::now();
     let report = |calls| Report { state: ReportedState::Draining, calls: Some(calls), capacity: None };
     let before = fleet(2, true, now);
@@ -278,7 +278,7 @@ async fn an_instance_that_left_and_reports_no_calls_is_let_go() {
     tokio::time::advance(Duration::from_millis(1)).await;
     let after = Fleet::new(members, true, &settings, Some(&before), Instant::now());
     let overdue = || after.has_removable(settings.keep_leaving, Instant::now());
-    // The report is from before it left: a call may have come since.
+    // The report is older than the change of the list: a call may have been placed since.
     assert!(!overdue());
     tokio::time::advance(Duration::from_millis(1)).await;
     let tracker = &after.instance("bot-0").unwrap().tracker;
@@ -303,14 +303,14 @@ async fn an_instance_that_comes_back_is_the_same_one() {
 }
 
 #[test]
-fn a_new_life_is_another_instance_and_the_old_one_is_gone() {
+fn a_new_incarnation_is_another_instance_and_the_old_one_is_gone() {
     let now = Instant::now();
     let settings = FleetSettings { keep_leaving: Duration::from_secs(60), ..settings(false) };
     let before = Fleet::new(vec![member("bot-0", "a1")], true, &settings, None, now);
     let after = Fleet::new(vec![member("bot-0", "b2")], true, &settings, Some(&before), now);
     assert_eq!(after.instances().len(), 1);
     assert_eq!(before.instance("bot-0").unwrap().status(now).state, InstanceState::Gone);
-    // Its name is taken, so that it is not shown.
+    // Its name is in use again, so it is not shown.
     assert!(after.gone().is_empty());
 }
 
@@ -328,13 +328,14 @@ async fn an_instance_that_became_ready_warms_up() {
     for (after, weight) in [(0, 5), (25, 125), (50, 250), (100, 500), (1000, 500)] {
         assert_eq!(warm(start + slow + Duration::from_secs(after)), weight);
     }
-    // Who was full or drained is warm.
+    // An instance that was full or drained is warm.
     learn(&fleet, "bot-0", Event::Drained, Instant::now());
     tokio::time::advance(slow).await;
     learn(&fleet, "bot-0", Event::Resumed, Instant::now());
     assert_eq!(warm(Instant::now()), 500);
     assert_eq!(weight(Instant::now(), Duration::ZERO), 5);
-    // Who was drained, restarted and resumed is not: now or when it says that it is ready.
+    // An instance that was drained, restarted and resumed is cold, whether its report or the resume comes
+    // first.
     for resumed_first in [false, true] {
         tokio::time::advance(slow).await;
         learn(&fleet, "bot-0", Event::Drained, Instant::now());
@@ -364,14 +365,14 @@ fn changes_of_state_are_counted() {
     assert_eq!(entered, [(InstanceState::Ready, 1), (InstanceState::Draining, 2)]);
 }
 
-/// Bytes of this process in memory.
+/// The resident memory of this process, in bytes.
 fn resident_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
-/// What ten thousand instances cost, with the pools' slots and what is sent for an app. Other tests allocate in the meantime,
-/// little beside this.
+/// The memory of ten thousand instances, with the parts for one app. Other tests allocate in the meantime,
+/// but little.
 #[test]
 fn ten_thousand_instances_fit_in_memory() {
     let before = resident_bytes();
@@ -392,10 +393,10 @@ fn ten_thousand_instances_fit_in_memory() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// One more of equal instances takes about its part of the keys, no other key moves, and the instances that were there
-    /// are the same ones: what their callbacks name stays where it is.
+    /// One more of equal instances takes about its share of the keys, and no other key moves. The other
+    /// instances keep their trackers and owners, so their callbacks stay where they are.
     #[test]
-    fn an_instance_that_is_added_takes_its_part_and_moves_nothing_else(count in 1..40_u16, salt in any::<u32>()) {
+    fn an_added_instance_takes_its_share_and_moves_nothing_else(count in 1..40_u16, salt in any::<u32>()) {
         const KEYS: u16 = 2_000;
         let now = Instant::now();
         let before = fleet(count.into(), false, now);
@@ -416,14 +417,17 @@ proptest! {
         let part = 1.0 / f64::from(count + 1);
         let fair = f64::from(KEYS) * part;
         let deviation = (fair * (1.0 - part)).sqrt();
-        prop_assert!((f64::from(moved) - fair).abs() < 6.0 * deviation, "{} of {} moved, {} are fair", moved, KEYS, fair);
+        prop_assert!(
+            (f64::from(moved) - fair).abs() < 6.0 * deviation,
+            "{} of {} moved, the fair share is {}", moved, KEYS, fair
+        );
         for old in before.instances() {
             let new = after.instance(old.name().as_str()).unwrap();
             prop_assert!(Arc::ptr_eq(&old.tracker, &new.tracker) && old.owner == new.owner);
         }
     }
 
-    /// Two gateways that know the same of the same instances, however they came to know it.
+    /// Two gateways with the same knowledge of the same instances choose alike, however they learned it.
     #[test]
     fn gateways_with_the_same_view_choose_alike(
         instances in proptest::collection::vec((0..4_u8, 1..4_u32, 0..12_u32, 1..12_u32), 1..12),
@@ -437,15 +441,16 @@ proptest! {
             .map(|(at, (_, weight, ..))| Member { weight: *weight, ..member(&format!("bot-{at}"), "0") })
             .collect();
         let one = Fleet::new(members.clone(), true, &settings(true), None, now);
-        // The other one found them in another order, one after the other.
+        // The other gateway found them in another order, one after the other.
         let mut turned = members;
         turned.rotate_left(turn.index(instances.len()));
         let earlier = Fleet::new(turned[..turned.len() / 2].to_vec(), true, &settings(true), None, now);
         let two = Fleet::new(turned, true, &settings(true), Some(&earlier), now + Duration::from_secs(1));
         for fleet in [&one, &two] {
             for (at, (kind, _, calls, capacity)) in instances.iter().enumerate() {
-                let state = [ReportedState::Draining, ReportedState::Full, ReportedState::Ready, ReportedState::Ready];
-                let report = Report { state: state[usize::from(*kind)], calls: Some(*calls), capacity: Some(*capacity) };
+                use ReportedState::{Draining, Full, Ready};
+                let state = [Draining, Full, Ready, Ready][usize::from(*kind)];
+                let report = Report { state, calls: Some(*calls), capacity: Some(*capacity) };
                 learn(fleet, &format!("bot-{at}"), Event::Reported(report), now);
             }
         }
@@ -455,10 +460,13 @@ proptest! {
         }
     }
 
-    /// Whatever the instances report, the candidates are exactly those that are ready, and the owner of a callback is
-    /// found whatever its state.
+    /// Whatever the instances report, the candidates are exactly the ready ones, and the owner of a callback
+    /// is found whatever its state.
     #[test]
-    fn candidates_are_the_ready_ones(reports in proptest::collection::vec((0..5_u8, 0..3_u32, 0..3_u32), 1..8), key in ".{0,8}") {
+    fn candidates_are_the_ready_ones(
+        reports in proptest::collection::vec((0..5_u8, 0..3_u32, 0..3_u32), 1..8),
+        key in ".{0,8}",
+    ) {
         let now = Instant::now();
         let fleet = fleet(reports.len(), true, now);
         let mut ready = Vec::new();

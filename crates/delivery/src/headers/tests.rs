@@ -1,4 +1,4 @@
-//! What travels and what does not, as tables.
+//! The fields that are kept, removed and added, as tables.
 
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn fields(headers: &HeaderMap) -> Vec<(String, String)> {
     fields
 }
 
-/// What is left of the names after cleaning.
+/// Checks the names that are left after cleaning.
 #[track_caller]
 fn check(received: &[(&str, &str)], left: &[&str]) {
     let mut headers = map(received);
@@ -31,7 +31,7 @@ fn check(received: &[(&str, &str)], left: &[&str]) {
 }
 
 #[test]
-fn end_to_end_fields_travel() {
+fn end_to_end_fields_are_kept() {
     check(
         &[
             ("Authorization", "Bearer x"),
@@ -40,7 +40,7 @@ fn end_to_end_fields_travel() {
             ("X-Microsoft-Skype-Chain-ID", "c"),
             ("X-Microsoft-Skype-Message-ID", "m"),
             ("MS-Teams-Ring", "general"),
-            ("switchboardish", "no separator, so not ours"),
+            ("switchboardish", "no separator, so not reserved"),
         ],
         &[
             "authorization",
@@ -55,7 +55,7 @@ fn end_to_end_fields_travel() {
 }
 
 #[test]
-fn hop_by_hop_fields_do_not_travel() {
+fn hop_by_hop_fields_are_removed() {
     for name in [
         "Connection",
         "Keep-Alive",
@@ -74,7 +74,7 @@ fn hop_by_hop_fields_do_not_travel() {
 }
 
 #[test]
-fn fields_that_connection_names_do_not_travel() {
+fn fields_that_connection_names_are_removed() {
     check(
         &[("connection", "close, x-one ,\tX-TWO"), ("x-one", "1"), ("x-two", "2"), ("x-three", "3")],
         &["x-three"],
@@ -88,7 +88,7 @@ fn fields_that_connection_names_do_not_travel() {
 }
 
 #[test]
-fn nobody_but_us_speaks_for_us() {
+fn switchboard_fields_of_a_sender_are_removed() {
     for name in [
         "Switchboard-Callback-Uri",
         "switchboard-call-id",
@@ -106,13 +106,13 @@ fn nobody_but_us_speaks_for_us() {
 }
 
 #[test]
-fn connection_cannot_strip_what_we_add() {
-    let stamped = stamp(
+fn connection_cannot_remove_fields_that_the_gateway_adds() {
+    let sent = with_gateway_headers(
         map(&[("connection", "switchboard-tenant-id, host, content-length, traceparent")]),
         Some("call"),
     );
     for name in ["switchboard-tenant-id", "host", "content-length", "traceparent"] {
-        assert!(stamped.contains_key(name), "{name}");
+        assert!(sent.contains_key(name), "{name}");
     }
 }
 
@@ -123,7 +123,7 @@ fn authorization_is_forwarded_unless_switched_off() {
     assert_eq!(fields(&headers), [("accept".to_owned(), "a".to_owned())]);
 }
 
-fn stamp(mut headers: HeaderMap, call_id: Option<&str>) -> HeaderMap {
+fn with_gateway_headers(mut headers: HeaderMap, call_id: Option<&str>) -> HeaderMap {
     clean(&mut headers, true);
     let added = GatewayHeaders {
         host: &HeaderValue::from_static("bot.example:3978"),
@@ -142,13 +142,15 @@ fn stamp(mut headers: HeaderMap, call_id: Option<&str>) -> HeaderMap {
 }
 
 #[test]
-fn an_instance_is_told_what_it_needs() {
+fn an_instance_receives_the_fields_of_the_gateway() {
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let mut stamped =
-        stamp(map(&[("traceparent", trace), ("host", "public.example")]), Some("491f0b00-6aee"));
-    add_attempt(&mut stamped, 2);
-    add_deadline(&mut stamped, 1_790_000_000_123);
-    Mark::Orphaned.add_to(&mut stamped);
+    let mut sent = with_gateway_headers(
+        map(&[("traceparent", trace), ("host", "public.example")]),
+        Some("491f0b00-6aee"),
+    );
+    add_attempt(&mut sent, 2);
+    add_deadline(&mut sent, 1_790_000_000_123);
+    Mark::Orphaned.add_to(&mut sent);
     let expected = [
         ("content-length", "5"),
         ("host", "bot.example:3978"),
@@ -163,7 +165,7 @@ fn an_instance_is_told_what_it_needs() {
         ("switchboard-tenant-id", "00000000-0000-0000-0000-000000000002"),
         ("traceparent", trace),
     ];
-    assert_eq!(fields(&stamped), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(fields(&sent), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
 
 #[test]
@@ -176,24 +178,27 @@ fn a_broken_traceparent_is_replaced_and_its_tracestate_dropped() {
             ("tracestate", "a=b"),
         ],
     ] {
-        let stamped = stamp(map(&received), None);
-        assert_eq!(stamped.get_all("traceparent").iter().count(), 1);
-        assert_ne!(stamped["traceparent"], received[0].1);
-        assert!(!stamped.contains_key("tracestate"));
+        let sent = with_gateway_headers(map(&received), None);
+        assert_eq!(sent.get_all("traceparent").iter().count(), 1);
+        assert_ne!(sent["traceparent"], received[0].1);
+        assert!(!sent.contains_key("tracestate"));
     }
 }
 
 #[test]
-fn a_call_id_that_is_no_field_value_is_not_sent() {
+fn a_call_id_that_is_not_a_valid_field_value_is_not_sent() {
     let long = "x".repeat(257);
     for call_id in ["", "a b", "a\r\nX: y", "a\0", "\u{e4}", &long] {
-        assert!(!stamp(HeaderMap::new(), Some(call_id)).contains_key("switchboard-call-id"), "{call_id:?}");
+        assert!(
+            !with_gateway_headers(HeaderMap::new(), Some(call_id)).contains_key("switchboard-call-id"),
+            "{call_id:?}"
+        );
     }
 }
 
 #[test]
-fn of_an_answer_five_fields_are_relayed() {
-    let mut answer = map(&[
+fn five_fields_of_a_response_are_relayed() {
+    let mut response = map(&[
         ("content-type", "application/json"),
         ("content-encoding", "br"),
         ("content-length", "2"),
@@ -218,7 +223,7 @@ fn of_an_answer_five_fields_are_relayed() {
         ("scenario-id", "s"),
     ];
     assert_eq!(
-        fields(&relayed(&mut answer)),
+        fields(&relayed(&mut response)),
         expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
     );
 }
@@ -238,12 +243,15 @@ fn any_name() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// No inbound `Switchboard-*` or hop-by-hop field reaches an instance, whatever arrives.
+    /// No inbound `Switchboard-*` or hop-by-hop field reaches an instance, whatever the sender sends.
     #[test]
-    fn nothing_of_ours_or_of_the_hop_gets_through(received in proptest::collection::vec((any_name(), "[ -~]{0,20}"), 0..20)) {
+    fn no_switchboard_or_hop_by_hop_field_reaches_an_instance(
+        received in proptest::collection::vec((any_name(), "[ -~]{0,20}"), 0..20),
+    ) {
         let mut headers = HeaderMap::new();
         for (name, value) in &received {
-            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
         }
         clean(&mut headers, true);
         for name in headers.keys() {

@@ -1,4 +1,4 @@
-//! `traceparent`: kept where it is valid, made where it is not (W3C Trace Context, section 3.2).
+//! `traceparent`: kept if it is valid, else created (W3C Trace Context, section 3.2).
 
 use std::{
     cell::Cell,
@@ -7,7 +7,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Sees to it that the map has one valid `traceparent`.
+/// Ensures that the map has exactly one valid `traceparent`.
 pub(crate) fn ensure(headers: &mut HeaderMap) {
     let mut values = headers.get_all(&TRACEPARENT).iter();
     let first = values.next();
@@ -21,7 +21,7 @@ pub(crate) fn ensure(headers: &mut HeaderMap) {
     headers.insert(&TRACEPARENT, new_value());
 }
 
-/// `00-{32 hex}-{16 hex}-{2 hex}`; a later version may have more after another dash.
+/// Returns true for `00-{32 hex}-{16 hex}-{2 hex}`. A later version may have more after another dash.
 fn is_valid(value: &[u8]) -> bool {
     let Some((known, rest)) = value.split_at_checked(VALUE_BYTES) else { return false };
     let mut parts = known.split(|byte| *byte == b'-');
@@ -43,7 +43,8 @@ fn is_valid(value: &[u8]) -> bool {
     whole && !is_zero(trace) && !is_zero(parent)
 }
 
-/// Marked as sampled: a bot that follows its parent's decision would otherwise lose its traces by standing behind us.
+/// A new value, marked as sampled: a bot that follows its parent's decision would otherwise lose its traces
+/// behind the gateway.
 fn new_value() -> HeaderValue {
     let mut text = [b'-'; VALUE_BYTES];
     let digits = |into: &mut [u8], number: u64| {
@@ -52,7 +53,7 @@ fn new_value() -> HeaderValue {
             *byte = char::from_digit(digit, 16).and_then(|digit| u8::try_from(digit).ok()).unwrap_or(b'0');
         }
     };
-    // Ids must not be zero (section 3.2.2.3); one bit sees to that.
+    // Ids must not be zero (section 3.2.2.3); setting one bit ensures it.
     for (range, number) in
         [(0..2, 0), (3..19, random()), (19..35, random() | 1), (36..52, random() | 1), (53..55, 1)]
     {
@@ -63,8 +64,8 @@ fn new_value() -> HeaderValue {
     HeaderValue::from_bytes(&text).expect("hex digits and dashes")
 }
 
-/// SplitMix64, seeded for each thread with what the standard library seeds its hash maps with. An id must be unlikely
-/// to repeat, not hard to guess: it opens nothing.
+/// A number from SplitMix64, seeded per thread like the hash maps of the standard library. An id must be
+/// unlikely to repeat; it need not be hard to guess, since it gives no access.
 fn random() -> u64 {
     STATE.with(|state| {
         let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -96,12 +97,12 @@ mod tests {
     }
 
     #[test]
-    fn a_traceparent_is_valid_as_the_recommendation_says() {
+    fn a_traceparent_is_checked_as_the_recommendation_says() {
         check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true);
         check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", true);
-        check("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-comes", true);
-        check("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.what-comes", false);
-        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-comes", false);
+        check("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", true);
+        check("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.more", false);
+        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", false);
         check("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false);
         check("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", false);
         check("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false);
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_one_is_valid_and_unlike_the_last() {
+    fn new_values_are_valid_and_distinct() {
         let made: HashSet<HeaderValue> = (0..1000).map(|_| new_value()).collect();
         assert_eq!(made.len(), 1000);
         assert!(made.iter().all(|value| is_valid(value.as_bytes())));

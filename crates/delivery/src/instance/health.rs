@@ -13,14 +13,14 @@ use crate::member::SourceState;
 
 /// The health of an instance. It decides the placement of new calls and nothing else.
 ///
-/// With a probe, the reports decide. Three misses in a row make an instance unreachable, two hits in a row bring it
-/// back. A failed attempt ejects it until the next hit. Without a probe, the attempts themselves are the probe. A failed
-/// attempt puts the instance last for [`BACKOFF`]. Then one new call per `BACKOFF` is sent to it (half-open), and any
-/// response makes it ready.
+/// With a probe, the reports decide. Three misses in a row make an instance unreachable, two hits in a row
+/// bring it back. A failed attempt ejects it until the next hit. Without a probe, the attempts themselves are
+/// the probe. A failed attempt puts the instance last for [`BACKOFF`]. Then one new call per `BACKOFF` is
+/// sent to it (half-open), and any response makes it ready.
 ///
-/// The operator and the source of the fleet override both. A drain by the operator holds until `resume`. The source may
-/// say that an instance is not ready, terminates, or is no longer listed. Each input is stored separately, so that the
-/// others apply again when one of them ends.
+/// The operator and the source of the fleet override both. A drain by the operator holds until `resume`. The
+/// source may say that an instance is not ready, terminates, or is no longer listed. Each input is stored
+/// separately, so that the others apply again when one of them ends.
 #[derive(Clone, Debug)]
 pub(super) struct Health {
     probed: bool,
@@ -99,7 +99,8 @@ impl Health {
             Event::AttemptStarted => {
                 self.load.attempt_started();
                 if !self.probed && self.own == InstanceState::Unreachable {
-                    // Half-open: this call finds out whether the instance recovered. For other calls it is a last resort.
+                    // Half-open: this call finds out whether the instance recovered. For other calls it is a
+                    // last resort.
                     self.backoff_until = Some(now + BACKOFF);
                 }
             }

@@ -4,8 +4,8 @@ use switchboard_routing::Load;
 
 /// The estimated load of an instance.
 ///
-/// The gateway adds to the last report what it placed since, so that between two reports it never gives an instance
-/// more calls than it can hold. Example: report 10, placed 2, ended 1 → expected 11.
+/// The gateway adds to the last report what it placed since, so that between two reports it never gives an
+/// instance more calls than it can hold. Example: report 10, placed 2, ended 1 → expected 11.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LoadEstimate {
     reported_calls: Option<u32>,
@@ -18,8 +18,9 @@ pub(super) struct LoadEstimate {
     added_before_probe: u32,
     /// Calls that ended after the last report, which still contains them.
     ended: u32,
-    /// Calls that are missing from the reports and were not seen to end. An instance that hangs up reports it before the
-    /// platform does. When the platform reports the end of such a call, no place is freed a second time.
+    /// Calls that are missing from the reports and were not seen to end. An instance that hangs up reports it
+    /// before the platform does. When the platform reports the end of such a call, no place is freed a second
+    /// time.
     missing: u32,
 }
 
@@ -32,10 +33,11 @@ impl LoadEstimate {
         self.capacity
     }
 
-    /// The reported calls, plus those placed and minus those ended since. `None` if the instance reports none.
+    /// The reported calls, plus those placed and minus those ended since. `None` if the instance reports
+    /// none.
     ///
-    /// A call that was accepted while the probe was in flight may or may not be in the report. It counts until the next
-    /// report.
+    /// A call that was accepted while the probe was in flight may or may not be in the report. It counts
+    /// until the next report.
     pub(super) fn expected_calls(&self) -> Option<u32> {
         self.reported_calls.map(|calls| {
             calls.saturating_add(self.added).saturating_sub(self.ended).saturating_add(self.pending)

@@ -9,7 +9,8 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The calls that this gateway placed at one instance: hashes of their ids, ignoring case, and the time of placement.
+/// The calls that this gateway placed at one instance: hashes of their ids, ignoring case, and the time of
+/// placement.
 #[derive(Debug, Default)]
 pub(super) struct PlacedCalls(HashMap<u64, Instant>);
 

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::health::Admission;
 
-/// The part of the state of an instance that placement reads without a lock. Times are milliseconds after the epoch of
-/// its fleet.
+/// The part of the state of an instance that placement reads without a lock. Times are milliseconds after the
+/// epoch of its fleet.
 #[derive(Debug, Default)]
 pub(crate) struct PlacementView {
     /// The admission in the lower bits, the end of the back-off above them.
@@ -30,7 +30,8 @@ pub(crate) struct PlacementView {
 pub(crate) enum Eligibility {
     /// It is asked by its rank.
     Eligible,
-    /// It is asked after all eligible ones: it failed an attempt a moment ago, and no probe tells whether it recovered.
+    /// It is asked after all eligible ones: it failed an attempt a moment ago, and no probe tells whether it
+    /// recovered.
     LastResort,
     /// It is not asked.
     Excluded,
@@ -79,7 +80,8 @@ impl PlacementView {
         (load != 0).then(|| Load { calls: half(load >> 32), capacity: half(load) })
     }
 
-    /// The part of its weight that the instance has, 1 to 100: it rises over the slow start after it became ready.
+    /// The part of its weight that the instance has, 1 to 100: it rises over the slow start after it became
+    /// ready.
     fn warmth_percent(&self, clock: Clock) -> u32 {
         let warmed_ms = clock.now_ms.saturating_sub(self.warming_since.load(Ordering::Relaxed));
         if warmed_ms >= clock.slow_start_ms {
@@ -109,7 +111,8 @@ impl Rankable {
         self.view.eligibility(clock.now_ms)
     }
 
-    /// The candidate with its load. With a slow start, weights count hundredths, and a warming instance has fewer.
+    /// The candidate with its load. With a slow start, weights count hundredths, and a warming instance has
+    /// fewer.
     pub(crate) fn candidate(&self, clock: Clock) -> Candidate {
         let weight = if clock.slow_start_ms == 0 {
             self.weight

@@ -22,10 +22,11 @@ pub struct InstanceStatus {
     pub reason: &'static str,
     /// Reported calls.
     pub calls: Option<u32>,
-    /// Reported calls, plus those this gateway placed and minus those that ended since. Placement uses this number.
+    /// Reported calls, plus the calls placed and minus the calls ended since. Placement uses this number.
     /// `None` without a report.
     pub calls_expected: Option<u32>,
-    /// Calls that this gateway placed there and has not seen end. With several gateways, another one may see the end.
+    /// Calls that this gateway placed there and has not seen end. With several gateways, another one may see
+    /// the end.
     pub calls_counted: usize,
     /// Reported capacity.
     pub capacity: Option<u32>,

@@ -114,8 +114,8 @@ impl Tracker {
 
     /// Returns true if an instance that its source no longer lists can be removed: it has no calls.
     ///
-    /// Its own report is believed. Without a report the calls that this gateway placed must have ended, and no request
-    /// may have been sent to it for [`QUIET`]: other gateways place calls there, too.
+    /// Its own report is believed. Without a report the calls that this gateway placed must have ended, and
+    /// no request may have been sent to it for [`QUIET`]: other gateways place calls there, too.
     pub(crate) fn is_done(&self, now: Instant) -> bool {
         let health = self.health();
         let reported_since_unlisted = health.last_report() > health.unlisted_at();
@@ -145,8 +145,8 @@ impl Tracker {
         InFlight(Arc::clone(self))
     }
 
-    /// Reserves a place for a new call, which counts as one of its calls from now on. `None` if the instance became
-    /// full, draining or unreachable in the meantime.
+    /// Reserves a place for a new call, which counts as one of its calls from now on. `None` if the instance
+    /// became full, draining or unreachable in the meantime.
     pub(crate) fn reserve(self: &Arc<Self>, now: Instant) -> Option<PendingCall> {
         let health = self.health();
         if health.admission() == Admission::Closed {
@@ -176,8 +176,8 @@ impl Tracker {
         self.counters.callbacks.add_one();
     }
 
-    /// Notes the end of a call. Only calls that this gateway placed here count, and each once: calls of other gateways
-    /// are not in the estimate, and a notification may arrive twice.
+    /// Notes the end of a call. Only calls that this gateway placed here count, and each once: calls of other
+    /// gateways are not in the estimate, and a notification may arrive twice.
     pub(crate) fn call_ended(&self, call_id: &str, now: Instant) {
         if self.placed_calls().remove(call_id) {
             self.learn(Event::CallEnded, now);
@@ -222,8 +222,8 @@ impl Drop for InFlight {
     }
 }
 
-/// A new call that is being sent to an instance. If it is dropped before the instance responded, it counts as accepted
-/// until the next report: the instance may have taken it.
+/// A new call that is being sent to an instance. If it is dropped before the instance responded, it counts as
+/// accepted until the next report: the instance may have taken it.
 #[derive(Debug)]
 pub(crate) struct PendingCall {
     tracker: Arc<Tracker>,
@@ -254,8 +254,8 @@ impl Drop for PendingCall {
     }
 }
 
-/// The time without requests after which an unlisted instance that reports no calls is removed. Other gateways place
-/// calls there, too, and a call may be silent for long.
+/// The time without requests after which an unlisted instance that reports no calls is removed. Other
+/// gateways place calls there, too, and a call may be silent for long.
 const QUIET: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Connections: kept, reused, given up; by name, and over TLS.
+//! Connections: kept, used again and closed; by host name, and over TLS.
 
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -21,15 +21,15 @@ use tokio::{
 use crate::{setup::*, upstream::*};
 
 async fn ask(delivery: &Delivery, connections: &Connections) -> u16 {
-    let answer = forward(delivery, connections, "bot-0").await.unwrap();
-    let status = answer.status.as_u16();
-    text(answer).await.unwrap();
-    // The connection's driver learns from its own task that the answer was complete.
+    let response = forward(delivery, connections, "bot-0").await.unwrap();
+    let status = response.status.as_u16();
+    text(response).await.unwrap();
+    // The driver of the connection runs in its own task, which has to see the end of the response.
     round_trips().await;
     status
 }
 
-/// Lets other tasks see what the network has for them.
+/// Lets other tasks process their network events.
 async fn round_trips() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -47,7 +47,8 @@ async fn a_connection_is_used_again() {
         Act::status(202),
         Act::body(200, "Keep-Alive: timeout=60\r\n", "accepted"),
         Act::raw(
-            "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nTransfer-Encoding: chunked\r\n\r\n\
+             2\r\nok\r\n0\r\n\r\n",
         ),
         Act::body(500, "Keep-Alive: timeout=60\r\n", "sorry"),
     ] {
@@ -101,7 +102,7 @@ async fn a_connection_that_the_instance_is_about_to_close_is_not_used_again() {
     assert_eq!(upstream.accepted(), 2);
 }
 
-/// Lets time pass, for connections that nothing happens on.
+/// Lets time pass for idle connections.
 async fn idle(seconds: u64) {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(seconds)).await;
@@ -124,7 +125,7 @@ async fn a_connection_idles_for_a_moment_or_as_long_as_the_instance_says() {
 }
 
 #[tokio::test]
-async fn what_a_burst_left_over_is_closed_while_others_are_used() {
+async fn idle_connections_of_a_burst_are_closed_while_others_are_used() {
     let upstream = Upstream::always(Act::body(200, "Keep-Alive: timeout=16\r\n", ""));
     let delivery = delivery(settings([upstream.address]));
     let connections = Connections::default();
@@ -137,11 +138,11 @@ async fn what_a_burst_left_over_is_closed_while_others_are_used() {
         ask(&delivery, &connections).await;
     }
     assert_eq!(upstream.accepted(), 2);
-    until("the idle one was closed", || upstream.closed() == 1).await;
+    until("the idle connection is closed", || upstream.closed() == 1).await;
 }
 
 #[tokio::test]
-async fn a_connection_whose_answer_was_given_up_is_not_used_again() {
+async fn a_connection_whose_response_was_dropped_is_not_used_again() {
     let upstream =
         Upstream::always(Act::SendAndStall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal".to_vec()));
     let delivery = delivery(settings([upstream.address]));
@@ -184,7 +185,7 @@ async fn a_hundred_requests_at_a_time_use_their_connections_again() {
 }
 
 #[tokio::test]
-async fn a_reload_keeps_what_is_known_and_connected() {
+async fn a_reload_keeps_health_counters_and_connections() {
     let (one, two) = (Upstream::always(Act::status(202)), Upstream::always(Act::status(202)));
     let before = delivery(settings([one.address]));
     let connections = Connections::default();
@@ -199,7 +200,7 @@ async fn a_reload_keeps_what_is_known_and_connected() {
     assert_eq!(status(&after, "bot-0").callbacks, 2);
     assert_eq!(status(&after, "bot-0").reason, "drained by the operator");
 
-    // A request that began before the reload neither uses nor loses the connections of those after it.
+    // A request that started before the reload neither uses nor drops the connections of later requests.
     ask(&before, &connections).await;
     assert_eq!(one.accepted(), 2);
     ask(&after, &connections).await;
@@ -213,7 +214,7 @@ async fn a_reload_keeps_what_is_known_and_connected() {
 }
 
 #[tokio::test]
-async fn a_host_name_is_resolved_and_its_addresses_tried_in_turn() {
+async fn a_host_name_is_resolved_and_its_addresses_are_tried_in_turn() {
     let upstream = Upstream::always(Act::status(202));
     let mut settings = settings([upstream.address]);
     let port = upstream.address.port();
@@ -223,7 +224,7 @@ async fn a_host_name_is_resolved_and_its_addresses_tried_in_turn() {
     assert_eq!(upstream.only().field("host"), Some(&*format!("localhost:{port}")));
 }
 
-/// A certificate for 127.0.0.1 that signs itself, and a server with it.
+/// A self-signed certificate for 127.0.0.1, and a server that uses it.
 fn tls_upstream() -> (X509, impl Future<Output = SocketAddr>) {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
@@ -261,8 +262,8 @@ fn tls_upstream() -> (X509, impl Future<Output = SocketAddr>) {
                         return;
                     }
                     while read(&mut stream).await.is_some() {
-                        let answer = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
-                        stream.write_all(answer).await.unwrap();
+                        let response = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
+                        stream.write_all(response).await.unwrap();
                     }
                 });
             }
@@ -280,8 +281,8 @@ async fn an_https_instance_is_verified() {
     settings.instances[0].url = UpstreamUrl::parse(&format!("https://{address}/x")).unwrap();
     settings.patience = SHORT;
 
-    let stranger = Delivery::new(settings.clone(), uris(), tls());
-    let failed = forward(&stranger, &Connections::default(), "bot-0").await.unwrap_err();
+    let distrusting = Delivery::new(settings.clone(), uris(), tls());
+    let failed = forward(&distrusting, &Connections::default(), "bot-0").await.unwrap_err();
     assert!(matches!(failed, ForwardError::Unreachable { last: "tls", .. }), "{failed}");
 
     settings.patience = LONG;
@@ -293,7 +294,7 @@ async fn an_https_instance_is_verified() {
     assert_eq!(ask(&delivery, &connections).await, 202);
     assert_eq!(ask(&delivery, &connections).await, 202);
 
-    // The certificate is for the address, not for any name of it.
+    // The certificate is for the address, not for a host name.
     settings.patience = SHORT;
     settings.instances[0].url =
         UpstreamUrl::parse(&format!("https://localhost:{}/x", address.port())).unwrap();
@@ -302,9 +303,9 @@ async fn an_https_instance_is_verified() {
     assert!(matches!(failed, ForwardError::Unreachable { last: "tls", .. }), "{failed}");
 }
 
-/// What comes unasked is nobody's answer: the next request would take it for its own.
+/// Bytes after a response belong to no request: the next request would treat them as its response.
 #[tokio::test]
-async fn a_connection_with_more_than_the_answer_is_not_used_again() {
+async fn a_connection_with_bytes_after_the_response_is_not_used_again() {
     let twice = "HTTP/1.1 500 Sorry\r\nKeep-Alive: timeout=60\r\nContent-Length: 0\r\n\r\n\
                  HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
     let upstream = Upstream::always(Act::raw(twice));
@@ -316,9 +317,9 @@ async fn a_connection_with_more_than_the_answer_is_not_used_again() {
     assert_eq!((upstream.accepted(), upstream.seen().len()), (3, 3));
 }
 
-/// An instance that answers before it has read the request, and closes.
+/// The instance responds before it has read the request, and closes the connection.
 #[tokio::test]
-async fn an_answer_that_comes_before_the_request_is_read_counts() {
+async fn a_response_sent_before_the_request_is_read_is_relayed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let delivery = delivery(settings([listener.local_addr().unwrap()]));
     tokio::spawn(async move {
@@ -329,7 +330,7 @@ async fn an_answer_that_comes_before_the_request_is_read_counts() {
                 .await
                 .unwrap();
             stream.shutdown().await.unwrap();
-            // Until the request was sent whole, or given up.
+            // Until the whole request was sent, or the sender gave up.
             while tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096])
                 .await
                 .is_ok_and(|bytes| bytes > 0)
@@ -338,7 +339,7 @@ async fn an_answer_that_comes_before_the_request_is_read_counts() {
     });
     let mut large = outbound();
     large.body = vec![b' '; 1024 * 1024].into();
-    let answer = delivery.forward(&Connections::default(), large, owner("bot-0").as_ref()).await.unwrap();
-    assert_eq!(answer.status, 413);
-    assert_eq!(text(answer).await.as_deref(), Ok("no"));
+    let response = delivery.forward(&Connections::default(), large, owner("bot-0").as_ref()).await.unwrap();
+    assert_eq!(response.status, 413);
+    assert_eq!(text(response).await.as_deref(), Ok("no"));
 }

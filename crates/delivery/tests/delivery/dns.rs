@@ -1,4 +1,4 @@
-//! DNS as a source of the fleet, asked of a real server on loopback.
+//! DNS as a source of the fleet, with a real server on loopback.
 
 use std::{
     net::SocketAddr,
@@ -30,7 +30,7 @@ use crate::{setup::*, upstream::*};
 
 type Zone = InMemoryZoneHandler<TokioRuntimeProvider>;
 
-/// A server for `example.`, whose records can be changed.
+/// A server for `example.` with records that a test can change.
 struct Dns {
     zone: Arc<Zone>,
     server: Server<Counting>,
@@ -38,11 +38,11 @@ struct Dns {
     asked: Arc<AtomicUsize>,
 }
 
-/// Counts the questions.
+/// Counts the queries.
 struct Counting(Catalog, Arc<AtomicUsize>);
 
 impl RequestHandler for Counting {
-    // As `async_trait` writes it.
+    // The signature that `async_trait` generates.
     fn handle_request<'l0, 'l1, 'a, R: ResponseHandler + 'a, T: Time + 'a>(
         &'l0 self,
         request: &'l1 Request,
@@ -76,7 +76,7 @@ impl Dns {
         catalog.upsert(LowerName::from(dns_name("example.")), vec![handler]);
         let asked = Arc::new(AtomicUsize::new(0));
         let mut server = Server::new(Counting(catalog, Arc::clone(&asked)));
-        // A port that is free for both; another process may take it in between.
+        // A port that is free for UDP and TCP; another process may take it in between.
         let (udp, tcp) = loop {
             let udp = UdpSocket::bind(address).await.unwrap();
             if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
@@ -89,10 +89,10 @@ impl Dns {
         Self { zone, server, address, asked }
     }
 
-    /// Waits until the name was read again, twice to be sure: each time takes two questions or more.
+    /// Waits until the name was read again, twice to be sure: each read takes two queries or more.
     async fn read_again(&self) {
         let before = self.asked.load(Relaxed);
-        until("the name was read again", || self.asked.load(Relaxed) > before + 6).await;
+        until("the name is read again", || self.asked.load(Relaxed) > before + 6).await;
     }
 
     async fn stop(mut self) -> (Arc<Zone>, SocketAddr) {
@@ -100,7 +100,7 @@ impl Dns {
         (self.zone, self.address)
     }
 
-    /// The records of a name become these.
+    /// Replaces the records of a name.
     async fn set(&self, name: &str, ttl: u32, kind: RecordType, records: impl IntoIterator<Item = RData>) {
         let key = RrKey::new(LowerName::from(dns_name(name)), kind);
         self.zone.records_mut().await.remove(&key);
@@ -150,7 +150,7 @@ async fn the_addresses_of_a_name_are_the_instances() {
     dns.addresses(&[[127, 0, 0, 1]]).await;
     let mut settings = dns.settings("bots.example", bot.address.port(), &["127.0.0.0/8"]);
     if let Some(Discovery::Dns(dns)) = &mut settings.discovery {
-        // Only the validity of the records makes it look again.
+        // Only the validity of the records causes another look-up.
         dns.refresh = LONG * 100;
     }
     let unread = Delivery::new(settings.clone(), uris(), tls());
@@ -158,51 +158,51 @@ async fn the_addresses_of_a_name_are_the_instances() {
     assert_eq!(forward(&unread, &connections, "127.0.0.1").await.unwrap_err(), ForwardError::FleetUnknown);
 
     let delivery = start(settings.clone());
-    until("the name was read", || delivery.is_known()).await;
+    until("the name is read", || delivery.is_known()).await;
     assert_eq!(names(&delivery), ["127.0.0.1"]);
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap().instance.as_str(), "127.0.0.1");
     assert_eq!(forward(&delivery, &connections, "127.0.0.1").await.unwrap().status, 202);
     let host = format!("bots.example:{}", bot.address.port());
     assert_eq!(bot.seen()[0].field("host"), Some(&*host));
 
-    // A reload keeps what was found.
+    // A reload keeps the instances found so far.
     let next = delivery.successor(settings, uris(), tls());
     assert!(next.is_known());
     assert_eq!(names(&next), ["127.0.0.1"]);
 
     // The record was valid for a second.
     dns.addresses(&[[127, 0, 0, 1], [127, 0, 0, 2]]).await;
-    until("the new address was found", || names(&delivery) == ["127.0.0.1", "127.0.0.2"]).await;
+    until("the new address is found", || names(&delivery) == ["127.0.0.1", "127.0.0.2"]).await;
     dns.addresses(&[[127, 0, 0, 2]]).await;
-    until("the old address left", || names(&delivery) == ["127.0.0.2"]).await;
+    until("the old address leaves", || names(&delivery) == ["127.0.0.2"]).await;
 }
 
 #[tokio::test]
-async fn an_address_that_is_not_named_any_more_keeps_its_callbacks() {
+async fn an_address_that_is_no_longer_listed_keeps_its_callbacks() {
     let dns = Dns::new().await;
     let bot = Upstream::scripted(|_| Act::status(202));
     dns.addresses(&[[127, 0, 0, 1], [127, 0, 0, 2]]).await;
     let mut settings = dns.settings("bots.example", bot.address.port(), &["127.0.0.0/8"]);
     settings.keep_leaving = LONG;
     let delivery = start(settings);
-    until("the name was read", || delivery.is_known()).await;
+    until("the name is read", || delivery.is_known()).await;
     dns.addresses(&[[127, 0, 0, 2]]).await;
-    until("the address left", || state(&delivery, "127.0.0.1") == InstanceState::Draining).await;
+    until("the address leaves", || state(&delivery, "127.0.0.1") == InstanceState::Draining).await;
     assert_eq!(status(&delivery, "127.0.0.1").reason, "no longer listed");
     let connections = Connections::default();
     assert_eq!(
-        place(&delivery, &connections, SHORT).await.map(|answer| answer.instance.to_string()).ok(),
+        place(&delivery, &connections, SHORT).await.map(|response| response.instance.to_string()).ok(),
         None
     );
     assert_eq!(forward(&delivery, &connections, "127.0.0.1").await.unwrap().status, 202);
 }
 
 #[tokio::test]
-async fn the_last_good_answer_holds_while_the_server_is_away_or_names_nobody() {
+async fn the_last_good_state_stays_while_the_server_is_away_or_lists_no_address() {
     let dns = Dns::new().await;
     dns.addresses(&[[127, 0, 0, 1]]).await;
     let delivery = start(dns.settings("bots.example", 9, &["127.0.0.0/8"]));
-    until("the name was read", || delivery.is_known()).await;
+    until("the name is read", || delivery.is_known()).await;
     dns.addresses(&[]).await;
     dns.read_again().await;
     assert_eq!(names(&delivery), ["127.0.0.1"]);
@@ -210,32 +210,32 @@ async fn the_last_good_answer_holds_while_the_server_is_away_or_names_nobody() {
     assert_eq!(names(&delivery), ["127.0.0.1"]);
     let dns = Dns::serve(zone, address).await;
     dns.addresses(&[[127, 0, 0, 3]]).await;
-    until("the server was asked again", || names(&delivery) == ["127.0.0.3"]).await;
+    until("the server is asked again", || names(&delivery) == ["127.0.0.3"]).await;
 }
 
 #[tokio::test]
-async fn an_answer_with_a_forbidden_address_changes_nothing() {
+async fn a_response_with_a_forbidden_address_changes_nothing() {
     let dns = Dns::new().await;
     dns.addresses(&[[10, 0, 0, 1]]).await;
     let delivery = start(dns.settings("bots.example", 9, &[]));
-    until("the name was read", || delivery.is_known()).await;
+    until("the name is read", || delivery.is_known()).await;
     dns.addresses(&[[10, 0, 0, 2], [169, 254, 169, 254]]).await;
     dns.read_again().await;
     assert_eq!(names(&delivery), ["10.0.0.1"]);
     dns.addresses(&[[10, 0, 0, 2]]).await;
-    until("the address was gone", || names(&delivery) == ["10.0.0.2"]).await;
+    until("the address is gone", || names(&delivery) == ["10.0.0.2"]).await;
 }
 
 #[tokio::test]
-async fn ipv6_counts_where_there_is_no_ipv4() {
+async fn ipv6_addresses_are_used_if_there_are_no_ipv4_addresses() {
     let dns = Dns::new().await;
     let v6 = RData::AAAA(AAAA("fd00::1".parse().unwrap()));
     dns.set("bots.example.", 1, RecordType::AAAA, [v6]).await;
     let delivery = start(dns.settings("bots.example", 9, &[]));
-    until("the name was read", || delivery.is_known()).await;
+    until("the name is read", || delivery.is_known()).await;
     assert_eq!(names(&delivery), ["fd00--1"]);
     dns.addresses(&[[10, 0, 0, 1]]).await;
-    until("IPv4 was found", || names(&delivery) == ["10.0.0.1"]).await;
+    until("IPv4 is found", || names(&delivery) == ["10.0.0.1"]).await;
 }
 
 #[tokio::test]
@@ -249,14 +249,14 @@ async fn srv_records_name_hosts_with_ports_and_weights() {
     let both = [record("bot-0.example.", one.address.port()), record("BOT-1.example.", two.address.port())];
     dns.set("_calls._tcp.bots.example.", 1, RecordType::SRV, both.clone()).await;
     let delivery = start(dns.settings("_calls._tcp.bots.example", 0, &["127.0.0.1"]));
-    until("the name was read", || delivery.is_known()).await;
+    until("the name is read", || delivery.is_known()).await;
     assert_eq!(names(&delivery), ["bot-0.example", "bot-1.example"]);
     let connections = Connections::default();
     for (name, bot) in [("bot-0.example", &one), ("bot-1.example", &two)] {
         assert_eq!(forward(&delivery, &connections, name).await.unwrap().status, 202);
         assert_eq!(bot.seen().len(), 1);
     }
-    // Two records for one host would be two instances of one name.
+    // Two records for one host would be two instances with one name.
     let doubled = both.into_iter().chain([record("bot-0.example.", 9)]);
     dns.set("_calls._tcp.bots.example.", 1, RecordType::SRV, doubled).await;
     dns.read_again().await;
@@ -270,16 +270,22 @@ async fn an_instance_is_probed_at_the_addresses_that_its_host_has_now() {
     let host = "bot-0.example.";
     let record = RData::SRV(SRV::new(0, 5, bot.address.port(), dns_name(host)));
     dns.set("_calls._tcp.bots.example.", 1, RecordType::SRV, [record]).await;
-    // Nobody listens at the first one.
+    // The first address refuses connections.
     let [old, new] = [[127, 0, 0, 9], [127, 0, 0, 1]].map(|address: [u8; 4]| RData::A(A(address.into())));
     dns.set(host, 1, RecordType::A, [old.clone()]).await;
     let delivery = start(probed(dns.settings("_calls._tcp.bots.example", 0, &["127.0.0.0/8"])));
-    until("it is found", || delivery.is_known()).await;
-    until("it misses its probes", || state(&delivery, "bot-0.example") == InstanceState::Unreachable).await;
+    until("the instance is found", || delivery.is_known()).await;
+    until("the instance misses its probes", || {
+        state(&delivery, "bot-0.example") == InstanceState::Unreachable
+    })
+    .await;
     dns.set(host, 1, RecordType::A, [old, new.clone()]).await;
-    until("it is asked at both", || state(&delivery, "bot-0.example") == InstanceState::Ready).await;
+    until("the instance is probed at both addresses", || {
+        state(&delivery, "bot-0.example") == InstanceState::Ready
+    })
+    .await;
     dns.set(host, 1, RecordType::A, [new]).await;
     dns.read_again().await;
     let before = bot.seen().len();
-    until("it is asked at the new one", || bot.seen().len() > before).await;
+    until("the instance is probed at the new address", || bot.seen().len() > before).await;
 }

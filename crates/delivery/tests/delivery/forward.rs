@@ -1,4 +1,4 @@
-//! Callbacks: always to their owner, patiently, and never twice.
+//! Callbacks: to their owner only, until the end of patience, and never twice.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -12,13 +12,13 @@ use uuid::Uuid;
 use crate::{setup::*, upstream::*};
 
 #[tokio::test]
-async fn any_answer_of_the_owner_is_relayed() {
+async fn any_response_of_the_owner_is_relayed() {
     for code in [200, 202, 204, 302, 307, 400, 404, 429, 500, 502, 503, 504] {
         let upstream = Upstream::always(Act::status(code));
         let delivery = delivery(settings([upstream.address]));
-        let answer = forward(&delivery, &Connections::default(), "bot-0").await.unwrap();
-        assert_eq!(answer.status.as_u16(), code);
-        assert_eq!((answer.attempts, answer.instance.as_str()), (1, "bot-0"));
+        let response = forward(&delivery, &Connections::default(), "bot-0").await.unwrap();
+        assert_eq!(response.status.as_u16(), code);
+        assert_eq!((response.attempts, response.instance.as_str()), (1, "bot-0"));
         let seen = upstream.only();
         for name in
             ["switchboard-attempt", "switchboard-deadline", "switchboard-unsealed", "switchboard-orphaned"]
@@ -65,7 +65,7 @@ async fn a_stopped_instance_is_unreachable_after_the_patience() {
     assert!(began.elapsed() >= SHORT);
     assert!(attempts > 1);
     assert_eq!(status(&delivery, "bot-0").attempts, u64::from(attempts));
-    // A callback's failure says nothing about new calls.
+    // The failure of a callback does not affect new calls.
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
 }
 
@@ -77,15 +77,15 @@ async fn a_callback_is_delivered_once_its_owner_is_back_in_time() {
         let delivery = Arc::clone(&delivery);
         async move { forward(&delivery, &Connections::default(), "bot-0").await }
     });
-    until("it was refused twice", || status(&delivery, "bot-0").attempts >= 2).await;
+    until("the callback was refused twice", || status(&delivery, "bot-0").attempts >= 2).await;
     let upstream = Upstream::on(stopped, |_| Act::status(202));
-    let answer = waiting.await.unwrap().unwrap();
-    assert_eq!(answer.status, 202);
-    assert!(answer.attempts >= 2);
+    let response = waiting.await.unwrap().unwrap();
+    assert_eq!(response.status, 202);
+    assert!(response.attempts >= 2);
     assert_eq!(upstream.seen().len(), 1);
 }
 
-/// What was written is not sent again, whatever becomes of it.
+/// Checks that a callback is not sent again once it was written, whatever the instance does.
 #[track_caller]
 fn check_once(act: Act, label: &'static str) -> impl Future<Output = ()> {
     let place_of_caller = std::panic::Location::caller();
@@ -117,7 +117,7 @@ async fn a_callback_that_was_written_is_never_sent_again() {
 }
 
 #[tokio::test]
-async fn an_answer_to_a_callback_makes_an_instance_without_a_probe_ready() {
+async fn a_response_to_a_callback_makes_an_instance_without_a_probe_ready() {
     let upstream = Upstream::in_turn(vec![Act::status(503), Act::status(500)]);
     let delivery = delivery(settings([upstream.address]));
     let connections = Connections::default();
@@ -130,7 +130,7 @@ async fn an_answer_to_a_callback_makes_an_instance_without_a_probe_ready() {
 }
 
 #[tokio::test]
-async fn a_callback_of_another_life_or_region_or_of_nobody_has_no_owner() {
+async fn a_callback_of_another_instance_incarnation_or_region_has_no_owner() {
     let upstream = Upstream::always(Act::status(202));
     let delivery = delivery(settings([upstream.address]));
     for owner in [
@@ -145,30 +145,30 @@ async fn a_callback_of_another_life_or_region_or_of_nobody_has_no_owner() {
 }
 
 #[tokio::test]
-async fn an_orphan_is_reassigned_to_the_first_in_the_ranking_where_configured() {
+async fn an_orphaned_callback_goes_to_the_first_in_the_ranking_if_configured() {
     let upstreams: Vec<Upstream> = (0..3).map(|_| Upstream::always(Act::status(202))).collect();
     let mut settings = settings(upstreams.iter().map(|up| up.address));
     settings.orphaned = Orphaned::Reassign;
     let delivery = delivery(settings);
-    // Whatever its health: the next callback of the call must come to the same one.
+    // The health does not matter: the next callback of the call must reach the same instance.
     for at in 0..3 {
         delivery.drain(&format!("bot-{at}"));
     }
     for _ in 0..2 {
-        let answer = forward(&delivery, &Connections::default(), "bot-9").await.unwrap();
-        assert_eq!(answer.instance.as_str(), ranking(3)[0]);
+        let response = forward(&delivery, &Connections::default(), "bot-9").await.unwrap();
+        assert_eq!(response.instance.as_str(), ranking(3)[0]);
     }
     let seen: Vec<Seen> = upstreams.iter().flat_map(Upstream::seen).collect();
     assert_eq!(seen.len(), 2);
     assert!(seen.iter().all(|seen| seen.field("switchboard-orphaned") == Some("true")));
 
-    let mut nobodys = outbound();
-    nobodys.call_id = None;
-    delivery.forward(&Connections::default(), nobodys, owner("bot-9").as_ref()).await.unwrap();
+    let mut without_call_id = outbound();
+    without_call_id.call_id = None;
+    delivery.forward(&Connections::default(), without_call_id, owner("bot-9").as_ref()).await.unwrap();
 }
 
 #[tokio::test]
-async fn an_orphan_without_an_heir_is_gone() {
+async fn an_orphaned_callback_without_a_successor_is_gone() {
     let mut settings = settings([]);
     settings.orphaned = Orphaned::Reassign;
     let failed = forward(&delivery(settings), &Connections::default(), "bot-9").await.unwrap_err();
@@ -176,7 +176,7 @@ async fn an_orphan_without_an_heir_is_gone() {
 }
 
 #[tokio::test]
-async fn an_unsealed_item_goes_where_the_call_was_placed() {
+async fn an_unsealed_item_goes_to_the_instance_at_which_the_call_was_placed() {
     let order = ranking(2);
     let failing = Upstream::in_turn(vec![Act::status(503), Act::status(202)]);
     let accepting = Upstream::always(Act::status(202));
@@ -185,13 +185,13 @@ async fn an_unsealed_item_goes_where_the_call_was_placed() {
     settings.instances = order.iter().map(|name| instance(name, addresses(name))).collect();
     let delivery = delivery(settings);
     let connections = Connections::default();
-    // Before it is placed, and for calls that somebody else placed, the ranking is the best guess.
+    // Before it is placed, and for calls that another gateway placed, the ranking is the best guess.
     assert_eq!(delivery.probable_owner(CALL, APP), Some(name(&order[0])));
-    let answer = place(&delivery, &connections, LONG).await.unwrap();
-    assert_eq!(answer.instance.as_str(), order[1]);
+    let response = place(&delivery, &connections, LONG).await.unwrap();
+    assert_eq!(response.instance.as_str(), order[1]);
     assert_eq!(delivery.probable_owner(&CALL.to_uppercase(), APP), Some(name(&order[1])));
-    let answer = delivery.forward_unsealed(&connections, outbound()).await.unwrap();
-    assert_eq!(answer.instance.as_str(), order[1]);
+    let response = delivery.forward_unsealed(&connections, outbound()).await.unwrap();
+    assert_eq!(response.instance.as_str(), order[1]);
     let seen = accepting.seen();
     assert_eq!(seen[1].field("switchboard-unsealed"), Some("true"));
     assert_eq!(seen[1].field("switchboard-attempt"), None);
@@ -211,7 +211,7 @@ async fn a_refused_call_is_not_remembered() {
 }
 
 #[tokio::test]
-async fn without_an_instance_for_the_app_nobody_gets_an_unsealed_item() {
+async fn an_unsealed_item_is_refused_without_an_instance_for_the_app() {
     let address: SocketAddr = Stopped::new().address;
     let mut settings = settings([address]);
     settings.instances[0].apps = Some(vec![Uuid::from_u128(1)]);
@@ -237,7 +237,7 @@ async fn an_instance_that_leaves_the_list_keeps_its_callbacks_until_it_has_no_ca
     assert!(place(&after, &connections, SHORT).await.is_err());
 
     let running = tokio::spawn(Arc::clone(&after).run());
-    until("it was let go", || state(&after, "bot-0") == InstanceState::Gone).await;
+    until("the instance is removed", || state(&after, "bot-0") == InstanceState::Gone).await;
     running.abort();
     let gone = forward(&after, &connections, "bot-0").await.unwrap_err();
     assert_eq!(gone, ForwardError::Gone { instance: name("bot-0") });

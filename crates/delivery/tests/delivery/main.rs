@@ -1,4 +1,4 @@
-//! Delivery over real sockets on loopback: an upstream that does what a script says, and what comes of it.
+//! Delivery over real sockets on loopback, with scripted instances.
 
 #[cfg(test)]
 mod upstream;

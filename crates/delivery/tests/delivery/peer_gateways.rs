@@ -1,4 +1,4 @@
-//! Callbacks of another region: to the gateway there, with all that it needs to judge them by itself.
+//! Callbacks of another region: proxied to the gateway there, with all it needs to check them itself.
 
 use std::net::SocketAddr;
 
@@ -9,22 +9,22 @@ use crate::{setup::*, upstream::*};
 
 const TARGET: &str = "/api/callbacks/amer/bot-0/k1.0.AAAA?x=1";
 
-fn regions(address: SocketAddr, patience: std::time::Duration) -> PeerGateways {
+fn peers(address: SocketAddr, patience: std::time::Duration) -> PeerGateways {
     let target = UpstreamUrl::parse(&format!("http://{address}")).unwrap();
     PeerGateways::new(&name("emea"), vec![(name("amer"), target)], patience, tls())
 }
 
 async fn proxy(
-    regions: &PeerGateways,
+    peers: &PeerGateways,
     notification: Outbound,
     region: &str,
 ) -> Result<UpstreamResponse, ProxyError> {
     let target = PathAndQuery::from_static(TARGET);
-    regions.proxy(&Connections::default(), notification, region, target).await
+    peers.proxy(&Connections::default(), notification, region, target).await
 }
 
 #[tokio::test]
-async fn the_gateway_there_gets_the_request_as_it_came_and_a_mark() {
+async fn the_peer_gateway_receives_the_request_unchanged_and_a_mark() {
     let gateway = Upstream::always(Act::body(200, "Retry-After: 3\r\nX-Internal: 1\r\n", "hello"));
     let mut notification = outbound();
     notification.headers.extend(headers(&[
@@ -34,10 +34,10 @@ async fn the_gateway_there_gets_the_request_as_it_came_and_a_mark() {
         ("x-private", "1"),
         ("x-microsoft-skype-message-id", "m-1"),
     ]));
-    let answer = proxy(&regions(gateway.address, LONG), notification, "amer").await.unwrap();
-    assert_eq!((answer.status.as_u16(), answer.instance.as_str(), answer.attempts), (200, "amer", 1));
-    assert_eq!(answer.headers.get("retry-after").unwrap(), "3");
-    assert!(!answer.headers.contains_key("x-internal"));
+    let response = proxy(&peers(gateway.address, LONG), notification, "amer").await.unwrap();
+    assert_eq!((response.status.as_u16(), response.instance.as_str(), response.attempts), (200, "amer", 1));
+    assert_eq!(response.headers.get("retry-after").unwrap(), "3");
+    assert!(!response.headers.contains_key("x-internal"));
     let seen = gateway.only();
     assert_eq!(seen.line(), format!("POST {TARGET} HTTP/1.1"));
     assert_eq!(seen.body, outbound().body);
@@ -54,16 +54,16 @@ async fn the_gateway_there_gets_the_request_as_it_came_and_a_mark() {
 #[tokio::test]
 async fn a_gateway_that_is_down_is_unreachable_after_the_patience() {
     let stopped = Stopped::new();
-    let failed = proxy(&regions(stopped.address, SHORT), outbound(), "amer").await.unwrap_err();
+    let failed = proxy(&peers(stopped.address, SHORT), outbound(), "amer").await.unwrap_err();
     let ProxyError::Unreachable { region, last, attempts } = failed else { panic!("{failed}") };
     assert_eq!((region, last), (name("amer"), "refused"));
     assert!(attempts > 1);
 }
 
 #[tokio::test]
-async fn what_was_written_is_not_sent_again() {
+async fn a_proxied_callback_that_was_written_is_not_sent_again() {
     let gateway = Upstream::always(Act::SendAndReset(Vec::new()));
-    let failed = proxy(&regions(gateway.address, LONG), outbound(), "amer").await.unwrap_err();
+    let failed = proxy(&peers(gateway.address, LONG), outbound(), "amer").await.unwrap_err();
     assert_eq!(failed, ProxyError::Unreachable { region: name("amer"), last: "closed", attempts: 1 });
     gateway.only();
 }
@@ -71,12 +71,12 @@ async fn what_was_written_is_not_sent_again() {
 #[tokio::test]
 async fn another_region_is_not_a_peer() {
     let gateway = Upstream::always(Act::status(202));
-    let failed = proxy(&regions(gateway.address, LONG), outbound(), "apac").await.unwrap_err();
+    let failed = proxy(&peers(gateway.address, LONG), outbound(), "apac").await.unwrap_err();
     assert_eq!(failed.label(), "not_a_peer");
 }
 
 #[tokio::test]
-async fn the_mark_is_seen_whatever_its_value() {
+async fn the_mark_counts_whatever_its_value() {
     for (field, forwarded) in [
         (("switchboard-forwarded-from", "emea"), true),
         (("switchboard-forwarded-from", ""), true),

@@ -1,4 +1,4 @@
-//! New calls: who is asked, in which order, and what moves a call on.
+//! New calls: the candidates, their order, and the failures that move a call to the next one.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{setup::*, upstream::*};
 
-/// Two instances, of which the first in the ranking does `act`: the call is answered by the second, or not.
+/// Checks a call to two instances: the first in the ranking does `act`, and the second takes the call.
 #[track_caller]
 fn check(act: Option<Act>, label: &'static str, outcome_unknown: u32) -> impl Future<Output = ()> {
     let place_of_caller = std::panic::Location::caller();
@@ -25,7 +25,7 @@ fn check(act: Option<Act>, label: &'static str, outcome_unknown: u32) -> impl Fu
     }
 }
 
-/// The same, with the first one at `url`.
+/// The same, with the first instance at `url`.
 fn check_url(
     url: &str,
     label: &'static str,
@@ -44,10 +44,10 @@ fn check_url(
             settings.attempt = SHORT;
         }
         let delivery = delivery(settings);
-        let answer = place(&delivery, &Connections::default(), LONG).await.unwrap();
-        assert_eq!(answer.status, 202, "{place_of_caller}");
-        assert_eq!(answer.instance.as_str(), order[1], "{place_of_caller}");
-        assert_eq!((answer.attempts, answer.outcome_unknown), (2, outcome_unknown), "{place_of_caller}");
+        let response = place(&delivery, &Connections::default(), LONG).await.unwrap();
+        assert_eq!(response.status, 202, "{place_of_caller}");
+        assert_eq!(response.instance.as_str(), order[1], "{place_of_caller}");
+        assert_eq!((response.attempts, response.outcome_unknown), (2, outcome_unknown), "{place_of_caller}");
         assert_eq!(second.only().field("switchboard-attempt"), Some("2"), "{place_of_caller}");
         let failed = status(&delivery, &order[0]);
         assert_eq!(failed.failures, [(label, 1)], "{place_of_caller}");
@@ -57,18 +57,18 @@ fn check_url(
 }
 
 #[tokio::test]
-async fn a_call_moves_on_when_nobody_listens() {
+async fn a_call_moves_on_when_the_connection_is_refused() {
     check(None, "refused", 0).await;
 }
 
 #[tokio::test]
-async fn a_call_moves_on_when_there_is_no_way_to_an_instance() {
+async fn a_call_moves_on_when_an_instance_cannot_be_reached() {
     let here = std::panic::Location::caller();
-    // No label of a name is that long, so that nobody is asked for it.
+    // No label of a name is that long, so the resolver sends no query.
     check_url(&format!("http://{}.invalid/", "x".repeat(64)), "lookup", 0, here).await;
-    // Everybody's address has no connections.
+    // The broadcast address accepts no connections.
     check_url("http://255.255.255.255:9/", "connect", 0, here).await;
-    // One waits for a head that never comes, the other one speaks first, and no TLS.
+    // One server never sends a TLS handshake, the other one sends another protocol first.
     let silent = Upstream::always(Act::stall());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let plain = listener.local_addr().unwrap();
@@ -86,7 +86,7 @@ async fn a_call_moves_on_when_there_is_no_way_to_an_instance() {
 #[test]
 fn a_call_moves_on_when_the_resolver_is_silent() {
     let here = std::panic::Location::caller();
-    // Names are resolved on threads for blocking work, of which there is one, and that one waits.
+    // Names are resolved on threads for blocking work. There is one such thread, and it is blocked.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     let (done, wait) = std::sync::mpsc::channel::<()>();
@@ -115,7 +115,7 @@ async fn a_call_moves_on_when_the_outcome_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_call_moves_on_when_no_answer_comes_in_time() {
+async fn a_call_moves_on_when_no_response_arrives_in_time() {
     tokio::join!(
         check(Some(Act::stall()), "timeout", 1),
         check(Some(Act::SendAndStall(b"HTTP/1.1 202 Acc".to_vec())), "timeout", 1),
@@ -124,7 +124,7 @@ async fn a_call_moves_on_when_no_answer_comes_in_time() {
 }
 
 #[tokio::test]
-async fn a_call_moves_on_when_the_answer_is_broken() {
+async fn a_call_moves_on_when_the_response_is_not_valid_http() {
     check(Some(Act::raw("SSH-2.0-OpenSSH_9.2\r\n\r\n")), "bad_head", 1).await;
     check(Some(Act::raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")), "bad_head", 1).await;
     let endless_head = format!("HTTP/1.1 202 Accepted\r\nX: {}\r\n", "x".repeat(20_000));
@@ -136,26 +136,26 @@ async fn a_call_moves_on_when_the_answer_is_broken() {
 }
 
 #[tokio::test]
-async fn every_other_answer_is_the_instances_own() {
+async fn every_other_response_is_returned() {
     for code in [200, 202, 204, 400, 401, 403, 404, 410, 429, 500, 501] {
         let first = Upstream::always(Act::status(code));
         let delivery = delivery(settings([first.address]));
-        let answer = place(&delivery, &Connections::default(), LONG).await.unwrap();
-        assert_eq!(answer.status, StatusCode::from_u16(code).unwrap());
-        assert_eq!((answer.attempts, answer.outcome_unknown), (1, 0));
+        let response = place(&delivery, &Connections::default(), LONG).await.unwrap();
+        assert_eq!(response.status, StatusCode::from_u16(code).unwrap());
+        assert_eq!((response.attempts, response.outcome_unknown), (1, 0));
         assert_eq!(status(&delivery, "bot-0").placed, u64::from(code < 300));
         assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
     }
 }
 
 #[tokio::test]
-async fn an_instance_that_dies_with_the_call_in_its_hands_costs_one_try() {
+async fn an_instance_that_dies_while_it_handles_a_call_costs_one_attempt() {
     let dying = Upstream::always(Act::SendAndReset(Vec::new()));
     let living = Upstream::always(Act::status(202));
     let delivery = delivery(settings([dying.address, living.address]));
     for _ in 0..4 {
-        let answer = place(&delivery, &Connections::default(), LONG).await.unwrap();
-        assert_eq!(answer.status, 202);
+        let response = place(&delivery, &Connections::default(), LONG).await.unwrap();
+        assert_eq!(response.status, 202);
     }
     assert!(dying.seen().len() <= 1);
     assert_eq!(living.seen().len(), 4);
@@ -184,7 +184,7 @@ async fn the_budget_is_shared_by_the_candidates_and_then_spent() {
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_answers_does_not_wander_through_the_whole_fleet() {
+async fn a_call_without_a_response_is_not_sent_to_the_whole_fleet() {
     let upstreams: Vec<Upstream> = (0..20).map(|_| Upstream::always(Act::stall())).collect();
     let delivery = delivery(settings(upstreams.iter().map(|up| up.address)));
     place(&delivery, &Connections::default(), SHORT).await.unwrap_err();
@@ -194,7 +194,7 @@ async fn a_call_that_nobody_answers_does_not_wander_through_the_whole_fleet() {
 }
 
 #[tokio::test]
-async fn a_budget_that_is_spent_on_arrival_asks_nobody() {
+async fn no_instance_is_asked_when_the_budget_is_spent_on_arrival() {
     let upstream = Upstream::always(Act::status(202));
     let delivery = delivery(settings([upstream.address]));
     let failed = place(&delivery, &Connections::default(), Duration::ZERO).await.unwrap_err();
@@ -219,8 +219,8 @@ async fn a_retried_call_goes_to_the_same_instance() {
     let upstreams: Vec<Upstream> = (0..3).map(|_| Upstream::always(Act::status(202))).collect();
     let delivery = delivery(settings(upstreams.iter().map(|up| up.address)));
     for _ in 0..3 {
-        let answer = place(&delivery, &Connections::default(), LONG).await.unwrap();
-        assert_eq!(answer.instance.as_str(), ranking(3)[0]);
+        let response = place(&delivery, &Connections::default(), LONG).await.unwrap();
+        assert_eq!(response.instance.as_str(), ranking(3)[0]);
     }
 }
 
@@ -231,8 +231,8 @@ async fn an_instance_is_asked_for_its_apps_only() {
     settings.instances[0].apps = Some(vec![Uuid::from_u128(1)]);
     settings.instances[1].apps = Some(vec![Uuid::from_u128(1), APP]);
     let delivery = delivery(settings);
-    let answer = place(&delivery, &Connections::default(), LONG).await.unwrap();
-    assert_eq!(answer.instance.as_str(), "bot-1");
+    let response = place(&delivery, &Connections::default(), LONG).await.unwrap();
+    assert_eq!(response.instance.as_str(), "bot-1");
     let mut other = outbound();
     other.app = Uuid::from_u128(2);
     let failed =
@@ -257,7 +257,7 @@ async fn a_drained_instance_gets_no_new_calls_and_all_its_callbacks() {
 }
 
 #[tokio::test]
-async fn the_request_arrives_as_it_was_received_but_for_what_only_we_may_say() {
+async fn the_request_arrives_as_received_except_for_the_fields_of_the_gateway() {
     let upstream = Upstream::always(Act::status(202));
     let mut settings = settings([upstream.address]);
     settings.instances[0].url =
@@ -312,7 +312,7 @@ async fn the_request_arrives_as_it_was_received_but_for_what_only_we_may_say() {
 }
 
 #[tokio::test]
-async fn authorization_stays_here_when_switched_off() {
+async fn authorization_is_not_forwarded_when_switched_off() {
     let upstream = Upstream::always(Act::status(202));
     let mut settings = settings([upstream.address]);
     settings.authorization = false;
@@ -322,7 +322,7 @@ async fn authorization_stays_here_when_switched_off() {
     assert!(upstream.seen().iter().all(|seen| seen.field("authorization").is_none()));
 }
 
-/// A future may be polled by any thread of a server, and so must be `Send`.
+/// Any thread of a server may poll a future, so it must be `Send`.
 #[test]
 fn futures_can_be_sent() {
     fn check<T: Send>(_: &T) {}

@@ -1,11 +1,11 @@
-//! Probes over real sockets: how an instance's word becomes its state.
+//! Probes over real sockets: the report of an instance decides its state.
 
 use std::sync::{Arc, Mutex};
 
 use crate::{setup::*, upstream::*};
 use switchboard_delivery::{Connections, Delivery, InstanceState, PlaceError};
 
-/// An instance whose answer to probes can be changed, and that accepts everything else.
+/// An instance whose response to probes a test can change, and that accepts all other requests.
 struct Bot {
     upstream: Upstream,
     probe: Arc<Mutex<Act>>,
@@ -21,7 +21,7 @@ impl Bot {
         Self { upstream, probe }
     }
 
-    fn answers(&self, probe: Act) {
+    fn reports(&self, probe: Act) {
         *self.probe.lock().unwrap() = probe;
     }
 
@@ -34,8 +34,8 @@ fn fleet(bots: &[&Bot]) -> Arc<Delivery> {
     Arc::new(delivery(probed(settings(bots.iter().map(|bot| bot.upstream.address)))))
 }
 
-/// Probes until an instance is in a state, and then no more: so that it is still in that state in the next line,
-/// however busy the machine.
+/// Probes until an instance is in a state, and then stops, so that the instance is still in that state in the
+/// next line, however busy the machine is.
 async fn probe_until(delivery: &Arc<Delivery>, instance: &str, expected: InstanceState) {
     let running = tokio::spawn(Arc::clone(delivery).run());
     until(expected.label(), || state(delivery, instance) == expected).await;
@@ -44,7 +44,7 @@ async fn probe_until(delivery: &Arc<Delivery>, instance: &str, expected: Instanc
 }
 
 #[tokio::test]
-async fn an_instance_takes_calls_after_its_first_answer() {
+async fn an_instance_takes_calls_after_its_first_report() {
     let bot = Bot::new(Act::body(200, "", r#"{"state":"ready","calls":3,"capacity":10}"#));
     let delivery = fleet(&[&bot]);
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Starting);
@@ -70,16 +70,16 @@ async fn a_full_or_draining_instance_gets_no_new_calls_and_all_its_callbacks() {
     let bot = Bot::new(Act::status(200));
     let delivery = fleet(&[&bot]);
     let connections = Connections::default();
-    for (answer, expected) in [
+    for (response, expected) in [
         (Act::body(200, "", r#"{"state":"full"}"#), InstanceState::Full),
         (Act::body(200, "", r#"{"calls":10,"capacity":10}"#), InstanceState::Full),
         (Act::body(200, "", r#"{"state":"draining","calls":1}"#), InstanceState::Draining),
         (Act::body(503, "", ""), InstanceState::Draining),
     ] {
-        bot.answers(Act::status(200));
+        bot.reports(Act::status(200));
         probe_until(&delivery, "bot-0", InstanceState::Ready).await;
         let before = bot.posts();
-        bot.answers(answer);
+        bot.reports(response);
         probe_until(&delivery, "bot-0", expected).await;
         assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate);
         assert_eq!(bot.posts(), before);
@@ -88,14 +88,14 @@ async fn a_full_or_draining_instance_gets_no_new_calls_and_all_its_callbacks() {
     }
 }
 
-/// Three such answers make an instance unreachable for new calls, and only for them.
+/// Checks that three such responses make an instance unreachable for new calls, and only for new calls.
 async fn check_missed(miss: Act) {
     let shown = format!("{miss:.100?}");
     let bot = Bot::new(Act::status(200));
     let delivery = fleet(&[&bot]);
     let connections = Connections::default();
     probe_until(&delivery, "bot-0", InstanceState::Ready).await;
-    bot.answers(miss);
+    bot.reports(miss);
     probe_until(&delivery, "bot-0", InstanceState::Unreachable).await;
     let known = status(&delivery, "bot-0");
     assert_eq!(known.reason, "missed its probes", "{shown}");
@@ -103,12 +103,12 @@ async fn check_missed(miss: Act) {
     assert_eq!(known.failures, [], "{shown}");
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate, "{shown}");
     assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202, "{shown}");
-    bot.answers(Act::status(200));
+    bot.reports(Act::status(200));
     probe_until(&delivery, "bot-0", InstanceState::Ready).await;
 }
 
 #[tokio::test]
-async fn an_instance_that_misses_its_probes_is_unreachable_until_it_answers_again() {
+async fn an_instance_that_misses_its_probes_is_unreachable_until_it_reports_again() {
     tokio::join!(
         check_missed(Act::status(404)),
         check_missed(Act::status(500)),
@@ -126,7 +126,7 @@ async fn an_instance_that_misses_its_probes_is_unreachable_until_it_answers_agai
 }
 
 #[tokio::test]
-async fn an_instance_that_failed_a_call_is_out_until_its_next_answer_to_a_probe() {
+async fn an_instance_that_failed_a_call_is_ejected_until_its_next_report() {
     let upstream =
         Upstream::scripted(|seen| Act::status(if seen.line().starts_with("GET ") { 200 } else { 503 }));
     let delivery = Arc::new(delivery(probed(settings([upstream.address]))));
@@ -144,8 +144,8 @@ async fn the_probe_of_one_instance_does_not_wait_for_another() {
     let (silent, lively) = (Bot::new(Act::stall()), Bot::new(Act::status(200)));
     let delivery = fleet(&[&silent, &lively]);
     probe_until(&delivery, "bot-1", InstanceState::Ready).await;
-    let answer = place(&delivery, &Connections::default(), LONG).await.unwrap();
-    assert_eq!(answer.instance.as_str(), "bot-1");
+    let response = place(&delivery, &Connections::default(), LONG).await.unwrap();
+    assert_eq!(response.instance.as_str(), "bot-1");
     probe_until(&delivery, "bot-0", InstanceState::Unreachable).await;
 }
 
@@ -172,7 +172,7 @@ async fn between_two_reports_an_instance_gets_no_more_calls_than_it_has_room_for
     assert_eq!((known.calls, known.calls_expected, known.calls_counted), (Some(4), Some(5), 1));
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate);
 
-    // Of a call that was not placed here nothing is known, and one that ends twice frees one place.
+    // A call that was not placed here does not count, and a call that ends twice frees one place.
     delivery.call_ended("bot-0", "some-other-call");
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Full);
     delivery.call_ended("bot-0", &CALL.to_uppercase());

@@ -18,7 +18,7 @@ pub(crate) const APP: Uuid = Uuid::from_u128(0x0efc_74f7_41c3_47a4_8775_7259_bfe
 pub(crate) const TENANT: Uuid = Uuid::from_u128(0x72f9_88bf_86f1_41af_91ab_2d7c_d011_db47);
 pub(crate) const CALL: &str = "491f0b00-6aee-11ef-a87f-0d9e4ba7d6c7";
 
-/// Long enough for anything that should succeed, on a loaded machine.
+/// Long enough for any expected success on a loaded machine.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 /// Short enough to wait for, long enough for loopback on a loaded machine.
 pub(crate) const SHORT: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ pub(crate) fn state(delivery: &Delivery, instance: &str) -> InstanceState {
     status(delivery, instance).state
 }
 
-/// The order in which the call is offered to `bot-0` up to `bot-{count - 1}`.
+/// The order in which [`CALL`] ranks `bot-0` to `bot-{count - 1}`.
 pub(crate) fn ranking(count: usize) -> Vec<String> {
     use switchboard_routing::{Candidate, hash_name, rank};
     let names: Vec<String> = (0..count).map(|at| format!("bot-{at}")).collect();
@@ -129,10 +129,10 @@ pub(crate) fn ranking(count: usize) -> Vec<String> {
     rank(AffinityKey::of(CALL), &candidates).map(|at| names[at].clone()).collect()
 }
 
-/// Waits for something that other tasks bring about.
+/// Waits for a condition that other tasks bring about.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let waited = tokio::time::timeout(LONG, async {
-        // A look now and then, for as long as it takes: nothing is assumed about how long that is.
+        // Polled, with no assumption about the time that it takes.
         while !condition() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -140,10 +140,10 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     assert!(waited.await.is_ok(), "waited in vain until {what}");
 }
 
-/// The whole body as text, or why it broke off.
-pub(crate) async fn text(answer: UpstreamResponse) -> Result<String, &'static str> {
+/// The whole body as text, or the label of its error.
+pub(crate) async fn text(response: UpstreamResponse) -> Result<String, &'static str> {
     use http_body_util::BodyExt;
-    match answer.body.collect().await {
+    match response.body.collect().await {
         Ok(body) => Ok(String::from_utf8(body.to_bytes().to_vec()).unwrap()),
         Err(error) => Err(error.label()),
     }

@@ -1,4 +1,4 @@
-//! An instance that does what a script says, and remembers what it was sent.
+//! A scripted instance that records its requests.
 
 use std::{
     net::SocketAddr,
@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What to do with a request.
+/// The action on a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     /// Send these bytes and wait for the next request.
@@ -23,19 +23,19 @@ pub(crate) enum Act {
     SendAndClose(Vec<u8>),
     /// Send these bytes and reset the connection.
     SendAndReset(Vec<u8>),
-    /// Send the first bytes, then the others again and again.
+    /// Send the first bytes once, then the others until the connection ends.
     Flood(Vec<u8>, Vec<u8>),
-    /// Send these bytes, and nothing more.
+    /// Send these bytes, then wait until the sender gives up.
     SendAndStall(Vec<u8>),
 }
 
 impl Act {
-    /// An answer without a body, on a connection that a busy machine has time to use again.
+    /// A response without a body, on a connection that stays idle long enough for a busy machine.
     pub(crate) fn status(code: u16) -> Self {
         Self::body(code, "Keep-Alive: timeout=60\r\n", "")
     }
 
-    /// An answer with a body.
+    /// A response with a body.
     pub(crate) fn body(code: u16, fields: &str, body: &str) -> Self {
         let length = body.len();
         Self::Send(
@@ -70,7 +70,7 @@ impl Seen {
             field.eq_ignore_ascii_case(name).then_some(value)
         });
         let value = values.next();
-        assert_eq!(values.next(), None, "{name} is there twice: {}", self.head);
+        assert_eq!(values.next(), None, "{name} occurs twice: {}", self.head);
         value
     }
 
@@ -91,12 +91,12 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Does the same with each request.
+    /// Does the same on each request.
     pub(crate) fn always(act: Act) -> Self {
         Self::scripted(move |_| act.clone())
     }
 
-    /// Does the first with the first request, and so on; the last one with all that follow.
+    /// Does the first act on the first request, and so on; the last one on all later requests.
     pub(crate) fn in_turn(acts: Vec<Act>) -> Self {
         let turn = AtomicUsize::new(0);
         Self::scripted(move |_| {
@@ -109,7 +109,7 @@ impl Upstream {
         Self::on(Stopped::new(), script)
     }
 
-    /// Begins to listen where nobody did.
+    /// Starts to listen at the address of `stopped`.
     pub(crate) fn on(stopped: Stopped, script: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
         let Stopped { socket, address } = stopped;
         let listener = socket.listen(1024).unwrap();
@@ -142,7 +142,7 @@ impl Upstream {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// Those of them that have ended.
+    /// The connections that have ended.
     pub(crate) fn closed(&self) -> usize {
         self.closed.load(Ordering::SeqCst)
     }
@@ -154,7 +154,7 @@ impl Drop for Upstream {
     }
 }
 
-/// A port that refuses connections, and that nobody else can get.
+/// A port that refuses connections, and that no other process can bind.
 pub(crate) struct Stopped {
     socket: TcpSocket,
     pub(crate) address: SocketAddr,
@@ -214,7 +214,7 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Arc<S
             }
             Act::SendAndStall(bytes) => {
                 let _ = stream.write_all(&bytes).await;
-                // Until the other side gives up.
+                // Until the sender gives up.
                 let _ = stream.read(&mut [0; 64]).await;
                 return;
             }

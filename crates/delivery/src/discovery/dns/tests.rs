@@ -1,4 +1,4 @@
-//! Names, and what an answer means. Look-ups are tested over real sockets.
+//! Names, and the members in a result. Look-ups are tested over real sockets.
 
 use openssl::sha::sha256;
 
@@ -22,7 +22,7 @@ fn check_host(host: &str, name: &str) {
 }
 
 #[test]
-fn a_host_is_named_as_it_is_if_it_can_be() {
+fn a_valid_host_name_stays_as_it_is() {
     check_host("bot-0.bots.default.svc.cluster.local", "bot-0.bots.default.svc.cluster.local");
     let long = format!("{}.example", "a".repeat(60));
     check_host(&long, &format!("{}-{}", "a".repeat(46), hash(&long)));
@@ -35,7 +35,7 @@ fn hash(host: &str) -> String {
 }
 
 #[test]
-fn an_address_is_a_name() {
+fn an_address_becomes_a_name() {
     for (address, name) in [
         ("10.0.0.10", "10.0.0.10"),
         ("2001:db8::1", "2001-db8--1"),
@@ -47,7 +47,7 @@ fn an_address_is_a_name() {
 }
 
 #[test]
-fn a_count_of_instances_has_bounds() {
+fn the_number_of_instances_is_bounded() {
     assert_eq!(check_count(0), Err(SourceError::Empty));
     assert_eq!(check_count(1), Ok(()));
     assert_eq!(check_count(INSTANCES_MAX), Ok(()));
@@ -55,14 +55,14 @@ fn a_count_of_instances_has_bounds() {
 }
 
 #[test]
-fn an_empty_answer_counts_once_it_lasts() {
+fn an_empty_result_applies_after_a_while() {
     let settings = settings("bots.example");
     let mut dns = Dns::new(&settings);
     let start = Instant::now();
     let empty = |dns: &mut Dns<'_>, after: Duration| dns.settle(Err(SourceError::Empty), start + after);
     assert_eq!(empty(&mut dns, Duration::ZERO), Err(SourceError::Empty));
-    let unanswered = SourceError::Unanswered("timeout".into());
-    assert_eq!(dns.settle(Err(unanswered.clone()), start + EMPTY_HOLD * 2), Err(unanswered));
+    let no_response = SourceError::NoResponse("timeout".into());
+    assert_eq!(dns.settle(Err(no_response.clone()), start + EMPTY_HOLD * 2), Err(no_response));
     let found = FoundInstance {
         name: address_name([10, 0, 0, 1].into()),
         host: "bots.example".into(),
@@ -78,7 +78,7 @@ fn an_empty_answer_counts_once_it_lasts() {
 }
 
 #[test]
-fn records_are_looked_up_again_when_they_run_out_within_bounds() {
+fn records_are_looked_up_again_when_they_expire_within_bounds() {
     let settings = settings("bots.example");
     for (ttl, pause) in [(0, 1), (1, 1), (7, 7), (30, 30), (86_400, 30)] {
         let settled = Dns::new(&settings).settle(Ok((Vec::new(), Duration::from_secs(ttl))), Instant::now());
@@ -87,7 +87,7 @@ fn records_are_looked_up_again_when_they_run_out_within_bounds() {
 }
 
 #[test]
-fn a_target_has_the_name_for_the_certificate_and_the_address_for_the_connection() {
+fn a_url_has_the_name_for_the_certificate_and_the_address_for_the_connection() {
     let settings = DnsSettings { secure: true, path: "/{app}/calls".into(), ..settings("bots.example") };
     let found = FoundInstance {
         name: address_name([10, 0, 0, 1].into()),

@@ -1,4 +1,4 @@
-//! The API server, asked for the EndpointSlices of one service: bounded in bytes and in time.
+//! Requests to the API server for the EndpointSlices of one service, bounded in bytes and in time.
 
 use std::{env, error::Error};
 
@@ -21,59 +21,61 @@ use super::{
 };
 use crate::settings::{KubernetesSettings, PodPort};
 
-/// The way to an API server.
+/// A client of an API server.
 pub(super) struct Api {
     client: Client,
     namespace: Box<str>,
     service: Box<str>,
 }
 
-/// Why there is nothing more to read.
+/// The reason for which there is nothing more to read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReadEnd {
-    /// The watch is over, as each is now and then. The next one goes on from the last version.
+    /// The watch is over, as every watch is at some time. The next one continues from the last version.
     Ended,
     /// The server has forgotten the version (410 Gone).
     Expired,
-    /// No answer. The last version may still do.
+    /// There was no response. The last version may still be valid.
     Unreached(SourceError),
-    /// An answer that is none: what is known of the version cannot be relied on.
+    /// The response makes no sense: the known version cannot be relied on.
     Misread(SourceError),
 }
 
 impl Api {
-    /// As the kubeconfig that `KUBECONFIG` names says; without one, as a pod's surroundings do; elsewhere as `~/.kube/config`.
+    /// A client configured by the kubeconfig that `KUBECONFIG` names. Without one, by the environment of a
+    /// pod; elsewhere by `~/.kube/config`.
     pub(super) async fn connect(settings: &KubernetesSettings) -> Result<Self, SourceError> {
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         let config = if !is_set("KUBECONFIG") && is_set("KUBERNETES_SERVICE_HOST") {
-            Config::incluster().map_err(|error| no_way(&error))
+            Config::incluster().map_err(|error| no_configuration(&error))
         } else {
             let read = quietly(Config::from_kubeconfig(&KubeConfigOptions::default())).await;
             read.map_err(|error| {
-                // It would quote the file, in which there may be a token.
+                // The error would quote the file, which may contain a token.
                 let is_quoting = matches!(error, KubeconfigError::Parse(_));
                 if is_quoting {
-                    SourceError::Unanswered("the kubeconfig is not valid".into())
+                    SourceError::NoResponse("the kubeconfig is not valid".into())
                 } else {
-                    no_way(&error)
+                    no_configuration(&error)
                 }
             })
         };
-        // A kubeconfig may name a program that prints a credential. kube waits for it, and other tasks need this thread.
+        // A kubeconfig may name a program that prints a credential. kube blocks on it, and other tasks need
+        // this thread.
         let (config, settings) = (config?, settings.clone());
         let made = tokio::task::spawn_blocking(move || Self::new(config, &settings)).await;
-        made.unwrap_or_else(|_| Err(SourceError::Unanswered("the client of the API was not made".into())))
+        made.unwrap_or_else(|_| Err(SourceError::NoResponse("the API client could not be created".into())))
     }
 
     pub(super) fn new(mut config: Config, settings: &KubernetesSettings) -> Result<Self, SourceError> {
         let namespace: Box<str> = settings.namespace.as_deref().unwrap_or(&config.default_namespace).into();
         if !KubernetesSettings::is_label(&namespace) {
-            return Err(SourceError::Unanswered("the default namespace is not a DNS label".into()));
+            return Err(SourceError::NoResponse("the default namespace is not a DNS label".into()));
         }
-        // Whoever calls us knows when to try again.
+        // The caller decides when to send a request again.
         config.default_retry = false;
-        config.connect_timeout = Some(ANSWER_TIME);
-        let client = Client::try_from(config).map_err(|error| told(&error))?;
+        config.connect_timeout = Some(RESPONSE_TIME);
+        let client = Client::try_from(config).map_err(|error| client_error(&error))?;
         Ok(Self { client, namespace, service: settings.service.clone() })
     }
 
@@ -81,9 +83,9 @@ impl Api {
         &self.namespace
     }
 
-    /// All slices of the service, and the version from which to watch.
+    /// All slices of the service, and the version to watch from.
     pub(super) async fn list(&self, port: &PodPort) -> Result<(Slices, Box<str>), ReadEnd> {
-        let unfinished = || ReadEnd::Unreached(SourceError::Unanswered("the list took too long".into()));
+        let unfinished = || ReadEnd::Unreached(SourceError::NoResponse("the list took too long".into()));
         timeout(LIST_TIME, self.pages(port)).await.unwrap_or_else(|_| Err(unfinished()))
     }
 
@@ -102,7 +104,7 @@ impl Api {
                         "a page of more than {PAGE_BYTES_MAX} bytes"
                     )))
                 } else {
-                    ReadEnd::Unreached(SourceError::Unanswered(text))
+                    ReadEnd::Unreached(SourceError::NoResponse(text))
                 }
             })?;
             let page = wire::page(&page.to_bytes(), port).map_err(ReadEnd::Misread)?;
@@ -140,29 +142,29 @@ impl Api {
             Request::get(path).header(http::header::ACCEPT, "application/json").body(Body::empty()).map_err(
                 |_| ReadEnd::Misread(SourceError::Nonsense("a version or token that fits no request".into())),
             )?;
-        let response = timeout(ANSWER_TIME, quietly(self.client.send(request)))
+        let response = timeout(RESPONSE_TIME, quietly(self.client.send(request)))
             .await
-            .map_err(|_| ReadEnd::Unreached(SourceError::Unanswered("no answer in time".into())))?
-            .map_err(|error| ReadEnd::Unreached(told(&error)))?;
+            .map_err(|_| ReadEnd::Unreached(SourceError::NoResponse("no response in time".into())))?
+            .map_err(|error| ReadEnd::Unreached(client_error(&error)))?;
         match response.status() {
             StatusCode::OK => Ok(response),
             StatusCode::GONE => Err(ReadEnd::Expired),
             status => {
                 let body = Limited::new(response.into_body(), STATUS_BYTES_MAX).collect();
-                let body = timeout(ANSWER_TIME, quietly(body)).await.ok().and_then(Result::ok);
+                let body = timeout(RESPONSE_TIME, quietly(body)).await.ok().and_then(Result::ok);
                 let why = body.and_then(|body| wire::status_message(&body.to_bytes())).unwrap_or_default();
-                let fault = SourceError::Unanswered(loggable(&format!("{status} {why}")));
-                // A server that is not able, or not willing, says nothing about the version. One that waited in vain for it
-                // (504) was put back to an earlier state.
+                let error = SourceError::NoResponse(loggable(&format!("{status} {why}")));
+                // A server that cannot respond, or refuses to, says nothing about the version. A server that
+                // waited for the version until a timeout (504) was restored to an earlier state.
                 let is_unable = status.is_server_error() && status != StatusCode::GATEWAY_TIMEOUT;
                 let is_unwilling = matches!(
                     status,
                     StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS
                 );
                 Err(if is_unable || is_unwilling {
-                    ReadEnd::Unreached(fault)
+                    ReadEnd::Unreached(error)
                 } else {
-                    ReadEnd::Misread(fault)
+                    ReadEnd::Misread(error)
                 })
             }
         }
@@ -173,12 +175,13 @@ impl Api {
 pub(super) struct Watch {
     body: Body,
     read: BytesMut,
-    /// How much of `read` has no line's end in it.
+    /// The length of the start of `read` that contains no line end.
     searched: usize,
 }
 
 impl Watch {
-    /// The next line; `None` after the last, or where the connection broke. Nothing is lost if it is dropped half-way.
+    /// The next line; `None` after the last one, or after the connection broke. Dropping the future loses
+    /// nothing.
     pub(super) async fn line(&mut self) -> Result<Option<Bytes>, SourceError> {
         loop {
             if let Some(at) = self.read.iter().skip(self.searched).position(|byte| *byte == b'\n') {
@@ -202,25 +205,26 @@ impl Watch {
     }
 }
 
-/// kube logs each failure as an error of its own. We tell it once, where it is handled.
+/// Runs a future without logging. kube logs each failure itself; the gateway logs it once, where it is
+/// handled.
 async fn quietly<T>(future: impl Future<Output = T>) -> T {
     future.with_subscriber(Dispatch::none()).await
 }
 
-fn no_way(error: &dyn Error) -> SourceError {
-    SourceError::Unanswered(format!("no way to an API server: {}", chain(error)))
+fn no_configuration(error: &dyn Error) -> SourceError {
+    SourceError::NoResponse(format!("no configuration for an API server: {}", chain(error)))
 }
 
-fn told(error: &kube::Error) -> SourceError {
-    // What a credential plugin printed may be the credential.
+fn client_error(error: &kube::Error) -> SourceError {
+    // The output of a credential plugin may be the credential.
     let text = if let kube::Error::Auth(AuthError::AuthExecRun { out, .. }) = error {
-        format!("the credential plugin ended with {}", out.status)
+        format!("the credential plugin exited with {}", out.status)
     } else if let kube::Error::Auth(AuthError::AuthExecParse(_)) = error {
-        "the credential plugin's answer is none".into()
+        "the credential plugin's output is not valid".into()
     } else {
         chain(error)
     };
-    SourceError::Unanswered(text)
+    SourceError::NoResponse(text)
 }
 
 /// An error and its sources in one line.
@@ -229,7 +233,7 @@ fn chain(error: &dyn Error) -> String {
     let mut source = error.source();
     while let Some(error) = source {
         let part = error.to_string();
-        // Some repeat their source.
+        // Some errors repeat their source.
         if !text.contains(&part) {
             text = format!("{text}: {part}");
         }
@@ -238,21 +242,22 @@ fn chain(error: &dyn Error) -> String {
     loggable(&text)
 }
 
-/// Until the head of an answer: the server is a neighbour, or away.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
-/// A whole list. Twenty pages of a large fleet take a few seconds.
+/// The time until the head of a response: the server is near, or away.
+const RESPONSE_TIME: Duration = Duration::from_secs(10);
+/// The time for a whole list. Twenty pages of a large fleet take a few seconds.
 const LIST_TIME: Duration = Duration::from_secs(60);
-/// How long a watch is asked to last. A server that has vanished without a word is noticed after that.
+/// The duration that a watch asks for. A server that vanished silently is noticed after it.
 const WATCH_TIME: Duration = Duration::from_secs(120);
-/// When we end it, should the server not do so.
+/// The time after which the gateway ends a watch itself.
 pub(super) const WATCH_TIME_MAX: Duration = Duration::from_secs(130);
-/// A slice has up to a thousand endpoints, a hundred by default, of some 500 bytes each.
+/// Slices per page. A slice has up to a thousand endpoints, a hundred by default, of some 500 bytes each.
 const PAGE_SLICES: usize = 20;
-/// Some servers send all slices in one page: those of 20,000 pods in both families.
+/// The largest page. Some servers send all slices in one page: 20,000 pods in both families.
 const PAGE_BYTES_MAX: usize = 32 << 20;
-/// Ten times those of the largest fleet, with a hundred endpoints to a slice.
+/// Ten times the pages of the largest fleet, with a hundred endpoints per slice.
 const PAGES_MAX: usize = 200;
-/// A slice of a thousand endpoints; the store of a cluster holds nothing larger than 1.5 MiB.
+/// The longest line: more than a slice of a thousand endpoints. The store of a cluster holds nothing larger
+/// than 1.5 MiB.
 const LINE_BYTES_MAX: usize = 4 << 20;
-/// What an error says.
+/// The largest body of an error response.
 const STATUS_BYTES_MAX: usize = 16 << 10;

@@ -1,4 +1,4 @@
-//! What the EndpointSlices of a service say, all together.
+//! The members that all EndpointSlices of a service list together.
 
 use std::{
     collections::{BTreeMap, HashMap, btree_map::Entry},
@@ -19,11 +19,11 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Slices {
     slices: HashMap<Box<str>, Slice>,
-    /// In all of them.
+    /// The number of endpoints in all of them.
     endpoints: usize,
 }
 
-/// What is kept of a slice.
+/// The usable part of a slice.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Slice {
     pub(super) pods: Vec<Pod>,
@@ -40,12 +40,12 @@ pub(super) struct Pod {
     pub(super) source_state: SourceState,
 }
 
-/// Endpoints that are no instances.
+/// The numbers of endpoints that are not instances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
-    /// They name no pod and its uid, or have no address.
+    /// Endpoints that name no pod with its uid, or have no address.
     pub(super) no_pods: usize,
-    /// Their slice does not have the port.
+    /// Endpoints whose slice does not have the port.
     pub(super) without_port: usize,
 }
 
@@ -62,8 +62,8 @@ impl Slice {
 }
 
 impl Slices {
-    /// Takes a slice in, in the place of the one of its name, which stays if the new one is refused. Nothing grows without
-    /// bound, whatever the server says.
+    /// Adds a slice, or replaces the slice of that name, which stays if the new one is rejected. The sizes
+    /// are bounded, whatever the server sends.
     pub(super) fn put(&mut self, name: Box<str>, slice: Slice) -> Result<(), SourceError> {
         let replaced = self.slices.get(&name);
         let count = self.endpoints + slice.endpoints() - replaced.map_or(0, Slice::endpoints);
@@ -84,7 +84,7 @@ impl Slices {
         }
     }
 
-    /// What no instance is made of, in all slices.
+    /// The endpoints of all slices that are not instances.
     pub(super) fn left_out(&self) -> LeftOut {
         self.slices.values().fold(LeftOut::default(), |sum, slice| LeftOut {
             no_pods: sum.no_pods + slice.left_out.no_pods,
@@ -92,10 +92,9 @@ impl Slices {
         })
     }
 
-    /// One member a pod, sorted by name.
-    ///
-    /// A pod of two families is in two slices, and one that is moved between slices may be in both for a moment. Of what they
-    /// say of it the worst counts: whoever was seen ending is.
+    /// One member per pod, sorted by name. A pod with two address families is in two slices, and a pod that
+    /// moves between slices may be in both for a moment. Of its conditions the worst counts: a pod that
+    /// terminates in one slice terminates.
     pub(super) fn members(
         &self,
         settings: &KubernetesSettings,
@@ -120,7 +119,7 @@ impl Slices {
                         return Err(SourceError::Doubled(pod.name.to_string()));
                     }
                     one.addresses.push(pod.address);
-                    if hindrance(pod.source_state) > hindrance(one.source_state) {
+                    if severity(pod.source_state) > severity(one.source_state) {
                         one.source_state = pod.source_state;
                     }
                 }
@@ -141,20 +140,20 @@ impl Slices {
         let host = format!("{service}.{namespace}.svc");
         let member = |(name, found): (&Name, FoundPod<'_>)| {
             let FoundPod { pod, mut addresses, source_state } = found;
-            // IPv4 first, and the same order whichever slice came first.
+            // IPv4 first, and one order whichever slice came first.
             addresses.sort_unstable();
             addresses.dedup();
-            let target = UpstreamUrl::parse(&format!("{scheme}://{host}:{}{path}", pod.port));
-            let target = target.map_err(|_| SourceError::NotAHost(host.clone()))?.found_at(&addresses);
+            let url = UpstreamUrl::parse(&format!("{scheme}://{host}:{}{path}", pod.port));
+            let url = url.map_err(|_| SourceError::NotAHost(host.clone()))?.found_at(&addresses);
             Ok(Member {
                 name: name.clone(),
                 incarnation: pod.incarnation.clone(),
-                new_calls: target.clone(),
-                callbacks: target,
+                new_calls: url.clone(),
+                callbacks: url,
                 apps: None,
                 weight: 1,
                 source_state,
-                // A pod is in its slices until it has ended, whatever its conditions.
+                // A pod stays in its slices until it has ended, whatever its conditions.
                 outlives_listing: false,
             })
         };
@@ -162,15 +161,15 @@ impl Slices {
     }
 }
 
-/// A pod and all that is said of it.
+/// A pod with the addresses and the state from all slices.
 struct FoundPod<'a> {
     pod: &'a Pod,
     addresses: Vec<IpAddr>,
     source_state: SourceState,
 }
 
-/// How much speaks against new calls.
-fn hindrance(source_state: SourceState) -> u8 {
+/// The order of states, from ready for new calls to gone.
+fn severity(source_state: SourceState) -> u8 {
     match source_state {
         SourceState::Ready => 0,
         SourceState::NotReady => 1,
@@ -179,7 +178,7 @@ fn hindrance(source_state: SourceState) -> u8 {
     }
 }
 
-/// Each instance in both families, and some of them in two slices for a moment.
+/// Room for each instance in both families, and for some of them in two slices for a moment.
 const ENDPOINTS_MAX: usize = 3 * INSTANCES_MAX;
-/// A hundred endpoints to a slice are usual; empty ones are taken away.
+/// A hundred endpoints per slice are usual; empty slices are removed.
 const SLICES_MAX: usize = INSTANCES_MAX;

@@ -1,4 +1,4 @@
-//! What slices mean, and following them at a fake API server over real sockets.
+//! The members in slices, and following slices at a fake API server over real sockets.
 
 mod api_server;
 
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{DeliverySettings, Discovery, InstanceState, Orphaned, PodPort, member::SourceState};
 
-/// Long enough for anything that should happen, on a loaded machine.
+/// Long enough for any expected event on a loaded machine.
 const LONG: Duration = Duration::from_secs(60);
 
 const CALLS: (&str, u16) = ("calls", 3978);
@@ -72,7 +72,7 @@ fn follow_as(server: &ApiServer, settings: KubernetesSettings) -> Arc<Delivery> 
     delivery
 }
 
-/// Names, the first digit of the incarnations, and states; those that are gone left out.
+/// Names, the first digit of the incarnations, and states, without instances that are gone.
 fn shown(delivery: &Delivery) -> Vec<String> {
     let there = delivery.instances().into_iter().filter(|status| status.state != InstanceState::Gone);
     there
@@ -110,13 +110,13 @@ fn lists(server: &ApiServer) -> usize {
     server.requests().len() - watches(server)
 }
 
-// What is read.
+// Reading slices.
 
 #[track_caller]
 fn read(slice: &Value, port: &PodPort) -> Slice {
     let body = json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSliceList", "metadata": {"resourceVersion": "7"},
-        "items": [slice]
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSliceList",
+        "metadata": {"resourceVersion": "7"}, "items": [slice]
     });
     let mut page = wire::page(body.to_string().as_bytes(), port).unwrap();
     assert_eq!((&*page.version, &page.more, page.slices.len()), ("7", &None, 1));
@@ -130,7 +130,7 @@ fn named(slice: &Value) -> Value {
 }
 
 #[test]
-fn conditions_say_what_an_endpoint_gets() {
+fn conditions_decide_the_state_of_an_endpoint() {
     for (conditions, source_state) in [
         (ready(), SourceState::Ready),
         (unready(), SourceState::NotReady),
@@ -158,7 +158,7 @@ fn conditions_say_what_an_endpoint_gets() {
 }
 
 #[test]
-fn a_port_is_a_number_or_the_name_of_one_of_the_slice() {
+fn a_port_is_a_number_or_the_name_of_a_port_of_the_slice() {
     let ports = |ports: Value| {
         let mut slice = named(&slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
         slice["ports"] = ports;
@@ -187,7 +187,7 @@ fn a_port_is_a_number_or_the_name_of_one_of_the_slice() {
 }
 
 #[test]
-fn an_endpoint_that_is_no_pod_is_left_out() {
+fn an_endpoint_that_is_not_a_pod_is_left_out() {
     let with = |key: &str, value: Value| {
         let mut endpoint = pod("bot-0", 'a', "10.0.0.1", ready());
         endpoint[key] = value;
@@ -196,14 +196,14 @@ fn an_endpoint_that_is_no_pod_is_left_out() {
     let reference = |kind: Value, name: Value, uid: Value| {
         with("targetRef", json!({"kind": kind, "name": name, "uid": uid}))
     };
-    let (pod_kind, name, life) = (json!("Pod"), json!("bot-0"), json!(uid('a')));
+    let (pod_kind, name, incarnation) = (json!("Pod"), json!("bot-0"), json!(uid('a')));
     for slice in [
         with("targetRef", Value::Null),
-        reference(json!("Node"), name.clone(), life.clone()),
-        reference(Value::Null, name.clone(), life.clone()),
-        reference(pod_kind.clone(), Value::Null, life.clone()),
-        reference(pod_kind.clone(), json!(""), life.clone()),
-        reference(pod_kind.clone(), json!("b".repeat(254)), life.clone()),
+        reference(json!("Node"), name.clone(), incarnation.clone()),
+        reference(Value::Null, name.clone(), incarnation.clone()),
+        reference(pod_kind.clone(), Value::Null, incarnation.clone()),
+        reference(pod_kind.clone(), json!(""), incarnation.clone()),
+        reference(pod_kind.clone(), json!("b".repeat(254)), incarnation.clone()),
         reference(pod_kind.clone(), name.clone(), Value::Null),
         reference(pod_kind.clone(), name.clone(), json!("../../secrets")),
         reference(pod_kind, name, json!("a".repeat(100_000))),
@@ -217,9 +217,14 @@ fn an_endpoint_that_is_no_pod_is_left_out() {
 }
 
 #[test]
-fn what_makes_no_sense_is_an_error_and_is_not_repeated_at_length() {
+fn nonsense_is_an_error_and_is_cut_for_the_log() {
     let port = PodPort::Number(3978);
-    let list = |metadata: Value, items: Value| json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSliceList", "metadata": metadata, "items": items});
+    let list = |metadata: Value, items: Value| {
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSliceList",
+            "metadata": metadata, "items": items
+        })
+    };
     let version = json!({"resourceVersion": "7"});
     let slices = |slice: Value| list(version.clone(), json!([slice]));
     let good = named(&slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
@@ -289,7 +294,7 @@ fn what_makes_no_sense_is_an_error_and_is_not_repeated_at_length() {
 }
 
 #[test]
-fn the_errors_of_a_watch_are_told_apart() {
+fn the_errors_of_a_watch_are_distinguished() {
     let error = |object: Value| {
         let line = json!({"type": "ERROR", "object": object}).to_string();
         wire::event(line.as_bytes(), &PodPort::Number(1)).unwrap()
@@ -321,12 +326,12 @@ proptest! {
     }
 }
 
-// What it means.
+// The members in slices.
 
-fn pod_at(name: &str, life: char, address: &str, source_state: SourceState) -> Pod {
+fn pod_at(name: &str, incarnation: char, address: &str, source_state: SourceState) -> Pod {
     Pod {
         name: Name::parse(name).unwrap(),
-        incarnation: Name::parse(&format!("{}-0000", life.to_string().repeat(8))).unwrap(),
+        incarnation: Name::parse(&format!("{}-0000", incarnation.to_string().repeat(8))).unwrap(),
         address: address.parse().unwrap(),
         port: 3978,
         source_state,
@@ -351,7 +356,7 @@ fn members(slices: &Slices) -> BTreeMap<String, (String, SourceState)> {
 }
 
 #[test]
-fn a_pod_of_two_families_is_one_instance_and_the_worst_that_is_said_of_it_counts() {
+fn a_pod_of_two_families_is_one_instance_in_its_worst_state() {
     let (four, six) = ("10.0.0.1", "2001:db8::1");
     let host = "Found(\"bots.media.svc\", [10.0.0.1, 2001:db8::1])".to_owned();
     for (first, second, source_state) in [
@@ -363,7 +368,7 @@ fn a_pod_of_two_families_is_one_instance_and_the_worst_that_is_said_of_it_counts
         let both = slices([vec![pod_at("bot-0", 'a', six, first)], vec![pod_at("bot-0", 'a', four, second)]]);
         assert_eq!(members(&both), BTreeMap::from([("bot-0".into(), (host.clone(), source_state))]));
     }
-    // Moved from one slice to another, and not taken out of the first yet.
+    // Moved from one slice to another, and not yet removed from the first.
     let doubled = slices([
         vec![
             pod_at("bot-0", 'a', four, SourceState::Ready),
@@ -376,7 +381,7 @@ fn a_pod_of_two_families_is_one_instance_and_the_worst_that_is_said_of_it_counts
 }
 
 #[test]
-fn what_cannot_be_believed_is_refused_whole() {
+fn implausible_slices_are_rejected_as_a_whole() {
     let error = |slices: &Slices| slices.members(&settings(), "media").unwrap_err();
     let with = |pod: Pod| slices([vec![pod_at("bot-0", 'a', "10.0.0.1", SourceState::Ready)], vec![pod]]);
     assert_eq!(
@@ -401,7 +406,7 @@ fn what_cannot_be_believed_is_refused_whole() {
 }
 
 #[test]
-fn neither_instances_nor_endpoints_nor_slices_grow_without_bound() {
+fn instances_endpoints_and_slices_are_bounded() {
     let pods = |from: usize, count: usize| -> Vec<Pod> {
         (from..from + count)
             .map(|at| {
@@ -427,7 +432,7 @@ fn neither_instances_nor_endpoints_nor_slices_grow_without_bound() {
         |endpoints| Slice { pods: Vec::new(), left_out: LeftOut { no_pods: endpoints, without_port: 0 } };
     let too_many = SourceError::TooMany { count: 3 * INSTANCES_MAX + 1 };
     assert_eq!(most.put("flood".into(), flood(2 * INSTANCES_MAX + 1)).unwrap_err(), too_many);
-    // Who was named by the slice that it would have replaced is named still.
+    // The pods of the slice that it would have replaced are still listed.
     assert_eq!(most.put("bots-0".into(), flood(2 * INSTANCES_MAX + 1001)).unwrap_err(), too_many);
     assert_eq!(most.members(&settings(), "media").unwrap().len(), INSTANCES_MAX);
     most.put("flood".into(), flood(2 * INSTANCES_MAX)).unwrap();
@@ -439,7 +444,7 @@ fn neither_instances_nor_endpoints_nor_slices_grow_without_bound() {
 }
 
 #[test]
-fn a_service_without_pods_counts_once_it_lasts_and_one_without_slices_never() {
+fn a_service_without_pods_applies_after_a_while_and_one_without_slices_never() {
     let settings = settings();
     let mut kubernetes = Kubernetes::new(&settings);
     let start = Instant::now();
@@ -451,7 +456,7 @@ fn a_service_without_pods_counts_once_it_lasts_and_one_without_slices_never() {
     let one = || slices([vec![pod_at("bot-0", 'a', "10.0.0.1", SourceState::Ready)]]);
     let none = || slices([Vec::new()]);
     let second = Duration::from_secs(1);
-    // Where nobody is, there is nobody to lose.
+    // A fleet without instances can become empty at once.
     assert_eq!(settle(none(), false, Duration::ZERO), (Ok(0), None));
     assert_eq!(settle(one(), true, Duration::ZERO), (Ok(1), None));
     assert_eq!(settle(none(), true, second), (Err(SourceError::Empty), Some(second + EMPTY_HOLD)));
@@ -464,7 +469,7 @@ fn a_service_without_pods_counts_once_it_lasts_and_one_without_slices_never() {
 }
 
 #[test]
-fn pauses_grow_and_are_short_again_when_the_server_has_answered() {
+fn pauses_grow_and_are_short_again_after_a_response() {
     let mut pace = Pace::default();
     let start = Instant::now();
     for longest in [1, 2, 4, 8, 16, 30, 30, 30] {
@@ -473,7 +478,7 @@ fn pauses_grow_and_are_short_again_when_the_server_has_answered() {
     }
     assert!(pace.ease(start));
     assert!(pace.pause() <= Duration::from_secs(1));
-    // One that answers and hangs up.
+    // A server that responds and hangs up.
     assert!(!pace.ease(start + CALM - Duration::from_millis(1)));
     assert!(pace.pause() > Duration::from_secs(1));
     assert!(pace.ease(start + CALM));
@@ -481,7 +486,7 @@ fn pauses_grow_and_are_short_again_when_the_server_has_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_hour_without_a_server_changes_nothing_and_is_not_spent_asking() {
+async fn an_hour_without_a_server_changes_nothing_and_causes_few_requests() {
     let settings = settings();
     let delivery = delivery(settings.clone());
     let mut kubernetes = Kubernetes::new(&settings);
@@ -496,7 +501,7 @@ async fn an_hour_without_a_server_changes_nothing_and_is_not_spent_asking() {
     let asked = std::sync::atomic::AtomicUsize::new(0);
     let away = || {
         asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        std::future::ready(Err(SourceError::Unanswered("connection refused".into())))
+        std::future::ready(Err(SourceError::NoResponse("connection refused".into())))
     };
     assert!(timeout(Duration::from_secs(3600), kubernetes.follow_by(&delivery, away)).await.is_err());
     assert_eq!(shown(&delivery), before);
@@ -506,7 +511,7 @@ async fn an_hour_without_a_server_changes_nothing_and_is_not_spent_asking() {
 }
 
 #[tokio::test]
-async fn a_service_does_not_become_empty_while_nobody_hears_its_server() {
+async fn a_service_does_not_become_empty_while_its_server_is_unreachable() {
     let server = ApiServer::start();
     server.put("bots-1", slice("IPv4", CALLS, &[]));
     let settings = settings();
@@ -518,7 +523,7 @@ async fn a_service_does_not_become_empty_while_nobody_hears_its_server() {
     kubernetes.slices = slices([Vec::new()]);
     kubernetes.version = Some(server.version().into());
     kubernetes.build(&delivery, "media");
-    // Meanwhile the server is away for longer than an empty service is doubted, and its pods are found again.
+    // The server is away for longer than `EMPTY_HOLD`, and then its pods are found again.
     let pods = [pod("bot-0", 'a', "10.0.0.1", ready()), pod("bot-1", 'b', "10.0.0.2", ready())];
     server.put("bots-0", slice("IPv4", CALLS, &pods));
     kubernetes.empty_since = Some(Instant::now().checked_sub(EMPTY_HOLD).unwrap());
@@ -526,12 +531,12 @@ async fn a_service_does_not_become_empty_while_nobody_hears_its_server() {
     let config = kube::Config::new(format!("http://{}", server.address).parse().unwrap());
     let connect = || {
         std::future::ready(if away.swap(false, std::sync::atomic::Ordering::Relaxed) {
-            Err(SourceError::Unanswered("connection refused".into()))
+            Err(SourceError::NoResponse("connection refused".into()))
         } else {
             Api::new(config.clone(), &settings)
         })
     };
-    // Had it left, it would be another instance, which nobody has drained.
+    // If it had left, it would be another instance, without the drain of the operator.
     tokio::select! {
         () = kubernetes.follow_by(&delivery, connect) => {}
         () = until_shown(&delivery, &["bot-0 a draining", "bot-1 b ready"]) => {}
@@ -552,11 +557,11 @@ async fn the_pods_of_a_service_are_the_instances() {
     let list = &server.requests()[0];
     assert_eq!(list.path, "/apis/discovery.k8s.io/v1/namespaces/media/endpointslices");
     assert_eq!((list.query["limit"].as_str(), list.is_watch(), &list.authorization), ("20", false, &None));
-    until("it watches", || watches(&server) == 1).await;
+    until("the gateway watches", || watches(&server) == 1).await;
     let watch = server.requests()[1].clone();
     assert_eq!((&*watch.query["resourceVersion"], &*watch.query["timeoutSeconds"]), ("101", "120"));
 
-    // A second slice, as of a second hundred of pods.
+    // A second slice, as for a second hundred of pods.
     server.put("bots-2", slice("IPv4", CALLS, &[pod("bot-2", 'c', "10.0.0.3", ready())]));
     until_shown(&delivery, &["bot-0 a ready", "bot-1 b starting", "bot-2 c ready"]).await;
     let pods = [pod("bot-0", 'a', "10.0.0.1", terminating()), pod("bot-1", 'b', "10.0.0.2", ready())];
@@ -573,7 +578,7 @@ async fn the_pods_of_a_service_are_the_instances() {
 }
 
 #[tokio::test]
-async fn the_second_family_of_a_pod_makes_no_other_instance_of_it() {
+async fn the_second_family_of_a_pod_does_not_add_an_instance() {
     let server = ApiServer::start();
     server.put("bots-4", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
     let delivery = follow(&server);
@@ -583,14 +588,14 @@ async fn the_second_family_of_a_pod_makes_no_other_instance_of_it() {
     let generation = delivery.fleet.load().origins().generation();
     until("both addresses are known", || delivery.fleet.load().origins().generation() > generation).await;
     assert_eq!(shown(&delivery), ["bot-0 a draining"]);
-    // Another address alone is another place.
+    // With another address only, it is another process.
     server.put("bots-4", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.9", ready())]));
     server.delete("bots-6");
     until_shown(&delivery, &["bot-0 a ready"]).await;
 }
 
 #[tokio::test]
-async fn a_list_of_many_pages_is_read_whole_and_anew_when_its_token_expires() {
+async fn a_list_of_many_pages_is_read_completely_and_again_when_its_token_expires() {
     let server = ApiServer::start();
     server.page_max(3);
     for at in 0..10 {
@@ -598,25 +603,26 @@ async fn a_list_of_many_pages_is_read_whole_and_anew_when_its_token_expires() {
         server.put(&format!("bots-{at}"), slice("IPv4", CALLS, &pods));
     }
     let delivery = follow(&server);
-    until("it is read", || delivery.is_known()).await;
+    until("the list is read", || delivery.is_known()).await;
     assert_eq!(shown(&delivery).len(), 10);
-    until("it watches", || watches(&server) == 1).await;
+    until("the gateway watches", || watches(&server) == 1).await;
     assert_eq!(lists(&server), 4);
 
-    // Then a list, too, begins anew.
+    // Then a list also starts again.
     server.script(status(410, "Expired", "too old"));
     server.forget();
     server.put("bots-9", slice("IPv4", CALLS, &[pod("bot-9", 'b', "10.0.0.9", ready())]));
-    until("it is read again", || shown(&delivery).last().is_some_and(|last| last == "bot-9 b ready")).await;
+    until("the list is read again", || shown(&delivery).last().is_some_and(|last| last == "bot-9 b ready"))
+        .await;
 }
 
 #[tokio::test]
-async fn a_watch_that_breaks_goes_on_from_the_last_version() {
+async fn a_watch_that_breaks_continues_from_the_last_version() {
     let server = ApiServer::start();
     server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
     let delivery = follow(&server);
-    until("it watches", || watches(&server) == 1).await;
-    // Only a bookmark tells of this version.
+    until("the gateway watches", || watches(&server) == 1).await;
+    // Only a bookmark has this version.
     server.bookmark();
     let version = server.version();
     server.put("bots-2", slice("IPv4", CALLS, &[pod("bot-1", 'b', "10.0.0.2", ready())]));
@@ -624,29 +630,29 @@ async fn a_watch_that_breaks_goes_on_from_the_last_version() {
     server.drop_watches();
     server.put("bots-2", slice("IPv4", CALLS, &[]));
     until_shown(&delivery, &["bot-0 a ready"]).await;
-    until("it watches again", || watches(&server) == 2).await;
+    until("the gateway watches again", || watches(&server) == 2).await;
     let from: u64 = server.requests().last().unwrap().query["resourceVersion"].parse().unwrap();
     assert!(from > version.parse().unwrap(), "{from}");
     assert_eq!(lists(&server), 1);
 }
 
 #[tokio::test]
-async fn a_version_that_the_server_has_forgotten_is_listed_anew() {
-    // Once in the watch, once as its status.
+async fn slices_are_listed_again_when_the_server_has_forgotten_the_version() {
+    // Once as a line of the watch, once as its status.
     for in_the_watch in [true, false] {
         let server = ApiServer::start();
         server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
         let delivery = follow(&server);
-        until("it watches", || watches(&server) == 1).await;
+        until("the gateway watches", || watches(&server) == 1).await;
         if !in_the_watch {
             server.script(status(410, "Expired", "too old resource version"));
             server.drop_watches();
-            until("it was refused", || watches(&server) == 2).await;
+            until("the watch is refused", || watches(&server) == 2).await;
         }
         server.forget();
         server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'b', "10.0.0.2", ready())]));
         until_shown(&delivery, &["bot-0 b ready"]).await;
-        until("it watches again", || watches(&server) >= 2).await;
+        until("the gateway watches again", || watches(&server) >= 2).await;
         assert!(lists(&server) >= 2);
     }
 }
@@ -657,7 +663,7 @@ async fn a_server_that_comes_back_is_followed_again() {
     server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
     let delivery = follow(&server);
     until_shown(&delivery, &["bot-0 a ready"]).await;
-    until("it watches", || watches(&server) == 1).await;
+    until("the gateway watches", || watches(&server) == 1).await;
     server.go_away().await;
     server.forget();
     server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'b', "10.0.0.2", ready())]));
@@ -670,17 +676,17 @@ async fn a_server_that_comes_back_is_followed_again() {
 async fn a_service_that_is_not_there_yet_is_waited_for() {
     let server = ApiServer::start();
     let delivery = follow(&server);
-    until("it watches", || watches(&server) == 1).await;
+    until("the gateway watches", || watches(&server) == 1).await;
     assert!(!delivery.is_known());
     server.put("bots-1", slice("IPv4", CALLS, &[]));
-    until("an empty service is one", || delivery.is_known()).await;
+    until("the empty service applies", || delivery.is_known()).await;
     assert_eq!(shown(&delivery), [""; 0]);
     server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
     until_shown(&delivery, &["bot-0 a ready"]).await;
 }
 
 #[tokio::test]
-async fn what_is_forbidden_or_doubled_changes_nothing_until_it_is_mended() {
+async fn forbidden_or_doubled_pods_change_nothing_until_they_are_corrected() {
     let settings = settings();
     let delivery = delivery(settings.clone());
     let mut kubernetes = Kubernetes::new(&settings);
@@ -716,14 +722,14 @@ async fn an_address_that_the_operator_allows_is_followed() {
 }
 
 #[tokio::test]
-async fn nonsense_is_survived_wherever_it_comes() {
+async fn nonsense_in_any_response_is_survived() {
     let enormous = "x".repeat(5 << 20);
     let endless = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSliceList",
         "metadata": {"resourceVersion": "7", "continue": "more"}, "items": []
     });
     let too_many: Vec<_> = (0..=200).map(|_| ok(&endless.to_string())).collect();
-    let answers: Vec<Vec<Vec<u8>>> = vec![
+    let responses: Vec<Vec<Vec<u8>>> = vec![
         vec![ok("")],
         vec![ok("nonsense")],
         vec![ok("{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{},\"items\":[]}")],
@@ -736,20 +742,20 @@ async fn nonsense_is_survived_wherever_it_comes() {
         vec![b"HTTP/1.1 302 X\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n".to_vec()],
         too_many,
     ];
-    // Each is followed by a pause: all at once.
-    let all: JoinSet<()> = answers.into_iter().map(is_survived).collect();
+    // Each is followed by a pause, so all run at once.
+    let all: JoinSet<()> = responses.into_iter().map(is_survived).collect();
     all.join_all().await;
 }
 
-async fn is_survived(answers: Vec<Vec<u8>>) {
+async fn is_survived(responses: Vec<Vec<u8>>) {
     let server = ApiServer::start();
     server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
-    for answer in answers {
-        server.script(answer);
+    for response in responses {
+        server.script(response);
     }
     let delivery = follow(&server);
     until_shown(&delivery, &["bot-0 a ready"]).await;
-    until("it watches", || watches(&server) >= 1).await;
+    until("the gateway watches", || watches(&server) >= 1).await;
 }
 
 #[tokio::test]
@@ -765,9 +771,9 @@ async fn is_survived_in_a_watch(line: String) {
     let server = ApiServer::start();
     server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'a', "10.0.0.1", ready())]));
     let delivery = follow(&server);
-    until("it watches", || watches(&server) == 1).await;
+    until("the gateway watches", || watches(&server) == 1).await;
     server.say(&line);
-    until("it lists anew", || lists(&server) == 2).await;
+    until("the gateway lists again", || lists(&server) == 2).await;
     assert_eq!(shown(&delivery), ["bot-0 a ready"]);
     server.put("bots-1", slice("IPv4", CALLS, &[pod("bot-0", 'b', "10.0.0.2", ready())]));
     until_shown(&delivery, &["bot-0 b ready"]).await;
@@ -780,8 +786,11 @@ async fn a_page_has_a_bound() {
     server.script([head, vec![b' '; 33 << 20]].concat());
     let config = kube::Config::new(format!("http://{}", server.address).parse().unwrap());
     let api = Api::new(config, &settings()).unwrap();
-    let stop = api.list(&PodPort::Number(1)).await.err().unwrap();
-    assert_eq!(stop, ReadEnd::Misread(SourceError::Nonsense("a page of more than 33554432 bytes".into())));
+    let read_end = api.list(&PodPort::Number(1)).await.err().unwrap();
+    assert_eq!(
+        read_end,
+        ReadEnd::Misread(SourceError::Nonsense("a page of more than 33554432 bytes".into()))
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The JSON of lists and watches of EndpointSlices (`discovery.k8s.io/v1`), read into what is kept of them.
+//! The JSON of lists and watches of EndpointSlices (`discovery.k8s.io/v1`).
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ use crate::{member::SourceState, settings::PodPort};
 pub(super) struct ListPage {
     pub(super) slices: Vec<(Box<str>, Slice)>,
     pub(super) version: Box<str>,
-    /// What to ask for the next one with.
+    /// The token with which to request the next page.
     pub(super) more: Option<Box<str>>,
 }
 
@@ -26,20 +26,20 @@ pub(super) struct ListPage {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct WatchEvent {
     pub(super) change: SliceChange,
-    /// From which to go on.
+    /// The version to continue from.
     pub(super) version: Option<Box<str>>,
 }
 
-/// What is different now.
+/// The change that a line of a watch describes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SliceChange {
-    /// A bookmark: only the version.
+    /// A bookmark: only the version changed.
     None,
     Put(Box<str>, Slice),
     Removed(Box<str>),
     /// The version is no longer known.
     Expired,
-    /// Another error, in the server's words.
+    /// Another error, with the text of the server.
     Refused(String),
 }
 
@@ -90,7 +90,7 @@ pub(super) fn event(line: &[u8], port: &PodPort) -> Result<WatchEvent, SourceErr
     Ok(WatchEvent { change, version: Some(version) })
 }
 
-/// What an error that is no event says, if it does.
+/// The message in the body of an error response, if there is one.
 pub(super) fn status_message(body: &[u8]) -> Option<Box<str>> {
     parse::<RawStatus>(body).ok()?.message
 }
@@ -99,11 +99,11 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, SourceError> {
     serde_json::from_slice(text).map_err(|error| SourceError::Nonsense(loggable(&error.to_string())))
 }
 
-/// A version goes back to the server as it came.
+/// Checks the length of a version. It is sent back to the server unchanged.
 fn version(text: Option<Box<str>>) -> Result<Box<str>, SourceError> {
     match text {
         Some(text) if (1..=VERSION_BYTES_MAX).contains(&text.len()) => Ok(text),
-        Some(_) | None => Err(SourceError::Nonsense("no version, or a long one".into())),
+        Some(_) | None => Err(SourceError::Nonsense("no version, or one that is too long".into())),
     }
 }
 
@@ -137,7 +137,7 @@ struct RawStatus {
     message: Option<Box<str>>,
 }
 
-/// What all objects have.
+/// The members that all objects have.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawObject {
@@ -153,7 +153,7 @@ struct RawMetadata {
     resource_version: Option<Box<str>>,
 }
 
-/// Lists that are empty may be `null`.
+/// A slice. Empty lists may be `null`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawSlice {
@@ -171,7 +171,7 @@ struct RawEndpoint {
     target_ref: Option<RawReference>,
 }
 
-/// `serving` is `ready` without regard to `terminating`: it decides nothing here.
+/// The conditions of an endpoint. `serving` is `ready` without regard to `terminating`, and is not used.
 #[derive(Default, Deserialize)]
 struct RawConditions {
     ready: Option<bool>,
@@ -196,14 +196,17 @@ impl RawSlice {
     fn name(self) -> Result<Box<str>, SourceError> {
         match self.metadata.name {
             Some(name) if (1..=OBJECT_NAME_BYTES_MAX).contains(&name.len()) => Ok(name),
-            Some(_) | None => Err(SourceError::Nonsense("a slice without a name, or with a long one".into())),
+            Some(_) | None => {
+                Err(SourceError::Nonsense("a slice without a name, or with one that is too long".into()))
+            }
         }
     }
 
     fn read(mut self, port: &PodPort) -> Result<(Box<str>, Slice), SourceError> {
         let port = self.port(port);
         let endpoints = self.endpoints.take().unwrap_or_default();
-        // Names for addresses (`FQDN`) are deprecated, and no controller of Kubernetes writes them.
+        // Host names instead of addresses (`FQDN`) are deprecated, and no controller of Kubernetes writes
+        // them.
         let has_addresses = matches!(&*self.address_type, "IPv4" | "IPv6");
         let mut slice = Slice { pods: Vec::with_capacity(endpoints.len()), left_out: LeftOut::default() };
         for endpoint in endpoints {
@@ -234,11 +237,12 @@ impl RawSlice {
 }
 
 impl RawEndpoint {
-    /// Name, incarnation, address and source_state of a pod; `None` if it is no pod that has them.
+    /// The name, incarnation, address and state of a pod; `None` if the endpoint is not a pod that has them.
     fn read(self, has_addresses: bool) -> Result<Option<(Name, Name, IpAddr, SourceState)>, SourceError> {
         let RawConditions { ready, terminating } = self.conditions.unwrap_or_default();
-        // A service may say `ready` of pods that end (`publishNotReadyAddresses`): they take no calls all the same.
-        // What is not known counts as ready ("In most cases consumers should interpret this unknown state as ready").
+        // A service may report terminating pods as ready (`publishNotReadyAddresses`): they take no calls. An
+        // unknown condition counts as ready ("In most cases consumers should interpret this unknown state as
+        // ready").
         let source_state = match (ready.unwrap_or(true), terminating.unwrap_or(false)) {
             (_, true) => SourceState::Terminating,
             (true, false) => SourceState::Ready,
@@ -262,8 +266,8 @@ impl RawEndpoint {
     }
 }
 
-/// The start of a pod's uid, `0b1e3f5c-7a2d`. A whole one would cost 36 of the 250 characters that a callback URI may have;
-/// two lives of one pod name share this part once in 2^48.
+/// The start of a pod's uid, `0b1e3f5c-7a2d`. A whole uid would cost 36 of the 250 characters of a callback
+/// URI. Two incarnations of one pod name share this part once in 2^48.
 fn incarnation(uid: &str) -> Option<Name> {
     let mut buffer = Uuid::encode_buffer();
     let uid: &str = Uuid::try_parse(uid).ok()?.hyphenated().encode_lower(&mut buffer);
@@ -271,9 +275,9 @@ fn incarnation(uid: &str) -> Option<Name> {
 }
 
 const API_VERSION: &str = "discovery.k8s.io/v1";
-/// Two groups of a uid and the dash between them.
+/// Two groups of a uid, and the dash between them.
 const INCARNATION_CHARS: usize = 13;
-/// A name of an object is a DNS name at most.
+/// The longest name of an object: a DNS name.
 const OBJECT_NAME_BYTES_MAX: usize = 253;
-/// A version is a number so far.
+/// More than any version: so far it is a number.
 const VERSION_BYTES_MAX: usize = 1024;

@@ -1,4 +1,4 @@
-//! The state machine, as sequences of events and what must hold after each.
+//! The state machine: sequences of events, and the states after them.
 
 use proptest::prelude::*;
 use switchboard_routing::Load;
@@ -14,7 +14,7 @@ const fn reported(state: ReportedState, calls: Option<u32>, capacity: Option<u32
     Event::Reported(Report { state, calls, capacity })
 }
 
-/// The states after each of `events`, a millisecond apart.
+/// Checks the state after each of `events`, which are a millisecond apart.
 #[track_caller]
 fn check(probed: bool, events: &[Event], expected: &[InstanceState]) {
     let mut now = Instant::now();
@@ -37,7 +37,7 @@ fn check(probed: bool, events: &[Event], expected: &[InstanceState]) {
 use InstanceState::{Draining, Full, Ready, Starting, Unreachable};
 
 #[test]
-fn the_first_report_ends_the_start() {
+fn the_first_report_decides_the_first_state() {
     check(true, &[], &[]);
     assert_eq!(Health::new(true, SourceState::Ready, Instant::now()).state(), Starting);
     check(true, &[READY], &[Ready]);
@@ -65,11 +65,11 @@ fn an_instance_is_unreachable_after_three_misses_in_a_row_and_back_after_two_hit
 }
 
 #[test]
-fn a_failed_try_demotes_until_the_next_hit() {
+fn a_failed_attempt_ejects_until_the_next_hit() {
     check(true, &[READY, FAILED, READY], &[Ready, Unreachable, Ready]);
     check(true, &[READY, FAILED, Event::ProbeMissed, READY], &[Ready, Unreachable, Unreachable, Ready]);
     check(true, &[READY, FAILED, Event::Responded], &[Ready, Unreachable, Unreachable]);
-    // Two more misses than that are an outage.
+    // Two more misses make it an outage.
     let missed = Event::ProbeMissed;
     check(
         true,
@@ -79,7 +79,7 @@ fn a_failed_try_demotes_until_the_next_hit() {
 }
 
 #[test]
-fn a_failed_try_does_not_change_what_an_instance_said_of_itself() {
+fn a_failed_attempt_does_not_change_a_reported_state() {
     check(true, &[FULL, FAILED], &[Full, Full]);
     check(true, &[DRAINING, FAILED], &[Draining, Draining]);
 }
@@ -94,18 +94,18 @@ fn calls_at_the_capacity_are_full() {
 }
 
 #[test]
-fn without_a_probe_tries_are_the_probe() {
+fn without_a_probe_attempts_are_the_probe() {
     check(
         false,
         &[FAILED, Event::Responded, FAILED, Event::AttemptStarted],
         &[Unreachable, Ready, Unreachable, Unreachable],
     );
-    // A late answer to a probe that was switched off.
+    // A late response to a probe that was switched off.
     check(false, &[FULL, Event::ProbeMissed, Event::ProbeMissed, Event::ProbeMissed], &[Ready; 4]);
 }
 
 #[test]
-fn without_a_probe_a_failed_instance_rests_and_then_one_call_at_a_time_tries_it() {
+fn without_a_probe_a_failed_instance_backs_off_and_is_then_half_open() {
     let start = Instant::now();
     let mut health = Health::new(false, SourceState::Ready, start);
     health.step(FAILED, start);
@@ -120,7 +120,7 @@ fn without_a_probe_a_failed_instance_rests_and_then_one_call_at_a_time_tries_it(
 }
 
 #[test]
-fn the_operators_drain_hides_what_the_probe_says_and_resume_shows_it_again() {
+fn the_operators_drain_overrides_the_probe_until_resume() {
     check(
         true,
         &[READY, Event::Drained, READY, FULL, Event::Resumed],
@@ -144,7 +144,7 @@ fn a_probe_can_be_switched_on_and_off() {
 }
 
 #[test]
-fn the_source_is_heard_before_the_probe_and_the_operator_before_both() {
+fn the_source_overrides_the_probe_and_the_operator_overrides_both() {
     use SourceState::{NotReady, Terminating, Unlisted};
     let offered = Event::SourceChanged;
     check(
@@ -170,15 +170,15 @@ fn the_source_is_heard_before_the_probe_and_the_operator_before_both() {
 }
 
 #[test]
-fn between_reports_what_was_placed_counts_and_what_ended_does_not() {
+fn between_reports_placed_calls_count_and_ended_calls_do_not() {
     let load = |calls, capacity| reported(ReportedState::Ready, Some(calls), Some(capacity));
     let (began, accepted, refused, ended) =
         (Event::AttemptStarted, Event::CallAccepted, Event::CallNotAccepted, Event::CallEnded);
-    // The last place is taken while the call is only offered.
+    // A pending call takes the last place.
     check(true, &[load(8, 10), began, began, refused, accepted], &[Ready, Ready, Full, Ready, Ready]);
     check(true, &[load(9, 10), began, accepted, ended], &[Ready, Full, Full, Ready]);
     check(true, &[load(10, 10), ended, began, accepted], &[Full, Ready, Full, Full]);
-    // What was accepted before the probe was sent is in its report; what came after need not be.
+    // Calls accepted before the probe was sent are in its report; later calls may be missing.
     check(
         true,
         &[
@@ -194,12 +194,12 @@ fn between_reports_what_was_placed_counts_and_what_ended_does_not() {
         ],
         &[Ready, Ready, Ready, Ready, Full, Full, Full, Full, Ready],
     );
-    // Its own word is not argued with.
+    // A reported `full` stands, whatever the estimate.
     check(true, &[FULL, ended], &[Full, Full]);
 }
 
 #[test]
-fn the_expected_calls_are_the_report_with_what_came_and_went() {
+fn the_expected_calls_are_the_report_plus_placed_minus_ended_calls() {
     let now = Instant::now();
     let mut health = Health::new(true, SourceState::Ready, now);
     assert_eq!(health.load_estimate().expected_calls(), None);
@@ -218,8 +218,8 @@ fn the_expected_calls_are_the_report_with_what_came_and_went() {
     assert_eq!(health.load_estimate().load(), Some(Load { calls: 3, capacity: 10 }));
 }
 
-/// A change of state, and how it comes about: with a probe or without, what the source said first, what happened before, and
-/// what changes it.
+/// A change of state with its history: with a probe or without, the first state of the source, the earlier
+/// events, the event that changes it, the old and the new state, and the reason.
 struct Case(bool, SourceState, &'static [Event], Event, InstanceState, InstanceState, &'static str);
 
 const LOAD_LOW: Event = reported(ReportedState::Ready, Some(0), Some(1));
@@ -245,7 +245,7 @@ const RESPONDED: &str = "responded to a request";
 const AN_ATTEMPT: &str = "attempt failed";
 const LEFT_FLEET: &str = "left the fleet";
 
-/// Every change of state that there is, and every reason for it.
+/// Every possible change of state, with every reason for it.
 const TRANSITIONS: &[Case] = {
     use InstanceState::Gone;
     use SourceState::{NotReady as Unready, Ready as Listed};
@@ -328,7 +328,7 @@ const TRANSITIONS: &[Case] = {
 };
 
 #[test]
-fn every_change_of_state_can_be_made_to_happen() {
+fn every_change_of_state_occurs() {
     for Case(probed, source_state, before, event, from, to, reason) in TRANSITIONS {
         let now = Instant::now();
         let mut health = Health::new(*probed, *source_state, now);
@@ -343,8 +343,8 @@ fn every_change_of_state_can_be_made_to_happen() {
     }
 }
 
-/// All events but `Gone`, after which there are none: who comes back is another one.
-fn anything() -> impl Strategy<Value = Event> {
+/// All events except the removal, after which there are none: an instance that comes back has a new tracker.
+fn any_later_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         12 => any_event(),
         2 => Just(Event::ProbeSent),
@@ -359,13 +359,13 @@ fn anything() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
-    /// The table has them all: from where to where, and for each state why. (Which reason a return from `draining` or
-    /// `unreachable` has depends on what is found beneath.)
+    /// The table contains every pair of states, and every reason per state. (The reason after `draining` or
+    /// `unreachable` depends on the state below.)
     #[test]
     fn there_are_no_other_changes_of_state(
         probed in any::<bool>(),
         not_ready in any::<bool>(),
-        events in proptest::collection::vec(anything(), 0..60),
+        events in proptest::collection::vec(any_later_event(), 0..60),
         gone in any::<bool>(),
     ) {
         let now = Instant::now();
@@ -386,7 +386,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         prop_oneof![Just(ReportedState::Ready), Just(ReportedState::Full), Just(ReportedState::Draining)];
     let number = || proptest::option::of(0..5_u32);
     prop_oneof![
-        4 => (state, number(), number()).prop_map(|(state, calls, capacity)| reported(state, calls, capacity)),
+        4 => (state, number(), number())
+            .prop_map(|(state, calls, capacity)| reported(state, calls, capacity)),
         4 => Just(Event::ProbeMissed),
         1 => Just(Event::AttemptStarted),
         2 => Just(FAILED),
@@ -399,24 +400,26 @@ fn any_event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Whatever happens: with a probe an instance takes new calls only if its last report said so, and nothing since
-    /// then speaks against it.
+    /// With a probe, an instance takes new calls only if its last report said so, and no later event speaks
+    /// against it.
     #[test]
-    fn a_full_draining_silent_or_failing_instance_is_never_ready(events in proptest::collection::vec(any_event(), 0..40)) {
+    fn a_full_draining_silent_or_failing_instance_is_never_ready(
+        events in proptest::collection::vec(any_event(), 0..40),
+    ) {
         let now = Instant::now();
         let mut health = Health::new(true, SourceState::Ready, now);
-        let (mut willing, mut drained, mut misses, mut failed) = (false, false, 0, false);
+        let (mut reported_ready, mut drained, mut misses, mut failed) = (false, false, 0, false);
         for event in events {
             health.step(event, now);
             match event {
                 Event::Reported(Report { state, calls, capacity }) => {
                     let at_capacity = calls.zip(capacity).is_some_and(|(calls, capacity)| calls >= capacity);
-                    willing = state == ReportedState::Ready && !at_capacity;
+                    reported_ready = state == ReportedState::Ready && !at_capacity;
                     misses = 0;
                     failed = false;
                 }
                 Event::ProbeMissed => misses += 1,
-                Event::AttemptFailed(_) => failed |= willing,
+                Event::AttemptFailed(_) => failed |= reported_ready,
                 Event::Drained => drained = true,
                 Event::Resumed => drained = false,
                 Event::ProbeSent
@@ -429,19 +432,21 @@ proptest! {
                 | Event::CallEnded => {}
             }
             if health.state() == Ready {
-                prop_assert!(willing && !drained && misses < 3 && !failed);
+                prop_assert!(reported_ready && !drained && misses < 3 && !failed);
             }
         }
-        // And it always comes back: two hits after the operator's resume.
+        // It always comes back after the operator's resume and two hits.
         for event in [Event::Resumed, READY, READY] {
             health.step(event, now);
         }
         prop_assert_eq!(health.state(), Ready);
     }
 
-    /// Without a probe only the operator keeps an instance from being asked at all.
+    /// Without a probe, only the operator excludes an instance completely.
     #[test]
-    fn without_a_probe_only_the_operator_takes_an_instance_out(events in proptest::collection::vec(any_event(), 0..40)) {
+    fn without_a_probe_only_the_operator_excludes_an_instance(
+        events in proptest::collection::vec(any_event(), 0..40),
+    ) {
         let now = Instant::now();
         let mut health = Health::new(false, SourceState::Ready, now);
         let mut drained = false;

@@ -1,27 +1,27 @@
-//! What one gateway expects of an instance, against what the instance has.
+//! The calls that a gateway expects an instance to have, against the calls that it has.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::instance::event::ReportedState;
 
-/// An instance that counts its calls, as the gateway sees it and as it is.
+/// An instance that counts its calls, and the tracker of the gateway for it.
 struct Bot {
     tracker: Arc<Tracker>,
     now: Instant,
     next_id: u32,
-    /// What it can hold now, and what it said last that it can.
+    /// Its capacity now, and the capacity that it last reported.
     capacity: u32,
     reported_capacity: u32,
-    /// Its calls whose answer the gateway has not heard.
-    unheard: Vec<(u32, PendingCall)>,
-    /// Its calls that it was heard to accept, and those of which the gateway never heard.
+    /// Calls that it accepted, whose response has not reached the gateway.
+    unacknowledged: Vec<(u32, PendingCall)>,
+    /// Calls that it accepted, whose response reached the gateway or was lost.
     calls: Vec<u32>,
-    /// Calls that were pending to it and that it has not looked at.
+    /// Calls sent to it that it has not handled yet.
     pending: Vec<(u32, PendingCall)>,
-    /// Calls that it has ended by itself, before the platform said so.
+    /// Calls that it ended itself, before the platform reported their end.
     hung_up: Vec<u32>,
-    /// A probe that was sent, and what it found.
+    /// A probe in flight, and its report.
     probe: Option<(Instant, Option<Report>)>,
 }
 
@@ -36,7 +36,7 @@ impl Bot {
             next_id: 0,
             capacity,
             reported_capacity: capacity,
-            unheard: Vec::new(),
+            unacknowledged: Vec::new(),
             calls: Vec::new(),
             pending: Vec::new(),
             hung_up: Vec::new(),
@@ -48,12 +48,12 @@ impl Bot {
         bot
     }
 
-    /// How many calls it has, or will have if it accepts those that were pending to it.
+    /// The number of calls that it has, or will have if it accepts all pending ones.
     fn has(&self) -> usize {
-        self.calls.len() + self.unheard.len() + self.pending.len()
+        self.calls.len() + self.unacknowledged.len() + self.pending.len()
     }
 
-    /// The next thing that happens, if it can; `which` of several.
+    /// Performs a step if it is possible; `which` selects one of several calls.
     fn step(&mut self, step: u8, which: usize) {
         self.now += Duration::from_millis(1);
         let now = self.now;
@@ -66,7 +66,7 @@ impl Bot {
                 self.probe = Some((now, None));
             }
             1 => {
-                let calls = u32::try_from(self.calls.len() + self.unheard.len()).unwrap();
+                let calls = u32::try_from(self.calls.len() + self.unacknowledged.len()).unwrap();
                 let found =
                     Report { state: ReportedState::Ready, calls: Some(calls), capacity: Some(self.capacity) };
                 if let Some((_, report @ None)) = &mut self.probe {
@@ -86,9 +86,9 @@ impl Bot {
                     self.next_id += 1;
                 }
             }
-            6 | 7 => self.unheard.extend(take(&mut self.pending, which)),
+            6 | 7 => self.unacknowledged.extend(take(&mut self.pending, which)),
             8 | 9 => {
-                if let Some((id, pending)) = take(&mut self.unheard, which) {
+                if let Some((id, pending)) = take(&mut self.unacknowledged, which) {
                     pending.accepted(Some(&id.to_string()), now);
                     self.calls.push(id);
                 }
@@ -98,9 +98,9 @@ impl Bot {
                     pending.not_accepted(now);
                 }
             }
-            // Its answer is lost, or it died before it gave one.
+            // The response is lost, or the instance died before it sent one.
             11 => {
-                if let Some((id, _)) = take(&mut self.unheard, which) {
+                if let Some((id, _)) = take(&mut self.unacknowledged, which) {
                     self.calls.push(id);
                 }
             }
@@ -121,7 +121,7 @@ impl Bot {
     }
 }
 
-/// Some steps in a row, so that much happens, or a single one, so that anything can happen in between.
+/// Several steps in a row, so that much happens, or a single step, so that any order occurs.
 fn a_move() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         3 => Just(vec![0, 1, 2]),
@@ -136,8 +136,9 @@ fn a_move() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// However probes, tries, lost answers and ends are interleaved, also where an instance ends calls by itself and its
-    /// capacity changes: one gateway offers it no call for which it has no room by its last report.
+    /// One gateway sends an instance no call for which it has no room according to its last report. This
+    /// holds for any order of probes, attempts, lost responses and ends, also if the instance ends calls
+    /// itself or changes its capacity.
     #[test]
     fn one_gateway_never_exceeds_a_capacity(
         capacity in 1..6_u32,
@@ -161,7 +162,7 @@ proptest! {
 #[test]
 fn a_call_that_its_instance_hung_up_frees_one_place() {
     let mut bot = Bot::new(2);
-    // Two are placed and accepted, one is hung up, a probe says so, and then the platform.
+    // Two calls are accepted, and the instance hangs one up. First a probe reports it, then the platform.
     for step in [3, 6, 8, 3, 6, 8, 14, 0, 1, 2, 15, 3, 3] {
         bot.step(step, 0);
     }

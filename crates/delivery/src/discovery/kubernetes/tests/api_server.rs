@@ -1,7 +1,8 @@
-//! A fake API server for EndpointSlices, which lists and watches as the Kubernetes API concepts describe: pages with
-//! `limit` and `continue`, watches from a `resourceVersion`, bookmarks, 410 Gone. It can be away, and say what a test scripts.
+//! A fake API server for EndpointSlices, which lists and watches as the Kubernetes API concepts describe:
+//! pages with `limit` and `continue`, watches from a `resourceVersion`, bookmarks, 410 Gone. It can be away,
+//! and can send scripted responses.
 //!
-//! The end-to-end tests of the server use it, too.
+//! The end-to-end tests of the server also use it.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -18,15 +19,15 @@ use tokio::{
     task::JoinSet,
 };
 
-/// The server. Dropped, it is gone with all its connections.
+/// The server. Dropping it closes all its connections.
 #[derive(Debug)]
 pub(crate) struct ApiServer {
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
-    /// Told whenever `state` changes.
+    /// Notified whenever `state` changes.
     changed: watch::Sender<()>,
     connections: JoinSet<()>,
-    /// Bound and never listening, so that nobody takes the port while the server is away.
+    /// Bound and never listening, so that no other process takes the port while the server is away.
     _reserved: TcpSocket,
 }
 
@@ -38,17 +39,17 @@ struct State {
     slices: BTreeMap<String, Value>,
     /// Lines of a watch by version.
     history: Vec<(u64, String)>,
-    /// What `continue` tokens stand for.
+    /// The positions that `continue` tokens refer to.
     snapshots: HashMap<String, (u64, Vec<Value>)>,
-    /// Whole answers for the next requests, in the place of true ones.
+    /// Complete responses for the next requests, instead of real ones.
     scripted: VecDeque<Vec<u8>>,
-    /// Watches that began before this many cuts are over.
+    /// The number of cuts. Watches that started before the last one end.
     cuts: u64,
     page_max: usize,
     requests: Vec<Seen>,
 }
 
-/// A request as it came.
+/// A request as it arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) path: String,
@@ -77,7 +78,7 @@ impl ApiServer {
         server
     }
 
-    /// Nobody listens, and all connections are cut.
+    /// Stops to listen, and cuts all connections.
     pub(crate) async fn go_away(&mut self) {
         self.connections.shutdown().await;
     }
@@ -106,21 +107,21 @@ impl ApiServer {
         });
     }
 
-    /// All watches learn that nothing of theirs has changed up to a new version.
+    /// Sends all watches a bookmark: nothing changed up to a new version.
     pub(crate) fn bookmark(&self) {
         self.change(|state| {
             let slice = state.stamped("", Value::Null);
             let version = slice["metadata"]["resourceVersion"].clone();
             let object = json!({
                 "apiVersion": API_VERSION, "kind": "EndpointSlice",
-                "metadata": {"resourceVersion": version, "creationTimestamp": null}, "endpoints": null, "ports": null,
-                "addressType": ""
+                "metadata": {"resourceVersion": version, "creationTimestamp": null},
+                "endpoints": null, "ports": null, "addressType": ""
             });
             state.record("BOOKMARK", &object);
         });
     }
 
-    /// A line for all watches, whatever it is.
+    /// Sends any line to all watches.
     pub(crate) fn say(&self, line: &str) {
         self.change(|state| {
             state.version += 1;
@@ -128,7 +129,7 @@ impl ApiServer {
         });
     }
 
-    /// Versions up to now are forgotten, as after a compaction.
+    /// Forgets the versions up to now, as after a compaction.
     pub(crate) fn forget(&self) {
         self.change(|state| {
             state.version += 1;
@@ -142,12 +143,12 @@ impl ApiServer {
         self.change(|state| state.cuts += 1);
     }
 
-    /// Answers the next request with these bytes and hangs up.
-    pub(crate) fn script(&self, answer: impl Into<Vec<u8>>) {
-        self.change(|state| state.scripted.push_back(answer.into()));
+    /// Responds to the next request with these bytes, and hangs up.
+    pub(crate) fn script(&self, response: impl Into<Vec<u8>>) {
+        self.change(|state| state.scripted.push_back(response.into()));
     }
 
-    /// At most so many slices are on a page, whatever `limit` says.
+    /// Puts at most this many slices on a page, whatever `limit` says.
     pub(crate) fn page_max(&self, slices: usize) {
         self.change(|state| state.page_max = slices);
     }
@@ -171,7 +172,7 @@ impl ApiServer {
 }
 
 impl State {
-    /// With the version that this change makes.
+    /// Adds the version that this change creates.
     fn stamped(&mut self, name: &str, mut slice: Value) -> Value {
         self.version += 1;
         slice["metadata"]["name"] = json!(name);
@@ -201,13 +202,15 @@ impl State {
         let rest = page.split_off(page.len().min(limit).min(self.page_max));
         let mut metadata = json!({"resourceVersion": version.to_string()});
         if !rest.is_empty() {
-            // Not fit for a query as it is, like a real one.
+            // Not valid in a query without escapes, like a real token.
             let token = format!("eyJ2{}+/={}&", version, rest.len());
             metadata["continue"] = json!(token);
             metadata["remainingItemCount"] = json!(rest.len());
             self.snapshots.insert(token, (version, rest));
         }
-        let list = json!({"kind": "EndpointSliceList", "apiVersion": API_VERSION, "metadata": metadata, "items": page});
+        let list = json!({
+            "kind": "EndpointSliceList", "apiVersion": API_VERSION, "metadata": metadata, "items": page
+        });
         ok(&list.to_string())
     }
 }
@@ -218,29 +221,37 @@ pub(crate) fn slice(family: &str, port: (&str, u16), endpoints: &[Value]) -> Val
     json!({
         "metadata": {
             "generateName": "bots-", "namespace": "media", "generation": 1,
-            "labels": {"kubernetes.io/service-name": "bots", "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"},
-            "managedFields": [{"manager": "kube-controller-manager", "operation": "Update", "fieldsV1": {"f:endpoints": {}}}]
+            "labels": {
+                "kubernetes.io/service-name": "bots",
+                "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"
+            },
+            "managedFields": [{
+                "manager": "kube-controller-manager", "operation": "Update", "fieldsV1": {"f:endpoints": {}}
+            }]
         },
         "addressType": family,
-        // What is empty is null, as Go writes it.
+        // Empty lists are null, as Go writes them.
         "endpoints": if endpoints.is_empty() { Value::Null } else { json!(endpoints) },
-        "ports": [{"name": "metrics", "protocol": "TCP", "port": 1}, {"name": name, "protocol": "TCP", "port": number}]
+        "ports": [
+            {"name": "metrics", "protocol": "TCP", "port": 1},
+            {"name": name, "protocol": "TCP", "port": number}
+        ]
     })
 }
 
-/// An endpoint of a pod whose uid begins with eight times `life`.
-pub(crate) fn pod(name: &str, life: char, address: &str, conditions: Value) -> Value {
+/// An endpoint of a pod whose uid starts with eight times `digit`.
+pub(crate) fn pod(name: &str, digit: char, address: &str, conditions: Value) -> Value {
     let mut endpoint = json!({
         "addresses": [address],
         "nodeName": "node-1", "zone": "westeurope-1", "hints": {"forZones": [{"name": "westeurope-1"}]},
-        "targetRef": {"kind": "Pod", "namespace": "media", "name": name, "uid": uid(life)}
+        "targetRef": {"kind": "Pod", "namespace": "media", "name": name, "uid": uid(digit)}
     });
     endpoint["conditions"] = conditions;
     endpoint
 }
 
-pub(crate) fn uid(life: char) -> String {
-    format!("{}-0000-4000-8000-000000000000", life.to_string().repeat(8))
+pub(crate) fn uid(digit: char) -> String {
+    format!("{}-0000-4000-8000-000000000000", digit.to_string().repeat(8))
 }
 
 pub(crate) fn ready() -> Value {
@@ -255,21 +266,21 @@ pub(crate) fn terminating() -> Value {
     json!({"ready": false, "serving": true, "terminating": true})
 }
 
-/// An answer with a JSON body.
+/// A response with a JSON body.
 pub(crate) fn ok(body: &str) -> Vec<u8> {
-    answer(200, body)
+    response(200, body)
 }
 
-/// An answer that says what went wrong.
+/// A response with a status of the API.
 pub(crate) fn status(code: u16, reason: &str, message: &str) -> Vec<u8> {
     let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason,
-        "code": code
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code
     });
-    answer(code, &status.to_string())
+    response(code, &status.to_string())
 }
 
-fn answer(code: u16, body: &str) -> Vec<u8> {
+fn response(code: u16, body: &str) -> Vec<u8> {
     let length = body.len();
     let head = format!("HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {length}");
     format!("{head}\r\nConnection: close\r\n\r\n{body}").into_bytes()
@@ -288,7 +299,7 @@ async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, changed: watch:
         let (stream, _) = listener.accept().await.unwrap();
         let (state, changed) = (Arc::clone(&state), changed.subscribe());
         connections.spawn(async move {
-            // Whoever hangs up has had enough.
+            // The client may hang up before the end.
             let _ = serve(stream, &state, changed).await;
         });
     }
@@ -317,7 +328,7 @@ async fn serve(
         query: url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
         authorization: head.lines().find_map(field),
     };
-    let answer = {
+    let response = {
         let mut state = state.lock().unwrap();
         state.requests.push(seen.clone());
         let selector = seen.query.get("labelSelector").map(String::as_str);
@@ -330,7 +341,7 @@ async fn serve(
             None => Some(state.list(&seen.query)),
         }
     };
-    match answer {
+    match response {
         Some(bytes) => stream.write_all(&bytes).await,
         None => serve_watch(stream, state, changed, &seen.query).await,
     }
@@ -344,7 +355,7 @@ async fn serve_watch(
 ) -> Result<(), std::io::Error> {
     let seconds: u64 = query["timeoutSeconds"].parse().unwrap();
     let bookmarks = query.get("allowWatchBookmarks").map(String::as_str) == Some("true");
-    let mut told: u64 = query["resourceVersion"].parse().unwrap();
+    let mut sent_up_to: u64 = query["resourceVersion"].parse().unwrap();
     let cuts = state.lock().unwrap().cuts;
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await?;
@@ -357,31 +368,32 @@ async fn serve_watch(
             let expired = json!({
                 "type": "ERROR",
                 "object": {
-                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired",
-                    "message": format!("too old resource version: {told} ({})", state.oldest), "code": 410
+                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                    "reason": "Expired", "code": 410,
+                    "message": format!("too old resource version: {sent_up_to} ({})", state.oldest)
                 }
             });
-            let news = state.history.iter().filter(|(version, _)| *version > told);
+            let news = state.history.iter().filter(|(version, _)| *version > sent_up_to);
             let wanted = news.filter(|(_, line)| bookmarks || !line.contains("\"BOOKMARK\""));
-            let lines: Vec<String> = if told < state.oldest {
+            let lines: Vec<String> = if sent_up_to < state.oldest {
                 vec![expired.to_string()]
             } else {
                 wanted.map(|(_, line)| line.clone()).collect()
             };
-            let over = told < state.oldest || state.cuts > cuts;
-            told = state.version;
+            let over = sent_up_to < state.oldest || state.cuts > cuts;
+            sent_up_to = state.version;
             (lines, over)
         };
         for line in lines {
             let chunk = format!("{:x}\r\n{line}\n\r\n", line.len() + 1);
-            // In two parts: no reader may take a write for a line.
+            // In two parts: no reader may treat a write as a line.
             let (start, rest) = chunk.as_bytes().split_at(chunk.len() / 2);
             stream.write_all(start).await?;
             stream.flush().await?;
             stream.write_all(rest).await?;
         }
         if over {
-            // Half a line, and no last chunk: a connection that broke.
+            // Half a line, and no last chunk: the connection broke.
             return stream.write_all(b"10\r\n{\"type\":").await;
         }
         tokio::select! {
