@@ -63,7 +63,7 @@ async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), B
     let (mut place, mut forward) = (Times::new(), Times::new());
     let mut calls = 0_u64;
     for batch in 0..=BATCHES {
-        let began = processor_time()?;
+        let started = processor_time()?;
         for _ in 0..BATCH {
             calls += 1;
             let call_id = format!("491f0b00-6aee-11ef-a87f-{calls:012x}");
@@ -74,17 +74,17 @@ async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), B
         }
         // The first batch opens connections and mints callback URIs.
         if batch > 0 {
-            place.add(processor_time()?.saturating_sub(began));
+            place.add(processor_time()?.saturating_sub(started));
         }
         let owners = (0..u64::from(BATCH)).map(|nth| owner(usize::try_from(nth * 7919).unwrap_or(0) % count));
         let owners = owners.collect::<Result<Vec<_>, _>>()?;
-        let began = processor_time()?;
+        let started = processor_time()?;
         for owner in &owners {
             let response = delivery.forward(&connections, outbound("a-call"), owner.as_ref()).await?;
             finish(response).await?;
         }
         if batch > 0 {
-            forward.add(processor_time()?.saturating_sub(began));
+            forward.add(processor_time()?.saturating_sub(started));
         }
     }
     place.report(&format!("{fleet}: a new call"));

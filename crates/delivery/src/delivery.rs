@@ -166,7 +166,7 @@ impl Delivery {
     /// Returns true if an instance received the call within ten minutes and accepted it, or may have accepted
     /// it.
     ///
-    /// To be asked after `place` has failed: then the gateway must not give the call to anyone else.
+    /// Check it after `place` has failed. If it is true, no other instance or region may receive the call.
     pub fn may_be_answered(&self, call_id: &str) -> bool {
         self.placements.find(call_id, Instant::now()).is_some()
     }
@@ -208,6 +208,6 @@ impl fmt::Debug for Delivery {
     }
 }
 
-/// The time for which an instance that left is still shown: longer than a rollout takes to be looked at
-/// again.
+/// The time for which an instance that left is still shown: longer than the time between two looks of an
+/// operator at a rollout.
 const GONE_SHOWN: Duration = Duration::from_secs(600);

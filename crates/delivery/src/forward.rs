@@ -118,8 +118,7 @@ impl Delivery {
         let upstream = Upstream { pool, origins: fleet.origins(), endpoint, tls: &self.tls };
         match upstream.send_until(request, end, Some(tracker)).await {
             Ok((response, attempts)) => {
-                // A 502, 503 or 504 may come from a proxy in front of a dead instance, so it does not count
-                // as life.
+                // A 502, 503 or 504 may come from a proxy in front of a dead instance.
                 if Cause::of_status(response.status()).is_none() {
                     tracker.responded(Instant::now());
                 }

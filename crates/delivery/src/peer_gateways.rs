@@ -51,7 +51,10 @@ impl PeerGateways {
     /// its gateway takes callbacks. `tls` verifies their certificates.
     pub fn new(here: &Name, peers: Vec<(Name, UpstreamUrl)>, patience: Duration, tls: SslConnector) -> Self {
         let mut origins = OriginsBuilder::new(Origins::next_trust(), peers.len());
-        let gateways = peers.into_iter().map(|(region, url)| (region, origins.endpoint(url))).collect();
+        let mut gateways = HashMap::with_capacity(peers.len());
+        for (region, url) in peers {
+            gateways.entry(region).or_insert_with(|| origins.endpoint(url));
+        }
         Self { gateways, origins: origins.finish(), tls, patience, here: headers::name_value(here) }
     }
 

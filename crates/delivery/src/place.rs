@@ -248,7 +248,7 @@ impl PlaceProgress {
 
 /// Remembers a new call as placed at an instance when it is dropped, unless it is discarded.
 ///
-/// Also a platform that hangs up drops it: the instance goes on with the call.
+/// It is also dropped when the platform hangs up: the instance continues with the call.
 struct PlacementRecord<'a> {
     placements: &'a Placements,
     call_id: Option<Box<str>>,

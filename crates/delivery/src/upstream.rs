@@ -29,8 +29,8 @@ pub(crate) struct Upstream<'a> {
 impl Upstream<'_> {
     /// Sends a request and waits for the head of the response until `until`.
     ///
-    /// A pooled connection that turns out to be closed is not a failure. hyper hands the request back, not a
-    /// byte of which was written, and it goes over the next connection.
+    /// A pooled connection that turns out to be closed is not a failure. hyper hands back a request that was
+    /// not written, and it goes over the next connection.
     pub(crate) async fn attempt(
         self,
         request: Request<Full<Bytes>>,

@@ -81,9 +81,10 @@ impl<'s> Dns<'s> {
         }
     }
 
-    /// The members in a result of a look-up, and the time for which they are valid. An empty result may mean
-    /// that the service has no ready endpoint, or that the zone was lost. Keep the current instances for
-    /// [`EMPTY_HOLD`]. Then they leave, and keep their callbacks.
+    /// The members in a result of a look-up, and the time for which they are valid.
+    ///
+    /// An empty result may mean that the service has no ready endpoint, or that the zone was lost. The
+    /// current instances stay for [`EMPTY_HOLD`]. Then they leave, and keep their callbacks.
     fn settle(
         &mut self,
         read: Result<(Vec<FoundInstance>, Duration), SourceError>,

@@ -1,8 +1,9 @@
-//! Kubernetes as a source of the fleet: the EndpointSlices of a service, listed once and then watched. A list
-//! returns the state and its version, a watch the changes since a version. After a watch ends, the next one
-//! continues from the last version received. If the server has forgotten that version (410 Gone), or its
-//! response makes no sense, the slices are listed again. In between, however long it takes, the last state
-//! stays.
+//! Kubernetes as a source of the fleet: the EndpointSlices of a service, listed once and then watched.
+//!
+//! A list returns the state and its version, a watch the changes since a version. After a watch ends, the
+//! next one continues from the last version received. If the server has forgotten that version (410 Gone), or
+//! its response makes no sense, the slices are listed again. In between, however long it takes, the last
+//! state stays.
 
 mod api;
 mod slices;
@@ -58,7 +59,7 @@ impl<'s> Kubernetes<'s> {
     ) {
         let mut pace = Pace::default();
         loop {
-            let began = Instant::now();
+            let started = Instant::now();
             // Created for each connection: tokens, certificates and the server's address change.
             let read_end = match connect().await {
                 Ok(api) => self.read(delivery, &api, &mut pace).await,
@@ -66,7 +67,7 @@ impl<'s> Kubernetes<'s> {
             };
             let now = Instant::now();
             let succeeded = match read_end {
-                ReadEnd::Ended => now.saturating_duration_since(began) >= CALM,
+                ReadEnd::Ended => now.saturating_duration_since(started) >= CALM,
                 ReadEnd::Expired => {
                     self.version = None;
                     pace.ease(now)
@@ -181,9 +182,11 @@ impl<'s> Kubernetes<'s> {
         }
     }
 
-    /// The members that the slices list. Empty slices mean that the service has no pods, or that its selector
-    /// was just broken. Keep the current instances for [`EMPTY_HOLD`], during which the server must respond.
-    /// A service without any slice does not exist, which says nothing about its pods.
+    /// The members that the slices list.
+    ///
+    /// Empty slices mean that the service has no pods, or that its selector was just broken. The current
+    /// instances stay for [`EMPTY_HOLD`], during which the server must respond. A service without any slice
+    /// does not exist, which says nothing about its pods.
     fn settle(
         &mut self,
         namespace: &str,

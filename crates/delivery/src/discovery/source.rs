@@ -32,7 +32,7 @@ pub(crate) enum SourceError {
     /// Two instances have one name.
     #[error("it lists two instances named {0}")]
     Doubled(String),
-    /// A host name that cannot stand in a URL.
+    /// A host name that is not valid in a URL.
     #[error("it lists {0}, which is not a valid host name")]
     NotAHost(String),
     /// A response that this kind of source never sends.
@@ -43,7 +43,7 @@ pub(crate) enum SourceError {
     #[cfg(feature = "kubernetes")]
     #[error("the service has no EndpointSlice")]
     NoService,
-    /// No endpoint can be reached, or told from the others.
+    /// No endpoint is a pod with an address and the port.
     #[cfg(feature = "kubernetes")]
     #[error("none of its {endpoints} endpoints is a pod with an address and the port")]
     Unusable {

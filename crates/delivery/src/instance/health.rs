@@ -56,12 +56,12 @@ pub(super) struct StateChange {
 /// The new calls that an instance is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// All that rank it first.
-    Open,
+    /// All new calls that rank it first.
+    All,
     /// It was ejected and has no probe: one call per back-off finds out whether it recovered.
-    Trial,
-    /// None.
-    Closed,
+    HalfOpen,
+    /// No new call.
+    None,
 }
 
 impl Health {
@@ -167,15 +167,15 @@ impl Health {
     /// The new calls that it is given now.
     pub(super) fn admission(&self) -> Admission {
         match self.state() {
-            InstanceState::Ready => Admission::Open,
+            InstanceState::Ready => Admission::All,
             InstanceState::Unreachable if !self.probed && self.source_state == SourceState::Ready => {
-                Admission::Trial
+                Admission::HalfOpen
             }
             InstanceState::Unreachable
             | InstanceState::Starting
             | InstanceState::Full
             | InstanceState::Draining
-            | InstanceState::Gone => Admission::Closed,
+            | InstanceState::Gone => Admission::None,
         }
     }
 

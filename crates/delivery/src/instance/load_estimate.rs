@@ -103,3 +103,23 @@ impl LoadEstimate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placed_calls_are_added_to_the_report_and_ended_calls_subtracted() {
+        let mut load = LoadEstimate::default();
+        load.reported(Some(10), Some(20));
+        for _ in 0..2 {
+            load.attempt_started();
+            load.call_accepted();
+        }
+        load.call_ended();
+        assert_eq!(load.expected_calls(), Some(11));
+        assert_eq!(load.load(), Some(Load { calls: 11, capacity: 20 }));
+        load.forget_report();
+        assert_eq!((load.expected_calls(), load.load()), (None, None));
+    }
+}

@@ -40,9 +40,9 @@ pub(crate) enum Eligibility {
 impl PlacementView {
     pub(super) fn set_admission(&self, admission: Admission, backoff_until_ms: u64) {
         let flag = match admission {
-            Admission::Open => OPEN,
-            Admission::Trial => TRIAL,
-            Admission::Closed => 0,
+            Admission::All => ALL,
+            Admission::HalfOpen => HALF_OPEN,
+            Admission::None => 0,
         };
         self.admission.store(backoff_until_ms << FLAG_BITS | flag, Ordering::Relaxed);
     }
@@ -56,15 +56,15 @@ impl PlacementView {
         self.warming_since.store(ms, Ordering::Relaxed);
     }
 
-    pub(super) fn is_open(&self) -> bool {
-        self.admission.load(Ordering::Relaxed) & OPEN != 0
+    pub(super) fn admits_all(&self) -> bool {
+        self.admission.load(Ordering::Relaxed) & ALL != 0
     }
 
     pub(super) fn eligibility(&self, now_ms: u64) -> Eligibility {
         let admission = self.admission.load(Ordering::Relaxed);
-        if admission & OPEN != 0 {
+        if admission & ALL != 0 {
             Eligibility::Eligible
-        } else if admission & TRIAL == 0 {
+        } else if admission & HALF_OPEN == 0 {
             Eligibility::Excluded
         } else if admission >> FLAG_BITS > now_ms {
             Eligibility::LastResort
@@ -146,9 +146,9 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX >> FLAG_BITS)
 }
 
-/// See [`Admission::Open`].
-const OPEN: u64 = 1;
-/// See [`Admission::Trial`].
-const TRIAL: u64 = 2;
+/// See [`Admission::All`].
+const ALL: u64 = 1;
+/// See [`Admission::HalfOpen`].
+const HALF_OPEN: u64 = 2;
 /// The bits below the end of the back-off.
 const FLAG_BITS: u32 = 2;

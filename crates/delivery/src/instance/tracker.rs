@@ -149,7 +149,7 @@ impl Tracker {
     /// became full, draining or unreachable in the meantime.
     pub(crate) fn reserve(self: &Arc<Self>, now: Instant) -> Option<PendingCall> {
         let health = self.health();
-        if health.admission() == Admission::Closed {
+        if health.admission() == Admission::None {
             return None;
         }
         self.learn_with(health, Event::AttemptStarted, now);
@@ -158,7 +158,7 @@ impl Tracker {
 
     /// Notes a response of the instance. For a ready instance this costs one atomic load.
     pub(crate) fn responded(&self, now: Instant) {
-        if !self.view.is_open() {
+        if !self.view.admits_all() {
             self.learn(Event::Responded, now);
         }
     }

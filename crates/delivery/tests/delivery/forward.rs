@@ -58,11 +58,11 @@ async fn a_stopped_instance_is_unreachable_after_the_patience() {
     let mut settings = settings([stopped.address]);
     settings.patience = SHORT;
     let delivery = delivery(settings);
-    let began = Instant::now();
+    let started = Instant::now();
     let failed = forward(&delivery, &Connections::default(), "bot-0").await.unwrap_err();
     let ForwardError::Unreachable { instance, last, attempts } = failed else { panic!("{failed}") };
     assert_eq!((instance, last), (name("bot-0"), "refused"));
-    assert!(began.elapsed() >= SHORT);
+    assert!(started.elapsed() >= SHORT);
     assert!(attempts > 1);
     assert_eq!(status(&delivery, "bot-0").attempts, u64::from(attempts));
     // The failure of a callback does not affect new calls.

@@ -86,7 +86,7 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
             sleep(Duration::from_millis(1)).await;
         }
     });
-    assert!(waited.await.is_ok(), "waited in vain until {what}");
+    assert!(waited.await.is_ok(), "timed out before {what}");
 }
 
 #[track_caller]

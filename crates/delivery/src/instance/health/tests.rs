@@ -172,21 +172,21 @@ fn the_source_overrides_the_probe_and_the_operator_overrides_both() {
 #[test]
 fn between_reports_placed_calls_count_and_ended_calls_do_not() {
     let load = |calls, capacity| reported(ReportedState::Ready, Some(calls), Some(capacity));
-    let (began, accepted, refused, ended) =
+    let (started, accepted, refused, ended) =
         (Event::AttemptStarted, Event::CallAccepted, Event::CallNotAccepted, Event::CallEnded);
     // A pending call takes the last place.
-    check(true, &[load(8, 10), began, began, refused, accepted], &[Ready, Ready, Full, Ready, Ready]);
-    check(true, &[load(9, 10), began, accepted, ended], &[Ready, Full, Full, Ready]);
-    check(true, &[load(10, 10), ended, began, accepted], &[Full, Ready, Full, Full]);
+    check(true, &[load(8, 10), started, started, refused, accepted], &[Ready, Ready, Full, Ready, Ready]);
+    check(true, &[load(9, 10), started, accepted, ended], &[Ready, Full, Full, Ready]);
+    check(true, &[load(10, 10), ended, started, accepted], &[Full, Ready, Full, Full]);
     // Calls accepted before the probe was sent are in its report; later calls may be missing.
     check(
         true,
         &[
             load(8, 10),
-            began,
+            started,
             accepted,
             Event::ProbeSent,
-            began,
+            started,
             accepted,
             load(9, 10),
             Event::ProbeSent,
