@@ -52,7 +52,7 @@ async fn a_connection_is_used_again() {
         ),
         Act::body(500, "Keep-Alive: timeout=60\r\n", "sorry"),
     ] {
-        let upstream = Upstream::always(act);
+        let upstream = ScriptedInstance::always(act);
         let delivery = delivery(settings([upstream.address]));
         let connections = Connections::default();
         for _ in 0..5 {
@@ -64,7 +64,7 @@ async fn a_connection_is_used_again() {
 
 #[tokio::test]
 async fn new_calls_and_callbacks_share_their_connections() {
-    let upstream = Upstream::always(Act::status(202));
+    let upstream = ScriptedInstance::always(Act::status(202));
     let delivery = delivery(settings([upstream.address]));
     let connections = Connections::default();
     place(&delivery, &connections, LONG).await.unwrap();
@@ -81,7 +81,7 @@ async fn a_connection_that_the_instance_closed_is_no_error() {
     );
     let reset = Act::SendAndReset(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".to_vec());
     for act in [silently, announced, reset] {
-        let upstream = Upstream::always(act);
+        let upstream = ScriptedInstance::always(act);
         let delivery = delivery(settings([upstream.address]));
         let connections = Connections::default();
         for _ in 0..3 {
@@ -94,7 +94,7 @@ async fn a_connection_that_the_instance_closed_is_no_error() {
 
 #[tokio::test]
 async fn a_connection_that_the_instance_is_about_to_close_is_not_used_again() {
-    let upstream = Upstream::always(Act::body(200, "Keep-Alive: timeout=1\r\n", ""));
+    let upstream = ScriptedInstance::always(Act::body(200, "Keep-Alive: timeout=1\r\n", ""));
     let delivery = delivery(settings([upstream.address]));
     let connections = Connections::default();
     ask(&delivery, &connections).await;
@@ -114,7 +114,7 @@ async fn a_connection_idles_for_a_moment_or_as_long_as_the_instance_says() {
     for (fields, seconds, connections_made) in
         [("", 2, 2), ("Keep-Alive: timeout=30\r\n", 20, 1), ("Keep-Alive: timeout=30\r\n", 29, 2)]
     {
-        let upstream = Upstream::always(Act::body(200, fields, ""));
+        let upstream = ScriptedInstance::always(Act::body(200, fields, ""));
         let delivery = delivery(settings([upstream.address]));
         let connections = Connections::default();
         ask(&delivery, &connections).await;
@@ -126,7 +126,7 @@ async fn a_connection_idles_for_a_moment_or_as_long_as_the_instance_says() {
 
 #[tokio::test]
 async fn idle_connections_of_a_burst_are_closed_while_others_are_used() {
-    let upstream = Upstream::always(Act::body(200, "Keep-Alive: timeout=16\r\n", ""));
+    let upstream = ScriptedInstance::always(Act::body(200, "Keep-Alive: timeout=16\r\n", ""));
     let delivery = delivery(settings([upstream.address]));
     let connections = Connections::default();
     let (one, two) =
@@ -143,8 +143,9 @@ async fn idle_connections_of_a_burst_are_closed_while_others_are_used() {
 
 #[tokio::test]
 async fn a_connection_whose_response_was_dropped_is_not_used_again() {
-    let upstream =
-        Upstream::always(Act::SendAndStall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal".to_vec()));
+    let upstream = ScriptedInstance::always(Act::SendAndStall(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal".to_vec(),
+    ));
     let delivery = delivery(settings([upstream.address]));
     let connections = Connections::default();
     for _ in 0..2 {
@@ -156,7 +157,7 @@ async fn a_connection_whose_response_was_dropped_is_not_used_again() {
 
 #[tokio::test]
 async fn requests_at_the_same_time_have_a_connection_each() {
-    let upstream = Upstream::always(Act::status(202));
+    let upstream = ScriptedInstance::always(Act::status(202));
     let delivery = delivery(settings([upstream.address]));
     let connections = Connections::default();
     let (one, two) =
@@ -167,7 +168,7 @@ async fn requests_at_the_same_time_have_a_connection_each() {
 
 #[tokio::test]
 async fn a_hundred_requests_at_a_time_use_their_connections_again() {
-    let upstream = Upstream::always(Act::status(202));
+    let upstream = ScriptedInstance::always(Act::status(202));
     let delivery = Arc::new(delivery(settings([upstream.address])));
     let connections = Arc::new(Connections::default());
     let mut made = Vec::new();
@@ -186,7 +187,7 @@ async fn a_hundred_requests_at_a_time_use_their_connections_again() {
 
 #[tokio::test]
 async fn a_reload_keeps_health_counters_and_connections() {
-    let (one, two) = (Upstream::always(Act::status(202)), Upstream::always(Act::status(202)));
+    let (one, two) = (ScriptedInstance::always(Act::status(202)), ScriptedInstance::always(Act::status(202)));
     let before = delivery(settings([one.address]));
     let connections = Connections::default();
     ask(&before, &connections).await;
@@ -215,7 +216,7 @@ async fn a_reload_keeps_health_counters_and_connections() {
 
 #[tokio::test]
 async fn a_host_name_is_resolved_and_its_addresses_are_tried_in_turn() {
-    let upstream = Upstream::always(Act::status(202));
+    let upstream = ScriptedInstance::always(Act::status(202));
     let mut settings = settings([upstream.address]);
     let port = upstream.address.port();
     settings.instances[0].url = UpstreamUrl::parse(&format!("http://localhost:{port}/x")).unwrap();
@@ -308,7 +309,7 @@ async fn an_https_instance_is_verified() {
 async fn a_connection_with_bytes_after_the_response_is_not_used_again() {
     let twice = "HTTP/1.1 500 Sorry\r\nKeep-Alive: timeout=60\r\nContent-Length: 0\r\n\r\n\
                  HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
-    let upstream = Upstream::always(Act::raw(twice));
+    let upstream = ScriptedInstance::always(Act::raw(twice));
     let delivery = delivery(settings([upstream.address]));
     let connections = Connections::default();
     for _ in 0..3 {

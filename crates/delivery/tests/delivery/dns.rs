@@ -31,7 +31,7 @@ use crate::{setup::*, upstream::*};
 type Zone = InMemoryZoneHandler<TokioRuntimeProvider>;
 
 /// A server for `example.` with records that a test can change.
-struct Dns {
+struct DnsServer {
     zone: Arc<Zone>,
     server: Server<Counting>,
     address: SocketAddr,
@@ -62,7 +62,7 @@ fn dns_name(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
 }
 
-impl Dns {
+impl DnsServer {
     async fn new() -> Self {
         let zone = Arc::new(Zone::empty(dns_name("example."), ZoneType::Primary, AxfrPolicy::Deny));
         let soa = SOA::new(dns_name("ns.example."), dns_name("admin.example."), 1, 60, 60, 60, 1);
@@ -145,8 +145,8 @@ fn start(settings: DeliverySettings) -> Arc<Delivery> {
 
 #[tokio::test]
 async fn the_addresses_of_a_name_are_the_instances() {
-    let dns = Dns::new().await;
-    let bot = Upstream::scripted(|_| Act::status(202));
+    let dns = DnsServer::new().await;
+    let bot = ScriptedInstance::scripted(|_| Act::status(202));
     dns.addresses(&[[127, 0, 0, 1]]).await;
     let mut settings = dns.settings("bots.example", bot.address.port(), &["127.0.0.0/8"]);
     if let Some(Discovery::Dns(dns)) = &mut settings.discovery {
@@ -179,8 +179,8 @@ async fn the_addresses_of_a_name_are_the_instances() {
 
 #[tokio::test]
 async fn an_address_that_is_no_longer_listed_keeps_its_callbacks() {
-    let dns = Dns::new().await;
-    let bot = Upstream::scripted(|_| Act::status(202));
+    let dns = DnsServer::new().await;
+    let bot = ScriptedInstance::scripted(|_| Act::status(202));
     dns.addresses(&[[127, 0, 0, 1], [127, 0, 0, 2]]).await;
     let mut settings = dns.settings("bots.example", bot.address.port(), &["127.0.0.0/8"]);
     settings.keep_leaving = LONG;
@@ -199,7 +199,7 @@ async fn an_address_that_is_no_longer_listed_keeps_its_callbacks() {
 
 #[tokio::test]
 async fn the_last_good_state_stays_while_the_server_is_away_or_lists_no_address() {
-    let dns = Dns::new().await;
+    let dns = DnsServer::new().await;
     dns.addresses(&[[127, 0, 0, 1]]).await;
     let delivery = start(dns.settings("bots.example", 9, &["127.0.0.0/8"]));
     until("the name is read", || delivery.is_known()).await;
@@ -208,14 +208,14 @@ async fn the_last_good_state_stays_while_the_server_is_away_or_lists_no_address(
     assert_eq!(names(&delivery), ["127.0.0.1"]);
     let (zone, address) = dns.stop().await;
     assert_eq!(names(&delivery), ["127.0.0.1"]);
-    let dns = Dns::serve(zone, address).await;
+    let dns = DnsServer::serve(zone, address).await;
     dns.addresses(&[[127, 0, 0, 3]]).await;
     until("the server is asked again", || names(&delivery) == ["127.0.0.3"]).await;
 }
 
 #[tokio::test]
 async fn a_response_with_a_forbidden_address_changes_nothing() {
-    let dns = Dns::new().await;
+    let dns = DnsServer::new().await;
     dns.addresses(&[[10, 0, 0, 1]]).await;
     let delivery = start(dns.settings("bots.example", 9, &[]));
     until("the name is read", || delivery.is_known()).await;
@@ -228,7 +228,7 @@ async fn a_response_with_a_forbidden_address_changes_nothing() {
 
 #[tokio::test]
 async fn ipv6_addresses_are_used_if_there_are_no_ipv4_addresses() {
-    let dns = Dns::new().await;
+    let dns = DnsServer::new().await;
     let v6 = RData::AAAA(AAAA("fd00::1".parse().unwrap()));
     dns.set("bots.example.", 1, RecordType::AAAA, [v6]).await;
     let delivery = start(dns.settings("bots.example", 9, &[]));
@@ -240,8 +240,9 @@ async fn ipv6_addresses_are_used_if_there_are_no_ipv4_addresses() {
 
 #[tokio::test]
 async fn srv_records_name_hosts_with_ports_and_weights() {
-    let dns = Dns::new().await;
-    let (one, two) = (Upstream::scripted(|_| Act::status(202)), Upstream::scripted(|_| Act::status(202)));
+    let dns = DnsServer::new().await;
+    let (one, two) =
+        (ScriptedInstance::scripted(|_| Act::status(202)), ScriptedInstance::scripted(|_| Act::status(202)));
     let record = |host: &str, port| RData::SRV(SRV::new(0, 5, port, dns_name(host)));
     let loopback = || [RData::A(A([127, 0, 0, 1].into()))];
     dns.set("bot-0.example.", 1, RecordType::A, loopback()).await;
@@ -265,8 +266,8 @@ async fn srv_records_name_hosts_with_ports_and_weights() {
 
 #[tokio::test]
 async fn an_instance_is_probed_at_the_addresses_that_its_host_has_now() {
-    let dns = Dns::new().await;
-    let bot = Upstream::scripted(|_| Act::status(200));
+    let dns = DnsServer::new().await;
+    let bot = ScriptedInstance::scripted(|_| Act::status(200));
     let host = "bot-0.example.";
     let record = RData::SRV(SRV::new(0, 5, bot.address.port(), dns_name(host)));
     dns.set("_calls._tcp.bots.example.", 1, RecordType::SRV, [record]).await;

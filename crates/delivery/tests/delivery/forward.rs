@@ -14,7 +14,7 @@ use crate::{setup::*, upstream::*};
 #[tokio::test]
 async fn any_response_of_the_owner_is_relayed() {
     for code in [200, 202, 204, 302, 307, 400, 404, 429, 500, 502, 503, 504] {
-        let upstream = Upstream::always(Act::status(code));
+        let upstream = ScriptedInstance::always(Act::status(code));
         let delivery = delivery(settings([upstream.address]));
         let response = forward(&delivery, &Connections::default(), "bot-0").await.unwrap();
         assert_eq!(response.status.as_u16(), code);
@@ -33,7 +33,7 @@ async fn any_response_of_the_owner_is_relayed() {
 
 #[tokio::test]
 async fn callbacks_have_their_own_url() {
-    let upstream = Upstream::always(Act::status(202));
+    let upstream = ScriptedInstance::always(Act::status(202));
     let mut settings = settings([Stopped::new().address]);
     settings.instances[0].callback_url =
         Some(UpstreamUrl::parse(&format!("http://{}/callbacks/{{app}}", upstream.address)).unwrap());
@@ -44,7 +44,7 @@ async fn callbacks_have_their_own_url() {
 
 #[tokio::test]
 async fn an_empty_callback_has_a_length() {
-    let upstream = Upstream::always(Act::status(202));
+    let upstream = ScriptedInstance::always(Act::status(202));
     let delivery = delivery(settings([upstream.address]));
     let mut notification = outbound();
     notification.body = bytes::Bytes::new();
@@ -78,7 +78,7 @@ async fn a_callback_is_delivered_once_its_owner_is_back_in_time() {
         async move { forward(&delivery, &Connections::default(), "bot-0").await }
     });
     until("the callback was refused twice", || status(&delivery, "bot-0").attempts >= 2).await;
-    let upstream = Upstream::on(stopped, |_| Act::status(202));
+    let upstream = ScriptedInstance::on(stopped, |_| Act::status(202));
     let response = waiting.await.unwrap().unwrap();
     assert_eq!(response.status, 202);
     assert!(response.attempts >= 2);
@@ -90,7 +90,7 @@ async fn a_callback_is_delivered_once_its_owner_is_back_in_time() {
 fn check_once(act: Act, label: &'static str) -> impl Future<Output = ()> {
     let place_of_caller = std::panic::Location::caller();
     async move {
-        let upstream = Upstream::always(act);
+        let upstream = ScriptedInstance::always(act);
         let mut settings = settings([upstream.address]);
         if label == "timeout" {
             settings.patience = SHORT;
@@ -118,7 +118,7 @@ async fn a_callback_that_was_written_is_never_sent_again() {
 
 #[tokio::test]
 async fn a_response_to_a_callback_makes_an_instance_without_a_probe_ready() {
-    let upstream = Upstream::in_turn(vec![Act::status(503), Act::status(500)]);
+    let upstream = ScriptedInstance::in_turn(vec![Act::status(503), Act::status(500)]);
     let delivery = delivery(settings([upstream.address]));
     let connections = Connections::default();
     place(&delivery, &connections, LONG).await.unwrap_err();
@@ -131,7 +131,7 @@ async fn a_response_to_a_callback_makes_an_instance_without_a_probe_ready() {
 
 #[tokio::test]
 async fn a_callback_of_another_instance_incarnation_or_region_has_no_owner() {
-    let upstream = Upstream::always(Act::status(202));
+    let upstream = ScriptedInstance::always(Act::status(202));
     let delivery = delivery(settings([upstream.address]));
     for owner in [
         Owner { instance: name("bot-1"), ..owner("bot-0") },
@@ -146,7 +146,8 @@ async fn a_callback_of_another_instance_incarnation_or_region_has_no_owner() {
 
 #[tokio::test]
 async fn an_orphaned_callback_goes_to_the_first_in_the_ranking_if_configured() {
-    let upstreams: Vec<Upstream> = (0..3).map(|_| Upstream::always(Act::status(202))).collect();
+    let upstreams: Vec<ScriptedInstance> =
+        (0..3).map(|_| ScriptedInstance::always(Act::status(202))).collect();
     let mut settings = settings(upstreams.iter().map(|up| up.address));
     settings.orphaned = Orphaned::Reassign;
     let delivery = delivery(settings);
@@ -158,7 +159,7 @@ async fn an_orphaned_callback_goes_to_the_first_in_the_ranking_if_configured() {
         let response = forward(&delivery, &Connections::default(), "bot-9").await.unwrap();
         assert_eq!(response.instance.as_str(), ranking(3)[0]);
     }
-    let seen: Vec<Seen> = upstreams.iter().flat_map(Upstream::seen).collect();
+    let seen: Vec<SeenRequest> = upstreams.iter().flat_map(ScriptedInstance::seen).collect();
     assert_eq!(seen.len(), 2);
     assert!(seen.iter().all(|seen| seen.field("switchboard-orphaned") == Some("true")));
 
@@ -178,8 +179,8 @@ async fn an_orphaned_callback_without_a_successor_is_gone() {
 #[tokio::test]
 async fn an_unsealed_item_goes_to_the_instance_at_which_the_call_was_placed() {
     let order = ranking(2);
-    let failing = Upstream::in_turn(vec![Act::status(503), Act::status(202)]);
-    let accepting = Upstream::always(Act::status(202));
+    let failing = ScriptedInstance::in_turn(vec![Act::status(503), Act::status(202)]);
+    let accepting = ScriptedInstance::always(Act::status(202));
     let addresses = |name: &str| if name == order[0] { failing.address } else { accepting.address };
     let mut settings = settings([]);
     settings.instances = order.iter().map(|name| instance(name, addresses(name))).collect();
@@ -200,7 +201,7 @@ async fn an_unsealed_item_goes_to_the_instance_at_which_the_call_was_placed() {
 #[tokio::test]
 async fn a_refused_call_is_not_remembered() {
     let order = ranking(2);
-    let upstream = Upstream::always(Act::status(403));
+    let upstream = ScriptedInstance::always(Act::status(403));
     let mut settings = settings([upstream.address]);
     settings.instances[0].name = name(&order[1]);
     let before = delivery(settings.clone());
@@ -223,7 +224,7 @@ async fn an_unsealed_item_is_refused_without_an_instance_for_the_app() {
 
 #[tokio::test]
 async fn an_instance_that_leaves_the_list_keeps_its_callbacks_until_it_has_no_calls() {
-    let bot = Upstream::scripted(|seen| match seen.line().starts_with("GET ") {
+    let bot = ScriptedInstance::scripted(|seen| match seen.line().starts_with("GET ") {
         true => Act::body(200, "", r#"{"calls":0}"#),
         false => Act::status(202),
     });

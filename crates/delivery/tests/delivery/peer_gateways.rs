@@ -25,7 +25,7 @@ async fn proxy(
 
 #[tokio::test]
 async fn the_peer_gateway_receives_the_request_unchanged_and_a_mark() {
-    let gateway = Upstream::always(Act::body(200, "Retry-After: 3\r\nX-Internal: 1\r\n", "hello"));
+    let gateway = ScriptedInstance::always(Act::body(200, "Retry-After: 3\r\nX-Internal: 1\r\n", "hello"));
     let mut notification = outbound();
     notification.headers.extend(headers(&[
         ("switchboard-call-id", "forged"),
@@ -62,7 +62,7 @@ async fn a_gateway_that_is_down_is_unreachable_after_the_patience() {
 
 #[tokio::test]
 async fn a_proxied_callback_that_was_written_is_not_sent_again() {
-    let gateway = Upstream::always(Act::SendAndReset(Vec::new()));
+    let gateway = ScriptedInstance::always(Act::SendAndReset(Vec::new()));
     let failed = proxy(&peers(gateway.address, LONG), outbound(), "amer").await.unwrap_err();
     assert_eq!(failed, ProxyError::Unreachable { region: name("amer"), last: "closed", attempts: 1 });
     gateway.only();
@@ -70,7 +70,7 @@ async fn a_proxied_callback_that_was_written_is_not_sent_again() {
 
 #[tokio::test]
 async fn another_region_is_not_a_peer() {
-    let gateway = Upstream::always(Act::status(202));
+    let gateway = ScriptedInstance::always(Act::status(202));
     let failed = proxy(&peers(gateway.address, LONG), outbound(), "apac").await.unwrap_err();
     assert_eq!(failed.label(), "not_a_peer");
 }

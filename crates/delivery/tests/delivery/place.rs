@@ -16,7 +16,7 @@ fn check(act: Option<Act>, label: &'static str, outcome_unknown: u32) -> impl Fu
     let place_of_caller = std::panic::Location::caller();
     async move {
         let first = match act {
-            Some(act) => Ok(Upstream::always(act)),
+            Some(act) => Ok(ScriptedInstance::always(act)),
             None => Err(Stopped::new()),
         };
         let first_address = first.as_ref().map_or_else(|stopped| stopped.address, |up| up.address);
@@ -34,7 +34,7 @@ fn check_url(
 ) -> impl Future<Output = ()> {
     let url = UpstreamUrl::parse(url).unwrap();
     async move {
-        let second = Upstream::always(Act::status(202));
+        let second = ScriptedInstance::always(Act::status(202));
         let order = ranking(2);
         let mut settings = settings([second.address, second.address]);
         settings.instances[0].url = url;
@@ -69,7 +69,7 @@ async fn a_call_moves_on_when_an_instance_cannot_be_reached() {
     // The broadcast address accepts no connections.
     check_url("http://255.255.255.255:9/", "connect", 0, here).await;
     // One server never sends a TLS handshake, the other one sends another protocol first.
-    let silent = Upstream::always(Act::stall());
+    let silent = ScriptedInstance::always(Act::stall());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let plain = listener.local_addr().unwrap();
     let talking = tokio::spawn(async move {
@@ -138,7 +138,7 @@ async fn a_call_moves_on_when_the_response_is_not_valid_http() {
 #[tokio::test]
 async fn every_other_response_is_returned() {
     for code in [200, 202, 204, 400, 401, 403, 404, 410, 429, 500, 501] {
-        let first = Upstream::always(Act::status(code));
+        let first = ScriptedInstance::always(Act::status(code));
         let delivery = delivery(settings([first.address]));
         let response = place(&delivery, &Connections::default(), LONG).await.unwrap();
         assert_eq!(response.status, StatusCode::from_u16(code).unwrap());
@@ -150,8 +150,8 @@ async fn every_other_response_is_returned() {
 
 #[tokio::test]
 async fn an_instance_that_dies_while_it_handles_a_call_costs_one_attempt() {
-    let dying = Upstream::always(Act::SendAndReset(Vec::new()));
-    let living = Upstream::always(Act::status(202));
+    let dying = ScriptedInstance::always(Act::SendAndReset(Vec::new()));
+    let living = ScriptedInstance::always(Act::status(202));
     let delivery = delivery(settings([dying.address, living.address]));
     for _ in 0..4 {
         let response = place(&delivery, &Connections::default(), LONG).await.unwrap();
@@ -163,7 +163,8 @@ async fn an_instance_that_dies_while_it_handles_a_call_costs_one_attempt() {
 
 #[tokio::test]
 async fn instances_are_asked_in_the_order_of_their_rank() {
-    let upstreams: Vec<Upstream> = (0..4).map(|_| Upstream::always(Act::status(503))).collect();
+    let upstreams: Vec<ScriptedInstance> =
+        (0..4).map(|_| ScriptedInstance::always(Act::status(503))).collect();
     let delivery = delivery(settings(upstreams.iter().map(|up| up.address)));
     let failed = place(&delivery, &Connections::default(), LONG).await.unwrap_err();
     assert_eq!(failed, PlaceError::AllFailed { attempts: 4, outcome_unknown: 0, last: "status_503" });
@@ -176,7 +177,7 @@ async fn instances_are_asked_in_the_order_of_their_rank() {
 
 #[tokio::test]
 async fn the_budget_is_shared_by_the_candidates_and_then_spent() {
-    let upstreams: Vec<Upstream> = (0..3).map(|_| Upstream::always(Act::stall())).collect();
+    let upstreams: Vec<ScriptedInstance> = (0..3).map(|_| ScriptedInstance::always(Act::stall())).collect();
     let delivery = delivery(settings(upstreams.iter().map(|up| up.address)));
     let failed = place(&delivery, &Connections::default(), SHORT * 2).await.unwrap_err();
     assert_eq!(failed, PlaceError::AllFailed { attempts: 3, outcome_unknown: 3, last: "timeout" });
@@ -185,7 +186,7 @@ async fn the_budget_is_shared_by_the_candidates_and_then_spent() {
 
 #[tokio::test]
 async fn a_call_without_a_response_is_not_sent_to_the_whole_fleet() {
-    let upstreams: Vec<Upstream> = (0..20).map(|_| Upstream::always(Act::stall())).collect();
+    let upstreams: Vec<ScriptedInstance> = (0..20).map(|_| ScriptedInstance::always(Act::stall())).collect();
     let delivery = delivery(settings(upstreams.iter().map(|up| up.address)));
     place(&delivery, &Connections::default(), SHORT).await.unwrap_err();
     let unreachable =
@@ -195,7 +196,7 @@ async fn a_call_without_a_response_is_not_sent_to_the_whole_fleet() {
 
 #[tokio::test]
 async fn no_instance_is_asked_when_the_budget_is_spent_on_arrival() {
-    let upstream = Upstream::always(Act::status(202));
+    let upstream = ScriptedInstance::always(Act::status(202));
     let delivery = delivery(settings([upstream.address]));
     let failed = place(&delivery, &Connections::default(), Duration::ZERO).await.unwrap_err();
     assert_eq!(failed, PlaceError::AllFailed { attempts: 0, outcome_unknown: 0, last: "no_time" });
@@ -204,7 +205,7 @@ async fn no_instance_is_asked_when_the_budget_is_spent_on_arrival() {
 
 #[tokio::test]
 async fn without_a_probe_an_instance_that_failed_is_asked_when_no_other_is_left() {
-    let upstream = Upstream::in_turn(vec![Act::status(503), Act::status(202)]);
+    let upstream = ScriptedInstance::in_turn(vec![Act::status(503), Act::status(202)]);
     let delivery = delivery(settings([upstream.address]));
     let connections = Connections::default();
     place(&delivery, &connections, LONG).await.unwrap_err();
@@ -216,7 +217,8 @@ async fn without_a_probe_an_instance_that_failed_is_asked_when_no_other_is_left(
 
 #[tokio::test]
 async fn a_retried_call_goes_to_the_same_instance() {
-    let upstreams: Vec<Upstream> = (0..3).map(|_| Upstream::always(Act::status(202))).collect();
+    let upstreams: Vec<ScriptedInstance> =
+        (0..3).map(|_| ScriptedInstance::always(Act::status(202))).collect();
     let delivery = delivery(settings(upstreams.iter().map(|up| up.address)));
     for _ in 0..3 {
         let response = place(&delivery, &Connections::default(), LONG).await.unwrap();
@@ -226,7 +228,7 @@ async fn a_retried_call_goes_to_the_same_instance() {
 
 #[tokio::test]
 async fn an_instance_is_asked_for_its_apps_only() {
-    let (one, two) = (Upstream::always(Act::status(202)), Upstream::always(Act::status(202)));
+    let (one, two) = (ScriptedInstance::always(Act::status(202)), ScriptedInstance::always(Act::status(202)));
     let mut settings = settings([one.address, two.address]);
     settings.instances[0].apps = Some(vec![Uuid::from_u128(1)]);
     settings.instances[1].apps = Some(vec![Uuid::from_u128(1), APP]);
@@ -242,7 +244,7 @@ async fn an_instance_is_asked_for_its_apps_only() {
 
 #[tokio::test]
 async fn a_drained_instance_gets_no_new_calls_and_all_its_callbacks() {
-    let upstream = Upstream::always(Act::status(202));
+    let upstream = ScriptedInstance::always(Act::status(202));
     let delivery = delivery(settings([upstream.address]));
     let connections = Connections::default();
     assert!(delivery.drain("bot-0"));
@@ -258,7 +260,7 @@ async fn a_drained_instance_gets_no_new_calls_and_all_its_callbacks() {
 
 #[tokio::test]
 async fn the_request_arrives_as_received_except_for_the_fields_of_the_gateway() {
-    let upstream = Upstream::always(Act::status(202));
+    let upstream = ScriptedInstance::always(Act::status(202));
     let mut settings = settings([upstream.address]);
     settings.instances[0].url =
         UpstreamUrl::parse(&format!("http://{}/{{app}}/calls?v=1", upstream.address)).unwrap();
@@ -313,7 +315,7 @@ async fn the_request_arrives_as_received_except_for_the_fields_of_the_gateway() 
 
 #[tokio::test]
 async fn authorization_is_not_forwarded_when_switched_off() {
-    let upstream = Upstream::always(Act::status(202));
+    let upstream = ScriptedInstance::always(Act::status(202));
     let mut settings = settings([upstream.address]);
     settings.authorization = false;
     let delivery = delivery(settings);

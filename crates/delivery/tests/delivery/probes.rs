@@ -6,16 +6,16 @@ use crate::{setup::*, upstream::*};
 use switchboard_delivery::{Connections, Delivery, InstanceState, PlaceError};
 
 /// An instance whose response to probes a test can change, and that accepts all other requests.
-struct Bot {
-    upstream: Upstream,
+struct ProbedBot {
+    upstream: ScriptedInstance,
     probe: Arc<Mutex<Act>>,
 }
 
-impl Bot {
+impl ProbedBot {
     fn new(probe: Act) -> Self {
         let probe = Arc::new(Mutex::new(probe));
         let script = Arc::clone(&probe);
-        let upstream = Upstream::scripted(move |seen| {
+        let upstream = ScriptedInstance::scripted(move |seen| {
             if seen.line().starts_with("GET ") { script.lock().unwrap().clone() } else { Act::status(202) }
         });
         Self { upstream, probe }
@@ -30,7 +30,7 @@ impl Bot {
     }
 }
 
-fn fleet(bots: &[&Bot]) -> Arc<Delivery> {
+fn fleet(bots: &[&ProbedBot]) -> Arc<Delivery> {
     Arc::new(delivery(probed(settings(bots.iter().map(|bot| bot.upstream.address)))))
 }
 
@@ -45,7 +45,7 @@ async fn probe_until(delivery: &Arc<Delivery>, instance: &str, expected: Instanc
 
 #[tokio::test]
 async fn an_instance_takes_calls_after_its_first_report() {
-    let bot = Bot::new(Act::body(200, "", r#"{"state":"ready","calls":3,"capacity":10}"#));
+    let bot = ProbedBot::new(Act::body(200, "", r#"{"state":"ready","calls":3,"capacity":10}"#));
     let delivery = fleet(&[&bot]);
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Starting);
     assert!(!delivery.can_take_call());
@@ -67,7 +67,7 @@ async fn an_instance_takes_calls_after_its_first_report() {
 
 #[tokio::test]
 async fn a_full_or_draining_instance_gets_no_new_calls_and_all_its_callbacks() {
-    let bot = Bot::new(Act::status(200));
+    let bot = ProbedBot::new(Act::status(200));
     let delivery = fleet(&[&bot]);
     let connections = Connections::default();
     for (response, expected) in [
@@ -91,7 +91,7 @@ async fn a_full_or_draining_instance_gets_no_new_calls_and_all_its_callbacks() {
 /// Checks that three such responses make an instance unreachable for new calls, and only for new calls.
 async fn check_missed(miss: Act) {
     let shown = format!("{miss:.100?}");
-    let bot = Bot::new(Act::status(200));
+    let bot = ProbedBot::new(Act::status(200));
     let delivery = fleet(&[&bot]);
     let connections = Connections::default();
     probe_until(&delivery, "bot-0", InstanceState::Ready).await;
@@ -127,8 +127,9 @@ async fn an_instance_that_misses_its_probes_is_unreachable_until_it_reports_agai
 
 #[tokio::test]
 async fn an_instance_that_failed_a_call_is_ejected_until_its_next_report() {
-    let upstream =
-        Upstream::scripted(|seen| Act::status(if seen.line().starts_with("GET ") { 200 } else { 503 }));
+    let upstream = ScriptedInstance::scripted(|seen| {
+        Act::status(if seen.line().starts_with("GET ") { 200 } else { 503 })
+    });
     let delivery = Arc::new(delivery(probed(settings([upstream.address]))));
     probe_until(&delivery, "bot-0", InstanceState::Ready).await;
     let connections = Connections::default();
@@ -141,7 +142,7 @@ async fn an_instance_that_failed_a_call_is_ejected_until_its_next_report() {
 
 #[tokio::test]
 async fn the_probe_of_one_instance_does_not_wait_for_another() {
-    let (silent, lively) = (Bot::new(Act::stall()), Bot::new(Act::status(200)));
+    let (silent, lively) = (ProbedBot::new(Act::stall()), ProbedBot::new(Act::status(200)));
     let delivery = fleet(&[&silent, &lively]);
     probe_until(&delivery, "bot-1", InstanceState::Ready).await;
     let response = place(&delivery, &Connections::default(), LONG).await.unwrap();
@@ -151,7 +152,7 @@ async fn the_probe_of_one_instance_does_not_wait_for_another() {
 
 #[tokio::test]
 async fn a_reload_can_switch_probes_on_and_off() {
-    let bot = Bot::new(Act::body(200, "", r#"{"state":"full"}"#));
+    let bot = ProbedBot::new(Act::body(200, "", r#"{"state":"full"}"#));
     let probing = fleet(&[&bot]);
     probe_until(&probing, "bot-0", InstanceState::Full).await;
     let silent = probing.successor(settings([bot.upstream.address]), uris(), tls());
@@ -162,7 +163,7 @@ async fn a_reload_can_switch_probes_on_and_off() {
 
 #[tokio::test]
 async fn between_two_reports_an_instance_gets_no_more_calls_than_it_has_room_for() {
-    let bot = Bot::new(Act::body(200, "", r#"{"calls":4,"capacity":5}"#));
+    let bot = ProbedBot::new(Act::body(200, "", r#"{"calls":4,"capacity":5}"#));
     let delivery = fleet(&[&bot]);
     let connections = Connections::default();
     probe_until(&delivery, "bot-0", InstanceState::Ready).await;

@@ -4,8 +4,8 @@ use switchboard_delivery::{Connections, Delivery};
 
 use crate::{setup::*, upstream::*};
 
-async fn response_to(act: Act) -> (Upstream, Delivery, switchboard_delivery::UpstreamResponse) {
-    let upstream = Upstream::always(act.clone());
+async fn response_to(act: Act) -> (ScriptedInstance, Delivery, switchboard_delivery::UpstreamResponse) {
+    let upstream = ScriptedInstance::always(act.clone());
     let mut settings = settings([upstream.address]);
     if matches!(act, Act::SendAndStall(_)) {
         settings.patience = SHORT;

@@ -55,13 +55,13 @@ impl Act {
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct SeenRequest {
     /// Request line and fields.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
-impl Seen {
+impl SeenRequest {
     /// The value of the only field of this name.
     #[track_caller]
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
@@ -79,18 +79,18 @@ impl Seen {
     }
 }
 
-type Script = dyn Fn(&Seen) -> Act + Send + Sync;
+type Script = dyn Fn(&SeenRequest) -> Act + Send + Sync;
 
 /// A listening instance. Stops when it is dropped.
-pub(crate) struct Upstream {
+pub(crate) struct ScriptedInstance {
     pub(crate) address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<SeenRequest>>>,
     accepted: Arc<AtomicUsize>,
     closed: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
-impl Upstream {
+impl ScriptedInstance {
     /// Does the same on each request.
     pub(crate) fn always(act: Act) -> Self {
         Self::scripted(move |_| act.clone())
@@ -105,12 +105,12 @@ impl Upstream {
         })
     }
 
-    pub(crate) fn scripted(script: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
+    pub(crate) fn scripted(script: impl Fn(&SeenRequest) -> Act + Send + Sync + 'static) -> Self {
         Self::on(Stopped::new(), script)
     }
 
     /// Starts to listen at the address of `stopped`.
-    pub(crate) fn on(stopped: Stopped, script: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
+    pub(crate) fn on(stopped: Stopped, script: impl Fn(&SeenRequest) -> Act + Send + Sync + 'static) -> Self {
         let Stopped { socket, address } = stopped;
         let listener = socket.listen(1024).unwrap();
         let (seen, accepted, closed) = (Arc::default(), Arc::default(), Arc::default());
@@ -125,13 +125,13 @@ impl Upstream {
     }
 
     /// The requests so far.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<SeenRequest> {
         self.seen.lock().unwrap().clone()
     }
 
     /// The only request so far.
     #[track_caller]
-    pub(crate) fn only(&self) -> Seen {
+    pub(crate) fn only(&self) -> SeenRequest {
         let seen = self.seen();
         assert_eq!(seen.len(), 1, "{seen:?}");
         seen[0].clone()
@@ -148,7 +148,7 @@ impl Upstream {
     }
 }
 
-impl Drop for Upstream {
+impl Drop for ScriptedInstance {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -171,7 +171,7 @@ impl Stopped {
 
 async fn accept(
     listener: TcpListener,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<SeenRequest>>>,
     accepted: Arc<AtomicUsize>,
     closed: Arc<AtomicUsize>,
     script: Arc<Script>,
@@ -189,7 +189,7 @@ async fn accept(
     }
 }
 
-async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Arc<Script>) {
+async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<SeenRequest>>>, script: Arc<Script>) {
     while let Some(request) = read(&mut stream).await {
         seen.lock().unwrap().push(request.clone());
         match script(&request) {
@@ -223,7 +223,7 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Arc<S
 }
 
 /// One request, or `None` at the end of the connection.
-pub(crate) async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<Seen> {
+pub(crate) async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<SeenRequest> {
     let mut bytes = Vec::new();
     let head_end = loop {
         if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -235,7 +235,7 @@ pub(crate) async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<See
     };
     let mut body = bytes.split_off(head_end + 4);
     let head = String::from_utf8(bytes).unwrap();
-    let mut seen = Seen { head, body: Vec::new() };
+    let mut seen = SeenRequest { head, body: Vec::new() };
     let length: usize = seen.field("content-length").map_or(0, |length| length.parse().unwrap());
     while body.len() < length {
         if stream.read_buf(&mut body).await.ok()? == 0 {
