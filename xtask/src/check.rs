@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{complain, demo, fixtures, rehearse, report, say, tidy};
+use crate::{
+    console::{complain, report, say},
+    demo, fixtures, rehearse, tidy,
+};
 
 /// Runs the steps one after the other and stops at the first that fails.
 pub(crate) fn run(root: &Path) -> ExitCode {

@@ -17,7 +17,7 @@ use openssl::{
 };
 use serde_json::Value;
 
-use crate::{complain, say};
+use crate::console::{complain, say};
 
 /// Installs the libraries, starts the emulator over TLS, runs one script a library. Not part of the gate: it needs
 /// the package registries.

@@ -1,6 +1,7 @@
 //! `cargo xtask fixtures | tidy | check | demo | rehearse | interop`: what is done to this repository, as opposed to with it.
 
 mod check;
+mod console;
 mod demo;
 mod fixtures;
 mod interop;
@@ -9,13 +10,14 @@ mod stage;
 mod tidy;
 
 use std::{
-    env,
-    io::{self, Write},
-    path::PathBuf,
+    env, fs,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
+
+use crate::console::{complain, report, say};
 
 /// Fixtures, the gate, and the demo.
 #[derive(Debug, Parser)]
@@ -79,40 +81,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// The workspace's folder. Cargo names it when it runs us; a binary that was moved falls back to where it was built.
+/// The workspace's folder: around the manifest that cargo names when it runs this program, or else around the current
+/// folder.
 fn root() -> PathBuf {
-    let package = env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    package.parent().map(PathBuf::from).unwrap_or(package)
+    let start = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).or_else(|| env::current_dir().ok());
+    let start = start.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    start.ancestors().find(|folder| is_workspace(folder)).unwrap_or(&start).to_owned()
 }
 
-/// Prints every problem on its own line; fails if there is one.
-fn report(name: &str, problems: &[String]) -> ExitCode {
-    for problem in problems {
-        complain(problem);
-    }
-    match problems.len() {
-        0 => {
-            say(&format!("{name}: in order"));
-            ExitCode::SUCCESS
-        }
-        1 => {
-            complain(&format!("{name}: 1 problem"));
-            ExitCode::FAILURE
-        }
-        count => {
-            complain(&format!("{name}: {count} problems"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// A line on stdout. A reader that went away is no reason to fail.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
-}
-
-/// A line on stderr.
-pub(crate) fn complain(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+fn is_workspace(folder: &Path) -> bool {
+    fs::read_to_string(folder.join("Cargo.toml"))
+        .is_ok_and(|manifest| manifest.lines().any(|line| line == "[workspace]"))
 }

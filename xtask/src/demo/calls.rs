@@ -13,7 +13,7 @@ use super::{
     scene::{ACTION_APP, APP, Scene},
     screen::{Screen, printable, time},
 };
-use crate::say;
+use crate::console::say;
 
 /// One call of the demo.
 struct Plan {

@@ -13,7 +13,7 @@ use super::{
     process::{Binaries, Processes, START_TIME_MAX},
     setup::{free_addresses, new_secret, text, trusts, write_private},
 };
-use crate::{complain, say};
+use crate::console::{complain, say};
 
 /// The app whose bots answer through Graph.
 pub(super) const APP: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";

@@ -8,7 +8,7 @@ use super::{
     scene::{Access, App, Cast, Front, Player, Scene, word},
     screen::{Screen, printable, time},
 };
-use crate::say;
+use crate::console::say;
 
 const BY_ITSELF: &str = "0efc74f7-41c3-47a4-8775-7259bfef4201";
 const BY_ACTION: &str = "0efc74f7-41c3-47a4-8775-7259bfef4202";

@@ -11,7 +11,7 @@ use super::{
     scene::{Access, App, Cast, Front, Player, Scene},
     screen::{Screen, time},
 };
-use crate::say;
+use crate::console::say;
 
 /// A load.
 pub(super) struct Plan {

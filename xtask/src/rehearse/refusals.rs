@@ -10,7 +10,7 @@ use super::{
     scene::{Access, App, Cast, EVERY_APP, Front, Player, Scene, word},
     screen::{Screen, printable},
 };
-use crate::say;
+use crate::console::say;
 
 const RIGHT: &str = EVERY_APP;
 const WRONG_SECRET: &str = "0efc74f7-41c3-47a4-8775-7259bfef4211";

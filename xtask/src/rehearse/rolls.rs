@@ -14,7 +14,7 @@ use super::{
     scene::{Access, App, Cast, EVERY_APP, Front, Player, Scene},
     screen::{Screen, time},
 };
-use crate::say;
+use crate::console::say;
 
 /// What happens to the fleet, and how many calls it has meanwhile.
 pub(super) struct Plan {

@@ -15,7 +15,7 @@ use super::{
     process::{Binaries, Processes, START_TIME_MAX},
     setup::{free_addresses, new_secret, text, trusts, write_private},
 };
-use crate::say;
+use crate::console::say;
 
 /// Who is to be there.
 pub(super) struct Cast {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use super::{File, Finding, Tree};
+use super::{
+    finding::Finding,
+    tree::{File, Tree},
+};
 
 /// What is wrong in Markdown files.
 pub(super) fn findings(tree: &Tree) -> Vec<Finding> {
@@ -50,7 +53,7 @@ fn broken(tree: &Tree, file: &File, link: &Link) -> Option<Finding> {
         None => (link.target.as_str(), None),
     };
     let target = if path.is_empty() { Some(file.path.clone()) } else { resolve(&file.path, path) };
-    let problem = |text: String| Some(Finding::problem(file, link.line, text));
+    let problem = |text: String| Some(Finding::new(file, link.line, text));
     let Some(target) = target else {
         return problem(format!("the link to `{path}` leaves the repository"));
     };
@@ -60,7 +63,7 @@ fn broken(tree: &Tree, file: &File, link: &Link) -> Option<Finding> {
     let heading = heading?;
     let document = tree.files.iter().find(|other| other.path == target && target.ends_with(".md"))?;
     (!anchors(&document.text).contains(heading))
-        .then(|| Finding::problem(file, link.line, format!("{target} has no heading `#{heading}`")))
+        .then(|| Finding::new(file, link.line, format!("{target} has no heading `#{heading}`")))
 }
 
 /// `path` as seen from the document at `from`, relative to the root.
@@ -112,7 +115,6 @@ fn unlisted(tree: &Tree) -> Vec<Finding> {
         .map(|folder| Finding {
             path: "fixtures/README.md".to_owned(),
             line: 1,
-            level: super::Level::Problem,
             text: format!("does not say what `{folder}/` proves"),
         })
         .collect()

@@ -5,7 +5,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{File, Finding, Tree, line_of};
+use super::{
+    finding::Finding,
+    tree::{File, Tree},
+};
 
 /// What is wrong in the members' manifests.
 pub(super) fn findings(tree: &Tree) -> Vec<Finding> {
@@ -19,21 +22,21 @@ fn of_member(file: &File) -> Vec<Finding> {
     let table = match DeTable::parse(&file.text) {
         Ok(table) => table.into_inner(),
         Err(error) => {
-            let line = line_of(&file.text, error.span().map_or(0, |span| span.start));
-            return vec![Finding::problem(file, line, format!("not TOML: {}", error.message()))];
+            let line = file.line_of(error.span().map_or(0, |span| span.start));
+            return vec![Finding::new(file, line, format!("not TOML: {}", error.message()))];
         }
     };
     let mut findings = Vec::new();
     if !is_true(&table, "lints", "workspace") {
-        findings.push(Finding::problem(file, 1, "without `[lints] workspace = true`; lints are shared"));
+        findings.push(Finding::new(file, 1, "without `[lints] workspace = true`; lints are shared"));
     }
     for name in ["version", "edition", "rust-version"] {
         let own = table.get("package").and_then(|package| package.get_ref().as_table()?.get_key_value(name));
         if let Some((key, value)) = own
             && value.get_ref().is_str()
         {
-            let line = line_of(&file.text, key.span().start);
-            findings.push(Finding::problem(
+            let line = file.line_of(key.span().start);
+            findings.push(Finding::new(
                 file,
                 line,
                 format!("`{name}.workspace = true`: the root has the {name}"),
@@ -107,8 +110,8 @@ fn of_dependency(file: &File, package: &str, dependency: &Dependency<'_>) -> Vec
             texts.push(format!("{on} only in {}, not in {package}", users.join(", ")));
         }
     }
-    let line = line_of(&file.text, dependency.offset);
-    texts.into_iter().map(|text| Finding::problem(file, line, text)).collect()
+    let line = file.line_of(dependency.offset);
+    texts.into_iter().map(|text| Finding::new(file, line, text)).collect()
 }
 
 fn is_ours(package: &str) -> bool {

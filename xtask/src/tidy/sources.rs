@@ -1,87 +1,68 @@
-//! The sources: heads, length, blanks, unfinished work, and words that do not belong here.
+//! The sources: their first line, blanks, unfinished work, and hosts of package registries.
 
-use super::{File, Finding, Tree};
+use super::{
+    finding::Finding,
+    tree::{File, Tree},
+};
 
-/// What is wrong in files that people write.
+/// Violations in the files that people write.
 pub(super) fn findings(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in tree.ending(".rs") {
         findings.extend(head(file));
-        findings.extend(length(file));
         findings.extend(unfinished(file));
     }
-    for file in tree.files.iter().filter(|file| is_written_by_hand(&file.path)) {
+    for file in tree.files.iter().filter(|file| file.is_written_by_hand()) {
         findings.extend(blanks(file));
-        findings.extend(words(file));
+        findings.extend(registries(file));
     }
     findings
 }
 
 fn head(file: &File) -> Option<Finding> {
     let opens = file.text.lines().next().is_some_and(|line| line.starts_with("//! "));
-    (!opens).then(|| Finding::problem(file, 1, "opens without `//!`; say in one sentence what the file owns"))
-}
-
-/// A warning only: a file may have a reason to be long, but someone should have thought of it.
-fn length(file: &File) -> Option<Finding> {
-    let is_test = file.path.contains("/tests/") || file.path.ends_with("/tests.rs");
-    let lines = file.text.lines().take_while(|line| *line != "#[cfg(test)]").count();
-    (!is_test && lines > LINES_MAX).then(|| {
-        let text = format!(
-            "{lines} lines before the tests; over {LINES_MAX} a file has more than one subject: split it"
-        );
-        Finding::warning(file, LINES_MAX + 1, text)
+    (!opens).then(|| {
+        Finding::new(file, 1, "the first line is no `//!` comment; say in one sentence what the file owns")
     })
 }
 
 fn unfinished(file: &File) -> Vec<Finding> {
-    numbered(file)
+    file.numbered()
         .filter(|(_, line)| UNFINISHED.iter().any(|word| line.contains(word)))
-        .map(|(number, _)| Finding::problem(file, number, "unfinished; write it, or leave it out"))
+        .map(|(number, _)| Finding::new(file, number, "unfinished code; finish or remove it"))
         .collect()
 }
 
 fn blanks(file: &File) -> Vec<Finding> {
-    let mut findings: Vec<_> = numbered(file)
+    let mut findings: Vec<_> = file
+        .numbered()
         .filter(|(_, line)| line.ends_with([' ', '\t', '\r']))
-        .map(|(number, _)| Finding::problem(file, number, "blanks at the end of the line"))
+        .map(|(number, _)| Finding::new(file, number, "blanks at the end of the line"))
         .collect();
     if !file.text.is_empty() && (!file.text.ends_with('\n') || file.text.ends_with("\n\n")) {
         let last = file.text.lines().count();
-        findings.push(Finding::problem(file, last, "ends with one newline: no more, no less"));
+        findings.push(Finding::new(file, last, "the file must end with exactly one newline"));
     }
     findings
 }
 
-fn words(file: &File) -> Vec<Finding> {
-    let found = numbered(file).filter_map(|(number, line)| {
+fn registries(file: &File) -> Vec<Finding> {
+    let found = file.numbered().filter_map(|(number, line)| {
         let line = line.to_ascii_lowercase();
         let word = FORBIDDEN.iter().find(|word| line.contains(*word))?;
-        Some(Finding::problem(
+        Some(Finding::new(
             file,
             number,
-            format!("names `{word}`; where packages come from is the business of each machine's cargo"),
+            format!("`{word}` is the host of a package registry; each machine's own settings choose where packages come from"),
         ))
     });
     found.collect()
 }
 
-fn numbered(file: &File) -> impl Iterator<Item = (usize, &str)> {
-    (1..).zip(file.text.split('\n'))
-}
-
-/// Neither generated nor taken over word for word.
-fn is_written_by_hand(path: &str) -> bool {
-    !path.starts_with("fixtures/") && !path.starts_with("LICENSE-") && path != "Cargo.lock"
-        || path == "fixtures/README.md"
-}
-
-const LINES_MAX: usize = 600;
-
-/// Put together from halves, so that this file does not hold them.
+/// In halves, so that this file does not contain them.
 const UNFINISHED: [&str; 2] = [concat!("todo", "!("), concat!("unimplemented", "!(")];
 
-/// Hosts of package registries: a build that asks one of them by name does not work behind a mirror.
+/// Hosts of package registries. A build that names one of them does not work behind a mirror.
 const FORBIDDEN: [&str; 4] = [
     concat!("index.crates", ".io"),
     concat!("static.crates", ".io"),
@@ -94,7 +75,7 @@ mod tests {
     use crate::tidy::tests::check;
 
     #[test]
-    fn every_source_says_what_it_owns() {
+    fn every_source_opens_with_a_comment() {
         check(
             &[
                 ("crates/a/src/lib.rs", "//! A.\n"),
@@ -102,21 +83,21 @@ mod tests {
                 ("crates/a/src/c.rs", ""),
             ],
             &[
-                "crates/a/src/b.rs:1: opens without `//!`; say in one sentence what the file owns",
-                "crates/a/src/c.rs:1: opens without `//!`; say in one sentence what the file owns",
+                "crates/a/src/b.rs:1: the first line is no `//!` comment; say in one sentence what the file owns",
+                "crates/a/src/c.rs:1: the first line is no `//!` comment; say in one sentence what the file owns",
             ],
         );
     }
 
     #[test]
-    fn blanks_at_the_end_are_found() {
+    fn trailing_blanks_and_newlines_are_found() {
         check(
             &[("README.md", "a\nb \n\tc\t\n"), ("docs/a.md", "a\n\n"), ("docs/b.md", "a")],
             &[
                 "README.md:2: blanks at the end of the line",
                 "README.md:3: blanks at the end of the line",
-                "docs/a.md:2: ends with one newline: no more, no less",
-                "docs/b.md:1: ends with one newline: no more, no less",
+                "docs/a.md:2: the file must end with exactly one newline",
+                "docs/b.md:1: the file must end with exactly one newline",
             ],
         );
     }
@@ -127,31 +108,18 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_work_is_found() {
+    fn unfinished_code_is_found() {
         let text = format!("//! A.\nfn a() {{ {}() }}\n", concat!("todo", "!"));
-        check(&[("a.rs", &text)], &["a.rs:2: unfinished; write it, or leave it out"]);
+        check(&[("a.rs", &text)], &["a.rs:2: unfinished code; finish or remove it"]);
     }
 
     #[test]
-    fn a_long_file_is_warned_of_and_its_tests_do_not_count() {
-        let code = format!("//! A.\n{}", "fn a() {}\n".repeat(599));
-        let tests = "#[cfg(test)]\nmod tests {}\n";
-        check(&[("a.rs", &format!("{code}{tests}")), ("b/tests.rs", &format!("{code}{code}"))], &[]);
-        check(
-            &[("a.rs", &format!("{code}fn b() {{}}\n{tests}"))],
-            &[
-                "a.rs:601: warning: 601 lines before the tests; over 600 a file has more than one subject: split it",
-            ],
-        );
-    }
-
-    #[test]
-    fn hosts_of_registries_are_not_named() {
+    fn hosts_of_registries_are_found() {
         let host = concat!("index.crates", ".io");
         check(
             &[("docs/a.md", &format!("See https://{host}/x.\n")), ("Cargo.lock", &format!("{host}\n"))],
             &[&format!(
-                "docs/a.md:1: names `{host}`; where packages come from is the business of each machine's cargo"
+                "docs/a.md:1: `{host}` is the host of a package registry; each machine's own settings choose where packages come from"
             )],
         );
     }
