@@ -6,7 +6,7 @@ mod scene;
 use std::{path::Path, process::ExitCode};
 
 use crate::{
-    complain, say,
+    console::{complain, say},
     stage::{http, instant, pause, process, screen, setup},
 };
 

@@ -37,8 +37,13 @@ enum Command {
     },
     /// Check what compilers do not: the arrows between crates, manifests, file heads, links.
     Tidy,
-    /// The whole gate, in order, up to the first failure.
-    Check,
+    /// Run the gate, step by step, up to the first failure.
+    Check {
+        /// For the edit loop: format, tidy and fixtures; lints of the crates that differ from the main branch and of
+        /// the crates that depend on them; tests of the crates that differ. Files that are not committed count.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Two regions and a platform that calls them, on this machine, until Ctrl-C.
     Demo {
         /// Exit after the summary: 0 only if every call ended where it should.
@@ -74,7 +79,7 @@ fn main() -> ExitCode {
             }
         },
         Command::Tidy => tidy::run(&root),
-        Command::Check => check::run(&root),
+        Command::Check { quick } => check::run(&root, quick),
         Command::Demo { once } => demo::run(&root, once),
         Command::Rehearse { quick, binaries } => rehearse::run(&root, &rehearse::Options { quick, binaries }),
         Command::Interop => interop::run(&root),

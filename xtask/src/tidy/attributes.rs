@@ -41,6 +41,6 @@ pub(super) fn of(item: &Item) -> &[Attribute] {
         Item::Type(item) => &item.attrs,
         Item::Union(item) => &item.attrs,
         Item::Use(item) => &item.attrs,
-        _ => &[],
+        Item::Verbatim(_) | _ => &[],
     }
 }

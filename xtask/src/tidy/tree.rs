@@ -68,8 +68,9 @@ impl File {
     /// True unless xtask generates the file, cargo does, or it is copied word for word.
     pub(super) fn is_written_by_hand(&self) -> bool {
         let path = self.path.as_str();
+        let name = path.rsplit('/').next().unwrap_or(path);
         path == "fixtures/README.md"
-            || !path.starts_with("fixtures/") && !path.starts_with("LICENSE-") && path != "Cargo.lock"
+            || !path.starts_with("fixtures/") && !name.starts_with("LICENSE-") && path != "Cargo.lock"
     }
 
     /// True for files that hold nothing but tests.

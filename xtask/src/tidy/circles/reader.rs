@@ -237,7 +237,13 @@ impl<'ast> Visit<'ast> for Reader<'_, '_> {
                     self.define(name, Meaning::Macro);
                 }
             }
-            _ => {}
+            Item::ExternCrate(_)
+            | Item::ForeignMod(_)
+            | Item::Impl(_)
+            | Item::Mod(_)
+            | Item::Use(_)
+            | Item::Verbatim(_)
+            | _ => {}
         }
         visit::visit_item(self, item);
     }
@@ -272,7 +278,7 @@ impl<'ast> Visit<'ast> for Reader<'_, '_> {
             ImplItem::Const(item) => item.attrs.as_slice(),
             ImplItem::Fn(item) => &item.attrs,
             ImplItem::Type(item) => &item.attrs,
-            _ => &[],
+            ImplItem::Macro(_) | ImplItem::Verbatim(_) | _ => &[],
         };
         if !attributes::is_test_only(attributes) {
             visit::visit_impl_item(self, item);
@@ -284,7 +290,7 @@ impl<'ast> Visit<'ast> for Reader<'_, '_> {
             TraitItem::Const(item) => item.attrs.as_slice(),
             TraitItem::Fn(item) => &item.attrs,
             TraitItem::Type(item) => &item.attrs,
-            _ => &[],
+            TraitItem::Macro(_) | TraitItem::Verbatim(_) | _ => &[],
         };
         if !attributes::is_test_only(attributes) {
             visit::visit_trait_item(self, item);

@@ -1,0 +1,234 @@
+//! The steps of the gate, in one table for both of its forms.
+
+use std::{collections::BTreeSet, path::Path, process::ExitCode};
+
+use super::{changes::Changes, compiler::Compiler};
+use crate::{console, demo, fixtures, rehearse, tidy};
+
+/// One step of the gate.
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    /// The command line for the whole workspace. `--workspace` and `-D warnings` give way to what a run needs.
+    command: &'static str,
+    /// Runs the step in this process, in place of the command.
+    pub(super) inside: Option<fn(&Path) -> ExitCode>,
+    /// What the command needs beyond cargo.
+    pub(super) tool: Option<Tool>,
+    quick: Quick,
+}
+
+/// A program that may be missing.
+#[derive(Clone, Copy)]
+pub(super) struct Tool {
+    /// Succeeds if the program is installed.
+    pub(super) probe: &'static str,
+    pub(super) missing: &'static str,
+    /// Leave the step out, rather than fail.
+    pub(super) is_optional: bool,
+}
+
+/// The part of a step that `--quick` runs.
+enum Quick {
+    /// All of it: it takes seconds.
+    All,
+    /// For the crates that changed and those that depend on them.
+    Linted,
+    /// For the crates that changed.
+    Tested,
+    Nothing,
+}
+
+/// The decision on a step for one run.
+pub(super) enum Plan {
+    /// Run this command line.
+    Run(String),
+    /// Leave the step out, for this reason.
+    LeaveOut(&'static str),
+}
+
+impl Step {
+    /// The decision on this step. `changes` is given for `--quick`.
+    pub(super) fn plan(&self, compiler: &Compiler, changes: Option<&Changes>) -> Plan {
+        let mut line = self.command.to_owned();
+        if !compiler.is_strict() {
+            line = line.replace(" -- -D warnings", "").replace("RUSTDOCFLAGS=-Dwarnings ", "");
+        }
+        let Some(changes) = changes else { return Plan::Run(line) };
+        let crates: &BTreeSet<String> = match self.quick {
+            Quick::All => return Plan::Run(line),
+            Quick::Linted => &changes.linted,
+            Quick::Tested => &changes.tested,
+            Quick::Nothing => return Plan::LeaveOut("not part of --quick"),
+        };
+        if crates.is_empty() {
+            return Plan::LeaveOut("no crate changed");
+        }
+        let selected: Vec<_> = crates.iter().map(|name| format!("-p {name}")).collect();
+        Plan::Run(line.replace("--workspace", &selected.join(" ")))
+    }
+}
+
+/// Cheap steps come first. The demo and the rehearsal come last: the tests before them prove the same in parts.
+pub(super) const STEPS: [Step; 13] = [
+    Step {
+        name: "format",
+        command: "cargo fmt --all --check",
+        inside: None,
+        tool: Some(Tool {
+            probe: "cargo fmt --version",
+            missing: "rustfmt is not installed; install it with `rustup component add rustfmt`",
+            is_optional: false,
+        }),
+        quick: Quick::All,
+    },
+    Step {
+        name: "lints",
+        command: "cargo clippy --workspace --all-targets --locked -- -D warnings",
+        inside: None,
+        tool: Some(CLIPPY),
+        quick: Quick::Linted,
+    },
+    Step {
+        name: "tidy",
+        command: "cargo xtask tidy",
+        inside: Some(tidy::run),
+        tool: None,
+        quick: Quick::All,
+    },
+    Step {
+        name: "fixtures",
+        command: "cargo xtask fixtures --check",
+        inside: Some(|root| console::report("fixtures", &fixtures::check(root))),
+        tool: None,
+        quick: Quick::All,
+    },
+    Step {
+        name: "tests",
+        command: "cargo test --workspace --locked",
+        inside: None,
+        tool: None,
+        quick: Quick::Tested,
+    },
+    // The feature of the release builds. It builds its dependencies anew, so the gate tests only what it changes.
+    Step {
+        name: "kubernetes lints",
+        command: "cargo clippy -p switchboard-delivery -p switchboard --features kubernetes --all-targets --locked \
+                  -- -D warnings",
+        inside: None,
+        tool: Some(CLIPPY),
+        quick: Quick::Nothing,
+    },
+    Step {
+        name: "kubernetes tests",
+        command: "cargo test -p switchboard-delivery -p switchboard --features kubernetes --locked kubernetes",
+        inside: None,
+        tool: None,
+        quick: Quick::Nothing,
+    },
+    Step {
+        name: "manifests",
+        command: "cargo test -p switchboard-delivery -p switchboard --features kubernetes --locked --test manifests",
+        inside: None,
+        tool: None,
+        quick: Quick::Nothing,
+    },
+    Step {
+        name: "documentation",
+        command: "RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked",
+        inside: None,
+        tool: None,
+        quick: Quick::Nothing,
+    },
+    // The files of each crate as a registry would get them. The steps above build the same files, and they have
+    // fetched all that is needed offline.
+    Step {
+        name: "package",
+        command: "cargo package --workspace --exclude xtask --no-verify --allow-dirty --quiet --locked --offline",
+        inside: None,
+        tool: None,
+        quick: Quick::Nothing,
+    },
+    Step {
+        name: "dependencies",
+        command: "cargo deny check bans licenses sources",
+        inside: None,
+        tool: Some(Tool {
+            probe: "cargo deny --version",
+            missing: "cargo-deny is not installed; install it with `cargo install --locked cargo-deny`",
+            is_optional: true,
+        }),
+        quick: Quick::Nothing,
+    },
+    Step {
+        name: "demo",
+        command: "cargo xtask demo --once",
+        inside: Some(|root| demo::run(root, true)),
+        tool: None,
+        quick: Quick::Nothing,
+    },
+    Step {
+        name: "rehearsal",
+        command: "cargo xtask rehearse --quick",
+        inside: Some(|root| rehearse::run(root, &rehearse::Options { quick: true, binaries: None })),
+        tool: None,
+        quick: Quick::Nothing,
+    },
+];
+
+const CLIPPY: Tool = Tool {
+    probe: "cargo clippy --version",
+    missing: "clippy is not installed; install it with `rustup component add clippy`",
+    is_optional: false,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command line of a step, or the reason for leaving it out.
+    fn plan(name: &str, rustc: &str, changes: Option<&Changes>) -> String {
+        let step = STEPS.iter().find(|step| step.name == name).unwrap();
+        match step.plan(&Compiler::parse(&format!("rustc {rustc}")).unwrap(), changes) {
+            Plan::Run(line) => line,
+            Plan::LeaveOut(reason) => reason.to_owned(),
+        }
+    }
+
+    fn changes(tested: &[&str], linted: &[&str]) -> Changes {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Changes { base: "main".to_owned(), tested: set(tested), linted: set(linted) }
+    }
+
+    #[test]
+    fn tests_run_after_cheaper_steps() {
+        let names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
+        let tests = names.iter().position(|name| *name == "tests").unwrap();
+        assert!(["format", "lints", "tidy", "fixtures"].iter().all(|name| names[..tests].contains(name)));
+    }
+
+    #[test]
+    fn a_newer_compiler_does_not_deny_lints() {
+        let lints = "cargo clippy --workspace --all-targets --locked";
+        assert_eq!(plan("lints", "1.95.0", None), format!("{lints} -- -D warnings"));
+        assert_eq!(plan("lints", "1.96.0", None), lints);
+        assert_eq!(plan("documentation", "1.96.0", None), "cargo doc --workspace --no-deps --locked");
+        assert!(STEPS.iter().all(|step| !plan(step.name, "1.96.0", None).contains("warnings")));
+    }
+
+    #[test]
+    fn quick_names_the_crates_that_changed() {
+        let changes = changes(&["b"], &["a", "b"]);
+        let quick = |name| plan(name, "1.95.0", Some(&changes));
+        assert_eq!(quick("format"), "cargo fmt --all --check");
+        assert_eq!(quick("lints"), "cargo clippy -p a -p b --all-targets --locked -- -D warnings");
+        assert_eq!(quick("tests"), "cargo test -p b --locked");
+        assert_eq!(quick("rehearsal"), "not part of --quick");
+    }
+
+    #[test]
+    fn quick_without_a_changed_crate_compiles_nothing() {
+        let changes = changes(&[], &[]);
+        assert_eq!(plan("lints", "1.95.0", Some(&changes)), "no crate changed");
+        assert_eq!(plan("tidy", "1.95.0", Some(&changes)), "cargo xtask tidy");
+    }
+}
