@@ -1,6 +1,7 @@
 //! `cargo xtask fixtures`: the data that tests prove things with.
 
 mod config;
+mod fixture;
 mod jwks;
 mod keys;
 mod notifications;
@@ -12,13 +13,7 @@ use std::{
     path::Path,
 };
 
-/// One file below `fixtures/`. Each submodule has a `pub(crate) fn fixtures() -> Vec<Fixture>`.
-pub(crate) struct Fixture {
-    /// Relative to `fixtures/`, like `tokens/skype.jwt`.
-    pub(crate) path: String,
-    /// Its content.
-    pub(crate) bytes: Vec<u8>,
-}
+use self::fixture::Fixture;
 
 /// Every fixture of every module.
 fn all() -> Vec<Fixture> {
