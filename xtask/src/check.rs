@@ -14,7 +14,7 @@ use std::{
 use self::{
     changes::Changes,
     compiler::Compiler,
-    steps::{Plan, STEPS, Step},
+    steps::{Decision, STEPS, Step},
 };
 use crate::console::{complain, say};
 
@@ -39,7 +39,7 @@ pub(crate) fn run(root: &Path, quick: bool) -> ExitCode {
     }
     for (number, step) in (1..).zip(&STEPS) {
         let place = format!("check {number}/{}: {}", STEPS.len(), step.name);
-        if !passes(root, step, &place, step.plan(&compiler, changes.as_ref())) {
+        if !passes(root, step, &place, step.decide(&compiler, changes.as_ref())) {
             return ExitCode::FAILURE;
         }
     }
@@ -52,10 +52,10 @@ pub(crate) fn run(root: &Path, quick: bool) -> ExitCode {
 }
 
 /// Runs one step, with a line before and after it.
-fn passes(root: &Path, step: &Step, place: &str, plan: Plan) -> bool {
-    let line = match plan {
-        Plan::Run(line) => line,
-        Plan::LeaveOut(reason) => {
+fn passes(root: &Path, step: &Step, place: &str, decision: Decision) -> bool {
+    let line = match decision {
+        Decision::Run(line) => line,
+        Decision::LeaveOut(reason) => {
             say(&format!("{place}: left out: {reason}"));
             return true;
         }

@@ -1,20 +1,21 @@
-//! `cargo xtask demo`: two regions on loopback, with a platform that calls them.
+//! `cargo xtask demo`: two regions on loopback, and a platform that places calls.
 
 mod calls;
-mod scene;
+mod regions;
 
 use std::{path::Path, process::ExitCode};
 
 use crate::{
     console::{complain, say},
-    stage::{http, instant, pause, process, screen, setup},
+    support::{http, instant, pause, process, screen, setup},
 };
 
-/// Builds, starts everything, places the calls, sums up; with `once` ends there, else stays until Ctrl-C.
+/// Builds and starts everything, places the calls, and prints a summary. Without `once`, the processes stay until
+/// Ctrl-C.
 ///
-/// Succeeds only if every call ended where it should.
+/// Succeeds only if every call ended as expected.
 pub(crate) fn run(root: &Path, once: bool) -> ExitCode {
-    match play(root, once) {
+    match show(root, once) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(problem) => {
@@ -24,26 +25,26 @@ pub(crate) fn run(root: &Path, once: bool) -> ExitCode {
     }
 }
 
-fn play(root: &Path, once: bool) -> Result<bool, String> {
+fn show(root: &Path, once: bool) -> Result<bool, String> {
     let screen = screen::Screen::new();
     say(&screen.title("Building switchboard and switchboard-emulator"));
     let binaries = process::build(root, process::Profile::Dev)?;
 
     say(&screen.title("Starting a platform, two regions and three bots in each"));
-    let mut scene = scene::Scene::start(&binaries)?;
+    let mut regions = regions::Regions::start(&binaries)?;
 
     say(&screen.title("Placing calls"));
-    let all_well = calls::play_all(&mut scene, &screen)?;
-    if !all_well {
-        scene.show_gateway_logs();
+    let passed = calls::place_all(&mut regions, &screen)?;
+    if !passed {
+        regions.show_gateway_logs();
     }
     if once {
-        return Ok(all_well);
+        return Ok(passed);
     }
 
-    say(&screen.title("Everything stays up until Ctrl-C"));
-    for line in scene.addresses() {
+    say(&screen.title("All processes run until Ctrl-C"));
+    for line in regions.addresses() {
         say(&line);
     }
-    scene.watch()
+    regions.watch()
 }

@@ -6,7 +6,7 @@ mod demo;
 mod fixtures;
 mod interop;
 mod rehearse;
-mod stage;
+mod support;
 mod tidy;
 
 use std::{

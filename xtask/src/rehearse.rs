@@ -1,24 +1,26 @@
 //! `cargo xtask rehearse`: real gateways, a platform and bots on loopback, under load and under faults.
 
 mod balancer;
+mod gateway_settings;
 mod journal;
-mod lives;
-mod loads;
+mod layout;
+mod lifecycles;
+mod load;
+mod load_report;
+mod members;
 mod refusals;
-mod report;
-mod rolls;
-mod scene;
+mod restarts;
+mod testbed;
 
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
 use self::balancer::Balancer;
 use crate::{
-    complain, say,
-    stage::{
+    console::{complain, say},
+    support::{
         http, instant, pause,
         process::{self, Binaries, Profile},
         screen::{self, Screen},
@@ -26,18 +28,18 @@ use crate::{
     },
 };
 
-/// What is rehearsed, and with what.
+/// The extent of a rehearsal, and the binaries that it uses.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// What fits into the gate: less load, keys that stay, the same calls and refusals.
+    /// The form that the gate runs: less load, no key rotation, the same calls and refusals.
     pub(crate) quick: bool,
-    /// The binaries to take instead of building them.
+    /// A folder with binaries, to use instead of building them.
     pub(crate) binaries: Option<PathBuf>,
 }
 
-/// Plays every part, sums up; succeeds only if all of them hold.
+/// Runs every part and prints the violations; succeeds if there is none.
 pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
-    match play(root, options) {
+    match rehearse(root, options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(problem) => {
@@ -47,42 +49,40 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
     }
 }
 
-fn play(root: &Path, options: &Options) -> Result<bool, String> {
+fn rehearse(root: &Path, options: &Options) -> Result<bool, String> {
     let screen = Screen::new();
-    let began = instant();
-    // What is missing is said before minutes are spent.
+    let started = instant();
+    // A missing program is reported before minutes are spent.
     Balancer::find()?;
     let binaries = match &options.binaries {
         Some(folder) => Binaries::in_folder(folder)?,
         None => {
-            // The gate has just built the former; the figures of the whole rehearsal are to be those of what is deployed.
+            // The gate has just built the debug binaries. The whole rehearsal measures release binaries, as deployed.
             let profile = if options.quick { Profile::Dev } else { Profile::Release };
             say(&screen.title("Building switchboard and switchboard-emulator"));
             process::build(root, profile)?
         }
     };
 
-    let mut findings = Vec::new();
-    findings.extend(lives::play(&binaries, &screen)?);
-    findings.extend(refusals::play(&binaries, &screen, options.quick)?);
-    for plan in if options.quick { &loads::QUICK[..] } else { &loads::WHOLE[..] } {
-        findings.extend(loads::play(&binaries, &screen, plan)?);
+    let mut violations = Vec::new();
+    violations.extend(lifecycles::run(&binaries, &screen)?);
+    violations.extend(refusals::run(&binaries, &screen, options.quick)?);
+    for plan in if options.quick { &load::QUICK[..] } else { &load::WHOLE[..] } {
+        violations.extend(load::run(&binaries, &screen, plan)?);
     }
 
-    for plan in if options.quick { &rolls::QUICK } else { &rolls::WHOLE } {
-        findings.extend(rolls::play(&binaries, &screen, plan)?);
+    for plan in if options.quick { &restarts::QUICK } else { &restarts::WHOLE } {
+        violations.extend(restarts::run(&binaries, &screen, plan)?);
     }
 
-    let took = began.elapsed().as_secs_f64();
-    if findings.is_empty() {
-        say(&screen.title(&screen.good(&format!("all of it holds, after {took:.0} s"))));
+    let took = started.elapsed().as_secs_f64();
+    if violations.is_empty() {
+        say(&screen.title(&screen.good(&format!("rehearsal passed in {took:.0} s"))));
         return Ok(true);
     }
-    say(&screen.title(&screen.bad(&format!("NOT all of it holds, after {took:.0} s"))));
-    for finding in &findings {
-        say(&format!("  {}", screen::printable(finding)));
+    say(&screen.title(&screen.bad(&format!("rehearsal FAILED after {took:.0} s"))));
+    for violation in &violations {
+        say(&format!("  {}", screen::printable(violation)));
     }
     Ok(false)
 }
-
-const POLL: Duration = Duration::from_millis(20);

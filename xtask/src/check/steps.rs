@@ -39,7 +39,7 @@ enum Quick {
 }
 
 /// The decision on a step for one run.
-pub(super) enum Plan {
+pub(super) enum Decision {
     /// Run this command line.
     Run(String),
     /// Leave the step out, for this reason.
@@ -48,23 +48,23 @@ pub(super) enum Plan {
 
 impl Step {
     /// The decision on this step. `changes` is given for `--quick`.
-    pub(super) fn plan(&self, compiler: &Compiler, changes: Option<&Changes>) -> Plan {
+    pub(super) fn decide(&self, compiler: &Compiler, changes: Option<&Changes>) -> Decision {
         let mut line = self.command.to_owned();
         if !compiler.is_strict() {
             line = line.replace(" -- -D warnings", "").replace("RUSTDOCFLAGS=-Dwarnings ", "");
         }
-        let Some(changes) = changes else { return Plan::Run(line) };
+        let Some(changes) = changes else { return Decision::Run(line) };
         let crates: &BTreeSet<String> = match self.quick {
-            Quick::All => return Plan::Run(line),
+            Quick::All => return Decision::Run(line),
             Quick::Linted => &changes.linted,
             Quick::Tested => &changes.tested,
-            Quick::Nothing => return Plan::LeaveOut("not part of --quick"),
+            Quick::Nothing => return Decision::LeaveOut("not part of --quick"),
         };
         if crates.is_empty() {
-            return Plan::LeaveOut("no crate changed");
+            return Decision::LeaveOut("no crate changed");
         }
         let selected: Vec<_> = crates.iter().map(|name| format!("-p {name}")).collect();
-        Plan::Run(line.replace("--workspace", &selected.join(" ")))
+        Decision::Run(line.replace("--workspace", &selected.join(" ")))
     }
 }
 
@@ -186,11 +186,11 @@ mod tests {
     use super::*;
 
     /// The command line of a step, or the reason for leaving it out.
-    fn plan(name: &str, rustc: &str, changes: Option<&Changes>) -> String {
+    fn line(name: &str, rustc: &str, changes: Option<&Changes>) -> String {
         let step = STEPS.iter().find(|step| step.name == name).unwrap();
-        match step.plan(&Compiler::parse(&format!("rustc {rustc}")).unwrap(), changes) {
-            Plan::Run(line) => line,
-            Plan::LeaveOut(reason) => reason.to_owned(),
+        match step.decide(&Compiler::parse(&format!("rustc {rustc}")).unwrap(), changes) {
+            Decision::Run(line) => line,
+            Decision::LeaveOut(reason) => reason.to_owned(),
         }
     }
 
@@ -209,16 +209,16 @@ mod tests {
     #[test]
     fn a_newer_compiler_does_not_deny_lints() {
         let lints = "cargo clippy --workspace --all-targets --locked";
-        assert_eq!(plan("lints", "1.95.0", None), format!("{lints} -- -D warnings"));
-        assert_eq!(plan("lints", "1.96.0", None), lints);
-        assert_eq!(plan("documentation", "1.96.0", None), "cargo doc --workspace --no-deps --locked");
-        assert!(STEPS.iter().all(|step| !plan(step.name, "1.96.0", None).contains("warnings")));
+        assert_eq!(line("lints", "1.95.0", None), format!("{lints} -- -D warnings"));
+        assert_eq!(line("lints", "1.96.0", None), lints);
+        assert_eq!(line("documentation", "1.96.0", None), "cargo doc --workspace --no-deps --locked");
+        assert!(STEPS.iter().all(|step| !line(step.name, "1.96.0", None).contains("warnings")));
     }
 
     #[test]
     fn quick_names_the_crates_that_changed() {
         let changes = changes(&["b"], &["a", "b"]);
-        let quick = |name| plan(name, "1.95.0", Some(&changes));
+        let quick = |name| line(name, "1.95.0", Some(&changes));
         assert_eq!(quick("format"), "cargo fmt --all --check");
         assert_eq!(quick("lints"), "cargo clippy -p a -p b --all-targets --locked -- -D warnings");
         assert_eq!(quick("tests"), "cargo test -p b --locked");
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn quick_without_a_changed_crate_compiles_nothing() {
         let changes = changes(&[], &[]);
-        assert_eq!(plan("lints", "1.95.0", Some(&changes)), "no crate changed");
-        assert_eq!(plan("tidy", "1.95.0", Some(&changes)), "cargo xtask tidy");
+        assert_eq!(line("lints", "1.95.0", Some(&changes)), "no crate changed");
+        assert_eq!(line("tidy", "1.95.0", Some(&changes)), "cargo xtask tidy");
     }
 }

@@ -1,39 +1,40 @@
-//! HAProxy in front of the gateways: a balancer of connections, as one stands there in production.
+//! HAProxy in front of the gateways: a TCP load balancer, as in production.
 
 use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use super::{
-    http, instant, pause,
+    http, instant,
+    members::Gateway,
+    pause,
     process::{Processes, START_TIME_MAX},
-    scene::Gateway,
     setup::write_private,
 };
 
-/// The program.
+/// The path of the program.
 pub(super) struct Balancer(PathBuf);
 
 impl Balancer {
-    /// Looks for it.
+    /// Finds the program, or says how to install it.
     pub(super) fn find() -> Result<Self, String> {
         let runs = |program: &PathBuf| {
             let mut command = Command::new(program);
             command.arg("-v").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             command.status().is_ok_and(|status| status.success())
         };
-        // Debian keeps it where only root looks.
+        // Debian installs it in a folder that is in root's path only.
         let mut places = ["haproxy", "/usr/sbin/haproxy"].into_iter().map(PathBuf::from);
         places.find(runs).map(Self).ok_or_else(|| {
-            "haproxy is not installed, and gateways that restart need a balancer in front of them: \
-             ./install-packages installs it"
+            "haproxy is not installed; the rehearsal needs it as the load balancer; run ./install-packages"
                 .to_owned()
         })
     }
 
-    /// Starts it, and waits until it lets connections through.
+    /// Starts the balancer, and waits until it forwards connections.
     pub(super) fn start(
         self,
         processes: &mut Processes,
@@ -42,25 +43,26 @@ impl Balancer {
     ) -> Result<(), String> {
         let path = processes.folder().join("haproxy.cfg");
         write_private(&path, &settings(address, gateways))?;
-        // In the foreground, as one process: so it is ended like every other.
+        // In the foreground, as one process, so that it ends like every other child.
         processes.start(NAME, Command::new(self.0).args(["-db", "-f"]).arg(path))?;
         let started = instant();
-        // Nothing is there, so a gateway says 404.
+        // A gateway returns 404 for this path.
         while !matches!(http::get(address, "/"), Ok((404, _))) {
-            processes.dead()?;
+            processes.check_running()?;
             if started.elapsed() > START_TIME_MAX {
                 return Err(format!(
-                    "{NAME} lets nothing through; its last lines:\n{}",
+                    "the {NAME} forwards no connection; its last lines:\n{}",
                     processes.last_lines(NAME)
                 ));
             }
-            pause(super::POLL);
+            pause(Duration::from_millis(20));
         }
         Ok(())
     }
 }
 
-/// `readyz` decides who gets new connections; those that there are stay, also when it says no.
+/// The configuration of the balancer. `/readyz` decides which gateways receive new connections. Existing connections
+/// stay open.
 fn settings(address: SocketAddr, gateways: &[Gateway]) -> String {
     let servers: String = gateways
         .iter()
@@ -80,10 +82,10 @@ defaults
     log global
     timeout connect 1s
     timeout check 1s
-    # Longer than a callback may wait for its instance.
+    # Longer than a callback waits for its instance.
     timeout client 60s
     timeout server 60s
-    # A gateway that has just closed its socket: the next one is asked.
+    # If a gateway has just closed its socket, ask the next one.
     retries 3
     option redispatch 1
 

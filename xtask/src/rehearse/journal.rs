@@ -1,129 +1,136 @@
-//! What the bots wrote down: which instance, in which life, was notified of what. Unlike their memory it outlives them.
+//! The journals of the bots: which incarnation of which instance received which notification. A journal survives
+//! its bot.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Deserialize;
 
-use super::scene::Scene;
+use super::testbed::Testbed;
 
-/// A line: an instance was notified of an item.
+/// One line: an instance received a notification.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct Entry {
+struct JournalEntry {
     name: String,
-    /// Another one after each start.
-    life: String,
+    /// Differs after each start.
+    #[serde(rename = "life")]
+    incarnation: String,
     call: String,
     kind: String,
-    /// The same when the platform tries again.
+    /// The same for each attempt of the platform.
     message: Option<String>,
 }
 
-/// What all journals say together.
+/// The counts of all journals together.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Witness {
-    /// Calls that some instance was given.
+pub(super) struct JournalSummary {
+    /// Calls that at least one instance received.
     pub(super) calls: u64,
-    /// Calls of the instance that was killed, while it was.
+    /// Calls that the killed instance had when it was killed.
     pub(super) of_killed: u64,
-    /// Notifications, each counted once however often it was handled.
+    /// Different notifications.
     pub(super) notifications: u64,
-    /// How often one was handled that had been handled before, by the same instance or another.
+    /// Repetitions: a notification that an instance had already handled, the same or another one.
     pub(super) twice: u64,
-    /// Processes that were notified of something.
-    pub(super) lives: usize,
-    /// Callbacks that reached another life than the one that their call belongs to.
+    /// Incarnations that received a notification.
+    pub(super) incarnations: usize,
+    /// Callbacks that reached another incarnation than the owner of the call.
     pub(super) misrouted: u64,
-    /// Calls whose instance did not see all of their lives.
+    /// Calls whose owner did not receive every notification.
     pub(super) incomplete: u64,
-    /// What the last two are about; the first of each.
+    /// The first misrouted and incomplete calls.
     pub(super) examples: Vec<String>,
 }
 
-/// Reads the journals of all bots; `killed` is who was killed, if somebody was.
-pub(super) fn read(scene: &Scene, killed: Option<&str>) -> Result<Witness, String> {
+/// Reads the journals of all bots. `killed` names the instance that was killed, if there is one.
+pub(super) fn read(testbed: &Testbed, killed: Option<&str>) -> Result<JournalSummary, String> {
     let mut entries = Vec::new();
-    for bot in &scene.bots {
-        let path = scene.journal(bot.name);
+    for bot in &testbed.bots {
+        let path = testbed.journal(bot.name);
         let text = std::fs::read_to_string(&path)
             .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         for line in text.lines() {
             let entry = serde_json::from_str(line);
-            entries.push(entry.map_err(|error| format!("{}: {error}: {line}", path.display()))?);
+            let entry = entry.map_err(|error| format!("{} has a bad line: {error}: {line}", path.display()));
+            entries.push(entry?);
         }
     }
     Ok(judge(&entries, killed))
 }
 
-fn judge(entries: &[Entry], killed: Option<&str>) -> Witness {
-    let mut witness = Witness::default();
+fn judge(entries: &[JournalEntry], killed: Option<&str>) -> JournalSummary {
+    let mut summary = JournalSummary::default();
     let mut messages = BTreeSet::new();
-    let mut calls: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
+    let mut calls: BTreeMap<&str, Vec<&JournalEntry>> = BTreeMap::new();
     for entry in entries {
         calls.entry(&entry.call).or_default().push(entry);
-        // One without a message id cannot be told from another.
+        // Notifications without a message id cannot be compared; each counts as new.
         if entry.message.is_none() || messages.insert((&entry.call, &entry.message)) {
-            witness.notifications += 1;
+            summary.notifications += 1;
         } else {
-            witness.twice += 1;
+            summary.twice += 1;
         }
     }
-    witness.lives = entries.iter().map(|entry| &entry.life).collect::<BTreeSet<_>>().len();
-    witness.calls = u64::try_from(calls.len()).unwrap_or(u64::MAX);
-    // Its journal begins with the life that was ended.
+    summary.incarnations = entries.iter().map(|entry| &entry.incarnation).collect::<BTreeSet<_>>().len();
+    summary.calls = u64::try_from(calls.len()).unwrap_or(u64::MAX);
+    // The first entry of its journal is from the incarnation that was killed.
     let killed = killed.and_then(|name| entries.iter().find(|entry| entry.name == name));
     for (call, entries) in calls {
-        witness.call(call, &entries, killed);
+        summary.call(call, &entries, killed);
     }
-    witness
+    summary
 }
 
-impl Witness {
-    fn call(&mut self, call: &str, entries: &[&Entry], killed: Option<&Entry>) {
-        let given: BTreeSet<&str> =
-            entries.iter().filter(|entry| entry.kind == INCOMING).map(|entry| entry.life.as_str()).collect();
-        // The platform takes one answer: where several were given a call, it belongs to the one that hears of it again.
+impl JournalSummary {
+    fn call(&mut self, call: &str, entries: &[&JournalEntry], killed: Option<&JournalEntry>) {
+        let given: BTreeSet<&str> = entries
+            .iter()
+            .filter(|entry| entry.kind == INCOMING)
+            .map(|entry| entry.incarnation.as_str())
+            .collect();
+        // The platform accepts one answer. If several incarnations received the call, the owner is the one that
+        // receives its callbacks.
         let mut callbacks: HashMap<&str, u64> = HashMap::new();
         for entry in entries.iter().filter(|entry| entry.kind != INCOMING) {
-            *callbacks.entry(entry.life.as_str()).or_default() += 1;
+            *callbacks.entry(entry.incarnation.as_str()).or_default() += 1;
         }
         let owner = callbacks
             .iter()
-            .filter(|(life, _)| given.contains(*life))
-            .max_by_key(|(life, count)| (**count, **life))
-            .map(|(life, _)| *life);
+            .filter(|(incarnation, _)| given.contains(*incarnation))
+            .max_by_key(|(incarnation, count)| (**count, **incarnation))
+            .map(|(incarnation, _)| *incarnation);
         let dead = killed.filter(|killed| match owner {
-            Some(owner) => owner == killed.life,
-            None => given.contains(killed.life.as_str()),
+            Some(owner) => owner == killed.incarnation,
+            None => given.contains(killed.incarnation.as_str()),
         });
-        let astray: Vec<&&Entry> = entries
+        let misrouted: Vec<&&JournalEntry> = entries
             .iter()
-            .filter(|entry| entry.kind != INCOMING && Some(entry.life.as_str()) != owner)
+            .filter(|entry| entry.kind != INCOMING && Some(entry.incarnation.as_str()) != owner)
             .collect();
         let seen: BTreeSet<&str> = entries
             .iter()
-            .filter(|entry| Some(entry.life.as_str()) == owner)
+            .filter(|entry| Some(entry.incarnation.as_str()) == owner)
             .map(|entry| entry.kind.as_str())
             .collect();
-        let missing: Vec<&str> = LIFE.into_iter().filter(|kind| !seen.contains(kind)).collect();
+        let missing: Vec<&str> = LIFECYCLE.into_iter().filter(|kind| !seen.contains(kind)).collect();
         if let Some(dead) = dead
             && !missing.is_empty()
         {
             self.of_killed += 1;
-            // The next life of the same name hears the rest, and nobody else.
-            let elsewhere = astray.iter().filter(|entry| entry.name != dead.name).count();
+            // Only the next incarnation of the same instance may receive the remaining callbacks.
+            let elsewhere = misrouted.iter().filter(|entry| entry.name != dead.name).count();
             self.misrouted += u64::try_from(elsewhere).unwrap_or(u64::MAX);
             return;
         }
-        if let Some(entry) = astray.first() {
-            self.misrouted += u64::try_from(astray.len()).unwrap_or(u64::MAX);
+        if let Some(entry) = misrouted.first() {
+            self.misrouted += u64::try_from(misrouted.len()).unwrap_or(u64::MAX);
             self.example(format!(
-                "{call}: {} reached {}, to which it does not belong",
+                "{call}: {} reached {}, which does not own the call",
                 entry.kind, entry.name
             ));
         }
         if !missing.is_empty() {
             self.incomplete += 1;
-            self.example(format!("{call}: its instance never heard of {}", missing.join(", ")));
+            self.example(format!("{call}: its owner never received {}", missing.join(", ")));
         }
     }
 
@@ -136,8 +143,8 @@ impl Witness {
 
 const INCOMING: &str = "incoming";
 
-/// What every call has that was answered and ended in its time.
-const LIFE: [&str; 5] = [INCOMING, "establishing", "established", "roster", "terminated"];
+/// The notifications of every call that was answered and ended as planned.
+const LIFECYCLE: [&str; 5] = [INCOMING, "establishing", "established", "roster", "terminated"];
 
 const EXAMPLES_MAX: usize = 5;
 
@@ -145,33 +152,33 @@ const EXAMPLES_MAX: usize = 5;
 mod tests {
     use super::*;
 
-    /// Each entry as `name.life call kind message`.
+    /// Checks the journals of `entries`, each written as `name.incarnation call kind message`.
     #[track_caller]
     fn check(entries: &[&str], killed: Option<&str>, expected: &[(&str, u64)]) {
-        let entries: Vec<Entry> = entries
+        let entries: Vec<JournalEntry> = entries
             .iter()
             .map(|text| {
-                let [who, call, kind, message] = *text.split(' ').collect::<Vec<_>>() else {
+                let [incarnation, call, kind, message] = *text.split(' ').collect::<Vec<_>>() else {
                     panic!("{text}")
                 };
-                let (name, _) = who.split_once('.').unwrap();
-                Entry {
+                let (name, _) = incarnation.split_once('.').unwrap();
+                JournalEntry {
                     name: name.to_owned(),
-                    life: who.to_owned(),
+                    incarnation: incarnation.to_owned(),
                     call: call.to_owned(),
                     kind: kind.to_owned(),
                     message: Some(message.to_owned()),
                 }
             })
             .collect();
-        let witness = judge(&entries, killed);
+        let summary = judge(&entries, killed);
         let numbers = [
-            ("calls", witness.calls),
-            ("of_killed", witness.of_killed),
-            ("notifications", witness.notifications),
-            ("twice", witness.twice),
-            ("misrouted", witness.misrouted),
-            ("incomplete", witness.incomplete),
+            ("calls", summary.calls),
+            ("of_killed", summary.of_killed),
+            ("notifications", summary.notifications),
+            ("twice", summary.twice),
+            ("misrouted", summary.misrouted),
+            ("incomplete", summary.incomplete),
         ];
         let numbers: Vec<_> = numbers.into_iter().filter(|(_, number)| *number > 0).collect();
         assert_eq!(numbers, expected, "{entries:#?}");
@@ -190,15 +197,15 @@ mod tests {
     }
 
     #[test]
-    fn a_call_belongs_to_one_life() {
+    fn one_incarnation_owns_a_call() {
         check(&WHOLE, None, &[("calls", 1), ("notifications", 5)]);
         let late = and(&["b.1 c incoming 1"]);
         check(&late, None, &[("calls", 1), ("notifications", 5), ("twice", 1)]);
         let again = and(&["a.1 c roster 4"]);
         check(&again, None, &[("calls", 1), ("notifications", 5), ("twice", 1)]);
         for elsewhere in ["b.1 c roster 6", "a.2 c roster 6"] {
-            let strayed = and(&[elsewhere]);
-            check(&strayed, None, &[("calls", 1), ("notifications", 6), ("misrouted", 1)]);
+            let misrouted = and(&[elsewhere]);
+            check(&misrouted, None, &[("calls", 1), ("notifications", 6), ("misrouted", 1)]);
         }
         let split = and(&["b.1 c incoming 1", "b.1 c roster 6"]);
         check(&split, None, &[("calls", 1), ("notifications", 6), ("twice", 1), ("misrouted", 1)]);
@@ -207,17 +214,17 @@ mod tests {
     }
 
     #[test]
-    fn only_calls_of_the_killed_may_suffer() {
-        let heir = ["a.1 c incoming 1", "a.1 c establishing 2", "a.2 c established 3"];
-        check(&heir, Some("a"), &[("calls", 1), ("of_killed", 1), ("notifications", 3)]);
+    fn only_calls_of_the_killed_instance_may_be_incomplete() {
+        let successor = ["a.1 c incoming 1", "a.1 c establishing 2", "a.2 c established 3"];
+        check(&successor, Some("a"), &[("calls", 1), ("of_killed", 1), ("notifications", 3)]);
         check(&WHOLE[..1], Some("a"), &[("calls", 1), ("of_killed", 1), ("notifications", 1)]);
         check(&WHOLE, Some("a"), &[("calls", 1), ("notifications", 5)]);
         let other = ["a.1 c incoming 1", "a.1 c establishing 2", "b.1 c established 3"];
         let expected = [("calls", 1), ("of_killed", 1), ("notifications", 3), ("misrouted", 1)];
         check(&other, Some("a"), &expected);
-        let next_life = ["a.1 d incoming 8", "a.2 c incoming 1", "a.2 c establishing 2"];
+        let later = ["a.1 d incoming 8", "a.2 c incoming 1", "a.2 c establishing 2"];
         let expected = [("calls", 2), ("of_killed", 1), ("notifications", 3), ("incomplete", 1)];
-        check(&next_life, Some("a"), &expected);
+        check(&later, Some("a"), &expected);
         check(&WHOLE[..4], Some("b"), &[("calls", 1), ("notifications", 4), ("incomplete", 1)]);
     }
 }

@@ -1,14 +1,16 @@
-//! What Graph and the token endpoint can say instead of yes: each is one error line of the gateway, which says why.
+//! Refusals by Graph and by the token endpoint. Each must cause one error line of the gateway that gives the reason.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{
-    instant, pause,
+    instant,
+    layout::{App, BotSettings, EVERY_APP, GraphAccess, Ingress, Layout},
+    pause,
     process::Binaries,
-    scene::{Access, App, Cast, EVERY_APP, Front, Player, Scene, word},
     screen::{Screen, printable},
+    testbed::{Testbed, word},
 };
 use crate::console::say;
 
@@ -17,50 +19,50 @@ const WRONG_SECRET: &str = "0efc74f7-41c3-47a4-8775-7259bfef4211";
 const NO_GRAPH: &str = "0efc74f7-41c3-47a4-8775-7259bfef4212";
 const NO_AUTHORITY: &str = "0efc74f7-41c3-47a4-8775-7259bfef4213";
 
-const CAST: Cast = Cast {
+const LAYOUT: Layout = Layout {
     platform: &[],
     apps: &[
-        App { id: RIGHT, graph: Access::Right },
-        App { id: WRONG_SECRET, graph: Access::WrongSecret },
-        App { id: NO_GRAPH, graph: Access::NoGraph },
-        App { id: NO_AUTHORITY, graph: Access::NoAuthority },
+        App { id: RIGHT, graph: GraphAccess::Valid },
+        App { id: WRONG_SECRET, graph: GraphAccess::WrongSecret },
+        App { id: NO_GRAPH, graph: GraphAccess::NoGraph },
+        App { id: NO_AUTHORITY, graph: GraphAccess::NoAuthority },
     ],
-    players: &[
-        Player { name: "actor-0", app: EVERY_APP, answer: "action" },
-        Player { name: "actor-1", app: EVERY_APP, answer: "action" },
+    bots: &[
+        BotSettings { name: "actor-0", app: EVERY_APP, answer: "action" },
+        BotSettings { name: "actor-1", app: EVERY_APP, answer: "action" },
     ],
-    front: Front::Crossed,
+    ingress: Ingress::Crossed,
 };
 
-/// Something that goes wrong, and what the operator is to be told.
-struct Case {
+/// One failure, and the line that the gateway must log.
+struct RefusalCase {
     app: &'static str,
-    /// The platform's fault, by name and value.
+    /// The fault to set at the platform, by name and value.
     fault: Option<(&'static str, &'static str)>,
-    /// The label of docs/actions.md.
+    /// The label in docs/actions.md.
     reason: &'static str,
-    /// What the line must say in words.
+    /// Words that the line must contain.
     says: &'static str,
 }
 
-const fn graph(value: &'static str, reason: &'static str, says: &'static str) -> Case {
-    Case { app: RIGHT, fault: Some(("graph", value)), reason, says }
+const fn graph(value: &'static str, reason: &'static str, says: &'static str) -> RefusalCase {
+    RefusalCase { app: RIGHT, fault: Some(("graph", value)), reason, says }
 }
 
-const fn login(value: &'static str, reason: &'static str, says: &'static str) -> Case {
-    Case { app: RIGHT, fault: Some(("login", value)), reason, says }
+const fn login(value: &'static str, reason: &'static str, says: &'static str) -> RefusalCase {
+    RefusalCase { app: RIGHT, fault: Some(("login", value)), reason, says }
 }
 
-const fn real(app: &'static str, reason: &'static str, says: &'static str) -> Case {
-    Case { app, fault: None, reason, says }
+const fn real(app: &'static str, reason: &'static str, says: &'static str) -> RefusalCase {
+    RefusalCase { app, fault: None, reason, says }
 }
 
 const CREDENTIAL: &str = "the app's credential is wrong";
 const PERMISSION: &str = "lacks a permission";
 const UNKNOWN: &str = "the outcome is unknown";
 
-/// A wrong credential, a missing permission and a dead network come first: they must not look alike.
-const CASES: [Case; 39] = [
+/// A wrong credential, a missing permission and a broken network come first: their lines must differ.
+const CASES: [RefusalCase; 39] = [
     real(WRONG_SECRET, "token_invalid_secret", CREDENTIAL),
     real(NO_GRAPH, "unreachable", "nothing was sent"),
     real(NO_AUTHORITY, "token_unreachable", "the token endpoint"),
@@ -102,16 +104,16 @@ const CASES: [Case; 39] = [
     login("hang", "deadline_passed", "the deadline passed"),
 ];
 
-/// What a gateway waits for or asks for again, seconds long.
-fn takes_seconds(case: &Case) -> bool {
+/// True if the gateway waits or retries for seconds.
+fn takes_seconds(case: &RefusalCase) -> bool {
     matches!(case.fault, Some((_, "hang") | ("login", "90033" | "50196" | "500" | "down")))
 }
 
-/// Plays them, or only those that take less than a second each; gives what does not hold.
-pub(super) fn play(binaries: &Binaries, screen: &Screen, quick: bool) -> Result<Vec<String>, String> {
-    say(&screen.title("What Graph refuses, and what the operator is told"));
-    let mut scene = Scene::start(binaries, &CAST)?;
-    let mut findings = Vec::new();
+/// Runs the cases, and returns the violations. `quick` leaves out the cases that take seconds.
+pub(super) fn run(binaries: &Binaries, screen: &Screen, quick: bool) -> Result<Vec<String>, String> {
+    say(&screen.title("Refusals by Graph, and the lines that the gateway logs"));
+    let mut testbed = Testbed::start(binaries, &LAYOUT)?;
+    let mut violations = Vec::new();
     for (number, case) in CASES.iter().enumerate().filter(|(_, case)| !(quick && takes_seconds(case))) {
         let about = case.fault.map_or_else(
             || match case.app {
@@ -121,56 +123,57 @@ pub(super) fn play(binaries: &Binaries, screen: &Screen, quick: bool) -> Result<
             },
             |(name, value)| format!("{name}={value}"),
         );
-        let lines = provoke(&mut scene, number, case)?;
+        let lines = provoke(&mut testbed, number, case)?;
         let problems = judge(case, &lines);
         let verdict = if problems.is_empty() { screen.good("ok") } else { screen.bad("NOT ok") };
         let said = lines.first().map_or("", |line| word(line, "error"));
         let reason = lines.first().map_or("-", |line| word(line, "reason"));
         say(&format!("  {about:<16} {reason:<22} {verdict}  {}", printable(&cut(said))));
-        findings.extend(problems.into_iter().map(|problem| format!("{about}: {problem}")));
+        violations.extend(problems.into_iter().map(|problem| format!("{about}: {problem}")));
     }
-    findings.extend(asks_again(&mut scene, screen)?);
-    for gateway in &scene.gateways {
-        if scene.processes.log_of(gateway.name)?.contains(&scene.secret) {
-            findings.push(format!("the log of {} holds the app's secret", gateway.name));
+    violations.extend(check_retries(&mut testbed, screen)?);
+    for gateway in &testbed.gateways {
+        if testbed.processes.log_of(gateway.name)?.contains(&testbed.secret) {
+            violations.push(format!("the log of {} contains the app's secret", gateway.name));
         }
     }
-    Ok(findings)
+    Ok(violations)
 }
 
-/// Lets it go wrong, places a call, and gives the error lines about it.
-fn provoke(scene: &mut Scene, number: usize, case: &Case) -> Result<Vec<Value>, String> {
-    scene.set_fault(case.fault)?;
-    // A token is kept for each tenant: only a new one is asked for again.
+/// Sets the fault, places a call, and returns the error lines about the call.
+fn provoke(testbed: &mut Testbed, number: usize, case: &RefusalCase) -> Result<Vec<Value>, String> {
+    testbed.set_fault(case.fault)?;
+    // The gateway caches a token per tenant, so each case uses a new tenant.
     let tenant = format!("11111111-2222-4333-8444-{number:012}");
-    let gateway = scene.gateways.get(number % scene.gateways.len()).ok_or("no gateway")?;
-    // A recording, since nobody waits longer than 5 s for it.
+    let gateway = testbed.gateways.get(number % testbed.gateways.len()).ok_or("no gateway")?;
+    // A recording: the gateway gives up after 5 s.
     let options = ["--kind", "recording", "--protocol", "graph", "--tenant", &tenant];
-    let mut command = scene.calling("call", case.app, gateway.public);
-    scene.processes.start_task("call", command.args(options))?;
-    let began = instant();
+    let mut command = testbed.calling("call", case.app, gateway.public);
+    testbed.processes.start_task("call", command.args(options))?;
+    let started = instant();
     let lines = loop {
         pause(POLL);
-        let call = call_id(&scene.processes.log_of("call")?);
-        let lines = call.map(|call| errors_about(scene, &call)).transpose()?.unwrap_or_default();
+        let call = call_id(&testbed.processes.log_of("call")?);
+        let lines = call.map(|call| errors_about(testbed, &call)).transpose()?.unwrap_or_default();
         if !lines.is_empty() {
-            // A second line would come at once.
+            // A second line would follow at once.
             pause(POLL * 2);
-            break call_id(&scene.processes.log_of("call")?)
-                .map(|call| errors_about(scene, &call))
+            break call_id(&testbed.processes.log_of("call")?)
+                .map(|call| errors_about(testbed, &call))
                 .transpose()?
                 .unwrap_or_default();
         }
-        scene.processes.dead()?;
-        if began.elapsed() > LINE_TIME_MAX {
+        testbed.processes.check_running()?;
+        if started.elapsed() > LINE_TIME_MAX {
             break lines;
         }
     };
-    // The call rings on for nobody.
-    scene.processes.kill("call")?;
+    // The call would ring until its time is over.
+    testbed.processes.kill("call")?;
     Ok(lines)
 }
 
+/// The call id in the first line of a timeline, once that line is complete.
 fn call_id(timeline: &str) -> Option<String> {
     let (first, _) = timeline.split_once('\n')?;
     let event: Value = serde_json::from_str(first).ok()?;
@@ -178,10 +181,10 @@ fn call_id(timeline: &str) -> Option<String> {
 }
 
 /// The error lines of both gateways about a call.
-fn errors_about(scene: &Scene, call: &str) -> Result<Vec<Value>, String> {
+fn errors_about(testbed: &Testbed, call: &str) -> Result<Vec<Value>, String> {
     let mut errors = Vec::new();
-    for gateway in &scene.gateways {
-        let log = scene.processes.log_of(gateway.name)?;
+    for gateway in &testbed.gateways {
+        let log = testbed.processes.log_of(gateway.name)?;
         let lines = log.lines().filter(|line| line.contains(call));
         let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
         errors.extend(events.filter(|event| word(event, "level") == "error"));
@@ -189,68 +192,68 @@ fn errors_about(scene: &Scene, call: &str) -> Result<Vec<Value>, String> {
     Ok(errors)
 }
 
-fn judge(case: &Case, lines: &[Value]) -> Vec<String> {
+fn judge(case: &RefusalCase, lines: &[Value]) -> Vec<String> {
     let [line] = lines else { return vec![format!("{} error lines instead of one", lines.len())] };
     let mut problems = Vec::new();
-    let (reason, said) = (word(line, "reason"), word(line, "error"));
+    let (reason, error) = (word(line, "reason"), word(line, "error"));
     if reason != case.reason {
         problems.push(format!("{reason} instead of {}", case.reason));
     }
-    if !said.contains(case.says) {
-        problems.push(format!("does not say {:?}: {said}", case.says));
+    if !error.contains(case.says) {
+        problems.push(format!("the error lacks {:?}: {error}", case.says));
     }
-    // What only one kind of trouble may say.
+    // Words that belong to one kind of failure only.
     for (words, labels) in [
         (CREDENTIAL, &["token_invalid_secret", "token_expired_secret"][..]),
         (PERMISSION, &["missing_permission"][..]),
     ] {
-        if said.contains(words) && !labels.contains(&case.reason) {
-            problems.push(format!("says {words:?}, which it is not: {said}"));
+        if error.contains(words) && !labels.contains(&case.reason) {
+            problems.push(format!("the error wrongly contains {words:?}: {error}"));
         }
     }
     problems
 }
 
-/// What passes is not told: the gateway asks again after the time that it was given.
-fn asks_again(scene: &mut Scene, screen: &Screen) -> Result<Vec<String>, String> {
-    let mut findings = Vec::new();
+/// Checks that the gateway retries a temporary failure after the time that the response names, and logs no error.
+fn check_retries(testbed: &mut Testbed, screen: &Screen) -> Result<Vec<String>, String> {
+    let mut violations = Vec::new();
     for (number, (name, value)) in
         [("graph", "429:1*1"), ("graph", "503:1*1"), ("login", "429:1*1")].into_iter().enumerate()
     {
-        scene.set_fault(Some((name, value)))?;
+        testbed.set_fault(Some((name, value)))?;
         let tenant = format!("11111111-2222-4333-8444-9{number:011}");
-        let events = scene.call(RIGHT, number, &["--tenant", &tenant, "--duration", "100ms"])?;
+        let events = testbed.call(RIGHT, number, &["--tenant", &tenant, "--duration", "100ms"])?;
         let end = events.last().unwrap_or(&Value::Null);
         let answered = end.get("answered_ms").and_then(Value::as_f64);
         let call = events.first().map(|event| word(event, "call")).unwrap_or_default();
-        let errors = errors_about(scene, call)?.len();
-        let is_well = word(end, "outcome") == "completed"
+        let errors = errors_about(testbed, call)?.len();
+        let passed = word(end, "outcome") == "completed"
             && answered.is_some_and(|answered| answered >= 1_000.0)
             && errors == 0;
-        let verdict = if is_well { screen.good("ok") } else { screen.bad("NOT ok") };
+        let verdict = if passed { screen.good("ok") } else { screen.bad("NOT ok") };
         let answered = answered.map_or_else(|| "never".to_owned(), |ms| format!("{ms:.0} ms"));
         say(&format!(
             "  {:<16} {:<22} {verdict}",
             format!("{name}={value}"),
             format!("answered after {answered}")
         ));
-        if !is_well {
+        if !passed {
             let reason = printable(word(end, "reason"));
-            findings
+            violations
                 .push(format!("{name}={value}: answered after {answered}, {errors} error lines: {reason}"));
         }
     }
-    scene.set_fault(None)?;
-    Ok(findings)
+    testbed.set_fault(None)?;
+    Ok(violations)
 }
 
-/// As much of a line as a screen has.
+/// The start of a line, as much as fits on a screen.
 fn cut(text: &str) -> String {
     text.chars().take(110).collect()
 }
 
 const POLL: Duration = Duration::from_millis(50);
-/// A gateway gives up half a second before the platform does, which is after 5 s.
+/// A gateway gives up 0.5 s before the platform, which gives up after 5 s.
 const LINE_TIME_MAX: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -260,29 +263,30 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(lines: &[(&str, &str)], problem: &str) {
+    fn check(lines: &[(&str, &str)], expected: &str) {
         let lines: Vec<Value> =
             lines.iter().map(|(reason, error)| json!({"reason": reason, "error": error})).collect();
         let case = graph("7504", "missing_permission", PERMISSION);
-        assert_eq!(judge(&case, &lines).join("; "), problem);
+        assert_eq!(judge(&case, &lines).join("; "), expected);
     }
 
     #[test]
-    fn one_line_tells_what_it_is_and_nothing_else() {
-        let well = ("missing_permission", "the app lacks a permission in the call's tenant");
-        check(&[well], "");
+    fn one_line_names_its_failure_and_no_other() {
+        let line = ("missing_permission", "the app lacks a permission in the call's tenant");
+        check(&[line], "");
         check(&[], "0 error lines instead of one");
-        check(&[well, well], "2 error lines instead of one");
+        check(&[line, line], "2 error lines instead of one");
         check(&[("server", "the app lacks a permission")], "server instead of missing_permission");
         let both = ("missing_permission", "lacks a permission, or the app's credential is wrong");
         check(
             &[both],
-            "says \"the app's credential is wrong\", which it is not: lacks a permission, or the app's credential is wrong",
+            "the error wrongly contains \"the app's credential is wrong\": lacks a permission, or the app's \
+             credential is wrong",
         );
     }
 
     #[test]
-    fn the_id_of_a_call_is_in_the_first_whole_line() {
+    fn the_first_complete_line_has_the_call_id() {
         assert_eq!(call_id("{\"event\":\"call\",\"call\":\"a\"}\n{").as_deref(), Some("a"));
         assert_eq!(call_id("{\"event\":\"call\",\"call\":\"a\"}"), None);
     }

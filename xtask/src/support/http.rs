@@ -1,4 +1,4 @@
-//! One request over loopback: all the HTTP that the demo and the rehearsal speak themselves.
+//! A minimal HTTP client for requests over loopback.
 
 use std::{
     io::{Read as _, Write as _},
@@ -8,12 +8,12 @@ use std::{
 
 use serde_json::Value;
 
-/// The status and the body of a GET.
+/// Sends a GET, and returns the status and the body of the response.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
     send(address, "GET", path, "")
 }
 
-/// The status and the body of a request with a JSON body.
+/// Sends a request with a JSON body, and returns the status and the body of the response.
 pub(crate) fn send(
     address: SocketAddr,
     method: &str,
@@ -28,25 +28,26 @@ pub(crate) fn send(
         .map_err(text)?;
     let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).map_err(text)?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(text)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("not an HTTP answer")?;
+    let mut response = Vec::new();
+    stream.take(RESPONSE_BYTES_MAX).read_to_end(&mut response).map_err(text)?;
+    let response = String::from_utf8_lossy(&response);
+    let (head, body) = response.split_once("\r\n\r\n").ok_or("not an HTTP response")?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or("not an HTTP status")?;
     Ok((status, body.to_owned()))
 }
 
-/// The JSON document of a GET that is answered with 200.
+/// Sends a GET, and returns the JSON document of a 200 response.
 pub(crate) fn get_json(address: SocketAddr, path: &str) -> Result<Value, String> {
     let (status, body) = get(address, path)?;
     if status != 200 {
-        return Err(format!("http://{address}{path} answered {status}"));
+        return Err(format!("http://{address}{path} returned {status}"));
     }
-    serde_json::from_str(&body).map_err(|error| format!("http://{address}{path} is not JSON: {error}"))
+    serde_json::from_str(&body).map_err(|error| format!("http://{address}{path} returned no JSON: {error}"))
 }
 
 const TIME_MAX: Duration = Duration::from_secs(2);
-const ANSWER_BYTES_MAX: u64 = 4 << 20;
+const RESPONSE_BYTES_MAX: u64 = 4 << 20;

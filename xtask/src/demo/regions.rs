@@ -1,5 +1,5 @@
-//! Who is there: one platform, two gateways as two regions, two bots in each that answer calls, and one that lets the
-//! gateway answer.
+//! The processes of the demo: one platform and two regions. Each region has a gateway, two bots that answer calls, and
+//! one bot that lets the gateway answer.
 
 use std::{
     net::SocketAddr,
@@ -17,44 +17,44 @@ use crate::console::{complain, say};
 
 /// The app whose bots answer through Graph.
 pub(super) const APP: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";
-/// The app whose bot replies with an action.
+/// The app whose bot responds with an action.
 pub(super) const ACTION_APP: &str = "7be1a5a0-93c1-4c5b-9f0e-2f6c1d0a8e42";
 
 const REGIONS: [&str; 2] = ["emea", "amer"];
-/// The instances of a region, the app that each serves, and what it does with a call.
+/// The instances of a region, each with its app and its value of `--answer`.
 const INSTANCES: [(&str, &str, &str); 3] =
     [("bot-0", APP, "graph"), ("bot-1", APP, "graph"), ("actor", ACTION_APP, "action")];
 
-/// All processes and where they listen. They end when it is dropped.
-pub(super) struct Scene {
+/// Running processes and their addresses. Dropping it ends the processes.
+pub(super) struct Regions {
     processes: Processes,
     pub(super) emulator: PathBuf,
-    /// Like `http://127.0.0.1:4000`.
+    /// The origin of the platform, like `http://127.0.0.1:4000`.
     pub(super) platform: String,
-    pub(super) gateways: Vec<Gateway>,
-    pub(super) bots: Vec<Bot>,
+    pub(super) gateways: Vec<RegionGateway>,
+    pub(super) bots: Vec<RegionBot>,
 }
 
-pub(super) struct Gateway {
+pub(super) struct RegionGateway {
     pub(super) region: &'static str,
     pub(super) public: SocketAddr,
     admin: SocketAddr,
 }
 
-pub(super) struct Bot {
+pub(super) struct RegionBot {
     pub(super) region: &'static str,
     pub(super) instance: &'static str,
     app: &'static str,
     pub(super) address: SocketAddr,
 }
 
-impl Bot {
+impl RegionBot {
     pub(super) fn name(&self) -> String {
         format!("{}/{}", self.region, self.instance)
     }
 }
 
-impl Scene {
+impl Regions {
     pub(super) fn start(binaries: &Binaries) -> Result<Self, String> {
         let mut processes = Processes::new("demo")?;
         let emulator = || Command::new(&binaries.emulator);
@@ -81,8 +81,8 @@ impl Scene {
                 let bot = processes.start_and_read(&name, emulator().args(arguments).args(acting))?;
                 let url = text(&bot, "url")?;
                 let address = url.strip_prefix("http://").and_then(|address| address.parse().ok());
-                let address = address.ok_or("a bot without an address")?;
-                bots.push(Bot { region, instance, app, address });
+                let address = address.ok_or("a bot reports a URL without an address")?;
+                bots.push(RegionBot { region, instance, app, address });
                 ready(&name, &url);
             }
         }
@@ -100,28 +100,28 @@ impl Scene {
             let name = format!("{} gateway", gateway.region);
             processes.start(&name, Command::new(&binaries.gateway).args(["serve", "--config"]).arg(&file))?;
         }
-        let mut scene = Self { processes, emulator: binaries.emulator.clone(), platform, gateways, bots };
-        for index in 0..scene.gateways.len() {
-            let Some(gateway) = scene.gateways.get(index) else { continue };
+        let mut regions = Self { processes, emulator: binaries.emulator.clone(), platform, gateways, bots };
+        for index in 0..regions.gateways.len() {
+            let Some(gateway) = regions.gateways.get(index) else { continue };
             let (name, public, admin) =
                 (format!("{} gateway", gateway.region), gateway.public, gateway.admin);
-            scene.wait_for(&name, admin, "/readyz")?;
-            scene.wait_for(&name, public, HEALTH_PATH)?;
+            regions.wait_for(&name, admin, "/readyz")?;
+            regions.wait_for(&name, public, HEALTH_PATH)?;
             ready(&name, &format!("http://{public}"));
         }
-        Ok(scene)
+        Ok(regions)
     }
 
-    /// Waits until a path answers 200.
+    /// Waits until a path returns 200.
     fn wait_for(&mut self, name: &str, address: SocketAddr, path: &str) -> Result<(), String> {
         let started = instant();
         loop {
             let last = match http::get(address, path) {
                 Ok((200, _)) => return Ok(()),
-                Ok((status, _)) => format!("http://{address}{path} answers {status}"),
+                Ok((status, _)) => format!("http://{address}{path} returns {status}"),
                 Err(error) => format!("http://{address}{path}: {error}"),
             };
-            self.processes.dead()?;
+            self.processes.check_running()?;
             if started.elapsed() > START_TIME_MAX {
                 let log = self.processes.last_lines(name);
                 return Err(format!("{name} is not ready: {last}; its last lines:\n{log}"));
@@ -130,12 +130,12 @@ impl Scene {
         }
     }
 
-    /// An error if one of the processes has ended.
-    pub(super) fn alive(&mut self) -> Result<(), String> {
-        self.processes.dead()
+    /// Fails if one of the processes has ended.
+    pub(super) fn check_running(&mut self) -> Result<(), String> {
+        self.processes.check_running()
     }
 
-    /// Who listens at the host and port of a URL.
+    /// The name of the process at the host and port of a URL.
     pub(super) fn name_of(&self, url: &str) -> String {
         let authority =
             url.strip_prefix("http://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
@@ -156,11 +156,11 @@ impl Scene {
         }
     }
 
-    /// Every address, and commands to try.
+    /// The address of every process, and commands to try.
     pub(super) fn addresses(&self) -> Vec<String> {
         let mut lines = vec![format!("  platform       {}/emulator", self.platform)];
         for gateway in &self.gateways {
-            let Gateway { region, public, admin } = gateway;
+            let RegionGateway { region, public, admin } = gateway;
             lines.push(format!("  {:<14} http://{public}/api/calls", format!("{region} gateway")));
             lines.push(format!(
                 "  {:<14} http://{admin}/fleet  http://{admin}/metrics",
@@ -172,9 +172,7 @@ impl Scene {
         }
         if let Some(gateway) = self.gateways.first() {
             let to = format!("http://{}/api/calls", gateway.public);
-            lines.push(
-                "\nplace another call, here one that belongs to the other region, and watch it:".to_owned(),
-            );
+            lines.push("\nplace another call, which belongs to the other region, and watch it:".to_owned());
             lines.push(format!(
                 "  curl -sN {}/emulator/calls -d '{{\"to\":\"{to}\",\"region\":\"amer\"}}'",
                 self.platform
@@ -183,30 +181,30 @@ impl Scene {
         lines
     }
 
-    /// Stays until one of the processes ends; Ctrl-C ends the demo itself.
+    /// Returns when one of the processes ends. Ctrl-C ends the demo itself.
     pub(super) fn watch(mut self) -> Result<bool, String> {
         loop {
-            self.alive()?;
+            self.check_running()?;
             pause(Duration::from_millis(250));
         }
     }
 }
 
-/// Where the gateways will listen.
-fn free_gateways() -> Result<Vec<Gateway>, String> {
+/// Chooses the addresses of the gateways.
+fn free_gateways() -> Result<Vec<RegionGateway>, String> {
     let addresses = free_addresses("127.0.0.1", 4)?;
     let pairs = addresses.chunks_exact(2).zip(REGIONS).filter_map(|(pair, region)| match pair {
-        [public, admin] => Some(Gateway { region, public: *public, admin: *admin }),
+        [public, admin] => Some(RegionGateway { region, public: *public, admin: *admin }),
         _ => None,
     });
     Ok(pairs.collect())
 }
 
 fn configuration(
-    gateway: &Gateway,
-    peer: &Gateway,
+    gateway: &RegionGateway,
+    peer: &RegionGateway,
     platform: &str,
-    bots: &[Bot],
+    bots: &[RegionBot],
     [seal, secret]: [&Path; 2],
 ) -> String {
     let mut settings = SETTINGS
@@ -222,9 +220,10 @@ fn configuration(
         .replace("{secret}", &secret.display().to_string())
         .replace("{seal}", &seal.display().to_string());
     for bot in bots.iter().filter(|bot| bot.region == gateway.region) {
-        let Bot { instance, app, address, .. } = bot;
+        let RegionBot { instance, app, address, .. } = bot;
         settings.push_str(&format!(
-            "\n[[fleet.instance]]\nname = \"{instance}\"\nurl = \"http://{address}/api/calls\"\napps = [\"{app}\"]\n"
+            "\n[[fleet.instance]]\nname = \"{instance}\"\nurl = \"http://{address}/api/calls\"\n\
+             apps = [\"{app}\"]\n"
         ));
     }
     settings
@@ -232,7 +231,7 @@ fn configuration(
 
 const HEALTH_PATH: &str = "/api/health";
 
-/// A gateway of one region, as docs/configuration.md describes it.
+/// A gateway of one region, in the format that the documents describe.
 const SETTINGS: &str = r#"# Made by `cargo xtask demo`.
 region = "{region}"
 
@@ -285,11 +284,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_place_in_the_settings_is_filled_in() {
+    fn every_placeholder_in_the_settings_is_replaced() {
         let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-        let gateway = Gateway { region: "emea", public: address(1), admin: address(2) };
-        let peer = Gateway { region: "amer", public: address(3), admin: address(4) };
-        let bots = [("emea", 5), ("amer", 6)].map(|(region, port)| Bot {
+        let gateway = RegionGateway { region: "emea", public: address(1), admin: address(2) };
+        let peer = RegionGateway { region: "amer", public: address(3), admin: address(4) };
+        let bots = [("emea", 5), ("amer", 6)].map(|(region, port)| RegionBot {
             region,
             instance: "bot-0",
             app: APP,

@@ -1,15 +1,15 @@
-//! What a person sees: titles, aligned columns, colour where there is a terminal for it.
+//! Output for people: titles, times, and colour on a terminal.
 
 use std::io::{self, IsTerminal as _};
 
-/// Knows whether there is colour.
+/// Paints text, or leaves it plain.
 pub(crate) struct Screen {
     colour: bool,
 }
 
 impl Screen {
     pub(crate) fn new() -> Self {
-        // https://no-color.org: any value but the empty one.
+        // https://no-color.org: any value but the empty one switches colour off.
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self { colour: io::stdout().is_terminal() && !no_colour }
     }
@@ -35,7 +35,7 @@ impl Screen {
     }
 }
 
-/// Milliseconds for people.
+/// Milliseconds as readable text.
 pub(crate) fn time(milliseconds: f64) -> String {
     if milliseconds < 999.95 {
         format!("{milliseconds:.1} ms")
@@ -44,7 +44,7 @@ pub(crate) fn time(milliseconds: f64) -> String {
     }
 }
 
-/// Text of another process, without control characters.
+/// The text of another process, with control characters replaced.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }

@@ -1,4 +1,4 @@
-//! What gateways need before they start: free ports, a seal, files that nobody else reads.
+//! Preparations for gateways: free ports, a seal secret, private files, trusts.
 
 use std::{
     fs::OpenOptions,
@@ -10,23 +10,24 @@ use std::{
 
 use serde_json::Value;
 
-/// Free ports for all listeners at once, so that no two are alike. They are given back just before the gateways take
-/// them: a file of settings cannot hold port 0, because each gateway must know the other's.
+/// Finds different free ports for all listeners. They are released just before the gateways bind them: a
+/// configuration cannot use port 0, because each gateway must know the ports of the other gateways.
 pub(crate) fn free_addresses(host: &str, count: usize) -> Result<Vec<SocketAddr>, String> {
     let bound: Result<Vec<TcpListener>, _> = (0..count).map(|_| TcpListener::bind((host, 0))).collect();
-    let bound = bound.map_err(|error| format!("no free port: {error}"))?;
+    let bound = bound.map_err(|error| format!("cannot find a free port: {error}"))?;
     let addresses: Result<Vec<SocketAddr>, _> = bound.iter().map(TcpListener::local_addr).collect();
-    addresses.map_err(|error| format!("no free port: {error}"))
+    addresses.map_err(|error| format!("cannot find a free port: {error}"))
 }
 
-/// 32 random bytes, as `switchboard keygen` makes them.
+/// 32 random bytes in base64, like the output of `switchboard keygen`.
 pub(crate) fn new_secret() -> Result<String, String> {
     let mut secret = [0; 32];
-    openssl::rand::rand_bytes(&mut secret).map_err(|error| format!("openssl has no randomness: {error}"))?;
+    openssl::rand::rand_bytes(&mut secret)
+        .map_err(|error| format!("openssl cannot generate random bytes: {error}"))?;
     Ok(openssl::base64::encode_block(&secret))
 }
 
-/// Writes a new file that only its owner reads.
+/// Writes a new file that only its owner can read.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), String> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
@@ -40,7 +41,7 @@ pub(crate) fn trusts(platform: &str) -> String {
     TRUSTS.replace("{platform}", platform)
 }
 
-/// As docs/emulator.md has them. Keys may be rotated at once.
+/// The trusts of docs/emulator.md. The short cool-down lets keys rotate at once.
 const TRUSTS: &str = r#"[[trust]]
 name = "skype"
 metadata = "{platform}/v1/.well-known/OpenIdConfiguration"
@@ -56,13 +57,13 @@ callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
 [keys]
 cooldown = "1s""#;
 
-/// A member of what the emulator says at its start.
+/// A text member of the line that the emulator prints at its start.
 pub(crate) fn text(object: &Value, name: &str) -> Result<String, String> {
     object
         .get(name)
         .and_then(Value::as_str)
         .map(str::to_owned)
-        .ok_or_else(|| format!("the emulator named no {name}"))
+        .ok_or_else(|| format!("the emulator printed no {name}"))
 }
 
 #[cfg(test)]
@@ -72,13 +73,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seal_secret_is_never_readable_by_others() {
+    fn only_the_owner_can_read_a_secret() {
         use std::os::unix::fs::PermissionsExt as _;
         let path = std::env::temp_dir().join(format!("switchboard-setup-test-{}", std::process::id()));
         let _ = fs::remove_file(&path);
         write_private(&path, &new_secret().unwrap()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(write_private(&path, "").is_err(), "an existing file is not ours");
+        assert!(write_private(&path, "").is_err(), "an existing file must stay");
         fs::remove_file(&path).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Child processes that never outlive whoever starts them, whatever ends it.
+//! Child processes that never outlive this process, however it ends.
 
 use std::{
     env,
@@ -16,13 +16,13 @@ use serde_json::Value;
 
 use super::{instant, pause};
 
-/// Where the binaries are.
+/// The paths of the binaries.
 pub(crate) struct Binaries {
     pub(crate) gateway: PathBuf,
     pub(crate) emulator: PathBuf,
 }
 
-/// How they are built.
+/// The profile of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     Dev,
@@ -30,17 +30,17 @@ pub(crate) enum Profile {
 }
 
 impl Binaries {
-    /// Those in a folder, as they are.
+    /// The binaries in a folder.
     pub(crate) fn in_folder(folder: &Path) -> Result<Self, String> {
         let binary = |name: &str| {
             let path = folder.join(name);
-            if path.is_file() { Ok(path) } else { Err(format!("there is no {}", path.display())) }
+            if path.is_file() { Ok(path) } else { Err(format!("there is no file {}", path.display())) }
         };
         Ok(Self { gateway: binary("switchboard")?, emulator: binary("switchboard-emulator")? })
     }
 }
 
-/// Builds both binaries; cargo's progress goes to the terminal.
+/// Builds both binaries, with cargo's progress on the terminal.
 pub(crate) fn build(root: &Path, profile: Profile) -> Result<Binaries, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let profile = match profile {
@@ -58,7 +58,7 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<Binaries, String> {
     if !output.status.success() {
         return Err("the build failed".to_owned());
     }
-    // Cargo says where it put them, which saves guessing the target folder and the profile.
+    // Cargo reports the paths, so the target folder and the profile need not be guessed.
     let text = String::from_utf8_lossy(&output.stdout);
     let executable = |name: &str| {
         text.lines()
@@ -70,47 +70,48 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<Binaries, String> {
     Ok(Binaries { gateway: executable("switchboard")?, emulator: executable("switchboard-emulator")? })
 }
 
-/// The running children, their logs, and the folder for both.
+/// The running children, and the folder of their logs.
 pub(crate) struct Processes {
     folder: PathBuf,
-    children: Vec<Running>,
+    children: Vec<RunningChild>,
     watchdog: Option<Watchdog>,
 }
 
-struct Running {
+struct RunningChild {
     name: String,
     child: Child,
     log: PathBuf,
-    /// It ends by itself, which is no failure.
+    /// True if the child ends by itself, which is no failure.
     is_task: bool,
 }
 
-/// A shell that ends the children and removes the folder when the demo is gone without having said so: nothing that
-/// std offers runs after Ctrl-C or a SIGKILL.
+/// A shell that kills the children and removes the folder if this process ends without cleaning up. Ctrl-C and
+/// SIGKILL run no destructors.
 struct Watchdog {
     shell: Child,
-    orders: ChildStdin,
+    input: ChildStdin,
 }
 
 impl Processes {
-    /// `name` is part of the name of their folder.
+    /// Creates the folder, whose name contains `name`, and starts the watchdog.
     pub(crate) fn new(name: &str) -> Result<Self, String> {
         let folder = env::temp_dir().join(format!("switchboard-{name}-{}", std::process::id()));
-        // Others of this machine must neither read the seal secret nor have prepared the folder.
+        // Other users must not read the seal secret, and must not have prepared the folder.
         DirBuilder::new()
             .mode(0o700)
             .create(&folder)
-            .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+            .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
         let mut processes = Self { folder, children: Vec::new(), watchdog: None };
         processes.watchdog = Some(Watchdog::start(&processes.folder)?);
         Ok(processes)
     }
 
+    /// The folder of the logs.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Starts a child whose output goes to its log.
+    /// Starts a child that writes its output to its log.
     pub(crate) fn start(&mut self, name: &str, command: &mut Command) -> Result<(), String> {
         let log = self.log(name)?;
         let output = log.1.try_clone().map_err(|error| format!("cannot write the log of {name}: {error}"))?;
@@ -118,7 +119,7 @@ impl Processes {
         Ok(())
     }
 
-    /// Starts a child that ends by itself; its output goes to its log.
+    /// Starts a child that ends by itself and writes its output to its log.
     pub(crate) fn start_task(&mut self, name: &str, command: &mut Command) -> Result<(), String> {
         self.start(name, command)?;
         if let Some(running) = self.children.last_mut() {
@@ -127,7 +128,7 @@ impl Processes {
         Ok(())
     }
 
-    /// Waits for a task; gives whether it succeeded, and all it said.
+    /// Waits for a task to end. Returns whether it succeeded, and its output.
     pub(crate) fn wait(&mut self, name: &str, time_max: Duration) -> Result<(bool, String), String> {
         let started = instant();
         loop {
@@ -142,82 +143,82 @@ impl Processes {
         }
     }
 
-    /// What `wait` gives, if a task has ended.
+    /// The result of a task, like that of `wait`, if the task has ended.
     pub(crate) fn ended(&mut self, name: &str) -> Result<Option<(bool, String)>, String> {
-        self.dead()?;
-        let place = self.children.iter().position(|running| running.name == name);
-        let place = place.ok_or_else(|| format!("there is no {name}"))?;
-        let running = self.children.get_mut(place).ok_or("no child")?;
+        self.check_running()?;
+        let index = self.children.iter().position(|running| running.name == name);
+        let index = index.ok_or_else(|| format!("there is no {name}"))?;
+        let running = self.children.get_mut(index).ok_or("there is no child")?;
         let ended = running.child.try_wait().map_err(|error| format!("{name}: {error}"))?;
         let Some(status) = ended else { return Ok(None) };
-        let running = self.children.remove(place);
+        let running = self.children.remove(index);
         self.forget(&running.child);
-        let said = fs::read(&running.log).map_err(|error| format!("{name} left no log: {error}"))?;
-        Ok(Some((status.success(), String::from_utf8_lossy(&said).into_owned())))
+        let output = fs::read(&running.log).map_err(|error| format!("{name} left no log: {error}"))?;
+        Ok(Some((status.success(), String::from_utf8_lossy(&output).into_owned())))
     }
 
-    /// Asks a child to end; from then on it is a task.
+    /// Sends SIGTERM to a child, which becomes a task.
     pub(crate) fn terminate(&mut self, name: &str) -> Result<(), String> {
         self.signal(name, "TERM")?;
         let running = self.children.iter_mut().find(|running| running.name == name);
         running.map(|running| running.is_task = true).ok_or_else(|| format!("there is no {name}"))
     }
 
-    /// Sends a signal to a child, by its id, which is ours until it is waited for.
+    /// Sends a signal to a child by its process id, which stays valid until the child is waited for.
     pub(crate) fn signal(&self, name: &str, signal: &str) -> Result<(), String> {
         let running = self.children.iter().find(|running| running.name == name);
         let id = running.ok_or_else(|| format!("there is no {name}"))?.child.id().to_string();
-        // The shell's own `kill`: a minimal system has no other.
-        let done = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &id]).status();
-        match done {
+        // The `kill` of the shell: a minimal system has no other.
+        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &id]).status();
+        match sent {
             Ok(status) if status.success() => Ok(()),
             _ => Err(format!("cannot send {signal} to {name}")),
         }
     }
 
-    /// Kills a child, as a crash would.
+    /// Kills a child without warning, like a crash.
     pub(crate) fn kill(&mut self, name: &str) -> Result<(), String> {
-        let place = self.children.iter().position(|running| running.name == name);
-        let mut running = self.children.remove(place.ok_or_else(|| format!("there is no {name}"))?);
+        let index = self.children.iter().position(|running| running.name == name);
+        let mut running = self.children.remove(index.ok_or_else(|| format!("there is no {name}"))?);
         let killed = running.child.kill().and_then(|()| running.child.wait());
         self.forget(&running.child);
         killed.map(|_| ()).map_err(|error| format!("cannot kill {name}: {error}"))
     }
 
-    /// The id of a child that was waited for may be another process's soon.
+    /// Tells the watchdog that a child has ended: another process may reuse its id.
     fn forget(&mut self, child: &Child) {
         if let Some(watchdog) = &mut self.watchdog {
-            watchdog.tell(&format!("-{}", child.id()));
+            watchdog.send(&format!("-{}", child.id()));
         }
     }
 
-    /// What a child has logged until now.
+    /// The log of a child until now.
     pub(crate) fn log_of(&self, name: &str) -> Result<String, String> {
         let running = self.children.iter().find(|running| running.name == name);
         let running = running.ok_or_else(|| format!("there is no {name}"))?;
-        let said = fs::read(&running.log).map_err(|error| format!("{name} has no log: {error}"))?;
-        Ok(String::from_utf8_lossy(&said).into_owned())
+        let output = fs::read(&running.log).map_err(|error| format!("{name} has no log: {error}"))?;
+        Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
-    /// The CPU time of a child until now, where there is a /proc (proc_pid_stat(5)).
+    /// The CPU time of a child until now; `None` on a system without /proc (see proc_pid_stat(5)).
     pub(crate) fn cpu_time(&self, name: &str) -> Option<Duration> {
         let running = self.children.iter().find(|running| running.name == name)?;
         let stat = fs::read_to_string(format!("/proc/{}/stat", running.child.id())).ok()?;
         cpu_time(&stat)
     }
 
-    /// Starts a child that says in one line of JSON where it listens.
+    /// Starts a child that prints its addresses as one line of JSON, and returns that line.
     pub(crate) fn start_and_read(&mut self, name: &str, command: &mut Command) -> Result<Value, String> {
         let log = self.log(name)?;
         let child = self.spawn(name, command.stdout(Stdio::piped()), log)?;
-        let output = child.stdout.take().ok_or("no pipe")?;
+        let output = child.stdout.take().ok_or("the child has no output pipe")?;
         let (line_read, line) = mpsc::channel();
         thread::spawn(move || {
             let mut line = String::new();
             let mut output = BufReader::new(output);
             let read = output.read_line(&mut line).map(|_| line);
             let _ = line_read.send(read);
-            // Stay until the child ends: it must not find its pipe closed.
+            // Read until the child ends: its pipe must stay open.
             let _ = std::io::copy(&mut output, &mut std::io::sink());
         });
         let read = line.recv_timeout(START_TIME_MAX);
@@ -226,8 +227,8 @@ impl Processes {
         {
             return Ok(started);
         }
-        self.dead()?;
-        Err(format!("{name} did not say where it listens\n{}", self.last_lines(name)))
+        self.check_running()?;
+        Err(format!("{name} did not print its addresses; its last lines:\n{}", self.last_lines(name)))
     }
 
     fn log(&self, name: &str) -> Result<(PathBuf, File), String> {
@@ -247,20 +248,23 @@ impl Processes {
             .stdin(Stdio::null())
             .stderr(errors)
             .env("NO_COLOR", "1")
-            // Ctrl-C is for whoever started them: where that ignores it, they must not end under its hands.
+            // In a process group of its own: a Ctrl-C that this process ignores must not end the child.
             .process_group(0)
             .spawn()
             .map_err(|error| format!("cannot start {name}: {error}"))?;
         let id = child.id();
-        self.children.push(Running { name: name.to_owned(), child, log, is_task: false });
+        self.children.push(RunningChild { name: name.to_owned(), child, log, is_task: false });
         if let Some(watchdog) = &mut self.watchdog {
-            watchdog.tell(&id.to_string());
+            watchdog.send(&id.to_string());
         }
-        self.children.last_mut().map(|running| &mut running.child).ok_or_else(|| "no child".to_owned())
+        self.children
+            .last_mut()
+            .map(|running| &mut running.child)
+            .ok_or_else(|| "there is no child".to_owned())
     }
 
-    /// An error if a child has ended, with the end of its log.
-    pub(crate) fn dead(&mut self) -> Result<(), String> {
+    /// Fails with the end of the log if a child has ended that is no task.
+    pub(crate) fn check_running(&mut self) -> Result<(), String> {
         for running in self.children.iter_mut().filter(|running| !running.is_task) {
             if let Ok(Some(status)) = running.child.try_wait() {
                 let (name, lines) = (&running.name, last_lines(&running.log));
@@ -270,7 +274,7 @@ impl Processes {
         Ok(())
     }
 
-    /// The end of a child's log.
+    /// The last lines of a child's log.
     pub(crate) fn last_lines(&self, name: &str) -> String {
         let running = self.children.iter().find(|running| running.name == name);
         running.map(|running| last_lines(&running.log)).unwrap_or_default()
@@ -280,13 +284,13 @@ impl Processes {
 impl Drop for Processes {
     fn drop(&mut self) {
         for running in &mut self.children {
-            // By its id, which is ours until it is waited for.
+            // By its process id, which stays valid until the child is waited for.
             let _ = running.child.kill();
             let _ = running.child.wait();
         }
         if let Some(mut watchdog) = self.watchdog.take() {
-            watchdog.tell("done");
-            drop(watchdog.orders);
+            watchdog.send("done");
+            drop(watchdog.input);
             let _ = watchdog.shell.wait();
         }
         let _ = fs::remove_dir_all(&self.folder);
@@ -303,12 +307,12 @@ impl Watchdog {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("cannot start sh: {error}"))?;
-        let orders = shell.stdin.take().ok_or("no pipe")?;
-        Ok(Self { shell, orders })
+        let input = shell.stdin.take().ok_or("the watchdog has no input pipe")?;
+        Ok(Self { shell, input })
     }
 
-    fn tell(&mut self, order: &str) {
-        let _ = writeln!(self.orders, "{order}");
+    fn send(&mut self, line: &str) {
+        let _ = writeln!(self.input, "{line}");
     }
 }
 
@@ -329,12 +333,13 @@ fn last_lines(log: &Path) -> String {
         .map(|line| format!("  {}", super::screen::printable(line)))
         .collect();
     if lines.is_empty() {
-        return "  (nothing)".to_owned();
+        return "  (no output)".to_owned();
     }
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
-/// The fourteenth and fifteenth field, in clock ticks of user and system mode. The second may hold blanks and brackets.
+/// The sum of the fourteenth and fifteenth fields: clock ticks in user and system mode. The second field may contain
+/// blanks and brackets.
 fn cpu_time(stat: &str) -> Option<Duration> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let ticks: Vec<u64> = fields.split(' ').skip(11).take(2).map_while(|field| field.parse().ok()).collect();
@@ -342,8 +347,8 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_millis(user.saturating_add(system).saturating_mul(TICK_MS)))
 }
 
-/// Reads one process id a line, with a minus for one that has ended. `done` means that all was cleaned up; an end
-/// without it means that whoever started them died.
+/// Reads one process id per line, with a minus before the id of a process that has ended. `done` means that the parent
+/// has cleaned up. The end of the input without `done` means that the parent has died.
 const WATCHDOG: &str = r#"trap '' INT TERM HUP QUIT
 ids=
 while read -r id; do
@@ -360,10 +365,10 @@ done
 [ -n "$ids" ] && kill -9 $ids
 rm -rf -- "$1""#;
 
-/// Making RSA keys on a loaded machine takes seconds.
+/// Long, since the platform generates RSA keys, which takes seconds on a loaded machine.
 pub(crate) const START_TIME_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
-/// USER_HZ is 100 on every Linux of today.
+/// USER_HZ is 100 on every current Linux.
 const TICK_MS: u64 = 10;
 const LOG_BYTES: u64 = 16 * 1024;
 const LOG_LINES: usize = 15;
@@ -373,24 +378,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_time_is_the_fourteenth_and_fifteenth_field() {
+    fn cpu_time_is_the_sum_of_two_fields() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 120 30 0 0 20 0 1 0 99 1 1";
         assert_eq!(cpu_time(stat), Some(Duration::from_millis(1_500)));
         assert_eq!(cpu_time("7 (a) S 1"), None);
     }
 
     #[test]
-    fn a_child_that_is_killed_is_forgotten_and_a_task_may_end() {
+    fn a_killed_child_and_an_ended_task_are_removed() {
         let mut processes = Processes::new("process-test").unwrap();
         processes.start("sleeper", Command::new("sleep").arg("60")).unwrap();
-        processes.start_task("task", Command::new("sh").args(["-c", "echo said; exit 3"])).unwrap();
-        assert_eq!(processes.wait("task", Duration::from_secs(20)), Ok((false, "said\n".to_owned())));
+        processes.start_task("task", Command::new("sh").args(["-c", "echo output; exit 3"])).unwrap();
+        assert_eq!(processes.wait("task", Duration::from_secs(20)), Ok((false, "output\n".to_owned())));
         assert_eq!(processes.ended("sleeper"), Ok(None));
         processes.kill("sleeper").unwrap();
         processes.start("sleeper", Command::new("sleep").arg("60")).unwrap();
         processes.terminate("sleeper").unwrap();
         assert_eq!(processes.wait("sleeper", Duration::from_secs(20)), Ok((false, String::new())));
-        assert_eq!(processes.dead(), Ok(()));
+        assert_eq!(processes.check_running(), Ok(()));
         assert!(processes.children.is_empty());
     }
 }

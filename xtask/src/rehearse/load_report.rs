@@ -1,13 +1,13 @@
-//! What loads report, and what several of them say together.
+//! The reports of loads, and their summary.
 
 use serde_json::Value;
 
-/// What loads say together. Times are those of the one that had the longer ones.
+/// The reports of several loads in one. Each time is the longest of the reports.
 #[derive(Debug, Default)]
-pub(super) struct Sum {
+pub(super) struct LoadSummary {
     pub(super) calls: u64,
     pub(super) completed: u64,
-    /// Unknown if a load does not say it.
+    /// `None` if a report lacks it.
     pub(super) ended_early: Option<u64>,
     pub(super) other_outcomes: u64,
     pub(super) instance_gone: u64,
@@ -17,6 +17,7 @@ pub(super) struct Sum {
     pub(super) refused: u64,
     pub(super) lost: u64,
     pub(super) lost_with_instance: u64,
+    /// `None` if a report lacks it.
     pub(super) misrouted: Option<u64>,
     pub(super) came_twice: u64,
     pub(super) handled_twice: u64,
@@ -25,13 +26,15 @@ pub(super) struct Sum {
     pub(super) max_ms: f64,
     pub(super) took_ms: f64,
     pub(super) gone: Vec<String>,
-    pub(super) well: bool,
+    /// True if every load reports success.
+    pub(super) ok: bool,
 }
 
-impl Sum {
+impl LoadSummary {
+    /// Sums up the reports.
     pub(super) fn of(reports: &[Value]) -> Self {
         let mut sum =
-            Self { well: !reports.is_empty(), misrouted: Some(0), ended_early: Some(0), ..Self::default() };
+            Self { ok: !reports.is_empty(), misrouted: Some(0), ended_early: Some(0), ..Self::default() };
         for report in reports {
             let count = |name: &str| report.get(name).and_then(Value::as_u64);
             let number = |path: &str| report.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
@@ -52,7 +55,7 @@ impl Sum {
             sum.lost += count("lost").unwrap_or(0);
             sum.lost_with_instance += count("lost_with_instance").unwrap_or(0);
             sum.misrouted = sum.misrouted.zip(count("misrouted")).map(|(sum, count)| sum + count);
-            // Both ask the same bots, which do not know the loads apart.
+            // All loads ask the same bots, which count the notifications of all loads together.
             sum.came_twice = sum.came_twice.max(count("came_twice").unwrap_or(0));
             sum.handled_twice += count("handled_twice").unwrap_or(0);
             sum.p50_ms = sum.p50_ms.max(number("/answered/p50_ms"));
@@ -65,13 +68,13 @@ impl Sum {
                     sum.gone.push(name);
                 }
             }
-            sum.well &= report.get("ok") == Some(&Value::Bool(true));
+            sum.ok &= report.get("ok") == Some(&Value::Bool(true));
         }
         sum
     }
 }
 
-/// The calls that went wrong first, by name.
+/// The first calls that failed, each with its problem.
 pub(super) fn problems(report: &Value) -> Vec<String> {
     let listed = report.get("problems").and_then(Value::as_array).into_iter().flatten();
     let text = |problem: &Value, name: &str| {

@@ -1,0 +1,251 @@
+//! The processes of a rehearsal: one platform, the gateways of one region, and the bots of a layout.
+
+use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    balancer::Balancer,
+    gateway_settings::Shared,
+    http, instant,
+    layout::{Ingress, Layout},
+    members::{Bot, Gateway},
+    pause,
+    process::{Binaries, Processes, START_TIME_MAX},
+    setup::{free_addresses, new_secret, text, write_private},
+};
+use crate::console::say;
+
+/// Running processes and their addresses. Dropping it ends the processes.
+pub(super) struct Testbed {
+    pub(super) processes: Processes,
+    emulator: PathBuf,
+    gateway: PathBuf,
+    /// The origin of the platform, like `http://127.0.0.1:4000`.
+    pub(super) platform: String,
+    pub(super) gateways: Vec<Gateway>,
+    /// The address of the balancer, if there is one.
+    pub(super) balancer: Option<SocketAddr>,
+    pub(super) bots: Vec<Bot>,
+    /// The secret of every app.
+    pub(super) secret: String,
+}
+
+impl Testbed {
+    /// Starts every process of a layout, and waits until all are ready.
+    pub(super) fn start(binaries: &Binaries, layout: &Layout) -> Result<Self, String> {
+        let started = instant();
+        let mut processes = Processes::new("rehearse")?;
+        let secret = new_secret()?;
+        let mut serve = Command::new(&binaries.emulator);
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--json"]).args(layout.platform);
+        for app in layout.apps {
+            serve.args(["--app-id", app.id, "--secret", &secret]);
+        }
+        let platform = text(&processes.start_and_read("platform", &mut serve)?, "origin")?;
+        let mut testbed = Self {
+            processes,
+            emulator: binaries.emulator.clone(),
+            gateway: binaries.gateway.clone(),
+            platform,
+            gateways: Vec::new(),
+            balancer: None,
+            bots: Vec::new(),
+            secret,
+        };
+        for bot in layout.bots {
+            let (name, app, answer) = (bot.name, bot.app, bot.answer);
+            let address = testbed.start_bot(name, app, answer, &format!("{HOST}:0"))?;
+            testbed.bots.push(Bot { name, address, app, answer });
+        }
+        testbed.start_gateways(layout)?;
+        say(&format!(
+            "  one platform, {} bots and {} gateways are ready after {:.1} s",
+            testbed.bots.len(),
+            testbed.gateways.len(),
+            started.elapsed().as_secs_f64()
+        ));
+        Ok(testbed)
+    }
+
+    fn start_bot(&mut self, name: &str, app: &str, answer: &str, listen: &str) -> Result<SocketAddr, String> {
+        let mut command = Command::new(&self.emulator);
+        command.args(["bot", "--json", "--name", name, "--listen", listen, "--platform", &self.platform]);
+        command.args(["--answer", answer, "--app-id", app, "--secret", &self.secret]);
+        command.arg("--journal").arg(self.journal(name));
+        let bot = self.processes.start_and_read(name, &mut command)?;
+        let url = text(&bot, "url")?;
+        let address = url.strip_prefix("http://").and_then(|address| address.parse().ok());
+        address.ok_or_else(|| format!("{name} reports the URL {url}, which has no address"))
+    }
+
+    /// The path of a bot's journal, which all its incarnations share.
+    pub(super) fn journal(&self, name: &str) -> PathBuf {
+        self.processes.folder().join(format!("{name}.journal"))
+    }
+
+    /// Starts a bot that has ended, with the same name and address.
+    pub(super) fn restart_bot(&mut self, name: &str) -> Result<(), String> {
+        let bot =
+            self.bots.iter().find(|bot| bot.name == name).ok_or_else(|| format!("there is no bot {name}"))?;
+        let (app, answer, address) = (bot.app, bot.answer, bot.address.to_string());
+        self.start_bot(name, app, answer, &address).map(|_| ())
+    }
+
+    fn start_gateways(&mut self, layout: &Layout) -> Result<(), String> {
+        let balancer = self.write_settings(layout)?;
+        let names: Vec<_> = self.gateways.iter().map(|gateway| gateway.name).collect();
+        for name in names {
+            self.start_gateway(name)?;
+        }
+        self.wait_until_ready()?;
+        if layout.ingress == Ingress::Balanced {
+            Balancer::find()?.start(&mut self.processes, balancer, &self.gateways)?;
+            self.balancer = Some(balancer);
+        }
+        Ok(())
+    }
+
+    /// Chooses the addresses of the gateways, writes their configurations, and returns the balancer's address.
+    fn write_settings(&mut self, layout: &Layout) -> Result<SocketAddr, String> {
+        let folder = self.processes.folder().to_owned();
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            write_private(&path, text).map(|()| path)
+        };
+        let count = match layout.ingress {
+            Ingress::Crossed => 2,
+            Ingress::Balanced => 3,
+        };
+        let mut free = free_addresses(HOST, 2 + 2 * count)?.into_iter();
+        let mut next = || free.next().ok_or("too few free ports");
+        // The first address stays without a listener.
+        let (closed, balancer) = (next()?, next()?);
+        for name in GATEWAYS.into_iter().take(count) {
+            self.gateways.push(Gateway { name, public: next()?, admin: next()? });
+        }
+        let bases: Vec<SocketAddr> = match layout.ingress {
+            Ingress::Crossed => self.gateways.iter().rev().map(|other| other.public).collect(),
+            Ingress::Balanced => vec![balancer; count],
+        };
+        let shared = Shared {
+            layout,
+            platform: &self.platform,
+            closed,
+            seal: &file("seal", &new_secret()?)?,
+            secret: &file("secret", &self.secret)?,
+            wrong_secret: &file("wrong-secret", &new_secret()?)?,
+            bots: &self.bots,
+        };
+        for (gateway, base) in self.gateways.iter().zip(bases) {
+            file(&format!("{}.toml", gateway.name), &shared.configuration(gateway, base))?;
+        }
+        Ok(balancer)
+    }
+
+    /// Starts a gateway with the configuration that was written for it.
+    pub(super) fn start_gateway(&mut self, name: &str) -> Result<(), String> {
+        let settings = self.processes.folder().join(format!("{name}.toml"));
+        self.processes.start(name, Command::new(&self.gateway).args(["serve", "--config"]).arg(settings))
+    }
+
+    /// Waits until every gateway is ready and reports every instance as ready.
+    pub(super) fn wait_until_ready(&mut self) -> Result<(), String> {
+        let started = instant();
+        while let Some(name) = self.unready() {
+            self.processes.check_running()?;
+            if started.elapsed() > START_TIME_MAX {
+                let log = self.processes.last_lines(name);
+                return Err(format!("{name} is not ready; its last lines:\n{log}"));
+            }
+            pause(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// The first gateway that is not ready, or that does not report every instance as ready.
+    fn unready(&self) -> Option<&'static str> {
+        let is_ready = |gateway: &Gateway| {
+            let fleet = http::get(gateway.admin, "/fleet").map(|(_, body)| body).unwrap_or_default();
+            let ready = fleet.matches("\"state\":\"ready\"").count();
+            ready == self.bots.len() && matches!(http::get(gateway.admin, "/readyz"), Ok((200, _)))
+        };
+        self.gateways.iter().find(|gateway| !is_ready(gateway)).map(|gateway| gateway.name)
+    }
+
+    /// The command `switchboard fleet VERB NAME` for the admin listener of a gateway.
+    pub(super) fn fleet(&self, gateway: &Gateway, verb: &str, name: &str) -> Command {
+        let mut command = Command::new(&self.gateway);
+        command.args(["fleet", verb, name, "--admin", &format!("http://{}", gateway.admin)]);
+        command
+    }
+
+    /// A command of the emulator that places calls of an app at an address.
+    pub(super) fn calling(&self, verb: &str, app: &str, address: SocketAddr) -> Command {
+        let mut command = Command::new(&self.emulator);
+        let to = format!("http://{address}/api/calls");
+        command.args([verb, "--json", "--platform", &self.platform, "--app-id", app, "--to", &to]);
+        command
+    }
+
+    /// Places one call, waits for its end, and returns its events.
+    pub(super) fn call(&mut self, app: &str, gateway: usize, options: &[&str]) -> Result<Vec<Value>, String> {
+        let gateway = self.gateways.get(gateway % self.gateways.len()).ok_or("there is no gateway")?;
+        let mut command = self.calling("call", app, gateway.public);
+        self.processes.start_task("call", command.args(options))?;
+        let (_, output) = self.processes.wait("call", CALL_TIME_MAX)?;
+        Ok(output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// Replaces the platform's faults by at most one.
+    pub(super) fn set_fault(&self, fault: Option<(&str, &str)>) -> Result<(), String> {
+        let faults: Value =
+            fault.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+        self.ask_platform("PUT", "/emulator/faults", &faults.to_string())
+    }
+
+    /// Stops the platform from placing more calls.
+    pub(super) fn end_loads(&self) -> Result<(), String> {
+        self.ask_platform("DELETE", "/emulator/load", "")
+    }
+
+    fn ask_platform(&self, method: &str, path: &str, body: &str) -> Result<(), String> {
+        let address = self.platform.strip_prefix("http://").and_then(|address| address.parse().ok());
+        let address: SocketAddr = address.ok_or("the platform has no address")?;
+        match http::send(address, method, path, body)? {
+            (200..300, _) => Ok(()),
+            (status, body) => Err(format!("the platform refuses {method} {path}: {status} {body}")),
+        }
+    }
+
+    /// The first error and warning lines of each gateway's log.
+    pub(super) fn first_warnings(&self) -> Result<Vec<String>, String> {
+        let mut warnings = Vec::new();
+        for gateway in &self.gateways {
+            let log = self.processes.log_of(gateway.name)?;
+            warnings.extend(first_warnings(gateway.name, &log));
+        }
+        Ok(warnings)
+    }
+}
+
+/// The first error and warning lines of a gateway's log.
+pub(super) fn first_warnings(gateway: &str, log: &str) -> Vec<String> {
+    let is_warning =
+        |line: &&str| line.contains("\"level\":\"error\"") || line.contains("\"level\":\"warn\"");
+    log.lines().filter(is_warning).take(5).map(|line| format!("{gateway} logged: {line}")).collect()
+}
+
+/// A text member of an event; empty if it is absent.
+pub(super) fn word<'a>(event: &'a Value, name: &str) -> &'a str {
+    event.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Longer than the platform rings and a gateway asks Graph.
+const CALL_TIME_MAX: Duration = Duration::from_secs(60);
+
+const GATEWAYS: [&str; 3] = ["gateway-0", "gateway-1", "gateway-2"];
+
+/// Loopback, but not the address of outgoing connections: their ports could take the port of a process that
+/// restarts.
+const HOST: &str = "127.0.0.2";

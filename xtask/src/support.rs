@@ -1,0 +1,20 @@
+//! Shared parts of the demo and the rehearsal: processes, HTTP requests, files for gateways, the screen.
+
+pub(crate) mod http;
+pub(crate) mod process;
+pub(crate) mod screen;
+pub(crate) mod setup;
+
+use std::time::{Duration, Instant};
+
+/// The current monotonic time.
+#[expect(clippy::disallowed_methods, reason = "real processes run here; no test pauses the clock")]
+pub(crate) fn instant() -> Instant {
+    Instant::now()
+}
+
+/// Sleeps while the processes run.
+#[expect(clippy::disallowed_methods, reason = "there is no runtime here; processes are polled")]
+pub(crate) fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
