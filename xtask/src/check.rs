@@ -18,10 +18,10 @@ use self::{
 };
 use crate::console::{complain, say};
 
-/// Runs the steps in order and stops at the first that fails. With `quick`, only the crates that changed are linted and
-/// tested, and the long steps are left out.
+/// Runs the steps in order and stops at the first failure. With `quick`, lints and tests only the crates that changed,
+/// and leaves out the long steps.
 pub(crate) fn run(root: &Path, quick: bool) -> ExitCode {
-    let began = now();
+    let started = now();
     let prepared = Compiler::installed(root).and_then(|compiler| {
         let changes = if quick { Some(Changes::find(root)?) } else { None };
         Ok((compiler, changes))
@@ -43,7 +43,7 @@ pub(crate) fn run(root: &Path, quick: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let took = seconds(now().duration_since(began));
+    let took = seconds(now().duration_since(started));
     match quick {
         false => say(&format!("check: passed in {took}")),
         true => say(&format!("check: the quick steps passed in {took}; the gate is `cargo xtask check`")),
@@ -71,12 +71,12 @@ fn passes(root: &Path, step: &Step, place: &str, decision: Decision) -> bool {
         return tool.is_optional;
     }
     say(&format!("{place}: {line}"));
-    let began = now();
+    let started = now();
     let passed = match step.inside {
         Some(action) => action(root) == ExitCode::SUCCESS,
         None => shell::run(&line, root),
     };
-    let took = seconds(now().duration_since(began));
+    let took = seconds(now().duration_since(started));
     if passed {
         say(&format!("{place}: passed in {took}"));
     } else {

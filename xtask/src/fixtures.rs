@@ -1,4 +1,4 @@
-//! `cargo xtask fixtures`: the data that tests prove things with.
+//! `cargo xtask fixtures`: writes and checks the test data in `fixtures/`.
 
 mod config;
 mod fixture;
@@ -15,14 +15,15 @@ use std::{
 
 use self::fixture::Fixture;
 
-/// Every fixture of every module.
+/// The fixtures of all modules.
 fn all() -> Vec<Fixture> {
     let modules =
         [config::fixtures, jwks::fixtures, keys::fixtures, notifications::fixtures, tokens::fixtures];
     modules.into_iter().flat_map(|fixtures| fixtures()).collect()
 }
 
-/// Writes what differs; says how much that was. Deletes nothing: a file that no module makes may be someone's work.
+/// Writes the files that differ, and returns a summary. Deletes no file: one that no module generates may be unfinished
+/// work.
 pub(crate) fn write(root: &Path) -> io::Result<String> {
     let folder = root.join("fixtures");
     let fixtures = all();
@@ -38,50 +39,57 @@ pub(crate) fn write(root: &Path) -> io::Result<String> {
         fs::write(&path, &fixture.bytes)?;
         written += 1;
     }
-    Ok(format!("fixtures: {} made, {written} changed", fixtures.len()))
+    Ok(format!("fixtures: {} generated, {written} changed", fixtures.len()))
 }
 
-/// What `write` would change, and files that nothing makes.
+/// Returns the changes that `write` would make, and the files that no module generates.
 pub(crate) fn check(root: &Path) -> Vec<String> {
     compare(&root.join("fixtures"), &all())
 }
 
-/// The files of `folder` against `fixtures`.
+/// Compares the files of `folder` with `fixtures`.
 fn compare(folder: &Path, fixtures: &[Fixture]) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut made: BTreeMap<&str, &[u8]> = BTreeMap::new();
+    let mut generated: BTreeMap<&str, &[u8]> = BTreeMap::new();
     for fixture in fixtures {
-        if made.insert(&fixture.path, &fixture.bytes).is_some() {
-            problems.push(format!("fixtures/{}: made twice; give one another name", fixture.path));
+        if generated.insert(&fixture.path, &fixture.bytes).is_some() {
+            problems.push(format!("fixtures/{}: generated twice; rename one", fixture.path));
         }
     }
-    for (path, bytes) in &made {
+    for (path, bytes) in &generated {
         match fs::read(folder.join(path)) {
             Ok(found) if found == *bytes => {}
-            Ok(_) => problems.push(format!("fixtures/{path}: differs from what is generated; run `{MENDS}`")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                problems.push(format!("fixtures/{path}: missing; run `{MENDS}`"));
+            Ok(_) => {
+                problems.push(format!("fixtures/{path}: differs from the generated file; run `{REMEDY}`"))
             }
-            Err(error) => problems.push(format!("fixtures/{path}: cannot be read: {error}")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                problems.push(format!("fixtures/{path}: missing; run `{REMEDY}`"));
+            }
+            Err(error) => problems.push(format!("fixtures/{path}: cannot read it: {error}")),
         }
     }
     match files(folder) {
         Ok(found) => problems.extend(
-            found.iter().filter(|path| !made.contains_key(path.as_str()) && !is_written_by_hand(path)).map(|path| {
-                format!("fixtures/{path}: nothing generates it; delete it, or let a module of xtask/src/fixtures make it")
-            }),
+            found
+                .iter()
+                .filter(|path| !generated.contains_key(path.as_str()) && !is_written_by_hand(path))
+                .map(|path| {
+                    format!(
+                        "fixtures/{path}: no module generates it; delete it or add it to xtask/src/fixtures"
+                    )
+                }),
         ),
-        Err(error) => problems.push(format!("fixtures: cannot be listed: {error}")),
+        Err(error) => problems.push(format!("fixtures: cannot list the files: {error}")),
     }
     problems
 }
 
-/// The two exceptions: the list that people read, and the keys that everything else is signed with.
+/// True for the two exceptions: the list for readers, and the keys that sign everything else.
 fn is_written_by_hand(path: &str) -> bool {
     path == "README.md" || path.starts_with("keys/not-secret-")
 }
 
-/// The files below `folder`, relative to it, with `/` between the parts.
+/// The paths of the files below `folder`, relative to it, with `/` between the parts.
 fn files(folder: &Path) -> io::Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     let mut folders = vec![String::new()];
@@ -100,8 +108,8 @@ fn files(folder: &Path) -> io::Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// The command that mends what `check` finds.
-const MENDS: &str = "cargo xtask fixtures";
+/// The command that repairs the problems that `check` finds.
+const REMEDY: &str = "cargo xtask fixtures";
 
 #[cfg(test)]
 mod tests {
@@ -110,22 +118,22 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(files: &[(&str, &str)], made: &[(&str, &str)], expected: &[&str]) {
+    fn check(files: &[(&str, &str)], generated: &[(&str, &str)], expected: &[&str]) {
         let folder = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = folder.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        let made: Vec<_> = made
+        let generated: Vec<_> = generated
             .iter()
             .map(|(path, text)| Fixture { path: (*path).to_owned(), bytes: text.as_bytes().to_owned() })
             .collect();
-        assert_eq!(compare(folder.path(), &made), expected);
+        assert_eq!(compare(folder.path(), &generated), expected);
     }
 
     #[test]
-    fn what_is_generated_is_in_order() {
+    fn generated_files_pass() {
         check(&[("a/b.json", "{}")], &[("a/b.json", "{}")], &[]);
     }
 
@@ -135,20 +143,18 @@ mod tests {
             &[("a/b.json", "{ }")],
             &[("a/b.json", "{}"), ("a/c.json", "{}")],
             &[
-                "fixtures/a/b.json: differs from what is generated; run `cargo xtask fixtures`",
+                "fixtures/a/b.json: differs from the generated file; run `cargo xtask fixtures`",
                 "fixtures/a/c.json: missing; run `cargo xtask fixtures`",
             ],
         );
     }
 
     #[test]
-    fn a_file_that_nothing_generates_is_found() {
+    fn a_file_that_no_module_generates_is_found() {
         check(
             &[("a/b.json", "{}"), ("a/stray.json", "{}")],
             &[("a/b.json", "{}")],
-            &[
-                "fixtures/a/stray.json: nothing generates it; delete it, or let a module of xtask/src/fixtures make it",
-            ],
+            &["fixtures/a/stray.json: no module generates it; delete it or add it to xtask/src/fixtures"],
         );
     }
 
@@ -158,16 +164,16 @@ mod tests {
     }
 
     #[test]
-    fn two_modules_may_not_make_the_same_file() {
+    fn two_modules_may_not_generate_the_same_file() {
         check(
             &[("a.json", "{}")],
             &[("a.json", "{}"), ("a.json", "{}")],
-            &["fixtures/a.json: made twice; give one another name"],
+            &["fixtures/a.json: generated twice; rename one"],
         );
     }
 
     #[test]
-    fn making_them_twice_gives_the_same_bytes() {
+    fn a_second_run_generates_the_same_bytes() {
         let bytes = |fixtures: Vec<Fixture>| {
             fixtures.into_iter().map(|one| (one.path, one.bytes)).collect::<Vec<_>>()
         };

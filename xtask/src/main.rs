@@ -1,4 +1,4 @@
-//! `cargo xtask fixtures | tidy | check | demo | rehearse | interop`: what is done to this repository, as opposed to with it.
+//! `cargo xtask`: the tasks of this repository, such as its gate, its fixtures and its demo.
 
 mod check;
 mod console;
@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::console::{complain, report, say};
 
-/// Fixtures, the gate, and the demo.
+/// Tasks of the Switchboard repository.
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
 struct Cli {
@@ -29,38 +29,38 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write fixtures/ anew from the committed keys; a second run changes nothing.
+    /// Write fixtures/ from the committed keys; a second run changes nothing.
     Fixtures {
-        /// Change nothing; fail if a byte would change or a file is not generated.
+        /// Change nothing; fail if a byte would change or if no module generates a file.
         #[arg(long)]
         check: bool,
     },
-    /// Check what compilers do not: the arrows between crates, manifests, file heads, links.
+    /// Check the rules that no compiler checks: arrows between crates, circles between files, words, lengths, links.
     Tidy,
     /// Run the gate, step by step, up to the first failure.
     Check {
-        /// For the edit loop: format, tidy and fixtures; lints of the crates that differ from the main branch and of
-        /// the crates that depend on them; tests of the crates that differ. Files that are not committed count.
+        /// Check what changed: format, tidy and fixtures of everything; tests of the crates that differ from the main
+        /// branch; lints of these crates and of the crates that depend on them. Uncommitted files count.
         #[arg(long)]
         quick: bool,
     },
-    /// Two regions and a platform that calls them, on this machine, until Ctrl-C.
+    /// Run two regions and a platform that calls them on this machine, until Ctrl-C.
     Demo {
-        /// Exit after the summary: 0 only if every call ended where it should.
+        /// Exit after the summary, with 0 only if every call ended as expected.
         #[arg(long)]
         once: bool,
     },
-    /// Real gateways under load and under faults: every kind of call, 2,000 of them at once, every refusal, a fleet that
-    /// restarts one by one, an instance that is killed and one that stands still.
+    /// Run real gateways under load and faults: every kind of call, 2,000 calls, every refusal, a rolling restart, a
+    /// killed instance and a suspended one.
     Rehearse {
-        /// What fits into the gate: fewer calls, keys that stay, debug builds.
+        /// Run the form that the gate runs: fewer calls, no key rotation, debug builds.
         #[arg(long)]
         quick: bool,
-        /// Take the binaries in this folder instead of building them.
+        /// Use the binaries in this folder instead of building them.
         #[arg(long, value_name = "FOLDER")]
         binaries: Option<PathBuf>,
     },
-    /// Microsoft's own client libraries against the emulator; installs them from the package registries.
+    /// Run Microsoft's client libraries against the emulator; installs them from the package registries.
     Interop,
 }
 
@@ -86,8 +86,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The workspace's folder: around the manifest that cargo names when it runs this program, or else around the current
-/// folder.
+/// The folder of the workspace. The search starts at the manifest that cargo names when it runs this program, or else
+/// at the current folder.
 fn root() -> PathBuf {
     let start = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).or_else(|| env::current_dir().ok());
     let start = start.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));

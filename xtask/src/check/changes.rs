@@ -6,24 +6,24 @@ use serde::Deserialize;
 
 use super::shell;
 
-/// The crates that `check --quick` looks at.
+/// The crates that `check --quick` lints and tests.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Changes {
-    /// The commit that the working tree is compared with, and the branch that gave it.
+    /// The branch and the commit that the working tree is compared with.
     pub(super) base: String,
     /// The crates with changed files, and the crates whose tests read a changed file.
     pub(super) tested: BTreeSet<String>,
-    /// The same, and the crates that depend on them.
+    /// The tested crates, and the crates that depend on them.
     pub(super) linted: BTreeSet<String>,
 }
 
 impl Changes {
-    /// Compares the working tree, with files that are not committed, to the point where it left the main branch.
+    /// Compares the working tree, including uncommitted files, with the commit at which it left the main branch.
     pub(super) fn find(root: &Path) -> Result<Self, String> {
         let branch = BRANCHES
             .into_iter()
             .find(|branch| shell::is_installed(&format!("git rev-parse --verify {branch}"), root))
-            .ok_or("there is neither a branch origin/main nor a branch main to compare with; run the gate without --quick")?;
+            .ok_or("there is no branch origin/main or main to compare with; run the gate without --quick")?;
         let base = shell::output(&format!("git merge-base HEAD {branch}"), root)?.trim().to_owned();
         let mut files = String::new();
         for line in [

@@ -12,7 +12,7 @@ pub(super) struct Compiler {
 }
 
 impl Compiler {
-    /// Asks the compiler that cargo runs in `root` for its version.
+    /// Reads the version of the compiler that is active in `root`.
     pub(super) fn installed(root: &Path) -> Result<Self, String> {
         Self::parse(&shell::output("rustc --version", root)?)
     }
@@ -48,13 +48,14 @@ impl fmt::Display for Compiler {
         let (major, minor) = DEVELOPED_WITH;
         write!(
             f,
-            "rustc {version}: lints are shown but do not fail the gate, which is developed with {major}.{minor}"
+            "rustc {version}: lints are shown but do not fail the gate, which is developed with \
+             {major}.{minor}"
         )
     }
 }
 
-/// The version that the gate is developed with: `rust-version` of the workspace, the oldest that is supported. Raise
-/// both together.
+/// The version that the gate is developed with. It is also the oldest supported version, `rust-version` of the
+/// workspace: raise both together.
 const DEVELOPED_WITH: (u32, u32) = (1, 95);
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub(super) fn run(line: &str, root: &Path) -> bool {
     }
 }
 
-/// The output of a command line, or the reason for which there is none.
+/// The output of a command line, or the reason why it failed.
 pub(super) fn output(line: &str, root: &Path) -> Result<String, String> {
     let output = command(line, root).output().map_err(|error| format!("cannot run `{line}`: {error}"))?;
     if output.status.success() {
@@ -34,7 +34,7 @@ pub(super) fn is_installed(probe: &str, root: &Path) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// The command of a line: `NAME=value` in front, then words without quotes. So the printed line is the one that runs.
+/// The command of a line: first `NAME=value`, then words without quotes. The printed line is the one that runs.
 fn command(line: &str, root: &Path) -> Command {
     let mut words = line.split(' ').peekable();
     let mut variables = Vec::new();

@@ -8,11 +8,11 @@ use crate::{console, demo, fixtures, rehearse, tidy};
 /// One step of the gate.
 pub(super) struct Step {
     pub(super) name: &'static str,
-    /// The command line for the whole workspace. `--workspace` and `-D warnings` give way to what a run needs.
+    /// The command line for the whole workspace. `decide` replaces `--workspace` and removes `-D warnings` if needed.
     command: &'static str,
     /// Runs the step in this process, in place of the command.
     pub(super) inside: Option<fn(&Path) -> ExitCode>,
-    /// What the command needs beyond cargo.
+    /// A program that the command needs besides cargo.
     pub(super) tool: Option<Tool>,
     quick: Quick,
 }
@@ -29,11 +29,11 @@ pub(super) struct Tool {
 
 /// The part of a step that `--quick` runs.
 enum Quick {
-    /// All of it: it takes seconds.
+    /// The whole step, which takes seconds.
     All,
-    /// For the crates that changed and those that depend on them.
+    /// The crates that changed, and the crates that depend on them.
     Linted,
-    /// For the crates that changed.
+    /// The crates that changed.
     Tested,
     Nothing,
 }
@@ -68,7 +68,7 @@ impl Step {
     }
 }
 
-/// Cheap steps come first. The demo and the rehearsal come last: the tests before them prove the same in parts.
+/// Cheap steps come first. The demo and the rehearsal come last: earlier tests prove parts of the same.
 pub(super) const STEPS: [Step; 13] = [
     Step {
         name: "format",
@@ -109,11 +109,11 @@ pub(super) const STEPS: [Step; 13] = [
         tool: None,
         quick: Quick::Tested,
     },
-    // The feature of the release builds. It builds its dependencies anew, so the gate tests only what it changes.
+    // The feature of the release builds. It rebuilds its dependencies, so the gate runs only the tests that need it.
     Step {
         name: "kubernetes lints",
-        command: "cargo clippy -p switchboard-delivery -p switchboard --features kubernetes --all-targets --locked \
-                  -- -D warnings",
+        command: "cargo clippy -p switchboard-delivery -p switchboard --features kubernetes --all-targets \
+                  --locked -- -D warnings",
         inside: None,
         tool: Some(CLIPPY),
         quick: Quick::Nothing,
@@ -127,7 +127,8 @@ pub(super) const STEPS: [Step; 13] = [
     },
     Step {
         name: "manifests",
-        command: "cargo test -p switchboard-delivery -p switchboard --features kubernetes --locked --test manifests",
+        command: "cargo test -p switchboard-delivery -p switchboard --features kubernetes --locked \
+                  --test manifests",
         inside: None,
         tool: None,
         quick: Quick::Nothing,
@@ -139,8 +140,8 @@ pub(super) const STEPS: [Step; 13] = [
         tool: None,
         quick: Quick::Nothing,
     },
-    // The files of each crate as a registry would get them. The steps above build the same files, and they have
-    // fetched all that is needed offline.
+    // The files of each crate as a registry would receive them. The steps above build the same files, and have
+    // fetched everything that this step needs offline.
     Step {
         name: "package",
         command: "cargo package --workspace --exclude xtask --no-verify --allow-dirty --quiet --locked --offline",
