@@ -18,8 +18,8 @@ use self::{
 };
 use crate::console::{complain, say};
 
-/// Runs the steps in order and stops at the first failure. With `quick`, lints and tests only the crates that changed,
-/// and leaves out the long steps.
+/// Runs the steps in order and stops at the first failure. With `quick`, lints and tests only the crates that
+/// changed, and leaves out the long steps.
 pub(crate) fn run(root: &Path, quick: bool) -> ExitCode {
     let started = now();
     let prepared = Compiler::installed(root).and_then(|compiler| {

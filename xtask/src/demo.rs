@@ -10,8 +10,8 @@ use crate::{
     support::{http, instant, pause, process, screen, setup},
 };
 
-/// Builds and starts everything, places the calls, and prints a summary. Without `once`, the processes stay until
-/// Ctrl-C.
+/// Builds and starts everything, places the calls, and prints a summary. Without `once`, the processes stay
+/// until Ctrl-C.
 ///
 /// Succeeds only if every call ended as expected.
 pub(crate) fn run(root: &Path, once: bool) -> ExitCode {

@@ -22,8 +22,8 @@ fn all() -> Vec<Fixture> {
     modules.into_iter().flat_map(|fixtures| fixtures()).collect()
 }
 
-/// Writes the files that differ, and returns a summary. Deletes no file: one that no module generates may be unfinished
-/// work.
+/// Writes the files that differ, and returns a summary. Deletes no file: one that no module generates may be
+/// unfinished work.
 pub(crate) fn write(root: &Path) -> io::Result<String> {
     let folder = root.join("fixtures");
     let fixtures = all();

@@ -1,4 +1,4 @@
-//! `cargo xtask interop`: Microsoft's own client libraries, unmodified, against the emulator.
+//! `cargo xtask interop`: runs Microsoft's client libraries, unmodified, against the emulator.
 
 use std::{
     env, fs,
@@ -19,13 +19,13 @@ use serde_json::Value;
 
 use crate::console::{complain, say};
 
-/// Installs the libraries, starts the emulator over TLS, runs one script a library. Not part of the gate: it needs
-/// the package registries.
+/// Installs the libraries, starts the emulator over TLS, and runs one script per library. It needs the
+/// package registries, so it is not part of the gate.
 pub(crate) fn run(root: &Path) -> ExitCode {
-    match play(root) {
+    match run_all(root) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
-            complain(&format!("interop: {failed} failed"));
+            complain(&format!("interop: {failed} libraries failed"));
             ExitCode::FAILURE
         }
         Err(problem) => {
@@ -35,11 +35,11 @@ pub(crate) fn run(root: &Path) -> ExitCode {
     }
 }
 
-/// How many libraries failed.
-fn play(root: &Path) -> Result<usize, String> {
+/// Runs all scripts, and returns the number of failures.
+fn run_all(root: &Path) -> Result<usize, String> {
     let scripts = root.join("crates/emulator/tests/interop");
     let folder = root.join("target/interop");
-    fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
     say("installing the libraries");
     let python = install_python(&scripts, &folder);
     let node = install_node(&scripts, &folder);
@@ -55,7 +55,7 @@ fn play(root: &Path) -> Result<usize, String> {
         };
         let outcome = match runtime {
             Ok(installed) => emulator.run(installed, library.script, &folder),
-            Err(problem) => Err(format!("could not be installed: {problem}")),
+            Err(problem) => Err(format!("cannot install it: {problem}")),
         };
         match outcome {
             Ok(lines) => say(&format!("ok      {}\n{}", library.name, lines.trim_end())),
@@ -68,7 +68,7 @@ fn play(root: &Path) -> Result<usize, String> {
     Ok(failed)
 }
 
-/// A library, and the script that uses it as its documentation says.
+/// A library, and the script that uses it as documented.
 struct Library {
     name: &'static str,
     runtime: Runtime,
@@ -80,7 +80,7 @@ enum Runtime {
     Node,
 }
 
-/// What runs a script, and where the scripts are.
+/// The program that runs scripts, and the folder of the scripts.
 struct Installed {
     program: PathBuf,
     scripts: PathBuf,
@@ -121,27 +121,27 @@ fn install_python(scripts: &Path, folder: &Path) -> Result<Installed, String> {
     Ok(Installed { program, scripts: scripts.to_owned() })
 }
 
-/// Node looks for packages beside the script, so the scripts are copied to where the packages are.
+/// Copies the scripts beside the packages, where Node looks for them, and installs the packages.
 fn install_node(scripts: &Path, folder: &Path) -> Result<Installed, String> {
-    let place = folder.join("node");
+    let target = folder.join("node");
     let copy = || -> std::io::Result<()> {
-        fs::create_dir_all(&place)?;
+        fs::create_dir_all(&target)?;
         for entry in fs::read_dir(scripts)? {
             let path = entry?.path();
             let wanted = path.extension().is_some_and(|extension| extension == "mjs" || extension == "json");
             if let Some(name) = path.file_name().filter(|_| wanted) {
-                fs::copy(&path, place.join(name))?;
+                fs::copy(&path, target.join(name))?;
             }
         }
         Ok(())
     };
-    copy().map_err(|error| format!("cannot fill {}: {error}", place.display()))?;
+    copy().map_err(|error| format!("cannot copy the scripts to {}: {error}", target.display()))?;
     let npm = ["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"];
-    finish(Command::new("npm").args(npm).current_dir(&place))?;
-    Ok(Installed { program: PathBuf::from("node"), scripts: place })
+    finish(Command::new("npm").args(npm).current_dir(&target))?;
+    Ok(Installed { program: PathBuf::from("node"), scripts: target })
 }
 
-/// A certificate that the app registers, its key, and both in one file.
+/// Writes a certificate of the app, its key, and a file with both.
 fn write_certificate(folder: &Path) -> Result<(), String> {
     let make = || -> Result<(Vec<u8>, Vec<u8>), openssl::error::ErrorStack> {
         let key = PKey::from_rsa(Rsa::generate(2_048)?)?;
@@ -158,7 +158,7 @@ fn write_certificate(folder: &Path) -> Result<(), String> {
         certificate.sign(&key, MessageDigest::sha256())?;
         Ok((key.private_key_to_pem_pkcs8()?, certificate.build().to_pem()?))
     };
-    let (key, certificate) = make().map_err(|error| format!("openssl refused: {error}"))?;
+    let (key, certificate) = make().map_err(|error| format!("openssl cannot make a certificate: {error}"))?;
     let both = [key.as_slice(), certificate.as_slice()].concat();
     for (name, bytes) in [("app-key.pem", &key), ("app.pem", &certificate), ("app-both.pem", &both)] {
         let path = folder.join(name);
@@ -167,7 +167,7 @@ fn write_certificate(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The emulator of this run; it ends when this is dropped.
+/// The running emulator. Dropping it ends the process.
 struct Emulator {
     child: Child,
     origin: String,
@@ -215,12 +215,12 @@ impl Emulator {
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
-                Err("the emulator did not say where it listens".to_owned())
+                Err("the emulator did not print its addresses".to_owned())
             }
         }
     }
 
-    /// The script's lines; an error with everything it said if it fails.
+    /// Runs a script and returns its output. The error of a failed script has all of its output.
     fn run(&self, installed: &Installed, script: &str, folder: &Path) -> Result<String, String> {
         let mut command = Command::new(&installed.program);
         command
@@ -234,7 +234,7 @@ impl Emulator {
             .env("EMULATOR_KEY", folder.join("app-key.pem"))
             .env("EMULATOR_PEM", folder.join("app-both.pem"))
             .env("PYTHONDONTWRITEBYTECODE", "1");
-        // How each runtime and library is told of an authority.
+        // The variables in which the runtimes and libraries look for a certificate authority.
         for variable in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
             command.env(variable, &self.ca);
         }
@@ -244,13 +244,13 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        // By its id, which is ours until it is waited for.
+        // By its process id, which stays valid until the child is waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What a command printed; everything it said if it failed.
+/// Runs a command and returns its output. The error of a failed command has all of its output.
 fn finish(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output =

@@ -35,12 +35,14 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Check the rules that no compiler checks: arrows between crates, circles between files, words, lengths, links.
+    /// Check the rules that no compiler checks: arrows between crates, circles between files, words, lengths,
+    /// links.
     Tidy,
     /// Run the gate, step by step, up to the first failure.
     Check {
-        /// Check what changed: format, tidy and fixtures of everything; tests of the crates that differ from the main
-        /// branch; lints of these crates and of the crates that depend on them. Uncommitted files count.
+        /// Check what changed: format, tidy and fixtures of everything; tests of the crates that differ from
+        /// the main branch; lints of these crates and of the crates that depend on them. Uncommitted files
+        /// count.
         #[arg(long)]
         quick: bool,
     },
@@ -50,8 +52,8 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
-    /// Run real gateways under load and faults: every kind of call, 2,000 calls, every refusal, a rolling restart, a
-    /// killed instance and a suspended one.
+    /// Run real gateways under load and faults: every kind of call, 2,000 calls, every refusal, a rolling
+    /// restart, a killed instance and a suspended one.
     Rehearse {
         /// Run the form that the gate runs: fewer calls, no key rotation, debug builds.
         #[arg(long)]
@@ -86,8 +88,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The folder of the workspace. The search starts at the manifest that cargo names when it runs this program, or else
-/// at the current folder.
+/// The folder of the workspace. The search starts at the manifest that cargo names when it runs this program,
+/// or else at the current folder.
 fn root() -> PathBuf {
     let start = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).or_else(|| env::current_dir().ok());
     let start = start.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));

@@ -57,7 +57,8 @@ fn rehearse(root: &Path, options: &Options) -> Result<bool, String> {
     let binaries = match &options.binaries {
         Some(folder) => Binaries::in_folder(folder)?,
         None => {
-            // The gate has just built the debug binaries. The whole rehearsal measures release binaries, as deployed.
+            // The gate has just built the debug binaries. The whole rehearsal measures release binaries, as
+            // deployed.
             let profile = if options.quick { Profile::Dev } else { Profile::Release };
             say(&screen.title("Building switchboard and switchboard-emulator"));
             process::build(root, profile)?

@@ -18,7 +18,8 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Compares the working tree, including uncommitted files, with the commit at which it left the main branch.
+    /// Compares the working tree, including uncommitted files, with the commit at which it left the main
+    /// branch.
     pub(super) fn find(root: &Path) -> Result<Self, String> {
         let branch = BRANCHES
             .into_iter()

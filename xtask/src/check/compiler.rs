@@ -54,8 +54,8 @@ impl fmt::Display for Compiler {
     }
 }
 
-/// The version that the gate is developed with. It is also the oldest supported version, `rust-version` of the
-/// workspace: raise both together.
+/// The version that the gate is developed with. It is also the oldest supported version, `rust-version` of
+/// the workspace: raise both together.
 const DEVELOPED_WITH: (u32, u32) = (1, 95);
 
 #[cfg(test)]

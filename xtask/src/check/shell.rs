@@ -34,7 +34,8 @@ pub(super) fn is_installed(probe: &str, root: &Path) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// The command of a line: first `NAME=value`, then words without quotes. The printed line is the one that runs.
+/// The command of a line: first `NAME=value`, then words without quotes. The printed line is the one that
+/// runs.
 fn command(line: &str, root: &Path) -> Command {
     let mut words = line.split(' ').peekable();
     let mut variables = Vec::new();

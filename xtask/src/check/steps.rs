@@ -8,7 +8,8 @@ use crate::{console, demo, fixtures, rehearse, tidy};
 /// One step of the gate.
 pub(super) struct Step {
     pub(super) name: &'static str,
-    /// The command line for the whole workspace. `decide` replaces `--workspace` and removes `-D warnings` if needed.
+    /// The command line for the whole workspace. `decide` replaces `--workspace` and removes `-D warnings` if
+    /// needed.
     command: &'static str,
     /// Runs the step in this process, in place of the command.
     pub(super) inside: Option<fn(&Path) -> ExitCode>,
@@ -109,7 +110,8 @@ pub(super) const STEPS: [Step; 13] = [
         tool: None,
         quick: Quick::Tested,
     },
-    // The feature of the release builds. It rebuilds its dependencies, so the gate runs only the tests that need it.
+    // The feature of the release builds. It rebuilds its dependencies, so the gate runs only the tests that
+    // need it.
     Step {
         name: "kubernetes lints",
         command: "cargo clippy -p switchboard-delivery -p switchboard --features kubernetes --all-targets \
@@ -120,7 +122,8 @@ pub(super) const STEPS: [Step; 13] = [
     },
     Step {
         name: "kubernetes tests",
-        command: "cargo test -p switchboard-delivery -p switchboard --features kubernetes --locked kubernetes",
+        command: "cargo test -p switchboard-delivery -p switchboard --features kubernetes --locked \
+            kubernetes",
         inside: None,
         tool: None,
         quick: Quick::Nothing,
@@ -140,11 +143,12 @@ pub(super) const STEPS: [Step; 13] = [
         tool: None,
         quick: Quick::Nothing,
     },
-    // The files of each crate as a registry would receive them. The steps above build the same files, and have
-    // fetched everything that this step needs offline.
+    // The files of each crate as a registry would receive them. The steps above build the same files, and
+    // have fetched everything that this step needs offline.
     Step {
         name: "package",
-        command: "cargo package --workspace --exclude xtask --no-verify --allow-dirty --quiet --locked --offline",
+        command: "cargo package --workspace --exclude xtask --no-verify --allow-dirty --quiet --locked \
+            --offline",
         inside: None,
         tool: None,
         quick: Quick::Nothing,

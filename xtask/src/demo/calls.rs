@@ -217,8 +217,8 @@ fn owner(url: &str) -> Option<String> {
     Some(format!("{}/{}", segments.next()?, segments.next()?))
 }
 
-/// Asks every bot about a call. A bot records a notification before it acknowledges it. Other differences may be
-/// temporary, so this function asks again for a while.
+/// Asks every bot about a call. A bot records a notification before it acknowledges it. Other differences may
+/// be temporary, so this function asks again for a while.
 fn ask_bots(regions: &Regions, call: &DemoCall, played: &PlayedCall) -> Result<BotRecord, String> {
     let started = instant();
     loop {

@@ -1,5 +1,5 @@
-//! The processes of the demo: one platform and two regions. Each region has a gateway, two bots that answer calls, and
-//! one bot that lets the gateway answer.
+//! The processes of the demo: one platform and two regions. Each region has a gateway, two bots that answer
+//! calls, and one bot that lets the gateway answer.
 
 use std::{
     net::SocketAddr,

@@ -61,8 +61,8 @@ impl Balancer {
     }
 }
 
-/// The configuration of the balancer. `/readyz` decides which gateways receive new connections. Existing connections
-/// stay open.
+/// The configuration of the balancer. `/readyz` decides which gateways receive new connections. Existing
+/// connections stay open.
 fn settings(address: SocketAddr, gateways: &[Gateway]) -> String {
     let servers: String = gateways
         .iter()

@@ -48,7 +48,8 @@ impl Shared<'_> {
         let authority = if app.graph == GraphAccess::NoAuthority { &closed } else { self.platform };
         let endpoint = if app.graph == GraphAccess::NoGraph { &closed } else { self.platform };
         format!(
-            "\n[[app]]\nid = \"{}\"\n[app.graph]\nsecret = {{ file = \"{secret}\" }}\nauthority = \"{authority}\"\n\
+            "\n[[app]]\nid = \"{}\"\n[app.graph]\nsecret = {{ file = \"{secret}\" }}\nauthority = \
+             \"{authority}\"\n\
              endpoint = \"{endpoint}\"\n",
             app.id
         )

@@ -1,5 +1,5 @@
-//! The journals of the bots: which incarnation of which instance received which notification. A journal survives
-//! its bot.
+//! The journals of the bots: which incarnation of which instance received which notification. A journal
+//! survives its bot.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -87,8 +87,8 @@ impl JournalSummary {
             .filter(|entry| entry.kind == INCOMING)
             .map(|entry| entry.incarnation.as_str())
             .collect();
-        // The platform accepts one answer. If several incarnations received the call, the owner is the one that
-        // receives its callbacks.
+        // The platform accepts one answer. If several incarnations received the call, the owner is the one
+        // that receives its callbacks.
         let mut callbacks: HashMap<&str, u64> = HashMap::new();
         for entry in entries.iter().filter(|entry| entry.kind != INCOMING) {
             *callbacks.entry(entry.incarnation.as_str()).or_default() += 1;

@@ -12,11 +12,11 @@ pub(super) struct Layout {
 /// The gateways, and the way to them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ingress {
-    /// Two gateways. Callbacks of a call that one gateway places always reach the other one. A balancer causes the
-    /// same only now and then.
+    /// Two gateways. Callbacks of a call that one gateway places always reach the other one. A balancer
+    /// causes the same only now and then.
     Crossed,
-    /// Three gateways behind a TCP balancer, the only address that the platform knows. They wait longer for an
-    /// instance, and a gateway that drains waits until the balancer has noticed.
+    /// Three gateways behind a TCP balancer, the only address that the platform knows. They wait longer for
+    /// an instance, and a gateway that drains waits until the balancer has noticed.
     Balanced,
 }
 

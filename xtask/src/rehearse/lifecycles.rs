@@ -1,4 +1,5 @@
-//! The whole lifecycle of each kind of call: answered by the bot, and answered, rejected or redirected by an action.
+//! The whole lifecycle of each kind of call: answered by the bot, and answered, rejected or redirected by an
+//! action.
 
 use serde_json::Value;
 

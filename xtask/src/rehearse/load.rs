@@ -1,5 +1,5 @@
-//! Many calls through two gateways to four instances. No notification may be lost or misrouted, and every call must
-//! be answered in time.
+//! Many calls through two gateways to four instances. No notification may be lost or misrouted, and every
+//! call must be answered in time.
 
 use std::time::Duration;
 
@@ -255,8 +255,8 @@ fn refreshed(testbed: &Testbed) -> Result<usize, String> {
     Ok(count)
 }
 
-/// The platform makes eleven keys for each issuer before it reuses their numbers. Each key takes 0.2 s of CPU time,
-/// which must not count as CPU time of the load.
+/// The platform makes eleven keys for each issuer before it reuses their numbers. Each key takes 0.2 s of CPU
+/// time, which must not count as CPU time of the load.
 const KEYS_MADE: Duration = Duration::from_secs(20);
 
 /// At 200 calls per second, 400 calls are in progress.
@@ -272,10 +272,10 @@ mod tests {
     use super::*;
 
     fn report() -> Value {
-        json!({"ok": true, "calls": 150, "took_ms": 5_000.0, "outcomes": {"completed": 150}, "instance_gone": {},
-            "answered": {"p50_ms": 1.0, "p99_ms": 2.0, "max_ms": 3.0}, "sent": 900, "acknowledged": 900, "retried": 0,
-            "refused": 0, "lost": 0, "lost_with_instance": 0, "misrouted": 0, "handled_twice": 0, "came_twice": 0,
-            "gone": [], "problems": []})
+        json!({"ok": true, "calls": 150, "took_ms": 5_000.0, "outcomes": {"completed": 150},
+            "instance_gone": {}, "answered": {"p50_ms": 1.0, "p99_ms": 2.0, "max_ms": 3.0}, "sent": 900,
+            "acknowledged": 900, "retried": 0, "refused": 0, "lost": 0, "lost_with_instance": 0,
+            "misrouted": 0, "handled_twice": 0, "came_twice": 0, "gone": [], "problems": []})
     }
 
     #[track_caller]

@@ -1,4 +1,5 @@
-//! Refusals by Graph and by the token endpoint. Each must cause one error line of the gateway that gives the reason.
+//! Refusals by Graph and by the token endpoint. Each must cause one error line of the gateway that gives the
+//! reason.
 
 use std::time::Duration;
 
@@ -214,7 +215,8 @@ fn judge(case: &RefusalCase, lines: &[Value]) -> Vec<String> {
     problems
 }
 
-/// Checks that the gateway retries a temporary failure after the time that the response names, and logs no error.
+/// Checks that the gateway retries a temporary failure after the time that the response names, and logs no
+/// error.
 fn check_retries(testbed: &mut Testbed, screen: &Screen) -> Result<Vec<String>, String> {
     let mut violations = Vec::new();
     for (number, (name, value)) in

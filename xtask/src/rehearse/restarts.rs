@@ -77,8 +77,8 @@ impl ScenarioRun {
         command.args(["--calls", CALLS_MAX, "--rate", &rate, "--duration", scenario.duration]);
         let mix = match scenario.event {
             FleetEvent::RollingRestart => "p2p=4,group=2,meeting=2,recording=1,pstn=1",
-            // No recorded calls: they must be answered within 5 s, and an instance that is suspended after it has
-            // accepted one cannot do that.
+            // No recorded calls: they must be answered within 5 s, and an instance that is suspended after it
+            // has accepted one cannot do that.
             FleetEvent::Failures => "p2p=4,group=3,meeting=2,pstn=1",
         };
         command.args(["--kind-mix", mix, "--participants", "2"]);
@@ -199,7 +199,8 @@ impl ScenarioRun {
         self.testbed.processes.wait(name, END_TIME_MAX)
     }
 
-    /// Runs a fleet command at every gateway, since gateways share no state, and waits until each has finished.
+    /// Runs a fleet command at every gateway, since gateways share no state, and waits until each has
+    /// finished.
     fn ask_gateways(&mut self, verb: &str, name: &str, options: &[&str]) -> Result<(), String> {
         let mut tasks = Vec::new();
         for gateway in &self.testbed.gateways {
@@ -229,7 +230,8 @@ impl ScenarioRun {
         Ok(logs)
     }
 
-    /// The number of requests that each gateway has handled. The line of a request is the only one with an outcome.
+    /// The number of requests that each gateway has handled. The line of a request is the only one with an
+    /// outcome.
     fn requests(&self) -> Result<Vec<usize>, String> {
         Ok(self.logs()?.iter().map(|(_, log)| log.matches("\"outcome\":\"").count()).collect())
     }

@@ -106,7 +106,8 @@ impl Testbed {
         Ok(())
     }
 
-    /// Chooses the addresses of the gateways, writes their configurations, and returns the balancer's address.
+    /// Chooses the addresses of the gateways, writes their configurations, and returns the balancer's
+    /// address.
     fn write_settings(&mut self, layout: &Layout) -> Result<SocketAddr, String> {
         let folder = self.processes.folder().to_owned();
         let file = |name: &str, text: &str| {

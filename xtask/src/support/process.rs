@@ -85,8 +85,8 @@ struct RunningChild {
     is_task: bool,
 }
 
-/// A shell that kills the children and removes the folder if this process ends without cleaning up. Ctrl-C and
-/// SIGKILL run no destructors.
+/// A shell that kills the children and removes the folder if this process ends without cleaning up. Ctrl-C
+/// and SIGKILL run no destructors.
 struct Watchdog {
     shell: Child,
     input: ChildStdin,
@@ -338,8 +338,8 @@ fn last_lines(log: &Path) -> String {
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
-/// The sum of the fourteenth and fifteenth fields: clock ticks in user and system mode. The second field may contain
-/// blanks and brackets.
+/// The sum of the fourteenth and fifteenth fields: clock ticks in user and system mode. The second field may
+/// contain blanks and brackets.
 fn cpu_time(stat: &str) -> Option<Duration> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let ticks: Vec<u64> = fields.split(' ').skip(11).take(2).map_while(|field| field.parse().ok()).collect();
@@ -347,8 +347,8 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_millis(user.saturating_add(system).saturating_mul(TICK_MS)))
 }
 
-/// Reads one process id per line, with a minus before the id of a process that has ended. `done` means that the parent
-/// has cleaned up. The end of the input without `done` means that the parent has died.
+/// Reads one process id per line, with a minus before the id of a process that has ended. `done` means that
+/// the parent has cleaned up. The end of the input without `done` means that the parent has died.
 const WATCHDOG: &str = r#"trap '' INT TERM HUP QUIT
 ids=
 while read -r id; do

@@ -1,8 +1,8 @@
 //! Circles between the files of a crate: files that can only be understood together.
 //!
 //! A file depends on the file that defines an item which it names, also through re-exports. Declarations of
-//! modules, `pub use` and everything that only tests compile do not count. Methods do not count either: this file
-//! looks at paths only.
+//! modules, `pub use` and everything that only tests compile do not count. Methods do not count either: this
+//! file looks at paths only.
 
 mod model;
 mod names;
@@ -56,7 +56,7 @@ fn of_crate(tree: &Tree, root: &File, model: &Model) -> Vec<Finding> {
         .collect()
 }
 
-/// The largest sets of files, each of which depends on all others of its set.
+/// The largest sets of files in which each file depends on all others.
 fn circles<'m>(ties: &Ties<'m>) -> Vec<BTreeSet<&'m str>> {
     let mut next: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (from, to) in ties.keys() {
@@ -85,7 +85,7 @@ fn circles<'m>(ties: &Ties<'m>) -> Vec<BTreeSet<&'m str>> {
     circles
 }
 
-/// The circle, and in a line of its own each tie within it: what to move is among these names.
+/// The circle, and a line for each tie in it. The names in these lines include the items to move.
 fn describe(folder: &str, circle: &BTreeSet<&str>, ties: &Ties<'_>) -> String {
     let short = |path: &str| path.strip_prefix(folder).unwrap_or(path).trim_start_matches('/').to_owned();
     let mut text = format!(

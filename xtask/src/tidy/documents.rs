@@ -1,4 +1,4 @@
-//! The documents: links that lead somewhere, and a list of fixtures that is complete.
+//! Rules for documents: links have a target, and the list of fixtures is complete.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -7,7 +7,7 @@ use super::{
     tree::{File, Tree},
 };
 
-/// What is wrong in Markdown files.
+/// Violations in Markdown files.
 pub(super) fn findings(tree: &Tree) -> Vec<Finding> {
     let mut findings: Vec<_> = tree
         .ending(".md")
@@ -23,7 +23,7 @@ struct Link {
     target: String,
 }
 
-/// The links outside of code blocks.
+/// The links outside code blocks.
 fn links(file: &File) -> impl Iterator<Item = Link> + '_ {
     prose(&file.text).flat_map(|(line, text)| {
         text.split("](").skip(1).filter_map(move |rest| {
@@ -33,7 +33,7 @@ fn links(file: &File) -> impl Iterator<Item = Link> + '_ {
     })
 }
 
-/// The numbered lines that are not inside a fenced block.
+/// The numbered lines outside code blocks.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fenced = false;
     (1..).zip(text.lines()).filter(move |(_, line)| {
@@ -43,7 +43,7 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Links to other hosts are left alone: a gate that needs the network fails for reasons that are not ours.
+/// A link without a target. Links to other hosts are not checked: the gate would then depend on the network.
 fn broken(tree: &Tree, file: &File, link: &Link) -> Option<Finding> {
     if link.target.contains("://") || link.target.starts_with("mailto:") {
         return None;
@@ -58,7 +58,7 @@ fn broken(tree: &Tree, file: &File, link: &Link) -> Option<Finding> {
         return problem(format!("the link to `{path}` leaves the repository"));
     };
     if !tree.root.join(&target).exists() {
-        return problem(format!("the link to `{path}` leads nowhere: there is no {target}"));
+        return problem(format!("the link to `{path}` has no target: there is no {target}"));
     }
     let heading = heading?;
     let document = tree.files.iter().find(|other| other.path == target && target.ends_with(".md"))?;
@@ -66,7 +66,7 @@ fn broken(tree: &Tree, file: &File, link: &Link) -> Option<Finding> {
         .then(|| Finding::new(file, link.line, format!("{target} has no heading `#{heading}`")))
 }
 
-/// `path` as seen from the document at `from`, relative to the root.
+/// Resolves `path` from the document at `from`; the result is relative to the root.
 fn resolve(from: &str, path: &str) -> Option<String> {
     let folder = Path::new(from).parent().and_then(Path::to_str).unwrap_or_default();
     let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
@@ -82,7 +82,7 @@ fn resolve(from: &str, path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// The anchors of a document's headings: lower case, blanks to dashes, other signs left out.
+/// The anchors of a document's headings: lower case, dashes for blanks, no other signs.
 fn anchors(text: &str) -> BTreeSet<String> {
     prose(text)
         .filter(|(_, line)| line.starts_with('#'))
@@ -100,7 +100,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// A folder of fixtures that `fixtures/README.md` does not name.
+/// The folders of fixtures that `fixtures/README.md` does not name.
 fn unlisted(tree: &Tree) -> Vec<Finding> {
     let folders: BTreeSet<&str> = tree
         .files
@@ -115,7 +115,7 @@ fn unlisted(tree: &Tree) -> Vec<Finding> {
         .map(|folder| Finding {
             path: "fixtures/README.md".to_owned(),
             line: 1,
-            text: format!("does not say what `{folder}/` proves"),
+            text: format!("the file does not say what `{folder}/` proves"),
         })
         .collect()
 }
@@ -125,12 +125,13 @@ mod tests {
     use crate::tidy::tests::check;
 
     #[test]
-    fn links_that_resolve_pass() {
+    fn links_with_a_target_pass() {
         check(
             &[
                 (
                     "README.md",
-                    "# Name\n[a](docs/a.md) and [b](docs/a.md#the-b-c-of-it)\n[here](#name) [x](https://x.example/)\n",
+                    "# Name\n[a](docs/a.md) and [b](docs/a.md#the-b-c-of-it)\n[here](#name) \
+                     [x](https://x.example/)\n",
                 ),
                 ("docs/a.md", "## The `B, C` of it\n[up](../README.md), [folder](../docs/)\n"),
             ],
@@ -139,17 +140,17 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_nowhere_are_found() {
+    fn links_without_a_target_are_found() {
         check(
             &[
                 ("README.md", "\n[a](docs/b.md) [b](docs/a.md#gone) [c](../x.md)\n"),
                 ("docs/a.md", "[a](b.md)\n```text\n# Gone\n[c](d.md)\n```\n"),
             ],
             &[
-                "README.md:2: the link to `docs/b.md` leads nowhere: there is no docs/b.md",
+                "README.md:2: the link to `docs/b.md` has no target: there is no docs/b.md",
                 "README.md:2: docs/a.md has no heading `#gone`",
                 "README.md:2: the link to `../x.md` leaves the repository",
-                "docs/a.md:1: the link to `b.md` leads nowhere: there is no docs/b.md",
+                "docs/a.md:1: the link to `b.md` has no target: there is no docs/b.md",
             ],
         );
     }
@@ -158,7 +159,7 @@ mod tests {
     fn every_folder_of_fixtures_is_listed() {
         check(
             &[("fixtures/README.md", "- `keys/`: …\n"), ("fixtures/keys/a", ""), ("fixtures/jwks/a", "")],
-            &["fixtures/README.md:1: does not say what `jwks/` proves"],
+            &["fixtures/README.md:1: the file does not say what `jwks/` proves"],
         );
     }
 }

@@ -1,10 +1,10 @@
-//! One violation of a rule, with its place.
+//! A violation of a rule, with its file and line.
 
 use std::fmt;
 
 use super::tree::File;
 
-/// A line that breaks a rule. Each fails the gate.
+/// One violation.
 #[derive(Debug)]
 pub(super) struct Finding {
     pub(super) path: String,

@@ -21,14 +21,14 @@ pub(super) fn findings(tree: &Tree) -> Vec<Finding> {
         } else if file.path.ends_with(".md") {
             findings.extend(wide_prose(file));
         } else if !file.path.ends_with(".json") {
-            // A string of JSON cannot be broken; all else can.
+            // JSON is exempt: its strings cannot be broken.
             findings.extend(wide_code(file));
         }
     }
     findings
 }
 
-/// A file without its tests is short, or its first lines say why it is not.
+/// A file that is too long without its tests and gives no reason, or a short one with a reason.
 fn length(file: &File) -> Option<Finding> {
     let lines = match file.text.lines().count() {
         _ if file.is_test() => 0,
@@ -44,8 +44,8 @@ fn length(file: &File) -> Option<Finding> {
             file,
             LINES_MAX + 1,
             format!(
-                "the file has {lines} lines without its tests, and the limit is {LINES_MAX}; split it by subject, or \
-                 give the reason at its top: `{REASON}…`"
+                "the file has {lines} lines without its tests, and the limit is {LINES_MAX}; split it by \
+                 subject, or give the reason at its top: `{REASON}…`"
             ),
         )),
         Some(at) if lines <= LINES_MAX => Some(Finding::new(
@@ -57,7 +57,8 @@ fn length(file: &File) -> Option<Finding> {
     }
 }
 
-/// The lines of the items that only the tests compile. A file that does not parse counts whole; `words` reports it.
+/// The number of lines of the items that only tests compile; 0 if the file does not parse, which `words`
+/// reports.
 fn lines_of_tests(text: &str) -> usize {
     let Ok(file) = syn::parse_file(text) else { return 0 };
     let tests = file.items.iter().filter(|item| attributes::is_test_only(attributes::of(item)));
@@ -89,7 +90,7 @@ fn wide_code(file: &File) -> Vec<Finding> {
         .collect()
 }
 
-/// The lines of raw strings that have more than one: to break them would change the value.
+/// The lines of each raw string with several lines. Breaking such a line would change the value.
 fn raw_strings(text: &str) -> Vec<RangeInclusive<usize>> {
     let strings = Syntax::of(text).map(|syntax| syntax.strings).unwrap_or_default();
     strings
@@ -120,7 +121,7 @@ fn is_wide(line: &str, max: usize) -> bool {
     line.chars().nth(max).is_some()
 }
 
-/// True if the part of the line beyond `max` columns is the end of a link, which cannot be broken.
+/// True if a link that cannot be broken crosses column `max` and ends the line.
 fn ends_in_link(line: &str, max: usize) -> bool {
     let Some((overflow, _)) = line.char_indices().nth(max) else { return false };
     let Some((before, beyond)) = line.split_at_checked(overflow) else { return false };
@@ -153,10 +154,8 @@ mod tests {
         );
         check(
             &[("a.rs", &format!("{code}fn b() {{}}\n{tests}"))],
-            &[
-                "a.rs:401: the file has 401 lines without its tests, and the limit is 400; split it by subject, or give \
-                 the reason at its top: `//! Long because …`",
-            ],
+            &["a.rs:401: the file has 401 lines without its tests, and the limit is 400; split it by \
+                 subject, or give the reason at its top: `//! Long because …`"],
         );
     }
 
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_broken_in_a_document_may_be_wide() {
+    fn tables_code_blocks_and_links_may_be_wide() {
         let wide = "a".repeat(130);
         let words = "a ".repeat(50);
         assert!(findings_of("a.md", &format!("| {wide} |\n\n```text\n{wide}\n```\n")).is_empty());

@@ -1,4 +1,4 @@
-//! The manifests: the arrows between the crates, shared lints, and versions in the root only.
+//! Rules for manifests: the arrows between crates, shared lints, and versions in the root only.
 
 use toml::{
     Spanned,
@@ -10,7 +10,7 @@ use super::{
     tree::{File, Tree},
 };
 
-/// What is wrong in the members' manifests.
+/// Violations in the manifests of the members.
 pub(super) fn findings(tree: &Tree) -> Vec<Finding> {
     let members = tree
         .ending("Cargo.toml")
@@ -23,12 +23,12 @@ fn of_member(file: &File) -> Vec<Finding> {
         Ok(table) => table.into_inner(),
         Err(error) => {
             let line = file.line_of(error.span().map_or(0, |span| span.start));
-            return vec![Finding::new(file, line, format!("not TOML: {}", error.message()))];
+            return vec![Finding::new(file, line, format!("the manifest is not TOML: {}", error.message()))];
         }
     };
     let mut findings = Vec::new();
     if !is_true(&table, "lints", "workspace") {
-        findings.push(Finding::new(file, 1, "without `[lints] workspace = true`; lints are shared"));
+        findings.push(Finding::new(file, 1, "add `[lints] workspace = true`; all crates share the lints"));
     }
     for name in ["version", "edition", "rust-version"] {
         let own = table.get("package").and_then(|package| package.get_ref().as_table()?.get_key_value(name));
@@ -39,7 +39,7 @@ fn of_member(file: &File) -> Vec<Finding> {
             findings.push(Finding::new(
                 file,
                 line,
-                format!("`{name}.workspace = true`: the root has the {name}"),
+                format!("write `{name}.workspace = true`; the root has the {name}"),
             ));
         }
     }
@@ -53,10 +53,10 @@ fn of_member(file: &File) -> Vec<Finding> {
     findings
 }
 
-/// One dependency of a manifest, of whatever kind.
+/// One dependency of a manifest, of any kind.
 struct Dependency<'t> {
     offset: usize,
-    /// The package, also where it is renamed.
+    /// The name of the package, also if the dependency is renamed.
     package: &'t str,
     value: &'t DeValue<'t>,
 }
@@ -91,23 +91,26 @@ fn of_dependency(file: &File, package: &str, dependency: &Dependency<'_>) -> Vec
     });
     if !shared {
         texts.push(format!(
-            "`{on}.workspace = true`: the root has the versions and paths of all dependencies"
+            "write `{on}.workspace = true`; the root has the versions and paths of all dependencies"
         ));
     }
     if is_ours(on) {
         match ARROWS.iter().find(|(from, _)| *from == package) {
             Some((_, to)) if to.contains(&on) => {}
-            Some((_, [])) => texts.push(format!("{package} may use no sibling, and {on} is one")),
+            Some((_, [])) => {
+                texts.push(format!("{package} may use no crate of the workspace, and {on} is one"))
+            }
             Some((_, to)) => texts
-                .push(format!("{package} may not use {on}; of its siblings it may use {}", to.join(", "))),
-            None => texts
-                .push(format!("{package} has no row in ARROWS of xtask/src/tidy/manifests.rs; add it there")),
+                .push(format!("{package} may not use {on}; of the workspace it may use {}", to.join(", "))),
+            None => {
+                texts.push(format!("{package} has no row in ARROWS of xtask/src/tidy/manifests.rs; add one"))
+            }
         }
     }
     for (library, users) in CONFINED {
         let is_it = on == library || on.strip_prefix(library).is_some_and(|rest| rest.starts_with('-'));
         if is_it && !users.contains(&package) {
-            texts.push(format!("{on} only in {}, not in {package}", users.join(", ")));
+            texts.push(format!("only {} may use {on}, not {package}", users.join(", ")));
         }
     }
     let line = file.line_of(dependency.offset);
@@ -128,8 +131,8 @@ fn text<'t>(value: &'t Spanned<DeValue<'_>>, name: &str) -> Option<&'t str> {
     value.get_ref().as_table()?.get(name)?.get_ref().as_str()
 }
 
-/// Who may use whom, in tests too. The emulator and xtask use none of the others, so that they cannot repeat their
-/// mistakes.
+/// The crates that each crate may use, also in its tests. The emulator and xtask use none of the others, so
+/// that they cannot repeat their mistakes.
 const ARROWS: [(&str, &[&str]); 8] = [
     (
         "switchboard",
@@ -150,7 +153,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("xtask", &[]),
 ];
 
-/// Libraries, with the crates of the same family, that few may know.
+/// Families of libraries, and the crates that may use them.
 const CONFINED: [(&str, &[&str]); 2] = [
     ("hyper", &["switchboard", "switchboard-delivery", "switchboard-emulator"]),
     ("josekit", &["switchboard-auth", "switchboard-emulator", "switchboard-graph"]),
@@ -165,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn arrows_that_are_allowed_pass() {
+    fn allowed_arrows_pass() {
         let server = manifest(
             "switchboard",
             "[dependencies]\nswitchboard-auth.workspace = true\nhyper.workspace = true\n",
@@ -175,14 +178,12 @@ mod tests {
     }
 
     #[test]
-    fn an_arrow_that_is_not_drawn_is_refused() {
+    fn other_arrows_are_found() {
         let routing = manifest("switchboard-routing", "[dependencies]\nswitchboard-auth.workspace = true\n");
         check(
             &[("crates/routing/Cargo.toml", &routing)],
-            &[
-                "crates/routing/Cargo.toml:7: switchboard-routing may not use switchboard-auth; of its siblings it may \
-                 use switchboard-notification",
-            ],
+            &["crates/routing/Cargo.toml:7: switchboard-routing may not use switchboard-auth; of the \
+               workspace it may use switchboard-notification"],
         );
     }
 
@@ -191,23 +192,22 @@ mod tests {
         let emulator = manifest("switchboard-emulator", "[dev-dependencies]\nswitchboard.workspace = true\n");
         check(
             &[("crates/emulator/Cargo.toml", &emulator)],
-            &[
-                "crates/emulator/Cargo.toml:7: switchboard-emulator may use no sibling, and switchboard is one",
-            ],
+            &["crates/emulator/Cargo.toml:7: switchboard-emulator may use no crate of the workspace, and \
+               switchboard is one"],
         );
     }
 
     #[test]
-    fn a_renamed_dependency_of_one_target_is_seen() {
+    fn a_renamed_dependency_of_a_target_is_found() {
         let auth = manifest(
             "switchboard-auth",
-            "[target.'cfg(unix)'.dependencies]\nfleet = { workspace = true, package = \"switchboard-delivery\" }\n",
+            "[target.'cfg(unix)'.dependencies]\n\
+             fleet = { workspace = true, package = \"switchboard-delivery\" }\n",
         );
         check(
             &[("crates/auth/Cargo.toml", &auth)],
-            &[
-                "crates/auth/Cargo.toml:7: switchboard-auth may use no sibling, and switchboard-delivery is one",
-            ],
+            &["crates/auth/Cargo.toml:7: switchboard-auth may use no crate of the workspace, and \
+               switchboard-delivery is one"],
         );
     }
 
@@ -215,15 +215,16 @@ mod tests {
     fn hyper_and_josekit_are_confined() {
         let routing = manifest(
             "switchboard-routing",
-            "[dependencies]\nhyper-util.workspace = true\njosekit.workspace = true\nhyperfine.workspace = true\n",
+            "[dependencies]\nhyper-util.workspace = true\njosekit.workspace = true\n\
+             hyperfine.workspace = true\n",
         );
         check(
             &[("crates/routing/Cargo.toml", &routing)],
             &[
-                "crates/routing/Cargo.toml:7: hyper-util only in switchboard, switchboard-delivery, \
-                 switchboard-emulator, not in switchboard-routing",
-                "crates/routing/Cargo.toml:8: josekit only in switchboard-auth, switchboard-emulator, \
-                 switchboard-graph, not in switchboard-routing",
+                "crates/routing/Cargo.toml:7: only switchboard, switchboard-delivery, switchboard-emulator \
+                 may use hyper-util, not switchboard-routing",
+                "crates/routing/Cargo.toml:8: only switchboard-auth, switchboard-emulator, \
+                 switchboard-graph may use josekit, not switchboard-routing",
             ],
         );
     }
@@ -237,20 +238,20 @@ mod tests {
                  [dependencies]\nserde = \"1\"\nurl = { version = \"2\", features = [] }\n",
             )],
             &[
-                "crates/auth/Cargo.toml:3: `version.workspace = true`: the root has the version",
-                "crates/auth/Cargo.toml:7: `serde.workspace = true`: the root has the versions and paths of all \
-                 dependencies",
-                "crates/auth/Cargo.toml:8: `url.workspace = true`: the root has the versions and paths of all \
-                 dependencies",
+                "crates/auth/Cargo.toml:3: write `version.workspace = true`; the root has the version",
+                "crates/auth/Cargo.toml:7: write `serde.workspace = true`; the root has the versions and \
+                 paths of all dependencies",
+                "crates/auth/Cargo.toml:8: write `url.workspace = true`; the root has the versions and \
+                 paths of all dependencies",
             ],
         );
     }
 
     #[test]
-    fn lints_are_shared() {
+    fn missing_lints_are_found() {
         check(
             &[("xtask/Cargo.toml", "[package]\nname = \"xtask\"\n")],
-            &["xtask/Cargo.toml:1: without `[lints] workspace = true`; lints are shared"],
+            &["xtask/Cargo.toml:1: add `[lints] workspace = true`; all crates share the lints"],
         );
     }
 
@@ -259,18 +260,17 @@ mod tests {
         let media = manifest("switchboard-media", "[dependencies]\nswitchboard-auth.workspace = true\n");
         check(
             &[("crates/media/Cargo.toml", &media)],
-            &[
-                "crates/media/Cargo.toml:7: switchboard-media has no row in ARROWS of xtask/src/tidy/manifests.rs; \
-                 add it there",
-            ],
+            &["crates/media/Cargo.toml:7: switchboard-media has no row in ARROWS of \
+               xtask/src/tidy/manifests.rs; add one"],
         );
     }
 
     #[test]
-    fn a_broken_manifest_says_where() {
+    fn a_broken_manifest_is_reported_with_its_line() {
         check(
             &[("xtask/Cargo.toml", "[package]\nname =\n")],
-            &["xtask/Cargo.toml:2: not TOML: string values must be quoted, expected literal string"],
+            &["xtask/Cargo.toml:2: the manifest is not TOML: string values must be quoted, expected \
+                 literal string"],
         );
     }
 }

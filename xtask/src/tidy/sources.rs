@@ -22,7 +22,13 @@ pub(super) fn findings(tree: &Tree) -> Vec<Finding> {
 fn head(file: &File) -> Option<Finding> {
     let opens = file.text.lines().next().is_some_and(|line| line.starts_with("//! "));
     (!opens).then(|| {
-        Finding::new(file, 1, "the first line is no `//!` comment; say in one sentence what the file owns")
+        {
+            Finding::new(
+                file,
+                1,
+                "the first line is no `//!` comment; say in one sentence what the file owns",
+            )
+        }
     })
 }
 
@@ -53,13 +59,15 @@ fn registries(file: &File) -> Vec<Finding> {
         Some(Finding::new(
             file,
             number,
-            format!("`{word}` is the host of a package registry; each machine's own settings choose where packages come from"),
+            format!(
+                "`{word}` is the host of a package registry; only the settings of a machine may name one"
+            ),
         ))
     });
     found.collect()
 }
 
-/// In halves, so that this file does not contain them.
+/// The macros of unfinished code, in halves, so that this file does not contain them.
 const UNFINISHED: [&str; 2] = [concat!("todo", "!("), concat!("unimplemented", "!(")];
 
 /// Hosts of package registries. A build that names one of them does not work behind a mirror.
@@ -83,8 +91,10 @@ mod tests {
                 ("crates/a/src/c.rs", ""),
             ],
             &[
-                "crates/a/src/b.rs:1: the first line is no `//!` comment; say in one sentence what the file owns",
-                "crates/a/src/c.rs:1: the first line is no `//!` comment; say in one sentence what the file owns",
+                "crates/a/src/b.rs:1: the first line is no `//!` comment; say in one sentence what the file \
+                 owns",
+                "crates/a/src/c.rs:1: the first line is no `//!` comment; say in one sentence what the file \
+                 owns",
             ],
         );
     }
@@ -119,7 +129,8 @@ mod tests {
         check(
             &[("docs/a.md", &format!("See https://{host}/x.\n")), ("Cargo.lock", &format!("{host}\n"))],
             &[&format!(
-                "docs/a.md:1: `{host}` is the host of a package registry; each machine's own settings choose where packages come from"
+                "docs/a.md:1: `{host}` is the host of a package registry; only the settings of a machine may \
+                 name one"
             )],
         );
     }

@@ -5,14 +5,14 @@ use proc_macro2::{Delimiter, LexError, TokenStream, TokenTree};
 /// The parts of a Rust file that contain words.
 #[derive(Debug, Default)]
 pub(super) struct Syntax {
-    /// In the order of the file; adjacent line comments of one kind are one comment.
+    /// In the order of the file. Adjacent line comments of one kind are one comment.
     pub(super) comments: Vec<Comment>,
-    /// String literals as they are written, with their quotes.
+    /// String literals as in the source, with their quotes.
     pub(super) strings: Vec<Part>,
     pub(super) names: Vec<Part>,
 }
 
-/// A piece of the source.
+/// A part of the source.
 #[derive(Debug)]
 pub(super) struct Part {
     /// The line on which it starts, from 1.
@@ -75,7 +75,7 @@ impl Syntax {
         Ok(syntax)
     }
 
-    /// Adds the comments between two tokens: there is nothing else but blanks.
+    /// Adds the comments between two tokens. Everything else there is blank.
     fn gap(&mut self, mut rest: &str, mut line: usize) {
         while let Some(start) = rest.find('/') {
             let (before, comment) = rest.split_at(start);
@@ -134,7 +134,8 @@ fn flatten(tokens: TokenStream, leaves: &mut Vec<Leaf>) {
         let span = token.span().byte_range();
         let mut leaf = |start, end, kind| leaves.push(Leaf { start, end, kind });
         match token {
-            // The lexer turns a doc comment into `#[doc = ".."]`, each token of which has the span of the comment.
+            // The lexer turns a doc comment into the tokens of `#[doc = ".."]`. Each has the span of the
+            // comment.
             TokenTree::Punct(punct) if punct.as_char() == '#' && span.len() > 1 => {
                 leaf(span.start, span.end, Kind::DocComment);
                 while tokens.next_if(|token| token.span().byte_range() == span).is_some() {}
@@ -156,7 +157,7 @@ fn flatten(tokens: TokenStream, leaves: &mut Vec<Leaf>) {
     }
 }
 
-/// Counts lines up to an offset that only grows.
+/// Counts lines up to an offset. The offsets must not decrease.
 struct Lines<'s> {
     source: &'s str,
     offset: usize,

@@ -20,7 +20,7 @@ pub(super) struct File {
 }
 
 impl Tree {
-    /// Reads the files that people edit. Build output, git's own data and files that are not UTF-8 are left out.
+    /// Reads all files but build output, git's data, and files that are not UTF-8.
     pub(super) fn read(root: &Path) -> io::Result<Self> {
         let mut files = Vec::new();
         let mut folders = vec![String::new()];
@@ -65,7 +65,7 @@ impl File {
         1 + self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
     }
 
-    /// True unless xtask generates the file, cargo does, or it is copied word for word.
+    /// True unless xtask or cargo generates the file, or it is a verbatim copy.
     pub(super) fn is_written_by_hand(&self) -> bool {
         let path = self.path.as_str();
         let name = path.rsplit('/').next().unwrap_or(path);
@@ -73,7 +73,7 @@ impl File {
             || !path.starts_with("fixtures/") && !name.starts_with("LICENSE-") && path != "Cargo.lock"
     }
 
-    /// True for files that hold nothing but tests.
+    /// True for files that contain only tests.
     pub(super) fn is_test(&self) -> bool {
         self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
     }

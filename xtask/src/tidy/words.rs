@@ -6,7 +6,7 @@ use super::{
     tree::{File, Tree},
 };
 
-/// What is wrong with the words of the files that people write.
+/// Violations in the words of the files that people write.
 pub(super) fn findings(tree: &Tree) -> Vec<Finding> {
     tree.files.iter().filter(|file| file.is_written_by_hand()).flat_map(of_file).collect()
 }
@@ -31,7 +31,7 @@ fn of_file(file: &File) -> Vec<Finding> {
     findings
 }
 
-/// Doc comments whose first word asks a question.
+/// Doc comments that open with a question word.
 fn openings(file: &File, syntax: &Syntax) -> Vec<Finding> {
     let docs = syntax.comments.iter().filter(|comment| comment.is_doc());
     docs.filter_map(|comment| {
@@ -39,14 +39,14 @@ fn openings(file: &File, syntax: &Syntax) -> Vec<Finding> {
         let text = text.trim_start_matches(|sign: char| !sign.is_alphanumeric() && !"`\"“".contains(sign));
         let word = text.split(|sign: char| !sign.is_alphanumeric()).next()?;
         OPENINGS.iter().any(|opening| word.eq_ignore_ascii_case(opening)).then(|| {
-            let text = format!("a doc comment opens with `{word}`; say first what the item is or does");
+            let text = format!("a doc comment opens with `{word}`; state first what the item is or does");
             Finding::new(file, line, text)
         })
     })
     .collect()
 }
 
-/// Text that belongs together: a phrase may break over its lines.
+/// Text in which a phrase may break over two lines.
 struct Passage {
     /// The number of its first line, from 1.
     line: usize,
@@ -83,7 +83,7 @@ struct Word<'t> {
     text: &'t str,
     /// The line of the passage, from 0.
     line: usize,
-    /// True if only blanks are between it and the word before.
+    /// True if only blanks separate it from the previous word.
     follows: bool,
 }
 
@@ -105,7 +105,7 @@ fn of_source(syntax: &Syntax) -> Vec<Passage> {
     let strings = syntax.strings.iter().map(|string| {
         let text = string.text.trim_start_matches(['b', 'c', 'r', '#']).trim_end_matches('#');
         let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-        // An escape is no part of the word behind it; a backslash continues the string on the next line.
+        // An escape is no part of the next word; a backslash continues the string on the next line.
         let text =
             text.replace("\\\"", "\"").replace("\\n", "  ").replace("\\t", "  ").replace("\\\n", " \n");
         Passage::new(string.line, without_quotations(&text))
@@ -114,7 +114,7 @@ fn of_source(syntax: &Syntax) -> Vec<Passage> {
     comments.chain(strings).chain(names).collect()
 }
 
-/// `nextOne` and `next_one` as words.
+/// A name as words: `nextOne` and `next_one` become "next One" and "next one".
 fn spelled_out(name: &str) -> String {
     let mut text = String::with_capacity(name.len() + 4);
     for sign in name.chars() {
@@ -126,7 +126,8 @@ fn spelled_out(name: &str) -> String {
     text
 }
 
-/// Paragraphs, and the lines of code blocks one by one. A released version's part of the changelog stays as it was.
+/// Paragraphs, and the lines of code blocks one by one. The sections of released versions in the changelog
+/// are history and left out.
 fn of_document(file: &File) -> Vec<Passage> {
     let mut passages = Vec::new();
     let mut paragraph: Vec<String> = Vec::new();
@@ -161,7 +162,7 @@ fn flush(passages: &mut Vec<Passage>, paragraph: &mut Vec<String>, number: usize
     }
 }
 
-/// Manifests, settings and scripts: comments read as prose, all else line by line.
+/// Manifests, settings and scripts: comments as prose, and everything else line by line.
 fn of_settings(file: &File) -> Vec<Passage> {
     let mut passages = Vec::new();
     let mut comment: Vec<String> = Vec::new();
@@ -189,7 +190,7 @@ fn prose(lines: &[String]) -> String {
     without_quotations(&lines.join("\n"))
 }
 
-/// Puts blanks in the place of all that is between quotation marks or backticks. A mark without a partner stays.
+/// Replaces text between quotation marks or backticks by blanks. A mark without a partner has no effect.
 fn without_quotations(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
@@ -206,7 +207,7 @@ fn without_quotations(text: &str) -> String {
         let inner = quotation.get(opening.len()..).unwrap_or_default();
         match inner.split_once(&closing) {
             Some((quoted, after)) => {
-                // A sign keeps the words before and after from being read as one phrase.
+                // A sign between the words before and after: they are no phrase.
                 kept.push('"');
                 kept.extend(quoted.chars().map(|sign| if sign == '\n' { '\n' } else { ' ' }));
                 rest = after;
@@ -221,7 +222,7 @@ fn without_quotations(text: &str) -> String {
     kept
 }
 
-/// In halves, so that this file does not contain them. A phrase has two words.
+/// The forbidden words and one phrase, in halves, so that this file does not contain them.
 const FORBIDDEN: [&str; 6] = [
     concat!("no", "body"),
     concat!("some", "body"),
@@ -249,10 +250,10 @@ mod tests {
     #[test]
     fn every_forbidden_word_is_found() {
         for word in FORBIDDEN {
-            let text = format!("# A\n\nIt is {word}, or {}.\n", word.to_uppercase());
+            let text = format!("# A\n\nIt is {word}.\n\nOr {}.\n", word.to_uppercase());
             let finding = format!("`{word}` is not a word of the house style; name the actor or the thing");
-            let line = format!("docs/a.md:3: {finding}");
-            check(&[("docs/a.md", &text)], &[&line, &line]);
+            let lines = [format!("docs/a.md:3: {finding}"), format!("docs/a.md:5: {finding}")];
+            check(&[("docs/a.md", &text)], &lines.each_ref().map(String::as_str));
         }
     }
 
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn quotations_are_left_alone() {
+    fn quotations_are_exempt() {
         let [word, ..] = FORBIDDEN;
         check_lines(
             "a.md",
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn fixtures_and_released_versions_are_left_alone() {
+    fn fixtures_and_released_versions_are_exempt() {
         let [word, ..] = FORBIDDEN;
         let changes = format!("# Changelog\n\n## Unreleased\n\n{word}\n\n## 0.1.0\n\n{word}\n");
         check_lines("CHANGELOG.md", &changes, &[5]);
@@ -318,7 +319,7 @@ mod tests {
         for word in OPENINGS {
             let text = format!("//! A.\n\n/// {word} it is.\nfn b() {{}}\n");
             let finding =
-                format!("a.rs:3: a doc comment opens with `{word}`; say first what the item is or does");
+                format!("a.rs:3: a doc comment opens with `{word}`; state first what the item is or does");
             check(&[("a.rs", &text)], &[&finding]);
         }
     }

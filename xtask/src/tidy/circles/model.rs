@@ -1,8 +1,8 @@
-//! The modules of one crate, and each path that its files contain.
+//! The modules of one crate, and the paths in its files.
 
 use std::collections::BTreeMap;
 
-/// A crate as far as names go.
+/// The names of a crate.
 #[derive(Default)]
 pub(super) struct Model {
     /// The first is the root.
@@ -14,9 +14,9 @@ pub(super) struct Model {
 pub(super) struct Module {
     /// The path of the file that contains its items.
     pub(super) file: String,
-    /// By its place in the model.
+    /// An index of `Model::modules`.
     pub(super) parent: Option<usize>,
-    /// A name has several meanings where a function is named as a module, or a macro as a type.
+    /// A name may have several meanings, such as a module and a function.
     pub(super) names: BTreeMap<String, Vec<Meaning>>,
     /// The paths before `::*`.
     pub(super) globs: Vec<Vec<String>>,
@@ -26,11 +26,11 @@ pub(super) struct Module {
 pub(super) enum Meaning {
     /// An item that the module defines.
     Item,
-    /// A macro that the module defines; its children see it without a path.
+    /// A macro that the module defines. Its children use it without a path.
     Macro,
-    /// A child, by its place in the model.
+    /// A child: an index of `Model::modules`.
     Module(usize),
-    /// A `use`, with the whole path.
+    /// A `use` declaration with its whole path.
     Import(Vec<String>),
 }
 

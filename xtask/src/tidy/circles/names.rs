@@ -1,9 +1,9 @@
-//! From a path to the file that defines what it names.
+//! Resolves a path to the file that defines the named item.
 
 use super::model::{Meaning, Mention, Model};
 
-/// The files that define the items which a path names, each with the item's name. Empty for modules and for other
-/// crates.
+/// The files that define the items which a path names, each with the item's name. Empty for modules and for
+/// other crates.
 pub(super) fn definers<'m>(model: &'m Model, mention: &'m Mention) -> Vec<(&'m str, &'m str)> {
     let mut resolver = Resolver { model, open: Vec::new() };
     let targets = resolver.path(mention.module, &mention.path);
@@ -22,7 +22,7 @@ enum Target<'m> {
 
 struct Resolver<'m> {
     model: &'m Model,
-    /// The imports that are being followed: one that leads back to itself ends there.
+    /// The imports on the way to the current name. An import that leads back to itself ends there.
     open: Vec<(usize, &'m str, usize)>,
 }
 
@@ -45,7 +45,7 @@ impl<'m> Resolver<'m> {
                 })
                 .collect();
             if modules.is_empty() {
-                // An associated item or a variant is where its type is.
+                // An associated item or a variant belongs to the file of its type.
                 break;
             }
             targets = modules
@@ -65,8 +65,8 @@ impl<'m> Resolver<'m> {
         parent.map(Target::Module).into_iter().collect()
     }
 
-    /// The meanings of a name in a module. `is_first`: nothing stands before the name, so macros of the modules
-    /// around it are visible too.
+    /// The meanings of a name in a module. `is_first`: nothing stands before the name, so macros of the
+    /// modules around it are visible too.
     fn name(&mut self, module: usize, name: &'m str, is_first: bool) -> Vec<Target<'m>> {
         let Some(scope) = self.model.modules.get(module) else { return Vec::new() };
         let mut targets = Vec::new();
@@ -103,7 +103,7 @@ impl<'m> Resolver<'m> {
         targets
     }
 
-    /// A name behind a glob; two globs may name each other's module.
+    /// Looks up a name behind a glob. Two globs may name each other's module.
     fn follow_in(&mut self, module: usize, name: &'m str) -> Vec<Target<'m>> {
         let place = (module, name, usize::MAX);
         if self.open.contains(&place) {

@@ -1,4 +1,4 @@
-//! Reads the modules of a crate and the paths in them.
+//! Reads the modules of a crate, and the paths in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +43,7 @@ pub(super) fn read(tree: &Tree, root: &File) -> Result<Model, Finding> {
     Ok(model)
 }
 
-/// A file that is still to be read.
+/// A file that is not read yet.
 struct Source<'t> {
     file: &'t File,
     module: usize,
@@ -68,9 +68,9 @@ struct Reader<'t, 'm> {
     /// The innermost module at the reader's place in the file.
     module: usize,
     folder: String,
-    /// The names that patterns bind anywhere in the file.
+    /// The names that patterns of the file bind.
     bound: BTreeSet<String>,
-    /// Single lower-case names: variables, unless no pattern binds them.
+    /// Single lower-case names. A name that a pattern binds is a variable.
     single: Vec<Mention>,
     /// The modules in files of their own.
     found: Vec<Source<'t>>,
@@ -126,8 +126,8 @@ impl<'t> Reader<'t, '_> {
                 self.bind(name.rename.to_string(), path, counts, name.ident.span());
             }
             UseTree::Glob(glob) => {
-                // The glob of an enum names the enum. The glob of a module names nothing by itself: the names that
-                // the file uses count.
+                // The glob of an enum names the enum. The glob of a module names nothing by itself: the names
+                // that the file uses count.
                 if counts {
                     self.model.mentions.push(Mention {
                         module: self.module,
@@ -158,7 +158,7 @@ impl<'t> Reader<'t, '_> {
         self.tree.file(&own).or_else(|| self.tree.file(&format!("{}/{name}/mod.rs", self.folder)))
     }
 
-    /// Reads the paths in the tokens of a macro or an attribute, which have no known grammar.
+    /// Reads the paths in the tokens of a macro or an attribute, whose grammar is unknown.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut previous = String::new();
         let mut path: Vec<String> = Vec::new();
@@ -201,7 +201,7 @@ impl<'t> Reader<'t, '_> {
                     previous.clear();
                 }
                 TokenTree::Literal(literal) => {
-                    // `with = "path"` of serde.
+                    // Such as `with = "path"` of serde.
                     let text: Result<LitStr, _> = syn::parse2(TokenTree::from(literal.clone()).into());
                     if previous == "="
                         && path.is_empty()

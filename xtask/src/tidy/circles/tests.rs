@@ -34,10 +34,8 @@ fn two_files_that_use_each_other_are_a_circle() {
             ("crates/x/src/a.rs", "//! A.\n\nuse crate::b::B;\n\nstruct A(B);\n"),
             ("crates/x/src/b.rs", "//! B.\n\nuse crate::a::A;\n\nstruct B(Box<A>);\n"),
         ],
-        &[
-            "crates/x/src/a.rs:3: circle of 2 files; move the items that tie them to a file that names no other file of \
-           the circle:\n    a.rs -> b.rs: B\n    b.rs -> a.rs: A",
-        ],
+        &["crates/x/src/a.rs:3: circle of 2 files; move the items that tie them to a file that names no \
+           other file of the circle:\n    a.rs -> b.rs: B\n    b.rs -> a.rs: A"],
     );
 }
 
@@ -113,7 +111,8 @@ fn a_re_export_that_the_file_uses_counts() {
 fn inline_paths_count() {
     let b = (
         "b",
-        "pub struct B;\npub fn f() { crate::a::f(); }\npub const MAX: u8 = 1;\npub enum E { V }\npub trait T {}",
+        "pub struct B;\npub fn f() { crate::a::f(); }\npub const MAX: u8 = 1;\npub enum E { V }\n\
+         pub trait T {}",
     );
     let back = "b.rs -> a.rs: f";
     for (text, name) in [
@@ -185,7 +184,8 @@ fn tests_do_not_count() {
             ("a", "use crate::b::B;\nstruct A(B);"),
             (
                 "b",
-                "struct B;\nimpl B { #[cfg(test)] fn a() -> crate::a::A { loop {} } }\n#[cfg(test)]\nuse crate::a::A;\n\
+                "struct B;\nimpl B { #[cfg(test)] fn a() -> crate::a::A { loop {} } }\n\
+                 #[cfg(test)]\nuse crate::a::A;\n\
                  #[cfg(test)]\nmod tests;\n#[cfg(all(test, unix))]\nmod more { use crate::a::A; }",
             ),
             ("b/tests", "use crate::a::A;"),
