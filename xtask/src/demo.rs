@@ -7,7 +7,10 @@ use std::{path::Path, process::ExitCode};
 
 use crate::{
     console::{complain, say},
-    support::{http, instant, pause, process, screen, setup},
+    support::{
+        binaries::{self, Profile},
+        screen::Screen,
+    },
 };
 
 /// Builds and starts everything, places the calls, and prints a summary. Without `once`, the processes stay
@@ -26,9 +29,9 @@ pub(crate) fn run(root: &Path, once: bool) -> ExitCode {
 }
 
 fn show(root: &Path, once: bool) -> Result<bool, String> {
-    let screen = screen::Screen::new();
+    let screen = Screen::new();
     say(&screen.title("Building switchboard and switchboard-emulator"));
-    let binaries = process::build(root, process::Profile::Dev)?;
+    let binaries = binaries::build(root, Profile::Dev)?;
 
     say(&screen.title("Starting a platform, two regions and three bots in each"));
     let mut regions = regions::Regions::start(&binaries)?;

@@ -21,10 +21,9 @@ use self::balancer::Balancer;
 use crate::{
     console::{complain, say},
     support::{
-        http, instant, pause,
-        process::{self, Binaries, Profile},
-        screen::{self, Screen},
-        setup,
+        binaries::{self, Binaries, Profile},
+        instant,
+        screen::{Screen, printable},
     },
 };
 
@@ -61,7 +60,7 @@ fn rehearse(root: &Path, options: &Options) -> Result<bool, String> {
             // deployed.
             let profile = if options.quick { Profile::Dev } else { Profile::Release };
             say(&screen.title("Building switchboard and switchboard-emulator"));
-            process::build(root, profile)?
+            binaries::build(root, profile)?
         }
     };
 
@@ -83,7 +82,7 @@ fn rehearse(root: &Path, options: &Options) -> Result<bool, String> {
     }
     say(&screen.title(&screen.bad(&format!("rehearsal FAILED after {took:.0} s"))));
     for violation in &violations {
-        say(&format!("  {}", screen::printable(violation)));
+        say(&format!("  {}", printable(violation)));
     }
     Ok(false)
 }

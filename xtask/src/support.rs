@@ -1,5 +1,6 @@
 //! Shared parts of the demo and the rehearsal: processes, HTTP requests, files for gateways, the screen.
 
+pub(crate) mod binaries;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod screen;

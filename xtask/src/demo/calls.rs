@@ -8,12 +8,14 @@ use std::{
 
 use serde_json::Value;
 
-use super::{
-    http, instant, pause,
-    regions::{ACTION_APP, APP, Regions},
-    screen::{Screen, printable, time},
+use super::regions::{ACTION_APP, APP, Regions};
+use crate::{
+    console::say,
+    support::{
+        http, instant, pause,
+        screen::{Screen, printable, time},
+    },
 };
-use crate::console::say;
 
 /// A call to place.
 struct DemoCall {

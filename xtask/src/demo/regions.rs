@@ -8,12 +8,16 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    http, instant, pause,
-    process::{Binaries, Processes, START_TIME_MAX},
-    setup::{free_addresses, new_secret, text, trusts, write_private},
+use crate::{
+    console::{complain, say},
+    support::{
+        binaries::Binaries,
+        http, instant, pause,
+        process::{Processes, START_TIME_MAX},
+        screen::printable,
+        setup::{free_addresses, new_secret, text, trusts, write_private},
+    },
 };
-use crate::console::{complain, say};
 
 /// The app whose bots answer through Graph.
 pub(super) const APP: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";
@@ -145,7 +149,7 @@ impl Regions {
         match (gateway, bot) {
             (Some(gateway), _) => format!("{} gateway", gateway.region),
             (None, Some(bot)) => bot.name(),
-            (None, None) => super::screen::printable(url),
+            (None, None) => printable(url),
         }
     }
 

@@ -7,10 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    http, instant,
-    members::Gateway,
-    pause,
+use super::members::Gateway;
+use crate::support::{
+    http, instant, pause,
     process::{Processes, START_TIME_MAX},
     setup::write_private,
 };

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, path::Path};
 use super::{
     layout::{App, EVERY_APP, GraphAccess, Ingress, Layout},
     members::{Bot, Gateway},
-    setup::trusts,
 };
+use crate::support::setup::trusts;
 
 /// The values that all gateways of a testbed share.
 pub(super) struct Shared<'a> {

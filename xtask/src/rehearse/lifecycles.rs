@@ -4,13 +4,17 @@
 use serde_json::Value;
 
 use super::{
-    http,
     layout::{App, BotSettings, GraphAccess, Ingress, Layout},
-    process::Binaries,
-    screen::{Screen, printable, time},
     testbed::{Testbed, word},
 };
-use crate::console::say;
+use crate::{
+    console::say,
+    support::{
+        binaries::Binaries,
+        http,
+        screen::{Screen, printable, time},
+    },
+};
 
 const BY_ITSELF: &str = "0efc74f7-41c3-47a4-8775-7259bfef4201";
 const BY_ACTION: &str = "0efc74f7-41c3-47a4-8775-7259bfef4202";

@@ -6,15 +6,18 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    http, instant,
     layout::{App, BotSettings, EVERY_APP, GraphAccess, Ingress, Layout},
     load_report::{LoadSummary, problems},
-    pause,
-    process::Binaries,
-    screen::{Screen, time},
     testbed::Testbed,
 };
-use crate::console::say;
+use crate::{
+    console::say,
+    support::{
+        binaries::Binaries,
+        http, instant, pause,
+        screen::{Screen, time},
+    },
+};
 
 /// The parameters of one load.
 pub(super) struct Load {

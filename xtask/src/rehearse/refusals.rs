@@ -6,14 +6,17 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    instant,
     layout::{App, BotSettings, EVERY_APP, GraphAccess, Ingress, Layout},
-    pause,
-    process::Binaries,
-    screen::{Screen, printable},
     testbed::{Testbed, word},
 };
-use crate::console::say;
+use crate::{
+    console::say,
+    support::{
+        binaries::Binaries,
+        instant, pause,
+        screen::{Screen, printable},
+    },
+};
 
 const RIGHT: &str = EVERY_APP;
 const WRONG_SECRET: &str = "0efc74f7-41c3-47a4-8775-7259bfef4211";

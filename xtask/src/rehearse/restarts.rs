@@ -13,16 +13,15 @@ use self::{
     verdict::{judge, table},
 };
 use super::{
-    http, instant,
     journal::{self},
     layout::EVERY_APP,
     load_report::{LoadSummary, problems},
-    pause,
-    process::{Binaries, START_TIME_MAX},
-    screen::Screen,
     testbed::{Testbed, first_warnings},
 };
-use crate::console::say;
+use crate::{
+    console::say,
+    support::{binaries::Binaries, http, instant, pause, process::START_TIME_MAX, screen::Screen},
+};
 
 /// Runs one scenario, and returns its violations.
 pub(super) fn run(binaries: &Binaries, screen: &Screen, scenario: &Scenario) -> Result<Vec<String>, String> {

@@ -7,14 +7,18 @@ use serde_json::Value;
 use super::{
     balancer::Balancer,
     gateway_settings::Shared,
-    http, instant,
     layout::{Ingress, Layout},
     members::{Bot, Gateway},
-    pause,
-    process::{Binaries, Processes, START_TIME_MAX},
-    setup::{free_addresses, new_secret, text, write_private},
 };
-use crate::console::say;
+use crate::{
+    console::say,
+    support::{
+        binaries::Binaries,
+        http, instant, pause,
+        process::{Processes, START_TIME_MAX},
+        setup::{free_addresses, new_secret, text, write_private},
+    },
+};
 
 /// Running processes and their addresses. Dropping it ends the processes.
 pub(super) struct Testbed {

@@ -16,60 +16,6 @@ use serde_json::Value;
 
 use super::{instant, pause};
 
-/// The paths of the binaries.
-pub(crate) struct Binaries {
-    pub(crate) gateway: PathBuf,
-    pub(crate) emulator: PathBuf,
-}
-
-/// The profile of a build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Profile {
-    Dev,
-    Release,
-}
-
-impl Binaries {
-    /// The binaries in a folder.
-    pub(crate) fn in_folder(folder: &Path) -> Result<Self, String> {
-        let binary = |name: &str| {
-            let path = folder.join(name);
-            if path.is_file() { Ok(path) } else { Err(format!("there is no file {}", path.display())) }
-        };
-        Ok(Self { gateway: binary("switchboard")?, emulator: binary("switchboard-emulator")? })
-    }
-}
-
-/// Builds both binaries, with cargo's progress on the terminal.
-pub(crate) fn build(root: &Path, profile: Profile) -> Result<Binaries, String> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let profile = match profile {
-        Profile::Dev => "dev",
-        Profile::Release => "release",
-    };
-    let output = Command::new(cargo)
-        .current_dir(root)
-        .args(["build", "-p", "switchboard", "-p", "switchboard-emulator", "--bins"])
-        .args(["--profile", profile])
-        .arg("--message-format=json-render-diagnostics")
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| format!("cannot run cargo: {error}"))?;
-    if !output.status.success() {
-        return Err("the build failed".to_owned());
-    }
-    // Cargo reports the paths, so the target folder and the profile need not be guessed.
-    let text = String::from_utf8_lossy(&output.stdout);
-    let executable = |name: &str| {
-        text.lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|message| message.pointer("/target/name").is_some_and(|target| target == name))
-            .find_map(|message| message.get("executable").and_then(Value::as_str).map(PathBuf::from))
-            .ok_or_else(|| format!("cargo built no {name}"))
-    };
-    Ok(Binaries { gateway: executable("switchboard")?, emulator: executable("switchboard-emulator")? })
-}
-
 /// The running children, and the folder of their logs.
 pub(crate) struct Processes {
     folder: PathBuf,

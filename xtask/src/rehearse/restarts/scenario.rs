@@ -1,6 +1,6 @@
 //! The scenarios of restarts and failures, and the testbed that they use.
 
-use super::super::layout::{App, BotSettings, EVERY_APP, GraphAccess, Ingress, Layout};
+use crate::rehearse::layout::{App, BotSettings, EVERY_APP, GraphAccess, Ingress, Layout};
 
 /// An event of the fleet, under a load.
 pub(in crate::rehearse) struct Scenario {

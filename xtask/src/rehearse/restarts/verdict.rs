@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{
-    super::{journal::JournalSummary, load_report::LoadSummary, screen::time},
-    scenario::{FleetEvent, KILLED, LAYOUT},
+use super::scenario::{FleetEvent, KILLED, LAYOUT};
+use crate::{
+    rehearse::{journal::JournalSummary, load_report::LoadSummary},
+    support::screen::time,
 };
 
 /// The violations of the rules. `requests` are the requests that each gateway has handled.
