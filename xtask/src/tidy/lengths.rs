@@ -104,7 +104,7 @@ fn raw_strings(text: &str) -> Vec<RangeInclusive<usize>> {
 fn wide_prose(file: &File) -> Vec<Finding> {
     let mut fenced = false;
     let mut findings = Vec::new();
-    for (number, line) in file.numbered() {
+    for (number, line) in file.current() {
         let fence = line.trim_start().starts_with("```");
         fenced ^= fence;
         let excepted = fenced || fence || line.trim_start().starts_with('|');
@@ -214,6 +214,8 @@ mod tests {
         assert!(findings_of("a.md", &format!("| {wide} |\n\n```text\n{wide}\n```\n")).is_empty());
         assert!(findings_of("a.md", &format!("{words}[a](docs/{wide}.md).\nhttps://{wide}/\n")).is_empty());
         assert_eq!(findings_of("a.md", &format!("{words}[a](docs/{wide}.md) and more\n")), [1]);
+        let changes = format!("## Unreleased\n{wide}\n## 0.1.0\n{wide}\n");
+        assert_eq!(findings_of("CHANGELOG.md", &changes), [2]);
         assert!(findings_of("a.rs", &format!("//! A: https://{wide}/\n")).is_empty());
         assert!(findings_of("a.json", &format!("{{\"a\":\"{wide}\"}}\n")).is_empty());
     }

@@ -60,6 +60,18 @@ impl File {
         (1..).zip(self.text.split('\n'))
     }
 
+    /// The numbered lines without history: the sections of released versions in the changelog.
+    pub(super) fn current(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_changelog = self.path == "CHANGELOG.md";
+        let mut is_history = false;
+        self.numbered().filter(move |(_, line)| {
+            if is_changelog && line.starts_with("## ") {
+                is_history = !line.contains("Unreleased");
+            }
+            !is_history
+        })
+    }
+
     /// The number of the line that contains the byte at `offset`, from 1.
     pub(super) fn line_of(&self, offset: usize) -> usize {
         1 + self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count()

@@ -126,24 +126,19 @@ fn spelled_out(name: &str) -> String {
     text
 }
 
-/// Paragraphs, and the lines of code blocks one by one. The sections of released versions in the changelog
-/// are history and left out.
+/// Paragraphs, and the lines of code blocks one by one.
 fn of_document(file: &File) -> Vec<Passage> {
     let mut passages = Vec::new();
     let mut paragraph: Vec<String> = Vec::new();
-    let (mut fenced, mut history) = (false, false);
+    let mut fenced = false;
     let mut end = 1;
-    for (number, line) in file.numbered() {
+    for (number, line) in file.current() {
         end = number + 1;
         let fence = line.trim_start().starts_with("```");
         fenced ^= fence;
-        if !fenced && line.starts_with("## ") {
-            history = file.path == "CHANGELOG.md" && !line.contains("Unreleased");
-        }
-        let apart = fenced || fence || history || line.trim().is_empty();
-        if apart {
+        if fenced || fence || line.trim().is_empty() {
             flush(&mut passages, &mut paragraph, number);
-            if fenced && !fence && !history {
+            if fenced && !fence {
                 passages.push(Passage::new(number, without_quotations(line)));
             }
         } else {
