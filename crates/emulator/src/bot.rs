@@ -27,13 +27,16 @@ use url::Url;
 use uuid::Uuid;
 
 use self::{
-    behaviour::Failure,
+    behaviour::FailureMode,
     graph::{Graph, answer_body, redirect_body, reject_body},
     item::{ID_BYTES_MAX, Item},
     ledger::Ledger,
 };
 pub use self::{
-    behaviour::{AnswerMode, Behaviour, Credentials, Fail, Joining, NotAFail, NotJoining},
+    behaviour::{
+        AnswerMode, Behaviour, ClientCredentials, InjectedFailure, InvalidFailure, InvalidJoinResponse,
+        JoinResponse,
+    },
     ledger::{BotCall, BotCalls, Stray},
 };
 use crate::{
@@ -183,14 +186,14 @@ impl Handle for Shared {
                     sleep(self.behaviour.delay).await;
                 }
                 match self.failure() {
-                    Some(Failure::Status(status)) => {
+                    Some(FailureMode::Status(status)) => {
                         error_response(status, "asked", "the bot was told to fail")
                     }
-                    Some(Failure::Hang) => {
+                    Some(FailureMode::Hang) => {
                         sleep(HANG_TIME).await;
                         hang_up()
                     }
-                    Some(Failure::Reset) => hang_up(),
+                    Some(FailureMode::Reset) => hang_up(),
                     None => self.notified(&request),
                 }
             }
@@ -432,19 +435,19 @@ impl Shared {
     /// Says whether it takes one more participant.
     fn admit(&self) -> Response<Body> {
         let body = match &self.behaviour.joining {
-            Joining::Accept => json!({"@odata.type": "#microsoft.graph.acceptJoinResponse"}),
-            Joining::Reject => {
+            JoinResponse::Accept => json!({"@odata.type": "#microsoft.graph.acceptJoinResponse"}),
+            JoinResponse::Reject => {
                 json!({"@odata.type": "#microsoft.graph.rejectJoinResponse", "reason": "busy"})
             }
-            Joining::Invite(url) => {
+            JoinResponse::Invite(url) => {
                 json!({"@odata.type": "#microsoft.graph.inviteNewBotResponse", "inviteUri": url.as_str()})
             }
-            Joining::Silent => return empty(StatusCode::ACCEPTED),
+            JoinResponse::Silent => return empty(StatusCode::ACCEPTED),
         };
         json_response(StatusCode::OK, &body)
     }
 
-    fn failure(&self) -> Option<Failure> {
+    fn failure(&self) -> Option<FailureMode> {
         let fail = self.behaviour.fail?;
         let mut due = lock(&self.due_to_fail);
         *due += fail.share;

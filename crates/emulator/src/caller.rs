@@ -19,7 +19,7 @@ use self::{
 };
 use crate::{
     call::{CallRequest, Outcome, Protocol},
-    graph::{Answered, Decision},
+    graph::{AnswerRequest, Decision},
     notification::{self, CallIds, ResultInfo},
     platform::Shared,
     timeline::{End, Recorder, milliseconds},
@@ -164,7 +164,7 @@ impl Player<'_> {
     async fn lived(
         &self,
         callback: &Url,
-        answer: &Answered,
+        answer: &AnswerRequest,
         decisions: &mut mpsc::Receiver<Decision>,
     ) -> Ending {
         match Life::new(self, callback, answer).run(decisions).await {

@@ -45,11 +45,11 @@ struct Idle {
 
 /// What becomes of the connection after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum After {
+pub(crate) enum KeepAlive {
     /// `Connection: close`, as the platform has said it since 2023.
-    Close,
+    Off,
     /// It serves the next request, as it did before.
-    Keep,
+    On,
 }
 
 impl Client {
@@ -65,37 +65,27 @@ impl Client {
         Ok(Self { tls: Arc::new(tls.build()), idle: Arc::default() })
     }
 
-    /// Sends a request over a connection of its own and reads its whole answer.
+    /// Sends a request, over a connection that waits for one if it may be kept, and reads its whole answer.
     pub(crate) async fn send(
         &self,
         request: Request<Bytes>,
         url: &Url,
         within: Duration,
-    ) -> Result<Answer, SendError> {
-        self.send_then(request, url, within, After::Close).await
-    }
-
-    /// Sends a request, over a connection that waits for one if it may be kept, and reads its whole answer.
-    pub(crate) async fn send_then(
-        &self,
-        request: Request<Bytes>,
-        url: &Url,
-        within: Duration,
-        after: After,
-    ) -> Result<Answer, SendError> {
+        after: KeepAlive,
+    ) -> Result<ClientResponse, SendError> {
         let exchange = async {
             let request = prepare(request, url, after)?;
             let (sender, response) = match after {
-                After::Close => self.exchange(request, url).await?,
-                After::Keep => self.exchange_over_idle(request, url).await?,
+                KeepAlive::Off => self.exchange(request, url).await?,
+                KeepAlive::On => self.exchange_over_idle(request, url).await?,
             };
             let (head, body) = response.into_parts();
             let body =
-                Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|_| SendError::AnswerBody)?;
-            if after == After::Keep {
+                Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|_| SendError::ResponseBody)?;
+            if after == KeepAlive::On {
                 self.keep(url.origin(), sender);
             }
-            Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
+            Ok(ClientResponse { status: head.status, headers: head.headers, body: body.to_bytes() })
         };
         timeout(within, exchange).await.unwrap_or(Err(SendError::TimedOut { within }))
     }
@@ -108,7 +98,7 @@ impl Client {
         within: Duration,
     ) -> Result<Response<Incoming>, SendError> {
         let exchange = async {
-            let request = prepare(request, url, After::Close)?;
+            let request = prepare(request, url, KeepAlive::Off)?;
             self.exchange(request, url).await.map(|(_, response)| response)
         };
         timeout(within, exchange).await.unwrap_or(Err(SendError::TimedOut { within }))
@@ -189,7 +179,11 @@ impl Client {
 }
 
 /// The request as it goes to the host of the URL.
-fn prepare(mut request: Request<Bytes>, url: &Url, after: After) -> Result<Request<Full<Bytes>>, SendError> {
+fn prepare(
+    mut request: Request<Bytes>,
+    url: &Url,
+    after: KeepAlive,
+) -> Result<Request<Full<Bytes>>, SendError> {
     let host = url.host().ok_or(SendError::BadUrl)?;
     let target = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
@@ -202,7 +196,7 @@ fn prepare(mut request: Request<Bytes>, url: &Url, after: After) -> Result<Reque
     };
     let headers = request.headers_mut();
     headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|_| SendError::BadUrl)?);
-    if after == After::Close {
+    if after == KeepAlive::Off {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(request.map(Full::new))
@@ -228,7 +222,8 @@ where
 /// Nothing came, or something other than 200.
 pub async fn fetch_json(client: &Client, url: &Url) -> Result<String, SendError> {
     let request = Request::get("/").header(header::ACCEPT, "application/json").body(Bytes::new());
-    let answer = client.send(request.map_err(|_| SendError::BadUrl)?, url, FETCH_TIME_MAX).await?;
+    let answer =
+        client.send(request.map_err(|_| SendError::BadUrl)?, url, FETCH_TIME_MAX, KeepAlive::Off).await?;
     if answer.status != StatusCode::OK {
         return Err(SendError::Refused(format!("{url} answered {}", answer.status)));
     }
@@ -237,7 +232,7 @@ pub async fn fetch_json(client: &Client, url: &Url) -> Result<String, SendError>
 
 /// A whole answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ClientResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -260,7 +255,7 @@ pub enum SendError {
     Exchange(hyper::Error),
     /// The answer's body broke off or is too large.
     #[error("the answer's body broke off or is larger than {ANSWER_BYTES_MAX} bytes")]
-    AnswerBody,
+    ResponseBody,
     /// Nothing came in time.
     #[error("no answer within {within:.1?}")]
     TimedOut {
@@ -280,7 +275,7 @@ impl SendError {
             Self::Connect(_) => "connect",
             Self::Tls(_) => "tls",
             Self::Exchange(_) => "exchange",
-            Self::AnswerBody => "answer_body",
+            Self::ResponseBody => "answer_body",
             Self::TimedOut { .. } => "timed_out",
             Self::Refused(_) => "refused",
         }

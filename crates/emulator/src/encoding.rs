@@ -67,25 +67,25 @@ impl<'de> Deserialize<'de> for DurationText {
 /// The text is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a duration: a whole number with its unit, like 500ms, 1s or 2m, at most 24h")]
-pub struct NotADuration;
+pub struct InvalidDuration;
 
 /// A duration with its unit, as people write it: `500ms`, `1s`, `2m`, `1h`.
 ///
 /// # Errors
 /// Anything else, and more than a day: no call lasts longer.
-pub fn parse_duration(text: &str) -> Result<Duration, NotADuration> {
-    let digits_end = text.find(|letter: char| !letter.is_ascii_digit()).ok_or(NotADuration)?;
+pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
+    let digits_end = text.find(|letter: char| !letter.is_ascii_digit()).ok_or(InvalidDuration)?;
     let (digits, unit) = text.split_at(digits_end);
     let unit_ms = match unit {
         "ms" => 1,
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err(NotADuration),
+        _ => return Err(InvalidDuration),
     };
-    let number: u64 = digits.parse().map_err(|_| NotADuration)?;
-    let duration = number.checked_mul(unit_ms).map(Duration::from_millis).ok_or(NotADuration)?;
-    if duration > DURATION_MAX { Err(NotADuration) } else { Ok(duration) }
+    let number: u64 = digits.parse().map_err(|_| InvalidDuration)?;
+    let duration = number.checked_mul(unit_ms).map(Duration::from_millis).ok_or(InvalidDuration)?;
+    if duration > DURATION_MAX { Err(InvalidDuration) } else { Ok(duration) }
 }
 
 /// A duration as [`parse_duration`] reads it, in the largest unit that leaves no rest.
@@ -112,7 +112,7 @@ mod tests {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(expected)), "{text}");
         }
         for text in ["", "1", "s", "1.5s", "-1s", "1 s", "25h", "99999999999999999999s", "1d", "１s"] {
-            assert_eq!(parse_duration(text), Err(NotADuration), "{text}");
+            assert_eq!(parse_duration(text), Err(InvalidDuration), "{text}");
         }
     }
 

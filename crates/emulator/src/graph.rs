@@ -33,7 +33,7 @@ use crate::{
 /// What the bot decided about a call.
 #[derive(Clone, Debug)]
 pub(crate) enum Decision {
-    Answer(Answered),
+    Answer(AnswerRequest),
     Reject {
         callback: Option<Url>,
         reason: RejectReason,
@@ -49,7 +49,7 @@ pub(crate) enum Decision {
 
 /// What the bot asked for when it answered.
 #[derive(Clone, Debug)]
-pub(crate) struct Answered {
+pub(crate) struct AnswerRequest {
     pub(crate) callback: Option<Url>,
     /// Roster updates hold only what changed.
     pub(crate) delta_roster: bool,

@@ -142,9 +142,9 @@ impl KeyRing {
         new: SigningKey,
         overlap: bool,
         signs_at: Instant,
-    ) -> Result<(), TooManyUpcoming> {
+    ) -> Result<(), AnnounceError> {
         if self.upcoming.len() >= UPCOMING_KEYS_MAX {
-            return Err(TooManyUpcoming);
+            return Err(AnnounceError);
         }
         let place = self.upcoming.partition_point(|other| other.signs_at <= signs_at);
         self.upcoming.insert(place, Upcoming { key: Arc::new(new), signs_at, overlap });
@@ -183,7 +183,7 @@ impl KeyRing {
 #[error(
     "{UPCOMING_KEYS_MAX} keys that do not sign yet are published already: rotate less often, or publish later"
 )]
-pub struct TooManyUpcoming;
+pub struct AnnounceError;
 
 /// An RSA key with the certificate that real key sets carry along.
 #[derive(Debug)]

@@ -110,18 +110,18 @@ mod trouble;
 mod words;
 
 pub use bot::{
-    AnswerMode, Behaviour, Bot, BotCall, BotCalls, BotSettings, Credentials, Fail, Joining, NotAFail,
-    NotJoining, Stray,
+    AnswerMode, Behaviour, Bot, BotCall, BotCalls, BotSettings, ClientCredentials, InjectedFailure,
+    InvalidFailure, InvalidJoinResponse, JoinResponse, Stray,
 };
 pub use call::{
     CallKind, CallRequest, DEFAULT_TENANT, NotACountry, NotHttpUrl, NotParticipants, Outcome,
     PARTICIPANTS_MAX, Protocol, Region, parse_country, parse_http_url, parse_participants,
 };
 pub use client::{Client, SendError, fetch_json};
-pub use encoding::{NotADuration, parse_duration};
+pub use encoding::{InvalidDuration, parse_duration};
 pub use entra::{Credential, Permission};
 pub use faults::{FaultName, FaultSetting, Faults, WrongFault};
-pub use keys::{Issuer, Keys, TooManyUpcoming};
+pub use keys::{AnnounceError, Issuer, Keys};
 pub use load::{
     Answered, CALLS_MAX, CallResult, KindMix, LoadEvent, LoadEvents, LoadReport, LoadRequest, NotAMix,
     Problem, RATE_MAX, RemoteLoad, Testimony, Watching, WitnessError,
@@ -135,4 +135,4 @@ pub use tls::TlsError;
 pub use token::{
     Flaw, NotAnObject, Overrides, Token, TokenChoice, TokenChoiceError, TokenError, TokenKind, TokenRequest,
 };
-pub use words::UnknownWord;
+pub use words::InvalidWord;

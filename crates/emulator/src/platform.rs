@@ -29,7 +29,7 @@ use crate::{
     entra::{Credential, Directory, Permission},
     faults::{FaultBox, Faults},
     graph::{Calls, Facts, Issued},
-    keys::{Issuer, Keys, SigningKey, TooManyUpcoming},
+    keys::{AnnounceError, Issuer, Keys, SigningKey},
     load::{self, LoadEvents, LoadRequest},
     notification::CallIds,
     server::Server,
@@ -295,7 +295,7 @@ impl StartError {
 pub enum RotateError {
     /// Too many keys wait to sign.
     #[error(transparent)]
-    TooManyUpcoming(#[from] TooManyUpcoming),
+    TooManyUpcoming(#[from] AnnounceError),
     /// OpenSSL refuses.
     #[error("openssl refused: {0}")]
     Crypto(#[from] ErrorStack),

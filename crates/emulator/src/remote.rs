@@ -55,8 +55,11 @@ async fn ask(client: &Client, platform: &Url, path: &str, body: &Value) -> Resul
     if head.status == StatusCode::OK {
         return Ok(body);
     }
-    let body =
-        Limited::new(body, REFUSAL_BYTES_MAX).collect().await.map_err(|_| SendError::AnswerBody)?.to_bytes();
+    let body = Limited::new(body, REFUSAL_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|_| SendError::ResponseBody)?
+        .to_bytes();
     let message = serde_json::from_slice::<Value>(&body)
         .ok()
         .and_then(|refusal| refusal.pointer("/error/message").and_then(|text| text.as_str().map(printable)))

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de};
 
 use crate::{
     encoding::{DurationText, parse_duration},
-    words::{UnknownWord, words},
+    words::{InvalidWord, words},
 };
 
 /// Steps, in the order in which they are played. The call lasts on after the last one, unless that ends it.
@@ -440,7 +440,7 @@ pub(crate) enum ScriptFault {
     #[error("a script has 1 to {STEPS_MAX} steps, each a [[step]]")]
     StepCount,
     #[error("do {0}")]
-    Action(UnknownWord),
+    Action(InvalidWord),
     #[error("{member} is not for this step, which takes {}", list(.takes))]
     NotTaken { member: &'static str, takes: &'static [&'static str] },
     #[error("{0} is needed")]

@@ -3,11 +3,11 @@
 /// The text is none of the words that fit here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be one of {}", .words.join(", "))]
-pub struct UnknownWord {
+pub struct InvalidWord {
     words: &'static [&'static str],
 }
 
-impl UnknownWord {
+impl InvalidWord {
     pub(crate) fn one_of(words: &'static [&'static str]) -> Self {
         Self { words }
     }
@@ -40,12 +40,12 @@ macro_rules! words {
         }
 
         impl std::str::FromStr for $name {
-            type Err = $crate::words::UnknownWord;
+            type Err = $crate::words::InvalidWord;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($word => Ok(Self::$variant),)+
-                    _ => Err($crate::words::UnknownWord::one_of(Self::WORDS)),
+                    _ => Err($crate::words::InvalidWord::one_of(Self::WORDS)),
                 }
             }
         }

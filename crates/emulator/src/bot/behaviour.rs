@@ -34,15 +34,15 @@ pub struct Behaviour {
     /// How long it takes before it does anything with a notification.
     pub delay: Duration,
     /// What goes wrong.
-    pub fail: Option<Fail>,
+    pub fail: Option<InjectedFailure>,
     /// The credentials with which it asks for a token; without it asks Graph without a token.
-    pub credentials: Option<Credentials>,
+    pub credentials: Option<ClientCredentials>,
     /// `participantCapacity` of its answer: users of a recording policy that it takes in one call.
     pub participant_capacity: Option<u32>,
     /// `isDeltaRosterEnabled` of its answer.
     pub delta_roster: bool,
     /// What it says about a participant who is about to join.
-    pub joining: Joining,
+    pub joining: JoinResponse,
     /// Hangs up so long after the call was established.
     pub hang_up_after: Option<Duration>,
 }
@@ -56,7 +56,7 @@ impl Default for Behaviour {
             credentials: None,
             participant_capacity: None,
             delta_roster: false,
-            joining: Joining::Accept,
+            joining: JoinResponse::Accept,
             hang_up_after: None,
         }
     }
@@ -64,29 +64,29 @@ impl Default for Behaviour {
 
 /// The client credentials of an app.
 #[derive(Clone)]
-pub struct Credentials {
+pub struct ClientCredentials {
     /// The app id.
     pub app: String,
     /// Its secret.
     pub secret: String,
 }
 
-impl std::fmt::Debug for Credentials {
+impl std::fmt::Debug for ClientCredentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("app", &self.app).finish_non_exhaustive()
+        f.debug_struct("ClientCredentials").field("app", &self.app).finish_non_exhaustive()
     }
 }
 
 /// What goes wrong with a share of the notifications.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Fail {
-    pub(super) how: Failure,
+pub struct InjectedFailure {
+    pub(super) how: FailureMode,
     /// From 0 to 1.
     pub(super) share: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum FailureMode {
     Status(http::StatusCode),
     /// Nothing comes for a minute.
     Hang,
@@ -94,23 +94,23 @@ pub(super) enum Failure {
     Reset,
 }
 
-impl FromStr for Fail {
-    type Err = NotAFail;
+impl FromStr for InjectedFailure {
+    type Err = InvalidFailure;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (how, share) = text.split_once(':').unwrap_or((text, "1"));
         let how = match how {
-            "hang" => Failure::Hang,
-            "reset" => Failure::Reset,
+            "hang" => FailureMode::Hang,
+            "reset" => FailureMode::Reset,
             status => {
-                let status: u16 = status.parse().map_err(|_| NotAFail)?;
+                let status: u16 = status.parse().map_err(|_| InvalidFailure)?;
                 if !(400..=599).contains(&status) {
-                    return Err(NotAFail);
+                    return Err(InvalidFailure);
                 }
-                Failure::Status(http::StatusCode::from_u16(status).map_err(|_| NotAFail)?)
+                FailureMode::Status(http::StatusCode::from_u16(status).map_err(|_| InvalidFailure)?)
             }
         };
-        let share = share.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or(NotAFail)?;
+        let share = share.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or(InvalidFailure)?;
         Ok(Self { how, share })
     }
 }
@@ -120,11 +120,11 @@ impl FromStr for Fail {
 #[error(
     "not a way to fail: a status from 400 to 599, hang or reset, and a share after a colon, like 503 or hang:0.1"
 )]
-pub struct NotAFail;
+pub struct InvalidFailure;
 
 /// What a bot says about a participant who is about to join.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Joining {
+pub enum JoinResponse {
     /// It takes them.
     Accept,
     /// It does not.
@@ -135,8 +135,8 @@ pub enum Joining {
     Silent,
 }
 
-impl FromStr for Joining {
-    type Err = NotJoining;
+impl FromStr for JoinResponse {
+    type Err = InvalidJoinResponse;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
@@ -145,7 +145,7 @@ impl FromStr for Joining {
             "silent" => Ok(Self::Silent),
             _ => {
                 let url = text.strip_prefix("invite=").and_then(|url| parse_http_url(url).ok());
-                url.map(Self::Invite).ok_or(NotJoining)
+                url.map(Self::Invite).ok_or(InvalidJoinResponse)
             }
         }
     }
@@ -154,7 +154,7 @@ impl FromStr for Joining {
 /// The text is nothing that can be said about a participant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be accept, reject, silent, or invite=URL with the webhook of another bot")]
-pub struct NotJoining;
+pub struct InvalidJoinResponse;
 
 #[cfg(test)]
 mod tests {
@@ -162,19 +162,19 @@ mod tests {
 
     #[test]
     fn failures_and_answers_are_words() {
-        let fail: Fail = "hang:0.25".parse().unwrap();
-        assert_eq!(fail, Fail { how: Failure::Hang, share: 0.25 });
-        assert_eq!("503".parse::<Fail>().unwrap().share, 1.0);
+        let fail: InjectedFailure = "hang:0.25".parse().unwrap();
+        assert_eq!(fail, InjectedFailure { how: FailureMode::Hang, share: 0.25 });
+        assert_eq!("503".parse::<InjectedFailure>().unwrap().share, 1.0);
         for text in ["", "200", "600", "503:", "503:2", "503:-1", "503:NaN", "explode"] {
-            assert_eq!(text.parse::<Fail>(), Err(NotAFail), "{text}");
+            assert_eq!(text.parse::<InjectedFailure>(), Err(InvalidFailure), "{text}");
         }
-        assert!(matches!("invite=http://x/".parse(), Ok(Joining::Invite(_))));
-        assert!("invite=x".parse::<Joining>().is_err());
+        assert!(matches!("invite=http://x/".parse(), Ok(JoinResponse::Invite(_))));
+        assert!("invite=x".parse::<JoinResponse>().is_err());
     }
 
     #[test]
     fn a_secret_is_not_shown() {
-        let credentials = Credentials { app: "a".to_owned(), secret: "hush".to_owned() };
+        let credentials = ClientCredentials { app: "a".to_owned(), secret: "hush".to_owned() };
         assert!(!format!("{credentials:?}").contains("hush"));
     }
 }

@@ -12,10 +12,10 @@ use tokio::{
 use url::Url;
 use uuid::Uuid;
 
-use super::behaviour::Credentials;
+use super::behaviour::ClientCredentials;
 use crate::{
     call::DEFAULT_TENANT,
-    client::{After, Answer, Client},
+    client::{Client, ClientResponse, KeepAlive},
     server::printable,
 };
 
@@ -24,13 +24,13 @@ use crate::{
 pub(super) struct Graph {
     platform: Url,
     client: Client,
-    credentials: Option<Credentials>,
+    credentials: Option<ClientCredentials>,
     /// By tenant. Held while one is fetched, so that many waiters make one request.
     tokens: Mutex<HashMap<String, (String, Instant)>>,
 }
 
 impl Graph {
-    pub(super) fn new(platform: Url, client: Client, credentials: Option<Credentials>) -> Self {
+    pub(super) fn new(platform: Url, client: Client, credentials: Option<ClientCredentials>) -> Self {
         Self { platform, client, credentials, tokens: Mutex::default() }
     }
 
@@ -79,7 +79,7 @@ impl Graph {
         path: &str,
         body: Option<&Value>,
         tenant: Option<&str>,
-    ) -> Result<Answer, String> {
+    ) -> Result<ClientResponse, String> {
         let url = self.platform.join(path).map_err(|error| error.to_string())?;
         let mut request = Request::builder().method(method).header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = self.token(tenant).await? {
@@ -87,12 +87,12 @@ impl Graph {
         }
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = request.body(body).map_err(|error| error.to_string())?;
-        let answer = self.client.send_then(request, &url, TRY_TIME_MAX, After::Keep).await;
+        let answer = self.client.send(request, &url, TRY_TIME_MAX, KeepAlive::On).await;
         answer.map_err(|error| format!("no answer of Graph at {}: {error}", self.platform))
     }
 
     /// What Graph says, and what would be right where the bot knows.
-    fn refused(&self, answer: &Answer) -> String {
+    fn refused(&self, answer: &ClientResponse) -> String {
         let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let text = |pointers: [&str; 2]| {
             let text = pointers.iter().find_map(|pointer| document.pointer(pointer)).and_then(Value::as_str);
@@ -114,7 +114,7 @@ impl Graph {
 
     /// A token of the call's tenant, used until shortly before it expires.
     async fn token(&self, tenant: Option<&str>) -> Result<Option<String>, String> {
-        let Some(Credentials { app, secret }) = &self.credentials else { return Ok(None) };
+        let Some(ClientCredentials { app, secret }) = &self.credentials else { return Ok(None) };
         let default = DEFAULT_TENANT.to_string();
         let tenant = tenant.filter(|tenant| Uuid::try_parse(tenant).is_ok()).unwrap_or(&default);
         let mut tokens = self.tokens.lock().await;
@@ -137,7 +137,7 @@ impl Graph {
             .map_err(|error| error.to_string())?;
         let answer = self
             .client
-            .send_then(request, &url, TRY_TIME_MAX, After::Keep)
+            .send(request, &url, TRY_TIME_MAX, KeepAlive::On)
             .await
             .map_err(|error| format!("no token: {error}"))?;
         let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();

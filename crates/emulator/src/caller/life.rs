@@ -16,7 +16,7 @@ use super::{
 use crate::{
     call::{CallKind, CallRequest, Outcome, Protocol, parse_http_url},
     encoding::random_id,
-    graph::{Answered, Decision},
+    graph::{AnswerRequest, Decision},
     notification::{self, Operation, Person, ResultInfo, Roster},
     script::{Act, Expect, Step},
     timeline::{Event, Timeline},
@@ -26,7 +26,7 @@ use crate::{
 pub(super) struct Life<'a, 'b> {
     player: &'a Player<'b>,
     callback: &'a Url,
-    answer: &'a Answered,
+    answer: &'a AnswerRequest,
     people: Vec<Person>,
     roster_changes: u32,
     tones: u32,
@@ -43,7 +43,7 @@ enum Over {
 }
 
 impl<'a, 'b> Life<'a, 'b> {
-    pub(super) fn new(player: &'a Player<'b>, callback: &'a Url, answer: &'a Answered) -> Self {
+    pub(super) fn new(player: &'a Player<'b>, callback: &'a Url, answer: &'a AnswerRequest) -> Self {
         let (people, invited) = (Vec::new(), Vec::new());
         Self { player, callback, answer, people, roster_changes: 0, tones: 0, invited }
     }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     call::{CallRequest, parse_http_url},
-    client::{After, Answer, SendError},
+    client::{ClientResponse, KeepAlive, SendError},
     clock,
     encoding::random_id,
     faults::Delivery,
@@ -179,7 +179,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    async fn post(&self, message: &Message, to: &Url, attempt: usize) -> Result<Answer, Unposted> {
+    async fn post(&self, message: &Message, to: &Url, attempt: usize) -> Result<ClientResponse, Unposted> {
         let mut within = self.platform.post_timeout();
         if let Phase::First { until: Some(until) } = message.phase {
             within = within.min(until.saturating_duration_since(Instant::now()));
@@ -195,8 +195,8 @@ impl<'a> Player<'a> {
             message_id: message.id,
         };
         self.recorder.record(Event::Sent(sent.clone()));
-        let after = if self.call.keep_alive { After::Keep } else { After::Close };
-        let result = self.platform.client().send_then(request, to, within, after).await;
+        let after = if self.call.keep_alive { KeepAlive::On } else { KeepAlive::Off };
+        let result = self.platform.client().send(request, to, within, after).await;
         let note = match &result {
             Ok(answer) => note_of(answer),
             Err(error) => Some(printable(&error.to_string())),
@@ -349,7 +349,7 @@ fn final_error(error: impl ToString) -> Unposted {
 }
 
 /// What a bot says about a refusal, or that its answer is not one that is documented.
-fn note_of(answer: &Answer) -> Option<String> {
+fn note_of(answer: &ClientResponse) -> Option<String> {
     if let Some(location) = answer.headers.get(header::LOCATION).filter(|_| answer.status.is_redirection()) {
         return Some(format!("to {}", printable(&String::from_utf8_lossy(location.as_bytes()))));
     }

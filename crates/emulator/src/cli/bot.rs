@@ -5,7 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, builder::NonEmptyStringValueParser};
 use serde_json::json;
 use switchboard_emulator::{
-    AnswerMode, Behaviour, Bot, BotSettings, Credentials, Fail, Joining, parse_duration, parse_http_url,
+    AnswerMode, Behaviour, Bot, BotSettings, ClientCredentials, InjectedFailure, JoinResponse,
+    parse_duration, parse_http_url,
 };
 use url::Url;
 use uuid::Uuid;
@@ -42,7 +43,7 @@ pub(crate) struct BotArguments {
     delay: Duration,
     /// Fails: a status, hang or reset, for a share of the notifications, like 503 or hang:0.1.
     #[arg(long, value_name = "HOW[:SHARE]")]
-    fail: Option<Fail>,
+    fail: Option<InjectedFailure>,
     /// Hangs up so long after a call was established.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     hang_up_after: Option<Duration>,
@@ -51,7 +52,7 @@ pub(crate) struct BotArguments {
     participant_capacity: Option<u32>,
     /// What it says when such a participant joins: accept, reject, silent or invite=URL.
     #[arg(long, value_name = "HOW", default_value = "accept")]
-    joining: Joining,
+    joining: JoinResponse,
     /// Asks for rosters that say only what changed.
     #[arg(long)]
     delta_roster: bool,
@@ -70,7 +71,8 @@ pub(crate) struct BotArguments {
 pub(crate) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
     let BotArguments { listen, name, platform, capacity, answer, app_id, secret, .. } = arguments;
     let client = client(arguments.ca.as_deref())?;
-    let credentials = app_id.zip(secret).map(|(app, secret)| Credentials { app: app.to_string(), secret });
+    let credentials =
+        app_id.zip(secret).map(|(app, secret)| ClientCredentials { app: app.to_string(), secret });
     let behaviour = Behaviour {
         answer,
         delay: arguments.delay,

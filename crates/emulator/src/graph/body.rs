@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::{Answered, Refusal, RejectReason};
+use super::{AnswerRequest, Refusal, RejectReason};
 use crate::{call::parse_http_url, server::is_loopback_url};
 
 /// Unknown members are Graph's and ignored, here and below.
@@ -20,7 +20,7 @@ struct RawAnswer {
 }
 
 /// What is asked for, and whether the media are the app's.
-pub(super) fn answer(body: &[u8]) -> Result<(Answered, bool), Refusal> {
+pub(super) fn answer(body: &[u8]) -> Result<(AnswerRequest, bool), Refusal> {
     let raw: RawAnswer = parse(body)?;
     let callback = callback(raw.callback_uri.as_deref())?;
     let media = raw.media_config.ok_or_else(|| bad("mediaConfig is needed"))?;
@@ -62,7 +62,7 @@ pub(super) fn answer(body: &[u8]) -> Result<(Answered, bool), Refusal> {
     }
     let delta = options.as_ref().and_then(|options| options.get("isDeltaRosterEnabled"));
     let delta_roster = delta.and_then(Value::as_bool).unwrap_or(false);
-    Ok((Answered { callback, delta_roster, participant_capacity }, app_hosted))
+    Ok((AnswerRequest { callback, delta_roster, participant_capacity }, app_hosted))
 }
 
 fn prefetch(media: Option<&Value>) -> Result<(), Refusal> {

@@ -14,7 +14,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    client::{After, Client},
+    client::{Client, KeepAlive},
     timeline::milliseconds,
 };
 
@@ -166,10 +166,8 @@ impl Sightings {
 async fn ask<T: DeserializeOwned>(client: &Client, url: &Url, path: &str) -> Result<T, String> {
     let url = url.join(&format!("/{path}")).map_err(|error| error.to_string())?;
     let request = Request::get("/").body(Bytes::new()).map_err(|error| error.to_string())?;
-    let answer = client
-        .send_then(request, &url, ASK_TIME_MAX, After::Keep)
-        .await
-        .map_err(|error| error.to_string())?;
+    let answer =
+        client.send(request, &url, ASK_TIME_MAX, KeepAlive::On).await.map_err(|error| error.to_string())?;
     if answer.status != StatusCode::OK {
         return Err(format!("{url} answered {}", answer.status));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use switchboard_emulator::{
-    AnswerMode, Behaviour, Bot, BotSettings, CallKind, CallRequest, Client, Joining, Outcome, Platform,
+    AnswerMode, Behaviour, Bot, BotSettings, CallKind, CallRequest, Client, JoinResponse, Outcome, Platform,
     Protocol, Script, Step, parse_http_url,
 };
 
@@ -162,10 +162,10 @@ async fn a_bot_with_a_capacity_says_who_may_join() {
     let (other, _) = bot_that(&platform, Behaviour::default()).await;
     let other_url = parse_http_url(&format!("http://{}/api/calls", other.address())).unwrap();
     for (joining, expected, joined) in [
-        (Joining::Accept, "accepted".to_owned(), true),
-        (Joining::Reject, "rejected: busy".to_owned(), false),
-        (Joining::Invite(other_url.clone()), format!("a new bot is invited at {other_url}"), false),
-        (Joining::Silent, "no usable answer: the body is not JSON".to_owned(), false),
+        (JoinResponse::Accept, "accepted".to_owned(), true),
+        (JoinResponse::Reject, "rejected: busy".to_owned(), false),
+        (JoinResponse::Invite(other_url.clone()), format!("a new bot is invited at {other_url}"), false),
+        (JoinResponse::Silent, "no usable answer: the body is not JSON".to_owned(), false),
     ] {
         let behaviour =
             Behaviour { participant_capacity: Some(2), joining: joining.clone(), ..Behaviour::default() };
@@ -174,14 +174,14 @@ async fn a_bot_with_a_capacity_says_who_may_join() {
         call.participants = 2;
         let (words, steps) = check(&platform, call).await;
         let asked = words.iter().filter(|word| word.starts_with("participant joining 20")).count();
-        assert_eq!(asked, if joining == Joining::Silent { 3 } else { 1 }, "{words:?}");
+        assert_eq!(asked, if joining == JoinResponse::Silent { 3 } else { 1 }, "{words:?}");
         let notes: Vec<&str> = steps.iter().filter_map(|step| step.note.as_deref()).collect();
         assert!(notes.contains(&expected.as_str()), "{notes:?}");
         assert_eq!(words.iter().filter(|word| *word == "roster 202").count(), 1 + usize::from(joined));
         assert_eq!(bot.calls().calls[0].state, "ended");
         let dropped = words.iter().any(|word| word.starts_with("participant dropped"));
-        assert_eq!(dropped, joining == Joining::Silent);
-        if matches!(joining, Joining::Invite(_)) {
+        assert_eq!(dropped, joining == JoinResponse::Silent);
+        if matches!(joining, JoinResponse::Invite(_)) {
             assert!(notes.iter().any(|note| note.starts_with("completed: ")), "{notes:?}");
             assert_eq!(other.calls().calls[0].state, "ended");
         }
