@@ -1,236 +1,138 @@
-//! One HTTP request of the platform or of a bot: a connection, a request, an answer, a time limit.
+//! The HTTP client of the platform, of a bot and of the command line: one request, one response, a time limit.
 
-use std::{
-    collections::HashMap,
-    io,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{error::Error, net::Ipv6Addr, path::Path, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{
-    HeaderMap,
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-    rt::{Read, Write},
+use hyper::body::Incoming;
+use hyper_openssl::client::legacy::HttpsConnector;
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
 };
-use hyper_util::rt::TokioIo;
 use openssl::{
     error::ErrorStack,
-    ssl::{SslConnector, SslMethod},
+    ssl::{self, ConnectConfiguration, SslConnector, SslMethod},
 };
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
-use tokio_openssl::SslStream;
-use url::{Host, Origin, Url};
+use tokio::time::timeout;
+use url::Url;
 
-/// Sends requests, each over a connection of its own unless it is told to keep them.
+/// Sends requests over HTTP/1.1, with or without TLS.
 #[derive(Clone, Debug)]
 pub struct Client {
-    tls: Arc<SslConnector>,
-    /// Connections that wait for the next request, per origin; the latest one last.
-    idle: Arc<Mutex<HashMap<Origin, Vec<Idle>>>>,
+    /// Opens a connection for each request.
+    unpooled: Connections,
+    /// Keeps connections for the next request to the same origin.
+    pooled: Connections,
 }
 
-#[derive(Debug)]
-struct Idle {
-    sender: SendRequest<Full<Bytes>>,
-    since: Instant,
-}
+type Connections = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// What becomes of the connection after the answer.
+/// Tells whether the connection of a request serves other requests too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeepAlive {
-    /// `Connection: close`, as the platform has said it since 2023.
+    /// A connection of its own, with `Connection: close`. The platform has done so since 2023.
     Off,
-    /// It serves the next request, as it did before.
+    /// An idle connection if there is one. The connection is kept afterwards.
     On,
 }
 
 impl Client {
-    /// Trusts the system's certificate authorities and, where given, those of a PEM file.
+    /// Trusts the certificate authorities of the system and, if given, those of a PEM file.
     ///
     /// # Errors
-    /// OpenSSL refuses the file.
+    /// OpenSSL cannot read the file.
     pub fn new(ca: Option<&Path>) -> Result<Self, ErrorStack> {
         let mut tls = SslConnector::builder(SslMethod::tls_client())?;
         if let Some(ca) = ca {
             tls.set_ca_file(ca)?;
         }
-        Ok(Self { tls: Arc::new(tls.build()), idle: Arc::default() })
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let mut connector = HttpsConnector::with_connector(tcp, tls)?;
+        connector.set_callback(verify_ipv6_host);
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        let unpooled = builder.pool_max_idle_per_host(0).build(connector.clone());
+        let pooled = builder
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIME_MAX)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .build(connector);
+        Ok(Self { unpooled, pooled })
     }
 
-    /// Sends a request, over a connection that waits for one if it may be kept, and reads its whole answer.
+    /// Sends a request and reads the whole response. The path of the request is replaced by `url`.
     pub(crate) async fn send(
         &self,
         request: Request<Bytes>,
         url: &Url,
         within: Duration,
-        after: KeepAlive,
+        keep_alive: KeepAlive,
     ) -> Result<ClientResponse, SendError> {
         let exchange = async {
-            let request = prepare(request, url, after)?;
-            let (sender, response) = match after {
-                KeepAlive::Off => self.exchange(request, url).await?,
-                KeepAlive::On => self.exchange_over_idle(request, url).await?,
-            };
-            let (head, body) = response.into_parts();
-            let body =
-                Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|_| SendError::ResponseBody)?;
-            if after == KeepAlive::On {
-                self.keep(url.origin(), sender);
-            }
-            Ok(ClientResponse { status: head.status, headers: head.headers, body: body.to_bytes() })
+            let (head, body) = self.exchange(request, url, keep_alive).await?.into_parts();
+            let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await;
+            let body = body.map_err(|_| SendError::ResponseBody)?.to_bytes();
+            Ok(ClientResponse { status: head.status, headers: head.headers, body })
         };
         timeout(within, exchange).await.unwrap_or(Err(SendError::TimedOut { within }))
     }
 
-    /// Sends a request; the caller reads the body.
+    /// Sends a request over a connection of its own. The caller reads the body, without a time limit.
     pub(crate) async fn open(
         &self,
         request: Request<Bytes>,
         url: &Url,
         within: Duration,
     ) -> Result<Response<Incoming>, SendError> {
-        let exchange = async {
-            let request = prepare(request, url, KeepAlive::Off)?;
-            self.exchange(request, url).await.map(|(_, response)| response)
-        };
+        let exchange = self.exchange(request, url, KeepAlive::Off);
         timeout(within, exchange).await.unwrap_or(Err(SendError::TimedOut { within }))
-    }
-
-    /// Tries the connections that wait, as long as none of them took a byte of the request; then a new one.
-    async fn exchange_over_idle(
-        &self,
-        mut request: Request<Full<Bytes>>,
-        url: &Url,
-    ) -> Result<(SendRequest<Full<Bytes>>, Response<Incoming>), SendError> {
-        while let Some(mut sender) = self.waiting(&url.origin()) {
-            if sender.ready().await.is_err() {
-                continue;
-            }
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok((sender, response)),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(SendError::Exchange(error.into_error())),
-                },
-            }
-        }
-        self.exchange(request, url).await
     }
 
     async fn exchange(
         &self,
-        request: Request<Full<Bytes>>,
+        mut request: Request<Bytes>,
         url: &Url,
-    ) -> Result<(SendRequest<Full<Bytes>>, Response<Incoming>), SendError> {
-        let host = url.host().ok_or(SendError::BadUrl)?;
-        let port = url.port_or_known_default().ok_or(SendError::BadUrl)?;
-        let connected = match &host {
-            Host::Domain(name) => TcpStream::connect((*name, port)).await,
-            Host::Ipv4(address) => TcpStream::connect((*address, port)).await,
-            Host::Ipv6(address) => TcpStream::connect((*address, port)).await,
+        keep_alive: KeepAlive,
+    ) -> Result<Response<Incoming>, SendError> {
+        *request.uri_mut() = url.as_str().parse::<Uri>().map_err(|_| SendError::BadUrl)?;
+        let connections = match keep_alive {
+            KeepAlive::Off => {
+                request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                &self.unpooled
+            }
+            KeepAlive::On => &self.pooled,
         };
-        let stream = connected.map_err(SendError::Connect)?;
-        let _ = stream.set_nodelay(true);
-        if url.scheme() != "https" {
-            return exchange_over(TokioIo::new(stream), request).await;
-        }
-        let name = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let session =
-            self.tls.configure().and_then(|tls| tls.into_ssl(name)).map_err(|_| SendError::BadUrl)?;
-        let mut stream = SslStream::new(session, stream).map_err(|_| SendError::BadUrl)?;
-        std::pin::Pin::new(&mut stream).connect().await.map_err(SendError::Tls)?;
-        exchange_over(TokioIo::new(stream), request).await
-    }
-
-    fn waiting(&self, origin: &Origin) -> Option<SendRequest<Full<Bytes>>> {
-        let mut idle = self.lock_idle();
-        let connections = idle.get_mut(origin)?;
-        // The latest one was used last; once it is too old all are.
-        let latest = connections.pop()?;
-        if latest.since.elapsed() > IDLE_TIME_MAX {
-            connections.clear();
-            return None;
-        }
-        Some(latest.sender)
-    }
-
-    fn keep(&self, origin: Origin, sender: SendRequest<Full<Bytes>>) {
-        let mut idle = self.lock_idle();
-        if !idle.contains_key(&origin) && idle.len() >= ORIGINS_MAX {
-            idle.clear();
-        }
-        let connections = idle.entry(origin).or_default();
-        if connections.len() < IDLE_MAX && !sender.is_closed() {
-            connections.push(Idle { sender, since: Instant::now() });
-        }
-    }
-
-    fn lock_idle(&self) -> MutexGuard<'_, HashMap<Origin, Vec<Idle>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        connections.request(request.map(Full::new)).await.map_err(SendError::from_exchange)
     }
 }
 
-/// The request as it goes to the host of the URL.
-fn prepare(
-    mut request: Request<Bytes>,
-    url: &Url,
-    after: KeepAlive,
-) -> Result<Request<Full<Bytes>>, SendError> {
-    let host = url.host().ok_or(SendError::BadUrl)?;
-    let target = match url.query() {
-        Some(query) => format!("{}?{query}", url.path()),
-        None => url.path().to_owned(),
-    };
-    *request.uri_mut() = target.parse().map_err(|_| SendError::BadUrl)?;
-    let authority = match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_string(),
-    };
-    let headers = request.headers_mut();
-    headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|_| SendError::BadUrl)?);
-    if after == KeepAlive::Off {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(request.map(Full::new))
-}
-
-async fn exchange_over<S>(
-    stream: S,
-    request: Request<Full<Bytes>>,
-) -> Result<(SendRequest<Full<Bytes>>, Response<Incoming>), SendError>
-where
-    S: Read + Write + Send + Unpin + 'static,
-{
-    let (mut sender, connection) = http1::handshake(stream).await.map_err(SendError::Exchange)?;
-    // Ends by itself: when the answer was read, or when the sender is dropped.
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(SendError::Exchange)?;
-    Ok((sender, response))
+/// Checks the certificate of an IPv6 host: the connector leaves the brackets on, which no certificate has.
+fn verify_ipv6_host(tls: &mut ConnectConfiguration, uri: &Uri) -> Result<(), ErrorStack> {
+    let host = uri.host().and_then(|host| host.strip_prefix('[')?.strip_suffix(']'));
+    let Some(address) = host.and_then(|host| host.parse::<Ipv6Addr>().ok()) else { return Ok(()) };
+    tls.set_use_server_name_indication(false);
+    tls.set_verify_hostname(false);
+    tls.param_mut().set_ip(address.into())
 }
 
 /// Gets a JSON document as text.
 ///
 /// # Errors
-/// Nothing came, or something other than 200.
+/// The request failed, or its status is not 200.
 pub async fn fetch_json(client: &Client, url: &Url) -> Result<String, SendError> {
     let request = Request::get("/").header(header::ACCEPT, "application/json").body(Bytes::new());
-    let answer =
-        client.send(request.map_err(|_| SendError::BadUrl)?, url, FETCH_TIME_MAX, KeepAlive::Off).await?;
-    if answer.status != StatusCode::OK {
-        return Err(SendError::Refused(format!("{url} answered {}", answer.status)));
+    let request = request.map_err(|_| SendError::BadUrl)?;
+    let response = client.send(request, url, FETCH_TIME_MAX, KeepAlive::Off).await?;
+    if response.status != StatusCode::OK {
+        return Err(SendError::Refused(format!("{url} responded {}", response.status)));
     }
-    Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    Ok(String::from_utf8_lossy(&response.body).into_owned())
 }
 
-/// A whole answer.
+/// A whole HTTP response.
 #[derive(Debug)]
 pub(crate) struct ClientResponse {
     pub(crate) status: StatusCode,
@@ -238,31 +140,31 @@ pub(crate) struct ClientResponse {
     pub(crate) body: Bytes,
 }
 
-/// Why there is no answer.
+/// The reason why a request has no usable response.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The URL has no host, no port or a path that HTTP cannot carry.
-    #[error("not a URL that can be asked")]
+    /// The URL has no host, no port, or a path that HTTP cannot carry.
+    #[error("not a URL that a request can be sent to")]
     BadUrl,
-    /// No connection.
-    #[error("could not connect: {0}")]
-    Connect(io::Error),
-    /// The peer's certificate or its TLS was refused.
-    #[error("tls failed: {}{}", .0, tls_hint(.0))]
-    Tls(openssl::ssl::Error),
-    /// The connection broke, or what came back is not HTTP.
-    #[error("the connection broke before an answer came: {0}")]
-    Exchange(hyper::Error),
-    /// The answer's body broke off or is too large.
-    #[error("the answer's body broke off or is larger than {ANSWER_BYTES_MAX} bytes")]
+    /// The connection was not established.
+    #[error("could not connect: {}", root_cause(.0))]
+    Connect(legacy::Error),
+    /// The TLS handshake failed, or the certificate of the peer is not trusted.
+    #[error("tls failed: {}{}", cause(.0), tls_hint(.0))]
+    Tls(legacy::Error),
+    /// The connection broke, or the response is not HTTP.
+    #[error("the connection broke before a response came: {}", root_cause(.0))]
+    Exchange(legacy::Error),
+    /// The body of the response broke off or is too large.
+    #[error("the body of the response broke off or is larger than {RESPONSE_BYTES_MAX} bytes")]
     ResponseBody,
-    /// Nothing came in time.
-    #[error("no answer within {within:.1?}")]
+    /// No response came within the time limit.
+    #[error("no response within {within:.1?}")]
     TimedOut {
         /// The limit.
         within: Duration,
     },
-    /// The peer answered, but not what was asked for.
+    /// The peer refused the request; the text says why.
     #[error("{0}")]
     Refused(String),
 }
@@ -280,14 +182,45 @@ impl SendError {
             Self::Refused(_) => "refused",
         }
     }
+
+    fn from_exchange(error: legacy::Error) -> Self {
+        match (error.is_connect(), tls_error(&error)) {
+            (true, Some(_)) => Self::Tls(error),
+            (true, None) => Self::Connect(error),
+            (false, _) => Self::Exchange(error),
+        }
+    }
 }
 
-/// What would be right, where the error tells.
-fn tls_hint(error: &openssl::ssl::Error) -> &'static str {
-    let reasons = error.ssl_error().map(ErrorStack::errors).unwrap_or_default();
+/// The causes of an error, from the outermost to the root.
+fn causes<'a>(error: &'a legacy::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = error.source();
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
+}
+
+fn cause(error: &legacy::Error) -> String {
+    causes(error).next().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+fn root_cause(error: &legacy::Error) -> String {
+    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+fn tls_error(error: &legacy::Error) -> Option<&ssl::Error> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// A hint for the user, for the errors that have one usual reason.
+fn tls_hint(error: &legacy::Error) -> &'static str {
+    let reasons =
+        tls_error(error).and_then(ssl::Error::ssl_error).map(ErrorStack::errors).unwrap_or_default();
     let is = |text: &str| reasons.iter().any(|error| error.reason() == Some(text));
     if is("certificate verify failed") {
-        "; name the certificate authority that is to be trusted with --ca"
+        "; name the certificate authority to trust with --ca"
     } else if is("wrong version number") {
         "; the peer does not speak TLS: is it http?"
     } else {
@@ -297,10 +230,39 @@ fn tls_hint(error: &openssl::ssl::Error) -> &'static str {
 
 const FETCH_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// A bot answers with a short document or nothing; what it tells of thousands of calls has a MiB or two.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// A bot sends a short document or nothing. Its ledger of thousands of calls has one or two MiB.
+const RESPONSE_BYTES_MAX: usize = 4 << 20;
 
-/// Shorter than what servers grant an idle connection, so that a request seldom meets one that is being closed.
+/// Shorter than the idle time that servers allow, so that a request rarely meets a connection that is being closed.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
 const IDLE_MAX: usize = 512;
-const ORIGINS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn the_certificate_of_an_ipv6_host_is_verified() {
+        let folder = tempfile::tempdir().unwrap();
+        let acceptor = crate::tls::acceptor(folder.path()).unwrap();
+        for (url, trusted) in [
+            ("https://localhost/", true),
+            ("https://[::1]:1/", true),
+            ("https://[::2]:1/", false),
+            ("https://bot.example/", false),
+        ] {
+            let (client, server) = UnixStream::pair().unwrap();
+            let acceptor = acceptor.clone();
+            let accepting = std::thread::spawn(move || acceptor.accept(server).is_ok());
+            let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+            builder.set_ca_file(folder.path().join("ca.pem")).unwrap();
+            let mut tls = builder.build().configure().unwrap();
+            let uri: Uri = url.parse().unwrap();
+            verify_ipv6_host(&mut tls, &uri).unwrap();
+            assert_eq!(tls.connect(uri.host().unwrap(), client).is_ok(), trusted, "{url}");
+            accepting.join().unwrap();
+        }
+    }
+}

@@ -1,54 +1,48 @@
-//! Small encodings: base64 and base64url, random ids, durations as people write them.
+//! Text forms of bytes, ids and durations.
 
 use std::{fmt, time::Duration};
 
-use openssl::{base64, error::ErrorStack};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use openssl::error::ErrorStack;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 
-/// Base64 with padding (RFC 4648 section 4), as `x5c` has it.
+/// Encodes with base64 and padding (RFC 4648 section 4), as `x5c` needs it.
 pub(crate) fn base64_standard(bytes: &[u8]) -> String {
-    base64::encode_block(bytes)
+    STANDARD.encode(bytes)
 }
 
-/// Base64url without padding (RFC 4648 section 5), as JOSE has it everywhere else.
+/// Encodes with base64url and no padding (RFC 4648 section 5), as JOSE needs it everywhere else.
 pub(crate) fn base64_url(bytes: &[u8]) -> String {
-    base64::encode_block(bytes)
-        .chars()
-        .filter_map(|letter| match letter {
-            '+' => Some('-'),
-            '/' => Some('_'),
-            '=' => None,
-            other => Some(other),
-        })
-        .collect()
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The bytes of base64url, with or without padding.
+/// Decodes base64url, with or without padding.
 pub(crate) fn from_base64_url(text: &str) -> Option<Vec<u8>> {
-    let mut standard = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
-    while !standard.len().is_multiple_of(4) {
-        standard.push('=');
-    }
-    if standard.is_empty() { Some(Vec::new()) } else { base64::decode_block(&standard).ok() }
+    URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()
 }
 
-/// A new random id, like those the platform gives to calls and messages.
+/// Returns a random id, like the ids that the platform gives to calls and messages.
 pub(crate) fn random_id() -> Result<Uuid, ErrorStack> {
     let mut bytes = [0; 16];
     openssl::rand::rand_bytes(&mut bytes)?;
     Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
 }
 
-/// A duration as JSON and TOML carry it. What is no text is told so in words of this.
+/// A duration as JSON and TOML carry it, not yet parsed.
+///
+/// Its error for a value that is no string says what to write instead.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct DurationText(pub(crate) String);
 
 impl<'de> Deserialize<'de> for DurationText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
+        struct DurationVisitor;
 
-        impl de::Visitor<'_> for Visitor {
+        impl de::Visitor<'_> for DurationVisitor {
             type Value = DurationText;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,7 +54,7 @@ impl<'de> Deserialize<'de> for DurationText {
             }
         }
 
-        deserializer.deserialize_str(Visitor)
+        deserializer.deserialize_str(DurationVisitor)
     }
 }
 
@@ -69,10 +63,10 @@ impl<'de> Deserialize<'de> for DurationText {
 #[error("not a duration: a whole number with its unit, like 500ms, 1s or 2m, at most 24h")]
 pub struct InvalidDuration;
 
-/// A duration with its unit, as people write it: `500ms`, `1s`, `2m`, `1h`.
+/// Parses a whole number with its unit: `500ms`, `1s`, `2m` or `1h`.
 ///
 /// # Errors
-/// Anything else, and more than a day: no call lasts longer.
+/// The text has another form, or the duration is longer than a day. No call lasts longer.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     let digits_end = text.find(|letter: char| !letter.is_ascii_digit()).ok_or(InvalidDuration)?;
     let (digits, unit) = text.split_at(digits_end);
@@ -88,7 +82,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     if duration > DURATION_MAX { Err(InvalidDuration) } else { Ok(duration) }
 }
 
-/// A duration as [`parse_duration`] reads it, in the largest unit that leaves no rest.
+/// Formats a duration so that [`parse_duration`] reads it, in the largest unit that leaves no remainder.
 pub(crate) fn duration_text(duration: Duration) -> String {
     let ms = duration.as_millis();
     for (unit_ms, unit) in [(3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
@@ -107,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_need_a_unit_and_an_end() {
+    fn a_duration_needs_a_unit_and_is_at_most_a_day() {
         for (text, expected) in [("500ms", 500), ("1s", 1_000), ("2m", 120_000), ("24h", 86_400_000)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(expected)), "{text}");
         }
@@ -120,5 +114,16 @@ mod tests {
     fn base64url_has_no_padding_and_no_reserved_letters() {
         assert_eq!(base64_url(&[0xfb, 0xff, 0xfe, 0x01]), "-__-AQ");
         assert_eq!(base64_url(b""), "");
+    }
+
+    #[test]
+    fn base64url_is_decoded_with_and_without_padding() {
+        for text in ["-__-AQ", "-__-AQ=="] {
+            assert_eq!(from_base64_url(text).unwrap(), [0xfb, 0xff, 0xfe, 0x01], "{text}");
+        }
+        assert_eq!(from_base64_url("").unwrap(), b"");
+        for text in ["a", "+/==", "a b"] {
+            assert_eq!(from_base64_url(text), None, "{text}");
+        }
     }
 }

@@ -92,10 +92,7 @@ async fn a_platform_that_is_asked_in_the_wrong_way_is_a_line_that_says_what_woul
     let app = APP.to_string();
     let taken = http.strip_prefix("http://").unwrap();
     for (arguments, expected) in [
-        (
-            &["call", "--platform", https][..],
-            "name the certificate authority that is to be trusted with --ca",
-        ),
+        (&["call", "--platform", https][..], "name the certificate authority to trust with --ca"),
         (&["call", "--platform", &http.replace("http", "https")], "does not speak TLS: is it http?"),
         (&["call", "--platform", &https.replace("https", "http")], "if it serves https, write https://"),
         (&["call", "--ca", "/nowhere/ca.pem"], "--ca: cannot read /nowhere/ca.pem: No such file"),
