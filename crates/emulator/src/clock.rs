@@ -27,6 +27,9 @@ pub(crate) fn graph_date(time: SystemTime) -> String {
     text.trim_end_matches('Z').to_owned()
 }
 
+/// The difference between two clocks that the token endpoint and Graph tolerate.
+pub(crate) const CLOCK_SKEW_SECONDS: i32 = 300;
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

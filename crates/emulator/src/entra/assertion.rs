@@ -1,4 +1,4 @@
-//! Client assertions (RFC 7523 section 3): who signed one, for whom, and when.
+//! Client assertions (RFC 7523 section 3): signature, audience and time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,33 +11,33 @@ use openssl::{
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Kind, Refusal};
-use crate::encoding::from_base64_url;
+use super::{credential::CredentialKind, refusal::TokenRefusal};
+use crate::{clock::CLOCK_SKEW_SECONDS, encoding::from_base64_url};
 
-/// Checks an assertion against what the app has registered.
+/// Checks an assertion against the credentials that the app registered.
 pub(super) fn check<'a>(
     assertion: &str,
-    registered: impl Iterator<Item = &'a Kind>,
+    registered: impl Iterator<Item = &'a CredentialKind>,
     app: Uuid,
     authority: &str,
     now: SystemTime,
-) -> Result<(), Refusal> {
-    let (signed, signature) = assertion.rsplit_once('.').ok_or(Refusal::AssertionMalformed)?;
-    let (header, claims) = signed.split_once('.').ok_or(Refusal::AssertionMalformed)?;
-    let header: Header = parse(header)?;
-    let claims: Claims = parse(claims)?;
-    let signature = from_base64_url(signature).ok_or(Refusal::AssertionMalformed)?;
+) -> Result<(), TokenRefusal> {
+    let (signed, signature) = assertion.rsplit_once('.').ok_or(TokenRefusal::AssertionMalformed)?;
+    let (header, claims) = signed.split_once('.').ok_or(TokenRefusal::AssertionMalformed)?;
+    let header: AssertionHeader = parse(header)?;
+    let claims: AssertionClaims = parse(claims)?;
+    let signature = from_base64_url(signature).ok_or(TokenRefusal::AssertionMalformed)?;
     let verifies = |public: &PKey<Public>| verify(public, &header.alg, signed.as_bytes(), &signature);
 
     if claims.aud == EXCHANGE {
         let mut federated = registered.filter_map(|kind| match kind {
-            Kind::Federated { public } => Some(public),
-            Kind::Secret(_) | Kind::Certificate { .. } => None,
+            CredentialKind::Federated { public } => Some(public),
+            CredentialKind::Secret(_) | CredentialKind::Certificate { .. } => None,
         });
         if !federated.any(verifies) {
-            return Err(Refusal::Federated);
+            return Err(TokenRefusal::Federated);
         }
-        return in_time(&claims, now);
+        return check_time(&claims, now);
     }
 
     let named = |sha1: &str, sha256: &str| {
@@ -48,36 +48,40 @@ pub(super) fn check<'a>(
             || names(header.kid.as_deref(), sha1)
     };
     let mut keys = registered.filter_map(|kind| match kind {
-        Kind::Certificate { public, sha1, sha256 } if named(sha1, sha256) => Some(public),
-        Kind::Certificate { .. } | Kind::Secret(_) | Kind::Federated { .. } => None,
+        CredentialKind::Certificate { public, sha1, sha256 } if named(sha1, sha256) => Some(public),
+        CredentialKind::Certificate { .. } | CredentialKind::Secret(_) | CredentialKind::Federated { .. } => {
+            None
+        }
     });
-    let public = keys.next().ok_or(Refusal::AssertionKey)?;
+    let public = keys.next().ok_or(TokenRefusal::AssertionKey)?;
     if !verifies(public) {
-        return Err(Refusal::AssertionSignature);
+        return Err(TokenRefusal::AssertionSignature);
     }
     let app = app.to_string();
     if !claims.iss.eq_ignore_ascii_case(&app) || !claims.sub.eq_ignore_ascii_case(&app) {
-        return Err(Refusal::AssertionClient);
+        return Err(TokenRefusal::AssertionClient);
     }
-    if !is_our_audience(&claims.aud, authority) {
-        return Err(Refusal::AssertionAudience);
+    if !is_audience_of(&claims.aud, authority) {
+        return Err(TokenRefusal::AssertionAudience);
     }
-    in_time(&claims, now)
+    check_time(&claims, now)
 }
 
-fn in_time(claims: &Claims, now: SystemTime) -> Result<(), Refusal> {
+fn check_time(claims: &AssertionClaims, now: SystemTime) -> Result<(), TokenRefusal> {
     let now = now.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-    let begun = claims.nbf.is_none_or(|nbf| nbf <= now + SKEW_SECONDS);
-    if begun && claims.exp + SKEW_SECONDS > now { Ok(()) } else { Err(Refusal::AssertionTime) }
+    let skew = f64::from(CLOCK_SKEW_SECONDS);
+    let valid_yet = claims.nbf.is_none_or(|nbf| nbf <= now + skew);
+    if valid_yet && claims.exp + skew > now { Ok(()) } else { Err(TokenRefusal::AssertionTime) }
 }
 
-/// The token endpoint or the issuer of this authority, under any host: a client may know this server by another name
-/// than it does itself.
-fn is_our_audience(audience: &str, authority: &str) -> bool {
+/// True if the audience is the token endpoint or the issuer of this authority.
+///
+/// The host may be any: a client may know this server by another name than the server does.
+fn is_audience_of(audience: &str, authority: &str) -> bool {
     let Ok(url) = url::Url::parse(audience) else { return false };
     let mut segments = url.path().trim_matches('/').splitn(2, '/');
-    let theirs = segments.next().unwrap_or_default();
-    theirs.eq_ignore_ascii_case(authority)
+    let named = segments.next().unwrap_or_default();
+    named.eq_ignore_ascii_case(authority)
         && matches!(segments.next(), None | Some("v2.0" | "oauth2/v2.0/token" | "oauth2/token"))
 }
 
@@ -95,13 +99,13 @@ fn verify(public: &PKey<Public>, algorithm: &str, signed: &[u8], signature: &[u8
     matches!(algorithm, "PS256" | "RS256") && public.rsa().is_ok() && verify().unwrap_or(false)
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, Refusal> {
-    let bytes = from_base64_url(part).ok_or(Refusal::AssertionMalformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| Refusal::AssertionMalformed)
+fn parse<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenRefusal> {
+    let bytes = from_base64_url(part).ok_or(TokenRefusal::AssertionMalformed)?;
+    serde_json::from_slice(&bytes).map_err(|_| TokenRefusal::AssertionMalformed)
 }
 
 #[derive(Deserialize)]
-struct Header {
+struct AssertionHeader {
     alg: String,
     kid: Option<String>,
     x5t: Option<String>,
@@ -110,16 +114,14 @@ struct Header {
 }
 
 #[derive(Deserialize)]
-struct Claims {
+struct AssertionClaims {
     aud: String,
-    /// With a fraction, in the assertions of MSAL for Python; RFC 7519 section 2 allows that.
+    /// The assertions of MSAL for Python have a fraction here. RFC 7519 section 2 allows it.
     exp: f64,
     nbf: Option<f64>,
     iss: String,
     sub: String,
 }
 
-/// What tokens of other issuers are for, when they stand for an app (workload identity federation).
+/// The audience of a token of another issuer that stands for an app (workload identity federation).
 const EXCHANGE: &str = "api://AzureADTokenExchange";
-
-const SKEW_SECONDS: f64 = 300.0;

@@ -1,5 +1,5 @@
-//! How the token endpoint refuses: the codes and shapes of Entra ("Microsoft Entra authentication and authorization
-//! error codes").
+//! The error responses of the token endpoint, with the codes and the shape of Entra ("Microsoft Entra authentication and
+//! authorization error codes").
 
 use std::time::SystemTime;
 
@@ -14,9 +14,9 @@ use crate::{
     server::{Body, json_response, printable},
 };
 
-/// Why there is no token.
+/// The reason why the token endpoint issues no token.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum TokenRefusal {
     Missing(&'static str),
     UnknownTenant(String),
     UnsupportedGrant(String),
@@ -36,15 +36,15 @@ pub(super) enum Refusal {
     Crypto,
 }
 
-impl From<ErrorStack> for Refusal {
+impl From<ErrorStack> for TokenRefusal {
     fn from(_: ErrorStack) -> Self {
         Self::Crypto
     }
 }
 
-impl Refusal {
-    /// Number, OAuth error (RFC 6749 section 5.2), text.
-    fn words(&self) -> (u32, &'static str, String) {
+impl TokenRefusal {
+    /// The AADSTS code, the OAuth error (RFC 6749 section 5.2) and the text.
+    fn parts(&self) -> (u32, &'static str, String) {
         match self {
             Self::Missing(name) => (
                 900_144,
@@ -54,13 +54,17 @@ impl Refusal {
             Self::UnknownTenant(name) => (
                 90_002,
                 "invalid_request",
-                format!("Tenant '{}' not found. Check to make sure you have the correct tenant ID: common, organizations or a GUID.", printable(name)),
+                format!(
+                    "Tenant '{}' not found. Check to make sure you have the correct tenant ID: common, \
+                     organizations or a GUID.",
+                    printable(name)
+                ),
             ),
             Self::UnsupportedGrant(grant) => (
                 70_003,
                 "unsupported_grant_type",
                 format!(
-                    "The app requested an unsupported grant type '{}': this emulator knows client_credentials.",
+                    "The app requested an unsupported grant type '{}': this emulator supports client_credentials only.",
                     printable(grant)
                 ),
             ),
@@ -82,14 +86,16 @@ impl Refusal {
                 7_000_215,
                 "invalid_client",
                 format!(
-                    "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '{app}'."
+                    "Invalid client secret provided. Ensure the secret being sent in the request is the client \
+                     secret value, not the client secret ID, for a secret added to app '{app}'."
                 ),
             ),
             Self::BadScope(scope) => (
                 1_002_012,
                 "invalid_scope",
                 format!(
-                    "The provided value for scope {} is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).",
+                    "The provided value for scope {} is not valid. Client credential flows must have a scope \
+                     value with /.default suffixed to the resource identifier (application ID URI).",
                     printable(scope)
                 ),
             ),
@@ -109,13 +115,15 @@ impl Refusal {
             Self::AssertionKey => (
                 700_027,
                 "invalid_client",
-                "The certificate with identifier used to sign the client assertion is not registered on application. [Reason - The key was not found.]"
+                "The certificate with identifier used to sign the client assertion is not registered on application. \
+                 [Reason - The key was not found.]"
                     .to_owned(),
             ),
             Self::AssertionSignature => (
                 700_027,
                 "invalid_client",
-                "Client assertion failed signature validation. [Reason - The key was found, but use of the key to verify the signature failed.]"
+                "Client assertion failed signature validation. [Reason - The key was found, but use of the key to \
+                 verify the signature failed.]"
                     .to_owned(),
             ),
             Self::AssertionClient => (
@@ -143,12 +151,12 @@ impl Refusal {
     }
 
     pub(super) fn response(&self, correlation: Option<&str>, now: SystemTime) -> Response<Body> {
-        let (code, error, text) = self.words();
+        let (code, error, text) = self.parts();
         response(code, error, &text, correlation, now)
     }
 }
 
-/// The answer for one of [`CODES`], as a fault asks for it.
+/// Responds with one of [`CODES`], which a fault asks for.
 pub(crate) fn coded(code: u32, now: SystemTime) -> Response<Body> {
     let (error, text) = match code {
         700_016 => ("unauthorized_client", "Application was not found in the directory."),
@@ -162,9 +170,9 @@ pub(crate) fn coded(code: u32, now: SystemTime) -> Response<Body> {
     response(code, error, text, None, now)
 }
 
-/// The answer to a request for a document of a tenant that there is not.
+/// Responds to a request for a document of an unknown tenant.
 pub(crate) fn no_such_tenant(name: &str, now: SystemTime) -> Response<Body> {
-    let (code, _, text) = Refusal::UnknownTenant(name.to_owned()).words();
+    let (code, _, text) = TokenRefusal::UnknownTenant(name.to_owned()).parts();
     response(code, "invalid_tenant", &text, None, now)
 }
 

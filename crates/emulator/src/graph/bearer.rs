@@ -1,4 +1,4 @@
-//! Who asks: the bearer token of a Graph request, and what it allows.
+//! The bearer token of a Graph request: the app that it names, and the permissions that it grants.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -11,15 +11,22 @@ use openssl::sha::sha256;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::Refusal;
-use crate::{clock::unix_seconds, encoding::from_base64_url, entra::Permission, server::header_text};
+use super::refusal::GraphRefusal;
+use crate::{
+    clock::{CLOCK_SKEW_SECONDS, unix_seconds},
+    encoding::from_base64_url,
+    entra::{GRAPH_RESOURCES, Permission},
+    server::header_text,
+};
 
-/// The tokens that this platform gave out: a signature would not tell more, and keys that rotate each second would
+/// The tokens that this platform issued.
+///
+/// Graph accepts only these. Checking signatures instead would prove no more, and keys that rotate every second would
 /// have to be kept for an hour.
 #[derive(Debug, Default)]
 pub(crate) struct Issued(Mutex<Digests>);
 
-/// By SHA-256, so that no token lies around.
+/// The SHA-256 of each token, so that no token stays in memory.
 #[derive(Debug, Default)]
 struct Digests {
     known: HashSet<[u8; 32]>,
@@ -28,6 +35,7 @@ struct Digests {
 }
 
 impl Issued {
+    /// Makes Graph accept a token. At the limit the oldest one is forgotten.
     pub(crate) fn remember(&self, token: &str) {
         let digest = sha256(token.as_bytes());
         let mut digests = self.lock();
@@ -50,56 +58,57 @@ impl Issued {
     }
 }
 
-/// The app that asks, as its token says.
+/// The app that sends a request, as its token names it.
 #[derive(Debug)]
-pub(super) struct Asker {
-    pub(super) app: Uuid,
+pub(super) struct BearerApp {
+    pub(super) id: Uuid,
     pub(super) tenant: Uuid,
     roles: Vec<String>,
 }
 
-impl Asker {
-    pub(super) fn read(headers: &HeaderMap, issued: &Issued, now: SystemTime) -> Result<Self, Refusal> {
-        let value =
-            header_text(headers, &header::AUTHORIZATION).ok_or(Refusal::Token("Access token is empty."))?;
+impl BearerApp {
+    /// Checks the token in the headers of a request.
+    pub(super) fn read(headers: &HeaderMap, issued: &Issued, now: SystemTime) -> Result<Self, GraphRefusal> {
+        let value = header_text(headers, &header::AUTHORIZATION)
+            .ok_or(GraphRefusal::Token("Access token is empty."))?;
         let token = match value.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-            _ => return Err(Refusal::Token("Access token is empty.")),
+            _ => return Err(GraphRefusal::Token("Access token is empty.")),
         };
-        let claims: Option<Claims> = token
+        let claims: Option<BearerClaims> = token
             .split('.')
             .nth(1)
             .and_then(from_base64_url)
             .and_then(|payload| serde_json::from_slice(&payload).ok());
         let claims =
-            claims.ok_or(Refusal::Token("CompactToken parsing failed: it is not a JWT of this API."))?;
+            claims.ok_or(GraphRefusal::Token("CompactToken parsing failed: it is not a JWT of this API."))?;
         if !issued.knows(token) {
-            return Err(Refusal::Token(
+            return Err(GraphRefusal::Token(
                 "Invalid token: this emulator did not issue it, or was restarted since.",
             ));
         }
-        if !AUDIENCES.contains(&claims.aud.trim_end_matches('/')) {
-            return Err(Refusal::Token("Access token validation failure. Invalid audience."));
+        if !GRAPH_RESOURCES.contains(&claims.aud.trim_end_matches('/')) {
+            return Err(GraphRefusal::Token("Access token validation failure. Invalid audience."));
         }
-        let now = unix_seconds(now);
-        if claims.exp.saturating_add(SKEW_SECONDS) <= now {
-            return Err(Refusal::Token("Lifetime validation failed, the token is expired."));
+        let (now, skew) = (unix_seconds(now), i64::from(CLOCK_SKEW_SECONDS));
+        if claims.exp.saturating_add(skew) <= now {
+            return Err(GraphRefusal::Token("Lifetime validation failed, the token is expired."));
         }
-        if claims.nbf.is_some_and(|nbf| nbf > now.saturating_add(SKEW_SECONDS)) {
-            return Err(Refusal::Token("Lifetime validation failed, the token is not valid yet."));
+        if claims.nbf.is_some_and(|nbf| nbf > now.saturating_add(skew)) {
+            return Err(GraphRefusal::Token("Lifetime validation failed, the token is not valid yet."));
         }
-        let app = claims.appid.or(claims.azp).ok_or(Refusal::Token("The token names no app."))?;
-        Ok(Self { app, tenant: claims.tid, roles: claims.roles })
+        let id = claims.appid.or(claims.azp).ok_or(GraphRefusal::Token("The token names no app."))?;
+        Ok(Self { id, tenant: claims.tid, roles: claims.roles })
     }
 
-    /// Whether it has one of these permissions.
+    /// True if the token grants one of these permissions.
     pub(super) fn may(&self, any_of: &[Permission]) -> bool {
         any_of.iter().any(|permission| self.roles.iter().any(|role| role == permission.label()))
     }
 }
 
 #[derive(Deserialize)]
-struct Claims {
+struct BearerClaims {
     aud: String,
     exp: i64,
     nbf: Option<i64>,
@@ -110,14 +119,5 @@ struct Claims {
     roles: Vec<String>,
 }
 
-const AUDIENCES: [&str; 4] = [
-    "https://graph.microsoft.com",
-    "https://graph.microsoft.us",
-    "https://dod-graph.microsoft.us",
-    "00000003-0000-0000-c000-000000000000",
-];
-
-const SKEW_SECONDS: i64 = 300;
-
-/// A token lives for an hour: two or three a second, all remembered.
+/// A token lives for an hour, so this is enough for two or three new tokens a second.
 const TOKENS_MAX: usize = 10_000;

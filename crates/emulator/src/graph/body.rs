@@ -1,14 +1,17 @@
-//! The bodies of the actions: what each takes (Graph reference, "call: answer", "call: reject", "call: redirect",
-//! "call: updateRecordingStatus").
+//! The bodies of the actions, checked as the Graph reference describes them ("call: answer", "call: reject",
+//! "call: redirect", "call: updateRecordingStatus").
 
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::{AnswerRequest, Refusal, RejectReason};
+use super::{
+    decision::{AnswerRequest, RejectReason},
+    refusal::GraphRefusal,
+};
 use crate::{call::parse_http_url, server::is_loopback_url};
 
-/// Unknown members are Graph's and ignored, here and below.
+/// Unknown members are members of Graph that the emulator does not need. They are ignored, here and below.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawAnswer {
@@ -19,31 +22,30 @@ struct RawAnswer {
     call_options: Option<Value>,
 }
 
-/// What is asked for, and whether the media are the app's.
-pub(super) fn answer(body: &[u8]) -> Result<(AnswerRequest, bool), Refusal> {
+/// Reads the body of `answer`. The flag is true if the app hosts the media.
+pub(super) fn answer(body: &[u8]) -> Result<(AnswerRequest, bool), GraphRefusal> {
     let raw: RawAnswer = parse(body)?;
     let callback = callback(raw.callback_uri.as_deref())?;
     let media = raw.media_config.ok_or_else(|| bad("mediaConfig is needed"))?;
-    let app_hosted = match media
-        .get("@odata.type")
-        .and_then(Value::as_str)
-        .map(|name| name.trim_start_matches('#'))
-    {
-        Some("microsoft.graph.serviceHostedMediaConfig") => {
-            prefetch(media.get("preFetchMedia"))?;
-            false
-        }
-        Some("microsoft.graph.appHostedMediaConfig") => {
-            if media.get("blob").and_then(Value::as_str).is_none_or(str::is_empty) {
-                return Err(bad("mediaConfig.blob is needed with appHostedMediaConfig"));
+    let app_hosted =
+        match media.get("@odata.type").and_then(Value::as_str).map(|name| name.trim_start_matches('#')) {
+            Some("microsoft.graph.serviceHostedMediaConfig") => {
+                prefetch(media.get("preFetchMedia"))?;
+                false
             }
-            true
-        }
-        _ => {
-            let message = "mediaConfig's @odata.type must be #microsoft.graph.serviceHostedMediaConfig or #microsoft.graph.appHostedMediaConfig";
-            return Err(bad(message));
-        }
-    };
+            Some("microsoft.graph.appHostedMediaConfig") => {
+                if media.get("blob").and_then(Value::as_str).is_none_or(str::is_empty) {
+                    return Err(bad("mediaConfig.blob is needed with appHostedMediaConfig"));
+                }
+                true
+            }
+            _ => {
+                return Err(bad(
+                    "the @odata.type of mediaConfig must be #microsoft.graph.serviceHostedMediaConfig \
+                 or #microsoft.graph.appHostedMediaConfig",
+                ));
+            }
+        };
     let modalities = raw.accepted_modalities.ok_or_else(|| bad("acceptedModalities is needed"))?;
     if !modalities.iter().all(|modality| MODALITIES.contains(&modality.as_str())) {
         return Err(bad(&format!("acceptedModalities takes {}", MODALITIES.join(", "))));
@@ -52,27 +54,27 @@ pub(super) fn answer(body: &[u8]) -> Result<(AnswerRequest, bool), Refusal> {
         Some(capacity) => {
             let capacity = capacity.as_u64().and_then(|capacity| u32::try_from(capacity).ok());
             let capacity = capacity.filter(|capacity| i32::try_from(*capacity).is_ok());
-            Some(capacity.ok_or_else(|| bad("participantCapacity must be an Int32 that is not negative"))?)
+            Some(capacity.ok_or_else(|| bad("participantCapacity must be an Int32 of 0 or more"))?)
         }
         None => None,
     };
     let options = raw.call_options.filter(|options| !options.is_null());
     if options.as_ref().is_some_and(|options| !options.is_object()) {
-        return Err(bad("callOptions must be an incomingCallOptions"));
+        return Err(bad("callOptions must be an incomingCallOptions object"));
     }
     let delta = options.as_ref().and_then(|options| options.get("isDeltaRosterEnabled"));
     let delta_roster = delta.and_then(Value::as_bool).unwrap_or(false);
     Ok((AnswerRequest { callback, delta_roster, participant_capacity }, app_hosted))
 }
 
-fn prefetch(media: Option<&Value>) -> Result<(), Refusal> {
+fn prefetch(media: Option<&Value>) -> Result<(), GraphRefusal> {
     let Some(media) = media.filter(|media| !media.is_null()) else { return Ok(()) };
     let text = |item: &Value, name: &str| item.get(name).is_some_and(Value::is_string);
     let good = |item: &Value| text(item, "uri") && text(item, "resourceId");
     if media.as_array().is_some_and(|items| items.iter().all(good)) {
         Ok(())
     } else {
-        Err(bad("preFetchMedia must be a list of mediaInfo with uri and resourceId"))
+        Err(bad("preFetchMedia must be a list of mediaInfo objects with uri and resourceId"))
     }
 }
 
@@ -83,7 +85,8 @@ struct RawReject {
     reason: Option<String>,
 }
 
-pub(super) fn reject(body: &[u8]) -> Result<(Option<Url>, RejectReason), Refusal> {
+/// Reads the body of `reject`: the callbackUri and the reason.
+pub(super) fn reject(body: &[u8]) -> Result<(Option<Url>, RejectReason), GraphRefusal> {
     let raw: RawReject = parse(body)?;
     let reason = match raw.reason {
         Some(reason) => reason.parse().map_err(|why| bad(&format!("reason {why}")))?,
@@ -102,12 +105,12 @@ struct RawRedirect {
     mask_caller: Option<Value>,
 }
 
-/// Where its notifications go, and how many targets it has.
-pub(super) fn redirect(body: &[u8]) -> Result<(Option<Url>, usize), Refusal> {
+/// Reads the body of `redirect`: the callbackUri and the number of targets.
+pub(super) fn redirect(body: &[u8]) -> Result<(Option<Url>, usize), GraphRefusal> {
     let raw: RawRedirect = parse(body)?;
     let targets = raw.targets.unwrap_or_default();
     if !(1..=TARGETS_MAX).contains(&targets.len()) {
-        return Err(bad(&format!("targets takes 1 to {TARGETS_MAX} of invitationParticipantInfo")));
+        return Err(bad(&format!("targets takes 1 to {TARGETS_MAX} invitationParticipantInfo objects")));
     }
     let named = |target: &Value| {
         target.get("identity").and_then(Value::as_object).is_some_and(|identity| {
@@ -117,7 +120,7 @@ pub(super) fn redirect(body: &[u8]) -> Result<(Option<Url>, usize), Refusal> {
         })
     };
     if !targets.iter().all(named) {
-        return Err(bad("each of targets needs an identity with an id"));
+        return Err(bad("each target needs an identity with an id"));
     }
     let seconds = raw.timeout.filter(|timeout| !timeout.is_null());
     if seconds.is_some_and(|timeout| timeout.as_u64().is_none_or(|seconds| !(15..=90).contains(&seconds))) {
@@ -140,32 +143,36 @@ struct RawRecordingStatus {
     status: Option<String>,
 }
 
-/// The client context, if there is one.
-pub(super) fn recording_status(body: &[u8]) -> Result<Option<String>, Refusal> {
+/// Reads the body of `updateRecordingStatus`: the client context, if there is one.
+pub(super) fn recording_status(body: &[u8]) -> Result<Option<String>, GraphRefusal> {
     let raw: RawRecordingStatus = parse(body)?;
     if !raw.status.is_some_and(|status| RECORDING_STATUS.contains(&status.as_str())) {
         return Err(bad(&format!("status must be one of {}", RECORDING_STATUS.join(", "))));
     }
     let context = raw.client_context;
     if context.as_ref().is_some_and(|context| context.chars().count() > CONTEXT_LETTERS_MAX) {
-        return Err(bad(&format!("clientContext takes {CONTEXT_LETTERS_MAX} characters at most")));
+        return Err(bad(&format!("clientContext takes at most {CONTEXT_LETTERS_MAX} characters")));
     }
     Ok(context)
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::BadBody(error.to_string()))
+fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, GraphRefusal> {
+    serde_json::from_slice(body).map_err(|error| GraphRefusal::BadBody(error.to_string()))
 }
 
-/// https, as the platform demands; http too where it stays on this machine.
-fn callback(text: Option<&str>) -> Result<Option<Url>, Refusal> {
+/// Reads a callbackUri. The platform demands https; on loopback the emulator accepts http too.
+fn callback(text: Option<&str>) -> Result<Option<Url>, GraphRefusal> {
     let Some(text) = text else { return Ok(None) };
-    let url = parse_http_url(text).map_err(|_| Refusal::BadCallback)?;
-    if url.scheme() == "https" || is_loopback_url(&url) { Ok(Some(url)) } else { Err(Refusal::BadCallback) }
+    let url = parse_http_url(text).map_err(|_| GraphRefusal::BadCallback)?;
+    if url.scheme() == "https" || is_loopback_url(&url) {
+        Ok(Some(url))
+    } else {
+        Err(GraphRefusal::BadCallback)
+    }
 }
 
-fn bad(what: &str) -> Refusal {
-    Refusal::BadBody(what.to_owned())
+fn bad(what: &str) -> GraphRefusal {
+    GraphRefusal::BadBody(what.to_owned())
 }
 
 const MODALITIES: [&str; 4] = ["audio", "video", "videoBasedScreenSharing", "data"];

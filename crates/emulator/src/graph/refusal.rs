@@ -1,6 +1,6 @@
-//! How Graph refuses (Graph documentation, "Microsoft Graph error responses and resource types").
+//! The error responses of Graph (Graph documentation, "Microsoft Graph error responses and resource types").
 
-use std::time::SystemTime;
+use std::{borrow::Cow, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
@@ -13,117 +13,134 @@ use crate::{
     server::{Body, header_text, json_response, printable},
 };
 
-/// Why Graph refuses.
+/// The reason why Graph refuses a request.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum GraphRefusal {
     NotFound,
-    /// The token is of another app than the call; Graph shows an app its own calls only.
+    /// The token belongs to another app than the call. Graph shows an app its own calls only.
     OtherApp,
     AlreadyDecided,
     NotAnswered,
     BadCallback,
     BadBody(String),
     NoSuchAction,
-    /// A body in a content coding, which the real service refuses too.
+    /// The body has a content coding. The real service refuses it too.
     Compressed,
-    /// No token, or none that counts.
+    /// There is no token, or it is not accepted.
     Token(&'static str),
     OtherTenant,
     NotPermitted(&'static [Permission]),
-    /// A code that a fault asks for.
+    /// A fault asks for this code.
     Fault(u32),
 }
 
-impl Refusal {
-    pub(super) fn status(&self) -> StatusCode {
-        match self {
-            Self::Token(_) => StatusCode::UNAUTHORIZED,
-            Self::OtherTenant | Self::NotPermitted(_) => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::OtherApp => StatusCode::NOT_FOUND,
-            Self::AlreadyDecided | Self::NotAnswered => StatusCode::CONFLICT,
-            Self::BadCallback | Self::BadBody(_) | Self::NoSuchAction => StatusCode::BAD_REQUEST,
-            Self::Compressed => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Fault(code) => match code {
-                7_503..=7_505 => StatusCode::FORBIDDEN,
-                8_522 => StatusCode::NOT_FOUND,
-                8_529 => StatusCode::TOO_MANY_REQUESTS,
-                _ => StatusCode::INTERNAL_SERVER_ERROR,
-            },
-        }
+/// The variable parts of an error response.
+struct GraphErrorParts {
+    status: StatusCode,
+    code: Cow<'static, str>,
+    message: Cow<'static, str>,
+}
+
+impl GraphErrorParts {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code: code.into(), message: message.into() }
     }
 
-    fn code(&self) -> String {
-        match self {
-            Self::Token(_) => "InvalidAuthenticationToken".to_owned(),
-            Self::OtherTenant => "7505".to_owned(),
-            Self::NotPermitted(_) => "7504".to_owned(),
-            Self::NotFound | Self::OtherApp => "8522".to_owned(),
-            Self::AlreadyDecided | Self::NotAnswered => "Conflict".to_owned(),
-            Self::BadCallback | Self::BadBody(_) | Self::NoSuchAction => "BadRequest".to_owned(),
-            Self::Compressed => "UnsupportedMediaType".to_owned(),
-            Self::Fault(code) => code.to_string(),
-        }
+    /// The parts of an error with a numeric code of the calls API.
+    fn coded(code: u32) -> Self {
+        let (status, message) = match code {
+            7_503 => (StatusCode::FORBIDDEN, "Bot is not allowed to access this API."),
+            7_504 => {
+                let message = "Insufficient enterprise tenant permissions, cannot access this API.";
+                (StatusCode::FORBIDDEN, message)
+            }
+            7_505 => (StatusCode::FORBIDDEN, "Request authorization tenant mismatch."),
+            8_522 => (StatusCode::NOT_FOUND, "Call not found."),
+            8_529 => (StatusCode::TOO_MANY_REQUESTS, "Application reached the monthly call creation limit."),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "Internal error. Please retry later."),
+        };
+        Self { status, code: code.to_string().into(), message: message.into() }
     }
+}
 
-    fn message(&self) -> String {
+impl GraphRefusal {
+    fn parts(&self) -> GraphErrorParts {
         match self {
-            Self::Token(why) => (*why).to_owned(),
-            Self::OtherTenant | Self::Fault(7_505) => {
-                "Request authorization tenant mismatch.".to_owned()
+            Self::Token(why) => {
+                GraphErrorParts::new(StatusCode::UNAUTHORIZED, "InvalidAuthenticationToken", *why)
             }
-            Self::NotPermitted(_) | Self::Fault(7_504) => {
-                "Insufficient enterprise tenant permissions, cannot access this API.".to_owned()
+            Self::OtherTenant => GraphErrorParts::coded(7_505),
+            Self::NotPermitted(_) => GraphErrorParts::coded(7_504),
+            Self::NotFound | Self::OtherApp => GraphErrorParts::coded(8_522),
+            Self::Fault(code) => GraphErrorParts::coded(*code),
+            // The message of the real service for a second answer is not documented.
+            Self::AlreadyDecided => {
+                let message = "The call is already answered, rejected, redirected or ended.";
+                GraphErrorParts::new(StatusCode::CONFLICT, "Conflict", message)
             }
-            Self::NotFound | Self::OtherApp | Self::Fault(8_522) => "Call not found.".to_owned(),
-            // What the real service says to a second answer is not documented.
-            Self::AlreadyDecided => "The call was answered, rejected, redirected or ended already.".to_owned(),
-            Self::NotAnswered => "The call is not answered yet.".to_owned(),
+            Self::NotAnswered => {
+                GraphErrorParts::new(StatusCode::CONFLICT, "Conflict", "The call is not answered yet.")
+            }
             Self::BadCallback => {
-                "callbackUri must be an absolute https URL, or an http URL of this machine, without credentials and fragment."
-                    .to_owned()
+                let message = "callbackUri must be an absolute https URL, or an http URL of this machine, \
+                               without credentials and fragment.";
+                GraphErrorParts::new(StatusCode::BAD_REQUEST, "BadRequest", message)
             }
-            Self::BadBody(what) => format!("The body is not what this action takes: {what}."),
+            Self::BadBody(what) => {
+                let message = format!("The body does not fit this action: {what}.");
+                GraphErrorParts::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+            }
             Self::NoSuchAction => {
-                "Resource not found for the segment: this emulator knows answer, reject, redirect, keepAlive and updateRecordingStatus."
-                    .to_owned()
+                let message = "Resource not found for the segment: this emulator knows answer, reject, \
+                               redirect, keepAlive and updateRecordingStatus.";
+                GraphErrorParts::new(StatusCode::BAD_REQUEST, "BadRequest", message)
             }
-            Self::Compressed => "The body must not be compressed.".to_owned(),
-            Self::Fault(8_529) => "Application reached the monthly call creation limit.".to_owned(),
-            Self::Fault(7_503) => "Bot is not allowed to access this API.".to_owned(),
-            Self::Fault(_) => "Internal error. Please retry later.".to_owned(),
+            Self::Compressed => {
+                let message = "The body must not be compressed.";
+                GraphErrorParts::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+            }
         }
     }
 
-    /// What the operator of the emulator is told beyond what the bot is.
+    pub(super) fn status(&self) -> StatusCode {
+        self.parts().status
+    }
+
+    /// The note in the timeline of the call, which tells more than the response.
     pub(super) fn note(&self) -> String {
-        let code = self.code();
+        let GraphErrorParts { code, message, .. } = self.parts();
         match self {
             Self::NotPermitted(any_of) => {
                 let names: Vec<&str> = any_of.iter().map(|permission| permission.label()).collect();
                 format!("{code}: the token has no role {}", names.join(" or "))
             }
-            Self::OtherApp => format!("{code}: the token is of another app than the call"),
-            Self::OtherTenant => format!("{code}: the token is of another tenant than the call"),
-            Self::Fault(_) => format!("{code}: the fault that was asked for"),
-            Self::NotFound | Self::AlreadyDecided | Self::NotAnswered | Self::BadCallback => {
-                format!("{code}: {}", self.message())
-            }
-            Self::BadBody(_) | Self::NoSuchAction | Self::Compressed | Self::Token(_) => {
-                printable(&format!("{code}: {}", self.message()))
-            }
+            Self::OtherApp => format!("{code}: the token belongs to another app than the call"),
+            Self::OtherTenant => format!("{code}: the token belongs to another tenant than the call"),
+            Self::Fault(_) => format!("{code}: a fault asks for this code"),
+            Self::NotFound
+            | Self::AlreadyDecided
+            | Self::NotAnswered
+            | Self::BadCallback
+            | Self::BadBody(_)
+            | Self::NoSuchAction
+            | Self::Compressed
+            | Self::Token(_) => printable(&format!("{code}: {message}")),
         }
     }
 
     pub(super) fn response(&self, request: &Request<Bytes>, now: SystemTime) -> Response<Body> {
+        let GraphErrorParts { status, code, message } = self.parts();
         if matches!(self, Self::Fault(8_529)) {
-            // The calls service itself answers so, without the shape of Graph.
-            let document = json!({"errorCode": "8529", "message": self.message(), "instanceAnnotations": []});
-            return json_response(self.status(), &document);
+            // The calls service itself sends this one, without the shape of Graph.
+            let document = json!({"errorCode": code, "message": message, "instanceAnnotations": []});
+            return json_response(status, &document);
         }
-        let mut response = error(request, self.status(), &self.code(), &self.message(), now);
+        let mut response = graph_error(request, status, &code, &message, now);
         if matches!(self, Self::Token(_)) {
             let challenge = HeaderValue::from_static(
-                r#"Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize", error="invalid_token""#,
+                "Bearer realm=\"\", \
+                 authorization_uri=\"https://login.microsoftonline.com/common/oauth2/authorize\", \
+                 error=\"invalid_token\"",
             );
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
@@ -131,8 +148,30 @@ impl Refusal {
     }
 }
 
-/// The shape of every error of Graph.
-pub(super) fn error(
+/// The response with a status that a fault asks for, with the code that the calls API gives it.
+pub(super) fn of_status(request: &Request<Bytes>, status: StatusCode, now: SystemTime) -> Response<Body> {
+    let refusal = match status {
+        StatusCode::UNAUTHORIZED => GraphRefusal::Token("Access token is invalid."),
+        StatusCode::FORBIDDEN => GraphRefusal::Fault(7_504),
+        StatusCode::NOT_FOUND => GraphRefusal::Fault(8_522),
+        StatusCode::CONFLICT => GraphRefusal::AlreadyDecided,
+        StatusCode::INTERNAL_SERVER_ERROR => GraphRefusal::Fault(9_999),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            let message = "The service is temporarily unavailable.";
+            return graph_error(request, status, "ServiceNotAvailable", message, now);
+        }
+        // For the others Graph takes the reason phrase of HTTP, without spaces: PreconditionFailed, TooManyRequests.
+        _ => {
+            let reason = status.canonical_reason().unwrap_or("Unknown Error");
+            let code: String = reason.split([' ', '-']).collect();
+            return graph_error(request, status, &code, &format!("{reason}."), now);
+        }
+    };
+    refusal.response(request, now)
+}
+
+/// An error in the shape of Graph.
+fn graph_error(
     request: &Request<Bytes>,
     status: StatusCode,
     code: &str,
@@ -157,3 +196,6 @@ pub(super) fn error(
     }
     response
 }
+
+/// The codes of the calls API that a fault may ask for.
+pub(crate) const CODES: [u32; 6] = [7_503, 7_504, 7_505, 8_522, 8_529, 9_999];

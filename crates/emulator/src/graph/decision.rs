@@ -1,0 +1,44 @@
+//! The decisions of a bot about a call, as Graph hands them to the task that plays the call.
+
+use url::Url;
+
+use crate::{notification::Operation, words::words};
+
+/// A request of the bot that changes its call.
+#[derive(Clone, Debug)]
+pub(crate) enum Decision {
+    Answer(AnswerRequest),
+    Reject {
+        callback: Option<Url>,
+        reason: RejectReason,
+    },
+    Redirect {
+        callback: Option<Url>,
+        targets: usize,
+    },
+    /// An accepted operation. A notification reports its result.
+    Operation(Operation),
+    HangUp,
+}
+
+/// The parts of an `answer` request that change how the call is played.
+#[derive(Clone, Debug)]
+pub(crate) struct AnswerRequest {
+    pub(crate) callback: Option<Url>,
+    /// Roster notifications hold changes only.
+    pub(crate) delta_roster: bool,
+    /// The number of participants that one bot of a policy group records. For more, another bot is invited.
+    pub(crate) participant_capacity: Option<u32>,
+}
+
+words! {
+    /// The reason of a `reject` request (Graph reference, "call: reject").
+    pub(crate) enum RejectReason {
+        /// No reason is given.
+        None = "none",
+        /// The bot is busy.
+        Busy = "busy",
+        /// The caller may not call the bot.
+        Forbidden = "forbidden",
+    }
+}
