@@ -1,0 +1,57 @@
+//! The body that ends a call, with its result.
+
+use serde_json::{Value, json};
+
+use super::{
+    ids::CallIds,
+    parts::{item, object},
+};
+
+/// The end of a call, as `resultInfo` describes it (Graph reference, "call: delete").
+#[derive(Clone, Debug)]
+pub(crate) enum ResultInfo {
+    OtherSideEnded,
+    EndedByBot,
+    NotAnswered,
+    RejectedByBot,
+    /// Another user has the call now. The published sample says only that the call ended.
+    RedirectedByBot,
+    /// A script gives the values.
+    Scripted {
+        code: u32,
+        subcode: u32,
+        message: String,
+    },
+}
+
+impl ResultInfo {
+    fn to_json(&self) -> Value {
+        let (code, subcode, message) = match self {
+            Self::OtherSideEnded => (200, 4_521, "The other side ended the call."),
+            Self::EndedByBot => (200, 10_550, "The call was ended by the bot."),
+            Self::NotAnswered => (408, 8_544, "Callee could not be reached."),
+            Self::RejectedByBot => (603, 0, "The call was rejected."),
+            Self::RedirectedByBot => (200, 0, "The call was redirected by the bot."),
+            Self::Scripted { code, subcode, message } => (*code, *subcode, message.as_str()),
+        };
+        json!({"@odata.type": "#microsoft.graph.resultInfo", "code": code, "subcode": subcode, "message": message})
+    }
+}
+
+/// The body that reports the end of a call.
+pub(crate) fn terminated(ids: &CallIds, result: &ResultInfo) -> Value {
+    let mut resource =
+        object(json!({"@odata.type": "#microsoft.graph.call", "resultInfo": result.to_json()}));
+    match result {
+        // The published sample of a rejected call has no state.
+        ResultInfo::RejectedByBot => {}
+        ResultInfo::OtherSideEnded
+        | ResultInfo::EndedByBot
+        | ResultInfo::NotAnswered
+        | ResultInfo::RedirectedByBot
+        | ResultInfo::Scripted { .. } => {
+            resource.insert("state".to_owned(), "terminated".into());
+        }
+    }
+    item("deleted", ids, "", Value::Object(resource))
+}

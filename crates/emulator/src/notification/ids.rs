@@ -1,0 +1,44 @@
+//! The random ids of a call and of its participants.
+
+use openssl::error::ErrorStack;
+use uuid::Uuid;
+
+use crate::encoding::random_id;
+
+/// The ids of one call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallIds {
+    pub(crate) call: Uuid,
+    pub(crate) chain: Uuid,
+    pub(crate) scenario: Uuid,
+    pub(crate) caller: Uuid,
+    pub(crate) caller_participant: Uuid,
+    pub(crate) bot_participant: Uuid,
+}
+
+impl CallIds {
+    /// Makes new ids. A call that belongs to another call shares its chain.
+    pub(crate) fn new(chain: Option<Uuid>) -> Result<Self, ErrorStack> {
+        Ok(Self {
+            call: random_id()?,
+            chain: chain.map_or_else(random_id, Ok)?,
+            scenario: random_id()?,
+            caller: random_id()?,
+            caller_participant: random_id()?,
+            bot_participant: random_id()?,
+        })
+    }
+}
+
+/// A participant who joins after the caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Person {
+    pub(crate) participant: Uuid,
+    pub(crate) user: Uuid,
+}
+
+impl Person {
+    pub(crate) fn new() -> Result<Self, ErrorStack> {
+        Ok(Self { participant: random_id()?, user: random_id()? })
+    }
+}

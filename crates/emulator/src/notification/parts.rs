@@ -1,0 +1,49 @@
+//! The parts that several bodies share.
+
+use serde_json::{Map, Value, json};
+
+use super::ids::CallIds;
+use crate::call::{CallKind, CallRequest};
+
+/// The document of one notification. `below` is the path below the call; `change_type` is `created`, `updated` or
+/// `deleted`.
+pub(super) fn item(change_type: &str, ids: &CallIds, below: &str, resource_data: Value) -> Value {
+    let mut item = object(json!({
+        "@odata.type": "#microsoft.graph.commsNotification",
+        "changeType": change_type,
+        "resource": format!("/app/calls/{}{below}", ids.call),
+        "resourceUrl": format!("/communications/calls/{}{below}", ids.call),
+    }));
+    item.insert("resourceData".to_owned(), resource_data);
+    json!({"@odata.type": "#microsoft.graph.commsNotifications", "value": [item]})
+}
+
+/// The identity of the caller: a telephone number or a user.
+pub(super) fn source_identity(call: &CallRequest, ids: &CallIds) -> Value {
+    match call.kind {
+        CallKind::Pstn => json!({
+            "@odata.type": "#microsoft.graph.identitySet",
+            "phone": {"@odata.type": "#microsoft.graph.identity", "id": CALLER_NUMBER},
+        }),
+        CallKind::P2p | CallKind::Group | CallKind::Meeting | CallKind::Recording => json!({
+            "@odata.type": "#microsoft.graph.identitySet",
+            "user": identity(&ids.caller.to_string(), &call.tenant.to_string()),
+        }),
+    }
+}
+
+/// One identity of a tenant.
+pub(super) fn identity(id: &str, tenant: &str) -> Value {
+    json!({"@odata.type": "#microsoft.graph.identity", "id": id, "tenantId": tenant})
+}
+
+/// The members of a JSON object; none for any other value.
+pub(super) fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
+    }
+}
+
+/// A telephone number that is reserved for fiction (NANP 555-01XX).
+pub(super) const CALLER_NUMBER: &str = "+12025550123";

@@ -1,0 +1,76 @@
+//! The bodies, by their members.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{parts::CALLER_NUMBER, *};
+use crate::call::{CallKind, CallRequest, parse_http_url};
+
+fn ids() -> CallIds {
+    let id = Uuid::from_u128;
+    CallIds {
+        call: id(1),
+        chain: id(2),
+        scenario: id(3),
+        caller: id(4),
+        caller_participant: id(5),
+        bot_participant: id(6),
+    }
+}
+
+fn call(kind: CallKind) -> CallRequest {
+    let to = parse_http_url("http://127.0.0.1:1/api/calls").unwrap();
+    CallRequest::new(to, Uuid::from_u128(8)).with_kind(kind)
+}
+
+/// Checks one string in the Graph body of a new call.
+#[track_caller]
+fn check(kind: CallKind, pointer: &str, expected: Option<&str>) {
+    let body = incoming(&call(kind), &ids());
+    let resource = &body["value"][0]["resourceData"];
+    assert_eq!(resource.pointer(pointer).and_then(Value::as_str), expected, "{kind} {pointer}");
+}
+
+#[test]
+fn each_kind_of_call_has_its_members() {
+    let observed = "/incomingContext/observedParticipantId";
+    check(CallKind::P2p, observed, None);
+    check(CallKind::Recording, observed, Some("00000000-0000-0000-0000-000000000005"));
+    check(CallKind::Recording, "/applicationMetadata/botData/inviteReasons/0", Some("ComplianceRecording"));
+    check(CallKind::Recording, "/mediaHostedRegion", Some("EUNO"));
+    check(CallKind::P2p, "/targets/0/identity/application/id", Some("00000000-0000-0000-0000-000000000008"));
+    check(CallKind::Pstn, "/source/identity/phone/id", Some(CALLER_NUMBER));
+    check(CallKind::P2p, "/chatInfo/threadId", None);
+    let meeting_thread = Some("19:meeting_00000000000000000000000000000002@thread.v2");
+    check(CallKind::Meeting, "/chatInfo/threadId", meeting_thread);
+    let organizer = "/meetingInfo/organizer/user/tenantId";
+    check(CallKind::Group, organizer, Some("11111111-2222-4333-8444-555555555555"));
+}
+
+#[test]
+fn a_state_change_has_the_length_seen_on_the_wire() {
+    // 353 bytes: the Content-Length that a user's log shows for this notification.
+    assert_eq!(state(&ids(), "establishing").to_string().len(), 353);
+}
+
+#[test]
+fn a_delta_roster_lists_changes_only() {
+    let call = call(CallKind::Group);
+    let people =
+        [10, 11].map(|id| Person { participant: Uuid::from_u128(id), user: Uuid::from_u128(id + 10) });
+    let [joiner, leaver] = people;
+    let full = roster(&call, &ids(), Roster::Full(&people), 2);
+    assert_eq!(full["value"][0]["resourceData"].as_array().unwrap().len(), 4);
+    let delta = roster(&call, &ids(), Roster::Delta { joined: &[joiner], left: &[leaver] }, 3);
+    let participants = delta["value"][0]["resourceData"].as_array().unwrap();
+    assert_eq!(participants.len(), 2);
+    assert!(participants[0].get("removedState").is_none() && participants[1].get("removedState").is_some());
+    assert_eq!(participants[1]["rosterSequenceNumber"], 3);
+}
+
+#[test]
+fn the_end_of_a_rejected_call_has_no_state() {
+    let end = |result| terminated(&ids(), &result).pointer("/value/0/resourceData/state").cloned();
+    assert_eq!(end(ResultInfo::RejectedByBot), None);
+    assert_eq!(end(ResultInfo::OtherSideEnded), Some("terminated".into()));
+}

@@ -1,0 +1,132 @@
+//! The bodies of changes to an answered call: state, roster, tone, operation.
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    ids::{CallIds, Person},
+    parts::{identity, item, object, source_identity},
+};
+use crate::call::CallRequest;
+
+/// An operation of the calls API that a bot started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Operation {
+    pub(crate) id: Uuid,
+    /// Like `#microsoft.graph.playPromptOperation`.
+    pub(crate) odata_type: &'static str,
+    pub(crate) client_context: Option<String>,
+}
+
+/// The content of a roster.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Roster<'a> {
+    /// All participants: the caller, the bot and the people who joined later.
+    Full(&'a [Person]),
+    /// The people who joined and left since the last roster (`isDeltaRosterEnabled`).
+    Delta { joined: &'a [Person], left: &'a [Person] },
+}
+
+/// The body that reports a change of the call's state, in the smallest shape seen on the wire.
+pub(crate) fn state(ids: &CallIds, state: &str) -> Value {
+    item("updated", ids, "", json!({"@odata.type": "#microsoft.graph.call", "state": state}))
+}
+
+/// The body of a roster. `sequence` is the number of the change.
+pub(crate) fn roster(call: &CallRequest, ids: &CallIds, roster: Roster<'_>, sequence: u32) -> Value {
+    let tenant = call.tenant.to_string();
+    let participant = |id: Uuid, identity: Value| {
+        object(json!({
+            "@odata.type": "#microsoft.graph.participant",
+            "info": {
+                "@odata.type": "#microsoft.graph.participantInfo",
+                "identity": identity,
+                "endpointType": "default",
+                "region": call.region.label(),
+            },
+            "mediaStreams": [{
+                "@odata.type": "#microsoft.graph.mediaStream",
+                "mediaType": "audio",
+                "sourceId": "1",
+                "direction": "sendReceive",
+                "serverMuted": false,
+            }],
+            "isMuted": false,
+            "isInLobby": false,
+            "rosterSequenceNumber": sequence,
+            "id": id.to_string(),
+        }))
+    };
+    let person = |person: &Person| {
+        let user = json!({
+            "@odata.type": "#microsoft.graph.identitySet",
+            "user": identity(&person.user.to_string(), &tenant),
+        });
+        participant(person.participant, user)
+    };
+    let participants: Vec<Map<String, Value>> = match roster {
+        Roster::Full(people) => {
+            let bot = json!({
+                "@odata.type": "#microsoft.graph.identitySet",
+                "application": identity(&call.app.to_string(), &tenant),
+            });
+            [
+                participant(ids.caller_participant, source_identity(call, ids)),
+                participant(ids.bot_participant, bot),
+            ]
+            .into_iter()
+            .chain(people.iter().map(person))
+            .collect()
+        }
+        Roster::Delta { joined, left } => {
+            let gone = left.iter().map(|leaver| {
+                let mut gone = person(leaver);
+                let removed =
+                    json!({"@odata.type": "#microsoft.graph.removedState", "reason": "Left the call."});
+                gone.insert("removedState".to_owned(), removed);
+                gone
+            });
+            joined.iter().map(person).chain(gone).collect()
+        }
+    };
+    item("updated", ids, "/participants", participants.into())
+}
+
+/// The body that reports that an announced participant left.
+pub(crate) fn left(ids: &CallIds, person: Person) -> Value {
+    let resource = json!({
+        "@odata.type": "#microsoft.graph.participantLeftNotification",
+        "participantId": person.participant.to_string(),
+        "call": {"@odata.type": "#microsoft.graph.call", "id": ids.call.to_string()},
+    });
+    item("deleted", ids, "", resource)
+}
+
+/// The body that reports a pressed key (Graph reference, "toneInfo").
+pub(crate) fn tone(ids: &CallIds, tone: &str, sequence: u32) -> Value {
+    let resource = json!({
+        "@odata.type": "#microsoft.graph.call",
+        "state": "established",
+        "toneInfo": {"@odata.type": "#microsoft.graph.toneInfo", "sequenceId": sequence, "tone": tone},
+    });
+    item("updated", ids, "", resource)
+}
+
+/// The body that reports an operation. One that ended is `deleted`; one that goes on is `updated`.
+pub(crate) fn operation(ids: &CallIds, operation: &Operation, status: &str) -> Value {
+    let Operation { id, odata_type, client_context } = operation;
+    let (code, change) = match status {
+        "failed" => (500, "deleted"),
+        "completed" => (200, "deleted"),
+        _ => (200, "updated"),
+    };
+    let resource = json!({
+        "@odata.type": odata_type,
+        "@odata.id": format!("/communications/calls/{}/operations/{id}", ids.call),
+        "id": id.to_string(),
+        "clientContext": client_context,
+        "status": status,
+        "resultInfo": {"@odata.type": "#microsoft.graph.resultInfo", "code": code, "subcode": 0, "message": ""},
+    });
+    item(change, ids, &format!("/operations/{id}"), resource)
+}
