@@ -1,4 +1,4 @@
-//! How a bot behaves: what it does with a call, and what goes wrong on request.
+//! The behaviour of a bot: its treatment of new calls, and the failures injected on request.
 
 use std::{str::FromStr, time::Duration};
 
@@ -7,43 +7,43 @@ use url::Url;
 use crate::{call::parse_http_url, words::words};
 
 words! {
-    /// What a bot does with a new call.
+    /// A bot's treatment of a new call.
     pub enum AnswerMode {
-        /// Answers it through Graph.
+        /// Answers through Graph.
         Graph = "graph",
-        /// Lets the gateway answer it, by the action in its reply to the notification.
+        /// Asks the gateway to answer, by an action in the response to the notification.
         Action = "action",
-        /// Rejects it through Graph.
+        /// Rejects through Graph.
         Reject = "reject",
-        /// Redirects it through Graph.
+        /// Redirects through Graph.
         Redirect = "redirect",
-        /// Lets the gateway reject it.
+        /// Asks the gateway to reject.
         ActionReject = "action-reject",
-        /// Lets the gateway redirect it.
+        /// Asks the gateway to redirect.
         ActionRedirect = "action-redirect",
-        /// Takes the notification and does nothing.
+        /// Accepts the notification and does nothing.
         None = "none",
     }
 }
 
-/// Everything about a bot that is not as simple as can be.
+/// The behaviour of a bot. The default answers every call through Graph, without a token.
 #[derive(Clone, Debug)]
 pub struct Behaviour {
-    /// What it does with a new call.
+    /// The treatment of a new call.
     pub answer: AnswerMode,
-    /// How long it takes before it does anything with a notification.
+    /// The time before the bot handles a notification.
     pub delay: Duration,
-    /// What goes wrong.
+    /// The failures injected on request.
     pub fail: Option<InjectedFailure>,
-    /// The credentials with which it asks for a token; without it asks Graph without a token.
+    /// The credentials for tokens. If `None`, the bot sends no token to Graph.
     pub credentials: Option<ClientCredentials>,
-    /// `participantCapacity` of its answer: users of a recording policy that it takes in one call.
+    /// `participantCapacity` of the answer: the users of a recording policy that the bot records in one call.
     pub participant_capacity: Option<u32>,
-    /// `isDeltaRosterEnabled` of its answer.
+    /// `isDeltaRosterEnabled` of the answer.
     pub delta_roster: bool,
-    /// What it says about a participant who is about to join.
+    /// The response to the announcement of a participant.
     pub joining: JoinResponse,
-    /// Hangs up so long after the call was established.
+    /// The time from `established` until the bot hangs up. `None` means that it does not hang up.
     pub hang_up_after: Option<Duration>,
 }
 
@@ -67,7 +67,7 @@ impl Default for Behaviour {
 pub struct ClientCredentials {
     /// The app id.
     pub app: String,
-    /// Its secret.
+    /// The client secret.
     pub secret: String,
 }
 
@@ -77,20 +77,21 @@ impl std::fmt::Debug for ClientCredentials {
     }
 }
 
-/// What goes wrong with a share of the notifications.
+/// A failure of a share of the notifications.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InjectedFailure {
-    pub(super) how: FailureMode,
+    pub(super) mode: FailureMode,
     /// From 0 to 1.
     pub(super) share: f64,
 }
 
+/// The way in which a notification fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FailureMode {
     Status(http::StatusCode),
-    /// Nothing comes for a minute.
+    /// No response comes for a minute.
     Hang,
-    /// The connection is closed without an answer.
+    /// The connection is closed without a response.
     Reset,
 }
 
@@ -98,8 +99,8 @@ impl FromStr for InjectedFailure {
     type Err = InvalidFailure;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (how, share) = text.split_once(':').unwrap_or((text, "1"));
-        let how = match how {
+        let (mode, share) = text.split_once(':').unwrap_or((text, "1"));
+        let mode = match mode {
             "hang" => FailureMode::Hang,
             "reset" => FailureMode::Reset,
             status => {
@@ -111,27 +112,27 @@ impl FromStr for InjectedFailure {
             }
         };
         let share = share.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or(InvalidFailure)?;
-        Ok(Self { how, share })
+        Ok(Self { mode, share })
     }
 }
 
-/// The text is no way to fail.
+/// The text is not a failure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not a way to fail: a status from 400 to 599, hang or reset, and a share after a colon, like 503 or hang:0.1"
+    "not a failure: give a status from 400 to 599, hang or reset, and a share after a colon if not all, like 503 or hang:0.1"
 )]
 pub struct InvalidFailure;
 
 /// What a bot says about a participant who is about to join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JoinResponse {
-    /// It takes them.
+    /// The bot records the participant.
     Accept,
-    /// It does not.
+    /// The bot does not record the participant.
     Reject,
-    /// Another bot is to be invited.
+    /// The platform is to invite another bot.
     Invite(Url),
-    /// It says nothing, which the platform does not understand.
+    /// The response has no body, which the platform does not understand.
     Silent,
 }
 
@@ -151,7 +152,7 @@ impl FromStr for JoinResponse {
     }
 }
 
-/// The text is nothing that can be said about a participant.
+/// The text is not a response to the announcement of a participant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be accept, reject, silent, or invite=URL with the webhook of another bot")]
 pub struct InvalidJoinResponse;
@@ -161,9 +162,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_and_answers_are_words() {
+    fn failures_and_join_responses_are_parsed() {
         let fail: InjectedFailure = "hang:0.25".parse().unwrap();
-        assert_eq!(fail, InjectedFailure { how: FailureMode::Hang, share: 0.25 });
+        assert_eq!(fail, InjectedFailure { mode: FailureMode::Hang, share: 0.25 });
         assert_eq!("503".parse::<InjectedFailure>().unwrap().share, 1.0);
         for text in ["", "200", "600", "503:", "503:2", "503:-1", "503:NaN", "explode"] {
             assert_eq!(text.parse::<InjectedFailure>(), Err(InvalidFailure), "{text}");
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_not_shown() {
+    fn debug_output_hides_the_secret() {
         let credentials = ClientCredentials { app: "a".to_owned(), secret: "hush".to_owned() };
         assert!(!format!("{credentials:?}").contains("hush"));
     }

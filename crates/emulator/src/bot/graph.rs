@@ -1,10 +1,10 @@
-//! What a bot asks Graph for, with or without a token.
+//! The Graph client of a bot, with or without a token.
 
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep},
@@ -19,22 +19,23 @@ use crate::{
     server::printable,
 };
 
-/// A Graph client that is as small as a bot of this size needs.
+/// A Graph client with the few requests that the bot needs.
 #[derive(Debug)]
-pub(super) struct Graph {
+pub(super) struct GraphClient {
     platform: Url,
     client: Client,
     credentials: Option<ClientCredentials>,
-    /// By tenant. Held while one is fetched, so that many waiters make one request.
+    /// The token of each tenant, and the time until which it is used. The lock is held during a fetch, so that many
+    /// waiters make one request.
     tokens: Mutex<HashMap<String, (String, Instant)>>,
 }
 
-impl Graph {
+impl GraphClient {
     pub(super) fn new(platform: Url, client: Client, credentials: Option<ClientCredentials>) -> Self {
         Self { platform, client, credentials, tokens: Mutex::default() }
     }
 
-    /// Posts an action of a call, again while the outcome is a passing fault; the error says why it failed.
+    /// Posts an action of a call. Retries temporary failures for a while; the error is the last failure.
     pub(super) async fn act(
         &self,
         id: &str,
@@ -45,12 +46,12 @@ impl Graph {
         let give_up = Instant::now() + ACT_TIME_MAX;
         loop {
             let path = format!("/v1.0/communications/calls/{id}/{action}");
-            let result = self.ask(Method::POST, &path, Some(body), tenant).await;
+            let result = self.request(Method::POST, &path, Some(body), tenant).await;
             let failure = match result {
-                Ok(answer) if answer.status.is_success() => return Ok(()),
-                Ok(answer) => {
-                    let status = answer.status;
-                    let failure = self.refused(&answer);
+                Ok(response) if response.status.is_success() => return Ok(()),
+                Ok(response) => {
+                    let status = response.status;
+                    let failure = self.refusal(&response);
                     if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
                         return Err(failure);
                     }
@@ -65,15 +66,15 @@ impl Graph {
         }
     }
 
+    /// Ends a call. A call that has already ended is no failure.
     pub(super) async fn hang_up(&self, id: &str, tenant: Option<&str>) -> Result<(), String> {
         let path = format!("/v1.0/communications/calls/{id}");
-        let answer = self.ask(Method::DELETE, &path, None, tenant).await?;
-        // The call may be over already; nobody would want to know.
-        let over = answer.status == StatusCode::NOT_FOUND;
-        if over || answer.status.is_success() { Ok(()) } else { Err(self.refused(&answer)) }
+        let response = self.request(Method::DELETE, &path, None, tenant).await?;
+        let ended = response.status == StatusCode::NOT_FOUND;
+        if ended || response.status.is_success() { Ok(()) } else { Err(self.refusal(&response)) }
     }
 
-    async fn ask(
+    async fn request(
         &self,
         method: Method,
         path: &str,
@@ -87,32 +88,32 @@ impl Graph {
         }
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = request.body(body).map_err(|error| error.to_string())?;
-        let answer = self.client.send(request, &url, TRY_TIME_MAX, KeepAlive::On).await;
-        answer.map_err(|error| format!("no answer of Graph at {}: {error}", self.platform))
+        let response = self.client.send(request, &url, ATTEMPT_TIME_MAX, KeepAlive::On).await;
+        response.map_err(|error| format!("the request to Graph at {} failed: {error}", self.platform))
     }
 
-    /// What Graph says, and what would be right where the bot knows.
-    fn refused(&self, answer: &ClientResponse) -> String {
-        let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    /// Describes an error response of Graph, with a remedy if the bot knows one.
+    fn refusal(&self, response: &ClientResponse) -> String {
+        let document: Value = serde_json::from_slice(&response.body).unwrap_or_default();
         let text = |pointers: [&str; 2]| {
             let text = pointers.iter().find_map(|pointer| document.pointer(pointer)).and_then(Value::as_str);
-            shown(text.unwrap_or("nothing"))
+            shown(text.unwrap_or("none"))
         };
         let (code, message) = (text(["/error/code", "/errorCode"]), text(["/error/message", "/message"]));
-        let said = format!("Graph answered {} ({code}: {message})", answer.status);
-        match (answer.status, &self.credentials) {
+        let said = format!("Graph responded {} ({code}: {message})", response.status);
+        match (response.status, &self.credentials) {
             (StatusCode::UNAUTHORIZED, None) => format!(
-                "{said}; this bot sends no token: start it with --app-id and --secret, which the platform must know \
-                 (serve --app-id GUID --secret TEXT)"
+                "{said}; this bot sends no token: start it with the --app-id and the --secret of an app that the \
+                 platform knows (serve --app-id GUID --secret TEXT)"
             ),
             (StatusCode::UNAUTHORIZED, Some(_)) => {
-                format!("{said}; its token is not, or no longer, one of the platform at {}", self.platform)
+                format!("{said}; the platform at {} does not accept the token of this bot", self.platform)
             }
             _ => said,
         }
     }
 
-    /// A token of the call's tenant, used until shortly before it expires.
+    /// Returns a token of the call's tenant. A token is used until shortly before it expires.
     async fn token(&self, tenant: Option<&str>) -> Result<Option<String>, String> {
         let Some(ClientCredentials { app, secret }) = &self.credentials else { return Ok(None) };
         let default = DEFAULT_TENANT.to_string();
@@ -135,19 +136,19 @@ impl Graph {
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Bytes::from(form))
             .map_err(|error| error.to_string())?;
-        let answer = self
+        let response = self
             .client
-            .send(request, &url, TRY_TIME_MAX, KeepAlive::On)
+            .send(request, &url, ATTEMPT_TIME_MAX, KeepAlive::On)
             .await
-            .map_err(|error| format!("no token: {error}"))?;
-        let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            .map_err(|error| format!("the token request failed: {error}"))?;
+        let document: Value = serde_json::from_slice(&response.body).unwrap_or_default();
         let token =
-            document.get("access_token").and_then(Value::as_str).filter(|_| answer.status.is_success());
+            document.get("access_token").and_then(Value::as_str).filter(|_| response.status.is_success());
         let Some(token) = token else {
             let why = ["error_description", "error"].iter().find_map(|name| document.get(name)?.as_str());
-            // What follows is for Microsoft's support.
+            // The rest of the text is for Microsoft's support.
             let why = why.unwrap_or("no error is named").split(" Trace ID").next().unwrap_or_default();
-            return Err(format!("no token: the token endpoint answered {} ({})", answer.status, shown(why)));
+            return Err(format!("the token endpoint responded {} ({})", response.status, shown(why)));
         };
         let seconds = document.get("expires_in").and_then(Value::as_u64).unwrap_or(0).min(86_400);
         let until = Instant::now() + Duration::from_secs(seconds.saturating_sub(60));
@@ -159,50 +160,13 @@ impl Graph {
     }
 }
 
-/// Text of an answer, fit for a line.
+/// Makes text of a response short and safe to print on one line.
 fn shown(text: &str) -> String {
     printable(&text.chars().take(TEXT_LETTERS_MAX).collect::<String>())
 }
 
-/// The body of `answer`, and of the action that asks a gateway for it.
-pub(super) fn answer_body(delta_roster: bool, participant_capacity: Option<u32>) -> Value {
-    let mut body = json!({
-        "acceptedModalities": ["audio"],
-        "mediaConfig": {"@odata.type": "#microsoft.graph.serviceHostedMediaConfig"},
-    });
-    if let Some(members) = body.as_object_mut() {
-        if delta_roster {
-            let options =
-                json!({"@odata.type": "#microsoft.graph.incomingCallOptions", "isDeltaRosterEnabled": true});
-            members.insert("callOptions".to_owned(), options);
-        }
-        if let Some(capacity) = participant_capacity {
-            members.insert("participantCapacity".to_owned(), capacity.into());
-        }
-    }
-    body
-}
-
-pub(super) fn reject_body() -> Value {
-    json!({"reason": "busy"})
-}
-
-/// To a user that nobody knows.
-pub(super) fn redirect_body() -> Value {
-    json!({"targets": [{
-        "@odata.type": "#microsoft.graph.invitationParticipantInfo",
-        "identity": {
-            "@odata.type": "#microsoft.graph.identitySet",
-            "user": {
-                "@odata.type": "#microsoft.graph.identity",
-                "id": "0a0a0a0a-1111-4aaa-8bbb-000000000002",
-            },
-        },
-    }]})
-}
-
 const TEXT_LETTERS_MAX: usize = 300;
 const ACT_TIME_MAX: Duration = Duration::from_secs(12);
-const TRY_TIME_MAX: Duration = Duration::from_secs(3);
+const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(3);
 const ACT_PAUSE: Duration = Duration::from_millis(200);
 const TENANTS_MAX: usize = 1_000;

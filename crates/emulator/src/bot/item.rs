@@ -1,21 +1,23 @@
-//! One item of a notification, as far as a bot looks at it.
+//! One item of a notification, as far as a bot reads it.
 
 use serde_json::Value;
 
-/// What it is about.
+/// The members of an item that the bot uses.
 #[derive(Debug)]
-pub(super) struct Item {
+pub(super) struct NotificationItem {
     pub(super) call_id: String,
+    /// The state of the call, or another short name for the subject of the item.
     pub(super) kind: String,
     pub(super) new_call: bool,
+    /// The call has ended.
     pub(super) end: bool,
     /// A recording policy invited the bot.
     pub(super) recorded: bool,
     pub(super) tenant: Option<String>,
 }
 
-impl Item {
-    /// `None` where the item names no call, or one whose id does not fit into a path segment.
+impl NotificationItem {
+    /// Reads an item. `None` if it has no call id, or one that does not fit into a path segment.
     pub(super) fn read(item: &Value) -> Option<Self> {
         let text = |name: &str| item.get(name).and_then(Value::as_str);
         let path = text("resourceUrl").or_else(|| text("resource"))?;
@@ -60,7 +62,8 @@ impl Item {
     }
 }
 
-/// States that are shown by name; the platform's set is open, and a name is remembered for every notification.
+/// The states that the bot shows by name. The platform's set is open and the bot stores a name for each notification,
+/// so it stores no other.
 const STATES: [&str; 11] = [
     "incoming",
     "establishing",
@@ -75,7 +78,7 @@ const STATES: [&str; 11] = [
     "unknownfuturevalue",
 ];
 
-/// Longer than any id that the platform gives.
+/// Longer than any id of the platform.
 pub(super) const ID_BYTES_MAX: usize = 128;
 
 #[cfg(test)]
@@ -86,14 +89,14 @@ mod tests {
 
     #[track_caller]
     fn check(item: &Value, expected: Option<(&str, &str, bool, bool)>) {
-        let item = Item::read(item);
+        let item = NotificationItem::read(item);
         let seen =
             item.as_ref().map(|item| (item.call_id.as_str(), item.kind.as_str(), item.new_call, item.end));
         assert_eq!(seen, expected);
     }
 
     #[test]
-    fn items_are_told_apart() {
+    fn the_kind_of_each_item_is_recognized() {
         let call = |change: &str, path: &str, data: Value| json!({"changeType": change, "resource": path, "resourceData": data});
         check(
             &call("Created", "/app/calls/A1", json!({"state": "Incoming"})),

@@ -1,28 +1,28 @@
-//! What a bot remembers of its calls, within bounds, and how it shows it.
+//! The calls that a bot remembers, within bounds, and the documents that show them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::item::Item;
-use crate::load::Ledger as Brief;
+use super::item::NotificationItem;
+use crate::load::Ledger as LedgerSummary;
 
 /// The calls of a bot: `GET /calls`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BotCalls {
     /// The bot's name.
     pub name: String,
-    /// Whether it takes no new call any more.
+    /// True if the bot takes no new calls.
     pub draining: bool,
-    /// Calls that are alive now.
+    /// Calls that have not ended.
     pub active: usize,
     /// New calls taken since the start.
     pub taken: u64,
     /// New calls refused because the bot was full.
     pub refused: u64,
-    /// Notifications about calls that this bot was never given.
+    /// Notifications about calls that this bot did not take.
     pub strays: u64,
-    /// The latest of those: call id and kind.
+    /// The latest 100 of these notifications.
     pub stray_calls: Vec<Stray>,
     /// The latest 1,000 calls, oldest first.
     pub calls: Vec<BotCall>,
@@ -35,36 +35,36 @@ pub struct BotCall {
     pub id: String,
     /// `taken`, `answering`, `answered`, `establishing`, `established`, `ended`, `declined` or `failed`.
     pub state: String,
-    /// Where callbacks were asked for.
+    /// The callback URI that the bot hands to Graph.
     pub callback_uri: String,
-    /// The tenant, as the gateway says it.
+    /// The tenant, as the gateway's header or the body names it.
     pub tenant: Option<String>,
-    /// Whether a recording policy invited the bot.
+    /// True if a recording policy invited the bot.
     pub recorded: bool,
-    /// The kinds of its notifications in order; the first 64.
+    /// The kinds of the first 16 notifications, in order.
     pub notifications: Vec<String>,
-    /// How many notifications came, whether or not they are listed.
+    /// The number of notifications, listed or not.
     pub count: u64,
-    /// How many of them came again under a message id that was seen before.
+    /// The number of notifications that repeated an earlier message id.
     pub duplicates: u64,
-    /// Why it failed, or what failed while it lived.
+    /// The reason why the call failed, or a failure during the call.
     pub failure: Option<String>,
 }
 
-/// A notification about a call that is not the bot's.
+/// A notification about a call that the bot did not take.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stray {
     /// The call id.
     pub id: String,
-    /// What it was about.
+    /// The kind of the notification.
     pub kind: String,
 }
 
-/// What the bot remembers.
+/// The calls that the bot remembers.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
-    calls: BTreeMap<String, Entry>,
-    /// Ids of calls in the order in which they were taken.
+pub(super) struct CallLedger {
+    calls: BTreeMap<String, LedgerEntry>,
+    /// The call ids in the order in which the bot took the calls.
     order: VecDeque<String>,
     pub(super) active: usize,
     taken: u64,
@@ -76,16 +76,17 @@ pub(super) struct Ledger {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct LedgerEntry {
     call: BotCall,
     message_ids: VecDeque<String>,
     over: bool,
 }
 
-impl Ledger {
+impl CallLedger {
+    /// Adds a new call.
     pub(super) fn take(&mut self, call: BotCall) {
         while self.order.len() >= CALLS_MAX {
-            // The oldest call that is over goes first; when all are alive the oldest one is forgotten.
+            // The oldest call that has ended is evicted first. If no call has ended, the oldest one is evicted.
             let over = self.order.iter().position(|id| self.calls.get(id).is_some_and(|entry| entry.over));
             let Some(id) = self.order.remove(over.unwrap_or(0)) else { break };
             if self.calls.remove(&id).is_some_and(|entry| !entry.over) {
@@ -95,10 +96,11 @@ impl Ledger {
         self.active += 1;
         self.taken += 1;
         self.order.push_back(call.id.clone());
-        self.calls.insert(call.id.clone(), Entry { call, message_ids: VecDeque::new(), over: false });
+        self.calls.insert(call.id.clone(), LedgerEntry { call, message_ids: VecDeque::new(), over: false });
     }
 
-    pub(super) fn note(&mut self, item: &Item, message_id: Option<&str>) {
+    /// Notes an item under its call, or as a stray.
+    pub(super) fn note(&mut self, item: &NotificationItem, message_id: Option<&str>) {
         let Some(entry) = self.calls.get_mut(&item.call_id) else {
             self.strays += 1;
             if self.strays_by_call.len() < CALLS_MAX || self.strays_by_call.contains_key(&item.call_id) {
@@ -135,12 +137,12 @@ impl Ledger {
         }
     }
 
-    /// The call as it is shown, to be changed.
+    /// The call as it is shown.
     pub(super) fn call_mut(&mut self, id: &str) -> Option<&mut BotCall> {
         self.calls.get_mut(id).map(|entry| &mut entry.call)
     }
 
-    /// The gateway or Graph has the answer.
+    /// Notes that Graph accepted the answer.
     pub(super) fn answered(&mut self, id: &str) {
         if let Some(call) = self.call_mut(id)
             && matches!(call.state.as_str(), "taken" | "answering")
@@ -149,7 +151,7 @@ impl Ledger {
         }
     }
 
-    /// The bot does not want the call.
+    /// Notes that the bot rejected or redirected the call.
     pub(super) fn declined(&mut self, id: &str) {
         if let Some(entry) = self.calls.get_mut(id)
             && !entry.over
@@ -160,7 +162,7 @@ impl Ledger {
         }
     }
 
-    /// What `GET /calls` shows.
+    /// The document of `GET /calls`.
     pub(super) fn show(&self, name: &str, draining: bool) -> BotCalls {
         let skipped = self.order.len().saturating_sub(LISTED_MAX);
         BotCalls {
@@ -181,22 +183,22 @@ impl Ledger {
         }
     }
 
-    /// What `GET /ledger` tells.
-    pub(super) fn brief(&self) -> Brief {
-        Brief {
+    /// The document of `GET /ledger`.
+    pub(super) fn summary(&self) -> LedgerSummary {
+        LedgerSummary {
             calls: self.calls.iter().map(|(id, entry)| (id.clone(), entry.call.count)).collect(),
             strays: self.strays_by_call.clone(),
             duplicates: self.duplicates,
         }
     }
 
-    /// The gateway could not do what it was asked for, and surely did not.
+    /// Notes that the gateway did not do the requested action. The call has failed.
     pub(super) fn action_failed(&mut self, id: &str, why: &str) {
         self.list(id, "action failed");
         self.fail(id, why.to_owned());
     }
 
-    /// The gateway does not know whether it was done; the call's notifications will tell.
+    /// Notes that the outcome of the requested action is unknown. Later notifications of the call show it.
     pub(super) fn action_in_doubt(&mut self, id: &str, why: &str) {
         self.list(id, "action failed");
         if let Some(call) = self.call_mut(id) {
@@ -204,7 +206,7 @@ impl Ledger {
         }
     }
 
-    /// Among its notifications, but not counted: the platform did not send it.
+    /// Lists a kind among the notifications without counting it: the platform did not send it.
     fn list(&mut self, id: &str, kind: &str) {
         if let Some(call) = self.call_mut(id)
             && call.notifications.len() < NOTIFICATIONS_MAX
@@ -217,6 +219,7 @@ impl Ledger {
         self.calls.contains_key(id)
     }
 
+    /// Notes that the call has failed.
     pub(super) fn fail(&mut self, id: &str, why: String) {
         if let Some(entry) = self.calls.get_mut(id)
             && !entry.over
@@ -229,9 +232,9 @@ impl Ledger {
     }
 }
 
-/// Bounds what a bot remembers, with those below: 1 KiB a call as a rule, enough for a load of some thousand calls.
+/// Bounds the memory of a bot, with the limits below: usually 1 KiB a call. Enough for a load of some thousand calls.
 const CALLS_MAX: usize = 20_000;
-/// A page or a document of more would be of no use.
+/// A longer document would be of no use.
 const LISTED_MAX: usize = 1_000;
 const NOTIFICATIONS_MAX: usize = 16;
 const MESSAGE_IDS_MAX: usize = 32;
@@ -242,8 +245,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_bounded_and_living_calls_are_kept_longest() {
-        let mut ledger = Ledger::default();
+    fn memory_is_bounded_and_live_calls_are_kept_longest() {
+        let mut ledger = CallLedger::default();
         let call = |id: usize| BotCall {
             id: id.to_string(),
             state: "taken".to_owned(),

@@ -1,4 +1,4 @@
-//! The calls of a bot as a page for people.
+//! The calls of a bot as an HTML page.
 
 use std::fmt::Write as _;
 
@@ -8,6 +8,7 @@ use http::{Response, StatusCode, header};
 use super::ledger::BotCalls;
 use crate::server::{Body, respond};
 
+/// The page: counts, and a table of the latest calls.
 pub(super) fn page(calls: &BotCalls) -> Response<Body> {
     let mut rows = String::new();
     for call in calls.calls.iter().rev().take(PAGE_ROWS_MAX) {
@@ -23,7 +24,7 @@ pub(super) fn page(calls: &BotCalls) -> Response<Body> {
         );
     }
     if rows.is_empty() {
-        rows.push_str("<tr><td colspan=4>No call yet.</td></tr>");
+        rows.push_str("<tr><td colspan=4>No calls yet.</td></tr>");
     }
     let name = escape_html(&calls.name);
     let draining = if calls.draining { " (draining)" } else { "" };
@@ -31,8 +32,8 @@ pub(super) fn page(calls: &BotCalls) -> Response<Body> {
     let page = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>\
          <title>{name}</title><style>body{{font:16px system-ui;margin:2em}}td,th{{text-align:left;padding:.3em 1em .3em 0}}</style>\
-         <h1>{name}{draining}</h1><p>{active} alive, {taken} taken, {refused} refused when full, \
-         {strays} notifications about calls that are not mine.</p>\
+         <h1>{name}{draining}</h1><p>{active} active, {taken} taken, {refused} refused when full, \
+         {strays} notifications about calls of other instances.</p>\
          <table><tr><th>call<th>state<th>notifications<th>count</tr>{rows}</table>"
     );
     let mut response = respond(StatusCode::OK, Some("text/html; charset=utf-8"), Bytes::from(page));
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_shows_names_as_text() {
+    fn markup_in_names_is_escaped() {
         assert_eq!(escape_html("<b>&\"'"), "&lt;b&gt;&amp;&quot;&#39;");
     }
 }

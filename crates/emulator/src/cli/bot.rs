@@ -90,7 +90,7 @@ pub(crate) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
         platform: platform.clone(),
         capacity,
         journal,
-        complain,
+        on_failure: complain,
         behaviour,
     };
     let bot = Bot::start(settings, client).await.map_err(|error| error.to_string())?;

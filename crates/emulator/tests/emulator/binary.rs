@@ -100,7 +100,7 @@ async fn a_platform_that_is_asked_in_the_wrong_way_is_a_line_that_says_what_woul
         (&["serve", "--listen", taken], "name another address or port with --listen"),
         (&["serve", "--listen", "127.0.0.1:0", "--tls", "Cargo.toml"], "name a folder that may be made"),
         (&["bot", "--platform", http, "--listen", taken], &format!("cannot listen on {taken}: Address")),
-        (&["bot", "--platform", http, "--journal", "."], "cannot write the journal .: "),
+        (&["bot", "--platform", http, "--journal", "."], "cannot open the journal .: "),
     ] {
         let target = ["--app-id", &app, "--to", "http://127.0.0.1:1/"];
         let target = if arguments[0] == "call" { &target[..] } else { &[] };
@@ -212,12 +212,12 @@ async fn a_bot_says_what_went_wrong_and_what_would_be_right() {
     for (more, expected) in [
         (
             &[][..],
-            "answer failed: Graph answered 401 Unauthorized (InvalidAuthenticationToken: Access token is empty.); \
-             this bot sends no token: start it with --app-id and --secret",
+            "answer failed: Graph responded 401 Unauthorized (InvalidAuthenticationToken: Access token is empty.); \
+             this bot sends no token: start it with the --app-id and the --secret of an app",
         ),
         (
             &["--app-id", &app, "--secret", "wrong"],
-            "answer failed: no token: the token endpoint answered 401 Unauthorized (AADSTS7000215: Invalid client secret",
+            "answer failed: the token endpoint responded 401 Unauthorized (AADSTS7000215: Invalid client secret",
         ),
     ] {
         let mut bot = emulator(&["bot", "--platform", origin, "--json"]);
