@@ -1,18 +1,19 @@
-//! The command line: what can be asked, and the running of it.
+//! The command line and its commands.
 
 mod bot;
 mod call;
+mod call_options;
 mod load;
-mod place;
+mod platform_options;
 mod serve;
+mod stop;
+mod values;
 
-use std::{fmt::Display, net::SocketAddr, process::ExitCode, str::FromStr};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
-use uuid::Uuid;
 
-/// The calling platform on your own machine.
+/// Emulate the Teams calling platform on your own machine.
 #[derive(Debug, Parser)]
 #[command(name = "switchboard-emulator", version)]
 pub(crate) struct Cli {
@@ -22,66 +23,24 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the platform: both issuers, the Graph calls API, the control API.
-    Serve(Box<serve::Serve>),
-    /// Place one call and watch it; exit 0 if it ended as expected, else 1.
-    Call(Box<call::Call>),
-    /// Place many calls and sum up; exit 1 if one went wrong, or a notification was lost or misrouted.
-    Load(Box<load::Load>),
-    /// Run a small bot instance that answers every call.
+    /// Run the platform: both token issuers, the Graph calls API and the control API.
+    Serve(Box<serve::ServeArguments>),
+    /// Place one call and show its timeline. Exit with 0 if the call ends as expected, else with 1.
+    Call(Box<call::CallArguments>),
+    /// Place many calls and print a report. Exit with 1 if a call fails or a notification is lost or misrouted.
+    Load(Box<load::LoadArguments>),
+    /// Run a small bot instance. By default it answers every call.
     Bot(Box<bot::BotArguments>),
 }
 
 /// Runs a command to its end.
 pub(crate) async fn run(command: Command) -> Result<ExitCode, String> {
     match command {
-        Command::Serve(serve) => Box::pin(serve::run(*serve)).await,
-        Command::Call(call) => Box::pin(call::run(*call)).await,
-        Command::Load(load) => Box::pin(load::run(*load)).await,
-        Command::Bot(bot) => Box::pin(bot::run(*bot)).await,
+        Command::Serve(arguments) => Box::pin(serve::run(*arguments)).await,
+        Command::Call(arguments) => Box::pin(call::run(*arguments)).await,
+        Command::Load(arguments) => Box::pin(load::run(*arguments)).await,
+        Command::Bot(arguments) => Box::pin(bot::run(*arguments)).await,
     }
-}
-
-/// How somebody asks for an end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    /// Ctrl-C.
-    Interrupt,
-    /// SIGTERM.
-    Terminate,
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn stopped() -> Result<Told, String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("no signals: {error}"))?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => {
-            result.map(|()| Told::Interrupt).map_err(|error| format!("no signals: {error}"))
-        }
-        _ = terminate.recv() => Ok(Told::Terminate),
-    }
-}
-
-/// An IP address and a port.
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "not an IP address and a port, like 127.0.0.1:4000".to_owned())
-}
-
-/// A whole number from one to another, both included.
-fn whole<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, String> + Clone
-where
-    T: Copy + FromStr + PartialOrd + Display,
-{
-    move |text| match text.parse() {
-        Ok(number) if least <= number && number <= most => Ok(number),
-        _ => Err(format!("not a whole number from {least} to {most}")),
-    }
-}
-
-/// A GUID in the spelling that tokens carry.
-fn guid(text: &str) -> Result<Uuid, String> {
-    let wrong = || "not a GUID like 0efc74f7-41c3-47a4-8775-7259bfef4241".to_owned();
-    if text.len() == 36 { Uuid::try_parse(text).map_err(|_| wrong()) } else { Err(wrong()) }
 }
 
 #[cfg(test)]
@@ -91,12 +50,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn the_definition_of_the_command_line_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn a_wrong_number_is_told_its_bounds() {
+    fn a_number_out_of_bounds_is_rejected_with_its_bounds() {
         let load = ["x", "load", "--to=http://x/", "--app-id=0efc74f7-41c3-47a4-8775-7259bfef4241"];
         let bot = ["x", "bot", "--platform=http://x/"];
         for (command, arguments, expected) in [
@@ -107,14 +66,14 @@ mod tests {
             (&bot, &["--participant-capacity=2147483648"], "not a whole number from 0 to 2147483647"),
             (&bot, &["--app-id=0efc74f7-41c3-47a4-8775-7259bfef4241", "--secret="], "--secret <TEXT>"),
         ] {
-            let error = Cli::try_parse_from(command.iter().chain(arguments)).expect_err("a wrong number");
+            let error = Cli::try_parse_from(command.iter().chain(arguments)).expect_err("an invalid number");
             assert!(error.to_string().contains(expected), "{error}");
         }
     }
 
-    /// A value parser of another type than its field panics only when there is a value.
+    /// clap panics on a value parser of another type than its field, but only when the option has a value.
     #[test]
-    fn every_option_can_be_given() {
+    fn every_option_accepts_a_value() {
         let app = "0efc74f7-41c3-47a4-8775-7259bfef4241";
         for line in [
             "bot --listen 127.0.0.1:0 --name b --platform http://x/ --capacity 100 --answer action --app-id APP --secret s \
@@ -138,22 +97,22 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_wrong(arguments: &[&str], expected: &str) {
+    fn check_rejected(arguments: &[&str], expected: &str) {
         let good = ["switchboard-emulator", "call", "--to=http://x/", "--platform=http://x/"];
         let app = "--app-id=0efc74f7-41c3-47a4-8775-7259bfef4241";
         let error = Cli::try_parse_from(good.iter().chain([&app]).chain(arguments))
-            .expect_err("a wrong command line");
+            .expect_err("an invalid command line");
         assert!(error.to_string().contains(expected), "{error}");
     }
 
     #[test]
-    fn a_wrong_command_line_is_told_what_would_be_right() {
-        check_wrong(&["--kind=fax"], "must be one of p2p, group, meeting, recording, pstn");
-        check_wrong(&["--listen=4000"], "not an IP address and a port, like 127.0.0.1:4000");
-        check_wrong(&["--duration=5"], "a whole number with its unit, like 500ms, 1s or 2m");
-        check_wrong(&["--tenant=contoso"], "not a GUID like");
-        check_wrong(&["--token=bad"], "must be a kind (skype, entra-v1, entra-v2), a flaw (none, forged");
-        check_wrong(&["--country=USA"], "two letters, like US");
-        check_wrong(&["--durations=1s"], "'--duration'");
+    fn an_invalid_value_is_rejected_with_an_example() {
+        check_rejected(&["--kind=fax"], "must be one of p2p, group, meeting, recording, pstn");
+        check_rejected(&["--listen=4000"], "not an IP address and a port, like 127.0.0.1:4000");
+        check_rejected(&["--duration=5"], "a whole number with its unit, like 500ms, 1s or 2m");
+        check_rejected(&["--tenant=contoso"], "not a GUID like");
+        check_rejected(&["--token=bad"], "must be a kind (skype, entra-v1, entra-v2), a flaw (none, forged");
+        check_rejected(&["--country=USA"], "two letters, like US");
+        check_rejected(&["--durations=1s"], "'--duration'");
     }
 }

@@ -1,4 +1,4 @@
-//! What people see: lines, an aligned table, and colour where there is a terminal for it.
+//! The output for people: lines, an aligned table, and colour on a terminal.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -8,43 +8,43 @@ use std::{
 use switchboard_emulator::{Event, Sent, Step, printable};
 use tokio::time::Instant;
 
-/// Prints a line. A closed pipe is no fault of ours.
+/// Prints a line to stdout. A closed pipe is ignored: its reader has seen enough.
 pub(crate) fn say(line: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Prints a line about a failure.
+/// Prints a line about a failure to stderr.
 pub(crate) fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "switchboard-emulator: {}", printable(line));
 }
 
-/// The timeline of a call, row by row as it happens, in the order of time.
+/// The timeline of a call as a table, row by row as events happen.
 ///
-/// A request that is answered at once has one row. Where something else happens before its answer, or nothing for a
-/// while, it has two: that it was sent, and that it was answered.
+/// A request has one row if its response is the next event. If another event comes first, or none for a while, the
+/// request has two rows: one when it was sent and one when its response came.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(crate) struct TimelineTable {
     colour: bool,
-    /// Requests without an answer, and whether a row has said that they were sent.
+    /// The requests in flight. The flag is true if a row shows that the request was sent.
     pending: Vec<(Sent, bool)>,
 }
 
-impl Table {
+impl TimelineTable {
     pub(crate) fn new() -> Self {
         // https://no-color.org: any value but the empty one.
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self { colour: io::stdout().is_terminal() && !no_colour, pending: Vec::new() }
     }
 
-    /// Prints what this event adds.
+    /// Prints the rows that an event adds.
     pub(crate) fn show(&mut self, event: &Event) {
         for line in self.rows(event) {
             say(&line);
         }
     }
 
-    /// Nothing has happened for a while: what is being waited for is said.
+    /// Prints a row for each request in flight that has none. Called when no event came for a while.
     pub(crate) fn waiting(&mut self) {
         for line in self.sent() {
             say(&line);
@@ -71,7 +71,7 @@ impl Table {
                 lines.push(self.step(step, shown));
                 lines
             }
-            // What did not end as expected is a complaint, which the caller makes.
+            // The caller reports an unexpected end on stderr.
             Event::End(end) if !end.ok => vec![String::new()],
             Event::End(end) => {
                 let verdict = self.paint(GREEN, &format!("ok: {}", printable(&end.outcome)));
@@ -80,19 +80,19 @@ impl Table {
         }
     }
 
-    /// A row for each request that is on its way and has none.
+    /// Makes a row for each request in flight that has none.
     fn sent(&mut self) -> Vec<String> {
-        let unsaid = self.pending.iter_mut().filter(|(_, shown)| !shown);
-        unsaid
+        let unshown = self.pending.iter_mut().filter(|(_, shown)| !shown);
+        unshown
             .map(|(sent, shown)| {
                 *shown = true;
-                let what = what(&sent.what, sent.attempt);
+                let what = request_name(&sent.what, sent.attempt);
                 row(&time(sent.at_ms), "->", &what, "...", "", &printable(&sent.url))
             })
             .collect()
     }
 
-    /// The row of a request that is over; `shown` if one has said before that it was sent.
+    /// Makes the row of a request that has ended. `shown` is true if an earlier row shows that it was sent.
     fn step(&self, step: &Step, shown: bool) -> String {
         let (at_ms, direction) = match (step.received, shown) {
             (true, _) => (step.at_ms, "<-"),
@@ -100,7 +100,7 @@ impl Table {
             (false, true) => (step.at_ms + step.took_ms, ".."),
         };
         let status = step.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
-        // Without a message id nothing was posted: it is a remark.
+        // A step without a message id posted nothing. It is a remark.
         let remark = !step.received && step.message_id.is_none();
         let colour = match step.status {
             Some(200..300) => GREEN,
@@ -108,10 +108,10 @@ impl Table {
             _ if remark => YELLOW,
             _ => RED,
         };
-        // Padded before it is painted, since escape codes have no width.
+        // Pad before painting: escape codes have no width.
         let status = self.paint(colour, &format!("{status:>6}"));
         let took = if step.received || remark { String::new() } else { time(step.took_ms) };
-        let what = what(&step.what, step.attempt);
+        let what = request_name(&step.what, step.attempt);
         let mut line = row(&time(at_ms), direction, &what, &status, &took, &printable(&step.url));
         if let Some(note) = &step.note {
             line.push_str("  ");
@@ -125,7 +125,7 @@ impl Table {
     }
 }
 
-/// How far many calls are: a bar on a terminal, else a line every few seconds. Both go to stderr.
+/// The progress of many calls on stderr: a bar on a terminal, else a line every few seconds.
 #[derive(Debug)]
 pub(crate) struct Progress {
     terminal: bool,
@@ -141,7 +141,7 @@ impl Progress {
         let every = if self.terminal { Duration::from_millis(100) } else { Duration::from_secs(3) };
         let due = match self.shown {
             Some(shown) => shown.elapsed() >= every,
-            // A load that is over in a moment needs no line.
+            // A short load needs no line.
             None => self.terminal || took >= every,
         };
         if !due {
@@ -149,7 +149,7 @@ impl Progress {
         }
         self.shown = Some(Instant::now());
         let line = format!(
-            "{over} of {calls} calls over, {placed} placed, {wrong} wrong, {:.0} s",
+            "{over} of {calls} calls ended, {placed} placed, {wrong} failed, {:.0} s",
             took.as_secs_f64()
         );
         let mut out = io::stderr().lock();
@@ -163,7 +163,7 @@ impl Progress {
         };
     }
 
-    /// Makes room for the table.
+    /// Clears the bar before the report is printed.
     pub(crate) fn clear(&self) {
         if self.terminal {
             let _ = write!(io::stderr().lock(), "\r\u{1b}[K");
@@ -171,19 +171,20 @@ impl Progress {
     }
 }
 
-fn what(what: &str, attempt: u32) -> String {
+/// Names a request, with the number of its attempt from the second on.
+fn request_name(what: &str, attempt: u32) -> String {
     match attempt {
         0 | 1 => printable(what),
-        attempt => format!("{} (try {attempt})", printable(what)),
+        attempt => format!("{} (attempt {attempt})", printable(what)),
     }
 }
 
-/// The one unbounded column is the last, so that the others stay aligned.
+/// Formats a row. The only column without a bound is the last, so that the others stay aligned.
 fn row(at: &str, direction: &str, what: &str, status: &str, took: &str, place: &str) -> String {
     format!("{at:>9}  {direction:2} {what:<26} {status:>6} {took:>9}  {place}").trim_end().to_owned()
 }
 
-/// Milliseconds for people.
+/// Formats milliseconds for people.
 pub(crate) fn time(milliseconds: f64) -> String {
     if milliseconds < 999.95 {
         format!("{milliseconds:.1} ms")
@@ -219,25 +220,25 @@ mod tests {
         }
     }
 
-    fn table(colour: bool) -> Table {
-        Table { colour, pending: Vec::new() }
+    fn table(colour: bool) -> TimelineTable {
+        TimelineTable { colour, pending: Vec::new() }
     }
 
     #[test]
     fn columns_are_aligned_with_and_without_colour() {
-        let answered = |status, attempt| Step { message_id: Some(Uuid::nil()), ..step(status, attempt) };
+        let posted = |status, attempt| Step { message_id: Some(Uuid::nil()), ..step(status, attempt) };
         let plain = table(false);
         let expected = "   1.23 s  -> incoming                      202    2.2 ms  http://x/\\u{1b}[2J";
-        assert_eq!(plain.step(&answered(Some(202), 1), false), expected);
-        let unanswered = "   1.23 s  -> incoming (try 2)                -    2.2 ms  http://x/\\u{1b}[2J";
-        assert_eq!(plain.step(&answered(None, 2), false), unanswered);
+        assert_eq!(plain.step(&posted(Some(202), 1), false), expected);
+        let unanswered = "   1.23 s  -> incoming (attempt 2)            -    2.2 ms  http://x/\\u{1b}[2J";
+        assert_eq!(plain.step(&posted(None, 2), false), unanswered);
         let remark = "   1.23 s  -> incoming                        -            http://x/\\u{1b}[2J";
         assert_eq!(plain.step(&step(None, 1), false), remark);
-        let coloured = table(true).step(&answered(Some(202), 1), false);
+        let coloured = table(true).step(&posted(Some(202), 1), false);
         assert_eq!(coloured.replace(GREEN, "").replace(PLAIN, ""), expected);
     }
 
-    /// A request that was sent at a time and, if it is over, how long it took.
+    /// A request that was sent at a time. `took_ms` is given if its response has come.
     fn posted(id: u128, at_ms: f64, took_ms: Option<f64>) -> Event {
         let (what, url, message_id) = (format!("n{id}"), "http://x/".to_owned(), Uuid::from_u128(id));
         match took_ms {
@@ -261,8 +262,8 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_in_the_order_of_time() {
-        // Answered at once: one row each.
+    fn rows_are_in_order_of_time() {
+        // Each response is the next event: one row each.
         check_rows(
             &[
                 posted(1, 1.0, None),
@@ -272,7 +273,7 @@ mod tests {
             ],
             &["1.0 -> n1 202 2.0 http://x/", "4.0 -> n2 202 1.0 http://x/"],
         );
-        // The bot answers the call, and hears more of it, before it answers the notification.
+        // The bot answers the call and gets another notification before it responds to the first one.
         let answer =
             Event::Step(Step { at_ms: 2.0, what: "answer".to_owned(), received: true, ..step(Some(202), 1) });
         let events = [
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_is_said_once() {
+    fn a_request_in_flight_is_shown_once() {
         let mut table = table(false);
         assert!(table.rows(&posted(1, 1.0, None)).is_empty());
         assert_eq!((table.sent().len(), table.sent().len()), (1, 0));

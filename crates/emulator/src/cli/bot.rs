@@ -1,4 +1,4 @@
-//! `bot`: a small bot instance until it is stopped.
+//! `bot`: runs a small bot instance until it is stopped.
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -11,55 +11,59 @@ use switchboard_emulator::{
 use url::Url;
 use uuid::Uuid;
 
-use super::{Told, address, guid, place::client, stopped, whole};
+use super::{
+    platform_options::client,
+    stop::{StopSignal, stop_signal},
+    values::{address, guid, whole},
+};
 use crate::screen::{complain, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct BotArguments {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on. Port 0 takes a free port.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0", value_parser = address)]
     listen: SocketAddr,
-    /// The instance's name.
+    /// The name of the instance.
     #[arg(long, default_value = "bot-0", value_parser = name)]
     name: String,
-    /// The platform at whose Graph endpoint calls are answered.
+    /// The platform whose Graph endpoint the bot uses.
     #[arg(long, value_name = "URL", value_parser = parse_http_url)]
     platform: Url,
-    /// How many calls it takes at once; any number if not given.
+    /// The number of calls that the bot takes at once [default: no limit].
     #[arg(long, value_name = "N", value_parser = whole(0_usize, 1_000_000), allow_negative_numbers = true)]
     capacity: Option<usize>,
-    /// What it does with a new call: graph (answers it), action (lets the gateway answer it), reject, redirect,
-    /// action-reject, action-redirect or none.
+    /// The treatment of a new call. graph, reject and redirect use Graph; action, action-reject and action-redirect ask
+    /// the gateway to do the same; none accepts the notification and does nothing.
     #[arg(long, default_value = "graph")]
     answer: AnswerMode,
-    /// The app id with which it asks for tokens.
+    /// The app id for token requests.
     #[arg(long, value_name = "GUID", value_parser = guid, requires = "secret")]
     app_id: Option<Uuid>,
-    /// The secret with which it asks for tokens; without, it asks Graph without one.
+    /// The client secret for token requests. Without it the bot sends no token to Graph.
     #[arg(long, value_name = "TEXT", requires = "app_id", value_parser = NonEmptyStringValueParser::new())]
     secret: Option<String>,
-    /// Waits so long before it does anything with a notification.
+    /// The time before the bot handles a notification.
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = parse_duration)]
     delay: Duration,
-    /// Fails: a status, hang or reset, for a share of the notifications, like 503 or hang:0.1.
+    /// Fail on request: a status, hang or reset, for a share of the notifications, like 503 or hang:0.1.
     #[arg(long, value_name = "HOW[:SHARE]")]
     fail: Option<InjectedFailure>,
-    /// Hangs up so long after a call was established.
+    /// The time from established until the bot hangs up [default: it does not hang up].
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     hang_up_after: Option<Duration>,
-    /// Answers with this participantCapacity, for recordings of several people.
+    /// The participantCapacity of the answer, for recordings of several people.
     #[arg(long, value_name = "N", value_parser = whole(0, CAPACITY_MAX), allow_negative_numbers = true)]
     participant_capacity: Option<u32>,
-    /// What it says when such a participant joins: accept, reject, silent or invite=URL.
+    /// The response to the announcement of such a participant: accept, reject, silent or invite=URL.
     #[arg(long, value_name = "HOW", default_value = "accept")]
     joining: JoinResponse,
-    /// Asks for rosters that say only what changed.
+    /// Ask for rosters that hold changes only.
     #[arg(long)]
     delta_roster: bool,
-    /// Adds a line of JSON to this file for each item that it is notified of: which instance, in which life, which call.
+    /// A file to which the bot appends a line of JSON for each notification item: instance, incarnation and call.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
-    /// Trust these certificate authorities (PEM) too.
+    /// A PEM file of further certificate authorities to trust.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Print one JSON object instead of a table.
@@ -67,8 +71,8 @@ pub(crate) struct BotArguments {
     json: bool,
 }
 
-/// Runs it until Ctrl-C, or until its calls are over after SIGTERM.
-pub(crate) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
+/// Runs the bot until Ctrl-C. After SIGTERM it runs until its calls have ended.
+pub(super) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
     let BotArguments { listen, name, platform, capacity, answer, app_id, secret, .. } = arguments;
     let client = client(arguments.ca.as_deref())?;
     let credentials =
@@ -100,18 +104,18 @@ pub(crate) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
             .to_string());
     } else {
         say(&format!("{name} listens on {url}\n"));
-        say(&format!("  {url}/         its calls, for people"));
+        say(&format!("  {url}/         its calls, as a page"));
         say(&format!("  {url}/calls    its calls, as JSON"));
-        say(&format!("  {url}/healthz  state, calls and capacity"));
-        say(&format!("  {url}/drain    POST: take no new call; /resume takes them again"));
-        say(&format!("\nnotifications go to any path; Graph is at {platform}; new calls: {answer}"));
+        say(&format!("  {url}/healthz  its state, number of calls and capacity"));
+        say(&format!("  {url}/drain    POST: take no new calls; POST /resume takes them again"));
+        say(&format!("\nthe webhook is any path; Graph is at {platform}; new calls: {answer}"));
     }
-    if stopped().await? == Told::Terminate {
-        // As an orchestrator ends an instance: its calls come first. Who cannot wait says so again.
+    if stop_signal().await? == StopSignal::Terminate {
+        // An orchestrator sends SIGTERM first. The bot finishes its calls; a second signal stops it at once.
         tokio::select! {
             () = bot.drain() => {}
-            told = stopped() => {
-                told?;
+            signal = stop_signal() => {
+                signal?;
             }
         }
     }
@@ -123,9 +127,9 @@ fn name(text: &str) -> Result<String, String> {
     if letters && (1..=63).contains(&text.len()) && !matches!(text, "." | "..") {
         Ok(text.to_owned())
     } else {
-        Err("1 to 63 of A-Z a-z 0-9 . _ - are a name, like bot-0".to_owned())
+        Err("not a name: 1 to 63 of A-Z a-z 0-9 . _ -, like bot-0".to_owned())
     }
 }
 
-/// Graph's `participantCapacity` is an Int32.
+/// `participantCapacity` is an Int32 in Graph.
 const CAPACITY_MAX: u32 = 0x7fff_ffff;

@@ -1,4 +1,4 @@
-//! `load`: many calls, with a progress bar and a table at the end.
+//! `load`: places many calls, with a progress bar and a report at the end.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -11,29 +11,29 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    call::What,
-    place::{Place, client, not_placed},
-    whole,
+    call_options::CallOptions,
+    platform_options::{PlatformOptions, client, not_placed},
+    values::whole,
 };
 use crate::screen::{Progress, complain, say, time};
 
 #[derive(Debug, Args)]
-pub(crate) struct Load {
+pub(crate) struct LoadArguments {
     #[command(flatten)]
-    what: What,
+    call: CallOptions,
     #[command(flatten)]
-    place: Place,
-    /// How many calls.
+    platform: PlatformOptions,
+    /// The number of calls.
     #[arg(long, value_name = "N", value_parser = whole(1, CALLS_MAX))]
     calls: u32,
-    /// How many calls a second are placed.
+    /// The number of calls placed per second.
     #[arg(long, value_name = "R", default_value = "10", value_parser = whole(1, RATE_MAX))]
     rate: u32,
-    /// Which kinds and how often each comes, like p2p=6,meeting=3,recording=1, instead of --kind.
+    /// The kinds of the calls with their shares, like p2p=6,meeting=3,recording=1. Replaces --kind.
     #[arg(long, value_name = "MIX", conflicts_with = "kind")]
     kind_mix: Option<KindMix>,
-    /// A bot to ask which calls it was given (a `switchboard-emulator bot`), to find what was misrouted. NAME is how
-    /// callback URIs name it, if not as it names itself. May be repeated.
+    /// A `switchboard-emulator bot` behind the gateway. Its ledger shows which notifications were misrouted. Give NAME
+    /// if callback URIs name the bot differently than it names itself. May be repeated.
     #[arg(long = "bot", value_name = "[NAME=]URL", value_parser = bot)]
     bots: Vec<(Option<String>, Url)>,
     /// Print one JSON object at the end instead of a table.
@@ -41,17 +41,17 @@ pub(crate) struct Load {
     json: bool,
 }
 
-/// Places the calls; succeeds if none went wrong.
-pub(crate) async fn run(arguments: Load) -> Result<ExitCode, String> {
-    let Load { what, place, calls, rate, kind_mix, bots, json } = arguments;
-    let client = client(place.ca.as_deref())?;
-    let (platform, own) = place.platform(what.app()).await?;
-    let mut call = what.into_call();
+/// Places the calls. Succeeds if no call failed and no notification was lost or misrouted.
+pub(super) async fn run(arguments: LoadArguments) -> Result<ExitCode, String> {
+    let LoadArguments { call, platform, calls, rate, kind_mix, bots, json } = arguments;
+    let client = client(platform.ca.as_deref())?;
+    let (platform, own) = platform.start(call.app()).await?;
+    let mut call = call.into_call();
     call.keep_alive = true;
     let request = LoadRequest { call, calls, rate, kinds: kind_mix };
 
     let began = Instant::now();
-    let asked = !bots.is_empty();
+    let has_bots = !bots.is_empty();
     let watching = Watching::start(&client, bots, began).await.map_err(|error| error.to_string())?;
     let mut events =
         place_load(&client, &platform, &request).await.map_err(|error| not_placed(&platform, &error))?;
@@ -73,25 +73,25 @@ pub(crate) async fn run(arguments: Load) -> Result<ExitCode, String> {
     progress.clear();
     drop(own);
     if !done {
-        return Err(format!("the platform at {platform} stopped before the calls ended"));
+        return Err(format!("the platform at {platform} stopped before the end of the calls"));
     }
     let testimonies = watching.testimonies().await;
     let report = LoadReport::new(&results, &testimonies, took.as_secs_f64() * 1_000.0);
     if json {
         say(&serde_json::to_string(&report).map_err(|error| error.to_string())?);
     } else {
-        for line in table(&report, asked, took) {
+        for line in table(&report, has_bots, took) {
             say(&line);
         }
     }
     if report.ok {
         return Ok(ExitCode::SUCCESS);
     }
-    complain(&failure(&report));
+    complain(&summary(&report));
     Ok(ExitCode::FAILURE)
 }
 
-fn table(report: &LoadReport, asked: bool, took: Duration) -> Vec<String> {
+fn table(report: &LoadReport, has_bots: bool, took: Duration) -> Vec<String> {
     let row = |name: &str, value: &str| format!("  {name:<28} {value:>9}");
     let count = |name: &str, value: u64| row(name, &value.to_string());
     let known = |name: &str, value: Option<u64>| {
@@ -119,17 +119,17 @@ fn table(report: &LoadReport, asked: bool, took: Duration) -> Vec<String> {
     lines.push("notifications".to_owned());
     lines.push(count("sent", report.sent));
     lines.push(count("acknowledged", report.acknowledged));
-    lines.push(count("tried again", report.retried));
+    lines.push(count("retried", report.retried));
     lines.push(count("refused", report.refused));
     lines.push(count("lost", report.lost));
     lines.push(known("misrouted", report.misrouted));
-    lines.push(known("came twice", report.came_twice));
+    lines.push(known("received twice", report.came_twice));
     lines.push(known("calls handled twice", report.handled_twice));
-    if !asked {
-        lines.push("  give --bot URL for each bot to know where they went".to_owned());
+    if !has_bots {
+        lines.push("  give --bot URL for each bot to learn which were misrouted".to_owned());
     }
     if !report.problems.is_empty() {
-        lines.push("what went wrong first".to_owned());
+        lines.push("first problems".to_owned());
         lines.extend(
             report.problems.iter().map(|problem| format!("  {}  {}", problem.call, printable(&problem.what))),
         );
@@ -137,14 +137,14 @@ fn table(report: &LoadReport, asked: bool, took: Duration) -> Vec<String> {
     lines
 }
 
-fn failure(report: &LoadReport) -> String {
+fn summary(report: &LoadReport) -> String {
     let wrong: usize = report.problems.len();
     let misrouted = report.misrouted.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
     match report.problems.first() {
         Some(first) => {
             let lost = report.lost;
             format!(
-                "{lost} lost, {misrouted} misrouted; {wrong} calls listed, the first {}: {}",
+                "{lost} notifications lost, {misrouted} misrouted; {wrong} problems listed, the first is {}: {}",
                 first.call, first.what
             )
         }
@@ -158,7 +158,9 @@ fn bot(text: &str) -> Result<(Option<String>, Url), String> {
         _ => (None, text),
     };
     if name.as_ref().is_some_and(String::is_empty) {
-        return Err("a name is missing before the =, like bot-0=http://127.0.0.1:3978".to_owned());
+        return Err(
+            "the name before the = is empty; write for example bot-0=http://127.0.0.1:3978".to_owned()
+        );
     }
     parse_http_url(url).map(|url| (name, url)).map_err(|error| error.to_string())
 }
@@ -168,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bot_is_a_url_with_or_without_a_name() {
+    fn a_bot_is_given_as_a_url_with_or_without_a_name() {
         let (name, url) = bot("emea/bot-0=http://127.0.0.1:1").unwrap();
         assert_eq!((name.as_deref(), url.as_str()), (Some("emea/bot-0"), "http://127.0.0.1:1/"));
         assert_eq!(bot("http://127.0.0.1:1/?a=b").unwrap().0, None);

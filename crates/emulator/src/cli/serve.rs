@@ -1,4 +1,4 @@
-//! `serve`: the platform until it is stopped.
+//! `serve`: runs the platform until it is stopped.
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -12,45 +12,48 @@ use switchboard_emulator::{
 };
 use uuid::Uuid;
 
-use super::{address, guid, stopped};
+use super::{
+    stop::stop_signal,
+    values::{address, guid},
+};
 use crate::screen::say;
 
 #[derive(Debug, Args)]
-pub(crate) struct Serve {
-    /// Where to listen; port 0 takes a free one.
+pub(crate) struct ServeArguments {
+    /// The address to listen on. Port 0 takes a free port.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4000", value_parser = address)]
     listen: SocketAddr,
-    /// Serve https for localhost, 127.0.0.1 and ::1; the folder gets a ca.pem for clients to trust.
+    /// Serve https for localhost, 127.0.0.1 and ::1. The folder receives a ca.pem for clients to trust.
     #[arg(long, value_name = "FOLDER")]
     tls: Option<PathBuf>,
     #[command(flatten)]
-    apps: Apps,
-    /// A tenant that there is [default: any]. May be repeated.
+    apps: AppArguments,
+    /// A tenant that exists [default: any tenant id exists]. May be repeated.
     #[arg(long = "tenant", value_name = "GUID", value_parser = guid)]
     tenants: Vec<Uuid>,
-    /// A permission that tokens for Graph carry, like Calls.Initiate.All [default: all four]. May be repeated.
+    /// A permission that tokens for Graph grant, like Calls.Initiate.All [default: all four]. May be repeated.
     #[arg(long = "permission", value_name = "NAME")]
     permissions: Vec<Permission>,
-    /// How long tokens of the token endpoint live.
+    /// The lifetime of the tokens of the token endpoint.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "3599s")]
     token_life: Duration,
-    /// Whether Graph asks for a token: on or off [default: on when a credential is registered].
+    /// Require a token on requests to Graph: on or off [default: on if a credential is registered].
     #[arg(long, value_name = "on|off", value_parser = on_or_off)]
     graph_auth: Option<bool>,
-    /// How long the answer to a notification is waited for before it is tried again.
+    /// The time limit of one attempt to deliver a notification.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
     post_timeout: Duration,
-    /// Let new keys of both issuers sign again and again; the last eleven stay published.
+    /// Rotate the keys of both issuers at this interval. The last eleven earlier keys stay published.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     rotate_every: Option<Duration>,
-    /// How long each of these keys is published before it signs.
+    /// The time for which each of these keys is published before it signs.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s", requires = "rotate_every")]
     publish_before: Duration,
-    /// Something that goes wrong, like graph=429:2, skype=down, drop=0.1 or clock=+10m. May be repeated;
-    /// GET /emulator lists what there is, and /emulator/faults changes it.
+    /// A fault that is active from the start, like graph=429:2, skype=down, drop=0.1 or clock=+10m. GET /emulator lists
+    /// the possible faults; PATCH /emulator/faults changes them. May be repeated.
     #[arg(long = "fault", value_name = "NAME=VALUE")]
     faults: Vec<FaultSetting>,
-    /// Trust these certificate authorities (PEM) too, for bots that serve https.
+    /// A PEM file of further certificate authorities to trust, for bots that serve https.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Print one JSON object instead of a table.
@@ -58,10 +61,11 @@ pub(crate) struct Serve {
     json: bool,
 }
 
-/// Runs it until Ctrl-C or SIGTERM.
-pub(crate) async fn run(serve: Serve) -> Result<ExitCode, String> {
-    let Serve { listen, tls, apps, tenants, permissions, token_life, graph_auth, .. } = serve;
-    let Serve { post_timeout, rotate_every, publish_before, faults: fault_settings, ca, json, .. } = serve;
+/// Runs the platform until Ctrl-C or SIGTERM.
+pub(super) async fn run(arguments: ServeArguments) -> Result<ExitCode, String> {
+    let ServeArguments { listen, tls, apps, tenants, permissions, token_life, graph_auth, .. } = arguments;
+    let ServeArguments { post_timeout, rotate_every, publish_before, faults: fault_settings, .. } = arguments;
+    let ServeArguments { ca, json, .. } = arguments;
     let app = apps.ids.first().copied();
     let mut faults = Faults::default();
     for setting in &fault_settings {
@@ -85,7 +89,7 @@ pub(crate) async fn run(serve: Serve) -> Result<ExitCode, String> {
     };
     let platform = Platform::start(settings).await.map_err(|error| {
         let taken = matches!(error, StartError::Bind { .. });
-        let hint = if taken { "; name another address or port with --listen" } else { "" };
+        let hint = if taken { "; choose another address or port with --listen" } else { "" };
         format!("{error}{hint}")
     })?;
     if json {
@@ -99,7 +103,7 @@ pub(crate) async fn run(serve: Serve) -> Result<ExitCode, String> {
     } else {
         print(&platform, app, !listen.ip().is_loopback());
     }
-    stopped().await?;
+    stop_signal().await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -112,10 +116,10 @@ fn print(platform: &Platform, app: Option<Uuid>, exposed: bool) {
         say(&format!("  {:width$}  {}", named.url, named.about));
     }
     if let Some(ca) = platform.ca() {
-        say(&format!("\nclients are to trust {}", ca.display()));
+        say(&format!("\nclients must trust {}", ca.display()));
     }
     if exposed {
-        say("\nwhoever can reach this can mint tokens: keep it in a closed network");
+        say("\nevery client that reaches this address can mint tokens: keep it in a closed network");
     }
     let app = app.map_or_else(|| "APP-ID".to_owned(), |app| app.to_string());
     say(&format!(
@@ -125,19 +129,19 @@ fn print(platform: &Platform, app: Option<Uuid>, exposed: bool) {
 
 /// The apps, each with the credentials that follow it on the command line.
 #[derive(Debug)]
-struct Apps {
+struct AppArguments {
     ids: Vec<Uuid>,
-    proofs: Vec<(Uuid, Proof)>,
+    credentials: Vec<(Uuid, CredentialArgument)>,
 }
 
 #[derive(Clone)]
-enum Proof {
+enum CredentialArgument {
     Secret(String),
     Certificate(PathBuf),
     Federated(PathBuf),
 }
 
-impl std::fmt::Debug for Proof {
+impl std::fmt::Debug for CredentialArgument {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Secret(_) => f.write_str("Secret"),
@@ -146,24 +150,25 @@ impl std::fmt::Debug for Proof {
     }
 }
 
-impl Apps {
+impl AppArguments {
+    /// Reads the files of the credentials.
     fn read(&self) -> Result<Vec<(Uuid, Credential)>, String> {
         let file = |path: &PathBuf| {
             fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
         };
-        let credential = |proof: &Proof| match proof {
-            Proof::Secret(text) => Ok(Credential::secret(text)),
-            Proof::Certificate(path) => Credential::certificate(&file(path)?)
+        let credential = |argument: &CredentialArgument| match argument {
+            CredentialArgument::Secret(text) => Ok(Credential::secret(text)),
+            CredentialArgument::Certificate(path) => Credential::certificate(&file(path)?)
                 .map_err(|_| format!("{}: not a certificate in PEM with an RSA key", path.display())),
-            Proof::Federated(path) => Credential::federated(&file(path)?).map_err(|_| {
+            CredentialArgument::Federated(path) => Credential::federated(&file(path)?).map_err(|_| {
                 format!("{}: neither an RSA public key nor a certificate in PEM", path.display())
             }),
         };
-        self.proofs.iter().map(|(app, proof)| Ok((*app, credential(proof)?))).collect()
+        self.credentials.iter().map(|(app, argument)| Ok((*app, credential(argument)?))).collect()
     }
 }
 
-impl FromArgMatches for Apps {
+impl FromArgMatches for AppArguments {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         fn indexed<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Vec<(usize, T)> {
             let values = matches.get_many::<T>(name).into_iter().flatten().cloned();
@@ -173,19 +178,19 @@ impl FromArgMatches for Apps {
         let secrets = indexed::<String>(matches, "secret").into_iter();
         let certificates = indexed::<PathBuf>(matches, "certificate").into_iter();
         let federated = indexed::<PathBuf>(matches, "federated").into_iter();
-        let proofs = secrets
-            .map(|(index, text)| (index, Proof::Secret(text)))
-            .chain(certificates.map(|(index, path)| (index, Proof::Certificate(path))))
-            .chain(federated.map(|(index, path)| (index, Proof::Federated(path))));
+        let credentials = secrets
+            .map(|(index, text)| (index, CredentialArgument::Secret(text)))
+            .chain(certificates.map(|(index, path)| (index, CredentialArgument::Certificate(path))))
+            .chain(federated.map(|(index, path)| (index, CredentialArgument::Federated(path))));
         let mut owned = Vec::new();
-        for (index, proof) in proofs {
+        for (index, argument) in credentials {
             let owner = ids.iter().rev().find(|(place, _)| *place < index).ok_or_else(|| {
-                let message = "--secret, --certificate and --federated-key belong to the --app-id before them: name the app first\n";
+                let message = "--secret, --certificate and --federated-key belong to the --app-id before them: give the --app-id first\n";
                 clap::Error::raw(ErrorKind::MissingRequiredArgument, message)
             })?;
-            owned.push((owner.1, proof));
+            owned.push((owner.1, argument));
         }
-        Ok(Self { ids: ids.into_iter().map(|(_, id)| id).collect(), proofs: owned })
+        Ok(Self { ids: ids.into_iter().map(|(_, id)| id).collect(), credentials: owned })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -194,7 +199,7 @@ impl FromArgMatches for Apps {
     }
 }
 
-impl Args for Apps {
+impl Args for AppArguments {
     fn augment_args(command: Command) -> Command {
         command
             .arg(
@@ -203,7 +208,7 @@ impl Args for Apps {
                     .value_name("GUID")
                     .value_parser(guid)
                     .action(ArgAction::Append)
-                    .help("An app that the platform knows; the first one is used where a request names none. May be repeated"),
+                    .help("An app that the platform knows. The first one is the default of requests that name no app. May be repeated"),
             )
             .arg(
                 Arg::new("secret")
@@ -211,7 +216,7 @@ impl Args for Apps {
                     .value_name("TEXT")
                     .value_parser(NonEmptyStringValueParser::new())
                     .action(ArgAction::Append)
-                    .help("A client secret of the app before it. May be repeated"),
+                    .help("A client secret of the preceding --app-id. May be repeated"),
             )
             .arg(
                 Arg::new("certificate")
@@ -219,7 +224,7 @@ impl Args for Apps {
                     .value_name("FILE")
                     .value_parser(value_parser!(PathBuf))
                     .action(ArgAction::Append)
-                    .help("A certificate (PEM) whose key signs client assertions of the app before it. May be repeated"),
+                    .help("A certificate (PEM) whose key signs client assertions of the preceding --app-id. May be repeated"),
             )
             .arg(
                 Arg::new("federated")
@@ -227,7 +232,8 @@ impl Args for Apps {
                     .value_name("FILE")
                     .value_parser(value_parser!(PathBuf))
                     .action(ArgAction::Append)
-                    .help("A public key or certificate (PEM) of another issuer, whose tokens for api://AzureADTokenExchange stand for the app before it. May be repeated"),
+                    .help("A public key or certificate (PEM) of another issuer, whose tokens for api://AzureADTokenExchange \
+                         stand for the preceding --app-id. May be repeated"),
             )
     }
 
@@ -251,9 +257,9 @@ mod tests {
     use super::*;
 
     #[derive(Debug, clap::Parser)]
-    struct Line {
+    struct ServeLine {
         #[command(flatten)]
-        serve: Serve,
+        serve: ServeArguments,
     }
 
     const A: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";
@@ -263,30 +269,31 @@ mod tests {
     fn a_secret_belongs_to_the_app_before_it() {
         let line =
             ["x", "--app-id", A, "--secret", "one", "--secret", "two", "--app-id", B, "--secret=three"];
-        let apps = Line::try_parse_from(line).unwrap().serve.apps;
-        let owners: Vec<String> = apps.proofs.iter().map(|(app, _)| app.to_string()).collect();
+        let apps = ServeLine::try_parse_from(line).unwrap().serve.apps;
+        let owners: Vec<String> = apps.credentials.iter().map(|(app, _)| app.to_string()).collect();
         assert_eq!((owners, apps.ids.len()), (vec![A.to_owned(), A.to_owned(), B.to_owned()], 2));
         let shown = format!("{apps:?}");
         assert!(!shown.contains("one") && !shown.contains("three"), "{shown}");
     }
 
     #[track_caller]
-    fn check_wrong(arguments: &[&str], expected: &str) {
-        let error = Line::try_parse_from(["x"].iter().chain(arguments)).expect_err("a wrong command line");
+    fn check_rejected(arguments: &[&str], expected: &str) {
+        let error =
+            ServeLine::try_parse_from(["x"].iter().chain(arguments)).expect_err("an invalid command line");
         assert!(error.to_string().contains(expected), "{error}");
     }
 
     #[test]
-    fn a_wrong_command_line_is_told_what_would_be_right() {
-        check_wrong(&["--secret", "x", "--app-id", A], "name the app first");
-        check_wrong(&["--app-id", "contoso"], "not a GUID like");
-        check_wrong(&["--app-id", A, "--secret", ""], "--secret <TEXT>");
-        check_wrong(&["--listen", "localhost:4000"], "not an IP address and a port, like 127.0.0.1:4000");
-        check_wrong(&["--fault", "graph"], "a fault is NAME=VALUE, like graph=429:2");
-        check_wrong(&["--fault", "graph=maybe"], "graph does not take \"maybe\"; it takes one of down");
-        check_wrong(&["--fault", "grahp=500"], "no such fault: the names are skype, entra");
-        check_wrong(&["--permission", "Calls.All"], "must be one of Calls.Initiate.All");
-        check_wrong(&["--graph-auth", "yes"], "must be on or off");
-        check_wrong(&["--publish-before", "2s"], "--rotate-every");
+    fn an_invalid_command_line_is_rejected_with_a_remedy() {
+        check_rejected(&["--secret", "x", "--app-id", A], "give the --app-id first");
+        check_rejected(&["--app-id", "contoso"], "not a GUID like");
+        check_rejected(&["--app-id", A, "--secret", ""], "--secret <TEXT>");
+        check_rejected(&["--listen", "localhost:4000"], "not an IP address and a port, like 127.0.0.1:4000");
+        check_rejected(&["--fault", "graph"], "a fault is NAME=VALUE, like graph=429:2");
+        check_rejected(&["--fault", "graph=maybe"], "graph does not take \"maybe\"; it takes one of down");
+        check_rejected(&["--fault", "grahp=500"], "no such fault: the names are skype, entra");
+        check_rejected(&["--permission", "Calls.All"], "must be one of Calls.Initiate.All");
+        check_rejected(&["--graph-auth", "yes"], "must be on or off");
+        check_rejected(&["--publish-before", "2s"], "--rotate-every");
     }
 }

@@ -1,4 +1,4 @@
-//! The binary, as a person or a script runs it.
+//! The binary, as a user or a script runs it.
 
 use std::process::{Output, Stdio};
 
@@ -16,7 +16,7 @@ fn emulator(arguments: &[&str]) -> Command {
     command
 }
 
-/// Starts a server and reads the one line of JSON it prints.
+/// Starts a server and reads its one line of JSON.
 async fn start(arguments: &[&str]) -> (Child, Value) {
     let mut child = emulator(arguments).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -47,7 +47,7 @@ async fn three_processes_play_a_call() {
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{table}{complaint}");
     assert!(table.contains("incoming (legacy)") && table.contains("ok: completed"), "{table}");
-    assert!(!table.contains('\u{1b}'), "no colour into a pipe");
+    assert!(!table.contains('\u{1b}'), "no colour in a pipe");
 
     let (output, _) = call(origin, &webhook, &["--json", "--token", "entra-v2", "--kind", "pstn"]).await;
     let lines: Vec<Value> = String::from_utf8(output.stdout)
@@ -67,10 +67,10 @@ async fn three_processes_play_a_call() {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_says_why_in_one_line() {
+async fn a_failed_call_is_reported_in_one_line() {
     let (_platform, urls) = start(&["serve", "--listen", "127.0.0.1:0", "--json"]).await;
     let origin = urls["origin"].as_str().unwrap();
-    // The platform itself is no webhook.
+    // The platform itself is not a webhook.
     let (output, complaint) = call(origin, origin, &[]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(complaint.starts_with("switchboard-emulator: refused: "), "{complaint}");
@@ -78,11 +78,11 @@ async fn a_call_that_fails_says_why_in_one_line() {
 
     let (output, complaint) = call("http://127.0.0.1:1", origin, &[]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(complaint.contains("the platform at http://127.0.0.1:1/ placed nothing"), "{complaint}");
+    assert!(complaint.contains("the platform at http://127.0.0.1:1/ placed no call"), "{complaint}");
 }
 
 #[tokio::test]
-async fn a_platform_that_is_asked_in_the_wrong_way_is_a_line_that_says_what_would_be_right() {
+async fn a_failure_to_start_or_to_connect_is_one_line_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let tls = folder.path().to_str().unwrap();
     let (_secure, urls) = start(&["serve", "--listen", "127.0.0.1:0", "--tls", tls, "--json"]).await;
@@ -97,8 +97,8 @@ async fn a_platform_that_is_asked_in_the_wrong_way_is_a_line_that_says_what_woul
         (&["call", "--platform", &https.replace("https", "http")], "if it serves https, write https://"),
         (&["call", "--ca", "/nowhere/ca.pem"], "--ca: cannot read /nowhere/ca.pem: No such file"),
         (&["call", "--ca", "Cargo.toml"], "not a file of certificates in PEM, like the ca.pem that"),
-        (&["serve", "--listen", taken], "name another address or port with --listen"),
-        (&["serve", "--listen", "127.0.0.1:0", "--tls", "Cargo.toml"], "name a folder that may be made"),
+        (&["serve", "--listen", taken], "choose another address or port with --listen"),
+        (&["serve", "--listen", "127.0.0.1:0", "--tls", "Cargo.toml"], "name a folder that can be created"),
         (&["bot", "--platform", http, "--listen", taken], &format!("cannot listen on {taken}: Address")),
         (&["bot", "--platform", http, "--journal", "."], "cannot open the journal .: "),
     ] {
@@ -112,7 +112,7 @@ async fn a_platform_that_is_asked_in_the_wrong_way_is_a_line_that_says_what_woul
 }
 
 #[tokio::test]
-async fn a_load_sums_up_in_a_table_or_in_json() {
+async fn a_load_prints_its_report_as_a_table_or_as_json() {
     let (_platform, urls) = start(&["serve", "--listen", "127.0.0.1:0", "--json"]).await;
     let origin = urls["origin"].as_str().unwrap();
     let (_bot, bot) = start(&["bot", "--platform", origin, "--json"]).await;
@@ -138,7 +138,7 @@ async fn a_load_sums_up_in_a_table_or_in_json() {
 }
 
 #[tokio::test]
-async fn a_bot_that_is_terminated_ends_with_its_calls_and_leaves_a_journal() {
+async fn a_terminated_bot_stops_after_its_calls_and_leaves_a_journal() {
     let (_platform, urls) = start(&["serve", "--listen", "127.0.0.1:0", "--json"]).await;
     let origin = urls["origin"].as_str().unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -155,8 +155,8 @@ async fn a_bot_that_is_terminated_ends_with_its_calls_and_leaves_a_journal() {
     while let Some(line) = lines.next_line().await.unwrap() {
         if line.contains("\"step\"") && line.contains("\"roster\"") {
             let id = process.id().unwrap().to_string();
-            let told = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &id]).status().await.unwrap();
-            assert!(told.success());
+            let kill = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &id]).status().await.unwrap();
+            assert!(kill.success());
         }
         last = line;
     }
@@ -173,7 +173,7 @@ async fn a_bot_that_is_terminated_ends_with_its_calls_and_leaves_a_journal() {
 }
 
 #[tokio::test]
-async fn a_script_that_is_wrong_says_where() {
+async fn an_invalid_script_is_reported_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("script.toml");
     std::fs::write(&file, "[[step]]\ndo = \"hold\"\n\n[[step]]\ndo = \"wait\"\n").unwrap();
@@ -184,8 +184,8 @@ async fn a_script_that_is_wrong_says_where() {
 }
 
 #[tokio::test]
-async fn a_call_without_a_platform_starts_one() {
-    // Nobody listens on port 1, which takes the call no further; the platform itself came up.
+async fn a_call_without_a_platform_starts_its_own() {
+    // Port 1 refuses the notification. The command has started a platform all the same.
     let app = APP.to_string();
     let arguments = ["call", "--app-id", &app, "--to", "http://127.0.0.1:1/", "--listen", "127.0.0.1:0"];
     let more = ["--expect", "undelivered", "--protocol", "graph", "--answer-within", "300ms"];
@@ -195,7 +195,7 @@ async fn a_call_without_a_platform_starts_one() {
 }
 
 #[tokio::test]
-async fn a_wrong_command_line_is_a_usage_error() {
+async fn an_invalid_command_line_exits_with_2() {
     for arguments in [&["call", "--to", "nowhere"][..], &["serve", "--listen", "4000"], &["dance"], &[]] {
         let output = emulator(arguments).output().await.unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -204,7 +204,7 @@ async fn a_wrong_command_line_is_a_usage_error() {
 }
 
 #[tokio::test]
-async fn a_bot_says_what_went_wrong_and_what_would_be_right() {
+async fn a_bot_reports_a_graph_failure_with_a_remedy() {
     let app = APP.to_string();
     let serve = ["serve", "--listen", "127.0.0.1:0", "--json", "--app-id", &app, "--secret", "right"];
     let (_platform, urls) = start(&serve).await;
@@ -227,14 +227,14 @@ async fn a_bot_says_what_went_wrong_and_what_would_be_right() {
         let shown: Value = serde_json::from_str(&line).unwrap();
         let (_, complaint) = call(origin, shown["url"].as_str().unwrap(), &["--answer-within", "1s"]).await;
         assert!(complaint.contains("unanswered"), "{complaint}");
-        let mut said = String::new();
-        BufReader::new(bot.stderr.take().unwrap()).read_line(&mut said).await.unwrap();
-        assert!(said.starts_with("switchboard-emulator: call ") && said.contains(expected), "{said}");
+        let mut report = String::new();
+        BufReader::new(bot.stderr.take().unwrap()).read_line(&mut report).await.unwrap();
+        assert!(report.starts_with("switchboard-emulator: call ") && report.contains(expected), "{report}");
     }
 }
 
 #[tokio::test]
-async fn a_bot_says_that_its_action_failed() {
+async fn a_bot_reports_a_failed_action() {
     let mut bot = emulator(&["bot", "--platform", "http://127.0.0.1:1", "--answer", "action", "--json"]);
     let mut bot = bot.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -245,7 +245,7 @@ async fn a_bot_says_that_its_action_failed() {
         r#"{"action":"answer","callId":"a1","error":{"code":"call_not_found","outcomeUnknown":false}}"#;
     let headers = [("Content-Type", "application/vnd.switchboard.action-failed+json")];
     assert_eq!(crate::support::send(address, "POST", "/", &headers, body).await.status, 202);
-    let mut said = String::new();
-    BufReader::new(bot.stderr.take().unwrap()).read_line(&mut said).await.unwrap();
-    assert_eq!(said, "switchboard-emulator: call a1: the gateway's answer failed: call_not_found\n");
+    let mut report = String::new();
+    BufReader::new(bot.stderr.take().unwrap()).read_line(&mut report).await.unwrap();
+    assert_eq!(report, "switchboard-emulator: call a1: the gateway's answer failed: call_not_found\n");
 }

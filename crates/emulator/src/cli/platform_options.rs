@@ -1,4 +1,4 @@
-//! Which platform places the calls: one that runs, or one of our own for as long as we run.
+//! The platform that places the calls: a running one, or one of our own for the time of the command.
 
 use std::{
     io::Read as _,
@@ -11,25 +11,26 @@ use switchboard_emulator::{Client, Platform, SendError, Settings, parse_http_url
 use url::Url;
 use uuid::Uuid;
 
-use super::address;
+use super::values::address;
 
+/// The options that name the platform.
 #[derive(Debug, Args)]
-pub(crate) struct Place {
-    /// The platform that places it, like http://127.0.0.1:4000 (see `serve`); one of our own if not given.
+pub(super) struct PlatformOptions {
+    /// The running platform to use, like http://127.0.0.1:4000 (see `serve`) [default: the command starts its own].
     #[arg(long, value_name = "URL", value_parser = parse_http_url)]
     platform: Option<Url>,
-    /// Where a platform of our own listens: the bot must know it as its Graph endpoint, and whoever checks tokens as
-    /// the issuer.
+    /// The address of a platform that the command starts. Configure it as the Graph endpoint of the bot, and as the
+    /// token issuer of the bot or of the gateway.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4000", value_parser = address, conflicts_with = "platform")]
     listen: SocketAddr,
-    /// Trust these certificate authorities (PEM) too.
+    /// A PEM file of further certificate authorities to trust.
     #[arg(long, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
 }
 
-impl Place {
-    /// The platform's URL, and the platform itself if it is ours: it stops when it is dropped.
-    pub(crate) async fn platform(&self, app: Uuid) -> Result<(Url, Option<Platform>), String> {
+impl PlatformOptions {
+    /// Returns the URL of the platform, and the platform itself if this call started it. It stops when it is dropped.
+    pub(super) async fn start(&self, app: Uuid) -> Result<(Url, Option<Platform>), String> {
         if let Some(url) = &self.platform {
             return Ok((url.clone(), None));
         }
@@ -38,7 +39,8 @@ impl Place {
         let platform = Platform::start(settings).await.map_err(|error| {
             let listen = self.listen;
             format!(
-                "{error}; if a platform runs there, name it: --platform http://{listen}; else use another --listen"
+                "{error}; to use the platform that runs there, give --platform http://{listen}; else choose another \
+                 --listen"
             )
         })?;
         let url = Url::parse(platform.origin()).map_err(|error| error.to_string())?;
@@ -46,17 +48,17 @@ impl Place {
     }
 }
 
-/// Why a platform placed nothing, and what would be right where that can be told.
-pub(crate) fn not_placed(platform: &Url, error: &SendError) -> String {
+/// Describes why a platform placed no call, with a hint if the scheme is the likely reason.
+pub(super) fn not_placed(platform: &Url, error: &SendError) -> String {
     let broke = matches!(error, SendError::Exchange(_)) && platform.scheme() == "http";
     let hint = if broke { "; if it serves https, write https://" } else { "" };
-    format!("the platform at {platform} placed nothing: {error}{hint}")
+    format!("the platform at {platform} placed no call: {error}{hint}")
 }
 
-/// A client that trusts the authorities of a file too.
-pub(crate) fn client(ca: Option<&Path>) -> Result<Client, String> {
+/// Makes a client that also trusts the authorities of a file.
+pub(super) fn client(ca: Option<&Path>) -> Result<Client, String> {
     if let Some(ca) = ca {
-        // OpenSSL's own words for a file that is not there help nobody.
+        // The error of OpenSSL does not say that the file is missing.
         read_text(ca).map_err(|error| format!("--ca: {error}"))?;
     }
     Client::new(ca).map_err(|error| match ca {
@@ -64,12 +66,12 @@ pub(crate) fn client(ca: Option<&Path>) -> Result<Client, String> {
             let ca = ca.display();
             format!("--ca {ca}: not a file of certificates in PEM, like the ca.pem that `serve --tls FOLDER` writes")
         }
-        None => format!("openssl refused: {error}"),
+        None => format!("openssl failed: {error}"),
     })
 }
 
-/// A small text file.
-pub(crate) fn read_text(path: &Path) -> Result<String, String> {
+/// Reads a small text file.
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
     let wrong = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(wrong)?;
@@ -77,5 +79,5 @@ pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// Longer than any file that is taken, so that what is too long is seen to be.
+/// More than any file may have, so that a file that is too long is still recognized as too long.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
