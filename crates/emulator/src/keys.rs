@@ -1,4 +1,4 @@
-//! The keys of both issuers: made at the start, published as JSON Web Keys, rotated on request.
+//! The keys of both issuers: generated at the start, published as JSON Web Keys, rotated on request.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -25,14 +25,14 @@ use crate::{
 words! {
     /// An issuer family of the platform.
     pub enum Issuer {
-        /// The Skype-like issuer, which signs what the calling service posts today.
+        /// The Skype-like issuer, which signs the tokens of the calling service today.
         Skype = "skype",
         /// The Entra-like issuer.
         Entra = "entra",
     }
 }
 
-/// Every key that the platform holds. Making them takes a moment of CPU, so tests share one set.
+/// All keys of a platform. Generating them takes noticeable CPU time, so tests share one set.
 #[derive(Clone, Debug)]
 pub struct Keys {
     skype: KeyRing,
@@ -43,7 +43,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Makes a new set: 2048-bit RSA, each with a self-signed certificate.
+    /// Generates a new set of 2048-bit RSA keys, each with a self-signed certificate.
     ///
     /// # Errors
     /// OpenSSL has no randomness or no memory.
@@ -53,11 +53,11 @@ impl Keys {
             entra: KeyRing::new(SigningKey::generate("accounts.accesscontrol.windows.example")?),
             other_cloud: Arc::new(SigningKey::generate("login.microsoftonline.us.example")?),
             consumer: Arc::new(SigningKey::generate("Live ID STS Signing Public Key example")?),
-            unpublished: Arc::new(SigningKey::generate("nobody.example")?),
+            unpublished: Arc::new(SigningKey::generate("unpublished.example")?),
         })
     }
 
-    /// Lets those keys sign whose time has come.
+    /// Promotes the announced keys whose time has come.
     pub(crate) fn advance(&mut self, now: Instant) {
         self.skype.advance(now);
         self.entra.advance(now);
@@ -77,36 +77,37 @@ impl Keys {
         }
     }
 
-    /// Published in the Entra-like set, but a key of another cloud: what it signs must not be accepted.
+    /// A key of another cloud in the Entra-like set. A validator must not accept its signatures.
     pub(crate) fn other_cloud(&self) -> &Arc<SigningKey> {
         &self.other_cloud
     }
 
-    /// Published in the Entra-like set, but for the tenant of personal accounts: what it signs must not be accepted.
+    /// A key of the tenant of personal accounts in the Entra-like set. A validator must not accept its signatures.
     pub(crate) fn consumer(&self) -> &Arc<SigningKey> {
         &self.consumer
     }
 
-    /// Published nowhere: forgeries are signed with it.
+    /// A key that no set publishes. It signs forged tokens.
     pub(crate) fn unpublished(&self) -> &Arc<SigningKey> {
         &self.unpublished
     }
 }
 
-/// The published keys of one issuer: those that signed, the one that signs, those that will.
+/// The keys of one issuer: earlier ones, the signing one, and announced ones.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyRing {
     signing: Arc<SigningKey>,
-    /// Withdrawn from signing, still published; oldest first.
+    /// Keys that no longer sign and are still published, oldest first.
     earlier: VecDeque<Arc<SigningKey>>,
-    /// Published ahead of their time; in the order in which they will sign.
-    upcoming: VecDeque<Upcoming>,
-    /// Withdrawn altogether; their numbers serve again, since making an RSA key takes a fifth of a second of CPU.
+    /// Keys that are published and do not sign yet, in the order in which they will sign.
+    upcoming: VecDeque<UpcomingKey>,
+    /// Keys that are no longer published. A rotation reuses their numbers, because generating an RSA key takes 0.2 s of
+    /// CPU time.
     withdrawn: VecDeque<Arc<SigningKey>>,
 }
 
 #[derive(Clone, Debug)]
-struct Upcoming {
+struct UpcomingKey {
     key: Arc<SigningKey>,
     signs_at: Instant,
     overlap: bool,
@@ -131,12 +132,12 @@ impl KeyRing {
         self.earlier.iter().chain([&self.signing]).chain(self.upcoming.iter().map(|upcoming| &upcoming.key))
     }
 
-    /// Lets a new key sign from now on. With an overlap the earlier ones stay published, else they are withdrawn at once.
+    /// Makes a new key the signing one. With an overlap the earlier keys stay published; else they are withdrawn at once.
     pub(crate) fn rotate(&mut self, new: SigningKey, overlap: bool) {
         self.promote(Arc::new(new), overlap);
     }
 
-    /// Publishes a new key that will sign from a moment on; refuses it when as many as fit are waiting.
+    /// Publishes a new key that will sign from `signs_at` on. Fails if too many keys are announced already.
     pub(crate) fn announce(
         &mut self,
         new: SigningKey,
@@ -147,20 +148,20 @@ impl KeyRing {
             return Err(AnnounceError);
         }
         let place = self.upcoming.partition_point(|other| other.signs_at <= signs_at);
-        self.upcoming.insert(place, Upcoming { key: Arc::new(new), signs_at, overlap });
+        self.upcoming.insert(place, UpcomingKey { key: Arc::new(new), signs_at, overlap });
         Ok(())
     }
 
-    /// Lets those sign whose time has come.
+    /// Promotes the announced keys whose time has come.
     fn advance(&mut self, now: Instant) {
         while self.upcoming.front().is_some_and(|next| next.signs_at <= now) {
-            if let Some(Upcoming { key, overlap, .. }) = self.upcoming.pop_front() {
+            if let Some(UpcomingKey { key, overlap, .. }) = self.upcoming.pop_front() {
                 self.promote(key, overlap);
             }
         }
     }
 
-    /// A key whose numbers nobody has seen for as long as possible.
+    /// Takes the key that was withdrawn first.
     pub(crate) fn take_withdrawn(&mut self) -> Option<Arc<SigningKey>> {
         self.withdrawn.pop_front()
     }
@@ -178,14 +179,12 @@ impl KeyRing {
     }
 }
 
-/// No more keys can be published ahead of their time.
+/// The limit of announced keys is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{UPCOMING_KEYS_MAX} keys that do not sign yet are published already: rotate less often, or publish later"
-)]
+#[error("{UPCOMING_KEYS_MAX} keys are announced already: rotate less often, or announce later")]
 pub struct AnnounceError;
 
-/// An RSA key with the certificate that real key sets carry along.
+/// An RSA key with a certificate, as real key sets have them.
 #[derive(Debug)]
 pub(crate) struct SigningKey {
     kid: String,
@@ -200,7 +199,7 @@ impl SigningKey {
         Self::certified(PKey::from_rsa(Rsa::generate(KEY_BITS)?)?, common_name)
     }
 
-    /// The same numbers under a new certificate, and so under a new key id.
+    /// Makes a key with the same numbers under a new certificate. The key id is new too.
     pub(crate) fn renewed(&self, common_name: &str) -> Result<Self, ErrorStack> {
         Self::certified(self.private.clone(), common_name)
     }
@@ -218,7 +217,7 @@ impl SigningKey {
         &self.kid
     }
 
-    /// The key as a JSON Web Key (RFC 7517), with the members that both real issuers have.
+    /// The key as a JSON Web Key (RFC 7517), with the members that both real issuers publish.
     pub(crate) fn to_jwk(&self) -> Value {
         json!({
             "kty": "RSA",
@@ -231,7 +230,7 @@ impl SigningKey {
         })
     }
 
-    /// RS256 (RFC 7518 section 3.3).
+    /// Signs with RS256 (RFC 7518 section 3.3).
     pub(crate) fn sign(&self, input: &[u8]) -> Result<Vec<u8>, ErrorStack> {
         Signer::new(MessageDigest::sha256(), &self.private)?.sign_oneshot_to_vec(input)
     }
@@ -255,19 +254,19 @@ fn self_signed(key: &PKey<Private>, common_name: &str) -> Result<Vec<u8>, ErrorS
     certificate.build().to_der()
 }
 
-/// What both real issuers use.
+/// The size that both real issuers use.
 const KEY_BITS: u32 = 2_048;
 
-/// The real certificates live for about five years.
+/// The real certificates are valid for about five years.
 const CERTIFICATE_DAYS: u32 = 5 * 365;
 
-/// A rotation every second must not grow the document without bound; real sets hold about a dozen keys.
+/// Bounds the document under a rotation every second. Real sets hold about a dozen keys.
 const EARLIER_KEYS_MAX: usize = 11;
 
-/// A key each second, published half a minute ahead, is as far as anyone goes.
+/// Enough for a new key every second, announced half a minute ahead.
 const UPCOMING_KEYS_MAX: usize = 32;
 
-/// Enough for a rotation each second to need no new numbers, and no more.
+/// Enough for a rotation every second to reuse numbers.
 const WITHDRAWN_KEYS_MAX: usize = 4;
 
 #[cfg(test)]
@@ -277,7 +276,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_that_is_announced_is_published_first_and_signs_later() {
+    async fn an_announced_key_is_published_first_and_signs_later() {
         let mut ring = KeyRing::new(SigningKey::generate("a.example").unwrap());
         let first = ring.signing().kid().to_owned();
         let next = ring.signing().renewed("b.example").unwrap();
@@ -297,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_number_of_rotations_lets_a_ring_grow_without_bound() {
+    async fn the_size_of_a_ring_is_bounded() {
         let mut ring = KeyRing::new(SigningKey::generate("a.example").unwrap());
         for _ in 0..40 {
             let new = ring.signing().renewed("b.example").unwrap();

@@ -1,4 +1,4 @@
-//! A platform, in another process as a rule, asked through its control API.
+//! The client side of the control API, for a platform in another process.
 
 use std::time::Duration;
 
@@ -18,40 +18,41 @@ use crate::{
     timeline::{RemoteLines, RemoteTimeline},
 };
 
-/// Asks the platform at `platform` to place a call.
+/// Places a call on the platform at `platform`.
 ///
 /// # Errors
-/// It cannot be reached, or it refuses the request; the text says why.
+/// The platform cannot be reached, or it refuses the request; the text says why.
 pub async fn place_call(
     client: &Client,
     platform: &Url,
     call: &CallRequest,
 ) -> Result<RemoteTimeline, SendError> {
-    let body = ask(client, platform, "/emulator/calls", &control::call_to_json(call)).await?;
+    let body = post(client, platform, "/emulator/calls", &control::call_to_json(call)).await?;
     Ok(RemoteTimeline(RemoteLines::new(body)))
 }
 
-/// Asks the platform at `platform` to place many calls.
+/// Places many calls on the platform at `platform`.
 ///
 /// # Errors
-/// It cannot be reached, or it refuses the request; the text says why.
+/// The platform cannot be reached, or it refuses the request; the text says why.
 pub async fn place_load(
     client: &Client,
     platform: &Url,
     load: &LoadRequest,
 ) -> Result<RemoteLoad, SendError> {
-    let body = ask(client, platform, "/emulator/load", &control::load_to_json(load)).await?;
+    let body = post(client, platform, "/emulator/load", &control::load_to_json(load)).await?;
     Ok(RemoteLoad(RemoteLines::new(body)))
 }
 
-async fn ask(client: &Client, platform: &Url, path: &str, body: &Value) -> Result<Incoming, SendError> {
+/// Posts a document and returns the body of the response.
+async fn post(client: &Client, platform: &Url, path: &str, body: &Value) -> Result<Incoming, SendError> {
     let url = platform.join(path).map_err(|_| SendError::BadUrl)?;
     let body = Bytes::from(body.to_string());
     let request = Request::post("/")
         .header(header::CONTENT_TYPE, "application/json")
         .body(body)
         .map_err(|_| SendError::BadUrl)?;
-    let (head, body) = client.open(request, &url, ANSWER_TIME_MAX).await?.into_parts();
+    let (head, body) = client.open(request, &url, RESPONSE_TIME_MAX).await?.into_parts();
     if head.status == StatusCode::OK {
         return Ok(body);
     }
@@ -63,9 +64,9 @@ async fn ask(client: &Client, platform: &Url, path: &str, body: &Value) -> Resul
     let message = serde_json::from_slice::<Value>(&body)
         .ok()
         .and_then(|refusal| refusal.pointer("/error/message").and_then(|text| text.as_str().map(printable)))
-        .unwrap_or_else(|| format!("{url} answered {}: is it a switchboard-emulator?", head.status));
+        .unwrap_or_else(|| format!("{url} responded {}: is it a switchboard-emulator?", head.status));
     Err(SendError::Refused(message))
 }
 
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+const RESPONSE_TIME_MAX: Duration = Duration::from_secs(10);
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;

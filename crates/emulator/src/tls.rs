@@ -1,4 +1,4 @@
-//! A certificate authority for this machine, and the certificate that the platform shows.
+//! A certificate authority for this machine, and the certificate of the platform.
 
 use std::{
     fs::{self, OpenOptions},
@@ -25,26 +25,28 @@ use openssl::{
     },
 };
 
-/// Makes what is missing in a folder, and reads the rest: `ca.pem` is what clients are to trust.
+/// Makes an acceptor from the authority and the certificate in a folder. Creates what is missing or expires soon.
+///
+/// Clients must trust `ca.pem`.
 pub(crate) fn acceptor(folder: &Path) -> Result<SslAcceptor, TlsError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at(folder))?;
-    let (authority, authority_key) = match held(folder, "ca")? {
-        // Replacing an authority that somebody else made would break what trusts it.
+    let (authority, authority_key) = match load_pair(folder, "ca")? {
+        // Replacing an authority that another program made would break the clients that trust it.
         Some(pair) if common_name(&pair.0).as_deref() != Some(AUTHORITY_NAME) => {
-            return Err(TlsError::NotOurs { path: folder.join("ca.pem") });
+            return Err(TlsError::ForeignAuthority { path: folder.join("ca.pem") });
         }
-        Some(pair) if lasts(&pair.0, RENEW_DAYS)? => pair,
+        Some(pair) if is_valid_for(&pair.0, RENEW_DAYS)? => pair,
         _ => {
             let pair = new_authority()?;
-            keep(folder, "ca", &pair)?;
+            store_pair(folder, "ca", &pair)?;
             pair
         }
     };
-    let (certificate, key) = match held(folder, "server")? {
-        Some(pair) if lasts(&pair.0, RENEW_DAYS)? && pair.0.verify(&authority_key)? => pair,
+    let (certificate, key) = match load_pair(folder, "server")? {
+        Some(pair) if is_valid_for(&pair.0, RENEW_DAYS)? && pair.0.verify(&authority_key)? => pair,
         _ => {
             let pair = new_certificate(&authority, &authority_key)?;
-            keep(folder, "server", &pair)?;
+            store_pair(folder, "server", &pair)?;
             pair
         }
     };
@@ -57,25 +59,25 @@ pub(crate) fn acceptor(folder: &Path) -> Result<SslAcceptor, TlsError> {
     Ok(acceptor.build())
 }
 
-/// Why there is no TLS.
+/// The reason why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The folder or a file in it cannot be read or written.
-    #[error("cannot use {}: {source}; name a folder that may be made and written to", .path.display())]
+    #[error("cannot use {}: {error}; name a folder that can be created and written to", .path.display())]
     File {
-        /// Which one.
+        /// The folder or file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// The error of the system.
+        error: io::Error,
     },
-    /// Somebody else's certificate authority is in the way.
-    #[error("{} is not a certificate authority that the emulator made: name another folder, or remove it", .path.display())]
-    NotOurs {
-        /// Where it is.
+    /// The folder holds a certificate authority that the emulator did not make.
+    #[error("{} is not a certificate authority of the emulator: name another folder, or remove the file", .path.display())]
+    ForeignAuthority {
+        /// The file of the authority.
         path: PathBuf,
     },
-    /// OpenSSL refuses.
-    #[error("openssl refused: {0}")]
+    /// OpenSSL failed.
+    #[error("openssl failed: {0}")]
     Crypto(#[from] ErrorStack),
 }
 
@@ -84,26 +86,28 @@ impl TlsError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::File { .. } => "file",
-            Self::NotOurs { .. } => "not_ours",
+            Self::ForeignAuthority { .. } => "not_ours",
             Self::Crypto(_) => "crypto",
         }
     }
 }
 
-type Pair = (X509, PKey<Private>);
+type CertifiedKey = (X509, PKey<Private>);
 
-/// A certificate with its key, if both are there and belong together.
-fn held(folder: &Path, name: &str) -> Result<Option<Pair>, TlsError> {
+/// Loads a certificate with its key. `None` if one is missing or they do not belong together.
+fn load_pair(folder: &Path, name: &str) -> Result<Option<CertifiedKey>, TlsError> {
     let path = folder.join(format!("{name}.pem"));
     let Some(certificate) = read(&path)? else { return Ok(None) };
-    let Ok(certificate) = X509::from_pem(&certificate) else { return Err(TlsError::NotOurs { path }) };
+    let Ok(certificate) = X509::from_pem(&certificate) else {
+        return Err(TlsError::ForeignAuthority { path });
+    };
     let key = read(&folder.join(format!("{name}-key.pem")))?;
     let key = key.and_then(|key| PKey::private_key_from_pem(&key).ok());
     let key = key.filter(|key| certificate.public_key().is_ok_and(|public| public.public_eq(key)));
     match key {
         Some(key) => Ok(Some((certificate, key))),
         None if common_name(&certificate).as_deref() == Some(AUTHORITY_NAME) || name != "ca" => Ok(None),
-        None => Err(TlsError::NotOurs { path }),
+        None => Err(TlsError::ForeignAuthority { path }),
     }
 }
 
@@ -115,15 +119,16 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, TlsError> {
     }
 }
 
-fn keep(folder: &Path, name: &str, (certificate, key): &Pair) -> Result<(), TlsError> {
-    // The key first: a certificate without its key is made anew, a key without its certificate is too.
+/// Stores a certificate with its key.
+fn store_pair(folder: &Path, name: &str, (certificate, key): &CertifiedKey) -> Result<(), TlsError> {
+    // If the process stops between the two files, both are made again.
     let files = [
         (format!("{name}-key.pem"), 0o600, key.private_key_to_pem_pkcs8()?),
         (format!("{name}.pem"), 0o644, certificate.to_pem()?),
     ];
     for (file, mode, bytes) in files {
         let path = folder.join(file);
-        // Anew, so that the mode holds and a link is not followed.
+        // A new file has the right mode, and writing it follows no link.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
             _ => {}
@@ -136,10 +141,11 @@ fn keep(folder: &Path, name: &str, (certificate, key): &Pair) -> Result<(), TlsE
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> TlsError {
-    move |source| TlsError::File { path: path.to_owned(), source }
+    move |error| TlsError::File { path: path.to_owned(), error }
 }
 
-fn lasts(certificate: &X509Ref, days: u32) -> Result<bool, ErrorStack> {
+/// True if the certificate is valid now and for some days more.
+fn is_valid_for(certificate: &X509Ref, days: u32) -> Result<bool, ErrorStack> {
     Ok(certificate.not_after() > &*Asn1Time::days_from_now(days)?
         && certificate.not_before() <= &*Asn1Time::days_from_now(0)?)
 }
@@ -149,7 +155,7 @@ fn common_name(certificate: &X509Ref) -> Option<String> {
     name.data().to_string().ok()
 }
 
-fn new_authority() -> Result<Pair, ErrorStack> {
+fn new_authority() -> Result<CertifiedKey, ErrorStack> {
     let key = new_key()?;
     let mut builder = builder(AUTHORITY_NAME, &key, AUTHORITY_DAYS)?;
     let mut name = X509NameBuilder::new()?;
@@ -157,7 +163,7 @@ fn new_authority() -> Result<Pair, ErrorStack> {
     builder.set_issuer_name(&name.build())?;
     builder.append_extension(BasicConstraints::new().critical().ca().pathlen(0).build()?)?;
     builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build()?)?;
-    // Whoever steals the key of an authority that a developer's machine trusts must not become somebody else's host.
+    // A stolen key of an authority that a developer's machine trusts must not impersonate other hosts.
     let constraints = Asn1OctetString::new_from_bytes(&LOOPBACK_ONLY)?;
     let object = Asn1Object::from_str("2.5.29.30")?;
     builder.append_extension(X509Extension::new_from_der(&object, true, &constraints)?)?;
@@ -167,7 +173,7 @@ fn new_authority() -> Result<Pair, ErrorStack> {
     Ok((builder.build(), key))
 }
 
-fn new_certificate(authority: &X509, authority_key: &PKeyRef<Private>) -> Result<Pair, ErrorStack> {
+fn new_certificate(authority: &X509, authority_key: &PKeyRef<Private>) -> Result<CertifiedKey, ErrorStack> {
     let key = new_key()?;
     let mut builder = builder("localhost", &key, SERVER_DAYS)?;
     builder.set_issuer_name(authority.subject_name())?;
@@ -204,10 +210,10 @@ fn builder(name: &str, key: &PKeyRef<Private>, days: u32) -> Result<X509Builder,
     Ok(builder)
 }
 
-/// The name of our authorities: how one is told from somebody else's.
+/// The common name by which the emulator recognizes its own authorities.
 const AUTHORITY_NAME: &str = "Switchboard emulator: this machine only";
 
-/// NameConstraints (RFC 5280 section 4.2.1.10): permitted are `localhost`, 127.0.0.0/8 and `::1`.
+/// NameConstraints (RFC 5280 section 4.2.1.10) that permit `localhost`, 127.0.0.0/8 and `::1`.
 const LOOPBACK_ONLY: [u8; 65] = [
     0x30, 0x3f, 0xa0, 0x3d, // permittedSubtrees
     0x30, 0x0b, 0x82, 0x09, b'l', b'o', b'c', b'a', b'l', b'h', b'o', b's', b't', // dNSName
@@ -218,7 +224,7 @@ const LOOPBACK_ONLY: [u8; 65] = [
 
 const AUTHORITY_DAYS: u32 = 5 * 365;
 
-/// Some clients refuse certificates that live longer than 398 days.
+/// Some clients refuse certificates that are valid for more than 398 days.
 const SERVER_DAYS: u32 = 365;
 const RENEW_DAYS: u32 = 30;
 
@@ -229,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_and_good_is_used_again() {
+    fn valid_files_are_used_again() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| fs::read(folder.path().join(name)).unwrap();
         acceptor(folder.path()).unwrap();
@@ -249,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_of_somebody_else_is_left_alone() {
+    fn a_foreign_authority_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let key = new_key().unwrap();
         let mut foreign = builder("Contoso root", &key, 10).unwrap();

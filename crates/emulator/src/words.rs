@@ -1,6 +1,6 @@
-//! Closed sets of words, as the command line and the control API spell them.
+//! Enums whose variants are words of the command line and of the control API.
 
-/// The text is none of the words that fit here.
+/// The text is not one of the words of a set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be one of {}", .words.join(", "))]
 pub struct InvalidWord {
@@ -13,7 +13,7 @@ impl InvalidWord {
     }
 }
 
-/// Defines an enum whose variants are words: `WORDS`, `label`, `Display` and `FromStr`.
+/// Defines an enum and the word of each variant. Derives `WORDS`, `label`, `Display` and `FromStr` from this one table.
 macro_rules! words {
     (
         $(#[$meta:meta])*

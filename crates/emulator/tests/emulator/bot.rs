@@ -1,4 +1,4 @@
-//! The small bot: it answers, remembers, tells what it may not, and stays within its bounds.
+//! The small bot over HTTP: its calls, health, refusals, drain and actions.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn a_bot_takes_a_call_without_a_gateway() {
 }
 
 #[tokio::test]
-async fn health_tells_state_load_and_capacity() {
+async fn health_has_state_calls_and_capacity() {
     let platform = platform().await;
     let unbounded = bot(&platform, None).await;
     assert_eq!(get(unbounded.address(), "/healthz").await.json(), json!({"state": "ready", "calls": 0}));
@@ -55,7 +55,7 @@ async fn health_tells_state_load_and_capacity() {
 }
 
 #[tokio::test]
-async fn a_notification_about_a_foreign_call_is_remembered_as_one() {
+async fn a_notification_about_an_unknown_call_is_a_stray() {
     let platform = platform().await;
     let bot = bot(&platform, None).await;
     let body = json!({"value": [
@@ -89,7 +89,7 @@ async fn a_repeated_notification_is_counted_as_a_duplicate() {
 }
 
 #[tokio::test]
-async fn what_is_no_notification_is_refused() {
+async fn a_body_that_is_not_a_notification_is_refused() {
     let platform = platform().await;
     let bot = bot(&platform, None).await;
     let legacy = r#"{"id":"1","participants":[],"callState":"incoming"}"#;
@@ -125,7 +125,7 @@ async fn a_draining_bot_takes_no_new_call_until_it_resumes() {
 }
 
 #[tokio::test]
-async fn a_bot_that_drains_ends_with_its_last_call() {
+async fn a_draining_bot_stops_after_its_last_call() {
     let platform = platform().await;
     let bot = bot(&platform, None).await;
     let address = bot.address();
@@ -147,11 +147,11 @@ async fn a_bot_that_drains_ends_with_its_last_call() {
     let (words, _, end) = played(timeline).await;
     assert!(end.ok && words.last().is_some_and(|last| last == "terminated 202"), "{end:?} {words:?}");
     drained.await.unwrap();
-    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the bot still listens");
 }
 
 #[tokio::test]
-async fn a_bot_lets_a_gateway_act_by_its_reply() {
+async fn a_response_asks_the_gateway_for_an_action() {
     let platform = platform().await;
     let body = r#"{"value":[{"changeType":"created","resource":"/app/calls/a1","resourceData":{"state":"incoming"}}]}"#;
     for (answer, action) in [
@@ -169,7 +169,7 @@ async fn a_bot_lets_a_gateway_act_by_its_reply() {
         let content_type = "content-type: application/vnd.switchboard.action+json";
         assert!(reply.head.to_ascii_lowercase().contains(content_type), "{}", reply.head);
         assert_eq!((reply.status, &reply.json()["action"]), (200, &json!(action)));
-        // The same call again, because the first reply may have been lost: it is taken once, and has its action again.
+        // The same call again, as if the first response was lost. It is taken once and gets its action again.
         let again = post(bot.address(), "/", body).await;
         assert_eq!((again.status, &again.body), (200, &reply.body));
         let calls = bot.calls();
@@ -179,7 +179,7 @@ async fn a_bot_lets_a_gateway_act_by_its_reply() {
 }
 
 #[tokio::test]
-async fn an_action_that_failed_ends_the_call_for_the_bot() {
+async fn a_failed_action_ends_the_call_for_the_bot() {
     let platform = platform().await;
     let behaviour = Behaviour { answer: AnswerMode::Action, ..Behaviour::default() };
     let settings =
@@ -197,7 +197,7 @@ async fn an_action_that_failed_ends_the_call_for_the_bot() {
     assert_eq!((calls.calls[0].state.as_str(), calls.active), ("failed", 0));
     let why = "the gateway's answer failed: missing_permission; Graph <said> no";
     assert_eq!(calls.calls[0].failure.as_deref(), Some(why));
-    // The platform did not send it, so it does not count as a notification.
+    // The platform did not send it, so it is not counted as a notification.
     assert_eq!(
         (calls.calls[0].count, &calls.calls[0].notifications[..]),
         (1, ["incoming", "action failed"].map(str::to_owned).as_slice())
@@ -210,7 +210,7 @@ async fn an_action_that_failed_ends_the_call_for_the_bot() {
 }
 
 #[tokio::test]
-async fn an_action_in_doubt_leaves_the_call_to_its_notifications() {
+async fn an_action_with_unknown_outcome_leaves_the_call_active() {
     let platform = platform().await;
     let behaviour = Behaviour { answer: AnswerMode::Action, ..Behaviour::default() };
     let settings =

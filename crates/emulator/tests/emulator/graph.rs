@@ -1,4 +1,4 @@
-//! The Graph calls API: who may ask, what a body must have, and what each state allows.
+//! The Graph calls API: tokens and permissions, bodies, and the phases of a call.
 
 use serde_json::{Value, json};
 use switchboard_emulator::{
@@ -8,14 +8,14 @@ use uuid::Uuid;
 
 use crate::support::{APP, Act, Reply, TENANT, Webhook, call_to, platform_with, send};
 
-/// A live call of the kind, its path, and what keeps it alive.
+/// A live call: its path, and the timeline and webhook that keep it alive.
 async fn live(platform: &Platform, kind: CallKind) -> (String, Timeline, Webhook) {
     let webhook = Webhook::start(platform, |_, _| Act::status(202)).await;
     let mut call = call_to(&webhook.url()).with_kind(kind);
     call.protocol = Protocol::Graph;
     call.duration = std::time::Duration::from_secs(600);
     let mut timeline = platform.call(call).unwrap();
-    let Some(Event::Call(placed)) = timeline.next().await else { panic!("a call is named first") };
+    let Some(Event::Call(placed)) = timeline.next().await else { panic!("the first event names the call") };
     (format!("/v1.0/communications/calls/{}", placed.call), timeline, webhook)
 }
 
@@ -57,7 +57,7 @@ async fn guarded() -> Platform {
 }
 
 #[tokio::test]
-async fn a_token_is_needed_that_is_of_the_calls_app_and_tenant() {
+async fn a_token_of_the_calls_app_and_tenant_is_required() {
     let platform = guarded().await;
     let (path, _timeline, _webhook) = live(&platform, CallKind::P2p).await;
     let token = |more: Value| graph_token(&platform, APP, TENANT, &[], &more);
@@ -100,12 +100,12 @@ async fn a_token_is_needed_that_is_of_the_calls_app_and_tenant() {
     }
     let unknown = "/v1.0/communications/calls/00000000-0000-4000-8000-000000000000";
     check(
-        "who may not ask",
+        "an unknown call without a token",
         &ask(&platform, "GET", unknown, None, &json!({})).await,
         401,
         "InvalidAuthenticationToken",
     );
-    check("unknown", &ask(&platform, "GET", unknown, Some(&good), &json!({})).await, 404, "8522");
+    check("an unknown call", &ask(&platform, "GET", unknown, Some(&good), &json!({})).await, 404, "8522");
     let path = format!("{path}/microsoft.graph.answer");
     assert_eq!(ask(&platform, "POST", &path, Some(&good), &answer()).await.status, 202);
 }
@@ -140,7 +140,7 @@ async fn each_action_needs_its_permission() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_in_the_calls_timeline_with_its_reason() {
+async fn a_refusal_is_in_the_timeline_with_its_reason() {
     let platform = guarded().await;
     let (path, mut timeline, _webhook) = live(&platform, CallKind::P2p).await;
     let poor = graph_token(&platform, APP, TENANT, &[], &json!({}));
@@ -155,11 +155,11 @@ async fn a_refusal_is_in_the_calls_timeline_with_its_reason() {
             return;
         }
     }
-    panic!("the call goes on");
+    panic!("the timeline ended without the refusal");
 }
 
 #[tokio::test]
-async fn bodies_are_what_the_reference_says() {
+async fn invalid_bodies_are_refused_with_a_message() {
     let platform = crate::support::platform().await;
     let (path, _timeline, _webhook) = live(&platform, CallKind::P2p).await;
     let target = json!({"identity": {"user": {"id": "u"}}});
@@ -232,7 +232,7 @@ async fn bodies_are_what_the_reference_says() {
 }
 
 #[tokio::test]
-async fn each_state_allows_what_it_allows() {
+async fn actions_are_refused_in_the_wrong_phase() {
     let platform = crate::support::platform().await;
     let (path, _timeline, _webhook) = live(&platform, CallKind::Recording).await;
     let status = json!({"status": "recording", "clientContext": "mine"});

@@ -1,8 +1,11 @@
-//! The token endpoint: what proves an app, what a token says, and how it refuses.
+//! The token endpoint: credentials, claims and error responses.
 
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use openssl::{
     asn1::Asn1Time,
-    base64::encode_block,
     hash::MessageDigest,
     pkey::{PKey, Private},
     rsa::{Padding, Rsa},
@@ -32,7 +35,7 @@ async fn ask(platform: &Platform, tenant: &str, body: &str, headers: &[(&str, &s
     send(platform.address(), "POST", &format!("/{tenant}/oauth2/v2.0/token"), &all, body).await
 }
 
-/// The parameters of a good request, some of them replaced or (where empty) left out.
+/// The parameters of a good request with changes. An empty value removes a parameter.
 fn parameters(changes: &[(&str, &str)]) -> String {
     let app = APP.to_string();
     let mut pairs = vec![
@@ -51,19 +54,19 @@ fn parameters(changes: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn a_secret_buys_a_token_for_graph() {
+async fn a_secret_yields_a_token_for_graph() {
     let platform = platform().await;
     let keys = get(platform.address(), "/common/discovery/v2.0/keys").await.json();
-    let basic = format!("Basic {}", encode_block(format!("{APP}:s3cret%2B%2F%3D").as_bytes()));
+    let basic = format!("Basic {}", STANDARD.encode(format!("{APP}:s3cret%2B%2F%3D")));
     let in_body = ask(&platform, &TENANT.to_string(), &parameters(&[]), &[]).await;
     let headers = [("Authorization", basic.as_str())];
     let body = parameters(&[("client_id", ""), ("client_secret", "")]);
     let in_header = ask(&platform, &TENANT.to_string(), &body, &headers).await;
     for reply in [in_body, in_header] {
         assert_eq!(reply.status, 200, "{}", reply.body);
-        let answer = reply.json();
-        assert_eq!((&answer["token_type"], &answer["expires_in"]), (&json!("Bearer"), &json!(3_599)));
-        let (_, claims, _) = verify(answer["access_token"].as_str().unwrap(), &keys).unwrap();
+        let document = reply.json();
+        assert_eq!((&document["token_type"], &document["expires_in"]), (&json!("Bearer"), &json!(3_599)));
+        let (_, claims, _) = verify(document["access_token"].as_str().unwrap(), &keys).unwrap();
         assert_eq!(claims["aud"], "https://graph.microsoft.com");
         assert_eq!(claims["iss"], format!("https://sts.windows.net/{TENANT}/"));
         assert_eq!(
@@ -77,13 +80,13 @@ async fn a_secret_buys_a_token_for_graph() {
 }
 
 #[tokio::test]
-async fn an_app_can_get_a_token_for_itself_which_a_bot_must_not_take_for_the_platforms() {
+async fn a_token_of_an_app_for_itself_names_the_app_as_caller() {
     let platform = platform().await;
     let keys = get(platform.address(), "/common/discovery/v2.0/keys").await.json();
     for scope in [format!("{APP}/.default"), format!("api://{APP}/.default")] {
         let body = parameters(&[("scope", &scope)]);
-        let answer = ask(&platform, &TENANT.to_string(), &body, &[]).await.json();
-        let (_, claims, _) = verify(answer["access_token"].as_str().unwrap(), &keys).unwrap();
+        let document = ask(&platform, &TENANT.to_string(), &body, &[]).await.json();
+        let (_, claims, _) = verify(document["access_token"].as_str().unwrap(), &keys).unwrap();
         assert_eq!((&claims["aud"], &claims["azp"]), (&json!(APP.to_string()), &json!(APP.to_string())));
         assert_eq!(claims["iss"], format!("https://login.microsoftonline.com/{TENANT}/v2.0"));
         assert_eq!(claims["ver"], "2.0");
@@ -105,7 +108,7 @@ fn check(reply: &Reply, status: u16, error: &str, code: u32) {
 }
 
 #[tokio::test]
-async fn refusals_have_the_codes_of_the_real_endpoint() {
+async fn errors_have_the_codes_of_the_real_endpoint() {
     let platform = platform_with(|settings| Settings {
         credentials: vec![(APP, Credential::secret(SECRET))],
         tenants: vec![TENANT],
@@ -147,7 +150,7 @@ async fn refusals_have_the_codes_of_the_real_endpoint() {
 }
 
 #[tokio::test]
-async fn without_credentials_every_secret_of_a_known_app_is_right() {
+async fn without_credentials_every_secret_of_a_known_app_is_accepted() {
     let platform = crate::support::platform().await;
     let tenant = TENANT.to_string();
     assert_eq!(ask(&platform, &tenant, &parameters(&[("client_secret", "any")]), &[]).await.status, 200);
@@ -167,7 +170,7 @@ fn certificate() -> (PKey<Private>, X509) {
 }
 
 fn base64_url(bytes: &[u8]) -> String {
-    encode_block(bytes).replace('+', "-").replace('/', "_").replace('=', "")
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn assertion(key: &PKey<Private>, header: &Value, claims: &Value) -> String {
@@ -185,19 +188,19 @@ fn assertion(key: &PKey<Private>, header: &Value, claims: &Value) -> String {
 }
 
 #[tokio::test]
-async fn an_assertion_counts_when_the_app_registered_its_key_and_its_claims_are_right() {
+async fn an_assertion_needs_a_registered_key_and_valid_claims() {
     let (key, certificate) = certificate();
-    let stranger = PKey::from_rsa(Rsa::generate(2_048).unwrap()).unwrap();
+    let other_key = PKey::from_rsa(Rsa::generate(2_048).unwrap()).unwrap();
     let pem = certificate.to_pem().unwrap();
     let platform = platform_with(|settings| Settings {
         credentials: vec![
             (APP, Credential::certificate(&pem).unwrap()),
-            (APP, Credential::federated(&stranger.public_key_to_pem().unwrap()).unwrap()),
+            (APP, Credential::federated(&other_key.public_key_to_pem().unwrap()).unwrap()),
         ],
         ..settings
     })
     .await;
-    // The clock of the platform, without reading the machine's.
+    // The time of the platform, without reading the clock of the machine.
     let now = platform.token(&TokenRequest::new(APP, TENANT)).unwrap().expires_at - 300;
     let now_fraction = f64::from(i32::try_from(now).unwrap());
     let tenant = TENANT.to_string();
@@ -221,11 +224,11 @@ async fn an_assertion_counts_when_the_app_registered_its_key_and_its_claims_are_
         ("PS256", assertion(&key, &pss, &good), None),
         ("RS256", assertion(&key, &rsa, &good), None),
         (
-            "our own endpoint",
+            "own endpoint",
             assertion(&key, &rsa, &with(json!({"aud": format!("{}/{tenant}/v2.0", platform.origin())}))),
             None,
         ),
-        ("federated", assertion(&stranger, &plain, &with(exchange.clone())), None),
+        ("federated", assertion(&other_key, &plain, &with(exchange.clone())), None),
         ("federated, other key", assertion(&key, &plain, &with(exchange.clone())), Some(70_021)),
         ("expired", assertion(&key, &rsa, &with(json!({"exp": now - 400}))), Some(700_024)),
         ("not yet valid", assertion(&key, &rsa, &with(json!({"nbf": now + 400}))), Some(700_024)),
@@ -234,9 +237,9 @@ async fn an_assertion_counts_when_the_app_registered_its_key_and_its_claims_are_
             assertion(&key, &rsa, &with(json!({"aud": "https://graph.microsoft.com"}))),
             Some(700_023),
         ),
-        ("other client", assertion(&key, &rsa, &with(json!({"iss": "someone"}))), Some(700_021)),
+        ("other client", assertion(&key, &rsa, &with(json!({"iss": "other"}))), Some(700_021)),
         ("unknown certificate", assertion(&key, &unknown, &good), Some(700_027)),
-        ("forged", assertion(&stranger, &rsa, &good), Some(700_027)),
+        ("forged", assertion(&other_key, &rsa, &good), Some(700_027)),
         ("alg none", assertion(&key, &none, &good), Some(700_027)),
         ("fractions of seconds", assertion(&key, &rsa, &with(json!({"exp": now_fraction + 600.5}))), None),
         ("not a token", "a.b.c".to_owned(), Some(50_027)),
@@ -254,7 +257,7 @@ async fn an_assertion_counts_when_the_app_registered_its_key_and_its_claims_are_
 }
 
 #[tokio::test]
-async fn version_1_metadata_and_instance_discovery_are_there() {
+async fn version_1_metadata_and_instance_discovery_are_served() {
     let platform = crate::support::platform().await;
     let origin = platform.origin();
     let document =
