@@ -27,7 +27,8 @@ pub(crate) enum Command {
     Serve(Box<serve::ServeArguments>),
     /// Place one call and show its timeline. Exit with 0 if the call ends as expected, else with 1.
     Call(Box<call::CallArguments>),
-    /// Place many calls and print a report. Exit with 1 if a call fails or a notification is lost or misrouted.
+    /// Place many calls and print a report. Exit with 1 if a call fails or a notification is lost or
+    /// misrouted.
     Load(Box<load::LoadArguments>),
     /// Run a small bot instance. By default it answers every call.
     Bot(Box<bot::BotArguments>),
@@ -76,19 +77,19 @@ mod tests {
     fn every_option_accepts_a_value() {
         let app = "0efc74f7-41c3-47a4-8775-7259bfef4241";
         for line in [
-            "bot --listen 127.0.0.1:0 --name b --platform http://x/ --capacity 100 --answer action --app-id APP --secret s \
-             --delay 1s --fail 503:0.1 --hang-up-after 1s --participant-capacity 5 --joining reject --delta-roster \
-             --journal j --ca c --json",
-            "load --to http://x/ --app-id APP --kind group --region amer --country US --tenant APP --protocol graph \
-             --token entra-v2 --duration 1s --answer-within 1s --participants 3 --platform http://x/ --ca c --calls 2 \
-             --rate 3 --bot b=http://x/ --json",
+            "bot --listen 127.0.0.1:0 --name b --platform http://x/ --capacity 100 --answer action \
+             --app-id APP --secret s --delay 1s --fail 503:0.1 --hang-up-after 1s --participant-capacity 5 \
+             --joining reject --delta-roster --journal j --ca c --json",
+            "load --to http://x/ --app-id APP --kind group --region amer --country US --tenant APP \
+             --protocol graph --token entra-v2 --duration 1s --answer-within 1s --participants 3 \
+             --platform http://x/ --ca c --calls 2 --rate 3 --bot b=http://x/ --json",
             "load --to http://x/ --app-id APP --listen 127.0.0.1:0 --kind-mix p2p=2,group=1 --calls 2",
-            "call --to http://x/ --app-id APP --kind pstn --region amer --country US --tenant APP --protocol legacy-first \
-             --token skype --duration 1s --answer-within 1s --participants 3 --listen 127.0.0.1:0 --ca c --script s \
-             --expect rejected --keep-alive --json",
-            "serve --listen 127.0.0.1:0 --tls t --app-id APP --secret s --certificate c --federated-key f --tenant APP \
-             --permission Calls.Initiate.All --token-life 1h --graph-auth off --post-timeout 10s \
-             --rotate-every 1s --publish-before 2s --fault graph=500 --ca c --json",
+            "call --to http://x/ --app-id APP --kind pstn --region amer --country US --tenant APP \
+             --protocol legacy-first --token skype --duration 1s --answer-within 1s --participants 3 \
+             --listen 127.0.0.1:0 --ca c --script s --expect rejected --keep-alive --json",
+            "serve --listen 127.0.0.1:0 --tls t --app-id APP --secret s --certificate c --federated-key f \
+             --tenant APP --permission Calls.Initiate.All --token-life 1h --graph-auth off \
+             --post-timeout 10s --rotate-every 1s --publish-before 2s --fault graph=500 --ca c --json",
         ] {
             let line = line.replace("APP", app);
             let parsed = Cli::try_parse_from(["x"].into_iter().chain(line.split_whitespace()));

@@ -1,4 +1,4 @@
-//! The HTTP client of the platform, of a bot and of the command line: one request, one response, a time limit.
+//! The HTTP client: one request, one response, a time limit.
 
 use std::{error::Error, net::Ipv6Addr, path::Path, time::Duration};
 
@@ -29,7 +29,7 @@ pub struct Client {
 
 type Connections = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// Tells whether the connection of a request serves other requests too.
+/// The use of the connection by other requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeepAlive {
     /// A connection of its own, with `Connection: close`. The platform has done so since 2023.
@@ -233,7 +233,7 @@ const FETCH_TIME_MAX: Duration = Duration::from_secs(10);
 /// A bot sends a short document or nothing. Its ledger of thousands of calls has one or two MiB.
 const RESPONSE_BYTES_MAX: usize = 4 << 20;
 
-/// Shorter than the idle time that servers allow, so that a request rarely meets a connection that is being closed.
+/// Shorter than the idle time that servers allow. A request then rarely meets a connection that closes.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
 const IDLE_MAX: usize = 512;
 

@@ -34,7 +34,7 @@ pub(crate) fn random_id() -> Result<Uuid, ErrorStack> {
 
 /// A duration as JSON and TOML carry it, not yet parsed.
 ///
-/// Its error for a value that is no string says what to write instead.
+/// The error for a value of another type shows an example.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct DurationText(pub(crate) String);
 

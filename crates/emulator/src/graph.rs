@@ -1,5 +1,5 @@
-//! The Graph calls API, as far as a bot needs it to take a call: answer, reject, redirect, keep alive, report the
-//! recording status, get, hang up.
+//! The Graph calls API, as far as a bot needs it to take a call: answer, reject, redirect, keep alive, report
+//! the recording status, get, hang up.
 
 mod action;
 mod bearer;

@@ -82,7 +82,7 @@ impl Keys {
         &self.other_cloud
     }
 
-    /// A key of the tenant of personal accounts in the Entra-like set. A validator must not accept its signatures.
+    /// A key of the tenant of personal accounts, in the same set. A validator must not accept its signatures.
     pub(crate) fn consumer(&self) -> &Arc<SigningKey> {
         &self.consumer
     }
@@ -101,8 +101,8 @@ pub(crate) struct KeyRing {
     earlier: VecDeque<Arc<SigningKey>>,
     /// Keys that are published and do not sign yet, in the order in which they will sign.
     upcoming: VecDeque<UpcomingKey>,
-    /// Keys that are no longer published. A rotation reuses their numbers, because generating an RSA key takes 0.2 s of
-    /// CPU time.
+    /// Keys that are no longer published. A rotation reuses their numbers, because generating an RSA key
+    /// takes 0.2 s of CPU time.
     withdrawn: VecDeque<Arc<SigningKey>>,
 }
 
@@ -132,7 +132,8 @@ impl KeyRing {
         self.earlier.iter().chain([&self.signing]).chain(self.upcoming.iter().map(|upcoming| &upcoming.key))
     }
 
-    /// Makes a new key the signing one. With an overlap the earlier keys stay published; else they are withdrawn at once.
+    /// Makes a new key the signing one. With an overlap the earlier keys stay published; else they are
+    /// withdrawn at once.
     pub(crate) fn rotate(&mut self, new: SigningKey, overlap: bool) {
         self.promote(Arc::new(new), overlap);
     }

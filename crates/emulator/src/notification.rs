@@ -1,7 +1,7 @@
 //! The bodies that the platform posts during a call, legacy and Graph.
 //!
-//! The shapes follow the Graph reference ("commsNotifications", "call") and real traffic. The first notification carries
-//! everything. Later ones carry both `resource` and `resourceUrl`, and no `id`.
+//! The shapes follow the Graph reference ("commsNotifications", "call") and real traffic. The first
+//! notification carries everything. Later ones carry both `resource` and `resourceUrl`, and no `id`.
 
 mod end;
 mod ids;

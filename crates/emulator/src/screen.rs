@@ -21,8 +21,8 @@ pub(crate) fn complain(line: &str) {
 
 /// The timeline of a call as a table, row by row as events happen.
 ///
-/// A request has one row if its response is the next event. If another event comes first, or none for a while, the
-/// request has two rows: one when it was sent and one when its response came.
+/// A request has one row if its response is the next event. If another event comes first, or none for a
+/// while, the request has two rows: one when it was sent and one when its response came.
 #[derive(Debug)]
 pub(crate) struct TimelineTable {
     colour: bool,

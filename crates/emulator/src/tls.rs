@@ -25,7 +25,8 @@ use openssl::{
     },
 };
 
-/// Makes an acceptor from the authority and the certificate in a folder. Creates what is missing or expires soon.
+/// Makes an acceptor from the authority and the certificate in a folder. Creates what is missing or expires
+/// soon.
 ///
 /// Clients must trust `ca.pem`.
 pub(crate) fn acceptor(folder: &Path) -> Result<SslAcceptor, TlsError> {
@@ -71,7 +72,10 @@ pub enum TlsError {
         error: io::Error,
     },
     /// The folder holds a certificate authority that the emulator did not make.
-    #[error("{} is not a certificate authority of the emulator: name another folder, or remove the file", .path.display())]
+    #[error(
+        "{} is not a certificate authority of the emulator: name another folder, or remove the file",
+        .path.display()
+    )]
     ForeignAuthority {
         /// The file of the authority.
         path: PathBuf,

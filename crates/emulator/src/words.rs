@@ -13,7 +13,8 @@ impl InvalidWord {
     }
 }
 
-/// Defines an enum and the word of each variant. Derives `WORDS`, `label`, `Display` and `FromStr` from this one table.
+/// Defines an enum and the word of each variant. Derives `WORDS`, `label`, `Display` and `FromStr` from this
+/// one table.
 macro_rules! words {
     (
         $(#[$meta:meta])*

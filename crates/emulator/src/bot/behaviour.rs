@@ -119,11 +119,12 @@ impl FromStr for InjectedFailure {
 /// The text is not a failure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not a failure: give a status from 400 to 599, hang or reset, and a share after a colon if not all, like 503 or hang:0.1"
+    "not a failure: give a status from 400 to 599, hang or reset; add a share from 0 to 1 after a colon, \
+     like 503 or hang:0.1"
 )]
 pub struct InvalidFailure;
 
-/// What a bot says about a participant who is about to join.
+/// A bot's response to the announcement of a participant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JoinResponse {
     /// The bot records the participant.

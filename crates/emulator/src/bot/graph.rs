@@ -25,8 +25,8 @@ pub(super) struct GraphClient {
     platform: Url,
     client: Client,
     credentials: Option<ClientCredentials>,
-    /// The token of each tenant, and the time until which it is used. The lock is held during a fetch, so that many
-    /// waiters make one request.
+    /// The token of each tenant, and the time until which it is used. The lock is held during a fetch, so
+    /// that many waiters make one request.
     tokens: Mutex<HashMap<String, (String, Instant)>>,
 }
 
@@ -100,16 +100,16 @@ impl GraphClient {
             shown(text.unwrap_or("none"))
         };
         let (code, message) = (text(["/error/code", "/errorCode"]), text(["/error/message", "/message"]));
-        let said = format!("Graph responded {} ({code}: {message})", response.status);
+        let refusal = format!("Graph responded {} ({code}: {message})", response.status);
         match (response.status, &self.credentials) {
             (StatusCode::UNAUTHORIZED, None) => format!(
-                "{said}; this bot sends no token: start it with the --app-id and the --secret of an app that the \
-                 platform knows (serve --app-id GUID --secret TEXT)"
+                "{refusal}; this bot sends no token: start it with the --app-id and the --secret of an app \
+                 that the platform knows (serve --app-id GUID --secret TEXT)"
             ),
             (StatusCode::UNAUTHORIZED, Some(_)) => {
-                format!("{said}; the platform at {} does not accept the token of this bot", self.platform)
+                format!("{refusal}; the platform at {} does not accept the token of this bot", self.platform)
             }
-            _ => said,
+            _ => refusal,
         }
     }
 

@@ -37,7 +37,8 @@ pub(super) struct Instance {
     capacity: Option<usize>,
     on_failure: fn(&str),
     draining: AtomicBool,
-    /// The sum of the share of failures. One notification fails when it reaches 1, so that a test can count on it.
+    /// Grows by the share of failures per notification. At 1 a notification fails: no dice, so that tests can
+    /// count.
     failures_due: Mutex<f64>,
     ledger: Mutex<CallLedger>,
     journal: Option<File>,
@@ -119,7 +120,7 @@ impl Instance {
 
     /// Appends a notification item to the journal.
     ///
-    /// Called before the response: an acknowledged item is in the journal even if the process is killed right after.
+    /// The response comes later: an acknowledged item is in the journal even if the process is then killed.
     pub(super) fn append_to_journal(&self, item: &NotificationItem, message_id: Option<&str>) {
         let Some(mut journal) = self.journal.as_ref() else { return };
         let entry = json!({

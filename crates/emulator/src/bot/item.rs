@@ -62,8 +62,8 @@ impl NotificationItem {
     }
 }
 
-/// The states that the bot shows by name. The platform's set is open and the bot stores a name for each notification,
-/// so it stores no other.
+/// The states that the bot shows by name. The platform's set is open and the bot stores a name for each
+/// notification, so it stores no other.
 const STATES: [&str; 11] = [
     "incoming",
     "establishing",
@@ -97,37 +97,39 @@ mod tests {
 
     #[test]
     fn the_kind_of_each_item_is_recognized() {
-        let call = |change: &str, path: &str, data: Value| json!({"changeType": change, "resource": path, "resourceData": data});
+        fn call(change_type: &str, resource: &str, data: &Value) -> Value {
+            json!({"changeType": change_type, "resource": resource, "resourceData": data})
+        }
         check(
-            &call("Created", "/app/calls/A1", json!({"state": "Incoming"})),
+            &call("Created", "/app/calls/A1", &json!({"state": "Incoming"})),
             Some(("a1", "incoming", true, false)),
         );
         check(
-            &call("updated", "/app/calls/a1", json!({"state": "established"})),
+            &call("updated", "/app/calls/a1", &json!({"state": "established"})),
             Some(("a1", "established", false, false)),
         );
         check(
-            &call("updated", "communications/calls/a1/participants", json!([])),
+            &call("updated", "communications/calls/a1/participants", &json!([])),
             Some(("a1", "roster", false, false)),
         );
         check(
-            &call("deleted", "/app/calls/a1/operations/2", json!({})),
+            &call("deleted", "/app/calls/a1/operations/2", &json!({})),
             Some(("a1", "operation", false, false)),
         );
-        check(&call("deleted", "/app/calls/a1", json!({})), Some(("a1", "deleted", false, true)));
+        check(&call("deleted", "/app/calls/a1", &json!({})), Some(("a1", "deleted", false, true)));
         let joining = json!({"@odata.type": "#microsoft.graph.participantJoiningNotification", "call": {}});
-        check(&call("created", "/app/calls/a1", joining), Some(("a1", "participant joining", false, false)));
+        check(&call("created", "/app/calls/a1", &joining), Some(("a1", "participant joining", false, false)));
         let left = json!({"@odata.type": "#microsoft.graph.participantLeftNotification"});
-        check(&call("deleted", "/app/calls/a1", left), Some(("a1", "participant left", false, false)));
+        check(&call("deleted", "/app/calls/a1", &left), Some(("a1", "participant left", false, false)));
         let tone = json!({"state": "established", "toneInfo": {}});
-        check(&call("updated", "/app/calls/a1", tone), Some(("a1", "tone", false, false)));
+        check(&call("updated", "/app/calls/a1", &tone), Some(("a1", "tone", false, false)));
         check(
-            &call("updated", "/app/calls/a1", json!({"state": "x".repeat(9_000)})),
+            &call("updated", "/app/calls/a1", &json!({"state": "x".repeat(9_000)})),
             Some(("a1", "call", false, false)),
         );
-        check(&call("created", "/app/calls/..", json!({})), None);
-        check(&call("created", "/app/calls/a%2fb", json!({})), None);
-        check(&call("created", "/app/calls", json!({})), None);
+        check(&call("created", "/app/calls/..", &json!({})), None);
+        check(&call("created", "/app/calls/a%2fb", &json!({})), None);
+        check(&call("created", "/app/calls", &json!({})), None);
         check(&json!({"changeType": "created"}), None);
         check(&json!(7), None);
     }

@@ -86,7 +86,7 @@ impl CallLedger {
     /// Adds a new call.
     pub(super) fn take(&mut self, call: BotCall) {
         while self.order.len() >= CALLS_MAX {
-            // The oldest call that has ended is evicted first. If no call has ended, the oldest one is evicted.
+            // Evict the oldest call that has ended. If no call has ended, evict the oldest one.
             let over = self.order.iter().position(|id| self.calls.get(id).is_some_and(|entry| entry.over));
             let Some(id) = self.order.remove(over.unwrap_or(0)) else { break };
             if self.calls.remove(&id).is_some_and(|entry| !entry.over) {
@@ -232,7 +232,8 @@ impl CallLedger {
     }
 }
 
-/// Bounds the memory of a bot, with the limits below: usually 1 KiB a call. Enough for a load of some thousand calls.
+/// Bounds the memory of a bot, with the limits below: usually 1 KiB a call. Enough for a load of some
+/// thousand calls.
 const CALLS_MAX: usize = 20_000;
 /// A longer document would be of no use.
 const LISTED_MAX: usize = 1_000;

@@ -31,7 +31,9 @@ pub(super) fn page(calls: &BotCalls) -> Response<Body> {
     let (active, taken, refused, strays) = (calls.active, calls.taken, calls.refused, calls.strays);
     let page = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>\
-         <title>{name}</title><style>body{{font:16px system-ui;margin:2em}}td,th{{text-align:left;padding:.3em 1em .3em 0}}</style>\
+         <title>{name}</title>\
+         <style>body{{font:16px system-ui;margin:2em}}\
+         td,th{{text-align:left;padding:.3em 1em .3em 0}}</style>\
          <h1>{name}{draining}</h1><p>{active} active, {taken} taken, {refused} refused when full, \
          {strays} notifications about calls of other instances.</p>\
          <table><tr><th>call<th>state<th>notifications<th>count</tr>{rows}</table>"

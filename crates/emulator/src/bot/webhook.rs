@@ -57,8 +57,8 @@ fn notified(bot: &Arc<Instance>, request: &Request<Bytes>, items: Vec<Notificati
     if joining {
         return actions::join_response(&bot.behaviour.joining);
     }
-    // An action is for one call, so a batch of several is answered through Graph. A repeated call gets its action again:
-    // the first response may not have reached the gateway.
+    // An action is for one call, so a batch of several is answered through Graph. A repeated call gets its
+    // action again: the first response may not have reached the gateway.
     if let ([id], Some(action)) = (new_call_ids.as_slice(), actions::requested_action(&bot.behaviour)) {
         if bot.behaviour.answer != AnswerMode::Action {
             bot.ledger().declined(id);

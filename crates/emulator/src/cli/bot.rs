@@ -32,8 +32,8 @@ pub(crate) struct BotArguments {
     /// The number of calls that the bot takes at once [default: no limit].
     #[arg(long, value_name = "N", value_parser = whole(0_usize, 1_000_000), allow_negative_numbers = true)]
     capacity: Option<usize>,
-    /// The treatment of a new call. graph, reject and redirect use Graph; action, action-reject and action-redirect ask
-    /// the gateway to do the same; none accepts the notification and does nothing.
+    /// The treatment of a new call. graph, reject and redirect use Graph; action, action-reject and
+    /// action-redirect ask the gateway to do the same; none accepts the notification and does nothing.
     #[arg(long, default_value = "graph")]
     answer: AnswerMode,
     /// The app id for token requests.
@@ -60,7 +60,8 @@ pub(crate) struct BotArguments {
     /// Ask for rosters that hold changes only.
     #[arg(long)]
     delta_roster: bool,
-    /// A file to which the bot appends a line of JSON for each notification item: instance, incarnation and call.
+    /// A file to which the bot appends a line of JSON for each notification item: instance, incarnation and
+    /// call.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
     /// A PEM file of further certificate authorities to trust.

@@ -21,7 +21,8 @@ pub(crate) struct CallArguments {
     /// A file of steps to play after the call is established, in TOML or JSON (docs/emulator.md).
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
-    /// The expected outcome: completed, rejected, redirected, refused, undelivered, unanswered, lost or unexpected.
+    /// The expected outcome: completed, rejected, redirected, refused, undelivered, unanswered, lost or
+    /// unexpected.
     #[arg(long, default_value = "completed")]
     expect: Outcome,
     /// Keep connections open for the next notification. The platform closes each connection today.

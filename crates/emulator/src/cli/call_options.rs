@@ -36,8 +36,8 @@ pub(super) struct CallOptions {
     /// The form of the first notification: legacy-first (the legacy body, then Graph after a 204) or graph.
     #[arg(long, default_value = "legacy-first")]
     protocol: Protocol,
-    /// The token that the platform sends: skype, entra-v1 or entra-v2, or a flawed one, like forged, expired or
-    /// entra-v2+wrong-audience.
+    /// The token that the platform sends: skype, entra-v1 or entra-v2, or a flawed one, like forged, expired
+    /// or entra-v2+wrong-audience.
     #[arg(long, default_value = "skype")]
     token: TokenChoice,
     /// The time from established until the caller hangs up, like 500ms, 5s or 2m.
@@ -46,7 +46,8 @@ pub(super) struct CallOptions {
     /// The time that the bot has to answer [default: 15s, 5s for a recording].
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     answer_within: Option<Duration>,
-    /// The number of people in the call besides the bot. All but the caller join after the call is established.
+    /// The number of people in the call besides the bot. All but the caller join after the call is
+    /// established.
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_participants)]
     participants: u32,
 }

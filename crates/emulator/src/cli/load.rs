@@ -32,8 +32,8 @@ pub(crate) struct LoadArguments {
     /// The kinds of the calls with their shares, like p2p=6,meeting=3,recording=1. Replaces --kind.
     #[arg(long, value_name = "MIX", conflicts_with = "kind")]
     kind_mix: Option<KindMix>,
-    /// A `switchboard-emulator bot` behind the gateway. Its ledger shows which notifications were misrouted. Give NAME
-    /// if callback URIs name the bot differently than it names itself. May be repeated.
+    /// A `switchboard-emulator bot` behind the gateway. Its ledger shows which notifications were misrouted.
+    /// Give NAME if callback URIs name the bot differently than it names itself. May be repeated.
     #[arg(long = "bot", value_name = "[NAME=]URL", value_parser = bot)]
     bots: Vec<(Option<String>, Url)>,
     /// Print one JSON object at the end instead of a table.
@@ -144,7 +144,7 @@ fn summary(report: &LoadReport) -> String {
         Some(first) => {
             let lost = report.lost;
             format!(
-                "{lost} notifications lost, {misrouted} misrouted; {wrong} problems listed, the first is {}: {}",
+                "{lost} notifications lost, {misrouted} misrouted; {wrong} problems listed, first {}: {}",
                 first.call, first.what
             )
         }

@@ -16,12 +16,13 @@ use super::values::address;
 /// The options that name the platform.
 #[derive(Debug, Args)]
 pub(super) struct PlatformOptions {
-    /// The running platform to use, like http://127.0.0.1:4000 (see `serve`) [default: the command starts its own].
+    /// A running platform, like http://127.0.0.1:4000 (see `serve`) [default: the command starts one].
     #[arg(long, value_name = "URL", value_parser = parse_http_url)]
     platform: Option<Url>,
-    /// The address of a platform that the command starts. Configure it as the Graph endpoint of the bot, and as the
-    /// token issuer of the bot or of the gateway.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4000", value_parser = address, conflicts_with = "platform")]
+    /// The address of a platform that the command starts. Configure it as the Graph endpoint of the bot, and
+    /// as the token issuer of the bot or of the gateway.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4000", value_parser = address)]
+    #[arg(conflicts_with = "platform")]
     listen: SocketAddr,
     /// A PEM file of further certificate authorities to trust.
     #[arg(long, value_name = "FILE")]
@@ -29,7 +30,7 @@ pub(super) struct PlatformOptions {
 }
 
 impl PlatformOptions {
-    /// Returns the URL of the platform, and the platform itself if this call started it. It stops when it is dropped.
+    /// Returns the URL of the platform, and the platform itself if it is started here. Dropping it stops it.
     pub(super) async fn start(&self, app: Uuid) -> Result<(Url, Option<Platform>), String> {
         if let Some(url) = &self.platform {
             return Ok((url.clone(), None));
@@ -39,8 +40,8 @@ impl PlatformOptions {
         let platform = Platform::start(settings).await.map_err(|error| {
             let listen = self.listen;
             format!(
-                "{error}; to use the platform that runs there, give --platform http://{listen}; else choose another \
-                 --listen"
+                "{error}; to use the platform that runs there, give --platform http://{listen}; \
+                 else choose another --listen"
             )
         })?;
         let url = Url::parse(platform.origin()).map_err(|error| error.to_string())?;
@@ -63,8 +64,8 @@ pub(super) fn client(ca: Option<&Path>) -> Result<Client, String> {
     }
     Client::new(ca).map_err(|error| match ca {
         Some(ca) => {
-            let ca = ca.display();
-            format!("--ca {ca}: not a file of certificates in PEM, like the ca.pem that `serve --tls FOLDER` writes")
+            let hint = "not a file of certificates in PEM, like the ca.pem that `serve --tls FOLDER` writes";
+            format!("--ca {}: {hint}", ca.display())
         }
         None => format!("openssl failed: {error}"),
     })

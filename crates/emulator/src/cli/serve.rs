@@ -31,7 +31,7 @@ pub(crate) struct ServeArguments {
     /// A tenant that exists [default: any tenant id exists]. May be repeated.
     #[arg(long = "tenant", value_name = "GUID", value_parser = guid)]
     tenants: Vec<Uuid>,
-    /// A permission that tokens for Graph grant, like Calls.Initiate.All [default: all four]. May be repeated.
+    /// A permission in tokens for Graph, like Calls.Initiate.All [default: all four]. May be repeated.
     #[arg(long = "permission", value_name = "NAME")]
     permissions: Vec<Permission>,
     /// The lifetime of the tokens of the token endpoint.
@@ -47,10 +47,11 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     rotate_every: Option<Duration>,
     /// The time for which each of these keys is published before it signs.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s", requires = "rotate_every")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
+    #[arg(requires = "rotate_every")]
     publish_before: Duration,
-    /// A fault that is active from the start, like graph=429:2, skype=down, drop=0.1 or clock=+10m. GET /emulator lists
-    /// the possible faults; PATCH /emulator/faults changes them. May be repeated.
+    /// A fault that is active from the start, like graph=429:2, skype=down, drop=0.1 or clock=+10m. GET
+    /// /emulator lists the possible faults; PATCH /emulator/faults changes them. May be repeated.
     #[arg(long = "fault", value_name = "NAME=VALUE")]
     faults: Vec<FaultSetting>,
     /// A PEM file of further certificate authorities to trust, for bots that serve https.
@@ -185,7 +186,8 @@ impl FromArgMatches for AppArguments {
         let mut owned = Vec::new();
         for (index, argument) in credentials {
             let owner = ids.iter().rev().find(|(place, _)| *place < index).ok_or_else(|| {
-                let message = "--secret, --certificate and --federated-key belong to the --app-id before them: give the --app-id first\n";
+                let message = "--secret, --certificate and --federated-key belong to the --app-id before \
+                               them: give the --app-id first\n";
                 clap::Error::raw(ErrorKind::MissingRequiredArgument, message)
             })?;
             owned.push((owner.1, argument));
@@ -208,7 +210,10 @@ impl Args for AppArguments {
                     .value_name("GUID")
                     .value_parser(guid)
                     .action(ArgAction::Append)
-                    .help("An app that the platform knows. The first one is the default of requests that name no app. May be repeated"),
+                    .help(
+                        "An app that the platform knows. The first one is the default of requests that name \
+                         no app. May be repeated",
+                    ),
             )
             .arg(
                 Arg::new("secret")
@@ -224,7 +229,10 @@ impl Args for AppArguments {
                     .value_name("FILE")
                     .value_parser(value_parser!(PathBuf))
                     .action(ArgAction::Append)
-                    .help("A certificate (PEM) whose key signs client assertions of the preceding --app-id. May be repeated"),
+                    .help(
+                        "A certificate (PEM) whose key signs client assertions of the preceding --app-id. May \
+                         be repeated",
+                    ),
             )
             .arg(
                 Arg::new("federated")
@@ -232,8 +240,10 @@ impl Args for AppArguments {
                     .value_name("FILE")
                     .value_parser(value_parser!(PathBuf))
                     .action(ArgAction::Append)
-                    .help("A public key or certificate (PEM) of another issuer, whose tokens for api://AzureADTokenExchange \
-                         stand for the preceding --app-id. May be repeated"),
+                    .help(
+                        "A public key or certificate (PEM) of another issuer, whose tokens for \
+                         api://AzureADTokenExchange stand for the preceding --app-id. May be repeated",
+                    ),
             )
     }
 

@@ -52,8 +52,8 @@ impl Credential {
 
     /// The public key or certificate (PEM) of another issuer: a federated identity.
     ///
-    /// Its tokens for `api://AzureADTokenExchange` are accepted as assertions of the app, whatever their issuer and
-    /// subject.
+    /// Its tokens for `api://AzureADTokenExchange` are accepted as assertions of the app, whatever their
+    /// issuer and subject.
     ///
     /// # Errors
     /// The text is neither a public key nor a certificate in PEM.

@@ -96,7 +96,7 @@ impl Directory {
         self.mint(keys, app, tenant, audience, method, now)
     }
 
-    /// Checks the credential of the request. Returns the authentication method as the claim `appidacr` spells it.
+    /// Checks the credential of the request. Returns the authentication method as the value of `appidacr`.
     fn prove(
         &self,
         form: &TokenForm,

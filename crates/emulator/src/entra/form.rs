@@ -34,8 +34,8 @@ impl TokenForm {
         self.first(name).ok_or(TokenRefusal::Missing(name))
     }
 
-    /// Returns the client id, from the body or from basic authentication (RFC 6749 section 2.3.1). Basic authentication
-    /// gives the secret too.
+    /// Returns the client id, from the body or from basic authentication (RFC 6749 section 2.3.1). Basic
+    /// authentication gives the secret too.
     pub(super) fn client(&self, request: &Request<Bytes>) -> Result<(String, Option<String>), TokenRefusal> {
         let basic = header_text(request.headers(), &header::AUTHORIZATION)
             .and_then(|value| value.strip_prefix("Basic "))

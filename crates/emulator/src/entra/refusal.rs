@@ -1,5 +1,5 @@
-//! The error responses of the token endpoint, with the codes and the shape of Entra ("Microsoft Entra authentication and
-//! authorization error codes").
+//! The error responses of the token endpoint, with the codes and the shape of Entra ("Microsoft Entra
+//! authentication and authorization error codes").
 
 use std::time::SystemTime;
 
@@ -64,7 +64,8 @@ impl TokenRefusal {
                 70_003,
                 "unsupported_grant_type",
                 format!(
-                    "The app requested an unsupported grant type '{}': this emulator supports client_credentials only.",
+                    "The app requested an unsupported grant type '{}': this emulator supports \
+                     client_credentials only.",
                     printable(grant)
                 ),
             ),
@@ -79,15 +80,16 @@ impl TokenRefusal {
             Self::NoCredential => (
                 7_000_218,
                 "invalid_client",
-                "The request body must contain the following parameter: 'client_assertion' or 'client_secret'."
+                "The request body must contain the following parameter: 'client_assertion' or \
+                 'client_secret'."
                     .to_owned(),
             ),
             Self::WrongSecret(app) => (
                 7_000_215,
                 "invalid_client",
                 format!(
-                    "Invalid client secret provided. Ensure the secret being sent in the request is the client \
-                     secret value, not the client secret ID, for a secret added to app '{app}'."
+                    "Invalid client secret provided. Ensure the secret being sent in the request is the \
+                     client secret value, not the client secret ID, for a secret added to app '{app}'."
                 ),
             ),
             Self::BadScope(scope) => (
@@ -107,7 +109,8 @@ impl TokenRefusal {
             Self::AssertionType => (
                 900_023,
                 "invalid_request",
-                "client_assertion_type must be urn:ietf:params:oauth:client-assertion-type:jwt-bearer.".to_owned(),
+                "client_assertion_type must be urn:ietf:params:oauth:client-assertion-type:jwt-bearer."
+                    .to_owned(),
             ),
             Self::AssertionMalformed => {
                 (50_027, "invalid_request", "JWT token is invalid or malformed.".to_owned())
@@ -115,15 +118,15 @@ impl TokenRefusal {
             Self::AssertionKey => (
                 700_027,
                 "invalid_client",
-                "The certificate with identifier used to sign the client assertion is not registered on application. \
-                 [Reason - The key was not found.]"
+                "The certificate with identifier used to sign the client assertion is not registered on \
+                 application. [Reason - The key was not found.]"
                     .to_owned(),
             ),
             Self::AssertionSignature => (
                 700_027,
                 "invalid_client",
-                "Client assertion failed signature validation. [Reason - The key was found, but use of the key to \
-                 verify the signature failed.]"
+                "Client assertion failed signature validation. [Reason - The key was found, but use of the \
+                 key to verify the signature failed.]"
                     .to_owned(),
             ),
             Self::AssertionClient => (
@@ -136,11 +139,9 @@ impl TokenRefusal {
                 "invalid_client",
                 "Client assertion audience claim does not match Realm issuer.".to_owned(),
             ),
-            Self::AssertionTime => (
-                700_024,
-                "invalid_client",
-                "Client assertion is not within its valid time range.".to_owned(),
-            ),
+            Self::AssertionTime => {
+                (700_024, "invalid_client", "Client assertion is not within its valid time range.".to_owned())
+            }
             Self::Federated => (
                 70_021,
                 "invalid_client",

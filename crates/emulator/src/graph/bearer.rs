@@ -21,8 +21,8 @@ use crate::{
 
 /// The tokens that this platform issued.
 ///
-/// Graph accepts only these. Checking signatures instead would prove no more, and keys that rotate every second would
-/// have to be kept for an hour.
+/// Graph accepts only these. Checking signatures instead would prove no more, and keys that rotate every
+/// second would have to be kept for an hour.
 #[derive(Debug, Default)]
 pub(crate) struct Issued(Mutex<Digests>);
 

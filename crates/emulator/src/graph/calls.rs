@@ -101,7 +101,8 @@ impl Calls {
         refusal::of_status(request, status, now)
     }
 
-    /// Shows in the timeline of a call that a fault struck a request about it. `status` is the status that the bot gets.
+    /// Shows in the timeline of a call that a fault struck a request about it. `status` is the status that
+    /// the bot gets.
     pub(crate) fn struck(
         &self,
         method: &Method,

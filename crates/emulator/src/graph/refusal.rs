@@ -160,7 +160,7 @@ pub(super) fn of_status(request: &Request<Bytes>, status: StatusCode, now: Syste
             let message = "The service is temporarily unavailable.";
             return graph_error(request, status, "ServiceNotAvailable", message, now);
         }
-        // For the others Graph takes the reason phrase of HTTP, without spaces: PreconditionFailed, TooManyRequests.
+        // For the others Graph takes the reason phrase of HTTP without spaces, like TooManyRequests.
         _ => {
             let reason = status.canonical_reason().unwrap_or("Unknown Error");
             let code: String = reason.split([' ', '-']).collect();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     ids::CallIds,
-    parts::{item, object},
+    parts::{item, object, result_info},
 };
 
 /// The end of a call, as `resultInfo` describes it (Graph reference, "call: delete").
@@ -34,7 +34,7 @@ impl ResultInfo {
             Self::RedirectedByBot => (200, 0, "The call was redirected by the bot."),
             Self::Scripted { code, subcode, message } => (*code, *subcode, message.as_str()),
         };
-        json!({"@odata.type": "#microsoft.graph.resultInfo", "code": code, "subcode": subcode, "message": message})
+        result_info(code, subcode, message)
     }
 }
 

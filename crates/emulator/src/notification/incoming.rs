@@ -72,8 +72,8 @@ fn incoming_call(call: &CallRequest, ids: &CallIds) -> Map<String, Value> {
     if let Some(country) = &call.country {
         source.insert("countryCode".to_owned(), country.as_str().into());
     }
-    // A recording policy addresses an application instance, as a call to a resource account does. Other calls address
-    // the app itself.
+    // A recording policy addresses an application instance, as a call to a resource account does. Other calls
+    // address the app itself.
     let target = match call.kind {
         CallKind::Recording => json!({
             "@odata.type": "#microsoft.graph.identitySet",
@@ -130,7 +130,8 @@ fn incoming_call(call: &CallRequest, ids: &CallIds) -> Map<String, Value> {
     resource
 }
 
-/// The body that announces another user of the recording policy. The bot's response says whether it records them too.
+/// The body that announces another user of the recording policy. The bot's response says whether it records
+/// them too.
 ///
 /// Microsoft publishes no example of this notification. The shape is the one of the Graph reference
 /// ("participantJoiningNotification").

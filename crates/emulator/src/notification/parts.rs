@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::ids::CallIds;
 use crate::call::{CallKind, CallRequest};
 
-/// The document of one notification. `below` is the path below the call; `change_type` is `created`, `updated` or
-/// `deleted`.
+/// The document of one notification. `below` is the path below the call; `change_type` is `created`,
+/// `updated` or `deleted`.
 pub(super) fn item(change_type: &str, ids: &CallIds, below: &str, resource_data: Value) -> Value {
     let mut item = object(json!({
         "@odata.type": "#microsoft.graph.commsNotification",
@@ -35,6 +35,16 @@ pub(super) fn source_identity(call: &CallRequest, ids: &CallIds) -> Value {
 /// One identity of a tenant.
 pub(super) fn identity(id: &str, tenant: &str) -> Value {
     json!({"@odata.type": "#microsoft.graph.identity", "id": id, "tenantId": tenant})
+}
+
+/// The result of a call or of an operation.
+pub(super) fn result_info(code: u32, subcode: u32, message: &str) -> Value {
+    json!({
+        "@odata.type": "#microsoft.graph.resultInfo",
+        "code": code,
+        "subcode": subcode,
+        "message": message,
+    })
 }
 
 /// The members of a JSON object; none for any other value.

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     ids::{CallIds, Person},
-    parts::{identity, item, object, source_identity},
+    parts::{identity, item, object, result_info, source_identity},
 };
 use crate::call::CallRequest;
 
@@ -112,7 +112,7 @@ pub(crate) fn tone(ids: &CallIds, tone: &str, sequence: u32) -> Value {
     item("updated", ids, "", resource)
 }
 
-/// The body that reports an operation. One that ended is `deleted`; one that goes on is `updated`.
+/// The body that reports an operation: `deleted` if it has ended, `updated` if it goes on.
 pub(crate) fn operation(ids: &CallIds, operation: &Operation, status: &str) -> Value {
     let Operation { id, odata_type, client_context } = operation;
     let (code, change) = match status {
@@ -126,7 +126,7 @@ pub(crate) fn operation(ids: &CallIds, operation: &Operation, status: &str) -> V
         "id": id.to_string(),
         "clientContext": client_context,
         "status": status,
-        "resultInfo": {"@odata.type": "#microsoft.graph.resultInfo", "code": code, "subcode": 0, "message": ""},
+        "resultInfo": result_info(code, 0, ""),
     });
     item(change, ids, &format!("/operations/{id}"), resource)
 }

@@ -212,12 +212,13 @@ async fn a_bot_reports_a_graph_failure_with_a_remedy() {
     for (more, expected) in [
         (
             &[][..],
-            "answer failed: Graph responded 401 Unauthorized (InvalidAuthenticationToken: Access token is empty.); \
-             this bot sends no token: start it with the --app-id and the --secret of an app",
+            "answer failed: Graph responded 401 Unauthorized (InvalidAuthenticationToken: Access token is \
+             empty.); this bot sends no token: start it with the --app-id and the --secret of an app",
         ),
         (
             &["--app-id", &app, "--secret", "wrong"],
-            "answer failed: the token endpoint responded 401 Unauthorized (AADSTS7000215: Invalid client secret",
+            "answer failed: the token endpoint responded 401 Unauthorized (AADSTS7000215: Invalid client \
+             secret",
         ),
     ] {
         let mut bot = emulator(&["bot", "--platform", origin, "--json"]);

@@ -9,6 +9,11 @@ use switchboard_emulator::{
 
 use crate::support::{call_to, get, platform, played, post, request};
 
+/// A notification of the new call `a1`.
+const NEW_CALL: &str = r#"{"value":[
+    {"changeType":"created","resource":"/app/calls/a1","resourceData":{"state":"incoming"}}
+]}"#;
+
 async fn bot(platform: &Platform, capacity: Option<usize>) -> Bot {
     let settings =
         BotSettings { capacity, ..BotSettings::new("bot-<0>", parse_http_url(platform.origin()).unwrap()) };
@@ -59,7 +64,11 @@ async fn a_notification_about_an_unknown_call_is_a_stray() {
     let platform = platform().await;
     let bot = bot(&platform, None).await;
     let body = json!({"value": [
-        {"changeType": "updated", "resource": "/app/calls/not-mine", "resourceData": {"state": "established"}},
+        {
+            "changeType": "updated",
+            "resource": "/app/calls/not-mine",
+            "resourceData": {"state": "established"},
+        },
     ]});
     for _ in 0..3 {
         assert_eq!(post(bot.address(), "/anything", &body.to_string()).await.status, 202);
@@ -74,11 +83,12 @@ async fn a_repeated_notification_is_counted_as_a_duplicate() {
     let platform = platform().await;
     let bot = bot(&platform, None).await;
     let address = bot.address();
-    let body = r#"{"value":[{"changeType":"created","resource":"/app/calls/a1","resourceData":{"state":"incoming"}}]}"#;
+    let body = NEW_CALL;
     let head = "X-Microsoft-Skype-Message-ID: m1\r\nSwitchboard-Callback-Uri: http://127.0.0.1:9/cb";
+    let length = body.len();
     let text = format!(
-        "POST / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
+        "POST / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{head}\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
     );
     for _ in 0..2 {
         assert_eq!(crate::support::exchange(address, &text).await.status, 202);
@@ -140,8 +150,7 @@ async fn a_draining_bot_stops_after_its_last_call() {
     while get(address, "/healthz").await.json()["state"] != "draining" {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let new_call = r#"{"value":[{"changeType":"created","resource":"/app/calls/a1","resourceData":{"state":"incoming"}}]}"#;
-    assert_eq!(post(address, "/", new_call).await.status, 503);
+    assert_eq!(post(address, "/", NEW_CALL).await.status, 503);
     let path = format!("/v1.0/communications/calls/{call_id}");
     assert_eq!(request(platform.address(), "DELETE", &path, "").await.status, 204);
     let (words, _, end) = played(timeline).await;
@@ -153,7 +162,7 @@ async fn a_draining_bot_stops_after_its_last_call() {
 #[tokio::test]
 async fn a_response_asks_the_gateway_for_an_action() {
     let platform = platform().await;
-    let body = r#"{"value":[{"changeType":"created","resource":"/app/calls/a1","resourceData":{"state":"incoming"}}]}"#;
+    let body = NEW_CALL;
     for (answer, action) in [
         (AnswerMode::Action, "answer"),
         (AnswerMode::ActionReject, "reject"),
@@ -185,8 +194,7 @@ async fn a_failed_action_ends_the_call_for_the_bot() {
     let settings =
         BotSettings { behaviour, ..BotSettings::new("bot-0", parse_http_url(platform.origin()).unwrap()) };
     let bot = Bot::start(settings, Client::new(None).unwrap()).await.unwrap();
-    let new_call = r#"{"value":[{"changeType":"created","resource":"/app/calls/a1","resourceData":{"state":"incoming"}}]}"#;
-    assert_eq!(post(bot.address(), "/", new_call).await.status, 200);
+    assert_eq!(post(bot.address(), "/", NEW_CALL).await.status, 200);
     assert_eq!((bot.calls().calls[0].state.as_str(), bot.calls().active), ("taken", 1));
 
     let body = r#"{"action":"answer","callId":"A1","error":{
@@ -217,8 +225,9 @@ async fn an_action_with_unknown_outcome_leaves_the_call_active() {
         BotSettings { behaviour, ..BotSettings::new("bot-0", parse_http_url(platform.origin()).unwrap()) };
     let bot = Bot::start(settings, Client::new(None).unwrap()).await.unwrap();
     let item = |change: &str, state: &str| {
-        json!({"value": [{"changeType": change, "resource": "/app/calls/a1", "resourceData": {"state": state}}]})
-            .to_string()
+        let item =
+            json!({"changeType": change, "resource": "/app/calls/a1", "resourceData": {"state": state}});
+        json!({"value": [item]}).to_string()
     };
     assert_eq!(post(bot.address(), "/", &item("created", "incoming")).await.status, 200);
     let body = r#"{"action":"answer","callId":"a1","error":{"code":"timeout","outcomeUnknown":true}}"#;

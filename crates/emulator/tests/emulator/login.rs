@@ -206,7 +206,9 @@ async fn an_assertion_needs_a_registered_key_and_valid_claims() {
     let tenant = TENANT.to_string();
     let endpoint = format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token");
     let app = APP.to_string();
-    let good = json!({"aud": endpoint, "iss": app, "sub": app, "jti": "1", "nbf": now, "iat": now, "exp": now + 600});
+    let good = json!({
+        "aud": endpoint, "iss": app, "sub": app, "jti": "1", "nbf": now, "iat": now, "exp": now + 600,
+    });
     let with = |changes: Value| {
         let mut claims = good.clone();
         claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
