@@ -1,4 +1,4 @@
-//! A small bot instance: it takes calls, answers them as its settings say, and shows them.
+//! A small bot instance: it takes calls, answers them through Graph or the gateway, and shows them.
 
 mod actions;
 mod behaviour;

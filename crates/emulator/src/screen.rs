@@ -137,7 +137,7 @@ impl Progress {
         Self { terminal: io::stderr().is_terminal(), shown: None }
     }
 
-    pub(crate) fn show(&mut self, calls: u32, placed: u32, over: usize, wrong: u32, took: Duration) {
+    pub(crate) fn show(&mut self, calls: u32, placed: u32, ended: usize, failed: u32, took: Duration) {
         let every = if self.terminal { Duration::from_millis(100) } else { Duration::from_secs(3) };
         let due = match self.shown {
             Some(shown) => shown.elapsed() >= every,
@@ -149,13 +149,13 @@ impl Progress {
         }
         self.shown = Some(Instant::now());
         let line = format!(
-            "{over} of {calls} calls ended, {placed} placed, {wrong} failed, {:.0} s",
+            "{ended} of {calls} calls ended, {placed} placed, {failed} failed, {:.0} s",
             took.as_secs_f64()
         );
         let mut out = io::stderr().lock();
         let _ = if self.terminal {
             let width =
-                over.saturating_mul(BAR_WIDTH).checked_div(usize::try_from(calls).unwrap_or(1)).unwrap_or(0);
+                ended.saturating_mul(BAR_WIDTH).checked_div(usize::try_from(calls).unwrap_or(1)).unwrap_or(0);
             let bar = "#".repeat(width.min(BAR_WIDTH));
             write!(out, "\r\u{1b}[K[{bar:<BAR_WIDTH$}] {line}").and_then(|()| out.flush())
         } else {
@@ -163,7 +163,7 @@ impl Progress {
         };
     }
 
-    /// Clears the bar before the report is printed.
+    /// Clears the bar, so that the report can be printed.
     pub(crate) fn clear(&self) {
         if self.terminal {
             let _ = write!(io::stderr().lock(), "\r\u{1b}[K");
@@ -300,7 +300,7 @@ mod tests {
         let mut table = table(false);
         assert!(table.rows(&posted(1, 1.0, None)).is_empty());
         assert_eq!((table.sent().len(), table.sent().len()), (1, 0));
-        let over = table.rows(&posted(1, 1.0, Some(900.0)));
-        assert!(over[0].contains("901.0 ms  .. n1"), "{over:?}");
+        let rows = table.rows(&posted(1, 1.0, Some(900.0)));
+        assert!(rows[0].contains("901.0 ms  .. n1"), "{rows:?}");
     }
 }

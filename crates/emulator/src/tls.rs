@@ -25,8 +25,8 @@ use openssl::{
     },
 };
 
-/// Makes an acceptor from the authority and the certificate in a folder. Creates what is missing or expires
-/// soon.
+/// Makes an acceptor from the authority and the certificate in a folder. Creates missing files and renews
+/// certificates that expire soon.
 ///
 /// Clients must trust `ca.pem`.
 pub(crate) fn acceptor(folder: &Path) -> Result<SslAcceptor, TlsError> {

@@ -13,8 +13,7 @@ impl InvalidWord {
     }
 }
 
-/// Defines an enum and the word of each variant. Derives `WORDS`, `label`, `Display` and `FromStr` from this
-/// one table.
+/// Defines an enum and the word of each variant. `WORDS`, `label`, `Display` and `FromStr` use this table.
 macro_rules! words {
     (
         $(#[$meta:meta])*

@@ -33,7 +33,7 @@ pub struct BotCalls {
 pub struct BotCall {
     /// The call id.
     pub id: String,
-    /// `taken`, `answering`, `answered`, `establishing`, `established`, `ended`, `declined` or `failed`.
+    /// `taken`, `answered`, `establishing`, `established`, `ended`, `declined` or `failed`.
     pub state: String,
     /// The callback URI that the bot hands to Graph.
     pub callback_uri: String,
@@ -145,7 +145,7 @@ impl CallLedger {
     /// Notes that Graph accepted the answer.
     pub(super) fn answered(&mut self, id: &str) {
         if let Some(call) = self.call_mut(id)
-            && matches!(call.state.as_str(), "taken" | "answering")
+            && call.state == "taken"
         {
             call.state = "answered".to_owned();
         }

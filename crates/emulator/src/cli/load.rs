@@ -56,18 +56,18 @@ pub(super) async fn run(arguments: LoadArguments) -> Result<ExitCode, String> {
     let mut events =
         place_load(&client, &platform, &request).await.map_err(|error| not_placed(&platform, &error))?;
     let mut results: Vec<CallResult> = Vec::new();
-    let (mut placed, mut wrong, mut done) = (0, 0, false);
+    let (mut placed, mut failed, mut done) = (0, 0, false);
     let mut progress = Progress::new();
     while let Some(event) = events.next().await {
         match event {
             LoadEvent::Placed { calls } => placed = calls,
             LoadEvent::Result(result) => {
-                wrong += u32::from(!result.ok);
+                failed += u32::from(!result.ok);
                 results.push(result);
             }
             LoadEvent::Done => done = true,
         }
-        progress.show(calls, placed, results.len(), wrong, began.elapsed());
+        progress.show(calls, placed, results.len(), failed, began.elapsed());
     }
     let took = began.elapsed();
     progress.clear();
@@ -138,13 +138,13 @@ fn table(report: &LoadReport, has_bots: bool, took: Duration) -> Vec<String> {
 }
 
 fn summary(report: &LoadReport) -> String {
-    let wrong: usize = report.problems.len();
+    let problems = report.problems.len();
     let misrouted = report.misrouted.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
     match report.problems.first() {
         Some(first) => {
             let lost = report.lost;
             format!(
-                "{lost} notifications lost, {misrouted} misrouted; {wrong} problems listed, first {}: {}",
+                "{lost} notifications lost, {misrouted} misrouted; {problems} problems listed, first {}: {}",
                 first.call, first.what
             )
         }

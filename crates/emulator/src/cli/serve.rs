@@ -242,7 +242,8 @@ impl Args for AppArguments {
                     .action(ArgAction::Append)
                     .help(
                         "A public key or certificate (PEM) of another issuer, whose tokens for \
-                         api://AzureADTokenExchange stand for the preceding --app-id. May be repeated",
+                         api://AzureADTokenExchange stand for the preceding --app-id. May be \
+                         repeated",
                     ),
             )
     }
