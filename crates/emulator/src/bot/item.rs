@@ -62,8 +62,8 @@ impl NotificationItem {
     }
 }
 
-/// The states that the bot shows by name. The platform's set is open and the bot stores a name for each
-/// notification, so it stores no other.
+/// The states that the bot shows by name. The platform's set is open, and the bot stores a name for each
+/// notification. It shows any other state as `call`, so that the names stay short.
 const STATES: [&str; 11] = [
     "incoming",
     "establishing",

@@ -40,7 +40,7 @@ pub(super) struct CallOptions {
     /// or entra-v2+wrong-audience.
     #[arg(long, default_value = "skype")]
     token: TokenChoice,
-    /// The time from established until the caller hangs up, like 500ms, 5s or 2m.
+    /// The time from established, or from the last step of a script, to the hang-up, like 500ms, 5s or 2m.
     #[arg(long, default_value = "1s", value_parser = parse_duration)]
     duration: Duration,
     /// The time that the bot has to answer [default: 15s, 5s for a recording].

@@ -230,8 +230,8 @@ impl Args for AppArguments {
                     .value_parser(value_parser!(PathBuf))
                     .action(ArgAction::Append)
                     .help(
-                        "A certificate (PEM) whose key signs client assertions of the preceding --app-id. May \
-                         be repeated",
+                        "A certificate (PEM) whose key signs client assertions of the preceding --app-id. \
+                         May be repeated",
                     ),
             )
             .arg(
