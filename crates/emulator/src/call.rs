@@ -45,7 +45,7 @@ words! {
 
 words! {
     /// How a call ends.
-    pub enum Outcome {
+    pub enum CallOutcome {
         /// Answered, every notification acknowledged, terminated.
         Completed = "completed",
         /// The bot rejected it.
@@ -118,7 +118,7 @@ pub struct CallRequest {
     /// Whether a connection serves several notifications, as the platform's did until 2023; it closes each one today.
     pub keep_alive: bool,
     /// How the call is meant to end.
-    pub expect: Outcome,
+    pub expect: CallOutcome,
 }
 
 impl CallRequest {
@@ -138,7 +138,7 @@ impl CallRequest {
             participants: 1,
             script: None,
             keep_alive: false,
-            expect: Outcome::Completed,
+            expect: CallOutcome::Completed,
         }
     }
 
@@ -155,47 +155,47 @@ impl CallRequest {
 ///
 /// # Errors
 /// Anything else.
-pub fn parse_http_url(text: &str) -> Result<Url, NotHttpUrl> {
-    let url = Url::parse(text).map_err(|_| NotHttpUrl)?;
+pub fn parse_http_url(text: &str) -> Result<Url, InvalidHttpUrl> {
+    let url = Url::parse(text).map_err(|_| InvalidHttpUrl)?;
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     if matches!(url.scheme(), "http" | "https") && url.has_host() && plain {
         Ok(url)
     } else {
-        Err(NotHttpUrl)
+        Err(InvalidHttpUrl)
     }
 }
 
 /// The text is not a URL that can be posted to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an http or https URL with a host, like http://127.0.0.1:8443/api/calls")]
-pub struct NotHttpUrl;
+pub struct InvalidHttpUrl;
 
 /// Two letters, as ISO 3166-1 alpha-2 has them.
 ///
 /// # Errors
 /// Anything else.
-pub fn parse_country(text: &str) -> Result<String, NotACountry> {
+pub fn parse_country(text: &str) -> Result<String, InvalidCountry> {
     let letters = text.len() == 2 && text.bytes().all(|letter| letter.is_ascii_alphabetic());
-    if letters { Ok(text.to_ascii_uppercase()) } else { Err(NotACountry) }
+    if letters { Ok(text.to_ascii_uppercase()) } else { Err(InvalidCountry) }
 }
 
 /// The text is not a country code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a country: two letters, like US or HU")]
-pub struct NotACountry;
+pub struct InvalidCountry;
 
 /// A number of participants.
 ///
 /// # Errors
 /// Not a whole number from 1 to [`PARTICIPANTS_MAX`].
-pub fn parse_participants(text: &str) -> Result<u32, NotParticipants> {
-    text.parse().ok().filter(|count| (1..=PARTICIPANTS_MAX).contains(count)).ok_or(NotParticipants)
+pub fn parse_participants(text: &str) -> Result<u32, InvalidParticipants> {
+    text.parse().ok().filter(|count| (1..=PARTICIPANTS_MAX).contains(count)).ok_or(InvalidParticipants)
 }
 
 /// The text is not a number of participants.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a number of participants: 1 to {PARTICIPANTS_MAX}, the caller included")]
-pub struct NotParticipants;
+pub struct InvalidParticipants;
 
 /// What a meeting of Teams holds; a roster of that many has about half a MiB.
 pub const PARTICIPANTS_MAX: u32 = 1_000;

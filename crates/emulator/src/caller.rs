@@ -18,11 +18,11 @@ use self::{
     posting::{Phase, Player, Undelivered},
 };
 use crate::{
-    call::{CallRequest, Outcome, Protocol},
+    call::{CallOutcome, CallRequest, Protocol},
     graph::{AnswerRequest, Decision},
     notification::{self, CallIds, ResultInfo},
     platform::Shared,
-    timeline::{End, Recorder, milliseconds},
+    timeline::{CallEnd, Recorder, milliseconds},
 };
 
 /// Plays the call to its end and records what happens.
@@ -36,7 +36,7 @@ pub(crate) async fn play(
 ) {
     let player = Player::new(platform, call, ids, started, &recorder);
     let ending = player.run(decisions).await;
-    let end = End {
+    let end = CallEnd {
         outcome: ending.outcome.label().to_owned(),
         ok: ending.outcome == call.expect,
         reason: ending.reason,
@@ -50,7 +50,7 @@ pub(crate) async fn play(
 
 /// How it went, before it is compared with what was expected.
 struct Ending {
-    outcome: Outcome,
+    outcome: CallOutcome,
     reason: String,
     status: Option<StatusCode>,
     answered: Option<Duration>,
@@ -58,7 +58,7 @@ struct Ending {
 }
 
 impl Ending {
-    fn new(outcome: Outcome, reason: String) -> Self {
+    fn new(outcome: CallOutcome, reason: String) -> Self {
         Self { outcome, reason, status: None, answered: None, callback: None }
     }
 }
@@ -75,7 +75,7 @@ impl Player<'_> {
                     let reason = format!(
                         "the legacy notification was answered with {status}: only 204 asks for the Graph form"
                     );
-                    return Ending { status: Some(status), ..Ending::new(Outcome::Refused, reason) };
+                    return Ending { status: Some(status), ..Ending::new(CallOutcome::Refused, reason) };
                 }
                 other => return self.not_accepted(other.map(|answer| answer.status)),
             }
@@ -122,13 +122,13 @@ impl Player<'_> {
             }
             Some(Decision::Reject { callback, reason }) => {
                 let reason = format!("the bot rejected the call: {reason}");
-                let ending = Ending::new(Outcome::Rejected, reason);
+                let ending = Ending::new(CallOutcome::Rejected, reason);
                 self.decided(callback, ending, "rejected", &ResultInfo::RejectedByBot, answered).await
             }
             Some(Decision::Redirect { callback, targets }) => {
                 let plural = if targets == 1 { "" } else { "s" };
                 let reason = format!("the bot redirected the call to {targets} target{plural}");
-                let ending = Ending::new(Outcome::Redirected, reason);
+                let ending = Ending::new(CallOutcome::Redirected, reason);
                 self.decided(callback, ending, "redirected", &ResultInfo::RedirectedByBot, answered).await
             }
             // Graph takes no operation of a call that is not answered.
@@ -142,7 +142,7 @@ impl Player<'_> {
                 } else {
                     format!("nobody answered the call within {within:?}")
                 };
-                Ending::new(Outcome::Unanswered, reason)
+                Ending::new(CallOutcome::Unanswered, reason)
             }
         }
     }
@@ -168,7 +168,7 @@ impl Player<'_> {
         decisions: &mut mpsc::Receiver<Decision>,
     ) -> Ending {
         match Life::new(self, callback, answer).run(decisions).await {
-            Ok(reason) => Ending::new(Outcome::Completed, reason),
+            Ok(reason) => Ending::new(CallOutcome::Completed, reason),
             Err(ending) => ending,
         }
     }
@@ -177,12 +177,12 @@ impl Player<'_> {
         match result {
             Ok(status) => {
                 let reason = format!("{} refused the notification with {status}", self.call.to);
-                Ending { status: Some(status), ..Ending::new(Outcome::Refused, reason) }
+                Ending { status: Some(status), ..Ending::new(CallOutcome::Refused, reason) }
             }
             Err(undelivered) => {
                 let reason =
                     format!("{} did not take the notification: {}", self.call.to, undelivered.reason);
-                Ending { status: undelivered.status, ..Ending::new(Outcome::Undelivered, reason) }
+                Ending { status: undelivered.status, ..Ending::new(CallOutcome::Undelivered, reason) }
             }
         }
     }

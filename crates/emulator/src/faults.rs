@@ -305,8 +305,8 @@ impl Faults {
     ///
     /// # Errors
     /// The value is none that this fault takes.
-    pub fn set(&mut self, name: FaultName, value: &str) -> Result<(), WrongFault> {
-        let wrong = || WrongFault::Value { name, value: value.chars().take(VALUE_LETTERS_SHOWN).collect() };
+    pub fn set(&mut self, name: FaultName, value: &str) -> Result<(), InvalidFault> {
+        let wrong = || InvalidFault::Value { name, value: value.chars().take(VALUE_LETTERS_SHOWN).collect() };
         let trouble = || Limited::parse(value, |text| Trouble::parse(text, name)).ok_or_else(wrong).map(Some);
         let share = || Limited::parse(value, Share::parse).ok_or_else(wrong).map(Some);
         match name {
@@ -384,11 +384,11 @@ impl FaultSetting {
 }
 
 impl FromStr for FaultSetting {
-    type Err = WrongFault;
+    type Err = InvalidFault;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, value) = text.split_once('=').ok_or(WrongFault::NoPair)?;
-        let name = name.parse().map_err(|_| WrongFault::Name)?;
+        let (name, value) = text.split_once('=').ok_or(InvalidFault::NoPair)?;
+        let name = name.parse().map_err(|_| InvalidFault::Name)?;
         Faults::default().set(name, value)?;
         Ok(Self { name, value: value.to_owned() })
     }
@@ -396,7 +396,7 @@ impl FromStr for FaultSetting {
 
 /// Why a fault was not set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WrongFault {
+pub enum InvalidFault {
     /// There is no `=`.
     #[error("a fault is NAME=VALUE, like graph=429:2; the names are {}", FaultName::WORDS.join(", "))]
     NoPair,
@@ -413,7 +413,7 @@ pub enum WrongFault {
     },
 }
 
-impl WrongFault {
+impl InvalidFault {
     /// A stable name for logs.
     pub fn label(&self) -> &'static str {
         match self {

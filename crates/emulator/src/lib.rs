@@ -5,12 +5,12 @@
 //! development and tests: whoever reaches it can mint tokens, so keep it on loopback or in a closed network.
 //!
 //! ```
-//! use switchboard_emulator::{Client, Platform, Settings, TokenRequest, fetch_json};
+//! use switchboard_emulator::{Client, Platform, PlatformSettings, TokenRequest, fetch_json};
 //! use uuid::Uuid;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-//! let platform = Platform::start(Settings::loopback()).await?;
+//! let platform = Platform::start(PlatformSettings::loopback()).await?;
 //!
 //! let app = Uuid::from_u128(0x0efc74f7_41c3_47a4_8775_7259bfef4241);
 //! let tenant = Uuid::from_u128(0x11111111_2222_4333_8444_555555555555);
@@ -114,25 +114,28 @@ pub use bot::{
     InvalidFailure, InvalidJoinResponse, JoinResponse, Stray,
 };
 pub use call::{
-    CallKind, CallRequest, DEFAULT_TENANT, NotACountry, NotHttpUrl, NotParticipants, Outcome,
+    CallKind, CallOutcome, CallRequest, DEFAULT_TENANT, InvalidCountry, InvalidHttpUrl, InvalidParticipants,
     PARTICIPANTS_MAX, Protocol, Region, parse_country, parse_http_url, parse_participants,
 };
 pub use client::{Client, SendError, fetch_json};
 pub use encoding::{InvalidDuration, parse_duration};
 pub use entra::{Credential, Permission};
-pub use faults::{FaultName, FaultSetting, Faults, WrongFault};
+pub use faults::{FaultName, FaultSetting, Faults, InvalidFault};
 pub use keys::{AnnounceError, Issuer, Keys};
 pub use load::{
-    Answered, CALLS_MAX, CallResult, KindMix, LoadEvent, LoadEvents, LoadReport, LoadRequest, NotAMix,
-    Problem, RATE_MAX, RemoteLoad, Testimony, Watching, WitnessError,
+    AnswerTimes, BotReport, BotWatcher, CALLS_MAX, InvalidKindMix, KindMix, LoadEvent, LoadEvents,
+    LoadProblem, LoadReport, LoadRequest, LoadResult, RATE_MAX, RemoteLoad, WatchError,
 };
-pub use platform::{NamedUrl, PlaceError, Platform, RotateError, Rotation, Settings, StartError};
+pub use platform::{
+    NamedUrl, PlaceError, Platform, PlatformSettings, PlatformStartError, RotateError, Rotation,
+};
 pub use remote::{place_call, place_load};
-pub use script::{Script, ScriptError};
+pub use script::{InvalidScript, Script};
 pub use server::printable;
-pub use timeline::{End, Event, Placed, RemoteTimeline, Sent, Step, Timeline};
+pub use timeline::{CallEnd, CallEvent, CallStep, PlacedCall, RemoteTimeline, SentRequest, Timeline};
 pub use tls::TlsError;
 pub use token::{
-    Flaw, NotAnObject, Overrides, Token, TokenChoice, TokenChoiceError, TokenError, TokenKind, TokenRequest,
+    Flaw, InvalidOverrides, InvalidTokenChoice, MintError, Overrides, Token, TokenChoice, TokenKind,
+    TokenRequest,
 };
 pub use words::InvalidWord;

@@ -1,7 +1,7 @@
 //! Many calls at once: placed at a rate, each played like any other, one result a call.
 
 mod report;
-mod witness;
+mod watch;
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -12,15 +12,15 @@ use tokio::{
 };
 use uuid::Uuid;
 
-pub(crate) use self::witness::{Ledger, Life};
+pub(crate) use self::watch::{BotIdentity, LedgerSummary};
 pub use self::{
-    report::{Answered, LoadReport, Problem},
-    witness::{Testimony, Watching, WitnessError},
+    report::{AnswerTimes, LoadProblem, LoadReport},
+    watch::{BotReport, BotWatcher, WatchError},
 };
 use crate::{
-    call::{CallKind, CallRequest, Outcome},
+    call::{CallKind, CallOutcome, CallRequest},
     platform::{PlaceError, Shared},
-    timeline::{End, Event, JsonLines, RemoteLines, Step, Timeline, milliseconds},
+    timeline::{CallEnd, CallEvent, CallStep, JsonLines, RemoteLines, Timeline, milliseconds},
 };
 
 /// Calls to be placed.
@@ -83,7 +83,7 @@ impl fmt::Display for KindMix {
 }
 
 impl FromStr for KindMix {
-    type Err = NotAMix;
+    type Err = InvalidKindMix;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let read = |part: &str| {
@@ -92,7 +92,7 @@ impl FromStr for KindMix {
             Some((kind.parse().ok()?, share))
         };
         let mix: Option<Vec<(CallKind, u32)>> = text.split(',').map(read).collect();
-        mix.filter(|mix| mix.len() <= CallKind::WORDS.len()).map(Self).ok_or(NotAMix)
+        mix.filter(|mix| mix.len() <= CallKind::WORDS.len()).map(Self).ok_or(InvalidKindMix)
     }
 }
 
@@ -102,7 +102,7 @@ impl FromStr for KindMix {
     "not a mix: kinds ({}) with a share of 1 to 1000 each, like p2p=6,meeting=3,recording=1",
     CallKind::WORDS.join(", ")
 )]
-pub struct NotAMix;
+pub struct InvalidKindMix;
 
 /// Something that happened to a load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,19 +114,19 @@ pub enum LoadEvent {
         calls: u32,
     },
     /// A call is over.
-    Result(CallResult),
+    Result(LoadResult),
     /// All calls are over. Always the last.
     Done,
 }
 
 /// What became of one call of a load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CallResult {
+pub struct LoadResult {
     /// The call id.
     pub call: Uuid,
     /// Its kind.
     pub kind: String,
-    /// A word of [`Outcome`](crate::Outcome).
+    /// A word of [`CallOutcome`](crate::CallOutcome).
     pub outcome: String,
     /// Whether that is what was expected.
     pub ok: bool,
@@ -245,14 +245,14 @@ async fn result_of(
     kind: CallKind,
     duration: Duration,
     placed_ms: f64,
-) -> Option<CallResult> {
+) -> Option<LoadResult> {
     let mut tally = Tally::default();
     while let Some(event) = timeline.next().await {
         match event {
-            Event::Call(placed) => tally.call = placed.call,
-            Event::Sent(_) => {}
-            Event::Step(step) => tally.step(&step),
-            Event::End(end) => return Some(tally.end(end, kind, duration, placed_ms)),
+            CallEvent::Call(placed) => tally.call = placed.call,
+            CallEvent::Sent(_) => {}
+            CallEvent::Step(step) => tally.step(&step),
+            CallEvent::End(end) => return Some(tally.end(end, kind, duration, placed_ms)),
         }
     }
     None
@@ -268,7 +268,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &CallStep) {
         let Some(id) = step.message_id else { return };
         match self.messages.iter_mut().find(|(message, _)| *message == id) {
             Some((_, status)) => {
@@ -280,18 +280,18 @@ impl Tally {
         }
     }
 
-    fn end(self, end: End, kind: CallKind, duration: Duration, placed_ms: f64) -> CallResult {
+    fn end(self, end: CallEnd, kind: CallKind, duration: Duration, placed_ms: f64) -> LoadResult {
         let count = |holds: fn(Option<u16>) -> bool| {
             let count = self.messages.iter().filter(|(_, status)| holds(*status)).count();
             u32::try_from(count).unwrap_or(u32::MAX)
         };
         let lasted_ms = end.answered_ms.map_or(0.0, |answered_ms| end.took_ms - answered_ms);
         let ended_early = match end.outcome.as_str() {
-            outcome if outcome == Outcome::Completed.label() => lasted_ms < milliseconds(duration),
+            outcome if outcome == CallOutcome::Completed.label() => lasted_ms < milliseconds(duration),
             // Whoever rejects or redirects a call ends nothing.
-            outcome => end.answered_ms.is_some() && outcome == Outcome::Lost.label(),
+            outcome => end.answered_ms.is_some() && outcome == CallOutcome::Lost.label(),
         };
-        CallResult {
+        LoadResult {
             call: self.call,
             kind: kind.label().to_owned(),
             outcome: end.outcome,

@@ -33,14 +33,14 @@ use crate::{
     load::{self, LoadEvents, LoadRequest},
     notification::CallIds,
     server::Server,
-    timeline::{Event, Placed, Recorder, Timeline},
+    timeline::{CallEvent, PlacedCall, Recorder, Timeline},
     tls::{self, TlsError},
-    token::{Token, TokenChoice, TokenError, TokenRequest, mint},
+    token::{MintError, Token, TokenChoice, TokenRequest, mint},
 };
 
 /// What a platform is told.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct PlatformSettings {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The apps it knows. The first one is used where a request names none.
@@ -78,7 +78,7 @@ pub struct Rotation {
     pub publish_before: Duration,
 }
 
-impl Settings {
+impl PlatformSettings {
     /// A free port on loopback, plain http, any app and tenant, new keys, every permission, nothing wrong.
     pub fn loopback() -> Self {
         Self {
@@ -112,15 +112,18 @@ impl Platform {
     ///
     /// # Errors
     /// The address cannot be bound, or OpenSSL refuses.
-    pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { listen, apps, keys, ca, tls, credentials, tenants, permissions, .. } = settings;
-        let Settings { token_life, graph_auth, post_timeout, rotation, faults, .. } = settings;
+    pub async fn start(settings: PlatformSettings) -> Result<Self, PlatformStartError> {
+        let PlatformSettings { listen, apps, keys, ca, tls, credentials, tenants, permissions, .. } =
+            settings;
+        let PlatformSettings { token_life, graph_auth, post_timeout, rotation, faults, .. } = settings;
         if rotation.is_some_and(|rotation| !rotation.fits()) {
-            return Err(StartError::Rotation);
+            return Err(PlatformStartError::Rotation);
         }
-        let listener =
-            TcpListener::bind(listen).await.map_err(|source| StartError::Bind { address: listen, source })?;
-        let address = listener.local_addr().map_err(|source| StartError::Bind { address: listen, source })?;
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|source| PlatformStartError::Bind { address: listen, source })?;
+        let address =
+            listener.local_addr().map_err(|source| PlatformStartError::Bind { address: listen, source })?;
         let acceptor = tls.as_deref().map(tls::acceptor).transpose()?;
         let keys = match keys {
             Some(keys) => keys,
@@ -148,7 +151,7 @@ impl Platform {
             playing: Mutex::new(JoinSet::new()),
         });
         let server = Server::start_with(listener, Arc::clone(&shared), acceptor)
-            .map_err(|source| StartError::Bind { address: listen, source })?;
+            .map_err(|source| PlatformStartError::Bind { address: listen, source })?;
         let rotating =
             rotation.map(|rotation| tokio::spawn(rotate_always(Arc::downgrade(&shared), rotation)));
         Ok(Self { shared, server, rotating })
@@ -178,7 +181,7 @@ impl Platform {
     ///
     /// # Errors
     /// The request contradicts itself, or OpenSSL refuses.
-    pub fn token(&self, request: &TokenRequest) -> Result<Token, TokenError> {
+    pub fn token(&self, request: &TokenRequest) -> Result<Token, MintError> {
         self.shared.mint(request)
     }
 
@@ -256,7 +259,7 @@ pub struct NamedUrl {
 
 /// Why a platform did not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum PlatformStartError {
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {source}")]
     Bind {
@@ -278,7 +281,7 @@ pub enum StartError {
     Crypto(#[from] ErrorStack),
 }
 
-impl StartError {
+impl PlatformStartError {
     /// A stable name for logs.
     pub fn label(&self) -> &'static str {
         match self {
@@ -443,7 +446,7 @@ impl Shared {
         self.directory.apps.first().copied()
     }
 
-    pub(crate) fn mint(&self, request: &TokenRequest) -> Result<Token, TokenError> {
+    pub(crate) fn mint(&self, request: &TokenRequest) -> Result<Token, MintError> {
         let token = mint(&self.keys(), request, self.now())?;
         if let Some(issued) = self.issued.as_ref().filter(|_| request.choice.flaw.is_signed_by_the_issuer()) {
             issued.remember(&token.compact);
@@ -489,7 +492,7 @@ impl Shared {
                 recorder.sender(),
             )
             .ok_or(PlaceError::TooMany)?;
-        recorder.record(Event::Call(Placed {
+        recorder.record(CallEvent::Call(PlacedCall {
             call: ids.call,
             chain: ids.chain,
             tenant: call.tenant,

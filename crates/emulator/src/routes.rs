@@ -19,7 +19,7 @@ use crate::{
     platform::{NamedUrl, RotateError, Shared},
     server::{Body, Handle, empty, error_response, header_text, json_response, method_not_allowed, reads},
     timeline::JsonLines,
-    token::{Token, TokenError},
+    token::{MintError, Token},
     trouble::{self, Refuse},
 };
 
@@ -324,16 +324,16 @@ fn json_lines<T: Serialize + Send + 'static>(lines: JsonLines<T>) -> Response<Bo
     response
 }
 
-fn token_response(result: Result<Token, TokenError>) -> Response<Body> {
+fn token_response(result: Result<Token, MintError>) -> Response<Body> {
     match result {
         Ok(token) => json_response(
             StatusCode::OK,
             &json!({"token": token.compact, "kid": token.kid, "expires_at": token.expires_at}),
         ),
-        Err(error @ (TokenError::EntraOnly { .. } | TokenError::NothingToMake)) => {
+        Err(error @ (MintError::EntraOnly { .. } | MintError::NothingToMake)) => {
             error_response(StatusCode::BAD_REQUEST, error.label(), &error.to_string())
         }
-        Err(error @ TokenError::Crypto(_)) => {
+        Err(error @ MintError::Crypto(_)) => {
             error_response(StatusCode::INTERNAL_SERVER_ERROR, error.label(), &error.to_string())
         }
     }

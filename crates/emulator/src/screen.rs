@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use switchboard_emulator::{Event, Sent, Step, printable};
+use switchboard_emulator::{CallEvent, CallStep, SentRequest, printable};
 use tokio::time::Instant;
 
 /// Prints a line to stdout. A closed pipe is ignored: its reader has seen enough.
@@ -27,7 +27,7 @@ pub(crate) fn complain(line: &str) {
 pub(crate) struct TimelineTable {
     colour: bool,
     /// The requests in flight. The flag is true if a row shows that the request was sent.
-    pending: Vec<(Sent, bool)>,
+    pending: Vec<(SentRequest, bool)>,
 }
 
 impl TimelineTable {
@@ -38,7 +38,7 @@ impl TimelineTable {
     }
 
     /// Prints the rows that an event adds.
-    pub(crate) fn show(&mut self, event: &Event) {
+    pub(crate) fn show(&mut self, event: &CallEvent) {
         for line in self.rows(event) {
             say(&line);
         }
@@ -51,20 +51,21 @@ impl TimelineTable {
         }
     }
 
-    fn rows(&mut self, event: &Event) -> Vec<String> {
+    fn rows(&mut self, event: &CallEvent) -> Vec<String> {
         match event {
-            Event::Call(call) => {
+            CallEvent::Call(call) => {
                 let heading =
                     format!("call {}, chain {}, {}\n", call.call, call.chain, printable(&call.kind));
                 vec![heading, row("time", "", "what", "status", "took", "where")]
             }
-            Event::Sent(sent) => {
+            CallEvent::Sent(sent) => {
                 let lines = self.sent();
                 self.pending.push((sent.clone(), false));
                 lines
             }
-            Event::Step(step) => {
-                let own = |sent: &Sent| Some(sent.message_id) == step.message_id && sent.at_ms == step.at_ms;
+            CallEvent::Step(step) => {
+                let own =
+                    |sent: &SentRequest| Some(sent.message_id) == step.message_id && sent.at_ms == step.at_ms;
                 let place = self.pending.iter().position(|(sent, _)| own(sent));
                 let shown = place.is_some_and(|place| self.pending.remove(place).1);
                 let mut lines = self.sent();
@@ -72,8 +73,8 @@ impl TimelineTable {
                 lines
             }
             // The caller reports an unexpected end on stderr.
-            Event::End(end) if !end.ok => vec![String::new()],
-            Event::End(end) => {
+            CallEvent::End(end) if !end.ok => vec![String::new()],
+            CallEvent::End(end) => {
                 let verdict = self.paint(GREEN, &format!("ok: {}", printable(&end.outcome)));
                 vec![format!("\n{verdict} after {}: {}", time(end.took_ms), printable(&end.reason))]
             }
@@ -93,7 +94,7 @@ impl TimelineTable {
     }
 
     /// Makes the row of a request that has ended. `shown` is true if an earlier row shows that it was sent.
-    fn step(&self, step: &Step, shown: bool) -> String {
+    fn step(&self, step: &CallStep, shown: bool) -> String {
         let (at_ms, direction) = match (step.received, shown) {
             (true, _) => (step.at_ms, "<-"),
             (false, false) => (step.at_ms, "->"),
@@ -206,8 +207,8 @@ mod tests {
 
     use super::*;
 
-    fn step(status: Option<u16>, attempt: u32) -> Step {
-        Step {
+    fn step(status: Option<u16>, attempt: u32) -> CallStep {
+        CallStep {
             at_ms: 1_234.5,
             what: "incoming".to_owned(),
             received: false,
@@ -226,7 +227,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_with_and_without_colour() {
-        let posted = |status, attempt| Step { message_id: Some(Uuid::nil()), ..step(status, attempt) };
+        let posted = |status, attempt| CallStep { message_id: Some(Uuid::nil()), ..step(status, attempt) };
         let plain = table(false);
         let expected = "   1.23 s  -> incoming                      202    2.2 ms  http://x/\\u{1b}[2J";
         assert_eq!(plain.step(&posted(Some(202), 1), false), expected);
@@ -239,19 +240,19 @@ mod tests {
     }
 
     /// A request that was sent at a time. `took_ms` is given if its response has come.
-    fn posted(id: u128, at_ms: f64, took_ms: Option<f64>) -> Event {
+    fn posted(id: u128, at_ms: f64, took_ms: Option<f64>) -> CallEvent {
         let (what, url, message_id) = (format!("n{id}"), "http://x/".to_owned(), Uuid::from_u128(id));
         match took_ms {
-            None => Event::Sent(Sent { at_ms, what, url, attempt: 1, message_id }),
+            None => CallEvent::Sent(SentRequest { at_ms, what, url, attempt: 1, message_id }),
             Some(took_ms) => {
                 let message_id = Some(message_id);
-                Event::Step(Step { at_ms, what, url, took_ms, message_id, ..step(Some(202), 1) })
+                CallEvent::Step(CallStep { at_ms, what, url, took_ms, message_id, ..step(Some(202), 1) })
             }
         }
     }
 
     #[track_caller]
-    fn check_rows(events: &[Event], expected: &[&str]) {
+    fn check_rows(events: &[CallEvent], expected: &[&str]) {
         let mut table = table(false);
         let rows: Vec<String> = events
             .iter()
@@ -274,8 +275,12 @@ mod tests {
             &["1.0 -> n1 202 2.0 http://x/", "4.0 -> n2 202 1.0 http://x/"],
         );
         // The bot answers the call and gets another notification before it responds to the first one.
-        let answer =
-            Event::Step(Step { at_ms: 2.0, what: "answer".to_owned(), received: true, ..step(Some(202), 1) });
+        let answer = CallEvent::Step(CallStep {
+            at_ms: 2.0,
+            what: "answer".to_owned(),
+            received: true,
+            ..step(Some(202), 1)
+        });
         let events = [
             posted(1, 1.0, None),
             answer,

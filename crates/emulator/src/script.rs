@@ -12,14 +12,14 @@ use crate::{
 /// Steps, in the order in which they are played. The call lasts on after the last one, unless that ends it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Script {
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<ScriptStep>,
     /// As it was written, for the way to a platform elsewhere.
     source: Vec<RawStep>,
 }
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Step {
+pub(crate) struct ScriptStep {
     /// 1, 2, …
     pub(crate) number: usize,
     /// How long to wait before it.
@@ -211,19 +211,19 @@ impl Script {
     ///
     /// # Errors
     /// It is neither, or a step is wrong; the error says which and what would be right.
-    pub fn parse(text: &str) -> Result<Self, ScriptError> {
+    pub fn parse(text: &str) -> Result<Self, InvalidScript> {
         if text.len() > SCRIPT_BYTES_MAX {
-            return Err(ScriptError { line: None, step: None, fault: ScriptFault::TooLong });
+            return Err(InvalidScript { line: None, step: None, fault: ScriptProblem::TooLong });
         }
-        let at = |line, step, fault| ScriptError { line, step, fault };
+        let at = |line, step, fault| InvalidScript { line, step, fault };
         if text.trim_start().starts_with('{') {
             let raw: RawScript<RawStep> = serde_json::from_str(text)
-                .map_err(|error| at(Some(error.line()), None, ScriptFault::Syntax(error.to_string())))?;
+                .map_err(|error| at(Some(error.line()), None, ScriptProblem::Syntax(error.to_string())))?;
             return Self::from_raw(raw.step.into_iter().map(|step| (None, step)).collect());
         }
         let raw: RawScript<toml::Spanned<RawStep>> = toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| line_of(text, span.start));
-            at(line, None, ScriptFault::Syntax(error.message().replace('\n', ", ")))
+            at(line, None, ScriptProblem::Syntax(error.message().replace('\n', ", ")))
         })?;
         let steps =
             raw.step.into_iter().map(|step| (Some(line_of(text, step.span().start)), step.into_inner()));
@@ -231,7 +231,7 @@ impl Script {
     }
 
     /// The steps as `POST /emulator/calls` takes them.
-    pub(crate) fn from_steps(steps: Vec<RawStep>) -> Result<Self, ScriptError> {
+    pub(crate) fn from_steps(steps: Vec<RawStep>) -> Result<Self, InvalidScript> {
         Self::from_raw(steps.into_iter().map(|step| (None, step)).collect())
     }
 
@@ -239,19 +239,22 @@ impl Script {
         &self.source
     }
 
-    fn from_raw(raw: Vec<(Option<usize>, RawStep)>) -> Result<Self, ScriptError> {
+    fn from_raw(raw: Vec<(Option<usize>, RawStep)>) -> Result<Self, InvalidScript> {
         if raw.is_empty() || raw.len() > STEPS_MAX {
-            return Err(ScriptError { line: None, step: None, fault: ScriptFault::StepCount });
+            return Err(InvalidScript { line: None, step: None, fault: ScriptProblem::StepCount });
         }
         let count = raw.len();
         let mut script = Self::default();
         for (number, (line, raw)) in (1..).zip(raw) {
             let step = raw.check(number).and_then(|step| {
                 let ends = matches!(step.act, Act::Drop | Act::Terminate { .. });
-                if ends && number < count { Err(ScriptFault::AfterTheEnd) } else { Ok(step) }
+                if ends && number < count { Err(ScriptProblem::AfterTheEnd) } else { Ok(step) }
             });
-            let step =
-                step.map_err(|fault| ScriptError { line, step: Some((number, raw.action.clone())), fault })?;
+            let step = step.map_err(|fault| InvalidScript {
+                line,
+                step: Some((number, raw.action.clone())),
+                fault,
+            })?;
             script.steps.push(step);
             script.source.push(raw);
         }
@@ -298,13 +301,13 @@ pub(crate) struct RawStep {
 }
 
 impl RawStep {
-    fn check(&self, number: usize) -> Result<Step, ScriptFault> {
-        let action: Action = self.action.parse().map_err(ScriptFault::Action)?;
+    fn check(&self, number: usize) -> Result<ScriptStep, ScriptProblem> {
+        let action: Action = self.action.parse().map_err(ScriptProblem::Action)?;
         let takes = action.takes();
         if let Some(member) = self.given().find(|member| !takes.contains(member)) {
-            return Err(ScriptFault::NotTaken { member, takes });
+            return Err(ScriptProblem::NotTaken { member, takes });
         }
-        let value = |member: &'static str, why: &dyn fmt::Display| ScriptFault::Value {
+        let value = |member: &'static str, why: &dyn fmt::Display| ScriptProblem::Value {
             member,
             why: why.to_string(),
         };
@@ -315,17 +318,17 @@ impl RawStep {
         };
         let act = match action {
             Action::Wait => {
-                let text = self.lasting.as_ref().ok_or(ScriptFault::Missing("for"))?;
+                let text = self.lasting.as_ref().ok_or(ScriptProblem::Missing("for"))?;
                 Act::Wait(parse_duration(&text.0).map_err(|error| value("for", &error))?)
             }
             Action::Join => Act::Join(participants),
             Action::Leave => Act::Leave(participants),
             Action::Tone => {
-                let NumberOrWord(text) = self.tone.as_ref().ok_or(ScriptFault::Missing("tone"))?;
+                let NumberOrWord(text) = self.tone.as_ref().ok_or(ScriptProblem::Missing("tone"))?;
                 Act::Tone(text.parse().map_err(|error| value("tone", &error))?)
             }
             Action::Operation => {
-                let kind = self.operation.as_deref().ok_or(ScriptFault::Missing("operation"))?;
+                let kind = self.operation.as_deref().ok_or(ScriptProblem::Missing("operation"))?;
                 let kind = kind.parse().map_err(|error| value("operation", &error))?;
                 let status = self.status.as_deref().unwrap_or("completed");
                 Act::Operation(kind, status.parse().map_err(|error| value("status", &error))?)
@@ -347,7 +350,7 @@ impl RawStep {
                     .ok_or_else(|| value("expect", &"must be a status like 202, or a class like \"2xx\""))?,
             ),
         };
-        Ok(Step { number, after: after.map_err(|error| value("after", &error))?, act, expect })
+        Ok(ScriptStep { number, after: after.map_err(|error| value("after", &error))?, act, expect })
     }
 
     /// The members that are there, besides those that every step may have.
@@ -408,13 +411,13 @@ impl<'de> Deserialize<'de> for NumberOrWord {
 
 /// What is wrong with a script, and where.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ScriptError {
+pub struct InvalidScript {
     line: Option<usize>,
     step: Option<(usize, String)>,
-    fault: ScriptFault,
+    fault: ScriptProblem,
 }
 
-impl fmt::Display for ScriptError {
+impl fmt::Display for InvalidScript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(line) = self.line {
             write!(f, "line {line}")?;
@@ -428,11 +431,11 @@ impl fmt::Display for ScriptError {
     }
 }
 
-impl std::error::Error for ScriptError {}
+impl std::error::Error for InvalidScript {}
 
 /// What is wrong with a script.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ScriptFault {
+pub(crate) enum ScriptProblem {
     #[error("longer than {} KiB", SCRIPT_BYTES_MAX / 1_024)]
     TooLong,
     #[error("{}", .0.replace("expected u32", "expected a whole number"))]

@@ -12,20 +12,20 @@ use uuid::Uuid;
 /// Something that happened to a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-pub enum Event {
+pub enum CallEvent {
     /// The call exists. Always the first.
-    Call(Placed),
-    /// A request was sent; its [`Step`] follows when it is over, perhaps after others.
-    Sent(Sent),
+    Call(PlacedCall),
+    /// A request was sent; its [`CallStep`] follows when it is over, perhaps after others.
+    Sent(SentRequest),
     /// A request that was sent is over, or one was received.
-    Step(Step),
+    Step(CallStep),
     /// The call is over. Always the last.
-    End(End),
+    End(CallEnd),
 }
 
 /// The ids of a call that was placed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Placed {
+pub struct PlacedCall {
     /// The call id, in every resource path.
     pub call: Uuid,
     /// The chain id: `callChainId` and `X-Microsoft-Skype-Chain-ID`.
@@ -38,8 +38,8 @@ pub struct Placed {
 
 /// A request of the platform to the bot that is on its way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sent {
-    /// When it began, in milliseconds since the call was placed. Its [`Step`] says the same.
+pub struct SentRequest {
+    /// When it began, in milliseconds since the call was placed. Its [`CallStep`] says the same.
     pub at_ms: f64,
     /// What is posted.
     pub what: String,
@@ -53,7 +53,7 @@ pub struct Sent {
 
 /// One request, of the platform to the bot or of the bot to the platform.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub struct CallStep {
     /// When it began, in milliseconds since the call was placed.
     pub at_ms: f64,
     /// What was posted (`incoming`, `established`, …) or asked for (`answer`, `reject`, `hang up`).
@@ -76,8 +76,8 @@ pub struct Step {
 
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct End {
-    /// A word of [`Outcome`](crate::Outcome).
+pub struct CallEnd {
+    /// A word of [`CallOutcome`](crate::CallOutcome).
     pub outcome: String,
     /// Whether that is what was expected.
     pub ok: bool,
@@ -93,7 +93,7 @@ pub struct End {
     pub took_ms: f64,
 }
 
-impl Event {
+impl CallEvent {
     /// One line of JSON, with its line end.
     pub fn to_json_line(&self) -> String {
         json_line(self)
@@ -110,17 +110,17 @@ fn json_line(event: &impl Serialize) -> String {
 /// The events of one call, in order.
 #[derive(Debug)]
 pub struct Timeline {
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<CallEvent>,
 }
 
 impl Timeline {
     /// The next event; `None` after the end.
-    pub async fn next(&mut self) -> Option<Event> {
+    pub async fn next(&mut self) -> Option<CallEvent> {
         self.events.recv().await
     }
 
     /// Waits for the end, and gives all events up to it.
-    pub async fn all(mut self) -> Vec<Event> {
+    pub async fn all(mut self) -> Vec<CallEvent> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
             events.push(event);
@@ -129,7 +129,7 @@ impl Timeline {
     }
 
     /// As a response body: JSON lines, as they happen.
-    pub(crate) fn into_body(self) -> JsonLines<Event> {
+    pub(crate) fn into_body(self) -> JsonLines<CallEvent> {
         JsonLines(self.events)
     }
 }
@@ -157,8 +157,8 @@ impl<T: Serialize> hyper::body::Body for JsonLines<T> {
 pub struct RemoteTimeline(pub(crate) RemoteLines);
 
 impl RemoteTimeline {
-    /// The next event; `None` where the stream ends, whatever the reason: a timeline without [`Event::End`] was cut.
-    pub async fn next(&mut self) -> Option<Event> {
+    /// The next event; `None` where the stream ends, whatever the reason: a timeline without [`CallEvent::End`] was cut.
+    pub async fn next(&mut self) -> Option<CallEvent> {
         self.0.next().await
     }
 }
@@ -195,8 +195,8 @@ impl RemoteLines {
 /// The sending side. Never waits for the reader: what a slow reader cannot hold is left out, except the end.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    events: mpsc::Sender<Event>,
-    end: Option<mpsc::OwnedPermit<Event>>,
+    events: mpsc::Sender<CallEvent>,
+    end: Option<mpsc::OwnedPermit<CallEvent>>,
 }
 
 impl Recorder {
@@ -211,23 +211,23 @@ impl Recorder {
         EventSender(self.events.downgrade())
     }
 
-    pub(crate) fn record(&self, event: Event) {
+    pub(crate) fn record(&self, event: CallEvent) {
         let _ = self.events.try_send(event);
     }
 
-    pub(crate) fn end(mut self, end: End) {
+    pub(crate) fn end(mut self, end: CallEnd) {
         if let Some(permit) = self.end.take() {
-            permit.send(Event::End(end));
+            permit.send(CallEvent::End(end));
         }
     }
 }
 
 /// Records steps of a call that somebody else plays; does not keep its timeline open.
 #[derive(Clone, Debug)]
-pub(crate) struct EventSender(mpsc::WeakSender<Event>);
+pub(crate) struct EventSender(mpsc::WeakSender<CallEvent>);
 
 impl EventSender {
-    pub(crate) fn record(&self, event: Event) {
+    pub(crate) fn record(&self, event: CallEvent) {
         if let Some(events) = self.0.upgrade() {
             let _ = events.try_send(event);
         }

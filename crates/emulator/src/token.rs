@@ -100,7 +100,7 @@ impl fmt::Display for TokenChoice {
 }
 
 impl FromStr for TokenChoice {
-    type Err = TokenChoiceError;
+    type Err = InvalidTokenChoice;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (kind, flaw) = match text.split_once('+') {
@@ -115,17 +115,17 @@ impl FromStr for TokenChoice {
         };
         match kind.zip(flaw) {
             Some((TokenKind::Skype, flaw @ (Flaw::OtherCloud | Flaw::ConsumerKey))) => {
-                Err(TokenChoiceError::EntraOnly { flaw })
+                Err(InvalidTokenChoice::EntraOnly { flaw })
             }
             Some((kind, flaw)) => Ok(Self { kind, flaw }),
-            None => Err(TokenChoiceError::Unknown),
+            None => Err(InvalidTokenChoice::Unknown),
         }
     }
 }
 
 /// Why a text is not a kind of token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TokenChoiceError {
+pub enum InvalidTokenChoice {
     /// It is no word that is known.
     #[error("must be a kind ({}), a flaw ({}), or both like entra-v2+expired", TokenKind::WORDS.join(", "), Flaw::WORDS.join(", "))]
     Unknown,
@@ -168,17 +168,17 @@ impl Overrides {
 }
 
 impl FromStr for Overrides {
-    type Err = NotAnObject;
+    type Err = InvalidOverrides;
 
     fn from_str(json: &str) -> Result<Self, Self::Err> {
-        serde_json::from_str(json).map(Self).map_err(NotAnObject)
+        serde_json::from_str(json).map(Self).map_err(InvalidOverrides)
     }
 }
 
 /// The overrides are not a JSON object.
 #[derive(Debug, thiserror::Error)]
 #[error("not a JSON object of claims")]
-pub struct NotAnObject(#[source] serde_json::Error);
+pub struct InvalidOverrides(#[source] serde_json::Error);
 
 /// A token, and what is known of it.
 #[derive(Clone)]
@@ -202,7 +202,7 @@ impl fmt::Debug for Token {
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
-pub enum TokenError {
+pub enum MintError {
     /// The flaw needs keys that only the Entra-like issuer has.
     #[error("{flaw} is a flaw of Entra tokens: use entra-v1+{flaw} or entra-v2+{flaw}")]
     EntraOnly {
@@ -217,7 +217,7 @@ pub enum TokenError {
     Crypto(#[from] ErrorStack),
 }
 
-impl TokenError {
+impl MintError {
     /// A stable name for logs and answers.
     pub fn label(&self) -> &'static str {
         match self {
@@ -229,13 +229,13 @@ impl TokenError {
 }
 
 /// Makes a token.
-pub(crate) fn mint(keys: &Keys, request: &TokenRequest, now: SystemTime) -> Result<Token, TokenError> {
+pub(crate) fn mint(keys: &Keys, request: &TokenRequest, now: SystemTime) -> Result<Token, MintError> {
     let TokenChoice { kind, flaw } = request.choice;
     let signing = keys.ring(kind.issuer()).signing();
     let key: &SigningKey = match (flaw, kind) {
-        (Flaw::Missing, _) => return Err(TokenError::NothingToMake),
+        (Flaw::Missing, _) => return Err(MintError::NothingToMake),
         (Flaw::OtherCloud | Flaw::ConsumerKey, TokenKind::Skype) => {
-            return Err(TokenError::EntraOnly { flaw });
+            return Err(MintError::EntraOnly { flaw });
         }
         (Flaw::OtherCloud, TokenKind::EntraV1 | TokenKind::EntraV2) => keys.other_cloud(),
         (Flaw::ConsumerKey, TokenKind::EntraV1 | TokenKind::EntraV2) => keys.consumer(),
@@ -288,7 +288,7 @@ fn signing_input(header: &Value, claims: &Map<String, Value>) -> String {
     format!("{}.{}", base64_url(header.to_string().as_bytes()), base64_url(&claims))
 }
 
-fn claims(request: &TokenRequest, now: SystemTime) -> Result<(Map<String, Value>, i64), TokenError> {
+fn claims(request: &TokenRequest, now: SystemTime) -> Result<(Map<String, Value>, i64), MintError> {
     let TokenChoice { kind, flaw } = request.choice;
     let shift = match flaw {
         Flaw::Expired => -2 * ENTRA_LIFE_SECONDS,

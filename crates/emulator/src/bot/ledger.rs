@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::item::NotificationItem;
-use crate::load::Ledger as LedgerSummary;
+use crate::load::LedgerSummary;
 
 /// The calls of a bot: `GET /calls`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

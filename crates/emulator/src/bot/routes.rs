@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::{behaviour::FailureMode, instance::Instance, page::page, webhook};
 use crate::{
-    load::Life,
+    load::BotIdentity,
     server::{Body, Handle, empty, error_response, hang_up, json_response, method_not_allowed},
 };
 
@@ -22,7 +22,7 @@ impl Handle for Instance {
             (&Method::GET | &Method::HEAD, "/healthz") => json_response(StatusCode::OK, &self.health()),
             (&Method::GET | &Method::HEAD, "/calls") => document(&self.calls()),
             (&Method::GET | &Method::HEAD, "/life") => {
-                document(&Life { name: self.name.clone(), life: self.incarnation })
+                document(&BotIdentity { name: self.name.clone(), incarnation: self.incarnation })
             }
             (&Method::GET | &Method::HEAD, "/ledger") => document(&self.ledger().summary()),
             (&Method::GET | &Method::HEAD, "/") => page(&self.calls()),

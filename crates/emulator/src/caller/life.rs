@@ -14,12 +14,12 @@ use super::{
     posting::{Delivered, Phase, Player},
 };
 use crate::{
-    call::{CallKind, CallRequest, Outcome, Protocol, parse_http_url},
+    call::{CallKind, CallOutcome, CallRequest, Protocol, parse_http_url},
     encoding::random_id,
     graph::{AnswerRequest, Decision},
     notification::{self, Operation, Person, ResultInfo, Roster},
-    script::{Act, Expect, Step},
-    timeline::{Event, Timeline},
+    script::{Act, Expect, ScriptStep},
+    timeline::{CallEvent, Timeline},
 };
 
 /// An answered call.
@@ -117,7 +117,7 @@ impl<'a, 'b> Life<'a, 'b> {
 
     async fn act(
         &mut self,
-        step: &Step,
+        step: &ScriptStep,
         decisions: &mut mpsc::Receiver<Decision>,
     ) -> Result<Option<Over>, Ending> {
         let expect = step.expect.map(|expect| (step.number, expect));
@@ -274,7 +274,7 @@ impl<'a, 'b> Life<'a, 'b> {
             participants: 1,
             script: None,
             protocol: Protocol::Graph,
-            expect: Outcome::Completed,
+            expect: CallOutcome::Completed,
             ..self.player.call.clone()
         };
         match self.player.platform.place_in(call, Some(self.player.ids.chain)) {
@@ -314,14 +314,14 @@ impl<'a, 'b> Life<'a, 'b> {
             let reason = format!(
                 "step {number} of the script expects {expect}, but {what} was answered with {status}"
             );
-            return Err(Ending { status: Some(status), ..Ending::new(Outcome::Unexpected, reason) });
+            return Err(Ending { status: Some(status), ..Ending::new(CallOutcome::Unexpected, reason) });
         }
         let reason = match result {
             Ok(answer) if answer.status.is_success() => return Ok(answer),
             Ok(answer) => format!("{what} was not acknowledged: {}", answer.status),
             Err(undelivered) => format!("{what} was not acknowledged: {}", undelivered.reason),
         };
-        Err(Ending { status, ..Ending::new(Outcome::Lost, reason) })
+        Err(Ending { status, ..Ending::new(CallOutcome::Lost, reason) })
     }
 }
 
@@ -360,7 +360,7 @@ impl Admission {
 async fn end_of(mut timeline: Timeline) -> String {
     let wait = async {
         while let Some(event) = timeline.next().await {
-            if let Event::End(end) = event {
+            if let CallEvent::End(end) = event {
                 return format!("{}: {}", end.outcome, end.reason);
             }
         }
@@ -370,7 +370,7 @@ async fn end_of(mut timeline: Timeline) -> String {
 }
 
 fn no_randomness() -> Ending {
-    Ending::new(Outcome::Lost, "openssl has no randomness".to_owned())
+    Ending::new(CallOutcome::Lost, "openssl has no randomness".to_owned())
 }
 
 const ROSTERS_MAX: u32 = 10;

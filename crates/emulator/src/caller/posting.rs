@@ -22,8 +22,8 @@ use crate::{
     notification::CallIds,
     platform::Shared,
     server::printable,
-    timeline::{Event, Recorder, Sent, Step, milliseconds},
-    token::{Flaw, Token, TokenChoice, TokenError, TokenRequest, mint},
+    timeline::{CallEvent, CallStep, Recorder, SentRequest, milliseconds},
+    token::{Flaw, MintError, Token, TokenChoice, TokenRequest, mint},
 };
 
 /// One call that is being played.
@@ -187,21 +187,21 @@ impl<'a> Player<'a> {
         let request = self.request(message)?;
         let began = Instant::now();
         let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
-        let sent = Sent {
+        let sent = SentRequest {
             at_ms: milliseconds(began.duration_since(self.started)),
             what: message.what.clone(),
             url: to.to_string(),
             attempt,
             message_id: message.id,
         };
-        self.recorder.record(Event::Sent(sent.clone()));
+        self.recorder.record(CallEvent::Sent(sent.clone()));
         let after = if self.call.keep_alive { KeepAlive::On } else { KeepAlive::Off };
         let result = self.platform.client().send(request, to, within, after).await;
         let note = match &result {
             Ok(answer) => note_of(answer),
             Err(error) => Some(printable(&error.to_string())),
         };
-        self.recorder.record(Event::Step(Step {
+        self.recorder.record(CallEvent::Step(CallStep {
             at_ms: sent.at_ms,
             what: sent.what,
             received: false,
@@ -222,7 +222,7 @@ impl<'a> Player<'a> {
 
     /// A line of the timeline that is no request.
     pub(super) fn say(&self, what: &str, about: &Url, note: &str) {
-        self.recorder.record(Event::Step(Step {
+        self.recorder.record(CallEvent::Step(CallStep {
             at_ms: milliseconds(self.started.elapsed()),
             what: what.to_owned(),
             received: false,
@@ -268,7 +268,7 @@ impl<'a> Player<'a> {
     }
 
     /// The token to show; none where that is the flaw.
-    fn token(&self) -> Result<Option<Arc<Token>>, TokenError> {
+    fn token(&self) -> Result<Option<Arc<Token>>, MintError> {
         let choice = self.platform.token_choice(self.call.token);
         match choice.flaw {
             Flaw::Missing => return Ok(None),
@@ -313,7 +313,7 @@ impl Tokens {
         platform: &Shared,
         choice: TokenChoice,
         call: &CallRequest,
-    ) -> Result<Arc<Token>, TokenError> {
+    ) -> Result<Arc<Token>, MintError> {
         let keys = platform.keys();
         let now = platform.now();
         let mut held = lock(&self.0);

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use switchboard_emulator::{CallRequest, Event, Outcome, Script, place_call};
+use switchboard_emulator::{CallEvent, CallOutcome, CallRequest, Script, place_call};
 use tokio::time::timeout;
 
 use super::{
@@ -24,7 +24,7 @@ pub(crate) struct CallArguments {
     /// The expected outcome: completed, rejected, redirected, refused, undelivered, unanswered, lost or
     /// unexpected.
     #[arg(long, default_value = "completed")]
-    expect: Outcome,
+    expect: CallOutcome,
     /// Keep connections open for the next notification. The platform closes each connection today.
     #[arg(long)]
     keep_alive: bool,
@@ -66,14 +66,14 @@ pub(super) async fn run(arguments: CallArguments) -> Result<ExitCode, String> {
         } else {
             table.show(&event);
         }
-        if let Event::End(end) = event {
+        if let CallEvent::End(end) = event {
             // A platform of our own served this call only.
             drop(own);
             if end.ok {
                 return Ok(ExitCode::SUCCESS);
             }
             let expected =
-                if expect == Outcome::Completed { String::new() } else { format!(", not {expect}") };
+                if expect == CallOutcome::Completed { String::new() } else { format!(", not {expect}") };
             complain(&format!("{}{expected}: {}", end.outcome, end.reason));
             return Ok(ExitCode::FAILURE);
         }

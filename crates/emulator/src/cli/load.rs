@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 use switchboard_emulator::{
-    CALLS_MAX, CallResult, KindMix, LoadEvent, LoadReport, LoadRequest, RATE_MAX, Watching, parse_http_url,
+    BotWatcher, CALLS_MAX, KindMix, LoadEvent, LoadReport, LoadRequest, LoadResult, RATE_MAX, parse_http_url,
     place_load, printable,
 };
 use tokio::time::Instant;
@@ -52,10 +52,10 @@ pub(super) async fn run(arguments: LoadArguments) -> Result<ExitCode, String> {
 
     let began = Instant::now();
     let has_bots = !bots.is_empty();
-    let watching = Watching::start(&client, bots, began).await.map_err(|error| error.to_string())?;
+    let watching = BotWatcher::start(&client, bots, began).await.map_err(|error| error.to_string())?;
     let mut events =
         place_load(&client, &platform, &request).await.map_err(|error| not_placed(&platform, &error))?;
-    let mut results: Vec<CallResult> = Vec::new();
+    let mut results: Vec<LoadResult> = Vec::new();
     let (mut placed, mut failed, mut done) = (0, 0, false);
     let mut progress = Progress::new();
     while let Some(event) = events.next().await {
@@ -75,8 +75,8 @@ pub(super) async fn run(arguments: LoadArguments) -> Result<ExitCode, String> {
     if !done {
         return Err(format!("the platform at {platform} stopped before the end of the calls"));
     }
-    let testimonies = watching.testimonies().await;
-    let report = LoadReport::new(&results, &testimonies, took.as_secs_f64() * 1_000.0);
+    let reports = watching.reports().await;
+    let report = LoadReport::new(&results, &reports, took.as_secs_f64() * 1_000.0);
     if json {
         say(&serde_json::to_string(&report).map_err(|error| error.to_string())?);
     } else {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use switchboard_emulator::{Client, Platform, SendError, Settings, parse_http_url};
+use switchboard_emulator::{Client, Platform, PlatformSettings, SendError, parse_http_url};
 use url::Url;
 use uuid::Uuid;
 
@@ -35,8 +35,12 @@ impl PlatformOptions {
         if let Some(url) = &self.platform {
             return Ok((url.clone(), None));
         }
-        let settings =
-            Settings { listen: self.listen, apps: vec![app], ca: self.ca.clone(), ..Settings::loopback() };
+        let settings = PlatformSettings {
+            listen: self.listen,
+            apps: vec![app],
+            ca: self.ca.clone(),
+            ..PlatformSettings::loopback()
+        };
         let platform = Platform::start(settings).await.map_err(|error| {
             let listen = self.listen;
             format!(

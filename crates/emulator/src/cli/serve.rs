@@ -8,7 +8,8 @@ use clap::{
 };
 use serde_json::{Map, Value};
 use switchboard_emulator::{
-    Credential, FaultSetting, Faults, Permission, Platform, Rotation, Settings, StartError, parse_duration,
+    Credential, FaultSetting, Faults, Permission, Platform, PlatformSettings, PlatformStartError, Rotation,
+    parse_duration,
 };
 use uuid::Uuid;
 
@@ -72,8 +73,8 @@ pub(super) async fn run(arguments: ServeArguments) -> Result<ExitCode, String> {
     for setting in &fault_settings {
         setting.apply(&mut faults);
     }
-    let defaults = Settings::loopback();
-    let settings = Settings {
+    let defaults = PlatformSettings::loopback();
+    let settings = PlatformSettings {
         listen,
         credentials: apps.read()?,
         apps: apps.ids,
@@ -86,10 +87,10 @@ pub(super) async fn run(arguments: ServeArguments) -> Result<ExitCode, String> {
         post_timeout,
         rotation: rotate_every.map(|every| Rotation { every, publish_before }),
         faults,
-        ..Settings::loopback()
+        ..PlatformSettings::loopback()
     };
     let platform = Platform::start(settings).await.map_err(|error| {
-        let taken = matches!(error, StartError::Bind { .. });
+        let taken = matches!(error, PlatformStartError::Bind { .. });
         let hint = if taken { "; choose another address or port with --listen" } else { "" };
         format!("{error}{hint}")
     })?;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Wrong, app, guid};
 use crate::{
-    call::{CallRequest, NotParticipants, PARTICIPANTS_MAX, parse_country, parse_http_url},
+    call::{CallRequest, InvalidParticipants, PARTICIPANTS_MAX, parse_country, parse_http_url},
     encoding::{DurationText, parse_duration},
     script::{RawStep, Script},
 };
@@ -68,7 +68,7 @@ pub(super) fn read_call(raw: RawCall, default_app: Option<Uuid>) -> Result<CallR
     }
     if let Some(count) = raw.participants {
         if !(1..=PARTICIPANTS_MAX).contains(&count) {
-            return Err(Wrong::member("participants", &NotParticipants));
+            return Err(Wrong::member("participants", &InvalidParticipants));
         }
         call.participants = count;
     }

@@ -13,7 +13,7 @@ use crate::{
     entra::Permission,
     notification::Operation,
     server::{Body, empty, json_response},
-    timeline::{Event, EventSender, Step, milliseconds},
+    timeline::{CallEvent, CallStep, EventSender, milliseconds},
 };
 
 /// The facts about a call that never change.
@@ -170,7 +170,7 @@ impl LiveCall {
 
     /// Adds a request to the timeline of the call.
     pub(super) fn record(&self, action: GraphAction, url: String, status: Option<u16>, note: Option<String>) {
-        self.events.record(Event::Step(Step {
+        self.events.record(CallEvent::Step(CallStep {
             at_ms: milliseconds(self.started.elapsed()),
             what: action.label().to_owned(),
             received: true,

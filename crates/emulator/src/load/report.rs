@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Serialize;
 use url::Url;
 
-use super::{CallResult, witness::Testimony};
+use super::{LoadResult, watch::BotReport};
 use crate::server::printable;
 
 /// What a load shows.
@@ -24,7 +24,7 @@ pub struct LoadReport {
     /// Answered calls that ended before their time, without those whose instance was gone.
     pub ended_early: u64,
     /// How long the bots took to answer.
-    pub answered: Option<Answered>,
+    pub answered: Option<AnswerTimes>,
     /// Notifications, each counted once however often it was tried.
     pub sent: u64,
     /// Those answered with 2xx in the end.
@@ -46,12 +46,12 @@ pub struct LoadReport {
     /// Instances that were gone or started anew.
     pub gone: Vec<String>,
     /// The first calls that went wrong, and a bot that lives and did not tell what it was given.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<LoadProblem>,
 }
 
 /// Times to answer, in milliseconds since the call was placed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Answered {
+pub struct AnswerTimes {
     /// Half of the calls were answered in this time.
     pub p50_ms: f64,
     /// 99 of 100 were.
@@ -62,7 +62,7 @@ pub struct Answered {
 
 /// A call that went wrong, or a bot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Problem {
+pub struct LoadProblem {
     /// The call id, or the bot's name.
     pub call: String,
     /// What is wrong.
@@ -70,21 +70,19 @@ pub struct Problem {
 }
 
 impl LoadReport {
-    /// Sums up. Without testimonies nobody knows where a notification went.
-    pub fn new(results: &[CallResult], testimonies: &[Testimony], took_ms: f64) -> Self {
+    /// Sums up. Without bots nobody knows where a notification went.
+    pub fn new(results: &[LoadResult], bots: &[BotReport], took_ms: f64) -> Self {
         let mut report = Self { calls: results.len(), took_ms, ..Self::default() };
-        let owners: HashMap<String, (&CallResult, Option<usize>)> = results
+        let owners: HashMap<String, (&LoadResult, Option<usize>)> = results
             .iter()
-            .map(|result| {
-                (result.call.to_string(), (result, owner(result.callback_uri.as_deref(), testimonies)))
-            })
+            .map(|result| (result.call.to_string(), (result, owner(result.callback_uri.as_deref(), bots))))
             .collect();
         let mut orphans = HashSet::new();
-        if !testimonies.is_empty() {
-            report.ask_bots(&owners, testimonies, &mut orphans);
+        if !bots.is_empty() {
+            report.ask_bots(&owners, bots, &mut orphans);
         }
 
-        let silent = testimonies.iter().find(|bot| bot.ledger.is_none() && bot.gone.is_empty());
+        let silent = bots.iter().find(|bot| bot.ledger.is_none() && bot.gone.is_empty());
         if let Some(bot) = silent {
             // What the others say is not the whole.
             (report.misrouted, report.handled_twice, report.came_twice) = (None, None, None);
@@ -96,7 +94,7 @@ impl LoadReport {
         for result in results {
             let id = result.call.to_string();
             let owner = owners.get(&id).and_then(|(_, owner)| *owner);
-            let orphan = orphans.contains(&id) || !result.ok && lost_its_instance(result, owner, testimonies);
+            let orphan = orphans.contains(&id) || !result.ok && lost_its_instance(result, owner, bots);
             let outcomes = if orphan { &mut report.instance_gone } else { &mut report.outcomes };
             *outcomes.entry(result.outcome.clone()).or_default() += 1;
             report.sent += u64::from(result.sent);
@@ -124,17 +122,17 @@ impl LoadReport {
     /// Where the notifications went, by the bots' own books.
     fn ask_bots(
         &mut self,
-        owners: &HashMap<String, (&CallResult, Option<usize>)>,
-        testimonies: &[Testimony],
+        owners: &HashMap<String, (&LoadResult, Option<usize>)>,
+        bots: &[BotReport],
         orphans: &mut HashSet<String>,
     ) {
         let (mut misrouted, mut came_twice) = (0, 0);
         let mut given: HashMap<&str, u64> = HashMap::new();
-        for (number, testimony) in testimonies.iter().enumerate() {
-            if !testimony.gone.is_empty() {
-                self.gone.push(testimony.name.clone());
+        for (number, bot) in bots.iter().enumerate() {
+            if !bot.gone.is_empty() {
+                self.gone.push(bot.name.clone());
             }
-            let Some(ledger) = &testimony.ledger else { continue };
+            let Some(ledger) = &bot.ledger else { continue };
             came_twice += ledger.duplicates;
             for (call, count) in &ledger.strays {
                 match owners.get(call) {
@@ -143,7 +141,7 @@ impl LoadReport {
                     // The same name after a new start: the gateway did what it should. A call that nobody answered is
                     // that of the instance which took it and died, as far as anybody can tell.
                     Some((result, owner))
-                        if owner.is_none_or(|owner| owner == number) && was_gone(testimony, result) =>
+                        if owner.is_none_or(|owner| owner == number) && was_gone(bot, result) =>
                     {
                         orphans.insert(call.clone());
                     }
@@ -151,10 +149,7 @@ impl LoadReport {
                         misrouted += count;
                         self.problem(
                             call,
-                            format!(
-                                "{count} notifications reached {}, which was never given it",
-                                testimony.name
-                            ),
+                            format!("{count} notifications reached {}, which was never given it", bot.name),
                         );
                     }
                 }
@@ -170,11 +165,7 @@ impl LoadReport {
                     misrouted += count - 1;
                     self.problem(
                         call,
-                        format!(
-                            "{} notifications reached {}, which does not own it",
-                            count - 1,
-                            testimony.name
-                        ),
+                        format!("{} notifications reached {}, which does not own it", count - 1, bot.name),
                     );
                 }
             }
@@ -186,44 +177,43 @@ impl LoadReport {
 
     fn problem(&mut self, call: &str, what: String) {
         if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(Problem { call: call.to_owned(), what });
+            self.problems.push(LoadProblem { call: call.to_owned(), what });
         }
     }
 }
 
 /// The bot that a callback URI names: by its name as segments of the path, or by its own host and port.
-fn owner(callback_uri: Option<&str>, testimonies: &[Testimony]) -> Option<usize> {
+fn owner(callback_uri: Option<&str>, bots: &[BotReport]) -> Option<usize> {
     let url = Url::parse(callback_uri?).ok()?;
-    let named = testimonies.iter().position(|bot| url.path().contains(&format!("/{}/", bot.name)));
-    named.or_else(|| testimonies.iter().position(|bot| bot.url.origin() == url.origin()))
+    let named = bots.iter().position(|bot| url.path().contains(&format!("/{}/", bot.name)));
+    named.or_else(|| bots.iter().position(|bot| bot.url.origin() == url.origin()))
 }
 
-fn lost_its_instance(result: &CallResult, owner: Option<usize>, testimonies: &[Testimony]) -> bool {
-    if let Some(bot) = owner.and_then(|number| testimonies.get(number)) {
+fn lost_its_instance(result: &LoadResult, owner: Option<usize>, bots: &[BotReport]) -> bool {
+    if let Some(bot) = owner.and_then(|number| bots.get(number)) {
         return was_gone(bot, result);
     }
     // Nobody answered it: an instance that took it and died is what explains that, if none that lives knows the call.
     let id = result.call.to_string();
-    let known = testimonies
-        .iter()
-        .any(|bot| bot.ledger.as_ref().is_some_and(|ledger| ledger.calls.contains_key(&id)));
-    result.outcome == "unanswered" && !known && testimonies.iter().any(|bot| was_gone(bot, result))
+    let known =
+        bots.iter().any(|bot| bot.ledger.as_ref().is_some_and(|ledger| ledger.calls.contains_key(&id)));
+    result.outcome == "unanswered" && !known && bots.iter().any(|bot| was_gone(bot, result))
 }
 
 /// Whether a bot was gone while a call lived.
-fn was_gone(bot: &Testimony, call: &CallResult) -> bool {
+fn was_gone(bot: &BotReport, call: &LoadResult) -> bool {
     let (from, until) = (call.placed_ms, call.placed_ms + call.took_ms);
     bot.gone.iter().any(|(gone_from, gone_until)| *gone_from <= until && *gone_until >= from)
 }
 
-fn percentiles(mut times: Vec<f64>) -> Option<Answered> {
+fn percentiles(mut times: Vec<f64>) -> Option<AnswerTimes> {
     times.sort_by(f64::total_cmp);
     let max_ms = *times.last()?;
     let at = |percent: usize| {
         let rank = (times.len() * percent).div_ceil(100).max(1);
         times.get(rank - 1).copied().unwrap_or(max_ms)
     };
-    Some(Answered { p50_ms: at(50), p99_ms: at(99), max_ms })
+    Some(AnswerTimes { p50_ms: at(50), p99_ms: at(99), max_ms })
 }
 
 const PROBLEMS_MAX: usize = 10;
@@ -232,11 +222,11 @@ const PROBLEMS_MAX: usize = 10;
 mod tests {
     use uuid::Uuid;
 
-    use super::{super::witness::Ledger, *};
+    use super::{super::watch::LedgerSummary, *};
 
-    fn result(call: u128, outcome: &str, instance: Option<&str>) -> CallResult {
+    fn result(call: u128, outcome: &str, instance: Option<&str>) -> LoadResult {
         let ok = outcome == "completed";
-        CallResult {
+        LoadResult {
             call: Uuid::from_u128(call),
             kind: "p2p".to_owned(),
             outcome: outcome.to_owned(),
@@ -255,12 +245,12 @@ mod tests {
         }
     }
 
-    fn bot(name: &str, calls: &[u128], strays: &[u128], gone: &[(f64, f64)]) -> Testimony {
+    fn bot(name: &str, calls: &[u128], strays: &[u128], gone: &[(f64, f64)]) -> BotReport {
         let count = |ids: &[u128]| ids.iter().map(|id| (Uuid::from_u128(*id).to_string(), 4)).collect();
-        Testimony {
+        BotReport {
             name: name.to_owned(),
             url: Url::parse("http://127.0.0.1:1/").unwrap(),
-            ledger: Some(Ledger { calls: count(calls), strays: count(strays), duplicates: 0 }),
+            ledger: Some(LedgerSummary { calls: count(calls), strays: count(strays), duplicates: 0 }),
             gone: gone.to_vec(),
         }
     }
@@ -283,7 +273,7 @@ mod tests {
         let report = LoadReport::new(&well, &bots, 1.0);
         assert_eq!((report.ok, report.misrouted, report.handled_twice), (false, Some(3), Some(1)));
 
-        let silent = Testimony { ledger: None, ..bot("bot-1", &[], &[], &[]) };
+        let silent = BotReport { ledger: None, ..bot("bot-1", &[], &[], &[]) };
         let report = LoadReport::new(&well, &[bot("bot-0", &[1], &[], &[]), silent], 1.0);
         assert_eq!((report.ok, report.misrouted, report.handled_twice), (false, None, None));
         assert_eq!(report.problems[0].call, "bot-1");
@@ -321,8 +311,8 @@ mod tests {
     #[test]
     fn percentiles_are_times_that_were_measured() {
         let times = (1..=200).rev().map(f64::from).collect();
-        assert_eq!(percentiles(times), Some(Answered { p50_ms: 100.0, p99_ms: 198.0, max_ms: 200.0 }));
-        assert_eq!(percentiles(vec![7.0]), Some(Answered { p50_ms: 7.0, p99_ms: 7.0, max_ms: 7.0 }));
+        assert_eq!(percentiles(times), Some(AnswerTimes { p50_ms: 100.0, p99_ms: 198.0, max_ms: 200.0 }));
+        assert_eq!(percentiles(vec![7.0]), Some(AnswerTimes { p50_ms: 7.0, p99_ms: 7.0, max_ms: 7.0 }));
         assert_eq!(percentiles(Vec::new()), None);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use switchboard_emulator::{
-    AnswerMode, Behaviour, Bot, BotSettings, Client, Outcome, Platform, Protocol, parse_http_url,
+    AnswerMode, Behaviour, Bot, BotSettings, CallOutcome, Client, Platform, Protocol, parse_http_url,
 };
 
 use crate::support::{call_to, get, platform, played, post, request};
@@ -53,7 +53,7 @@ async fn health_has_state_calls_and_capacity() {
     let mut call = call_to(&format!("http://{}/", full.address()));
     call.protocol = Protocol::Graph;
     call.answer_within = Duration::from_millis(300);
-    call.expect = Outcome::Undelivered;
+    call.expect = CallOutcome::Undelivered;
     let (_, _, end) = played(platform.call(call).unwrap()).await;
     assert!(end.ok || end.outcome == "unanswered", "{end:?}");
     assert_eq!(full.calls().taken, 0);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use switchboard_emulator::{CallKind, Outcome, Platform, Protocol};
+use switchboard_emulator::{CallKind, CallOutcome, Platform, Protocol};
 
 use crate::support::{APP, Act, Webhook, call_to, get, platform, played, post, request, verify};
 
@@ -131,7 +131,7 @@ async fn regions_that_bounce_a_call_are_given_up() {
     let webhook =
         Webhook::start(&platform, |_, _| Act::Status(302, Some("/api/calls?again".to_owned()))).await;
     let mut call = call_to(&webhook.url());
-    call.expect = Outcome::Undelivered;
+    call.expect = CallOutcome::Undelivered;
     let (_, _, end) = played(platform.call(call).unwrap()).await;
     assert!(end.ok && end.reason.contains("redirected more than 3 times"), "{end:?}");
     assert_eq!(webhook.seen().len(), 4);
@@ -167,7 +167,7 @@ async fn a_refusal_is_not_tried_again() {
     for status in [400, 401, 403, 404] {
         let webhook = Webhook::start(&platform, move |_, _| Act::status(status)).await;
         let mut call = call_to(&webhook.url());
-        call.expect = Outcome::Refused;
+        call.expect = CallOutcome::Refused;
         let (_, _, end) = played(platform.call(call).unwrap()).await;
         assert!(end.ok, "{end:?}");
         assert_eq!(end.status, Some(status));
@@ -224,7 +224,7 @@ async fn a_bot_may_reject_and_may_hang_up() {
     })
     .await;
     let mut call = call_to(&rejecting.url());
-    call.expect = Outcome::Rejected;
+    call.expect = CallOutcome::Rejected;
     let (_, _, end) = played(platform.call(call).unwrap()).await;
     assert!(end.ok && end.reason.ends_with("busy"), "{end:?}");
     assert_eq!(rejecting.kinds(), ["legacy", "incoming", "none"], "the last one has no state");

@@ -4,8 +4,8 @@ use std::{collections::HashSet, time::Duration};
 
 use serde_json::{Value, json};
 use switchboard_emulator::{
-    Bot, BotSettings, CallKind, Client, Event, FaultSetting, Outcome, Platform, Protocol, Rotation, Settings,
-    TokenRequest, parse_http_url,
+    Bot, BotSettings, CallEvent, CallKind, CallOutcome, Client, FaultSetting, Platform, PlatformSettings,
+    Protocol, Rotation, TokenRequest, parse_http_url,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -166,7 +166,7 @@ async fn a_lost_answer_took_effect() {
     call.protocol = Protocol::Graph;
     call.duration = Duration::from_secs(600);
     let mut timeline = platform.call(call).unwrap();
-    let Some(Event::Call(placed)) = timeline.next().await else { panic!("a call is named first") };
+    let Some(CallEvent::Call(placed)) = timeline.next().await else { panic!("a call is named first") };
     let path = format!("/v1.0/communications/calls/{}/answer", placed.call);
     let body = json!({
         "callbackUri": webhook.url(),
@@ -232,9 +232,9 @@ async fn a_flaw_can_be_given_to_the_tokens_of_all_calls() {
         set(&platform, json!({"token": flaw})).await;
         let webhook = Webhook::start(&platform, |_, _| Act::status(401)).await;
         let mut call = call_to(&webhook.url());
-        call.expect = Outcome::Refused;
+        call.expect = CallOutcome::Refused;
         let events = platform.call(call).unwrap().all().await;
-        let Some(Event::End(end)) = events.last() else { panic!("a call has an end") };
+        let Some(CallEvent::End(end)) = events.last() else { panic!("a call has an end") };
         assert!(end.ok, "{end:?}");
         let seen = webhook.seen().remove(0);
         let token = seen.header("authorization").unwrap().strip_prefix("Bearer ").unwrap().to_owned();
@@ -270,7 +270,7 @@ async fn notifications_are_doubled_lost_swapped_and_late() {
         call.protocol = Protocol::Graph;
         let began = Instant::now();
         let events = platform.call(call).unwrap().all().await;
-        let Some(Event::End(end)) = events.last() else { panic!("a call has an end") };
+        let Some(CallEvent::End(end)) = events.last() else { panic!("a call has an end") };
         assert!(end.ok, "{faults}: {end:?}");
         let late = webhook.seen().into_iter().filter(|seen| seen.kind() != "incoming");
         let (kinds, ids): (Vec<String>, HashSet<String>) = late
@@ -340,7 +340,7 @@ async fn a_key_can_be_published_before_it_signs() {
 async fn keys_that_rotate_by_themselves_are_published_before_they_sign() {
     let publish_before = Duration::from_millis(400);
     let rotation = Rotation { every: Duration::from_millis(200), publish_before };
-    let platform = platform_with(|settings| Settings { rotation: Some(rotation), ..settings }).await;
+    let platform = platform_with(|settings| PlatformSettings { rotation: Some(rotation), ..settings }).await;
     let (mut looked_at, mut known) = (Instant::now(), HashSet::new());
     let mut signed = HashSet::new();
     while signed.len() < 4 {
@@ -365,7 +365,7 @@ async fn a_rotation_that_cannot_keep_up_is_refused_at_the_start() {
             every: Duration::from_millis(every_ms),
             publish_before: Duration::from_millis(before_ms),
         };
-        let settings = Settings { rotation: Some(rotation), ..Settings::loopback() };
+        let settings = PlatformSettings { rotation: Some(rotation), ..PlatformSettings::loopback() };
         let error = Platform::start(settings).await.expect_err("refused");
         assert_eq!(error.label(), "rotation");
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use switchboard_emulator::{
-    CallKind, Credential, Event, Permission, Platform, Protocol, Settings, Timeline, TokenRequest,
+    CallEvent, CallKind, Credential, Permission, Platform, PlatformSettings, Protocol, Timeline, TokenRequest,
 };
 use uuid::Uuid;
 
@@ -15,7 +15,9 @@ async fn live(platform: &Platform, kind: CallKind) -> (String, Timeline, Webhook
     call.protocol = Protocol::Graph;
     call.duration = std::time::Duration::from_secs(600);
     let mut timeline = platform.call(call).unwrap();
-    let Some(Event::Call(placed)) = timeline.next().await else { panic!("the first event names the call") };
+    let Some(CallEvent::Call(placed)) = timeline.next().await else {
+        panic!("the first event names the call")
+    };
     (format!("/v1.0/communications/calls/{}", placed.call), timeline, webhook)
 }
 
@@ -53,7 +55,11 @@ fn answer() -> Value {
 }
 
 async fn guarded() -> Platform {
-    platform_with(|settings| Settings { credentials: vec![(APP, Credential::secret("s"))], ..settings }).await
+    platform_with(|settings| PlatformSettings {
+        credentials: vec![(APP, Credential::secret("s"))],
+        ..settings
+    })
+    .await
 }
 
 #[tokio::test]
@@ -147,7 +153,7 @@ async fn a_refusal_is_in_the_timeline_with_its_reason() {
     let body = json!({"targets": [{"identity": {"user": {"id": "u"}}}]});
     ask(&platform, "POST", &format!("{path}/redirect"), Some(&poor), &body).await;
     while let Some(event) = timeline.next().await {
-        if let Event::Step(step) = event
+        if let CallEvent::Step(step) = event
             && step.received
         {
             assert_eq!((step.what.as_str(), step.status), ("redirect", Some(403)));

@@ -13,7 +13,7 @@ use openssl::{
         extension::{BasicConstraints, SubjectAlternativeName},
     },
 };
-use switchboard_emulator::{Outcome, Protocol};
+use switchboard_emulator::{CallOutcome, Protocol};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -33,12 +33,12 @@ async fn a_certificate_is_trusted_or_the_webhook_is_not_posted_to() {
     call.protocol = Protocol::Graph;
 
     let trusting = platform_that_trusts(Some(ca)).await;
-    call.expect = Outcome::Refused;
+    call.expect = CallOutcome::Refused;
     let (_, _, end) = played(trusting.call(call.clone()).unwrap()).await;
     assert_eq!((end.ok, end.status), (true, Some(418)), "{end:?}");
 
     let strict = platform().await;
-    call.expect = Outcome::Undelivered;
+    call.expect = CallOutcome::Undelivered;
     // Less than the pause before a second try, which would fail alike.
     call.answer_within = std::time::Duration::from_millis(450);
     let (_, steps, end) = played(strict.call(call).unwrap()).await;

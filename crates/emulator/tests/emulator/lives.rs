@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use switchboard_emulator::{
-    AnswerMode, Behaviour, Bot, BotSettings, CallKind, CallRequest, Client, JoinResponse, Outcome, Platform,
-    Protocol, Script, Step, parse_http_url,
+    AnswerMode, Behaviour, Bot, BotSettings, CallKind, CallOutcome, CallRequest, CallStep, Client,
+    JoinResponse, Platform, Protocol, Script, parse_http_url,
 };
 
 use crate::support::{Act, Webhook, call_to, platform, played};
@@ -20,7 +20,7 @@ async fn bot_that(platform: &Platform, behaviour: Behaviour) -> (Bot, CallReques
 }
 
 /// Plays the call, which must end as it expects, and gives its steps as `what status`.
-async fn check(platform: &Platform, call: CallRequest) -> (Vec<String>, Vec<Step>) {
+async fn check(platform: &Platform, call: CallRequest) -> (Vec<String>, Vec<CallStep>) {
     let (words, steps, end) = played(platform.call(call).unwrap()).await;
     assert!(end.ok, "{end:?} {words:?}");
     (words, steps)
@@ -79,7 +79,7 @@ async fn a_step_that_is_answered_otherwise_ends_the_call_and_is_named() {
     let platform = platform().await;
     let (_bot, mut call) = bot_that(&platform, Behaviour::default()).await;
     call.script = Some(Script::parse("[[step]]\ndo = \"hold\"\nexpect = 404").unwrap());
-    call.expect = Outcome::Unexpected;
+    call.expect = CallOutcome::Unexpected;
     let (_, _, end) = played(platform.call(call).unwrap()).await;
     assert!(end.ok, "{end:?}");
     let reason = "step 1 of the script expects 404, but hold was answered with 202 Accepted";
@@ -103,9 +103,9 @@ async fn a_call_that_is_dropped_is_unknown_to_graph_and_nobody_is_told() {
 async fn a_bot_declines_or_leaves_through_graph() {
     let platform = platform().await;
     for (answer, expect, word) in [
-        (AnswerMode::Reject, Outcome::Rejected, "rejected 202"),
-        (AnswerMode::Redirect, Outcome::Redirected, "redirected 202"),
-        (AnswerMode::None, Outcome::Unanswered, "terminated 202"),
+        (AnswerMode::Reject, CallOutcome::Rejected, "rejected 202"),
+        (AnswerMode::Redirect, CallOutcome::Redirected, "redirected 202"),
+        (AnswerMode::None, CallOutcome::Unanswered, "terminated 202"),
     ] {
         let (bot, mut call) = bot_that(&platform, Behaviour { answer, ..Behaviour::default() }).await;
         call.expect = expect;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use switchboard_emulator::{
-    Behaviour, Bot, BotSettings, CallKind, CallRequest, CallResult, Client, LoadEvent, LoadReport,
-    LoadRequest, Platform, Protocol, Watching, parse_http_url, place_load,
+    Behaviour, Bot, BotSettings, BotWatcher, CallKind, CallRequest, Client, LoadEvent, LoadReport,
+    LoadRequest, LoadResult, Platform, Protocol, parse_http_url, place_load,
 };
 use tokio::time::Instant;
 use url::Url;
@@ -25,11 +25,11 @@ fn request(to: &Url, calls: u32, mix: Option<&str>) -> LoadRequest {
     LoadRequest { call, calls, rate: 500, kinds: mix.map(|mix| mix.parse().unwrap()) }
 }
 
-async fn check(platform: &Platform, request: &LoadRequest, bots: &[&Url]) -> (LoadReport, Vec<CallResult>) {
+async fn check(platform: &Platform, request: &LoadRequest, bots: &[&Url]) -> (LoadReport, Vec<LoadResult>) {
     let client = Client::new(None).unwrap();
     let began = Instant::now();
     let bots = bots.iter().map(|url| (None, (*url).clone())).collect();
-    let watching = Watching::start(&client, bots, began).await.unwrap();
+    let watching = BotWatcher::start(&client, bots, began).await.unwrap();
     let origin = parse_http_url(platform.origin()).unwrap();
     let mut events = place_load(&client, &origin, request).await.unwrap();
     let (mut results, mut placed, mut done) = (Vec::new(), 0, false);
@@ -41,7 +41,7 @@ async fn check(platform: &Platform, request: &LoadRequest, bots: &[&Url]) -> (Lo
         }
     }
     assert!(done && placed == request.calls && results.len() == usize::try_from(placed).unwrap());
-    (LoadReport::new(&results, &watching.testimonies().await, 1.0), results)
+    (LoadReport::new(&results, &watching.reports().await, 1.0), results)
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn an_instance_that_starts_anew_takes_its_calls_with_it() {
     let mut load = request(&url, 5, None);
     load.call.duration = Duration::from_millis(800);
     let client = Client::new(None).unwrap();
-    let watching = Watching::start(&client, vec![(None, url.clone())], Instant::now()).await.unwrap();
+    let watching = BotWatcher::start(&client, vec![(None, url.clone())], Instant::now()).await.unwrap();
     let mut events = platform.load(load);
     let mut results = Vec::new();
     while first.calls().calls.iter().filter(|call| call.state == "established").count() < 5 {
@@ -107,7 +107,7 @@ async fn an_instance_that_starts_anew_takes_its_calls_with_it() {
             results.push(result);
         }
     }
-    let report = LoadReport::new(&results, &watching.testimonies().await, 1.0);
+    let report = LoadReport::new(&results, &watching.reports().await, 1.0);
     assert!(report.ok, "{report:?}");
     assert_eq!((report.instance_gone.values().sum::<usize>(), report.misrouted), (5, Some(0)));
     assert_eq!(report.gone, ["bot-0"]);

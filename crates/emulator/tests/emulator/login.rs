@@ -14,15 +14,18 @@ use openssl::{
     x509::X509,
 };
 use serde_json::{Value, json};
-use switchboard_emulator::{Credential, Platform, Settings, TokenRequest};
+use switchboard_emulator::{Credential, Platform, PlatformSettings, TokenRequest};
 
 use crate::support::{APP, Reply, TENANT, get, platform_with, send, verify};
 
 const SECRET: &str = "s3cret+/=";
 
 async fn platform() -> Platform {
-    platform_with(|settings| Settings { credentials: vec![(APP, Credential::secret(SECRET))], ..settings })
-        .await
+    platform_with(|settings| PlatformSettings {
+        credentials: vec![(APP, Credential::secret(SECRET))],
+        ..settings
+    })
+    .await
 }
 
 fn form(pairs: &[(&str, &str)]) -> String {
@@ -109,7 +112,7 @@ fn check(reply: &Reply, status: u16, error: &str, code: u32) {
 
 #[tokio::test]
 async fn errors_have_the_codes_of_the_real_endpoint() {
-    let platform = platform_with(|settings| Settings {
+    let platform = platform_with(|settings| PlatformSettings {
         credentials: vec![(APP, Credential::secret(SECRET))],
         tenants: vec![TENANT],
         ..settings
@@ -192,7 +195,7 @@ async fn an_assertion_needs_a_registered_key_and_valid_claims() {
     let (key, certificate) = certificate();
     let other_key = PKey::from_rsa(Rsa::generate(2_048).unwrap()).unwrap();
     let pem = certificate.to_pem().unwrap();
-    let platform = platform_with(|settings| Settings {
+    let platform = platform_with(|settings| PlatformSettings {
         credentials: vec![
             (APP, Credential::certificate(&pem).unwrap()),
             (APP, Credential::federated(&other_key.public_key_to_pem().unwrap()).unwrap()),

@@ -9,7 +9,7 @@ use std::{
 use openssl::{bn::BigNum, hash::MessageDigest, pkey::PKey, rsa::Rsa, sign::Verifier};
 use serde_json::Value;
 use switchboard_emulator::{
-    CallRequest, End, Event, Keys, Platform, Settings, Step, Timeline, parse_http_url,
+    CallEnd, CallEvent, CallRequest, CallStep, Keys, Platform, PlatformSettings, Timeline, parse_http_url,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -29,14 +29,14 @@ pub(crate) async fn platform() -> Platform {
 
 /// The same, trusting the authorities of a file besides the system's.
 pub(crate) async fn platform_that_trusts(ca: Option<PathBuf>) -> Platform {
-    platform_with(|settings| Settings { ca, ..settings }).await
+    platform_with(|settings| PlatformSettings { ca, ..settings }).await
 }
 
 /// The same, with other settings.
-pub(crate) async fn platform_with(change: impl FnOnce(Settings) -> Settings) -> Platform {
+pub(crate) async fn platform_with(change: impl FnOnce(PlatformSettings) -> PlatformSettings) -> Platform {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     let keys = KEYS.get_or_init(|| Keys::generate().unwrap()).clone();
-    let settings = Settings { apps: vec![APP], keys: Some(keys), ..Settings::loopback() };
+    let settings = PlatformSettings { apps: vec![APP], keys: Some(keys), ..PlatformSettings::loopback() };
     Platform::start(change(settings)).await.unwrap()
 }
 
@@ -49,15 +49,15 @@ pub(crate) fn call_to(url: &str) -> CallRequest {
 }
 
 /// The steps of a call as `what status`, and its end.
-pub(crate) async fn played(timeline: Timeline) -> (Vec<String>, Vec<Step>, End) {
+pub(crate) async fn played(timeline: Timeline) -> (Vec<String>, Vec<CallStep>, CallEnd) {
     let mut steps = Vec::new();
     let mut end = None;
     for event in timeline.all().await {
         match event {
-            Event::Call(_) => assert!(steps.is_empty(), "the call is named first"),
-            Event::Sent(_) => {}
-            Event::Step(step) => steps.push(step),
-            Event::End(last) => end = Some(last),
+            CallEvent::Call(_) => assert!(steps.is_empty(), "the call is named first"),
+            CallEvent::Sent(_) => {}
+            CallEvent::Step(step) => steps.push(step),
+            CallEvent::End(last) => end = Some(last),
         }
     }
     let words = steps.iter().map(|step| format!("{} {}", step.what, step.status.unwrap_or(0))).collect();

@@ -3,12 +3,12 @@
 use std::{path::Path, process::Stdio};
 
 use serde_json::Value;
-use switchboard_emulator::{Client, Platform, Settings, fetch_json, parse_http_url};
+use switchboard_emulator::{Client, Platform, PlatformSettings, fetch_json, parse_http_url};
 
 use crate::support::platform_with;
 
 async fn secure(folder: &Path) -> Platform {
-    platform_with(|settings| Settings { tls: Some(folder.to_owned()), ..settings }).await
+    platform_with(|settings| PlatformSettings { tls: Some(folder.to_owned()), ..settings }).await
 }
 
 #[tokio::test]

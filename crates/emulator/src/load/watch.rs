@@ -20,15 +20,16 @@ use crate::{
 
 /// Who a bot is: `GET /life`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Life {
+pub(crate) struct BotIdentity {
     pub(crate) name: String,
     /// Another one after each start.
-    pub(crate) life: Uuid,
+    #[serde(rename = "life")]
+    pub(crate) incarnation: Uuid,
 }
 
 /// Which calls a bot knows, in short: `GET /ledger`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Ledger {
+pub(crate) struct LedgerSummary {
     /// Calls that it was given, with the number of their notifications.
     pub(crate) calls: HashMap<String, u64>,
     /// Calls that it was never given, with the number of their notifications.
@@ -39,13 +40,13 @@ pub(crate) struct Ledger {
 
 /// What one bot says in the end.
 #[derive(Clone, Debug)]
-pub struct Testimony {
+pub struct BotReport {
     /// Its name in callback URIs.
     pub(crate) name: String,
     /// Where it listens.
     pub(crate) url: Url,
     /// Nothing if it is not there.
-    pub(crate) ledger: Option<Ledger>,
+    pub(crate) ledger: Option<LedgerSummary>,
     /// When it was started anew, or that it is not there in the end, in milliseconds since the load began: from the last
     /// time it was seen.
     pub(crate) gone: Vec<(f64, f64)>,
@@ -56,18 +57,18 @@ pub struct Testimony {
 #[error(
     "the bot at {url} does not say who it is ({why}): --bot takes the URL of a `switchboard-emulator bot`"
 )]
-pub struct WitnessError {
+pub struct WatchError {
     url: Url,
     why: String,
 }
 
 /// Bots that are being watched.
 #[derive(Debug)]
-pub struct Watching {
-    bots: Vec<(oneshot::Sender<()>, JoinHandle<Testimony>)>,
+pub struct BotWatcher {
+    bots: Vec<(oneshot::Sender<()>, JoinHandle<BotReport>)>,
 }
 
-impl Watching {
+impl BotWatcher {
     /// Asks each bot who it is and goes on asking; `began` is when the load began. A name overrides what a bot says.
     ///
     /// # Errors
@@ -76,12 +77,12 @@ impl Watching {
         client: &Client,
         bots: Vec<(Option<String>, Url)>,
         began: Instant,
-    ) -> Result<Self, WitnessError> {
+    ) -> Result<Self, WatchError> {
         let mut watched = Vec::new();
         for (name, url) in bots {
-            let life: Life =
-                ask(client, &url, "life").await.map_err(|why| WitnessError { url: url.clone(), why })?;
-            watched.push((name.unwrap_or(life.name), url, life.life));
+            let life: BotIdentity =
+                ask(client, &url, "life").await.map_err(|why| WatchError { url: url.clone(), why })?;
+            watched.push((name.unwrap_or(life.name), url, life.incarnation));
         }
         let watch_one = |(name, url, life)| {
             let (stop, stopped) = oneshot::channel();
@@ -92,14 +93,14 @@ impl Watching {
     }
 
     /// Stops watching, and asks each bot what it knows.
-    pub async fn testimonies(self) -> Vec<Testimony> {
-        let mut testimonies = Vec::new();
+    pub async fn reports(self) -> Vec<BotReport> {
+        let mut reports = Vec::new();
         for (stop, task) in self.bots {
             let _ = stop.send(());
             // The task neither panics nor is aborted.
-            testimonies.extend(task.await.ok());
+            reports.extend(task.await.ok());
         }
-        testimonies
+        reports
     }
 }
 
@@ -110,7 +111,7 @@ async fn watch(
     life: Uuid,
     began: Instant,
     mut stopped: oneshot::Receiver<()>,
-) -> Testimony {
+) -> BotReport {
     let mut sightings = Sightings::new(life);
     loop {
         let over = tokio::select! {
@@ -118,8 +119,8 @@ async fn watch(
             () = sleep(ASK_EVERY) => false,
         };
         let asked_ms = milliseconds(began.elapsed());
-        match ask::<Life>(&client, &url, "life").await {
-            Ok(now) => sightings.seen(now.life, asked_ms, milliseconds(began.elapsed())),
+        match ask::<BotIdentity>(&client, &url, "life").await {
+            Ok(now) => sightings.seen(now.incarnation, asked_ms, milliseconds(began.elapsed())),
             Err(_) => sightings.missed(),
         }
         if over {
@@ -127,7 +128,7 @@ async fn watch(
         }
     }
     let ledger = ask(&client, &url, "ledger").await.ok();
-    Testimony { name, url, ledger, gone: sightings.gone() }
+    BotReport { name, url, ledger, gone: sightings.gone() }
 }
 
 /// When a bot was seen, and in which life.
