@@ -41,20 +41,6 @@ words! {
 }
 
 impl FaultName {
-    /// Every name, in the order of the documentation.
-    pub(crate) const ALL: [Self; 10] = [
-        Self::Skype,
-        Self::Entra,
-        Self::Login,
-        Self::Graph,
-        Self::Clock,
-        Self::Token,
-        Self::Drop,
-        Self::Duplicate,
-        Self::Reorder,
-        Self::Delay,
-    ];
-
     /// What its value may be, for messages.
     pub(crate) fn takes(self) -> String {
         let times = "; followed by *N it strikes N times";

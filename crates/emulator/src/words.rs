@@ -13,7 +13,9 @@ impl InvalidWord {
     }
 }
 
-/// Defines an enum and the word of each variant. `WORDS`, `label`, `Display` and `FromStr` use this table.
+/// Defines an enum and the word of each variant.
+///
+/// `ALL`, `WORDS`, `label`, `Display` and `FromStr` use this table.
 macro_rules! words {
     (
         $(#[$meta:meta])*
@@ -24,6 +26,9 @@ macro_rules! words {
         $visibility enum $name { $($(#[$variant_meta])* $variant,)+ }
 
         impl $name {
+            /// Every variant, in order.
+            $visibility const ALL: [Self; Self::WORDS.len()] = [$(Self::$variant),+];
+
             /// Every word, in the order of the variants.
             $visibility const WORDS: &'static [&'static str] = &[$($word),+];
 
@@ -43,10 +48,8 @@ macro_rules! words {
             type Err = $crate::words::InvalidWord;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                match text {
-                    $($word => Ok(Self::$variant),)+
-                    _ => Err($crate::words::InvalidWord::one_of(Self::WORDS)),
-                }
+                let named = Self::ALL.iter().find(|variant| variant.label() == text);
+                named.copied().ok_or($crate::words::InvalidWord::one_of(Self::WORDS))
             }
         }
     };

@@ -15,9 +15,3 @@ words! {
         JoinGroupCallAsGuest = "Calls.JoinGroupCallAsGuest.All",
     }
 }
-
-impl Permission {
-    /// Every permission.
-    pub const ALL: [Self; 4] =
-        [Self::Initiate, Self::AccessMedia, Self::JoinGroupCall, Self::JoinGroupCallAsGuest];
-}
