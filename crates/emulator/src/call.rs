@@ -1,14 +1,15 @@
-//! A call that the platform is asked to place.
+//! A request to place a call, its parts, and the reason why it was not placed.
 
 use std::time::Duration;
 
+use openssl::error::ErrorStack;
 use url::Url;
 use uuid::Uuid;
 
-use crate::{script::Script, token::TokenChoice, words::words};
+use crate::{issuer::DEFAULT_TENANT, script::Script, token::TokenChoice, words::words};
 
 words! {
-    /// What kind of call it is.
+    /// The kind of a call.
     pub enum CallKind {
         /// A user calls the bot.
         P2p = "p2p",
@@ -16,15 +17,15 @@ words! {
         Group = "group",
         /// A bot is invited to a scheduled meeting.
         Meeting = "meeting",
-        /// A recording policy invites the bot; it has 5 s instead of 15.
+        /// A recording policy invites the bot, which has 5 s to answer instead of 15.
         Recording = "recording",
-        /// Somebody calls the bot from the telephone network.
+        /// A call to the bot from the telephone network.
         Pstn = "pstn",
     }
 }
 
 impl CallKind {
-    /// How long the platform lets the bot take to answer (Graph reference, "call: answer").
+    /// Returns the time that the platform gives the bot to answer (Graph reference, "call: answer").
     pub fn answer_within(self) -> Duration {
         match self {
             Self::Recording => Duration::from_secs(5),
@@ -34,39 +35,39 @@ impl CallKind {
 }
 
 words! {
-    /// How the platform begins.
+    /// The form of the first notification.
     pub enum Protocol {
-        /// The legacy body first, and the same call in Graph form once that was answered with 204.
+        /// The legacy body first, then the same call in Graph form if the response to that was 204.
         LegacyFirst = "legacy-first",
-        /// The Graph form at once.
+        /// The Graph form only.
         Graph = "graph",
     }
 }
 
 words! {
-    /// How a call ends.
+    /// The outcome of a call.
     pub enum CallOutcome {
-        /// Answered, every notification acknowledged, terminated.
+        /// The bot answered, acknowledged every notification, and the call was terminated.
         Completed = "completed",
         /// The bot rejected it.
         Rejected = "rejected",
-        /// The bot redirected it to somebody else.
+        /// The bot redirected it to another callee.
         Redirected = "redirected",
-        /// The webhook refused the notification, with a status that is not tried again.
+        /// The webhook refused the notification with a status that the platform does not retry.
         Refused = "refused",
-        /// The webhook could not be reached, or answered 5xx until the tries were used up.
+        /// The webhook could not be reached, or responded 5xx to every attempt.
         Undelivered = "undelivered",
-        /// Nobody answered in time.
+        /// The bot did not answer the call in time.
         Unanswered = "unanswered",
-        /// Answered, but a later notification was never acknowledged.
+        /// The bot answered, but did not acknowledge a later notification.
         Lost = "lost",
-        /// Answered, but a step of the script was answered with another status than it expects.
+        /// The bot answered, but responded to a step of the script with a status that the step does not expect.
         Unexpected = "unexpected",
     }
 }
 
 words! {
-    /// A region of the platform, as the wire spells it.
+    /// A region of the platform, spelled as in notifications.
     pub enum Region {
         /// The Americas.
         Amer = "amer",
@@ -78,7 +79,7 @@ words! {
 }
 
 impl Region {
-    /// A data centre of the region, as `mediaHostedRegion` names them.
+    /// Returns a data centre of the region, as in `mediaHostedRegion`.
     pub(crate) fn media_region(self) -> &'static str {
         match self {
             Self::Amer => "USEA",
@@ -88,41 +89,41 @@ impl Region {
     }
 }
 
-/// A call to be placed.
+/// A request to place a call.
 #[derive(Clone, Debug)]
 pub struct CallRequest {
     /// The bot's webhook.
     pub to: Url,
     /// The bot's app id.
     pub app: Uuid,
-    /// The tenant in which it happens.
+    /// The tenant of the call.
     pub tenant: Uuid,
-    /// What kind of call.
+    /// The kind of the call.
     pub kind: CallKind,
     /// The caller's home region.
     pub region: Region,
-    /// Where the caller is, ISO 3166-1 alpha-2.
+    /// The country of the caller, ISO 3166-1 alpha-2.
     pub country: Option<String>,
-    /// How the platform begins.
+    /// The form of the first notification.
     pub protocol: Protocol,
-    /// The token it shows.
+    /// The token that notifications carry.
     pub token: TokenChoice,
-    /// How long the call lasts once it is established.
+    /// The time that the call lasts once it is established.
     pub duration: Duration,
-    /// How long the bot may take to answer.
+    /// The time that the bot has to answer.
     pub answer_within: Duration,
-    /// How many people are in it besides the bot, 1 to [`PARTICIPANTS_MAX`]: the caller, and those who join later.
+    /// The participants besides the bot, 1 to [`PARTICIPANTS_MAX`]: the caller, and people who join later.
     pub participants: u32,
-    /// What happens once it is established; if `None`, nothing until `duration` is over.
+    /// The events of the established call; if `None`, it just lasts for `duration`.
     pub script: Option<Script>,
-    /// Whether a connection serves several notifications, as the platform's did until 2023; it closes each one today.
+    /// If true, a connection carries several notifications, as until 2023. Today the platform closes each one.
     pub keep_alive: bool,
-    /// How the call is meant to end.
+    /// The expected outcome.
     pub expect: CallOutcome,
 }
 
 impl CallRequest {
-    /// A call of one second between two parties, legacy first, from `emea`, that is meant to be completed.
+    /// Returns a call of one second between two parties, legacy first, from `emea`, that should complete.
     pub fn new(to: Url, app: Uuid) -> Self {
         Self {
             to,
@@ -142,7 +143,7 @@ impl CallRequest {
         }
     }
 
-    /// The same call as another kind, with that kind's time to answer.
+    /// Returns the same call as another kind, with that kind's time to answer.
     #[must_use]
     pub fn with_kind(mut self, kind: CallKind) -> Self {
         self.kind = kind;
@@ -151,10 +152,31 @@ impl CallRequest {
     }
 }
 
-/// An absolute http or https URL with a host and without credentials.
+/// The reason why a call was not placed.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// The platform plays as many calls as it can hold.
+    #[error("too many calls are alive")]
+    TooMany,
+    /// OpenSSL has no randomness.
+    #[error("openssl refused")]
+    Crypto(#[from] ErrorStack),
+}
+
+impl PlaceError {
+    /// Returns a stable name for logs and responses.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::TooMany => "too_many",
+            Self::Crypto(_) => "crypto",
+        }
+    }
+}
+
+/// Parses an absolute http or https URL with a host and without credentials.
 ///
 /// # Errors
-/// Anything else.
+/// The text is anything else.
 pub fn parse_http_url(text: &str) -> Result<Url, InvalidHttpUrl> {
     let url = Url::parse(text).map_err(|_| InvalidHttpUrl)?;
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
@@ -165,15 +187,15 @@ pub fn parse_http_url(text: &str) -> Result<Url, InvalidHttpUrl> {
     }
 }
 
-/// The text is not a URL that can be posted to.
+/// The text is not a URL that the platform can post to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an http or https URL with a host, like http://127.0.0.1:8443/api/calls")]
 pub struct InvalidHttpUrl;
 
-/// Two letters, as ISO 3166-1 alpha-2 has them.
+/// Parses a country of two letters (ISO 3166-1 alpha-2) and returns it in capitals.
 ///
 /// # Errors
-/// Anything else.
+/// The text is anything else.
 pub fn parse_country(text: &str) -> Result<String, InvalidCountry> {
     let letters = text.len() == 2 && text.bytes().all(|letter| letter.is_ascii_alphabetic());
     if letters { Ok(text.to_ascii_uppercase()) } else { Err(InvalidCountry) }
@@ -184,10 +206,10 @@ pub fn parse_country(text: &str) -> Result<String, InvalidCountry> {
 #[error("not a country: two letters, like US or HU")]
 pub struct InvalidCountry;
 
-/// A number of participants.
+/// Parses a number of participants.
 ///
 /// # Errors
-/// Not a whole number from 1 to [`PARTICIPANTS_MAX`].
+/// The text is not a whole number from 1 to [`PARTICIPANTS_MAX`].
 pub fn parse_participants(text: &str) -> Result<u32, InvalidParticipants> {
     text.parse().ok().filter(|count| (1..=PARTICIPANTS_MAX).contains(count)).ok_or(InvalidParticipants)
 }
@@ -197,8 +219,5 @@ pub fn parse_participants(text: &str) -> Result<u32, InvalidParticipants> {
 #[error("not a number of participants: 1 to {PARTICIPANTS_MAX}, the caller included")]
 pub struct InvalidParticipants;
 
-/// What a meeting of Teams holds; a roster of that many has about half a MiB.
+/// The capacity of a Teams meeting. A roster of that many takes about half a MiB.
 pub const PARTICIPANTS_MAX: u32 = 1_000;
-
-/// The tenant that is used where none is named.
-pub const DEFAULT_TENANT: Uuid = Uuid::from_u128(0x1111_1111_2222_4333_8444_5555_5555_5555);

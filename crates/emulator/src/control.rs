@@ -11,12 +11,12 @@ pub(crate) use self::{
     call::{call_to_json, parse_call},
     faults::{faults_explained, faults_to_json, parse_faults},
     load::{load_to_json, parse_load},
-    token::{RotationRequest, parse_rotation, parse_token},
+    token::{parse_rotation, parse_token},
 };
 
 /// What is wrong with a control request.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Wrong {
+pub(crate) enum InvalidControlRequest {
     #[error("the body is not what this path takes, which is like {like}: {}", plain(.error))]
     Body {
         error: serde_json::Error,
@@ -36,7 +36,7 @@ fn plain(error: &serde_json::Error) -> String {
     error.to_string().replace("expected u32", "expected a whole number")
 }
 
-impl Wrong {
+impl InvalidControlRequest {
     /// For a body that is not JSON, or lacks what is needed.
     fn body(like: &'static str) -> impl FnOnce(serde_json::Error) -> Self {
         move |error| Self::Body { error, like }
@@ -47,17 +47,21 @@ impl Wrong {
     }
 }
 
-fn app(text: Option<&str>, default: Option<Uuid>) -> Result<Uuid, Wrong> {
+fn app(text: Option<&str>, default: Option<Uuid>) -> Result<Uuid, InvalidControlRequest> {
     match text {
         Some(text) => guid("app", text),
         None => default.ok_or_else(|| {
-            Wrong::member("app", "an app id is needed, here or as --app-id at the start of the platform")
+            InvalidControlRequest::member(
+                "app",
+                "an app id is needed, here or as --app-id at the start of the platform",
+            )
         }),
     }
 }
 
-fn guid(name: &'static str, text: &str) -> Result<Uuid, Wrong> {
+fn guid(name: &'static str, text: &str) -> Result<Uuid, InvalidControlRequest> {
     // Other spellings that the parser takes (braces, urn:uuid:) are not what a token carries.
-    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
-        .ok_or_else(|| Wrong::member(name, "not a GUID like 0efc74f7-41c3-47a4-8775-7259bfef4241"))
+    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }.ok_or_else(|| {
+        InvalidControlRequest::member(name, "not a GUID like 0efc74f7-41c3-47a4-8775-7259bfef4241")
+    })
 }

@@ -1,14 +1,11 @@
-//! The documents of both issuers: OpenID configuration and key set, on this origin.
+//! The documents of both issuers: OpenID configuration and key set, on the origin of the platform.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{
-    call::DEFAULT_TENANT,
-    keys::{Issuer, Keys},
-};
+use crate::keys::{Issuer, Keys};
 
-/// Whose documents of the Entra-like issuer are asked for.
+/// The first path segment of the Entra-like issuer's documents: one tenant, or all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Authority {
     Common,
@@ -17,7 +14,7 @@ pub(crate) enum Authority {
 }
 
 impl Authority {
-    /// `common`, `organizations` or a tenant id.
+    /// Parses `common`, `organizations` or a tenant id.
     pub(crate) fn parse(segment: &str) -> Option<Self> {
         match segment {
             "common" => Some(Self::Common),
@@ -27,7 +24,7 @@ impl Authority {
         }
     }
 
-    /// The tenant that is meant; the many-tenant authorities stand for the app's home.
+    /// Returns the tenant of the authority. The many-tenant authorities stand for the app's home tenant.
     pub(crate) fn tenant(self) -> Uuid {
         match self {
             Self::Common | Self::Organizations => DEFAULT_TENANT,
@@ -50,7 +47,7 @@ impl Authority {
         }
     }
 
-    /// The issuer of these documents: a template where the authority is for many tenants.
+    /// Returns the issuer in these documents: a template if the authority is for many tenants.
     fn issuer(self) -> String {
         match self {
             Self::Common | Self::Organizations => ENTRA_ISSUER.to_owned(),
@@ -65,7 +62,7 @@ pub(crate) fn skype_configuration(origin: &str) -> Value {
         "issuer": SKYPE_ISSUER,
         "authorization_endpoint": "https://invalid.botframework.com",
         "jwks_uri": format!("{origin}/v1/keys"),
-        // Not a name that RFC 7518 knows; the real document has it.
+        // RFC 7518 has no such name; the real document does.
         "id_token_signing_alg_values_supported": ["RSA256"],
         "token_endpoint_auth_methods_supported": ["private_key_jwt"],
     })
@@ -130,7 +127,7 @@ pub(crate) fn entra_v1_configuration(origin: &str, authority: Authority) -> Valu
     })
 }
 
-/// `GET /common/discovery/instance`: which hosts are one cloud. A client library asks for it before it trusts a host.
+/// `GET /common/discovery/instance`: the hosts of one cloud. A client library reads it before it trusts a host.
 pub(crate) fn instance_discovery(origin: &str, host: &str) -> Value {
     json!({
         "tenant_discovery_endpoint": format!("{origin}/common/v2.0/.well-known/openid-configuration"),
@@ -139,10 +136,10 @@ pub(crate) fn instance_discovery(origin: &str, host: &str) -> Value {
     })
 }
 
-/// `GET /{authority}/discovery/v2.0/keys`: the keys that sign, and two that must not be used.
+/// `GET /{authority}/discovery/v2.0/keys`: the keys that sign, and two that a bot must not use.
 ///
-/// The real common set holds certificates of the government cloud and keys of the tenant of personal accounts too: a
-/// validator that takes every key of the set lets those sign for any tenant.
+/// The real common set contains certificates of the government cloud and keys of the tenant of personal accounts too.
+/// A validator that accepts every key of the set lets those sign for any tenant.
 pub(crate) fn entra_keys(keys: &Keys, authority: Authority) -> Value {
     let issuer = authority.issuer();
     let mut published: Vec<Value> = keys
@@ -161,12 +158,12 @@ pub(crate) fn entra_keys(keys: &Keys, authority: Authority) -> Value {
     json!({ "keys": published })
 }
 
-/// The issuer of v2.0 tokens of a tenant.
+/// Returns the issuer of v2.0 tokens of a tenant.
 pub(crate) fn entra_v2_issuer(tenant: Uuid) -> String {
     format!("https://login.microsoftonline.com/{tenant}/v2.0")
 }
 
-/// The issuer of v1.0 tokens of a tenant.
+/// Returns the issuer of v1.0 tokens of a tenant.
 pub(crate) fn entra_v1_issuer(tenant: Uuid) -> String {
     format!("https://sts.windows.net/{tenant}/")
 }
@@ -185,6 +182,9 @@ const ENTRA_ISSUER: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
 const ENTRA_V1_ISSUER: &str = "https://sts.windows.net/{tenantid}/";
 const CLOUD: &str = "microsoftonline.com";
 const OTHER_CLOUD: &str = "microsoftonline.us";
+
+/// The tenant of a request that names none.
+pub const DEFAULT_TENANT: Uuid = Uuid::from_u128(0x1111_1111_2222_4333_8444_5555_5555_5555);
 
 /// The tenant of personal Microsoft accounts.
 const CONSUMER_TENANT: Uuid = Uuid::from_u128(0x9188_040d_6c67_4c5b_b112_36a3_04b6_6dad);

@@ -89,6 +89,7 @@ mod call;
 mod caller;
 mod client;
 mod clock;
+mod context;
 mod control;
 mod encoding;
 mod entra;
@@ -100,13 +101,13 @@ mod load;
 mod notification;
 mod platform;
 mod remote;
+mod rotation;
 mod routes;
 mod script;
 mod server;
 mod timeline;
 mod tls;
 mod token;
-mod trouble;
 mod words;
 
 pub use bot::{
@@ -114,22 +115,23 @@ pub use bot::{
     InvalidFailure, InvalidJoinResponse, JoinResponse, Stray,
 };
 pub use call::{
-    CallKind, CallOutcome, CallRequest, DEFAULT_TENANT, InvalidCountry, InvalidHttpUrl, InvalidParticipants,
-    PARTICIPANTS_MAX, Protocol, Region, parse_country, parse_http_url, parse_participants,
+    CallKind, CallOutcome, CallRequest, InvalidCountry, InvalidHttpUrl, InvalidParticipants,
+    PARTICIPANTS_MAX, PlaceError, Protocol, Region, parse_country, parse_http_url, parse_participants,
 };
 pub use client::{Client, SendError, fetch_json};
 pub use encoding::{InvalidDuration, parse_duration};
 pub use entra::{Credential, Permission};
 pub use faults::{FaultName, FaultSetting, Faults, InvalidFault};
+pub use issuer::DEFAULT_TENANT;
 pub use keys::{AnnounceError, Issuer, Keys};
 pub use load::{
     AnswerTimes, BotReport, BotWatcher, CALLS_MAX, InvalidKindMix, KindMix, LoadEvent, LoadEvents,
     LoadProblem, LoadReport, LoadRequest, LoadResult, RATE_MAX, RemoteLoad, WatchError,
 };
-pub use platform::{
-    NamedUrl, PlaceError, Platform, PlatformSettings, PlatformStartError, RotateError, Rotation,
-};
+pub use platform::{Platform, PlatformSettings, PlatformStartError};
 pub use remote::{place_call, place_load};
+pub use rotation::{RotateError, Rotation};
+pub use routes::NamedUrl;
 pub use script::{InvalidScript, Script};
 pub use server::printable;
 pub use timeline::{CallEnd, CallEvent, CallStep, PlacedCall, RemoteTimeline, SentRequest, Timeline};

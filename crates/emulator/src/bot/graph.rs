@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::behaviour::ClientCredentials;
 use crate::{
-    call::DEFAULT_TENANT,
     client::{Client, ClientResponse, KeepAlive},
+    issuer::DEFAULT_TENANT,
     server::printable,
 };
 

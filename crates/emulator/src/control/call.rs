@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Wrong, app, guid};
+use super::{InvalidControlRequest, app, guid};
 use crate::{
     call::{CallRequest, InvalidParticipants, PARTICIPANTS_MAX, parse_country, parse_http_url},
     encoding::{DurationText, parse_duration},
@@ -32,52 +32,63 @@ pub(super) struct RawCall {
     expect: Option<String>,
 }
 
-pub(crate) fn parse_call(body: &[u8], default_app: Option<Uuid>) -> Result<CallRequest, Wrong> {
+pub(crate) fn parse_call(
+    body: &[u8],
+    default_app: Option<Uuid>,
+) -> Result<CallRequest, InvalidControlRequest> {
     read_call(
-        serde_json::from_slice(body).map_err(Wrong::body(r#"{"to":"http://127.0.0.1:3978/api/calls"}"#))?,
+        serde_json::from_slice(body)
+            .map_err(InvalidControlRequest::body(r#"{"to":"http://127.0.0.1:3978/api/calls"}"#))?,
         default_app,
     )
 }
 
-pub(super) fn read_call(raw: RawCall, default_app: Option<Uuid>) -> Result<CallRequest, Wrong> {
-    let to = parse_http_url(&raw.to).map_err(|why| Wrong::member("to", &why))?;
+pub(super) fn read_call(
+    raw: RawCall,
+    default_app: Option<Uuid>,
+) -> Result<CallRequest, InvalidControlRequest> {
+    let to = parse_http_url(&raw.to).map_err(|why| InvalidControlRequest::member("to", &why))?;
     let mut call = CallRequest::new(to, app(raw.app.as_deref(), default_app)?);
     if let Some(text) = raw.kind {
-        call = call.with_kind(text.parse().map_err(|why| Wrong::member("kind", &why))?);
+        call = call.with_kind(text.parse().map_err(|why| InvalidControlRequest::member("kind", &why))?);
     }
     if let Some(text) = raw.tenant {
         call.tenant = guid("tenant", &text)?;
     }
     if let Some(text) = raw.region {
-        call.region = text.parse().map_err(|why| Wrong::member("region", &why))?;
+        call.region = text.parse().map_err(|why| InvalidControlRequest::member("region", &why))?;
     }
     if let Some(text) = raw.country {
-        call.country = Some(parse_country(&text).map_err(|why| Wrong::member("country", &why))?);
+        call.country =
+            Some(parse_country(&text).map_err(|why| InvalidControlRequest::member("country", &why))?);
     }
     if let Some(text) = raw.protocol {
-        call.protocol = text.parse().map_err(|why| Wrong::member("protocol", &why))?;
+        call.protocol = text.parse().map_err(|why| InvalidControlRequest::member("protocol", &why))?;
     }
     if let Some(text) = raw.token {
-        call.token = text.parse().map_err(|why| Wrong::member("token", &why))?;
+        call.token = text.parse().map_err(|why| InvalidControlRequest::member("token", &why))?;
     }
     if let Some(text) = raw.duration {
-        call.duration = parse_duration(&text.0).map_err(|why| Wrong::member("duration", &why))?;
+        call.duration =
+            parse_duration(&text.0).map_err(|why| InvalidControlRequest::member("duration", &why))?;
     }
     if let Some(text) = raw.answer_within {
-        call.answer_within = parse_duration(&text.0).map_err(|why| Wrong::member("answer_within", &why))?;
+        call.answer_within =
+            parse_duration(&text.0).map_err(|why| InvalidControlRequest::member("answer_within", &why))?;
     }
     if let Some(count) = raw.participants {
         if !(1..=PARTICIPANTS_MAX).contains(&count) {
-            return Err(Wrong::member("participants", &InvalidParticipants));
+            return Err(InvalidControlRequest::member("participants", &InvalidParticipants));
         }
         call.participants = count;
     }
     if let Some(steps) = raw.script {
-        call.script = Some(Script::from_steps(steps).map_err(|error| Wrong::member("script", &error))?);
+        call.script =
+            Some(Script::from_steps(steps).map_err(|error| InvalidControlRequest::member("script", &error))?);
     }
     call.keep_alive = raw.keep_alive.unwrap_or(call.keep_alive);
     if let Some(text) = raw.expect {
-        call.expect = text.parse().map_err(|why| Wrong::member("expect", &why))?;
+        call.expect = text.parse().map_err(|why| InvalidControlRequest::member("expect", &why))?;
     }
     Ok(call)
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::Wrong;
-use crate::faults::{FaultName, Faults};
+use super::InvalidControlRequest;
+use crate::faults::{FaultName, Faults, takes};
 
 /// `GET /emulator/faults`: every name, `null` where nothing is wrong.
 pub(crate) fn faults_to_json(faults: &Faults) -> Value {
@@ -15,17 +15,20 @@ pub(crate) fn faults_to_json(faults: &Faults) -> Value {
 
 /// What each fault takes, for the index.
 pub(crate) fn faults_explained() -> Value {
-    FaultName::ALL.into_iter().map(|name| (name.label().to_owned(), Value::String(name.takes()))).collect()
+    FaultName::ALL.into_iter().map(|name| (name.label().to_owned(), Value::String(takes(name)))).collect()
 }
 
 /// A change: names with values, `null` where a fault is to end. All of it or nothing takes effect.
-pub(crate) fn parse_faults(body: &[u8], mut faults: Faults) -> Result<Faults, Wrong> {
+pub(crate) fn parse_faults(body: &[u8], mut faults: Faults) -> Result<Faults, InvalidControlRequest> {
     let change: Map<String, Value> =
-        serde_json::from_slice(body).map_err(Wrong::body(r#"{"graph":"429:2"}"#))?;
+        serde_json::from_slice(body).map_err(InvalidControlRequest::body(r#"{"graph":"429:2"}"#))?;
     for (name, value) in change {
         let name: FaultName = name.parse().map_err(|_| {
             let shown: String = name.chars().take(60).collect();
-            Wrong::Faults(format!("{shown:?} is no fault: the names are {}", FaultName::WORDS.join(", ")))
+            InvalidControlRequest::Faults(format!(
+                "{shown:?} is no fault: the names are {}",
+                FaultName::WORDS.join(", ")
+            ))
         })?;
         let text = match value {
             Value::Null => {
@@ -35,13 +38,13 @@ pub(crate) fn parse_faults(body: &[u8], mut faults: Faults) -> Result<Faults, Wr
             Value::String(text) => text,
             Value::Number(number) => number.to_string(),
             Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
-                return Err(Wrong::Faults(format!(
+                return Err(InvalidControlRequest::Faults(format!(
                     "{name}: must be a text or null; it takes {}",
-                    name.takes()
+                    takes(name)
                 )));
             }
         };
-        faults.set(name, &text).map_err(|wrong| Wrong::Faults(wrong.to_string()))?;
+        faults.set(name, &text).map_err(|wrong| InvalidControlRequest::Faults(wrong.to_string()))?;
     }
     Ok(faults)
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Wrong,
+    InvalidControlRequest,
     call::{RawCall, call_to_json, read_call},
 };
 use crate::load::{CALLS_MAX, LoadRequest, RATE_MAX};
@@ -21,17 +21,23 @@ struct RawLoad {
     kind_mix: Option<String>,
 }
 
-pub(crate) fn parse_load(body: &[u8], default_app: Option<Uuid>) -> Result<LoadRequest, Wrong> {
-    let raw: RawLoad = serde_json::from_slice(body)
-        .map_err(Wrong::body(r#"{"call":{"to":"http://127.0.0.1:3978/api/calls"},"calls":100,"rate":10}"#))?;
+pub(crate) fn parse_load(
+    body: &[u8],
+    default_app: Option<Uuid>,
+) -> Result<LoadRequest, InvalidControlRequest> {
+    let raw: RawLoad = serde_json::from_slice(body).map_err(InvalidControlRequest::body(
+        r#"{"call":{"to":"http://127.0.0.1:3978/api/calls"},"calls":100,"rate":10}"#,
+    ))?;
     if !(1..=CALLS_MAX).contains(&raw.calls) {
-        return Err(Wrong::member("calls", &format!("must be 1 to {CALLS_MAX}")));
+        return Err(InvalidControlRequest::member("calls", &format!("must be 1 to {CALLS_MAX}")));
     }
     if !(1..=RATE_MAX).contains(&raw.rate) {
-        return Err(Wrong::member("rate", &format!("must be 1 to {RATE_MAX} a second")));
+        return Err(InvalidControlRequest::member("rate", &format!("must be 1 to {RATE_MAX} a second")));
     }
-    let kinds =
-        raw.kind_mix.map(|text| text.parse().map_err(|why| Wrong::member("kind_mix", &why))).transpose()?;
+    let kinds = raw
+        .kind_mix
+        .map(|text| text.parse().map_err(|why| InvalidControlRequest::member("kind_mix", &why)))
+        .transpose()?;
     Ok(LoadRequest { call: read_call(raw.call, default_app)?, calls: raw.calls, rate: raw.rate, kinds })
 }
 

@@ -6,11 +6,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{Wrong, app, guid};
+use super::{InvalidControlRequest, app, guid};
 use crate::{
-    call::DEFAULT_TENANT,
     encoding::parse_duration,
-    keys::Issuer,
+    issuer::DEFAULT_TENANT,
+    rotation::RotationRequest,
     token::{Flaw, Overrides, TokenChoice, TokenRequest},
 };
 
@@ -27,58 +27,58 @@ struct RawToken {
     forged: bool,
 }
 
-pub(crate) fn parse_token(body: &[u8], default_app: Option<Uuid>) -> Result<TokenRequest, Wrong> {
-    let raw: RawToken = serde_json::from_slice(body).map_err(Wrong::body(r#"{"kind":"skype"}"#))?;
+pub(crate) fn parse_token(
+    body: &[u8],
+    default_app: Option<Uuid>,
+) -> Result<TokenRequest, InvalidControlRequest> {
+    let raw: RawToken =
+        serde_json::from_slice(body).map_err(InvalidControlRequest::body(r#"{"kind":"skype"}"#))?;
     let mut choice = match raw.kind {
-        Some(text) => text.parse().map_err(|why| Wrong::member("kind", &why))?,
+        Some(text) => text.parse().map_err(|why| InvalidControlRequest::member("kind", &why))?,
         None => TokenChoice::GOOD,
     };
     match (raw.forged, choice.flaw) {
         (false, _) => {}
         (true, Flaw::None | Flaw::Forged) => choice.flaw = Flaw::Forged,
-        (true, _) => return Err(Wrong::member("forged", "the kind names another flaw already")),
+        (true, _) => {
+            return Err(InvalidControlRequest::member("forged", "the kind names another flaw already"));
+        }
     }
     let tenant = raw.tenant.map_or(Ok(DEFAULT_TENANT), |text| guid("tenant", &text))?;
     let app = app(raw.app.as_deref(), default_app)?;
     Ok(TokenRequest { choice, app, tenant, overrides: Overrides::from_map(raw.overrides) })
 }
 
-/// A rotation that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RotationRequest {
-    pub(crate) issuer: Issuer,
-    pub(crate) overlap: bool,
-    /// How long the new key is published before it signs.
-    pub(crate) publish_before: Duration,
-}
-
 /// `POST /emulator/rotate?issuer=skype|entra&overlap=true|false&publish_before=2s`.
-pub(crate) fn parse_rotation(query: Option<&str>) -> Result<RotationRequest, Wrong> {
+pub(crate) fn parse_rotation(query: Option<&str>) -> Result<RotationRequest, InvalidControlRequest> {
     let (mut issuer, mut overlap, mut publish_before) = (None, true, Duration::ZERO);
     for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match (name.as_ref(), value.as_ref()) {
-            ("issuer", value) => issuer = Some(value.parse().map_err(|why| Wrong::member("issuer", &why))?),
+            ("issuer", value) => {
+                issuer = Some(value.parse().map_err(|why| InvalidControlRequest::member("issuer", &why))?)
+            }
             ("overlap", "true") => overlap = true,
             ("overlap", "false") => overlap = false,
             ("publish_before", value) => {
-                publish_before =
-                    parse_duration(value).map_err(|why| Wrong::member("publish_before", &why))?;
+                publish_before = parse_duration(value)
+                    .map_err(|why| InvalidControlRequest::member("publish_before", &why))?;
             }
-            ("overlap", _) => return Err(Wrong::member("overlap", "must be true or false")),
+            ("overlap", _) => return Err(InvalidControlRequest::member("overlap", "must be true or false")),
             _ => {
                 let takes = "the query takes issuer=skype|entra, overlap=true|false and publish_before=2s";
-                return Err(Wrong::Query(takes));
+                return Err(InvalidControlRequest::Query(takes));
             }
         }
     }
     issuer
         .map(|issuer| RotationRequest { issuer, overlap, publish_before })
-        .ok_or(Wrong::Query("issuer=skype or issuer=entra is needed in the query"))
+        .ok_or(InvalidControlRequest::Query("issuer=skype or issuer=entra is needed in the query"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::Issuer;
 
     const APP: Uuid = Uuid::from_u128(8);
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Serialize;
 use url::Url;
 
-use super::{LoadResult, watch::BotReport};
+use super::{event::LoadResult, watch::BotReport};
 use crate::server::printable;
 
 /// What a load shows.

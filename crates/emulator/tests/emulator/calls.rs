@@ -195,7 +195,8 @@ async fn a_call_that_nobody_answers_ends_at_its_deadline() {
     call.answer_within = Duration::from_secs(2);
     let (_, _, end) = played(platform.call(call).unwrap()).await;
     assert_eq!((end.outcome.as_str(), end.ok), ("unanswered", false));
-    assert_eq!(end.reason, "the notification was accepted, but nobody answered the call within 2s");
+    let reason = "the webhook accepted the notification, but the bot did not answer the call within 2s";
+    assert_eq!(end.reason, reason);
     // It had no callbackUri, so the webhook hears of its end.
     assert_eq!(webhook.kinds(), ["legacy", "incoming", "terminated"]);
     let late = post(platform.address(), &answer_path(&webhook), &answer_body("https://x.example/")).await;

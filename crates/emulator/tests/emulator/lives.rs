@@ -82,7 +82,7 @@ async fn a_step_that_is_answered_otherwise_ends_the_call_and_is_named() {
     call.expect = CallOutcome::Unexpected;
     let (_, _, end) = played(platform.call(call).unwrap()).await;
     assert!(end.ok, "{end:?}");
-    let reason = "step 1 of the script expects 404, but hold was answered with 202 Accepted";
+    let reason = "step 1 of the script expects 404, but the response to hold was 202 Accepted";
     assert_eq!(end.reason, reason);
 }
 
@@ -165,7 +165,7 @@ async fn a_bot_with_a_capacity_says_who_may_join() {
         (JoinResponse::Accept, "accepted".to_owned(), true),
         (JoinResponse::Reject, "rejected: busy".to_owned(), false),
         (JoinResponse::Invite(other_url.clone()), format!("a new bot is invited at {other_url}"), false),
-        (JoinResponse::Silent, "no usable answer: the body is not JSON".to_owned(), false),
+        (JoinResponse::Silent, "invalid response: the body is not JSON".to_owned(), false),
     ] {
         let behaviour =
             Behaviour { participant_capacity: Some(2), joining: joining.clone(), ..Behaviour::default() };

@@ -1,0 +1,162 @@
+//! The steps of a script, as they are played.
+
+use std::{fmt, time::Duration};
+
+use crate::words::words;
+
+/// One step.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ScriptStep {
+    /// 1, 2, …
+    pub(crate) number: usize,
+    /// The time to wait before it.
+    pub(crate) after: Duration,
+    pub(crate) action: ScriptAction,
+    /// The status with which the bot must respond to the notification; any 2xx if `None`.
+    pub(crate) expect: Option<ExpectedStatus>,
+}
+
+/// The action of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ScriptAction {
+    Wait(Duration),
+    Join(u32),
+    Leave(u32),
+    Tone(Tone),
+    Operation(OperationKind, OperationStatus),
+    Hold,
+    Resume,
+    /// The call ends without a notification, as users report it: the bot learns it from keepAlive or GET.
+    Drop,
+    Terminate {
+        code: u32,
+        subcode: u32,
+        message: String,
+    },
+}
+
+impl ScriptAction {
+    /// Returns true if the call ends with the step.
+    pub(super) fn ends_the_call(&self) -> bool {
+        matches!(self, Self::Drop | Self::Terminate { .. })
+    }
+}
+
+/// A status, or a class of them like `2xx`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExpectedStatus {
+    Status(u16),
+    Class(u16),
+}
+
+impl ExpectedStatus {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        if let Some(class) = text.strip_suffix("xx") {
+            return class.parse().ok().filter(|class| (1..=5).contains(class)).map(Self::Class);
+        }
+        text.parse().ok().filter(|status| (100..=599).contains(status)).map(Self::Status)
+    }
+
+    pub(crate) fn holds(self, status: http::StatusCode) -> bool {
+        match self {
+            Self::Status(expected) => status.as_u16() == expected,
+            Self::Class(class) => status.as_u16() / 100 == class,
+        }
+    }
+}
+
+impl fmt::Display for ExpectedStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "{status}"),
+            Self::Class(class) => write!(f, "{class}xx"),
+        }
+    }
+}
+
+words! {
+    /// A key of a telephone (Graph reference, "toneInfo").
+    pub(crate) enum Tone {
+        /// 0
+        Tone0 = "0",
+        /// 1
+        Tone1 = "1",
+        /// 2
+        Tone2 = "2",
+        /// 3
+        Tone3 = "3",
+        /// 4
+        Tone4 = "4",
+        /// 5
+        Tone5 = "5",
+        /// 6
+        Tone6 = "6",
+        /// 7
+        Tone7 = "7",
+        /// 8
+        Tone8 = "8",
+        /// 9
+        Tone9 = "9",
+        /// \*
+        Star = "star",
+        /// #
+        Pound = "pound",
+    }
+}
+
+impl Tone {
+    /// Returns the spelling of `toneInfo`.
+    pub(crate) fn wire(self) -> String {
+        let label = self.label();
+        if label.len() == 1 { format!("tone{label}") } else { label.to_owned() }
+    }
+}
+
+words! {
+    /// An operation of the calls API.
+    pub(crate) enum OperationKind {
+        /// A prompt was played.
+        PlayPrompt = "playPrompt",
+        /// A short recording was made.
+        Record = "record",
+        /// People were invited.
+        InviteParticipants = "inviteParticipants",
+        /// The bot was muted.
+        Mute = "muteParticipant",
+        /// The bot was unmuted.
+        Unmute = "unmuteParticipant",
+        /// A recording was announced or ended.
+        UpdateRecordingStatus = "updateRecordingStatus",
+        /// The bot listens for keys.
+        SubscribeToTone = "subscribeToTone",
+        /// Prompts and recordings were cancelled.
+        CancelMediaProcessing = "cancelMediaProcessing",
+    }
+}
+
+impl OperationKind {
+    pub(crate) fn odata_type(self) -> &'static str {
+        match self {
+            Self::PlayPrompt => "#microsoft.graph.playPromptOperation",
+            Self::Record => "#microsoft.graph.recordOperation",
+            Self::InviteParticipants => "#microsoft.graph.inviteParticipantsOperation",
+            Self::Mute => "#microsoft.graph.muteParticipantOperation",
+            Self::Unmute => "#microsoft.graph.unmuteParticipantOperation",
+            Self::UpdateRecordingStatus => "#microsoft.graph.updateRecordingStatusOperation",
+            Self::SubscribeToTone => "#microsoft.graph.subscribeToToneOperation",
+            Self::CancelMediaProcessing => "#microsoft.graph.cancelMediaProcessingOperation",
+        }
+    }
+}
+
+words! {
+    /// The status of an operation.
+    pub(crate) enum OperationStatus {
+        /// The operation goes on.
+        Running = "running",
+        /// The operation is done.
+        Completed = "completed",
+        /// The operation failed.
+        Failed = "failed",
+    }
+}
