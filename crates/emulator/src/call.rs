@@ -61,7 +61,7 @@ words! {
         Unanswered = "unanswered",
         /// The bot answered, but did not acknowledge a later notification.
         Lost = "lost",
-        /// The bot answered, but responded to a step of the script with a status that the step does not expect.
+        /// The bot answered, but responded to a script's step with an unexpected status.
         Unexpected = "unexpected",
     }
 }
@@ -116,7 +116,8 @@ pub struct CallRequest {
     pub participants: u32,
     /// The events of the established call; if `None`, it just lasts for `duration`.
     pub script: Option<Script>,
-    /// If true, a connection carries several notifications, as until 2023. Today the platform closes each one.
+    /// If true, a connection carries several notifications, as until 2023. Today the platform closes each
+    /// one.
     pub keep_alive: bool,
     /// The expected outcome.
     pub expect: CallOutcome,

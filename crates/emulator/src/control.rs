@@ -1,4 +1,4 @@
-//! The bodies and queries of the control API: what is wrong with one, and what would be right.
+//! The bodies and queries of the control API, and the errors that say what is valid.
 
 mod call;
 mod faults;
@@ -14,13 +14,13 @@ pub(crate) use self::{
     token::{parse_rotation, parse_token},
 };
 
-/// What is wrong with a control request.
+/// A request to the control API is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidControlRequest {
-    #[error("the body is not what this path takes, which is like {like}: {}", plain(.error))]
+    #[error("the body must be JSON like {like}: {}", plain(.error))]
     Body {
         error: serde_json::Error,
-        /// What would be right.
+        /// A valid body.
         like: &'static str,
     },
     #[error("{name}: {why}")]
@@ -31,13 +31,13 @@ pub(crate) enum InvalidControlRequest {
     Faults(String),
 }
 
-/// In words of JSON, not of Rust.
+/// Returns the error in terms of JSON, not of Rust.
 fn plain(error: &serde_json::Error) -> String {
     error.to_string().replace("expected u32", "expected a whole number")
 }
 
 impl InvalidControlRequest {
-    /// For a body that is not JSON, or lacks what is needed.
+    /// Returns the error of a body that is not JSON or lacks a member.
     fn body(like: &'static str) -> impl FnOnce(serde_json::Error) -> Self {
         move |error| Self::Body { error, like }
     }
@@ -47,6 +47,7 @@ impl InvalidControlRequest {
     }
 }
 
+/// Returns the app id of a request, or the default one.
 fn app(text: Option<&str>, default: Option<Uuid>) -> Result<Uuid, InvalidControlRequest> {
     match text {
         Some(text) => guid("app", text),
@@ -60,7 +61,7 @@ fn app(text: Option<&str>, default: Option<Uuid>) -> Result<Uuid, InvalidControl
 }
 
 fn guid(name: &'static str, text: &str) -> Result<Uuid, InvalidControlRequest> {
-    // Other spellings that the parser takes (braces, urn:uuid:) are not what a token carries.
+    // The parser also accepts braces and urn:uuid:, which no token contains.
     if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }.ok_or_else(|| {
         InvalidControlRequest::member(name, "not a GUID like 0efc74f7-41c3-47a4-8775-7259bfef4241")
     })

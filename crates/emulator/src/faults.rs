@@ -1,4 +1,4 @@
-//! Faults on request: their names and values, the strikes of the active ones, and the responses of a struck endpoint.
+//! Faults on request: their names and values, when they strike, and the responses of a struck endpoint.
 
 mod active;
 mod endpoint;

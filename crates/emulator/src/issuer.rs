@@ -83,7 +83,7 @@ pub(crate) fn entra_configuration(origin: &str, authority: Authority) -> Value {
     let base = format!("{origin}/{}", authority.segment());
     json!({
         "token_endpoint": format!("{base}/oauth2/v2.0/token"),
-        "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
+        "token_endpoint_auth_methods_supported": CLIENT_AUTHENTICATION,
         "jwks_uri": format!("{base}/discovery/v2.0/keys"),
         "response_modes_supported": ["query", "fragment", "form_post"],
         "subject_types_supported": ["pairwise"],
@@ -108,7 +108,7 @@ pub(crate) fn entra_v1_configuration(origin: &str, authority: Authority) -> Valu
     let base = format!("{origin}/{}", authority.segment());
     json!({
         "token_endpoint": format!("{base}/oauth2/token"),
-        "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
+        "token_endpoint_auth_methods_supported": CLIENT_AUTHENTICATION,
         "jwks_uri": format!("{base}/discovery/keys"),
         "response_modes_supported": ["query", "fragment", "form_post"],
         "subject_types_supported": ["pairwise"],
@@ -127,7 +127,8 @@ pub(crate) fn entra_v1_configuration(origin: &str, authority: Authority) -> Valu
     })
 }
 
-/// `GET /common/discovery/instance`: the hosts of one cloud. A client library reads it before it trusts a host.
+/// `GET /common/discovery/instance`: the hosts of one cloud. A client library reads it before it trusts a
+/// host.
 pub(crate) fn instance_discovery(origin: &str, host: &str) -> Value {
     json!({
         "tenant_discovery_endpoint": format!("{origin}/common/v2.0/.well-known/openid-configuration"),
@@ -138,8 +139,8 @@ pub(crate) fn instance_discovery(origin: &str, host: &str) -> Value {
 
 /// `GET /{authority}/discovery/v2.0/keys`: the keys that sign, and two that a bot must not use.
 ///
-/// The real common set contains certificates of the government cloud and keys of the tenant of personal accounts too.
-/// A validator that accepts every key of the set lets those sign for any tenant.
+/// The real common set contains certificates of the government cloud and keys of the tenant of personal
+/// accounts too. A validator that accepts every key of the set lets those sign for any tenant.
 pub(crate) fn entra_keys(keys: &Keys, authority: Authority) -> Value {
     let issuer = authority.issuer();
     let mut published: Vec<Value> = keys
@@ -180,6 +181,7 @@ pub(crate) const SKYPE_ISSUER: &str = "https://api.botframework.com";
 
 const ENTRA_ISSUER: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
 const ENTRA_V1_ISSUER: &str = "https://sts.windows.net/{tenantid}/";
+const CLIENT_AUTHENTICATION: [&str; 3] = ["client_secret_post", "private_key_jwt", "client_secret_basic"];
 const CLOUD: &str = "microsoftonline.com";
 const OTHER_CLOUD: &str = "microsoftonline.us";
 

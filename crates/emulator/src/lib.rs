@@ -1,8 +1,9 @@
-//! The calling platform on your own machine: issuers, tokens, the Graph calls API, and a caller that behaves like Microsoft's.
+//! The calling platform on your own machine: issuers, tokens, the Graph calls API, and a caller like
+//! Microsoft's.
 //!
-//! It carries no media, keeps no users, and answers for no region but its own: what it serves is what a calling
-//! bot, or a gateway in front of one, needs to see a call from its first notification to its last. It is a tool for
-//! development and tests: whoever reaches it can mint tokens, so keep it on loopback or in a closed network.
+//! It carries no media, has no users, and serves one region. It plays whole calls to a calling bot, or to a
+//! gateway in front of one, from the first notification to the last. It is a tool for development and tests:
+//! every client that can reach it can make tokens, so keep it on loopback or in a closed network.
 //!
 //! ```
 //! use switchboard_emulator::{Client, Platform, PlatformSettings, TokenRequest, fetch_json};
@@ -16,7 +17,7 @@
 //! let tenant = Uuid::from_u128(0x11111111_2222_4333_8444_555555555555);
 //! let token = platform.token(&TokenRequest::new(app, tenant))?;
 //!
-//! // The key that signed it is in the set that the issuer publishes.
+//! // The issuer publishes the key that signed it.
 //! let keys = format!("{}/v1/keys", platform.origin()).parse()?;
 //! let document = fetch_json(&Client::new(None)?, &keys).await?;
 //! assert!(document.contains(&token.kid));
@@ -25,13 +26,14 @@
 //! # }
 //! ```
 //!
-//! A call is placed with [`Platform::call`], or with `POST /emulator/calls` from any language; both give the same
-//! [`Timeline`]. Read on in `routes` (the paths), `caller` (how a call is played), `faults` (what can go wrong) and `bot`
-//! (an instance that answers).
+//! [`Platform::call`] places a call, and so does `POST /emulator/calls` from any language; both return the
+//! same [`Timeline`]. Read on in `routes` (the paths), `caller` (playing a call), `faults` (faults on
+//! request) and `bot` (an instance that answers).
 //!
 //! # Paths
 //!
-//! Everything is on one origin, under the paths of the real hosts; `GET /emulator` lists them with their URLs.
+//! Everything is on one origin, under the paths of the real hosts; `GET /emulator` lists them with their
+//! URLs.
 //!
 //! | real host | paths |
 //! |---|---|
@@ -39,50 +41,54 @@
 //! | Entra; `{tenant}` is an id, `common` or `organizations` | `/{tenant}/v2.0/.well-known/openid-configuration`, `/{tenant}/discovery/v2.0/keys`, both in version 1.0 without `v2.0`, `/common/discovery/instance`, `POST /{tenant}/oauth2/v2.0/token` |
 //! | Graph; `/beta` too, and actions as `microsoft.graph.answer` too | `/v1.0/communications/calls/{id}`: `GET`, `DELETE`, and `POST` of `answer`, `reject`, `redirect`, `keepAlive`, `updateRecordingStatus` |
 //!
-//! The token endpoint takes client credentials: a secret, in the body or by basic authentication; an assertion (PS256 or
-//! RS256) signed by a registered certificate; or a federated one for `api://AzureADTokenExchange`, signed by a key that
-//! is registered for that, whatever its issuer and subject. Without any registered credential every secret of every
-//! known app is right, and Graph asks for no token; with one, Graph takes only tokens that this process gave out, for
-//! Graph, of the call's app and tenant, with the roles that an action needs.
+//! The token endpoint accepts client credentials: a secret, in the body or by basic authentication; an
+//! assertion (PS256 or RS256) signed by a registered certificate; or a federated one for
+//! `api://AzureADTokenExchange`, with any issuer and subject, signed by a key that is registered for that.
+//! Without a registered credential it accepts every secret of every known app, and Graph asks for no token.
+//! With one, Graph accepts only tokens that this process issued, for Graph, of the call's app and tenant,
+//! with the roles that an action needs.
 //!
 //! # Control API
 //!
-//! JSON over HTTP. A request that is wrong is answered with 400 and says what would be right.
+//! JSON over HTTP. The response to an invalid request is 400, and says what is valid.
 //!
-//! | request | what it does |
+//! | request | effect |
 //! |---|---|
 //! | `POST /emulator/calls` | places a call, and streams its timeline as JSON lines |
-//! | `POST /emulator/load` | places many: `call` (as above), `calls`, `rate`, `kind_mix`; streams a result for each |
-//! | `DELETE /emulator/load` | places no more; the calls that there are go on to their end |
+//! | `POST /emulator/load` | places many calls: `call` (as above), `calls`, `rate`, `kind_mix`; streams a result for each |
+//! | `DELETE /emulator/load` | stops placing calls; the placed ones go on to their end |
 //! | `POST /emulator/token` | makes a token: `kind`, `app`, `tenant`, `overrides` (claims; `null` removes one), `forged` |
-//! | `POST /emulator/rotate?issuer=skype` | lets a new key sign; `overlap=false` withdraws the earlier ones, `publish_before=2s` publishes it ahead of its time |
-//! | `GET /emulator/faults` | what goes wrong now: every name, `null` where nothing does |
-//! | `PATCH /emulator/faults` | changes some (`null` ends one); `POST` does the same, `PUT` replaces all, `DELETE` ends all |
+//! | `POST /emulator/rotate?issuer=skype` | makes a new key sign; `overlap=false` withdraws the earlier ones, `publish_before=2s` publishes it before it signs |
+//! | `GET /emulator/faults` | the faults: every name, `null` for one that is not set |
+//! | `PATCH /emulator/faults` | changes some of them (`null` ends one); `POST` does the same, `PUT` replaces all, `DELETE` ends all |
 //!
 //! # Faults
 //!
-//! As `NAME=VALUE` on the command line (`serve --fault graph=429:2.128`), as `{"graph":"429:2.128"}` in a request.
+//! As `NAME=VALUE` on the command line (`serve --fault graph=429:2.128`), as `{"graph":"429:2.128"}` in a
+//! request.
 //!
-//! | name | what fails | values |
+//! | name | affects | values |
 //! |---|---|---|
 //! | `skype`, `entra` | metadata and keys of an issuer | `down`, `hang`, `slow:2s`, `html`, `empty`, `truncated`, `huge`, `drip`, `no-keys`, `wrong-keys` (the right key ids), `redirect`, a status like `500` or `503:7` |
 //! | `login` | the token endpoint | the same without `no-keys`, `wrong-keys` and `redirect`, `lost`, a status, an AADSTS code like `7000215` |
 //! | `graph` | the calls API | the same, and codes like `7504`, `7505`, `8529` |
-//! | `clock` | the clock against which tokens are dated and checked | `+10m`, `-6m` |
+//! | `clock` | the clock by which tokens are dated and checked | `+10m`, `-6m` |
 //! | `token` | the token of every call that names no flaw itself | `expired`, `wrong-audience`, `wrong-issuer`, `wrong-tenant`, `unsigned`, … |
-//! | `drop`, `duplicate`, `reorder` | that share of the notifications to the callbackUri | `0.1`; `1` means all |
-//! | `delay` | how long these are held back | `2s`, `100ms..2s` |
+//! | `drop`, `duplicate`, `reorder` | this share of the notifications to the callbackUri | `0.1`; `1` means all |
+//! | `delay` | the time that these are held back | `2s`, `100ms..2s` |
 //!
-//! `status:seconds` adds `Retry-After`, whole or with a fraction. `lost` means that the request takes effect and the
-//! connection closes without an answer. `*N` at the end (`graph=500*2`, `drop=1*1`) lets a fault strike N times and then
-//! end. Keys rotate by themselves with `serve --rotate-every 1s --publish-before 2s`.
+//! `status:seconds` adds `Retry-After`, whole or with a fraction. `lost` means that the request takes effect
+//! and the connection closes without a response. With `*N` at the end (`graph=500*2`, `drop=1*1`) a fault
+//! strikes N times and then ends. With `serve --rotate-every 1s --publish-before 2s` keys rotate by
+//! themselves.
 //!
 //! # Client libraries
 //!
-//! With `serve --tls FOLDER`, Microsoft's own client libraries work unmodified once they trust `FOLDER/ca.pem`; those that
-//! ask a public host which authorities exist are told not to (`instance_discovery=False`, `disableInstanceDiscovery`,
-//! `knownAuthorities`). `cargo xtask interop` proves it for MSAL, Azure Identity, the Graph SDK and the Bot Framework in
-//! Python and in Node. It installs them, so it needs the package registries, and is no part of `cargo xtask check`.
+//! With `serve --tls FOLDER`, Microsoft's own client libraries work unmodified once they trust
+//! `FOLDER/ca.pem`. Some of them ask a public host for the known authorities; an option switches that off
+//! (`instance_discovery=False`, `disableInstanceDiscovery`, `knownAuthorities`). `cargo xtask interop` tests
+//! MSAL, Azure Identity, the Graph SDK and the Bot Framework in Python and in Node. It installs them from the
+//! package registries, so `cargo xtask check` does not run it.
 
 mod bot;
 mod call;

@@ -9,7 +9,7 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     let command = cli::Cli::parse().command;
-    // One thread is plenty for a developer's machine, and leaves the others to what is being tested.
+    // One thread is enough, and leaves the other cores to the programs under test.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -101,7 +101,8 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
 ) -> Result<T, ErrorStack> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        // The work does not panic and is not aborted. A runtime that shuts down ends here, with an empty error.
+        // The work does not panic and is not aborted. A runtime that shuts down ends here, with an empty
+        // error.
         Err(_) => Err(ErrorStack::get()),
     }
 }

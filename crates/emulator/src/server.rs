@@ -27,9 +27,9 @@ use tokio_openssl::SslStream;
 /// A response body.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// Answers whole requests.
+/// A handler of whole requests.
 pub(crate) trait Handle: Send + Sync + 'static {
-    /// Answers one request whose body was read within the limits.
+    /// Responds to one request. Its body was read within the limits.
     fn handle(self: Arc<Self>, request: Request<Bytes>) -> impl Future<Output = Response<Body>> + Send;
 }
 
@@ -42,20 +42,20 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves the connections of a listener.
+    /// Starts to serve the connections of a listener.
     pub(crate) fn start<H: Handle>(listener: TcpListener, handler: Arc<H>) -> io::Result<Self> {
         Self::start_with(listener, handler, None)
     }
 
-    /// The same, over TLS if there is an acceptor.
+    /// Starts to serve the connections of a listener, over TLS if there is an acceptor.
     pub(crate) fn start_with<H: Handle>(
         listener: TcpListener,
         handler: Arc<H>,
         tls: Option<SslAcceptor>,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let (finishing, told) = watch::channel(false);
-        let accepting = tokio::spawn(accept(listener, handler, tls, address.ip().is_loopback(), told));
+        let (finishing, finished) = watch::channel(false);
+        let accepting = tokio::spawn(accept(listener, handler, tls, address.ip().is_loopback(), finished));
         Ok(Self { address, accepting, finishing })
     }
 
@@ -63,17 +63,17 @@ impl Server {
         self.address
     }
 
-    /// Takes no connection any more, answers what was asked, and closes those that it has.
+    /// Accepts no more connections, finishes the requests in flight, and closes the connections.
     pub(crate) async fn finish(&mut self) {
         self.finishing.send_replace(true);
-        // Who is slower than this is cut when the server is dropped.
+        // A slower connection is cut when the server is dropped.
         let _ = timeout(FINISH_TIME_MAX, &mut self.accepting).await;
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The connections are in a set that the task owns, so they end with it.
+        // The task owns the set of connections, so they end with it.
         self.accepting.abort();
     }
 }
@@ -88,12 +88,12 @@ async fn accept<H: Handle>(
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
-        // Waiting here leaves new connections in the kernel's backlog, which is where a flood belongs.
+        // While this waits, a flood of connections stays in the kernel's backlog.
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = finishing.wait_for(|told| *told) => break,
+            _ = finishing.wait_for(|finishing| *finishing) => break,
         };
         match accepted {
             Ok((stream, _)) => {
@@ -111,7 +111,7 @@ async fn accept<H: Handle>(
                     drop(permit);
                 });
             }
-            // No file descriptor is left, most likely: accepting again at once would spin.
+            // Most likely no file descriptor is left: to accept again at once would spin.
             Err(_) => sleep(Duration::from_millis(50)).await,
         }
     }
@@ -119,7 +119,8 @@ async fn accept<H: Handle>(
     while connections.join_next().await.is_some() {}
 }
 
-/// The stream after its handshake; `None` where the peer does not trust us, is too slow, or does not speak TLS.
+/// Returns the stream after its handshake; `None` if the peer refuses the certificate, is too slow, or speaks
+/// no TLS.
 async fn secured(stream: TcpStream, tls: &SslAcceptor) -> Option<SslStream<TcpStream>> {
     let mut stream = SslStream::new(Ssl::new(tls.context()).ok()?, stream).ok()?;
     timeout(HANDSHAKE_TIME_MAX, std::pin::Pin::new(&mut stream).accept()).await.ok()?.ok()?;
@@ -135,7 +136,7 @@ async fn serve<H: Handle>(
     let service = service_fn(move |request| {
         let handler = Arc::clone(&handler);
         async move {
-            let response = answer(request, handler, loopback).await;
+            let response = respond_to(request, handler, loopback).await;
             // hyper closes the connection without a byte when there is no response.
             if response.extensions().get::<HangUp>().is_some() { Err(HangUp) } else { Ok(response) }
         }
@@ -148,15 +149,20 @@ async fn serve<H: Handle>(
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
-        // An error here is the peer's: it went away, was too slow, or does not speak HTTP. hyper has answered what it could.
+        // An error here is the peer's: it closed the connection, was too slow, or speaks no HTTP. hyper has
+        // responded where it could.
         _ = connection.as_mut() => return,
-        _ = finishing.wait_for(|told| *told) => connection.as_mut().graceful_shutdown(),
+        _ = finishing.wait_for(|finishing| *finishing) => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
 }
 
-async fn answer<H: Handle>(request: Request<Incoming>, handler: Arc<H>, loopback: bool) -> Response<Body> {
-    if let Some(refusal) = refuse_foreigners(request.headers(), loopback) {
+async fn respond_to<H: Handle>(
+    request: Request<Incoming>,
+    handler: Arc<H>,
+    loopback: bool,
+) -> Response<Body> {
+    if let Some(refusal) = refuse_web_pages(request.headers(), loopback) {
         return refusal;
     }
     let (head, body) = request.into_parts();
@@ -170,15 +176,16 @@ async fn answer<H: Handle>(request: Request<Incoming>, handler: Arc<H>, loopback
     let body = match timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return too_large(),
-        Ok(Err(_)) => return error_response(StatusCode::BAD_REQUEST, "badRequest", "the body broke off"),
+        Ok(Err(_)) => return error_response(StatusCode::BAD_REQUEST, "badRequest", "the body ended early"),
         Err(_) => return error_response(StatusCode::REQUEST_TIMEOUT, "tooSlow", "the body took too long"),
     };
     handler.handle(Request::from_parts(head, body)).await
 }
 
-/// Web pages must not drive a server on the developer's machine: a page's request carries its origin, and a name that
-/// was rebound to loopback is not one of ours.
-fn refuse_foreigners(headers: &HeaderMap, loopback: bool) -> Option<Response<Body>> {
+/// Refuses requests of web pages, which must not drive a server on the developer's machine.
+///
+/// A page's request carries its origin. A host name that was rebound to loopback is not a name of loopback.
+fn refuse_web_pages(headers: &HeaderMap, loopback: bool) -> Option<Response<Body>> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(Ok(host)), None) = (hosts.next().map(HeaderValue::to_str), hosts.next()) else {
         return Some(error_response(
@@ -197,7 +204,7 @@ fn refuse_foreigners(headers: &HeaderMap, loopback: bool) -> Option<Response<Bod
     None
 }
 
-/// `localhost`, an address of 127.0.0.0/8 or `::1`, with or without a port.
+/// Returns true for `localhost`, an address of 127.0.0.0/8 or `::1`, with or without a port.
 fn is_loopback_host(host: &str) -> bool {
     match url::Url::parse(&format!("http://{host}/")).ok().as_ref().and_then(url::Url::host) {
         Some(url::Host::Domain(name)) => name == "localhost",
@@ -207,12 +214,12 @@ fn is_loopback_host(host: &str) -> bool {
     }
 }
 
-/// Whether a URL's host is this machine.
+/// Returns true if a URL's host is this machine.
 pub(crate) fn is_loopback_url(url: &url::Url) -> bool {
     url.host_str().is_some_and(is_loopback_host)
 }
 
-/// No response: the connection is closed instead.
+/// Returns the sign to close the connection without a response.
 pub(crate) fn hang_up() -> Response<Body> {
     let mut response = empty(StatusCode::OK);
     response.extensions_mut().insert(HangUp);
@@ -220,25 +227,25 @@ pub(crate) fn hang_up() -> Response<Body> {
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("asked to hang up")]
+#[error("closed without a response")]
 struct HangUp;
 
-/// A response without a body.
+/// Returns a response without a body.
 pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     respond(status, None, Bytes::new())
 }
 
-/// A JSON document.
+/// Returns a response with a JSON document.
 pub(crate) fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
     respond(status, Some("application/json; charset=utf-8"), Bytes::from(value.to_string()))
 }
 
-/// A refusal that says what is wrong.
+/// Returns an error response with a code and a message.
 pub(crate) fn error_response(status: StatusCode, code: &str, message: &str) -> Response<Body> {
     json_response(status, &json!({"error": {"code": code, "message": message}}))
 }
 
-/// The path exists, the method does not.
+/// Returns the response to a method that the path does not take.
 pub(crate) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     let message = format!("this path takes {allowed}");
     let mut response = error_response(StatusCode::METHOD_NOT_ALLOWED, "methodNotAllowed", &message);
@@ -246,7 +253,7 @@ pub(crate) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     response
 }
 
-/// A body of any content type.
+/// Returns a response with a body of any content type.
 pub(crate) fn respond(status: StatusCode, content_type: Option<&'static str>, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Full::new(body).boxed_unsync());
     *response.status_mut() = status;
@@ -256,7 +263,7 @@ pub(crate) fn respond(status: StatusCode, content_type: Option<&'static str>, bo
     response
 }
 
-/// A header's text; `None` if absent, repeated or not visible ASCII.
+/// Returns a header's text; `None` if it is absent, repeated or not visible ASCII.
 pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -265,21 +272,22 @@ pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Opti
     }
 }
 
-/// GET, or HEAD, which hyper answers with the head alone.
+/// Returns true for GET, and for HEAD, to which hyper responds without the body.
 pub(crate) fn reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Text from elsewhere, safe in a terminal and in one line: control characters, line separators and marks that turn the
-/// direction of text are written as escapes.
+/// Returns text that is safe in a terminal and in one line.
+///
+/// Control characters, line separators and marks that change the direction of text become escapes.
 pub fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
-        let turns_or_breaks = matches!(
+        let changes_direction_or_line = matches!(
             letter,
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
         );
-        if letter.is_control() || turns_or_breaks {
+        if letter.is_control() || changes_direction_or_line {
             let _ = write!(safe, "{}", letter.escape_default());
         } else {
             safe.push(letter);
@@ -288,7 +296,7 @@ pub fn printable(text: &str) -> String {
     safe
 }
 
-/// 2,000 calls at once, each with a bot that asks back.
+/// Enough for 2,000 calls at once, each with a bot that calls Graph.
 const CONNECTIONS_MAX: usize = 4_096;
 /// Rosters of big meetings are large.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -297,9 +305,9 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// A bearer token has at most a few KiB; hyper may read one buffer beyond this before it refuses.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
-/// Counts for an idle connection too.
+/// Applies to an idle connection too.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
-/// A notification that was read is answered within this.
+/// Long enough for the response to a notification that was read.
 const FINISH_TIME_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -307,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_this_machine_are_loopback() {
+    fn only_names_and_addresses_of_this_machine_are_loopback() {
         for host in ["localhost", "localhost:4000", "127.0.0.1:1", "127.9.9.9", "[::1]:80", "LOCALHOST"] {
             assert!(is_loopback_host(host), "{host}");
         }
@@ -319,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_do_not_reach_a_terminal() {
+    fn printable_text_has_no_control_characters() {
         assert_eq!(printable("a\u{1b}[31mb\nc\u{202e}"), "a\\u{1b}[31mb\\nc\\u{202e}");
         assert_eq!(printable("a\u{2028}b\u{200f}"), "a\\u{2028}b\\u{200f}");
         assert_eq!(printable("é ok"), "é ok");

@@ -1,4 +1,4 @@
-//! What happened to a call, as it happens: events, and their form as JSON lines.
+//! The timeline of a call: its events as they happen, and their form as JSON lines.
 
 use std::{pin::Pin, task::Poll, time::Duration};
 
@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// Something that happened to a call.
+/// An event of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum CallEvent {
-    /// The call exists. Always the first.
+    /// The call was placed. Always the first event.
     Call(PlacedCall),
-    /// A request was sent; its [`CallStep`] follows when it is over, perhaps after others.
+    /// A request was sent. Its [`CallStep`] follows when it is over, possibly after other events.
     Sent(SentRequest),
-    /// A request that was sent is over, or one was received.
+    /// A sent request is over, or a request was received.
     Step(CallStep),
-    /// The call is over. Always the last.
+    /// The call is over. Always the last event.
     End(CallEnd),
 }
 
@@ -30,20 +30,21 @@ pub struct PlacedCall {
     pub call: Uuid,
     /// The chain id: `callChainId` and `X-Microsoft-Skype-Chain-ID`.
     pub chain: Uuid,
-    /// The tenant.
+    /// The tenant of the call.
     pub tenant: Uuid,
     /// `p2p`, `group`, `meeting`, `recording` or `pstn`.
     pub kind: String,
 }
 
-/// A request of the platform to the bot that is on its way.
+/// A request of the platform to the bot that is in flight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SentRequest {
-    /// When it began, in milliseconds since the call was placed. Its [`CallStep`] says the same.
+    /// The time when it was sent, in milliseconds since the call was placed. Its [`CallStep`] has the same
+    /// time.
     pub at_ms: f64,
-    /// What is posted.
+    /// The name of the notification.
     pub what: String,
-    /// Where it goes.
+    /// The URL that it is sent to.
     pub url: String,
     /// 1, 2, …
     pub attempt: u32,
@@ -51,57 +52,58 @@ pub struct SentRequest {
     pub message_id: Uuid,
 }
 
-/// One request, of the platform to the bot or of the bot to the platform.
+/// A request of the platform to the bot, or of the bot to the platform.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallStep {
-    /// When it began, in milliseconds since the call was placed.
+    /// The time when it started, in milliseconds since the call was placed.
     pub at_ms: f64,
-    /// What was posted (`incoming`, `established`, …) or asked for (`answer`, `reject`, `hang up`).
+    /// The notification (`incoming`, `established`, …) or the action (`answer`, `reject`, `hang up`).
     pub what: String,
-    /// Whether the platform received it; otherwise it sent it.
+    /// True if the platform received the request, false if it sent it.
     pub received: bool,
-    /// Where it went; for a request of the bot, the callbackUri it named.
+    /// The URL that it was sent to. For a request of the bot, the callbackUri that it names.
     pub url: String,
-    /// The status of its answer, if there was one.
+    /// The status of the response, if there was one.
     pub status: Option<u16>,
-    /// How long it took, in milliseconds.
+    /// The duration, in milliseconds.
     pub took_ms: f64,
-    /// 1, 2, …: the tries of one message share the message id.
+    /// 1, 2, …: the attempts of one message share the message id.
     pub attempt: u32,
     /// `X-Microsoft-Skype-Message-ID`.
     pub message_id: Option<Uuid>,
-    /// What else is to be said: why it failed, where it is redirected to.
+    /// A note: why it failed, or the target of a redirect.
     pub note: Option<String>,
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallEnd {
-    /// A word of [`CallOutcome`](crate::CallOutcome).
+    /// The label of a [`CallOutcome`](crate::CallOutcome).
     pub outcome: String,
-    /// Whether that is what was expected.
+    /// True if the outcome is the expected one.
     pub ok: bool,
-    /// One line that says why.
+    /// One line with the reason.
     pub reason: String,
-    /// The status that refused the call, where one did.
+    /// The status that refused the call, if one did.
     pub status: Option<u16>,
-    /// When the bot answered, in milliseconds since the call was placed.
+    /// The time when the bot answered, in milliseconds since the call was placed.
     pub answered_ms: Option<f64>,
-    /// The callbackUri that the bot handed back.
+    /// The callbackUri that the bot gave.
     pub callback_uri: Option<String>,
-    /// How long all of it took, in milliseconds.
+    /// The duration of the whole call, in milliseconds.
     pub took_ms: f64,
 }
 
 impl CallEvent {
-    /// One line of JSON, with its line end.
+    /// Returns one line of JSON, with its line end.
     pub fn to_json_line(&self) -> String {
         json_line(self)
     }
 }
 
 fn json_line(event: &impl Serialize) -> String {
-    // Serialising a struct of strings and numbers into memory cannot fail; an empty line would end the reading.
+    // Serialising a struct of strings and numbers into memory cannot fail; an empty line would end the
+    // reader.
     let mut line = serde_json::to_string(event).unwrap_or_default();
     line.push('\n');
     line
@@ -114,12 +116,12 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// The next event; `None` after the end.
+    /// Returns the next event; `None` after the end.
     pub async fn next(&mut self) -> Option<CallEvent> {
         self.events.recv().await
     }
 
-    /// Waits for the end, and gives all events up to it.
+    /// Waits for the end, and returns all events.
     pub async fn all(mut self) -> Vec<CallEvent> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
@@ -128,13 +130,13 @@ impl Timeline {
         events
     }
 
-    /// As a response body: JSON lines, as they happen.
+    /// Returns the events as a response body of JSON lines.
     pub(crate) fn into_body(self) -> JsonLines<CallEvent> {
         JsonLines(self.events)
     }
 }
 
-/// A response body of JSON lines, each sent when it happens.
+/// A response body of JSON lines, each sent as soon as it is there.
 #[derive(Debug)]
 pub(crate) struct JsonLines<T>(pub(crate) mpsc::Receiver<T>);
 
@@ -152,18 +154,19 @@ impl<T: Serialize> hyper::body::Body for JsonLines<T> {
     }
 }
 
-/// The events of a call on a platform elsewhere.
+/// The events of a call on a platform in another process.
 #[derive(Debug)]
 pub struct RemoteTimeline(pub(crate) RemoteLines);
 
 impl RemoteTimeline {
-    /// The next event; `None` where the stream ends, whatever the reason: a timeline without [`CallEvent::End`] was cut.
+    /// Returns the next event; `None` when the stream ends. A timeline without [`CallEvent::End`] was cut
+    /// off.
     pub async fn next(&mut self) -> Option<CallEvent> {
         self.0.next().await
     }
 }
 
-/// Reads JSON lines back from a response.
+/// A reader of JSON lines from a response.
 #[derive(Debug)]
 pub(crate) struct RemoteLines {
     body: Incoming,
@@ -192,7 +195,8 @@ impl RemoteLines {
     }
 }
 
-/// The sending side. Never waits for the reader: what a slow reader cannot hold is left out, except the end.
+/// The writing side of a timeline. It never waits for the reader: a slow reader misses events, except the
+/// end.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     events: mpsc::Sender<CallEvent>,
@@ -206,7 +210,7 @@ impl Recorder {
         (Self { events, end }, Timeline { events: receiver })
     }
 
-    /// A handle that others can record steps with.
+    /// Returns a handle that records steps of the same call.
     pub(crate) fn sender(&self) -> EventSender {
         EventSender(self.events.downgrade())
     }
@@ -222,7 +226,7 @@ impl Recorder {
     }
 }
 
-/// Records steps of a call that somebody else plays; does not keep its timeline open.
+/// A handle that records steps of a call. It does not keep the timeline open.
 #[derive(Clone, Debug)]
 pub(crate) struct EventSender(mpsc::WeakSender<CallEvent>);
 
@@ -234,13 +238,14 @@ impl EventSender {
     }
 }
 
-/// Milliseconds, to the microsecond.
+/// Returns a duration in milliseconds, rounded to the microsecond.
 pub(crate) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }
 
-/// A whole call with every retry and redirect has fewer than 400; a bot that floods the platform loses rows, not memory.
+/// A whole call with every retry and redirect has fewer than 400. The timeline of a bot that floods
+/// the platform loses rows, and takes no memory.
 const EVENTS_MAX: usize = 1_024;
 
-/// Longer than any event: a callbackUri may fill a request of its own.
+/// Longer than any event: a callbackUri may fill a whole request.
 const LINE_BYTES_MAX: usize = 1 << 20;

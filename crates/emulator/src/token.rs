@@ -1,4 +1,4 @@
-//! The tokens of both issuers: the choice of a token, the making of it, and those that calls share.
+//! The tokens of both issuers: choosing one, making one, and sharing one among calls.
 
 mod cache;
 mod choice;

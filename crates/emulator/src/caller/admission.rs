@@ -33,7 +33,8 @@ impl Admission {
                 Err(_) => Self::Invalid("inviteUri is not an http or https URL"),
             },
             _ => Self::Invalid(
-                "@odata.type must be #microsoft.graph.acceptJoinResponse, rejectJoinResponse or inviteNewBotResponse",
+                "@odata.type must be #microsoft.graph.acceptJoinResponse, \
+                 rejectJoinResponse or inviteNewBotResponse",
             ),
         }
     }

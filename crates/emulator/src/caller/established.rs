@@ -252,7 +252,8 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
         self.answer.participant_capacity.is_some() && self.player.call.kind == CallKind::Recording
     }
 
-    /// Asks the bot to admit a participant. After an invalid response it asks again, as users report of the platform.
+    /// Asks the bot to admit a participant. After an invalid response it asks again, as users report of the
+    /// platform.
     async fn admitted(&mut self, person: Person) -> Result<bool, Conclusion> {
         let body = notification::joining(self.player.call, self.player.ids, person);
         for _ in 0..JOINING_ATTEMPTS {

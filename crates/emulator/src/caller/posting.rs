@@ -124,8 +124,8 @@ impl<'a> Player<'a> {
             let Some(pause) = PAUSES.get(attempt.saturating_sub(1)) else {
                 return Err(DeliveryError { reason: format!("{last} after {attempt} attempts"), status });
             };
-            if matches!(message.stage, Stage::First { until: Some(until) } if Instant::now() + *pause >= until)
-            {
+            let next = Instant::now() + *pause;
+            if matches!(message.stage, Stage::First { until: Some(until) } if next >= until) {
                 let reason = format!("{last} at the last attempt before the call's deadline");
                 return Err(DeliveryError { reason, status });
             }
@@ -267,7 +267,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Microsoft documents neither the count nor the spacing of the platform's retries. These fit into a call's 15 s.
+/// Microsoft documents neither the count nor the spacing of the platform's retries. These fit into a call's
+/// 15 s.
 const PAUSES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
 /// Regions that redirect a call to each other must be seen, not followed for ever.

@@ -1,4 +1,4 @@
-//! `POST /emulator/calls`: a call, read and written.
+//! `POST /emulator/calls`: reads and writes the body.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use crate::{
     script::{RawStep, Script},
 };
 
-/// `POST /emulator/calls`. Every member is spelled as the option of `switchboard-emulator call`.
+/// The body. Each member is spelled like the option of `switchboard-emulator call`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawCall {
@@ -47,34 +47,34 @@ pub(super) fn read_call(
     raw: RawCall,
     default_app: Option<Uuid>,
 ) -> Result<CallRequest, InvalidControlRequest> {
-    let to = parse_http_url(&raw.to).map_err(|why| InvalidControlRequest::member("to", &why))?;
+    let to = parse_http_url(&raw.to).map_err(|error| InvalidControlRequest::member("to", &error))?;
     let mut call = CallRequest::new(to, app(raw.app.as_deref(), default_app)?);
     if let Some(text) = raw.kind {
-        call = call.with_kind(text.parse().map_err(|why| InvalidControlRequest::member("kind", &why))?);
+        call = call.with_kind(text.parse().map_err(|error| InvalidControlRequest::member("kind", &error))?);
     }
     if let Some(text) = raw.tenant {
         call.tenant = guid("tenant", &text)?;
     }
     if let Some(text) = raw.region {
-        call.region = text.parse().map_err(|why| InvalidControlRequest::member("region", &why))?;
+        call.region = text.parse().map_err(|error| InvalidControlRequest::member("region", &error))?;
     }
     if let Some(text) = raw.country {
         call.country =
-            Some(parse_country(&text).map_err(|why| InvalidControlRequest::member("country", &why))?);
+            Some(parse_country(&text).map_err(|error| InvalidControlRequest::member("country", &error))?);
     }
     if let Some(text) = raw.protocol {
-        call.protocol = text.parse().map_err(|why| InvalidControlRequest::member("protocol", &why))?;
+        call.protocol = text.parse().map_err(|error| InvalidControlRequest::member("protocol", &error))?;
     }
     if let Some(text) = raw.token {
-        call.token = text.parse().map_err(|why| InvalidControlRequest::member("token", &why))?;
+        call.token = text.parse().map_err(|error| InvalidControlRequest::member("token", &error))?;
     }
     if let Some(text) = raw.duration {
         call.duration =
-            parse_duration(&text.0).map_err(|why| InvalidControlRequest::member("duration", &why))?;
+            parse_duration(&text.0).map_err(|error| InvalidControlRequest::member("duration", &error))?;
     }
     if let Some(text) = raw.answer_within {
-        call.answer_within =
-            parse_duration(&text.0).map_err(|why| InvalidControlRequest::member("answer_within", &why))?;
+        call.answer_within = parse_duration(&text.0)
+            .map_err(|error| InvalidControlRequest::member("answer_within", &error))?;
     }
     if let Some(count) = raw.participants {
         if !(1..=PARTICIPANTS_MAX).contains(&count) {
@@ -88,12 +88,12 @@ pub(super) fn read_call(
     }
     call.keep_alive = raw.keep_alive.unwrap_or(call.keep_alive);
     if let Some(text) = raw.expect {
-        call.expect = text.parse().map_err(|why| InvalidControlRequest::member("expect", &why))?;
+        call.expect = text.parse().map_err(|error| InvalidControlRequest::member("expect", &error))?;
     }
     Ok(call)
 }
 
-/// The body that `parse_call` reads.
+/// Returns the body that `parse_call` reads.
 pub(crate) fn call_to_json(call: &CallRequest) -> Value {
     let milliseconds = |duration: std::time::Duration| format!("{}ms", duration.as_millis());
     let mut body = serde_json::json!({
@@ -128,36 +128,39 @@ mod tests {
     const APP: Uuid = Uuid::from_u128(8);
 
     #[track_caller]
-    fn check_wrong(body: &str, expected: &str) {
-        let error = parse_call(body.as_bytes(), Some(APP)).expect_err("a wrong body");
+    fn check_invalid(body: &str, expected: &str) {
+        let error = parse_call(body.as_bytes(), Some(APP)).expect_err("an invalid body");
         assert!(error.to_string().contains(expected), "{error}");
     }
 
     #[test]
-    fn a_wrong_call_is_told_what_would_be_right() {
-        check_wrong("", r#"like {"to":"http://127.0.0.1:3978/api/calls"}: EOF"#);
-        check_wrong(r#"{"to":"http://x/","duration":5}"#, r#"expected a duration in quotes, like "500ms""#);
-        check_wrong(r#"{"to":"http://x/","participants":"2"}"#, "expected a whole number");
-        check_wrong("{}", "missing field `to`");
-        check_wrong(r#"{"to":"ftp://x/"}"#, "to: not an http or https URL");
-        check_wrong(r#"{"to":"http://u:p@x/"}"#, "to: not an http or https URL");
-        check_wrong(r#"{"to":"http://x/","kindd":"p2p"}"#, "unknown field `kindd`");
-        check_wrong(r#"{"to":"http://x/","kind":"fax"}"#, "kind: must be one of p2p, group");
-        check_wrong(r#"{"to":"http://x/","app":"8"}"#, "app: not a GUID");
-        check_wrong(r#"{"to":"http://x/","duration":"5"}"#, "duration: not a duration");
-        check_wrong(r#"{"to":"http://x/","token":"good"}"#, "token: must be a kind (skype");
-        check_wrong(r#"{"to":"http://x/","country":"USA"}"#, "country: not a country");
-        check_wrong(
+    fn an_invalid_call_is_rejected_with_the_valid_values() {
+        check_invalid("", r#"like {"to":"http://127.0.0.1:3978/api/calls"}: EOF"#);
+        check_invalid(r#"{"to":"http://x/","duration":5}"#, r#"expected a duration in quotes, like "500ms""#);
+        check_invalid(r#"{"to":"http://x/","participants":"2"}"#, "expected a whole number");
+        check_invalid("{}", "missing field `to`");
+        check_invalid(r#"{"to":"ftp://x/"}"#, "to: not an http or https URL");
+        check_invalid(r#"{"to":"http://u:p@x/"}"#, "to: not an http or https URL");
+        check_invalid(r#"{"to":"http://x/","kindd":"p2p"}"#, "unknown field `kindd`");
+        check_invalid(r#"{"to":"http://x/","kind":"fax"}"#, "kind: must be one of p2p, group");
+        check_invalid(r#"{"to":"http://x/","app":"8"}"#, "app: not a GUID");
+        check_invalid(r#"{"to":"http://x/","duration":"5"}"#, "duration: not a duration");
+        check_invalid(r#"{"to":"http://x/","token":"good"}"#, "token: must be a kind (skype");
+        check_invalid(r#"{"to":"http://x/","country":"USA"}"#, "country: not a country");
+        check_invalid(
             r#"{"to":"http://x/","participants":0}"#,
             "participants: not a number of participants: 1",
         );
-        check_wrong(r#"{"to":"http://x/","script":[]}"#, "script: a script has 1 to 1000 steps");
-        check_wrong(r#"{"to":"http://x/","script":[{"do":"wait"}]}"#, "script: step 1 (wait): for is needed");
-        check_wrong(r#"{"to":"http://x/","expect":"joy"}"#, "expect: must be one of completed");
+        check_invalid(r#"{"to":"http://x/","script":[]}"#, "script: a script has 1 to 1000 steps");
+        check_invalid(
+            r#"{"to":"http://x/","script":[{"do":"wait"}]}"#,
+            "script: step 1 (wait): for is needed",
+        );
+        check_invalid(r#"{"to":"http://x/","expect":"joy"}"#, "expect: must be one of completed");
     }
 
     #[test]
-    fn a_call_survives_the_way_to_the_platform() {
+    fn a_call_reads_back_as_written() {
         let body = r#"{"to":"https://x.example/api/calls?a=1","kind":"recording","region":"amer","country":"us",
             "protocol":"graph","token":"entra-v2+expired","duration":"20ms","expect":"refused",
             "participants":3,"keep_alive":true,"script":[{"do":"tone","tone":5,"expect":"2xx"}]}"#;

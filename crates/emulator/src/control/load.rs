@@ -1,4 +1,4 @@
-//! `POST /emulator/load`: many calls, read and written.
+//! `POST /emulator/load`: reads and writes the body.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,11 +10,11 @@ use super::{
 };
 use crate::load::{CALLS_MAX, LoadRequest, RATE_MAX};
 
-/// `POST /emulator/load`. Every member is spelled as the option of `switchboard-emulator load`.
+/// The body. Each member is spelled like the option of `switchboard-emulator load`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawLoad {
-    /// What each of them is, as `POST /emulator/calls` takes it.
+    /// The calls to place, as `POST /emulator/calls` takes one.
     call: RawCall,
     calls: u32,
     rate: u32,
@@ -36,12 +36,12 @@ pub(crate) fn parse_load(
     }
     let kinds = raw
         .kind_mix
-        .map(|text| text.parse().map_err(|why| InvalidControlRequest::member("kind_mix", &why)))
+        .map(|text| text.parse().map_err(|error| InvalidControlRequest::member("kind_mix", &error)))
         .transpose()?;
     Ok(LoadRequest { call: read_call(raw.call, default_app)?, calls: raw.calls, rate: raw.rate, kinds })
 }
 
-/// The body that `parse_load` reads.
+/// Returns the body that `parse_load` reads.
 pub(crate) fn load_to_json(load: &LoadRequest) -> Value {
     json!({
         "call": call_to_json(&load.call),
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_load_survives_the_way_to_the_platform() {
+    fn a_load_reads_back_as_written() {
         let body =
             r#"{"call":{"to":"http://x/","keep_alive":true},"calls":7,"rate":2,"kind_mix":"p2p=1,pstn=2"}"#;
         let load = parse_load(body.as_bytes(), Some(Uuid::nil())).unwrap();
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_load_is_told_what_would_be_right() {
+    fn an_invalid_load_is_rejected_with_the_valid_values() {
         for (body, expected) in [
             (r#"{"call":{"to":"http://x/"},"calls":0,"rate":1}"#, "calls: must be 1 to 100000"),
             (r#"{"call":{"to":"http://x/"},"calls":1,"rate":0}"#, "rate: must be 1 to 10000 a second"),

@@ -1,4 +1,4 @@
-//! `POST /emulator/token` and `POST /emulator/rotate`.
+//! `POST /emulator/token` and `POST /emulator/rotate`: reads the body and the query.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     token::{Flaw, Overrides, TokenChoice, TokenRequest},
 };
 
-/// `POST /emulator/token`.
+/// The body of `POST /emulator/token`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawToken {
@@ -34,14 +34,14 @@ pub(crate) fn parse_token(
     let raw: RawToken =
         serde_json::from_slice(body).map_err(InvalidControlRequest::body(r#"{"kind":"skype"}"#))?;
     let mut choice = match raw.kind {
-        Some(text) => text.parse().map_err(|why| InvalidControlRequest::member("kind", &why))?,
+        Some(text) => text.parse().map_err(|error| InvalidControlRequest::member("kind", &error))?,
         None => TokenChoice::GOOD,
     };
     match (raw.forged, choice.flaw) {
         (false, _) => {}
         (true, Flaw::None | Flaw::Forged) => choice.flaw = Flaw::Forged,
         (true, _) => {
-            return Err(InvalidControlRequest::member("forged", "the kind names another flaw already"));
+            return Err(InvalidControlRequest::member("forged", "the kind already names another flaw"));
         }
     }
     let tenant = raw.tenant.map_or(Ok(DEFAULT_TENANT), |text| guid("tenant", &text))?;
@@ -49,19 +49,19 @@ pub(crate) fn parse_token(
     Ok(TokenRequest { choice, app, tenant, overrides: Overrides::from_map(raw.overrides) })
 }
 
-/// `POST /emulator/rotate?issuer=skype|entra&overlap=true|false&publish_before=2s`.
+/// Reads the query `issuer=skype|entra&overlap=true|false&publish_before=2s`.
 pub(crate) fn parse_rotation(query: Option<&str>) -> Result<RotationRequest, InvalidControlRequest> {
     let (mut issuer, mut overlap, mut publish_before) = (None, true, Duration::ZERO);
     for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match (name.as_ref(), value.as_ref()) {
             ("issuer", value) => {
-                issuer = Some(value.parse().map_err(|why| InvalidControlRequest::member("issuer", &why))?)
+                issuer = Some(value.parse().map_err(|error| InvalidControlRequest::member("issuer", &error))?)
             }
             ("overlap", "true") => overlap = true,
             ("overlap", "false") => overlap = false,
             ("publish_before", value) => {
                 publish_before = parse_duration(value)
-                    .map_err(|why| InvalidControlRequest::member("publish_before", &why))?;
+                    .map_err(|error| InvalidControlRequest::member("publish_before", &error))?;
             }
             ("overlap", _) => return Err(InvalidControlRequest::member("overlap", "must be true or false")),
             _ => {
@@ -83,7 +83,7 @@ mod tests {
     const APP: Uuid = Uuid::from_u128(8);
 
     #[test]
-    fn a_rotation_names_its_issuer() {
+    fn a_rotation_must_name_its_issuer() {
         let parsed = |query| {
             let RotationRequest { issuer, overlap, publish_before } = parse_rotation(Some(query)).unwrap();
             (issuer, overlap, publish_before.as_millis())
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_token_has_one_flaw_only() {
+    fn a_forged_token_can_have_no_other_flaw() {
         let parse =
             |body: &str| parse_token(body.as_bytes(), Some(APP)).map(|request| request.choice.to_string());
         assert_eq!(parse(r#"{"forged":true}"#).unwrap(), "skype+forged");

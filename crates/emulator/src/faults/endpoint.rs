@@ -83,11 +83,13 @@ impl Endpoint {
         match self {
             Self::Issuer => format!("one of {words}, or a status like 500 or 503:2 (Retry-After)"),
             Self::Login => format!(
-                "one of {words}, a status like 500 or 429:2 (Retry-After), or an AADSTS code ({})",
+                "one of {words}, a status like 500 or 429:2 (Retry-After), \
+                 or an AADSTS code ({})",
                 numbers(self.codes())
             ),
             Self::Graph => format!(
-                "one of {words}, a status like 500 or 429:2.128 (Retry-After), or a code of the calls API ({})",
+                "one of {words}, a status like 500 or 429:2.128 (Retry-After), \
+                 or a code of the calls API ({})",
                 numbers(self.codes())
             ),
         }

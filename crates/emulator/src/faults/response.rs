@@ -57,7 +57,8 @@ impl ErrorFormat<'_> {
     }
 }
 
-/// Returns the regular response, or that of the fault. `regular` runs only if its response or its effect is needed.
+/// Returns the regular response, or that of the fault. `regular` runs only if its response or its effect is
+/// needed.
 pub(crate) async fn regular_or_fault(
     fault: Option<EndpointFault>,
     regular: impl Future<Output = Response<Body>>,

@@ -1,4 +1,4 @@
-//! The sum of a load: what became of the calls, and whether each notification reached the instance that owns its call.
+//! The report of a load: the outcomes of its calls, and the notifications that were lost or misrouted.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,69 +8,73 @@ use url::Url;
 use super::{event::LoadResult, watch::BotReport};
 use crate::server::printable;
 
-/// What a load shows.
+/// The report of a load.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct LoadReport {
-    /// Whether every call went as expected or lost its instance, nothing else was lost, and nothing misrouted.
+    /// True if every call ended as expected or lost its instance, nothing else was lost, and nothing was
+    /// misrouted.
     pub ok: bool,
-    /// Calls that are over.
+    /// The number of calls that are over.
     pub calls: usize,
-    /// How long it took from the first call to the end of the last one, in milliseconds.
+    /// The time from the first call to the end of the last one, in milliseconds.
     pub took_ms: f64,
-    /// Calls by outcome, without those whose instance was gone.
+    /// The calls by outcome, without those whose instance was gone.
     pub outcomes: BTreeMap<String, usize>,
-    /// Calls whose instance was gone or started anew while they lived, by outcome.
+    /// The calls whose instance was gone or restarted while they were alive, by outcome.
     pub instance_gone: BTreeMap<String, usize>,
-    /// Answered calls that ended before their time, without those whose instance was gone.
+    /// The answered calls that ended early, without those whose instance was gone.
     pub ended_early: u64,
-    /// How long the bots took to answer.
+    /// The times that the bots took to answer.
     pub answered: Option<AnswerTimes>,
-    /// Notifications, each counted once however often it was tried.
+    /// The number of notifications, each counted once for all its attempts.
     pub sent: u64,
-    /// Those answered with 2xx in the end.
+    /// The notifications with a last response of 2xx.
     pub acknowledged: u64,
-    /// Tries beyond the first.
+    /// The attempts beyond the first.
     pub retried: u64,
-    /// Those answered with 3xx or 4xx in the end, without those of calls whose instance was gone.
+    /// The notifications with a last response of 3xx or 4xx, without those of calls whose instance was gone.
     pub refused: u64,
-    /// Those that nobody answered, or with 5xx only, without those of calls whose instance was gone.
+    /// The notifications without a response, or with 5xx only, without those of calls whose instance was
+    /// gone.
     pub lost: u64,
-    /// Those refused or lost because their call's instance was gone.
+    /// The notifications refused or lost because the instance of their call was gone.
     pub lost_with_instance: u64,
-    /// Those that another instance than the owner of the call acknowledged; unknown without bots to ask.
+    /// The notifications that another instance than the owner acknowledged; `None` without bots to ask.
     pub misrouted: Option<u64>,
-    /// Calls that more than one instance was given; unknown without bots to ask.
+    /// The calls that more than one instance received; `None` without bots to ask.
     pub handled_twice: Option<u64>,
-    /// Notifications that reached an instance again under the same message id; unknown without bots to ask.
+    /// The notifications that reached an instance again under one message id; `None` without bots to ask.
     pub came_twice: Option<u64>,
-    /// Instances that were gone or started anew.
+    /// The instances that were gone or restarted.
     pub gone: Vec<String>,
-    /// The first calls that went wrong, and a bot that lives and did not tell what it was given.
+    /// The first calls that went wrong, and a bot that is alive and did not report its calls.
     pub problems: Vec<LoadProblem>,
 }
 
-/// Times to answer, in milliseconds since the call was placed.
+/// The times to answer, in milliseconds since the call was placed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct AnswerTimes {
-    /// Half of the calls were answered in this time.
+    /// The median.
     pub p50_ms: f64,
-    /// 99 of 100 were.
+    /// The 99th percentile.
     pub p99_ms: f64,
-    /// All were.
+    /// The longest time.
     pub max_ms: f64,
 }
 
-/// A call that went wrong, or a bot.
+/// A problem of a call or of a bot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LoadProblem {
     /// The call id, or the bot's name.
     pub call: String,
-    /// What is wrong.
+    /// The problem.
     pub what: String,
 }
 
 impl LoadReport {
-    /// Sums up. Without bots nobody knows where a notification went.
+    /// Sums up the results of the calls and the reports of the bots.
+    ///
+    /// Without bots the report cannot say where a notification went.
     pub fn new(results: &[LoadResult], bots: &[BotReport], took_ms: f64) -> Self {
         let mut report = Self { calls: results.len(), took_ms, ..Self::default() };
         let owners: HashMap<String, (&LoadResult, Option<usize>)> = results
@@ -79,18 +83,18 @@ impl LoadReport {
             .collect();
         let mut orphans = HashSet::new();
         if !bots.is_empty() {
-            report.ask_bots(&owners, bots, &mut orphans);
+            report.compare_with_ledgers(&owners, bots, &mut orphans);
         }
 
         let silent = bots.iter().find(|bot| bot.ledger.is_none() && bot.gone.is_empty());
         if let Some(bot) = silent {
-            // What the others say is not the whole.
+            // The reports of the other bots are not complete without this one.
             (report.misrouted, report.handled_twice, report.came_twice) = (None, None, None);
-            report.problem(&printable(&bot.name), "lives, and did not tell what it was given".to_owned());
+            report.problem(&printable(&bot.name), "is alive, but did not report its calls".to_owned());
         }
 
         let mut answered = Vec::new();
-        let mut well = silent.is_none();
+        let mut ok = silent.is_none();
         for result in results {
             let id = result.call.to_string();
             let owner = owners.get(&id).and_then(|(_, owner)| *owner);
@@ -107,7 +111,7 @@ impl LoadReport {
                 report.refused += refused;
                 report.lost += lost;
                 report.ended_early += u64::from(result.ended_early);
-                well &= result.ok;
+                ok &= result.ok;
                 if !result.ok {
                     report.problem(&id, format!("{}: {}", result.outcome, result.reason));
                 }
@@ -115,19 +119,21 @@ impl LoadReport {
             answered.extend(result.answered_ms);
         }
         report.answered = percentiles(answered);
-        report.ok = well && report.lost == 0 && report.misrouted.unwrap_or(0) == 0;
+        report.ok = ok && report.lost == 0 && report.misrouted.unwrap_or(0) == 0;
         report
     }
 
-    /// Where the notifications went, by the bots' own books.
-    fn ask_bots(
+    /// Counts the notifications that reached another instance than the owner, by the ledgers of the bots.
+    ///
+    /// Adds the calls that lost their instance to `orphans`.
+    fn compare_with_ledgers(
         &mut self,
         owners: &HashMap<String, (&LoadResult, Option<usize>)>,
         bots: &[BotReport],
         orphans: &mut HashSet<String>,
     ) {
         let (mut misrouted, mut came_twice) = (0, 0);
-        let mut given: HashMap<&str, u64> = HashMap::new();
+        let mut received: HashMap<&str, u64> = HashMap::new();
         for (number, bot) in bots.iter().enumerate() {
             if !bot.gone.is_empty() {
                 self.gone.push(bot.name.clone());
@@ -136,10 +142,10 @@ impl LoadReport {
             came_twice += ledger.duplicates;
             for (call, count) in &ledger.strays {
                 match owners.get(call) {
-                    // Of another load, or of a call that somebody placed beside it.
+                    // The call belongs to another load, or was placed beside it.
                     None => {}
-                    // The same name after a new start: the gateway did what it should. A call that nobody answered is
-                    // that of the instance which took it and died, as far as anybody can tell.
+                    // The owner restarted under the same name: the gateway routed correctly. A call without
+                    // an answer is treated as one of the instance that accepted it and died.
                     Some((result, owner))
                         if owner.is_none_or(|owner| owner == number) && was_gone(bot, result) =>
                     {
@@ -149,15 +155,19 @@ impl LoadReport {
                         misrouted += count;
                         self.problem(
                             call,
-                            format!("{count} notifications reached {}, which was never given it", bot.name),
+                            format!(
+                                "{count} notifications reached {}, which never received the call",
+                                bot.name
+                            ),
                         );
                     }
                 }
             }
             for (call, count) in &ledger.calls {
                 let Some((_, owner)) = owners.get(call) else { continue };
-                *given.entry(call).or_default() += 1;
-                // It was given the call too, which a lost answer explains, but nothing after that was for it.
+                *received.entry(call).or_default() += 1;
+                // A lost response explains that it received the call too, but no later notification was for
+                // it.
                 if let Some(owner) = owner
                     && *owner != number
                     && *count > 1
@@ -165,14 +175,18 @@ impl LoadReport {
                     misrouted += count - 1;
                     self.problem(
                         call,
-                        format!("{} notifications reached {}, which does not own it", count - 1, bot.name),
+                        format!(
+                            "{} notifications reached {}, which does not own the call",
+                            count - 1,
+                            bot.name
+                        ),
                     );
                 }
             }
         }
         self.misrouted = Some(misrouted);
         self.came_twice = Some(came_twice);
-        self.handled_twice = Some(given.values().map(|bots| u64::from(*bots > 1)).sum());
+        self.handled_twice = Some(received.values().map(|bots| u64::from(*bots > 1)).sum());
     }
 
     fn problem(&mut self, call: &str, what: String) {
@@ -182,25 +196,26 @@ impl LoadReport {
     }
 }
 
-/// The bot that a callback URI names: by its name as segments of the path, or by its own host and port.
+/// Returns the bot that a callback URI names: by its name as a segment of the path, or by its host and port.
 fn owner(callback_uri: Option<&str>, bots: &[BotReport]) -> Option<usize> {
     let url = Url::parse(callback_uri?).ok()?;
     let named = bots.iter().position(|bot| url.path().contains(&format!("/{}/", bot.name)));
     named.or_else(|| bots.iter().position(|bot| bot.url.origin() == url.origin()))
 }
 
+/// Returns true if the instance of a call was gone while the call was alive.
 fn lost_its_instance(result: &LoadResult, owner: Option<usize>, bots: &[BotReport]) -> bool {
     if let Some(bot) = owner.and_then(|number| bots.get(number)) {
         return was_gone(bot, result);
     }
-    // Nobody answered it: an instance that took it and died is what explains that, if none that lives knows the call.
+    // The call has no answer. If no living instance knows it, the instance that accepted it has died.
     let id = result.call.to_string();
     let known =
         bots.iter().any(|bot| bot.ledger.as_ref().is_some_and(|ledger| ledger.calls.contains_key(&id)));
     result.outcome == "unanswered" && !known && bots.iter().any(|bot| was_gone(bot, result))
 }
 
-/// Whether a bot was gone while a call lived.
+/// Returns true if a bot was gone while a call was alive.
 fn was_gone(bot: &BotReport, call: &LoadResult) -> bool {
     let (from, until) = (call.placed_ms, call.placed_ms + call.took_ms);
     bot.gone.iter().any(|(gone_from, gone_until)| *gone_from <= until && *gone_until >= from)
@@ -256,25 +271,25 @@ mod tests {
     }
 
     #[test]
-    fn a_load_is_well_only_if_nothing_is_lost_or_misrouted() {
-        let well = [result(1, "completed", Some("bot-0")), result(2, "completed", Some("bot-1"))];
-        let report = LoadReport::new(&well, &[], 1.0);
+    fn a_load_is_ok_only_if_nothing_is_lost_or_misrouted() {
+        let results = [result(1, "completed", Some("bot-0")), result(2, "completed", Some("bot-1"))];
+        let report = LoadReport::new(&results, &[], 1.0);
         assert!(report.ok && report.misrouted.is_none() && report.sent == 10, "{report:?}");
 
         let bots = [bot("bot-0", &[1], &[], &[]), bot("bot-1", &[2], &[7], &[])];
-        let report = LoadReport::new(&well, &bots, 1.0);
+        let report = LoadReport::new(&results, &bots, 1.0);
         assert!(report.ok && report.misrouted == Some(0), "strays of other calls do not count: {report:?}");
 
         let bots = [bot("bot-0", &[1], &[2], &[]), bot("bot-1", &[2], &[], &[])];
-        let report = LoadReport::new(&well, &bots, 1.0);
+        let report = LoadReport::new(&results, &bots, 1.0);
         assert_eq!((report.ok, report.misrouted, report.handled_twice), (false, Some(4), Some(0)));
 
         let bots = [bot("bot-0", &[1, 2], &[], &[]), bot("bot-1", &[2], &[], &[])];
-        let report = LoadReport::new(&well, &bots, 1.0);
+        let report = LoadReport::new(&results, &bots, 1.0);
         assert_eq!((report.ok, report.misrouted, report.handled_twice), (false, Some(3), Some(1)));
 
         let silent = BotReport { ledger: None, ..bot("bot-1", &[], &[], &[]) };
-        let report = LoadReport::new(&well, &[bot("bot-0", &[1], &[], &[]), silent], 1.0);
+        let report = LoadReport::new(&results, &[bot("bot-0", &[1], &[], &[]), silent], 1.0);
         assert_eq!((report.ok, report.misrouted, report.handled_twice), (false, None, None));
         assert_eq!(report.problems[0].call, "bot-1");
 
@@ -283,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_an_instance_that_was_gone_are_told_apart() {
+    fn calls_of_an_instance_that_was_gone_are_counted_apart() {
         let results = [
             result(1, "lost", Some("bot-0")),
             result(2, "unanswered", None),
@@ -301,15 +316,15 @@ mod tests {
         assert!(!report.ok && report.lost == 2, "the calls were over before: {report:?}");
         let strays = [bot("bot-0", &[], &[2], &[(1_200.0, 1_900.0)]), bot("bot-1", &[], &[], &[])];
         let report = LoadReport::new(&results, &strays, 1.0);
-        assert!(report.ok, "the end of a call that died unanswered comes to the new start: {report:?}");
+        assert!(report.ok, "the end of an unanswered call reaches the restarted instance: {report:?}");
         let elsewhere = [bot("bot-0", &[], &[], &[(1_200.0, 1_900.0)]), bot("bot-1", &[], &[2], &[])];
         assert_eq!(LoadReport::new(&results, &elsewhere, 1.0).misrouted, Some(4));
         let known = [bot("bot-0", &[], &[], &[(1_200.0, 1_900.0)]), bot("bot-1", &[2], &[], &[])];
-        assert!(!LoadReport::new(&results, &known, 1.0).ok, "a living bot has the call and did not answer");
+        assert!(!LoadReport::new(&results, &known, 1.0).ok, "a living bot knows the call and did not answer");
     }
 
     #[test]
-    fn percentiles_are_times_that_were_measured() {
+    fn percentiles_are_measured_times() {
         let times = (1..=200).rev().map(f64::from).collect();
         assert_eq!(percentiles(times), Some(AnswerTimes { p50_ms: 100.0, p99_ms: 198.0, max_ms: 200.0 }));
         assert_eq!(percentiles(vec![7.0]), Some(AnswerTimes { p50_ms: 7.0, p99_ms: 7.0, max_ms: 7.0 }));

@@ -1,4 +1,4 @@
-//! What the bots say: which calls each was given, what came that was not its own, and when it was gone.
+//! Watching the bots of a load: their identity, the calls that they know, and the times when they were gone.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -18,61 +18,63 @@ use crate::{
     timeline::milliseconds,
 };
 
-/// Who a bot is: `GET /life`.
+/// The identity of a bot: `GET /life`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct BotIdentity {
     pub(crate) name: String,
-    /// Another one after each start.
+    /// A new one after each start.
     #[serde(rename = "life")]
     pub(crate) incarnation: Uuid,
 }
 
-/// Which calls a bot knows, in short: `GET /ledger`.
+/// The calls that a bot knows, in short: `GET /ledger`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LedgerSummary {
-    /// Calls that it was given, with the number of their notifications.
+    /// The calls that it received, with the number of their notifications.
     pub(crate) calls: HashMap<String, u64>,
-    /// Calls that it was never given, with the number of their notifications.
+    /// The calls that it never received, with the number of their notifications.
     pub(crate) strays: HashMap<String, u64>,
-    /// Notifications that came again under a message id that it had seen.
+    /// The number of notifications that came again under a known message id.
     pub(crate) duplicates: u64,
 }
 
-/// What one bot says in the end.
+/// The final report of one bot.
 #[derive(Clone, Debug)]
 pub struct BotReport {
-    /// Its name in callback URIs.
+    /// The name in callback URIs.
     pub(crate) name: String,
-    /// Where it listens.
+    /// The URL that it listens on.
     pub(crate) url: Url,
-    /// Nothing if it is not there.
+    /// `None` if the bot did not respond.
     pub(crate) ledger: Option<LedgerSummary>,
-    /// When it was started anew, or that it is not there in the end, in milliseconds since the load began: from the last
-    /// time it was seen.
+    /// The times when it was gone, in milliseconds since the load started. Each starts with the last response
+    /// before, and ends with a restart, or never if the bot did not respond in the end.
     pub(crate) gone: Vec<(f64, f64)>,
 }
 
-/// A bot is not there, or is none of ours.
+/// A bot does not respond, or is not a `switchboard-emulator bot`.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the bot at {url} does not say who it is ({why}): --bot takes the URL of a `switchboard-emulator bot`"
+    "the bot at {url} does not report its name ({why}): --bot takes the URL of a `switchboard-emulator bot`"
 )]
 pub struct WatchError {
     url: Url,
     why: String,
 }
 
-/// Bots that are being watched.
+/// Tasks that watch the bots of a load.
 #[derive(Debug)]
 pub struct BotWatcher {
     bots: Vec<(oneshot::Sender<()>, JoinHandle<BotReport>)>,
 }
 
 impl BotWatcher {
-    /// Asks each bot who it is and goes on asking; `began` is when the load began. A name overrides what a bot says.
+    /// Asks each bot for its identity, and goes on asking. A name in the list overrides the bot's own.
+    ///
+    /// The load started at `began`.
     ///
     /// # Errors
-    /// One of them does not answer.
+    /// A bot does not respond.
     pub async fn start(
         client: &Client,
         bots: Vec<(Option<String>, Url)>,
@@ -80,24 +82,24 @@ impl BotWatcher {
     ) -> Result<Self, WatchError> {
         let mut watched = Vec::new();
         for (name, url) in bots {
-            let life: BotIdentity =
+            let identity: BotIdentity =
                 ask(client, &url, "life").await.map_err(|why| WatchError { url: url.clone(), why })?;
-            watched.push((name.unwrap_or(life.name), url, life.incarnation));
+            watched.push((name.unwrap_or(identity.name), url, identity.incarnation));
         }
-        let watch_one = |(name, url, life)| {
+        let watch_one = |(name, url, incarnation)| {
             let (stop, stopped) = oneshot::channel();
             let client = client.clone();
-            (stop, tokio::spawn(watch(client, name, url, life, began, stopped)))
+            (stop, tokio::spawn(watch(client, name, url, incarnation, began, stopped)))
         };
         Ok(Self { bots: watched.into_iter().map(watch_one).collect() })
     }
 
-    /// Stops watching, and asks each bot what it knows.
+    /// Stops watching, and asks each bot for the calls that it knows.
     pub async fn reports(self) -> Vec<BotReport> {
         let mut reports = Vec::new();
         for (stop, task) in self.bots {
             let _ = stop.send(());
-            // The task neither panics nor is aborted.
+            // The task does not panic and is not aborted.
             reports.extend(task.await.ok());
         }
         reports
@@ -108,11 +110,11 @@ async fn watch(
     client: Client,
     name: String,
     url: Url,
-    life: Uuid,
+    incarnation: Uuid,
     began: Instant,
     mut stopped: oneshot::Receiver<()>,
 ) -> BotReport {
-    let mut sightings = Sightings::new(life);
+    let mut sightings = Sightings::new(incarnation);
     loop {
         let over = tokio::select! {
             _ = &mut stopped => true,
@@ -131,25 +133,25 @@ async fn watch(
     BotReport { name, url, ledger, gone: sightings.gone() }
 }
 
-/// When a bot was seen, and in which life.
+/// The times when a bot responded, and its incarnation.
 struct Sightings {
-    life: Uuid,
+    incarnation: Uuid,
     seen_ms: f64,
     missing: bool,
     gone: Vec<(f64, f64)>,
 }
 
 impl Sightings {
-    fn new(life: Uuid) -> Self {
-        Self { life, seen_ms: 0.0, missing: false, gone: Vec::new() }
+    fn new(incarnation: Uuid) -> Self {
+        Self { incarnation, seen_ms: 0.0, missing: false, gone: Vec::new() }
     }
 
-    fn seen(&mut self, life: Uuid, asked_ms: f64, now_ms: f64) {
-        // One that was silent and is the same still has its calls: what is lost meanwhile is no fault of its own.
-        if life != self.life {
+    fn seen(&mut self, incarnation: Uuid, asked_ms: f64, now_ms: f64) {
+        // A silent bot of the same incarnation still has its calls: it did not lose what was lost meanwhile.
+        if incarnation != self.incarnation {
             self.gone.push((self.seen_ms, now_ms));
         }
-        (self.life, self.seen_ms, self.missing) = (life, asked_ms, false);
+        (self.incarnation, self.seen_ms, self.missing) = (incarnation, asked_ms, false);
     }
 
     fn missed(&mut self) {
@@ -167,12 +169,12 @@ impl Sightings {
 async fn ask<T: DeserializeOwned>(client: &Client, url: &Url, path: &str) -> Result<T, String> {
     let url = url.join(&format!("/{path}")).map_err(|error| error.to_string())?;
     let request = Request::get("/").body(Bytes::new()).map_err(|error| error.to_string())?;
-    let answer =
+    let response =
         client.send(request, &url, ASK_TIME_MAX, KeepAlive::On).await.map_err(|error| error.to_string())?;
-    if answer.status != StatusCode::OK {
-        return Err(format!("{url} answered {}", answer.status));
+    if response.status != StatusCode::OK {
+        return Err(format!("{url} responded {}", response.status));
     }
-    serde_json::from_slice(&answer.body).map_err(|error| format!("{url}: {error}"))
+    serde_json::from_slice(&response.body).map_err(|error| format!("{url}: {error}"))
 }
 
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -183,20 +185,20 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(lives: &[Option<u128>], expected: &[(f64, f64)]) {
+    fn check(incarnations: &[Option<u128>], expected: &[(f64, f64)]) {
         let mut sightings = Sightings::new(Uuid::from_u128(1));
-        for (life, second) in lives.iter().zip(1..) {
+        for (incarnation, second) in incarnations.iter().zip(1..) {
             let asked_ms = f64::from(second) * 1_000.0;
-            match life {
-                Some(life) => sightings.seen(Uuid::from_u128(*life), asked_ms, asked_ms + 1.0),
+            match incarnation {
+                Some(incarnation) => sightings.seen(Uuid::from_u128(*incarnation), asked_ms, asked_ms + 1.0),
                 None => sightings.missed(),
             }
         }
-        assert_eq!(sightings.gone(), expected, "{lives:?}");
+        assert_eq!(sightings.gone(), expected, "{incarnations:?}");
     }
 
     #[test]
-    fn a_bot_is_gone_when_it_starts_anew_or_is_not_there_in_the_end() {
+    fn a_bot_is_gone_until_it_restarts_or_for_ever() {
         check(&[Some(1), Some(1)], &[]);
         check(&[Some(1), None, None, Some(1)], &[]);
         check(&[Some(1), None, None, Some(2), Some(2)], &[(1_000.0, 4_001.0)]);

@@ -24,7 +24,8 @@ pub struct PlatformSettings {
     pub ca: Option<PathBuf>,
     /// A folder for a certificate authority and a certificate, created if absent. Plain http if `None`.
     pub tls: Option<PathBuf>,
-    /// The credentials that the token endpoint accepts. Without any, it accepts every secret of every known app.
+    /// The credentials that the token endpoint accepts. Without any, it accepts every secret of every known
+    /// app.
     pub credentials: Vec<(Uuid, Credential)>,
     /// The known tenants; any tenant if empty.
     pub tenants: Vec<Uuid>,
@@ -43,8 +44,8 @@ pub struct PlatformSettings {
 }
 
 impl PlatformSettings {
-    /// Returns the settings for a free port on loopback: plain http, any app and tenant, new keys, every permission,
-    /// no fault.
+    /// Returns the settings for a free port on loopback: plain http, any app and tenant, new keys, every
+    /// permission, no fault.
     pub fn loopback() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -67,5 +68,6 @@ impl PlatformSettings {
 /// The lifetime that the real endpoint gives: an hour, less a second.
 const TOKEN_LIFE: Duration = Duration::from_secs(3_599);
 
-/// The real limit is not documented. This one is longer than a gateway's default patience, so that its 503 is seen.
+/// The real limit is not documented. This one is longer than a gateway's default patience, so that its 503 is
+/// seen.
 const POST_TIMEOUT: Duration = Duration::from_secs(10);

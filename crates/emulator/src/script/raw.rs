@@ -95,7 +95,7 @@ impl RawStep {
         Ok(ScriptStep { number, after: after.map_err(|error| value("after", &error))?, action, expect })
     }
 
-    /// Returns the members that are present, besides those that every step may have.
+    /// Returns the present members, without the ones that every step may have.
     fn given(&self) -> impl Iterator<Item = &'static str> {
         [
             ("for", self.lasting.is_some()),

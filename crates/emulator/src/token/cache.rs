@@ -19,7 +19,8 @@ use crate::{clock, keys::Keys};
 pub(crate) struct TokenCache(Mutex<HashMap<(TokenKind, Uuid, Uuid), Arc<Token>>>);
 
 impl TokenCache {
-    /// Returns the token of the last request, or a new one if its key no longer signs or it expires within a minute.
+    /// Returns the token of the last request, or a new one if its key no longer signs or it expires within a
+    /// minute.
     ///
     /// The request must be for a token without a flaw and without overrides.
     pub(crate) fn token(

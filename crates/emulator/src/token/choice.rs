@@ -58,7 +58,8 @@ words! {
 }
 
 impl Flaw {
-    /// Returns true if a key of the issuer signed the token, so that the receiver must refuse it by its claims.
+    /// Returns true if a key of the issuer signed the token, so that the receiver must refuse it by its
+    /// claims.
     pub(crate) fn is_signed_by_the_issuer(self) -> bool {
         match self {
             Self::None | Self::Expired | Self::NotYetValid => true,

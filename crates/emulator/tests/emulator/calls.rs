@@ -1,4 +1,4 @@
-//! Calls against a scripted webhook: what the platform sends, follows, repeats and gives up.
+//! Calls to a scripted webhook: notifications, redirects, retries, and their limits.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{APP, Act, Webhook, call_to, get, platform, played, post, re
 
 const CALLBACK: &str = "/callbacks/bot-0";
 
-/// 204 to the legacy form, answers new calls, acknowledges the rest.
+/// A webhook that responds 204 to the legacy form, answers new calls, and acknowledges all else.
 async fn good_webhook(platform: &Platform) -> Webhook {
     Webhook::start(platform, |seen, _| match seen.kind().as_str() {
         "legacy" => Act::status(204),
@@ -36,7 +36,7 @@ async fn a_call_goes_from_legacy_to_terminated() {
         "roster 202",
         "terminated 202",
     ];
-    // The answer, the end of the first notification and the next one overlap.
+    // The answer, the response to the first notification and the next one overlap.
     let (mut steps, mut expected) = (steps, expected.map(str::to_owned).to_vec());
     assert_eq!(steps.last(), expected.last());
     steps.sort();
@@ -78,7 +78,7 @@ async fn a_call_goes_from_legacy_to_terminated() {
 }
 
 #[tokio::test]
-async fn a_recording_has_five_seconds_and_the_operation_that_the_bot_asks_for() {
+async fn a_recording_bot_has_five_seconds_and_gets_its_operation() {
     let platform = platform().await;
     let webhook = Webhook::start(&platform, |seen, _| match seen.kind().as_str() {
         "incoming" => Act::answer(&format!("http://{}/", seen.header("host").unwrap())),
@@ -102,7 +102,7 @@ async fn a_recording_has_five_seconds_and_the_operation_that_the_bot_asks_for() 
 }
 
 #[tokio::test]
-async fn redirects_keep_the_method_the_body_and_the_message_id() {
+async fn a_redirect_keeps_the_method_the_body_and_the_message_id() {
     let platform = platform().await;
     for status in [302, 307, 308] {
         let other = good_webhook(&platform).await;
@@ -126,7 +126,7 @@ async fn redirects_keep_the_method_the_body_and_the_message_id() {
 }
 
 #[tokio::test]
-async fn regions_that_bounce_a_call_are_given_up() {
+async fn a_call_is_redirected_three_times_at_most() {
     let platform = platform().await;
     let webhook =
         Webhook::start(&platform, |_, _| Act::Status(302, Some("/api/calls?again".to_owned()))).await;
@@ -142,7 +142,7 @@ async fn regions_that_bounce_a_call_are_given_up() {
 }
 
 #[tokio::test]
-async fn a_server_error_is_tried_again_under_the_same_message_id() {
+async fn a_server_error_is_retried_under_the_same_message_id() {
     let platform = platform().await;
     let webhook = Webhook::start(&platform, |seen, before| match (seen.kind().as_str(), before) {
         (_, 0) => Act::status(503),
@@ -162,7 +162,7 @@ async fn a_server_error_is_tried_again_under_the_same_message_id() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_tried_again() {
+async fn a_refusal_is_not_retried() {
     let platform = platform().await;
     for status in [400, 401, 403, 404] {
         let webhook = Webhook::start(&platform, move |_, _| Act::status(status)).await;
@@ -176,7 +176,7 @@ async fn a_refusal_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_legacy_notification_that_is_taken_is_a_fault() {
+async fn only_204_to_the_legacy_form_asks_for_the_graph_form() {
     let platform = platform().await;
     let webhook = Webhook::start(&platform, |_, _| Act::status(202)).await;
     let (_, _, end) = played(platform.call(call_to(&webhook.url())).unwrap()).await;
@@ -184,7 +184,7 @@ async fn a_legacy_notification_that_is_taken_is_a_fault() {
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_answers_ends_at_its_deadline() {
+async fn an_unanswered_call_ends_at_its_deadline() {
     let platform = platform().await;
     let webhook = Webhook::start(&platform, |seen, _| match seen.kind().as_str() {
         "legacy" => Act::status(204),
@@ -197,14 +197,14 @@ async fn a_call_that_nobody_answers_ends_at_its_deadline() {
     assert_eq!((end.outcome.as_str(), end.ok), ("unanswered", false));
     let reason = "the webhook accepted the notification, but the bot did not answer the call within 2s";
     assert_eq!(end.reason, reason);
-    // It had no callbackUri, so the webhook hears of its end.
+    // The call has no callbackUri, so its end is posted to the webhook.
     assert_eq!(webhook.kinds(), ["legacy", "incoming", "terminated"]);
     let late = post(platform.address(), &answer_path(&webhook), &answer_body("https://x.example/")).await;
     assert_eq!((late.status, &late.json()["error"]["code"]), (404, &json!("8522")));
 }
 
 #[tokio::test]
-async fn a_webhook_that_is_not_there_is_named() {
+async fn an_unreachable_webhook_is_undelivered() {
     let platform = platform().await;
     let webhook = Webhook::start(&platform, |_, _| Act::Hang).await;
     let mut call = call_to(&webhook.url());
@@ -212,12 +212,12 @@ async fn a_webhook_that_is_not_there_is_named() {
     call.answer_within = Duration::from_millis(400);
     drop(webhook);
     let (_, _, end) = played(platform.call(call).unwrap()).await;
-    // Connection refused as a rule; on a machine that stalls, the deadline.
+    // The connection is refused; on a slow machine the deadline comes first.
     assert!(matches!(end.outcome.as_str(), "undelivered" | "unanswered"), "{end:?}");
 }
 
 #[tokio::test]
-async fn a_bot_may_reject_and_may_hang_up() {
+async fn a_bot_can_reject_and_can_hang_up() {
     let platform = platform().await;
     let rejecting = Webhook::start(&platform, |seen, _| match seen.is_new_call() {
         true => Act::Ask { method: "POST", action: "/reject", body: r#"{"reason":"busy"}"#.to_owned() },
@@ -228,7 +228,7 @@ async fn a_bot_may_reject_and_may_hang_up() {
     call.expect = CallOutcome::Rejected;
     let (_, _, end) = played(platform.call(call).unwrap()).await;
     assert!(end.ok && end.reason.ends_with("busy"), "{end:?}");
-    assert_eq!(rejecting.kinds(), ["legacy", "incoming", "none"], "the last one has no state");
+    assert_eq!(rejecting.kinds(), ["legacy", "incoming", "none"], "the last notification has no state");
 
     let leaving = Webhook::start(&platform, |seen, _| match seen.kind().as_str() {
         "legacy" => Act::status(204),
@@ -247,12 +247,12 @@ async fn a_bot_may_reject_and_may_hang_up() {
 }
 
 #[tokio::test]
-async fn a_callback_that_is_not_acknowledged_loses_the_call() {
+async fn an_unacknowledged_callback_loses_the_call() {
     let platform = platform().await;
     let webhook = Webhook::start(&platform, |seen, _| match seen.kind().as_str() {
         "legacy" => Act::status(204),
         "incoming" => Act::answer(&format!("http://{}/", seen.header("host").unwrap())),
-        // Callbacks are not documented to be redirected, so this is a refusal.
+        // Microsoft documents no redirect of a callback, so this is a refusal.
         "established" => Act::Status(302, Some("/elsewhere".to_owned())),
         _ => Act::status(202),
     })
@@ -264,7 +264,7 @@ async fn a_callback_that_is_not_acknowledged_loses_the_call() {
 }
 
 #[tokio::test]
-async fn graph_refuses_what_the_platform_would_refuse() {
+async fn graph_refuses_invalid_answers_and_unknown_calls() {
     let platform = platform().await;
     let webhook = Webhook::start(&platform, |seen, _| match seen.kind().as_str() {
         "legacy" => Act::status(204),

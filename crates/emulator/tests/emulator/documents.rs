@@ -1,4 +1,4 @@
-//! The documents of both issuers, and what the server refuses.
+//! The documents of both issuers, and the requests that the server refuses.
 
 use openssl::{sha::sha1, x509::X509};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ async fn the_skype_like_metadata_has_the_real_shape() {
 }
 
 #[tokio::test]
-async fn the_entra_like_metadata_is_a_template_for_many_tenants_and_concrete_for_one() {
+async fn the_entra_like_metadata_has_a_template_issuer_for_many_tenants() {
     let platform = platform().await;
     for (authority, issuer) in [
         ("common".to_owned(), "https://login.microsoftonline.com/{tenantid}/v2.0".to_owned()),
@@ -47,7 +47,7 @@ async fn the_entra_like_metadata_is_a_template_for_many_tenants_and_concrete_for
 }
 
 #[tokio::test]
-async fn keys_have_the_members_of_the_real_ones_and_no_private_part() {
+async fn published_keys_have_the_real_members_and_no_private_part() {
     let platform = platform().await;
     for path in ["/v1/keys", "/common/discovery/v2.0/keys"] {
         let document = get(platform.address(), path).await.json();
@@ -64,7 +64,7 @@ async fn keys_have_the_members_of_the_real_ones_and_no_private_part() {
 }
 
 #[tokio::test]
-async fn the_entra_like_set_holds_keys_that_must_not_be_used() {
+async fn the_entra_like_set_contains_keys_that_a_bot_must_not_use() {
     let platform = platform().await;
     let members = |document: Value| -> Vec<(String, String)> {
         let keys = document["keys"].as_array().unwrap().clone();
@@ -95,7 +95,7 @@ async fn the_issuers_share_no_key() {
 }
 
 #[tokio::test]
-async fn requests_that_are_wrong_are_told_so() {
+async fn invalid_requests_are_refused() {
     let platform = platform().await;
     let address = platform.address();
     let head = |more: &str| format!("GET /v1/keys HTTP/1.1\r\nConnection: close\r\n{more}\r\n");

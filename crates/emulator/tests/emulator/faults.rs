@@ -1,4 +1,4 @@
-//! Faults: each shows where it should, and the control API sets, shows and ends them.
+//! Faults: the effect of each, and the control API that sets, shows and ends them.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -24,7 +24,7 @@ async fn set(platform: &Platform, faults: Value) {
 }
 
 #[tokio::test]
-async fn an_issuer_can_be_down_wrong_or_lying() {
+async fn an_issuer_can_be_down_or_serve_a_wrong_response() {
     let platform = platform().await;
     for (name, keys) in [("skype", "/v1/keys"), ("entra", "/common/discovery/v2.0/keys")] {
         let good = get(platform.address(), keys).await;
@@ -55,20 +55,23 @@ async fn an_issuer_can_be_down_wrong_or_lying() {
         }
         set(&platform, json!({name: "no-keys"})).await;
         let metadata = get(platform.address(), "/v1/.well-known/OpenIdConfiguration").await;
-        assert!(metadata.json()["jwks_uri"].is_string(), "metadata has no keys to withhold");
+        assert!(
+            metadata.json()["jwks_uri"].is_string(),
+            "the fault of the key set leaves the metadata alone"
+        );
         set(&platform, json!({})).await;
         assert_eq!(get(platform.address(), keys).await.body, good.body);
     }
 }
 
 #[tokio::test]
-async fn an_issuer_can_publish_other_keys_under_the_right_ids() {
+async fn an_issuer_can_publish_other_keys_under_the_right_key_ids() {
     let platform = platform().await;
     let token = platform.token(&TokenRequest::new(APP, TENANT)).unwrap().compact;
     let keys = async || get(platform.address(), "/v1/keys").await.json();
     assert!(verify(&token, &keys().await).is_ok());
     set(&platform, json!({"skype": "wrong-keys*1"})).await;
-    // The metadata are spared, and do not use the fault up.
+    // The fault leaves the metadata alone, and does not count there.
     assert_eq!(get(platform.address(), "/v1/.well-known/OpenIdConfiguration").await.status, 200);
     assert_eq!(verify(&token, &keys().await).unwrap_err(), "wrong signature");
     assert!(verify(&token, &keys().await).is_ok());
@@ -86,7 +89,7 @@ async fn an_issuer_can_be_slow_or_never_end() {
     let silent = timeout(Duration::from_millis(100), get(platform.address(), "/v1/keys")).await;
     assert!(silent.is_err());
 
-    // More than anyone may read, of which this test reads a part.
+    // The body is endless; this test reads a part of it.
     assert!(read_at_least(&platform, "/common/discovery/v2.0/keys", 2 << 20).await);
     set(&platform, json!({"entra": "drip"})).await;
     assert!(read_at_least(&platform, "/common/discovery/v2.0/keys", 200).await);
@@ -107,7 +110,7 @@ async fn read_at_least(platform: &Platform, path: &str, bytes: usize) -> bool {
 }
 
 #[tokio::test]
-async fn graph_and_the_token_endpoint_can_throttle_fail_and_stay_silent() {
+async fn graph_and_the_token_endpoint_can_throttle_fail_and_hang() {
     let platform = platform().await;
     let call = "/v1.0/communications/calls/00000000-0000-4000-8000-000000000000";
     let ask = async || get(platform.address(), call).await;
@@ -159,14 +162,14 @@ async fn graph_and_the_token_endpoint_can_throttle_fail_and_stay_silent() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_took_effect() {
+async fn a_request_with_a_lost_response_takes_effect() {
     let platform = platform().await;
     let webhook = Webhook::start(&platform, |_, _| Act::status(202)).await;
     let mut call = call_to(&webhook.url()).with_kind(CallKind::P2p);
     call.protocol = Protocol::Graph;
     call.duration = Duration::from_secs(600);
     let mut timeline = platform.call(call).unwrap();
-    let Some(CallEvent::Call(placed)) = timeline.next().await else { panic!("a call is named first") };
+    let Some(CallEvent::Call(placed)) = timeline.next().await else { panic!("the call is the first event") };
     let path = format!("/v1.0/communications/calls/{}/answer", placed.call);
     let body = json!({
         "callbackUri": webhook.url(),
@@ -200,25 +203,25 @@ fn claims(token: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_clock_dates_what_the_platform_signs() {
+async fn the_clock_fault_shifts_the_claims_of_tokens() {
     let platform = platform().await;
-    let begins = |platform: &Platform| {
+    let not_before = |platform: &Platform| {
         let token = platform.token(&TokenRequest::new(APP, TENANT)).unwrap();
         claims(&token.compact)["nbf"].as_i64().unwrap()
     };
-    let now = begins(&platform);
+    let now = not_before(&platform);
     for (skew, seconds) in [("+10m", 600), ("-6m", -360)] {
         set(&platform, json!({"clock": skew})).await;
-        let off = begins(&platform) - now - seconds;
+        let off = not_before(&platform) - now - seconds;
         assert!((0..60).contains(&off), "{skew}: {off}");
     }
 }
 
-/// Whether a flaw shows in a header and claims; the number is when a good token would expire.
+/// Returns true if a flaw shows in the header and the claims. The number is the expiry of a good token.
 type Shows = fn(&Value, &Value, i64) -> bool;
 
 #[tokio::test]
-async fn a_flaw_can_be_given_to_the_tokens_of_all_calls() {
+async fn the_token_fault_gives_a_flaw_to_the_tokens_of_all_calls() {
     let platform = platform().await;
     let flaws: [(&str, Shows); 5] = [
         ("unsigned", |header, _, _| header["alg"] == "none"),
@@ -244,7 +247,7 @@ async fn a_flaw_can_be_given_to_the_tokens_of_all_calls() {
 }
 
 #[tokio::test]
-async fn notifications_are_doubled_lost_swapped_and_late() {
+async fn notifications_are_duplicated_dropped_reordered_and_delayed() {
     let platform = platform().await;
     for (faults, expected) in [
         (json!({}), vec!["establishing", "established", "participants", "terminated"]),
@@ -278,7 +281,7 @@ async fn notifications_are_doubled_lost_swapped_and_late() {
             .unzip();
         assert_eq!(kinds, expected, "{faults}");
         let distinct: HashSet<&str> = expected.into_iter().collect();
-        assert_eq!(ids.len(), distinct.len(), "{faults}: one message id each");
+        assert_eq!(ids.len(), distinct.len(), "{faults}: one message id for each notification");
         assert!(faults.get("delay").is_none() || began.elapsed() >= Duration::from_millis(80));
     }
 }
@@ -305,7 +308,7 @@ async fn the_control_api_sets_shows_and_ends_faults() {
     assert!(cleared.as_object().unwrap().values().all(Value::is_null), "{cleared}");
 
     for (body, expected) in [
-        ("", "the body is not what this path takes"),
+        ("", "the body must be JSON like"),
         (r#"{"grahp":"500"}"#, "the names are skype, entra, login, graph"),
         (r#"{"graph":"600"}"#, "graph does not take \"600\"; it takes one of down"),
         (r#"{"drop":"0.1","clock":"fast"}"#, "a sign and a duration, like +10m"),
@@ -315,7 +318,7 @@ async fn the_control_api_sets_shows_and_ends_faults() {
         assert_eq!(reply.status, 400, "{body}");
         assert!(message.contains(expected), "{message}");
     }
-    assert_eq!(get(address, "/emulator/faults").await.json(), cleared, "a wrong change changes nothing");
+    assert_eq!(get(address, "/emulator/faults").await.json(), cleared, "an invalid change changes nothing");
     assert_eq!(request(address, "BREW", "/emulator/faults", "").await.status, 405);
     let index = get(address, "/emulator").await.json();
     assert!(index["fault_values"]["graph"].as_str().unwrap().contains("429:2.128"), "{index}");
@@ -337,21 +340,21 @@ async fn a_key_can_be_published_before_it_signs() {
 }
 
 #[tokio::test]
-async fn keys_that_rotate_by_themselves_are_published_before_they_sign() {
+async fn keys_of_a_repeated_rotation_are_published_before_they_sign() {
     let publish_before = Duration::from_millis(400);
     let rotation = Rotation { every: Duration::from_millis(200), publish_before };
     let platform = platform_with(|settings| PlatformSettings { rotation: Some(rotation), ..settings }).await;
-    let (mut looked_at, mut known) = (Instant::now(), HashSet::new());
+    let (mut read_at, mut known) = (Instant::now(), HashSet::new());
     let mut signed = HashSet::new();
     while signed.len() < 4 {
         let kid = platform.token(&TokenRequest::new(APP, TENANT)).unwrap().kid;
         let now = Instant::now();
-        // A longer gap in which nobody looked proves nothing.
-        if !known.is_empty() && now.duration_since(looked_at) < publish_before {
+        // A longer gap between two reads proves nothing.
+        if !known.is_empty() && now.duration_since(read_at) < publish_before {
             assert!(known.contains(&kid), "a key is published before it signs");
         }
         signed.insert(kid.clone());
-        looked_at = Instant::now();
+        read_at = Instant::now();
         let published = kids(&get(platform.address(), "/v1/keys").await.json());
         assert!(published.contains(&kid), "a key that signs is published");
         known.extend(published);
@@ -359,7 +362,7 @@ async fn keys_that_rotate_by_themselves_are_published_before_they_sign() {
 }
 
 #[tokio::test]
-async fn a_rotation_that_cannot_keep_up_is_refused_at_the_start() {
+async fn a_rotation_that_is_too_fast_is_refused_at_the_start() {
     for (every_ms, before_ms) in [(50, 0), (100, 10_000)] {
         let rotation = Rotation {
             every: Duration::from_millis(every_ms),

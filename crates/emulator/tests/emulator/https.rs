@@ -1,4 +1,4 @@
-//! A webhook over https needs a certificate that the platform trusts, as the real one does.
+//! A webhook over https needs a certificate that the platform trusts, as with the real platform.
 
 use std::{net::SocketAddr, pin::Pin};
 
@@ -23,7 +23,7 @@ use tokio_openssl::SslStream;
 use crate::support::{call_to, platform, platform_that_trusts, played};
 
 #[tokio::test]
-async fn a_certificate_is_trusted_or_the_webhook_is_not_posted_to() {
+async fn a_webhook_with_an_untrusted_certificate_gets_no_notification() {
     let (key, certificate) = self_signed();
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
@@ -39,15 +39,15 @@ async fn a_certificate_is_trusted_or_the_webhook_is_not_posted_to() {
 
     let strict = platform().await;
     call.expect = CallOutcome::Undelivered;
-    // Less than the pause before a second try, which would fail alike.
+    // Less than the pause before a second attempt, which would fail alike.
     call.answer_within = std::time::Duration::from_millis(450);
     let (_, steps, end) = played(strict.call(call).unwrap()).await;
-    // On a machine that stalls, the deadline comes first.
+    // On a slow machine the deadline comes first.
     assert!(end.reason.contains("tls failed") || end.outcome == "unanswered", "{end:?}");
     assert!(steps.iter().all(|step| step.status.is_none()));
 }
 
-/// Answers every request with 418.
+/// Responds to every request with 418.
 async fn serve(key: &PKey<Private>, certificate: &X509) -> SocketAddr {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
     acceptor.set_private_key(key).unwrap();
@@ -64,8 +64,8 @@ async fn serve(key: &PKey<Private>, certificate: &X509) -> SocketAddr {
             }
             let mut head = vec![0; 16_384];
             let _ = stream.read(&mut head).await;
-            let answer = "HTTP/1.1 418 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-            let _ = stream.write_all(answer.as_bytes()).await;
+            let response = "HTTP/1.1 418 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = stream.write_all(response.as_bytes()).await;
             let _ = stream.shutdown().await;
         }
     });

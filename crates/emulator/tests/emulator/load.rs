@@ -1,4 +1,4 @@
-//! Many calls: nothing is lost or misrouted where all is well, and what goes wrong is seen.
+//! Many calls: the report of a good load, and the problems that it shows.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn check(platform: &Platform, request: &LoadRequest, bots: &[&Url]) -> (Lo
 }
 
 #[tokio::test]
-async fn a_load_of_all_kinds_comes_to_a_good_end() {
+async fn a_load_of_all_kinds_completes() {
     let platform = platform().await;
     let (bot, url) = bot(&platform, "bot-0", Behaviour::default()).await;
     let mix = Some("p2p=2,group=1,meeting=1,recording=1,pstn=1");
@@ -61,12 +61,12 @@ async fn a_load_of_all_kinds_comes_to_a_good_end() {
 }
 
 #[tokio::test]
-async fn callbacks_that_reach_another_instance_are_misrouted() {
+async fn a_callback_that_reaches_another_instance_is_misrouted() {
     let platform = platform().await;
     let (_owner, owner) = bot(&platform, "bot-0", Behaviour::default()).await;
     let (_other, other) = bot(&platform, "bot-1", Behaviour::default()).await;
     let callback = other.as_str().replace("/api/calls", "/api/callbacks/emea/bot-0/seal");
-    // The call is bot-0's by its callbackUri, which leads to bot-1.
+    // The callbackUri names bot-0 as the owner, but its host is bot-1.
     let front = Webhook::start(&platform, move |seen, _| match seen.kind().as_str() {
         "legacy" => Act::status(204),
         _ => Act::answer(&callback),
@@ -80,7 +80,7 @@ async fn callbacks_that_reach_another_instance_are_misrouted() {
 }
 
 #[tokio::test]
-async fn an_instance_that_starts_anew_takes_its_calls_with_it() {
+async fn a_restarted_instance_loses_its_calls() {
     let platform = platform().await;
     let (first, url) = bot(&platform, "bot-0", Behaviour::default()).await;
     let address = first.address();
@@ -96,9 +96,9 @@ async fn an_instance_that_starts_anew_takes_its_calls_with_it() {
     drop(first);
     let origin = parse_http_url(platform.origin()).unwrap();
     let settings = BotSettings { listen: address, ..BotSettings::new("bot-0", origin) };
-    let again = loop {
-        if let Ok(again) = Bot::start(settings.clone(), client.clone()).await {
-            break again;
+    let restarted = loop {
+        if let Ok(restarted) = Bot::start(settings.clone(), client.clone()).await {
+            break restarted;
         }
         tokio::task::yield_now().await;
     };
@@ -111,11 +111,11 @@ async fn an_instance_that_starts_anew_takes_its_calls_with_it() {
     assert!(report.ok, "{report:?}");
     assert_eq!((report.instance_gone.values().sum::<usize>(), report.misrouted), (5, Some(0)));
     assert_eq!(report.gone, ["bot-0"]);
-    assert!(again.calls().strays > 0);
+    assert!(restarted.calls().strays > 0);
 }
 
 #[tokio::test]
-async fn a_call_that_the_bot_ends_before_its_time_is_counted() {
+async fn a_call_that_the_bot_ends_early_is_counted() {
     let platform = platform().await;
     let behaviour = Behaviour { hang_up_after: Some(Duration::from_millis(1)), ..Behaviour::default() };
     let (_bot, url) = bot(&platform, "bot-0", behaviour).await;
@@ -126,7 +126,7 @@ async fn a_call_that_the_bot_ends_before_its_time_is_counted() {
 }
 
 #[tokio::test]
-async fn a_bot_that_fails_now_and_then_loses_nothing() {
+async fn a_bot_that_fails_sometimes_loses_no_notification() {
     let platform = platform().await;
     for how in ["503:0.2", "reset:0.2"] {
         let behaviour = Behaviour { fail: Some(how.parse().unwrap()), ..Behaviour::default() };
@@ -139,7 +139,7 @@ async fn a_bot_that_fails_now_and_then_loses_nothing() {
 }
 
 #[tokio::test]
-async fn the_control_api_places_a_load_from_any_language() {
+async fn the_control_api_places_and_stops_a_load() {
     let platform = platform().await;
     let (_bot, url) = bot(&platform, "bot-0", Behaviour::default()).await;
     let body = format!(r#"{{"call":{{"to":"{url}","duration":"1ms"}},"calls":2,"rate":100}}"#);
@@ -157,7 +157,7 @@ async fn the_control_api_places_a_load_from_any_language() {
     while let Some(event) = events.next().await {
         last = Some(event);
     }
-    assert_eq!(last, Some(LoadEvent::Done), "those that were placed come to their end");
+    assert_eq!(last, Some(LoadEvent::Done), "the placed calls go on to their end");
 
     let refused = post(platform.address(), "/emulator/load", r#"{"calls":2}"#).await;
     assert!(refused.status == 400 && refused.body.contains("missing field"), "{refused:?}");

@@ -10,13 +10,13 @@ mod calls;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod established;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod graph;
 #[cfg(test)]
 mod https;
-#[cfg(test)]
-mod lives;
 #[cfg(test)]
 mod load;
 #[cfg(test)]

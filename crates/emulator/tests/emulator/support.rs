@@ -1,4 +1,4 @@
-//! What the tests share: one set of keys, a bare HTTP client, a scripted webhook, and a verifier of their own.
+//! Support for the tests: one set of keys, a bare HTTP client, a scripted webhook, and a token verifier.
 
 use std::{
     net::SocketAddr,
@@ -22,17 +22,17 @@ use uuid::Uuid;
 pub(crate) const APP: Uuid = Uuid::from_u128(0x0efc_74f7_41c3_47a4_8775_7259_bfef_4241);
 pub(crate) const TENANT: Uuid = Uuid::from_u128(0xaaaa_aaaa_2222_4333_8444_5555_5555_5555);
 
-/// A platform with keys that all tests share: making them takes longer than most tests.
+/// Starts a platform with the keys that all tests share: to make them takes longer than most tests.
 pub(crate) async fn platform() -> Platform {
     platform_that_trusts(None).await
 }
 
-/// The same, trusting the authorities of a file besides the system's.
+/// Starts a platform that trusts the authorities of a file besides the system's.
 pub(crate) async fn platform_that_trusts(ca: Option<PathBuf>) -> Platform {
     platform_with(|settings| PlatformSettings { ca, ..settings }).await
 }
 
-/// The same, with other settings.
+/// Starts a platform with other settings.
 pub(crate) async fn platform_with(change: impl FnOnce(PlatformSettings) -> PlatformSettings) -> Platform {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     let keys = KEYS.get_or_init(|| Keys::generate().unwrap()).clone();
@@ -40,7 +40,7 @@ pub(crate) async fn platform_with(change: impl FnOnce(PlatformSettings) -> Platf
     Platform::start(change(settings)).await.unwrap()
 }
 
-/// A call to a webhook, as short as can be.
+/// Returns a request for a call of 1 ms to a webhook.
 pub(crate) fn call_to(url: &str) -> CallRequest {
     let mut call = CallRequest::new(parse_http_url(url).unwrap(), APP);
     call.tenant = TENANT;
@@ -48,13 +48,13 @@ pub(crate) fn call_to(url: &str) -> CallRequest {
     call
 }
 
-/// The steps of a call as `what status`, and its end.
+/// Waits for the end of a call, and returns its steps as `what status` and as they are, and its end.
 pub(crate) async fn played(timeline: Timeline) -> (Vec<String>, Vec<CallStep>, CallEnd) {
     let mut steps = Vec::new();
     let mut end = None;
     for event in timeline.all().await {
         match event {
-            CallEvent::Call(_) => assert!(steps.is_empty(), "the call is named first"),
+            CallEvent::Call(_) => assert!(steps.is_empty(), "the call is the first event"),
             CallEvent::Sent(_) => {}
             CallEvent::Step(step) => steps.push(step),
             CallEvent::End(last) => end = Some(last),
@@ -94,7 +94,7 @@ pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, body:
     exchange(address, &text).await
 }
 
-/// A request with headers of its own.
+/// Sends a request with additional headers.
 pub(crate) async fn send(
     address: SocketAddr,
     method: &str,
@@ -115,10 +115,10 @@ pub(crate) async fn exchange(address: SocketAddr, text: &str) -> Reply {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let (mut reader, mut writer) = stream.split();
     let mut bytes = Vec::new();
-    // A server that refuses early closes while we still write.
+    // A server that refuses early closes the connection before the request is written.
     let (_, _) = tokio::join!(writer.write_all(text.as_bytes()), reader.read_to_end(&mut bytes));
-    let answer = String::from_utf8_lossy(&bytes).into_owned();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.as_str(), ""));
+    let response = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((response.as_str(), ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         unchunked(body)
@@ -142,7 +142,7 @@ fn unchunked(mut rest: &str) -> String {
     body
 }
 
-/// A request that a webhook saw.
+/// A request that a webhook received.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) path: String,
@@ -155,7 +155,7 @@ impl Seen {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// `legacy`, the state of the call, or what else the first item is about.
+    /// Returns `legacy`, the state of the call, or the subject of the first item.
     pub(crate) fn kind(&self) -> String {
         let Some(item) = self.body.pointer("/value/0") else { return "legacy".to_owned() };
         match item.pointer("/resourceData/state").and_then(Value::as_str) {
@@ -181,14 +181,14 @@ impl Seen {
     }
 }
 
-/// What a webhook does with one request.
+/// The reaction of a webhook to one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
-    /// Answers with this status, and with this `Location`.
+    /// Responds with a status, and with a `Location`.
     Status(u16, Option<String>),
-    /// Asks the platform something about the call first, then answers 202.
+    /// Sends a request about the call to the platform first, then responds 202.
     Ask { method: &'static str, action: &'static str, body: String },
-    /// Closes the connection.
+    /// Closes the connection without a response.
     Hang,
 }
 
@@ -207,7 +207,7 @@ impl Act {
     }
 }
 
-/// A bot whose behaviour is a function of what it sees. Stops when it is dropped.
+/// A webhook with a scripted reaction to each request. It stops when it is dropped.
 pub(crate) struct Webhook {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -216,7 +216,7 @@ pub(crate) struct Webhook {
 }
 
 impl Webhook {
-    /// `script` gets the request and the number of those before it.
+    /// Starts the webhook. `script` gets the request and the number of earlier ones.
     pub(crate) async fn start(
         platform: &Platform,
         script: impl Fn(&Seen, usize) -> Act + Send + Sync + 'static,
@@ -312,7 +312,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
     }
 }
 
-/// Verifies a compact token with OpenSSL against a key set, and gives the header, the claims and the key used.
+/// Verifies a compact token with OpenSSL against a key set, and returns the header, the claims and the key.
 pub(crate) fn verify(token: &str, key_set: &Value) -> Result<(Value, Value, Value), String> {
     let parts: Vec<&str> = token.split('.').collect();
     let [header, payload, signature] = parts.as_slice() else { return Err("not three parts".to_owned()) };
@@ -334,7 +334,7 @@ pub(crate) fn verify(token: &str, key_set: &Value) -> Result<(Value, Value, Valu
     }
 }
 
-/// Base64url without padding.
+/// Decodes base64url without padding.
 pub(crate) fn decode(text: &str) -> Vec<u8> {
     let mut standard = text.replace('-', "+").replace('_', "/");
     while !standard.len().is_multiple_of(4) {

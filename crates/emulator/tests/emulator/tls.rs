@@ -1,4 +1,4 @@
-//! Everything over https, with a certificate authority made on the spot.
+//! The platform over https, with a certificate authority of its own.
 
 use std::{path::Path, process::Stdio};
 
@@ -12,7 +12,7 @@ async fn secure(folder: &Path) -> Platform {
 }
 
 #[tokio::test]
-async fn a_client_that_trusts_the_authority_gets_every_document_under_every_name() {
+async fn a_client_that_trusts_the_authority_reads_documents_under_every_name() {
     let folder = tempfile::tempdir().unwrap();
     let platform = secure(folder.path()).await;
     let ca = platform.ca().unwrap();
@@ -32,7 +32,7 @@ async fn a_client_that_trusts_the_authority_gets_every_document_under_every_name
 }
 
 #[tokio::test]
-async fn an_authority_is_kept_over_restarts() {
+async fn a_restarted_platform_has_the_same_authority() {
     let folder = tempfile::tempdir().unwrap();
     let first = secure(folder.path()).await;
     let trusting = Client::new(first.ca()).unwrap();
@@ -43,7 +43,7 @@ async fn an_authority_is_kept_over_restarts() {
 }
 
 #[tokio::test]
-async fn the_openssl_command_agrees_with_the_chain() {
+async fn the_openssl_command_verifies_the_chain() {
     let folder = tempfile::tempdir().unwrap();
     let _platform = secure(folder.path()).await;
     let verified = std::process::Command::new("openssl")
@@ -51,7 +51,7 @@ async fn the_openssl_command_agrees_with_the_chain() {
         .args([folder.path().join("ca.pem"), folder.path().join("server.pem")])
         .stdin(Stdio::null())
         .output();
-    // A machine without the command proves it with the test above alone.
+    // On a machine without the command the test above is the only proof.
     if let Ok(output) = verified {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }

@@ -1,4 +1,4 @@
-//! Tokens verify, with OpenSSL, against the served key set exactly when they should.
+//! Tokens: their shape, their flaws, and their signatures against the served key set.
 
 use serde_json::{Value, json};
 use switchboard_emulator::{Flaw, Issuer, Platform, TokenRequest};
@@ -47,7 +47,7 @@ async fn each_kind_has_the_real_shape() {
 }
 
 #[tokio::test]
-async fn each_flaw_is_the_one_it_names() {
+async fn each_token_has_the_flaw_that_it_names() {
     let platform = platform().await;
     let now_ish = |claims: &Value, name: &str| {
         let good = TokenRequest::new(APP, TENANT);
@@ -90,7 +90,7 @@ async fn each_flaw_is_the_one_it_names() {
 }
 
 #[tokio::test]
-async fn the_control_api_mints_with_overrides() {
+async fn the_control_api_makes_tokens_with_overrides() {
     let platform = platform().await;
     let body = json!({
         "kind": "entra-v1",
@@ -115,7 +115,7 @@ async fn the_control_api_mints_with_overrides() {
 }
 
 #[tokio::test]
-async fn a_rotation_with_overlap_keeps_the_old_key_and_one_without_withdraws_it() {
+async fn an_earlier_key_is_published_only_after_a_rotation_with_overlap() {
     let platform = platform().await;
     for choice in ["skype", "entra-v2"] {
         let issuer = issuer_of(choice);

@@ -1,4 +1,4 @@
-//! The life of answered calls: scripts, people who come and go, bots that decline or leave.
+//! Answered calls: scripts, participants who join and leave, bots that decline or hang up.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn bot_that(platform: &Platform, behaviour: Behaviour) -> (Bot, CallReques
     (bot, call)
 }
 
-/// Plays the call, which must end as it expects, and gives its steps as `what status`.
+/// Plays the call, which must end as expected, and returns its steps as `what status`.
 async fn check(platform: &Platform, call: CallRequest) -> (Vec<String>, Vec<CallStep>) {
     let (words, steps, end) = played(platform.call(call).unwrap()).await;
     assert!(end.ok, "{end:?} {words:?}");
@@ -75,7 +75,7 @@ async fn a_script_is_played_in_order() {
 }
 
 #[tokio::test]
-async fn a_step_that_is_answered_otherwise_ends_the_call_and_is_named() {
+async fn an_unexpected_status_ends_the_call_and_names_the_step() {
     let platform = platform().await;
     let (_bot, mut call) = bot_that(&platform, Behaviour::default()).await;
     call.script = Some(Script::parse("[[step]]\ndo = \"hold\"\nexpect = 404").unwrap());
@@ -87,7 +87,7 @@ async fn a_step_that_is_answered_otherwise_ends_the_call_and_is_named() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_is_unknown_to_graph_and_nobody_is_told() {
+async fn a_dropped_call_is_unknown_to_graph_and_not_notified() {
     let platform = platform().await;
     let (bot, mut call) = bot_that(&platform, Behaviour::default()).await;
     call.script = Some(Script::parse("[[step]]\ndo = \"drop\"").unwrap());
@@ -100,7 +100,7 @@ async fn a_call_that_is_dropped_is_unknown_to_graph_and_nobody_is_told() {
 }
 
 #[tokio::test]
-async fn a_bot_declines_or_leaves_through_graph() {
+async fn a_bot_declines_or_hangs_up_through_graph() {
     let platform = platform().await;
     for (answer, expect, word) in [
         (AnswerMode::Reject, CallOutcome::Rejected, "rejected 202"),
@@ -124,7 +124,7 @@ async fn a_bot_declines_or_leaves_through_graph() {
 }
 
 #[tokio::test]
-async fn people_join_after_the_caller_and_a_delta_roster_names_only_them() {
+async fn a_delta_roster_names_only_the_people_who_joined() {
     let platform = platform().await;
     for (delta_roster, expected) in [(false, vec![2, 3, 4]), (true, vec![2, 1, 1])] {
         let webhook = Webhook::start(&platform, move |seen, _| match seen.kind().as_str() {
@@ -157,7 +157,7 @@ async fn people_join_after_the_caller_and_a_delta_roster_names_only_them() {
 }
 
 #[tokio::test]
-async fn a_bot_with_a_capacity_says_who_may_join() {
+async fn a_bot_with_a_capacity_admits_or_rejects_participants() {
     let platform = platform().await;
     let (other, _) = bot_that(&platform, Behaviour::default()).await;
     let other_url = parse_http_url(&format!("http://{}/api/calls", other.address())).unwrap();
@@ -186,7 +186,7 @@ async fn a_bot_with_a_capacity_says_who_may_join() {
             assert_eq!(other.calls().calls[0].state, "ended");
         }
     }
-    // Only a recording asks.
+    // Only in a recording is the bot asked.
     let behaviour = Behaviour { participant_capacity: Some(2), ..Behaviour::default() };
     let (_bot, mut call) = bot_that(&platform, behaviour).await;
     call.participants = 2;
