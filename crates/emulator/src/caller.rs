@@ -1,10 +1,12 @@
 //! The caller: places a call, and plays it as the calling platform does.
 
 mod admission;
+mod callbacks;
 mod conclusion;
 mod established;
 mod incoming;
 mod message;
+mod participants;
 mod posting;
 
 use std::sync::Arc;

@@ -27,6 +27,11 @@ impl Conclusion {
         Self { outcome, reason, status: None, answered: None, callback: None }
     }
 
+    /// Returns the conclusion of a call for which OpenSSL has no randomness.
+    pub(super) fn no_randomness() -> Self {
+        Self::new(CallOutcome::Lost, "openssl has no randomness".to_owned())
+    }
+
     /// Returns the last event of the timeline.
     pub(super) fn into_end(self, expected: CallOutcome, started: Instant) -> CallEnd {
         CallEnd {

@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn a_call_reads_back_as_written() {
-        let body = r#"{"to":"https://x.example/api/calls?a=1","kind":"recording","region":"amer","country":"us",
-            "protocol":"graph","token":"entra-v2+expired","duration":"20ms","expect":"refused",
+        let body = r#"{"to":"https://x.example/api/calls?a=1","kind":"recording",
+            "region":"amer","country":"us","protocol":"graph","token":"entra-v2+expired","duration":"20ms","expect":"refused",
             "participants":3,"keep_alive":true,"script":[{"do":"tone","tone":5,"expect":"2xx"}]}"#;
         let call = parse_call(body.as_bytes(), Some(APP)).unwrap();
         let again = parse_call(call_to_json(&call).to_string().as_bytes(), None).unwrap();

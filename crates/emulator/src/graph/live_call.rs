@@ -138,7 +138,7 @@ impl LiveCall {
         }
         let operation = Operation {
             id: random_id().unwrap_or_default(),
-            odata_type: "#microsoft.graph.updateRecordingStatusOperation",
+            odata_type: "#microsoft.graph.updateRecordingStatusOperation".to_owned(),
             client_context,
         };
         let document = json!({

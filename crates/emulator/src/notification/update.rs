@@ -14,7 +14,7 @@ use crate::call::CallRequest;
 pub(crate) struct Operation {
     pub(crate) id: Uuid,
     /// Like `#microsoft.graph.playPromptOperation`.
-    pub(crate) odata_type: &'static str,
+    pub(crate) odata_type: String,
     pub(crate) client_context: Option<String>,
 }
 

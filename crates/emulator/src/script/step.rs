@@ -135,17 +135,9 @@ words! {
 }
 
 impl OperationKind {
-    pub(crate) fn odata_type(self) -> &'static str {
-        match self {
-            Self::PlayPrompt => "#microsoft.graph.playPromptOperation",
-            Self::Record => "#microsoft.graph.recordOperation",
-            Self::InviteParticipants => "#microsoft.graph.inviteParticipantsOperation",
-            Self::Mute => "#microsoft.graph.muteParticipantOperation",
-            Self::Unmute => "#microsoft.graph.unmuteParticipantOperation",
-            Self::UpdateRecordingStatus => "#microsoft.graph.updateRecordingStatusOperation",
-            Self::SubscribeToTone => "#microsoft.graph.subscribeToToneOperation",
-            Self::CancelMediaProcessing => "#microsoft.graph.cancelMediaProcessingOperation",
-        }
+    /// Returns the type of the operation's resource, like `#microsoft.graph.playPromptOperation`.
+    pub(crate) fn odata_type(self) -> String {
+        format!("#microsoft.graph.{}Operation", self.label())
     }
 }
 
@@ -158,5 +150,26 @@ words! {
         Completed = "completed",
         /// The operation failed.
         Failed = "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_operation_has_the_type_of_its_resource() {
+        let types: Vec<String> = OperationKind::ALL.iter().map(|kind| kind.odata_type()).collect();
+        let expected = [
+            "#microsoft.graph.playPromptOperation",
+            "#microsoft.graph.recordOperation",
+            "#microsoft.graph.inviteParticipantsOperation",
+            "#microsoft.graph.muteParticipantOperation",
+            "#microsoft.graph.unmuteParticipantOperation",
+            "#microsoft.graph.updateRecordingStatusOperation",
+            "#microsoft.graph.subscribeToToneOperation",
+            "#microsoft.graph.cancelMediaProcessingOperation",
+        ];
+        assert_eq!(types, expected);
     }
 }

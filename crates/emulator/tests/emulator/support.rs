@@ -89,7 +89,8 @@ pub(crate) async fn post(address: SocketAddr, path: &str, body: &str) -> Reply {
 pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> Reply {
     let length = body.len();
     let text = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
     );
     exchange(address, &text).await
 }
@@ -105,7 +106,8 @@ pub(crate) async fn send(
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = body.len();
     let text = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\
+         Content-Length: {length}\r\n\r\n{body}"
     );
     exchange(address, &text).await
 }
