@@ -149,7 +149,9 @@ async fn the_control_api_places_and_stops_a_load() {
     assert_eq!(lines.last().unwrap()["event"], "done");
     let client = Client::new(None).unwrap();
     let origin = parse_http_url(platform.origin()).unwrap();
-    let mut events = place_load(&client, &origin, &request(&url, 100_000, None)).await.unwrap();
+    // A low rate: on a slow machine, many calls would be placed before the first result.
+    let load = LoadRequest { rate: 50, ..request(&url, 100_000, None) };
+    let mut events = place_load(&client, &origin, &load).await.unwrap();
     while !matches!(events.next().await, Some(LoadEvent::Result(_))) {}
     let ended = crate::support::request(platform.address(), "DELETE", "/emulator/load", "").await;
     assert_eq!(ended.status, 204);
