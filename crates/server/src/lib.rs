@@ -1,9 +1,9 @@
-//! The front door of a Microsoft Teams calling bot: HTTP, configuration, composition, telemetry.
+//! The gateway in front of a Microsoft Teams calling bot: HTTP, configuration, composition, telemetry.
 //!
-//! This crate is the `switchboard` binary; its library is what the binary's `main` and the tests need. What
-//! decides anything is in the crates below it: who a caller is in `switchboard-auth`, what a body is in
-//! `switchboard-notification`, where a call belongs in `switchboard-routing`, and the way to an instance in
-//! `switchboard-delivery`.
+//! This crate is the `switchboard` binary. Its library holds the parts that `main` and the tests use. The
+//! decisions are in other crates: `switchboard-auth` authenticates the sender, `switchboard-notification` parses
+//! the body, `switchboard-routing` chooses the region and the instance, `switchboard-delivery` forwards the
+//! request, and `switchboard-graph` acts on calls.
 //!
 //! ```
 //! use switchboard::config::Config;
@@ -25,10 +25,9 @@
 //! assert!(problems.to_string().contains("fleet.instance[0].weigth"));
 //! ```
 //!
-//! Reading order: `request::handle` (one request, start to finish), `request::received` and `request::reply`
-//! (its two ends), `gateway` (the parts), `process::server` (bind, accept, reload, drain), `process::worker`
-//! and `process::connection` (threads and limits), `clients` (the keys' issuers, Graph, peers), then
-//! `config`.
+//! Reading order: `request::handle` (one request from start to end), `request::received` and `request::reply`
+//! (its two ends), `gateway` (the parts), `process::server` (bind, serve, reload, drain), `process::worker` and
+//! `process::connection` (threads and limits), `clients` (key issuers, Graph, peers), then `config`.
 
 pub mod admin;
 pub mod cli;

@@ -107,13 +107,14 @@ impl Scrape {
         )?;
         families.counter(
             "outcomes_unknown",
-            "Attempts of new calls that were abandoned after the request had been written: two instances may have acted",
+            "Attempts of new calls abandoned after the request was written: two instances may have acted",
             metrics.outcomes_unknown.load(Relaxed),
         )?;
         let retries = metrics.retries.read();
         families.counters(
             "retries",
-            "Retries that got the response of the first request of their message: shared while it was in flight, repeated after it",
+            "Retries that got the response to the first request of their message: shared while that one was \
+             in flight, repeated after it",
             retries.iter().map(|([result], count)| ([("result", &**result)], *count)),
         )?;
         let actions = metrics.actions.read();
@@ -184,7 +185,7 @@ impl Scrape {
         )?;
         families.counters(
             "key_fetches",
-            "Fetches of the keys of a trust by result; held_back: the new set had no usable key and was not applied",
+            "Fetches of the keys of a trust by result; held_back: the new set had no usable key",
             self.trusts.iter().flat_map(|trust| {
                 let failed = trust.fetches_failed.saturating_sub(trust.fetches_held_back);
                 [("ok", trust.fetches_ok), ("failed", failed), ("held_back", trust.fetches_held_back)]
@@ -217,7 +218,7 @@ impl Scrape {
         )?;
         families.gauges(
             "instance_calls_expected",
-            "Reported calls plus calls placed since by this gateway, minus ended calls: the load that placement uses",
+            "Reported calls, plus calls placed since then, minus ended calls: the load that placement uses",
             instances().filter_map(|(labels, status)| Some((labels, status.calls_expected?))),
         )?;
         families.gauges(

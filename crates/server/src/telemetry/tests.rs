@@ -158,13 +158,17 @@ fn an_event_without_message_or_fields_is_a_line() {
 #[test]
 fn numbers_that_json_lacks_are_strings() {
     check(
-        || tracing::error!(target: "switchboard", a = f64::NAN, b = f64::NEG_INFINITY, c = u128::MAX, d = 1e21),
+        || {
+            let (a, b) = (f64::NAN, f64::NEG_INFINITY);
+            tracing::error!(target: "switchboard", a, b, c = u128::MAX, d = 1e21);
+        },
         &json!({
             "level": "error", "target": "switchboard", "a": "NaN", "b": "-inf",
             "c": serde_json::from_str::<Value>("340282366920938463463374607431768211455").unwrap(),
             "d": serde_json::from_str::<Value>("1000000000000000000000").unwrap(),
         }),
-        "ERROR switchboard: a=NaN b=-inf c=340282366920938463463374607431768211455 d=1000000000000000000000",
+        "ERROR switchboard: a=NaN b=-inf c=340282366920938463463374607431768211455 \
+         d=1000000000000000000000",
     );
 }
 
