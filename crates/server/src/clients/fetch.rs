@@ -18,7 +18,8 @@ use crate::{
     telemetry::Chain,
 };
 
-/// A client that uses a new connection for each document: the documents of one host are minutes apart.
+/// A client that opens a new connection for each document. Documents are rare, and a health check must include
+/// the connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetcher {
     client: HttpClient,

@@ -1,4 +1,4 @@
-//! The recording of metrics by the rest of the process.
+//! The numbers of the process, and the methods that record them.
 
 use std::{
     collections::BTreeMap,
@@ -92,7 +92,7 @@ impl Metrics {
     }
 
     /// Counts a request as in flight until the guard is dropped.
-    pub fn begin(self: &Arc<Self>) -> InFlight {
+    pub fn start_request(self: &Arc<Self>) -> InFlight {
         let count = self.in_flight.fetch_add(1, Relaxed) + 1;
         InFlight { metrics: Arc::clone(self), count }
     }

@@ -273,7 +273,7 @@ fn every_outcome_and_every_kind_has_its_own_counter() {
 #[test]
 fn guards_count_down_when_they_are_dropped() {
     let metrics = metrics();
-    let (first, second) = (metrics.begin(), metrics.begin());
+    let (first, second) = (metrics.start_request(), metrics.start_request());
     assert_eq!((first.count(), second.count()), (1, 2));
     let held = metrics.connection(2);
     let other = metrics.connection(2);

@@ -32,7 +32,7 @@ pub(crate) async fn respond(
     let received = Received::new(request, Instant::now(), wall_clock());
     let gateway = state.gateway.load_full();
     let mut record = Record::new(Arc::clone(&gateway.metrics), &received);
-    let in_flight = gateway.metrics.begin();
+    let in_flight = gateway.metrics.start_request();
     let handled = if in_flight.count() > gateway.limits.in_flight {
         Err(Refusal::new(Outcome::OverCapacity, "too_many_in_flight"))
     } else {

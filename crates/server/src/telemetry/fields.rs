@@ -8,9 +8,9 @@ use std::{error::Error, fmt, time::Duration};
 /// # use switchboard::telemetry::Chain;
 /// #[derive(Debug, thiserror::Error)]
 /// #[error("cannot read the certificate")]
-/// struct CertificateError(#[source] std::num::ParseIntError);
+/// struct ReadError(#[source] std::num::ParseIntError);
 ///
-/// let error = CertificateError("x".parse::<u8>().unwrap_err());
+/// let error = ReadError("x".parse::<u8>().unwrap_err());
 /// assert_eq!(Chain(&error).to_string(), "cannot read the certificate: invalid digit found in string");
 /// ```
 #[derive(Clone, Copy, Debug)]

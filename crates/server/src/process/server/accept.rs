@@ -1,4 +1,4 @@
-//! The accept loop's work: each new connection goes to the worker that has the fewest.
+//! The dispatch of accepted connections to the workers.
 
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The drain: the gateway still accepts connections for a while, then finishes what is in flight until a
+//! The drain: the gateway accepts connections for a while longer, then finishes the requests in flight until a
 //! deadline.
 
 use std::time::Duration;
