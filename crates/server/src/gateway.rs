@@ -11,7 +11,7 @@ use std::{
 };
 
 use openssl::error::ErrorStack;
-use switchboard_auth::{Authenticator, Caller, Fetch};
+use switchboard_auth::{AppSettings, Authenticator, Caller, Fetch, KeyPolicy};
 use switchboard_delivery::{Delivery, PeerGateways};
 use switchboard_routing::{CallbackUris, Name, Policy};
 use tokio::runtime::Handle;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::{
     admin::{AdminState, AdminToken},
     clients::{fetch::Fetcher, graph_calls::GraphCalls, peer_health::PeerHealth, tls_client},
-    config::{Config, Limits, Placement, RedirectStatus},
+    config::{Config, Limits, Placement, RedirectStatus, Trust},
     metrics::Metrics,
     process::{connection::Timeouts, tasks::Tasks},
     request::{
@@ -45,11 +45,11 @@ pub(crate) struct Gateway {
     pub(crate) placement: Placement,
     pub(crate) redirect_status: RedirectStatus,
     pub(crate) delivery: Arc<Delivery>,
-    pub(crate) regions: PeerGateways,
+    pub(crate) peer_gateways: PeerGateways,
     pub(crate) retries: Arc<Retries>,
     pub(crate) tasks: Arc<Tasks>,
     /// The longest time that a request may take to be placed, acted on or forwarded.
-    pub(crate) longest: Duration,
+    pub(crate) request_time_max: Duration,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) graph_calls: GraphCalls,
     apps: Vec<Uuid>,
@@ -101,25 +101,12 @@ impl Gateway {
             limits,
             log: _, // telemetry has it before the gateway is built
         } = config;
-        let mut fetching = Vec::new();
-        for trust in trusts {
-            let fetcher = tls_client(trust.ca.as_deref()).and_then(Fetcher::new).map_err(|source| {
-                BuildError::Tls { part: format!("trust {}", trust.settings.name), source }
-            })?;
-            let fetch: Arc<dyn Fetch> = Arc::new(fetcher);
-            fetching.push((trust.settings, fetch));
-        }
         let app_ids = apps.iter().map(|app| app.id).collect();
-        let authenticator = match last {
-            Some(last) => last.authenticator.successor(fetching, apps, keys),
-            None => Authenticator::new(fetching, apps, keys),
-        }
-        .map_err(BuildError::Authenticator)?;
-        let tls_error = |part: &'static str| move |source| BuildError::Tls { part: part.into(), source };
+        let authenticator = authenticator(trusts, apps, keys, last.map(|last| &*last.authenticator))?;
         let connector = |part| Ok(tls_client(None).map_err(tls_error(part))?.build());
         let patience = delivery.patience;
         let graph_calls = GraphCalls::new(graph).map_err(tls_error("Graph"))?;
-        let longest = placement.budget.max(patience).max(graph_calls.longest());
+        let request_time_max = placement.budget.max(patience).max(graph_calls.longest());
         let delivery = match last {
             Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), connector("instances")?),
             None => Delivery::new(delivery, Arc::clone(&callbacks), connector("instances")?),
@@ -127,7 +114,7 @@ impl Gateway {
         let gateways =
             peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.callback.clone()?))).collect();
         let peers_fetcher = tls_client(None).and_then(Fetcher::new).map_err(tls_error("peers"))?;
-        let regions = PeerGateways::new(&region, gateways, patience, connector("peers")?);
+        let peer_gateways = PeerGateways::new(&region, gateways, patience, connector("peers")?);
         let peers = PeerHealth::new(peers, peers_fetcher, last.map(|last| &*last.peers));
         Ok(Self {
             region,
@@ -136,7 +123,7 @@ impl Gateway {
                 callback: listen.callback_path,
                 health: listen.health_path,
             },
-            timeouts: timeouts.unwrap_or_else(|| Timeouts::new(limits.idle, longest + BODY_TIME)),
+            timeouts: timeouts.unwrap_or_else(|| Timeouts::new(limits.idle, request_time_max + BODY_TIME)),
             limits,
             authenticator: Arc::new(authenticator),
             callbacks,
@@ -145,14 +132,14 @@ impl Gateway {
             placement,
             redirect_status,
             delivery: Arc::new(delivery),
-            regions,
+            peer_gateways,
             // A reload does not change which requests are retries of a message.
             retries: last.map_or_else(|| Arc::new(Retries::new()), |last| Arc::clone(&last.retries)),
             tasks: last.map_or_else(
                 || Arc::new(Tasks::new(Handle::current(), Arc::clone(&metrics))),
                 |last| Arc::clone(&last.tasks),
             ),
-            longest,
+            request_time_max,
             metrics,
             graph_calls,
             apps: app_ids,
@@ -206,6 +193,33 @@ impl Gateway {
     }
 }
 
+/// The authenticator of the configured trusts. It keeps the keys of `last`.
+fn authenticator(
+    trusts: Vec<Trust>,
+    apps: Vec<AppSettings>,
+    keys: KeyPolicy,
+    last: Option<&Authenticator>,
+) -> Result<Authenticator, BuildError> {
+    let mut fetching = Vec::new();
+    for trust in trusts {
+        let fetcher = tls_client(trust.ca.as_deref())
+            .and_then(Fetcher::new)
+            .map_err(tls_error(&format!("trust {}", trust.settings.name)))?;
+        let fetch: Arc<dyn Fetch> = Arc::new(fetcher);
+        fetching.push((trust.settings, fetch));
+    }
+    match last {
+        Some(last) => last.successor(fetching, apps, keys),
+        None => Authenticator::new(fetching, apps, keys),
+    }
+    .map_err(BuildError::Authenticator)
+}
+
+fn tls_error(part: &str) -> impl FnOnce(ErrorStack) -> BuildError {
+    let part = part.to_owned();
+    move |source| BuildError::Tls { part, source }
+}
+
 /// The longest time that a handler waits for a body, in addition to placing, acting or forwarding.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
@@ -225,7 +239,7 @@ mod tests {
             let metrics = Arc::new(Metrics::new(LogCounts::default()));
             let gateway = Gateway::build(parse(text).unwrap(), None, metrics, Arc::default(), None).unwrap();
             let longest = Duration::from_millis(longest_ms);
-            assert_eq!(gateway.longest, longest);
+            assert_eq!(gateway.request_time_max, longest);
             assert!(gateway.timeouts.stuck > longest + BODY_TIME);
         }
     }

@@ -1,9 +1,9 @@
 //! The gateway in front of a Microsoft Teams calling bot: HTTP, configuration, composition, telemetry.
 //!
 //! This crate is the `switchboard` binary. Its library holds the parts that `main` and the tests use. The
-//! decisions are in other crates: `switchboard-auth` authenticates the sender, `switchboard-notification` parses
-//! the body, `switchboard-routing` chooses the region and the instance, `switchboard-delivery` forwards the
-//! request, and `switchboard-graph` acts on calls.
+//! decisions are in other crates: `switchboard-auth` authenticates the sender, `switchboard-notification`
+//! parses the body, `switchboard-routing` chooses the region and the instance, `switchboard-delivery`
+//! forwards the request, and `switchboard-graph` acts on calls.
 //!
 //! ```
 //! use switchboard::config::Config;
@@ -26,8 +26,8 @@
 //! ```
 //!
 //! Reading order: `request::handle` (one request from start to end), `request::received` and `request::reply`
-//! (its two ends), `gateway` (the parts), `process::server` (bind, serve, reload, drain), `process::worker` and
-//! `process::connection` (threads and limits), `clients` (key issuers, Graph, peers), then `config`.
+//! (its two ends), `gateway` (the parts), `process::server` (bind, serve, reload, drain), `process::worker`
+//! and `process::connection` (threads and limits), `clients` (key issuers, Graph, peers), then `config`.
 
 pub mod admin;
 pub mod cli;

@@ -18,8 +18,8 @@ use crate::{
     telemetry::Chain,
 };
 
-/// A client that opens a new connection for each document. Documents are rare, and a health check must include
-/// the connection.
+/// A client that opens a new connection for each document. Documents are rare, and a health check must
+/// include the connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetcher {
     client: HttpClient,

@@ -136,16 +136,17 @@ async fn shared_response(
     record: &mut Record,
 ) -> Result<Option<Reply>, Refusal> {
     let Some(message) = admitted.message() else { return Ok(None) };
-    let (how, response) = match gateway.retries.role(message, admitted.arrived + gateway.longest).await {
-        Role::Leader(leader) => {
-            record.leads(leader);
-            return Ok(None);
-        }
-        Role::Shared(response) => ("shared", response),
-        Role::Repeated(response) => ("repeated", response),
-        // An instance may still respond to the first request, so the call is neither redirected nor rejected.
-        Role::TooLate => return Err(Refusal::new(Outcome::Unreachable, "first_still_under_way")),
-    };
+    let (how, response) =
+        match gateway.retries.role(message, admitted.arrived + gateway.request_time_max).await {
+            Role::Leader(leader) => {
+                record.leads(leader);
+                return Ok(None);
+            }
+            Role::Shared(response) => ("shared", response),
+            Role::Repeated(response) => ("repeated", response),
+            // An instance may still respond to the first request, so the call is neither redirected nor rejected.
+            Role::TooLate => return Err(Refusal::new(Outcome::Unreachable, "first_still_under_way")),
+        };
     record.retried(how, &response);
     Ok(Some(Reply::Shared(response)))
 }

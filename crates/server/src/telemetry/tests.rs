@@ -141,8 +141,8 @@ fn fields_keep_their_names_and_types() {
             "offset": -3, "region": "emea",
         }),
         "INFO  switchboard::handle: request served http.request.method=POST http.response.status_code=202 \
-         duration_ms=1.25 outcome=placed call.id=57dab8b1-894c-409a-b240-bd8beae78896 retried=false offset=-3 \
-         region=emea",
+         duration_ms=1.25 outcome=placed call.id=57dab8b1-894c-409a-b240-bd8beae78896 retried=false \
+         offset=-3 region=emea",
     );
 }
 

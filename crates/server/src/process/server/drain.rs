@@ -1,5 +1,5 @@
-//! The drain: the gateway accepts connections for a while longer, then finishes the requests in flight until a
-//! deadline.
+//! The drain: the gateway accepts connections for a while longer, then finishes the requests in flight until
+//! a deadline.
 
 use std::time::Duration;
 

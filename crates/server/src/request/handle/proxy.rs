@@ -22,7 +22,7 @@ pub(super) fn check(gateway: &Gateway, received: &Received, owner: OwnerRef<'_>)
     let wrong_region = |reason| Err(Refusal::new(Outcome::WrongRegion, reason));
     if PeerGateways::is_forwarded(received.headers()) {
         wrong_region("forwarded_already")
-    } else if !gateway.regions.has(owner.region.as_str()) {
+    } else if !gateway.peer_gateways.has(owner.region.as_str()) {
         wrong_region("another_region")
     } else {
         Ok(())
@@ -40,7 +40,7 @@ pub(super) async fn proxy(
     record.proxied(&owner.region.to_name());
     let target = admitted.target();
     let outbound = admitted.into_outbound(None);
-    let proxied = gateway.regions.proxy(connections, outbound, owner.region.as_str(), target).await;
+    let proxied = gateway.peer_gateways.proxy(connections, outbound, owner.region.as_str(), target).await;
     let response = proxied.map_err(|error| record.not_proxied(&error))?;
     record.proxy_responded(&response);
     Ok(Reply::Relay { response: Box::new(response), outcome: Outcome::Proxied })
