@@ -20,7 +20,7 @@ use switchboard_delivery::{InstanceState, InstanceStatus};
 
 use crate::{
     metrics::{
-        recorder::{AUTHENTICATED, ITEM_KINDS, Metrics, UNKNOWN},
+        recorder::{AUTHENTICATED, ITEM_KINDS, Metrics, RequestKind, UNKNOWN},
         series::HistogramReading,
     },
     request::outcome::Outcome,
@@ -75,8 +75,11 @@ impl Scrape {
         families.histograms(
             "request_duration_seconds",
             "Seconds from the arrival of a request to its response, by kind of request",
-            [("webhook", &metrics.webhook_seconds), ("callback", &metrics.callback_seconds)]
-                .map(|(kind, histogram)| ([("kind", kind)], histogram.read())),
+            [
+                (RequestKind::Webhook, &metrics.webhook_seconds),
+                (RequestKind::Callback, &metrics.callback_seconds),
+            ]
+            .map(|(kind, histogram)| ([("kind", kind.label())], histogram.read())),
         )?;
         families.gauge(
             "requests_in_flight",

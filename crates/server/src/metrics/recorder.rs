@@ -62,6 +62,18 @@ pub enum RequestKind {
     Other,
 }
 
+impl RequestKind {
+    /// The value of the field `http.route` in the log and of the label `kind` in the metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Callback => "callback",
+            Self::Health => "health",
+            Self::Other => "other",
+        }
+    }
+}
+
 impl Metrics {
     /// All numbers at 0. `log` counts dropped lines and panics.
     pub fn new(log: LogCounts) -> Self {

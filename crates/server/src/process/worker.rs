@@ -224,7 +224,7 @@ impl Worker {
         self.count_failure(&end);
     }
 
-    /// Counts a connection that failed outside of any request that the gateway saw.
+    /// Counts a connection that failed outside of any request.
     fn count_failure(&self, end: &ConnectionEnd) {
         let outcome = match end {
             ConnectionEnd::Closed => return,

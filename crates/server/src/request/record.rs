@@ -234,7 +234,8 @@ impl Record {
             target: "switchboard::request",
             tracing::Level::INFO,
             http.request.method = self.method,
-            http.route = route_name(self.kind),
+            // Never the path itself: it may hold a seal, or any text of an unauthenticated sender.
+            http.route = self.kind.label(),
             http.response.status_code = status,
             duration_ms = milliseconds(duration),
             outcome = outcome.label(),
@@ -323,16 +324,6 @@ fn method_name(method: &Method) -> &'static str {
         Method::PATCH => "PATCH",
         Method::TRACE => "TRACE",
         _ => "_OTHER",
-    }
-}
-
-/// The route for the log. The path itself may hold a seal, or any text of an unauthenticated sender.
-fn route_name(kind: RequestKind) -> &'static str {
-    match kind {
-        RequestKind::Webhook => "webhook",
-        RequestKind::Callback => "callback",
-        RequestKind::Health => "health",
-        RequestKind::Other => "other",
     }
 }
 

@@ -62,7 +62,7 @@ impl Activity {
         OpenRequest { activity: Arc::clone(self) }
     }
 
-    /// Requests the shutdown of the connection. An earlier, stronger request stays in force.
+    /// Asks the connection to shut down. A stronger shutdown that was asked for earlier stays in force.
     pub(crate) fn shut_down(&self, shutdown: Shutdown) {
         let shutdown = match shutdown {
             Shutdown::None => SHUTDOWN_NONE,
@@ -75,7 +75,7 @@ impl Activity {
         }
     }
 
-    /// The shutdown that was requested.
+    /// The shutdown that the connection was asked for.
     pub(crate) fn shutdown(&self) -> Shutdown {
         match self.shutdown.load(Relaxed) {
             SHUTDOWN_NONE => Shutdown::None,

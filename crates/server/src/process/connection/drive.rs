@@ -1,5 +1,4 @@
-//! The driving of a hyper connection: its stream reports to an [`Activity`], and its task follows the
-//! shutdown there.
+//! The task of a hyper connection. Its stream reports to an [`Activity`]; the task applies the shutdown there.
 
 use std::{
     future::poll_fn,

@@ -72,7 +72,7 @@ pub(super) async fn finish(
     };
     tokio::select! {
         () = finished => {}
-        () = drained_again(commands, deadline) => {}
+        () = deadline_or_command(commands, deadline) => {}
     }
     shutdown.send_replace(Shutdown::Immediate);
     let requests = match requests {
@@ -82,8 +82,8 @@ pub(super) async fn finish(
     report(CutOff { requests, actions: tasks.in_flight() })
 }
 
-/// Waits for the deadline, or for another drain command: the operator does not want to wait.
-async fn drained_again(commands: &mut mpsc::Receiver<ProcessCommand>, deadline: Instant) {
+/// Waits for the deadline, or for another drain command, which skips it.
+async fn deadline_or_command(commands: &mut mpsc::Receiver<ProcessCommand>, deadline: Instant) {
     let repeated = async {
         loop {
             match commands.recv().await {
