@@ -1,4 +1,4 @@
-//! The routes of the admin listener. Their names are documented in `docs/operations.md`.
+//! The routes of the admin listener. Their names are documented in `docs/admin.md`.
 
 use std::{
     net::IpAddr,

@@ -1,4 +1,4 @@
-//! The JSON of an instance in `/fleet`. Its names are documented in `docs/operations.md`.
+//! The JSON of an instance in `/fleet`. Its names are documented in `docs/admin.md`.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -184,20 +184,21 @@ fn the_example_is_valid_and_uses_every_setting() {
     }
 }
 
-/// What the documents show under ```toml, each with the place it is from.
-fn shown_in_documents() -> Vec<(&'static str, String)> {
-    const DOCUMENTS: [(&str, &str); 4] = [
-        ("README.md", include_str!("../../../../README.md")),
-        ("docs/configuration.md", include_str!("../../../../docs/configuration.md")),
-        ("docs/operations.md", include_str!("../../../../docs/operations.md")),
-        ("docs/emulator.md", include_str!("../../../../docs/emulator.md")),
-    ];
-    let blocks = |(name, text): (&'static str, &str)| {
-        // The emulator's scripts are no configuration.
+/// The configurations in README.md and docs/*.md, each with its document: all blocks marked as TOML.
+fn shown_in_documents() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let pages = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut documents: Vec<_> =
+        pages.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
+    documents.push(root.join("README.md"));
+    let blocks = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        // The emulator's scripts are not configurations.
         let blocks = text.split("```toml\n").skip(1).filter(|block| !block.starts_with("[[step]]"));
-        blocks.map(|rest| (name, rest.split("```").next().unwrap().to_owned())).collect::<Vec<_>>()
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        blocks.map(|rest| (name.clone(), rest.split("```").next().unwrap().to_owned())).collect::<Vec<_>>()
     };
-    DOCUMENTS.into_iter().flat_map(blocks).collect()
+    documents.into_iter().flat_map(blocks).collect()
 }
 
 #[test]

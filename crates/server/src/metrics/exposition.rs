@@ -1,4 +1,4 @@
-//! The metric names and help texts of `/metrics`. The names are documented in `docs/operations.md` and do not
+//! The metric names and help texts of `/metrics`. The names are documented in `docs/metrics.md` and do not
 //! change.
 
 use std::{

@@ -227,7 +227,7 @@ fn a_long_value_is_cut_at_a_character() {
     }
 }
 
-/// Parses the fields of a text line after its message, by the rule in `docs/operations.md`.
+/// Parses the fields of a text line after its message, by the rule in `docs/logs.md`.
 fn text_fields(mut rest: &str) -> Vec<(String, String)> {
     let mut fields = Vec::new();
     while let Some(field) = rest.strip_prefix(' ') {
