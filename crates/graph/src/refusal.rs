@@ -23,8 +23,8 @@ pub struct GraphRefusal {
 }
 
 impl GraphRefusal {
-    /// Reads both shapes of the calls service, and one inside the other. Any other body (HTML, empty, too
-    /// large) leaves the status. `token` is the request's token; a text that repeats it is dropped.
+    /// Reads both shapes of the calls service, and one inside the other. With any other body (HTML, empty,
+    /// too large) the status decides. `token` is the request's token; a text that repeats it is dropped.
     pub(crate) fn read(response: &GraphResponse, token: &Secret, now: SystemTime) -> Self {
         let document = response.whole_body(BODY_BYTES_MAX).and_then(|body| serde_json::from_slice(body).ok());
         let error = document.as_ref().map(ErrorDocument::read).unwrap_or_default();

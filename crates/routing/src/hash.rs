@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Returns the hash of a text without regard to ASCII case, which Graph's ids do not depend on.
+/// Returns the hash of a text without regard to ASCII case: Graph's ids are equal in any case.
 pub(crate) fn folded(text: &str, seed: u64) -> u64 {
     let lower = if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(text.to_ascii_lowercase())

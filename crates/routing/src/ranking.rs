@@ -1,10 +1,10 @@
-//! `rank`: the order in which instances are tried for a call.
+//! `rank`: the order of the instances for the attempts of a call.
 //!
 //! Weighted rendezvous hashing (Thaler, Ravishankar: "Using Name-Based Mappings to Increase Hit Rates",
-//! 1998): key and instance give a score, and the highest score is tried first. Nothing is stored or
-//! exchanged, yet all gateways with the same view rank alike. A new instance takes calls from all others, and
-//! no other call moves. A ring of virtual nodes was refused: it needs a table per fleet and distributes calls
-//! less evenly.
+//! 1998): key and instance give a score, and the first attempt goes to the highest score. Nothing is stored
+//! or exchanged, yet all gateways with the same view rank alike. A new instance takes calls from all others,
+//! and no other call moves. A ring of virtual nodes was refused: it needs a table per fleet and distributes
+//! calls less evenly.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -49,13 +49,13 @@ pub fn hash_name(name: &Name) -> u64 {
 /// The first choice among the candidates of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice<T> {
-    /// The candidate that is tried first.
+    /// The candidate for the first attempt.
     pub first: T,
     /// The number of candidates, including the first.
     pub candidates: usize,
 }
 
-/// Returns the candidate that is tried first. `T` names a candidate.
+/// Returns the candidate for the first attempt of a call. `T` names a candidate.
 ///
 /// It is the candidate that the key ranks highest, unless it is more than half full and its utilisation is
 /// more than 25 % above the mean. Then it is the highest of the candidates without such a load (bounded
@@ -102,7 +102,7 @@ pub fn choose<T>(
     Some(Choice { first, candidates: count })
 }
 
-/// Returns the order in which candidates are tried: their indices, best first, each once.
+/// Returns the candidates in the order of the attempts: their indices, best first, each once.
 ///
 /// The first is that of [`choose`]. All others follow in the order of their rank, including the ones that
 /// were passed over.

@@ -252,10 +252,10 @@ pub(crate) fn apps() -> Vec<AppSettings> {
 
 /// A private key of the fixtures.
 #[derive(Clone, Copy)]
-pub(crate) struct Key(&'static LazyLock<PKey<Private>>);
+pub(crate) struct SigningKey(&'static LazyLock<PKey<Private>>);
 
-pub(crate) const FIRST: Key = Key(&FIRST_PRIVATE);
-pub(crate) const SECOND: Key = Key(&SECOND_PRIVATE);
+pub(crate) const FIRST: SigningKey = SigningKey(&FIRST_PRIVATE);
+pub(crate) const SECOND: SigningKey = SigningKey(&SECOND_PRIVATE);
 
 static FIRST_PRIVATE: LazyLock<PKey<Private>> =
     LazyLock::new(|| private(include_bytes!("../../../../fixtures/keys/not-secret-skype-1.pem")));
@@ -266,7 +266,7 @@ fn private(pem: &[u8]) -> PKey<Private> {
     PKey::private_key_from_pem(pem).unwrap()
 }
 
-impl Key {
+impl SigningKey {
     pub(crate) fn id(self) -> String {
         base64url(&sha1(&self.0.public_key_to_der().unwrap()))
     }

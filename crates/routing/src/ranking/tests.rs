@@ -228,8 +228,8 @@ fn the_calls_of_a_failed_instance_are_spread_over_all_others() {
     assert_eq!(seconds, HashSet::from([0, 1, 2, 4, 5]));
 }
 
-/// `loads` are those of three instances in the order in which the key ranks them. `expected` is the order in
-/// which the instances are tried.
+/// `loads` are those of three instances in the order in which the key ranks them. `expected` is the order of
+/// the attempts.
 #[track_caller]
 fn check_loads(loads: [Option<(u32, u32)>; 3], expected: [usize; 3]) {
     let mut fleet = fleet(3);
@@ -241,7 +241,7 @@ fn check_loads(loads: [Option<(u32, u32)>; 3], expected: [usize; 3]) {
 }
 
 #[test]
-fn an_overloaded_instance_is_tried_second() {
+fn an_overloaded_instance_comes_second() {
     check_loads([Some((90, 100)), Some((10, 100)), Some((10, 100))], [1, 0, 2]);
     check_loads([Some((90, 100)), Some((80, 100)), Some((10, 100))], [2, 0, 1]);
 }
