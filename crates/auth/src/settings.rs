@@ -92,7 +92,7 @@ fn check_trusts(trusts: &[&TrustSettings], problems: &mut Problems) -> Vec<(Issu
     for (at, trust) in trusts.iter().enumerate() {
         let path = |member: &str| format!("trust[{at}].{member}");
         if !is_name(&trust.name) {
-            problems.add(path("name"), "must be 1 to 63 of A-Z a-z 0-9 . _ - and not begin with a dot");
+            problems.add(path("name"), "must be 1 to 63 of A-Z a-z 0-9 . _ - and not start with a dot");
         }
         // In lower case, since the name is a file name and some file systems ignore case.
         if let Some(other) = names.insert(trust.name.to_ascii_lowercase(), at) {
