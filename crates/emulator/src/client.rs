@@ -63,7 +63,7 @@ impl Client {
         Ok(Self { unpooled, pooled })
     }
 
-    /// Sends a request and reads the whole response. The path of the request is replaced by `url`.
+    /// Sends a request to `url`, which replaces the URI of the request, and reads the whole response.
     pub(crate) async fn send(
         &self,
         request: Request<Bytes>,
@@ -80,7 +80,7 @@ impl Client {
         timeout(within, exchange).await.unwrap_or(Err(SendError::TimedOut { within }))
     }
 
-    /// Sends a request over a connection of its own. The caller reads the body, without a time limit.
+    /// Sends a request to `url` over a connection of its own. Reading the body has no time limit.
     pub(crate) async fn open(
         &self,
         request: Request<Bytes>,

@@ -134,7 +134,7 @@ impl Instance {
         let _ = journal.write_all(format!("{entry}\n").as_bytes());
     }
 
-    /// Reports a failure about a call to the owner of the bot.
+    /// Passes a failure about a call to the `on_failure` of the settings.
     pub(super) fn report_failure(&self, call_id: &str, why: &str) {
         (self.on_failure)(&format!("call {call_id}: {why}"));
     }
