@@ -1,4 +1,4 @@
-//! The task of a hyper connection. Its stream reports to an [`Activity`]; the task applies the shutdown there.
+//! The task of a hyper connection. Its stream reports to an [`Activity`], whose shutdown the task applies.
 
 use std::{
     future::poll_fn,
