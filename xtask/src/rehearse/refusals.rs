@@ -130,9 +130,9 @@ pub(super) fn run(binaries: &Binaries, screen: &Screen, quick: bool) -> Result<V
         let lines = provoke(&mut testbed, number, case)?;
         let problems = judge(case, &lines);
         let verdict = if problems.is_empty() { screen.good("ok") } else { screen.bad("NOT ok") };
-        let said = lines.first().map_or("", |line| word(line, "error"));
+        let error = lines.first().map_or("", |line| word(line, "error"));
         let reason = lines.first().map_or("-", |line| word(line, "reason"));
-        say(&format!("  {about:<16} {reason:<22} {verdict}  {}", printable(&cut(said))));
+        say(&format!("  {about:<16} {reason:<22} {verdict}  {}", printable(&cut(error))));
         violations.extend(problems.into_iter().map(|problem| format!("{about}: {problem}")));
     }
     violations.extend(check_retries(&mut testbed, screen)?);
