@@ -144,7 +144,7 @@ async fn shared_response(
             }
             Role::Shared(response) => ("shared", response),
             Role::Repeated(response) => ("repeated", response),
-            // An instance may still respond to the first request, so the call is neither redirected nor rejected.
+            // An instance may still respond to the first request: neither redirect nor reject the call.
             Role::TooLate => return Err(Refusal::new(Outcome::Unreachable, "first_still_under_way")),
         };
     record.retried(how, &response);

@@ -230,6 +230,9 @@ impl Record {
         }
         // As text: a displayed value goes through `fmt`, at three times the cost.
         let (mut tenant_text, mut app_text) = (Uuid::encode_buffer(), Uuid::encode_buffer());
+        let tenant_id = self.tenant.map(|id| &*id.hyphenated().encode_lower(&mut tenant_text));
+        let app_id = self.app.map(|id| &*id.hyphenated().encode_lower(&mut app_text));
+        let incarnation = self.incarnation.as_ref().map(Name::as_str).filter(|name| *name != NO_INCARNATION);
         tracing::event!(
             target: "switchboard::request",
             tracing::Level::INFO,
@@ -247,12 +250,12 @@ impl Record {
             item = self.item,
             items = (self.items > 1).then_some(self.items),
             message.id = as_text(&self.message_id),
-            tenant.id = self.tenant.as_ref().map(|tenant| &*tenant.hyphenated().encode_lower(&mut tenant_text)),
-            app.id = self.app.as_ref().map(|app| &*app.hyphenated().encode_lower(&mut app_text)),
+            tenant.id = tenant_id,
+            app.id = app_id,
             rule = self.rule,
             region = self.region.as_ref().map(Name::as_str),
             instance = self.instance.as_ref().map(Name::as_str),
-            incarnation = self.incarnation.as_ref().map(Name::as_str).filter(|incarnation| *incarnation != NO_INCARNATION),
+            incarnation = incarnation,
             attempts = (attempts > 1).then_some(attempts),
             outcome_unknown = (outcome_unknown > 0).then_some(outcome_unknown),
             action = self.action.map(|acted| acted.action),

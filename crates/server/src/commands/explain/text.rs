@@ -19,7 +19,8 @@ impl fmt::Display for Explanation {
             BodyExplained::Legacy { kind, status } => {
                 write!(
                     f,
-                    "body: legacy ({kind}); the gateway responds {status}, and the platform sends it again as Graph"
+                    "body: legacy ({kind}); the gateway responds {status}, and the platform sends it again \
+                     as Graph"
                 )
             }
             BodyExplained::Refused { code, message, status } => {

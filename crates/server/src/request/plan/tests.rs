@@ -39,9 +39,7 @@ fn incoming(call_id: &str, region: &str) -> String {
 
 /// The roster of a call.
 fn roster(call_id: &str) -> String {
-    format!(
-        r#"{{"changeType":"updated","resource":"/communications/calls/{call_id}/participants","resourceData":[]}}"#
-    )
+    format!(r#"{{"changeType":"updated","resource":"/app/calls/{call_id}/participants","resourceData":[]}}"#)
 }
 
 fn about_no_call() -> String {
@@ -49,7 +47,8 @@ fn about_no_call() -> String {
 }
 
 fn recorded(call_id: &str) -> String {
-    let policy = r##","incomingContext":{"@odata.type":"#microsoft.graph.incomingContext","observedParticipantId":"1"}"##;
+    let policy = r##","incomingContext":{
+        "@odata.type":"#microsoft.graph.incomingContext","observedParticipantId":"1"}"##;
     incoming(call_id, "emea").replace(r#","source""#, &format!(r#"{policy},"source""#))
 }
 
