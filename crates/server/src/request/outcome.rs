@@ -110,7 +110,7 @@ outcomes! {
     /// The source of the fleet has not been read yet.
     FleetUnknown => ("fleet_unknown", NothingDone),
     /// The instance sent a response that may not be relayed.
-    BadAnswer => ("bad_answer", NothingDone),
+    BadResponse => ("bad_answer", NothingDone),
     /// The instance replied to a new call with an action that the gateway cannot do.
     BadAction => ("bad_action", NothingDone),
     /// A bug of the gateway, contained to this request.

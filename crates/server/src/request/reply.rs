@@ -68,7 +68,7 @@ impl Outcome {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::BadAnswer => StatusCode::BAD_GATEWAY,
+            Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::KeysUnavailable
             | Self::OverCapacity
             | Self::NotPlaced
@@ -141,7 +141,7 @@ impl Reply {
         match self {
             Self::AskForGraph => Outcome::AskedForGraph,
             Self::Redirect { outcome, .. } => *outcome,
-            Self::Relay { response, .. } if response.status.is_redirection() => Outcome::BadAnswer,
+            Self::Relay { response, .. } if response.status.is_redirection() => Outcome::BadResponse,
             Self::Relay { outcome, .. } => *outcome,
             Self::Shared(response) => response.outcome,
             Self::Accepted { outcome } => *outcome,

@@ -104,7 +104,7 @@ async fn other_responses_are_not_remembered() {
         (400, Outcome::Placed),
         (404, Outcome::Forwarded),
         (500, Outcome::Placed),
-        (502, Outcome::BadAnswer),
+        (502, Outcome::BadResponse),
         (503, Outcome::PartFailed),
         (200, Outcome::Health),
     ] {
