@@ -160,7 +160,7 @@ pub enum PlaceError {
     #[error("too many calls are alive")]
     TooMany,
     /// OpenSSL has no randomness.
-    #[error("openssl refused")]
+    #[error("openssl failed")]
     Crypto(#[from] ErrorStack),
 }
 

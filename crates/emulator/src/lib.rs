@@ -35,11 +35,13 @@
 //! Everything is on one origin, under the paths of the real hosts; `GET /emulator` lists them with their
 //! URLs.
 //!
-//! | real host | paths |
-//! |---|---|
-//! | the Skype-like issuer | `/v1/.well-known/OpenIdConfiguration`, `/v1/keys` |
-//! | Entra; `{tenant}` is an id, `common` or `organizations` | `/{tenant}/v2.0/.well-known/openid-configuration`, `/{tenant}/discovery/v2.0/keys`, both in version 1.0 without `v2.0`, `/common/discovery/instance`, `POST /{tenant}/oauth2/v2.0/token` |
-//! | Graph; `/beta` too, and actions as `microsoft.graph.answer` too | `/v1.0/communications/calls/{id}`: `GET`, `DELETE`, and `POST` of `answer`, `reject`, `redirect`, `keepAlive`, `updateRecordingStatus` |
+//! - The Skype-like issuer: `/v1/.well-known/OpenIdConfiguration` and `/v1/keys`.
+//! - Entra, where `{tenant}` is an id, `common` or `organizations`:
+//!   `/{tenant}/v2.0/.well-known/openid-configuration`, `/{tenant}/discovery/v2.0/keys`, both in version 1.0
+//!   without `v2.0`, `/common/discovery/instance`, `POST /{tenant}/oauth2/v2.0/token`.
+//! - Graph, also under `/beta`: `GET` and `DELETE` of `/v1.0/communications/calls/{id}`, and `POST` of its
+//!   actions `answer`, `reject`, `redirect`, `keepAlive` and `updateRecordingStatus`, also spelled
+//!   `microsoft.graph.answer`.
 //!
 //! The token endpoint accepts client credentials: a secret, in the body or by basic authentication; an
 //! assertion (PS256 or RS256) signed by a registered certificate; or a federated one for
@@ -52,30 +54,34 @@
 //!
 //! JSON over HTTP. The response to an invalid request is 400, and says what is valid.
 //!
-//! | request | effect |
-//! |---|---|
-//! | `POST /emulator/calls` | places a call, and streams its timeline as JSON lines |
-//! | `POST /emulator/load` | places many calls: `call` (as above), `calls`, `rate`, `kind_mix`; streams a result for each |
-//! | `DELETE /emulator/load` | stops placing calls; the placed ones go on to their end |
-//! | `POST /emulator/token` | makes a token: `kind`, `app`, `tenant`, `overrides` (claims; `null` removes one), `forged` |
-//! | `POST /emulator/rotate?issuer=skype` | makes a new key sign; `overlap=false` withdraws the earlier ones, `publish_before=2s` publishes it before it signs |
-//! | `GET /emulator/faults` | the faults: every name, `null` for one that is not set |
-//! | `PATCH /emulator/faults` | changes some of them (`null` ends one); `POST` does the same, `PUT` replaces all, `DELETE` ends all |
+//! - `POST /emulator/calls` places a call, and streams its timeline as JSON lines.
+//! - `POST /emulator/load` places many calls, and streams a result for each. Its members are `call` (as
+//!   above), `calls`, `rate` and `kind_mix`.
+//! - `DELETE /emulator/load` stops placing calls. The placed ones go on to their end.
+//! - `POST /emulator/token` makes a token. Its members are `kind`, `app`, `tenant`, `overrides` (claims;
+//!   `null` removes one) and `forged`.
+//! - `POST /emulator/rotate?issuer=skype` makes a new key sign. `overlap=false` withdraws the earlier keys;
+//!   `publish_before=2s` publishes the key before it signs.
+//! - `GET /emulator/faults` shows every fault, `null` for one that is not set. `PATCH` and `POST` change some
+//!   of them (`null` ends one), `PUT` replaces all, `DELETE` ends all.
 //!
 //! # Faults
 //!
-//! As `NAME=VALUE` on the command line (`serve --fault graph=429:2.128`), as `{"graph":"429:2.128"}` in a
-//! request.
+//! A fault is `NAME=VALUE` on the command line (`serve --fault graph=429:2.128`), and
+//! `{"graph":"429:2.128"}` in a request.
 //!
-//! | name | affects | values |
-//! |---|---|---|
-//! | `skype`, `entra` | metadata and keys of an issuer | `down`, `hang`, `slow:2s`, `html`, `empty`, `truncated`, `huge`, `drip`, `no-keys`, `wrong-keys` (the right key ids), `redirect`, a status like `500` or `503:7` |
-//! | `login` | the token endpoint | the same without `no-keys`, `wrong-keys` and `redirect`, `lost`, a status, an AADSTS code like `7000215` |
-//! | `graph` | the calls API | the same, and codes like `7504`, `7505`, `8529` |
-//! | `clock` | the clock by which tokens are dated and checked | `+10m`, `-6m` |
-//! | `token` | the token of every call that names no flaw itself | `expired`, `wrong-audience`, `wrong-issuer`, `wrong-tenant`, `unsigned`, … |
-//! | `drop`, `duplicate`, `reorder` | this share of the notifications to the callbackUri | `0.1`; `1` means all |
-//! | `delay` | the time that these are held back | `2s`, `100ms..2s` |
+//! - `skype`, `entra`: metadata and keys of an issuer. Values: `down`, `hang`, `slow:2s`, `html`, `empty`,
+//!   `truncated`, `huge`, `drip`, `no-keys`, `wrong-keys` (the right key ids), `redirect`, a status like
+//!   `500` or `503:7`.
+//! - `login`: the token endpoint. Values: the same without `no-keys`, `wrong-keys` and `redirect`; `lost`,
+//!   and an AADSTS code like `7000215`.
+//! - `graph`: the calls API. Values: the same with codes like `7504`, `7505` and `8529`.
+//! - `clock`: the clock by which tokens are dated and checked. Values: `+10m`, `-6m`.
+//! - `token`: the token of every call that names no flaw itself. Values: `expired`, `wrong-audience`,
+//!   `wrong-issuer`, `wrong-tenant`, `unsigned`, ….
+//! - `drop`, `duplicate`, `reorder`: a share of the notifications to the callbackUri. Values: `0.1`; `1`
+//!   means all.
+//! - `delay`: the time that these are held back. Values: `2s`, `100ms..2s`.
 //!
 //! `status:seconds` adds `Retry-After`, whole or with a fraction. `lost` means that the request takes effect
 //! and the connection closes without a response. With `*N` at the end (`graph=500*2`, `drop=1*1`) a fault

@@ -190,7 +190,7 @@ pub enum PlatformStartError {
     )]
     Rotation,
     /// OpenSSL made no keys, or the file of certificate authorities is invalid.
-    #[error("openssl refused: {0}")]
+    #[error("openssl failed: {0}")]
     Crypto(ErrorStack),
 }
 

@@ -46,7 +46,7 @@ pub enum RotateError {
     #[error(transparent)]
     TooManyUpcoming(#[from] AnnounceError),
     /// OpenSSL refuses.
-    #[error("openssl refused: {0}")]
+    #[error("openssl failed: {0}")]
     Crypto(ErrorStack),
 }
 

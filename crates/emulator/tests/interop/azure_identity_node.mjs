@@ -8,7 +8,8 @@ const options = { authorityHost: origin, disableInstanceDiscovery: true };
 await new ClientSecretCredential(tenant, app, secret, options).getToken(graphScope);
 ok("a secret gets a token");
 
-await new ClientCertificateCredential(tenant, app, { certificatePath: pemFile }, options).getToken(graphScope);
+const credential = new ClientCertificateCredential(tenant, app, { certificatePath: pemFile }, options);
+await credential.getToken(graphScope);
 ok("a certificate gets a token");
 
 const wrong = new ClientSecretCredential(tenant, app, "wrong", options);

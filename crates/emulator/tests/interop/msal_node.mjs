@@ -22,4 +22,5 @@ const thumbprintSha256 = createHash("sha256").update(new X509Certificate(certifi
 await acquire({ clientCertificate: { thumbprintSha256, privateKey: key } });
 ok("a certificate gets a token");
 
-await refused("a wrong secret is invalid_client, AADSTS7000215", () => acquire({ clientSecret: "wrong" }), /7000215/);
+const wrongSecret = () => acquire({ clientSecret: "wrong" });
+await refused("a wrong secret is invalid_client, AADSTS7000215", wrongSecret, /7000215/);

@@ -28,7 +28,11 @@ export const refused = async (what, attempt, expected) => {
 };
 
 export const post = async (path, body) =>
-  fetch(origin + path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  fetch(origin + path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
 
 // Places a call that lasts until it is hung up: its id, and the URL it is posted to.
 export const placeCall = async () => {
