@@ -95,6 +95,3 @@ pub use crate::{
         TransportErrorKind,
     },
 };
-
-#[cfg(test)]
-mod tests;

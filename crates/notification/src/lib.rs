@@ -56,9 +56,6 @@ mod json;
 mod labelled;
 mod preflight;
 
-#[cfg(test)]
-mod tests;
-
 pub use crate::{
     call::{Call, CallState, Modality},
     data::{Data, Operation},

@@ -1,14 +1,9 @@
-//! Tests of the crate through `Envelope::parse`.
+//! Bodies as text, and parsed bodies as text.
 
-mod fixtures;
-mod laws;
-mod refusals;
-mod rules;
-
-use crate::{Call, Data, Envelope, Item};
+use switchboard_notification::{Call, Data, Envelope, Item};
 
 /// Returns a description of each item: its kind, and the parsed values.
-fn describe(envelope: &Envelope<'_>) -> String {
+pub(super) fn describe(envelope: &Envelope<'_>) -> String {
     match envelope {
         Envelope::Legacy(legacy) => format!("legacy {} {:?}", legacy.kind.label(), legacy.id),
         Envelope::Graph(notifications) => {
@@ -76,12 +71,12 @@ fn describe_call(call: &Call<'_>) -> String {
 }
 
 /// Returns a Graph body with `items`.
-fn graph(items: &str) -> String {
+pub(super) fn graph(items: &str) -> String {
     format!(r#"{{"value":[{items}]}}"#)
 }
 
 /// Returns an item about call `c1` with this `changeType` and `resourceData`.
-fn item(change_type: &str, data: &str) -> String {
+pub(super) fn item(change_type: &str, data: &str) -> String {
     format!(
         r#"{{"changeType":"{change_type}","resourceUrl":"/communications/calls/c1","resourceData":{data}}}"#
     )

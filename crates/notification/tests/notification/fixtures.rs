@@ -3,9 +3,9 @@
 use std::{fs, path::Path};
 
 use expect_test::{Expect, expect};
+use switchboard_notification::Envelope;
 
-use super::describe;
-use crate::Envelope;
+use crate::support::describe;
 
 #[test]
 fn each_fixture_has_its_parsed_values() {

@@ -14,10 +14,12 @@ use openssl::{
     x509::X509,
 };
 use serde_json::{Value, json};
+use switchboard_graph::{
+    Calls, Cloud, Credential, GraphSettings, Hosts, InvalidGraphSettings, TransportErrorKind,
+};
 use url::Url;
 
-use super::script::{APP, Reply, SECRET, Script, TENANT, call, reject, settings};
-use crate::{Calls, Cloud, Credential, GraphSettings, Hosts, InvalidGraphSettings, TransportErrorKind};
+use crate::support::{APP, Reply, SECRET, Script, TENANT, call, reject, settings};
 
 const KEY: &[u8] = include_bytes!("../../../../fixtures/keys/not-secret-entra-1.pem");
 const OTHER_KEY: &[u8] = include_bytes!("../../../../fixtures/keys/not-secret-entra-2.pem");

@@ -1,11 +1,20 @@
 //! Tests of the crate through its boundary: actions and bodies are data, Graph and the token endpoint are a
 //! script.
 
+// Clippy recognises the helpers as test code only by this attribute.
+#[cfg(test)]
 mod actions;
+#[cfg(test)]
 mod bodies;
+#[cfg(test)]
 mod credentials;
+#[cfg(test)]
 mod refusals;
+#[cfg(test)]
 mod retries;
+#[cfg(test)]
 mod schema;
-mod script;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
 mod tokens;

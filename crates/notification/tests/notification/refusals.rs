@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{graph, item};
-use crate::{Envelope, ErrorCode};
+use switchboard_notification::{Envelope, ErrorCode};
+
+use crate::support::{graph, item};
 
 #[test]
 fn bodies_that_cannot_be_routed_are_refused_with_a_message() {

@@ -2,10 +2,10 @@
 
 use std::{iter, sync::Arc, time::Duration};
 
+use switchboard_graph::{Action, GraphError, GraphResponseBody, TransportErrorKind};
 use tokio::time::Instant;
 
-use super::script::{Reply, Script, call, callback, calls, now, reject, tenant};
-use crate::{Action, GraphError, GraphResponseBody, TransportErrorKind};
+use crate::support::{Reply, Script, call, callback, calls, now, reject, tenant};
 
 /// Rejects the call with `seconds` to the deadline. Returns the label of the error, or "done", and the times
 /// of the requests in milliseconds.

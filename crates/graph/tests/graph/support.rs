@@ -7,13 +7,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::{Instant, sleep};
-use uuid::Uuid;
-
-use crate::{
+use switchboard_graph::{
     Action, CallbackUri, Calls, Cloud, Credential, GraphCallId, GraphError, GraphRequest, GraphResponse,
     GraphResponseBody, GraphSettings, Hosts, Transport, TransportError, TransportErrorKind,
 };
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 /// The scripted response to one request.
 #[derive(Debug)]

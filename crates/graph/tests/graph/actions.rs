@@ -2,9 +2,12 @@
 
 use proptest::prelude::*;
 use serde_json::Value;
+use switchboard_graph::{
+    Action, ActionError, Answer, CallOptions, GraphModality, MediaConfig, Prompt, Redirect, RedirectTarget,
+    RedirectTargetKind, Reject, RejectReason,
+};
 
-use super::schema::fits;
-use crate::{Action, ActionError, CallOptions, GraphModality, MediaConfig, RedirectTargetKind, RejectReason};
+use crate::schema::fits;
 
 const SCHEMA: &str = include_str!("../../../../docs/action.schema.json");
 const DOCUMENT: &str = include_str!("../../../../docs/actions.md");
@@ -46,49 +49,47 @@ fn each_example_of_the_documentation_is_an_action() {
 
 #[test]
 fn all_members_of_an_answer_are_read() {
-    let Action::Answer(answer) = accepted(
+    let action = accepted(
         r##"{"callOptions":{"@odata.type":"#microsoft.graph.incomingCallOptions","isDeltaRosterEnabled":false},
              "participantCapacity":2147483647,"action":"answer",
              "acceptedModalities":["data","video","videoBasedScreenSharing","audio"],
              "mediaConfig":{"@odata.type":"#microsoft.graph.serviceHostedMediaConfig","preFetchMedia":[
                {"@odata.type":"#microsoft.graph.mediaInfo","uri":"http://cdn/a.wav","resourceId":"1"}]}}"##,
-    ) else {
-        panic!("not an answer")
-    };
-    use GraphModality::{Audio, Data, Video, VideoBasedScreenSharing};
-    assert_eq!(answer.modalities, [Data, Video, VideoBasedScreenSharing, Audio]);
-    assert_eq!(
-        answer.call_options,
-        Some(CallOptions { content_sharing_notification: None, delta_roster: Some(false) })
     );
-    assert_eq!(answer.participant_capacity, Some(2_147_483_647));
-    let MediaConfig::ServiceHosted { prefetch } = answer.media_config else { panic!("not service-hosted") };
-    assert_eq!((prefetch[0].uri.as_str(), prefetch[0].resource_id.as_str()), ("http://cdn/a.wav", "1"));
+    use GraphModality::{Audio, Data, Video, VideoBasedScreenSharing};
+    let prefetch = vec![Prompt { uri: "http://cdn/a.wav".to_owned(), resource_id: "1".to_owned() }];
+    let media = MediaConfig::ServiceHosted { prefetch };
+    let options = CallOptions { content_sharing_notification: None, delta_roster: Some(false) };
+    let answer = Answer::new(vec![Data, Video, VideoBasedScreenSharing, Audio], media)
+        .unwrap()
+        .with_call_options(options)
+        .with_participant_capacity(2_147_483_647)
+        .unwrap();
+    assert_eq!(action, Action::Answer(answer));
 }
 
 #[test]
 fn optional_members_may_be_absent() {
-    let Action::Answer(answer) = accepted(
+    let action = accepted(
         r##"{"action":"answer","acceptedModalities":["audio"],
              "mediaConfig":{"@odata.type":"#microsoft.graph.serviceHostedMediaConfig"}}"##,
-    ) else {
-        panic!("not an answer")
-    };
-    assert_eq!(answer.media_config, MediaConfig::ServiceHosted { prefetch: Vec::new() });
-    assert_eq!((answer.call_options, answer.participant_capacity), (None, None));
-    let Action::Reject(reject) = accepted(r#"{"action":"reject"}"#) else { panic!("not a rejection") };
-    assert_eq!(reject.reason, RejectReason::None);
-    let Action::Redirect(redirect) =
-        accepted(r#"{"action":"redirect","targets":[{"identity":{"user":{"id":"a"}}}]}"#)
-    else {
-        panic!("not a redirect")
-    };
-    assert_eq!((redirect.timeout_seconds, redirect.mask_callee, redirect.mask_caller), (55, None, None));
+    );
+    let media = MediaConfig::ServiceHosted { prefetch: Vec::new() };
+    assert_eq!(action, Action::Answer(Answer::new(vec![GraphModality::Audio], media).unwrap()));
+
+    let action = accepted(r#"{"action":"reject"}"#);
+    assert_eq!(action, Action::Reject(Reject { reason: RejectReason::None }));
+
+    let action = accepted(r#"{"action":"redirect","targets":[{"identity":{"user":{"id":"a"}}}]}"#);
+    let target = RedirectTarget::new(RedirectTargetKind::User, "a").unwrap();
+    let redirect = Redirect::new(vec![target]).unwrap();
+    assert_eq!(redirect, redirect.clone().with_timeout(55).unwrap());
+    assert_eq!(action, Action::Redirect(redirect));
 }
 
 #[test]
 fn a_redirect_from_the_graph_reference_is_accepted() {
-    let Action::Redirect(redirect) = accepted(
+    let action = accepted(
         r##"{"action":"redirect","timeout":15,"targets":[
              {"@odata.type":"#microsoft.graph.invitationParticipantInfo","identity":{
                "@odata.type":"#microsoft.graph.identitySet",
@@ -97,12 +98,14 @@ fn a_redirect_from_the_graph_reference_is_accepted() {
                "azureCommunicationServicesUser":{"@odata.type":
                  "#microsoft.graph.azureCommunicationServicesUserIdentity","id":"8:acs:1",
                  "tenantId":"632899F8-2ea1-4604-8413-27bd2892079f"}}}]}"##,
-    ) else {
-        panic!("not a redirect")
-    };
-    let kinds: Vec<_> = redirect.targets.iter().map(|target| target.kind).collect();
-    assert_eq!(kinds, [RedirectTargetKind::Phone, RedirectTargetKind::AzureCommunicationServicesUser]);
-    assert_eq!(redirect.timeout_seconds, 15);
+    );
+    let targets = vec![
+        RedirectTarget::new(RedirectTargetKind::Phone, "+12345678901").unwrap(),
+        RedirectTarget::new(RedirectTargetKind::AzureCommunicationServicesUser, "8:acs:1")
+            .unwrap()
+            .with_tenant("632899f8-2ea1-4604-8413-27bd2892079f".parse().unwrap()),
+    ];
+    assert_eq!(action, Action::Redirect(Redirect::new(targets).unwrap().with_timeout(15).unwrap()));
 }
 
 #[test]
@@ -425,7 +428,6 @@ fn other_bytes_are_refused_with_line_and_column() {
 
 #[test]
 fn constructors_apply_the_same_rules() {
-    use crate::{Answer, Redirect, RedirectTarget};
     let media = || MediaConfig::ServiceHosted { prefetch: Vec::new() };
     let errors: [ActionError; 7] = [
         Answer::new(Vec::new(), media()).unwrap_err(),

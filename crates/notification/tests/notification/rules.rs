@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{describe, graph, item};
-use crate::{Call, CallId, Data, Envelope, ItemKind, Notifications, ResourcePart};
+use switchboard_notification::{Call, CallId, Data, Envelope, ItemKind, Notifications, ResourcePart};
+
+use crate::support::{describe, graph, item};
 
 fn parse(body: &str) -> Notifications<'_> {
     match Envelope::parse(body.as_bytes()) {

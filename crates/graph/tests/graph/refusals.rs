@@ -2,12 +2,12 @@
 
 use std::{iter, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
-
-use super::script::{Reply, Script, call, calls, now, reject, tenant};
-use crate::{
+use switchboard_graph::{
     CallResult, GraphCall, GraphCallState, GraphError, GraphRefusal, GraphResponseBody, TransportErrorKind,
 };
+use tokio::time::Instant;
+
+use crate::support::{Reply, Script, call, calls, now, reject, tenant};
 
 const DOCUMENT: &str = include_str!("../../../../docs/actions.md");
 
@@ -293,7 +293,9 @@ fn refusals_of_entra_have_different_labels_and_lines() {
             label,
             &format!("{meaning} (AADSTS{code}, {trace})"),
         );
-        let GraphError::Token(crate::TokenError::Refused { reason, .. }) = found else { panic!("{found}") };
+        let GraphError::Token(switchboard_graph::TokenError::Refused { reason, .. }) = found else {
+            panic!("{found}")
+        };
         assert_eq!(reason.is_wrong_credential(), wrong_credential);
         let short = format!(r#"{{"error":"{error}","error_description":"AADSTS{code}: Words."}}"#);
         check_token(|| Reply::new(status, &[], &short), label, &format!("{meaning} (AADSTS{code})"));

@@ -13,6 +13,10 @@ use std::{
     time::Duration,
 };
 
+use switchboard_graph::{
+    Calls, Credential, GraphError, GraphRequest, GraphResponse, GraphResponseBody, Reject, Transport,
+    TransportError, TransportErrorKind,
+};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::Semaphore,
@@ -20,11 +24,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::script::{Reply, SECRET, Script, call, callback, calls, now, reject, settings};
-use crate::{
-    Calls, Credential, GraphError, GraphRequest, GraphResponse, GraphResponseBody, Reject, Transport,
-    TransportError, TransportErrorKind,
-};
+use crate::support::{Reply, SECRET, Script, call, callback, calls, now, reject, settings};
 
 #[tokio::test(start_paused = true)]
 async fn a_token_is_reused() {

@@ -1,9 +1,9 @@
 //! Properties that hold for any body.
 
 use proptest::{prelude::*, sample::Index};
+use switchboard_notification::{Envelope, ErrorCode};
 
-use super::{describe, graph};
-use crate::{Envelope, ErrorCode};
+use crate::support::{describe, graph};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
-
-use super::script::{CALL, Script, call, callback, calls, now, tenant};
-use crate::{
+use switchboard_graph::{
     Action, Answer, CallOptions, GraphModality, MediaConfig, Prompt, Redirect, RedirectTarget,
     RedirectTargetKind, Reject, RejectReason,
 };
+use tokio::time::Instant;
+
+use crate::support::{CALL, Script, call, callback, calls, now, tenant};
 
 /// `action` becomes one request with this body.
 #[track_caller]
@@ -198,7 +198,8 @@ fn several_targets_ring_for_60_seconds() {
         RedirectTarget::new(RedirectTargetKind::User, "a").unwrap(),
         RedirectTarget::new(RedirectTargetKind::User, "b").unwrap(),
     ];
-    assert_eq!(Redirect::new(targets).unwrap().timeout_seconds, 60);
+    let redirect = Redirect::new(targets).unwrap();
+    assert_eq!(redirect, redirect.clone().with_timeout(60).unwrap());
 }
 
 #[tokio::test]
