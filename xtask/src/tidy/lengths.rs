@@ -74,6 +74,7 @@ fn wide_code(file: &File) -> Vec<Finding> {
     let wide: Vec<_> = file
         .numbered()
         .filter(|(_, line)| is_wide(line, CODE_MAX) && !ends_in_link(line, CODE_MAX))
+        .filter(|(_, line)| !is_doc_table(line))
         .collect();
     let may_have_raw = !wide.is_empty() && file.path.ends_with(".rs");
     let raw = if may_have_raw { raw_strings(&file.text) } else { Vec::new() };
@@ -119,6 +120,13 @@ fn wide_prose(file: &File) -> Vec<Finding> {
 
 fn is_wide(line: &str, max: usize) -> bool {
     line.chars().nth(max).is_some()
+}
+
+/// True if the line belongs to a table in a doc comment. Like a row in a document, it cannot be broken.
+fn is_doc_table(line: &str) -> bool {
+    let line = line.trim_start();
+    let text = line.strip_prefix("//!").or_else(|| line.strip_prefix("///"));
+    text.is_some_and(|text| text.trim_start().starts_with('|'))
 }
 
 /// True if a link that cannot be broken crosses column `max` and ends the line.
@@ -205,6 +213,13 @@ mod tests {
         assert_eq!(findings_of("a.rs", &format!("//! A.\nconst B: &str = \"{wide}\";\n")), [2]);
         assert_eq!(findings_of("a.rs", &format!("//! A.\nconst B: &str = r\"{wide}\";\n")), [2]);
         assert!(findings_of("a.rs", &format!("//! A.\nconst B: &str = r\"\n{wide}\n\";\n")).is_empty());
+    }
+
+    #[test]
+    fn tables_in_doc_comments_may_be_wide() {
+        let wide = "a".repeat(130);
+        assert!(findings_of("a.rs", &format!("//! | {wide} |\n\n    /// | {wide} |\n")).is_empty());
+        assert_eq!(findings_of("a.rs", &format!("//! {wide} |\n// | {wide} |\n/// a | {wide}\n")), [1, 2, 3]);
     }
 
     #[test]
