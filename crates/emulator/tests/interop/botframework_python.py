@@ -25,7 +25,7 @@ async def main():
     for kind in ["forged", "expired", "wrong-audience", "wrong-issuer", "unknown-key"]:
         try:
             await validate(mint(kind=kind))
-        except Exception:  # The library raises PermissionError, or what its JWT library raises.
+        except Exception:  # PermissionError, or an error of the JWT library.
             ok(f"a token that is {kind} is refused")
         else:
             raise SystemExit(f"a token that is {kind} was taken")

@@ -35,5 +35,5 @@ await refused("an unknown call is a GraphError 8522", async () => {
     throw new Error(`${error.statusCode} ${error.code}`);
   }
 }, /404 8522/);
-// The calls that are alive keep their connections; nothing is left to wait for.
+// Exit here: calls that are still alive keep their connections open.
 process.exit(0);

@@ -1,4 +1,4 @@
-// What every script is told: where the emulator is, and who the app is.
+// Settings and helpers of every script: the address of the emulator, and the identity of the app.
 
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";

@@ -1,4 +1,4 @@
-"""What every script is told: where the emulator is, and who the app is."""
+"""Settings and helpers of every script: the address of the emulator, and the identity of the app."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def read(path):
 
 
 def post(path, body):
-    """A request to the control API; the answer is read by the caller."""
+    """Sends a request to the control API. The caller reads the response."""
     request = urllib.request.Request(
         ORIGIN + path, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
     )
