@@ -6,7 +6,20 @@
 pub(crate) mod fetch;
 pub(crate) mod graph;
 pub(crate) mod graph_calls;
-mod http_client;
 pub(crate) mod peer_health;
 
-pub(crate) use self::http_client::tls_client;
+use std::path::Path;
+
+use openssl::{
+    error::ErrorStack,
+    ssl::{SslConnector, SslConnectorBuilder, SslMethod},
+};
+
+/// A TLS client that trusts the authorities of the system, and those in `ca`.
+pub(crate) fn tls_client(ca: Option<&Path>) -> Result<SslConnectorBuilder, ErrorStack> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+    if let Some(ca) = ca {
+        builder.set_ca_file(ca)?;
+    }
+    Ok(builder)
+}

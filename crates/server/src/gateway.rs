@@ -113,7 +113,7 @@ impl Gateway {
         };
         let gateways =
             peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.callback.clone()?))).collect();
-        let peers_fetcher = tls_client(None).and_then(Fetcher::new).map_err(tls_error("peers"))?;
+        let peers_fetcher = tls_client(None).map(Fetcher::new).map_err(tls_error("peers"))?;
         let peer_gateways = PeerGateways::new(&region, gateways, patience, connector("peers")?);
         let peers = PeerHealth::new(peers, peers_fetcher, last.map(|last| &*last.peers));
         Ok(Self {
@@ -203,7 +203,7 @@ fn authenticator(
     let mut fetching = Vec::new();
     for trust in trusts {
         let fetcher = tls_client(trust.ca.as_deref())
-            .and_then(Fetcher::new)
+            .map(Fetcher::new)
             .map_err(tls_error(&format!("trust {}", trust.settings.name)))?;
         let fetch: Arc<dyn Fetch> = Arc::new(fetcher);
         fetching.push((trust.settings, fetch));

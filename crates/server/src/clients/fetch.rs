@@ -1,33 +1,41 @@
 //! Small documents over HTTP: key sets, the health of peers, and the admin listener of a gateway.
+//!
+//! Each document has a connection of its own, made here and not by the pooling client of `graph`: that one
+//! resumes TLS sessions, and a health check or a key set is worth no more than the certificate that was checked
+//! for it. Each step has its limit in time, and names itself when it fails.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT},
 };
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use openssl::{error::ErrorStack, ssl::SslConnectorBuilder};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use openssl::ssl::{SslConnector, SslConnectorBuilder};
 use switchboard_auth::{Fetch, FetchError};
-use tokio::time::timeout;
-use url::Url;
-
-use crate::{
-    clients::http_client::{FailedStep, HttpClient, HttpClientLimits, failed_step, http_client},
-    telemetry::Chain,
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinHandle,
+    time::timeout,
 };
+use tokio_openssl::SslStream;
+use url::{Host, Url};
 
-/// A client that opens a new connection for each document. Documents are rare, and a health check must
-/// include the connection.
+use crate::telemetry::Chain;
+
+/// A client that uses a new connection for each document: the documents of one host are minutes apart.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetcher {
-    client: HttpClient,
+    tls: SslConnector,
 }
 
 impl Fetcher {
-    pub(crate) fn new(tls: SslConnectorBuilder) -> Result<Self, ErrorStack> {
-        Ok(Self { client: http_client(tls, LIMITS)? })
+    pub(crate) fn new(tls: SslConnectorBuilder) -> Self {
+        Self { tls: tls.build() }
     }
 
     /// Sends a request without a body. Returns the status and the whole body of the response, within `limit`.
@@ -39,17 +47,8 @@ impl Fetcher {
         bytes_max: usize,
         limit: Duration,
     ) -> Result<(StatusCode, Bytes), FetchError> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(url.as_str())
-            .header(ACCEPT, "application/json")
-            .header(USER_AGENT, concat!("switchboard/", env!("CARGO_PKG_VERSION")))
-            .body(Full::default())
-            .map_err(|error| failed("url", error.to_string()))?;
-        if let Some(authorization) = authorization {
-            request.headers_mut().insert(AUTHORIZATION, authorization);
-        }
-        timeout(limit, self.send(request, bytes_max)).await.unwrap_or_else(|_| {
+        let request = request(method, url, authorization)?;
+        timeout(limit, self.send(url, request, bytes_max)).await.unwrap_or_else(|_| {
             Err(failed("timeout", format!("no complete response in {} s", limit.as_secs())))
         })
     }
@@ -71,25 +70,107 @@ impl Fetcher {
 
     async fn send(
         &self,
-        request: Request<Full<Bytes>>,
+        url: &Url,
+        request: Request<Empty<Bytes>>,
         bytes_max: usize,
     ) -> Result<(StatusCode, Bytes), FetchError> {
-        let response = self.client.request(request).await.map_err(|error| {
-            let kind = match failed_step(&error) {
-                FailedStep::Connect => "connect",
-                FailedStep::Tls => "tls",
-                FailedStep::Exchange => "http",
-            };
-            failed(kind, Chain(&error).to_string())
-        })?;
-        let status = response.status();
-        match Limited::new(response.into_body(), bytes_max).collect().await {
-            Ok(body) => Ok((status, body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => {
-                Err(failed("too_large", format!("the response has more than {bytes_max} bytes")))
-            }
-            Err(error) => Err(failed("http", Chain(&*error).to_string())),
+        let host = url.host().ok_or_else(|| failed("url", "the URL has no host".into()))?;
+        let port = url.port_or_known_default().ok_or_else(|| failed("url", "the URL has no port".into()))?;
+        let stream = timeout(CONNECT_TIME_MAX, connect(&host, port))
+            .await
+            .unwrap_or_else(|_| Err(failed("connect", "no connection in 2 s".into())))?;
+        if url.scheme() == "https" {
+            let stream = timeout(CONNECT_TIME_MAX, self.handshake(&host, stream))
+                .await
+                .unwrap_or_else(|_| Err(failed("tls", "no TLS handshake in 2 s".into())))?;
+            read(stream, request, bytes_max).await
+        } else {
+            read(stream, request, bytes_max).await
         }
+    }
+
+    async fn handshake(
+        &self,
+        host: &Host<&str>,
+        stream: TcpStream,
+    ) -> Result<SslStream<TcpStream>, FetchError> {
+        // The name or the address, without the brackets of a URL.
+        let host = match host {
+            Host::Domain(name) => (*name).to_owned(),
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+        };
+        let session = self.tls.configure().and_then(|configuration| configuration.into_ssl(&host));
+        let session = session.map_err(|error| failed("tls", Chain(&error).to_string()))?;
+        let stream = SslStream::new(session, stream);
+        let mut stream = stream.map_err(|error| failed("tls", Chain(&error).to_string()))?;
+        let connected = Pin::new(&mut stream).connect().await;
+        connected.map_err(|error| failed("tls", Chain(&error).to_string()))?;
+        Ok(stream)
+    }
+}
+
+fn request(
+    method: Method,
+    url: &Url,
+    authorization: Option<HeaderValue>,
+) -> Result<Request<Empty<Bytes>>, FetchError> {
+    let target = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    let host = match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (host, _) => host.unwrap_or_default().to_owned(),
+    };
+    let mut request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header(HOST, host)
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, concat!("switchboard/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::default())
+        .map_err(|error| failed("url", error.to_string()))?;
+    if let Some(authorization) = authorization {
+        request.headers_mut().insert(AUTHORIZATION, authorization);
+    }
+    Ok(request)
+}
+
+async fn connect(host: &Host<&str>, port: u16) -> Result<TcpStream, FetchError> {
+    let connected = match host {
+        Host::Domain(name) => TcpStream::connect((*name, port)).await,
+        Host::Ipv4(address) => TcpStream::connect((*address, port)).await,
+        Host::Ipv6(address) => TcpStream::connect((*address, port)).await,
+    };
+    connected.map_err(|error| failed("connect", error.to_string()))
+}
+
+/// Sends the request and reads the whole response.
+async fn read<S>(
+    stream: S,
+    request: Request<Empty<Bytes>>,
+    bytes_max: usize,
+) -> Result<(StatusCode, Bytes), FetchError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let broken = |error: hyper::Error| failed("http", Chain(&error).to_string());
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADER_FIELDS_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    let _connection = AbortOnDrop(tokio::spawn(connection));
+    let response = sender.send_request(request).await.map_err(broken)?;
+    let status = response.status();
+    match Limited::new(response.into_body(), bytes_max).collect().await {
+        Ok(body) => Ok((status, body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(failed("too_large", format!("the response has more than {bytes_max} bytes")))
+        }
+        Err(error) => Err(failed("http", Chain(&*error).to_string())),
     }
 }
 
@@ -104,15 +185,27 @@ impl Fetch for Fetcher {
     }
 }
 
+/// Stops the task that drives a connection when its exchange ends.
+struct AbortOnDrop(JoinHandle<hyper::Result<()>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 fn failed(kind: &'static str, detail: String) -> FetchError {
     FetchError { kind, detail }
 }
 
 /// The time for one document of an issuer. A slow drip ends here.
 const KEY_DOCUMENT_TIME_MAX: Duration = Duration::from_secs(5);
-
-const LIMITS: HttpClientLimits =
-    HttpClientLimits { head_bytes_max: 16 * 1024, idle_max: 0, idle: Duration::ZERO };
+/// The time for a connection, its name look-up included, and again for its TLS handshake. A host that is slower
+/// is treated as down.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// The most header fields of a response.
+const HEADER_FIELDS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

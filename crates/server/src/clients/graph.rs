@@ -1,19 +1,25 @@
 //! `switchboard_graph::Transport` over hyper-util: requests to Graph and to the token endpoint.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{error::Error, future::Future, net::Ipv6Addr, pin::Pin, time::Duration};
 
 use bytes::Bytes;
+use http::Uri;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use openssl::{error::ErrorStack, ssl::SslConnectorBuilder};
+use hyper_openssl::client::legacy::HttpsConnector;
+use hyper_util::{
+    client::legacy::{self, Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use openssl::{
+    error::ErrorStack,
+    ssl::{ConnectConfiguration, SslConnectorBuilder},
+};
 use switchboard_graph::{
     GraphRequest, GraphResponse, GraphResponseBody, Transport, TransportError, TransportErrorKind,
 };
 use tokio::time::timeout_at;
 
-use crate::{
-    clients::http_client::{FailedStep, HttpClient, HttpClientLimits, failed_step, http_client},
-    telemetry::Chain,
-};
+use crate::telemetry::Chain;
 
 /// A client that keeps idle connections.
 ///
@@ -21,12 +27,12 @@ use crate::{
 /// would cut off the requests of other threads. So only the control thread uses this client, within `Tasks`.
 #[derive(Debug)]
 pub(crate) struct GraphTransport {
-    client: HttpClient,
+    client: GraphHttpClient,
 }
 
 impl GraphTransport {
     pub(crate) fn new(tls: SslConnectorBuilder) -> Result<Self, ErrorStack> {
-        Ok(Self { client: http_client(tls, LIMITS)? })
+        Ok(Self { client: http_client(tls)? })
     }
 
     async fn exchange(&self, request: GraphRequest) -> Result<GraphResponse, TransportError> {
@@ -75,7 +81,69 @@ impl Transport for GraphTransport {
     }
 }
 
-/// Graph's balancers keep idle connections for minutes. A connection that was idle for 30 s is not being
-/// closed.
-const LIMITS: HttpClientLimits =
-    HttpClientLimits { head_bytes_max: 32 * 1024, idle_max: 64, idle: Duration::from_secs(30) };
+/// A client whose request bodies are whole. It follows no redirects.
+type GraphHttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+fn http_client(tls: SslConnectorBuilder) -> Result<GraphHttpClient, ErrorStack> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false); // the TLS layer checks the scheme
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIME_MAX));
+    let mut connector = HttpsConnector::with_connector(tcp, tls)?;
+    connector.set_callback(verify_ipv6_address);
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(IDLE_MAX)
+        .pool_idle_timeout(IDLE_TIME)
+        .http1_max_buf_size(HEAD_BYTES_MAX)
+        .build(connector))
+}
+
+/// The step at which a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FailedStep {
+    /// Before TLS: no byte was written.
+    Connect,
+    /// In the TLS handshake: no byte of the request was written.
+    Tls,
+    /// After the connection was made: a part of the request may have been written.
+    Exchange,
+}
+
+/// Returns the step at which a request failed. The client's connector fails before a byte of the request is
+/// written.
+fn failed_step(error: &legacy::Error) -> FailedStep {
+    if !error.is_connect() {
+        return FailedStep::Exchange;
+    }
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if cause.is::<openssl::ssl::Error>() || cause.is::<ErrorStack>() {
+            return FailedStep::Tls;
+        }
+        source = cause.source();
+    }
+    FailedStep::Connect
+}
+
+/// Verifies the certificate of an IPv6 literal by address. hyper-openssl would look for a host name in
+/// brackets.
+fn verify_ipv6_address(configuration: &mut ConnectConfiguration, uri: &Uri) -> Result<(), ErrorStack> {
+    let host = uri.host().unwrap_or_default();
+    let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Some(address) = literal.and_then(|literal| literal.parse::<Ipv6Addr>().ok()) {
+        configuration.set_use_server_name_indication(false);
+        configuration.set_verify_hostname(false);
+        configuration.param_mut().set_ip(address.into())?;
+    }
+    Ok(())
+}
+
+/// The time for a TCP connection. A host that does not accept within it is treated as down.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
+/// The largest response head.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// The idle connections that are kept per host.
+const IDLE_MAX: usize = 64;
+/// The time after which an idle connection is closed. Graph's balancers keep one for minutes.
+const IDLE_TIME: Duration = Duration::from_secs(30);

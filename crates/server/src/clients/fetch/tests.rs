@@ -42,7 +42,7 @@ async fn respond(mut stream: impl AsyncRead + AsyncWrite + Unpin, response: &str
 }
 
 fn fetcher() -> Fetcher {
-    Fetcher::new(tls_client(None).unwrap()).unwrap()
+    Fetcher::new(tls_client(None).unwrap())
 }
 
 async fn error_kind(response: &'static str) -> &'static str {
@@ -84,6 +84,54 @@ async fn a_silent_server_times_out() {
     let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
     let error = fetcher().document(&url, 5, Duration::from_millis(50)).await.unwrap_err();
     assert_eq!(error.kind, "timeout");
+}
+
+#[tokio::test]
+async fn a_silent_handshake_ends_before_the_whole_exchange() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("https://{}/", listener.local_addr().unwrap())).unwrap();
+    let error = fetcher().document(&url, 5, LIMIT).await.unwrap_err();
+    assert_eq!((error.kind, &*error.detail), ("tls", "no TLS handshake in 2 s"));
+}
+
+#[tokio::test]
+async fn a_head_with_too_many_fields_is_refused() {
+    for (fields, expected) in [(63, Ok("ok".into())), (64, Err("http"))] {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{}\r\nok", "X: y\r\n".repeat(fields));
+        let fetched = fetcher().document(&serve(head.leak()).await, 5, LIMIT).await;
+        assert_eq!(fetched.map_err(|error| error.kind), expected, "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn every_exchange_checks_the_certificate() {
+    let [good, other] = ["localhost", "other.test"].map(certificate);
+    let trusted = good.0.clone();
+    // One context: its tickets would let a client that resumes sessions skip the check of the second certificate.
+    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+    acceptor.set_certificate(&good.0).unwrap();
+    acceptor.set_private_key(&good.1).unwrap();
+    let acceptor = acceptor.build();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        for (certificate, key) in [good, other] {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut ssl = Ssl::new(acceptor.context()).unwrap();
+            ssl.set_certificate(&certificate).unwrap();
+            ssl.set_private_key(&key).unwrap();
+            let mut stream = SslStream::new(ssl, stream).unwrap();
+            if Pin::new(&mut stream).accept().await.is_ok() {
+                respond(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        }
+    });
+    let mut tls = tls_client(None).unwrap();
+    tls.cert_store_mut().add_cert(trusted).unwrap();
+    let fetcher = Fetcher::new(tls);
+    let url = Url::parse(&format!("https://localhost:{port}/")).unwrap();
+    assert_eq!(fetcher.document(&url, 5, LIMIT).await.unwrap(), "ok");
+    assert_eq!(fetcher.document(&url, 5, LIMIT).await.unwrap_err().kind, "tls");
 }
 
 #[tokio::test]
@@ -142,7 +190,7 @@ async fn over_tls(address: &str, host: &str, certified: &str) -> Result<Bytes, F
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let ssl = Ssl::new(acceptor.context()).unwrap();
-        let mut stream = tokio_openssl::SslStream::new(ssl, stream).unwrap();
+        let mut stream = SslStream::new(ssl, stream).unwrap();
         if Pin::new(&mut stream).accept().await.is_ok() {
             respond(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         }
@@ -150,7 +198,7 @@ async fn over_tls(address: &str, host: &str, certified: &str) -> Result<Bytes, F
     let mut tls = tls_client(None).unwrap();
     tls.cert_store_mut().add_cert(certificate).unwrap();
     let url = Url::parse(&format!("https://{host}:{port}/")).unwrap();
-    Fetcher::new(tls).unwrap().document(&url, 5, LIMIT).await
+    Fetcher::new(tls).document(&url, 5, LIMIT).await
 }
 
 #[tokio::test]

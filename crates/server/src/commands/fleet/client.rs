@@ -25,7 +25,7 @@ pub(super) struct AdminClient<'a> {
 
 impl<'a> AdminClient<'a> {
     pub(super) fn new(args: &'a AdminArgs) -> Result<Self, FleetError> {
-        let fetcher = tls_client(None).and_then(Fetcher::new).map_err(FleetError::Tls)?;
+        let fetcher = tls_client(None).map(Fetcher::new).map_err(FleetError::Tls)?;
         Ok(Self { url: &args.url, authorization: authorization(args)?, fetcher })
     }
 
