@@ -137,9 +137,8 @@ impl Server {
             tokio::select! {
                 accepted = listener.accept() => workers.dispatch(accepted).await,
                 command = commands.recv() => match command {
-                    Some(ProcessCommand::Reload) => if let Some(log) = reloader.reload(load()) {
+                    Some(ProcessCommand::Reload) => if reloader.reload(load(), &mut reloaded) {
                         background = BackgroundTasks::start(&state.gateway.load());
-                        reloaded(&log);
                     },
                     Some(ProcessCommand::Drain) if drain.is_none() => {
                         reloader.draining.store(true, Relaxed);

@@ -30,21 +30,26 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    /// Applies a configuration that was read again, or keeps the old one. Returns the log settings of one
-    /// that applies.
-    pub(super) fn reload(&mut self, loaded: Result<Config, Problems>) -> Option<Log> {
+    /// Applies a configuration that was read again, or keeps the old one. Returns true if it applies.
+    /// `reloaded` receives its log settings first, so that the event of the reload is written by them.
+    pub(super) fn reload(
+        &mut self,
+        loaded: Result<Config, Problems>,
+        reloaded: &mut impl FnMut(&Log),
+    ) -> bool {
         let built = loaded.map_err(ReloadError::Invalid).and_then(|config| self.build(config));
         self.state.metrics.reload(built.is_ok());
         match built {
             Ok(built) => {
                 let log = built.log;
                 self.apply(built);
+                reloaded(&log);
                 tracing::info!("configuration reloaded");
-                Some(log)
+                true
             }
             Err(error) => {
                 tracing::error!(problems = %Chain(&error), "reload refused: keeping the old configuration");
-                None
+                false
             }
         }
     }
