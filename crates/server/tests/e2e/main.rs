@@ -24,6 +24,8 @@ mod failures;
 #[cfg(test)]
 mod fleet_commands;
 #[cfg(test)]
+mod graph_failures;
+#[cfg(test)]
 mod hang_ups;
 #[cfg(test)]
 mod headers;
@@ -58,7 +60,5 @@ mod support;
 mod tls;
 #[cfg(test)]
 mod tokens;
-#[cfg(test)]
-mod troubles;
 #[cfg(test)]
 mod webhook;
