@@ -1,4 +1,4 @@
-//! The configuration, through `Config::parse`.
+//! Tests of the configuration through `Config::parse`.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -30,7 +30,7 @@ const DNS: &str = include_str!("../../../../fixtures/config/dns.toml");
 const KUBERNETES: &str = include_str!("../../../../fixtures/config/kubernetes.toml");
 const FIVE_MISTAKES: &str = include_str!("../../../../fixtures/config/five-mistakes.toml");
 
-/// The variables that the fixtures and the tests name.
+/// The environment variables that the fixtures and the tests name.
 fn env(name: &str) -> Option<String> {
     match name {
         "SEAL" | "SWITCHBOARD_SEAL_K1" | "SWITCHBOARD_SEAL_K2" => Some(SEAL.to_owned()),
@@ -43,12 +43,12 @@ fn env(name: &str) -> Option<String> {
     }
 }
 
-/// A configuration whose files are nowhere.
+/// Parses a configuration in a folder without files.
 pub(crate) fn parse(text: &str) -> Result<Config, Problems> {
     Config::parse(text, Path::new("/nonexistent"), env)
 }
 
-/// A certificate and its key, in PEM.
+/// Returns a certificate and its key, in PEM.
 fn certificate() -> (Vec<u8>, Vec<u8>) {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key: PKey<Private> = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
@@ -65,7 +65,7 @@ fn certificate() -> (Vec<u8>, Vec<u8>) {
     (builder.build().to_pem().unwrap(), key.private_key_to_pem_pkcs8().unwrap())
 }
 
-/// The files that the example names.
+/// Returns a folder with the files that the example names.
 fn example_files() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = certificate();
@@ -76,7 +76,7 @@ fn example_files() -> tempfile::TempDir {
     folder
 }
 
-/// The smallest configuration with `changes` made to it: each replaces a text that is there once.
+/// Returns the smallest configuration with `changes`: each one replaces a text that occurs once.
 #[track_caller]
 fn changed(changes: &[(&str, &str)]) -> String {
     let mut text = MINIMAL.replace("SWITCHBOARD_SEAL_K1", "SEAL");
@@ -87,18 +87,20 @@ fn changed(changes: &[(&str, &str)]) -> String {
     text
 }
 
-/// The smallest configuration with `more` after it is refused for exactly this.
+/// Checks that the smallest configuration, followed by `more`, has exactly these problems.
 #[track_caller]
 fn refused(more: &str, expected: &str) {
     refused_text(&format!("{}{more}", changed(&[])), expected);
 }
 
+/// Checks that a configuration has exactly these problems.
 #[track_caller]
 fn refused_text(text: &str, expected: &str) {
-    let problems = parse(text).map(|_| "nothing").unwrap_err();
+    let problems = parse(text).map(|_| "no problem").unwrap_err();
     assert_eq!(problems.to_string(), expected);
 }
 
+/// Returns the parsed smallest configuration, followed by `more`.
 #[track_caller]
 fn accepted(more: &str) -> Config {
     parse(&format!("{}{more}", changed(&[]))).unwrap()
@@ -184,8 +186,8 @@ fn the_example_is_valid_and_uses_every_setting() {
     }
 }
 
-/// The configurations in README.md and docs/*.md, each with its document: all blocks marked as TOML.
-fn shown_in_documents() -> Vec<(String, String)> {
+/// Returns all blocks marked as TOML in README.md and docs/*.md, each with the name of its document.
+fn blocks_in_documents() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let pages = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let mut documents: Vec<_> =
@@ -202,31 +204,31 @@ fn shown_in_documents() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_documents_show_the_fixtures() {
-    let shown: Vec<_> = shown_in_documents().into_iter().map(|(_, text)| text).collect();
+fn the_documents_contain_the_fixtures() {
+    let blocks: Vec<_> = blocks_in_documents().into_iter().map(|(_, text)| text).collect();
     for fixture in [MINIMAL, EXAMPLE, LOCAL, DNS, KUBERNETES] {
-        assert!(shown.iter().any(|text| text == fixture), "the documents must show:\n{fixture}");
+        assert!(blocks.iter().any(|text| text == fixture), "the documents must contain:\n{fixture}");
     }
 }
 
 #[test]
 fn every_configuration_in_the_documents_loads() {
     let folder = example_files();
-    for (name, text) in shown_in_documents() {
+    for (name, text) in blocks_in_documents() {
         let Err(problems) = Config::parse(&text, folder.path(), env) else { continue };
-        // A part of a configuration lacks the rest of it, and must be right as far as it goes.
+        // A block may be a part of a configuration: settings may be missing, but none may be invalid.
         let is_lacking =
             |message: &str| !cfg!(feature = "kubernetes") && message.starts_with("this build cannot");
-        let wrong: Vec<_> = problems
+        let invalid: Vec<_> = problems
             .iter()
             .filter(|problem| !problem.message.starts_with("missing; ") && !is_lacking(&problem.message))
             .collect();
-        assert!(wrong.is_empty(), "{name}: {wrong:?}\n{text}");
+        assert!(invalid.is_empty(), "{name}: {invalid:?}\n{text}");
     }
 }
 
 #[test]
-fn the_built_in_trusts_are_those_of_the_example() {
+fn the_built_in_trusts_equal_those_of_the_example() {
     let folder = example_files();
     let example = Config::parse(EXAMPLE, folder.path(), env).unwrap();
     let minimal = parse(MINIMAL).unwrap();
@@ -296,15 +298,19 @@ fn every_optional_setting_has_its_default() {
 fn a_missing_setting_is_named() {
     refused_text(
         "",
-        r#"region: missing; it must be the name of the region that this gateway serves, like "emea"
-app: missing; write one [[app]] or more, each with its id
-callback.base: missing; it must be the origin of callbackUris, like "https://emea.bots.contoso.com"
-callback.seal: missing; it must be a list of keys, like [{ id = "k1", secret = { env = "NAME" } }]
-fleet.instance: missing; write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns] or [fleet.kubernetes]"#,
+        "region: missing; it must be the name of the region that this gateway serves, like \"emea\"\n\
+         app: missing; write one [[app]] or more, each with its id\n\
+         callback.base: missing; it must be the origin of callbackUris, like \
+         \"https://emea.bots.contoso.com\"\n\
+         callback.seal: missing; it must be a list of keys, like \
+         [{ id = \"k1\", secret = { env = \"NAME\" } }]\n\
+         fleet.instance: missing; write one [[fleet.instance]] or more, each with its name and url, \
+         or [fleet.dns] or [fleet.kubernetes]",
     );
     refused(
         "[[fleet.instance]]\n[[app]]\n",
-        "fleet.instance[1].name: missing; it must be a name like \"bot-0\", which stays the same as long as its calls last\n\
+        "fleet.instance[1].name: missing; it must be a name like \"bot-0\", which stays the same as long as \
+         its calls last\n\
          fleet.instance[1].url: missing; it must be the URL for new calls, like \"http://10.0.0.10:3978/api/calls\"\n\
          app[1].id: missing; it must be a GUID like \"0efc74f7-41c3-47a4-8775-7259bfef4241\"",
     );
@@ -318,7 +324,7 @@ fn an_unknown_setting_is_named_with_the_nearest_known_one() {
         ("[listen]\ndrain = { dealy = \"5s\" }\n", "listen.drain.dealy", "delay"),
         ("[admin]\ntoken = { env = \"SEAL\", fil = \"a\" }\n", "admin.token.fil", "file"),
         ("[fleet.probe]\npath = \"/\"\nintervall = \"5s\"\n", "fleet.probe.intervall", "interval"),
-        // A key may hold what a terminal would obey.
+        // A key may contain a control sequence of a terminal.
         ("[log]\n\"levels\\u001b[31m\" = 1\n", "log.levels\\u{1b}[31m", "level"),
     ] {
         refused(text, &format!("{path}: unknown setting; the nearest known one is `{nearest}`"));
@@ -373,14 +379,16 @@ fn a_kubernetes_service_can_be_the_source_of_the_fleet() {
     refused_text(
         &in_kubernetes(""),
         &format!(
-            "fleet.kubernetes.service: missing; it must be {service}\nfleet.kubernetes.port: missing; it must be {port}"
+            "fleet.kubernetes.service: missing; it must be {service}\n\
+             fleet.kubernetes.port: missing; it must be {port}"
         ),
     );
     for wrong in ["", "Bots", "-bots", "bots-", "bots.media", "bots/../secrets", &"a".repeat(64)] {
         refused_text(
             &in_kubernetes(&format!("service = \"{wrong}\"\nnamespace = \"{wrong}\"\nport = \"{wrong}\"\n")),
             &format!(
-                "fleet.kubernetes.service: not {service}\nfleet.kubernetes.namespace: not the name of a namespace\n\
+                "fleet.kubernetes.service: not {service}\n\
+                 fleet.kubernetes.namespace: not the name of a namespace\n\
                  fleet.kubernetes.port: not {port}"
             ),
         );
@@ -398,7 +406,7 @@ fn a_kubernetes_service_can_be_the_source_of_the_fleet() {
     );
 }
 
-/// The smallest configuration whose instances are found by DNS.
+/// Returns the smallest configuration whose instances are discovered by DNS.
 #[track_caller]
 fn in_dns(more: &str) -> String {
     let listed = "[[fleet.instance]]\nname = \"bot-0\"\nurl = \"http://10.0.0.10:3978/api/calls\"\n";
@@ -422,7 +430,8 @@ fn dns_can_be_the_source_of_the_fleet() {
         allow: Vec::new(),
     };
     assert_eq!(config.delivery.discovery, Some(Discovery::Dns(expected)));
-    let more = "scheme = \"https\"\npath = \"/{app}/calls\"\nrefresh = \"5s\"\nservers = [\"127.0.0.1:5353\"]\n\
+    let more = "scheme = \"https\"\npath = \"/{app}/calls\"\nrefresh = \"5s\"\n\
+                servers = [\"127.0.0.1:5353\"]\n\
                 [fleet]\nallow = [\"127.0.0.0/8\", \"::1\"]\nkeep_leaving = \"1h\"\nslow_start = \"30s\"\n";
     let config = parse(&in_dns(more)).unwrap();
     assert_eq!(config.delivery.keep_leaving, Duration::from_secs(3600));
@@ -445,7 +454,8 @@ fn all_problems_of_a_source_are_found() {
     refused_text(
         &in_dns("").replace("\nname = \"bots.example\"\nport = 3978\n", "\n"),
         &format!(
-            "fleet.dns.name: missing; it must be {name}\nfleet.dns.port: missing; it must be the port of the instances, 1 to 65535"
+            "fleet.dns.name: missing; it must be {name}\n\
+             fleet.dns.port: missing; it must be the port of the instances, 1 to 65535"
         ),
     );
     for wrong in ["", "10.0.0.1", "a..b", "a b", "bots.example:80", "ä.example", &"a".repeat(64)] {
@@ -481,7 +491,7 @@ fn all_problems_of_a_source_are_found() {
 }
 
 #[test]
-fn a_wrong_value_gets_a_message_with_what_is_right() {
+fn an_invalid_value_gets_a_message_with_a_valid_one() {
     const GUID: &str = "not a GUID like \"0efc74f7-41c3-47a4-8775-7259bfef4241\"";
     const ADDRESS: &str = "not an IP address and a port, like \"127.0.0.1:9090\" or \"[::]:8443\"";
     const PATH: &str =
@@ -491,12 +501,15 @@ fn a_wrong_value_gets_a_message_with_what_is_right() {
     const PLAIN: &str = "plain http is for loopback hosts only; write https";
     const PEER: &str =
         "not an absolute URL like \"https://amer.bots.contoso.com\", without user, password and fragment";
-    const WEBHOOK: &str = "not an absolute URL like \"https://amer.bots.contoso.com/api/calls\", without user, password and fragment";
+    const WEBHOOK: &str = "not an absolute URL like \"https://amer.bots.contoso.com/api/calls\", \
+         without user, password and fragment";
     const INSTANCE: &str = "not an absolute URL like \"http://10.0.0.10:3978/api/calls\"";
-    const APART: &str = "overlaps with webhook_path: one path is below the other; use separate paths, like \"/api/calls\" and \"/api/callbacks\"";
+    const OVERLAP: &str = "overlaps with webhook_path: one path is below the other; use separate paths, like \
+         \"/api/calls\" and \"/api/callbacks\"";
     let trust = |setting: &str| {
         format!(
-            "[[trust]]\nname = \"t\"\nmetadata = \"https://a.example/\"\nissuers = [\"https://a.example\"]\n{setting}\n"
+            "[[trust]]\nname = \"t\"\nmetadata = \"https://a.example/\"\n\
+             issuers = [\"https://a.example\"]\n{setting}\n"
         )
     };
     let peer = "[[peer]]\nname = \"amer\"\nwebhook = \"https://amer.example/api/calls\"\n";
@@ -510,12 +523,12 @@ fn a_wrong_value_gets_a_message_with_what_is_right() {
         ("[listen]\nwebhook_path = \"/api//calls\"", "listen.webhook_path", PATH),
         ("[listen]\nwebhook_path = \"/api/../calls\"", "listen.webhook_path", PATH),
         ("[listen]\nwebhook_path = \"/api/%63alls\"", "listen.webhook_path", PATH),
-        ("[listen]\ncallback_path = \"/api/calls\"", "listen.callback_path", APART),
-        ("[listen]\nwebhook_path = \"/api\"", "listen.callback_path", APART),
+        ("[listen]\ncallback_path = \"/api/calls\"", "listen.callback_path", OVERLAP),
+        ("[listen]\nwebhook_path = \"/api\"", "listen.callback_path", OVERLAP),
         (
             "[listen]\nhealth_path = \"/api/callbacks/health\"",
             "listen.health_path",
-            &APART.replace("webhook_path", "callback_path"),
+            &OVERLAP.replace("webhook_path", "callback_path"),
         ),
         ("[listen]\ndrain = { delay = \"2h\" }", "listen.drain.delay", "not from 0ms to 1h"),
         (
@@ -565,7 +578,8 @@ fn a_wrong_value_gets_a_message_with_what_is_right() {
             "empty: the gateway would accept no tenant; write [\"*\"] or tenant ids",
         ),
         (
-            "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\ntenants = [\"*\", \"1efc74f7-41c3-47a4-8775-7259bfef4241\"]",
+            "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\n\
+             tenants = [\"*\", \"1efc74f7-41c3-47a4-8775-7259bfef4241\"]",
             "app[1].tenants",
             "\"*\" beside tenant ids; write one or the other",
         ),
@@ -575,7 +589,8 @@ fn a_wrong_value_gets_a_message_with_what_is_right() {
             "not \"*\" or a GUID like \"0efc74f7-41c3-47a4-8775-7259bfef4241\"",
         ),
         (
-            "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\naudiences = [\"https://graph.microsoft.com\"]",
+            "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\n\
+             audiences = [\"https://graph.microsoft.com\"]",
             "app[1].audiences",
             "https://graph.microsoft.com is an issuer; leave it out: an audience is the recipient of a token",
         ),
@@ -583,8 +598,8 @@ fn a_wrong_value_gets_a_message_with_what_is_right() {
             "[[app]]\nid = \"1efc74f7-41c3-47a4-8775-7259bfef4241\"\n\
              audiences = [\"https://sts.windows.net/1efc74f7-41c3-47a4-8775-7259bfef4241/\"]",
             "app[1].audiences",
-            "https://sts.windows.net/1efc74f7-41c3-47a4-8775-7259bfef4241/ is an issuer; leave it out: an audience \
-             is the recipient of a token",
+            "https://sts.windows.net/1efc74f7-41c3-47a4-8775-7259bfef4241/ is an issuer; leave it out: an \
+             audience is the recipient of a token",
         ),
         (&trust("name2 = 1"), "trust[0].name2", "unknown setting; the nearest known one is `name`"),
         (&trust("callers = [\"x\"]"), "trust[0].callers[0]", GUID),
@@ -606,18 +621,20 @@ fn a_wrong_value_gets_a_message_with_what_is_right() {
         (
             "[[trust]]\nname = \"t\"\nmetadata = \"https://a.example/\"\nissuers = []",
             "trust[0].issuers",
-            "empty: the gateway would accept no token; write a list of issuers, like [\"https://api.botframework.com\"]",
+            "empty: the gateway would accept no token; write a list of issuers, like \
+             [\"https://api.botframework.com\"]",
         ),
         (
-            "[[trust]]\nname = \"t\"\nmetadata = \"https://a.example/\"\nissuers = [\"https://a.example/{tenant}\"]",
+            "[[trust]]\nname = \"t\"\nmetadata = \"https://a.example/\"\n\
+             issuers = [\"https://a.example/{tenant}\"]",
             "trust[0].issuers[0]",
             "not an issuer like \"https://sts.windows.net/{tid}/\", with at most one {tid} for the tenant",
         ),
         (
             "[[trust]]\nname = \"t\"\nmetadata = \"https://a.example/\"\nissuers = [\"https://a.example/{tid}\"]",
             "trust[0].callers",
-            "missing; it must name the calling service, [\"26a18ebc-cdf7-4a6a-91cb-beb352805e81\"], where an issuer \
-             contains {tid}: any application of any tenant can obtain a token for an app",
+            "missing; it must name the calling service, [\"26a18ebc-cdf7-4a6a-91cb-beb352805e81\"], where an \
+             issuer contains {tid}: any application of any tenant can obtain a token for an app",
         ),
         ("[keys]\nrefresh = \"1\"", "keys.refresh", DURATION),
         ("[keys]\nrefresh = \"0s\"", "keys.refresh", "not from 1s to 1d"),
@@ -779,27 +796,27 @@ fn a_wrong_value_gets_a_message_with_what_is_right() {
 }
 
 #[test]
-fn a_value_in_place_of_a_table_gets_a_message_with_what_to_write() {
+fn a_value_in_place_of_a_table_gets_a_message_with_the_table() {
     const SECRET: &str =
         "{ env = \"NAME\" } or { file = \"path\" }; the configuration never holds the secret itself";
     let header = |header: &str| format!("a table; write {header} and its settings below it");
-    for (more, path, right) in [
+    for (more, path, expected) in [
         ("[listen]\ntls = \"tls.crt\"", "listen.tls", "{ certificate = \"tls.crt\", key = \"tls.key\" }"),
         ("[listen]\ndrain = 5", "listen.drain", &*header("[listen.drain]")),
         ("[admin]\ntoken = \"abc\"", "admin.token", SECRET),
         ("[fleet]\nprobe = \"/healthz\"", "fleet.probe", &header("[fleet.probe]")),
         ("[affinity]\nrule = [\"amer\"]", "affinity.rule[0]", &header("[[affinity.rule]]")),
     ] {
-        // Above the list of instances, so that the tables of the fleet can follow.
+        // Inserted above `[[fleet.instance]]`, so that `[fleet]` comes before its sub-tables.
         let text = changed(&[("[[fleet.instance]]", &format!("{more}\n[[fleet.instance]]"))]);
-        refused_text(&text, &format!("{path}: not {right}"));
+        refused_text(&text, &format!("{path}: not {expected}"));
     }
     let seal = "{ id = \"k1\", secret = { env = \"SEAL\" } }";
-    for (text, path, right) in [
+    for (text, path, expected) in [
         ("\"abc\"", "callback.seal[0]", "{ id = \"k1\", secret = { env = \"NAME\" } }"),
         ("{ id = \"k1\", secret = \"abc\" }", "callback.seal[0].secret", SECRET),
     ] {
-        refused_text(&changed(&[(seal, text)]), &format!("{path}: not {right}"));
+        refused_text(&changed(&[(seal, text)]), &format!("{path}: not {expected}"));
     }
     refused_text(&with_graph("secret = \"abc\"", ""), &format!("app[0].graph.secret: not {SECRET}"));
     refused_text(
@@ -854,7 +871,8 @@ fn seal_keys_have_different_ids_and_enough_bytes() {
         (
             "",
             "seal",
-            "empty: no callbackUri could be sealed; write a list of keys, like [{ id = \"k1\", secret = { env = \"NAME\" } }]",
+            "empty: no callbackUri could be sealed; write a list of keys, like \
+             [{ id = \"k1\", secret = { env = \"NAME\" } }]",
         ),
         (&*format!("{seal}, {seal}"), "seal[1].id", "another key has the same id; give each its own"),
         (
@@ -880,7 +898,8 @@ fn seal_keys_have_different_ids_and_enough_bytes() {
         (
             "{ id = \"k1\" }",
             "seal[0].secret",
-            "missing; it must be { env = \"NAME\" } or { file = \"path\" }; the configuration never holds the secret itself",
+            "missing; it must be { env = \"NAME\" } or { file = \"path\" }; the configuration never holds \
+             the secret itself",
         ),
     ] {
         refused_text(&changed(&[(seal, text)]), &format!("callback.{path}: {expected}"));
@@ -933,7 +952,8 @@ fn a_certificate_and_its_key_must_match() {
     );
     check(
         "{ certificate = \"text\", key = \"text\" }",
-        "listen.tls.certificate: not a PEM file with a certificate, which has a line -----BEGIN CERTIFICATE-----\n\
+        "listen.tls.certificate: not a PEM file with a certificate, which has a line \
+         -----BEGIN CERTIFICATE-----\n\
          listen.tls.key: not a PEM file with a private key without a password",
     );
     check("{ certificate = \"tls.crt\" }", "listen.tls.key: missing; it must be the path of a PEM file");
@@ -948,26 +968,27 @@ fn a_certificate_and_its_key_must_match() {
 }
 
 #[test]
-fn a_syntax_error_has_its_place() {
+fn a_syntax_error_has_its_position() {
     let twice = "not valid TOML: duplicate key; write each setting and each table once";
     let unquoted = "not valid TOML: string values must be quoted, expected literal string";
-    for (text, place, expected) in [
+    for (text, position, expected) in [
         ("region = \"emea\"\nregion = \"amer\"\n", "line 2, column 1, at `region`", twice),
         ("seal = [{ id = \"a\", id = \"b\" }]\n", "line 1, column 21, at `id`", twice),
         ("region = emea\n", "line 1, column 10, at `region`", unquoted),
         ("[listen\n", "line 1, column 8", "not valid TOML: unclosed table, expected `]`"),
-        // The second errors would be the address, and four of the list.
+        // Only the first error is reported: the address, and the rest of the list, would be further ones.
         ("[listen]\naddress = 1\n[listen]\naddress = 2\n", "line 3, column 2, at `listen`", twice),
         (
             "tenants = [1, 2\nregion = 3\n",
             "line 2, column 1",
             "not valid TOML: missing comma between array elements, expected `,`",
         ),
-        // What cannot be the name of a setting is not shown: the file of a secret may be given by mistake.
+        // A text that cannot be the name of a setting is not shown: the operator may have passed a secret
+        // file by mistake.
         ("KioqKioqKioqKioqKioqKio=\n", "line 1, column 25", unquoted),
         ("\"a\\u001b\" = 1\n\"a\\u001b\" = 2\n", "line 2, column 1", twice),
     ] {
-        refused_text(text, &format!("{place}: {expected}"));
+        refused_text(text, &format!("{position}: {expected}"));
     }
     let error = Config::load(Path::new("/nonexistent/a.toml"), env).map(|_| ()).unwrap_err();
     assert_eq!(
@@ -993,7 +1014,7 @@ fn a_short_budget_shortens_the_default_attempt() {
 }
 
 #[test]
-fn every_value_of_an_enumeration_is_taken() {
+fn every_value_of_an_enumeration_is_accepted() {
     let peer = "[[peer]]\nname = \"amer\"\nwebhook = \"https://amer.example/api/calls\"\n";
     for (status, expected) in [
         (302, RedirectStatus::Found),
@@ -1019,7 +1040,7 @@ fn every_value_of_an_enumeration_is_taken() {
     assert_eq!(orphaned, Orphaned::Reassign);
 }
 
-/// The smallest configuration whose app has `graph`, and `more` after it.
+/// Returns the smallest configuration whose app has `graph`, followed by `more`.
 pub(crate) fn with_graph(graph: &str, more: &str) -> String {
     changed(&[("[callback]", &format!("graph = {{ {graph} }}\n[callback]"))]) + more
 }
@@ -1043,14 +1064,15 @@ fn an_app_can_have_a_graph_credential() {
     parse(&with_graph("federated_token = \"/var/run/secrets/token\"", "")).unwrap();
     let folder = example_files();
     let pair = |key: &str| with_graph(&format!("certificate = \"tls.crt\", key = \"{key}\""), "");
-    // The key of the example is no RSA key, which is told without a word of it.
+    // The key of the example is not an RSA key. The problem does not contain any of its bytes.
     let problems = Config::parse(&pair("tls.key"), folder.path(), env).unwrap_err().to_string();
     assert_eq!(problems, "app[0].graph.key: must be an RSA key: assertions are signed with PS256");
 }
 
 #[test]
-fn a_wrong_graph_setting_gets_a_message_with_what_is_right() {
-    let one_credential = "app[0].graph: needs exactly one credential: secret = { env = \"NAME\" } or { file = \"path\" }, \
+fn an_invalid_graph_setting_gets_a_message_with_a_valid_one() {
+    let one_credential = "app[0].graph: needs exactly one credential: secret = { env = \"NAME\" } or \
+                          { file = \"path\" }, \
                           certificate and key (two PEM files), or federated_token (a file)";
     let secret = "secret = { env = \"SWITCHBOARD_APP_SECRET\" }";
     for (graph, expected) in [
@@ -1106,8 +1128,8 @@ fn an_empty_required_list_is_a_problem() {
          base = \"https://a.example\"\nseal = []\n",
         "app: empty; write one [[app]] or more, each with its id\n\
          trust: empty; write at least one [[trust]], or none for the two of the public cloud\n\
-         fleet.instance: empty; write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns] or \
-         [fleet.kubernetes]\n\
+         fleet.instance: empty; write one [[fleet.instance]] or more, each with its name and url, or \
+         [fleet.dns] or [fleet.kubernetes]\n\
          callback.seal: empty: no callbackUri could be sealed; write a list of keys, like \
          [{ id = \"k1\", secret = { env = \"NAME\" } }]",
     );
@@ -1117,7 +1139,7 @@ fn an_empty_required_list_is_a_problem() {
     );
 }
 
-/// Whatever is wrong, something is said about it.
+/// Checks that an invalid configuration has at least one problem.
 fn is_config_or_problems(text: &str) {
     if let Err(problems) = parse(text) {
         assert!(!problems.is_empty(), "{text}");
@@ -1133,7 +1155,10 @@ proptest::proptest! {
     }
 
     #[test]
-    fn no_value_of_a_setting_makes_the_parser_panic(index in 0usize..60, value in "[-0-9a-z\"'\\[\\]{}=., %/:]{0,20}") {
+    fn no_value_of_a_setting_makes_the_parser_panic(
+        index in 0usize..60,
+        value in "[-0-9a-z\"'\\[\\]{}=., %/:]{0,20}",
+    ) {
         let lines: Vec<String> = EXAMPLE.lines().map(str::to_owned).collect();
         let mut settings = lines.iter().enumerate().filter(|(_, line)| line.contains(" = "));
         if let Some((at, line)) = settings.nth(index) {

@@ -1,4 +1,4 @@
-//! The words for a fleet, and when an instance counts as empty.
+//! The output of `fleet list`, and the rule for when an instance is empty.
 
 use expect_test::expect;
 
@@ -48,7 +48,7 @@ fn durations_have_two_units() {
 }
 
 #[test]
-fn an_instance_is_empty_once_it_says_so_after_the_drain() {
+fn an_instance_is_empty_after_a_report_of_no_calls_since_the_drain() {
     let drained = |calls, in_flight, last_probe_ms| FleetInstance {
         state: "draining".into(),
         calls,
@@ -65,12 +65,12 @@ fn an_instance_is_empty_once_it_says_so_after_the_drain() {
         (drained(Some(0), 1, Some(500)), 1000, Ok(false)),
         (drained(Some(3), 0, Some(500)), 86_400_000, Ok(false)),
         (drained(Some(0), 0, None), 1000, Ok(true)),
-        // A call was placed that the report lacks; a call ended that the report still has.
+        // A call was placed after the report; a call of the report has ended since.
         (expected(Some(1), drained(Some(0), 0, Some(500))), 1000, Ok(false)),
         (expected(Some(0), drained(Some(1), 0, Some(500))), 1000, Ok(false)),
         (expected(None, drained(Some(1), 0, Some(500))), 1000, Ok(false)),
-        // The report of the instance outweighs the count of this gateway: another gateway may have seen the
-        // end.
+        // The report of the instance takes precedence over the count of this gateway: another gateway may
+        // have seen the end of a call.
         (placed(3, drained(Some(0), 0, Some(500))), 1000, Ok(true)),
         (drained(None, 0, None), 1000, Ok(false)),
         (drained(None, 0, None), 15_000, Err("bot-0 reports no call count")),
@@ -93,7 +93,7 @@ fn an_instance_is_empty_once_it_says_so_after_the_drain() {
 }
 
 #[test]
-fn the_workload_of_an_instance_is_told_as_far_as_it_is_known() {
+fn the_workload_of_an_instance_contains_every_known_count() {
     for (calls, calls_expected, calls_counted, in_flight, expected) in [
         (Some(1), Some(1), 0, 0, "1 call"),
         (Some(1), Some(3), 1, 2, "3 calls, 2 requests in flight"),
