@@ -1,4 +1,4 @@
-//! The commands that run and end, as a shell sees them: exit codes, and what goes where.
+//! The short-lived commands as a shell sees them: exit codes, stdout and stderr.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers do too")]
 
 use std::{
@@ -12,7 +12,7 @@ const SEAL: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio=";
 
 const APP: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";
 
-/// The binary with the fixtures' configurations at hand.
+/// The command, in the folder of the configuration fixtures.
 fn switchboard(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
     command
@@ -26,28 +26,29 @@ fn switchboard(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it, and gives the exit code, stdout and stderr.
+/// Runs the command. Returns its exit code, stdout and stderr.
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    told(switchboard(arguments).output().unwrap())
+    decode(switchboard(arguments).output().unwrap())
 }
 
-fn told(output: Output) -> (Option<i32>, String, String) {
+/// Returns the exit code, stdout and stderr of a finished command.
+fn decode(output: Output) -> (Option<i32>, String, String) {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// Runs it with `input` on stdin.
+/// Runs the command with `input` on stdin.
 fn run_with(input: &[u8], arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut child = switchboard(arguments).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // It may refuse before it has read all.
+    // The command may fail before it has read the whole input.
     let _ = stdin.write_all(input);
     drop(stdin);
-    told(child.wait_with_output().unwrap())
+    decode(child.wait_with_output().unwrap())
 }
 
 #[test]
-fn a_valid_configuration_is_told_in_one_line() {
+fn a_valid_configuration_is_summarized_in_one_line() {
     let (code, stdout, stderr) = run(&["check", "--config", "minimal.toml"]);
     assert_eq!(
         stdout,
@@ -68,17 +69,17 @@ fn five_mistakes_are_five_lines_on_stderr() {
 }
 
 #[test]
-fn a_wrong_command_line_is_a_usage_error() {
+fn an_invalid_command_line_is_a_usage_error() {
     for arguments in [&["serv"][..], &[], &["check"], &["check", "--config", "nowhere.toml"]] {
         let (code, stdout, stderr) = run(arguments);
         assert_eq!((code, stdout.as_str()), (Some(64), ""), "{arguments:?}");
         assert!(!stderr.is_empty(), "{arguments:?}");
-        assert!(!stderr.contains('\u{1b}'), "colour is for terminals: {stderr:?}");
+        assert!(!stderr.contains('\u{1b}'), "colors are for terminals only: {stderr:?}");
     }
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named_with_the_reason() {
+fn an_unreadable_file_is_named_with_the_reason() {
     let missing = "nowhere cannot be read: No such file or directory (os error 2)\n";
     let folder = ". cannot be read: Is a directory (os error 21)\n";
     let admin = "http://127.0.0.1:1";
@@ -100,7 +101,7 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
 }
 
 #[test]
-fn help_and_version_are_results() {
+fn help_and_version_are_printed_to_stdout() {
     let (code, stdout, stderr) = run(&["--version"]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     assert_eq!(stdout, concat!("switchboard ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -112,7 +113,7 @@ fn help_and_version_are_results() {
 }
 
 #[test]
-fn a_new_secret_can_be_used_at_once() {
+fn a_generated_secret_is_accepted_as_a_seal_key() {
     let secrets = [run(&["keygen"]), run(&["keygen"])];
     assert_ne!(secrets[0].1, secrets[1].1);
     for (code, secret, stderr) in secrets {
@@ -121,12 +122,12 @@ fn a_new_secret_can_be_used_at_once() {
             .env("SWITCHBOARD_SEAL_K1", secret.trim_end())
             .output()
             .unwrap();
-        assert_eq!(told(output).0, Some(0), "{secret}");
+        assert_eq!(decode(output).0, Some(0), "{secret}");
     }
 }
 
 #[test]
-fn a_minted_uri_is_one_line() {
+fn a_minted_uri_is_printed_on_one_line() {
     let (code, stdout, stderr) =
         run(&["mint", "--config", "minimal.toml", "--instance", "bot-0", "--app", APP]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
@@ -152,7 +153,7 @@ fn a_body_is_explained_from_a_file_and_from_stdin() {
 }
 
 #[test]
-fn a_body_without_end_is_not_read_to_its_end() {
+fn a_body_over_the_limit_is_not_read() {
     let (code, stdout, stderr) =
         run_with(&vec![b' '; (1 << 20) + 1], &["explain", "--config", "minimal.toml", "-"]);
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
@@ -169,7 +170,7 @@ fn an_app_that_is_not_configured_cannot_be_explained() {
 }
 
 #[test]
-fn a_reader_that_went_away_is_no_failure() {
+fn a_closed_stdout_is_not_an_error() {
     let mut child = switchboard(&["keygen"]).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));

@@ -1,5 +1,5 @@
-//! The manifests in `deploy/kubernetes`: they are what the API says, agree with each other and with the configuration beside
-//! them, and ask for no right that they do not need.
+//! Tests of the manifests in `deploy/kubernetes`. They are valid objects of the Kubernetes API, agree with
+//! each other and with their configuration, and request no privilege that they do not need.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers do too")]
 #![expect(clippy::panic, reason = "a test fails by panicking, and its helpers do too")]
 
@@ -29,7 +29,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 #[test]
-fn the_kustomization_names_every_file_and_no_other() {
+fn the_kustomization_names_every_file_of_its_folder() {
     let manifests = Manifests::read();
     let generated = array(at(&manifests.kustomization, "/configMapGenerator")).iter();
     let named: BTreeSet<_> = array(at(&manifests.kustomization, "/resources"))
@@ -39,16 +39,17 @@ fn the_kustomization_names_every_file_and_no_other() {
         .chain(["kustomization.yaml"])
         .map(str::to_owned)
         .collect();
-    let there: BTreeSet<_> = fs::read_dir(folder())
+    let existing: BTreeSet<_> = fs::read_dir(folder())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(named, there);
+    assert_eq!(named, existing);
 }
 
-/// The types know every field, so what they do not know is lost on the way.
+/// The types have every field of the API. An unknown field is lost when an object is parsed and written
+/// again.
 #[test]
-fn every_object_survives_the_types_of_the_api() {
+fn every_object_has_known_fields_only() {
     for object in Manifests::read().objects {
         let again = match (text(at(&object, "/apiVersion")), text(at(&object, "/kind"))) {
             ("apps/v1", "Deployment") => again::<Deployment>(&object),
@@ -59,13 +60,14 @@ fn every_object_survives_the_types_of_the_api() {
             ("rbac.authorization.k8s.io/v1", "RoleBinding") => again::<RoleBinding>(&object),
             ("v1", "Service") => again::<Service>(&object),
             ("v1", "ServiceAccount") => again::<ServiceAccount>(&object),
-            other => panic!("no type is known for {other:?}"),
+            other => panic!("the test has no type for {other:?}"),
         };
         assert_eq!(again, object);
     }
 }
 
-/// As the pod has them: each volume's files under its mount path, and the command line of the container.
+/// Checks the configuration as in the pod: with the files of each volume under its mount path, and with the
+/// path from the container's arguments.
 #[test]
 fn the_configuration_passes_its_check() {
     let manifests = Manifests::read();
@@ -106,17 +108,21 @@ fn the_key_store_can_be_written() {
 #[test]
 fn everything_is_in_one_namespace() {
     let manifests = Manifests::read();
-    // The gateway follows bots in its own.
+    // Without this setting, the gateway discovers bots in its own namespace.
     assert_eq!(manifests.setting("/fleet/kubernetes").get("namespace"), None);
     let namespace = at(&manifests.kustomization, "/namespace");
     assert_eq!(at(manifests.object("RoleBinding", "switchboard"), "/subjects/0/namespace"), namespace);
     for object in &manifests.objects {
-        assert_eq!(at(object, "/metadata").get("namespace"), None, "the kustomization says where: {object}");
+        assert_eq!(
+            at(object, "/metadata").get("namespace"),
+            None,
+            "the kustomization sets the namespace: {object}"
+        );
     }
 }
 
 #[test]
-fn the_kustomization_chooses_the_image_of_every_container() {
+fn the_kustomization_sets_the_image_of_every_container() {
     let manifests = Manifests::read();
     let used: BTreeSet<_> =
         manifests.pods().iter().map(|(_, pod)| text(at(pod, "/spec/containers/0/image"))).collect();
@@ -130,7 +136,7 @@ fn ports_agree_from_the_balancer_to_the_configuration() {
     let manifests = Manifests::read();
     let bound = |setting| {
         let (host, port) = text(manifests.setting(setting)).rsplit_once(':').unwrap();
-        // The kubelet and the balancer ask at the pod's address.
+        // The kubelet and the load balancer connect to the pod's address.
         assert_eq!(host, "0.0.0.0", "{setting}");
         port.parse::<u16>().unwrap()
     };
@@ -164,7 +170,7 @@ fn ports_agree_from_the_balancer_to_the_configuration() {
 }
 
 #[test]
-fn selectors_select_what_they_are_for() {
+fn each_selector_selects_the_intended_pods() {
     let spread = "/spec/template/spec/topologySpreadConstraints";
     for (kind, name, path, expected) in [
         ("Deployment", "switchboard", "/spec/selector/matchLabels", "switchboard"),
@@ -196,12 +202,16 @@ fn selectors_select_what_they_are_for() {
 }
 
 #[test]
-fn a_gateway_may_list_and_watch_endpoint_slices_and_nothing_else() {
+fn the_role_of_a_gateway_allows_list_and_watch_of_endpoint_slices_only() {
     let manifests = Manifests::read();
     let role = manifests.object("Role", "switchboard");
     assert_eq!(
         *at(role, "/rules"),
-        json!([{ "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] }])
+        json!([{
+            "apiGroups": ["discovery.k8s.io"],
+            "resources": ["endpointslices"],
+            "verbs": ["list", "watch"],
+        }])
     );
     let binding = manifests.object("RoleBinding", "switchboard");
     assert_eq!(
@@ -217,7 +227,7 @@ fn a_gateway_may_list_and_watch_endpoint_slices_and_nothing_else() {
 }
 
 #[test]
-fn only_gateways_have_a_token_of_the_cluster() {
+fn only_gateways_have_a_service_account_token() {
     let manifests = Manifests::read();
     let account = |kind, name| {
         let spec = at(manifests.pod(kind, name), "/spec");
@@ -227,7 +237,8 @@ fn only_gateways_have_a_token_of_the_cluster() {
     assert_eq!(account("StatefulSet", "bot"), (json!(false), None));
 }
 
-/// What is not named here, the node's network or its folders say, needs a thought, and a line here.
+/// Fields that are not listed here, for example `hostNetwork` or a `hostPath` volume, need a review before
+/// they are added to this list.
 #[test]
 fn no_pod_has_a_privilege() {
     for (name, pod) in Manifests::read().pods() {
@@ -254,7 +265,7 @@ fn no_pod_has_a_privilege() {
             assert_known(volume, &["configMap", "emptyDir", "name", "secret"]);
         }
         let containers = array(at(spec, "/containers"));
-        assert_eq!(containers.len(), 1, "{name}: the tests look at the first one");
+        assert_eq!(containers.len(), 1, "{name}: the tests check the first container only");
         for container in containers {
             assert_eq!(
                 *at(container, "/securityContext"),
@@ -274,7 +285,7 @@ fn no_pod_has_a_privilege() {
 }
 
 #[test]
-fn files_with_secrets_are_not_for_everybody() {
+fn files_with_secrets_are_not_world_readable() {
     let manifests = Manifests::read();
     let volumes = array(at(manifests.pod("Deployment", "switchboard"), "/spec/volumes"));
     let modes: Vec<_> = volumes
@@ -286,21 +297,21 @@ fn files_with_secrets_are_not_for_everybody() {
 }
 
 #[test]
-fn probes_ask_what_is_there() {
+fn probes_use_existing_paths_and_ports() {
     let manifests = Manifests::read();
-    let asked = |kind, name, probe: &str| {
+    let target = |kind, name, probe: &str| {
         let probe = at(manifests.pod(kind, name), &format!("/spec/containers/0/{probe}/httpGet"));
         (text(at(probe, "/path")).to_owned(), text(at(probe, "/port")).to_owned())
     };
     let admin = |path: &str| (path.to_owned(), "admin".to_owned());
-    assert_eq!(asked("Deployment", "switchboard", "readinessProbe"), admin("/readyz"));
-    assert_eq!(asked("Deployment", "switchboard", "livenessProbe"), admin("/healthz"));
-    let (path, port) = asked("StatefulSet", "bot", "readinessProbe");
+    assert_eq!(target("Deployment", "switchboard", "readinessProbe"), admin("/readyz"));
+    assert_eq!(target("Deployment", "switchboard", "livenessProbe"), admin("/healthz"));
+    let (path, port) = target("StatefulSet", "bot", "readinessProbe");
     assert_eq!((path.as_str(), port.as_str()), (text(manifests.setting("/fleet/probe/path")), "calls"));
 }
 
 #[test]
-fn nothing_is_ended_before_it_has_ended() {
+fn grace_periods_are_long_enough_for_a_drain() {
     let manifests = Manifests::read();
     let grace =
         |kind, name| at(manifests.pod(kind, name), "/spec/terminationGracePeriodSeconds").as_u64().unwrap();
@@ -310,7 +321,7 @@ fn nothing_is_ended_before_it_has_ended() {
     assert!(seconds("/listen/drain/deadline") > seconds("/listen/drain/delay"));
     assert_eq!(grace("StatefulSet", "bot"), 24 * 60 * 60);
     let bot = at(manifests.pod("StatefulSet", "bot"), "/spec/containers/0");
-    // Neither a hook that waits nor a probe that kills.
+    // The container has no lifecycle hook and no liveness probe.
     assert_known(
         bot,
         &["env", "image", "name", "ports", "readinessProbe", "resources", "securityContext", "volumeMounts"],
@@ -318,7 +329,7 @@ fn nothing_is_ended_before_it_has_ended() {
 }
 
 #[test]
-fn a_gateway_that_goes_leaves_another_one() {
+fn a_disruption_leaves_one_replica_available() {
     let manifests = Manifests::read();
     let deployment = manifests.object("Deployment", "switchboard");
     let replicas = at(deployment, "/spec/replicas").as_u64().unwrap();
@@ -332,11 +343,11 @@ fn a_gateway_that_goes_leaves_another_one() {
 }
 
 #[test]
-fn bots_are_followed_by_their_state_and_replaced_side_by_side() {
+fn bots_are_discovered_by_readiness_and_started_in_parallel() {
     let manifests = Manifests::read();
     let bots = manifests.object("Service", "bots");
     assert_eq!(text(at(bots, "/spec/clusterIP")), "None");
-    // With it the API calls a pod ready that has only just been started.
+    // With this field, the API would report a pod as ready before its readiness probe succeeds.
     assert_eq!(at(bots, "/spec").get("publishNotReadyAddresses"), None);
     let set = manifests.object("StatefulSet", "bot");
     assert_eq!(text(at(set, "/spec/serviceName")), "bots");
@@ -344,7 +355,7 @@ fn bots_are_followed_by_their_state_and_replaced_side_by_side() {
 }
 
 #[test]
-fn bots_hear_gateways_only_and_the_admin_listener_hears_no_strangers() {
+fn network_policies_restrict_access_to_bots_and_to_the_admin_listener() {
     let manifests = Manifests::read();
     for policy in ["switchboard", "bot"] {
         assert_eq!(*at(manifests.object("NetworkPolicy", policy), "/spec/policyTypes"), json!(["Ingress"]));
@@ -369,7 +380,7 @@ fn bots_hear_gateways_only_and_the_admin_listener_hears_no_strangers() {
 }
 
 #[test]
-fn the_guide_makes_what_the_manifests_name() {
+fn the_guide_creates_every_object_that_the_manifests_name() {
     let manifests = Manifests::read();
     let guide = fs::read_to_string(repository().join("docs/kubernetes.md")).unwrap();
     let commands: Vec<_> =
@@ -387,12 +398,12 @@ fn the_guide_makes_what_the_manifests_name() {
     for name in names {
         assert!(
             commands.iter().any(|block| block.contains(name)),
-            "no command of docs/kubernetes.md has {name}"
+            "no command of docs/kubernetes.md contains {name}"
         );
     }
 }
 
-/// All of `deploy/kubernetes`.
+/// The parsed files of `deploy/kubernetes`.
 struct Manifests {
     kustomization: Value,
     configuration: Value,
@@ -421,7 +432,7 @@ impl Manifests {
         at(self.object(kind, name), "/spec/template")
     }
 
-    /// The templates of all pods, with the names of what makes them.
+    /// Returns the templates of all pods, each with the name of its Deployment or StatefulSet.
     fn pods(&self) -> Vec<(&str, &Value)> {
         let templates = self.objects.iter().filter_map(|object| {
             let template = object.pointer("/spec/template")?;
@@ -435,7 +446,7 @@ impl Manifests {
         at(&self.configuration, pointer)
     }
 
-    /// What a mounted volume holds.
+    /// Returns the files of a mounted volume: name and content.
     fn files(&self, volume: &Value) -> Vec<(String, String)> {
         if let Some(map) = volume.get("configMap") {
             let generator = named(at(&self.kustomization, "/configMapGenerator"), text(at(map, "/name")));
@@ -444,7 +455,7 @@ impl Manifests {
         } else if let Some(secret) = volume.get("secret") {
             let name = text(at(secret, "/secretName"));
             let (certificate, key) = certificate();
-            let content = |key_of: &str| match key_of {
+            let content = |name: &str| match name {
                 "tls.crt" => certificate.clone(),
                 "tls.key" => key.clone(),
                 "seal-k1" => "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio=\n".to_owned(),
@@ -458,7 +469,7 @@ impl Manifests {
     }
 }
 
-/// What the guide puts into which Secret.
+/// The Secrets that the guide creates, and their keys.
 const SECRETS: [(&str, &str); 4] = [
     ("switchboard-secrets", "seal-k1"),
     ("switchboard-secrets", "admin-token"),
@@ -491,7 +502,7 @@ fn at<'v>(value: &'v Value, pointer: &str) -> &'v Value {
 
 #[track_caller]
 fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("not a text: {value}"))
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}"))
 }
 
 #[track_caller]
@@ -502,10 +513,10 @@ fn array(value: &Value) -> &[Value] {
 #[track_caller]
 fn named<'v>(list: &'v Value, name: &str) -> &'v Value {
     let found = array(list).iter().find(|item| text(at(item, "/name")) == name);
-    found.unwrap_or_else(|| panic!("nothing is named {name} in {list}"))
+    found.unwrap_or_else(|| panic!("no item is named {name} in {list}"))
 }
 
-/// Has no fields but these.
+/// Checks that an object has no fields except `fields`.
 #[track_caller]
 fn assert_known(value: &Value, fields: &[&str]) {
     for field in value.as_object().unwrap().keys() {
@@ -513,7 +524,7 @@ fn assert_known(value: &Value, fields: &[&str]) {
     }
 }
 
-/// A certificate and its key, in PEM.
+/// Returns a certificate and its key, in PEM.
 fn certificate() -> (String, String) {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
