@@ -1,4 +1,4 @@
-//! Actions that instances reply with, and what Graph then gets.
+//! Actions in the responses of instances, and the requests to Graph that follow.
 
 use serde_json::json;
 
@@ -8,10 +8,11 @@ use crate::support::{
 };
 
 pub(crate) const ACTION: &str = "application/vnd.switchboard.action+json";
-pub(crate) const ANSWER: &str = r##"{"action":"answer","acceptedModalities":["audio"],"mediaConfig":{"@odata.type":"#microsoft.graph.serviceHostedMediaConfig"}}"##;
+pub(crate) const ANSWER: &str = "{\"action\":\"answer\",\"acceptedModalities\":[\"audio\"],\"mediaConfig\":\
+{\"@odata.type\":\"#microsoft.graph.serviceHostedMediaConfig\"}}";
 
-/// A gateway that may act, one instance, and what stands for the token endpoint and for Graph.
-pub(crate) struct Stage {
+/// A gateway that may act on calls, one bot, and a server that simulates the token endpoint and Graph.
+pub(crate) struct GraphFixture {
     _issuer: Issuer,
     pub(crate) bot: Instance,
     pub(crate) graph: Instance,
@@ -19,45 +20,49 @@ pub(crate) struct Stage {
     pub(crate) token: String,
 }
 
-impl Stage {
-    pub(crate) async fn set(more: impl FnOnce(Settings) -> Settings) -> Self {
-        Self::set_around(|settings, _| more(settings)).await
+impl GraphFixture {
+    /// Starts all of them, with the settings that `more` returns.
+    pub(crate) async fn start(more: impl FnOnce(Settings) -> Settings) -> Self {
+        Self::start_with_origin(|settings, _| more(settings)).await
     }
 
-    /// `more` gets the origin of Graph and of the token endpoint, too.
-    pub(crate) async fn set_around(more: impl FnOnce(Settings, &str) -> Settings) -> Self {
+    /// As `start`; `more` also receives the origin of Graph and of the token endpoint.
+    pub(crate) async fn start_with_origin(more: impl FnOnce(Settings, &str) -> Settings) -> Self {
         let issuer = Issuer::start();
         let [bot, graph] = Instance::start_all(["bot-0", "graph"]);
         let origin = graph.url().replace("/api/calls", "");
+        let secret = format!("secret = {{ file = \"{}\" }}", SEALS[1].0);
         let settings = Settings::new(&issuer, &[&bot]).line(
             "app",
-            &format!("graph = {{ secret = {{ file = \"{}\" }}, authority = \"{origin}\", endpoint = \"{origin}\" }}", SEALS[1].0),
+            &format!("graph = {{ {secret}, authority = \"{origin}\", endpoint = \"{origin}\" }}"),
         );
         let gateway = Gateway::start(&more(settings, &origin)).await;
         Self { _issuer: issuer, bot, graph, gateway, token: Token::skype().sign() }
     }
 
-    /// Graph's answers, after a token.
-    pub(crate) fn graph_says(&self, replies: &[Reply]) {
-        self.graph.next(Self::token());
+    /// Sets the responses of Graph, after one of the token endpoint.
+    pub(crate) fn graph_responds(&self, replies: &[Reply]) {
+        self.graph.next(Self::token_response());
         for reply in replies {
             self.graph.next(reply.clone());
         }
     }
 
-    /// What the token endpoint says.
-    pub(crate) fn token() -> Reply {
+    /// A response of the token endpoint.
+    pub(crate) fn token_response() -> Reply {
         let token = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"made.up.token"}"#;
         Reply::with(200, &[("Content-Type", "application/json")], token)
     }
 
-    /// The status that the platform gets for a new call, to which the bot replies `action`.
+    /// Posts a new call to which the bot responds with `action`.
+    ///
+    /// Returns the status that the platform receives, and the callback URI that the bot received.
     async fn new_call(&mut self, action: &str) -> (u16, String) {
         self.bot.next(Reply::with(200, &[("Content-Type", ACTION)], action));
-        let answer = Request::webhook(&self.token, bodies::incoming("call-1")).send(&self.gateway).await;
+        let response = Request::webhook(&self.token, bodies::incoming("call-1")).send(&self.gateway).await;
         let uri = self.bot.request().await.field("switchboard-callback-uri").unwrap().to_owned();
-        assert!(answer.body.is_empty(), "the action itself is not told to the platform");
-        (answer.status(), uri)
+        assert!(response.body.is_empty(), "the platform does not receive the action");
+        (response.status(), uri)
     }
 }
 
@@ -67,66 +72,67 @@ async fn an_action_is_carried_out_with_the_minted_callback_uri() {
         (ANSWER, "answer"),
         (r#"{"action":"reject","reason":"busy"}"#, "reject"),
         (
-            r#"{"action":"redirect","targets":[{"identity":{"user":{"id":"0a0a0a0a-1111-4aaa-8bbb-000000000002"}}}]}"#,
+            "{\"action\":\"redirect\",\"targets\":\
+             [{\"identity\":{\"user\":{\"id\":\"0a0a0a0a-1111-4aaa-8bbb-000000000002\"}}}]}",
             "redirect",
         ),
     ] {
-        let mut stage = Stage::set(|settings| settings).await;
-        stage.graph_says(&[Reply::status(202)]);
-        let (status, uri) = stage.new_call(action).await;
+        let mut fixture = GraphFixture::start(|settings| settings).await;
+        fixture.graph_responds(&[Reply::status(202)]);
+        let (status, uri) = fixture.new_call(action).await;
         assert_eq!(status, 202, "{path}");
-        let token = stage.graph.request().await;
+        let token = fixture.graph.request().await;
         assert_eq!(token.target(), format!("/{TENANT}/oauth2/v2.0/token"));
-        let order = stage.graph.request().await;
-        assert_eq!(order.target(), format!("/v1.0/communications/calls/call-1/{path}"));
-        assert_eq!(order.field("authorization"), Some("Bearer made.up.token"));
-        assert_eq!(order.json()["callbackUri"], json!(uri));
+        let request = fixture.graph.request().await;
+        assert_eq!(request.target(), format!("/v1.0/communications/calls/call-1/{path}"));
+        assert_eq!(request.field("authorization"), Some("Bearer made.up.token"));
+        assert_eq!(request.json()["callbackUri"], json!(uri));
         assert_eq!(
-            stage.gateway.metric("switchboard_actions_total", &[("action", path), ("result", "ok")]).await,
+            fixture.gateway.metric("switchboard_actions_total", &[("action", path), ("result", "ok")]).await,
             1.0
         );
-        stage.bot.expect_nothing();
+        fixture.bot.expect_nothing();
     }
 }
 
 #[tokio::test]
-async fn an_action_that_graph_refuses_is_told_to_the_instance() {
-    let mut stage = Stage::set(|settings| settings).await;
+async fn the_instance_is_notified_when_graph_refuses_its_action() {
+    let mut fixture = GraphFixture::start(|settings| settings).await;
     let refusal = r#"{"error":{"code":"7504","message":"Insufficient enterprise tenant permissions."}}"#;
-    stage.graph_says(&[Reply::with(403, &[("Content-Type", "application/json")], refusal)]);
-    let (status, _) = stage.new_call(ANSWER).await;
+    fixture.graph_responds(&[Reply::with(403, &[("Content-Type", "application/json")], refusal)]);
+    let (status, _) = fixture.new_call(ANSWER).await;
     assert_eq!(status, 202);
-    let told = stage.bot.request().await;
-    assert_eq!(told.field("content-type"), Some("application/vnd.switchboard.action-failed+json"));
-    assert_eq!(told.field("switchboard-call-id"), Some("call-1"));
-    let told = told.json();
-    assert_eq!((&told["action"], &told["callId"]), (&json!("answer"), &json!("call-1")));
-    assert_eq!(told["error"]["code"], json!("missing_permission"));
-    assert_eq!(told["error"]["outcomeUnknown"], json!(false));
+    let notice = fixture.bot.request().await;
+    assert_eq!(notice.field("content-type"), Some("application/vnd.switchboard.action-failed+json"));
+    assert_eq!(notice.field("switchboard-call-id"), Some("call-1"));
+    let notice = notice.json();
+    assert_eq!((&notice["action"], &notice["callId"]), (&json!("answer"), &json!("call-1")));
+    assert_eq!(notice["error"]["code"], json!("missing_permission"));
+    assert_eq!(notice["error"]["outcomeUnknown"], json!(false));
     let labels = [("action", "answer"), ("result", "missing_permission")];
-    assert_eq!(stage.gateway.metric("switchboard_actions_total", &labels).await, 1.0);
+    assert_eq!(fixture.gateway.metric("switchboard_actions_total", &labels).await, 1.0);
 }
 
 #[tokio::test]
-async fn an_action_that_cannot_be_done_is_500_and_nobody_else_is_asked() {
-    let mut stage = Stage::set(|settings| settings).await;
+async fn an_invalid_action_is_500_and_no_other_instance_is_tried() {
+    let mut fixture = GraphFixture::start(|settings| settings).await;
     for action in ["", "{", r#"{"action":"dance"}"#, r#"{"action":"reject","reason":"busy","more":1}"#] {
-        assert_eq!(stage.new_call(action).await.0, 500, "{action}");
+        assert_eq!(fixture.new_call(action).await.0, 500, "{action}");
     }
-    stage.graph.expect_nothing();
-    stage.bot.expect_nothing();
+    fixture.graph.expect_nothing();
+    fixture.bot.expect_nothing();
 
     let issuer = Issuer::start();
     let bot = Instance::start("bot-0");
     let without = Gateway::start(&Settings::new(&issuer, &[&bot])).await;
     bot.next(Reply::with(200, &[("Content-Type", ACTION)], ANSWER));
-    let answer = Request::webhook(&stage.token, bodies::incoming("call-1")).send(&without).await;
-    assert_eq!(answer.status(), 500);
+    let response = Request::webhook(&fixture.token, bodies::incoming("call-1")).send(&without).await;
+    assert_eq!(response.status(), 500);
 }
 
 #[tokio::test]
-async fn an_action_that_cannot_be_read_says_why() {
-    let mut stage = Stage::set(|settings| settings.line("placement", "budget = \"1s\"")).await;
+async fn an_unreadable_action_is_logged_with_its_reason() {
+    let mut fixture = GraphFixture::start(|settings| settings.line("placement", "budget = \"1s\"")).await;
     let headed = |bytes: usize, body: &str| {
         format!("HTTP/1.1 200 OK\r\nContent-Type: {ACTION}\r\nContent-Length: {bytes}\r\n\r\n{body}")
             .into_bytes()
@@ -137,84 +143,85 @@ async fn an_action_that_cannot_be_read_says_why() {
         ("action_broken_off", Reply::Cut(headed(ANSWER.len() + 1, ANSWER))),
         ("action_too_slow", Reply::Bytes(headed(ANSWER.len() + 1, ANSWER))),
     ] {
-        stage.bot.next(reply);
-        let answer = Request::webhook(&stage.token, bodies::incoming("call-1")).send(&stage.gateway).await;
-        assert_eq!(answer.status(), 500, "{reason}");
-        stage.bot.request().await;
-        let line = stage
+        fixture.bot.next(reply);
+        let response =
+            Request::webhook(&fixture.token, bodies::incoming("call-1")).send(&fixture.gateway).await;
+        assert_eq!(response.status(), 500, "{reason}");
+        fixture.bot.request().await;
+        let line = fixture
             .gateway
             .log
             .event(reason, |event| event["outcome"] == "bad_action" && event["reason"] == reason);
         assert_eq!(line.await["instance"], "bot-0");
         let labels = [("action", "unknown"), ("result", reason)];
-        assert_eq!(stage.gateway.metric("switchboard_actions_total", &labels).await, 1.0, "{reason}");
+        assert_eq!(fixture.gateway.metric("switchboard_actions_total", &labels).await, 1.0, "{reason}");
     }
-    // One byte less is as much as an action may have.
+    // One byte less is the largest allowed action.
     let whole = padded.strip_suffix(' ').unwrap();
-    stage.graph_says(&[Reply::status(202)]);
-    assert_eq!(stage.new_call(whole).await.0, 202);
-    stage.graph.request().await;
-    stage.graph.request().await;
-    stage.graph.expect_nothing();
+    fixture.graph_responds(&[Reply::status(202)]);
+    assert_eq!(fixture.new_call(whole).await.0, 202);
+    fixture.graph.request().await;
+    fixture.graph.request().await;
+    fixture.graph.expect_nothing();
 }
 
 #[tokio::test]
 async fn an_action_in_reply_to_a_callback_changes_nothing() {
-    let mut stage = Stage::set(|settings| settings).await;
-    stage.graph_says(&[Reply::status(202)]);
-    let (_, uri) = stage.new_call(ANSWER).await;
-    stage.graph.request().await;
-    stage.graph.request().await;
-    stage.bot.next(Reply::with(200, &[("Content-Type", ACTION)], ANSWER));
+    let mut fixture = GraphFixture::start(|settings| settings).await;
+    fixture.graph_responds(&[Reply::status(202)]);
+    let (_, uri) = fixture.new_call(ANSWER).await;
+    fixture.graph.request().await;
+    fixture.graph.request().await;
+    fixture.bot.next(Reply::with(200, &[("Content-Type", ACTION)], ANSWER));
     let body = bodies::updated("call-1", "established");
-    let answer = Request::post(&path_of(&uri), &stage.token, body).send(&stage.gateway).await;
-    assert_eq!((answer.status(), answer.body.len()), (202, 0));
-    stage.graph.expect_nothing();
+    let response = Request::post(&path_of(&uri), &fixture.token, body).send(&fixture.gateway).await;
+    assert_eq!((response.status(), response.body.len()), (202, 0));
+    fixture.graph.expect_nothing();
     let labels = [("action", "misplaced"), ("result", "ignored")];
-    assert_eq!(stage.gateway.metric("switchboard_actions_total", &labels).await, 1.0);
+    assert_eq!(fixture.gateway.metric("switchboard_actions_total", &labels).await, 1.0);
 }
 
 #[tokio::test]
-async fn a_retry_of_an_acted_call_is_not_acted_on_again() {
-    let mut stage = Stage::set(|settings| settings).await;
-    stage.graph_says(&[Reply::status(202)]);
-    stage.bot.next(Reply::with(200, &[("Content-Type", ACTION)], ANSWER));
-    let request = Request::webhook(&stage.token, bodies::incoming("call-1"))
+async fn a_retry_does_not_repeat_the_action() {
+    let mut fixture = GraphFixture::start(|settings| settings).await;
+    fixture.graph_responds(&[Reply::status(202)]);
+    fixture.bot.next(Reply::with(200, &[("Content-Type", ACTION)], ANSWER));
+    let request = Request::webhook(&fixture.token, bodies::incoming("call-1"))
         .replace("X-Microsoft-Skype-Message-ID", "message-1");
     for _ in 0..2 {
-        assert_eq!(request.send(&stage.gateway).await.status(), 202);
+        assert_eq!(request.send(&fixture.gateway).await.status(), 202);
     }
-    stage.bot.request().await;
-    stage.graph.request().await;
-    stage.graph.request().await;
-    stage.bot.expect_nothing();
-    stage.graph.expect_nothing();
+    fixture.bot.request().await;
+    fixture.graph.request().await;
+    fixture.graph.request().await;
+    fixture.bot.expect_nothing();
+    fixture.graph.expect_nothing();
 }
 
 #[tokio::test]
-async fn a_call_that_finds_no_instance_is_rejected_as_busy() {
-    let mut stage = Stage::set(|settings| settings.line("placement", "full = \"reject\"")).await;
-    stage.graph_says(&[Reply::status(202)]);
-    stage.bot.stop().await;
-    let answer = Request::webhook(&stage.token, bodies::incoming("call-1")).send(&stage.gateway).await;
-    assert_eq!(answer.status(), 202);
-    stage.graph.request().await;
-    let order = stage.graph.request().await;
-    assert_eq!(order.target(), "/v1.0/communications/calls/call-1/reject");
-    assert_eq!(order.json(), json!({ "reason": "busy" }));
-    let line = stage.gateway.log.event("a rejection", |event| event["outcome"] == "rejected_as_busy").await;
+async fn a_call_without_an_instance_is_rejected_as_busy() {
+    let mut fixture = GraphFixture::start(|settings| settings.line("placement", "full = \"reject\"")).await;
+    fixture.graph_responds(&[Reply::status(202)]);
+    fixture.bot.stop().await;
+    let response = Request::webhook(&fixture.token, bodies::incoming("call-1")).send(&fixture.gateway).await;
+    assert_eq!(response.status(), 202);
+    fixture.graph.request().await;
+    let request = fixture.graph.request().await;
+    assert_eq!(request.target(), "/v1.0/communications/calls/call-1/reject");
+    assert_eq!(request.json(), json!({ "reason": "busy" }));
+    let line = fixture.gateway.log.event("a rejection", |event| event["outcome"] == "rejected_as_busy").await;
     assert_eq!((&line["action"], &line["action_result"]), (&json!("reject_as_busy"), &json!("ok")));
 
-    // Without Graph it is what it was: no instance.
-    stage.graph.stop().await;
-    let answer = Request::webhook(&stage.token, bodies::recording("call-2")).send(&stage.gateway).await;
-    assert_eq!(answer.status(), 503);
-    let line = stage.gateway.log.event("a refusal", |event| event["outcome"] == "not_placed").await;
+    // If Graph is unreachable, the call is refused as before: there is no instance.
+    fixture.graph.stop().await;
+    let response = Request::webhook(&fixture.token, bodies::recording("call-2")).send(&fixture.gateway).await;
+    assert_eq!(response.status(), 503);
+    let line = fixture.gateway.log.event("a refusal", |event| event["outcome"] == "not_placed").await;
     assert_eq!((&line["reason"], &line["action_result"]), (&json!("refused"), &json!("unreachable")));
 }
 
 #[tokio::test]
-async fn a_call_that_an_instance_may_still_answer_is_neither_rejected_nor_sent_on() {
+async fn a_call_that_an_instance_may_still_answer_is_neither_rejected_nor_redirected() {
     let alone = bodies::incoming("call-1");
     let batch = bodies::envelope(&[
         bodies::incoming_item("call-1", "emea"),
@@ -226,7 +233,7 @@ async fn a_call_that_an_instance_may_still_answer_is_neither_rejected_nor_sent_o
         ("reject", &batch, "part_failed"),
         ("overflow:amer", &batch, "part_failed"),
     ] {
-        let mut stage = Stage::set(|settings| {
+        let mut fixture = GraphFixture::start(|settings| {
             settings
                 .peer("amer")
                 .line("callback", "patience = \"1500ms\"")
@@ -234,19 +241,20 @@ async fn a_call_that_an_instance_may_still_answer_is_neither_rejected_nor_sent_o
                 .line("placement", &format!("attempt = \"{}ms\"", ATTEMPT.as_millis()))
         })
         .await;
-        stage.bot.always(Reply::Never);
-        let answer = Request::webhook(&stage.token, body.as_str()).send(&stage.gateway).await;
-        assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")), "{full} {reason}");
-        let line = stage.gateway.log.message("request finished").await;
+        fixture.bot.always(Reply::Never);
+        let response = Request::webhook(&fixture.token, body.as_str()).send(&fixture.gateway).await;
+        assert_eq!((response.status(), response.field("retry-after")), (503, Some("1")), "{full} {reason}");
+        let line = fixture.gateway.log.message("request finished").await;
         assert_eq!((&line["reason"], &line["outcome_unknown"]), (&json!(reason), &json!(1)), "{full}");
-        assert_eq!(stage.gateway.metric("switchboard_outcomes_unknown_total", &[]).await, 1.0, "{full}");
-        assert_eq!(stage.gateway.metric("switchboard_redirects_total", &[]).await, 0.0, "{full}");
-        // Nor when the platform tries again, and nobody can be asked.
-        stage.bot.stop().await;
-        let again = Request::webhook(&stage.token, body.as_str()).send(&stage.gateway).await;
+        assert_eq!(fixture.gateway.metric("switchboard_outcomes_unknown_total", &[]).await, 1.0, "{full}");
+        assert_eq!(fixture.gateway.metric("switchboard_redirects_total", &[]).await, 0.0, "{full}");
+        // The same holds for a retry while no instance can be reached.
+        fixture.bot.stop().await;
+        let again = Request::webhook(&fixture.token, body.as_str()).send(&fixture.gateway).await;
         assert_eq!(again.status(), 503, "{full} {reason}");
-        let line = stage.gateway.log.nth(1, "the second refusal", |event| event["outcome"].is_string()).await;
+        let line =
+            fixture.gateway.log.nth(1, "the second refusal", |event| event["outcome"].is_string()).await;
         assert_eq!((&line["reason"], &line["outcome_unknown"]), (&json!(reason), &json!(null)), "{full}");
-        stage.graph.expect_nothing();
+        fixture.graph.expect_nothing();
     }
 }

@@ -1,4 +1,4 @@
-//! The admin listener of the running gateway: what it shows, what it steers, and whom it serves.
+//! The admin listener of the running gateway: metrics, fleet, drain and resume, and access control.
 
 use crate::support::{
     APP, Gateway, Instance, Issuer, OTHER_APP, Request, Response, Settings, Token, bodies, gateway::path_of,
@@ -9,7 +9,7 @@ async fn call(gateway: &Gateway, call_id: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn metrics_count_what_happened() {
+async fn metrics_count_requests_by_outcome() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let settings = Settings::new(&issuer, &[&instance]).peer("amer").rule("amer");
@@ -32,10 +32,10 @@ async fn metrics_count_what_happened() {
     ] {
         assert_eq!(request.send(&gateway).await.status(), status, "{request:?}");
     }
-    let answer = gateway.admin("/metrics").await;
-    assert_eq!(answer.status(), 200);
-    assert!(answer.field("content-type").unwrap().starts_with("application/openmetrics-text"));
-    let text = String::from_utf8(answer.body).unwrap();
+    let response = gateway.admin("/metrics").await;
+    assert_eq!(response.status(), 200);
+    assert!(response.field("content-type").unwrap().starts_with("application/openmetrics-text"));
+    let text = String::from_utf8(response.body).unwrap();
     assert!(text.ends_with("# EOF\n"));
     for (name, labels, expected) in [
         ("requests_total", vec![("outcome", "placed")], 3.0),
@@ -73,11 +73,11 @@ async fn an_operator_drains_and_resumes_an_instance() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0", "bot-1"]);
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instances[0], &instances[1]])).await;
-    let steer = async |path: &str| {
-        let answer = gateway.admin_request(Request::get(path).method("POST")).await;
-        (answer.status(), answer.json())
+    let change = async |path: &str| {
+        let response = gateway.admin_request(Request::get(path).method("POST")).await;
+        (response.status(), response.json())
     };
-    let (status, drained) = steer("/fleet/bot-0/drain").await;
+    let (status, drained) = change("/fleet/bot-0/drain").await;
     assert_eq!((status, &drained["state"]), (200, &"draining".into()));
     assert_eq!(gateway.admin("/fleet").await.json()[0]["state"], "draining");
     for number in 0..8 {
@@ -86,7 +86,7 @@ async fn an_operator_drains_and_resumes_an_instance() {
     }
     instances[0].expect_nothing();
 
-    // It keeps its callbacks, and who has a call without one asks for the URI here.
+    // The drained instance keeps its callbacks. The admin listener mints a URI for a call that has none.
     let minted = gateway.admin(&format!("/fleet/bot-0/callback?app={APP}")).await;
     let uri = minted.json()["callback_uri"].as_str().unwrap().to_owned();
     let callback =
@@ -94,14 +94,14 @@ async fn an_operator_drains_and_resumes_an_instance() {
     assert_eq!(callback.send(&gateway).await.status(), 202);
     assert_eq!(instances[0].request().await.field("switchboard-callback-uri"), Some(uri.as_str()));
 
-    let (status, resumed) = steer("/fleet/bot-0/resume").await;
+    let (status, resumed) = change("/fleet/bot-0/resume").await;
     assert_eq!((status, &resumed["state"]), (200, &"ready".into()));
     for number in 0..40 {
         assert_eq!(call(&gateway, &format!("again-{number}")).await, 202);
     }
     instances[0].request().await;
     for (path, expected) in [("/fleet/bot-9/drain", 404), ("/fleet/bot-9/resume", 404)] {
-        let (status, body) = steer(path).await;
+        let (status, body) = change(path).await;
         assert_eq!((status, &body["error"]["code"]), (expected, &"unknown_instance".into()), "{path}");
     }
     for (path, expected) in [
@@ -119,7 +119,7 @@ async fn an_operator_drains_and_resumes_an_instance() {
 }
 
 #[tokio::test]
-async fn web_pages_and_strangers_are_refused() {
+async fn requests_of_web_pages_and_for_other_hosts_are_refused() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let plain = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
@@ -129,7 +129,7 @@ async fn web_pages_and_strangers_are_refused() {
         assert_eq!(ask(Request::get(path)).await, 200, "{path}");
         assert_eq!(ask(Request::get(path).with("Origin", "https://evil.example")).await, 403, "{path}");
         assert_eq!(ask(Request::get(path).with("Origin", "null")).await, 403, "{path}");
-        // A name that was bound to this address.
+        // A host name that an attacker has pointed at this address (DNS rebinding).
         assert_eq!(
             ask(Request::get(path).replace("Host", &format!("evil.example:{port}"))).await,
             403,
@@ -147,12 +147,12 @@ async fn web_pages_and_strangers_are_refused() {
         };
         assert_eq!(without.status(), 400, "{path}");
     }
-    let steer = |path: &str| Request::get(path).method("POST");
-    assert_eq!(ask(steer("/fleet/bot-0/drain").with("Origin", "http://localhost")).await, 403);
+    let change = |path: &str| Request::get(path).method("POST");
+    assert_eq!(ask(change("/fleet/bot-0/drain").with("Origin", "http://localhost")).await, 403);
 }
 
 #[tokio::test]
-async fn the_admin_token_guards_what_changes_something() {
+async fn drain_resume_and_mint_need_the_admin_token() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let settings = Settings::new(&issuer, &[&instance]).line("admin", "token = { file = \"seal-k2\" }");
@@ -167,16 +167,16 @@ async fn the_admin_token_guards_what_changes_something() {
         let with = |value: &str| request.clone().with("Authorization", value);
         let right = format!("Bearer {secret}");
         for (what, request, expected) in [
-            ("nothing", request.clone(), 401),
+            ("no token", request.clone(), 401),
             ("another token", with("Bearer x"), 401),
-            ("a part of it", with(right.get(..right.len() - 1).unwrap()), 401),
+            ("a part of the token", with(right.get(..right.len() - 1).unwrap()), 401),
             ("another scheme", with(&format!("Basic {secret}")), 401),
-            ("two", with(&right).with("Authorization", &right), 401),
+            ("two tokens", with(&right).with("Authorization", &right), 401),
             ("the token", with(&right), 200),
         ] {
-            let answer = gateway.admin_request(request).await;
-            assert_eq!(answer.status(), expected, "{what}");
-            assert_eq!(answer.field("www-authenticate"), (expected == 401).then_some("Bearer"), "{what}");
+            let response = gateway.admin_request(request).await;
+            assert_eq!(response.status(), expected, "{what}");
+            assert_eq!(response.field("www-authenticate"), (expected == 401).then_some("Bearer"), "{what}");
         }
     }
     for path in ["/healthz", "/readyz", "/metrics", "/fleet"] {

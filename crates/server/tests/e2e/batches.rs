@@ -1,4 +1,4 @@
-//! Notifications of several items, and items that come without our callback URI.
+//! Notifications with several items, and items that arrive at the webhook instead of a callback URI.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ fn settings(issuer: &Issuer, instances: &[Instance]) -> Settings {
         .line("placement", &format!("attempt = \"{}ms\"", ATTEMPT.as_millis()))
 }
 
-/// Places calls until two instances have one each; the two calls.
+/// Places calls until each of two instances has one. Returns the ids of the two calls.
 async fn two_calls(gateway: &Gateway, instances: &mut [Instance; 2]) -> [String; 2] {
     let mut calls = [const { None }; 2];
     for number in 0..64 {
@@ -29,18 +29,20 @@ async fn two_calls(gateway: &Gateway, instances: &mut [Instance; 2]) -> [String;
             return [first.clone(), second.clone()];
         }
     }
-    panic!("one of two instances got 64 calls")
+    panic!("one of two instances received all 64 calls")
 }
 
 #[tokio::test]
-async fn a_batch_of_one_owner_travels_byte_for_byte() {
+async fn a_batch_of_one_owner_is_forwarded_byte_for_byte() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0", "bot-1"]);
     let gateway = Gateway::start(&settings(&issuer, &instances)).await;
     let [call, _] = two_calls(&gateway, &mut instances).await;
     let items = format!(
-        "{{ \"value\" : [ {{\"changeType\":\"Updated\",\"resource\":\"/app/calls/{call}\",\"resourceData\":{{\"state\":\"x\",\"n\":1e2}}}} ,\r\n\t\
-         {{\"changeType\":\"updated\",\"resourceUrl\":\"communications/calls/{}/participants\",\"resourceData\":[]}},\
+        "{{ \"value\" : [ {{\"changeType\":\"Updated\",\"resource\":\"/app/calls/{call}\",\
+         \"resourceData\":{{\"state\":\"x\",\"n\":1e2}}}} ,\r\n\t\
+         {{\"changeType\":\"updated\",\"resourceUrl\":\"communications/calls/{}/participants\",\
+         \"resourceData\":[]}},\
          {} ], \"extra\": \"\\u00fc\" }}",
         call.to_uppercase(),
         bodies::other_item(),
@@ -53,14 +55,15 @@ async fn a_batch_of_one_owner_travels_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn each_owner_gets_its_items_as_they_were() {
+async fn each_owner_receives_its_items_unchanged() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0", "bot-1"]);
     let gateway = Gateway::start(&settings(&issuer, &instances)).await;
     let [first, second] = two_calls(&gateway, &mut instances).await;
     let raw = |call: &str, state: &str| {
         format!(
-            "{{ \"changeType\":\"updated\", \"resource\":\"/app/calls/{call}\",\"resourceData\":{{\"state\":\"{state}\",\"big\":12345678901234567890.10}} }}"
+            "{{ \"changeType\":\"updated\", \"resource\":\"/app/calls/{call}\",\
+             \"resourceData\":{{\"state\":\"{state}\",\"big\":12345678901234567890.10}} }}"
         )
     };
     let other = bodies::other_item().to_string();
@@ -90,7 +93,7 @@ async fn each_owner_gets_its_items_as_they_were() {
 }
 
 #[tokio::test]
-async fn a_batch_is_accepted_only_by_all_its_owners() {
+async fn a_batch_is_accepted_only_if_all_owners_accept() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0", "bot-1"]);
     let gateway =
@@ -108,24 +111,24 @@ async fn a_batch_is_accepted_only_by_all_its_owners() {
         (Reply::Never, 503),
     ] {
         instances[1].next(reply.clone());
-        let answer = Request::webhook(&Token::skype().sign(), body.as_str()).send(&gateway).await;
-        assert_eq!((answer.status(), answer.body.len()), (expected, 0), "{reply:?}");
-        assert_eq!(answer.field("retry-after"), (expected == 503).then_some("1"), "{reply:?}");
+        let response = Request::webhook(&Token::skype().sign(), body.as_str()).send(&gateway).await;
+        assert_eq!((response.status(), response.body.len()), (expected, 0), "{reply:?}");
+        assert_eq!(response.field("retry-after"), (expected == 503).then_some("1"), "{reply:?}");
         for instance in &mut instances {
             instance.request().await;
         }
     }
-    let silent = gateway.log.nth(4, "the last one", |event| event["outcome"] == "part_failed").await;
-    assert_eq!(silent["attempts"], 2, "one for each part: {silent}");
+    let silent = gateway.log.nth(4, "the last batch", |event| event["outcome"] == "part_failed").await;
+    assert_eq!(silent["attempts"], 2, "one attempt per part: {silent}");
 }
 
 #[tokio::test]
-async fn nothing_of_a_mixed_batch_is_redirected() {
+async fn no_item_of_a_mixed_batch_is_redirected() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0"]);
     let gateway = Gateway::start(&settings(&issuer, &instances).peer("amer").rule("amer")).await;
     let there = bodies::incoming_item("call-1", "amer");
-    // Alone it is sent to its region.
+    // On its own, the call is redirected to its region.
     assert_eq!(post(&gateway, &bodies::envelope(std::slice::from_ref(&there))).await, 302);
     instances[0].expect_nothing();
     let mixed = bodies::envelope(&[there, bodies::updated_item("call-2", "established")]);
@@ -143,12 +146,12 @@ async fn nothing_of_a_mixed_batch_is_redirected() {
 }
 
 #[tokio::test]
-async fn an_item_without_our_uri_goes_where_the_call_was_placed() {
+async fn an_item_without_callback_uri_reaches_the_instance_of_its_call() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0", "bot-1"]);
     let gateway = Gateway::start(&settings(&issuer, &instances)).await;
     let calls = two_calls(&gateway, &mut instances).await;
-    // Where it was placed, even if it ranks elsewhere since: the placed one is full and drained.
+    // The instance keeps its call even if another one ranks first by now: this one is drained.
     for (at, call) in calls.iter().enumerate() {
         let drain = Request::get(&format!("/fleet/bot-{at}/drain")).method("POST");
         assert_eq!(gateway.admin_request(drain).await.status(), 200);
@@ -159,7 +162,7 @@ async fn an_item_without_our_uri_goes_where_the_call_was_placed() {
         let uri = path_of(request.field("switchboard-callback-uri").unwrap());
         assert!(uri.contains(&format!("/bot-{at}/")), "{uri}");
     }
-    // A call that nobody placed always goes to the same one.
+    // Items of a call that was never placed always go to the same instance.
     let mut owners = Vec::new();
     for _ in 0..3 {
         assert_eq!(post(&gateway, &bodies::updated("never-seen", "established")).await, 202);

@@ -1,4 +1,4 @@
-//! Callbacks: to the instance that the seal names, whatever they carry, and to nobody if the seal is not ours.
+//! Callbacks reach the instance in their sealed URI, whatever their content. A forged seal is not found.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::support::{
     flipped, gateway::path_of,
 };
 
-/// Places a call, and returns the path of the callback URI that its instance was given.
+/// Places a call. Returns the index of its instance and the path of the callback URI that it received.
 async fn place(gateway: &Gateway, instances: &mut [Instance], call_id: &str) -> (usize, String) {
-    let answer = Request::webhook(&Token::skype().sign(), bodies::incoming(call_id)).send(gateway).await;
-    assert_eq!(answer.status(), 202);
+    let response = Request::webhook(&Token::skype().sign(), bodies::incoming(call_id)).send(gateway).await;
+    assert_eq!(response.status(), 202);
     let (at, request) = crate::support::instance::first_request(instances).await;
     (at, path_of(request.field("switchboard-callback-uri").unwrap()))
 }
@@ -42,7 +42,7 @@ async fn a_callback_reaches_the_instance_that_has_the_call() {
         assert_eq!(path_of(request.field("switchboard-callback-uri").unwrap()), path);
         instances.iter_mut().for_each(Instance::expect_nothing);
     }
-    assert_eq!(owners.len(), 3, "24 calls, and not every instance has one");
+    assert_eq!(owners.len(), 3, "24 calls, but an instance has none");
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn a_forged_or_changed_callback_is_not_found() {
         ("padding", format!("{path}==")),
         ("another segment", format!("{path}/x")),
         ("a slash at the end", format!("{path}/")),
-        ("a slash more", replaced("callbacks/", "callbacks//")),
+        ("an additional slash", replaced("callbacks/", "callbacks//")),
         ("a dot segment", replaced("callbacks/", "callbacks/./")),
         ("a parent segment", replaced("callbacks/", "callbacks/x/../")),
         ("an escaped parent", replaced("callbacks/", "callbacks/x/%2e%2e/")),
@@ -120,19 +120,19 @@ async fn a_forged_or_changed_callback_is_not_found() {
     ];
     for (what, forged) in table {
         let status = post(&gateway, &forged, "{}").await.status();
-        // A backslash is no URI at all.
+        // A URI with a backslash is not valid.
         assert!(status == 404 || (what == "a backslash" && status == 400), "{what}: {status} for {forged}");
     }
     // The seal is for one app.
     let other = Token::skype().claim("aud", OTHER_APP).sign();
     assert_eq!(Request::post(&path, &other, "{}").send(&gateway).await.status(), 404);
-    // Who has no token learns nothing of seals.
-    let stranger = Token::skype().signed_by("stranger").sign();
+    // An unauthenticated sender cannot find out whether a seal is valid.
+    let untrusted = Token::skype().signed_by("stranger").sign();
     for target in [&path, &replaced("bot-0", "bot-1")] {
-        assert_eq!(Request::post(target, &stranger, "{}").send(&gateway).await.status(), 401);
+        assert_eq!(Request::post(target, &untrusted, "{}").send(&gateway).await.status(), 401);
     }
     instances[0].expect_nothing();
-    // A query changes nothing.
+    // A query is ignored.
     assert_eq!(post(&gateway, &format!("{path}?a=b"), "{}").await.status(), 202);
     assert_eq!(instances[0].request().await.target(), "/api/calls");
 }
@@ -144,8 +144,9 @@ async fn every_seal_key_is_accepted_and_the_first_one_signs() {
     let old = Gateway::start(&Settings::new(&issuer, &[&instances[0]])).await;
     let (_, path) = place(&old, &mut instances, "call-1").await;
     let rendered = Settings::new(&issuer, &[&instances[0]]);
-    let both = r#"seal = [{ id = "k2", secret = { file = "seal-k2" } }, { id = "k1", secret = { file = "seal-k1" } }]"#;
-    let new = Gateway::start(&rendered.seal(both)).await;
+    let key = |id: &str| format!("{{ id = \"{id}\", secret = {{ file = \"seal-{id}\" }} }}");
+    let both = format!("seal = [{}, {}]", key("k2"), key("k1"));
+    let new = Gateway::start(&rendered.seal(&both)).await;
     assert!(path.contains("/k1."), "{path}");
     assert_eq!(post(&new, &path, "{}").await.status(), 202);
     let uri = instances[0].request().await;
@@ -157,14 +158,14 @@ async fn every_seal_key_is_accepted_and_the_first_one_signs() {
 }
 
 #[tokio::test]
-async fn a_callback_of_another_region_or_a_gone_instance_is_gone() {
+async fn a_callback_of_another_region_or_a_removed_instance_is_410() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0"]);
     let settings = Settings::new(&issuer, &[&instances[0]]);
     let gateway = Gateway::start(&settings).await;
     let (_, path) = place(&gateway, &mut instances, "call-1").await;
 
-    // The same seal key in another region: the proxying of callbacks comes later.
+    // Another region has the same seal key, but its gateway is not configured to proxy callbacks.
     let mut elsewhere = settings.clone();
     elsewhere.region = "amer";
     let amer = Gateway::start(&elsewhere).await;
@@ -177,19 +178,19 @@ async fn a_callback_of_another_region_or_a_gone_instance_is_gone() {
 }
 
 #[tokio::test]
-async fn a_callback_of_a_gone_instance_may_be_given_to_another() {
+async fn a_callback_of_a_removed_instance_can_be_reassigned() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0"]);
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instances[0]])).await;
     let (_, path) = place(&gateway, &mut instances, "call-1").await;
-    let mut heirs = Instance::start_all(["bot-5", "bot-6"]);
+    let mut successors = Instance::start_all(["bot-5", "bot-6"]);
     let settings =
-        Settings::new(&issuer, &[&heirs[0], &heirs[1]]).line("callback", "orphaned = \"reassign\"");
+        Settings::new(&issuer, &[&successors[0], &successors[1]]).line("callback", "orphaned = \"reassign\"");
     let gateway = Gateway::start(&settings).await;
     let mut seen = Vec::new();
     for _ in 0..3 {
         assert_eq!(post(&gateway, &path, &bodies::updated("call-1", "terminated")).await.status(), 202);
-        let (at, request) = crate::support::instance::first_request(&mut heirs).await;
+        let (at, request) = crate::support::instance::first_request(&mut successors).await;
         assert_eq!(request.field("switchboard-orphaned"), Some("true"));
         assert_eq!(request.field("switchboard-call-id"), Some("call-1"));
         seen.push(at);
@@ -198,7 +199,7 @@ async fn a_callback_of_a_gone_instance_may_be_given_to_another() {
 }
 
 #[tokio::test]
-async fn a_stopped_instance_gets_its_callback_if_it_is_back_in_time() {
+async fn a_callback_waits_for_an_instance_that_restarts() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0"]);
     let settings = Settings::new(&issuer, &[&instances[0]]).line("callback", "patience = \"20s\"");
@@ -207,45 +208,45 @@ async fn a_stopped_instance_gets_its_callback_if_it_is_back_in_time() {
     instances[0].stop().await;
     let callback = post(&gateway, &path, "{}");
     let returns = async {
-        // The gateway has been refused at least once.
+        // At least one connection was refused.
         let mut ticks = every(25);
         while gateway.metric("switchboard_attempt_failures_total", &[("instance", "bot-0")]).await < 1.0 {
             ticks.tick().await;
         }
-        instances[0].come_back();
+        instances[0].restart();
     };
-    let (answer, ()) = tokio::join!(callback, returns);
-    assert_eq!(answer.status(), 202);
+    let (response, ()) = tokio::join!(callback, returns);
+    assert_eq!(response.status(), 202);
     assert_eq!(instances[0].request().await.body, b"{}");
 }
 
 #[tokio::test]
-async fn a_callback_that_cannot_be_delivered_is_to_be_sent_again() {
+async fn an_undelivered_callback_is_503_with_retry_after() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0"]);
     let settings = Settings::new(&issuer, &[&instances[0]]).line("callback", "patience = \"900ms\"");
     let gateway = Gateway::start(&settings).await;
     let (_, path) = place(&gateway, &mut instances, "call-1").await;
 
-    // Sent, and never answered; or broken off after it was sent: it is not sent twice.
+    // The request was sent, and the instance did not respond or closed the connection: it is not sent again.
     for (reply, waits) in [(Reply::Never, true), (Reply::Reset, false), (Reply::Cut(Vec::new()), false)] {
         instances[0].next(reply.clone());
-        let began = Instant::now();
-        let answer = post(&gateway, &path, "{}").await;
-        assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")), "{reply:?}");
-        assert!(!waits || began.elapsed() >= Duration::from_millis(900), "{reply:?}");
+        let started = Instant::now();
+        let response = post(&gateway, &path, "{}").await;
+        assert_eq!((response.status(), response.field("retry-after")), (503, Some("1")), "{reply:?}");
+        assert!(!waits || started.elapsed() >= Duration::from_millis(900), "{reply:?}");
         instances[0].request().await;
         instances[0].expect_nothing();
     }
-    // Never sent.
+    // The request could not be sent: the gateway attempts it again.
     let unreachable = |event: &serde_json::Value| event["outcome"] == "unreachable";
-    let once = gateway.log.nth(2, "the third of those", unreachable).await;
+    let once = gateway.log.nth(2, "the third failure", unreachable).await;
     assert!(once["attempts"].is_null(), "{once}");
     instances[0].stop().await;
-    let began = Instant::now();
-    let answer = post(&gateway, &path, "{}").await;
-    assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")));
-    assert!(began.elapsed() >= Duration::from_millis(900));
-    let insisted = gateway.log.nth(3, "the fourth", unreachable).await;
-    assert!(insisted["attempts"].as_u64() > Some(1), "{insisted}");
+    let started = Instant::now();
+    let response = post(&gateway, &path, "{}").await;
+    assert_eq!((response.status(), response.field("retry-after")), (503, Some("1")));
+    assert!(started.elapsed() >= Duration::from_millis(900));
+    let repeated = gateway.log.nth(3, "the fourth failure", unreachable).await;
+    assert!(repeated["attempts"].as_u64() > Some(1), "{repeated}");
 }

@@ -1,4 +1,4 @@
-//! The command line: `check`, `explain`, `keygen`, `mint`, and how `serve` fails.
+//! The command line: `check`, `explain`, `keygen`, `mint`, and the errors of `serve`.
 
 use std::process::{Command, Output, Stdio};
 
@@ -31,7 +31,7 @@ fn fixture(name: &str) -> String {
 }
 
 #[test]
-fn check_tells_every_mistake_with_its_path() {
+fn check_prints_each_mistake_with_its_path() {
     let (stdout, stderr) = check(&["check", "--config", &fixture("config/five-mistakes.toml")], 64);
     let paths = [
         "listen.webhok_path: ",
@@ -50,7 +50,7 @@ fn check_tells_every_mistake_with_its_path() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_by_name() {
+fn settings_that_cannot_work_are_refused() {
     let text = |name| std::fs::read_to_string(fixture(name)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut refused =
@@ -67,7 +67,7 @@ fn what_cannot_work_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn explain_names_the_rule_that_decides() {
+async fn explain_prints_the_rule_that_decides() {
     let issuer = Issuer::down();
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings::without_fleet(&issuer)
@@ -107,7 +107,7 @@ async fn explain_names_the_rule_that_decides() {
 }
 
 #[tokio::test]
-async fn a_generated_secret_seals() {
+async fn a_generated_secret_is_a_valid_seal_key() {
     let (one, _) = check(&["keygen"], 0);
     let (two, _) = check(&["keygen"], 0);
     assert_ne!(one, two);
@@ -120,7 +120,7 @@ async fn a_generated_secret_seals() {
 }
 
 #[tokio::test]
-async fn a_minted_uri_is_served() {
+async fn a_minted_uri_is_accepted() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
@@ -131,7 +131,7 @@ async fn a_minted_uri_is_served() {
         Request::post(&path_of(uri.trim()), &Token::skype().sign(), bodies::updated("call-1", "established"));
     assert_eq!(request.send(&gateway).await.status(), 202);
     assert_eq!(instance.request().await.field("switchboard-callback-uri"), Some(uri.trim()));
-    // Of another life of the instance.
+    // A URI of another incarnation of the instance.
     let (uri, _) = check(
         &["mint", "--config", config, "--instance", "bot-0", "--app", APP, "--incarnation", "other"],
         0,
@@ -141,7 +141,7 @@ async fn a_minted_uri_is_served() {
 }
 
 #[tokio::test]
-async fn serve_says_why_it_cannot() {
+async fn serve_prints_why_it_cannot_start() {
     check(&["serve", "--config", &fixture("config/five-mistakes.toml")], 64);
     check(&["serve"], 64);
     check(&["no-such-command"], 64);
@@ -152,11 +152,11 @@ async fn serve_says_why_it_cannot() {
     );
 
     let issuer = Issuer::start();
-    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings::without_fleet(&issuer);
     write_configuration(folder.path(), &settings);
-    let address = taken.local_addr().unwrap().to_string();
+    let address = listener.local_addr().unwrap().to_string();
     let text = settings.render().replacen("127.0.0.1:0", &address, 1);
     std::fs::write(folder.path().join(CONFIG), text).unwrap();
     let (_, stderr) = check(&["serve", "--config", folder.path().join(CONFIG).to_str().unwrap()], 1);

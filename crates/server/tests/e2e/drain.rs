@@ -1,4 +1,4 @@
-//! SIGTERM: not ready at once, still serving for a while, and nothing cut that ends in time.
+//! Draining after SIGTERM: the gateway is no longer ready, still serves, and waits for requests in flight.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn request() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_is_under_way_is_finished() {
+async fn requests_in_flight_are_finished() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let mut gateway = Gateway::start(&settings(&issuer, &instance, "1500ms", "60s")).await;
@@ -32,32 +32,32 @@ async fn what_is_under_way_is_finished() {
     busy.send(request()).await;
     instance.request().await;
 
-    let began = Instant::now();
+    let started = Instant::now();
     gateway.signal("TERM");
     gateway.log.message("drain started: no longer ready, still accepting connections").await;
     let ready = gateway.admin("/readyz").await;
     assert_eq!((ready.status(), &ready.json()["failing"][0]), (503, &"drain".into()));
     assert_eq!(gateway.admin("/healthz").await.status(), 200);
     assert_eq!(Request::get("/api/health").send(&gateway).await.status(), 503);
-    // The balancer has not noticed yet: a new connection is served, and told to be the last.
-    let answer = Client::connect(gateway.public).await.exchange(request()).await;
-    assert_eq!((answer.status(), answer.field("connection")), (202, Some("close")));
+    // The load balancer has not noticed yet: a new connection is served once, and then closed.
+    let response = Client::connect(gateway.public).await.exchange(request()).await;
+    assert_eq!((response.status(), response.field("connection")), (202, Some("close")));
 
     let (_, rest) = idle.closed().await;
-    assert!(rest.is_empty() && began.elapsed() >= Duration::from_millis(1400), "{:?}", began.elapsed());
+    assert!(rest.is_empty() && started.elapsed() >= Duration::from_millis(1400), "{:?}", started.elapsed());
     let refused = tokio::net::TcpStream::connect(gateway.public).await;
     assert!(refused.is_err(), "connections are still accepted");
     instance.release();
-    assert_eq!(busy.answer().await.status(), 202);
+    assert_eq!(busy.response().await.status(), 202);
     busy.closed().await;
     assert_eq!(gateway.exit().await, Some(0));
     gateway.log.message("drain finished: nothing was cut off").await;
-    let answered = gateway.log.events().iter().filter(|event| event["outcome"] == "placed").count();
-    assert_eq!(answered, 3);
+    let placed = gateway.log.events().iter().filter(|event| event["outcome"] == "placed").count();
+    assert_eq!(placed, 3);
 }
 
 #[tokio::test]
-async fn what_does_not_end_is_cut_at_the_deadline() {
+async fn requests_are_cut_off_at_the_deadline() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let mut gateway = Gateway::start(&settings(&issuer, &instance, "0s", "1s")).await;
@@ -66,16 +66,16 @@ async fn what_does_not_end_is_cut_at_the_deadline() {
     busy.send(request()).await;
     instance.request().await;
     gateway.signal("TERM");
-    let began = Instant::now();
-    assert!(busy.answer_or_end().await.is_none());
+    let started = Instant::now();
+    assert!(busy.response_or_end().await.is_none());
     assert_eq!(gateway.exit().await, Some(1));
-    assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
+    assert!(started.elapsed() >= Duration::from_millis(700), "{:?}", started.elapsed());
     let cut = gateway.log.message("drain deadline passed: requests were cut off").await;
     assert_eq!((&cut["level"], &cut["requests"]), (&"warn".into(), &1.into()));
 }
 
 #[tokio::test]
-async fn who_asks_twice_is_not_kept_waiting() {
+async fn a_second_signal_ends_the_process_at_once() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     for signal in ["TERM", "INT"] {
@@ -88,7 +88,7 @@ async fn who_asks_twice_is_not_kept_waiting() {
 }
 
 #[tokio::test]
-async fn http2_connections_end_like_the_others() {
+async fn http2_connections_are_drained_too() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let mut settings = settings(&issuer, &instance, "0s", "60s");
@@ -96,7 +96,7 @@ async fn http2_connections_end_like_the_others() {
     let mut gateway = Gateway::start(&settings).await;
     let (mut idle, idle_driver) = connect_http2(&gateway).await;
     let (mut busy, busy_driver) = connect_http2(&gateway).await;
-    let response = soon("an answer", idle.send_request(post())).await.unwrap();
+    let response = soon("a response", idle.send_request(post())).await.unwrap();
     assert_eq!(response.status(), 202);
     instance.request().await;
     instance.next(Reply::status(202).held());
@@ -107,7 +107,7 @@ async fn http2_connections_end_like_the_others() {
         soon("the end of the idle connection", idle_driver).await.unwrap().unwrap();
         instance.release();
     };
-    let (response, ()) = tokio::join!(soon("the last answer", waiting), ended);
+    let (response, ()) = tokio::join!(soon("the last response", waiting), ended);
     assert_eq!(response.unwrap().status(), 202);
     soon("the end of the busy connection", busy_driver).await.unwrap().unwrap();
     assert_eq!(gateway.exit().await, Some(0));

@@ -11,15 +11,19 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::support::{
-    Gateway, Instance, Issuer, Request, Response, Settings, TENANT, Token, gateway::BINARY, http::Message,
+    Gateway, Instance, Issuer, Request, Response, Settings, TENANT, Token,
+    gateway::{BINARY, CONFIG},
+    http::Message,
     soon,
 };
 
-/// The call of most fixtures.
+/// The call id in most fixtures.
 const CALL_ID: &str = "6d1c0b00-77a3-4f0e-9b1d-3c5e2a7f9001";
 const CALLER_REGION: &str = "X-Microsoft-Skype-Caller-Region";
 
-/// The notifications: every fixture, and those with a new call or several items once more with a caller in amer.
+/// Returns every fixture, each with the region of its caller.
+///
+/// Fixtures with a new call or several items occur a second time, with a caller in amer.
 fn notifications() -> Vec<(PathBuf, Option<&'static str>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/notifications");
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -43,7 +47,7 @@ fn settings(issuer: &Issuer, instances: &[Instance]) -> Settings {
         .table("[[affinity.rule]]\nsource_region = [\"amer\"]\nshare = 0.5\nserve_in = \"amer\"\n")
 }
 
-/// The fixture with a call id of its own, so that its call has an owner of its own.
+/// Returns the fixture with another call id, so that the owner of its call is chosen independently.
 fn with_call_id(body: &[u8], number: usize) -> Vec<u8> {
     let own = format!("6d1c0b00-77a3-4f0e-9b1d-{number:012}");
     let mut rest = body;
@@ -57,9 +61,10 @@ fn with_call_id(body: &[u8], number: usize) -> Vec<u8> {
     replaced
 }
 
+/// Runs `switchboard explain` for a body and returns its output.
 async fn explained(gateway: &Gateway, body: &Path, caller_region: Option<&str>) -> Value {
     let mut command = Command::new(BINARY);
-    command.args(["explain", "--json", "--tenant", TENANT, "--config"]).arg(gateway.path("switchboard.toml"));
+    command.args(["explain", "--json", "--tenant", TENANT, "--config"]).arg(gateway.path(CONFIG));
     if let Some(region) = caller_region {
         command.arg("--header").arg(format!("{CALLER_REGION}: {region}"));
     }
@@ -69,11 +74,12 @@ async fn explained(gateway: &Gateway, body: &Path, caller_region: Option<&str>) 
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The requests that the explanation announces: for each part the instance, and the indices of the items.
+/// Returns the requests that the explanation predicts: for each part the instance and the indices of the
+/// items.
 ///
-/// Works by the explained items alone: `placed` starts a part, `with_new_call` follows the item of the same call, `owner`
-/// belongs to the part of that instance, and `with_others` to the first part.
-fn announced(body: &Value) -> Vec<(String, Vec<usize>)> {
+/// Uses only the explained items: `placed` starts a part, and `with_new_call` joins the part of the same
+/// call. `owner` joins the part of that instance, and `with_others` the first part.
+fn predicted(body: &Value) -> Vec<(String, Vec<usize>)> {
     let items = body["items"].as_array().unwrap();
     let call_of = |item: &Value| item["call_id"].as_str().map(str::to_ascii_lowercase);
     let new_calls: BTreeMap<_, _> = items
@@ -112,18 +118,18 @@ fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
     values
 }
 
-/// The requests that the instances received, as `announced` describes them: items are found again in the whole body.
+/// Waits for the requests to the instances. Returns them in the form of `predicted`.
 async fn received(
-    announced: &[(String, Vec<usize>)],
+    predicted: &[(String, Vec<usize>)],
     instances: &mut [Instance],
     whole: &[u8],
 ) -> Vec<(String, Vec<usize>)> {
     let mut requests = Vec::new();
-    for (name, items) in announced {
+    for (name, items) in predicted {
         let instance = instances.iter_mut().find(|instance| instance.name == *name).unwrap();
         let request = instance.request().await;
-        if announced.len() == 1 {
-            assert_eq!(request.body, whole, "one owner gets the notification byte for byte");
+        if predicted.len() == 1 {
+            assert_eq!(request.body, whole, "one owner receives the notification byte for byte");
             requests.push((name.clone(), items.clone()));
         } else {
             requests.push((name.clone(), items_of(&request, whole)));
@@ -135,21 +141,21 @@ async fn received(
     requests
 }
 
-/// The indices of the items of a request among those of the whole notification.
+/// Returns the indices that the items of a request have in the whole notification.
 fn items_of(request: &Message, whole: &[u8]) -> Vec<usize> {
     let whole: Value = serde_json::from_slice(whole).unwrap();
     let all = whole["value"].as_array().unwrap();
-    let mut taken = vec![false; all.len()];
+    let mut found = vec![false; all.len()];
     let mine = request.json();
     let indices = mine["value"].as_array().unwrap().iter().map(|item| {
-        let index = (0..all.len()).find(|index| !taken[*index] && all[*index] == *item).unwrap();
-        taken[index] = true;
+        let index = (0..all.len()).find(|index| !found[*index] && all[*index] == *item).unwrap();
+        found[index] = true;
         index
     });
     indices.collect()
 }
 
-/// The redirect that the explanation announces, if all of the notification is redirected.
+/// Returns the redirect that the explanation predicts, if the whole notification is redirected.
 fn redirect(body: &Value) -> Option<(u64, &str)> {
     let items = body["items"].as_array()?;
     let redirect = items.iter().find_map(|item| item["target"]["decision"]["redirect"].as_object())?;
@@ -198,10 +204,10 @@ async fn explain_and_the_gateway_agree_on_every_fixture() {
                 }
                 None => {
                     assert_eq!(head(&response), (202, None), "{context}");
-                    let announced = announced(explained);
-                    let received = received(&announced, &mut instances, &body).await;
-                    assert_eq!(sorted(received), sorted(announced.clone()), "{context}");
-                    owners.extend(announced.into_iter().map(|(instance, _)| instance));
+                    let predicted = predicted(explained);
+                    let received = received(&predicted, &mut instances, &body).await;
+                    assert_eq!(sorted(received), sorted(predicted.clone()), "{context}");
+                    owners.extend(predicted.into_iter().map(|(instance, _)| instance));
                     if explained["split"] == true { "split" } else { "delivered" }
                 }
             },
@@ -211,7 +217,7 @@ async fn explain_and_the_gateway_agree_on_every_fixture() {
         }
         *seen.entry(kind).or_default() += 1;
     }
-    // Every case occurs, so that the agreement says something.
+    // Every case must occur: otherwise the test would prove little.
     assert_eq!(owners.len(), instances.len(), "{owners:?}");
     for kind in ["legacy", "refused", "redirected", "delivered", "split"] {
         assert!(seen.contains_key(kind), "no fixture is {kind}: {seen:?}");

@@ -1,4 +1,4 @@
-//! A new call and instances that do not take it: the next one is asked, inside the budget, and nothing is promised in vain.
+//! Failover of new calls: if an instance does not accept a call, the next one is tried within the budget.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn settings(issuer: &Issuer, instances: &[Instance]) -> Settings {
 }
 
 #[tokio::test]
-async fn the_next_instance_is_asked_when_one_does_not_take_the_call() {
+async fn the_next_instance_is_tried_when_one_does_not_accept_the_call() {
     let issuer = Issuer::start();
     for reply in [
         Reply::status(502),
@@ -40,8 +40,8 @@ async fn the_next_instance_is_asked_when_one_does_not_take_the_call() {
         let gateway = Gateway::start(&settings(&issuer, &instances)).await;
         instances.iter().for_each(|instance| instance.next(reply.clone()));
         let body = bodies::incoming("call-1");
-        let answer = call(&gateway, &body).await;
-        assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")), "{reply:?}");
+        let response = call(&gateway, &body).await;
+        assert_eq!((response.status(), response.field("retry-after")), (503, Some("1")), "{reply:?}");
         let mut requests = [instances[0].request().await, instances[1].request().await];
         let first = usize::from(requests[0].field("switchboard-attempt") == Some("2"));
         requests.swap(0, first);
@@ -51,7 +51,7 @@ async fn the_next_instance_is_asked_when_one_does_not_take_the_call() {
         assert_eq!(one.body, two.body);
         assert_eq!(one.field("switchboard-deadline"), two.field("switchboard-deadline"));
 
-        // The same again, but one of them takes it.
+        // The same again, but one of them accepts the call.
         instances[first].next(reply.clone());
         instances[1 - first].next(Reply::status(202));
         assert_eq!(call(&gateway, &body).await.status(), 202, "{reply:?}");
@@ -60,7 +60,7 @@ async fn the_next_instance_is_asked_when_one_does_not_take_the_call() {
 }
 
 #[tokio::test]
-async fn an_instance_that_is_killed_while_it_has_the_call_loses_it_to_another() {
+async fn a_call_moves_to_another_instance_when_its_first_one_is_killed() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0", "bot-1"]);
     let settings = Settings::new(&issuer, &[&instances[0], &instances[1]])
@@ -68,18 +68,18 @@ async fn an_instance_that_is_killed_while_it_has_the_call_loses_it_to_another() 
     let gateway = Gateway::start(&settings).await;
     instances.iter().for_each(|instance| instance.next(Reply::Never));
     let body = bodies::incoming("call-1");
-    let began = Instant::now();
+    let started = Instant::now();
     let killed = async {
         let (first, _) = first_request(&mut instances).await;
-        // The survivor answers; the other one is gone.
-        instances[1 - first].take_back();
+        // The other instance responds; the first one is stopped.
+        instances[1 - first].clear_next();
         instances[first].stop().await;
         instances[1 - first].request().await
     };
-    let (answer, second) = tokio::join!(call(&gateway, &body), killed);
-    assert_eq!(answer.status(), 202);
+    let (response, second) = tokio::join!(call(&gateway, &body), killed);
+    assert_eq!(response.status(), 202);
     assert_eq!(second.field("switchboard-attempt"), Some("2"));
-    assert!(began.elapsed() < Duration::from_secs(14));
+    assert!(started.elapsed() < Duration::from_secs(14));
     let unknown =
         gateway.log.message("outcome unknown: instance received a new call and did not respond").await;
     assert_eq!(unknown["level"], "warn");
@@ -87,12 +87,15 @@ async fn an_instance_that_is_killed_while_it_has_the_call_loses_it_to_another() 
 }
 
 #[tokio::test]
-async fn nobody_is_left_to_ask() {
+async fn a_call_is_503_when_no_instance_is_reachable() {
     let issuer = Issuer::start();
     let gateway = Gateway::start(&Settings::without_fleet(&issuer)).await;
     for _ in 0..2 {
-        let answer = call(&gateway, &bodies::incoming("call-1")).await;
-        assert_eq!((answer.status(), answer.field("retry-after"), answer.body.len()), (503, Some("1"), 0));
+        let response = call(&gateway, &bodies::incoming("call-1")).await;
+        assert_eq!(
+            (response.status(), response.field("retry-after"), response.body.len()),
+            (503, Some("1"), 0)
+        );
     }
 }
 
@@ -104,16 +107,16 @@ async fn a_recorded_call_has_a_shorter_budget() {
         .line("placement", "attempt = \"10s\"\nrecording_budget = \"1200ms\"");
     let gateway = Gateway::start(&settings).await;
     instances.iter().for_each(|instance| instance.always(Reply::Never));
-    let began = Instant::now();
-    let answer = call(&gateway, &bodies::recording("call-1")).await;
-    assert_eq!(answer.status(), 503);
-    // Each of three had a third of what was left; the platform waits 5 s.
-    assert!(began.elapsed() >= Duration::from_millis(800), "{:?}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let started = Instant::now();
+    let response = call(&gateway, &bodies::recording("call-1")).await;
+    assert_eq!(response.status(), 503);
+    // Each of the three attempts gets an equal share of the remaining budget. The platform waits for 5 s.
+    assert!(started.elapsed() >= Duration::from_millis(800), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
-async fn the_deadline_is_that_of_the_platform() {
+async fn the_deadline_header_is_the_deadline_of_the_platform() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0"]);
     let gateway = Gateway::start(&settings(&issuer, &instances)).await;
@@ -128,9 +131,9 @@ async fn the_deadline_is_that_of_the_platform() {
 }
 
 #[tokio::test]
-async fn instances_that_say_no_get_no_new_call_and_all_their_callbacks() {
+async fn unavailable_instances_get_their_callbacks_but_no_new_calls() {
     let issuer = Issuer::start();
-    for (no, state) in [
+    for (unavailable, state) in [
         (Reply::with(200, &[], r#"{"state":"full"}"#), "full"),
         (Reply::with(200, &[], r#"{"state":"draining"}"#), "draining"),
         (Reply::with(200, &[], r#"{"calls":7,"capacity":7}"#), "full"),
@@ -141,20 +144,20 @@ async fn instances_that_say_no_get_no_new_call_and_all_their_callbacks() {
         let settings =
             settings(&issuer, &instances).line("fleet.probe", "path = \"/healthz\"\ninterval = \"300ms\"");
         let gateway = Gateway::start(&settings).await;
-        let all = async |states: [&str; 2]| {
+        let wait_for_states = async |states: [&str; 2]| {
             until("the state of the fleet", async || {
                 let fleet = gateway.admin("/fleet").await.json();
                 (fleet[0]["state"] == states[0] && fleet[1]["state"] == states[1]).then_some(())
             })
             .await;
         };
-        all(["ready", "ready"]).await;
+        wait_for_states(["ready", "ready"]).await;
         let uri = {
             let path = format!("/fleet/bot-0/callback?app={}", crate::support::APP);
             gateway.admin(&path).await.json()["callback_uri"].as_str().unwrap().to_owned()
         };
-        instances[0].probe(no.clone());
-        all([state, "ready"]).await;
+        instances[0].probe(unavailable.clone());
+        wait_for_states([state, "ready"]).await;
         for number in 0..8 {
             assert_eq!(call(&gateway, &bodies::incoming(&format!("call-{number}"))).await.status(), 202);
             instances[1].request().await;
@@ -162,7 +165,7 @@ async fn instances_that_say_no_get_no_new_call_and_all_their_callbacks() {
         instances[0].expect_nothing();
         let path = crate::support::gateway::path_of(&uri);
         let callback = Request::post(&path, &Token::skype().sign(), bodies::updated("call-1", "established"));
-        assert_eq!(callback.send(&gateway).await.status(), 202, "{no:?}");
+        assert_eq!(callback.send(&gateway).await.status(), 202, "{unavailable:?}");
         instances[0].request().await;
     }
 }

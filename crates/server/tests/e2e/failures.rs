@@ -1,4 +1,5 @@
-//! What goes wrong between gateways, instances and regions: each reason made to happen, and seen where an operator looks.
+//! Failures between gateways, instances and regions. Each reason is provoked, and must appear in the log, in
+//! the metrics and in `/fleet`.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -15,14 +16,16 @@ fn call(call_id: &str) -> Request {
     Request::webhook(&Token::skype().sign(), bodies::incoming(call_id))
 }
 
-/// The failures of `bot-0` by reason, as `/fleet` tells them.
+/// Returns the failures of `bot-0` by reason, from `/fleet`.
 async fn failures(gateway: &Gateway) -> BTreeMap<String, u64> {
     let fleet = gateway.admin("/fleet").await.json();
     serde_json::from_value(fleet[0]["failures"].clone()).unwrap()
 }
 
-/// A fleet of one instance at `bad` and one that takes all calls: those that the bad one was asked first arrive all the same,
-/// and the failure has this name.
+/// Posts calls to a fleet of one instance at `bad` and one that accepts all calls, until the bad one was
+/// tried first.
+///
+/// Each call must be accepted, and the failure must have this reason.
 async fn check(issuer: &Issuer, bad: SocketAddr, reason: &str, unknown: bool) {
     let mut good = Instance::start("bot-1");
     let settings = Settings::new(issuer, &[])
@@ -31,7 +34,7 @@ async fn check(issuer: &Issuer, bad: SocketAddr, reason: &str, unknown: bool) {
         .line("placement", &format!("attempt = \"{}ms\"", ATTEMPT.as_millis()));
     let gateway = Gateway::start(&settings).await;
     for number in 0.. {
-        assert!(number < 64, "{reason}: bot-0 is never the first of two");
+        assert!(number < 64, "{reason}: bot-0 was never tried first");
         let call_id = format!("call-{number}");
         assert_eq!(call(&call_id).send(&gateway).await.status(), 202, "{reason}");
         let request = good.request().await;
@@ -50,8 +53,8 @@ async fn check(issuer: &Issuer, bad: SocketAddr, reason: &str, unknown: bool) {
     assert_eq!(gateway.metric("switchboard_instance_transitions_total", &labels).await, 1.0, "{reason}");
     assert_eq!(gateway.metric("switchboard_instance_state", &labels).await, 1.0, "{reason}");
     let change = gateway.log.message("instance state changed").await;
-    let shown = [&change["instance"], &change["from"], &change["to"], &change["reason"]];
-    assert_eq!(shown, [&"bot-0".into(), &"ready".into(), &"unreachable".into(), &fleet[0]["reason"]]);
+    let fields = [&change["instance"], &change["from"], &change["to"], &change["reason"]];
+    assert_eq!(fields, [&"bot-0".into(), &"ready".into(), &"unreachable".into(), &fleet[0]["reason"]]);
     let event = gateway.log.event("the call", |event| event["attempts"] == 2).await;
     assert_eq!((&event["outcome"], &event["instance"]), (&"placed".into(), &"bot-1".into()), "{event}");
     assert_eq!(event["outcome_unknown"], if unknown { 1.into() } else { serde_json::Value::Null }, "{event}");
@@ -60,14 +63,14 @@ async fn check(issuer: &Issuer, bad: SocketAddr, reason: &str, unknown: bool) {
 }
 
 #[tokio::test]
-async fn a_call_whose_instance_refuses_connections_goes_on() {
-    let nobody = Port::reserve();
-    check(&Issuer::start(), nobody.address, "refused", false).await;
+async fn a_call_goes_to_another_instance_when_a_connection_is_refused() {
+    let closed = Port::reserve();
+    check(&Issuer::start(), closed.address, "refused", false).await;
 }
 
 #[tokio::test]
-async fn a_call_whose_instance_accepts_no_connection_goes_on() {
-    // A listener that never accepts, and whose queue is full: the kernel answers no more.
+async fn a_call_goes_to_another_instance_when_connecting_times_out() {
+    // A listener that never accepts: once its queue is full, the kernel ignores further connections.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let listener: TcpListener = socket.listen(1).unwrap();
@@ -77,13 +80,13 @@ async fn a_call_whose_instance_accepts_no_connection_goes_on() {
         tokio::time::timeout(std::time::Duration::from_millis(300), TcpStream::connect(address)).await
     {
         queue.push(connected.unwrap());
-        assert!(queue.len() < 64, "a queue of one has no end");
+        assert!(queue.len() < 64, "the queue never fills up");
     }
     check(&Issuer::start(), address, "connect_timeout", false).await;
 }
 
 #[tokio::test]
-async fn a_call_whose_instance_fails_it_goes_on() {
+async fn a_call_goes_to_another_instance_when_the_first_one_fails() {
     let issuer = Issuer::start();
     for (reply, reason, unknown) in [
         (Reply::status(502), "status_502", true),
@@ -110,7 +113,7 @@ async fn a_call_whose_instance_fails_it_goes_on() {
 }
 
 #[tokio::test]
-async fn nothing_overflows_into_a_region_that_is_sick() {
+async fn no_call_overflows_to_an_unhealthy_region() {
     let issuer = Issuer::start();
     let there = Instance::start("amer");
     let settings = Settings::new(&issuer, &[&there]).line("listen", "health_path = \"/api/health\"");
@@ -123,41 +126,41 @@ async fn nothing_overflows_into_a_region_that_is_sick() {
     let gateway = Gateway::start(&settings).await;
     let status = async || call("call-1").send(&gateway).await.status();
     assert_eq!(status().await, 302);
-    // Its only instance drains, so that it can take no call: its health says so.
-    let steer = async |what: &str| {
+    // Its only instance drains, so that the region can accept no call and its health path responds with 503.
+    let change = async |what: &str| {
         let path = format!("/fleet/amer/{what}");
         let request = Request::get(&path).method("POST");
         assert_eq!(amer.admin_request(request).await.status(), 200);
     };
-    steer("drain").await;
+    change("drain").await;
     gateway.log.message("peer region became unhealthy: it receives no redirected calls").await;
     let refused = call("call-1").send(&gateway).await;
     assert_eq!((refused.status(), refused.field("location")), (503, None));
     assert_eq!(refused.field("retry-after"), Some("1"));
     assert_eq!(gateway.metric("switchboard_peer_healthy", &[("peer", "amer")]).await, 0.0);
-    steer("resume").await;
+    change("resume").await;
     until("calls overflow again", async || (status().await == 302).then_some(())).await;
     assert_eq!(gateway.metric("switchboard_peer_healthy", &[("peer", "amer")]).await, 1.0);
 }
 
 #[tokio::test]
-async fn a_sick_region_keeps_no_call_from_being_taken_here() {
+async fn calls_of_an_unhealthy_region_are_placed_here() {
     let issuer = Issuer::start();
     let mut here = Instance::start("bot-0");
     let peer = Instance::start("health");
-    // A probe of a test instance is any GET.
+    // A test instance treats any GET as a probe.
     let health = format!("health = \"{}\"\n", peer.url());
     let settings = Settings::new(&issuer, &[&here]).peer("amer").table(&health).rule("amer");
     let gateway = Gateway::start(&settings).await;
     let request = Request::post(WEBHOOK, &Token::skype().sign(), bodies::incoming_from("call-1", "amer"));
     assert_eq!(request.send(&gateway).await.status(), 302);
-    for sick in [Reply::status(503), Reply::status(404), Reply::with(302, &[("Location", "/")], "")] {
-        peer.probe(sick);
+    for unhealthy in [Reply::status(503), Reply::status(404), Reply::with(302, &[("Location", "/")], "")] {
+        peer.probe(unhealthy);
         until("the call stays here", async || (request.send(&gateway).await.status() == 202).then_some(()))
             .await;
         here.request().await;
         peer.probe(Reply::status(200));
-        until("the call is sent there", async || {
+        until("the call is redirected", async || {
             (request.send(&gateway).await.status() == 302).then_some(())
         })
         .await;
@@ -166,7 +169,7 @@ async fn a_sick_region_keeps_no_call_from_being_taken_here() {
 }
 
 #[tokio::test]
-async fn gateways_of_one_view_never_disagree_on_the_first_choice() {
+async fn gateways_with_one_view_of_the_fleet_choose_the_same_instance() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0", "bot-1", "bot-2", "bot-3", "bot-4"]);
     let settings = Settings::new(&issuer, &instances.iter().collect::<Vec<_>>());
@@ -185,7 +188,7 @@ async fn gateways_of_one_view_never_disagree_on_the_first_choice() {
             }
             assert_eq!(owners[0], owners[1], "{call_id}");
             match chosen.insert(call_id, owners[0]) {
-                // Those of the drained one move, and no other.
+                // Only the calls of the drained instance move.
                 Some(before) if before != 2 => assert_eq!(before, owners[0]),
                 Some(_) => assert_ne!(owners[0], 2),
                 None => assert_eq!(round, 0),

@@ -1,4 +1,4 @@
-//! `switchboard fleet`: against a running gateway, as an operator or a script would use it.
+//! `switchboard fleet` against a running gateway, as an operator or a script uses it.
 
 use std::process::{Output, Stdio};
 
@@ -20,7 +20,7 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// A drain of bot-0 that is waited for, and the lines of its progress.
+/// Starts a drain of bot-0 with `--wait`. Returns the process and the lines of its progress.
 fn drain_and_wait(admin: &str) -> (Child, Lines<BufReader<ChildStderr>>) {
     let mut waiting = command(&["drain", "bot-0", "--wait", "--admin", admin])
         .stdout(Stdio::piped())
@@ -45,12 +45,12 @@ fn report(state: &str, calls: u32) -> Reply {
     Reply::with(200, &[], &format!("{{\"state\":\"{state}\",\"calls\":{calls},\"capacity\":40}}"))
 }
 
-async fn state(gateway: &Gateway, state: &str) {
+async fn wait_for_state(gateway: &Gateway, state: &str) {
     until(state, async || (gateway.admin("/fleet").await.json()[0]["state"] == state).then_some(())).await;
 }
 
 #[tokio::test]
-async fn a_fleet_is_listed_for_people_and_for_scripts() {
+async fn a_fleet_is_listed_as_a_table_and_as_json() {
     let issuer = Issuer::start();
     let instances = Instance::start_all(["bot-0", "bot-1"]);
     instances[0].probe(report("ready", 12));
@@ -74,20 +74,20 @@ async fn a_fleet_is_listed_for_people_and_for_scripts() {
 }
 
 #[tokio::test]
-async fn a_drain_is_waited_for_until_the_last_call_has_ended() {
+async fn a_drain_with_wait_returns_after_the_last_call() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     instance.probe(report("ready", 2));
     let gateway = Gateway::start(&probed(&issuer, &[&instance])).await;
-    state(&gateway, "ready").await;
+    wait_for_state(&gateway, "ready").await;
     let admin = format!("http://{}", gateway.admin);
     let (waiting, mut progress) = drain_and_wait(&admin);
     let line = soon("a line", progress.next_line()).await.unwrap().unwrap();
     assert_eq!(line, "bot-0: 2 calls");
-    state(&gateway, "draining").await;
+    wait_for_state(&gateway, "draining").await;
     let refused = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1")).send(&gateway).await;
     assert_eq!(refused.status(), 503);
-    // Its callbacks go on.
+    // The drained instance still gets its callbacks.
     let minted = gateway.admin(&format!("/fleet/bot-0/callback?app={APP}")).await.json();
     let path = path_of(minted["callback_uri"].as_str().unwrap());
     let callback = Request::post(&path, &Token::skype().sign(), bodies::updated("call-1", "terminated"));
@@ -95,7 +95,7 @@ async fn a_drain_is_waited_for_until_the_last_call_has_ended() {
     instance.request().await;
     instance.probe(report("ready", 1));
     let line = loop {
-        // The callback may be seen in flight, or between its end and the report.
+        // A line may show the callback in flight, or its end before the next report.
         let line = soon("a line", progress.next_line()).await.unwrap().unwrap();
         if !line.starts_with("bot-0: 2 calls") {
             break line;
@@ -103,7 +103,7 @@ async fn a_drain_is_waited_for_until_the_last_call_has_ended() {
     };
     assert_eq!(line, "bot-0: 1 call");
     instance.probe(report("ready", 0));
-    let output = soon("its end", waiting.wait_with_output()).await.unwrap();
+    let output = soon("the end of the drain", waiting.wait_with_output()).await.unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "bot-0 is empty: its last call has ended\n");
 
@@ -122,10 +122,10 @@ async fn a_wait_ends_when_an_operator_resumes() {
     let instance = Instance::start("bot-0");
     instance.probe(report("ready", 2));
     let gateway = Gateway::start(&probed(&issuer, &[&instance])).await;
-    state(&gateway, "ready").await;
+    wait_for_state(&gateway, "ready").await;
     let admin = format!("http://{}", gateway.admin);
     let waiting = tokio::spawn(run(command(&["drain", "bot-0", "--wait", "--admin", &admin])));
-    state(&gateway, "draining").await;
+    wait_for_state(&gateway, "draining").await;
     let (code, ..) = run(command(&["resume", "bot-0", "--admin", &admin])).await;
     assert_eq!(code, 0);
     let (code, _, stderr) = waiting.await.unwrap();
@@ -134,7 +134,7 @@ async fn a_wait_ends_when_an_operator_resumes() {
 }
 
 #[tokio::test]
-async fn without_a_report_the_calls_placed_here_are_waited_for_and_no_more_is_promised() {
+async fn without_a_report_a_drain_waits_for_the_calls_that_the_gateway_placed_and_then_fails() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
@@ -148,7 +148,7 @@ async fn without_a_report_the_calls_placed_here_are_waited_for_and_no_more_is_pr
     let ended = Request::post(&path, &token, bodies::updated("call-1", "terminated"));
     assert_eq!(ended.send(&gateway).await.status(), 202);
     let last = loop {
-        let line = soon("its end", progress.next_line()).await.unwrap().unwrap();
+        let line = soon("a line", progress.next_line()).await.unwrap().unwrap();
         if !line.starts_with("bot-0: ") {
             break line;
         }
@@ -157,11 +157,11 @@ async fn without_a_report_the_calls_placed_here_are_waited_for_and_no_more_is_pr
         last.contains("bot-0 reports no call count, so the gateway cannot tell when it is empty"),
         "{last}"
     );
-    assert_eq!(soon("its end", waiting.wait()).await.unwrap().code(), Some(1));
+    assert_eq!(soon("the end of the drain", waiting.wait()).await.unwrap().code(), Some(1));
 }
 
 #[tokio::test]
-async fn an_error_says_what_is_wrong_and_what_would_be_right() {
+async fn an_error_names_the_mistake_and_the_remedy() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let settings = Settings::new(&issuer, &[&instance]).line("admin", "token = { file = \"seal-k2\" }");

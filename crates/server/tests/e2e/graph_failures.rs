@@ -1,5 +1,5 @@
-//! What Graph and the token endpoint say instead of yes: one error line that says who can help, in words that only this kind
-//! of trouble has.
+//! Failures of Graph and of the token endpoint. Each one is logged as one error that names the remedy, in
+//! words that no other kind of failure uses.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    actions::{ACTION, ANSWER, Stage},
+    actions::{ACTION, ANSWER, GraphFixture},
     support::{APP, Reply, Request, Token, bodies, settings::SEALS},
 };
 
@@ -26,29 +26,31 @@ const PERMISSION: &str = "lacks a permission";
 const NETWORK: &str = "could not be reached";
 const UNKNOWN: &str = "the outcome is unknown";
 
-/// Labels of docs/actions.md that no test of whole processes waits for, or can bring about.
+/// Labels of docs/actions.md that an end-to-end test cannot provoke, or only by a long wait.
 const ELSEWHERE: [&str; 3] = ["token_timeout", "token_signing", "token_interrupted"];
 
 struct Case {
     reason: &'static str,
-    says: &'static str,
+    /// A part of the error text.
+    message: &'static str,
     app: &'static str,
-    /// Of the token endpoint and of Graph, in the order in which they are asked.
+    /// Responses of the token endpoint and of Graph, in the order of the requests.
     replies: Vec<Reply>,
 }
 
-fn real(app: &'static str, reason: &'static str, says: &'static str) -> Case {
-    Case { reason, says, app, replies: vec![Stage::token()] }
+/// A failure that the settings of `app` cause.
+fn configured(app: &'static str, reason: &'static str, message: &'static str) -> Case {
+    Case { reason, message, app, replies: vec![GraphFixture::token_response()] }
 }
 
-/// Graph refuses, after a token.
-fn graph(reply: Reply, reason: &'static str, says: &'static str) -> Case {
-    Case { reason, says, app: APP, replies: vec![Stage::token(), reply] }
+/// A failure of Graph, after a token.
+fn graph(reply: Reply, reason: &'static str, message: &'static str) -> Case {
+    Case { reason, message, app: APP, replies: vec![GraphFixture::token_response(), reply] }
 }
 
-/// The token endpoint refuses.
-fn login(reply: Reply, reason: &'static str, says: &'static str) -> Case {
-    Case { reason, says, app: APP, replies: vec![reply; 3] }
+/// A failure of the token endpoint.
+fn login(reply: Reply, reason: &'static str, message: &'static str) -> Case {
+    Case { reason, message, app: APP, replies: vec![reply; 3] }
 }
 
 fn code(status: u16, code: &str) -> Reply {
@@ -57,18 +59,19 @@ fn code(status: u16, code: &str) -> Reply {
 }
 
 fn aadsts(error: &str, number: u32) -> Reply {
-    let body = json!({ "error": error, "error_description": format!("AADSTS{number}: Words."), "error_codes": [number] });
+    let description = format!("AADSTS{number}: Words.");
+    let body = json!({ "error": error, "error_description": description, "error_codes": [number] });
     Reply::with(400, &[("Content-Type", "application/json")], &body.to_string())
 }
 
 fn cases() -> Vec<Case> {
     let later = [("Retry-After", "60")];
     vec![
-        // These three must not look alike.
+        // The texts of these three kinds must differ.
         login(aadsts("invalid_client", 7_000_215), "token_invalid_secret", CREDENTIAL),
         graph(code(403, "7504"), "missing_permission", PERMISSION),
-        real(NO_GRAPH, "unreachable", NETWORK),
-        real(NO_AUTHORITY, "token_unreachable", NETWORK),
+        configured(NO_GRAPH, "unreachable", NETWORK),
+        configured(NO_AUTHORITY, "token_unreachable", NETWORK),
         login(aadsts("invalid_client", 7_000_222), "token_expired_secret", CREDENTIAL),
         login(aadsts("invalid_client", 700_027), "token_invalid_assertion", CREDENTIAL),
         login(aadsts("invalid_request", 70_021), "token_not_federated", CREDENTIAL),
@@ -81,9 +84,9 @@ fn cases() -> Vec<Case> {
         login(Reply::with(503, &later, ""), "token_unavailable", "unavailable"),
         login(Reply::with(200, &[], "<html>"), "token_nonsense", "no token endpoint"),
         login(Reply::Reset, "token_lost", "the token endpoint broke the connection"),
-        real(AUTHORITY_WITHOUT_TLS, "token_tls", "the token endpoint has no TLS that can be trusted"),
-        real(NO_FILE, "token_file_unreadable", "federated token"),
-        real(NO_TOKEN_IN_FILE, "token_file_malformed", "federated token"),
+        configured(AUTHORITY_WITHOUT_TLS, "token_tls", "the token endpoint has no TLS that can be trusted"),
+        configured(NO_FILE, "token_file_unreadable", "federated token"),
+        configured(NO_TOKEN_IN_FILE, "token_file_malformed", "federated token"),
         login(Reply::Never, "deadline_passed", "the deadline passed"),
         graph(code(404, "8522"), "call_not_found", "the call is not there"),
         graph(code(409, "Conflict"), "conflict", "already"),
@@ -93,8 +96,13 @@ fn cases() -> Vec<Case> {
         graph(Reply::with(429, &later, ""), "throttled", "for 60 s"),
         graph(code(429, "8529"), "monthly_limit", "this month"),
         Case {
-            replies: vec![Stage::token(), Reply::status(401), Stage::token(), Reply::status(401)],
-            ..real(APP, "unauthorized", "accepts no token of this app")
+            replies: vec![
+                GraphFixture::token_response(),
+                Reply::status(401),
+                GraphFixture::token_response(),
+                Reply::status(401),
+            ],
+            ..configured(APP, "unauthorized", "accepts no token of this app")
         },
         graph(Reply::status(503), "unavailable", UNKNOWN),
         graph(code(500, "9999"), "server", UNKNOWN),
@@ -103,13 +111,13 @@ fn cases() -> Vec<Case> {
             "unexpected",
             "check the endpoint",
         ),
-        real(GRAPH_WITHOUT_TLS, "tls", "Graph has no TLS that can be trusted"),
+        configured(GRAPH_WITHOUT_TLS, "tls", "Graph has no TLS that can be trusted"),
         graph(Reply::Reset, "lost", UNKNOWN),
         graph(Reply::Never, "timeout", UNKNOWN),
     ]
 }
 
-/// The labels in the tables of one chapter of docs/actions.md.
+/// Returns the labels in the tables of one section of docs/actions.md.
 fn documented() -> BTreeSet<&'static str> {
     let document = include_str!("../../../../docs/actions.md");
     let (_, chapter) = document.split_once("## What can go wrong with Graph").unwrap();
@@ -117,7 +125,7 @@ fn documented() -> BTreeSet<&'static str> {
     first_cells.flat_map(|cell| cell.split('`').step_by(2)).filter(|label| !label.trim().is_empty()).collect()
 }
 
-/// A server that has never heard of TLS; its origin.
+/// Starts a server without TLS and returns its https origin.
 async fn without_tls() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("https://{}", listener.local_addr().unwrap());
@@ -131,59 +139,61 @@ async fn without_tls() -> String {
 }
 
 #[tokio::test]
-async fn each_trouble_is_one_line_that_says_who_can_help() {
+async fn each_failure_of_graph_is_logged_once_with_its_remedy() {
     let cases = cases();
-    let mut played: BTreeSet<&str> = cases.iter().map(|case| case.reason).collect();
-    played.extend(ELSEWHERE);
-    assert_eq!(played, documented(), "the tables of docs/actions.md");
+    let mut tested: BTreeSet<&str> = cases.iter().map(|case| case.reason).collect();
+    tested.extend(ELSEWHERE);
+    assert_eq!(tested, documented(), "the tables of docs/actions.md");
 
-    let strange = without_tls().await;
-    let nobody = "http://127.0.0.1:9"; // nobody listens there
-    let mut stage = Stage::set_around(|settings, origin| {
+    let plain = without_tls().await;
+    // No process listens on port 9.
+    let unreachable = "http://127.0.0.1:9";
+    let mut fixture = GraphFixture::start_with_origin(|settings, origin| {
         let secret = format!("secret = {{ file = \"{}\" }}", SEALS[1].0);
         let federated = |file: &str| format!("federated_token = \"{file}\"");
         [
-            (NO_GRAPH, &secret, origin, nobody),
-            (NO_AUTHORITY, &secret, nobody, origin),
-            (GRAPH_WITHOUT_TLS, &secret, origin, &*strange),
-            (AUTHORITY_WITHOUT_TLS, &secret, &*strange, origin),
+            (NO_GRAPH, &secret, origin, unreachable),
+            (NO_AUTHORITY, &secret, unreachable, origin),
+            (GRAPH_WITHOUT_TLS, &secret, origin, &*plain),
+            (AUTHORITY_WITHOUT_TLS, &secret, &*plain, origin),
             (NO_FILE, &federated("no-such-file"), origin, origin),
             (NO_TOKEN_IN_FILE, &federated("switchboard.toml"), origin, origin),
         ]
         .into_iter()
         .fold(settings, |settings, (app, credential, authority, endpoint)| {
             settings.table(&format!(
-                "[[app]]\nid = \"{app}\"\ngraph = {{ {credential}, authority = \"{authority}\", endpoint = \"{endpoint}\" }}\n"
+                "[[app]]\nid = \"{app}\"\n\
+                 graph = {{ {credential}, authority = \"{authority}\", endpoint = \"{endpoint}\" }}\n"
             ))
         })
     })
     .await;
     for (number, case) in cases.into_iter().enumerate() {
-        check(&mut stage, number, case).await;
+        check(&mut fixture, number, case).await;
     }
 }
 
-async fn check(stage: &mut Stage, number: usize, case: Case) {
-    let Case { reason, says, app, replies } = case;
-    stage.graph.take_back();
-    while stage.graph.request_now().is_some() {}
+async fn check(fixture: &mut GraphFixture, number: usize, case: Case) {
+    let Case { reason, message, app, replies } = case;
+    fixture.graph.clear_next();
+    while fixture.graph.request_now().is_some() {}
     for reply in replies {
-        stage.graph.next(reply);
+        fixture.graph.next(reply);
     }
-    // A token is kept for each tenant: only a new one is asked for again.
+    // The gateway keeps a token per tenant: only a new tenant causes a request for a token.
     let tenant = format!("11111111-2222-4333-8444-{number:012}");
     let token = Token::skype().claim("aud", app).claim("tid", tenant.as_str()).sign();
     let call_id = format!("call-{number}");
-    stage.bot.next(Reply::with(200, &[("Content-Type", ACTION)], ANSWER));
-    // A recording, since nobody waits longer than 5 s for it.
-    let answer = Request::webhook(&token, bodies::recording(&call_id)).send(&stage.gateway).await;
-    assert_eq!(answer.status(), 202, "{reason}");
-    stage.bot.request().await;
-    let told = stage.bot.request().await.json();
-    assert_eq!((&told["callId"], &told["error"]["code"]), (&json!(call_id), &json!(reason)));
+    fixture.bot.next(Reply::with(200, &[("Content-Type", ACTION)], ANSWER));
+    // A recording, since its deadline is the shortest: 5 s.
+    let response = Request::webhook(&token, bodies::recording(&call_id)).send(&fixture.gateway).await;
+    assert_eq!(response.status(), 202, "{reason}");
+    fixture.bot.request().await;
+    let notice = fixture.bot.request().await.json();
+    assert_eq!((&notice["callId"], &notice["error"]["code"]), (&json!(call_id), &json!(reason)));
 
     let is_about = |event: &Value| event["call.id"] == call_id.as_str();
-    let line = stage
+    let line = fixture
         .gateway
         .log
         .event(reason, |event| is_about(event) && event["message"] == "request finished")
@@ -193,17 +203,17 @@ async fn check(stage: &mut Stage, number: usize, case: Case) {
     {
         assert_eq!(line[field], value, "{reason}: {field}");
     }
-    let events = stage.gateway.log.events();
+    let events = fixture.gateway.log.events();
     let errors: Vec<_> = events.iter().filter(|event| is_about(event) && event["level"] == "error").collect();
     let [error] = errors.as_slice() else { panic!("{reason}: {errors:?}") };
-    let said = error["error"].as_str().unwrap();
-    assert_eq!((&error["reason"], &error["tenant.id"]), (&json!(reason), &json!(tenant)), "{said}");
-    assert!(said.contains(says) && !said.contains("name people"), "{reason}: {said}");
-    assert_eq!(told["error"]["message"], said);
+    let text = error["error"].as_str().unwrap();
+    assert_eq!((&error["reason"], &error["tenant.id"]), (&json!(reason), &json!(tenant)), "{text}");
+    assert!(text.contains(message) && !text.contains("name people"), "{reason}: {text}");
+    assert_eq!(notice["error"]["message"], text);
     for words in [CREDENTIAL, PERMISSION, NETWORK] {
-        assert_eq!(said.contains(words), says == words, "{reason}: {said}");
+        assert_eq!(text.contains(words), message == words, "{reason}: {text}");
     }
-    assert_eq!(told["error"]["outcomeUnknown"], said.contains(UNKNOWN), "{reason}: {said}");
+    assert_eq!(notice["error"]["outcomeUnknown"], text.contains(UNKNOWN), "{reason}: {text}");
     let labels = [("action", "answer"), ("result", reason)];
-    assert_eq!(stage.gateway.metric("switchboard_actions_total", &labels).await, 1.0, "{reason}");
+    assert_eq!(fixture.gateway.metric("switchboard_actions_total", &labels).await, 1.0, "{reason}");
 }

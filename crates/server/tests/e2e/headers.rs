@@ -1,11 +1,11 @@
-//! What travels to an instance, what does not, and what only we say.
+//! The header fields of forwarded requests: copied, removed, and set by the gateway.
 
 use crate::support::{
     APP, Gateway, Instance, Issuer, Request, Settings, TENANT, Token, bodies, gateway::path_of,
     http::Message, settings::BASE,
 };
 
-/// The request that an instance gets for this one; a callback of the same call brings the same to it.
+/// Posts a new call, and the same request as a callback. Returns the two requests that the instance receives.
 async fn received(gateway: &Gateway, instance: &mut Instance, request: Request) -> [Message; 2] {
     assert_eq!(request.send(gateway).await.status(), 202);
     let call = instance.request().await;
@@ -15,7 +15,7 @@ async fn received(gateway: &Gateway, instance: &mut Instance, request: Request) 
 }
 
 #[tokio::test]
-async fn an_instance_is_told_what_we_know() {
+async fn forwarded_requests_have_the_fields_of_the_sender_and_of_the_gateway() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
@@ -68,7 +68,7 @@ async fn an_instance_is_told_what_we_know() {
 }
 
 #[tokio::test]
-async fn what_only_we_may_say_is_taken_from_nobody() {
+async fn switchboard_fields_of_a_sender_are_removed() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
@@ -116,7 +116,7 @@ async fn what_only_we_may_say_is_taken_from_nobody() {
 }
 
 #[tokio::test]
-async fn hop_by_hop_fields_end_here() {
+async fn hop_by_hop_fields_are_removed() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
@@ -151,13 +151,13 @@ async fn hop_by_hop_fields_end_here() {
 }
 
 #[tokio::test]
-async fn a_trace_goes_on_and_a_broken_one_is_replaced() {
+async fn a_valid_trace_continues_and_an_invalid_one_is_replaced() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
     let token = Token::skype().sign();
     let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    for (sent, goes_on) in [
+    for (sent, continues) in [
         (good, true),
         ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false),
         ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false),
@@ -167,13 +167,13 @@ async fn a_trace_goes_on_and_a_broken_one_is_replaced() {
         for received in received(&gateway, &mut instance, request).await {
             let parent = received.field("traceparent").unwrap();
             let trace = |text: &str| text.split('-').nth(1).map(str::to_owned);
-            assert_eq!(trace(parent) == trace(sent), goes_on, "{sent} became {parent}");
+            assert_eq!(trace(parent) == trace(sent), continues, "{sent} became {parent}");
         }
     }
 }
 
 #[tokio::test]
-async fn the_token_may_be_kept_from_the_instances() {
+async fn the_token_can_be_withheld_from_the_instances() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let settings = Settings::new(&issuer, &[&instance]).line("forward", "authorization = false");
@@ -185,7 +185,7 @@ async fn the_token_may_be_kept_from_the_instances() {
 }
 
 #[tokio::test]
-async fn the_app_stands_in_the_instances_url() {
+async fn the_url_of_an_instance_can_contain_the_app_id() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let callbacks = Instance::start("bot-0 (callbacks)");

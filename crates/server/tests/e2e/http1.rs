@@ -1,4 +1,4 @@
-//! Hostile HTTP/1.1, as bytes: what is refused, what is repaired, and that nothing of it reaches an instance as it came.
+//! Hostile HTTP/1.1, as bytes. The gateway refuses or repairs it; an instance never receives it unchanged.
 
 use crate::support::{
     APP, Client, Gateway, Instance, Issuer, Request, Settings, Token, WEBHOOK, bodies, gateway::path_of,
@@ -20,19 +20,20 @@ async fn fixture() -> Fixture {
 }
 
 impl Fixture {
-    /// Sends bytes. They must be answered with one of `statuses` (0: closed without an answer) and reach nobody.
+    /// Sends bytes. The gateway must respond with one of `statuses` (0: it closes without response), and no
+    /// instance must receive a request.
     async fn refused(&mut self, what: &str, bytes: impl AsRef<[u8]>, statuses: &[u16]) {
         let mut client = Client::connect(self.gateway.public).await;
         client.send(bytes).await;
-        let answer = client.answer_or_end().await;
-        let status = answer.as_ref().map_or(0, |answer| answer.status());
-        assert!(statuses.contains(&status), "{what}: {answer:?}");
+        let response = client.response_or_end().await;
+        let status = response.as_ref().map_or(0, |response| response.status());
+        assert!(statuses.contains(&status), "{what}: {response:?}");
         if let Some(request) = self.instance.request_now() {
-            panic!("{what}: the instance got {request:?}");
+            panic!("{what}: the instance received {request:?}");
         }
     }
 
-    /// The head of a good request with these framing fields, and then `rest`.
+    /// Returns the head of a valid request with these framing fields, followed by `rest`.
     fn framed(&self, fields: &[(&str, &str)], rest: impl AsRef<[u8]>) -> Vec<u8> {
         let mut request = self.request.clone();
         for (name, value) in fields {
@@ -47,14 +48,14 @@ impl Fixture {
         String::from_utf8(self.request.body.clone()).unwrap()
     }
 
-    /// The body in one chunk, after which comes `rest`.
+    /// Returns the body in one chunk, followed by `rest`.
     fn chunk(&self, rest: &str) -> String {
         let body = self.body();
         format!("{:x}\r\n{body}\r\n{rest}", body.len())
     }
 }
 
-/// What is wrong, the framing fields, what follows the head, and the statuses that are right.
+/// A description of the mistake, the framing fields, the bytes after the head, and the allowed statuses.
 type Framing<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a [u16]);
 
 /// RFC 9112 sections 6.1, 6.3 and 7.1.
@@ -119,7 +120,7 @@ async fn ambiguous_framing_is_refused() {
     }
 }
 
-/// RFC 9112 section 6.3: the coding wins, the length is not passed on, and the connection is not used again.
+/// RFC 9112 section 6.3: the coding takes precedence, the length is not forwarded, the connection is closed.
 #[tokio::test]
 async fn a_length_beside_a_coding_ends_the_connection() {
     let mut fixture = fixture().await;
@@ -131,10 +132,10 @@ async fn a_length_beside_a_coding_ends_the_connection() {
     ] {
         let mut client = Client::connect(fixture.gateway.public).await;
         client.send(fixture.framed(&fields, &rest)).await;
-        let answer = client.answer().await;
-        assert!([202, 400].contains(&answer.status()), "{answer:?}");
-        assert!(client.answer_or_end().await.is_none(), "what follows must not be read as a request");
-        if answer.status() == 202 {
+        let response = client.response().await;
+        assert!([202, 400].contains(&response.status()), "{response:?}");
+        assert!(client.response_or_end().await.is_none(), "the bytes after it must not be read as a request");
+        if response.status() == 202 {
             let request = fixture.instance.request().await;
             assert_eq!(request.body, fixture.request.body);
             assert_eq!(request.all("content-length"), [fixture.request.body.len().to_string()]);
@@ -146,7 +147,7 @@ async fn a_length_beside_a_coding_ends_the_connection() {
 
 /// RFC 9112 sections 2.2, 3.2 and 5, RFC 6750 section 2.
 #[tokio::test]
-async fn heads_that_can_be_read_in_two_ways_are_refused() {
+async fn ambiguous_heads_are_refused() {
     let mut fixture = fixture().await;
     let good = fixture.request.clone();
     let text = String::from_utf8(good.bytes()).unwrap();
@@ -169,32 +170,32 @@ async fn heads_that_can_be_read_in_two_ways_are_refused() {
         ("a host with a name", text.replacen(host, "Host: user@a\r\n", 1)),
         ("a host with a blank", text.replacen(host, "Host: a b\r\n", 1)),
         ("a list of hosts", text.replacen(host, "Host: a, b\r\n", 1)),
-        ("a host with a port that is none", text.replacen(host, "Host: a:99999\r\n", 1)),
+        ("a host with an invalid port", text.replacen(host, "Host: a:99999\r\n", 1)),
         ("another host in the target", text.replacen(WEBHOOK, "https://evil.example/api/calls", 1)),
         ("two tokens", text.replacen("Authorization", "Authorization: Bearer x\r\nAuthorization", 1)),
         ("a token in the query", text.replacen(WEBHOOK, "/api/calls?access_token=x", 1)),
         ("two versions", text.replacen("HTTP/1.1", "HTTP/1.1 HTTP/1.1", 1)),
-        ("a version that is none", text.replacen("HTTP/1.1", "HTTP/1.9", 1)),
+        ("an unknown version", text.replacen("HTTP/1.1", "HTTP/1.9", 1)),
         ("no version", text.replacen(" HTTP/1.1", "", 1)),
-        ("no request at all", "\u{16}\u{3}\u{1}hello\r\n\r\n".into()),
-        ("HTTP/2 without asking", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into()),
-        ("a proxy's preface", format!("PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n{text}")),
+        ("bytes of TLS", "\u{16}\u{3}\u{1}hello\r\n\r\n".into()),
+        ("an HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into()),
+        ("a PROXY protocol preface", format!("PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n{text}")),
     ];
     for (what, bytes) in rows {
         assert_ne!(bytes, &text, "{what}");
         fixture.refused(what, bytes, &[400, 505, 0]).await;
     }
-    // Any valid host is served: a balancer may address us by any name.
+    // Any valid host is accepted: a load balancer may address the gateway by any name.
     for host in ["emea.bots.example:8443", "10.0.0.1", "[::1]:80", "localhost", "EMEA.bots.example."] {
-        let answer = good.clone().replace("Host", host).send(&fixture.gateway).await;
-        assert_eq!(answer.status(), 202, "{host}");
+        let response = good.clone().replace("Host", host).send(&fixture.gateway).await;
+        assert_eq!(response.status(), 202, "{host}");
         fixture.instance.request().await;
     }
 }
 
-/// What is harmless is served, and sent on in the one right form.
+/// Harmless deviations are accepted, and forwarded in canonical form.
 #[tokio::test]
-async fn harmless_oddities_are_served_and_repaired() {
+async fn harmless_deviations_are_accepted_and_repaired() {
     let mut fixture = fixture().await;
     let good = fixture.request.clone();
     let trailers = "0\r\nAuthorization: Bearer evil\r\nSwitchboard-Tenant-Id: evil\r\nX-T: evil\r\n\r\n";
@@ -219,8 +220,8 @@ async fn harmless_oddities_are_served_and_repaired() {
         ("an expectation", good.clone().with("Expect", "100-continue").bytes()),
     ];
     for (what, bytes) in rows {
-        let answer = Client::connect(fixture.gateway.public).await.exchange(bytes).await;
-        assert_eq!(answer.status(), 202, "{what}: {answer:?}");
+        let response = Client::connect(fixture.gateway.public).await.exchange(bytes).await;
+        assert_eq!(response.status(), 202, "{what}: {response:?}");
         let request = fixture.instance.request().await;
         assert_eq!(
             (request.start.as_str(), &request.body),
@@ -232,13 +233,13 @@ async fn harmless_oddities_are_served_and_repaired() {
         assert_eq!(request.all("transfer-encoding"), Vec::<&str>::new(), "{what}");
         assert_eq!(request.all("authorization").len(), 1, "{what}");
     }
-    // Requests in a row are answered in their order.
+    // Responses to pipelined requests keep the order of the requests.
     let mut client = Client::connect(fixture.gateway.public).await;
     let nowhere = good.clone().target("/nowhere").bytes();
     client.send([good.bytes(), nowhere, good.bytes()].concat()).await;
     let mut statuses = Vec::new();
     for _ in 0..3 {
-        statuses.push(client.answer().await.status());
+        statuses.push(client.response().await.status());
     }
     assert_eq!(statuses, [202, 404, 202]);
 }
@@ -251,7 +252,7 @@ async fn other_methods_and_expectations_are_refused() {
     for method in
         ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "post", "Post", "PROPFIND", "QUERY"]
     {
-        // The answer to HEAD has no body, and only its end tells so.
+        // The response to HEAD has no body. The client finds its end only when the connection closes.
         let request = good.clone().method(method).with("Connection", "close");
         fixture.refused(method, request.bytes(), &[405]).await;
     }
@@ -273,9 +274,9 @@ async fn other_methods_and_expectations_are_refused() {
     }
 }
 
-/// RFC 9110 section 7.6.1: `Connection` may not strip what we rely on.
+/// RFC 9110 section 7.6.1: `Connection` must not remove fields that the gateway relies on.
 #[tokio::test]
-async fn connection_cannot_name_what_travels_end_to_end() {
+async fn connection_cannot_name_end_to_end_fields() {
     let mut fixture = fixture().await;
     for named in [
         "authorization",
@@ -292,7 +293,7 @@ async fn connection_cannot_name_what_travels_end_to_end() {
 
 /// RFC 6585 section 5, RFC 9110 sections 15.5.14 to 15.5.16.
 #[tokio::test]
-async fn what_is_too_large_is_refused() {
+async fn requests_that_are_too_large_are_refused() {
     let mut fixture = fixture().await;
     let good = fixture.request.clone();
     let many = |count: usize| {
@@ -301,7 +302,7 @@ async fn what_is_too_large_is_refused() {
     let query = |bytes: usize| good.clone().target(&format!("{WEBHOOK}?{}", "q".repeat(bytes))).bytes();
     fixture.refused("a large head", good.clone().with("X-A", &"a".repeat(20_000)).bytes(), &[431]).await;
     fixture.refused("many small fields", many(101).bytes(), &[431]).await;
-    fixture.refused("some fields too many", many(60).bytes(), &[431]).await;
+    fixture.refused("a few fields too many", many(60).bytes(), &[431]).await;
     fixture.refused("a long target", query(3_000), &[414]).await;
     fixture.refused("an endless target", query(70_000), &[414, 431]).await;
 
@@ -315,17 +316,17 @@ async fn what_is_too_large_is_refused() {
     fixture.refused("a large body of unknown length", bomb, &[413]).await;
     fixture.refused("a compressed body", good.clone().with("Content-Encoding", "gzip").bytes(), &[415]).await;
 
-    // Just within the limits.
+    // A request just within the limits.
     let mut request = many(58 - good.fields.len()).with("X-A", &"a".repeat(12_000));
     request.body.extend(vec![b' '; (1 << 20) - request.body.len()]);
-    let answer = request.target(&format!("{WEBHOOK}?{}", "q".repeat(2_000))).send(&fixture.gateway).await;
-    assert_eq!(answer.status(), 202, "{answer:?}");
+    let response = request.target(&format!("{WEBHOOK}?{}", "q".repeat(2_000))).send(&fixture.gateway).await;
+    assert_eq!(response.status(), 202, "{response:?}");
     assert_eq!(fixture.instance.request().await.body.len(), 1 << 20);
 }
 
-/// Paths are matched as they are.
+/// Paths are matched without normalization.
 #[tokio::test]
-async fn there_is_one_spelling_of_each_path() {
+async fn each_path_has_one_spelling() {
     let mut fixture = fixture().await;
     let minted = fixture.gateway.admin(&format!("/fleet/bot-0/callback?app={APP}")).await.json();
     let callback = path_of(minted["callback_uri"].as_str().unwrap());
@@ -358,9 +359,9 @@ async fn there_is_one_spelling_of_each_path() {
     assert_eq!(good.target(&callback).send(&fixture.gateway).await.status(), 202);
 }
 
-/// The body of a refused request is not the next request.
+/// The gateway never parses the body of a refused request as the next request.
 #[tokio::test]
-async fn what_was_not_read_is_not_a_request() {
+async fn an_unread_body_is_not_parsed_as_a_request() {
     let mut fixture = fixture().await;
     let hidden = fixture.request.clone().bytes();
     for (what, refused) in [
@@ -374,19 +375,19 @@ async fn what_was_not_read_is_not_a_request() {
         outer.body = hidden.repeat(20);
         let mut client = Client::connect(fixture.gateway.public).await;
         client.send(outer.bytes()).await;
-        assert!(client.answer().await.status() >= 400, "{what}");
-        // A good one after it is served if the connection is still open, and answered once.
+        assert!(client.response().await.status() >= 400, "{what}");
+        // If the connection is still open, the next request gets exactly one response.
         client.send(fixture.request.clone().target("/marker").bytes()).await;
-        if let Some(answer) = client.answer_or_end().await {
-            assert_eq!(answer.status(), 404, "{what}");
+        if let Some(response) = client.response_or_end().await {
+            assert_eq!(response.status(), 404, "{what}");
         }
         fixture.instance.expect_nothing();
     }
 }
 
-/// RFC 9110 section 10.1.1: who waits for leave to send a body is told at once if it is not wanted.
+/// RFC 9110 section 10.1.1: a client that waits for `100 Continue` receives a refusal before the body.
 #[tokio::test]
-async fn a_body_is_asked_for_only_when_its_sender_is_known() {
+async fn only_an_authenticated_sender_receives_100_continue() {
     let mut fixture = fixture().await;
     let good = fixture.request.clone().with("Expect", "100-continue");
     let head = |request: &Request| {
@@ -400,18 +401,18 @@ async fn a_body_is_asked_for_only_when_its_sender_is_known() {
     ] {
         let mut client = Client::connect(fixture.gateway.public).await;
         client.send(head(&request)).await;
-        assert_eq!(client.any_answer().await.status(), status);
+        assert_eq!(client.any_response().await.status(), status);
     }
     let mut client = Client::connect(fixture.gateway.public).await;
     client.send(head(&good)).await;
-    assert_eq!(client.any_answer().await.status(), 100);
+    assert_eq!(client.any_response().await.status(), 100);
     assert_eq!(client.exchange(&good.body).await.status(), 202);
     fixture.instance.request().await;
     fixture.instance.expect_nothing();
 }
 
 #[tokio::test]
-async fn old_clients_and_those_that_close_are_served() {
+async fn http_1_0_and_connection_close_are_supported() {
     let mut fixture = fixture().await;
     let close = fixture.request.clone().with("Connection", "close");
     let old = String::from_utf8(fixture.request.bytes()).unwrap().replacen("HTTP/1.1", "HTTP/1.0", 1);

@@ -1,4 +1,4 @@
-//! HTTP/2: the same gateway, and the floods that the protocol invites.
+//! HTTP/2: ordinary requests, and the floods that the protocol makes possible.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -21,7 +21,7 @@ async fn connect(gateway: &Gateway) -> SslStream<TcpStream> {
     tls::connect(gateway.public, tls::session(&tls::connector(HTTP2).build())).await
 }
 
-/// A good request, with these fields besides.
+/// A valid request with additional fields.
 fn post(target: &str, fields: &[(&str, &str)]) -> http::Request<Full<Bytes>> {
     let mut request = http::Request::post(target)
         .header("authorization", format!("Bearer {}", Token::skype().sign()))
@@ -33,7 +33,7 @@ fn post(target: &str, fields: &[(&str, &str)]) -> http::Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn requests_are_served_side_by_side() {
+async fn requests_of_one_connection_are_served_concurrently() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
@@ -66,7 +66,7 @@ async fn requests_are_served_side_by_side() {
     }
     instance.expect_nothing();
 
-    // One that waits does not hold the others up.
+    // A slow request does not delay the others.
     instance.next(crate::support::Reply::status(202).held());
     let slow = sender.clone().send_request(post(&url, &[]));
     let quick = async {
@@ -75,14 +75,14 @@ async fn requests_are_served_side_by_side() {
         instance.release();
         response.status()
     };
-    let (slow, quick) = soon("both", async { tokio::join!(slow, quick) }).await;
+    let (slow, quick) = soon("both responses", async { tokio::join!(slow, quick) }).await;
     assert_eq!((slow.unwrap().status(), quick), (202.try_into().unwrap(), 202.try_into().unwrap()));
     driver.abort();
 }
 
-/// RFC 9113 section 10.5: each flood ends with the end of its connection, and the gateway serves on.
+/// RFC 9113 section 10.5: the gateway closes the connection of each flood and serves other connections.
 #[tokio::test]
-async fn floods_end_their_connection() {
+async fn a_flood_ends_its_connection() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
@@ -102,7 +102,7 @@ async fn floods_end_their_connection() {
     });
     let [empty_continuations, full_continuations] = continuation;
     let floods = [
-        // Whether the connection must end, or only the stream.
+        // The flag is true if the connection must end, and false if the stream alone may end.
         ("rapid reset", rapid_reset, true),
         ("empty continuations", empty_continuations, true),
         ("full continuations", full_continuations, true),
@@ -115,7 +115,7 @@ async fn floods_end_their_connection() {
     ];
     for (what, flood, ends) in floods {
         let mut stream = connect(&gateway).await;
-        // Nothing is read meanwhile: whoever floods does not wait for answers.
+        // Nothing is read meanwhile: an attacker does not wait for responses.
         let written = async {
             stream.write_all(PREFACE).await?;
             stream.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
@@ -127,28 +127,28 @@ async fn floods_end_their_connection() {
         let written = soon(what, written).await;
         if ends {
             let (_, rest) = Client::over(stream).closed().await;
-            assert!(written.is_err() || !rest.is_empty(), "{what}: closed without a word");
+            assert!(written.is_err() || !rest.is_empty(), "{what}: closed without any frame");
         }
         let good = tls::connect(gateway.public, tls::session(&tls::connector(b"").build())).await;
         let request = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1"));
         assert_eq!(Client::over(good).exchange(request.bytes()).await.status(), 202, "{what}");
     }
     let placed = gateway.metric("switchboard_requests_total", &[("outcome", "placed")]).await;
-    assert_eq!(placed, 9.0, "only the good requests were placed");
+    assert_eq!(placed, 9.0, "only the valid requests were placed");
 }
 
-/// RFC 9113 section 4.1.
+/// Returns a frame (RFC 9113 section 4.1).
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The head of a POST to the webhook.
+/// Returns the field block of a POST to the webhook.
 fn head(fields: &[(&str, &str)]) -> Vec<u8> {
     field_block(&[&[("content-type", "application/json")], fields].concat())
 }
 
-/// RFC 7541: the pseudo fields, and then literals that are not indexed.
+/// Returns a field block (RFC 7541): the pseudo-header fields, then literals without indexing.
 fn field_block(fields: &[(&str, &str)]) -> Vec<u8> {
     // :method POST, :scheme https
     let mut block = vec![0x83, 0x87];
@@ -156,7 +156,7 @@ fn field_block(fields: &[(&str, &str)]) -> Vec<u8> {
         Ok(length) if length < 127 => [&[length], bytes].concat(),
         _ => [&[127], integer(bytes.len()).as_slice(), bytes].concat(),
     };
-    // :path and :authority by their index, with values of our own
+    // :path and :authority by index, with literal values
     block.extend([&[0x04], text(WEBHOOK.as_bytes()).as_slice()].concat());
     block.extend([&[0x01], text(b"emea.bots.example").as_slice()].concat());
     for (name, value) in fields {
@@ -167,7 +167,7 @@ fn field_block(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// What follows a prefix of seven ones (RFC 7541 section 5.1).
+/// Returns the bytes of an integer after a prefix of seven ones (RFC 7541 section 5.1).
 fn integer(number: usize) -> Vec<u8> {
     let mut rest = number.saturating_sub(127);
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! The life of keys: rotation, outages and lies of an issuer, and that nobody is turned away who need not be.
+//! Signing keys: rotation, outages and wrong documents of an issuer. No valid token is refused without need.
 
 use tokio::time::Instant;
 
@@ -15,10 +15,10 @@ async fn status(gateway: &Gateway, token: &Token) -> u16 {
     post(gateway, token).await.status()
 }
 
-/// 503, and when to come again.
+/// Checks that the response is 503 with `Retry-After`.
 async fn unavailable(gateway: &Gateway, token: &Token) {
-    let answer = post(gateway, token).await;
-    assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")));
+    let response = post(gateway, token).await;
+    assert_eq!((response.status(), response.field("retry-after")), (503, Some("1")));
 }
 
 fn settings(issuer: &Issuer, instance: &Instance, keys: &str) -> Settings {
@@ -32,14 +32,14 @@ async fn a_new_key_is_accepted_beside_the_old_one() {
     let gateway = Gateway::start(&settings(&issuer, &instance, "cooldown = \"100ms\"")).await;
     assert_eq!(status(&gateway, &Token::skype()).await, 202);
     issuer.skype(Document::Keys(vec!["skype-1", "skype-2"]));
-    // The first request with the new key may come within the cool-down; none waits for longer than that.
+    // The first request with the new key may arrive within the cool-down. No request waits longer than that.
     until("the new key", async || {
         (status(&gateway, &Token::skype().key("skype-2")).await == 202).then_some(())
     })
     .await;
     assert_eq!(status(&gateway, &Token::skype()).await, 202);
     assert_eq!(gateway.metric("switchboard_key_generation", &[("trust", "skype")]).await, 2.0);
-    assert_eq!(issuer.fetches().entra, 1, "the other trust has nothing to do with it");
+    assert_eq!(issuer.fetches().entra, 1, "the keys of the other trust are not fetched");
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_new_key_replaces_the_old_one() {
     let known = Token::skype();
     assert_eq!(status(&gateway, &known).await, 202);
     issuer.skype(Document::Keys(vec!["skype-2"]));
-    let began = Instant::now();
+    let started = Instant::now();
     let before = issuer.fetches().skype;
     until("the new key", async || {
         let status = status(&gateway, &Token::skype().key("skype-2")).await;
@@ -58,17 +58,17 @@ async fn a_new_key_replaces_the_old_one() {
         (status == 202).then_some(())
     })
     .await;
-    let cooldowns = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    let cooldowns = usize::try_from(started.elapsed().as_secs()).unwrap() + 1;
     let fetches = issuer.fetches().skype - before;
     assert!((1..=cooldowns).contains(&fetches), "{fetches} fetches in {cooldowns} cool-downs");
-    // The old one is refused at once, also for a token that was good a moment ago.
+    // The old key is refused at once, also for a token that the gateway has accepted before.
     for token in [&known, &Token::skype()] {
         assert_eq!(status(&gateway, token).await, 401);
     }
 }
 
 #[tokio::test]
-async fn unknown_keys_cannot_cause_more_than_a_fetch_a_cooldown() {
+async fn unknown_keys_cause_at_most_one_fetch_per_cooldown() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&settings(&issuer, &instance, "cooldown = \"5m\"")).await;
@@ -79,7 +79,7 @@ async fn unknown_keys_cannot_cause_more_than_a_fetch_a_cooldown() {
         let address = gateway.public;
         flood.spawn(async move { Client::connect(address).await.exchange(request).await.status() });
     }
-    // Of a set that was fetched within the cool-down, a key that is not in it is wrong.
+    // The set was fetched within the cool-down, so that a key that it lacks is invalid.
     assert_eq!(flood.join_all().await, [401; 150]);
     assert_eq!((issuer.fetches().skype, issuer.fetches().entra), (1, 1));
     instance.expect_nothing();
@@ -87,7 +87,7 @@ async fn unknown_keys_cannot_cause_more_than_a_fetch_a_cooldown() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_down_at_the_start_is_not_the_callers_fault() {
+async fn tokens_are_503_while_an_issuer_is_down_at_startup() {
     let mut issuer = Issuer::down();
     let instance = Instance::start("bot-0");
     let gateway = Gateway::start_unready(&settings(&issuer, &instance, "cooldown = \"100ms\"")).await;
@@ -101,7 +101,7 @@ async fn an_issuer_that_is_down_at_the_start_is_not_the_callers_fault() {
     for token in [Token::skype(), Token::entra_v1(), Token::entra_v2()] {
         unavailable(&gateway, &token).await;
     }
-    // What needs no key to be refused is refused.
+    // A token that can be refused without a key is refused.
     assert_eq!(status(&gateway, &Token::skype().claim("aud", "someone")).await, 401);
     assert_eq!(gateway.admin("/healthz").await.status(), 200);
 
@@ -116,7 +116,7 @@ async fn an_issuer_that_is_down_at_the_start_is_not_the_callers_fault() {
 }
 
 #[tokio::test]
-async fn one_trust_may_be_down_without_the_other() {
+async fn an_outage_of_one_trust_does_not_affect_the_other() {
     let issuer = Issuer::start();
     issuer.entra(Document::Text(500, "no".into()));
     let instance = Instance::start("bot-0");
@@ -134,7 +134,7 @@ async fn one_trust_may_be_down_without_the_other() {
 }
 
 #[tokio::test]
-async fn keys_that_worked_outlive_their_issuer() {
+async fn fetched_keys_stay_usable_during_an_outage() {
     let mut issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let gateway =
@@ -147,7 +147,7 @@ async fn keys_that_worked_outlive_their_issuer() {
     .await;
     assert_eq!(status(&gateway, &Token::skype()).await, 202);
     assert_eq!(status(&gateway, &Token::entra_v2()).await, 202);
-    // An unknown key may be a new one: it is not refused for good while nobody can tell.
+    // An unknown key may be a new one: the response is 503, not 401, while the keys cannot be fetched.
     unavailable(&gateway, &Token::skype().key("skype-2")).await;
     gateway.wait_for_ready(200).await;
 
@@ -160,7 +160,7 @@ async fn keys_that_worked_outlive_their_issuer() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_lies_changes_nothing() {
+async fn an_unusable_key_document_changes_nothing() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let gateway =
@@ -168,7 +168,7 @@ async fn an_issuer_that_lies_changes_nothing() {
     let short = crate::support::token::jwk("short");
     let mut secret = crate::support::token::jwk("stranger");
     secret["d"] = "AQAB".into();
-    for lie in [
+    for document in [
         Document::Text(200, "<html>Sign in</html>".into()),
         Document::Text(200, "{\"keys\":[]}".into()),
         Document::Text(200, "{\"keys\":[{\"kty\":\"RSA\"".into()),
@@ -178,38 +178,42 @@ async fn an_issuer_that_lies_changes_nothing() {
         Document::Endless,
     ] {
         let before = issuer.fetches();
-        issuer.skype(lie.clone());
-        // Asked for by someone whose key might be new.
-        let asked = async {
+        issuer.skype(document.clone());
+        // A token with an unknown key causes a fetch, since the key might be new.
+        let fetched = async {
             let mut ticks = every(50);
             while issuer.fetches().skype == before.skype {
                 ticks.tick().await;
                 let token = Token::skype().key("skype-2");
-                assert!([401, 503].contains(&status(&gateway, &token).await), "{lie:?}");
+                assert!([401, 503].contains(&status(&gateway, &token).await), "{document:?}");
             }
         };
-        soon("a fetch", asked).await;
-        assert_eq!(status(&gateway, &Token::skype()).await, 202, "{lie:?}");
-        assert_eq!(gateway.metric("switchboard_key_generation", &[("trust", "skype")]).await, 1.0, "{lie:?}");
+        soon("a fetch", fetched).await;
+        assert_eq!(status(&gateway, &Token::skype()).await, 202, "{document:?}");
+        assert_eq!(
+            gateway.metric("switchboard_key_generation", &[("trust", "skype")]).await,
+            1.0,
+            "{document:?}"
+        );
     }
 }
 
 #[tokio::test]
-async fn an_issuer_that_does_not_answer_is_waited_for_a_second() {
+async fn requests_wait_a_second_for_an_issuer_that_does_not_respond() {
     let issuer = Issuer::start();
     issuer.skype(Document::Never);
     let instance = Instance::start("bot-0");
     let gateway = Gateway::start(&settings(&issuer, &instance, "")).await;
-    let began = Instant::now();
+    let started = Instant::now();
     let (skype, entra) = (Token::skype(), Token::entra_v1());
     let (statuses, other) = tokio::join!(at_once(&gateway, &skype, 20), status(&gateway, &entra));
     assert!(statuses.iter().all(|status| *status == 503), "{statuses:?}");
     assert_eq!(other, 202);
-    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
-    assert_eq!(issuer.fetches().skype, 1, "all of them wait for one fetch");
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+    assert_eq!(issuer.fetches().skype, 1, "all requests wait for one fetch");
 }
 
-/// The same token from many senders at once.
+/// Posts the same token over `count` connections at once.
 async fn at_once(gateway: &Gateway, token: &Token, count: usize) -> Vec<u16> {
     let request = Request::webhook(&token.sign(), bodies::incoming("call-1")).bytes();
     let address = gateway.public;
@@ -240,7 +244,7 @@ async fn stored_keys_survive_a_restart_during_an_outage() {
     assert_eq!(status(&second, &Token::skype()).await, 202);
     assert_eq!(status(&second, &Token::entra_v2()).await, 202);
     assert_eq!(issuer.fetches(), before);
-    // A spoilt file is not used, and does no harm.
+    // A corrupt file is ignored and does not affect the other trust.
     std::fs::write(folder.join("skype.json"), "{").unwrap();
     let third = Gateway::start(&settings).await;
     unavailable(&third, &Token::skype()).await;

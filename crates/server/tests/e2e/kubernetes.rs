@@ -1,5 +1,5 @@
-//! A fleet of pods, followed at a fake API server through a kubeconfig. Pods share an address here, so each has a slice and a
-//! port of its own.
+//! A fleet of pods, discovered at a fake API server through a kubeconfig. All pods share one address here, so
+//! that each one needs its own slice and port.
 
 use std::{fs, net::SocketAddr, path::Path, pin::Pin};
 
@@ -19,12 +19,12 @@ use crate::support::{
 };
 
 #[path = "../../../delivery/src/discovery/kubernetes/tests/api_server.rs"]
-#[expect(dead_code, reason = "the tests of delivery do more with it")]
+#[expect(dead_code, reason = "some items are used by the tests of delivery only")]
 mod api_server;
 
 const TOKEN: &str = "not-secret-token-of-a-service-account";
 
-/// `cluster` says where the server is, and more.
+/// Writes a kubeconfig. `cluster` is the URL of the server, with further members if needed.
 fn write_kubeconfig(file: &Path, cluster: &str) {
     write_kubeconfig_of(file, cluster, &format!("{{token: {TOKEN}}}"));
 }
@@ -36,7 +36,7 @@ fn write_kubeconfig_of(file: &Path, cluster: &str, user: &str) {
          clusters: [{{name: test, cluster: {{server: {cluster}}}}}]\n\
          users: [{{name: gateway, user: {user}}}]\n"
     );
-    // As a mounted secret is replaced: nobody reads half of it.
+    // Replaced by rename, like a mounted secret: the gateway never reads a half-written file.
     let next = file.with_extension("next");
     fs::write(&next, kubeconfig).unwrap();
     fs::rename(next, file).unwrap();
@@ -48,14 +48,14 @@ fn settings(issuer: &Issuer) -> Settings {
     )
 }
 
-/// The slice of one pod, with the port at which `instance` listens.
-fn put(server: &ApiServer, instance: &Instance, life: char, conditions: Value) {
+/// Sets the slice of one pod, with the port at which `instance` listens.
+fn put(server: &ApiServer, instance: &Instance, incarnation: char, conditions: Value) {
     let port = instance.url().rsplit_once(':').unwrap().1.split('/').next().unwrap().parse().unwrap();
-    let pods = [pod(&instance.name, life, "127.0.0.1", conditions)];
+    let pods = [pod(&instance.name, incarnation, "127.0.0.1", conditions)];
     server.put(&instance.name, slice("IPv4", ("calls", port), &pods));
 }
 
-/// Waits until `/fleet` shows this of each instance, by name.
+/// Waits until `/fleet` has these values for `key`, in the order of the instances.
 async fn until_fleet(gateway: &Gateway, key: &str, expected: &[&str]) {
     until(&format!("{key} {expected:?}"), async || {
         let fleet = gateway.admin("/fleet").await.json();
@@ -70,7 +70,7 @@ async fn post(gateway: &Gateway, path: &str, body: String) -> u16 {
     Request::post(path, &Token::skype().sign(), body).send(gateway).await.status()
 }
 
-/// Places a call; its instance, and the path of its callbacks.
+/// Places a call. Returns the index of its instance and the path of its callback URI.
 async fn place(gateway: &Gateway, bots: &mut [Instance], call_id: &str) -> (usize, String) {
     assert_eq!(post(gateway, "/api/calls", bodies::incoming(call_id)).await, 202);
     let (at, request) = first_request(bots).await;
@@ -78,7 +78,7 @@ async fn place(gateway: &Gateway, bots: &mut [Instance], call_id: &str) -> (usiz
 }
 
 #[tokio::test]
-async fn a_pod_that_ends_keeps_its_callbacks_and_its_successor_gets_none_of_them() {
+async fn a_terminating_pod_keeps_its_callbacks_and_its_successor_gets_none_of_them() {
     let issuer = Issuer::start();
     let mut server = ApiServer::start();
     let mut bots = Instance::start_all(["bot-0", "bot-1"]);
@@ -104,7 +104,7 @@ async fn a_pod_that_ends_keeps_its_callbacks_and_its_successor_gets_none_of_them
     let old = calls.pop().unwrap();
     assert!(old.contains("/bot-0/k1.aaaaaaaa-0000."), "{old}");
 
-    // Told to end: it has a call, and gets no more.
+    // The pod terminates: it keeps its call and gets no new ones.
     put(&server, &bots[0], 'a', terminating());
     until_fleet(&gateway, "state", &["draining", "ready"]).await;
     for number in 0..16 {
@@ -113,7 +113,7 @@ async fn a_pod_that_ends_keeps_its_callbacks_and_its_successor_gets_none_of_them
     assert_eq!(post(&gateway, &old, bodies::updated("call-0", "established")).await, 202);
     bots[0].request().await;
 
-    // Its successor listens at the same address, which is the worst that can happen.
+    // The successor listens at the same address, which is the worst case.
     put(&server, &bots[0], 'b', ready());
     until_fleet(&gateway, "incarnation", &["bbbbbbbb-0000", "aaaaaaaa-0000"]).await;
     assert_eq!(post(&gateway, &old, bodies::updated("call-0", "terminated")).await, 410);
@@ -123,11 +123,11 @@ async fn a_pod_that_ends_keeps_its_callbacks_and_its_successor_gets_none_of_them
     assert_eq!(post(&gateway, &new, bodies::updated("call-1", "established")).await, 202);
     bots[0].request().await;
 
-    // The last state holds while the server is away.
+    // The gateway keeps the last state while the server is unreachable.
     server.go_away().await;
-    let is_told = |event: &Value| event["reason"] == "unanswered" && event["source"] == "bots";
-    let told = gateway.log.event("that the server is away", is_told).await;
-    assert_eq!(told["message"], "keeping the current fleet: its source was not read");
+    let is_outage = |event: &Value| event["reason"] == "unanswered" && event["source"] == "bots";
+    let outage = gateway.log.event("the outage of the server", is_outage).await;
+    assert_eq!(outage["message"], "keeping the current fleet: its source was not read");
     assert_eq!(post(&gateway, &new, bodies::updated("call-1", "terminated")).await, 202);
     bots[0].request().await;
     place(&gateway, &mut bots, "meanwhile").await;
@@ -137,25 +137,25 @@ async fn a_pod_that_ends_keeps_its_callbacks_and_its_successor_gets_none_of_them
     gateway.log.message("fleet source is readable again").await;
     assert_eq!(post(&gateway, &new, bodies::updated("call-1", "terminated")).await, 410);
     assert!(!gateway.log.text().contains(TOKEN));
-    // What the library says of a failure we say ourselves.
+    // The gateway logs failures itself; it suppresses the events of the library.
     let events = gateway.log.events();
     assert!(events.iter().all(|event| event["target"].as_str().unwrap().starts_with("switchboard")));
 }
 
 #[tokio::test]
-async fn a_gateway_without_a_way_to_kubernetes_says_so_and_tries_again() {
+async fn an_invalid_kubeconfig_is_logged_and_read_again() {
     let issuer = Issuer::start();
     let server = ApiServer::start();
     let bots = Instance::start_all(["bot-0"]);
     put(&server, &bots[0], 'a', ready());
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("kubeconfig");
-    // A slip of the pen beside a token.
+    // The kubeconfig has a mistake beside a token.
     fs::write(&kubeconfig, format!("users: [{{name: gateway, user: {{token: {TOKEN}}}}}\nclusters: 7\n"))
         .unwrap();
     let gateway = Gateway::start_in(&settings(&issuer), ("KUBECONFIG", &kubeconfig)).await;
-    let told = gateway.log.event("what is wrong", |event| event["reason"] == "unanswered").await;
-    assert_eq!(told["error"], "no usable response: the kubeconfig is not valid");
+    let failure = gateway.log.event("the failure", |event| event["reason"] == "unanswered").await;
+    assert_eq!(failure["error"], "no usable response: the kubeconfig is not valid");
     gateway.wait_for_ready(503).await;
     write_kubeconfig(&kubeconfig, &format!("\"http://{}\"", server.address));
     gateway.wait_for_ready(200).await;
@@ -164,12 +164,12 @@ async fn a_gateway_without_a_way_to_kubernetes_says_so_and_tries_again() {
 }
 
 #[tokio::test]
-async fn a_program_for_credentials_that_hangs_keeps_nothing_else_waiting() {
+async fn a_credential_program_that_hangs_blocks_nothing_else() {
     let issuer = Issuer::start();
     let server = ApiServer::start();
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("kubeconfig");
-    // Until the gateway has ended.
+    // The program runs until the gateway has ended.
     let program = "{exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: sh, \
                    args: [-c, 'while kill -0 $PPID; do echo waiting > \"$0\"; sleep 0.1; done', PLACE]}}";
     let place = folder.path().join("waiting");
@@ -185,7 +185,7 @@ async fn a_program_for_credentials_that_hangs_keeps_nothing_else_waiting() {
 }
 
 #[tokio::test]
-async fn the_api_server_is_who_the_kubeconfig_trusts() {
+async fn the_api_server_needs_a_certificate_that_the_kubeconfig_trusts() {
     let issuer = Issuer::start();
     let server = ApiServer::start();
     let bots = Instance::start_all(["bot-0"]);
@@ -196,8 +196,8 @@ async fn the_api_server_is_who_the_kubeconfig_trusts() {
     let kubeconfig = folder.path().join("kubeconfig");
     write_kubeconfig(&kubeconfig, &format!("\"https://localhost:{port}\""));
     let gateway = Gateway::start_in(&settings(&issuer), ("KUBECONFIG", &kubeconfig)).await;
-    let told = gateway.log.event("what is wrong", |event| event["reason"] == "unanswered").await;
-    assert!(told["error"].as_str().unwrap().contains("certificate verify failed"), "{told}");
+    let failure = gateway.log.event("the failure", |event| event["reason"] == "unanswered").await;
+    assert!(failure["error"].as_str().unwrap().contains("certificate verify failed"), "{failure}");
     gateway.wait_for_ready(503).await;
     assert!(server.requests().is_empty());
     write_kubeconfig(&kubeconfig, &format!("\"https://localhost:{port}\", certificate-authority: tls.crt"));
@@ -205,7 +205,7 @@ async fn the_api_server_is_who_the_kubeconfig_trusts() {
     until_fleet(&gateway, "state", &["ready"]).await;
 }
 
-/// The port of a proxy that speaks TLS, with the certificate in `folder`, for as long as the tasks are there.
+/// Starts a TLS proxy in front of `server`, with the certificate in `folder`. Returns its port and its tasks.
 async fn behind_tls(server: SocketAddr, folder: &Path) -> (u16, JoinSet<()>) {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
     acceptor.set_private_key_file(folder.join("tls.key"), SslFiletype::PEM).unwrap();
@@ -222,7 +222,7 @@ async fn behind_tls(server: SocketAddr, folder: &Path) -> (u16, JoinSet<()>) {
             connections.spawn(async move {
                 if Pin::new(&mut stream).accept().await.is_ok() {
                     let mut server = TcpStream::connect(server).await.unwrap();
-                    // Either end may break off.
+                    // Either side may close the connection.
                     let _ = copy_bidirectional(&mut stream, &mut server).await;
                 }
             });

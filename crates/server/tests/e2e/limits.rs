@@ -1,4 +1,6 @@
-//! Every limit in time, all at once so that the test takes as long as the longest, and the limit on connections.
+//! The time limits of connections, the limit of file descriptors and the limit of connections.
+//!
+//! One test checks all time limits concurrently, so that it takes no longer than the longest of them.
 
 use std::time::Duration;
 
@@ -18,9 +20,9 @@ use crate::{
     },
 };
 
-/// A connection that does nothing useful is closed; not at once, and not late.
+/// A connection without a whole request is closed, neither too early nor too late.
 #[tokio::test]
-async fn connections_that_only_cost_are_closed() {
+async fn connections_without_a_whole_request_are_closed() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let settings = Settings::new(&issuer, &[&instance]).line("limits", "idle = \"2s\"");
@@ -34,46 +36,46 @@ async fn connections_that_only_cost_are_closed() {
     let half_head = &head[..head.len() / 2];
     let half_request = &bytes[..bytes.len() - body.len() / 2];
 
-    let first_byte = closes(5, async { Client::connect(plain.public).await });
-    let half_a_head = closes(5, sent(&plain, half_head));
-    let half_a_request = closes(10, sent(&plain, half_request));
-    let one_byte_of_a_request_line = closes(5, sent(&plain, b"P"));
+    let no_bytes = closes(5, async { Client::connect(plain.public).await });
+    let head_in_part = closes(5, sent(&plain, half_head));
+    let request_in_part = closes(10, sent(&plain, half_request));
+    let one_byte = closes(5, sent(&plain, b"P"));
     let idle = async {
         let mut client = Client::connect(plain.public).await;
-        let began = Instant::now();
+        let started = Instant::now();
         assert_eq!(client.exchange(&bytes).await.status(), 202);
         client.closed().await;
-        let took = began.elapsed();
+        let took = started.elapsed();
         assert!(took >= Duration::from_millis(1500), "an idle connection was closed after {took:?}");
     };
     let trickled_head = trickle(&plain, half_head, b"x", 5);
     let trickled_body = trickle(&plain, head, b" ", 10);
     let no_handshake = closes(5, async { Client::connect(secure.public).await });
-    let mute = |bytes: &'static [u8]| closes(10, over_http2(&secure, bytes));
-    let mute_connections =
-        async { tokio::join!(mute(b""), mute(b"PRI * HT"), mute(PREFACE), mute(SETTINGS)) };
+    let silent = |bytes: &'static [u8]| closes(10, over_http2(&secure, bytes));
+    let silent_connections =
+        async { tokio::join!(silent(b""), silent(b"PRI * HT"), silent(PREFACE), silent(SETTINGS)) };
     tokio::join!(
-        first_byte,
-        half_a_head,
-        half_a_request,
-        one_byte_of_a_request_line,
+        no_bytes,
+        head_in_part,
+        request_in_part,
+        one_byte,
         idle,
         trickled_head,
         trickled_body,
         no_handshake,
-        mute_connections,
+        silent_connections,
     );
-    // Only the one whole request came through.
+    // Only the one whole request reached the instance.
     instance.request().await;
     instance.expect_nothing();
 }
 
-/// Waits for the end of a connection, which must come after about so many seconds.
+/// Waits for the end of a connection, which must not come much earlier than after `seconds`.
 async fn closes<S: AsyncRead + AsyncWrite + Unpin>(seconds: u64, client: impl Future<Output = Client<S>>) {
-    // Before the gateway can have begun to count: on a busy machine the handshake alone takes a while.
-    let began = Instant::now();
+    // Taken before the gateway can start its timer: on a busy machine a handshake takes long.
+    let started = Instant::now();
     let (_, rest) = client.await.closed().await;
-    let after = began.elapsed();
+    let after = started.elapsed();
     assert!(after >= Duration::from_millis(seconds * 1000 - 500), "after {after:?} instead of {seconds} s");
     let rest = String::from_utf8_lossy(&rest);
     assert!(!rest.starts_with("HTTP/1.1 ") || rest.starts_with("HTTP/1.1 408"), "{rest}");
@@ -92,16 +94,16 @@ async fn over_http2(gateway: &Gateway, bytes: &[u8]) -> Client<SslStream<TcpStre
     client
 }
 
-/// A start at once, and then a byte now and then: the limit is on the whole.
+/// Sends `start` at once and then single bytes: the limit applies to the whole, not to each byte.
 async fn trickle(gateway: &Gateway, start: &[u8], byte: &[u8], seconds: u64) {
-    let began = Instant::now();
+    let started = Instant::now();
     let mut stream = TcpStream::connect(gateway.public).await.unwrap();
     stream.write_all(start).await.unwrap();
     let mut ticks = every(300);
     let ended = async {
         let (mut read, mut write) = stream.split();
-        let mut answer = Vec::new();
-        let reading = tokio::io::AsyncReadExt::read_to_end(&mut read, &mut answer);
+        let mut response = Vec::new();
+        let reading = tokio::io::AsyncReadExt::read_to_end(&mut read, &mut response);
         let writing = async {
             while write.write_all(byte).await.is_ok() {
                 ticks.tick().await;
@@ -110,14 +112,14 @@ async fn trickle(gateway: &Gateway, start: &[u8], byte: &[u8], seconds: u64) {
         tokio::select! { _ = reading => (), () = writing => () }
     };
     soon("the end of a trickle", ended).await;
-    assert!(began.elapsed() >= Duration::from_millis(seconds * 1000 - 500), "{:?}", began.elapsed());
+    assert!(started.elapsed() >= Duration::from_millis(seconds * 1000 - 500), "{:?}", started.elapsed());
 }
 
-/// The preface and empty settings, so that nothing but requests is missing.
+/// The preface and empty settings: a complete HTTP/2 handshake without requests.
 const SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 #[tokio::test]
-async fn a_slow_body_is_told_so() {
+async fn a_slow_body_is_408() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
@@ -125,21 +127,21 @@ async fn a_slow_body_is_told_so() {
     let bytes = request.bytes();
     let mut client = Client::connect(gateway.public).await;
     client.send(&bytes[..bytes.len() - 1]).await;
-    let answer = client.answer().await;
-    assert_eq!((answer.status(), answer.field("connection")), (408, Some("close")));
+    let response = client.response().await;
+    assert_eq!((response.status(), response.field("connection")), (408, Some("close")));
     client.closed().await;
     instance.expect_nothing();
 }
 
 #[tokio::test]
-async fn descriptors_are_taken_up_to_the_hard_limit() {
+async fn the_descriptor_limit_is_raised_up_to_the_hard_limit() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let needs = |connections| {
         let settings = Settings::new(&issuer, &[&instance]).line("limits", "in_flight = 100");
         settings.line("limits", &format!("connections = {connections}"))
     };
-    // A connection for each of what is asked for, more than the soft limit lets.
+    // More connections than the soft limit allows.
     let gateway = Gateway::start_limited(&needs(300), 100, 500).await;
     gateway.wait_for_ready(200).await;
     let mut clients = Vec::new();
@@ -149,14 +151,15 @@ async fn descriptors_are_taken_up_to_the_hard_limit() {
     let request = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1")).bytes();
     let mut last = clients.pop().unwrap();
     assert_eq!(last.exchange(&request).await.status(), 202);
-    assert!(!gateway.log.text().contains(FEWER));
+    assert!(!gateway.log.text().contains(LOW_DESCRIPTOR_LIMIT));
 
     let gateway = Gateway::start_limited(&needs(401), 100, 500).await;
-    let warning = gateway.log.message(FEWER).await;
+    let warning = gateway.log.message(LOW_DESCRIPTOR_LIMIT).await;
     assert_eq!((&warning["descriptors"], &warning["needed"]), (&500.into(), &501.into()));
 }
 
-const FEWER: &str = "file descriptor limit is lower than limits.connections and limits.in_flight may need";
+const LOW_DESCRIPTOR_LIMIT: &str =
+    "file descriptor limit is lower than limits.connections and limits.in_flight may need";
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_closed_at_once() {
@@ -174,12 +177,12 @@ async fn connections_beyond_the_limit_are_closed_at_once() {
     for client in &mut served {
         assert_eq!(client.exchange(&request).await.status(), 202);
     }
-    // There is room again as soon as one has gone.
+    // A new connection is accepted as soon as another one has ended.
     drop(served);
     until("room for a connection", async || {
         let mut client = Client::connect(gateway.public).await;
         client.send(&request).await;
-        client.answer_or_end().await.map(|answer| assert_eq!(answer.status(), 202))
+        client.response_or_end().await.map(|response| assert_eq!(response.status(), 202))
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! The log: one event a request, with the documented fields, and nothing in it that a sender can forge.
+//! The log: one event per request with the documented fields, and no line that a sender can forge.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::support::{
     gateway::path_of, soon, until,
 };
 
-/// The event of the request with this message id.
+/// Waits for the event of the request with this message id.
 async fn event(gateway: &Gateway, message_id: &str) -> Value {
     gateway.log.event(message_id, |event| event["message.id"] == message_id).await
 }
@@ -96,13 +96,13 @@ async fn each_request_has_one_event() {
         assert_eq!(event["call.chain_id"], chain, "{event}");
         assert_eq!(event["message"], "request finished");
     }
-    assert_eq!(refused["tenant.id"], Value::Null, "who has proved nothing is nobody");
-    let answered = gateway.log.events().iter().filter(|event| event["message"] == "request finished").count();
-    assert_eq!(answered, 5);
+    assert_eq!(refused["tenant.id"], Value::Null, "an unauthenticated sender has no tenant");
+    let finished = gateway.log.events().iter().filter(|event| event["message"] == "request finished").count();
+    assert_eq!(finished, 5);
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_is_logged_too() {
+async fn a_request_whose_client_disconnects_is_logged() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
@@ -116,7 +116,7 @@ async fn a_client_that_goes_away_is_logged_too() {
     assert_eq!((&event["call.id"], &event["http.response.status_code"]), (&"call-1".into(), &Value::Null));
 }
 
-/// `Gateway` checks each line when it ends; this gives it something to check.
+/// `Gateway` checks each line of the log when it is dropped. This test provides hostile input for that check.
 #[tokio::test]
 async fn hostile_values_cannot_break_a_line() {
     let issuer = Issuer::start();
@@ -126,10 +126,10 @@ async fn hostile_values_cannot_break_a_line() {
         let mut gateway = Gateway::start(&settings).await;
         if format == "text" {
             gateway.log.is_text = true;
-            // From here on the lines are for people; they are looked at below.
+            // From here on the lines are text; they are checked below.
             gateway.rewrite(&settings.clone().line("log", "format = \"text\""));
             gateway.signal("HUP");
-            says(&gateway, "configuration reloaded").await;
+            log_contains(&gateway, "configuration reloaded").await;
         }
         let token = Token::skype().sign();
         let evil = "\u{1b}[31m\u{7}\" , \"outcome\":\"placed\" \\u0000 \u{202e}";
@@ -155,23 +155,25 @@ async fn hostile_values_cannot_break_a_line() {
         for request in &requests {
             let mut client = Client::connect(gateway.public).await;
             client.send(request.bytes()).await;
-            let _ = soon("an end", read_anything(client)).await;
+            let _ = soon("a response", read_anything(client)).await;
         }
         while instance.request_now().is_some() {}
         let last = Request::get("/nowhere").with("X-Microsoft-Skype-Message-ID", "the-last-one");
         assert_eq!(last.send(&gateway).await.status(), 404);
-        says(&gateway, "the-last-one").await;
+        log_contains(&gateway, "the-last-one").await;
         let text = gateway.log.text();
         assert!(!text.chars().any(|sign| sign.is_control() && sign != '\n'), "{text:?}");
         assert!(!text.contains(['\u{202e}', '\u{2028}']), "{text:?}");
     }
 }
 
-async fn says(gateway: &Gateway, text: &str) {
+/// Waits until the log contains `text`.
+async fn log_contains(gateway: &Gateway, text: &str) {
     until(text, async || gateway.log.text().contains(text).then_some(())).await;
 }
 
-/// Until the other side has said something or closed: the answer itself may hold what an instance put there.
+/// Waits for any bytes or the end of the connection. The bytes are not checked: an instance may have set
+/// them.
 async fn read_anything(client: Client) -> Vec<u8> {
     use tokio::io::AsyncReadExt;
     let mut bytes = vec![0; 4096];

@@ -1,7 +1,9 @@
-//! The built gateway, end to end: real processes, real sockets, the platform and the bots played on loopback.
+//! End-to-end tests of the built gateway: real processes and sockets. The platform, the bots and the issuers
+//! are simulated on loopback.
 //!
-//! Nothing here uses the gateway's own crates, so that the tests do not repeat their mistakes. Reading order: `support`
-//! (the issuers, the instances, the platform's requests, the gateway as a process), then a file for each promise.
+//! The tests use none of the gateway's own crates, so that they do not repeat the mistakes of those crates.
+//! Reading order: `support` (the issuers, the instances, the platform's requests, the gateway as a process),
+//! then one file per subject.
 
 #[cfg(test)]
 mod actions;

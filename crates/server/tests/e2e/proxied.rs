@@ -1,4 +1,4 @@
-//! Callbacks that arrive in the wrong region: between two gateways, with one seal key.
+//! Callbacks that arrive in the wrong region: two gateways with one seal key.
 
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ fn amer(issuer: &Issuer, instance: &Instance) -> Settings {
     settings
 }
 
-/// The path of a callback of the gateway's first instance.
+/// Returns the path of a callback URI of the gateway's first instance.
 async fn minted(gateway: &Gateway) -> String {
     let minted = gateway.admin(&format!("/fleet/bot-0/callback?app={APP}")).await.json();
     path_of(minted["callback_uri"].as_str().unwrap())
@@ -28,7 +28,7 @@ fn callback(path: &str) -> Request {
 }
 
 #[tokio::test]
-async fn a_callback_of_another_region_is_taken_there() {
+async fn a_callback_of_another_region_is_proxied_to_its_gateway() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0", "bot-0"]);
     let there = Gateway::start(&amer(&issuer, &instances[1])).await;
@@ -41,11 +41,11 @@ async fn a_callback_of_another_region_is_taken_there() {
     let request = callback(&format!("{path}?a=b"))
         .with("X-Microsoft-Skype-Message-ID", "m-1")
         .with("Client-Request-Id", "7a0aa1ad");
-    let answer = request.send(&here).await;
-    assert_eq!((answer.status(), answer.body.as_slice()), (200, b"hello".as_slice()));
-    assert_eq!(answer.field("content-type"), Some("text/plain"));
-    assert_eq!(answer.field("retry-after"), Some("3"));
-    assert_eq!(answer.field("client-request-id"), Some("7a0aa1ad"));
+    let response = request.send(&here).await;
+    assert_eq!((response.status(), response.body.as_slice()), (200, b"hello".as_slice()));
+    assert_eq!(response.field("content-type"), Some("text/plain"));
+    assert_eq!(response.field("retry-after"), Some("3"));
+    assert_eq!(response.field("client-request-id"), Some("7a0aa1ad"));
     let received = instances[1].request().await;
     assert_eq!(received.body, request.body);
     assert!(received.field("authorization").unwrap().starts_with("Bearer "));
@@ -57,26 +57,26 @@ async fn a_callback_of_another_region_is_taken_there() {
     let event = here.log.event("a proxied callback", |event| event["outcome"] == "proxied").await;
     assert_eq!((&event["region"], &event["call.id"]), (&"amer".into(), &"call-1".into()));
     assert_eq!(event["instance"], serde_json::Value::Null);
-    let event = there.log.event("its callback there", |event| event["outcome"] == "forwarded").await;
+    let event = there.log.event("the forwarded callback", |event| event["outcome"] == "forwarded").await;
     assert_eq!(event["instance"], "bot-0");
     assert_eq!(here.metric("switchboard_callbacks_total", &[("result", "proxied")]).await, 1.0);
 
-    // The retry is answered here.
+    // This gateway responds to a retry itself.
     assert_eq!(request.send(&here).await.body, b"hello");
     instances[1].expect_nothing();
     assert_eq!(there.metric("switchboard_requests_total", &[("outcome", "forwarded")]).await, 1.0);
 
-    // What the region there says is relayed as what an instance says would be.
+    // Responses of the peer gateway are relayed by the same rules as those of an instance.
     for (status, relayed) in [(204, 202), (302, 502), (404, 404), (500, 500)] {
         instances[1].next(Reply::with(status, &[("Location", "https://evil.example/")], ""));
-        let answer = post(&here, &path).await;
-        assert_eq!((answer.status(), answer.field("location")), (relayed, None));
+        let response = post(&here, &path).await;
+        assert_eq!((response.status(), response.field("location")), (relayed, None));
         instances[1].request().await;
     }
 }
 
 #[tokio::test]
-async fn only_what_is_sealed_travels_and_the_token_too() {
+async fn only_sealed_callbacks_are_proxied_and_they_keep_their_token() {
     let issuer = Issuer::start();
     let peer = Instance::start("amer");
     let instance = Instance::start("bot-0");
@@ -91,9 +91,9 @@ async fn only_what_is_sealed_travels_and_the_token_too() {
     let (front, mac) = path.rsplit_once('.').unwrap();
     let forged = format!("{front}.{}", flipped(mac));
     assert_eq!(post(&here, &forged).await.status(), 404);
-    let stranger = Token::skype().signed_by("stranger").sign();
-    assert_eq!(Request::post(&path, &stranger, "{}").send(&here).await.status(), 401);
-    // A region that is no peer, or whose gateway takes none.
+    let untrusted = Token::skype().signed_by("stranger").sign();
+    assert_eq!(Request::post(&path, &untrusted, "{}").send(&here).await.status(), 401);
+    // A region that is not a peer.
     let apac = Gateway::start(&{
         let mut settings = amer(&issuer, &instance);
         settings.region = "apac";
@@ -113,19 +113,19 @@ async fn only_what_is_sealed_travels_and_the_token_too() {
     assert_eq!(received.field("switchboard-forwarded-from"), Some("emea"));
     assert_eq!(received.field("host"), peer.url().split('/').nth(2));
     assert_eq!((received.field("switchboard-call-id"), received.field("x-private")), (None, None));
-    // The gateway there needs it, whatever the bots here are not to see.
+    // The peer gateway needs the token, although the instances here must not see it.
     assert!(received.field("authorization").is_some());
 }
 
 #[tokio::test]
-async fn what_was_proxied_once_is_not_proxied_again() {
+async fn a_proxied_callback_is_not_proxied_again() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let mut apac = amer(&issuer, &instance);
     apac.region = "apac";
     let path = minted(&Gateway::start(&apac).await).await;
 
-    // Each of two regions takes the other for apac.
+    // Each of the two gateways treats the other as apac.
     let there = Gateway::start(&amer(&issuer, &instance)).await;
     let settings = Settings::new(&issuer, &[&instance]);
     let here = Gateway::start(&settings.clone().peer_at("apac", &format!("http://{}", there.public))).await;
@@ -138,22 +138,22 @@ async fn what_was_proxied_once_is_not_proxied_again() {
         assert_eq!(gateway.metric("switchboard_callbacks_total", &[("result", "proxied")]).await, 1.0);
         assert_eq!(gateway.metric("switchboard_callbacks_total", &[("result", "wrong_region")]).await, 1.0);
     }
-    // A stranger's mark is believed in this one thing.
+    // The mark needs no proof: all that it can do is prevent the proxying.
     let marked = callback(&path).with("Switchboard-Forwarded-From", "nowhere");
     assert_eq!(marked.send(&here).await.status(), 410);
 
-    // A gateway that is named as its own peer does not wait for itself.
+    // A gateway that is configured as its own peer does not wait for itself.
     here.rewrite(&settings.peer_at("apac", &format!("http://{}", here.public)));
     here.signal("HUP");
     here.log.message("configuration reloaded").await;
-    let began = Instant::now();
+    let started = Instant::now();
     let request = callback(&path).with("X-Microsoft-Skype-Message-ID", "m-1");
     assert_eq!(request.send(&here).await.status(), 410);
-    assert!(began.elapsed().as_secs() < 8, "{:?}", began.elapsed());
+    assert!(started.elapsed().as_secs() < 8, "{:?}", started.elapsed());
 }
 
 #[tokio::test]
-async fn a_region_that_is_away_has_its_callbacks_for_as_long_as_patience_lasts() {
+async fn a_callback_waits_for_an_unreachable_region_until_the_end_of_patience() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let there = Gateway::start(&amer(&issuer, &instance)).await;
@@ -162,17 +162,17 @@ async fn a_region_that_is_away_has_its_callbacks_for_as_long_as_patience_lasts()
     let settings = Settings::new(&issuer, &[&Instance::start("bot-1")])
         .peer_at("amer", &format!("http://{}", away.address));
     let here = Gateway::start(&settings.clone().line("callback", "patience = \"900ms\"")).await;
-    let began = Instant::now();
-    let answer = post(&here, &path).await;
-    assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")));
-    assert!(began.elapsed().as_millis() >= 900);
-    let event = here.log.event("a peer out of reach", |event| event["outcome"] == "unreachable").await;
+    let started = Instant::now();
+    let response = post(&here, &path).await;
+    assert_eq!((response.status(), response.field("retry-after")), (503, Some("1")));
+    assert!(started.elapsed().as_millis() >= 900);
+    let event = here.log.event("an unreachable peer", |event| event["outcome"] == "unreachable").await;
     assert_eq!((&event["region"], &event["reason"]), (&"amer".into(), &"refused".into()));
     assert!(event["attempts"].as_u64() > Some(1), "{event}");
 
     let here = Gateway::start(&settings.line("callback", "patience = \"20s\"")).await;
     let comes_back = async {
-        crate::support::until("a request under way", async || {
+        crate::support::until("a request in flight", async || {
             (here.metric("switchboard_requests_in_flight", &[]).await == 1.0).then_some(())
         })
         .await;
@@ -182,16 +182,16 @@ async fn a_region_that_is_away_has_its_callbacks_for_as_long_as_patience_lasts()
         let listener = comes_back.await;
         crate::redirects::forward(listener, there.public).await
     };
-    let answer = tokio::select! {
-        answer = post(&here, &path) => answer,
-        () = forwarding => unreachable!("it has no end"),
+    let response = tokio::select! {
+        response = post(&here, &path) => response,
+        () = forwarding => unreachable!("forwarding never ends"),
     };
-    assert_eq!(answer.status(), 202);
+    assert_eq!(response.status(), 202);
     instance.request().await;
 }
 
 #[tokio::test]
-async fn the_certificate_of_the_gateway_there_is_verified() {
+async fn the_certificate_of_the_peer_gateway_is_verified() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let mut settings = amer(&issuer, &instance);
@@ -208,12 +208,13 @@ async fn the_certificate_of_the_gateway_there_is_verified() {
         assert_eq!(post(&trusting, &path).await.status(), 202);
         instance.request().await;
     }
-    // An authority that nobody trusts; a name that is not in the certificate.
-    let stranger = Gateway::start(&at("localhost").line("callback", "# not trusting")).await;
+    // A certificate of an untrusted authority, and a host name that is not in the certificate.
+    let untrusting = Gateway::start(&at("localhost").line("callback", "# no authority")).await;
     let misnamed = Gateway::start_trusting(&at("127.0.0.1"), &there.path("tls.crt")).await;
-    for gateway in [stranger, misnamed] {
+    for gateway in [untrusting, misnamed] {
         assert_eq!(post(&gateway, &path).await.status(), 503);
-        let event = gateway.log.event("no TLS", |event| event["outcome"] == "unreachable").await;
+        let event =
+            gateway.log.event("the failed handshake", |event| event["outcome"] == "unreachable").await;
         assert_eq!(event["reason"], "tls");
     }
     instance.expect_nothing();

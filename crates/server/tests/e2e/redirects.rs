@@ -1,4 +1,4 @@
-//! Calls that belong to another region: where they are sent, and that no call travels twice.
+//! Calls that belong to another region: they are redirected to it, and never twice.
 
 use crate::support::{
     APP, Gateway, Instance, Issuer, Request, Response, Settings, Token, WEBHOOK, bodies, port::Port, until,
@@ -6,17 +6,17 @@ use crate::support::{
 
 const AMER: &str = "https://amer.bots.example/api/calls?switchboard-from=emea";
 
-/// The answer to a new call of a caller from `region`.
+/// Posts a new call of a caller from `region` and returns the response.
 async fn call(gateway: &Gateway, region: &str, target: &str) -> Response {
     let body = bodies::incoming_from("call-1", region);
     let request = Request::post(target, &Token::skype().sign(), body).with("Client-Request-Id", "7a0aa1ad");
-    let answer = request.send(gateway).await;
-    assert_eq!(answer.field("client-request-id"), Some("7a0aa1ad"));
-    answer
+    let response = request.send(gateway).await;
+    assert_eq!(response.field("client-request-id"), Some("7a0aa1ad"));
+    response
 }
 
 #[tokio::test]
-async fn a_call_of_another_region_is_sent_there() {
+async fn a_call_of_another_region_is_redirected() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     for status in [302, 307, 308] {
@@ -25,13 +25,13 @@ async fn a_call_of_another_region_is_sent_there() {
             .peer("amer")
             .rule("amer");
         let gateway = Gateway::start(&settings).await;
-        let answer = call(&gateway, "AMER", WEBHOOK).await;
-        assert_eq!((answer.status(), answer.field("location")), (status, Some(AMER)));
-        assert!(answer.body.is_empty());
+        let response = call(&gateway, "AMER", WEBHOOK).await;
+        assert_eq!((response.status(), response.field("location")), (status, Some(AMER)));
+        assert!(response.body.is_empty());
         instance.expect_nothing();
 
-        let answer = call(&gateway, "emea", WEBHOOK).await;
-        assert_eq!((answer.status(), answer.field("location")), (202, None));
+        let response = call(&gateway, "emea", WEBHOOK).await;
+        assert_eq!((response.status(), response.field("location")), (202, None));
         instance.request().await;
     }
 }
@@ -52,10 +52,10 @@ async fn the_location_is_built_from_configuration_alone() {
         ("/api/calls?switchboard-fro=amer", AMER),
         ("https://emea.bots.example/api/calls", AMER),
     ] {
-        let answer = call(&gateway, "amer", target).await;
-        assert_eq!((answer.status(), answer.field("location")), (302, Some(location)), "{target}");
+        let response = call(&gateway, "amer", target).await;
+        assert_eq!((response.status(), response.field("location")), (302, Some(location)), "{target}");
     }
-    // What a client says of the host is not believed.
+    // The gateway does not use what a client claims about the host.
     let body = bodies::incoming_from("call-1", "amer");
     let request = Request::webhook(&Token::skype().sign(), body)
         .replace("Host", "evil.example")
@@ -64,45 +64,46 @@ async fn the_location_is_built_from_configuration_alone() {
         .with("Forwarded", "host=evil.example;proto=http")
         .with("X-Original-URL", "//evil.example")
         .with("X-Forwarded-Prefix", "//evil.example");
-    let answer = request.send(&gateway).await;
-    assert_eq!((answer.status(), answer.field("location")), (302, Some(AMER)));
+    let response = request.send(&gateway).await;
+    assert_eq!((response.status(), response.field("location")), (302, Some(AMER)));
     instance.expect_nothing();
 }
 
 #[tokio::test]
-async fn a_call_that_was_redirected_to_us_stays() {
+async fn a_redirected_call_is_not_redirected_again() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let settings = Settings::new(&issuer, &[&instance]).peer("amer").rule("amer");
     let gateway = Gateway::start(&settings).await;
     for query in ["switchboard-from=amer", "switchboard-from=apac", "a=b&switchboard-from=amer"] {
-        let answer = call(&gateway, "amer", &format!("{WEBHOOK}?{query}")).await;
-        assert_eq!(answer.status(), 202, "{query}");
+        let response = call(&gateway, "amer", &format!("{WEBHOOK}?{query}")).await;
+        assert_eq!(response.status(), 202, "{query}");
         instance.request().await;
     }
 }
 
 #[tokio::test]
-async fn what_no_instance_takes_overflows_once() {
+async fn a_call_overflows_at_most_once() {
     let issuer = Issuer::start();
     let settings =
         Settings::without_fleet(&issuer).peer("amer").line("placement", "full = \"overflow:amer\"");
     let gateway = Gateway::start(&settings).await;
-    let answer = call(&gateway, "emea", WEBHOOK).await;
-    assert_eq!((answer.status(), answer.field("location")), (302, Some(AMER)));
-    let answer = call(&gateway, "emea", &format!("{WEBHOOK}?switchboard-from=amer")).await;
-    assert_eq!((answer.status(), answer.field("location")), (503, None));
-    assert_eq!(answer.field("retry-after"), Some("1"));
+    let response = call(&gateway, "emea", WEBHOOK).await;
+    assert_eq!((response.status(), response.field("location")), (302, Some(AMER)));
+    let response = call(&gateway, "emea", &format!("{WEBHOOK}?switchboard-from=amer")).await;
+    assert_eq!((response.status(), response.field("location")), (503, None));
+    assert_eq!(response.field("retry-after"), Some("1"));
 }
 
 #[tokio::test]
-async fn no_call_is_sent_to_a_region_that_cannot_take_it() {
+async fn no_call_is_redirected_to_an_unhealthy_region() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
-    let nobody = Port::reserve();
+    let unused = Port::reserve();
     let peer = format!(
-        "[[peer]]\nname = \"amer\"\nwebhook = \"https://amer.bots.example/api/calls\"\nhealth = \"http://{}/api/health\"\n",
-        nobody.address
+        "[[peer]]\nname = \"amer\"\nwebhook = \"https://amer.bots.example/api/calls\"\n\
+         health = \"http://{}/api/health\"\n",
+        unused.address
     );
     let settings = Settings::new(&issuer, &[&instance]).table(&peer).rule("amer");
     let gateway = Gateway::start(&settings).await;
@@ -110,20 +111,20 @@ async fn no_call_is_sent_to_a_region_that_cannot_take_it() {
     assert_eq!(call(&gateway, "amer", WEBHOOK).await.status(), 202);
     instance.request().await;
 
-    // The other region's gateway: its health path is asked by this one.
+    // The gateway of the other region starts, and its health path becomes reachable.
     let there = Instance::start("amer");
     let settings = Settings::new(&issuer, &[&there]).line("listen", "health_path = \"/api/health\"");
     let amer = Gateway::start(&settings).await;
-    let listener = nobody.listen();
-    let answers = tokio::spawn(forward(listener, amer.public));
+    let listener = unused.listen();
+    let forwarding = tokio::spawn(forward(listener, amer.public));
     until("calls for amer are redirected again", async || {
         (call(&gateway, "amer", WEBHOOK).await.status() == 302).then_some(())
     })
     .await;
-    answers.abort();
+    forwarding.abort();
 }
 
-/// Hands every connection on.
+/// Forwards every connection to another address.
 pub(crate) async fn forward(listener: tokio::net::TcpListener, to: std::net::SocketAddr) {
     loop {
         let (mut near, _) = listener.accept().await.unwrap();

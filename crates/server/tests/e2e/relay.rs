@@ -1,10 +1,10 @@
-//! What an instance answers, and what the platform then gets.
+//! Responses of instances, and the responses that the platform receives.
 
 use crate::support::{
     Client, Gateway, Instance, Issuer, Reply, Request, Response, Settings, Token, bodies, gateway::path_of,
 };
 
-/// What the platform gets if the instance answers `reply`, to a new call and to a callback of it.
+/// Posts a new call and a callback to an instance that responds with `reply`. Returns the relayed responses.
 async fn relayed(gateway: &Gateway, instance: &mut Instance, reply: &Reply) -> [Response; 2] {
     let token = Token::skype().sign();
     instance.next(reply.clone());
@@ -18,7 +18,7 @@ async fn relayed(gateway: &Gateway, instance: &mut Instance, reply: &Reply) -> [
 }
 
 #[tokio::test]
-async fn an_answer_is_relayed_with_its_body() {
+async fn a_response_is_relayed_with_its_body() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
@@ -35,48 +35,50 @@ async fn an_answer_is_relayed_with_its_body() {
         (501, vec![], ""),
         (599, vec![("Retry-After", "7"), ("Client-Request-Id", "a"), ("Scenario-Id", "b")], "?"),
     ] {
-        for answer in relayed(&gateway, &mut instance, &Reply::with(status, &fields, body)).await {
-            assert_eq!(answer.status(), status);
-            assert_eq!(answer.body, body.as_bytes(), "{status}");
+        for response in relayed(&gateway, &mut instance, &Reply::with(status, &fields, body)).await {
+            assert_eq!(response.status(), status);
+            assert_eq!(response.body, body.as_bytes(), "{status}");
             for name in ["content-type", "retry-after", "client-request-id", "scenario-id"] {
                 let sent = fields
                     .iter()
                     .find(|(field, _)| field.eq_ignore_ascii_case(name))
                     .map(|(_, value)| *value);
-                assert_eq!(answer.field(name), sent, "{status} {name}");
+                assert_eq!(response.field(name), sent, "{status} {name}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn an_answer_of_unknown_length_is_relayed_whole() {
+async fn a_response_of_unknown_length_is_relayed_whole() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
-    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n6\r\nsecond\r\n0\r\nX-T: 1\r\n\r\n";
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   5\r\nfirst\r\n6\r\nsecond\r\n0\r\nX-T: 1\r\n\r\n";
     let to_the_end = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nfirstsecond";
-    let early = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nfirstsecond";
+    let early = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+                 HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nfirstsecond";
     for reply in [Reply::Bytes(chunked.into()), Reply::Cut(to_the_end.into()), Reply::Bytes(early.into())] {
-        for answer in relayed(&gateway, &mut instance, &reply).await {
+        for response in relayed(&gateway, &mut instance, &reply).await {
             assert_eq!(
-                (answer.status(), answer.body.as_slice()),
+                (response.status(), response.body.as_slice()),
                 (200, b"firstsecond".as_slice()),
                 "{reply:?}"
             );
-            assert_eq!((answer.field("link"), answer.field("x-t")), (None, None));
+            assert_eq!((response.field("link"), response.field("x-t")), (None, None));
         }
     }
 }
 
 #[tokio::test]
-async fn what_would_mislead_the_platform_is_changed() {
+async fn statuses_that_mislead_the_platform_are_replaced() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
-    // 204 would ask for the legacy protocol's successor.
-    for answer in relayed(&gateway, &mut instance, &Reply::status(204)).await {
-        assert_eq!((answer.status(), answer.body.len()), (202, 0));
+    // 204 would make the platform send the call again in the Graph protocol.
+    for response in relayed(&gateway, &mut instance, &Reply::status(204)).await {
+        assert_eq!((response.status(), response.body.len()), (202, 0));
     }
     for status in [301, 302, 303, 304, 307, 308, 399] {
         let reply = Reply::with(status, &[("Location", "https://evil.example/")], "");
@@ -88,7 +90,7 @@ async fn what_would_mislead_the_platform_is_changed() {
 }
 
 #[tokio::test]
-async fn what_an_instance_says_besides_is_not_relayed() {
+async fn other_fields_of_an_instance_are_not_relayed() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
@@ -103,38 +105,38 @@ async fn what_an_instance_says_besides_is_not_relayed() {
         ("X-Internal", "10.0.0.1"),
         ("Alt-Svc", "h3=\":443\""),
     ];
-    for answer in relayed(&gateway, &mut instance, &Reply::with(200, &fields, "")).await {
+    for response in relayed(&gateway, &mut instance, &Reply::with(200, &fields, "")).await {
         for (name, value) in fields {
-            assert!(!answer.all(name).contains(&value), "{name}: {answer:?}");
+            assert!(!response.all(name).contains(&value), "{name}: {response:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn correlation_ids_are_echoed_where_the_instance_does_not_name_them() {
+async fn correlation_ids_are_echoed_unless_the_instance_sets_them() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
     let token = Token::skype().sign();
     let request = Request::webhook(&token, bodies::incoming("call-1"))
-        .with("Client-Request-Id", "asked")
-        .with("Scenario-Id", "asked, too");
-    instance.next(Reply::with(202, &[("Client-Request-Id", "answered")], ""));
-    let answer = request.send(&gateway).await;
-    assert_eq!(answer.field("client-request-id"), Some("answered"));
-    // Blanks are not in any real id, and what is not plain is not repeated.
-    assert_eq!(answer.field("scenario-id"), None);
+        .with("Client-Request-Id", "sent")
+        .with("Scenario-Id", "sent, too");
+    instance.next(Reply::with(202, &[("Client-Request-Id", "responded")], ""));
+    let response = request.send(&gateway).await;
+    assert_eq!(response.field("client-request-id"), Some("responded"));
+    // The gateway echoes an id only if it is plain; real ids have no blanks.
+    assert_eq!(response.field("scenario-id"), None);
 
     for refused in [request.clone().target("/nowhere"), request.clone().without("Authorization")] {
-        let answer = refused.replace("Scenario-Id", "8a0aa1ad").send(&gateway).await;
-        assert!(answer.status() >= 400);
-        assert_eq!(answer.field("client-request-id"), Some("asked"));
-        assert_eq!(answer.field("scenario-id"), Some("8a0aa1ad"));
+        let response = refused.replace("Scenario-Id", "8a0aa1ad").send(&gateway).await;
+        assert!(response.status() >= 400);
+        assert_eq!(response.field("client-request-id"), Some("sent"));
+        assert_eq!(response.field("scenario-id"), Some("8a0aa1ad"));
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_not_taken_for_whole() {
+async fn a_truncated_response_ends_the_connection() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
@@ -142,11 +144,14 @@ async fn an_answer_that_breaks_off_is_not_taken_for_whole() {
     let request = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1"));
     let mut client = Client::connect(gateway.public).await;
     client.send(request.bytes()).await;
-    assert!(client.answer_or_end().await.is_none(), "the platform must see that the answer is not complete");
+    assert!(
+        client.response_or_end().await.is_none(),
+        "the platform must see that the response is incomplete"
+    );
 }
 
 #[tokio::test]
-async fn an_answer_that_is_too_large_is_not_relayed() {
+async fn a_response_that_is_too_large_is_not_relayed() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
@@ -155,7 +160,7 @@ async fn an_answer_that_is_too_large_is_not_relayed() {
     instance.next(announced);
     assert_eq!(request.send(&gateway).await.status(), 503);
     instance.request().await;
-    // The head is gone before it shows; what is left is to break off.
+    // The head is sent before the size is known; the gateway can only close the connection.
     let chunk = format!("{:x}\r\n{}\r\n", 1 << 20, " ".repeat(1 << 20));
     instance.next(Reply::Bytes(
         format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(2))
@@ -163,11 +168,11 @@ async fn an_answer_that_is_too_large_is_not_relayed() {
     ));
     let mut client = Client::connect(gateway.public).await;
     client.send(request.bytes()).await;
-    assert!(client.answer_or_end().await.is_none());
+    assert!(client.response_or_end().await.is_none());
 }
 
 #[tokio::test]
-async fn many_calls_at_once_are_each_answered_once() {
+async fn each_of_many_concurrent_calls_gets_one_response() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0", "bot-1", "bot-2"]);
     let settings = Settings::new(&issuer, &instances.iter().collect::<Vec<_>>());
@@ -183,9 +188,9 @@ async fn many_calls_at_once_are_each_answered_once() {
                 let call_id = format!("call-{sender}-{number}");
                 let request =
                     Request::webhook(&token, bodies::incoming(&call_id)).with("Client-Request-Id", &call_id);
-                let answer = client.exchange(request.bytes()).await;
+                let response = client.exchange(request.bytes()).await;
                 assert_eq!(
-                    (answer.status(), answer.field("client-request-id")),
+                    (response.status(), response.field("client-request-id")),
                     (202, Some(call_id.as_str()))
                 );
             }

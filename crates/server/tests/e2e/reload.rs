@@ -1,4 +1,5 @@
-//! SIGHUP: a good configuration takes over without a cut, a wrong one changes nothing and is told whole.
+//! Reload on SIGHUP: a valid configuration applies without an interruption. An invalid one changes nothing,
+//! and all of its problems are logged.
 
 use crate::support::{
     APP, Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, gateway::path_of,
@@ -13,7 +14,7 @@ async fn reloads(gateway: &Gateway, result: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn a_new_rule_takes_effect_and_connections_live_on() {
+async fn a_new_rule_applies_and_connections_stay_open() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let settings = Settings::new(&issuer, &[&instance]).peer("amer");
@@ -22,7 +23,7 @@ async fn a_new_rule_takes_effect_and_connections_live_on() {
     assert_eq!(client.exchange(from_amer()).await.status(), 202);
     let path = path_of(instance.request().await.field("switchboard-callback-uri").unwrap());
 
-    // A request that is under way ends as it began.
+    // A request in flight is finished under the old configuration.
     instance.next(Reply::status(202).held());
     let mut busy = Client::connect(gateway.public).await;
     busy.send(from_amer()).await;
@@ -34,12 +35,12 @@ async fn a_new_rule_takes_effect_and_connections_live_on() {
     assert_eq!(reloads(&gateway, "ok").await, 1.0);
     assert_eq!(client.exchange(from_amer()).await.status(), 302);
     instance.release();
-    assert_eq!(busy.answer().await.status(), 202);
-    // What was learned before is not forgotten: keys, callbacks, where the call was placed.
+    assert_eq!(busy.response().await.status(), 202);
+    // The gateway keeps its keys and placements, and callback URIs stay valid.
     let callback = Request::post(&path, &Token::skype().sign(), bodies::updated("call-1", "established"));
     assert_eq!(client.exchange(callback.bytes()).await.status(), 202);
     instance.request().await;
-    assert_eq!(issuer.fetches().skype, 1, "a reload buys no fetch before its time");
+    assert_eq!(issuer.fetches().skype, 1, "a reload causes no early fetch");
     assert_eq!(gateway.admin("/readyz").await.status(), 200);
 }
 
@@ -60,7 +61,7 @@ async fn a_reload_may_change_nearly_everything() {
     gateway.signal("HUP");
     gateway.log.message("configuration reloaded").await;
     assert_eq!(request.send(&gateway).await.status(), 404);
-    // A token that was good a moment ago is judged anew.
+    // A token that was accepted before is checked against the new settings.
     assert_eq!(request.clone().target("/hooks").send(&gateway).await.status(), 403);
     let allowed = Token::skype().claim("tid", "33333333-41c3-47a4-8775-7259bfef4241").sign();
     let request = Request::post("/hooks", &allowed, bodies::incoming("call-2"));
@@ -70,7 +71,7 @@ async fn a_reload_may_change_nearly_everything() {
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_refused_whole() {
+async fn an_invalid_configuration_is_refused_as_a_whole() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let settings = Settings::new(&issuer, &[&instance]).peer("amer").rule("amer");
@@ -84,7 +85,7 @@ async fn a_wrong_configuration_is_refused_whole() {
                 .replace("name = \"bot-0\"", "name = \"bot-0\"\nwieght = 1"),
             &["app[0].id: ", "affinity.rule[0].serve_in: ", "fleet.instance[0].wieght: "],
         ),
-        ("no TOML", "region = ".into(), &["not valid TOML"]),
+        ("invalid TOML", "region = ".into(), &["not valid TOML"]),
         ("an address", good.replacen("127.0.0.1:0", "127.0.0.1:1", 1), &["listen.address: "]),
         (
             "both addresses",
@@ -105,10 +106,10 @@ async fn a_wrong_configuration_is_refused_whole() {
         for path in *paths {
             assert!(problems.contains(path), "{what}: no {path:?} in {problems}");
         }
-        let answer = Client::connect(gateway.public).await.exchange(from_amer()).await;
-        assert_eq!(answer.status(), 302, "{what}");
+        let response = Client::connect(gateway.public).await.exchange(from_amer()).await;
+        assert_eq!(response.status(), 302, "{what}");
     }
-    // And a right one is still taken.
+    // A valid configuration still applies afterwards.
     gateway.rewrite(&settings);
     gateway.signal("HUP");
     gateway.log.message("configuration reloaded").await;

@@ -1,4 +1,5 @@
-//! The platform posts again with the same message id: the retry gets the answer of the first, and the instance hears it once.
+//! Retries: the platform posts the same message id again. The retry gets the response to the first request,
+//! and the instance receives the notification once.
 
 use crate::support::{
     Client, Gateway, Instance, Issuer, OTHER_APP, Reply, Request, Settings, Token, bodies, gateway::path_of,
@@ -16,7 +17,7 @@ fn call(message_id: &str) -> Request {
     Request::webhook(&Token::skype().sign(), bodies::incoming("call-1")).with(MESSAGE_ID, message_id)
 }
 
-/// A callback of a call that was placed.
+/// Places a call and returns a callback of it.
 async fn callback(gateway: &Gateway, instance: &mut Instance, message_id: &str) -> Request {
     let token = Token::skype().sign();
     assert_eq!(Request::webhook(&token, bodies::incoming("call-1")).send(gateway).await.status(), 202);
@@ -28,16 +29,16 @@ async fn retries(gateway: &Gateway, result: &str) -> f64 {
     gateway.metric("switchboard_retries_total", &[("result", result)]).await
 }
 
-/// Until so many requests are under way.
-async fn under_way(gateway: &Gateway, count: f64) {
-    until(&format!("{count} requests under way"), async || {
+/// Waits until `count` requests are in flight.
+async fn wait_for_in_flight(gateway: &Gateway, count: f64) {
+    until(&format!("{count} requests in flight"), async || {
         (gateway.metric("switchboard_requests_in_flight", &[]).await == count).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_retry_shares_the_answer_that_is_under_way() {
+async fn a_retry_shares_the_response_to_the_request_in_flight() {
     let issuer = Issuer::start();
     for reply in [
         Reply::with(200, &[("Content-Type", "text/plain"), ("Scenario-Id", "s")], "hello"),
@@ -48,7 +49,7 @@ async fn a_retry_shares_the_answer_that_is_under_way() {
         let request = callback(&gateway, &mut instance, "m-1").await;
         instance.next(reply.held());
         let mut clients = Vec::new();
-        // More connections than workers: some of them meet on another thread.
+        // More connections than workers, so that some of them share a response across threads.
         for number in 0..6 {
             let mut client = Client::connect(gateway.public).await;
             client.send(request.clone().with("Client-Request-Id", &format!("r-{number}")).bytes()).await;
@@ -57,17 +58,17 @@ async fn a_retry_shares_the_answer_that_is_under_way() {
             }
             clients.push(client);
         }
-        under_way(&gateway, 6.0).await;
+        wait_for_in_flight(&gateway, 6.0).await;
         instance.release();
-        let first = clients[0].answer().await;
+        let first = clients[0].response().await;
         for (number, client) in clients.iter_mut().enumerate().skip(1) {
-            let answer = client.answer().await;
-            assert_eq!((answer.status(), &answer.body), (first.status(), &first.body));
+            let response = client.response().await;
+            assert_eq!((response.status(), &response.body), (first.status(), &first.body));
             assert_eq!(
-                (answer.field("content-type"), answer.field("scenario-id")),
+                (response.field("content-type"), response.field("scenario-id")),
                 (Some("text/plain"), Some("s"))
             );
-            assert_eq!(answer.field("client-request-id"), Some(format!("r-{number}").as_str()));
+            assert_eq!(response.field("client-request-id"), Some(format!("r-{number}").as_str()));
         }
         instance.expect_nothing();
         assert_eq!(retries(&gateway, "shared").await, 5.0);
@@ -75,7 +76,7 @@ async fn a_retry_shares_the_answer_that_is_under_way() {
 }
 
 #[tokio::test]
-async fn what_an_instance_accepted_is_not_delivered_again() {
+async fn an_accepted_notification_is_not_delivered_again() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
@@ -92,13 +93,13 @@ async fn what_an_instance_accepted_is_not_delivered_again() {
         instance.expect_nothing();
         let event = gateway
             .log
-            .event("a repeated answer", |event| event["retry"] == "repeated" && event["outcome"] == outcome)
+            .event("a repeated response", |event| event["retry"] == "repeated" && event["outcome"] == outcome)
             .await;
         assert_eq!((&event["instance"], &event["call.id"]), (&"bot-0".into(), &"call-1".into()), "{event}");
     }
     assert_eq!(retries(&gateway, "repeated").await, 8.0);
 
-    // A reload does not forget it.
+    // The gateway keeps the response over a reload.
     gateway.signal("HUP");
     gateway.log.message("configuration reloaded").await;
     assert_eq!(requests[0].send(&gateway).await.body, br#"{"a":1}"#);
@@ -106,7 +107,7 @@ async fn what_an_instance_accepted_is_not_delivered_again() {
 }
 
 #[tokio::test]
-async fn nothing_else_is_remembered() {
+async fn other_responses_are_not_kept() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
@@ -118,7 +119,7 @@ async fn nothing_else_is_remembered() {
             instance.request().await;
         }
     }
-    // The legacy 204 asks for the call once more, which comes as another body or as the same one.
+    // The legacy 204 makes the platform send the call again, with another body or with the same one.
     let legacy = Request::webhook(&Token::skype().sign(), bodies::legacy()).with(MESSAGE_ID, "m-1");
     for _ in 0..2 {
         assert_eq!(legacy.send(&gateway).await.status(), 204);
@@ -129,7 +130,7 @@ async fn nothing_else_is_remembered() {
 }
 
 #[tokio::test]
-async fn a_request_that_differs_in_anything_is_no_retry() {
+async fn a_request_that_differs_in_any_part_is_not_a_retry() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
@@ -158,13 +159,13 @@ async fn a_request_that_differs_in_anything_is_no_retry() {
     }
     assert_eq!(first.send(&gateway).await.status(), 202);
     instance.expect_nothing();
-    // Who is not known learns nothing of what others were answered.
-    let stranger = bearer(Token::skype().signed_by("stranger"));
-    assert_eq!(stranger.send(&gateway).await.status(), 401);
+    // An unauthenticated sender never receives a kept response.
+    let untrusted = bearer(Token::skype().signed_by("stranger"));
+    assert_eq!(untrusted.send(&gateway).await.status(), 401);
 }
 
 #[tokio::test]
-async fn a_retry_takes_over_when_the_first_client_goes_away() {
+async fn a_retry_takes_over_when_the_first_client_disconnects() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
@@ -175,16 +176,16 @@ async fn a_retry_takes_over_when_the_first_client_goes_away() {
     instance.request().await;
     let mut second = Client::connect(gateway.public).await;
     second.send(request.bytes()).await;
-    under_way(&gateway, 2.0).await;
+    wait_for_in_flight(&gateway, 2.0).await;
     drop(first);
-    assert_eq!(second.answer().await.status(), 202);
+    assert_eq!(second.response().await.status(), 202);
     instance.request().await;
     assert_eq!(request.send(&gateway).await.status(), 202);
     instance.expect_nothing();
 }
 
 #[tokio::test]
-async fn a_retry_of_what_is_never_answered_is_refused_in_time() {
+async fn a_retry_of_a_request_without_response_is_refused_in_time() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let settings = Settings::new(&issuer, &[&instance])
@@ -196,14 +197,14 @@ async fn a_retry_of_what_is_never_answered_is_refused_in_time() {
     let mut first = Client::connect(gateway.public).await;
     first.send(request.bytes()).await;
     instance.request().await;
-    let answer = request.send(&gateway).await;
-    assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")));
-    assert_eq!(first.answer().await.status(), 503);
+    let response = request.send(&gateway).await;
+    assert_eq!((response.status(), response.field("retry-after")), (503, Some("1")));
+    assert_eq!(first.response().await.status(), 503);
     instance.expect_nothing();
 }
 
 #[tokio::test]
-async fn a_body_on_its_way_is_copied_if_it_is_small_and_whole() {
+async fn a_response_is_kept_if_its_body_is_small_and_complete() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
@@ -225,26 +226,26 @@ async fn a_body_on_its_way_is_copied_if_it_is_small_and_whole() {
             if !again || !kept {
                 instance.next(reply.clone());
             }
-            let answer = call(message_id).send(&gateway).await;
-            assert_eq!((answer.status(), answer.body.len()), (200, bytes), "{message_id}");
+            let response = call(message_id).send(&gateway).await;
+            assert_eq!((response.status(), response.body.len()), (200, bytes), "{message_id}");
             if !again || !kept {
                 instance.request().await;
             }
             instance.expect_nothing();
         }
     }
-    // A body that breaks off is nobody's answer.
+    // A truncated response is not kept.
     instance.next(Reply::Cut(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf".to_vec()));
     let mut client = Client::connect(gateway.public).await;
     client.send(call("m-6").bytes()).await;
-    assert!(client.answer_or_end().await.is_none());
+    assert!(client.response_or_end().await.is_none());
     instance.request().await;
     assert_eq!(call("m-6").send(&gateway).await.status(), 202);
     instance.request().await;
 }
 
 #[tokio::test]
-async fn two_message_ids_are_none() {
+async fn a_request_with_two_message_ids_is_not_a_retry() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
@@ -256,7 +257,7 @@ async fn two_message_ids_are_none() {
 }
 
 #[tokio::test]
-async fn a_retry_that_waits_too_long_starts_nothing_of_its_own() {
+async fn a_retry_that_waits_too_long_delivers_nothing() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let settings = Settings::new(&issuer, &[&instance]).line("callback", "patience = \"300ms\"");
@@ -266,8 +267,8 @@ async fn a_retry_that_waits_too_long_starts_nothing_of_its_own() {
     let mut first = Client::connect(gateway.public).await;
     first.send(request.bytes()).await;
     instance.request().await;
-    // Whichever of the two patiences ends first: neither the first nor its retry is delivered again.
+    // Either timeout may expire first: neither the first request nor its retry is delivered again.
     assert_eq!(request.send(&gateway).await.status(), 503);
-    assert_eq!(first.answer().await.status(), 503);
+    assert_eq!(first.response().await.status(), 503);
     instance.expect_nothing();
 }

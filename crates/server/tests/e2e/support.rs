@@ -1,4 +1,4 @@
-//! What the end-to-end tests are made of: the issuers, the instances, the platform's requests, and the gateway itself.
+//! Shared helpers of the end-to-end tests: issuers, instances, the platform's requests, the gateway process.
 
 pub(crate) mod bodies;
 pub(crate) mod client;
@@ -27,36 +27,37 @@ pub(crate) use self::{
     token::Token,
 };
 
-/// The bot's app id, and another one that the gateway may serve.
+/// The app id of the bot.
 pub(crate) const APP: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";
+/// The id of another app, which some tests configure too.
 pub(crate) const OTHER_APP: &str = "22222222-41c3-47a4-8775-7259bfef4241";
-/// The tenant whose calls are played.
+/// The tenant of the simulated calls.
 pub(crate) const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 pub(crate) const WEBHOOK: &str = "/api/calls";
 
-/// Far beyond anything that happens on a machine that is merely busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest wait for anything: far longer than a busy machine needs.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// `future` within `PATIENCE`.
+/// Awaits `future` and fails the test after `WAIT_MAX`.
 #[track_caller]
 pub(crate) fn soon<F: Future>(what: &str, future: F) -> impl Future<Output = F::Output> + use<F> {
     let caller = std::panic::Location::caller();
     let what = what.to_owned();
     async move {
-        timeout(PATIENCE, future)
+        timeout(WAIT_MAX, future)
             .await
-            .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?} ({caller})"))
+            .unwrap_or_else(|_| panic!("{what}: not within {WAIT_MAX:?} ({caller})"))
     }
 }
 
-/// The rhythm of questions whose answer no event tells.
+/// The interval at which a test polls a state that no event reports.
 pub(crate) fn every(milliseconds: u64) -> Interval {
     let mut ticks = interval(Duration::from_millis(milliseconds));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
-/// Asks again and again until there is an answer.
+/// Polls `ask` until it returns a value.
 #[track_caller]
 pub(crate) fn until<T, A: AsyncFnMut() -> Option<T>>(
     what: &str,
@@ -73,7 +74,7 @@ pub(crate) fn until<T, A: AsyncFnMut() -> Option<T>>(
     })
 }
 
-/// A base64url text with another first character.
+/// Returns the base64url text with another first character.
 pub(crate) fn flipped(text: &str) -> String {
     let (first, mut rest) = (text.chars().next(), text.chars());
     rest.next();

@@ -1,4 +1,4 @@
-//! TLS on the public listener: both protocols, resumption, and certificates that are replaced while it serves.
+//! TLS on the public listener: both protocols, resumption, and certificates replaced without a restart.
 
 use std::{
     io::Write,
@@ -49,7 +49,7 @@ async fn the_protocol_is_chosen_by_the_client() {
         [(SslVersion::TLS1_2, true), (SslVersion::TLS1_3, true), (SslVersion::TLS1_1, false)]
     {
         let mut connector = tls::connector(HTTP1);
-        // Our own OpenSSL may be too proud to offer old versions otherwise.
+        // Without this, the OpenSSL of the test may not offer old versions.
         connector.set_cipher_list("DEFAULT:@SECLEVEL=0").unwrap();
         connector.set_min_proto_version(Some(version)).unwrap();
         connector.set_max_proto_version(Some(version)).unwrap();
@@ -58,7 +58,7 @@ async fn the_protocol_is_chosen_by_the_client() {
         let handshake = std::pin::Pin::new(&mut stream).connect().await;
         assert_eq!(handshake.is_ok(), served, "{version:?}");
     }
-    // Who speaks no TLS gets no answer.
+    // A client without TLS gets no response.
     let mut plain = Client::connect(gateway.public).await;
     plain.send(request()).await;
     let (_, rest) = plain.closed().await;
@@ -76,7 +76,7 @@ async fn sessions_are_resumed() {
         let session = session.to_str().unwrap();
         let first = s_client(gateway.public, &[version, "-sess_out", session]);
         assert!(first.contains("New, TLSv1"), "{first}");
-        // Whichever worker it meets: tickets are for all of them.
+        // Any worker may accept the connection: all of them share the ticket keys.
         for _ in 0..4 {
             let again = s_client(gateway.public, &[version, "-sess_in", session]);
             assert!(again.contains("Reused, TLSv1"), "{version}: {again}");
@@ -84,7 +84,9 @@ async fn sessions_are_resumed() {
     }
 }
 
-/// What OpenSSL's own client tells of a connection with one request. (In Rust a session is set by unsafe code only.)
+/// Returns the output of OpenSSL's `s_client` for a connection with one request.
+///
+/// A Rust client would need unsafe code to set a session.
 fn s_client(address: SocketAddr, arguments: &[&str]) -> String {
     let mut child = Command::new("openssl")
         .args(["s_client", "-connect", &address.to_string(), "-servername", "emea.bots.example", "-ign_eof"])
@@ -109,16 +111,16 @@ async fn a_replaced_certificate_is_served_without_a_restart() {
     let mut before = client(gateway.public).await;
     assert_eq!(before.exchange(request()).await.status(), 202);
 
-    // One that cannot be used leaves the old one in place.
+    // An unusable certificate leaves the old one in place.
     std::fs::write(gateway.path("tls.crt"), "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
     gateway.log.message("keeping the old certificate: the new one cannot be used").await;
     assert_eq!(tls::serial(gateway.public).await, 1);
 
     Identity::new(2).write(gateway.path("tls.crt").parent().unwrap());
     until("the new certificate", async || (tls::serial(gateway.public).await == 2).then_some(())).await;
-    assert_eq!(before.exchange(request()).await.status(), 202, "connections are not cut for it");
+    assert_eq!(before.exchange(request()).await.status(), 202, "open connections are not closed");
 
-    // SIGHUP reads it at once.
+    // SIGHUP makes the gateway read the certificate at once.
     Identity::new(3).write(gateway.path("tls.crt").parent().unwrap());
     gateway.signal("HUP");
     gateway.log.message("configuration reloaded").await;

@@ -1,4 +1,5 @@
-//! Who is let in: the real kinds of tokens, and every forgery kind once; the whole table of forgeries is with the authenticator.
+//! Authentication: the kinds of tokens that the platform sends, and each kind of forgery once. The tests of
+//! `switchboard-auth` have the whole table of forgeries.
 
 use serde_json::json;
 
@@ -9,16 +10,16 @@ use crate::support::{
 };
 
 async fn status(gateway: &Gateway, token: &str) -> u16 {
-    let answer = Request::webhook(token, bodies::incoming("call-1")).send(gateway).await;
-    match answer.status() {
+    let response = Request::webhook(token, bodies::incoming("call-1")).send(gateway).await;
+    match response.status() {
         401 => {
-            assert_eq!(answer.field("www-authenticate"), Some("Bearer error=\"invalid_token\""));
-            assert!(answer.body.is_empty());
+            assert_eq!(response.field("www-authenticate"), Some("Bearer error=\"invalid_token\""));
+            assert!(response.body.is_empty());
         }
-        403 => assert!(answer.body.is_empty() && answer.field("www-authenticate").is_none()),
+        403 => assert!(response.body.is_empty() && response.field("www-authenticate").is_none()),
         _ => {}
     }
-    answer.status()
+    response.status()
 }
 
 #[tokio::test]
@@ -45,7 +46,7 @@ async fn the_platforms_tokens_are_accepted() {
         ("entra v2", Token::entra_v2()),
     ] {
         let token = token.sign();
-        // The second time from memory.
+        // The second verdict comes from the cache.
         for time in ["first", "second"] {
             assert_eq!(status(&gateway, &token).await, 202, "{what}, {time} time");
             assert_eq!(instance.request().await.field("switchboard-tenant-id"), Some(TENANT), "{what}");
@@ -63,7 +64,7 @@ async fn the_platforms_tokens_are_accepted() {
 }
 
 #[tokio::test]
-async fn forged_and_foreign_tokens_reach_nobody() {
+async fn forged_and_foreign_tokens_are_rejected() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
@@ -131,11 +132,11 @@ async fn forged_and_foreign_tokens_reach_nobody() {
         ("endless", format!("{signed}{}", "A".repeat(9000))),
         ("a key of the other trust", good.clone().key("entra-1").sign()),
         ("a changed signature", format!("{input}.{}", flipped(signature))),
-        ("a stranger's signature", good.clone().signed_by("stranger").sign()),
+        ("the signature of an unknown key", good.clone().signed_by("stranger").sign()),
         ("cut short", signed.get(..signed.len() - 1).unwrap().to_owned()),
         ("the tenant of another issuer", Token::entra_v2().claim("tid", OTHER_APP).sign()),
         ("no tenant", good.clone().without("tid").sign()),
-        ("a tenant that is no GUID", good.clone().claim("tid", "contoso.com").sign()),
+        ("a tenant that is not a GUID", good.clone().claim("tid", "contoso.com").sign()),
         ("v1 claims in v2", Token::entra_v2().without("azp").claim("appid", CALLING_SERVICE).sign()),
         ("no version", Token::entra_v1().without("ver").sign()),
         ("a person", Token::entra_v2().claim("scp", "user_impersonation").sign()),
@@ -153,12 +154,12 @@ async fn forged_and_foreign_tokens_reach_nobody() {
     }
     instance.expect_nothing();
     let fetches = issuer.fetches();
-    assert_eq!((fetches.skype, fetches.entra), (1, 1), "junk has caused a fetch");
+    assert_eq!((fetches.skype, fetches.entra), (1, 1), "a forged token has caused a fetch");
     assert_eq!(gateway.metric("switchboard_requests_total", &[("outcome", "placed")]).await, 0.0);
 }
 
 #[tokio::test]
-async fn a_known_caller_that_is_not_allowed_is_told_so() {
+async fn an_authenticated_caller_that_is_not_allowed_is_403() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let settings = Settings::new(&issuer, &[&instance]).line("app", &format!("tenants = [\"{TENANT}\"]"));
@@ -170,7 +171,7 @@ async fn a_known_caller_that_is_not_allowed_is_told_so() {
         ("another calling app, v1", Token::entra_v1().claim("appid", other), 403),
         ("another caller, signed by skype", Token::skype().claim("appid", other), 403),
         ("the allowed ones", Token::skype(), 202),
-        // Only who has proved to be someone is told so.
+        // An unauthenticated sender gets 401, not 403.
         ("a forged one of another tenant", Token::skype().claim("tid", other).signed_by("stranger"), 401),
     ];
     for (what, token, expected) in table {
@@ -183,7 +184,7 @@ async fn a_known_caller_that_is_not_allowed_is_told_so() {
 }
 
 #[tokio::test]
-async fn another_audience_is_accepted_where_configuration_names_it() {
+async fn a_configured_audience_is_accepted() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let audience = format!("api://{APP}");

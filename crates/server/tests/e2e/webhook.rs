@@ -1,10 +1,10 @@
-//! The webhook's own answers: what is refused before an instance hears of it, and the legacy protocol.
+//! Responses of the webhook itself: refusals before an instance is chosen, and the legacy protocol.
 
 use serde_json::json;
 
 use crate::support::{APP, Gateway, Instance, Issuer, OTHER_APP, Request, Settings, Token, WEBHOOK, bodies};
 
-/// A gateway of two apps with a path for health questions.
+/// A gateway of two apps with a health path.
 async fn gateway(issuer: &Issuer, instance: &Instance) -> Gateway {
     let settings = Settings::new(issuer, &[instance])
         .line("listen", "health_path = \"/api/health\"")
@@ -12,11 +12,11 @@ async fn gateway(issuer: &Issuer, instance: &Instance) -> Gateway {
     Gateway::start(&settings).await
 }
 
-/// A status, and the code in the body where there is one.
+/// A status, and the error code in the body if there is one.
 type Expected = (u16, Option<&'static str>);
 
 #[tokio::test]
-async fn requests_are_answered_by_the_status_table() {
+async fn responses_follow_the_status_table() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
@@ -31,8 +31,8 @@ async fn requests_are_answered_by_the_status_table() {
         ("no token", post(&call).without("Authorization"), (401, None)),
         ("another scheme", post(&call).replace("Authorization", "Basic dXNlcjpwYXNz"), (401, None)),
         ("an empty body", post(""), (400, Some("empty"))),
-        ("no JSON", post("{"), (400, Some("not_json"))),
-        ("an object that is nothing", post("{}"), (400, Some("neither_legacy_nor_graph"))),
+        ("invalid JSON", post("{"), (400, Some("not_json"))),
+        ("an empty object", post("{}"), (400, Some("neither_legacy_nor_graph"))),
         ("a deep body", post(&deep), (400, Some("too_deep"))),
         ("no item about a call", post(&bodies::envelope(&[bodies::other_item()])), (400, Some("not_a_call"))),
         ("an array", post("[]"), (400, Some("not_an_object"))),
@@ -42,8 +42,8 @@ async fn requests_are_answered_by_the_status_table() {
         ("a coded body", post(&call).with("Content-Encoding", "gzip"), (415, None)),
         ("another path", post(&call).target("/api/call"), (404, None)),
         ("the root", post(&call).target("/"), (404, None)),
-        ("an app that is not ours", of_app("33333333-41c3-47a4-8775-7259bfef4241"), (404, None)),
-        ("no app id", of_app("contoso"), (404, None)),
+        ("an unknown app", of_app("33333333-41c3-47a4-8775-7259bfef4241"), (404, None)),
+        ("an invalid app id", of_app("contoso"), (404, None)),
         ("an app id in braces", of_app(&braces), (404, None)),
         ("something below the app", of_app(&format!("{APP}/x")), (404, None)),
         ("the app of another token", of_app(OTHER_APP), (403, None)),
@@ -54,47 +54,47 @@ async fn requests_are_answered_by_the_status_table() {
         ("the admin's paths", Request::get("/readyz"), (404, None)),
     ];
     for (what, request, (status, code)) in table {
-        let answer = request.send(&gateway).await;
-        assert_eq!(answer.status(), status, "{what}: {answer:?}");
+        let response = request.send(&gateway).await;
+        assert_eq!(response.status(), status, "{what}: {response:?}");
         match code {
             Some(code) => {
-                let error = answer.json()["error"].clone();
+                let error = response.json()["error"].clone();
                 assert_eq!(error["code"], code, "{what}: {error}");
                 assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{what}: {error}");
-                assert_eq!(answer.field("content-type"), Some("application/json"), "{what}");
+                assert_eq!(response.field("content-type"), Some("application/json"), "{what}");
             }
-            None => assert!(answer.body.is_empty(), "{what}: {answer:?}"),
+            None => assert!(response.body.is_empty(), "{what}: {response:?}"),
         }
         let challenge = (status == 401).then_some("Bearer error=\"invalid_token\"");
-        assert_eq!(answer.field("www-authenticate"), challenge, "{what}");
-        assert_eq!(answer.field("allow").is_some(), status == 405, "{what}");
+        assert_eq!(response.field("www-authenticate"), challenge, "{what}");
+        assert_eq!(response.field("allow").is_some(), status == 405, "{what}");
     }
     instance.expect_nothing();
 }
 
 #[tokio::test]
-async fn a_legacy_body_asks_for_graph_but_only_of_a_known_sender() {
+async fn a_legacy_body_is_204_for_an_authenticated_sender_only() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
     for body in [bodies::legacy(), bodies::legacy_callback()] {
-        let answer = Request::webhook(&Token::skype().sign(), body.as_str())
+        let response = Request::webhook(&Token::skype().sign(), body.as_str())
             .with("Client-Request-Id", "7a0aa1ad")
             .with("Scenario-Id", "8a0aa1ad")
             .send(&gateway)
             .await;
-        assert_eq!((answer.status(), answer.body.len()), (204, 0));
-        assert_eq!(answer.field("client-request-id"), Some("7a0aa1ad"));
-        assert_eq!(answer.field("scenario-id"), Some("8a0aa1ad"));
-        // No oracle for who has no token.
-        let stranger = Token::skype().signed_by("stranger").sign();
-        assert_eq!(Request::webhook(&stranger, body.as_str()).send(&gateway).await.status(), 401);
+        assert_eq!((response.status(), response.body.len()), (204, 0));
+        assert_eq!(response.field("client-request-id"), Some("7a0aa1ad"));
+        assert_eq!(response.field("scenario-id"), Some("8a0aa1ad"));
+        // An unauthenticated sender cannot find out how the gateway reads a body.
+        let untrusted = Token::skype().signed_by("stranger").sign();
+        assert_eq!(Request::webhook(&untrusted, body.as_str()).send(&gateway).await.status(), 401);
     }
     instance.expect_nothing();
 }
 
 #[tokio::test]
-async fn the_path_of_an_app_takes_that_apps_calls() {
+async fn the_path_of_an_app_accepts_calls_of_that_app() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
@@ -103,22 +103,22 @@ async fn the_path_of_an_app_takes_that_apps_calls() {
         for target in
             [format!("{WEBHOOK}/{app}"), format!("{WEBHOOK}/{}", app.to_uppercase()), WEBHOOK.into()]
         {
-            let answer = Request::post(&target, &token, bodies::incoming("call-1")).send(&gateway).await;
-            assert_eq!(answer.status(), 202, "{target}");
+            let response = Request::post(&target, &token, bodies::incoming("call-1")).send(&gateway).await;
+            assert_eq!(response.status(), 202, "{target}");
             assert_eq!(instance.request().await.field("switchboard-app-id"), Some(app), "{target}");
         }
     }
 }
 
 #[tokio::test]
-async fn health_says_whether_this_region_can_take_a_call() {
+async fn the_health_path_is_200_while_the_region_can_accept_a_call() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
     let health = async || {
-        let answer = Request::get("/api/health").send(&gateway).await;
-        assert!(answer.body.is_empty());
-        answer.status()
+        let response = Request::get("/api/health").send(&gateway).await;
+        assert!(response.body.is_empty());
+        response.status()
     };
     assert_eq!(health().await, 200);
     let drain = Request::get("/fleet/bot-0/drain").method("POST");
@@ -130,7 +130,7 @@ async fn health_says_whether_this_region_can_take_a_call() {
 }
 
 #[tokio::test]
-async fn every_committed_notification_is_what_its_name_says() {
+async fn every_notification_fixture_is_of_the_kind_in_its_name() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
@@ -144,12 +144,12 @@ async fn every_committed_notification_is_what_its_name_says() {
             Some("graph") => (0, 202),
             Some("legacy") => (1, 204),
             Some("garbage") => (2, 400),
-            _ => panic!("{name} is of no kind"),
+            _ => panic!("{name} has no known kind"),
         };
-        let answer = Request::webhook(&token, std::fs::read(&path).unwrap()).send(&gateway).await;
-        assert_eq!(answer.status(), expected, "{name}: {}", String::from_utf8_lossy(&answer.body));
+        let response = Request::webhook(&token, std::fs::read(&path).unwrap()).send(&gateway).await;
+        assert_eq!(response.status(), expected, "{name}: {}", String::from_utf8_lossy(&response.body));
         if expected == 400 {
-            assert!(answer.json()["error"]["code"].is_string(), "{name}");
+            assert!(response.json()["error"]["code"].is_string(), "{name}");
         }
         seen[kind] += 1;
     }
@@ -157,7 +157,7 @@ async fn every_committed_notification_is_what_its_name_says() {
 }
 
 #[tokio::test]
-async fn more_requests_than_allowed_are_refused_before_their_token_is_looked_at() {
+async fn requests_over_the_limit_are_refused_before_their_token_is_checked() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let settings = Settings::new(&issuer, &[&instance]).line("limits", "in_flight = 1");

@@ -1,4 +1,4 @@
-//! What the platform posts.
+//! Bodies that the platform posts.
 
 use serde_json::{Value, json};
 
@@ -7,12 +7,12 @@ pub(crate) fn incoming(call_id: &str) -> String {
     incoming_from(call_id, "emea")
 }
 
-/// A new call of a caller whose home is `region`.
+/// A new call of a caller in `region`.
 pub(crate) fn incoming_from(call_id: &str, region: &str) -> String {
     envelope(&[incoming_item(call_id, region)])
 }
 
-/// A new call for a recording policy: it must be answered within 5 s.
+/// A new call for a recording policy: the bot must answer it within 5 s.
 pub(crate) fn recording(call_id: &str) -> String {
     let mut item = incoming_item(call_id, "emea");
     item["resourceData"]["incomingContext"] = json!({
@@ -59,7 +59,7 @@ pub(crate) fn updated_item(call_id: &str, state: &str) -> Value {
     })
 }
 
-/// Something about the platform's calls that is not about one of them.
+/// An item that is not about a call.
 pub(crate) fn other_item() -> Value {
     json!({ "changeType": "updated", "resource": "/communications/presences/1", "resourceData": {} })
 }
@@ -68,7 +68,7 @@ pub(crate) fn envelope(items: &[Value]) -> String {
     json!({ "@odata.type": "#microsoft.graph.commsNotifications", "value": items }).to_string()
 }
 
-/// The legacy protocol's incoming call.
+/// An incoming call of the legacy protocol.
 pub(crate) fn legacy() -> String {
     json!({
         "id": "24701998-1a73-4d42-8085-bf46ed0ae039",
@@ -81,7 +81,7 @@ pub(crate) fn legacy() -> String {
     .to_string()
 }
 
-/// A legacy callback.
+/// A callback of the legacy protocol.
 pub(crate) fn legacy_callback() -> String {
     json!({ "id": "24701998-1a73-4d42-8085-bf46ed0ae039", "type": "rosterUpdate", "participants": [] })
         .to_string()

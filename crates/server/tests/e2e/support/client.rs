@@ -1,4 +1,4 @@
-//! The platform's end of a connection: bytes go out as they are given, answers are read to their end.
+//! The platform's end of a connection: it writes the given bytes unchanged and reads whole responses.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -34,7 +34,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Self { stream: BufReader::new(stream), opened: Instant::now() }
     }
 
-    /// An error is no failure here: whoever refuses a request may close before it was read whole.
+    /// Ignores errors: a server that refuses a request may close the connection before it has read all of it.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let sent = async {
             self.stream.write_all(bytes.as_ref()).await?;
@@ -44,36 +44,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     #[track_caller]
-    pub(crate) fn answer(&mut self) -> impl Future<Output = Response> {
+    pub(crate) fn response(&mut self) -> impl Future<Output = Response> {
         let caller = std::panic::Location::caller();
-        async move { self.answer_or_end().await.unwrap_or_else(|| panic!("closed without an answer ({caller})")) }
+        async move {
+            let response = self.response_or_end().await;
+            response.unwrap_or_else(|| panic!("closed without response ({caller})"))
+        }
     }
 
-    /// `None` if the connection was closed without an answer. `100 Continue` is passed over.
-    pub(crate) async fn answer_or_end(&mut self) -> Option<Response> {
+    /// Returns the next response, or `None` if the connection was closed without one. Skips `100 Continue`.
+    pub(crate) async fn response_or_end(&mut self) -> Option<Response> {
         loop {
-            let answer =
-                soon("answer", Message::read(&mut self.stream, Kind::Response)).await.ok().flatten()?;
-            if answer.status() != 100 {
-                return Some(answer);
+            let response =
+                soon("a response", Message::read(&mut self.stream, Kind::Response)).await.ok().flatten()?;
+            if response.status() != 100 {
+                return Some(response);
             }
         }
     }
 
-    /// The next answer, `100 Continue` too.
-    pub(crate) async fn any_answer(&mut self) -> Response {
-        soon("answer", Message::read(&mut self.stream, Kind::Response)).await.unwrap().unwrap()
+    /// Returns the next response, which may be `100 Continue`.
+    pub(crate) async fn any_response(&mut self) -> Response {
+        soon("a response", Message::read(&mut self.stream, Kind::Response)).await.unwrap().unwrap()
     }
 
     pub(crate) async fn exchange(&mut self, bytes: impl AsRef<[u8]>) -> Response {
         self.send(bytes).await;
-        self.answer().await
+        self.response().await
     }
 
-    /// Reads until the other side closes; how long after the connection was opened that was, and what still came.
+    /// Reads until the gateway closes the connection. Returns the time since the connection was opened, and
+    /// the bytes that were received meanwhile.
     pub(crate) async fn closed(&mut self) -> (Duration, Vec<u8>) {
         let mut rest = Vec::new();
-        // A reset is an end, too.
+        // A reset ends the connection, too.
         let _ = soon("the end of the connection", self.stream.read_to_end(&mut rest)).await;
         (self.opened.elapsed(), rest)
     }

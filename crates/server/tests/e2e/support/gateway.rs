@@ -1,4 +1,4 @@
-//! The built `switchboard` as a process of its own.
+//! The built `switchboard` as a process.
 
 use std::{
     net::SocketAddr,
@@ -25,33 +25,33 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway that is ready.
+    /// Starts a gateway and waits until it is ready.
     pub(crate) async fn start(settings: &Settings) -> Self {
         let gateway = Self::start_unready(settings).await;
         gateway.wait_for_ready(200).await;
         gateway
     }
 
-    /// A gateway that is ready, and that trusts the certificate in `file` and no other.
+    /// Starts a gateway that trusts only the certificate in `file`, and waits until it is ready.
     pub(crate) async fn start_trusting(settings: &Settings, file: &Path) -> Self {
         let gateway = Self::start_in(settings, ("SSL_CERT_FILE", file)).await;
         gateway.wait_for_ready(200).await;
         gateway
     }
 
-    /// A gateway whose sockets are bound.
+    /// Starts a gateway and waits until its sockets are bound.
     pub(crate) async fn start_unready(settings: &Settings) -> Self {
         Self::spawn(settings, Command::new(BINARY)).await
     }
 
-    /// A gateway whose sockets are bound, with a variable that names a file.
+    /// Starts a gateway with a variable that names a file, and waits until its sockets are bound.
     pub(crate) async fn start_in(settings: &Settings, (name, file): (&str, &Path)) -> Self {
         let mut command = Command::new(BINARY);
         command.env(name, file);
         Self::spawn(settings, command).await
     }
 
-    /// A gateway whose sockets are bound, with these soft and hard limits of file descriptors.
+    /// Starts a gateway with these limits of file descriptors, and waits until its sockets are bound.
     pub(crate) async fn start_limited(settings: &Settings, soft: u32, hard: u32) -> Self {
         let script = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\" \"$@\"");
         let mut command = Command::new("sh");
@@ -92,12 +92,12 @@ impl Gateway {
         .await;
     }
 
-    /// A GET of the admin listener.
+    /// Sends a GET to the admin listener.
     pub(crate) async fn admin(&self, path: &str) -> Response {
         self.admin_request(Request::get(path)).await
     }
 
-    /// With the `Host` that the admin listener wants, unless the test has written one.
+    /// Sends `request` to the admin listener, with the `Host` that it requires unless the test has set one.
     pub(crate) async fn admin_request(&self, request: Request) -> Response {
         let request = if request.fields.iter().any(|(_, value)| value == "emea.bots.example") {
             request.replace("Host", &self.admin.to_string())
@@ -107,7 +107,7 @@ impl Gateway {
         Client::connect(self.admin).await.exchange(request.bytes()).await
     }
 
-    /// The sum of all samples of a metric that have all of these labels.
+    /// Returns the sum of all samples of a metric that have all of these labels.
     pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let metrics = self.admin("/metrics").await;
         let text = String::from_utf8(metrics.body).unwrap();
@@ -129,14 +129,14 @@ impl Gateway {
         write_configuration(self.folder.path(), settings);
     }
 
-    /// The configuration as text, for what `Settings` cannot say.
+    /// Replaces the configuration by a text, for what `Settings` cannot express.
     pub(crate) fn rewrite_text(&self, text: &str) {
         std::fs::write(self.path(CONFIG), text).unwrap();
     }
 
-    /// `TERM`, `HUP`, …
+    /// Sends a signal: `TERM`, `HUP`, …
     pub(crate) fn signal(&self, name: &str) {
-        // The shell's own `kill`: a minimal system has no other.
+        // The `kill` that is built into the shell: a minimal system has no other.
         let done = Command::new("sh")
             .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.child.id().to_string()])
             .status()
@@ -144,33 +144,41 @@ impl Gateway {
         assert!(done.success(), "kill -s {name}");
     }
 
-    /// Waits for its end; its exit code.
+    /// Waits for the end of the process and returns its exit code.
     pub(crate) async fn exit(&mut self) -> Option<i32> {
         self.log.ended().await;
         self.child.wait().unwrap().code()
     }
 }
 
+/// Here and not in `request.rs`, so that a request does not depend on the gateway.
+impl Request {
+    /// Sends the request to the public listener over a new connection.
+    pub(crate) async fn send(&self, gateway: &Gateway) -> Response {
+        Client::connect(gateway.public).await.exchange(self.bytes()).await
+    }
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.log.join();
         if std::thread::panicking() {
-            tell(&self.log.text());
+            print_log(&self.log.text());
         } else {
             self.log.check();
         }
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a failed test is understood by the gateway's log")]
-fn tell(log: &str) {
+#[expect(clippy::print_stderr, reason = "the gateway's log explains a failed test")]
+fn print_log(log: &str) {
     eprintln!("the gateway's log:\n{log}");
 }
 
-/// The configuration and what it names.
+/// Writes the configuration and the files that it names.
 pub(crate) fn write_configuration(folder: &Path, settings: &Settings) {
     let write = |name: &str, content: &str| std::fs::write(folder.join(name), content).unwrap();
     for (name, secret) in SEALS {
@@ -182,10 +190,10 @@ pub(crate) fn write_configuration(folder: &Path, settings: &Settings) {
     write(CONFIG, &settings.render());
 }
 
-/// The path of a callback URI, which is what the platform posts to.
+/// Returns the path of a callback URI, to which the platform posts.
 #[track_caller]
 pub(crate) fn path_of(callback_uri: &str) -> String {
-    callback_uri.strip_prefix(BASE).unwrap_or_else(|| panic!("not at {BASE}: {callback_uri}")).to_owned()
+    callback_uri.strip_prefix(BASE).unwrap_or_else(|| panic!("not below {BASE}: {callback_uri}")).to_owned()
 }
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_switchboard");

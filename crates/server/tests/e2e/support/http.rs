@@ -1,20 +1,20 @@
-//! HTTP/1.1 as bytes, written for these tests alone: it shares no mistake with the gateway's own.
+//! HTTP/1.1 as bytes, written for these tests only: it shares no mistakes with the gateway.
 
 use std::io;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
-/// A request or an answer, as it was on the wire.
+/// A request or a response as it was on the wire.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     /// The request line or the status line.
     pub(crate) start: String,
-    /// In the order and spelling of the wire.
+    /// The header fields in the order and spelling of the wire.
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
-/// Where a body ends if its head does not say.
+/// The kind of a message: it decides where a body without length and coding ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Request,
@@ -22,7 +22,7 @@ pub(crate) enum Kind {
 }
 
 impl Message {
-    /// `None` if the stream ended before the first byte.
+    /// Reads a message, or returns `None` if the stream ends before the first byte.
     pub(crate) async fn read<S: AsyncBufRead + Unpin>(
         stream: &mut S,
         kind: Kind,
@@ -77,11 +77,11 @@ impl Message {
         Ok(())
     }
 
-    /// The value of the only field of this name.
+    /// Returns the value of the only field of this name.
     #[track_caller]
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let all = self.all(name);
-        assert!(all.len() <= 1, "{name} is there {} times", all.len());
+        assert!(all.len() <= 1, "{name} occurs {} times", all.len());
         all.first().copied()
     }
 
@@ -90,17 +90,17 @@ impl Message {
         self.fields.iter().filter(same).map(|(_, value)| value.as_str()).collect()
     }
 
-    /// Of an answer.
+    /// Returns the status of a response.
     pub(crate) fn status(&self) -> u16 {
         self.word(1).parse().unwrap_or_else(|_| panic!("not a status line: {:?}", self.start))
     }
 
-    /// Of a request.
+    /// Returns the method of a request.
     pub(crate) fn method(&self) -> &str {
         self.word(0)
     }
 
-    /// Of a request.
+    /// Returns the target of a request.
     pub(crate) fn target(&self) -> &str {
         self.word(1)
     }
@@ -115,7 +115,9 @@ impl Message {
     }
 }
 
-/// A line without its end; `None` at the end of the stream. Nothing that we read may hold a control character.
+/// Reads a line without its end, or returns `None` at the end of the stream.
+///
+/// Fails the test if the line has a control character.
 async fn line<S: AsyncBufRead + Unpin>(stream: &mut S) -> io::Result<Option<String>> {
     let mut bytes = Vec::new();
     stream.read_until(b'\n', &mut bytes).await?;

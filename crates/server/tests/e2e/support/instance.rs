@@ -1,4 +1,4 @@
-//! A bot instance that records each request and answers as a test tells it.
+//! A bot instance that records each request and responds as the test specifies.
 
 use std::{
     collections::VecDeque,
@@ -28,18 +28,18 @@ pub(crate) struct Instance {
     server: JoinSet<()>,
 }
 
-/// How an instance answers one request.
+/// The reaction of an instance to one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    /// Whole bytes of an answer; the connection stays open.
+    /// The bytes of a response; the connection stays open.
     Bytes(Vec<u8>),
-    /// Bytes, and then the end of the connection.
+    /// Bytes, after which the connection is closed.
     Cut(Vec<u8>),
-    /// No answer, ever.
+    /// No response.
     Never,
     /// The connection is reset.
     Reset,
-    /// This one, once `release` was called.
+    /// The given reaction, after `release` was called.
     Held(Box<Self>),
 }
 
@@ -73,15 +73,16 @@ struct Shared {
 
 #[derive(Debug)]
 struct Script {
-    /// Answers for the next requests.
+    /// Reactions to the next requests.
     next: VecDeque<Reply>,
-    /// The answer for all others.
+    /// The reaction to all other requests.
     always: Reply,
+    /// The reaction to a probe.
     probe: Reply,
 }
 
 impl Instance {
-    /// Answers 202 and is ready.
+    /// Starts an instance that responds with 202 and reports that it is ready.
     pub(crate) fn start(name: &str) -> Self {
         let script = Script {
             next: VecDeque::new(),
@@ -98,11 +99,11 @@ impl Instance {
             requests,
             server: JoinSet::new(),
         };
-        instance.come_back();
+        instance.restart();
         instance
     }
 
-    /// `names` of them.
+    /// Starts one instance per name.
     pub(crate) fn start_all<const N: usize>(names: [&str; N]) -> [Self; N] {
         names.map(Self::start)
     }
@@ -111,12 +112,12 @@ impl Instance {
         format!("http://{}/api/calls", self.port.address)
     }
 
-    /// As a killed process: connections end, new ones are refused.
+    /// Stops like a killed process: connections end, new ones are refused.
     pub(crate) async fn stop(&mut self) {
         self.server.shutdown().await;
     }
 
-    pub(crate) fn come_back(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.server.spawn(serve(self.port.listen(), Arc::clone(&self.shared)));
     }
 
@@ -128,29 +129,29 @@ impl Instance {
         self.shared.script.lock().unwrap().next.push_back(reply);
     }
 
-    /// Forgets the answers for the next requests.
-    pub(crate) fn take_back(&self) {
+    /// Removes the reactions to the next requests.
+    pub(crate) fn clear_next(&self) {
         self.shared.script.lock().unwrap().next.clear();
     }
 
-    /// What its probe says, from now on.
+    /// Sets the reaction to all further probes.
     pub(crate) fn probe(&self, reply: Reply) {
         self.shared.script.lock().unwrap().probe = reply;
     }
 
-    /// Lets go of what is held, and holds nothing any more.
+    /// Sends all held responses; later ones are no longer held.
     pub(crate) fn release(&self) {
         self.shared.released.send_replace(true);
     }
 
-    /// The next request that it was sent.
+    /// Waits for the next request.
     #[track_caller]
     pub(crate) fn request(&mut self) -> impl Future<Output = Message> {
         let next = self.requests.recv();
         soon(&format!("a request to {}", self.name), async { next.await.unwrap() })
     }
 
-    /// The next request, if it has come already.
+    /// Returns the next request if it has arrived already.
     pub(crate) fn request_now(&mut self) -> Option<Message> {
         self.requests.try_recv().ok()
     }
@@ -158,7 +159,7 @@ impl Instance {
     #[track_caller]
     pub(crate) fn expect_nothing(&mut self) {
         if let Some(request) = self.request_now() {
-            panic!("{} was sent {request:?}", self.name);
+            panic!("{} received {request:?}", self.name);
         }
     }
 }
@@ -167,12 +168,12 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        connections.spawn(converse(stream, Arc::clone(&shared)));
+        connections.spawn(serve_connection(stream, Arc::clone(&shared)));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn converse(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
     let mut stream = BufReader::new(stream);
     while let Ok(Some(request)) = Message::read(&mut stream, Kind::Request).await {
         let mut reply = {
@@ -212,7 +213,7 @@ async fn converse(stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Whichever of `instances` is sent the next request: its place, and the request.
+/// Waits for the next request to any of `instances`. Returns the index of the instance and the request.
 pub(crate) async fn first_request(instances: &mut [Instance]) -> (usize, Message) {
     let mut ticks = super::every(5);
     let any = async {
@@ -228,5 +229,5 @@ pub(crate) async fn first_request(instances: &mut [Instance]) -> (usize, Message
     soon("a request to any instance", any).await
 }
 
-/// Long enough for a stalled instance to be passed over on a busy machine, short enough for a test.
+/// A value of `placement.attempt`: long enough for an attempt on a busy machine, short enough for a test.
 pub(crate) const ATTEMPT: Duration = Duration::from_millis(1500);

@@ -1,4 +1,5 @@
-//! Discovery and keys of two issuers on loopback, which rotate, fail, stall and lie as a test wishes.
+//! The metadata and key documents of two issuers on loopback. A test can rotate keys, or make the issuers
+//! fail, stall and serve wrong documents.
 
 use std::sync::{Arc, Mutex};
 
@@ -24,23 +25,23 @@ pub(crate) struct Issuer {
     server: JoinSet<()>,
 }
 
-/// How often each key document was asked for.
+/// The number of requests for each key document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fetches {
     pub(crate) skype: usize,
     pub(crate) entra: usize,
 }
 
-/// What is served at an address of keys.
+/// The response to a request for keys.
 #[derive(Clone, Debug)]
 pub(crate) enum Document {
-    /// These keys, by the names of their files.
+    /// The keys of these files.
     Keys(Vec<&'static str>),
     /// A status and a text.
     Text(u16, String),
     /// A body that never ends.
     Endless,
-    /// Nothing, ever.
+    /// No response.
     Never,
 }
 
@@ -57,7 +58,7 @@ impl Issuer {
         issuer
     }
 
-    /// Nobody listens yet.
+    /// An issuer that refuses connections until `come_up`.
     pub(crate) fn down() -> Self {
         let state = State { skype: Document::Keys(vec!["skype-1"]), entra: Document::Keys(vec!["entra-1"]) };
         Self {
@@ -74,7 +75,7 @@ impl Issuer {
         self.server.spawn(serve(listener, state, fetches));
     }
 
-    /// Connections are refused, those that are open end.
+    /// Closes all connections and refuses new ones.
     pub(crate) async fn go_down(&mut self) {
         self.server.shutdown().await;
     }

@@ -1,4 +1,4 @@
-//! A port of loopback that stays ours while nobody listens on it, so that a server can go down and come back.
+//! A reserved port of loopback, on which a server can stop and start again without losing the port.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpSocket};
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) address: SocketAddr,
-    /// Bound and never listening: connections are refused, and no other process gets the port.
+    /// Bound but never listening: connections are refused, and no other process gets the port.
     _reserved: TcpSocket,
 }
 

@@ -1,6 +1,6 @@
-//! A request of the platform, every part of which a test may replace.
+//! A request of the platform. A test may replace each part of it.
 
-use super::{Client, Gateway, Response, WEBHOOK};
+use super::WEBHOOK;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -11,7 +11,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// As the platform posts it.
+    /// A POST like those of the platform.
     pub(crate) fn post(target: &str, token: &str, body: impl Into<Vec<u8>>) -> Self {
         let request =
             Self { method: "POST".into(), target: target.into(), fields: Vec::new(), body: body.into() };
@@ -57,7 +57,7 @@ impl Request {
         self
     }
 
-    /// With a `Content-Length`, unless the test has its own idea of the framing.
+    /// Returns the bytes of the request, with a `Content-Length` unless the test has set the framing itself.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let framed = |(name, _): &(String, String)| {
             name.eq_ignore_ascii_case("content-length") || name.eq_ignore_ascii_case("transfer-encoding")
@@ -71,10 +71,5 @@ impl Request {
         }
         head.push_str("\r\n");
         [head.as_bytes(), &self.body].concat()
-    }
-
-    /// Over a connection of its own.
-    pub(crate) async fn send(&self, gateway: &Gateway) -> Response {
-        Client::connect(gateway.public).await.exchange(self.bytes()).await
     }
 }

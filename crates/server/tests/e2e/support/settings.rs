@@ -1,4 +1,4 @@
-//! The configuration of a gateway under test, in parts that a test adds to.
+//! The configuration of a gateway under test, to which a test adds settings.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ pub(crate) struct Settings {
     pub(crate) tls: bool,
     metadata: [String; 2],
     seal: String,
-    /// Further lines of a table.
+    /// Further lines, by table.
     lines: BTreeMap<&'static str, Vec<String>>,
-    /// Whole tables.
+    /// Further tables.
     tables: Vec<String>,
 }
 
 impl Settings {
-    /// Plain HTTP on loopback, region emea, both trusts, the fleet without a probe.
+    /// Plain HTTP on loopback, region emea, both trusts, a fleet without probe.
     pub(crate) fn new(issuer: &Issuer, instances: &[&Instance]) -> Self {
         let mut settings = Self {
             region: "emea",
@@ -33,9 +33,9 @@ impl Settings {
         settings
     }
 
-    /// With one instance that nobody asks for anything.
+    /// A fleet of one instance that refuses all connections.
     pub(crate) fn without_fleet(issuer: &Issuer) -> Self {
-        // Port 9 of loopback: nobody listens there.
+        // No process listens on port 9 of loopback.
         Self::new(issuer, &[]).instance("bot-0", "http://127.0.0.1:9/api/calls", "")
     }
 
@@ -60,19 +60,19 @@ impl Settings {
         self.table(&format!("[[fleet.instance]]\nname = \"{name}\"\nurl = \"{url}\"\n{more}\n"))
     }
 
-    /// Another region, whose webhook is at `host`.
+    /// Adds a peer region with its webhook.
     pub(crate) fn peer(self, name: &str) -> Self {
         self.table(&format!(
             "[[peer]]\nname = \"{name}\"\nwebhook = \"https://{name}.bots.example/api/calls\"\n"
         ))
     }
 
-    /// Another region, whose callbacks are proxied to `callback`.
+    /// Adds a peer region whose callbacks are proxied to `callback`.
     pub(crate) fn peer_at(self, name: &str, callback: &str) -> Self {
         self.peer(name).table(&format!("callback = \"{callback}\"\n"))
     }
 
-    /// Sends calls whose source is in `region` there.
+    /// Redirects calls whose source is in `region` to that region.
     pub(crate) fn rule(self, region: &str) -> Self {
         self.table(&format!("[[affinity.rule]]\nsource_region = [\"{region}\"]\nserve_in = \"{region}\"\n"))
     }
@@ -132,10 +132,10 @@ base = "{BASE}"
     }
 }
 
-/// What every callback URI starts with.
+/// The origin of every callback URI.
 pub(crate) const BASE: &str = "https://emea.bots.example";
 
-/// The files of seal keys beside the configuration.
+/// The files with seal keys beside the configuration: name and content.
 pub(crate) const SEALS: [(&str, &str); 2] = [
     ("seal-k1", "bm90IGEgc2VjcmV0OiB0aGUgc2VhbCBvZiB0aGUgdGVzdHM="),
     ("seal-k2", "bm90IGEgc2VjcmV0OiBhbm90aGVyIHNlYWwgb2YgdGVzdHM="),

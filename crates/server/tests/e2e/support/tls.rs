@@ -1,4 +1,4 @@
-//! Certificates of the test's own making, and TLS clients that trust nothing else.
+//! Self-signed certificates, and TLS clients for the tests.
 
 use std::{net::SocketAddr, path::Path, pin::Pin};
 
@@ -23,9 +23,9 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Self-signed, told apart by its serial number.
+    /// Makes a self-signed certificate with this serial number.
     pub(crate) fn new(serial: u32) -> Self {
-        // Any key does; making one would cost each test half a second.
+        // Use a committed key: generating one would take half a second in each test.
         let key = private_key("stranger").clone();
         let mut name = X509Name::builder().unwrap();
         name.append_entry_by_text("CN", "emea.bots.example").unwrap();
@@ -47,7 +47,7 @@ impl Identity {
         Self { certificate: builder.build(), key }
     }
 
-    /// Replaces the files as a well-behaved tool does: by rename.
+    /// Replaces the files by rename, as certificate tools do.
     pub(crate) fn write(&self, folder: &Path) {
         let key = self.key.private_key_to_pem_pkcs8().unwrap();
         let certificate = self.certificate.to_pem().unwrap();
@@ -59,7 +59,7 @@ impl Identity {
     }
 }
 
-/// A client that offers these protocols by ALPN and takes any certificate.
+/// A client that offers these protocols by ALPN and accepts any certificate.
 pub(crate) fn connector(protocols: &[u8]) -> SslConnectorBuilder {
     let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
     builder.set_verify(SslVerifyMode::NONE);
@@ -82,7 +82,7 @@ pub(crate) async fn connect(address: SocketAddr, session: Ssl) -> SslStream<TcpS
     stream
 }
 
-/// The serial number of the certificate that is served.
+/// Returns the serial number of the certificate that the gateway serves.
 pub(crate) async fn serial(address: SocketAddr) -> u32 {
     let stream = connect(address, session(&connector(b"").build())).await;
     let certificate = stream.ssl().peer_certificate().unwrap();

@@ -1,4 +1,4 @@
-//! Bearer tokens, assembled from bytes so that any of them can be wrong.
+//! Bearer tokens, assembled from bytes so that a test can make each part wrong.
 
 use std::{
     collections::HashMap,
@@ -14,10 +14,10 @@ use serde_json::{Map, Value, json};
 
 use super::{APP, TENANT, unix_now};
 
-/// Microsoft's calling service.
+/// The app id of Microsoft's calling service.
 pub(crate) const CALLING_SERVICE: &str = "26a18ebc-cdf7-4a6a-91cb-beb352805e81";
 
-/// A token in the making.
+/// The header, the claims and the signing key of a token.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
     key: &'static str,
@@ -26,7 +26,7 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// As the platform sends them today: signed by Skype, five minutes long, without `iat`, with `cty`.
+    /// A token as the platform sends it today: by Skype, valid for five minutes, without `iat`, with `cty`.
     pub(crate) fn skype() -> Self {
         let now = unix_now();
         let claims = json!({
@@ -41,12 +41,12 @@ impl Token {
         Self::of("skype-1", &claims).header("cty", "JWT").header("x5t", "skype-1")
     }
 
-    /// Entra's first generation.
+    /// A token of Entra, version 1.0.
     pub(crate) fn entra_v1() -> Self {
         Self::entra("1.0", &format!("https://sts.windows.net/{TENANT}/"), "appid")
     }
 
-    /// Entra's second generation.
+    /// A token of Entra, version 2.0.
     pub(crate) fn entra_v2() -> Self {
         Self::entra("2.0", &format!("https://login.microsoftonline.com/{TENANT}/v2.0"), "azp")
     }
@@ -73,13 +73,13 @@ impl Token {
         Self { key, header: object(&header), claims: object(claims) }
     }
 
-    /// Signs with this key and says so.
+    /// Signs with this key and names it in the header.
     pub(crate) fn key(mut self, key: &'static str) -> Self {
         self.key = key;
         self.header("kid", key)
     }
 
-    /// Signs with this key, whatever the header says.
+    /// Signs with this key; the header may name another one.
     pub(crate) fn signed_by(mut self, key: &'static str) -> Self {
         self.key = key;
         self
@@ -101,7 +101,7 @@ impl Token {
         self
     }
 
-    /// What would be signed.
+    /// Returns the bytes to sign.
     pub(crate) fn signing_input(&self) -> String {
         let header = base64url(Value::from(self.header.clone()).to_string().as_bytes());
         let payload = base64url(Value::from(self.claims.clone()).to_string().as_bytes());
@@ -112,12 +112,12 @@ impl Token {
         self.assemble(&self.signing_input(), &rs256(self.key, self.signing_input().as_bytes()))
     }
 
-    /// With a signature of the test's own making.
+    /// Returns the token with this signature.
     pub(crate) fn with_signature(&self, signature: &[u8]) -> String {
         self.assemble(&self.signing_input(), signature)
     }
 
-    /// With a payload that no map can hold, and the right signature over it.
+    /// Returns the token with this payload, which need not be valid JSON, and a valid signature.
     pub(crate) fn with_payload(&self, payload: &str) -> String {
         let header = base64url(Value::from(self.header.clone()).to_string().as_bytes());
         let input = format!("{header}.{}", base64url(payload.as_bytes()));
@@ -126,24 +126,24 @@ impl Token {
 
     fn assemble(&self, input: &str, signature: &[u8]) -> String {
         let token = format!("{input}.{}", base64url(signature));
-        remember(&token);
+        record_secret(&token);
         token
     }
 }
 
-/// What no log may hold: the parts of every token of this process.
-pub(crate) fn is_leaked(text: &str) -> bool {
+/// Returns true if `text` contains a part of any token of this process; no log may contain one.
+pub(crate) fn contains_secret(text: &str) -> bool {
     text.contains("eyJ") || SECRETS.lock().unwrap().iter().any(|secret| text.contains(secret))
 }
 
-fn remember(token: &str) {
+fn record_secret(token: &str) {
     let parts = token.split('.').filter_map(|part| part.get(part.len().saturating_sub(24)..));
     SECRETS.lock().unwrap().extend(parts.filter(|part| part.len() == 24).map(str::to_owned));
 }
 
 static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// The committed keys, by the middle of their file names. They are public and protect nothing.
+/// Returns a committed key by the middle part of its file name. These keys are public and protect nothing.
 pub(crate) fn private_key(name: &str) -> &'static PKey<Private> {
     static KEYS: LazyLock<Mutex<HashMap<String, &'static PKey<Private>>>> = LazyLock::new(Mutex::default);
     KEYS.lock().unwrap().entry(name.to_owned()).or_insert_with(|| {
@@ -153,11 +153,12 @@ pub(crate) fn private_key(name: &str) -> &'static PKey<Private> {
     })
 }
 
-/// The public half, as a JWK (RFC 7517).
+/// Returns the public key as a JWK (RFC 7517).
 pub(crate) fn jwk(name: &str) -> Value {
     let key = private_key(name).rsa().unwrap();
     let number = |number: &openssl::bn::BigNumRef| base64url(&number.to_vec());
-    let mut jwk = json!({ "kty": "RSA", "use": "sig", "kid": name, "x5t": name, "n": number(key.n()), "e": number(key.e()) });
+    let (n, e) = (number(key.n()), number(key.e()));
+    let mut jwk = json!({ "kty": "RSA", "use": "sig", "kid": name, "x5t": name, "n": n, "e": e });
     if name.starts_with("entra") {
         jwk["issuer"] = "https://login.microsoftonline.com/{tenantid}/v2.0".into();
     }
@@ -174,7 +175,7 @@ pub(crate) fn base64url(bytes: &[u8]) -> String {
     openssl::base64::encode_block(bytes).trim_end_matches('=').replace('+', "-").replace('/', "_")
 }
 
-/// Makes each token another one, so that none is answered from the gateway's memory by chance.
+/// Returns a unique value, so that the gateway has no cached verdict for a new token.
 fn fresh() -> String {
     static NUMBER: OnceLock<Mutex<u64>> = OnceLock::new();
     let mut number = NUMBER.get_or_init(Mutex::default).lock().unwrap();
