@@ -67,7 +67,7 @@ impl GraphFixture {
 }
 
 #[tokio::test]
-async fn an_action_is_carried_out_with_the_minted_callback_uri() {
+async fn an_action_reaches_graph_with_the_minted_callback_uri() {
     for (action, path) in [
         (ANSWER, "answer"),
         (r#"{"action":"reject","reason":"busy"}"#, "reject"),
@@ -166,7 +166,7 @@ async fn an_unreadable_action_is_logged_with_its_reason() {
 }
 
 #[tokio::test]
-async fn an_action_in_reply_to_a_callback_changes_nothing() {
+async fn an_action_in_response_to_a_callback_is_ignored() {
     let mut fixture = GraphFixture::start(|settings| settings).await;
     fixture.graph_responds(&[Reply::status(202)]);
     let (_, uri) = fixture.new_call(ANSWER).await;

@@ -127,11 +127,11 @@ async fn no_item_of_a_mixed_batch_is_redirected() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0"]);
     let gateway = Gateway::start(&settings(&issuer, &instances).peer("amer").rule("amer")).await;
-    let there = bodies::incoming_item("call-1", "amer");
+    let amer_item = bodies::incoming_item("call-1", "amer");
     // On its own, the call is redirected to its region.
-    assert_eq!(post(&gateway, &bodies::envelope(std::slice::from_ref(&there))).await, 302);
+    assert_eq!(post(&gateway, &bodies::envelope(std::slice::from_ref(&amer_item))).await, 302);
     instances[0].expect_nothing();
-    let mixed = bodies::envelope(&[there, bodies::updated_item("call-2", "established")]);
+    let mixed = bodies::envelope(&[amer_item, bodies::updated_item("call-2", "established")]);
     assert_eq!(post(&gateway, &mixed).await, 202);
     let mut seen = Vec::new();
     for _ in 0..2 {

@@ -115,8 +115,8 @@ async fn a_call_goes_to_another_instance_when_the_first_one_fails() {
 #[tokio::test]
 async fn no_call_overflows_to_an_unhealthy_region() {
     let issuer = Issuer::start();
-    let there = Instance::start("amer");
-    let settings = Settings::new(&issuer, &[&there]).line("listen", "health_path = \"/api/health\"");
+    let instance = Instance::start("amer");
+    let settings = Settings::new(&issuer, &[&instance]).line("listen", "health_path = \"/api/health\"");
     let amer = Gateway::start(&settings).await;
     let health = format!("health = \"http://{}/api/health\"\n", amer.public);
     let settings = Settings::without_fleet(&issuer)
@@ -146,11 +146,11 @@ async fn no_call_overflows_to_an_unhealthy_region() {
 #[tokio::test]
 async fn calls_of_an_unhealthy_region_are_placed_here() {
     let issuer = Issuer::start();
-    let mut here = Instance::start("bot-0");
+    let mut instance = Instance::start("bot-0");
     let peer = Instance::start("health");
     // A test instance treats any GET as a probe.
     let health = format!("health = \"{}\"\n", peer.url());
-    let settings = Settings::new(&issuer, &[&here]).peer("amer").table(&health).rule("amer");
+    let settings = Settings::new(&issuer, &[&instance]).peer("amer").table(&health).rule("amer");
     let gateway = Gateway::start(&settings).await;
     let request = Request::post(WEBHOOK, &Token::skype().sign(), bodies::incoming_from("call-1", "amer"));
     assert_eq!(request.send(&gateway).await.status(), 302);
@@ -158,13 +158,13 @@ async fn calls_of_an_unhealthy_region_are_placed_here() {
         peer.probe(unhealthy);
         until("the call stays here", async || (request.send(&gateway).await.status() == 202).then_some(()))
             .await;
-        here.request().await;
+        instance.request().await;
         peer.probe(Reply::status(200));
         until("the call is redirected", async || {
             (request.send(&gateway).await.status() == 302).then_some(())
         })
         .await;
-        while here.request_now().is_some() {}
+        while instance.request_now().is_some() {}
     }
 }
 

@@ -91,7 +91,7 @@ async fn switchboard_fields_of_a_sender_are_removed() {
         request = request.with(name, "forged");
     }
     let call_only = ["switchboard-attempt", "switchboard-deadline"];
-    let ours = [
+    let always = [
         "switchboard-callback-uri",
         "switchboard-call-id",
         "switchboard-tenant-id",
@@ -107,8 +107,11 @@ async fn switchboard_fields_of_a_sender_are_removed() {
             .filter(|name| name.starts_with("switchboard"))
             .collect();
         found.sort();
-        let mut expected: Vec<_> =
-            ours.iter().chain(call_only.iter().filter(|_| at == 0)).map(|name| (*name).to_owned()).collect();
+        let mut expected: Vec<_> = always
+            .iter()
+            .chain(call_only.iter().filter(|_| at == 0))
+            .map(|name| (*name).to_owned())
+            .collect();
         expected.sort();
         assert_eq!(found, expected);
         assert!(received.fields.iter().all(|(_, value)| value != "forged"), "{received:?}");

@@ -59,8 +59,8 @@ fn put(server: &ApiServer, instance: &Instance, incarnation: char, conditions: V
 async fn until_fleet(gateway: &Gateway, key: &str, expected: &[&str]) {
     until(&format!("{key} {expected:?}"), async || {
         let fleet = gateway.admin("/fleet").await.json();
-        let there = fleet.as_array().unwrap().iter().filter(|instance| instance["state"] != "gone");
-        let shown: Vec<_> = there.map(|instance| instance[key].as_str().unwrap()).collect();
+        let present = fleet.as_array().unwrap().iter().filter(|instance| instance["state"] != "gone");
+        let shown: Vec<_> = present.map(|instance| instance[key].as_str().unwrap()).collect();
         (shown == expected).then_some(())
     })
     .await;

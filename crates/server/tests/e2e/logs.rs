@@ -118,7 +118,7 @@ async fn a_request_whose_client_disconnects_is_logged() {
 
 /// `Gateway` checks each line of the log when it is dropped. This test provides hostile input for that check.
 #[tokio::test]
-async fn hostile_values_cannot_break_a_line() {
+async fn hostile_values_cannot_break_a_log_line() {
     let issuer = Issuer::start();
     for format in ["json", "text"] {
         let mut instance = Instance::start("bot-0");

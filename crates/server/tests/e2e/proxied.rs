@@ -31,17 +31,17 @@ fn callback(path: &str) -> Request {
 async fn a_callback_of_another_region_is_proxied_to_its_gateway() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0", "bot-0"]);
-    let there = Gateway::start(&amer(&issuer, &instances[1])).await;
+    let peer_gateway = Gateway::start(&amer(&issuer, &instances[1])).await;
     let settings =
-        Settings::new(&issuer, &[&instances[0]]).peer_at("amer", &format!("http://{}", there.public));
-    let here = Gateway::start(&settings).await;
-    let path = minted(&there).await;
+        Settings::new(&issuer, &[&instances[0]]).peer_at("amer", &format!("http://{}", peer_gateway.public));
+    let gateway = Gateway::start(&settings).await;
+    let path = minted(&peer_gateway).await;
 
     instances[1].next(Reply::with(200, &[("Content-Type", "text/plain"), ("Retry-After", "3")], "hello"));
     let request = callback(&format!("{path}?a=b"))
         .with("X-Microsoft-Skype-Message-ID", "m-1")
         .with("Client-Request-Id", "7a0aa1ad");
-    let response = request.send(&here).await;
+    let response = request.send(&gateway).await;
     assert_eq!((response.status(), response.body.as_slice()), (200, b"hello".as_slice()));
     assert_eq!(response.field("content-type"), Some("text/plain"));
     assert_eq!(response.field("retry-after"), Some("3"));
@@ -54,22 +54,23 @@ async fn a_callback_of_another_region_is_proxied_to_its_gateway() {
     assert_eq!(received.field("switchboard-forwarded-from"), None);
     instances[0].expect_nothing();
 
-    let event = here.log.event("a proxied callback", |event| event["outcome"] == "proxied").await;
+    let event = gateway.log.event("a proxied callback", |event| event["outcome"] == "proxied").await;
     assert_eq!((&event["region"], &event["call.id"]), (&"amer".into(), &"call-1".into()));
     assert_eq!(event["instance"], serde_json::Value::Null);
-    let event = there.log.event("the forwarded callback", |event| event["outcome"] == "forwarded").await;
+    let event =
+        peer_gateway.log.event("the forwarded callback", |event| event["outcome"] == "forwarded").await;
     assert_eq!(event["instance"], "bot-0");
-    assert_eq!(here.metric("switchboard_callbacks_total", &[("result", "proxied")]).await, 1.0);
+    assert_eq!(gateway.metric("switchboard_callbacks_total", &[("result", "proxied")]).await, 1.0);
 
     // This gateway responds to a retry itself.
-    assert_eq!(request.send(&here).await.body, b"hello");
+    assert_eq!(request.send(&gateway).await.body, b"hello");
     instances[1].expect_nothing();
-    assert_eq!(there.metric("switchboard_requests_total", &[("outcome", "forwarded")]).await, 1.0);
+    assert_eq!(peer_gateway.metric("switchboard_requests_total", &[("outcome", "forwarded")]).await, 1.0);
 
     // Responses of the peer gateway are relayed by the same rules as those of an instance.
     for (status, relayed) in [(204, 202), (302, 502), (404, 404), (500, 500)] {
         instances[1].next(Reply::with(status, &[("Location", "https://evil.example/")], ""));
-        let response = post(&here, &path).await;
+        let response = post(&gateway, &path).await;
         assert_eq!((response.status(), response.field("location")), (relayed, None));
         instances[1].request().await;
     }
@@ -83,16 +84,16 @@ async fn only_sealed_callbacks_are_proxied_and_they_keep_their_token() {
     let settings = Settings::new(&issuer, &[&instance])
         .peer_at("amer", peer.url().strip_suffix("/api/calls").unwrap())
         .line("forward", "authorization = false");
-    let here = Gateway::start(&settings).await;
-    let there = Gateway::start(&amer(&issuer, &instance)).await;
-    let path = minted(&there).await;
+    let gateway = Gateway::start(&settings).await;
+    let peer_gateway = Gateway::start(&amer(&issuer, &instance)).await;
+    let path = minted(&peer_gateway).await;
     let mut peer = peer;
 
     let (front, mac) = path.rsplit_once('.').unwrap();
     let forged = format!("{front}.{}", flipped(mac));
-    assert_eq!(post(&here, &forged).await.status(), 404);
+    assert_eq!(post(&gateway, &forged).await.status(), 404);
     let untrusted = Token::skype().signed_by("stranger").sign();
-    assert_eq!(Request::post(&path, &untrusted, "{}").send(&here).await.status(), 401);
+    assert_eq!(Request::post(&path, &untrusted, "{}").send(&gateway).await.status(), 401);
     // A region that is not a peer.
     let apac = Gateway::start(&{
         let mut settings = amer(&issuer, &instance);
@@ -100,20 +101,20 @@ async fn only_sealed_callbacks_are_proxied_and_they_keep_their_token() {
         settings
     })
     .await;
-    assert_eq!(post(&here, &minted(&apac).await).await.status(), 410);
+    assert_eq!(post(&gateway, &minted(&apac).await).await.status(), 410);
     peer.expect_nothing();
 
     let request = callback(&path)
         .with("Switchboard-Call-Id", "forged")
         .with("Connection", "x-private")
         .with("X-Private", "1");
-    assert_eq!(request.send(&here).await.status(), 202);
+    assert_eq!(request.send(&gateway).await.status(), 202);
     let received = peer.request().await;
     assert_eq!(received.target(), path);
     assert_eq!(received.field("switchboard-forwarded-from"), Some("emea"));
     assert_eq!(received.field("host"), peer.url().split('/').nth(2));
     assert_eq!((received.field("switchboard-call-id"), received.field("x-private")), (None, None));
-    // The peer gateway needs the token, although the instances here must not see it.
+    // The peer gateway needs the token, although the instances of this region must not see it.
     assert!(received.field("authorization").is_some());
 }
 
@@ -126,29 +127,30 @@ async fn a_proxied_callback_is_not_proxied_again() {
     let path = minted(&Gateway::start(&apac).await).await;
 
     // Each of the two gateways treats the other as apac.
-    let there = Gateway::start(&amer(&issuer, &instance)).await;
+    let peer_gateway = Gateway::start(&amer(&issuer, &instance)).await;
     let settings = Settings::new(&issuer, &[&instance]);
-    let here = Gateway::start(&settings.clone().peer_at("apac", &format!("http://{}", there.public))).await;
-    there.rewrite(&amer(&issuer, &instance).peer_at("apac", &format!("http://{}", here.public)));
-    there.signal("HUP");
-    there.log.message("configuration reloaded").await;
-    assert_eq!(post(&here, &path).await.status(), 410);
-    assert_eq!(post(&there, &path).await.status(), 410);
-    for gateway in [&here, &there] {
+    let gateway =
+        Gateway::start(&settings.clone().peer_at("apac", &format!("http://{}", peer_gateway.public))).await;
+    peer_gateway.rewrite(&amer(&issuer, &instance).peer_at("apac", &format!("http://{}", gateway.public)));
+    peer_gateway.signal("HUP");
+    peer_gateway.log.message("configuration reloaded").await;
+    assert_eq!(post(&gateway, &path).await.status(), 410);
+    assert_eq!(post(&peer_gateway, &path).await.status(), 410);
+    for gateway in [&gateway, &peer_gateway] {
         assert_eq!(gateway.metric("switchboard_callbacks_total", &[("result", "proxied")]).await, 1.0);
         assert_eq!(gateway.metric("switchboard_callbacks_total", &[("result", "wrong_region")]).await, 1.0);
     }
     // The mark needs no proof: all that it can do is prevent the proxying.
     let marked = callback(&path).with("Switchboard-Forwarded-From", "nowhere");
-    assert_eq!(marked.send(&here).await.status(), 410);
+    assert_eq!(marked.send(&gateway).await.status(), 410);
 
     // A gateway that is configured as its own peer does not wait for itself.
-    here.rewrite(&settings.peer_at("apac", &format!("http://{}", here.public)));
-    here.signal("HUP");
-    here.log.message("configuration reloaded").await;
+    gateway.rewrite(&settings.peer_at("apac", &format!("http://{}", gateway.public)));
+    gateway.signal("HUP");
+    gateway.log.message("configuration reloaded").await;
     let started = Instant::now();
     let request = callback(&path).with("X-Microsoft-Skype-Message-ID", "m-1");
-    assert_eq!(request.send(&here).await.status(), 410);
+    assert_eq!(request.send(&gateway).await.status(), 410);
     assert!(started.elapsed().as_secs() < 8, "{:?}", started.elapsed());
 }
 
@@ -156,34 +158,34 @@ async fn a_proxied_callback_is_not_proxied_again() {
 async fn a_callback_waits_for_an_unreachable_region_until_the_end_of_patience() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
-    let there = Gateway::start(&amer(&issuer, &instance)).await;
-    let path = minted(&there).await;
+    let peer_gateway = Gateway::start(&amer(&issuer, &instance)).await;
+    let path = minted(&peer_gateway).await;
     let away = Port::reserve();
     let settings = Settings::new(&issuer, &[&Instance::start("bot-1")])
         .peer_at("amer", &format!("http://{}", away.address));
-    let here = Gateway::start(&settings.clone().line("callback", "patience = \"900ms\"")).await;
+    let gateway = Gateway::start(&settings.clone().line("callback", "patience = \"900ms\"")).await;
     let started = Instant::now();
-    let response = post(&here, &path).await;
+    let response = post(&gateway, &path).await;
     assert_eq!((response.status(), response.field("retry-after")), (503, Some("1")));
     assert!(started.elapsed().as_millis() >= 900);
-    let event = here.log.event("an unreachable peer", |event| event["outcome"] == "unreachable").await;
+    let event = gateway.log.event("an unreachable peer", |event| event["outcome"] == "unreachable").await;
     assert_eq!((&event["region"], &event["reason"]), (&"amer".into(), &"refused".into()));
     assert!(event["attempts"].as_u64() > Some(1), "{event}");
 
-    let here = Gateway::start(&settings.line("callback", "patience = \"20s\"")).await;
+    let gateway = Gateway::start(&settings.line("callback", "patience = \"20s\"")).await;
     let comes_back = async {
         crate::support::until("a request in flight", async || {
-            (here.metric("switchboard_requests_in_flight", &[]).await == 1.0).then_some(())
+            (gateway.metric("switchboard_requests_in_flight", &[]).await == 1.0).then_some(())
         })
         .await;
         away.listen()
     };
     let forwarding = async {
         let listener = comes_back.await;
-        crate::redirects::forward(listener, there.public).await
+        crate::redirects::forward(listener, peer_gateway.public).await
     };
     let response = tokio::select! {
-        response = post(&here, &path) => response,
+        response = post(&gateway, &path) => response,
         () = forwarding => unreachable!("forwarding never ends"),
     };
     assert_eq!(response.status(), 202);
@@ -196,21 +198,21 @@ async fn the_certificate_of_the_peer_gateway_is_verified() {
     let mut instance = Instance::start("bot-0");
     let mut settings = amer(&issuer, &instance);
     settings.tls = true;
-    let there = Gateway::start(&settings).await;
-    let path = minted(&there).await;
+    let peer_gateway = Gateway::start(&settings).await;
+    let path = minted(&peer_gateway).await;
     let at = |host: &str| {
         Settings::new(&issuer, &[&Instance::start("bot-1")])
-            .peer_at("amer", &format!("https://{host}:{}", there.public.port()))
+            .peer_at("amer", &format!("https://{host}:{}", peer_gateway.public.port()))
             .line("callback", "patience = \"5s\"")
     };
-    let trusting = Gateway::start_trusting(&at("localhost"), &there.path("tls.crt")).await;
+    let trusting = Gateway::start_trusting(&at("localhost"), &peer_gateway.path("tls.crt")).await;
     for _ in 0..3 {
         assert_eq!(post(&trusting, &path).await.status(), 202);
         instance.request().await;
     }
     // A certificate of an untrusted authority, and a host name that is not in the certificate.
     let untrusting = Gateway::start(&at("localhost").line("callback", "# no authority")).await;
-    let misnamed = Gateway::start_trusting(&at("127.0.0.1"), &there.path("tls.crt")).await;
+    let misnamed = Gateway::start_trusting(&at("127.0.0.1"), &peer_gateway.path("tls.crt")).await;
     for gateway in [untrusting, misnamed] {
         assert_eq!(post(&gateway, &path).await.status(), 503);
         let event =

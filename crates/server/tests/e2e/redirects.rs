@@ -112,8 +112,8 @@ async fn no_call_is_redirected_to_an_unhealthy_region() {
     instance.request().await;
 
     // The gateway of the other region starts, and its health path becomes reachable.
-    let there = Instance::start("amer");
-    let settings = Settings::new(&issuer, &[&there]).line("listen", "health_path = \"/api/health\"");
+    let amer_instance = Instance::start("amer");
+    let settings = Settings::new(&issuer, &[&amer_instance]).line("listen", "health_path = \"/api/health\"");
     let amer = Gateway::start(&settings).await;
     let listener = unused.listen();
     let forwarding = tokio::spawn(forward(listener, amer.public));

@@ -45,7 +45,7 @@ async fn a_new_rule_applies_and_connections_stay_open() {
 }
 
 #[tokio::test]
-async fn a_reload_may_change_nearly_everything() {
+async fn a_reload_can_change_nearly_every_setting() {
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0", "bot-1"]);
     let settings = Settings::new(&issuer, &[&instances[0]]);

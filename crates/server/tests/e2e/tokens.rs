@@ -72,7 +72,7 @@ async fn forged_and_foreign_tokens_are_rejected() {
     let good = Token::skype();
     let signed = good.sign();
     let (input, signature) = signed.rsplit_once('.').unwrap();
-    // The public key is no secret.
+    // An attacker knows the public key.
     let hmac = {
         let token = good.clone().header("alg", "HS256");
         let public = private_key("skype-1").public_key_to_pem().unwrap();
