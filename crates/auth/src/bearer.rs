@@ -19,9 +19,9 @@ impl<'a> Bearer<'a> {
         if field.is_empty() {
             return Err(Rejection::NoCredentials);
         }
-        let (scheme, token) = field.split_at_checked(SCHEME.len()).ok_or(Rejection::NotBearer)?;
+        let (scheme, token) = field.split_at_checked(SCHEME.len()).ok_or(Rejection::Scheme)?;
         if !scheme.eq_ignore_ascii_case(SCHEME) {
-            return Err(Rejection::NotBearer);
+            return Err(Rejection::Scheme);
         }
         if !(TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&token.len()) {
             return Err(Rejection::TokenLength { bytes: token.len() });
@@ -87,7 +87,7 @@ mod tests {
             " Bearer aaaa",
             "Bearer\0x",
         ] {
-            check(field.as_bytes(), Err(Rejection::NotBearer));
+            check(field.as_bytes(), Err(Rejection::Scheme));
         }
     }
 

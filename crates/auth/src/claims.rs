@@ -148,13 +148,13 @@ impl<'a> Claims<'a> {
     /// whatever app the user used.
     fn is_app_only(&self) -> Result<(), Rejection> {
         if self.scp.is_some() {
-            return Err(Rejection::NotAppOnly);
+            return Err(Rejection::UserToken);
         }
         match &self.idtyp {
             None => Ok(()),
             Some(Value::Text(idtyp)) if idtyp == "app" => Ok(()),
             Some(Value::Text(_) | Value::OneText(_) | Value::Number(_) | Value::Other) => {
-                Err(Rejection::NotAppOnly)
+                Err(Rejection::UserToken)
             }
         }
     }

@@ -59,7 +59,7 @@ impl Key {
             return Err(SkipReason::Secret);
         }
         if jwk.kty != "RSA" {
-            return Err(SkipReason::NotRsa);
+            return Err(SkipReason::OtherType);
         }
         if [&jwk.d, &jwk.p, &jwk.q, &jwk.dp, &jwk.dq, &jwk.qi].iter().any(|member| member.is_some()) {
             return Err(SkipReason::Secret);
@@ -125,10 +125,10 @@ pub enum SkipReason {
     Modulus,
     /// The key id is absent, or it is not 1 to 128 visible ASCII characters.
     NoKeyId,
-    /// The key is an elliptic curve key or of another type.
-    NotRsa,
     /// The key belongs to another cloud than the metadata.
     OtherCloud,
+    /// The key is an elliptic curve key or of another type.
+    OtherType,
     /// `use`, `key_ops` or `alg` say that the key does not verify RS256.
     OtherUse,
     /// The key has private members or is symmetric: its owner has published a secret.
@@ -155,8 +155,8 @@ impl SkipReason {
             Self::Malformed => ("malformed", false),
             Self::Modulus => ("modulus", false),
             Self::NoKeyId => ("no_key_id", false),
-            Self::NotRsa => ("not_rsa", false),
             Self::OtherCloud => ("other_cloud", false),
+            Self::OtherType => ("not_rsa", false),
             Self::OtherUse => ("other_use", false),
             Self::Secret => ("secret", true),
         }

@@ -26,7 +26,7 @@ use crate::{
 ///
 /// let set = KeySet::parse(br#"{"keys":[{"kty":"EC","kid":"1"}]}"#).unwrap();
 /// assert!(set.is_empty());
-/// assert_eq!(set.skipped()[0].reason, SkipReason::NotRsa);
+/// assert_eq!(set.skipped()[0].reason, SkipReason::OtherType);
 /// ```
 pub struct KeySet {
     keys: HashMap<Box<str>, Key>,
@@ -54,7 +54,7 @@ impl KeySet {
             return Err(InvalidKeySet::TooLarge);
         }
         let KeySetDocument { keys: RawKeys(raw) } =
-            serde_json::from_slice(document).map_err(|_| InvalidKeySet::NotKeys)?;
+            serde_json::from_slice(document).map_err(|_| InvalidKeySet::Malformed)?;
         if raw.len() > KEYS_MAX {
             return Err(InvalidKeySet::TooMany);
         }
@@ -167,7 +167,7 @@ pub enum InvalidKeySet {
     TooLarge,
     /// The document is not a JSON object with an array `keys`.
     #[error("not a JSON object with an array `keys`")]
-    NotKeys,
+    Malformed,
     /// The set has more than 64 keys.
     #[error("key set has more than 64 keys")]
     TooMany,
@@ -178,7 +178,7 @@ impl InvalidKeySet {
     pub fn label(self) -> &'static str {
         match self {
             Self::TooLarge => "keys_too_large",
-            Self::NotKeys => "keys_malformed",
+            Self::Malformed => "keys_malformed",
             Self::TooMany => "keys_too_many",
         }
     }

@@ -75,7 +75,7 @@ rejections! {
     NoCredentials = "no_credentials", "no credentials";
 
     /// The field is not `Bearer`, one space and one token (RFC 6750 section 2.1).
-    NotBearer = "not_bearer", "credentials are not a bearer token";
+    Scheme = "not_bearer", "credentials are not a bearer token";
 
     /// The token is shorter or longer than any real token.
     TokenLength {
@@ -166,7 +166,7 @@ rejections! {
     CallerConflict = "caller_conflict", "appid and azp differ";
 
     /// The token was issued to a user (`scp`, or an `idtyp` other than `app`). The platform calls as an app.
-    NotAppOnly = "not_app_only", "token is not app-only";
+    UserToken = "not_app_only", "token is not app-only";
 
     /// The key is not in a set that was fetched within the cool-down.
     UnknownKey = "unknown_key", "unknown key";
