@@ -97,10 +97,10 @@ fn read(text: &str) -> Result<RawEnvelope<'_>, InvalidNotification> {
     let received: Received<RawEnvelope<'_>> =
         serde::Deserialize::deserialize(&mut deserializer).map_err(|error: serde_json::Error| {
             let problem = if error.is_eof() { "the JSON is incomplete" } else { "the body is not JSON" };
-            InvalidNotification::new(ErrorCode::NotJson, format!("{problem} at {}", at(error)))
+            InvalidNotification::new(ErrorCode::InvalidJson, format!("{problem} at {}", at(error)))
         })?;
     deserializer.end().map_err(|error| {
-        InvalidNotification::new(ErrorCode::NotJson, format!("text follows the JSON at {}", at(error)))
+        InvalidNotification::new(ErrorCode::InvalidJson, format!("text follows the JSON at {}", at(error)))
     })?;
     Ok(received.value)
 }

@@ -30,11 +30,11 @@ labelled! {
         /// The body is not UTF-8.
         InvalidText = "invalid_text",
         /// The body is not JSON: malformed, incomplete, after a byte order mark, or before other text.
-        NotJson = "not_json",
+        InvalidJson = "not_json",
         /// Arrays and objects are nested too deeply.
         TooDeep = "too_deep",
         /// The body is JSON, but not an object.
-        NotAnObject = "not_an_object",
+        BodyNotObject = "not_an_object",
         /// A member that decides the kind of the body or the call of an item occurs twice.
         Duplicate = "duplicate_member",
         /// The body is legacy and Graph at once.
@@ -54,6 +54,6 @@ labelled! {
         /// An item names a call id that is not safe in a header.
         CallId = "call_id",
         /// No item is about a call.
-        NotACall = "not_a_call",
+        NoCall = "not_a_call",
     }
 }

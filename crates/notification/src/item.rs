@@ -55,7 +55,7 @@ impl<'a> Item<'a> {
 
     /// Returns the kind of the item, for logs and metrics.
     pub fn kind(&self) -> ItemKind {
-        let Some(Resource { part, .. }) = &self.resource else { return ItemKind::NotACall };
+        let Some(Resource { part, .. }) = &self.resource else { return ItemKind::NoCall };
         match (&self.data, part) {
             (Data::ParticipantJoining, _) => ItemKind::ParticipantJoining,
             (Data::ParticipantLeft, _) => ItemKind::ParticipantLeft,
@@ -77,7 +77,7 @@ impl<'a> Item<'a> {
         if !raw.get().starts_with('{') {
             return Err(error(ErrorCode::ItemNotObject, " is not an object".into()));
         }
-        let item = RawItem::read(raw).map_err(|_| error(ErrorCode::NotJson, " is not JSON".into()))?;
+        let item = RawItem::read(raw).map_err(|_| error(ErrorCode::InvalidJson, " is not JSON".into()))?;
         if let Some(name) = item.duplicate {
             return Err(error(ErrorCode::Duplicate, format!(".{name} occurs twice")));
         }
@@ -135,7 +135,7 @@ labelled! {
         /// The item is about a call, and this version does not know its kind.
         Other = "other",
         /// The item is not about a call.
-        NotACall = "not_a_call",
+        NoCall = "not_a_call",
     }
 }
 

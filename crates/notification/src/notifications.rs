@@ -97,7 +97,7 @@ fn not_a_call(first: &Item<'_>) -> InvalidNotification {
     } else {
         "no item has a resourceUrl or resource below /communications/calls or /app/calls"
     };
-    InvalidNotification::new(ErrorCode::NotACall, message)
+    InvalidNotification::new(ErrorCode::NoCall, message)
 }
 
 fn is_about_call_records(item: &Item<'_>) -> bool {

@@ -19,13 +19,16 @@ pub(crate) fn check(body: &[u8]) -> Result<&str, InvalidNotification> {
         InvalidNotification::new(ErrorCode::InvalidText, message)
     })?;
     if text.starts_with('\u{feff}') {
-        return Err(InvalidNotification::new(ErrorCode::NotJson, "the body starts with a byte order mark"));
+        return Err(InvalidNotification::new(
+            ErrorCode::InvalidJson,
+            "the body starts with a byte order mark",
+        ));
     }
     match body.iter().find(|byte| !is_whitespace(**byte)) {
         None => return Err(InvalidNotification::new(ErrorCode::Empty, "the body is empty")),
         Some(b'{') => {}
         Some(_) => {
-            return Err(InvalidNotification::new(ErrorCode::NotAnObject, "the body is not a JSON object"));
+            return Err(InvalidNotification::new(ErrorCode::BodyNotObject, "the body is not a JSON object"));
         }
     }
 

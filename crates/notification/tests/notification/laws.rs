@@ -59,7 +59,7 @@ proptest! {
             Ok(Envelope::Legacy(legacy)) => panic!("{legacy:?}"),
             Err(error) if chosen.is_empty() => prop_assert_eq!(error.code, ErrorCode::ValueEmpty),
             Err(error) => {
-                prop_assert_eq!(error.code, ErrorCode::NotACall);
+                prop_assert_eq!(error.code, ErrorCode::NoCall);
                 prop_assert!(chosen.iter().all(|item| item.resource.is_none()));
             }
         }

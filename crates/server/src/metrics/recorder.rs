@@ -269,7 +269,7 @@ pub(super) const ITEM_KINDS: [ItemKind; 9] = [
     ItemKind::ParticipantJoining,
     ItemKind::ParticipantLeft,
     ItemKind::Other,
-    ItemKind::NotACall,
+    ItemKind::NoCall,
 ];
 
 /// The reason label of an authentication that succeeded.
