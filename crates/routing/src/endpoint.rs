@@ -9,7 +9,7 @@ use url::{Host, Url};
 pub enum InvalidUrl {
     /// Tokens and calls would be sent unencrypted.
     #[error("is not https; plain http is for localhost, 127.0.0.0/8 and [::1] only")]
-    NotHttps,
+    Scheme,
     /// The user name or password would be in every `Location` and `callbackUri`.
     #[error("has a user name or password; write it without")]
     Userinfo,
@@ -28,7 +28,7 @@ impl InvalidUrl {
     /// Returns a stable name for logs.
     pub fn label(self) -> &'static str {
         match self {
-            Self::NotHttps => "not_https",
+            Self::Scheme => "not_https",
             Self::Userinfo => "userinfo",
             Self::Fragment => "fragment",
             Self::Path => "path",
@@ -40,7 +40,7 @@ impl InvalidUrl {
 /// Checks that `url` is `https` (or `http` to a loopback host), without userinfo and fragment.
 pub(crate) fn check_address(url: &Url) -> Result<(), InvalidUrl> {
     if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(url)) {
-        Err(InvalidUrl::NotHttps)
+        Err(InvalidUrl::Scheme)
     } else if !url.username().is_empty() || url.password().is_some() {
         Err(InvalidUrl::Userinfo)
     } else if url.fragment().is_some() {
@@ -105,7 +105,7 @@ mod tests {
             "file:///etc/passwd",
             "mailto:a@localhost",
         ] {
-            check(other, Err(InvalidUrl::NotHttps), Err(InvalidUrl::NotHttps));
+            check(other, Err(InvalidUrl::Scheme), Err(InvalidUrl::Scheme));
         }
     }
 
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn each_problem_has_a_label() {
         let labels = [
-            InvalidUrl::NotHttps,
+            InvalidUrl::Scheme,
             InvalidUrl::Userinfo,
             InvalidUrl::Fragment,
             InvalidUrl::Path,

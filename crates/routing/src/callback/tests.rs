@@ -242,7 +242,7 @@ fn the_base_is_an_https_origin() {
         check_settings(good, "/cb", vec![key("k1", 1)], Ok(()));
     }
     for (bad, problem) in [
-        ("http://contoso.com", InvalidUrl::NotHttps),
+        ("http://contoso.com", InvalidUrl::Scheme),
         ("https://a:b@contoso.com", InvalidUrl::Userinfo),
         ("https://contoso.com/x", InvalidUrl::Path),
         ("https://contoso.com/?x", InvalidUrl::Query),

@@ -31,7 +31,7 @@ pub enum InvalidPolicy {
     },
     /// A condition on a tenant is not a GUID. No call has such a tenant.
     #[error("rule {rule} has the {condition} {value:?}, which is not a GUID; write the tenant's id")]
-    NotATenant {
+    Tenant {
         /// The rule's index.
         rule: usize,
         /// `tenant` or `organizer_tenant`.
@@ -58,14 +58,14 @@ pub enum InvalidPolicy {
         name: Name,
     },
     /// The webhook of a peer is not a safe target for a redirect.
-    #[error("the webhook of peer {peer} ({name}) {fault}")]
+    #[error("the webhook of peer {peer} ({name}) {problem}")]
     Webhook {
         /// The peer's index.
         peer: usize,
         /// Its name.
         name: Name,
         /// The problem of the URL.
-        fault: InvalidUrl,
+        problem: InvalidUrl,
     },
 }
 
@@ -75,7 +75,7 @@ impl InvalidPolicy {
         match self {
             Self::UnknownRegion { .. } => "unknown_region",
             Self::Share { .. } => "share",
-            Self::NotATenant { .. } => "not_a_tenant",
+            Self::Tenant { .. } => "not_a_tenant",
             Self::PeerIsHere { .. } => "peer_is_here",
             Self::DoubledPeer { .. } => "doubled_peer",
             Self::Webhook { .. } => "webhook",
@@ -87,7 +87,7 @@ impl InvalidPolicy {
         match self {
             Self::UnknownRegion { rule, .. } => format!("rule[{rule}].serve_in"),
             Self::Share { rule, .. } => format!("rule[{rule}].share"),
-            Self::NotATenant { rule, condition, .. } => format!("rule[{rule}].{condition}"),
+            Self::Tenant { rule, condition, .. } => format!("rule[{rule}].{condition}"),
             Self::PeerIsHere { peer, .. } | Self::DoubledPeer { peer, .. } => format!("peer[{peer}].name"),
             Self::Webhook { peer, .. } => format!("peer[{peer}].webhook"),
         }
@@ -104,8 +104,8 @@ pub(super) fn problems(here: &Name, peers: &[Peer], rules: &[Rule]) -> impl Iter
             Some(earlier) => Some(InvalidPolicy::DoubledPeer { peer: index, earlier, name: name.clone() }),
             None => None,
         };
-        let fault = check_address(&peer.webhook).err();
-        naming.into_iter().chain(fault.map(|fault| InvalidPolicy::Webhook { peer: index, name, fault }))
+        let problem = check_address(&peer.webhook).err();
+        naming.into_iter().chain(problem.map(|problem| InvalidPolicy::Webhook { peer: index, name, problem }))
     });
     let of_rules = rules.iter().enumerate().flat_map(move |(index, rule)| {
         let known = || std::iter::once(here).chain(peers.iter().map(|peer| &peer.name));
@@ -119,11 +119,7 @@ pub(super) fn problems(here: &Name, peers: &[Peer], rules: &[Rule]) -> impl Iter
         let tenants = [("tenant", &rule.tenant), ("organizer_tenant", &rule.organizer_tenant)];
         let malformed = tenants.into_iter().flat_map(move |(condition, values)| {
             let not_guids = values.iter().filter(|value| Uuid::try_parse(value).is_err());
-            not_guids.map(move |value| InvalidPolicy::NotATenant {
-                rule: index,
-                condition,
-                value: value.clone(),
-            })
+            not_guids.map(move |value| InvalidPolicy::Tenant { rule: index, condition, value: value.clone() })
         });
         region.into_iter().chain(share).chain(malformed)
     });

@@ -78,7 +78,7 @@ pub enum RuleOutcome {
         seen: Option<String>,
     },
     /// All conditions hold, but the chain is not in the share.
-    NotInShare,
+    OutsideShare,
 }
 
 /// A rule in the form that calls are compared with: only the conditions that are set.
@@ -155,7 +155,7 @@ impl CompiledRule {
                 seen: value(traits, &mut Uuid::encode_buffer()).map(str::to_owned),
             },
             None if self.is_in_share(traits) => RuleOutcome::Matched,
-            None => RuleOutcome::NotInShare,
+            None => RuleOutcome::OutsideShare,
         }
     }
 

@@ -178,7 +178,7 @@ fn explain_returns_the_outcome_of_each_rule() {
         [
             failed("media_region", "USEA"),
             failed("tenant", "72f988bf-86f1-41af-91ab-2d7cd011db47"),
-            RuleOutcome::NotInShare,
+            RuleOutcome::OutsideShare,
             RuleOutcome::Matched,
             RuleOutcome::Matched,
         ]
@@ -426,8 +426,8 @@ fn names_of_peers_are_unique() {
 #[test]
 fn the_webhook_of_a_peer_is_https_and_plain() {
     for (webhook, problem) in [
-        ("http://amer.contoso.com/c", InvalidUrl::NotHttps),
-        ("ftp://localhost/c", InvalidUrl::NotHttps),
+        ("http://amer.contoso.com/c", InvalidUrl::Scheme),
+        ("ftp://localhost/c", InvalidUrl::Scheme),
         ("https://me:secret@amer.contoso.com/c", InvalidUrl::Userinfo),
         ("https://amer.contoso.com/c#top", InvalidUrl::Fragment),
     ] {

@@ -283,7 +283,7 @@ impl From<RuleOutcome> for RuleExplained {
     fn from(outcome: RuleOutcome) -> Self {
         match outcome {
             RuleOutcome::Matched => Self { outcome: "matched", condition: None, seen: None },
-            RuleOutcome::NotInShare => Self { outcome: "not_in_share", condition: None, seen: None },
+            RuleOutcome::OutsideShare => Self { outcome: "not_in_share", condition: None, seen: None },
             RuleOutcome::Failed { condition, seen } => {
                 Self { outcome: "failed", condition: Some(condition), seen }
             }
