@@ -10,7 +10,7 @@ mod target;
 
 pub use self::{
     answer::{Answer, CallOptions, GraphModality, MediaConfig, Prompt},
-    error::ActionError,
+    error::InvalidAction,
     redirect::Redirect,
     reject::{Reject, RejectReason},
     target::{RedirectTarget, RedirectTargetKind},
@@ -28,7 +28,7 @@ pub use self::{
 ///
 /// let error = Action::parse(br#"{"action":"reject","raeson":"busy"}"#).unwrap_err();
 /// assert_eq!(error.to_string(), "raeson is unknown; known here are action, reason");
-/// # Ok::<(), switchboard_graph::ActionError>(())
+/// # Ok::<(), switchboard_graph::InvalidAction>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {

@@ -14,7 +14,7 @@ use url::{Host, Url};
 ///
 /// let uri = CallbackUri::parse("https://emea.bots.contoso.com/api/callbacks/emea/bot-1/k1.0.x")?;
 /// assert_eq!(uri.as_str(), "https://emea.bots.contoso.com/api/callbacks/emea/bot-1/k1.0.x");
-/// assert_eq!(CallbackUri::parse("http://emea.bots.contoso.com/"), Err(InvalidCallbackUri::NotHttps));
+/// assert_eq!(CallbackUri::parse("http://emea.bots.contoso.com/"), Err(InvalidCallbackUri::Scheme));
 /// # Ok::<(), InvalidCallbackUri>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +34,9 @@ impl CallbackUri {
         if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
             return Err(InvalidCallbackUri::Character);
         }
-        let url = Url::parse(text).map_err(|_| InvalidCallbackUri::NotAbsolute)?;
+        let url = Url::parse(text).map_err(|_| InvalidCallbackUri::Syntax)?;
         if !is_safe(&url) {
-            return Err(InvalidCallbackUri::NotHttps);
+            return Err(InvalidCallbackUri::Scheme);
         }
         if has_userinfo(&url) || url.fragment().is_some() {
             return Err(InvalidCallbackUri::UserinfoOrFragment);
@@ -67,10 +67,10 @@ pub enum InvalidCallbackUri {
     Character,
     /// It is not an absolute URL.
     #[error("callback URI is not an absolute URL")]
-    NotAbsolute,
+    Syntax,
     /// It is neither https nor http to a loopback host.
     #[error("callback URI is not https (http is for loopback hosts only)")]
-    NotHttps,
+    Scheme,
     /// It has a user name, a password or a fragment.
     #[error("callback URI has userinfo or a fragment")]
     UserinfoOrFragment,
@@ -219,10 +219,10 @@ mod tests {
             check_callback(text, Ok(()));
         }
         for text in ["http://bots.example/", "http://localhost.example/", "ftp://a/", "file:///etc/passwd"] {
-            check_callback(text, Err(InvalidCallbackUri::NotHttps));
+            check_callback(text, Err(InvalidCallbackUri::Scheme));
         }
         for text in ["", "/api/callbacks", "https://", "bots.example"] {
-            check_callback(text, Err(InvalidCallbackUri::NotAbsolute));
+            check_callback(text, Err(InvalidCallbackUri::Syntax));
         }
         for text in ["https://u@a/", "https://:p@a/", "https://a/#f", "https://a/#"] {
             check_callback(text, Err(InvalidCallbackUri::UserinfoOrFragment));

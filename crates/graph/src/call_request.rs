@@ -70,7 +70,7 @@ impl CallRequest {
             GraphRefusalKind::CallNotFound
             | GraphRefusalKind::TenantMismatch
             | GraphRefusalKind::MissingPermission
-            | GraphRefusalKind::NotRegistered
+            | GraphRefusalKind::UnregisteredApp
             | GraphRefusalKind::Conflict
             | GraphRefusalKind::MonthlyLimit
             | GraphRefusalKind::BadRequest

@@ -215,7 +215,7 @@ impl Calls {
                     (GraphError::Refused(refusal), wait)
                 }
                 Err(error) => {
-                    let wait = request.wait_after_transport_error(error.failure, attempts);
+                    let wait = request.wait_after_transport_error(error.kind, attempts);
                     (GraphError::Transport(error), wait)
                 }
             };
@@ -239,7 +239,7 @@ impl Calls {
         let sent = self.transport.send(request.to_graph(token, deadline));
         timeout_at(deadline, sent).await.unwrap_or_else(|_| {
             Err(TransportError {
-                failure: TransportErrorKind::TimedOut,
+                kind: TransportErrorKind::TimedOut,
                 detail: "the deadline of the call passed".to_owned(),
             })
         })

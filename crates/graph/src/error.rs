@@ -26,7 +26,7 @@ impl GraphError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Token(error) => error.label(),
-            Self::Transport(error) => error.failure.label(),
+            Self::Transport(error) => error.kind.label(),
             Self::Refused(refusal) => refusal.kind.label(),
             Self::DeadlinePassed => "deadline_passed",
         }
@@ -35,7 +35,7 @@ impl GraphError {
     /// Returns true if Graph may have acted on the request. An answer is then not repeated.
     pub fn is_outcome_unknown(&self) -> bool {
         match self {
-            Self::Transport(error) => error.failure.is_outcome_unknown(),
+            Self::Transport(error) => error.kind.is_outcome_unknown(),
             Self::Refused(refusal) => refusal.kind.is_outcome_unknown(),
             Self::Token(_) | Self::DeadlinePassed => false,
         }
@@ -43,5 +43,5 @@ impl GraphError {
 }
 
 fn consequence(error: &TransportError) -> &'static str {
-    if error.failure.is_outcome_unknown() { "the outcome is unknown" } else { "nothing was sent" }
+    if error.kind.is_outcome_unknown() { "the outcome is unknown" } else { "nothing was sent" }
 }

@@ -78,7 +78,7 @@ mod transport;
 
 pub use crate::{
     action::{
-        ACTION_CONTENT_TYPE, Action, ActionError, Answer, CallOptions, GraphModality, MediaConfig, Prompt,
+        ACTION_CONTENT_TYPE, Action, Answer, CallOptions, GraphModality, InvalidAction, MediaConfig, Prompt,
         Redirect, RedirectTarget, RedirectTargetKind, Reject, RejectReason,
     },
     address::{CallbackUri, GraphCallId, InvalidCallbackUri, InvalidGraphCallId},

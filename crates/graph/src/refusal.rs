@@ -103,7 +103,7 @@ pub enum GraphRefusalKind {
     /// 7504 or 403.
     MissingPermission,
     /// 7503: the bot is not registered with the calling service.
-    NotRegistered,
+    UnregisteredApp,
     /// 409 or 412: the call was already answered, rejected or redirected, or it is ending. Graph's response
     /// to a second answer is not documented.
     Conflict,
@@ -160,7 +160,7 @@ impl GraphRefusalKind {
                 "the app lacks a permission in the call's tenant: grant it, and have an administrator \
                  consent",
             ),
-            Self::NotRegistered => (
+            Self::UnregisteredApp => (
                 "not_registered",
                 false,
                 "the app is not registered for calling: enable calling in the bot's Teams channel",
@@ -192,7 +192,7 @@ impl GraphRefusalKind {
     fn of(status: u16, code: Option<&str>, retry_after: Option<Duration>) -> Self {
         match (code, status) {
             (Some("8522"), _) => Self::CallNotFound,
-            (Some("7503"), _) => Self::NotRegistered,
+            (Some("7503"), _) => Self::UnregisteredApp,
             (Some("7504"), _) => Self::MissingPermission,
             (Some("7505"), _) => Self::TenantMismatch,
             (Some("8529"), _) => Self::MonthlyLimit,

@@ -54,7 +54,7 @@ impl TokenEndpoint {
                 Err(error) => error,
             };
             let wait = match &error {
-                TokenError::Transport(error) => match error.failure {
+                TokenError::Transport(error) => match error.kind {
                     TransportErrorKind::Unreachable
                     | TransportErrorKind::Lost
                     | TransportErrorKind::TimedOut => back_off(attempts),
@@ -65,7 +65,7 @@ impl TokenEndpoint {
                 }
                 TokenError::Credential(_)
                 | TokenError::Refused { .. }
-                | TokenError::NotAToken { .. }
+                | TokenError::InvalidResponse { .. }
                 | TokenError::Interrupted => return Err(error),
             };
             if attempts >= ATTEMPTS_MAX || Instant::now() + wait >= give_up_at {
@@ -80,7 +80,7 @@ impl TokenEndpoint {
         let deadline = (sent_at + ATTEMPT_TIME_MAX).min(give_up_at);
         let url = below(&self.settings.authority, &format!("{tenant}/oauth2/v2.0/token"));
         let timed_out =
-            |_| TransportError { failure: TransportErrorKind::TimedOut, detail: "no response".to_owned() };
+            |_| TransportError { kind: TransportErrorKind::TimedOut, detail: "no response".to_owned() };
         let exchange = async {
             let proof = self.settings.credential.proof(self.settings.app, url.as_str(), now).await?;
             let request = self.build(url.clone(), &proof, deadline);
@@ -88,7 +88,7 @@ impl TokenEndpoint {
         };
         let response = timeout_at(deadline, exchange).await.map_err(timed_out)??;
         match response.status {
-            200 => read_token(&response, sent_at).ok_or(TokenError::NotAToken { status: 200 }),
+            200 => read_token(&response, sent_at).ok_or(TokenError::InvalidResponse { status: 200 }),
             _ => Err(read_error(&response, now)),
         }
     }
@@ -164,7 +164,7 @@ fn read_error(response: &GraphResponse, now: SystemTime) -> TokenError {
             return TokenError::Unavailable { status, retry_after };
         }
         400..=499 if error.is_some() => {}
-        _ => return TokenError::NotAToken { status },
+        _ => return TokenError::InvalidResponse { status },
     }
     let aadsts = aadsts(&document);
     TokenError::Refused {

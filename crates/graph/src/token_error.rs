@@ -46,7 +46,7 @@ pub enum TokenError {
     #[error(
         "the authority has no token endpoint: it responded {status} with neither a token nor an OAuth error"
     )]
-    NotAToken {
+    InvalidResponse {
         /// The HTTP status.
         status: u16,
     },
@@ -63,8 +63,8 @@ impl TokenError {
             Self::Refused { reason, .. } => reason.label(),
             Self::Throttled { .. } => "token_throttled",
             Self::Unavailable { .. } => "token_unavailable",
-            Self::Transport(error) => error.failure.token_label(),
-            Self::NotAToken { .. } => "token_nonsense",
+            Self::Transport(error) => error.kind.token_label(),
+            Self::InvalidResponse { .. } => "token_nonsense",
             Self::Interrupted => "token_interrupted",
         }
     }
@@ -87,7 +87,7 @@ pub enum TokenRefusal {
     /// AADSTS700027 and the like.
     InvalidAssertion,
     /// AADSTS70021 and the like.
-    NotFederated,
+    MissingFederatedCredential,
     /// `invalid_client` without a code that this crate knows.
     InvalidClient,
     /// AADSTS700016, AADSTS7000229.
@@ -132,7 +132,7 @@ impl TokenRefusal {
                 "the app's credential is wrong: Entra does not accept the assertion; \
                  upload this certificate, check the clock",
             ),
-            Self::NotFederated => (
+            Self::MissingFederatedCredential => (
                 "token_not_federated",
                 true,
                 "the app's credential is wrong: \
@@ -157,7 +157,7 @@ impl TokenRefusal {
             (Some(7000215), _) => Self::InvalidSecret,
             (Some(7000222), _) => Self::ExpiredSecret,
             (Some(700021 | 700023 | 700024 | 700027 | 700030 | 50027 | 5002723), _) => Self::InvalidAssertion,
-            (Some(70021 | 700211 | 700212 | 700213 | 700222..=700224), _) => Self::NotFederated,
+            (Some(70021 | 700211 | 700212 | 700213 | 700222..=700224), _) => Self::MissingFederatedCredential,
             (Some(700016 | 7000229), _) => Self::UnknownApp,
             (Some(7000112), _) => Self::DisabledApp,
             (Some(90002 | 900021 | 900023), _) => Self::UnknownTenant,

@@ -139,14 +139,14 @@ impl fmt::Debug for GraphResponseBody {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransportError {
     /// The kind of error: it decides whether the request may be repeated.
-    pub failure: TransportErrorKind,
+    pub kind: TransportErrorKind,
     /// The step that failed and its error, for the log. It contains no byte of the request.
     pub detail: String,
 }
 
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.failure.meaning(), printable(&self.detail, DETAIL_CHARS_MAX))
+        write!(f, "{}: {}", self.kind.meaning(), printable(&self.detail, DETAIL_CHARS_MAX))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `Answer`: how a bot answers a call (Microsoft Graph REST reference, "call: answer").
 
-use super::error::ActionError;
+use super::error::InvalidAction;
 use crate::spelled::spelled;
 
 /// The answer to a call (Microsoft Graph REST reference, "call: answer").
@@ -18,11 +18,11 @@ impl Answer {
     /// # Errors
     ///
     /// `modalities` is empty, or a modality occurs twice.
-    pub fn new(modalities: Vec<GraphModality>, media_config: MediaConfig) -> Result<Self, ActionError> {
+    pub fn new(modalities: Vec<GraphModality>, media_config: MediaConfig) -> Result<Self, InvalidAction> {
         let repeated =
             modalities.iter().enumerate().any(|(at, it)| modalities.iter().take(at).any(|m| m == it));
         if modalities.is_empty() || repeated {
-            return Err(ActionError::wrong("acceptedModalities", MODALITIES_MUST));
+            return Err(InvalidAction::value("acceptedModalities", MODALITIES_MUST));
         }
         Ok(Self { modalities, media_config, call_options: None, participant_capacity: None })
     }
@@ -39,9 +39,9 @@ impl Answer {
     /// # Errors
     ///
     /// `capacity` is out of range.
-    pub fn with_participant_capacity(self, capacity: u32) -> Result<Self, ActionError> {
+    pub fn with_participant_capacity(self, capacity: u32) -> Result<Self, InvalidAction> {
         if capacity == 0 || i32::try_from(capacity).is_err() {
-            return Err(ActionError::wrong("participantCapacity", CAPACITY_MUST));
+            return Err(InvalidAction::value("participantCapacity", CAPACITY_MUST));
         }
         Ok(Self { participant_capacity: Some(capacity), ..self })
     }

@@ -1,4 +1,4 @@
-//! `ActionError`: a mistake in an action, with its place and with what would be right.
+//! `InvalidAction`: a mistake in an action, with its place and with what would be right.
 
 use crate::text::printable;
 
@@ -6,7 +6,7 @@ use crate::text::printable;
 /// cut.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} {problem}", if at.is_empty() { "the action" } else { at })]
-pub struct ActionError {
+pub struct InvalidAction {
     at: String,
     problem: ActionProblem,
 }
@@ -17,7 +17,7 @@ enum ActionProblem {
     #[error("has more than {limit_bytes} bytes")]
     TooLarge { limit_bytes: usize },
     #[error("is not JSON, or is nested too deeply: line {line}, column {column}")]
-    NotJson { line: usize, column: usize },
+    InvalidJson { line: usize, column: usize },
     #[error("occurs twice")]
     Duplicate,
     #[error("is unknown; known here are {}", known.join(", "))]
@@ -25,16 +25,16 @@ enum ActionProblem {
     #[error("is missing; it {must}")]
     Missing { must: &'static str },
     #[error("{must}")]
-    Wrong { must: &'static str },
+    InvalidValue { must: &'static str },
 }
 
-impl ActionError {
+impl InvalidAction {
     pub(super) fn too_large(limit_bytes: usize) -> Self {
         Self { at: String::new(), problem: ActionProblem::TooLarge { limit_bytes } }
     }
 
-    pub(super) fn not_json(line: usize, column: usize) -> Self {
-        Self { at: String::new(), problem: ActionProblem::NotJson { line, column } }
+    pub(super) fn invalid_json(line: usize, column: usize) -> Self {
+        Self { at: String::new(), problem: ActionProblem::InvalidJson { line, column } }
     }
 
     pub(super) fn duplicate(at: String) -> Self {
@@ -50,8 +50,8 @@ impl ActionError {
     }
 
     /// `must` says what the value must be.
-    pub(super) fn wrong(at: impl Into<String>, must: &'static str) -> Self {
-        Self { at: at.into(), problem: ActionProblem::Wrong { must } }
+    pub(super) fn value(at: impl Into<String>, must: &'static str) -> Self {
+        Self { at: at.into(), problem: ActionProblem::InvalidValue { must } }
     }
 
     /// Returns the same error with `path` before its place.
@@ -69,11 +69,11 @@ impl ActionError {
     pub fn label(&self) -> &'static str {
         match self.problem {
             ActionProblem::TooLarge { .. } => "action_too_large",
-            ActionProblem::NotJson { .. } => "action_not_json",
+            ActionProblem::InvalidJson { .. } => "action_not_json",
             ActionProblem::Duplicate => "action_duplicate_member",
             ActionProblem::Unknown { .. } => "action_unknown_member",
             ActionProblem::Missing { .. } => "action_missing_member",
-            ActionProblem::Wrong { .. } => "action_wrong_value",
+            ActionProblem::InvalidValue { .. } => "action_wrong_value",
         }
     }
 }

@@ -12,11 +12,11 @@ use serde::{
     de::{MapAccess, SeqAccess, Visitor},
 };
 
-use super::error::{ActionError, member};
+use super::error::{InvalidAction, member};
 
 /// Parses the tree. serde_json bounds its depth; the size of the action bounds its width.
-pub(super) fn parse(bytes: &[u8]) -> Result<Node, ActionError> {
-    serde_json::from_slice(bytes).map_err(|error| ActionError::not_json(error.line(), error.column()))
+pub(super) fn parse(bytes: &[u8]) -> Result<Node, InvalidAction> {
+    serde_json::from_slice(bytes).map_err(|error| InvalidAction::invalid_json(error.line(), error.column()))
 }
 
 /// A JSON value.
@@ -43,16 +43,16 @@ pub(super) struct Members {
 impl Members {
     /// Returns the members of the object at `path`. Fails if `node` is not an object or has a duplicate
     /// member.
-    pub(super) fn of(node: Node, path: String) -> Result<Self, ActionError> {
+    pub(super) fn of(node: Node, path: String) -> Result<Self, InvalidAction> {
         let Node::Object(members) = node else {
-            return Err(ActionError::wrong(path, "must be an object"));
+            return Err(InvalidAction::value(path, "must be an object"));
         };
         let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         let mut before = None;
         for name in names {
             if before == Some(name) {
-                return Err(ActionError::duplicate(member(&path, name)));
+                return Err(InvalidAction::duplicate(member(&path, name)));
             }
             before = Some(name);
         }
@@ -61,9 +61,9 @@ impl Members {
 
     /// Fails if a member is not among `known`. Call it first: a misspelt name is a better message than a
     /// missing member.
-    pub(super) fn only(&self, known: &'static [&'static str]) -> Result<(), ActionError> {
+    pub(super) fn only(&self, known: &'static [&'static str]) -> Result<(), InvalidAction> {
         match self.members.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            Some((name, _)) => Err(ActionError::unknown(member(&self.path, name), known)),
+            Some((name, _)) => Err(InvalidAction::unknown(member(&self.path, name), known)),
             None => Ok(()),
         }
     }
@@ -75,8 +75,12 @@ impl Members {
     }
 
     /// Removes `name` and returns its value and its path. Fails if it is absent; `must` says what it must be.
-    pub(super) fn require(&mut self, name: &str, must: &'static str) -> Result<(Node, String), ActionError> {
-        self.take(name).ok_or_else(|| ActionError::missing(member(&self.path, name), must))
+    pub(super) fn require(
+        &mut self,
+        name: &str,
+        must: &'static str,
+    ) -> Result<(Node, String), InvalidAction> {
+        self.take(name).ok_or_else(|| InvalidAction::missing(member(&self.path, name), must))
     }
 
     /// Returns the names, in the order of the document.

@@ -1,6 +1,6 @@
 //! `Redirect`: how a bot redirects a call (Microsoft Graph REST reference, "call: redirect").
 
-use super::{error::ActionError, target::RedirectTarget};
+use super::{error::InvalidAction, target::RedirectTarget};
 
 /// The redirection of a call (Microsoft Graph REST reference, "call: redirect").
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +18,12 @@ impl Redirect {
     /// # Errors
     ///
     /// There is no target, or there are more than 25.
-    pub fn new(targets: Vec<RedirectTarget>) -> Result<Self, ActionError> {
+    pub fn new(targets: Vec<RedirectTarget>) -> Result<Self, InvalidAction> {
         let timeout_seconds = match targets.len() {
-            0 => return Err(ActionError::wrong("targets", TARGETS_MUST)),
+            0 => return Err(InvalidAction::value("targets", TARGETS_MUST)),
             1 => 55,
             2..=TARGETS_MAX => 60,
-            _ => return Err(ActionError::wrong("targets", TARGETS_MUST)),
+            _ => return Err(InvalidAction::value("targets", TARGETS_MUST)),
         };
         Ok(Self { targets, timeout_seconds, mask_callee: None, mask_caller: None })
     }
@@ -33,9 +33,9 @@ impl Redirect {
     /// # Errors
     ///
     /// `seconds` is out of range.
-    pub fn with_timeout(self, seconds: u8) -> Result<Self, ActionError> {
+    pub fn with_timeout(self, seconds: u8) -> Result<Self, InvalidAction> {
         if !(15..=90).contains(&seconds) {
-            return Err(ActionError::wrong("timeout", TIMEOUT_MUST));
+            return Err(InvalidAction::value("timeout", TIMEOUT_MUST));
         }
         Ok(Self { timeout_seconds: seconds, ..self })
     }

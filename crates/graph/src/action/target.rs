@@ -4,7 +4,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::error::ActionError;
+use super::error::InvalidAction;
 use crate::spelled::spelled;
 
 /// One target of a redirected call: an identity of Graph's identity set.
@@ -23,14 +23,14 @@ impl RedirectTarget {
     /// # Errors
     ///
     /// `id` does not have the form that `kind` needs.
-    pub fn new(kind: RedirectTargetKind, id: &str) -> Result<Self, ActionError> {
+    pub fn new(kind: RedirectTargetKind, id: &str) -> Result<Self, InvalidAction> {
         let (fits, must) = if kind == RedirectTargetKind::Phone {
             (is_e164(id), PHONE_MUST)
         } else {
             (is_text(id), TEXT_MUST)
         };
         if !fits {
-            return Err(ActionError::wrong("id", must));
+            return Err(InvalidAction::value("id", must));
         }
         Ok(Self { kind, id: id.to_owned(), display_name: None, tenant: None })
     }
@@ -40,9 +40,9 @@ impl RedirectTarget {
     /// # Errors
     ///
     /// `name` is empty or too long.
-    pub fn with_display_name(self, name: &str) -> Result<Self, ActionError> {
+    pub fn with_display_name(self, name: &str) -> Result<Self, InvalidAction> {
         if !is_text(name) {
-            return Err(ActionError::wrong("displayName", TEXT_MUST));
+            return Err(InvalidAction::value("displayName", TEXT_MUST));
         }
         Ok(Self { display_name: Some(name.to_owned()), ..self })
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 use switchboard_graph::{
-    Action, ActionError, Answer, CallOptions, GraphModality, MediaConfig, Prompt, Redirect, RedirectTarget,
+    Action, Answer, CallOptions, GraphModality, InvalidAction, MediaConfig, Prompt, Redirect, RedirectTarget,
     RedirectTargetKind, Reject, RejectReason,
 };
 
@@ -429,7 +429,7 @@ fn other_bytes_are_refused_with_line_and_column() {
 #[test]
 fn constructors_apply_the_same_rules() {
     let media = || MediaConfig::ServiceHosted { prefetch: Vec::new() };
-    let errors: [ActionError; 7] = [
+    let errors: [InvalidAction; 7] = [
         Answer::new(Vec::new(), media()).unwrap_err(),
         Answer::new(vec![GraphModality::Audio, GraphModality::Audio], media()).unwrap_err(),
         Answer::new(vec![GraphModality::Audio], media()).unwrap().with_participant_capacity(0).unwrap_err(),
@@ -441,7 +441,7 @@ fn constructors_apply_the_same_rules() {
         RedirectTarget::new(RedirectTargetKind::Phone, "a").unwrap_err(),
         RedirectTarget::new(RedirectTargetKind::User, "a").unwrap().with_display_name("").unwrap_err(),
     ];
-    let places: Vec<_> = errors.iter().map(ActionError::at).collect();
+    let places: Vec<_> = errors.iter().map(InvalidAction::at).collect();
     assert_eq!(
         places,
         [

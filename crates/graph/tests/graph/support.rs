@@ -36,9 +36,9 @@ impl Reply {
         Self { after: Duration::ZERO, result: Ok(GraphResponse { status, headers: Vec::new(), body }) }
     }
 
-    pub(super) fn error(failure: TransportErrorKind) -> Self {
+    pub(super) fn error(kind: TransportErrorKind) -> Self {
         let detail = "Connection refused (os error 111)".to_owned();
-        Self { after: Duration::ZERO, result: Err(TransportError { failure, detail }) }
+        Self { after: Duration::ZERO, result: Err(TransportError { kind, detail }) }
     }
 
     pub(super) fn token(text: &str, expires_in: u64) -> Self {

@@ -36,7 +36,7 @@ impl GraphTransport {
     }
 
     async fn exchange(&self, request: GraphRequest) -> Result<GraphResponse, TransportError> {
-        let failed = |failure, detail: String| TransportError { failure, detail };
+        let failed = |kind, detail: String| TransportError { kind, detail };
         let deadline = request.deadline;
         let mut outgoing = http::Request::builder().method(request.method.as_str()).uri(request.url.as_str());
         for (name, value) in &request.headers {
