@@ -67,13 +67,18 @@ fn prompt(prompt: &Prompt) -> Value {
 
 fn target(target: &RedirectTarget) -> Value {
     // Only this kind needs the derived types. The Graph reference shows the base types for all others.
-    let (set, identity) = if target.kind == RedirectTargetKind::AzureCommunicationServicesUser {
-        (
+    let (set, identity) = match target.kind {
+        RedirectTargetKind::AzureCommunicationServicesUser => (
             "#microsoft.graph.communicationsIdentitySet",
             "#microsoft.graph.azureCommunicationServicesUserIdentity",
-        )
-    } else {
-        ("#microsoft.graph.identitySet", "#microsoft.graph.identity")
+        ),
+        RedirectTargetKind::User
+        | RedirectTargetKind::Application
+        | RedirectTargetKind::ApplicationInstance
+        | RedirectTargetKind::Phone
+        | RedirectTargetKind::Guest
+        | RedirectTargetKind::Encrypted
+        | RedirectTargetKind::OnPremises => ("#microsoft.graph.identitySet", "#microsoft.graph.identity"),
     };
     let mut one = object([("@odata.type", identity.into()), ("id", target.id.as_str().into())]);
     put(&mut one, "displayName", target.display_name.as_deref());

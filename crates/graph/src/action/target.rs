@@ -24,10 +24,15 @@ impl RedirectTarget {
     ///
     /// `id` does not have the form that `kind` needs.
     pub fn new(kind: RedirectTargetKind, id: &str) -> Result<Self, InvalidAction> {
-        let (fits, must) = if kind == RedirectTargetKind::Phone {
-            (is_e164(id), PHONE_MUST)
-        } else {
-            (is_text(id), TEXT_MUST)
+        let (fits, must) = match kind {
+            RedirectTargetKind::Phone => (is_e164(id), PHONE_MUST),
+            RedirectTargetKind::User
+            | RedirectTargetKind::Application
+            | RedirectTargetKind::ApplicationInstance
+            | RedirectTargetKind::Guest
+            | RedirectTargetKind::Encrypted
+            | RedirectTargetKind::OnPremises
+            | RedirectTargetKind::AzureCommunicationServicesUser => (is_text(id), TEXT_MUST),
         };
         if !fits {
             return Err(InvalidAction::value("id", must));

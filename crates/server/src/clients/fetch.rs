@@ -1,8 +1,8 @@
 //! Small documents over HTTP: key sets, the health of peers, and the admin listener of a gateway.
 //!
 //! Each document has a connection of its own, made here and not by the pooling client of `graph`: that one
-//! resumes TLS sessions, and a health check or a key set is worth no more than the certificate that was checked
-//! for it. Each step has its limit in time, and names itself when it fails.
+//! resumes TLS sessions, and a health check or a key set is worth no more than the certificate that was
+//! checked for it. Each step has its limit in time, and names itself when it fails.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -200,8 +200,8 @@ fn failed(kind: &'static str, detail: String) -> FetchError {
 
 /// The time for one document of an issuer. A slow drip ends here.
 const KEY_DOCUMENT_TIME_MAX: Duration = Duration::from_secs(5);
-/// The time for a connection, its name look-up included, and again for its TLS handshake. A host that is slower
-/// is treated as down.
+/// The time for a connection, its name look-up included, and again for its TLS handshake. A host that is
+/// slower is treated as down.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// The most header fields of a response.

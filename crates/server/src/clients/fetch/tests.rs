@@ -107,7 +107,8 @@ async fn a_head_with_too_many_fields_is_refused() {
 async fn every_exchange_checks_the_certificate() {
     let [good, other] = ["localhost", "other.test"].map(certificate);
     let trusted = good.0.clone();
-    // One context: its tickets would let a client that resumes sessions skip the check of the second certificate.
+    // One context: its tickets would let a client that resumes sessions skip the check of the second
+    // certificate.
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
     acceptor.set_certificate(&good.0).unwrap();
     acceptor.set_private_key(&good.1).unwrap();
