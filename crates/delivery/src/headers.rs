@@ -211,8 +211,10 @@ static DEADLINE: HeaderName = HeaderName::from_static("switchboard-deadline");
 static UNSEALED: HeaderName = HeaderName::from_static("switchboard-unsealed");
 pub(crate) static FORWARDED_FROM: HeaderName = HeaderName::from_static("switchboard-forwarded-from");
 static ORPHANED: HeaderName = HeaderName::from_static("switchboard-orphaned");
-static CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
-static SCENARIO_ID: HeaderName = HeaderName::from_static("scenario-id");
+/// Microsoft's correlation id of one request. Relayed from a response of an instance.
+pub static CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
+/// Microsoft's correlation id of one scenario: a call with everything done for it. Relayed likewise.
+pub static SCENARIO_ID: HeaderName = HeaderName::from_static("scenario-id");
 static TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// Real call ids are GUIDs of 36 characters. A longer text is not sent.

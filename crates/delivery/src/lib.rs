@@ -108,6 +108,7 @@ pub use self::{
     connections::Connections,
     delivery::Delivery,
     forward::ForwardError,
+    headers::{CLIENT_REQUEST_ID, SCENARIO_ID},
     instance::{InstanceState, InstanceStatus},
     network::{InvalidNetwork, Network},
     outbound::Outbound,

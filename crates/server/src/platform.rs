@@ -13,7 +13,3 @@ pub(crate) const MESSAGE_ID: &str = "x-microsoft-skype-message-id";
 pub(crate) const CHAIN_ID: &str = "x-microsoft-skype-chain-id";
 /// The region of the caller, which a rule's `caller_region` is compared with.
 pub(crate) const CALLER_REGION: &str = "x-microsoft-skype-caller-region";
-/// Microsoft's correlation id of one request.
-pub(crate) const CLIENT_REQUEST_ID: &str = "client-request-id";
-/// Microsoft's correlation id of one scenario: a call with all that is done for it.
-pub(crate) const SCENARIO_ID: &str = "scenario-id";

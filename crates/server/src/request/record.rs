@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderValue, Method, Response};
 use switchboard_auth::Caller;
-use switchboard_delivery::{ForwardError, PlaceError, ProxyError, UpstreamResponse};
+use switchboard_delivery::{
+    CLIENT_REQUEST_ID, ForwardError, PlaceError, ProxyError, SCENARIO_ID, UpstreamResponse,
+};
 use switchboard_notification::{CallState, Data, Item};
 use switchboard_routing::{Decision, Name};
 use tokio::time::Instant;
@@ -12,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     metrics::{Metrics, RequestKind},
-    platform::{CHAIN_ID, CLIENT_REQUEST_ID, MESSAGE_ID, SCENARIO_ID},
+    platform::{CHAIN_ID, MESSAGE_ID},
     request::{
         outcome::Outcome,
         received::{Received, Route, plain},
@@ -66,8 +68,8 @@ impl Record {
             kind: RequestKind::Other,
             message_id: plain(headers, MESSAGE_ID).cloned(),
             chain_id: plain(headers, CHAIN_ID).cloned(),
-            client_request_id: plain(headers, CLIENT_REQUEST_ID).cloned(),
-            scenario_id: plain(headers, SCENARIO_ID).cloned(),
+            client_request_id: plain(headers, CLIENT_REQUEST_ID.as_str()).cloned(),
+            scenario_id: plain(headers, SCENARIO_ID.as_str()).cloned(),
             app: None,
             tenant: None,
             call_id: None,
@@ -200,12 +202,13 @@ impl Record {
 
     /// Copies the correlation ids of the request into the response, unless the instance has set them.
     pub(crate) fn echo(&self, response: &mut HeaderMap) {
-        for (name, value) in [(CLIENT_REQUEST_ID, &self.client_request_id), (SCENARIO_ID, &self.scenario_id)]
+        for (name, value) in
+            [(&CLIENT_REQUEST_ID, &self.client_request_id), (&SCENARIO_ID, &self.scenario_id)]
         {
             if let Some(value) = value
                 && !response.contains_key(name)
             {
-                response.insert(HeaderName::from_static(name), value.clone());
+                response.insert(name, value.clone());
             }
         }
     }
