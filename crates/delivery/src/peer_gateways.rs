@@ -88,7 +88,7 @@ impl PeerGateways {
         target: PathAndQuery,
     ) -> Result<UpstreamResponse, ProxyError> {
         let Some((region, endpoint)) = self.gateways.get_key_value(region) else {
-            return Err(ProxyError::NotAPeer);
+            return Err(ProxyError::UnknownPeer);
         };
         let end = notification.arrived + self.patience;
         let Outbound { mut headers, body, .. } = notification;
@@ -113,7 +113,7 @@ impl PeerGateways {
 pub enum ProxyError {
     /// No gateway of this region takes callbacks from this gateway.
     #[error("no gateway of that region is known")]
-    NotAPeer,
+    UnknownPeer,
     /// The gateway did not respond within the patience.
     #[error("the gateway of region {region} did not respond: {last}")]
     Unreachable {
@@ -130,7 +130,7 @@ impl ProxyError {
     /// A stable name for logs and metrics.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::NotAPeer => "not_a_peer",
+            Self::UnknownPeer => "not_a_peer",
             Self::Unreachable { .. } => "unreachable",
         }
     }

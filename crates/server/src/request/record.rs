@@ -311,7 +311,7 @@ impl Attempts {
     fn of_proxy_error(error: &ProxyError) -> Self {
         match error {
             ProxyError::Unreachable { attempts, .. } => Self { made: *attempts, outcome_unknown: 0 },
-            ProxyError::NotAPeer => Self::default(),
+            ProxyError::UnknownPeer => Self::default(),
         }
     }
 }

@@ -94,7 +94,7 @@ impl From<&ForwardError> for Refusal {
 impl From<&ProxyError> for Refusal {
     fn from(error: &ProxyError) -> Self {
         match error {
-            ProxyError::NotAPeer => Self::new(Outcome::WrongRegion, "another_region"),
+            ProxyError::UnknownPeer => Self::new(Outcome::WrongRegion, "another_region"),
             ProxyError::Unreachable { last, .. } => Self::new(Outcome::Unreachable, last),
         }
     }

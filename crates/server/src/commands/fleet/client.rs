@@ -45,7 +45,9 @@ impl<'a> AdminClient<'a> {
             StatusCode::UNAUTHORIZED => Err(FleetError::TokenMissing),
             status => match serde_json::from_slice::<RefusedBody>(&body) {
                 Ok(RefusedBody { error }) => Err(FleetError::Refused { message: plain(&error.message) }),
-                Err(_) => Err(FleetError::NotGateway { url: self.url.to_string(), status: status.as_u16() }),
+                Err(_) => {
+                    Err(FleetError::ForeignServer { url: self.url.to_string(), status: status.as_u16() })
+                }
             },
         }
     }
@@ -99,7 +101,7 @@ fn authorization(args: &AdminArgs) -> Result<Option<HeaderValue>, FleetError> {
 
 /// Reads a part of a fleet from JSON.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8], url: &Url) -> Result<T, FleetError> {
-    serde_json::from_slice(body).map_err(|source| FleetError::NotFleetJson { url: url.to_string(), source })
+    serde_json::from_slice(body).map_err(|source| FleetError::InvalidFleet { url: url.to_string(), source })
 }
 
 /// An error of `switchboard fleet`, with what would be right.
@@ -121,9 +123,9 @@ pub(super) enum FleetError {
         "{url} responds {status} and is not the admin listener of a gateway; set --admin to the gateway's \
          admin.address"
     )]
-    NotGateway { url: String, status: u16 },
+    ForeignServer { url: String, status: u16 },
     #[error("{url} does not respond with a fleet; set --admin to the gateway's admin.address")]
-    NotFleetJson { url: String, source: serde_json::Error },
+    InvalidFleet { url: String, source: serde_json::Error },
     #[error(
         "{instance} reports no call count, so the gateway cannot tell when it is empty; return \
          {{\"calls\":n}} from its probe, or drain it without --wait"
