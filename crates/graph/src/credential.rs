@@ -78,13 +78,13 @@ impl Credential {
         app: Uuid,
         audience: &str,
         now: SystemTime,
-    ) -> Result<Proof, InvalidCredential> {
+    ) -> Result<Proof, CredentialError> {
         match &self.0 {
             CredentialKind::Secret(secret) => Ok(Proof::Secret(secret.clone())),
             CredentialKind::Certificate(certificate) => certificate
                 .assertion(app, audience, now)
                 .map(|assertion| Proof::Assertion(Secret(assertion.into())))
-                .ok_or(InvalidCredential::Signing),
+                .ok_or(CredentialError::Signing),
             CredentialKind::FederatedToken(path) => read_token(path).await.map(Proof::Assertion),
         }
     }
@@ -130,7 +130,7 @@ impl fmt::Debug for Secret {
 
 /// The credential cannot be used at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidCredential {
+pub enum CredentialError {
     /// The file of the federated token cannot be read.
     #[error("the federated token file cannot be read: {0}")]
     FileUnreadable(io::ErrorKind),
@@ -142,7 +142,7 @@ pub enum InvalidCredential {
     Signing,
 }
 
-impl InvalidCredential {
+impl CredentialError {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::FileUnreadable(_) => "token_file_unreadable",
@@ -152,8 +152,8 @@ impl InvalidCredential {
     }
 }
 
-async fn read_token(path: &Path) -> Result<Secret, InvalidCredential> {
-    let unreadable = |error: io::Error| InvalidCredential::FileUnreadable(error.kind());
+async fn read_token(path: &Path) -> Result<Secret, CredentialError> {
+    let unreadable = |error: io::Error| CredentialError::FileUnreadable(error.kind());
     let mut bytes = Vec::new();
     let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
     file.take(TOKEN_BYTES_MAX + 1).read_to_end(&mut bytes).await.map_err(unreadable)?;
@@ -162,7 +162,7 @@ async fn read_token(path: &Path) -> Result<Secret, InvalidCredential> {
     let is_token = is_short && !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
     match std::str::from_utf8(token) {
         Ok(token) if is_token => Ok(Secret(token.into())),
-        Ok(_) | Err(_) => Err(InvalidCredential::FileMalformed),
+        Ok(_) | Err(_) => Err(CredentialError::FileMalformed),
     }
 }
 

@@ -84,7 +84,7 @@ pub use crate::{
     address::{CallbackUri, GraphCallId, InvalidCallbackUri, InvalidGraphCallId},
     call::{CallResult, GraphCall, GraphCallState},
     calls::Calls,
-    credential::{Credential, InvalidCredential},
+    credential::{Credential, CredentialError},
     error::GraphError,
     invalid_settings::InvalidGraphSettings,
     refusal::{GraphRefusal, GraphRefusalKind},

@@ -28,7 +28,7 @@ impl GraphRefusal {
     pub(crate) fn read(response: &GraphResponse, token: &Secret, now: SystemTime) -> Self {
         let document = response.whole_body(BODY_BYTES_MAX).and_then(|body| serde_json::from_slice(body).ok());
         let error = document.as_ref().map(ErrorDocument::read).unwrap_or_default();
-        let request_id = response.header("request-id").map(str::to_owned).or(error.request_id);
+        let request_id = response.header(REQUEST_ID).map(str::to_owned).or(error.request_id);
         let bounded = |text: Option<String>, chars_max| {
             text.filter(|text| !text.is_empty() && !text.contains(token.expose()))
                 .map(|text| printable(&text, chars_max))
@@ -49,7 +49,7 @@ impl GraphRefusal {
             kind: GraphRefusalKind::Unexpected,
             status: response.status,
             code: None,
-            request_id: response.header("request-id").map(|id| printable(id, REQUEST_ID_CHARS_MAX)),
+            request_id: response.header(REQUEST_ID).map(|id| printable(id, REQUEST_ID_CHARS_MAX)),
             message: None,
         }
     }
@@ -233,7 +233,7 @@ impl ErrorDocument {
         let outer = Self {
             code: error.get("code").and_then(text),
             message: error.get("message").and_then(text),
-            request_id: inner.and_then(|inner| inner.get("request-id")).and_then(text),
+            request_id: inner.and_then(|inner| inner.get(REQUEST_ID)).and_then(text),
         };
         let wrapped = outer.message.as_deref().filter(|message| message.starts_with('{'));
         let wrapped: Option<Value> = wrapped.and_then(|message| serde_json::from_str(message).ok());
@@ -253,6 +253,8 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned).or_else(|| value.as_i64().map(|number| number.to_string()))
 }
 
+/// Graph's id of a request, as a header and as a member of an error document.
+const REQUEST_ID: &str = "request-id";
 /// Graph's errors have less than 1 KiB.
 pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 const CODE_CHARS_MAX: usize = 64;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::{InvalidCredential, TransportError};
+use crate::{CredentialError, TransportError};
 
 /// An error of a request for a Graph token.
 ///
@@ -14,7 +14,7 @@ use crate::{InvalidCredential, TransportError};
 pub enum TokenError {
     /// The credential cannot be read or cannot sign.
     #[error(transparent)]
-    Credential(#[from] InvalidCredential),
+    Credential(#[from] CredentialError),
     /// Entra refused.
     #[error("{} ({})", reason.meaning(), references(*aadsts, *trace_id))]
     Refused {
