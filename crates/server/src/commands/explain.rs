@@ -15,18 +15,18 @@ use uuid::Uuid;
 use crate::{
     cli::ExplainArgs,
     config::Config,
-    platform::CALLER_REGION,
     request::{
-        outcome::Outcome,
         plan::{Destination, Knowledge, NewCallPlan, PlanContext, PlannedPart},
-        received::plain,
+        received::caller_region,
+        refusal::Refusal,
         reply::Reply,
     },
 };
 
 /// The decisions about a notification.
 ///
-/// The command knows nothing of the fleet's health and load, nor of the peers': it treats all as ready.
+/// The command does not know the health and load of instances, nor the health of peers. It treats all of them
+/// as ready.
 #[derive(Debug, Serialize)]
 pub(super) struct Explanation {
     /// The app whose token is assumed.
@@ -156,7 +156,7 @@ impl Explanation {
                 redirect_status: config.redirect_status,
                 tenant: tenant.map(|(id, _)| id).unwrap_or_default(),
                 app_in_path: None,
-                caller_region: plain(&headers, CALLER_REGION).and_then(|value| value.to_str().ok()),
+                caller_region: caller_region(&headers),
                 is_redirected: false,
             },
             instances: config.delivery.instances.iter().filter(|instance| serves(instance, app)).collect(),
@@ -166,11 +166,14 @@ impl Explanation {
                 BodyExplained::Legacy { kind: legacy.kind.label(), status: Reply::ASK_FOR_GRAPH.as_u16() }
             }
             Ok(Envelope::Graph(notifications)) => explainer.graph(&notifications),
-            Err(error) => BodyExplained::Refused {
-                code: error.code.label(),
-                message: error.to_string(),
-                status: Outcome::NotANotification.refusal_status().as_u16(),
-            },
+            Err(error) => {
+                let refusal = Refusal::from(error);
+                BodyExplained::Refused {
+                    code: refusal.reason,
+                    message: refusal.message().unwrap_or_default().to_owned(),
+                    status: refusal.outcome.refusal_status().as_u16(),
+                }
+            }
         };
         let tenant = tenant.map(|(id, given)| AssumedTenant { id: id.to_string(), given });
         Self { app: app.to_string(), tenant, body }
@@ -197,22 +200,21 @@ impl<'c> Explainer<'c> {
             probable_owner: &|call_id| self.ranking(call_id).next().cloned(),
         };
         let plan = self.context.plan(notifications, knowledge);
-        let is_batch = plan.parts.len() > 1;
         let explained = notifications.items.iter().enumerate().map(|(index, item)| ItemExplained {
             kind: item.kind().label(),
             call_id: item.call_id().map(|id| id.as_str().to_owned()),
             target: match plan.parts.iter().find(|part| part.items.contains(&index)) {
-                Some(part) if item.call_id().is_some() => self.target(part, index, is_batch),
+                Some(part) if item.call_id().is_some() => self.target(part, index),
                 Some(_) | None => ItemTarget::WithOthers,
             },
         });
-        BodyExplained::Graph { split: is_batch, items: explained.collect() }
+        BodyExplained::Graph { split: plan.is_batch(), items: explained.collect() }
     }
 
-    fn target(&self, part: &PlannedPart<'_>, index: usize, is_batch: bool) -> ItemTarget {
+    fn target(&self, part: &PlannedPart<'_>, index: usize) -> ItemTarget {
         match &part.destination {
             Destination::NewCall(plan) if plan.item == index => {
-                ItemTarget::Placed(Box::new(self.new_call(part.call_id, plan, is_batch)))
+                ItemTarget::Placed(Box::new(self.new_call(part.call_id, plan)))
             }
             Destination::NewCall(_) => ItemTarget::WithNewCall,
             Destination::ProbableOwner(owner) => {
@@ -221,7 +223,7 @@ impl<'c> Explainer<'c> {
         }
     }
 
-    fn new_call(&self, call_id: &str, plan: &NewCallPlan<'_>, is_batch: bool) -> NewCallExplained {
+    fn new_call(&self, call_id: &str, plan: &NewCallPlan<'_>) -> NewCallExplained {
         let call = plan.call;
         let owned = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
         let tenant = self.context.tenant;
@@ -243,7 +245,7 @@ impl<'c> Explainer<'c> {
                 let traits = self.context.traits(call_id, call);
                 self.config.policy.explain(&traits).into_iter().map(RuleExplained::from).collect()
             },
-            decision: self.decision(plan, is_batch),
+            decision: self.decision(plan),
             instances: self.ranking(&plan.affinity).map(Name::to_string).collect(),
             affinity: AffinityExplained {
                 key: self.config.placement.key.label(),
@@ -252,11 +254,12 @@ impl<'c> Explainer<'c> {
         }
     }
 
-    fn decision(&self, plan: &NewCallPlan<'_>, is_batch: bool) -> DecisionExplained {
+    fn decision(&self, plan: &NewCallPlan<'_>) -> DecisionExplained {
         let redirection = plan.redirect.and_then(|region| self.context.redirection(region));
-        let names_another_region = plan.decision.redirect.is_some();
+        // The plan drops the redirect of a call in a batch.
+        let is_dropped = plan.decision.redirect.is_some() && plan.redirect.is_none();
         DecisionExplained {
-            reason: if is_batch && names_another_region { SPLIT } else { plan.decision.reason.label() },
+            reason: if is_dropped { SPLIT } else { plan.decision.reason.label() },
             rule: plan.decision.rule,
             region: plan.redirect.unwrap_or(&self.config.region).to_string(),
             redirect: redirection.map(|redirection| RedirectExplained {

@@ -46,6 +46,13 @@ pub(crate) struct Plan<'a> {
     pub(crate) parts: Vec<PlannedPart<'a>>,
 }
 
+impl Plan<'_> {
+    /// True if the items go to several owners.
+    pub(crate) fn is_batch(&self) -> bool {
+        self.parts.len() > 1
+    }
+}
+
 /// The items of a notification that go to one owner.
 #[derive(Debug)]
 pub(crate) struct PlannedPart<'a> {

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    platform::MESSAGE_ID,
+    platform::{CALLER_REGION, MESSAGE_ID},
     request::{outcome::Outcome, refusal::Refusal, retries::MessageKey},
 };
 
@@ -295,6 +295,11 @@ pub(crate) fn plain<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h Header
     headers
         .get(name)
         .filter(|value| value.len() <= PLAIN_BYTES_MAX && value.as_bytes().iter().all(u8::is_ascii_graphic))
+}
+
+/// The region of the caller, as the platform's header names it.
+pub(crate) fn caller_region(headers: &HeaderMap) -> Option<&str> {
+    plain(headers, CALLER_REGION)?.to_str().ok()
 }
 
 /// True for a host with an optional port and without userinfo (RFC 9110 sections 4.2.4 and 7.2, RFC 9113

@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::config::tests::parse;
+use crate::{config::tests::parse, platform::CALLER_REGION};
 
 const CONFIG: &str = r#"
     region = "emea"

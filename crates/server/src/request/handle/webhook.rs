@@ -8,11 +8,10 @@ use uuid::Uuid;
 
 use crate::{
     gateway::Gateway,
-    platform::CALLER_REGION,
     request::{
         outcome::Outcome,
         plan::{Knowledge, Plan, PlanContext},
-        received::{Admitted, plain},
+        received::{Admitted, caller_region},
         record::Record,
         refusal::Refusal,
         reply::Reply,
@@ -63,7 +62,7 @@ impl<'a> WebhookRequest<'a> {
             redirect_status: self.gateway.redirect_status,
             tenant: self.admitted.caller.tenant,
             app_in_path: self.app_in_path,
-            caller_region: plain(&self.admitted.headers, CALLER_REGION).and_then(|value| value.to_str().ok()),
+            caller_region: caller_region(&self.admitted.headers),
             is_redirected: self.is_redirected,
         }
     }
