@@ -4,104 +4,90 @@ use std::fmt;
 
 use http::StatusCode;
 
-/// The reason for which an attempt at an instance, or a probe of it, failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
+/// Declares `Cause`. Each row of the table is one variant: its documentation, its label, its reason.
+macro_rules! causes {
+    ($($(#[$doc:meta])* $variant:ident = $label:literal, $reason:literal;)*) => {
+        /// The reason for which an attempt at an instance, or a probe of it, failed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Cause {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Cause {
+            pub(crate) const ALL: [Self; [$($label),*].len()] = [$(Self::$variant),*];
+
+            /// A stable name for logs and metrics.
+            pub(crate) const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            /// The cause in a few words, for the state of the instance.
+            pub(crate) const fn reason(self) -> &'static str {
+                match self { $(Self::$variant => $reason,)* }
+            }
+        }
+    };
+}
+
+causes! {
     /// The host name has no address.
-    Lookup,
+    Lookup = "lookup", "attempt failed: host name has no address";
+
     /// The resolver did not respond in time.
-    LookupTimeout,
+    LookupTimeout = "lookup_timeout", "attempt failed: resolver did not respond";
+
     /// The instance does not listen.
-    Refused,
+    Refused = "refused", "attempt failed: connection refused";
+
     /// No connection for another reason.
-    Connect,
+    Connect = "connect", "attempt failed: no connection";
+
     /// No connection in time.
-    ConnectTimeout,
+    ConnectTimeout = "connect_timeout", "attempt failed: no connection in time";
+
     /// The TLS handshake failed: usually the certificate is wrong.
-    Tls,
+    Tls = "tls", "attempt failed: TLS handshake failed";
+
     /// The TLS handshake took too long.
-    TlsTimeout,
+    TlsTimeout = "tls_timeout", "attempt failed: TLS handshake timed out";
+
     /// The connection ended before a response.
-    Closed,
+    Closed = "closed", "attempt failed: connection closed without a response";
+
     /// The bytes received are not the head of an HTTP response.
-    BadHead,
+    BadHead = "bad_head", "attempt failed: response is not valid HTTP";
+
     /// The announced length of the response is over the limit.
-    ResponseTooLarge,
+    ResponseTooLarge = "answer_too_large", "attempt failed: response too large";
+
     /// No response in time.
-    Timeout,
+    Timeout = "timeout", "attempt failed: no response in time";
+
     /// The response to a new call was 3xx.
-    Redirect,
+    Redirect = "redirect", "attempt failed: response was a redirect";
+
     /// The response to a new call was 502.
-    BadGateway,
+    BadGateway = "status_502", "attempt failed: response was 502";
+
     /// The response to a new call was 503.
-    Unavailable,
+    Unavailable = "status_503", "attempt failed: response was 503";
+
     /// The response to a new call was 504.
-    GatewayTimeout,
+    GatewayTimeout = "status_504", "attempt failed: response was 504";
+
     /// The response to a probe is not a valid report.
-    BadReport,
+    BadReport = "bad_report", "probe response is not a valid report";
+
     /// The time was over before the first attempt.
-    NoTime,
+    NoTime = "no_time", "no time was left";
 }
 
 impl Cause {
-    pub(crate) const ALL: [Self; 17] = [
-        Self::Lookup,
-        Self::LookupTimeout,
-        Self::Refused,
-        Self::Connect,
-        Self::ConnectTimeout,
-        Self::Tls,
-        Self::TlsTimeout,
-        Self::Closed,
-        Self::BadHead,
-        Self::ResponseTooLarge,
-        Self::Timeout,
-        Self::Redirect,
-        Self::BadGateway,
-        Self::Unavailable,
-        Self::GatewayTimeout,
-        Self::BadReport,
-        Self::NoTime,
-    ];
-
-    /// The stable name for logs and metrics, and the reason that the state of an instance shows.
-    const fn texts(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Lookup => ("lookup", "attempt failed: host name has no address"),
-            Self::LookupTimeout => ("lookup_timeout", "attempt failed: resolver did not respond"),
-            Self::Refused => ("refused", "attempt failed: connection refused"),
-            Self::Connect => ("connect", "attempt failed: no connection"),
-            Self::ConnectTimeout => ("connect_timeout", "attempt failed: no connection in time"),
-            Self::Tls => ("tls", "attempt failed: TLS handshake failed"),
-            Self::TlsTimeout => ("tls_timeout", "attempt failed: TLS handshake timed out"),
-            Self::Closed => ("closed", "attempt failed: connection closed without a response"),
-            Self::BadHead => ("bad_head", "attempt failed: response is not valid HTTP"),
-            Self::ResponseTooLarge => ("answer_too_large", "attempt failed: response too large"),
-            Self::Timeout => ("timeout", "attempt failed: no response in time"),
-            Self::Redirect => ("redirect", "attempt failed: response was a redirect"),
-            Self::BadGateway => ("status_502", "attempt failed: response was 502"),
-            Self::Unavailable => ("status_503", "attempt failed: response was 503"),
-            Self::GatewayTimeout => ("status_504", "attempt failed: response was 504"),
-            Self::BadReport => ("bad_report", "probe response is not a valid report"),
-            Self::NoTime => ("no_time", "no time was left"),
-        }
-    }
-
-    /// A stable name for logs and metrics.
-    pub(crate) const fn label(self) -> &'static str {
-        self.texts().0
-    }
-
-    /// The cause in a few words, for the state of the instance.
-    pub(crate) const fn reason(self) -> &'static str {
-        self.texts().1
-    }
-
     /// The cause for which a response to a new call sends the call to the next candidate; `None` if it does
     /// not.
     ///
-    /// Neither the gateway nor the platform can follow a redirect of an instance: the gateway decides where a
-    /// call lives.
+    /// Neither the gateway nor the platform can follow a redirect of an instance: the gateway decides which
+    /// instance gets a call.
     pub(crate) fn of_status(status: StatusCode) -> Option<Self> {
         match status {
             StatusCode::BAD_GATEWAY => Some(Self::BadGateway),
