@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::config;
 
-/// The front door of a Microsoft Teams calling bot.
+/// The gateway in front of Microsoft Teams calling bots.
 #[derive(Debug, Parser)]
 #[command(name = "switchboard", version)]
 pub struct Cli {
@@ -146,9 +146,13 @@ pub struct MintArgs {
 }
 
 impl Cli {
-    /// Parses the command line of this process, with the program name first. Prints an error, the help or the
-    /// version, and returns the exit code.
-    pub fn parse_or_tell(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
+    /// Parses the command line of this process, with the program name first.
+    ///
+    /// # Errors
+    ///
+    /// The command line is wrong, or asks for the help or the version. The text is printed; the error is the
+    /// exit code.
+    pub fn parse_or_print(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
         Self::try_parse_from(arguments).map_err(|error| {
             // Coloured on a terminal only, and not if NO_COLOR is set.
             let _ = error.print();

@@ -40,6 +40,7 @@ pub(crate) use self::{
     trust::parse_guid,
     url::{absolute as absolute_url, is_loopback},
 };
+
 /// All settings: each is valid, and they do not contradict each other.
 #[derive(Debug)]
 pub struct Config {
@@ -77,6 +78,10 @@ pub struct Config {
 
 impl Config {
     /// Reads the file at `path` and the files that it names. `env` looks up environment variables.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or the configuration is not valid: all of its problems.
     pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, Problems> {
         let unreadable =
             |reason: String| Problems::of_file(format!("{} cannot be read: {reason}", shown(path)));
@@ -86,7 +91,11 @@ impl Config {
         Self::parse(&text, path.parent().unwrap_or_else(|| Path::new("")), env)
     }
 
-    /// Parses a configuration, or returns all of its problems. Relative paths start at `folder`.
+    /// Parses a configuration. Relative paths start at `folder`.
+    ///
+    /// # Errors
+    ///
+    /// The configuration is not valid: all of its problems.
     pub fn parse(text: &str, folder: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, Problems> {
         let (table, errors) = DeTable::parse_recoverable(text);
         // Later errors may only follow from the first.

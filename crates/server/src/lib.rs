@@ -25,6 +25,9 @@
 //! assert!(problems.to_string().contains("fleet.instance[0].weigth"));
 //! ```
 //!
+//! The library is for this binary and its tests. Its enums are exhaustive on purpose: a new variant needs a
+//! decision wherever one is matched.
+//!
 //! Reading order: `request::handle` (one request from start to end), `request::received` and `request::reply`
 //! (its two ends), `gateway` (the parts), `process::server` (bind, serve, reload, drain), `process::worker`
 //! and `process::connection` (threads and limits), `clients` (key issuers, Graph, peers), then `config`.

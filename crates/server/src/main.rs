@@ -9,7 +9,7 @@ use switchboard::{
 };
 
 fn main() -> ExitCode {
-    let cli = match Cli::parse_or_tell(std::env::args_os()) {
+    let cli = match Cli::parse_or_print(std::env::args_os()) {
         Ok(cli) => cli,
         Err(code) => return code,
     };

@@ -80,6 +80,10 @@ pub enum StartError {
 impl Server {
     /// Binds both listeners, so that a taken port is known before anything is served. `timeouts` replaces the
     /// time limits of production; for tests.
+    ///
+    /// # Errors
+    ///
+    /// An address cannot be bound, or a part of the gateway cannot be built.
     pub async fn bind(
         config: Config,
         timeouts: Option<Timeouts>,
@@ -101,11 +105,19 @@ impl Server {
 
     /// Returns the address of the webhook and the callbacks. With port 0 configured, it has the port that was
     /// assigned.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not report the address.
     pub fn public_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     /// Returns the address of the admin listener.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not report the address.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
     }
@@ -114,6 +126,10 @@ impl Server {
     ///
     /// `load` reads the configuration again; `reloaded` receives the log settings of each configuration that
     /// applies.
+    ///
+    /// # Errors
+    ///
+    /// A worker thread cannot start.
     pub async fn run(
         self,
         mut commands: mpsc::Receiver<ProcessCommand>,
@@ -166,5 +182,5 @@ async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListene
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { setting, address, source })
 }
 
-/// The time between two looks at the certificate files. A certificate is replaced days before it expires.
+/// The time between two checks of the certificate files. A certificate is replaced days before it expires.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
