@@ -95,6 +95,11 @@
 //! (`instance_discovery=False`, `disableInstanceDiscovery`, `knownAuthorities`). `cargo xtask interop` tests
 //! MSAL, Azure Identity, the Graph SDK and the Bot Framework in Python and in Node. It installs them from the
 //! package registries, so `cargo xtask check` does not run it.
+//!
+//! # Enums
+//!
+//! The enums of this crate are exhaustive on purpose: a new variant needs a decision wherever one is matched.
+//! Adding a variant is therefore a breaking change.
 
 mod bot;
 mod call;

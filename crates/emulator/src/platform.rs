@@ -33,6 +33,8 @@ use crate::{
 };
 
 /// A running platform. It stops when it is dropped.
+///
+/// The [documentation of the crate](crate) has an example.
 #[derive(Debug)]
 pub struct Platform {
     context: Arc<Context>,

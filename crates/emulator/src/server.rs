@@ -99,15 +99,7 @@ async fn accept<H: Handle>(
             Ok((stream, _)) => {
                 let (handler, tls, finishing) = (Arc::clone(&handler), tls.clone(), finishing.clone());
                 connections.spawn(async move {
-                    let _ = stream.set_nodelay(true);
-                    match tls {
-                        Some(tls) => {
-                            if let Some(stream) = secured(stream, &tls).await {
-                                serve(stream, handler, loopback, finishing).await;
-                            }
-                        }
-                        None => serve(stream, handler, loopback, finishing).await,
-                    }
+                    serve_connection(stream, handler, tls, loopback, finishing).await;
                     drop(permit);
                 });
             }
@@ -117,6 +109,21 @@ async fn accept<H: Handle>(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// Serves one connection, from its TLS handshake to its end.
+async fn serve_connection<H: Handle>(
+    stream: TcpStream,
+    handler: Arc<H>,
+    tls: Option<SslAcceptor>,
+    loopback: bool,
+    finishing: watch::Receiver<bool>,
+) {
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else { return serve(stream, handler, loopback, finishing).await };
+    if let Some(stream) = secured(stream, &tls).await {
+        serve(stream, handler, loopback, finishing).await;
+    }
 }
 
 /// Returns the stream after its handshake; `None` if the peer refuses the certificate, is too slow, or speaks

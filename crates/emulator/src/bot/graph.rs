@@ -66,7 +66,7 @@ impl GraphClient {
         }
     }
 
-    /// Ends a call. A call that has already ended is no failure.
+    /// Ends a call. A call that has already ended is not a failure.
     pub(super) async fn hang_up(&self, id: &str, tenant: Option<&str>) -> Result<(), String> {
         let path = format!("/v1.0/communications/calls/{id}");
         let response = self.request(Method::DELETE, &path, None, tenant).await?;

@@ -37,8 +37,8 @@ pub(super) struct Instance {
     capacity: Option<usize>,
     on_failure: fn(&str),
     draining: AtomicBool,
-    /// Grows by the share of failures per notification. At 1 a notification fails: no dice, so that tests can
-    /// count.
+    /// Grows by the share of failures per notification. At 1 a notification fails. Nothing is random here, so
+    /// that tests can count.
     failures_due: Mutex<f64>,
     ledger: Mutex<CallLedger>,
     journal: Option<File>,

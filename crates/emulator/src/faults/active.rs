@@ -43,7 +43,7 @@ impl ActiveFaults {
         Some(fault)
     }
 
-    /// Rolls the dice for one notification, once for all its attempts.
+    /// Decides at random for one notification, once for all its attempts.
     pub(crate) fn delivery(&self) -> DeliveryFaults {
         let mut faults = self.lock();
         let delay = match faults.get(FaultName::Delay) {

@@ -145,9 +145,9 @@ impl Share {
         (0.0..=1.0).contains(&share).then_some(Self(share))
     }
 
-    /// Rolls the dice for one notification.
+    /// Decides at random for one notification.
     pub(super) fn strikes(self) -> bool {
-        dice() < self.0
+        random_share() < self.0
     }
 }
 
@@ -207,7 +207,7 @@ impl Delay {
 
     /// Draws a delay from the range.
     pub(super) fn draw(self) -> Duration {
-        self.least + self.most.saturating_sub(self.least).mul_f64(dice())
+        self.least + self.most.saturating_sub(self.least).mul_f64(random_share())
     }
 }
 
@@ -219,9 +219,9 @@ impl fmt::Display for Delay {
 }
 
 /// Returns a random number from 0 to just below 1.
-fn dice() -> f64 {
+fn random_share() -> f64 {
     let mut bytes = [0; 4];
-    // Without randomness no fault strikes by chance, which is the harmless side.
+    // Without randomness no fault strikes by chance: calls then go on as usual.
     if openssl::rand::rand_bytes(&mut bytes).is_err() {
         return 0.999_999;
     }

@@ -119,5 +119,5 @@ struct BearerClaims {
     roles: Vec<String>,
 }
 
-/// A token lives for an hour, so this is enough for two or three new tokens a second.
+/// A token is valid for an hour, so this is enough for two or three new tokens a second.
 const TOKENS_MAX: usize = 10_000;

@@ -52,12 +52,8 @@ async fn place_all(
             let placed_ms = milliseconds(began.elapsed());
             match caller::place(context, call) {
                 Ok(timeline) => {
-                    let events = events.clone();
-                    context.spawn(async move {
-                        if let Some(result) = result_of(timeline, kind, duration, placed_ms).await {
-                            let _ = events.send(LoadEvent::Result(result)).await;
-                        }
-                    });
+                    let result = result_of(timeline, kind, duration, placed_ms);
+                    context.spawn(send_result(result, events.clone()));
                     placed += 1;
                 }
                 // The platform holds no more calls: the next one waits.
@@ -78,6 +74,16 @@ async fn place_all(
 fn due(elapsed: Duration, rate: u32) -> u32 {
     let due = elapsed.as_millis().saturating_mul(u128::from(rate)) / 1_000;
     u32::try_from(due).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// Sends the result of a call once the call is over.
+async fn send_result(
+    result: impl Future<Output = Option<LoadResult>> + Send,
+    events: mpsc::Sender<LoadEvent>,
+) {
+    if let Some(result) = result.await {
+        let _ = events.send(LoadEvent::Result(result)).await;
+    }
 }
 
 async fn result_of(
