@@ -68,8 +68,8 @@ pub(crate) fn has_userinfo(url: &Url) -> bool {
 
 /// Returns true if `url` can only lead to this machine.
 ///
-/// graph and routing have a copy of this rule and of `has_userinfo`. None of the three may depend on another
-/// (docs/architecture.md), and ten lines do not justify a crate for all to depend on.
+/// graph, routing and server have a copy of this rule and of `has_userinfo`. None of the first three may
+/// depend on another (docs/architecture.md), and ten lines do not justify a crate for all to depend on.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),

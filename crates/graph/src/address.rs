@@ -160,8 +160,8 @@ pub(crate) fn below(base: &Url, path: &str) -> Url {
 
 /// Returns true if a request to `url` cannot be read on its way: https, or http to a loopback host.
 ///
-/// auth and routing have a copy of this rule and of `has_userinfo`. None of the three may depend on another
-/// (docs/architecture.md), and ten lines do not justify a crate for all to depend on.
+/// auth, routing and server have a copy of this rule and of `has_userinfo`. None of the first three may
+/// depend on another (docs/architecture.md), and ten lines do not justify a crate for all to depend on.
 pub(crate) fn is_safe(url: &Url) -> bool {
     match url.scheme() {
         "https" => true,

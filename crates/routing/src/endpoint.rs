@@ -64,8 +64,8 @@ pub(crate) fn check_origin(url: &Url) -> Result<(), InvalidUrl> {
 
 /// Returns true if `url` can only lead to this machine.
 ///
-/// auth and graph have a copy of this rule. None of the three may depend on another (docs/architecture.md),
-/// and ten lines do not justify a crate for all to depend on.
+/// auth, graph and server have a copy of this rule. None of the first three may depend on another
+/// (docs/architecture.md), and ten lines do not justify a crate for all to depend on.
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",

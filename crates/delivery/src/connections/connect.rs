@@ -1,4 +1,7 @@
 //! Making a connection: look-up, TCP, TLS and the HTTP/1.1 handshake, each with a limit.
+//!
+//! The server's HTTP clients cannot replace this one: it runs on the thread of a worker, knows if a byte of a
+//! request was written, and names the step that failed by a [`Cause`].
 
 use std::{io, net::SocketAddr, pin::Pin, time::Duration};
 
@@ -136,7 +139,7 @@ pub(crate) static FAR: ConnectLimits = ConnectLimits {
     tls: Duration::from_secs(3),
     idle: Duration::from_secs(20),
 };
-/// So short that hardly any server closes first. A request written on a connection that is being closed
+/// Short, since the server should not close first. A request written on a connection that is being closed
 /// cannot be sent again: a callback gets 503, a new call ejects its instance. uvicorn closes after 5 s,
 /// gunicorn and servers below it after 2 s without notice, Kestrel after 130 s. A new connection costs less
 /// than a millisecond, and only instances with rare requests pay it.

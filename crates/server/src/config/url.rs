@@ -49,6 +49,9 @@ pub(super) fn path(setting: &Setting<'_>) -> Option<String> {
 }
 
 /// Parses an absolute http or https URL without userinfo and fragment.
+///
+/// auth, graph and routing check their URLs again, each by a private rule: they are usable without this
+/// crate. The checks here find the problem first, with its place in the file.
 pub(crate) fn absolute(text: &str) -> Option<Url> {
     // The URL parser accepts spaces, `https:host` and `https:///host`. An operator who writes that means
     // something else.
@@ -61,7 +64,8 @@ pub(crate) fn absolute(text: &str) -> Option<Url> {
     (plain && matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
-/// True if the host of a URL is a loopback host.
+/// True if the host of a URL is a loopback host. The libraries have this rule for their own settings; see
+/// [`absolute`].
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),

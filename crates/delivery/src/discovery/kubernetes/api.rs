@@ -228,6 +228,9 @@ fn client_error(error: &kube::Error) -> SourceError {
 }
 
 /// An error and its sources in one line.
+///
+/// auth and server have printers of their own. delivery may use neither crate, and kube's errors need the
+/// special case below.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
