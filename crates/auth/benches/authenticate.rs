@@ -153,7 +153,7 @@ impl Times {
         self.0.push(started.elapsed() / times);
     }
 
-    #[expect(clippy::print_stdout, reason = "a bench is read on its standard output")]
+    #[expect(clippy::print_stdout, reason = "a benchmark prints its results")]
     fn report(mut self, name: &str) {
         self.0.sort_unstable();
         let nanos = |at: usize| self.0.get(at).map_or(0, Duration::as_nanos);

@@ -20,7 +20,7 @@ pub(crate) fn back_off(failures: u32) -> Duration {
 /// Returns a random share of `whole`.
 fn random_share(whole: Duration) -> Duration {
     let mut random = [0; 2];
-    // Jitter spreads load and is no security measure: do without it if the generator fails.
+    // Jitter spreads load and protects no secret: do without it if the generator fails.
     let random = rand_bytes(&mut random).map_or(0, |()| u16::from_ne_bytes(random));
     whole * u32::from(random) / u32::from(u16::MAX)
 }

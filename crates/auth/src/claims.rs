@@ -246,5 +246,5 @@ const NAMES: [&str; 12] = [
 /// Entra's largest tokens have about 40 claims with at most three levels.
 const LIMITS: ObjectLimits = ObjectLimits { depth: 16, members: 128 };
 
-/// A day. Real tokens live five minutes to a little more than an hour.
+/// A day. Real tokens are valid for five minutes to a little more than an hour.
 const LIFETIME_MAX: u64 = 24 * 60 * 60;

@@ -17,7 +17,7 @@ enum TenantPlace {
     Nowhere,
     /// The issuer contains one tenant, written out.
     Fixed(Uuid),
-    /// The issuer contains any tenant. It starts at the first byte offset; the rest follows at the second.
+    /// The issuer contains any tenant: its placeholder is between these byte offsets.
     At(usize, usize),
 }
 

@@ -18,7 +18,7 @@ use crate::{
 /// The keys of one JSON Web Key Set (RFC 7517) that may verify RS256.
 ///
 /// A usable key is an RSA key of 2048 to 4096 bits with the exponent 65537 and a key id. It has no private
-/// members, and `use`, `key_ops` and `alg` allow it to verify RS256. Other keys are skipped and are no error
+/// members, and `use`, `key_ops` and `alg` allow it to verify RS256. Other keys are skipped without an error
 /// (RFC 7517 section 5): one odd key must not make the others unusable.
 ///
 /// ```

@@ -147,7 +147,7 @@ rejections! {
         now: u64,
     } = "not_yet_valid", "not valid before {not_before}, now {now}";
 
-    /// The token lives longer than any real token, or it expires before it becomes valid.
+    /// The token is valid for longer than any real token, or it expires before it becomes valid.
     Lifetime = "lifetime", "lifetime is not between zero and a day";
 
     /// The two spellings of the tenant claim differ.

@@ -229,7 +229,7 @@ impl Times {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "a bench is read on its standard output")]
+#[expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 fn say(line: &str) {
     println!("{line}");
 }

@@ -135,7 +135,7 @@ impl fmt::Debug for Connections {
 impl Slots {
     /// The idle connections of a slot. `None` for origins that are older than the pool's. Requests that
     /// started before a reload make their own connections, so that old and new requests do not drop each
-    /// other's in turn.
+    /// other's connections.
     fn idle(&mut self, origins: &Origins, slot: usize) -> Option<&mut Vec<IdleConnection>> {
         if self.generation < origins.generation() {
             self.adopt(origins);
@@ -172,8 +172,8 @@ pub(crate) async fn connect_near(origin: &Origin, tls: &SslConnector) -> Result<
 /// The time for which a connection may be idle: as the instance says (`Keep-Alive: timeout=5` of Node.js),
 /// else `default`.
 ///
-/// A second is subtracted for the way, so that a request does not meet a connection that is just being
-/// closed.
+/// The result is a second less than that, for the delay of the network: the instance may be closing the
+/// connection while a request is on its way.
 fn idle_for(response: &HeaderMap, default: Duration) -> Duration {
     let Some(value) = response.get(&KEEP_ALIVE).and_then(|value| value.to_str().ok()) else {
         return default;

@@ -24,6 +24,8 @@ use crate::{
 
 /// The fleet, and the delivery of requests to it. All threads share it.
 ///
+/// The [documentation of the crate](crate) has an example.
+///
 /// Its futures are `Send` and run on any runtime; each runtime brings its own
 /// [`Connections`](crate::Connections).
 pub struct Delivery {
@@ -208,6 +210,6 @@ impl fmt::Debug for Delivery {
     }
 }
 
-/// The time for which an instance that left is still shown: longer than the time between two looks of an
-/// operator at a rollout.
+/// The time for which an instance that left is still shown, so that an operator who follows a rollout sees
+/// it.
 const GONE_SHOWN: Duration = Duration::from_secs(600);

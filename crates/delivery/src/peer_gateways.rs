@@ -111,7 +111,7 @@ impl PeerGateways {
 /// A callback was not delivered to the gateway of its region.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
-    /// No gateway of this region takes callbacks from this gateway.
+    /// No gateway of that region takes callbacks from this gateway.
     #[error("no gateway of that region is known")]
     UnknownPeer,
     /// The gateway did not respond within the patience.

@@ -81,7 +81,7 @@ impl Probing {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if let Ok(_permit) = self.permits.acquire().await {
-                // Boxed: of ten thousand such tasks few probe at a time.
+                // Boxed: few of ten thousand such tasks probe at a time.
                 Box::pin(self.probe(&instance)).await;
             }
             tokio::select! {

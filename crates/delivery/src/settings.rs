@@ -13,7 +13,7 @@ use crate::{network::Network, upstream_url::UpstreamUrl};
 pub struct DeliverySettings {
     /// This region.
     pub region: Name,
-    /// The static list. Names are distinct; of two instances with one name the first is kept.
+    /// The static list. Names are distinct. If two instances have one name, the first is kept.
     pub instances: Vec<InstanceSettings>,
     /// The source of instances that are not listed; then the list is empty.
     pub discovery: Option<Discovery>,
@@ -124,7 +124,7 @@ pub struct DnsSettings {
     pub secure: bool,
     /// The path of new calls and callbacks; `{app}` stands for the app id.
     pub path: Box<str>,
-    /// The longest time between two look-ups. Records with a shorter validity are looked up sooner.
+    /// The longest time between two look-ups. Records with a shorter TTL are looked up sooner.
     pub refresh: Duration,
     /// The DNS servers; the system's resolvers if empty.
     pub servers: Vec<SocketAddr>,

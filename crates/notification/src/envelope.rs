@@ -120,8 +120,8 @@ struct RawEnvelope<'a> {
 }
 
 impl<'a> RawEnvelope<'a> {
-    /// Returns the legacy message, even if there is also a `value`, or the reason why it is none. Contracts:
-    /// Bot Framework calling, `Conversation`, `ConversationResult`, `RosterUpdateNotification`,
+    /// Returns the legacy message, even if there is also a `value`, or the reason why it is not one.
+    /// Contracts: Bot Framework calling, `Conversation`, `ConversationResult`, `RosterUpdateNotification`,
     /// `CallStateChangeNotification`.
     fn legacy(&self) -> Result<Legacy<'a>, &'static str> {
         let id = self.id.and_then(json::text_of);

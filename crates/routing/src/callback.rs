@@ -2,7 +2,7 @@
 //!
 //! `https://{base}{path}/{region}/{instance}/{key id}.{incarnation}.{mac}`. A sender that can post to the
 //! platform's webhook can post to any path. The seal proves that this gateway, or one with the same key,
-//! named the owner, for the app of the token. The URI is no secret and grants nothing by itself: the sender
+//! named the owner, for the app of the token. The URI is not secret and grants nothing by itself: the sender
 //! still needs a token of the platform.
 
 mod owner;

@@ -48,7 +48,7 @@ struct FoundInstance {
     weight: u32,
 }
 
-/// The records of one name and type, with their validity in seconds.
+/// The records of one name and type, with their TTL in seconds.
 #[derive(Debug, Default)]
 struct Records {
     data: Vec<RData>,
@@ -246,7 +246,7 @@ fn resolver(settings: &DnsSettings) -> Result<TokioResolver, SourceError> {
     options.timeout = TIMEOUT;
     options.attempts = ATTEMPTS;
     options.cache_size = 0;
-    // Its entries have no validity, and only this machine has them.
+    // Its entries have no TTL, and only this machine has them.
     options.use_hosts_file = ResolveHosts::Never;
     builder.build().map_err(no_response)
 }
@@ -276,7 +276,7 @@ async fn records<P: ConnectionProvider>(
         Ok(lookup) => {
             let of_kind = lookup.answers().iter().filter(|record| record.record_type() == kind);
             Ok(Records {
-                // An alias on the way may have a shorter validity than its target.
+                // An alias on the way may have a shorter TTL than its target.
                 ttl: lookup.answers().iter().map(|record| record.ttl).min(),
                 data: of_kind.map(|record| record.data.clone()).collect(),
             })
@@ -308,7 +308,7 @@ fn address_name(address: IpAddr) -> Name {
     Name::parse(&text).expect("at most 45 of 0-9 a-f . -")
 }
 
-/// The least time between two look-ups: some records have a validity of 0.
+/// The least time between two look-ups: some records have a TTL of 0.
 const TTL_MIN: Duration = Duration::from_secs(1);
 /// The pause after a failed look-up.
 const RETRY: Duration = Duration::from_secs(2);

@@ -35,7 +35,7 @@ impl Fleet {
     ///
     /// The tracker of an instance is taken over from `before` if the member still describes that instance. An
     /// instance of `before` that is no longer a member, and that may still run, stays without new calls until
-    /// its calls have ended or `keep_leaving` has passed. Of two members with one name the first is kept.
+    /// its calls have ended or `keep_leaving` has passed. If two members have one name, the first is kept.
     pub(crate) fn new(
         members: Vec<Member>,
         known: bool,

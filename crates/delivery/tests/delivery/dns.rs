@@ -150,7 +150,7 @@ async fn the_addresses_of_a_name_are_the_instances() {
     dns.addresses(&[[127, 0, 0, 1]]).await;
     let mut settings = dns.settings("bots.example", bot.address.port(), &["127.0.0.0/8"]);
     if let Some(Discovery::Dns(dns)) = &mut settings.discovery {
-        // Only the validity of the records causes another look-up.
+        // Only the TTL of the records causes another look-up.
         dns.refresh = LONG * 100;
     }
     let unread = Delivery::new(settings.clone(), uris(), tls());

@@ -269,8 +269,8 @@ impl<'de> Receive<'de> for ApplicationMetadata<'de> {
 /// `applicationMetadata.botData`
 ///
 /// One mark of a policy is enough: a call that is treated as a policy call by mistake gets less time than it
-/// has, but a policy call that is not recognised is lost. `isMultiParty` is no mark: it is about the number
-/// of participants.
+/// has, but a policy call that is not recognised is lost. `isMultiParty` is not a mark: it is about the
+/// number of participants.
 #[derive(Default)]
 struct BotData<'a> {
     media_region: Option<Cow<'a, str>>,

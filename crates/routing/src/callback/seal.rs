@@ -99,7 +99,7 @@ impl InvalidSealKey {
     }
 }
 
-/// The first half of an HMAC-SHA-256. RFC 2104 section 5 allows to cut it to half, and not further.
+/// The first half of an HMAC-SHA-256. RFC 2104 section 5 allows half of the length, and no less.
 #[derive(Clone, Copy)]
 pub(super) struct Mac([u8; 16]);
 

@@ -8,7 +8,7 @@ use crate::{hash, name::Name};
 /// One rule. It matches a call if all its conditions hold.
 ///
 /// A condition is a list of accepted values, without regard to ASCII case: the call's value must be one of
-/// them. An empty list is no condition. A call without a value does not match a condition on it.
+/// them. An empty list is not a condition. A call without a value does not match a condition on it.
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// `source.region`

@@ -198,7 +198,7 @@ fn failed(kind: &'static str, detail: String) -> FetchError {
     FetchError { kind, detail }
 }
 
-/// The time for one document of an issuer. A slow drip ends here.
+/// The time for one document of an issuer. It also ends a response that arrives byte by byte.
 const KEY_DOCUMENT_TIME_MAX: Duration = Duration::from_secs(5);
 /// The time for a connection, its name look-up included, and again for its TLS handshake. A host that is
 /// slower is treated as down.

@@ -46,7 +46,7 @@ fn shown(units: &[(&str, u64)], number: u64) -> String {
 const DURATIONS: &[(&str, u64)] =
     &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// The units of sizes in bytes, the largest first. Of units with equal factors, sizes are shown in the first.
+/// The units of sizes in bytes, the largest first. If units have equal factors, the first is shown.
 const SIZES: &[(&str, u64)] =
     &[("MiB", 1 << 20), ("MB", 1_000_000), ("KiB", 1 << 10), ("kB", 1000), ("KB", 1000), ("B", 1)];
 

@@ -41,8 +41,8 @@ pub(crate) async fn handle(
     received.check_method(&route)?;
     match route {
         Route::Health => Ok(Reply::Health { able: gateway.can_take_call() }),
-        // Boxed: a request's future is moved about, and callbacks, which are most requests, need a tenth of
-        // its size.
+        // Boxed: the future of a request is moved from place to place. Callbacks, which are most requests,
+        // need a tenth of its size.
         Route::Webhook { app } => Box::pin(webhook(gateway, connections, received, app, record)).await,
         Route::Callback => callback(gateway, connections, received, record).await,
     }

@@ -75,7 +75,7 @@ impl Outcome {
             | Self::PartFailed
             | Self::Unreachable
             | Self::FleetUnknown => StatusCode::SERVICE_UNAVAILABLE,
-            // All but the first two are no refusals. If a bug refuses with one of them, the fault is the
+            // All but the first two are not refusals. If a bug refuses with one of them, the fault is the
             // gateway's.
             Self::BadAction
             | Self::Panicked

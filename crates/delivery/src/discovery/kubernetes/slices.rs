@@ -95,7 +95,7 @@ impl Slices {
     /// One member per pod, sorted by name.
     ///
     /// A pod with two address families is in two slices, and a pod that moves between slices may be in both
-    /// for a moment. Of its conditions the worst counts: a pod that terminates in one slice terminates.
+    /// for a moment. The worst of its conditions counts: a pod that terminates in one slice terminates.
     pub(super) fn members(
         &self,
         settings: &KubernetesSettings,

@@ -31,7 +31,7 @@ impl Workers {
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // A client that closed before the accept is no error of the gateway. A lack of file
+                // A client that closed before the accept is not an error of the gateway. A lack of file
                 // descriptors is one. It lasts, and without a pause the loop would spin.
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
                 {
