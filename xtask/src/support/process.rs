@@ -27,7 +27,7 @@ struct RunningChild {
     name: String,
     child: Child,
     log: PathBuf,
-    /// True if the child ends by itself, which is no failure.
+    /// True if the child ends by itself, which is not a failure.
     is_task: bool,
 }
 
@@ -209,7 +209,7 @@ impl Processes {
             .ok_or_else(|| "there is no child".to_owned())
     }
 
-    /// Fails with the end of the log if a child has ended that is no task.
+    /// Fails with the end of the log if a child that is not a task has ended.
     pub(crate) fn check_running(&mut self) -> Result<(), String> {
         for running in self.children.iter_mut().filter(|running| !running.is_task) {
             if let Ok(Some(status)) = running.child.try_wait() {

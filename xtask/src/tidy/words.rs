@@ -105,7 +105,7 @@ fn of_source(syntax: &Syntax) -> Vec<Passage> {
     let strings = syntax.strings.iter().map(|string| {
         let text = string.text.trim_start_matches(['b', 'c', 'r', '#']).trim_end_matches('#');
         let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-        // An escape is no part of the next word; a backslash continues the string on the next line.
+        // An escape is not part of the next word; a backslash continues the string on the next line.
         let text =
             text.replace("\\\"", "\"").replace("\\n", "  ").replace("\\t", "  ").replace("\\\n", " \n");
         Passage::new(string.line, without_quotations(&text))
@@ -202,7 +202,7 @@ fn without_quotations(text: &str) -> String {
         let inner = quotation.get(opening.len()..).unwrap_or_default();
         match inner.split_once(&closing) {
             Some((quoted, after)) => {
-                // A sign between the words before and after: they are no phrase.
+                // A sign between the words before and after: they are not a phrase.
                 kept.push('"');
                 kept.extend(quoted.chars().map(|sign| if sign == '\n' { '\n' } else { ' ' }));
                 rest = after;

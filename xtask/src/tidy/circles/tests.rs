@@ -141,7 +141,7 @@ fn names_behind_a_glob_count_for_their_file() {
         &["a.rs -> b.rs: B", "b.rs -> a.rs: g"],
     );
     check(&[ROOT, ("a", "use crate::b::*;\npub fn g() {}"), b], &[]);
-    // A variable is no function, even if it is named as one.
+    // A variable is not a function, even if it is named as one.
     check(&[ROOT, ("a", "use crate::b::*;\npub fn g(f: u8) -> u8 { f }"), b], &[]);
 }
 
