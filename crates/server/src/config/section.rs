@@ -142,7 +142,8 @@ impl<'t> Section<'t> {
         !self.problems.borrow().is_empty()
     }
 
-    /// Records the settings that were not read, each with the nearest known one.
+    /// Records the settings that were not read, each with the known one that it resembles, or with all known
+    /// ones if it resembles none.
     pub(super) fn finish(self) {
         let read = self.read.borrow();
         for key in self.table.into_iter().flat_map(DeTable::keys) {
@@ -150,12 +151,7 @@ impl<'t> Section<'t> {
             if read.contains(&name) {
                 continue;
             }
-            let nearest = read
-                .iter()
-                .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-            let hint =
-                nearest.map_or_else(String::new, |nearest| format!("; the nearest known one is `{nearest}`"));
-            self.problem(name, format!("unknown setting{hint}"));
+            self.problem(name, format!("unknown setting{}", hint(name, &read)));
         }
     }
 
@@ -304,3 +300,26 @@ impl<'t> Setting<'t> {
         value
     }
 }
+
+/// Returns the end of the message about an unknown setting: the known setting that it resembles, or all known
+/// ones if it resembles none. A name that only happens to be the nearest would mislead.
+fn hint(unknown: &str, known: &[&str]) -> String {
+    let likeness = |name: &&&str| strsim::jaro_winkler(name, unknown);
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    match nearest {
+        None => String::new(),
+        Some(nearest) if likeness(&nearest) >= LIKENESS_MIN => {
+            format!("; the nearest known one is `{nearest}`")
+        }
+        Some(_) => {
+            let mut names: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+            names.sort_unstable();
+            names.dedup();
+            format!("; the known ones are {}", names.join(", "))
+        }
+    }
+}
+
+/// The likeness from which a known name is suggested. A slip of the keyboard is above it: `dealy` and `delay`
+/// have 0.95, `url` and `health` have 0.5.
+const LIKENESS_MIN: f64 = 0.7;

@@ -331,6 +331,11 @@ fn an_unknown_setting_is_named_with_the_nearest_known_one() {
     }
 }
 
+#[test]
+fn an_unknown_setting_like_no_known_one_gets_the_names_of_all() {
+    refused("[log]\nverbose = true\n", "log.verbose: unknown setting; the known ones are `format`, `level`");
+}
+
 #[cfg(not(feature = "kubernetes"))]
 #[test]
 fn a_build_without_kubernetes_says_how_to_build_with_it() {
