@@ -173,7 +173,10 @@ fn header(text: &str) -> Result<(String, String), String> {
 
 /// Parses the URL of an admin listener. An admin token must not cross a network unencrypted.
 fn admin_url(text: &str) -> Result<Url, &'static str> {
-    let url = config::absolute_url(text).ok_or("not an absolute URL, like http://127.0.0.1:9090")?;
+    let url = config::absolute_url(text).ok_or(
+        "not an absolute URL of http or https, like http://127.0.0.1:9090, without user, password and \
+         fragment",
+    )?;
     if url.scheme() == "http" && !config::is_loopback(&url) {
         Err("plain http is for loopback hosts only; write https, or run this on the machine of the gateway")
     } else if url.path() != "/" || url.query().is_some() {

@@ -173,9 +173,11 @@ async fn an_error_names_the_mistake_and_the_remedy() {
     let token = gateway.path("seal-k2");
     let token = token.to_str().unwrap();
     let missing = gateway.path("no-such-file");
-    let table: [(&[&str], i32, &str); 10] = [
+    let table: [(&[&str], i32, &str); 12] = [
         (&["list", "--admin", "http://10.0.0.1:9090"], 64, "plain http is for loopback hosts only"),
-        (&["list", "--admin", "127.0.0.1:9090"], 64, "not an absolute URL, like http://127.0.0.1:9090"),
+        (&["list", "--admin", "127.0.0.1:9090"], 64, "not an absolute URL of http or https"),
+        (&["list", "--admin", "ftp://127.0.0.1:9090"], 64, "like http://127.0.0.1:9090, without user"),
+        (&["list", "--admin", "http://me@127.0.0.1:9090"], 64, "without user, password and fragment"),
         (&["list", "--admin", &unused], 1, "set --admin to the gateway's admin.address"),
         (&["list", "--admin", &public], 1, "is not the admin listener of a gateway"),
         (&["list", "--admin", &instance.url().replace("/api/calls", "")], 1, "does not respond with a fleet"),
