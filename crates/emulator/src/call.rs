@@ -190,7 +190,9 @@ pub fn parse_http_url(text: &str) -> Result<Url, InvalidHttpUrl> {
 
 /// The text is not a URL that the platform can post to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an http or https URL with a host, like http://127.0.0.1:8443/api/calls")]
+#[error(
+    "not an http or https URL with a host, like http://127.0.0.1:4000 or http://127.0.0.1:8443/api/calls"
+)]
 pub struct InvalidHttpUrl;
 
 /// Parses a country of two letters (ISO 3166-1 alpha-2) and returns it in capitals.

@@ -150,7 +150,7 @@ pub enum SendError {
     #[error("could not connect: {}", root_cause(.0))]
     Connect(legacy::Error),
     /// The TLS handshake failed, or the certificate of the peer is not trusted.
-    #[error("tls failed: {}{}", cause(.0), tls_hint(.0))]
+    #[error("TLS handshake failed: {}{}", cause(.0), tls_hint(.0))]
     Tls(legacy::Error),
     /// The connection broke, or the response is not HTTP.
     #[error("the connection broke before a response came: {}", root_cause(.0))]

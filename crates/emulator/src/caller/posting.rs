@@ -122,11 +122,11 @@ impl<'a> Player<'a> {
                 Err(PostError::Send(error)) => (error.to_string(), None),
             };
             let Some(pause) = PAUSES.get(attempt.saturating_sub(1)) else {
-                return Err(DeliveryError { reason: format!("{last} after {attempt} attempts"), status });
+                return Err(DeliveryError { reason: format!("{last} (after {attempt} attempts)"), status });
             };
             let next = Instant::now() + *pause;
             if matches!(message.stage, Stage::First { until: Some(until) } if next >= until) {
-                let reason = format!("{last} at the last attempt before the call's deadline");
+                let reason = format!("{last} (the last attempt before the call's deadline)");
                 return Err(DeliveryError { reason, status });
             }
             sleep(*pause).await;
