@@ -113,9 +113,10 @@ impl Gateway {
         };
         let gateways =
             peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.callback.clone()?))).collect();
-        let peers_fetcher = tls_client(None).map(Fetcher::new).map_err(tls_error("peers"))?;
-        let peer_gateways = PeerGateways::new(&region, gateways, patience, connector("peers")?);
-        let peers = PeerHealth::new(peers, peers_fetcher, last.map(|last| &*last.peers));
+        // One connector for both: each holds the authorities of the system.
+        let peers_tls = connector("peers")?;
+        let peer_gateways = PeerGateways::new(&region, gateways, patience, peers_tls.clone());
+        let peers = PeerHealth::new(peers, Fetcher::new(peers_tls), last.map(|last| &*last.peers));
         Ok(Self {
             region,
             paths: Paths {
@@ -202,10 +203,9 @@ fn authenticator(
 ) -> Result<Authenticator, BuildError> {
     let mut fetching = Vec::new();
     for trust in trusts {
-        let fetcher = tls_client(trust.ca.as_deref())
-            .map(Fetcher::new)
-            .map_err(tls_error(&format!("trust {}", trust.settings.name)))?;
-        let fetch: Arc<dyn Fetch> = Arc::new(fetcher);
+        let tls =
+            tls_client(trust.ca.as_deref()).map_err(tls_error(&format!("trust {}", trust.settings.name)))?;
+        let fetch: Arc<dyn Fetch> = Arc::new(Fetcher::new(tls.build()));
         fetching.push((trust.settings, fetch));
     }
     match last {

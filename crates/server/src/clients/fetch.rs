@@ -14,7 +14,7 @@ use http::{
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use openssl::ssl::{SslConnector, SslConnectorBuilder};
+use openssl::ssl::SslConnector;
 use switchboard_auth::{Fetch, FetchError};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -34,8 +34,8 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(crate) fn new(tls: SslConnectorBuilder) -> Self {
-        Self { tls: tls.build() }
+    pub(crate) fn new(tls: SslConnector) -> Self {
+        Self { tls }
     }
 
     /// Sends a request without a body. Returns the status and the whole body of the response, within `limit`.

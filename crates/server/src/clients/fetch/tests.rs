@@ -42,7 +42,7 @@ async fn respond(mut stream: impl AsyncRead + AsyncWrite + Unpin, response: &str
 }
 
 fn fetcher() -> Fetcher {
-    Fetcher::new(tls_client(None).unwrap())
+    Fetcher::new(tls_client(None).unwrap().build())
 }
 
 async fn error_kind(response: &'static str) -> &'static str {
@@ -129,7 +129,7 @@ async fn every_exchange_checks_the_certificate() {
     });
     let mut tls = tls_client(None).unwrap();
     tls.cert_store_mut().add_cert(trusted).unwrap();
-    let fetcher = Fetcher::new(tls);
+    let fetcher = Fetcher::new(tls.build());
     let url = Url::parse(&format!("https://localhost:{port}/")).unwrap();
     assert_eq!(fetcher.document(&url, 5, LIMIT).await.unwrap(), "ok");
     assert_eq!(fetcher.document(&url, 5, LIMIT).await.unwrap_err().kind, "tls");
@@ -199,7 +199,7 @@ async fn over_tls(address: &str, host: &str, certified: &str) -> Result<Bytes, F
     let mut tls = tls_client(None).unwrap();
     tls.cert_store_mut().add_cert(certificate).unwrap();
     let url = Url::parse(&format!("https://{host}:{port}/")).unwrap();
-    Fetcher::new(tls).document(&url, 5, LIMIT).await
+    Fetcher::new(tls.build()).document(&url, 5, LIMIT).await
 }
 
 #[tokio::test]

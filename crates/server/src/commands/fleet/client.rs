@@ -25,7 +25,7 @@ pub(super) struct AdminClient<'a> {
 
 impl<'a> AdminClient<'a> {
     pub(super) fn new(args: &'a AdminArgs) -> Result<Self, FleetError> {
-        let fetcher = tls_client(None).map(Fetcher::new).map_err(FleetError::Tls)?;
+        let fetcher = Fetcher::new(tls_client(None).map_err(FleetError::Tls)?.build());
         Ok(Self { url: &args.url, authorization: authorization(args)?, fetcher })
     }
 
