@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use switchboard_delivery::Connections;
 use switchboard_notification::Notifications;
+use switchboard_routing::Name;
 use uuid::Uuid;
 
 use crate::{
@@ -45,7 +46,7 @@ impl<'a> WebhookRequest<'a> {
     /// The response that sends the platform to another region.
     pub(super) fn redirect(
         &self,
-        region: &switchboard_routing::Name,
+        region: &Name,
         outcome: Outcome,
         record: &mut Record,
     ) -> Result<Reply, Refusal> {

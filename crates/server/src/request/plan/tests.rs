@@ -4,30 +4,28 @@ use proptest::prelude::*;
 use switchboard_notification::Envelope;
 
 use super::*;
-use crate::config::{Config, tests::parse};
+use crate::config::{
+    Config,
+    tests::{MINIMAL, parse},
+};
 
-const CONFIG: &str = r#"
-    region = "emea"
-    [[app]]
-    id = "0efc74f7-41c3-47a4-8775-7259bfef4241"
-    [callback]
-    base = "https://emea.bots.contoso.com"
-    seal = [{ id = "k1", secret = { env = "SEAL" } }]
-    [[peer]]
-    name = "amer"
-    webhook = "https://amer.bots.contoso.com/api/calls"
-    [affinity]
-    status = 307
-    [[affinity.rule]]
-    source_region = ["amer"]
-    serve_in = "amer"
-    [placement]
-    budget = "11s"
-    recording_budget = "3s"
-    [[fleet.instance]]
-    name = "bot-0"
-    url = "http://10.0.0.10:3978/api/calls"
-"#;
+/// The minimal configuration, with a peer, a rule and budgets.
+fn config() -> Config {
+    const MORE: &str = r#"
+        [[peer]]
+        name = "amer"
+        webhook = "https://amer.bots.contoso.com/api/calls"
+        [affinity]
+        status = 307
+        [[affinity.rule]]
+        source_region = ["amer"]
+        serve_in = "amer"
+        [placement]
+        budget = "11s"
+        recording_budget = "3s"
+    "#;
+    parse(&format!("{MINIMAL}{MORE}")).unwrap()
+}
 
 /// A new call, from a caller in `region`.
 fn incoming(call_id: &str, region: &str) -> String {
@@ -88,7 +86,7 @@ fn described(part: &PlannedPart<'_>) -> String {
 
 #[track_caller]
 fn check(items: &[String], expected: &[&str]) {
-    let config = parse(CONFIG).unwrap();
+    let config = config();
     let body = envelope(items);
     let Ok(Envelope::Graph(notifications)) = Envelope::parse(body.as_bytes()) else { panic!("{body}") };
     let knowledge = Knowledge { is_healthy: &|_| true, probable_owner: &probable_owner };
@@ -146,7 +144,7 @@ fn items_about_no_call_travel_with_the_first_part() {
 
 #[test]
 fn a_recorded_call_has_the_smaller_budget_and_limit() {
-    let config = parse(CONFIG).unwrap();
+    let config = config();
     for (item, budget_s, limit_s) in [(incoming("a", "emea"), 11, 15), (recorded("a"), 3, 5)] {
         let body = envelope(&[item]);
         let Ok(Envelope::Graph(notifications)) = Envelope::parse(body.as_bytes()) else { panic!("{body}") };
@@ -162,7 +160,7 @@ fn a_recorded_call_has_the_smaller_budget_and_limit() {
 
 #[test]
 fn a_call_stays_here_if_it_was_redirected_here_or_its_region_is_unhealthy() {
-    let config = parse(CONFIG).unwrap();
+    let config = config();
     let body = envelope(&[incoming("a", "amer")]);
     let Ok(Envelope::Graph(notifications)) = Envelope::parse(body.as_bytes()) else { panic!("{body}") };
     for (is_redirected, is_healthy, expected) in
@@ -176,7 +174,7 @@ fn a_call_stays_here_if_it_was_redirected_here_or_its_region_is_unhealthy() {
 
 #[test]
 fn a_redirect_keeps_the_app_in_the_path() {
-    let config = parse(CONFIG).unwrap();
+    let config = config();
     let app = config.apps[0].id;
     let amer = Name::parse("amer").unwrap();
     for (app_in_path, expected) in [
@@ -215,7 +213,7 @@ fn item((kind, call): (u8, u8)) -> String {
 proptest! {
     #[test]
     fn every_item_is_in_one_part(items in prop::collection::vec((0..4_u8, 0..4_u8), 1..12)) {
-        let config = parse(CONFIG).unwrap();
+        let config = config();
         let body = envelope(&items.iter().copied().map(item).collect::<Vec<_>>());
         // A notification without an item about a call is refused.
         let Ok(Envelope::Graph(notifications)) = Envelope::parse(body.as_bytes()) else { return Ok(()) };
