@@ -4,6 +4,7 @@
 //! client was measured and rejected: it boxes and spawns for each request.
 
 mod connect;
+mod connector;
 
 use std::{
     collections::HashMap,
@@ -13,10 +14,10 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName};
-use openssl::ssl::SslConnector;
 use tokio::time::Instant;
 
 use self::connect::{ConnectLimits, FAR, NEAR, RequestSender};
+pub(crate) use self::connector::Connector;
 use crate::{cause::Cause, origins::Origins, upstream_url::Origin};
 
 /// The pooled connections of one worker thread: cheap to use there, never shared between runtimes.
@@ -78,8 +79,12 @@ impl Pool {
     }
 
     /// A new connection to `origin`.
-    pub(crate) async fn connect(&self, origin: &Origin, tls: &SslConnector) -> Result<RequestSender, Cause> {
-        connect::connect(origin, tls, self.limits).await
+    pub(crate) async fn connect(
+        &self,
+        origin: &Origin,
+        connector: &Connector,
+    ) -> Result<RequestSender, Cause> {
+        connect::connect(origin, connector, self.limits).await
     }
 
     /// An idle connection to the origin at `slot`. The one used last comes first: that keeps few of them
@@ -165,8 +170,8 @@ impl Slots {
 }
 
 /// A new connection to an instance that belongs to no pool.
-pub(crate) async fn connect_near(origin: &Origin, tls: &SslConnector) -> Result<RequestSender, Cause> {
-    connect::connect(origin, tls, &NEAR).await
+pub(crate) async fn connect_near(origin: &Origin, connector: &Connector) -> Result<RequestSender, Cause> {
+    connect::connect(origin, connector, &NEAR).await
 }
 
 /// The time for which a connection may be idle: as the instance says (`Keep-Alive: timeout=5` of Node.js),

@@ -13,6 +13,7 @@ use switchboard_routing::{CallbackUris, Owner};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
+    connections::Connector,
     fleet::{Fleet, FleetSettings},
     headers,
     instance::{Eligibility, Event, InstanceStatus},
@@ -38,7 +39,7 @@ pub struct Delivery {
     building: Mutex<()>,
     pub(crate) fleet_settings: FleetSettings,
     pub(crate) placements: Placements,
-    pub(crate) tls: SslConnector,
+    pub(crate) connector: Connector,
     /// The region, as the value of `Switchboard-Region`.
     pub(crate) region: HeaderValue,
     /// The settings without the instances, which are in `fleet`.
@@ -48,19 +49,19 @@ pub struct Delivery {
 impl Delivery {
     /// A delivery that knows nothing about the health of its fleet yet. `tls` connects to https instances.
     pub fn new(settings: DeliverySettings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
-        Self::build(settings, uris, tls, Placements::new(), None)
+        Self::build(settings, uris, Connector::new(tls), Placements::new(), None)
     }
 
     /// A delivery with new settings that keeps what was learned about the instances that stay (same name and
     /// URLs): their health, load, drain and counters, and the memory of placements.
     pub fn successor(&self, settings: DeliverySettings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
-        Self::build(settings, uris, tls, self.placements.clone(), Some(self))
+        Self::build(settings, uris, Connector::new(tls), self.placements.clone(), Some(self))
     }
 
     fn build(
         mut settings: DeliverySettings,
         uris: Arc<CallbackUris>,
-        tls: SslConnector,
+        connector: Connector,
         placements: Placements,
         before: Option<&Self>,
     ) -> Self {
@@ -91,7 +92,7 @@ impl Delivery {
             building: Mutex::default(),
             fleet_settings,
             placements,
-            tls,
+            connector,
             region: headers::name_value(&settings.region),
             settings,
         }

@@ -115,7 +115,7 @@ impl Delivery {
         let endpoint = &instance.callbacks;
         let request = self.request(instance, endpoint, &parts, parts.callback_path.clone(), notification);
         let pool = &connections.instances;
-        let upstream = Upstream { pool, origins: fleet.origins(), endpoint, tls: &self.tls };
+        let upstream = Upstream { pool, origins: fleet.origins(), endpoint, connector: &self.connector };
         match upstream.send_until(request, end, Some(tracker)).await {
             Ok((response, attempts)) => {
                 // A 502, 503 or 504 may come from a proxy in front of a dead instance.

@@ -99,6 +99,8 @@ mod probe;
 mod request;
 mod response;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod upstream;
 mod upstream_url;
 

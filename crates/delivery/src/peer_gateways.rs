@@ -7,7 +7,7 @@ use openssl::ssl::SslConnector;
 use switchboard_routing::Name;
 
 use crate::{
-    connections::Connections,
+    connections::{Connections, Connector},
     headers,
     origins::{Endpoint, Origins, OriginsBuilder},
     outbound::Outbound,
@@ -40,7 +40,7 @@ use crate::{
 pub struct PeerGateways {
     gateways: HashMap<Name, Endpoint>,
     origins: Origins,
-    tls: SslConnector,
+    connector: Connector,
     patience: Duration,
     /// This region, as the value of `Switchboard-Forwarded-From`.
     here: HeaderValue,
@@ -55,7 +55,13 @@ impl PeerGateways {
         for (region, url) in peers {
             gateways.entry(region).or_insert_with(|| origins.endpoint(url));
         }
-        Self { gateways, origins: origins.finish(), tls, patience, here: headers::name_value(here) }
+        Self {
+            gateways,
+            origins: origins.finish(),
+            connector: Connector::new(tls),
+            patience,
+            here: headers::name_value(here),
+        }
     }
 
     /// Returns true if another region proxied the request to this gateway, or if the sender claims so.
@@ -96,7 +102,7 @@ impl PeerGateways {
         headers::add_proxied(&mut headers, &endpoint.host, body.len(), &self.here);
         let request = post(headers, target, body);
         let pool = &connections.peers;
-        let upstream = Upstream { pool, origins: &self.origins, endpoint, tls: &self.tls };
+        let upstream = Upstream { pool, origins: &self.origins, endpoint, connector: &self.connector };
         match upstream.send_until(request, end, None).await {
             Ok((response, attempts)) => {
                 Ok(UpstreamResponse { attempts, ..UpstreamResponse::of_peer(response, region, end) })

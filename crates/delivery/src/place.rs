@@ -124,7 +124,7 @@ impl Delivery {
         instance: &'a Instance,
     ) -> Upstream<'a> {
         let (pool, endpoint) = (&connections.instances, &instance.new_calls);
-        Upstream { pool, origins: fleet.origins(), endpoint, tls: &self.tls }
+        Upstream { pool, origins: fleet.origins(), endpoint, connector: &self.connector }
     }
 
     /// Sends a new call to one instance once. The health of the instance learns from the outcome.

@@ -6,7 +6,6 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Request, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use openssl::ssl::SslConnector;
 use serde::Deserialize;
 use switchboard_routing::Name;
 use tokio::{
@@ -17,7 +16,7 @@ use tokio::{
 
 use crate::{
     cause::Cause,
-    connections::connect_near,
+    connections::{Connector, connect_near},
     delivery::Delivery,
     instance::{BACKOFF, Event, Instance, Report, ReportedState},
     settings::ProbeSettings,
@@ -32,7 +31,7 @@ impl Delivery {
             path: ProbeSettings::request_path(&settings.path),
             interval: settings.interval.max(INTERVAL_MIN),
             permits: Semaphore::new(PROBES_MAX),
-            tls: self.tls.clone(),
+            connector: self.connector.clone(),
         });
         // Tasks that end with this future: a hundred instances in one future would all be polled at each
         // wake.
@@ -72,7 +71,7 @@ struct Probing {
     path: Option<PathAndQuery>,
     interval: Duration,
     permits: Semaphore,
-    tls: SslConnector,
+    connector: Connector,
 }
 
 impl Probing {
@@ -103,7 +102,7 @@ impl Probing {
         tracker.learn(Event::ProbeSent, sent);
         let outcome = match &self.path {
             Some(path) => {
-                let report = request_report(instance, path, &self.tls);
+                let report = request_report(instance, path, &self.connector);
                 timeout(self.interval / 2, report).await.unwrap_or(Err(Cause::Timeout))
             }
             None => Err(Cause::BadReport),
@@ -124,10 +123,10 @@ impl Probing {
 async fn request_report(
     instance: &Instance,
     path: &PathAndQuery,
-    tls: &SslConnector,
+    connector: &Connector,
 ) -> Result<Report, Cause> {
     let endpoint = &instance.new_calls;
-    let mut sender = connect_near(endpoint.url.origin(), tls).await?;
+    let mut sender = connect_near(endpoint.url.origin(), connector).await?;
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.method_mut() = Method::GET;
     *request.uri_mut() = Uri::from(path.clone());

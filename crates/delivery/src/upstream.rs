@@ -6,12 +6,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use openssl::ssl::SslConnector;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
     cause::Cause,
-    connections::Pool,
+    connections::{Connector, Pool},
     instance::Tracker,
     origins::{Endpoint, Origins},
     response::BODY_BYTES_MAX,
@@ -23,7 +22,7 @@ pub(crate) struct Upstream<'a> {
     pub(crate) pool: &'a Pool,
     pub(crate) origins: &'a Origins,
     pub(crate) endpoint: &'a Endpoint,
-    pub(crate) tls: &'a SslConnector,
+    pub(crate) connector: &'a Connector,
 }
 
 impl Upstream<'_> {
@@ -36,7 +35,7 @@ impl Upstream<'_> {
         request: Request<Full<Bytes>>,
         until: Instant,
     ) -> Result<Response<Incoming>, AttemptError> {
-        let Self { pool, origins, endpoint, tls } = self;
+        let Self { pool, origins, endpoint, connector } = self;
         let mut request = request;
         loop {
             let pooled = pool.take(origins, endpoint.slot, Instant::now());
@@ -45,11 +44,13 @@ impl Upstream<'_> {
                 Some(sender) => sender,
                 // Boxed, since it is rare and large: the future of a request is moved, and pays for its size
                 // each time.
-                None => match timeout_at(until, Box::pin(pool.connect(endpoint.url.origin(), tls))).await {
-                    Ok(Ok(sender)) => sender,
-                    Ok(Err(cause)) => return Err(AttemptError::unsent(request, cause)),
-                    Err(_) => return Err(AttemptError::unsent(request, Cause::ConnectTimeout)),
-                },
+                None => {
+                    match timeout_at(until, Box::pin(pool.connect(endpoint.url.origin(), connector))).await {
+                        Ok(Ok(sender)) => sender,
+                        Ok(Err(cause)) => return Err(AttemptError::unsent(request, cause)),
+                        Err(_) => return Err(AttemptError::unsent(request, Cause::ConnectTimeout)),
+                    }
+                }
             };
             match timeout_at(until, sender.try_send_request(request)).await {
                 Ok(Ok(response)) => {

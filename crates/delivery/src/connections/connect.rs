@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use openssl::ssl::SslConnector;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
@@ -17,6 +16,7 @@ use tokio::{
 };
 use tokio_openssl::SslStream;
 
+use super::connector::{ByteStream, Connector};
 use crate::{
     cause::Cause,
     upstream_url::{Hostname, Origin},
@@ -39,20 +39,29 @@ pub(crate) struct ConnectLimits {
 /// A new connection, with its driver spawned on this runtime.
 pub(crate) async fn connect(
     origin: &Origin,
-    tls: &SslConnector,
+    connector: &Connector,
     limits: &ConnectLimits,
 ) -> Result<RequestSender, Cause> {
-    let stream = connect_tcp(origin, limits).await?;
-    // Requests are written whole; waiting for more to send would only add latency.
-    let _ = stream.set_nodelay(true);
-    if !origin.secure {
-        return handshake(stream).await;
+    match connect_tcp(origin, connector, limits).await? {
+        ByteStream::Tcp(stream) if origin.secure => connect_tls(stream, origin, connector, limits).await,
+        ByteStream::Tcp(stream) => handshake(stream).await,
+        #[cfg(test)]
+        ByteStream::Simulated(stream) => handshake(stream).await,
     }
+}
+
+async fn connect_tls(
+    stream: TcpStream,
+    origin: &Origin,
+    connector: &Connector,
+    limits: &ConnectLimits,
+) -> Result<RequestSender, Cause> {
     let host = match &origin.host {
         Hostname::Address(address) => address.to_string(),
         Hostname::Name(name) | Hostname::Found(name, _) => name.to_string(),
     };
-    let mut ssl = tls.configure().and_then(|setup| setup.into_ssl(&host)).map_err(|_| Cause::Tls)?;
+    let mut ssl =
+        connector.tls.configure().and_then(|setup| setup.into_ssl(&host)).map_err(|_| Cause::Tls)?;
     ssl.set_alpn_protos(b"\x08http/1.1").map_err(|_| Cause::Tls)?;
     let mut stream = SslStream::new(ssl, stream).map_err(|_| Cause::Tls)?;
     match timeout(limits.tls, Pin::new(&mut stream).connect()).await {
@@ -66,9 +75,15 @@ pub(crate) async fn connect(
     }
 }
 
-async fn connect_tcp(origin: &Origin, limits: &ConnectLimits) -> Result<TcpStream, Cause> {
+async fn connect_tcp(
+    origin: &Origin,
+    connector: &Connector,
+    limits: &ConnectLimits,
+) -> Result<ByteStream, Cause> {
     match &origin.host {
-        Hostname::Address(address) => connect_address(SocketAddr::new(*address, origin.port), limits).await,
+        Hostname::Address(address) => {
+            connect_address(SocketAddr::new(*address, origin.port), connector, limits).await
+        }
         Hostname::Name(name) => {
             // Resolved for each connection: a name of Kubernetes or of a rebuilt machine changes its address
             // without notice.
@@ -76,11 +91,11 @@ async fn connect_tcp(origin: &Origin, limits: &ConnectLimits) -> Result<TcpStrea
                 .await
                 .map_err(|_| Cause::LookupTimeout)?
                 .map_err(|_| Cause::Lookup)?;
-            connect_any(addresses, limits).await
+            connect_any(addresses, connector, limits).await
         }
         Hostname::Found(_, addresses) => {
             let addresses = addresses.iter().map(|address| SocketAddr::new(*address, origin.port));
-            connect_any(addresses, limits).await
+            connect_any(addresses, connector, limits).await
         }
     }
 }
@@ -88,11 +103,12 @@ async fn connect_tcp(origin: &Origin, limits: &ConnectLimits) -> Result<TcpStrea
 /// Connects to the first few addresses in turn, until one accepts.
 async fn connect_any(
     addresses: impl Iterator<Item = SocketAddr>,
+    connector: &Connector,
     limits: &ConnectLimits,
-) -> Result<TcpStream, Cause> {
+) -> Result<ByteStream, Cause> {
     let mut last = Cause::Lookup;
     for address in addresses.take(ADDRESSES_MAX) {
-        match connect_address(address, limits).await {
+        match connect_address(address, connector, limits).await {
             Ok(stream) => return Ok(stream),
             Err(cause) => last = cause,
         }
@@ -100,8 +116,12 @@ async fn connect_any(
     Err(last)
 }
 
-async fn connect_address(address: SocketAddr, limits: &ConnectLimits) -> Result<TcpStream, Cause> {
-    match timeout(limits.tcp, TcpStream::connect(address)).await {
+async fn connect_address(
+    address: SocketAddr,
+    connector: &Connector,
+    limits: &ConnectLimits,
+) -> Result<ByteStream, Cause> {
+    match timeout(limits.tcp, connector.open(address)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Cause::Refused),
         Ok(Err(_)) => Err(Cause::Connect),

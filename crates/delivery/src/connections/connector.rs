@@ -1,0 +1,60 @@
+//! Opening the byte streams to upstreams: TCP and TLS.
+
+#[cfg(test)]
+use std::sync::Arc;
+use std::{fmt, io, net::SocketAddr};
+
+use openssl::ssl::SslConnector;
+use tokio::net::TcpStream;
+
+#[cfg(test)]
+use crate::simulation::Wires;
+
+/// Opens the byte streams to upstreams. `tls` has the trust anchors by which they are verified.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    pub(super) tls: SslConnector,
+    /// The network of a simulation, which replaces TCP.
+    #[cfg(test)]
+    wires: Option<Arc<Wires>>,
+}
+
+/// A byte stream to an upstream, before TLS.
+pub(super) enum ByteStream {
+    Tcp(TcpStream),
+    #[cfg(test)]
+    Simulated(tokio::io::DuplexStream),
+}
+
+impl Connector {
+    pub(crate) fn new(tls: SslConnector) -> Self {
+        Self {
+            tls,
+            #[cfg(test)]
+            wires: None,
+        }
+    }
+
+    /// A connector whose streams lead to the hosts of a simulation.
+    #[cfg(test)]
+    pub(crate) fn simulated(self, wires: Arc<Wires>) -> Self {
+        Self { wires: Some(wires), ..self }
+    }
+
+    pub(super) async fn open(&self, address: SocketAddr) -> io::Result<ByteStream> {
+        #[cfg(test)]
+        if let Some(wires) = &self.wires {
+            return wires.connect(address).await.map(ByteStream::Simulated);
+        }
+        let stream = TcpStream::connect(address).await?;
+        // Requests are written whole; waiting for more to send would only add latency.
+        let _ = stream.set_nodelay(true);
+        Ok(ByteStream::Tcp(stream))
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector")
+    }
+}
