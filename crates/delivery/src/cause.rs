@@ -63,8 +63,20 @@ causes! {
     /// No response in time.
     Timeout = "timeout", "attempt failed: no response in time";
 
+    /// The gateway itself has no descriptor, port or memory left. No instance is to blame.
+    Exhausted = "exhausted", "attempt failed: the gateway has no descriptors, ports or memory left";
+
     /// The response to a new call was 3xx.
     Redirect = "redirect", "attempt failed: response was a redirect";
+
+    /// The response to a new call was 401: the keys of the instance are old.
+    Unauthorized = "status_401", "response was 401";
+
+    /// The response to a new call was 403.
+    Forbidden = "status_403", "response was 403";
+
+    /// The response to a new call was 429.
+    TooManyRequests = "status_429", "response was 429";
 
     /// The response to a new call was 502.
     BadGateway = "status_502", "attempt failed: response was 502";
@@ -107,6 +119,50 @@ impl Cause {
     /// It has not if it refused the call or redirected it; a 502 or 504 of a proxy hides the outcome.
     pub(crate) fn leaves_outcome_unknown(self) -> bool {
         !matches!(self, Self::Unavailable | Self::Redirect)
+    }
+}
+
+/// The conclusion from a failure about the health of an instance.
+#[allow(dead_code, reason = "work in progress")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The instance cannot be connected to.
+    Unreachable,
+    /// The instance is slow or broken.
+    Failing,
+    /// The instance is busy.
+    Busy,
+    /// The failure says nothing about the instance.
+    None,
+}
+
+impl Cause {
+    /// The conclusion about the instance.
+    #[allow(dead_code, reason = "work in progress")]
+    pub(crate) fn blame(self) -> Blame {
+        match self {
+            Self::Lookup
+            | Self::LookupTimeout
+            | Self::Refused
+            | Self::Connect
+            | Self::ConnectTimeout
+            | Self::Tls
+            | Self::TlsTimeout => Blame::Unreachable,
+            Self::Closed
+            | Self::BadHead
+            | Self::ResponseTooLarge
+            | Self::Timeout
+            | Self::Redirect
+            | Self::BadGateway
+            | Self::GatewayTimeout => Blame::Failing,
+            Self::Unavailable => Blame::Busy,
+            Self::Exhausted
+            | Self::Unauthorized
+            | Self::Forbidden
+            | Self::TooManyRequests
+            | Self::BadReport
+            | Self::NoTime => Blame::None,
+        }
     }
 }
 

@@ -120,7 +120,7 @@ impl Delivery {
             Ok((response, attempts)) => {
                 // A 502, 503 or 504 may come from a proxy in front of a dead instance.
                 if Cause::of_status(response.status()).is_none() {
-                    tracker.responded(Instant::now());
+                    tracker.callback_responded(Instant::now());
                 }
                 tracker.count_callback();
                 let response = UpstreamResponse::of_instance(response, &instance.owner, in_flight, end);

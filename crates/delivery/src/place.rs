@@ -152,7 +152,7 @@ impl Delivery {
         let now = Instant::now();
         match accepted {
             Ok(response) => {
-                tracker.responded(now);
+                tracker.learn(Event::CallResponded, now);
                 if response.status().is_success() {
                     pending.accepted(call_id.as_deref(), now);
                 } else {
@@ -162,7 +162,7 @@ impl Delivery {
             }
             Err(error) => {
                 tracker.count_failure(error.cause());
-                tracker.learn(Event::AttemptFailed(error.cause().reason()), now);
+                tracker.learn(Event::CallFailed(error.cause()), now);
                 if !error.leaves_outcome_unknown() {
                     pending.not_accepted(now);
                 }

@@ -9,6 +9,7 @@ use url::Url;
 use super::*;
 use crate::{
     InstanceState,
+    cause::Cause,
     instance::{Clock, Event, Report, ReportedState},
     upstream_url::UpstreamUrl,
 };
@@ -68,7 +69,7 @@ fn an_instance_without_a_probe_that_failed_backs_off_for_a_second_and_is_then_ha
     let ranked = order(&fleet, "call", start);
     let first = ranked[0].clone();
     let last = vec![ranked[1].clone(), ranked[2].clone(), first.clone()];
-    learn(&fleet, &first, Event::AttemptFailed("attempt failed"), start);
+    learn(&fleet, &first, Event::CallFailed(Cause::Timeout), start);
     assert_eq!(order(&fleet, "call", start), last);
     assert_eq!(order(&fleet, "call", start + Duration::from_millis(999)), last);
     let rested = start + Duration::from_secs(1);
@@ -76,7 +77,7 @@ fn an_instance_without_a_probe_that_failed_backs_off_for_a_second_and_is_then_ha
     // Half-open: while one call is pending, the instance is a last resort for others.
     let pending = fleet.instance(&first).unwrap().tracker.reserve(rested);
     assert_eq!(order(&fleet, "call", rested), last);
-    fleet.instance(&first).unwrap().tracker.responded(rested);
+    fleet.instance(&first).unwrap().tracker.callback_responded(rested);
     pending.unwrap().not_accepted(rested);
     assert_eq!(order(&fleet, "call", rested), ranked);
 }
@@ -134,7 +135,7 @@ fn the_number_of_candidates_left_is_known() {
     {
         let fleet = fleet(count, false, now);
         for at in 0..failed {
-            learn(&fleet, &format!("bot-{at}"), Event::AttemptFailed("attempt failed"), now);
+            learn(&fleet, &format!("bot-{at}"), Event::CallFailed(Cause::Timeout), now);
         }
         let mut candidates = fleet.candidates(APP, AffinityKey::of("call"));
         let left: Vec<_> = std::iter::from_fn(|| candidates.next(now)).map(|(_, left)| left).collect();
@@ -149,7 +150,7 @@ fn an_instance_that_fails_or_drains_while_another_is_asked_is_not_asked_again() 
     let mut candidates = fleet.candidates(APP, AffinityKey::of("call"));
     let first = candidates.next(now).unwrap().0.name().to_string();
     let others: Vec<_> = (0..3).map(|at| format!("bot-{at}")).filter(|name| *name != first).collect();
-    learn(&fleet, &first, Event::AttemptFailed("attempt failed"), now);
+    learn(&fleet, &first, Event::CallFailed(Cause::Timeout), now);
     learn(&fleet, &others[0], Event::Drained, now);
     assert_eq!(
         candidates.next(now).map(|(one, left)| (one.name().to_string(), left)),

@@ -1,6 +1,6 @@
 //! The events from which the health of an instance is learned.
 
-use crate::member::SourceState;
+use crate::{cause::Cause, member::SourceState};
 
 /// An event that says something about the health of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,10 +13,18 @@ pub(crate) enum Event {
     ProbeMissed,
     /// A new call is about to be sent to the instance.
     AttemptStarted,
-    /// The instance failed a new call, for a reason in a few words.
-    AttemptFailed(&'static str),
-    /// The instance responded to a request.
-    Responded,
+    /// The instance failed a new call, or has not responded to it for `placement.attempt`.
+    CallFailed(Cause),
+    /// The instance responded to a new call, and took part in the decision about it.
+    CallResponded,
+    #[allow(dead_code, reason = "work in progress")]
+    /// Another instance accepted a new call before this one responded.
+    RaceLost,
+    #[allow(dead_code, reason = "work in progress")]
+    /// The instance failed a callback.
+    CallbackFailed(Cause),
+    /// The instance responded to a callback.
+    CallbackResponded,
     /// The operator drains the instance.
     Drained,
     /// The operator ends the drain.

@@ -104,15 +104,16 @@ impl Health {
                     self.backoff_until = Some(now + BACKOFF);
                 }
             }
-            Event::AttemptFailed(reason) => self.attempt_failed(reason, now),
-            Event::Responded if !self.probed => {
+            Event::CallFailed(cause) => self.attempt_failed(cause.reason(), now),
+            Event::RaceLost | Event::CallbackFailed(_) => {}
+            Event::CallResponded | Event::CallbackResponded if !self.probed => {
                 self.backoff_until = None;
                 if self.own != InstanceState::Ready {
                     self.enter(InstanceState::Ready, "responded to a request");
                 }
             }
             // With a probe the reports decide: a response does not say that the instance takes new calls.
-            Event::Responded => {}
+            Event::CallResponded | Event::CallbackResponded => {}
             Event::Drained => self.drained = true,
             Event::Resumed => self.drained = false,
             Event::ProbeConfigured(probed) => self.probe_configured(probed),

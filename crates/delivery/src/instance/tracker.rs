@@ -66,7 +66,7 @@ impl Tracker {
     /// Applies an event.
     pub(crate) fn learn(&self, event: Event, now: Instant) {
         self.learn_with(self.health(), event, now);
-        if let Event::AttemptFailed(_) = event {
+        if let Event::CallFailed(_) = event {
             self.attempt_failed.notify_one();
         }
     }
@@ -156,11 +156,17 @@ impl Tracker {
         Some(PendingCall { tracker: Arc::clone(self), settled: false })
     }
 
-    /// Notes a response of the instance. For a ready instance this costs one atomic load.
-    pub(crate) fn responded(&self, now: Instant) {
+    /// Notes a response to a callback. For a ready instance this costs one atomic load.
+    pub(crate) fn callback_responded(&self, now: Instant) {
         if !self.view.admits_all() {
-            self.learn(Event::Responded, now);
+            self.learn(Event::CallbackResponded, now);
         }
+    }
+
+    #[allow(dead_code, reason = "work in progress")]
+    /// Returns true if the instance refused the last connection that was attempted.
+    pub(crate) fn refuses_connections(&self) -> bool {
+        self.health().state() == InstanceState::Unreachable
     }
 
     /// Counts an attempt, of a new call or a callback.

@@ -4,11 +4,12 @@ use proptest::prelude::*;
 use switchboard_routing::Load;
 
 use super::*;
+use crate::cause::Cause;
 
 const READY: Event = reported(ReportedState::Ready, None, None);
 const FULL: Event = reported(ReportedState::Full, None, None);
 const DRAINING: Event = reported(ReportedState::Draining, None, None);
-const FAILED: Event = Event::AttemptFailed("attempt failed");
+const FAILED: Event = Event::CallFailed(Cause::Timeout);
 
 const fn reported(state: ReportedState, calls: Option<u32>, capacity: Option<u32>) -> Event {
     Event::Reported(Report { state, calls, capacity })
@@ -68,7 +69,7 @@ fn an_instance_is_unreachable_after_three_misses_in_a_row_and_back_after_two_hit
 fn a_failed_attempt_ejects_until_the_next_hit() {
     check(true, &[READY, FAILED, READY], &[Ready, Unreachable, Ready]);
     check(true, &[READY, FAILED, Event::ProbeMissed, READY], &[Ready, Unreachable, Unreachable, Ready]);
-    check(true, &[READY, FAILED, Event::Responded], &[Ready, Unreachable, Unreachable]);
+    check(true, &[READY, FAILED, Event::CallbackResponded], &[Ready, Unreachable, Unreachable]);
     // Two more misses make it an outage.
     let missed = Event::ProbeMissed;
     check(
@@ -97,7 +98,7 @@ fn calls_at_the_capacity_are_full() {
 fn without_a_probe_attempts_are_the_probe() {
     check(
         false,
-        &[FAILED, Event::Responded, FAILED, Event::AttemptStarted],
+        &[FAILED, Event::CallbackResponded, FAILED, Event::AttemptStarted],
         &[Unreachable, Ready, Unreachable, Unreachable],
     );
     // A late response to a probe that was switched off.
@@ -113,7 +114,7 @@ fn without_a_probe_a_failed_instance_backs_off_and_is_then_half_open() {
     let later = start + BACKOFF * 2;
     health.step(Event::AttemptStarted, later);
     assert_eq!(health.backoff_until(), Some(later + BACKOFF));
-    health.step(Event::Responded, later);
+    health.step(Event::CallbackResponded, later);
     assert_eq!((health.state(), health.backoff_until()), (Ready, None));
     health.step(Event::AttemptStarted, later);
     assert_eq!(health.backoff_until(), None);
@@ -129,7 +130,7 @@ fn the_operators_drain_overrides_the_probe_until_resume() {
     check(true, &[DRAINING, Event::Drained, Event::Resumed], &[Draining; 3]);
     check(
         false,
-        &[Event::Drained, Event::Responded, FAILED, Event::Resumed],
+        &[Event::Drained, Event::CallbackResponded, FAILED, Event::Resumed],
         &[Draining, Draining, Draining, Unreachable],
     );
 }
@@ -158,7 +159,7 @@ fn the_source_overrides_the_probe_and_the_operator_overrides_both() {
         &[READY, offered(Unlisted), READY, offered(SourceState::Ready)],
         &[Ready, Draining, Draining, Ready],
     );
-    check(false, &[offered(Unlisted), FAILED, Event::Responded], &[Draining; 3]);
+    check(false, &[offered(Unlisted), FAILED, Event::CallbackResponded], &[Draining; 3]);
     check(true, &[Event::Drained, offered(NotReady), Event::Resumed], &[Draining, Draining, Unreachable]);
     check(
         true,
@@ -242,7 +243,7 @@ const SAYS_DRAINING: &str = "its probe says draining";
 const AT_CAPACITY: &str = "calls reached its capacity";
 const MISSED_PROBES: &str = "missed its probes";
 const RESPONDED: &str = "responded to a request";
-const AN_ATTEMPT: &str = "attempt failed";
+const AN_ATTEMPT: &str = "attempt failed: no response in time";
 const LEFT_FLEET: &str = "left the fleet";
 
 /// Every possible change of state, with every reason for it.
@@ -305,7 +306,7 @@ const TRANSITIONS: &[Case] = {
         Case(true, Unready, &[TERMINATING], NOT_READY, Draining, Starting, NOT_READY_YET),
         Case(true, Listed, &[DRAINING], READY, Draining, Ready, SAYS_READY),
         Case(false, Listed, &[LEFT], LISTED, Draining, Ready, NO_PROBE),
-        Case(false, Listed, &[FAILED, LEFT, Event::Responded], LISTED, Draining, Ready, RESPONDED),
+        Case(false, Listed, &[FAILED, LEFT, Event::CallbackResponded], LISTED, Draining, Ready, RESPONDED),
         Case(true, Listed, &[DRAINING], FULL, Draining, Full, SAYS_FULL),
         Case(true, Listed, &[LOAD_HIGH, Event::Drained], Event::Resumed, Draining, Full, AT_CAPACITY),
         Case(true, Listed, &[DRAINING, MISSED, MISSED], MISSED, Draining, Unreachable, MISSED_PROBES),
@@ -315,7 +316,7 @@ const TRANSITIONS: &[Case] = {
         Case(true, Listed, &[NOT_READY], LISTED, Unreachable, Starting, NOT_PROBED),
         Case(true, Listed, &[READY, FAILED], READY, Unreachable, Ready, SAYS_READY),
         Case(true, Listed, &[MISSED, MISSED, MISSED, READY], READY, Unreachable, Ready, SAYS_READY),
-        Case(false, Listed, &[FAILED], Event::Responded, Unreachable, Ready, RESPONDED),
+        Case(false, Listed, &[FAILED], Event::CallbackResponded, Unreachable, Ready, RESPONDED),
         Case(true, Listed, &[READY, FAILED], Event::ProbeConfigured(false), Unreachable, Ready, NO_PROBE),
         Case(true, Listed, &[READY, FAILED], FULL, Unreachable, Full, SAYS_FULL),
         Case(true, Listed, &[READY, FAILED], LOAD_HIGH, Unreachable, Full, AT_CAPACITY),
@@ -391,7 +392,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         4 => Just(Event::ProbeMissed),
         1 => Just(Event::AttemptStarted),
         2 => Just(FAILED),
-        1 => Just(Event::Responded),
+        1 => Just(Event::CallbackResponded),
         1 => Just(Event::Drained),
         1 => Just(Event::Resumed),
     ]
@@ -419,12 +420,15 @@ proptest! {
                     failed = false;
                 }
                 Event::ProbeMissed => misses += 1,
-                Event::AttemptFailed(_) => failed |= reported_ready,
+                Event::CallFailed(_) => failed |= reported_ready,
                 Event::Drained => drained = true,
                 Event::Resumed => drained = false,
                 Event::ProbeSent
                 | Event::AttemptStarted
-                | Event::Responded
+                | Event::CallResponded
+                | Event::CallbackResponded
+                | Event::CallbackFailed(_)
+                | Event::RaceLost
                 | Event::ProbeConfigured(_)
                 | Event::SourceChanged(_)
                 | Event::CallAccepted
@@ -458,8 +462,11 @@ proptest! {
                 Event::Reported(_)
                 | Event::ProbeMissed
                 | Event::AttemptStarted
-                | Event::AttemptFailed(_)
-                | Event::Responded
+                | Event::CallFailed(_)
+                | Event::CallResponded
+                | Event::CallbackResponded
+                | Event::CallbackFailed(_)
+                | Event::RaceLost
                 | Event::ProbeConfigured(_)
                 | Event::ProbeSent
                 | Event::SourceChanged(_)
