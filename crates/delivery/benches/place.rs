@@ -21,7 +21,7 @@ use http_body_util::BodyExt;
 use openssl::ssl::{SslConnector, SslMethod};
 use switchboard_delivery::{
     Connections, Delivery, DeliverySettings, InstanceSettings, InstanceState, Orphaned, Outbound,
-    ProbeSettings, UpstreamResponse, UpstreamUrl,
+    PlacementLimits, ProbeSettings, UpstreamResponse, UpstreamUrl,
 };
 use switchboard_routing::{AffinityKey, CallbackUris, Name, Owner, SealKey};
 use tokio::{
@@ -68,8 +68,8 @@ async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), B
             calls += 1;
             let call_id = format!("491f0b00-6aee-11ef-a87f-{calls:012x}");
             let key = AffinityKey::of(&call_id);
-            let response =
-                delivery.place(&connections, outbound(&call_id), key, Duration::from_secs(12)).await?;
+            let limits = PlacementLimits { budget: Duration::from_secs(12), outcome_unknown_max: 3 };
+            let response = delivery.place(&connections, outbound(&call_id), key, limits).await?;
             finish(response).await?;
         }
         // The first batch opens connections and mints callback URIs.
@@ -122,6 +122,7 @@ fn delivery(count: usize, address: SocketAddr) -> Result<Delivery, BenchError> {
         slow_start: Duration::ZERO,
         probe: Some(ProbeSettings { path: "/healthz".into(), interval: Duration::from_secs(20) }),
         attempt: Duration::from_secs(3),
+        waiting_max: 100,
         patience: Duration::from_secs(8),
         orphaned: Orphaned::Refuse,
         authorization: true,

@@ -102,6 +102,9 @@ impl Cause {
     /// instance gets a call.
     pub(crate) fn of_status(status: StatusCode) -> Option<Self> {
         match status {
+            StatusCode::UNAUTHORIZED => Some(Self::Unauthorized),
+            StatusCode::FORBIDDEN => Some(Self::Forbidden),
+            StatusCode::TOO_MANY_REQUESTS => Some(Self::TooManyRequests),
             StatusCode::BAD_GATEWAY => Some(Self::BadGateway),
             StatusCode::SERVICE_UNAVAILABLE => Some(Self::Unavailable),
             StatusCode::GATEWAY_TIMEOUT => Some(Self::GatewayTimeout),
@@ -118,7 +121,10 @@ impl Cause {
     /// Returns true if an instance that received a new call and failed with this cause may have acted on it.
     /// It has not if it refused the call or redirected it; a 502 or 504 of a proxy hides the outcome.
     pub(crate) fn leaves_outcome_unknown(self) -> bool {
-        !matches!(self, Self::Unavailable | Self::Redirect)
+        !matches!(
+            self,
+            Self::Unauthorized | Self::Forbidden | Self::TooManyRequests | Self::Unavailable | Self::Redirect
+        )
     }
 }
 
@@ -185,12 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_redirect_and_three_statuses_send_a_new_call_to_the_next_candidate() {
+    fn only_a_redirect_and_six_statuses_send_a_new_call_to_the_next_candidate() {
         let moving: Vec<u16> = (200..600)
             .filter(|code| Cause::of_status(StatusCode::from_u16(*code).unwrap()).is_some())
             .filter(|code| !(300..400).contains(code))
             .collect();
-        assert_eq!(moving, [502, 503, 504]);
+        assert_eq!(moving, [401, 403, 429, 502, 503, 504]);
         assert!((300..400).all(|code| Cause::of_status(StatusCode::from_u16(code).unwrap()).is_some()));
     }
 }

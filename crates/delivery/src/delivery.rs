@@ -19,6 +19,7 @@ use crate::{
     instance::{Eligibility, Event, InstanceStatus},
     member::Member,
     origins::Origins,
+    place::PlacementState,
     placements::Placements,
     settings::DeliverySettings,
 };
@@ -39,6 +40,7 @@ pub struct Delivery {
     building: Mutex<()>,
     pub(crate) fleet_settings: FleetSettings,
     pub(crate) placements: Placements,
+    pub(crate) placement: Arc<PlacementState>,
     pub(crate) connector: Connector,
     /// The region, as the value of `Switchboard-Region`.
     pub(crate) region: HeaderValue,
@@ -49,20 +51,22 @@ pub struct Delivery {
 impl Delivery {
     /// A delivery that knows nothing about the health of its fleet yet. `tls` connects to https instances.
     pub fn new(settings: DeliverySettings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
-        Self::build(settings, uris, Connector::new(tls), Placements::new(), None)
+        let placement = Arc::new(PlacementState::new(Instant::now()));
+        Self::build(settings, uris, Connector::new(tls), (Placements::new(), placement), None)
     }
 
     /// A delivery with new settings that keeps what was learned about the instances that stay (same name and
-    /// URLs): their health, load, drain and counters, and the memory of placements.
+    /// URLs): their health, load, drain and counters, the memory of placements and the retry budget.
     pub fn successor(&self, settings: DeliverySettings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
-        Self::build(settings, uris, Connector::new(tls), self.placements.clone(), Some(self))
+        let handed_on = (self.placements.clone(), Arc::clone(&self.placement));
+        Self::build(settings, uris, Connector::new(tls), handed_on, Some(self))
     }
 
     fn build(
         mut settings: DeliverySettings,
         uris: Arc<CallbackUris>,
         connector: Connector,
-        placements: Placements,
+        (placements, placement): (Placements, Arc<PlacementState>),
         before: Option<&Self>,
     ) -> Self {
         let listed = Member::from_list(std::mem::take(&mut settings.instances));
@@ -73,6 +77,7 @@ impl Delivery {
             keep_leaving: settings.keep_leaving,
             slow_start: settings.slow_start,
             trust: Origins::next_trust(),
+            eligible: Arc::clone(&placement.eligible),
         };
         let last = before.map(|before| (before.fleet.load_full(), before.settings.discovery.as_ref()));
         let (members, known) = match (&settings.discovery, &last) {
@@ -92,6 +97,7 @@ impl Delivery {
             building: Mutex::default(),
             fleet_settings,
             placements,
+            placement,
             connector,
             region: headers::name_value(&settings.region),
             settings,
@@ -131,6 +137,7 @@ impl Delivery {
         let fleet = Fleet::new(members, known, &self.fleet_settings, Some(&last), Instant::now());
         self.fleet.store(Arc::new(fleet));
         self.fleet_replaced.notify_one();
+        self.placement.eligible.notify_waiters();
     }
 
     /// Returns true if an instance could take a new call now; for `health_path`.

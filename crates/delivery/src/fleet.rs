@@ -1,5 +1,6 @@
 //! The instances of this region as one immutable snapshot, and the look-ups in it.
 
+mod availability;
 mod builder;
 mod candidates;
 
@@ -9,9 +10,9 @@ use switchboard_routing::Name;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-pub(crate) use self::builder::FleetSettings;
+pub(crate) use self::{availability::Availability, builder::FleetSettings, candidates::Candidates};
 use crate::{
-    instance::{Instance, Rankable},
+    instance::{Clock, Instance, Rankable},
     member::{Member, SourceState},
     origins::Origins,
 };
@@ -71,6 +72,11 @@ impl Fleet {
 
     pub(crate) fn instance(&self, name: &str) -> Option<&Arc<Instance>> {
         self.by_name.get(name).and_then(|at| self.instances.get(*at))
+    }
+
+    /// A time, for the ranking of this fleet.
+    fn clock(&self, now: Instant) -> Clock {
+        Clock::new(now, self.epoch, self.slow_start)
     }
 
     fn at(&self, at: usize) -> Option<&Instance> {

@@ -10,7 +10,8 @@
 //! # use bytes::Bytes;
 //! # use openssl::ssl::{SslConnector, SslMethod};
 //! # use switchboard_delivery::{
-//! #     Connections, Delivery, DeliverySettings, InstanceSettings, Orphaned, Outbound, UpstreamUrl,
+//! #     Connections, Delivery, DeliverySettings, InstanceSettings, Orphaned, Outbound, PlacementLimits,
+//! #     UpstreamUrl,
 //! # };
 //! # use switchboard_routing::{AffinityKey, CallbackUris, Name, SealKey};
 //! # use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::TcpListener, time::Instant};
@@ -45,6 +46,7 @@
 //!     slow_start: Duration::ZERO,
 //!     probe: None,
 //!     attempt: Duration::from_secs(3),
+//!     waiting_max: 100,
 //!     patience: Duration::from_secs(8),
 //!     orphaned: Orphaned::Refuse,
 //!     authorization: true,
@@ -63,7 +65,8 @@
 //!     arrived: Instant::now(),
 //! };
 //! let key = AffinityKey::of("491f0b00-6aee-11ef-a87f-0d9e4ba7d6c7");
-//! let response = delivery.place(&connections, notification, key, Duration::from_secs(12)).await?;
+//! let limits = PlacementLimits { budget: Duration::from_secs(12), outcome_unknown_max: 3 };
+//! let response = delivery.place(&connections, notification, key, limits).await?;
 //! assert_eq!(response.status, 202);
 //! assert_eq!(response.instance.as_str(), "bot-0");
 //! # Ok(())
@@ -115,7 +118,7 @@ pub use self::{
     network::{InvalidNetwork, Network},
     outbound::Outbound,
     peer_gateways::{PeerGateways, ProxyError},
-    place::PlaceError,
+    place::{PlaceError, PlacementCounters, PlacementLimits},
     response::{UpstreamBody, UpstreamBodyError, UpstreamResponse},
     settings::{DeliverySettings, Discovery, DnsSettings, InstanceSettings, Orphaned, ProbeSettings},
     upstream_url::{InvalidUpstreamUrl, UpstreamUrl},

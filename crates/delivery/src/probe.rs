@@ -83,14 +83,25 @@ impl Probing {
                 // Boxed: few of ten thousand such tasks probe at a time.
                 Box::pin(self.probe(&instance)).await;
             }
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = instance.tracker.attempt_failed() => {
-                    // The failure may have been the fault of the call, so the instance is probed soon. It is
-                    // not probed at once: an instance that passes probes and fails calls would then get all
-                    // calls.
-                    sleep(BACKOFF.min(self.interval)).await;
+            let probe_wanted = async {
+                // Asked for by each of many new calls at once, and one probe serves them all.
+                sleep(WANTED_SPACING.min(self.interval)).await;
+                instance.tracker.probe_wanted().await;
+            };
+            let probe_due = async {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = instance.tracker.attempt_failed() => {
+                        // The failure may have been the fault of the call, so the instance is probed soon. It
+                        // is not probed at once: an instance that passes probes and fails calls would then
+                        // get all calls.
+                        sleep(BACKOFF.min(self.interval)).await;
+                    }
                 }
+            };
+            tokio::select! {
+                () = probe_due => {}
+                () = probe_wanted => {}
             }
         }
     }
@@ -196,6 +207,8 @@ struct WireReport {
 const REPORT_BYTES_MAX: usize = 4 * 1024;
 /// Probes in flight at once: a fleet that hangs as a whole costs no more sockets than this.
 const PROBES_MAX: usize = 256;
+/// The shortest time between the end of a probe and the next one that a new call asks for.
+const WANTED_SPACING: Duration = Duration::from_millis(100);
 /// The shortest interval: settings are in seconds, and zero would spin.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 

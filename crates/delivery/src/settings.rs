@@ -25,8 +25,11 @@ pub struct DeliverySettings {
     pub slow_start: Duration,
     /// The probe. Without it every instance is treated as ready until an attempt fails.
     pub probe: Option<ProbeSettings>,
-    /// The longest attempt of a new call.
+    /// The time after which an attempt of a new call without a response is a failure of its instance. It also
+    /// bounds the share of the budget after which the next instance is asked.
     pub attempt: Duration,
+    /// The most new calls that wait for an instance at a time, because none can be asked.
+    pub waiting_max: usize,
     /// The time for which a callback may be attempted, from its arrival.
     pub patience: Duration,
     /// The treatment of callbacks whose instance is gone.

@@ -17,7 +17,10 @@ use tokio::{
 use url::Url;
 use uuid::Uuid;
 
-use crate::{Connections, Delivery, DeliverySettings, InstanceSettings, Orphaned, Outbound, UpstreamUrl};
+use crate::{
+    Connections, Delivery, DeliverySettings, InstanceSettings, Orphaned, Outbound, PlacementLimits,
+    UpstreamUrl,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_call_is_placed_over_an_in_memory_stream() {
@@ -45,6 +48,7 @@ async fn a_call_is_placed_over_an_in_memory_stream() {
         slow_start: Duration::ZERO,
         probe: None,
         attempt: Duration::from_secs(3),
+        waiting_max: 100,
         patience: Duration::from_secs(8),
         orphaned: Orphaned::Refuse,
         authorization: true,
@@ -65,6 +69,7 @@ async fn a_call_is_placed_over_an_in_memory_stream() {
         arrived: Instant::now(),
     };
     let (connections, key) = (Connections::default(), AffinityKey::of("call"));
-    let response = delivery.place(&connections, notification, key, Duration::from_secs(12)).await.unwrap();
+    let limits = PlacementLimits { budget: Duration::from_secs(12), outcome_unknown_max: 3 };
+    let response = delivery.place(&connections, notification, key, limits).await.unwrap();
     assert_eq!((response.status.as_u16(), response.instance.as_str()), (202, "bot-0"));
 }

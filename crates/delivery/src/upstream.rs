@@ -1,6 +1,9 @@
 //! Sending a request to one upstream: a single attempt, or attempts until the first byte is written.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -26,14 +29,15 @@ pub(crate) struct Upstream<'a> {
 }
 
 impl Upstream<'_> {
-    /// Sends a request and waits for the head of the response until `until`.
+    /// Sends a request and waits for the head of the response, however long that takes.
     ///
     /// A pooled connection that turns out to be closed is not a failure. hyper hands back a request that was
-    /// not written, and it goes over the next connection.
+    /// not written, and it goes over the next connection. `written` is true while the request may have been
+    /// written.
     pub(crate) async fn attempt(
         self,
         request: Request<Full<Bytes>>,
-        until: Instant,
+        written: &AtomicBool,
     ) -> Result<Response<Incoming>, AttemptError> {
         let Self { pool, origins, endpoint, connector } = self;
         let mut request = request;
@@ -44,27 +48,29 @@ impl Upstream<'_> {
                 Some(sender) => sender,
                 // Boxed, since it is rare and large: the future of a request is moved, and pays for its size
                 // each time.
-                None => {
-                    match timeout_at(until, Box::pin(pool.connect(endpoint.url.origin(), connector))).await {
-                        Ok(Ok(sender)) => sender,
-                        Ok(Err(cause)) => return Err(AttemptError::unsent(request, cause)),
-                        Err(_) => return Err(AttemptError::unsent(request, Cause::ConnectTimeout)),
-                    }
-                }
+                None => match Box::pin(pool.connect(endpoint.url.origin(), connector)).await {
+                    Ok(sender) => sender,
+                    Err(cause) => return Err(AttemptError::unsent(request, cause)),
+                },
             };
-            match timeout_at(until, sender.try_send_request(request)).await {
-                Ok(Ok(response)) => {
+            written.store(true, Ordering::Relaxed);
+            // Dropping this future closes the connection, which tells the instance that the gateway stopped
+            // waiting.
+            match sender.try_send_request(request).await {
+                Ok(response) => {
                     pool.keep(origins, endpoint.slot, sender, response.headers(), Instant::now());
                     return check(response);
                 }
-                Ok(Err(mut error)) => match error.take_message() {
-                    Some(unsent) if fresh => return Err(AttemptError::unsent(unsent, Cause::Closed)),
-                    Some(unsent) => request = unsent,
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => {
+                        written.store(false, Ordering::Relaxed);
+                        if fresh {
+                            return Err(AttemptError::unsent(unsent, Cause::Closed));
+                        }
+                        request = unsent;
+                    }
                     None => return Err(AttemptError::Sent(Cause::of_error(&error.into_error()))),
                 },
-                // Dropping the future closes the connection, which tells the instance that the gateway
-                // stopped waiting.
-                Err(_) => return Err(AttemptError::Sent(Cause::Timeout)),
             }
         }
     }
@@ -87,9 +93,20 @@ impl Upstream<'_> {
             if let Some(tracker) = tracker {
                 tracker.count_attempt();
             }
-            let error = match self.attempt(request, end).await {
-                Ok(response) => return Ok((response, attempts)),
-                Err(error) => error,
+            let written = AtomicBool::new(false);
+            let error = match timeout_at(end, self.attempt(request, &written)).await {
+                Ok(Ok(response)) => return Ok((response, attempts)),
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    let was_written = written.load(Ordering::Relaxed);
+                    let cause = if was_written { Cause::Timeout } else { Cause::ConnectTimeout };
+                    if let Some(tracker) = tracker {
+                        tracker.count_failure(cause);
+                    }
+                    // An attempt cut short while it connects says less than the one before it.
+                    let cause = if was_written || attempts == 1 { cause } else { last };
+                    return Err((cause, attempts));
+                }
             };
             if let Some(tracker) = tracker {
                 tracker.count_failure(error.cause());
@@ -97,10 +114,7 @@ impl Upstream<'_> {
             match error {
                 AttemptError::Sent(cause) => return Err((cause, attempts)),
                 AttemptError::Unsent(unsent, cause) => {
-                    // An attempt cut short by the end of patience says less than the one before it.
-                    if attempts == 1 || Instant::now() < end {
-                        last = cause;
-                    }
+                    last = cause;
                     request = *unsent;
                 }
             }
@@ -146,11 +160,6 @@ impl AttemptError {
     /// Returns true if the request may have reached the instance.
     pub(crate) fn was_sent(&self) -> bool {
         matches!(self, Self::Sent(_))
-    }
-
-    /// Returns true if the instance may have acted on the request.
-    pub(crate) fn leaves_outcome_unknown(&self) -> bool {
-        matches!(self, Self::Sent(cause) if cause.leaves_outcome_unknown())
     }
 }
 

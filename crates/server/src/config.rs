@@ -156,7 +156,7 @@ impl Config {
         let (uris, patience, orphaned) = callback?;
         let (placement, attempt) = placement?;
         let fleet::Fleet { instances, discovery, keep_leaving, slow_start, probe } = fleet?;
-        let affinity = affinity?;
+        let (affinity, limits) = (affinity?, limits?);
         Some(Self {
             delivery: switchboard_delivery::DeliverySettings {
                 region: region.clone(),
@@ -166,6 +166,7 @@ impl Config {
                 slow_start,
                 probe,
                 attempt,
+                waiting_max: (limits.in_flight / WAITING_PART).max(1),
                 patience,
                 orphaned,
                 authorization: authorization?,
@@ -188,11 +189,15 @@ impl Config {
             policy: Arc::new(affinity.policy),
             redirect_status: affinity.status,
             placement,
-            limits: limits?,
+            limits,
             log: log?,
         })
     }
 }
+
+/// One request in so many may be a new call that waits for an instance. A wait that lasts must not use up the
+/// gateway.
+const WAITING_PART: usize = 10;
 
 /// The problem of a text that is not TOML. Its settings cannot be checked.
 fn syntax(text: &str, error: &toml::de::Error) -> Problems {

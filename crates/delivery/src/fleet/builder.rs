@@ -7,7 +7,7 @@ use std::{
 };
 
 use switchboard_routing::{CallbackUris, Name};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::Fleet;
 use crate::{
@@ -28,6 +28,8 @@ pub(crate) struct FleetSettings {
     pub(crate) slow_start: Duration,
     /// See [`Origins::trust`].
     pub(crate) trust: u64,
+    /// Notified when an instance may take new calls again.
+    pub(crate) eligible: Arc<Notify>,
 }
 
 impl Fleet {
@@ -111,7 +113,8 @@ impl<'a> Builder<'a> {
                 None => {
                     let (name, view) = (member.name.clone(), views.pop().unwrap_or_default());
                     let (probed, epoch) = (self.settings.probed, self.fleet.epoch);
-                    Arc::new(Tracker::new(name, view, probed, state, epoch, self.now))
+                    let eligible = Arc::clone(&self.settings.eligible);
+                    Arc::new(Tracker::new(name, view, probed, state, eligible, epoch, self.now))
                 }
             };
             self.add(member, tracker);

@@ -10,7 +10,23 @@ use crate::instance::{Clock, Eligibility, Instance};
 impl Fleet {
     /// The instances that may take a new call of `app`, in the order in which `key` ranks them.
     pub(crate) fn candidates(&self, app: Uuid, key: AffinityKey) -> Candidates<'_> {
-        Candidates { fleet: self, app, key, progress: Progress::Start }
+        Candidates { fleet: self, app, key, progress: Progress::Start, deferred: Vec::new(), put_back: None }
+    }
+
+    /// The eligible instances except those at `asked`: of a call whose candidates were all asked, and that is
+    /// still open.
+    pub(crate) fn new_candidates(
+        &self,
+        app: Uuid,
+        key: AffinityKey,
+        asked: &[usize],
+        now: Instant,
+    ) -> Candidates<'_> {
+        let mut candidates = self.candidates(app, key);
+        let mut others = candidates.in_order(Eligibility::Eligible, self.clock(now));
+        others.retain(|one| !asked.contains(&one.at));
+        candidates.progress = Progress::Others(others.into_iter());
+        candidates
     }
 
     /// The instance that `key` ranks first among all that serve `app`, whatever their health and load. It is
@@ -33,46 +49,89 @@ pub(crate) struct Candidates<'a> {
     app: Uuid,
     key: AffinityKey,
     progress: Progress,
+    /// Candidates that are asked again after all others, as a last resort.
+    deferred: Vec<RankedIndex>,
+    /// A candidate that was taken and put back.
+    put_back: Option<RankedCandidate<'a>>,
+}
+
+/// A candidate in the order of the ranking.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RankedCandidate<'a> {
+    pub(crate) instance: &'a Instance,
+    /// The eligibility with which it is asked.
+    pub(crate) eligibility: Eligibility,
+    /// The number of candidates after it. With few eligible ones, those of last resort count, too.
+    pub(crate) left: usize,
+    /// Its index in the fleet.
+    pub(crate) at: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct RankedIndex {
+    at: usize,
+    eligibility: Eligibility,
 }
 
 #[derive(Debug)]
 enum Progress {
     Start,
     First(usize),
-    Others(std::vec::IntoIter<usize>),
+    Others(std::vec::IntoIter<RankedIndex>),
 }
 
 impl<'a> Candidates<'a> {
-    /// The next candidate, and the number of candidates after it. With few eligible ones, those of last
-    /// resort count, too.
-    pub(crate) fn next(&mut self, now: Instant) -> Option<(&'a Instance, usize)> {
-        let clock = Clock::new(now, self.fleet.epoch, self.fleet.slow_start);
-        let (at, left) = match &mut self.progress {
+    /// The next candidate.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<RankedCandidate<'a>> {
+        if let Some(candidate) = self.put_back.take() {
+            return Some(candidate);
+        }
+        let clock = self.fleet.clock(now);
+        let (RankedIndex { at, eligibility }, left) = match &mut self.progress {
             Progress::Start => {
-                let Choice { first, mut candidates } =
-                    match choose(self.key, self.with(Eligibility::Eligible, clock)) {
-                        Some(choice) => choice,
-                        None => choose(self.key, self.with(Eligibility::LastResort, clock))?,
-                    };
+                let (choice, eligibility) = match choose(self.key, self.with(Eligibility::Eligible, clock)) {
+                    Some(choice) => (choice, Eligibility::Eligible),
+                    None => {
+                        let last_resort = choose(self.key, self.with(Eligibility::LastResort, clock))?;
+                        (last_resort, Eligibility::LastResort)
+                    }
+                };
+                let Choice { first, mut candidates } = choice;
                 // With many candidates nothing depends on the exact count, and counting is one more pass.
                 if candidates < COUNTED_MIN {
                     let eligible = self.with(Eligibility::Eligible, clock);
                     candidates = eligible.chain(self.with(Eligibility::LastResort, clock)).count();
                 }
                 self.progress = Progress::First(first);
-                (first, candidates.saturating_sub(1))
+                (RankedIndex { at: first, eligibility }, candidates.saturating_sub(1))
             }
             Progress::First(first) => {
                 let first = *first;
-                let mut others = self.others(first, clock).into_iter();
-                let second = others.next()?;
-                let left = others.len();
-                self.progress = Progress::Others(others);
-                (second, left)
+                let mut others = self.in_order(Eligibility::Eligible, clock);
+                others.extend(self.in_order(Eligibility::LastResort, clock));
+                others.retain(|one| one.at != first);
+                self.progress = Progress::Others(others.into_iter());
+                return self.next(now);
             }
-            Progress::Others(others) => (others.next()?, others.len()),
+            Progress::Others(others) => match others.next() {
+                Some(other) => (other, others.len().saturating_add(self.deferred.len())),
+                None => (self.deferred.pop()?, self.deferred.len()),
+            },
         };
-        self.fleet.at(at).map(|instance| (instance, left))
+        self.fleet.at(at).map(|instance| RankedCandidate { instance, eligibility, left, at })
+    }
+
+    /// Makes a candidate the next one again.
+    pub(crate) fn put_back(&mut self, candidate: RankedCandidate<'a>) {
+        self.put_back = Some(candidate);
+    }
+
+    /// Asks a candidate that could not be reserved as eligible after all others, as a last resort: it may
+    /// have failed an attempt since it was ranked.
+    pub(crate) fn defer(&mut self, candidate: RankedCandidate<'a>) {
+        if candidate.eligibility == Eligibility::Eligible {
+            self.deferred.push(RankedIndex { at: candidate.at, eligibility: Eligibility::LastResort });
+        }
     }
 
     /// The instances with this eligibility, as candidates for the ranking.
@@ -87,15 +146,14 @@ impl<'a> Candidates<'a> {
             .map(move |one| (one.at, one.candidate(clock)))
     }
 
-    /// All but the first, in the order of their rank, whatever their load.
-    fn others(&self, first: usize, clock: Clock) -> Vec<usize> {
-        let in_order = |eligibility| {
-            let others = self.with(eligibility, clock).filter(|(at, _)| *at != first);
-            let (indices, candidates): (Vec<_>, Vec<_>) =
-                others.map(|(at, candidate)| (at, Candidate { load: None, ..candidate })).unzip();
-            rank(self.key, &candidates).filter_map(move |index| indices.get(index).copied())
-        };
-        in_order(Eligibility::Eligible).chain(in_order(Eligibility::LastResort)).collect()
+    /// The instances with this eligibility, in the order of their rank, whatever their load.
+    fn in_order(&self, eligibility: Eligibility, clock: Clock) -> Vec<RankedIndex> {
+        let (indices, candidates): (Vec<_>, Vec<_>) = self
+            .with(eligibility, clock)
+            .map(|(at, candidate)| (at, Candidate { load: None, ..candidate }))
+            .unzip();
+        let in_order = rank(self.key, &candidates).filter_map(|index| indices.get(index).copied());
+        in_order.map(|at| RankedIndex { at, eligibility }).collect()
     }
 }
 

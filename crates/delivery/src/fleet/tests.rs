@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     InstanceState,
     cause::Cause,
-    instance::{Clock, Event, Report, ReportedState},
+    instance::{Eligibility, Event, Report, ReportedState},
     upstream_url::UpstreamUrl,
 };
 
@@ -27,6 +27,7 @@ fn settings(probed: bool) -> FleetSettings {
         keep_leaving: Duration::ZERO,
         slow_start: Duration::ZERO,
         trust: 1,
+        eligible: Arc::default(),
     }
 }
 
@@ -55,7 +56,7 @@ fn order(fleet: &Fleet, key: &str, now: Instant) -> Vec<String> {
 
 fn order_for(app: Uuid, fleet: &Fleet, key: &str, now: Instant) -> Vec<String> {
     let mut candidates = fleet.candidates(app, AffinityKey::of(key));
-    std::iter::from_fn(|| candidates.next(now)).map(|(one, _)| one.name().to_string()).collect()
+    std::iter::from_fn(|| candidates.next(now)).map(|one| one.instance.name().to_string()).collect()
 }
 
 fn learn(fleet: &Fleet, name: &str, event: Event, now: Instant) {
@@ -75,7 +76,7 @@ fn an_instance_without_a_probe_that_failed_backs_off_for_a_second_and_is_then_ha
     let rested = start + Duration::from_secs(1);
     assert_eq!(order(&fleet, "call", rested), ranked);
     // Half-open: while one call is pending, the instance is a last resort for others.
-    let pending = fleet.instance(&first).unwrap().tracker.reserve(rested);
+    let pending = fleet.instance(&first).unwrap().tracker.reserve(rested, Eligibility::Eligible);
     assert_eq!(order(&fleet, "call", rested), last);
     fleet.instance(&first).unwrap().tracker.callback_responded(rested);
     pending.unwrap().not_accepted(rested);
@@ -138,7 +139,7 @@ fn the_number_of_candidates_left_is_known() {
             learn(&fleet, &format!("bot-{at}"), Event::CallFailed(Cause::Timeout), now);
         }
         let mut candidates = fleet.candidates(APP, AffinityKey::of("call"));
-        let left: Vec<_> = std::iter::from_fn(|| candidates.next(now)).map(|(_, left)| left).collect();
+        let left: Vec<_> = std::iter::from_fn(|| candidates.next(now)).map(|one| one.left).collect();
         assert_eq!(left, expected, "{count} {failed}");
     }
 }
@@ -148,12 +149,12 @@ fn an_instance_that_fails_or_drains_while_another_is_asked_is_not_asked_again() 
     let now = Instant::now();
     let fleet = fleet(3, false, now);
     let mut candidates = fleet.candidates(APP, AffinityKey::of("call"));
-    let first = candidates.next(now).unwrap().0.name().to_string();
+    let first = candidates.next(now).unwrap().instance.name().to_string();
     let others: Vec<_> = (0..3).map(|at| format!("bot-{at}")).filter(|name| *name != first).collect();
     learn(&fleet, &first, Event::CallFailed(Cause::Timeout), now);
     learn(&fleet, &others[0], Event::Drained, now);
     assert_eq!(
-        candidates.next(now).map(|(one, left)| (one.name().to_string(), left)),
+        candidates.next(now).map(|one| (one.instance.name().to_string(), one.left)),
         Some((others[1].clone(), 0))
     );
     assert!(candidates.next(now).is_none());
@@ -387,8 +388,7 @@ fn ten_thousand_instances_fit_in_memory() {
     let next = Fleet::new(fleet.members(), true, &settings(true), Some(&fleet), now);
     let bytes = resident_bytes().saturating_sub(before);
     assert!(bytes < 60 << 20, "{bytes}");
-    let (_, left) = next.candidates(APP, AffinityKey::of("call")).next(now).unwrap();
-    assert_eq!(left, 9_999);
+    assert_eq!(next.candidates(APP, AffinityKey::of("call")).next(now).unwrap().left, 9_999);
 }
 
 proptest! {
@@ -407,7 +407,7 @@ proptest! {
         let mut moved = 0_u16;
         for key in 0..KEYS {
             let key = AffinityKey::of(&format!("{salt}-{key}"));
-            let first = |fleet: &Fleet| fleet.candidates(APP, key).next(now).unwrap().0.name().clone();
+            let first = |fleet: &Fleet| fleet.candidates(APP, key).next(now).unwrap().instance.name().clone();
             let (old, new) = (first(&before), first(&after));
             if old != new {
                 prop_assert_eq!(new.as_str(), "the-new-one");

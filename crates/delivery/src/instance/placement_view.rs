@@ -37,6 +37,16 @@ pub(crate) enum Eligibility {
     Excluded,
 }
 
+impl Eligibility {
+    /// Returns true if an instance with this eligibility is asked before one with `other`.
+    pub(crate) fn is_better_than(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Eligible, Self::LastResort | Self::Excluded) | (Self::LastResort, Self::Excluded) => true,
+            (Self::Eligible | Self::LastResort | Self::Excluded, _) => false,
+        }
+    }
+}
+
 impl PlacementView {
     pub(super) fn set_admission(&self, admission: Admission, backoff_until_ms: u64) {
         let flag = match admission {

@@ -33,6 +33,10 @@ pub(crate) struct Tracker {
     placed_calls: Mutex<PlacedCalls>,
     /// An attempt failed: the next probe is due early.
     attempt_failed: Notify,
+    /// The next probe is due at once.
+    probe_wanted: Notify,
+    /// Notified when this or another instance of the fleet may take new calls again.
+    eligible: Arc<Notify>,
     /// The time of the last request to it, in milliseconds after `epoch`.
     used: AtomicU64,
     counters: Counters,
@@ -44,6 +48,7 @@ impl Tracker {
         view: Arc<PlacementView>,
         probed: bool,
         source_state: SourceState,
+        eligible: Arc<Notify>,
         epoch: Instant,
         now: Instant,
     ) -> Self {
@@ -54,6 +59,8 @@ impl Tracker {
             view,
             placed_calls: Mutex::default(),
             attempt_failed: Notify::new(),
+            probe_wanted: Notify::new(),
+            eligible,
             used: AtomicU64::new(created_ms),
             counters: Counters::default(),
             health: Mutex::new(Health::new(probed, source_state, now)),
@@ -74,9 +81,13 @@ impl Tracker {
     /// Applies an event; counts and logs a change of state.
     fn learn_with(&self, mut health: MutexGuard<'_, Health>, event: Event, now: Instant) {
         let was_cold = health.is_cold();
+        let before = self.eligibility(now);
         let change = health.step(event, now);
         self.update_view(&health);
         drop(health);
+        if self.eligibility(now).is_better_than(before) {
+            self.eligible.notify_waiters();
+        }
         let Some(change) = change else { return };
         if change.to == InstanceState::Ready && was_cold {
             self.view.set_warming_since(self.millis(now));
@@ -107,9 +118,25 @@ impl Tracker {
         self.view.eligibility(self.millis(now))
     }
 
+    /// The visible state.
+    pub(crate) fn state(&self) -> InstanceState {
+        self.health().state()
+    }
+
     /// Waits until an attempt has failed since the last call.
     pub(crate) async fn attempt_failed(&self) {
         self.attempt_failed.notified().await;
+    }
+
+    /// Asks for a probe at once instead of at the next interval. The prober limits how often it responds to
+    /// this.
+    pub(crate) fn probe_now(&self) {
+        self.probe_wanted.notify_one();
+    }
+
+    /// Waits until `probe_now` was called since the last call.
+    pub(crate) async fn probe_wanted(&self) {
+        self.probe_wanted.notified().await;
     }
 
     /// Returns true if an instance that its source no longer lists can be removed: it has no calls.
@@ -146,8 +173,9 @@ impl Tracker {
     }
 
     /// Reserves a place for a new call, which counts as one of its calls from now on. `None` if the instance
-    /// became full, draining or unreachable in the meantime.
-    pub(crate) fn reserve(self: &Arc<Self>, now: Instant) -> Option<PendingCall> {
+    /// may no longer take a call with this eligibility: it became full, draining or unreachable in the
+    /// meantime.
+    pub(crate) fn reserve(self: &Arc<Self>, now: Instant, _eligibility: Eligibility) -> Option<PendingCall> {
         let health = self.health();
         if health.admission() == Admission::None {
             return None;

@@ -50,7 +50,7 @@ async fn an_instance_takes_calls_after_its_first_report() {
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Starting);
     assert!(!delivery.can_take_call());
     let connections = Connections::default();
-    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate);
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoneReachable);
     assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202);
 
     probe_until(&delivery, "bot-0", InstanceState::Ready).await;
@@ -81,7 +81,7 @@ async fn a_full_or_draining_instance_gets_no_new_calls_and_all_its_callbacks() {
         let before = bot.posts();
         bot.reports(response);
         probe_until(&delivery, "bot-0", expected).await;
-        assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate);
+        assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::Full);
         assert_eq!(bot.posts(), before);
         assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202);
         assert_eq!(bot.posts(), before + 1);
@@ -101,7 +101,7 @@ async fn check_missed(miss: Act) {
     assert_eq!(known.reason, "missed its probes", "{shown}");
     assert!(known.missed_probes >= 3, "{shown}");
     assert_eq!(known.failures, [], "{shown}");
-    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate, "{shown}");
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoneReachable, "{shown}");
     assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202, "{shown}");
     bot.reports(Act::status(200));
     probe_until(&delivery, "bot-0", InstanceState::Ready).await;
@@ -135,7 +135,7 @@ async fn an_instance_that_failed_a_call_is_ejected_until_its_next_report() {
     let connections = Connections::default();
     let failed = place(&delivery, &connections, LONG).await.unwrap_err();
     assert_eq!(failed, PlaceError::AllFailed { attempts: 1, outcome_unknown: 0, last: "status_503" });
-    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate);
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoneReachable);
     assert!(!delivery.can_take_call());
     probe_until(&delivery, "bot-0", InstanceState::Ready).await;
 }
@@ -171,7 +171,7 @@ async fn between_two_reports_an_instance_gets_no_more_calls_than_it_has_room_for
     let known = status(&delivery, "bot-0");
     assert_eq!((known.state, known.reason), (InstanceState::Full, "calls reached its capacity"));
     assert_eq!((known.calls, known.calls_expected, known.calls_counted), (Some(4), Some(5), 1));
-    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoCandidate);
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::Full);
 
     // A call that was not placed here does not count, and a call that ends twice frees one place.
     delivery.call_ended("bot-0", "some-other-call");

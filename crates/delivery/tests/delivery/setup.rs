@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use openssl::ssl::{SslConnector, SslMethod};
 use switchboard_delivery::{
     Connections, Delivery, DeliverySettings, ForwardError, InstanceSettings, InstanceState, InstanceStatus,
-    Orphaned, Outbound, PlaceError, ProbeSettings, UpstreamResponse, UpstreamUrl,
+    Orphaned, Outbound, PlaceError, PlacementLimits, ProbeSettings, UpstreamResponse, UpstreamUrl,
 };
 use switchboard_routing::{AffinityKey, CallbackUris, Name, Owner, SealKey};
 use tokio::time::Instant;
@@ -43,6 +43,7 @@ pub(crate) fn settings(addresses: impl IntoIterator<Item = SocketAddr>) -> Deliv
         slow_start: Duration::ZERO,
         probe: None,
         attempt: LONG,
+        waiting_max: 100,
         patience: LONG,
         orphaned: Orphaned::Refuse,
         authorization: true,
@@ -98,7 +99,12 @@ pub(crate) async fn place(
     connections: &Connections,
     budget: Duration,
 ) -> Result<UpstreamResponse, PlaceError> {
-    delivery.place(connections, outbound(), AffinityKey::of(CALL), budget).await
+    delivery.place(connections, outbound(), AffinityKey::of(CALL), limits(budget)).await
+}
+
+/// The limits of a call that no policy records.
+pub(crate) fn limits(budget: Duration) -> PlacementLimits {
+    PlacementLimits { budget, outcome_unknown_max: 3 }
 }
 
 pub(crate) async fn forward(

@@ -129,6 +129,7 @@ fn admin_state(setup: Setup) -> AdminState {
         slow_start: Duration::ZERO,
         probe: None,
         attempt: Duration::from_secs(3),
+        waiting_max: 100,
         patience: Duration::from_secs(8),
         orphaned: Orphaned::Refuse,
         authorization: true,

@@ -292,7 +292,10 @@ impl Attempts {
 
     pub(crate) fn of_place_error(error: &PlaceError) -> Self {
         match error {
-            PlaceError::NoCandidate => Self::default(),
+            PlaceError::FleetUnknown
+            | PlaceError::NoInstance
+            | PlaceError::Full
+            | PlaceError::NoneReachable => Self::default(),
             PlaceError::AllFailed { attempts, outcome_unknown, .. } => {
                 Self { made: *attempts, outcome_unknown: *outcome_unknown }
             }

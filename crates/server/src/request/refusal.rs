@@ -72,11 +72,13 @@ impl From<InvalidNotification> for Refusal {
 
 impl From<&PlaceError> for Refusal {
     fn from(error: &PlaceError) -> Self {
-        let reason = match error {
-            PlaceError::NoCandidate => "no_candidate",
-            PlaceError::AllFailed { last, .. } => last,
-        };
-        Self::new(Outcome::NotPlaced, reason)
+        match error {
+            PlaceError::FleetUnknown => Self::new(Outcome::FleetUnknown, error.label()),
+            PlaceError::NoInstance | PlaceError::Full | PlaceError::NoneReachable => {
+                Self::new(Outcome::NotPlaced, error.label())
+            }
+            PlaceError::AllFailed { last, .. } => Self::new(Outcome::NotPlaced, last),
+        }
     }
 }
 

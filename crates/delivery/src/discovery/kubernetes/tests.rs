@@ -48,6 +48,7 @@ fn delivery(discovery: KubernetesSettings) -> Arc<Delivery> {
         slow_start: Duration::ZERO,
         probe: None,
         attempt: LONG,
+        waiting_max: 100,
         patience: LONG,
         orphaned: Orphaned::Refuse,
         authorization: true,

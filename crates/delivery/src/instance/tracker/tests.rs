@@ -29,7 +29,8 @@ impl Bot {
     fn new(capacity: u32) -> Self {
         let now = Instant::now();
         let name = Name::parse("bot-0").unwrap();
-        let tracker = Arc::new(Tracker::new(name, Arc::default(), true, SourceState::Ready, now, now));
+        let tracker =
+            Arc::new(Tracker::new(name, Arc::default(), true, SourceState::Ready, Arc::default(), now, now));
         let mut bot = Self {
             tracker,
             now,
@@ -81,7 +82,7 @@ impl Bot {
                 }
             }
             3..=5 => {
-                if let Some(pending) = self.tracker.reserve(now) {
+                if let Some(pending) = self.tracker.reserve(now, Eligibility::Eligible) {
                     self.pending.push((self.next_id, pending));
                     self.next_id += 1;
                 }

@@ -1,17 +1,15 @@
 //! A new call: to the region that it belongs to, then to an instance of this one.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
-use switchboard_delivery::{Connections, Outbound, PlaceError, UpstreamResponse};
+use switchboard_delivery::{Connections, Outbound, PlaceError, PlacementLimits, UpstreamResponse};
 use switchboard_routing::AffinityKey;
 
 use super::webhook::WebhookRequest;
 use crate::{
     config::Full,
     gateway::Gateway,
+    platform::{OUTCOME_UNKNOWN_MAX, RECORDING_OUTCOME_UNKNOWN_MAX},
     request::{
         act::{NewCall, act, is_action, reject_as_busy},
         outcome::Outcome,
@@ -55,7 +53,8 @@ impl WebhookRequest<'_> {
 
     /// Applies `placement.full` to a call that no instance took.
     ///
-    /// A call that an instance may still answer is neither redirected nor rejected.
+    /// A call that an instance may still answer is neither redirected nor rejected. A rejection is final, so
+    /// it needs a fleet that says that it is full.
     async fn not_placed(
         self,
         error: &PlaceError,
@@ -70,16 +69,28 @@ impl WebhookRequest<'_> {
             Full::Overflow(_) | Full::Reject if gateway.delivery.may_be_answered(&call.call_id) => {
                 Err(Refusal::outcome_unknown())
             }
-            Full::Overflow(region) if !self.is_redirected && gateway.peers.is_healthy(region) => {
+            Full::Overflow(region)
+                if may_overflow(error) && !self.is_redirected && gateway.peers.is_healthy(region) =>
+            {
                 self.redirect(region, Outcome::Overflowed, record)
             }
-            Full::Overflow(_) => Err(refusal),
-            Full::Reject => {
+            Full::Reject if *error == PlaceError::Full => {
                 let shared = reject_as_busy(gateway, call, record.leader(), refusal).await?;
                 record.acted(&shared);
                 Ok(Reply::Shared(shared))
             }
+            Full::Overflow(_) | Full::Reject => Err(refusal),
         }
+    }
+}
+
+/// Returns true if another region may get a call that no instance of this one took. A fleet that is not known
+/// yet may have room: the platform retries after a 503.
+fn may_overflow(error: &PlaceError) -> bool {
+    match error {
+        PlaceError::FleetUnknown => false,
+        PlaceError::Full | PlaceError::NoneReachable | PlaceError::NoInstance => true,
+        PlaceError::AllFailed { outcome_unknown, .. } => *outcome_unknown == 0,
     }
 }
 
@@ -89,7 +100,7 @@ pub(super) struct PlacementRequest {
     call: NewCall,
     pub(super) outbound: Outbound,
     key: AffinityKey,
-    budget: Duration,
+    limits: PlacementLimits,
 }
 
 impl PlacementRequest {
@@ -106,7 +117,14 @@ impl PlacementRequest {
         Self {
             outbound: admitted.outbound(Some(call_id.into()), Some(deadline_unix_ms)),
             key: AffinityKey::of(&plan.affinity),
-            budget: plan.budget,
+            limits: PlacementLimits {
+                budget: plan.budget,
+                outcome_unknown_max: if plan.call.policy_recording {
+                    RECORDING_OUTCOME_UNKNOWN_MAX
+                } else {
+                    OUTCOME_UNKNOWN_MAX
+                },
+            },
             call,
         }
     }
@@ -117,7 +135,7 @@ impl PlacementRequest {
         gateway: &Arc<Gateway>,
         connections: &Connections,
     ) -> (NewCall, Result<UpstreamResponse, PlaceError>) {
-        let placed = gateway.delivery.place(connections, self.outbound, self.key, self.budget).await;
+        let placed = gateway.delivery.place(connections, self.outbound, self.key, self.limits).await;
         (self.call, placed)
     }
 }

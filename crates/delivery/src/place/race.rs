@@ -1,0 +1,345 @@
+//! The attempts of one new call: one after another, or side by side once one has used its share of the time.
+
+use std::{pin::pin, sync::atomic::Ordering, time::Duration};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    attempt::{Attempt, Refusal},
+    call::{Call, PlaceProgress},
+    limits::{ATTEMPTS_MAX, share},
+    open_attempts::{OpenAttempts, Sent},
+};
+use crate::{
+    cause::Cause,
+    fleet::{Candidates, Fleet},
+    headers,
+    response::UpstreamResponse,
+    upstream::Upstream,
+};
+
+/// The candidates of one snapshot of the fleet, each asked at most once.
+pub(super) struct Race<'a> {
+    call: &'a Call<'a>,
+    fleet: &'a Fleet,
+    candidates: Candidates<'a>,
+    /// The instance of each attempt, by its index in the fleet.
+    asked: [Option<usize>; ATTEMPTS_MAX],
+    next: Next,
+    /// The first refusal that is relayed unless an open attempt is accepted.
+    fallback: Option<Refusal<'a>>,
+    /// The last 403, and the number of them. It is relayed if no attempt ended otherwise.
+    forbidden: Option<Refusal<'a>>,
+    forbidden_count: u32,
+    pub(super) progress: PlaceProgress,
+}
+
+/// The time at which the next candidate is asked.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    At(Instant),
+    /// As soon as another instance becomes eligible: all candidates were asked.
+    NewCandidate,
+    /// Not before an open attempt ends: the call has as many as it may have.
+    AfterOpen,
+}
+
+impl<'a> Race<'a> {
+    pub(super) fn new(call: &'a Call<'a>, fleet: &'a Fleet, progress: PlaceProgress) -> Self {
+        Self {
+            call,
+            fleet,
+            candidates: fleet.candidates(call.notification.app, call.key),
+            asked: [None; ATTEMPTS_MAX],
+            next: Next::AfterOpen,
+            fallback: None,
+            forbidden: None,
+            forbidden_count: 0,
+            progress,
+        }
+    }
+
+    /// Asks candidates until one accepts, the limits are reached or no candidate is left.
+    pub(super) async fn run(&mut self) -> Option<UpstreamResponse> {
+        let (attempt, request, upstream) = self.start_attempt(0, Instant::now()).ok()?;
+        // The usual call has one attempt, which ends within its share. It is not boxed, and starts no race.
+        let sent = {
+            let mut sending = pin!(upstream.attempt(request, attempt.written));
+            match timeout_at(attempt.share_end, &mut sending).await {
+                Ok(sent) => Some(sent),
+                Err(_) if attempt.is_written() => {
+                    let mut open = OpenAttempts::default();
+                    open.add(attempt, sending);
+                    return Box::pin(self.go_on(open)).await;
+                }
+                Err(_) => None,
+            }
+        };
+        let response = match sent {
+            Some(sent) => self.ended(attempt, sent, None),
+            None => {
+                self.unconnected(attempt);
+                None
+            }
+        };
+        match response {
+            Some(response) => Some(response),
+            None => Box::pin(self.go_on(OpenAttempts::default())).await,
+        }
+    }
+
+    /// Continues with these open attempts.
+    async fn go_on(&mut self, mut open: OpenAttempts<'_, 'a>) -> Option<UpstreamResponse> {
+        loop {
+            let now = Instant::now();
+            for attempt in open.remove_unconnected(now) {
+                self.unconnected(attempt);
+            }
+            open.time_out(now);
+            if now >= self.call.end {
+                break;
+            }
+            if self.is_next_due(now) {
+                match self.start_attempt(open.len(), now) {
+                    Ok((attempt, request, upstream)) => {
+                        let sending = upstream.attempt(request, attempt.written);
+                        open.add(attempt, sending);
+                    }
+                    Err(next) => self.next = next,
+                }
+                continue;
+            }
+            let is_decided = self.fallback.is_some() || !matches!(self.next, Next::At(_));
+            if open.is_empty() && is_decided {
+                break;
+            }
+            let Some((ended, sent)) = self.next_event(&mut open, now).await else { continue };
+            let is_accepted = sent.as_ref().is_ok_and(|response| response.status().is_success());
+            if is_accepted {
+                self.lose(&mut open);
+            }
+            if let Some(response) = self.ended(ended, sent, open.share_end()) {
+                return Some(response);
+            }
+        }
+        let now = Instant::now();
+        for attempt in open.remove_all() {
+            self.cut_short(attempt, now);
+        }
+        let all_forbidden = self.forbidden_count == self.progress.attempts;
+        let forbidden = self.forbidden.take().filter(|_| all_forbidden);
+        self.fallback.take().or(forbidden).map(|refusal| self.relay(refusal))
+    }
+
+    /// Starts an attempt at the next candidate, beside `open` others.
+    fn start_attempt(
+        &mut self,
+        open: usize,
+        now: Instant,
+    ) -> Result<(Attempt<'a>, Request<Full<Bytes>>, Upstream<'a>), Next> {
+        let &Call { delivery, connections, notification, end, .. } = self.call;
+        let remaining = end.saturating_duration_since(now);
+        let unknown = usize::try_from(self.progress.outcome_unknown).unwrap_or(usize::MAX);
+        let unknown_max = usize::try_from(self.call.outcome_unknown_max).unwrap_or(usize::MAX).max(1);
+        let index = usize::try_from(self.progress.attempts).unwrap_or(usize::MAX);
+        let Some(written) = self.call.written.get(index) else { return Err(Next::AfterOpen) };
+        if remaining.is_zero() || unknown.saturating_add(open) >= unknown_max {
+            return Err(Next::AfterOpen);
+        }
+        let state = &*delivery.placement;
+        let mut retry = None;
+        let (candidate, pending) = loop {
+            let Some(candidate) = self.candidates.next(now) else { return Err(Next::NewCandidate) };
+            // An open attempt was written, or it is not open at the end of its share.
+            if (open > 0 || self.progress.any_written) && retry.is_none() {
+                retry = state.take_retry(open > 0, written, now);
+                if retry.is_none() {
+                    self.candidates.put_back(candidate);
+                    return Err(Next::AfterOpen);
+                }
+            }
+            match candidate.instance.tracker.reserve(now, candidate.eligibility) {
+                Some(pending) => break (candidate, pending),
+                None => self.candidates.defer(candidate),
+            }
+        };
+        let number = self.progress.attempts.saturating_add(1);
+        self.progress.attempts = number;
+        if index.saturating_add(1) == ATTEMPTS_MAX {
+            state.count_attempts_exhausted();
+        }
+        let instance = candidate.instance;
+        if let Some(asked) = self.asked.get_mut(index) {
+            *asked = Some(candidate.at);
+        }
+        let in_flight = Some(instance.tracker.request_started(now));
+        instance.tracker.count_attempt();
+        let share_end = now + share(delivery.settings.attempt, remaining, candidate.left);
+        self.next = Next::At(share_end);
+        let attempt = Attempt {
+            instance,
+            number,
+            share_end,
+            timeout_at: now + delivery.settings.attempt,
+            timed_out: false,
+            written,
+            call_id: notification.call_id.clone(),
+            placements: &delivery.placements,
+            state,
+            in_flight,
+            pending: Some(pending),
+            _retry: retry,
+        };
+        let mut notification = notification.clone();
+        headers::add_attempt(&mut notification.headers, number);
+        if let Some(unix_ms) = notification.deadline_unix_ms {
+            headers::add_deadline(&mut notification.headers, unix_ms);
+        }
+        let parts = instance.app_parts(notification.app);
+        let (endpoint, path) = (&instance.new_calls, parts.new_call_path.clone());
+        let request = delivery.request(instance, endpoint, &parts, path, notification);
+        let (pool, origins) = (&connections.instances, self.fleet.origins());
+        Ok((attempt, request, Upstream { pool, origins, endpoint, connector: &delivery.connector }))
+    }
+
+    fn is_next_due(&self, now: Instant) -> bool {
+        self.fallback.is_none() && matches!(self.next, Next::At(at) if at <= now)
+    }
+
+    /// Waits until an attempt has ended, which is returned, or until there is something else to do.
+    async fn next_event(
+        &mut self,
+        open: &mut OpenAttempts<'_, 'a>,
+        now: Instant,
+    ) -> Option<(Attempt<'a>, Sent)> {
+        let wake = open.due().map_or(self.call.end, |due| due.min(self.call.end));
+        match self.next {
+            Next::At(at) if self.fallback.is_none() => timeout_at(wake.min(at), open.ended()).await.ok(),
+            Next::NewCandidate if self.fallback.is_none() => {
+                let eligible = &self.call.delivery.placement.eligible;
+                let check_at = wake.min(now + CHECK_INTERVAL);
+                let ended = tokio::select! {
+                    biased;
+                    ended = open.ended() => Some(ended),
+                    _ = timeout_at(check_at, eligible.notified()) => None,
+                };
+                if ended.is_none() {
+                    self.look_for_candidates();
+                }
+                ended
+            }
+            Next::At(_) | Next::NewCandidate | Next::AfterOpen => timeout_at(wake, open.ended()).await.ok(),
+        }
+    }
+
+    /// Looks for instances that have become eligible since the candidates were ranked, and have not received
+    /// the call.
+    fn look_for_candidates(&mut self) {
+        let (app, now) = (self.call.notification.app, Instant::now());
+        let received = self.asked.iter().zip(self.call.written);
+        let received = received.filter(|(_, written)| written.load(Ordering::Relaxed));
+        let received: Vec<usize> = received.filter_map(|(asked, _)| *asked).collect();
+        self.candidates = self.fleet.new_candidates(app, self.call.key, &received, now);
+        self.next = Next::At(now);
+    }
+
+    /// Notes the end of an attempt. `open_until`: the end of the last share among the open attempts. Returns
+    /// the response that is relayed, if that is decided.
+    fn ended(
+        &mut self,
+        attempt: Attempt<'a>,
+        sent: Sent,
+        open_until: Option<Instant>,
+    ) -> Option<UpstreamResponse> {
+        let now = Instant::now();
+        self.progress.any_written |= attempt.is_written();
+        self.next = Next::At(open_until.map_or(now, |share_end| share_end.max(now)));
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => {
+                if error.cause() == Cause::Exhausted {
+                    self.next = Next::At(now + EXHAUSTED_PAUSE);
+                }
+                let outcome_unknown = attempt.failed(error.cause(), error.was_sent(), now);
+                self.note_failure(error.cause(), outcome_unknown);
+                return None;
+            }
+        };
+        match Cause::of_status(response.status()) {
+            None if response.status().is_success() => {
+                let response = attempt.accepted(response, self.call.end, now)?;
+                Some(self.count(response))
+            }
+            None => {
+                let refusal = attempt.refused(response, now)?;
+                if open_until.is_none() && self.fallback.is_none() {
+                    return Some(self.relay(refusal));
+                }
+                self.fallback.get_or_insert(refusal);
+                None
+            }
+            Some(Cause::Forbidden) => {
+                self.note_failure(Cause::Forbidden, false);
+                self.forbidden_count = self.forbidden_count.saturating_add(1);
+                self.forbidden = attempt.forbidden(response, now);
+                None
+            }
+            Some(cause) => {
+                let outcome_unknown = attempt.failed(cause, true, now);
+                self.note_failure(cause, outcome_unknown);
+                None
+            }
+        }
+    }
+
+    /// Gives up the other attempts: an instance accepted the call.
+    fn lose(&mut self, open: &mut OpenAttempts<'_, 'a>) {
+        let now = Instant::now();
+        for attempt in open.remove_all() {
+            if attempt.lost(now) {
+                self.progress.outcome_unknown = self.progress.outcome_unknown.saturating_add(1);
+            }
+        }
+    }
+
+    /// Ends an attempt that has used its share without a connection. That is as good as a refused one: not a
+    /// byte was written.
+    fn unconnected(&mut self, attempt: Attempt<'a>) {
+        let now = Instant::now();
+        self.cut_short(attempt, now);
+        self.next = Next::At(now);
+    }
+
+    /// Ends an attempt that has used its time.
+    fn cut_short(&mut self, attempt: Attempt<'a>, now: Instant) {
+        let (cause, was_written) = attempt.cut_short(now);
+        self.progress.any_written |= was_written;
+        self.note_failure(cause, was_written);
+    }
+
+    fn note_failure(&mut self, cause: Cause, outcome_unknown: bool) {
+        self.progress.last = cause;
+        if outcome_unknown {
+            self.progress.outcome_unknown = self.progress.outcome_unknown.saturating_add(1);
+        }
+    }
+
+    fn relay(&self, refusal: Refusal<'a>) -> UpstreamResponse {
+        self.count(refusal.relay(self.call.end))
+    }
+
+    fn count(&self, response: UpstreamResponse) -> UpstreamResponse {
+        let PlaceProgress { attempts, outcome_unknown, .. } = self.progress;
+        UpstreamResponse { attempts, outcome_unknown, ..response }
+    }
+}
+
+/// The interval of checks for new candidates while an attempt is open. The end of a back-off notifies no
+/// call.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// The pause after an attempt for which the gateway had no descriptor or port left. The next one would fail
+/// in the same way.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
