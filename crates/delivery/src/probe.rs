@@ -90,6 +90,7 @@ impl Probing {
             };
             let probe_due = async {
                 tokio::select! {
+                    biased;
                     _ = ticks.tick() => {}
                     () = instance.tracker.attempt_failed() => {
                         // The failure may have been the fault of the call, so the instance is probed soon. It
@@ -100,6 +101,7 @@ impl Probing {
                 }
             };
             tokio::select! {
+                biased;
                 () = probe_due => {}
                 () = probe_wanted => {}
             }

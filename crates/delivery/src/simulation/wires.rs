@@ -1,10 +1,10 @@
-//! The network of a simulation: in-memory streams between the gateways and the hosts.
+//! The network of a simulation: in-memory streams between the gateways and the bots.
 
 use std::{
     collections::HashMap,
     fmt, io,
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::{
@@ -12,26 +12,59 @@ use tokio::{
     sync::mpsc,
 };
 
-/// The hosts of a simulation, by address.
-#[derive(Default)]
+/// The listeners of a simulation, by address, as one gateway sees them.
+#[derive(Clone, Default)]
 pub(crate) struct Wires {
-    hosts: Mutex<HashMap<SocketAddr, mpsc::UnboundedSender<DuplexStream>>>,
+    /// The number of the gateway that connects.
+    gateway: usize,
+    hosts: Arc<Mutex<HashMap<SocketAddr, Host>>>,
+}
+
+/// A stream that was accepted, with the number of the gateway at its other end.
+pub(crate) type Accepted = (usize, DuplexStream);
+
+enum Host {
+    /// It accepts connections.
+    Listening(mpsc::UnboundedSender<Accepted>),
+    /// It answers no packet: a connection is neither accepted nor refused.
+    Silent,
 }
 
 impl Wires {
-    /// Listens at an address. The listener is gone when the receiver is dropped.
-    pub(crate) fn listen(&self, address: SocketAddr) -> mpsc::UnboundedReceiver<DuplexStream> {
+    /// The same network, for the gateway with this number.
+    pub(super) fn of_gateway(&self, gateway: usize) -> Self {
+        Self { gateway, ..self.clone() }
+    }
+
+    /// Listens at an address, until the receiver is dropped.
+    pub(crate) fn listen(&self, address: SocketAddr) -> mpsc::UnboundedReceiver<Accepted> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).insert(address, sender);
+        self.hosts().insert(address, Host::Listening(sender));
         receiver
+    }
+
+    /// Drops all packets to an address, until something listens there again.
+    pub(super) fn silence(&self, address: SocketAddr) {
+        self.hosts().insert(address, Host::Silent);
     }
 
     /// Connects to an address.
     pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<DuplexStream> {
         let (near, far) = duplex(STREAM_BYTES);
-        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let accepted = hosts.get(&address).is_some_and(|host| host.send(far).is_ok());
-        if accepted { Ok(near) } else { Err(io::ErrorKind::ConnectionRefused.into()) }
+        let is_accepted = match self.hosts().get(&address) {
+            Some(Host::Listening(host)) => Some(host.send((self.gateway, far)).is_ok()),
+            Some(Host::Silent) => None,
+            None => Some(false),
+        };
+        match is_accepted {
+            Some(true) => Ok(near),
+            Some(false) => Err(io::ErrorKind::ConnectionRefused.into()),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, HashMap<SocketAddr, Host>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

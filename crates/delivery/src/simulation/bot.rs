@@ -1,0 +1,308 @@
+//! The bots of a simulation: real HTTP over in-memory streams, and faults.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use switchboard_routing::{Name, Owner};
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep},
+};
+
+use super::{ledger::Ledger, wires::Wires};
+
+/// A bot: one name and one address, and one process after another.
+pub(super) struct Bot {
+    pub(super) name: Name,
+    pub(super) address: SocketAddr,
+    pub(super) capacity: Option<u32>,
+    state: Mutex<BotState>,
+    wires: Wires,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+struct BotState {
+    behaviour: Behaviour,
+    /// The time since which it behaves well.
+    well_since: Option<Instant>,
+    /// The number of its process.
+    life: u32,
+    process: Option<AbortHandle>,
+    calls: HashSet<String>,
+    changes: Changes,
+    /// The changes before the last two reports to each gateway.
+    reported: HashMap<usize, (Changes, Changes)>,
+    random: fastrand::Rng,
+}
+
+/// What happened to the calls of a bot so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Changes {
+    delivered: u64,
+    /// Delivered calls to which it responded.
+    settled: u64,
+    accepted: u64,
+    ended: u64,
+}
+
+/// The behaviour of a bot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Behaviour {
+    Well,
+    /// It responds to everything after this time.
+    Slow(Duration),
+    /// It never responds to a new call. Its probe is fine.
+    HangsOnCalls,
+    /// It never responds to anything.
+    Hangs,
+    /// It refuses new calls with 503. Its probe is fine.
+    Busy,
+    /// It refuses new calls with 401.
+    StaleKeys,
+    /// It closes the connection instead of responding to a new call.
+    Closes,
+    /// Its process is gone: connections are refused.
+    Dead,
+    /// Its machine is gone: nothing answers a packet.
+    Silent,
+}
+
+impl Bot {
+    pub(super) fn new(
+        number: usize,
+        capacity: Option<u32>,
+        seed: u64,
+        wires: &Wires,
+        ledger: &Arc<Mutex<Ledger>>,
+    ) -> Arc<Self> {
+        let last_octet = u8::try_from(number + 1).unwrap();
+        let bot = Arc::new(Self {
+            name: Name::parse(&format!("bot-{number}")).unwrap(),
+            address: SocketAddr::from(([10, 0, 0, last_octet], 3978)),
+            capacity,
+            state: Mutex::new(BotState {
+                behaviour: Behaviour::Well,
+                well_since: None,
+                life: 0,
+                process: None,
+                calls: HashSet::new(),
+                changes: Changes::default(),
+                reported: HashMap::new(),
+                random: fastrand::Rng::with_seed(seed),
+            }),
+            wires: wires.clone(),
+            ledger: Arc::clone(ledger),
+        });
+        bot.start();
+        bot
+    }
+
+    /// Starts the next process, which has no calls.
+    fn start(self: &Arc<Self>) {
+        let mut state = self.state();
+        state.life += 1;
+        state.calls.clear();
+        state.behaviour = Behaviour::Well;
+        state.well_since = Some(Instant::now());
+        let mut accepted = self.wires.listen(self.address);
+        let bot = Arc::clone(self);
+        let process = tokio::spawn(async move {
+            // Ended together with this task.
+            let mut connections = JoinSet::new();
+            while let Some((gateway, stream)) = accepted.recv().await {
+                let bot = Arc::clone(&bot);
+                connections.spawn(async move {
+                    let service = service_fn(move |request| Arc::clone(&bot).respond(gateway, request));
+                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        state.process = Some(process.abort_handle());
+    }
+
+    pub(super) fn behave(self: &Arc<Self>, behaviour: Behaviour) {
+        let was_gone = matches!(self.state().behaviour, Behaviour::Dead | Behaviour::Silent);
+        if was_gone && !matches!(behaviour, Behaviour::Dead | Behaviour::Silent) {
+            self.start();
+        }
+        let mut state = self.state();
+        state.behaviour = behaviour;
+        state.well_since = match behaviour {
+            Behaviour::Well => Some(state.well_since.unwrap_or_else(Instant::now)),
+            Behaviour::Slow(_)
+            | Behaviour::HangsOnCalls
+            | Behaviour::Hangs
+            | Behaviour::Busy
+            | Behaviour::StaleKeys
+            | Behaviour::Closes
+            | Behaviour::Dead
+            | Behaviour::Silent => None,
+        };
+        if matches!(behaviour, Behaviour::Dead | Behaviour::Silent)
+            && let Some(process) = state.process.take()
+        {
+            process.abort();
+            state.calls.clear();
+            if behaviour == Behaviour::Silent {
+                self.wires.silence(self.address);
+            }
+        }
+    }
+
+    /// The time since which it takes every call; `None` if it does not.
+    pub(super) fn takes_calls_since(&self) -> Option<Instant> {
+        let state = self.state();
+        let calls = u32::try_from(state.calls.len()).unwrap();
+        // With room for the calls on their way to it.
+        let has_room = self.capacity.is_none_or(|capacity| calls + capacity / 2 < capacity);
+        state.well_since.filter(|_| has_room)
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        let name = |text: &str| Name::parse(text).unwrap();
+        let incarnation = name(&format!("life-{}", self.state().life));
+        Owner { region: name("emea"), instance: self.name.clone(), incarnation }
+    }
+
+    /// The most by which the expectation of a gateway may be wrong. With one gateway that is what it cannot
+    /// know: the outcome of attempts without a response. With several it is also what the others did since the
+    /// last report but one: the last one may still be on its way.
+    pub(super) fn expectation_error_max(&self, gateway: usize, is_alone: bool) -> u64 {
+        let state = self.state();
+        let (before, _) = state.reported.get(&gateway).copied().unwrap_or_default();
+        let now = state.changes;
+        let of_others = if is_alone { 0 } else { now.accepted - before.accepted + now.ended - before.ended };
+        let settled = now.settled - before.settled;
+        (now.delivered - before.delivered).saturating_sub(settled) + of_others
+    }
+
+    pub(super) fn well_since(&self) -> Option<Instant> {
+        self.state().well_since
+    }
+
+    /// The number of its calls.
+    pub(super) fn calls(&self) -> u32 {
+        u32::try_from(self.state().calls.len()).unwrap()
+    }
+
+    async fn respond(
+        self: Arc<Self>,
+        gateway: usize,
+        request: Request<Incoming>,
+    ) -> io::Result<Response<Full<Bytes>>> {
+        let behaviour = self.state().behaviour;
+        if let Behaviour::Slow(delay) = behaviour {
+            sleep(delay).await;
+        } else if behaviour == Behaviour::Hangs {
+            std::future::pending().await
+        }
+        if request.method() == Method::GET {
+            return Ok(self.report(gateway));
+        }
+        let field = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let call = field("x-call").unwrap();
+        match field("x-owner") {
+            None if self.is_meant(&request) => self.new_call(call).await,
+            None => Ok(response(StatusCode::SERVICE_UNAVAILABLE)),
+            Some(owner) => Ok(self.callback(&call, &owner, field("x-ends").is_some())),
+        }
+    }
+
+    /// True if a new call was minted for this process, not for the one before it.
+    fn is_meant(&self, request: &Request<Incoming>) -> bool {
+        let minted_for = request.headers().get("switchboard-incarnation");
+        minted_for.is_none_or(|incarnation| incarnation == self.owner().incarnation.as_str())
+    }
+
+    fn report(&self, gateway: usize) -> Response<Full<Bytes>> {
+        let calls = self.calls();
+        let mut state = self.state();
+        let (_, last) = state.reported.get(&gateway).copied().unwrap_or_default();
+        let changes = state.changes;
+        state.reported.insert(gateway, (last, changes));
+        drop(state);
+        let report = match self.capacity {
+            Some(capacity) => format!(r#"{{"state":"ready","calls":{calls},"capacity":{capacity}}}"#),
+            None => r#"{"state":"ready"}"#.into(),
+        };
+        Response::new(Full::new(report.into()))
+    }
+
+    async fn new_call(&self, call: String) -> io::Result<Response<Full<Bytes>>> {
+        let owner = self.owner();
+        self.ledger().delivered(&call, &owner);
+        let (behaviour, pause) = {
+            let mut state = self.state();
+            state.changes.delivered += 1;
+            (state.behaviour, Duration::from_millis(state.random.u64(1..40)))
+        };
+        let status = match behaviour {
+            Behaviour::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Behaviour::StaleKeys => StatusCode::UNAUTHORIZED,
+            Behaviour::Closes => return Err(io::ErrorKind::BrokenPipe.into()),
+            Behaviour::HangsOnCalls | Behaviour::Hangs => std::future::pending().await,
+            // A process that is gone serves no connection.
+            Behaviour::Well | Behaviour::Slow(_) | Behaviour::Dead | Behaviour::Silent => {
+                sleep(pause).await;
+                self.accept(call, &owner)
+            }
+        };
+        self.state().changes.settled += 1;
+        Ok(response(status))
+    }
+
+    fn accept(&self, call: String, owner: &Owner) -> StatusCode {
+        let mut state = self.state();
+        let calls = u32::try_from(state.calls.len()).unwrap();
+        if self.capacity.is_some_and(|capacity| calls >= capacity) {
+            return StatusCode::SERVICE_UNAVAILABLE;
+        }
+        self.ledger().accepted(&call, owner);
+        state.calls.insert(call);
+        state.changes.accepted += 1;
+        StatusCode::ACCEPTED
+    }
+
+    /// Accepts callbacks of its own calls only.
+    fn callback(&self, call: &str, owner: &str, ends: bool) -> Response<Full<Bytes>> {
+        let here = self.owner();
+        let (name, life) = owner.split_once('/').unwrap();
+        if name != here.instance.as_str() {
+            self.ledger().violated(format!("a callback of {call} at {owner} reached {}", here.instance));
+        }
+        if life != here.incarnation.as_str() {
+            return response(StatusCode::NOT_FOUND);
+        }
+        if ends {
+            let mut state = self.state();
+            if state.calls.remove(call) {
+                state.changes.ended += 1;
+            }
+        }
+        response(StatusCode::ACCEPTED)
+    }
+
+    fn state(&self) -> MutexGuard<'_, BotState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn response(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,251 @@
+//! The platform of a run: calls with their callbacks, and the rules that each response must keep.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use switchboard_routing::{AffinityKey, Owner};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::{Gateway, RUN_TIME, bot::Bot, ledger::Ledger};
+use crate::{ForwardError, Outbound, PlaceError, PlacementCounters, PlacementLimits, UpstreamResponse};
+
+/// The platform's view of a run.
+pub(super) struct Platform {
+    pub(super) gateways: Vec<Arc<Gateway>>,
+    pub(super) bots: Arc<Vec<Arc<Bot>>>,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    /// The time for which a bot must have been well before a gateway has to know it.
+    pub(super) known_after: Duration,
+}
+
+impl Platform {
+    /// One call, from its announcement to its end.
+    pub(super) async fn call(self: Arc<Self>, number: usize, mut random: fastrand::Rng) {
+        let call = format!("call-{number}");
+        let gateway = random.choice(&self.gateways).unwrap();
+        let is_recorded = random.u32(0..4) == 0;
+        let Some(owner) = self.announce(gateway, &call, is_recorded).await else { return };
+        for _ in 0..random.u32(1..4) {
+            sleep(Duration::from_millis(random.u64(50..4000))).await;
+            self.call_back(&call, &owner, false, &mut random).await;
+        }
+        sleep(Duration::from_millis(random.u64(50..4000))).await;
+        self.call_back(&call, &owner, true, &mut random).await;
+    }
+
+    /// Announces a call. Returns the bot that accepted it.
+    async fn announce(&self, gateway: &Gateway, call: &str, is_recorded: bool) -> Option<Owner> {
+        let arrived = Instant::now();
+        let outbound = outbound(call, None);
+        let limits = limits(is_recorded);
+        let (connections, key) = (&gateway.connections, AffinityKey::of(call));
+        let retries_refused = gateway.delivery.placement_counters().retries_refused;
+        let placed = gateway.delivery.place(connections, outbound, key, limits).await;
+        let took = arrived.elapsed();
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.event((call, took));
+        ledger.counts.calls += 1;
+        ledger.counts.slow += u64::from(took >= Duration::from_secs(3));
+        if took > limits.budget + Duration::from_millis(50) {
+            ledger.violated(format!("{call} took {took:?}"));
+        }
+        let deliveries = ledger.deliveries(call);
+        let attempts = match &placed {
+            Ok(UpstreamResponse { attempts, .. }) | Err(PlaceError::AllFailed { attempts, .. }) => *attempts,
+            Err(_) => 0,
+        };
+        if attempts > ATTEMPTS_MAX || deliveries > ATTEMPTS_MAX {
+            ledger.violated(format!("{call} was delivered {deliveries} times in {attempts} attempts"));
+        }
+        match placed {
+            Ok(response) if response.status.is_success() => {
+                ledger.counts.placed += 1;
+                let (instance, incarnation) = (response.instance.clone(), response.incarnation.clone());
+                let owner = Owner { region: gateway.region(), instance, incarnation };
+                if !ledger.has_accepted(call, &owner) {
+                    ledger
+                        .violated(format!("{call} counts as accepted by {}, which did not", owner.instance));
+                }
+                Some(owner)
+            }
+            refused => {
+                ledger.counts.refused += 1;
+                drop(ledger);
+                let is_within_budget =
+                    gateway.delivery.placement_counters().retries_refused == retries_refused;
+                self.check_refusal(gateway, call, arrived, refused.err().as_ref(), limits, is_within_budget);
+                None
+            }
+        }
+    }
+
+    /// A call may be refused only if no known bot would have accepted it in time, within the bounds.
+    fn check_refusal(
+        &self,
+        gateway: &Gateway,
+        call: &str,
+        arrived: Instant,
+        error: Option<&PlaceError>,
+        limits: PlacementLimits,
+        is_within_budget: bool,
+    ) {
+        let fleet = gateway.delivery.fleet.load();
+        let would_accept = self.bots.iter().find(|bot| {
+            let well_since = bot.takes_calls_since().filter(|since| *since + self.known_after <= arrived);
+            let known = fleet.instance(bot.name.as_str());
+            well_since.is_some() && known.is_some_and(|known| known.owner == bot.owner())
+        });
+        let within_bounds = match error {
+            Some(PlaceError::AllFailed { attempts, outcome_unknown, .. }) => {
+                *attempts < ATTEMPTS_MAX && *outcome_unknown < limits.outcome_unknown_max && is_within_budget
+            }
+            Some(_) | None => true,
+        };
+        if let Some(bot) = would_accept.filter(|_| within_bounds) {
+            let status = gateway.status(&bot.name);
+            let rule =
+                format!("{call} was refused ({error:?}), and {} would have accepted it: {status}", bot.name);
+            self.ledger.lock().unwrap().violated(rule);
+        }
+    }
+
+    /// Checks the load estimates now and then: what a gateway expects differs from the calls of a bot by no more
+    /// than what was placed and ended since the bot reported to it.
+    pub(super) async fn watch_estimates(self: Arc<Self>) {
+        loop {
+            sleep(Duration::from_millis(270)).await;
+            for (number, gateway) in self.gateways.iter().enumerate() {
+                for bot in &*self.bots {
+                    self.check_estimate(number, gateway, bot);
+                }
+            }
+        }
+    }
+
+    fn check_estimate(&self, number: usize, gateway: &Gateway, bot: &Bot) {
+        let is_known = bot.well_since().is_some_and(|since| since + self.known_after <= Instant::now());
+        let Some(status) = gateway.delivery.instances().into_iter().find(|one| one.name == bot.name) else {
+            return;
+        };
+        let Some(expected) = status.calls_expected.filter(|_| is_known) else { return };
+        if status.incarnation != bot.owner().incarnation {
+            return;
+        }
+        let calls = bot.calls();
+        let is_alone = self.gateways.len() == 1;
+        let bound = bot.expectation_error_max(number, is_alone) + status.in_flight;
+        if u64::from(expected.abs_diff(calls)) > bound {
+            let text =
+                format!("{expected} calls are expected of {}, which has {calls} (± {bound})", bot.name);
+            self.ledger.lock().unwrap().violated(text);
+        }
+    }
+
+    /// After the run: every call has ended, was counted once, and every bot is trusted again.
+    pub(super) fn check_end(&self) {
+        let mut ledger = self.ledger.lock().unwrap();
+        for gateway in &self.gateways {
+            let PlacementCounters { hedges, further_attempts, .. } = gateway.delivery.placement_counters();
+            // A fifth of the calls, and three a second with what was saved up.
+            let most = ledger.counts.calls / 5 + 3 * (RUN_TIME.as_secs() + 20);
+            if hedges + further_attempts > most {
+                ledger.violated(format!("{hedges} hedges and {further_attempts} further attempts"));
+            }
+        }
+        for (gateway, bot) in self.gateways.iter().flat_map(|one| self.bots.iter().map(move |bot| (one, bot)))
+        {
+            let Some(status) = gateway.delivery.instances().into_iter().find(|one| one.name == bot.name)
+            else {
+                ledger.violated(format!("{} is not in the fleet at the end", bot.name));
+                continue;
+            };
+            let calls = bot.calls();
+            if status.calls_expected.is_some_and(|expected| expected != calls) {
+                let expected = status.calls_expected;
+                ledger.violated(format!("{} has {calls} calls, and {expected:?} are expected", bot.name));
+            }
+            if status.in_flight != 0 {
+                ledger.violated(format!("{} has {} requests in flight", bot.name, status.in_flight));
+            }
+        }
+    }
+
+    /// Posts a callback, up to three times.
+    async fn call_back(&self, call: &str, owner: &Owner, ends: bool, random: &mut fastrand::Rng) {
+        for _ in 0..3 {
+            let gateway = random.choice(&self.gateways).unwrap();
+            let outbound = outbound(call, Some((owner, ends)));
+            let forwarded = gateway.delivery.forward(&gateway.connections, outbound, owner.as_ref()).await;
+            if self.note_callback(gateway, call, owner, ends, forwarded) {
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Checks and counts the result of a callback. Returns true if an instance responded.
+    fn note_callback(
+        &self,
+        gateway: &Gateway,
+        call: &str,
+        owner: &Owner,
+        ends: bool,
+        forwarded: Result<UpstreamResponse, ForwardError>,
+    ) -> bool {
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.counts.callbacks += 1;
+        match forwarded {
+            Ok(response) => {
+                ledger.event((call, response.status.as_u16()));
+                if (&response.instance, &response.incarnation) != (&owner.instance, &owner.incarnation) {
+                    ledger.violated(format!("a callback of {call} went to {}", response.instance));
+                }
+                if ends && response.status.is_success() {
+                    gateway.delivery.call_ended(owner.instance.as_str(), call);
+                }
+                true
+            }
+            Err(error) => {
+                ledger.event((call, error.label()));
+                ledger.counts.callbacks_failed += 1;
+                false
+            }
+        }
+    }
+}
+
+fn outbound(call: &str, callback: Option<(&Owner, bool)>) -> Outbound {
+    let mut headers = HeaderMap::new();
+    let mut insert = |name, value: &str| headers.insert(name, HeaderValue::from_str(value).unwrap());
+    insert("x-call", call);
+    if let Some((owner, ends)) = callback {
+        insert("x-owner", &format!("{}/{}", owner.instance, owner.incarnation));
+        if ends {
+            insert("x-ends", "1");
+        }
+    }
+    Outbound {
+        headers,
+        body: Bytes::from_static(b"{}"),
+        app: Uuid::from_u128(1),
+        tenant: Uuid::from_u128(2),
+        call_id: Some(call.into()),
+        deadline_unix_ms: None,
+        arrived: Instant::now(),
+    }
+}
+
+fn limits(is_recorded: bool) -> PlacementLimits {
+    if is_recorded {
+        PlacementLimits { budget: Duration::from_millis(3500), outcome_unknown_max: 2 }
+    } else {
+        PlacementLimits { budget: Duration::from_secs(12), outcome_unknown_max: 3 }
+    }
+}
+
+const ATTEMPTS_MAX: u32 = 5;
