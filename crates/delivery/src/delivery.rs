@@ -38,6 +38,8 @@ pub struct Delivery {
     pub(crate) fleet_replaced: Notify,
     /// Held while the next fleet is built from the last.
     building: Mutex<()>,
+    /// Held while reported incarnations are collected and applied.
+    pub(crate) applying_incarnations: tokio::sync::Mutex<()>,
     pub(crate) fleet_settings: FleetSettings,
     pub(crate) placements: Placements,
     pub(crate) placement: Arc<PlacementState>,
@@ -95,6 +97,7 @@ impl Delivery {
             fleet: ArcSwap::from_pointee(fleet),
             fleet_replaced: Notify::new(),
             building: Mutex::default(),
+            applying_incarnations: tokio::sync::Mutex::default(),
             fleet_settings,
             placements,
             placement,

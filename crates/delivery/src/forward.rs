@@ -1,6 +1,6 @@
 //! Forwarding a callback to the instance that owns the call, whatever its health, until the end of patience.
 
-use switchboard_routing::{AffinityKey, Name, OwnerRef};
+use switchboard_routing::{AffinityKey, Name, NameRef, OwnerRef};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use crate::{
     delivery::Delivery,
     fleet::Fleet,
     headers::{self, Mark},
-    instance::Instance,
+    instance::{Instance, Standing},
     outbound::Outbound,
     response::UpstreamResponse,
     settings::Orphaned,
@@ -20,13 +20,15 @@ use crate::{
 impl Delivery {
     /// Forwards a callback to its owner, whatever its health.
     ///
-    /// While not a byte of it was written, it is sent again until the end of patience. Once it was written,
-    /// it is never sent again, and the response is awaited. Any response is relayed.
+    /// While not a byte of it was written, it is sent again until the end of patience. An instance whose
+    /// probe reports an incarnation is another process if it accepts a connection after it has refused one,
+    /// so a refused connection ends the attempts, and the next report decides. Once the callback was
+    /// written, it is never sent again, and the response is awaited. Any response is relayed.
     ///
     /// # Errors
     ///
-    /// The owner is not in the fleet, the fleet is not known yet, or the owner did not respond within the
-    /// patience.
+    /// The owner is not in the fleet, the fleet or the incarnation of the instance is not known yet, or the
+    /// owner did not respond within the patience.
     pub async fn forward(
         &self,
         connections: &Connections,
@@ -34,12 +36,17 @@ impl Delivery {
         owner: OwnerRef<'_>,
     ) -> Result<UpstreamResponse, ForwardError> {
         let fleet = self.fleet.load_full();
-        let found = fleet.instance(owner.instance.as_str()).filter(|instance| instance.owner == owner);
-        if let Some(instance) = found {
-            return self.deliver(connections, notification, (&fleet, instance), Mark::Owner).await;
-        }
-        if !fleet.is_known() {
-            return Err(ForwardError::FleetUnknown);
+        let named = fleet.instance(owner.instance.as_str());
+        match named.map(|instance| (instance, instance.standing(owner))) {
+            Some((instance, Standing::Alive)) => {
+                let to = (&*fleet, &**instance, owner.incarnation);
+                return self.deliver(connections, notification, to, Mark::Owner).await;
+            }
+            _ if !fleet.is_known() => return Err(ForwardError::FleetUnknown),
+            Some((instance, Standing::Unknown)) => {
+                return Err(ForwardError::IncarnationUnknown { instance: instance.name().clone() });
+            }
+            Some((_, Standing::Gone)) | None => {}
         }
         let successor = match self.settings.orphaned {
             Orphaned::Refuse => None,
@@ -51,7 +58,8 @@ impl Delivery {
         };
         match successor {
             Some(instance) => {
-                self.deliver(connections, notification, (&fleet, instance), Mark::Orphaned).await
+                let to = (&*fleet, instance, owner.incarnation);
+                self.deliver(connections, notification, to, Mark::Orphaned).await
             }
             None => Err(ForwardError::Gone { instance: owner.instance.to_name() }),
         }
@@ -78,7 +86,8 @@ impl Delivery {
         }
         match self.probable(&fleet, notification.call_id.as_deref().unwrap_or_default(), notification.app) {
             Some(instance) => {
-                self.deliver(connections, notification, (&fleet, instance), Mark::Unsealed).await
+                let to = (&*fleet, instance, instance.owner.incarnation.as_name_ref());
+                self.deliver(connections, notification, to, Mark::Unsealed).await
             }
             None => Err(ForwardError::NoInstance),
         }
@@ -99,11 +108,12 @@ impl Delivery {
             .or_else(|| fleet.first_ranked(AffinityKey::of(call_id), app))
     }
 
+    /// Delivers a notification to an instance. It is about the incarnation that its callback URI names.
     async fn deliver(
         &self,
         connections: &Connections,
         mut notification: Outbound,
-        (fleet, instance): (&Fleet, &Instance),
+        (fleet, instance, incarnation): (&Fleet, &Instance, NameRef<'_>),
         mark: Mark,
     ) -> Result<UpstreamResponse, ForwardError> {
         let end = notification.arrived + self.settings.patience;
@@ -113,10 +123,16 @@ impl Delivery {
         mark.add_to(&mut notification.headers);
         let parts = instance.app_parts(notification.app);
         let endpoint = &instance.callbacks;
-        let request = self.request(instance, endpoint, &parts, parts.callback_path.clone(), notification);
+        let incarnation = if instance.owner.incarnation == incarnation {
+            instance.incarnation_value.clone()
+        } else {
+            headers::name_value(&incarnation.to_name())
+        };
+        let path = parts.callback_path.clone();
+        let request = self.request(instance, endpoint, &parts, path, &incarnation, notification);
         let pool = &connections.instances;
         let upstream = Upstream { pool, origins: fleet.origins(), endpoint, connector: &self.connector };
-        match upstream.send_until(request, end, Some(tracker)).await {
+        match upstream.send_until(request, end, instance.ends_when_it_refuses(), Some(tracker)).await {
             Ok((response, attempts)) => {
                 // A 502, 503 or 504 may come from a proxy in front of a dead instance.
                 if Cause::of_status(response.status()).is_none() {
@@ -126,11 +142,14 @@ impl Delivery {
                 let response = UpstreamResponse::of_instance(response, &instance.owner, in_flight, end);
                 Ok(UpstreamResponse { attempts, ..response })
             }
-            Err((last, attempts)) => Err(ForwardError::Unreachable {
-                instance: instance.name().clone(),
-                last: last.label(),
-                attempts,
-            }),
+            Err((last, attempts)) => {
+                instance.attempt_failed(last);
+                Err(ForwardError::Unreachable {
+                    instance: instance.name().clone(),
+                    last: last.label(),
+                    attempts,
+                })
+            }
         }
     }
 }
@@ -144,6 +163,13 @@ pub enum ForwardError {
     /// The instance, or this incarnation of it, is no longer in the fleet.
     #[error("instance {instance} is gone")]
     Gone {
+        /// The name of the instance.
+        instance: Name,
+    },
+    /// The callback names an incarnation that is not the instance's, as far as this gateway knows. The next
+    /// report of the instance decides.
+    #[error("instance {instance} has not confirmed its incarnation yet")]
+    IncarnationUnknown {
         /// The name of the instance.
         instance: Name,
     },
@@ -168,6 +194,7 @@ impl ForwardError {
         match self {
             Self::FleetUnknown => "fleet_unknown",
             Self::Gone { .. } => "gone",
+            Self::IncarnationUnknown { .. } => "incarnation_unknown",
             Self::NoInstance => "no_instance",
             Self::Unreachable { .. } => "unreachable",
         }

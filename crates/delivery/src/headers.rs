@@ -39,13 +39,14 @@ pub(crate) struct GatewayHeaders<'a> {
     pub(crate) app_id: &'a HeaderValue,
     pub(crate) region: &'a HeaderValue,
     pub(crate) instance: &'a HeaderValue,
+    pub(crate) incarnation: &'a HeaderValue,
 }
 
 impl GatewayHeaders<'_> {
     /// Adds the fields to a cleaned map. Fields of these names were removed, or are replaced.
     pub(crate) fn add_to(&self, headers: &mut HeaderMap) {
         // One growth instead of several; a new call adds two more, and a batch or an orphaned callback one.
-        headers.reserve(12);
+        headers.reserve(13);
         headers.insert(HOST, self.host.clone());
         // Also for an empty body: without it some servers respond with 411 (RFC 9110, section 8.6).
         headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body_bytes));
@@ -59,6 +60,7 @@ impl GatewayHeaders<'_> {
         headers.insert(&APP_ID, self.app_id.clone());
         headers.insert(&REGION, self.region.clone());
         headers.insert(&INSTANCE, self.instance.clone());
+        headers.insert(&INCARNATION, self.incarnation.clone());
         trace_context::ensure(headers);
     }
 }
@@ -206,6 +208,7 @@ static TENANT_ID: HeaderName = HeaderName::from_static("switchboard-tenant-id");
 static APP_ID: HeaderName = HeaderName::from_static("switchboard-app-id");
 static REGION: HeaderName = HeaderName::from_static("switchboard-region");
 static INSTANCE: HeaderName = HeaderName::from_static("switchboard-instance");
+static INCARNATION: HeaderName = HeaderName::from_static("switchboard-incarnation");
 static ATTEMPT: HeaderName = HeaderName::from_static("switchboard-attempt");
 static DEADLINE: HeaderName = HeaderName::from_static("switchboard-deadline");
 static UNSEALED: HeaderName = HeaderName::from_static("switchboard-unsealed");

@@ -3,6 +3,7 @@
 mod counters;
 mod event;
 mod health;
+mod incarnation;
 mod load_estimate;
 mod placed_calls;
 mod placement_view;
@@ -14,20 +15,22 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, uri::PathAndQuery};
-use switchboard_routing::{CallbackUris, Name, Owner, hash_name};
+use switchboard_routing::{CallbackUris, Name, Owner, OwnerRef, hash_name};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 pub(crate) use self::{
     event::{Event, Report, ReportedState},
     health::BACKOFF,
+    incarnation::{ProbedIncarnation, Standing},
     placement_view::{Clock, Eligibility, PlacementView, Rankable},
     tracker::{InFlight, PendingCall, Tracker},
 };
 pub use self::{state::InstanceState, status::InstanceStatus};
 use crate::{
+    cause::Cause,
     headers,
-    member::{Member, SourceState},
+    member::{Member, SourceState, is_known},
     origins::{Endpoint, OriginsBuilder},
 };
 
@@ -37,12 +40,19 @@ use crate::{
 /// instance, is handed on.
 #[derive(Debug)]
 pub(crate) struct Instance {
+    /// Its identity, as its callback URIs name it. The incarnation is that of its source. If the source knows
+    /// none, it is the one that its probe reports.
     pub(crate) owner: Owner,
     pub(crate) apps: Option<Vec<Uuid>>,
     pub(crate) new_calls: Endpoint,
     pub(crate) callbacks: Endpoint,
     /// Its name, as the value of `Switchboard-Instance`.
     pub(crate) name_value: HeaderValue,
+    /// Its incarnation, as the value of `Switchboard-Incarnation`.
+    pub(crate) incarnation_value: HeaderValue,
+    /// The incarnation according to its source.
+    source_incarnation: Name,
+    pub(crate) probed_incarnation: Arc<ProbedIncarnation>,
     pub(crate) tracker: Arc<Tracker>,
     pub(crate) source_state: SourceState,
     outlives_listing: bool,
@@ -64,6 +74,15 @@ pub(crate) struct AppParts {
     pub(crate) callback_path: PathAndQuery,
 }
 
+/// The parts of an instance that belong to one process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// See [`Instance::owner`].
+    pub(crate) incarnation: Name,
+    pub(crate) probed_incarnation: Arc<ProbedIncarnation>,
+    pub(crate) tracker: Arc<Tracker>,
+}
+
 impl Instance {
     /// The instance that `member` describes, in `region`, with its endpoints added to `origins`.
     pub(crate) fn new(
@@ -71,14 +90,18 @@ impl Instance {
         region: &Name,
         uris: &Arc<CallbackUris>,
         origins: &mut OriginsBuilder,
-        tracker: Arc<Tracker>,
+        process: Process,
     ) -> Self {
         let Member { name, incarnation, new_calls, callbacks, apps, weight, source_state, outlives_listing } =
             member;
+        let Process { incarnation: known, probed_incarnation, tracker } = process;
         Self {
             name_hash: hash_name(&name),
             name_value: headers::name_value(&name),
-            owner: Owner { region: region.clone(), instance: name, incarnation },
+            incarnation_value: headers::name_value(&known),
+            owner: Owner { region: region.clone(), instance: name, incarnation: known },
+            source_incarnation: incarnation,
+            probed_incarnation,
             apps,
             new_calls: origins.endpoint(new_calls),
             callbacks: origins.endpoint(callbacks),
@@ -99,7 +122,7 @@ impl Instance {
     pub(crate) fn member(&self) -> Member {
         Member {
             name: self.owner.instance.clone(),
-            incarnation: self.owner.incarnation.clone(),
+            incarnation: self.source_incarnation.clone(),
             new_calls: self.new_calls.url.clone(),
             callbacks: self.callbacks.url.clone(),
             apps: self.apps.clone(),
@@ -113,9 +136,52 @@ impl Instance {
     /// incarnation or at another address it is another process.
     pub(crate) fn is_described_by(&self, member: &Member) -> bool {
         self.owner.instance == member.name
-            && self.owner.incarnation == member.incarnation
+            && self.source_incarnation == member.incarnation
             && self.new_calls.url.has_same_place(&member.new_calls)
             && self.callbacks.url.has_same_place(&member.callbacks)
+    }
+
+    /// Returns true if an instance with this incarnation at the same address is the same process. An
+    /// incarnation that becomes known, or that is no longer used, is no other process.
+    pub(crate) fn is_same_process(&self, incarnation: &Name) -> bool {
+        self.owner.incarnation == *incarnation || !is_known(&self.owner.incarnation) || !is_known(incarnation)
+    }
+
+    /// Returns true if its source knows no incarnation, so that the one that its probe reports is used.
+    pub(crate) fn uses_probed_incarnation(&self) -> bool {
+        !is_known(&self.source_incarnation)
+    }
+
+    /// Returns true if an instance that refuses connections is another incarnation once it accepts them: its
+    /// probe reports one.
+    pub(crate) fn ends_when_it_refuses(&self) -> bool {
+        self.uses_probed_incarnation() && is_known(&self.owner.incarnation)
+    }
+
+    /// The relation of a callback's owner, of the same name, to this instance.
+    pub(crate) fn standing(&self, owner: OwnerRef<'_>) -> Standing {
+        let incarnation = owner.incarnation.as_str();
+        match (self.owner == owner, self.uses_probed_incarnation()) {
+            (true, true) => self.probed_incarnation.standing_in_fleet(incarnation),
+            (true, false) => Standing::Alive,
+            (false, true) if self.owner.region.as_name_ref() == owner.region => {
+                self.probed_incarnation.standing(incarnation)
+            }
+            (false, _) => Standing::Gone,
+        }
+    }
+
+    /// Learns from a failed attempt whether the process may be another one. It refuses connections if it has
+    /// ended. It responds with 503 to a new call that was meant for the incarnation before.
+    pub(crate) fn attempt_failed(&self, cause: Cause) {
+        if !self.ends_when_it_refuses() {
+            return;
+        }
+        if cause == Cause::Refused {
+            self.probed_incarnation.refused();
+        } else if cause == Cause::Unavailable {
+            self.probed_incarnation.probe_soon();
+        }
     }
 
     /// Returns true if the instance keeps its callbacks although its source no longer lists it.
@@ -129,6 +195,12 @@ impl Instance {
     /// The data that ranking needs, for the instance at index `at` of its fleet.
     pub(crate) fn rankable(&self, at: usize) -> Rankable {
         Rankable::new(self.tracker.view(), self.name_hash, self.weight, at)
+    }
+
+    /// The incarnation that its callback URIs would name if the fleet were built now.
+    pub(crate) fn incarnation_now(&self) -> Name {
+        let source = self.source_incarnation.clone();
+        incarnation_in_use(self.name(), source, &self.probed_incarnation, &self.owner.region, &self.uris)
     }
 
     /// The parts of a request that depend on the app only. Minting the callback URI costs an HMAC, so they
@@ -157,6 +229,23 @@ impl Instance {
         }
         parts
     }
+}
+
+/// The incarnation that the callback URIs of an instance name: that of its source, else that of its probe if
+/// the URIs then have room for it.
+pub(crate) fn incarnation_in_use(
+    instance: &Name,
+    source: Name,
+    probed: &ProbedIncarnation,
+    region: &Name,
+    uris: &CallbackUris,
+) -> Name {
+    if is_known(&source) {
+        return source;
+    }
+    let Some(incarnation) = probed.current() else { return source };
+    let owner = Owner { region: region.clone(), instance: instance.clone(), incarnation };
+    if uris.check(owner.as_ref()).is_ok() { owner.incarnation } else { source }
 }
 
 /// More apps than any gateway serves. Beyond it the callback URI is minted for each request.

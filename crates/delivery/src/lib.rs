@@ -79,8 +79,8 @@
 //! Reading order: `delivery` (the fleet and its settings), `place`, `forward` and `peer_gateways` (the paths
 //! of a request); `upstream` and `connections` (one attempt); `request`, `headers` and `response` (the
 //! messages); `fleet` with its builder and candidates; `instance` with its `tracker`, `health`,
-//! `load_estimate` and `placement_view`; `background`, `probe`, `discovery` and `network` (how the fleet is
-//! learned).
+//! `load_estimate`, `incarnation` and `placement_view`; `background`, `probe`, `incarnations`, `discovery`
+//! and `network` (how the fleet is learned).
 
 mod background;
 mod cause;
@@ -90,6 +90,7 @@ mod discovery;
 mod fleet;
 mod forward;
 mod headers;
+mod incarnations;
 mod instance;
 mod member;
 mod network;

@@ -65,6 +65,14 @@ impl Member {
 
     /// The incarnation of an instance whose source knows none.
     pub(crate) fn no_incarnation() -> Name {
-        Name::parse("0").expect("a digit is a name")
+        Name::parse(NO_INCARNATION).expect("a digit is a name")
     }
 }
+
+/// Returns false for the incarnation that stands for none.
+pub(crate) fn is_known(incarnation: &Name) -> bool {
+    incarnation.as_str() != NO_INCARNATION
+}
+
+/// The incarnation of an instance of which neither the source nor the probe knows one.
+pub(crate) const NO_INCARNATION: &str = "0";

@@ -103,7 +103,7 @@ impl PeerGateways {
         let request = post(headers, target, body);
         let pool = &connections.peers;
         let upstream = Upstream { pool, origins: &self.origins, endpoint, connector: &self.connector };
-        match upstream.send_until(request, end, None).await {
+        match upstream.send_until(request, end, false, None).await {
             Ok((response, attempts)) => {
                 Ok(UpstreamResponse { attempts, ..UpstreamResponse::of_peer(response, region, end) })
             }

@@ -11,7 +11,7 @@ use switchboard_routing::Name;
 use tokio::{
     sync::Semaphore,
     task::{AbortHandle, JoinSet},
-    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
 };
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     connections::{Connector, connect_near},
     delivery::Delivery,
     instance::{BACKOFF, Event, Instance, Report, ReportedState},
+    member::is_known,
     settings::ProbeSettings,
 };
 
@@ -31,7 +32,7 @@ impl Delivery {
             path: ProbeSettings::request_path(&settings.path),
             interval: settings.interval.max(INTERVAL_MIN),
             permits: Semaphore::new(PROBES_MAX),
-            connector: self.connector.clone(),
+            delivery: Arc::clone(self),
         });
         // Tasks that end with this future: a hundred instances in one future would all be polled at each
         // wake.
@@ -71,7 +72,7 @@ struct Probing {
     path: Option<PathAndQuery>,
     interval: Duration,
     permits: Semaphore,
-    connector: Connector,
+    delivery: Arc<Delivery>,
 }
 
 impl Probing {
@@ -79,6 +80,7 @@ impl Probing {
         let mut ticks = interval_at(second, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let sent = Instant::now();
             if let Ok(_permit) = self.permits.acquire().await {
                 // Boxed: few of ten thousand such tasks probe at a time.
                 Box::pin(self.probe(&instance)).await;
@@ -104,25 +106,31 @@ impl Probing {
                 biased;
                 () = probe_due => {}
                 () = probe_wanted => {}
+                () = instance.probed_incarnation.probe_due() => sleep_until(sent + PAUSE_MIN).await,
             }
         }
     }
 
     /// Probes one instance; its health learns from the outcome.
-    async fn probe(&self, instance: &Instance) {
+    async fn probe(&self, instance: &Arc<Instance>) {
         let tracker = &instance.tracker;
         let sent = Instant::now();
         tracker.learn(Event::ProbeSent, sent);
         let outcome = match &self.path {
             Some(path) => {
-                let report = request_report(instance, path, &self.connector);
+                let report = request_report(instance, path, &self.delivery.connector);
                 timeout(self.interval / 2, report).await.unwrap_or(Err(Cause::Timeout))
             }
             None => Err(Cause::BadReport),
         };
         match outcome {
-            Ok(report) => tracker.reported(report, sent, Instant::now()),
+            Ok(ProbeReport { report, incarnation }) => {
+                let incarnation = incarnation.of(instance);
+                let tracker = self.delivery.learn_incarnation(instance, incarnation.as_ref(), sent).await;
+                tracker.reported(report, sent, Instant::now());
+            }
             Err(cause) => {
+                instance.probed_incarnation.missed(cause);
                 let reason = cause.label();
                 tracing::debug!(instance = %instance.name(), reason, "instance missed a probe");
                 tracker.probe_missed(Instant::now());
@@ -137,7 +145,7 @@ async fn request_report(
     instance: &Instance,
     path: &PathAndQuery,
     connector: &Connector,
-) -> Result<Report, Cause> {
+) -> Result<ProbeReport, Cause> {
     let endpoint = &instance.new_calls;
     let mut sender = connect_near(endpoint.url.origin(), connector).await?;
     let mut request = Request::new(Full::new(Bytes::new()));
@@ -172,7 +180,7 @@ async fn read(mut body: Incoming) -> Result<Bytes, Cause> {
 /// body means ready: health endpoints commonly send `OK` or nothing. An object that cannot be read, or that
 /// has an unknown state, is a miss. Treating it as ready could send calls to an instance that is trying to
 /// refuse them.
-fn report(status: StatusCode, body: &[u8]) -> Result<Report, Cause> {
+fn report(status: StatusCode, body: &[u8]) -> Result<ProbeReport, Cause> {
     let draining = status == StatusCode::SERVICE_UNAVAILABLE;
     if !draining && !status.is_success() {
         return Err(Cause::BadReport);
@@ -183,10 +191,11 @@ fn report(status: StatusCode, body: &[u8]) -> Result<Report, Cause> {
         Ok(WireReport::default())
     };
     if draining {
-        let WireReport { calls, capacity, .. } = wire.unwrap_or_default();
-        return Ok(Report { state: ReportedState::Draining, calls, capacity });
+        let WireReport { calls, capacity, incarnation, .. } = wire.unwrap_or_default();
+        let report = Report { state: ReportedState::Draining, calls, capacity };
+        return Ok(ProbeReport { report, incarnation });
     }
-    let WireReport { state, calls, capacity } = wire?;
+    let WireReport { state, calls, capacity, incarnation } = wire?;
     let state = match state {
         None => ReportedState::Ready,
         Some(state) if state.eq_ignore_ascii_case("ready") => ReportedState::Ready,
@@ -194,19 +203,61 @@ fn report(status: StatusCode, body: &[u8]) -> Result<Report, Cause> {
         Some(state) if state.eq_ignore_ascii_case("draining") => ReportedState::Draining,
         Some(_) => return Err(Cause::BadReport),
     };
-    Ok(Report { state, calls, capacity })
+    Ok(ProbeReport { report: Report { state, calls, capacity }, incarnation })
 }
 
-/// `{"state":"ready|draining|full","calls":n,"capacity":n}`, all optional. Other members are ignored.
+/// A report, and the incarnation in it.
+#[derive(Debug)]
+struct ProbeReport {
+    report: Report,
+    incarnation: ReportedIncarnation,
+}
+
+/// `{"state":"ready|draining|full","calls":n,"capacity":n,"incarnation":"…"}`, all optional. Other members
+/// are ignored.
 #[derive(Default, Deserialize)]
 struct WireReport {
     state: Option<String>,
     calls: Option<u32>,
     capacity: Option<u32>,
+    #[serde(default)]
+    incarnation: ReportedIncarnation,
+}
+
+/// The member `incarnation` of a report. One that is not valid costs the instance nothing but its
+/// incarnation: it says nothing about calls.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+struct ReportedIncarnation(serde_json::Value);
+
+impl ReportedIncarnation {
+    /// The incarnation; `None` without one. Warns once about one that is not valid.
+    fn of(&self, instance: &Instance) -> Option<Name> {
+        if self.0.is_null() {
+            return None;
+        }
+        let parsed = self.parse();
+        if parsed.is_none() && instance.probed_incarnation.is_first_warning() {
+            tracing::warn!(
+                instance = %instance.name(),
+                "reported incarnation is not used: it is not a text of 1 to 13 of A-Z a-z 0-9 . _ -"
+            );
+        }
+        parsed.filter(is_known)
+    }
+
+    fn parse(&self) -> Option<Name> {
+        let text = self.0.as_str().filter(|text| text.len() <= INCARNATION_BYTES_MAX)?;
+        Name::parse(text).ok()
+    }
 }
 
 /// The largest body of a response to a probe.
 const REPORT_BYTES_MAX: usize = 4 * 1024;
+/// The longest incarnation, as long as that of a pod: it is in each callback URI.
+const INCARNATION_BYTES_MAX: usize = 13;
+/// The least time between two probes of one instance: callbacks that make a probe due may be many.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Probes in flight at once: a fleet that hangs as a whole costs no more sockets than this.
 const PROBES_MAX: usize = 256;
 /// The shortest time between the end of a probe and the next one that a new call asks for.
@@ -220,7 +271,7 @@ mod tests {
 
     #[track_caller]
     fn check(status: u16, body: &str, expected: Option<(ReportedState, Option<u32>, Option<u32>)>) {
-        let seen = report(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+        let seen = report(StatusCode::from_u16(status).unwrap(), body.as_bytes()).map(|seen| seen.report);
         let expected = expected
             .map(|(state, calls, capacity)| Report { state, calls, capacity })
             .ok_or(Cause::BadReport);
@@ -267,5 +318,29 @@ mod tests {
         check(200, r#"{"calls":"3"}"#, None);
         check(200, r#"{"calls":99999999999}"#, None);
         check(200, r#"{"state":"ready","state":"full"}"#, None);
+    }
+
+    #[track_caller]
+    fn check_incarnation(status: u16, body: &str, expected: Option<&str>) {
+        let seen = report(StatusCode::from_u16(status).unwrap(), body.as_bytes()).unwrap().incarnation;
+        assert_eq!(seen.parse().as_ref().map(Name::as_str), expected, "{status} {body}");
+    }
+
+    #[test]
+    fn an_incarnation_is_a_short_name_and_an_invalid_one_is_no_miss() {
+        check_incarnation(200, r#"{"incarnation":"1790000000123"}"#, Some("1790000000123"));
+        check_incarnation(200, r#"{"state":"full","incarnation":"a.b_C-9"}"#, Some("a.b_C-9"));
+        check_incarnation(503, r#"{"incarnation":"a"}"#, Some("a"));
+        check_incarnation(503, r#"{"incarnation":"#, None);
+        for body in ["", "OK", "{}", r#"{"incarnation":null}"#] {
+            check_incarnation(200, body, None);
+        }
+        for invalid in [r#""""#, r#"".""#, r#""..""#, r#""12345678901234""#, r#""a b""#, r#""a/b""#, r#""ä""#]
+        {
+            check_incarnation(200, &format!(r#"{{"incarnation":{invalid}}}"#), None);
+        }
+        for invalid in ["1790000000123", "1.5", "true", "[]", r#"{"a":[{}]}"#] {
+            check_incarnation(200, &format!(r#"{{"incarnation":{invalid}}}"#), None);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The HTTP request that an upstream receives.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Uri, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, uri::PathAndQuery};
 use http_body_util::Full;
 
 use crate::{
@@ -13,13 +13,15 @@ use crate::{
 };
 
 impl Delivery {
-    /// The request to an endpoint of an instance, from a notification with cleaned headers.
+    /// The request to an endpoint of an instance, from a notification with cleaned headers. `incarnation` is
+    /// that of the callback URI that the request is about.
     pub(crate) fn request(
         &self,
         instance: &Instance,
         endpoint: &Endpoint,
         parts: &AppParts,
         path: PathAndQuery,
+        incarnation: &HeaderValue,
         notification: Outbound,
     ) -> Request<Full<Bytes>> {
         let Outbound { mut headers, body, tenant, call_id, .. } = notification;
@@ -32,6 +34,7 @@ impl Delivery {
             app_id: &parts.app_id,
             region: &self.region,
             instance: &instance.name_value,
+            incarnation,
         };
         added.add_to(&mut headers);
         post(headers, path, body)

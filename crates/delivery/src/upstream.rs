@@ -77,12 +77,13 @@ impl Upstream<'_> {
 
     /// Sends a request until there is a response, or until `end`. Returns the number of attempts either way.
     ///
-    /// A request is sent again only while not a byte of it was written. `tracker` counts attempts and
-    /// failures.
+    /// A request is sent again only while not a byte of it was written, and with `ends_when_refused` only
+    /// while no connection was refused. `tracker` counts attempts and failures.
     pub(crate) async fn send_until(
         self,
         mut request: Request<Full<Bytes>>,
         end: Instant,
+        ends_when_refused: bool,
         tracker: Option<&Tracker>,
     ) -> Result<(Response<Incoming>, u32), (Cause, u32)> {
         let mut attempts: u32 = 0;
@@ -113,6 +114,9 @@ impl Upstream<'_> {
             }
             match error {
                 AttemptError::Sent(cause) => return Err((cause, attempts)),
+                AttemptError::Unsent(_, Cause::Refused) if ends_when_refused => {
+                    return Err((Cause::Refused, attempts));
+                }
                 AttemptError::Unsent(unsent, cause) => {
                     last = cause;
                     request = *unsent;

@@ -140,7 +140,7 @@ pub struct MintArgs {
     /// The app whose calls the instance takes.
     #[arg(long, value_name = "GUID", value_parser = guid)]
     pub app: Uuid,
-    /// The incarnation of the instance, if the source of the fleet has incarnations.
+    /// The incarnation of the instance, as its source or its probe reports it. 0 stands for any.
     #[arg(long, value_name = "I", value_parser = name, default_value = "0")]
     pub incarnation: Name,
 }

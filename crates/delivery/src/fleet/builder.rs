@@ -11,7 +11,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::Fleet;
 use crate::{
-    instance::{Event, Instance, PlacementView, Tracker},
+    instance::{Event, Instance, PlacementView, ProbedIncarnation, Process, Tracker, incarnation_in_use},
     member::{Member, SourceState},
     origins::{Origins, OriginsBuilder},
 };
@@ -87,38 +87,70 @@ impl<'a> Builder<'a> {
     }
 
     fn add_members(&mut self, members: Vec<Member>, before: Option<&Fleet>) {
-        let trackers: Vec<Option<&Arc<Tracker>>> = members
-            .iter()
-            .map(|member| {
-                let old = before?.instance(member.name.as_str())?;
-                old.is_described_by(member).then_some(&old.tracker)
-            })
-            .collect();
+        let processes: Vec<KnownProcess> =
+            members.iter().map(|member| self.known_process(member, before)).collect();
         // The views are allocated in a row, before anything else, so that they lie close together. Read from
         // all over the heap for each new call, ten thousand of them took twice as long.
         let mut views: Vec<Arc<PlacementView>> =
-            trackers.iter().filter(|tracker| tracker.is_none()).map(|_| Arc::default()).collect();
+            processes.iter().filter(|known| known.tracker.is_none()).map(|_| Arc::default()).collect();
         views.reverse();
-        for (member, tracker) in members.into_iter().zip(trackers) {
+        for (member, known) in members.into_iter().zip(processes) {
             if self.fleet.by_name.contains_key(&member.name) {
                 continue;
             }
             let state = member.source_state;
-            let tracker = match tracker {
+            let tracker = match known.tracker {
                 Some(tracker) => {
                     tracker.learn(Event::ProbeConfigured(self.settings.probed), self.now);
                     tracker.learn(Event::SourceChanged(state), self.now);
-                    Arc::clone(tracker)
+                    tracker
                 }
                 None => {
                     let (name, view) = (member.name.clone(), views.pop().unwrap_or_default());
                     let (probed, epoch) = (self.settings.probed, self.fleet.epoch);
                     let eligible = Arc::clone(&self.settings.eligible);
-                    Arc::new(Tracker::new(name, view, probed, state, eligible, epoch, self.now))
+                    let tracker = Tracker::new(name, view, probed, state, eligible, epoch, self.now);
+                    let tracker = Arc::new(tracker);
+                    if known.is_drained {
+                        tracker.learn(Event::Drained, self.now);
+                    }
+                    tracker
                 }
             };
-            self.add(member, tracker);
+            let KnownProcess { incarnation, probed_incarnation, .. } = known;
+            self.add(member, Process { incarnation, probed_incarnation, tracker });
         }
+    }
+
+    /// The process that `member` describes, as far as the snapshot before knows it.
+    fn known_process(&self, member: &Member, before: Option<&Fleet>) -> KnownProcess {
+        let old = before
+            .and_then(|before| before.instance(member.name.as_str()))
+            .filter(|old| old.is_described_by(member));
+        let probed_incarnation = self.probed_incarnation(old);
+        let incarnation = self.incarnation(member, &probed_incarnation);
+        let same = old.filter(|old| old.is_same_process(&incarnation));
+        KnownProcess {
+            incarnation,
+            probed_incarnation,
+            tracker: same.map(|old| Arc::clone(&old.tracker)),
+            // The operator drains a name: an upgrade drains an instance, restarts it and resumes it.
+            is_drained: old.is_some_and(|old| old.tracker.is_drained()),
+        }
+    }
+
+    /// The incarnations that were reported at this address, unless the probe was just switched on or off.
+    fn probed_incarnation(&self, old: Option<&Arc<Instance>>) -> Arc<ProbedIncarnation> {
+        let known = old.map(|old| &old.probed_incarnation);
+        match known.filter(|known| known.is_probed() == self.settings.probed) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(ProbedIncarnation::new(self.settings.probed)),
+        }
+    }
+
+    fn incarnation(&self, member: &Member, probed: &ProbedIncarnation) -> Name {
+        let FleetSettings { region, uris, .. } = self.settings;
+        incarnation_in_use(&member.name, member.incarnation.clone(), probed, region, uris)
     }
 
     /// Keeps an instance of the snapshot before that is no longer a member, if it may still run. Otherwise it
@@ -126,25 +158,28 @@ impl<'a> Builder<'a> {
     fn keep_or_remove(&mut self, old: &Arc<Instance>) -> Option<Arc<Instance>> {
         let same =
             self.fleet.instance(old.name().as_str()).map(|new| Arc::ptr_eq(&new.tracker, &old.tracker));
-        match same {
-            Some(true) => None,
-            None if old.is_retained(self.settings.keep_leaving, self.now) => {
-                old.tracker.learn(Event::ProbeConfigured(self.settings.probed), self.now);
-                old.tracker.learn(Event::SourceChanged(SourceState::Unlisted), self.now);
-                let member = Member { source_state: SourceState::Unlisted, ..old.member() };
-                self.add(member, Arc::clone(&old.tracker));
-                None
-            }
-            Some(false) | None => {
-                old.tracker.learn(Event::SourceChanged(SourceState::Removed), self.now);
-                Some(Arc::clone(old))
-            }
+        if same == Some(true) {
+            return None;
         }
+        let member = Member { source_state: SourceState::Unlisted, ..old.member() };
+        let probed_incarnation = self.probed_incarnation(Some(old));
+        let incarnation = self.incarnation(&member, &probed_incarnation);
+        let is_alive = old.is_retained(self.settings.keep_leaving, self.now)
+            // Another process at its address has none of its calls.
+            && old.is_same_process(&incarnation);
+        if same.is_none() && is_alive {
+            old.tracker.learn(Event::ProbeConfigured(self.settings.probed), self.now);
+            old.tracker.learn(Event::SourceChanged(SourceState::Unlisted), self.now);
+            self.add(member, Process { incarnation, probed_incarnation, tracker: Arc::clone(&old.tracker) });
+            return None;
+        }
+        old.tracker.learn(Event::SourceChanged(SourceState::Removed), self.now);
+        Some(Arc::clone(old))
     }
 
-    fn add(&mut self, member: Member, tracker: Arc<Tracker>) {
+    fn add(&mut self, member: Member, process: Process) {
         let FleetSettings { region, uris, .. } = self.settings;
-        let instance = Instance::new(member, region, uris, &mut self.origins, tracker);
+        let instance = Instance::new(member, region, uris, &mut self.origins, process);
         self.fleet.by_name.insert(instance.name().clone(), self.fleet.instances.len());
         self.make_rankable(&instance);
         self.fleet.instances.push(Arc::new(instance));
@@ -181,6 +216,16 @@ impl<'a> Builder<'a> {
         fleet.gone = gone;
         fleet
     }
+}
+
+/// The process of a member, as far as it is known before the snapshot is built.
+struct KnownProcess {
+    incarnation: Name,
+    probed_incarnation: Arc<ProbedIncarnation>,
+    /// `None` for a process that is new.
+    tracker: Option<Arc<Tracker>>,
+    /// True if the operator drains the name.
+    is_drained: bool,
 }
 
 /// The most removed instances that are shown: the last rollout of a usual fleet, and short enough to read.

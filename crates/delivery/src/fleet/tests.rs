@@ -227,6 +227,63 @@ fn the_parts_for_an_app_are_made_once() {
     }
 }
 
+fn report_incarnation(fleet: &Fleet, name: &str, incarnation: &str) {
+    let probed = &fleet.instance(name).unwrap().probed_incarnation;
+    let incarnation = Name::parse(incarnation).unwrap();
+    probed.reported(&Name::parse(name).unwrap(), Some(&incarnation), Instant::now(), Duration::ZERO);
+}
+
+#[test]
+fn the_incarnation_of_the_source_wins_over_that_of_the_probe() {
+    let now = Instant::now();
+    let members = || vec![member("bot-0", "0"), member("bot-1", "uid")];
+    let first = Fleet::new(members(), true, &settings(true), None, now);
+    for name in ["bot-0", "bot-1"] {
+        report_incarnation(&first, name, "a1");
+    }
+    let second = Fleet::new(members(), true, &settings(true), Some(&first), now);
+    let incarnations = |fleet: &Fleet| {
+        fleet.instances().iter().map(|one| one.owner.incarnation.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(incarnations(&first), ["0", "uid"]);
+    assert_eq!(incarnations(&second), ["a1", "uid"]);
+    assert_eq!(second.members(), members());
+    // An incarnation that becomes known is no restart.
+    assert!(first.instances().iter().zip(second.instances()).all(|(one, same)| is_same(one, same)));
+
+    for name in ["bot-0", "bot-1"] {
+        report_incarnation(&second, name, "b2");
+    }
+    let third = Fleet::new(members(), true, &settings(true), Some(&second), now);
+    assert_eq!(incarnations(&third), ["b2", "uid"]);
+    let same: Vec<bool> =
+        second.instances().iter().zip(third.instances()).map(|(one, other)| is_same(one, other)).collect();
+    assert_eq!(same, [false, true]);
+}
+
+#[test]
+fn an_incarnation_for_which_the_callback_uri_has_no_room_is_not_used() {
+    let now = Instant::now();
+    let long = "b".repeat(63);
+    let mut settings = settings(true);
+    let key = SealKey::new("k1", &[7; 32]).unwrap();
+    let base = Url::parse(&format!("https://{}.{}.com", "a".repeat(60), "a".repeat(63))).unwrap();
+    settings.uris = Arc::new(CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap());
+    let members = || vec![member(&long, "0")];
+    let first = Fleet::new(members(), true, &settings, None, now);
+    for (incarnation, expected) in [("1790000000123", "0"), ("1", "1")] {
+        report_incarnation(&first, &long, incarnation);
+        let next = Fleet::new(members(), true, &settings, Some(&first), now);
+        assert_eq!(next.instance(&long).unwrap().owner.incarnation.as_str(), expected);
+        let checked = settings.uris.check(next.instance(&long).unwrap().owner.as_ref());
+        assert!(checked.is_ok(), "{checked:?}");
+    }
+}
+
+fn is_same(one: &Arc<Instance>, other: &Arc<Instance>) -> bool {
+    Arc::ptr_eq(&one.tracker, &other.tracker)
+}
+
 fn instance_uri(fleet: &Fleet, app: Uuid) -> String {
     settings(false).uris.mint(&fleet.instance("bot-0").unwrap().owner, app)
 }

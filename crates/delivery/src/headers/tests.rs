@@ -136,6 +136,7 @@ fn with_gateway_headers(mut headers: HeaderMap, call_id: Option<&str>) -> Header
         app_id: &guid_value(Uuid::from_u128(1)),
         region: &name_value(&Name::parse("emea").unwrap()),
         instance: &name_value(&Name::parse("bot-3").unwrap()),
+        incarnation: &name_value(&Name::parse("5f2c").unwrap()),
     };
     added.add_to(&mut headers);
     headers
@@ -159,6 +160,7 @@ fn an_instance_receives_the_fields_of_the_gateway() {
         ("switchboard-call-id", "491f0b00-6aee"),
         ("switchboard-callback-uri", "https://emea.bots.contoso.com/api/callbacks/emea/bot-3/k1.0.A"),
         ("switchboard-deadline", "1790000000123"),
+        ("switchboard-incarnation", "5f2c"),
         ("switchboard-instance", "bot-3"),
         ("switchboard-orphaned", "true"),
         ("switchboard-region", "emea"),

@@ -192,6 +192,11 @@ impl Health {
         self.last_report
     }
 
+    /// Returns true if the operator drains it.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained
+    }
+
     /// The time since which its source no longer lists it; `None` while it does.
     pub(super) fn unlisted_at(&self) -> Option<Instant> {
         self.unlisted_at

@@ -160,6 +160,11 @@ impl Tracker {
         }
     }
 
+    /// Returns true if the operator drains it.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.health().is_drained()
+    }
+
     /// The time since which its source no longer lists it.
     pub(crate) fn unlisted_at(&self) -> Option<Instant> {
         self.health().unlisted_at()

@@ -141,6 +141,7 @@ impl<'a> Attempt<'a> {
             return;
         }
         self.instance.tracker.count_failure(cause);
+        self.instance.attempt_failed(cause);
         if cause.blame() != Blame::None {
             self.instance.tracker.learn(Event::CallFailed(cause), now);
         }

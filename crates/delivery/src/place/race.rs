@@ -200,7 +200,8 @@ impl<'a> Race<'a> {
         }
         let parts = instance.app_parts(notification.app);
         let (endpoint, path) = (&instance.new_calls, parts.new_call_path.clone());
-        let request = delivery.request(instance, endpoint, &parts, path, notification);
+        let incarnation = &instance.incarnation_value;
+        let request = delivery.request(instance, endpoint, &parts, path, incarnation, notification);
         let (pool, origins) = (&connections.instances, self.fleet.origins());
         Ok((attempt, request, Upstream { pool, origins, endpoint, connector: &delivery.connector }))
     }

@@ -130,12 +130,11 @@ async fn a_response_to_a_callback_makes_an_instance_without_a_probe_ready() {
 }
 
 #[tokio::test]
-async fn a_callback_of_another_instance_incarnation_or_region_has_no_owner() {
+async fn a_callback_of_another_instance_or_region_has_no_owner() {
     let upstream = ScriptedInstance::always(Act::status(202));
     let delivery = delivery(settings([upstream.address]));
     for owner in [
         Owner { instance: name("bot-1"), ..owner("bot-0") },
-        Owner { incarnation: name("5f2c"), ..owner("bot-0") },
         Owner { region: name("amer"), ..owner("bot-0") },
     ] {
         let failed = delivery.forward(&Connections::default(), outbound(), owner.as_ref()).await.unwrap_err();

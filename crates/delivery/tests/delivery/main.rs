@@ -10,6 +10,8 @@ mod dns;
 #[cfg(test)]
 mod forward;
 #[cfg(test)]
+mod incarnations;
+#[cfg(test)]
 mod peer_gateways;
 #[cfg(test)]
 mod place;

@@ -353,6 +353,7 @@ async fn the_request_arrives_as_received_except_for_the_fields_of_the_gateway() 
         ("switchboard-app-id", Some(APP.to_string())),
         ("switchboard-region", Some("emea".into())),
         ("switchboard-instance", Some("bot-0".into())),
+        ("switchboard-incarnation", Some("0".into())),
         ("switchboard-attempt", Some("1".into())),
         ("switchboard-deadline", Some("1790000000123".into())),
         ("switchboard-orphaned", None),

@@ -167,6 +167,20 @@ impl Stopped {
         let address = socket.local_addr().unwrap();
         Self { socket, address }
     }
+
+    /// Two of one address: a process and its successor.
+    pub(crate) fn pair() -> [Self; 2] {
+        let bound = |address: SocketAddr| {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_reuseport(true).unwrap();
+            socket.bind(address).unwrap();
+            let address = socket.local_addr().unwrap();
+            Self { socket, address }
+        };
+        let first = bound("127.0.0.1:0".parse().unwrap());
+        let second = bound(first.address);
+        [first, second]
+    }
 }
 
 async fn accept(

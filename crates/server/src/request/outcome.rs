@@ -109,6 +109,9 @@ outcomes! {
     Unreachable => ("unreachable", NothingDone),
     /// The source of the fleet has not been read yet.
     FleetUnknown => ("fleet_unknown", NothingDone),
+    /// The callback is for another incarnation than the one that the gateway knows, which its next report
+    /// confirms or replaces.
+    IncarnationUnknown => ("incarnation_unknown", NothingDone),
     /// The instance sent a response that may not be relayed.
     BadResponse => ("bad_answer", NothingDone),
     /// The instance replied to a new call with an action that the gateway cannot do.

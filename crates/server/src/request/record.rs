@@ -186,7 +186,10 @@ impl Record {
 
     /// The owner of a callback did not respond.
     pub(crate) fn not_forwarded(&mut self, error: &ForwardError) -> Refusal {
-        if let ForwardError::Gone { instance } | ForwardError::Unreachable { instance, .. } = error {
+        if let ForwardError::Gone { instance }
+        | ForwardError::IncarnationUnknown { instance }
+        | ForwardError::Unreachable { instance, .. } = error
+        {
             self.instance = Some(instance.clone());
         }
         self.attempted(Attempts::of_forward_error(error));
@@ -305,9 +308,10 @@ impl Attempts {
     pub(crate) fn of_forward_error(error: &ForwardError) -> Self {
         match error {
             ForwardError::Unreachable { attempts, .. } => Self { made: *attempts, outcome_unknown: 0 },
-            ForwardError::FleetUnknown | ForwardError::Gone { .. } | ForwardError::NoInstance => {
-                Self::default()
-            }
+            ForwardError::FleetUnknown
+            | ForwardError::Gone { .. }
+            | ForwardError::IncarnationUnknown { .. }
+            | ForwardError::NoInstance => Self::default(),
         }
     }
 

@@ -88,6 +88,9 @@ impl From<&ForwardError> for Refusal {
             ForwardError::NoInstance => Self::new(Outcome::NotPlaced, "no_instance"),
             ForwardError::FleetUnknown => Self::new(Outcome::FleetUnknown, "fleet_unknown"),
             ForwardError::Gone { .. } => Self::new(Outcome::Gone, "instance_gone"),
+            ForwardError::IncarnationUnknown { .. } => {
+                Self::new(Outcome::IncarnationUnknown, "incarnation_unknown")
+            }
             ForwardError::Unreachable { last, .. } => Self::new(Outcome::Unreachable, last),
         }
     }

@@ -74,7 +74,8 @@ impl Outcome {
             | Self::NotPlaced
             | Self::PartFailed
             | Self::Unreachable
-            | Self::FleetUnknown => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::FleetUnknown
+            | Self::IncarnationUnknown => StatusCode::SERVICE_UNAVAILABLE,
             // All but the first two are not refusals. If a bug refuses with one of them, the fault is the
             // gateway's.
             Self::BadAction

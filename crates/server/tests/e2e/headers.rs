@@ -53,6 +53,7 @@ async fn forwarded_requests_have_the_fields_of_the_sender_and_of_the_gateway() {
         assert_eq!(request.field("switchboard-app-id"), Some(APP));
         assert_eq!(request.field("switchboard-region"), Some("emea"));
         assert_eq!(request.field("switchboard-instance"), Some("bot-0"));
+        assert_eq!(request.field("switchboard-incarnation"), Some("0"));
         let uri = request.field("switchboard-callback-uri").unwrap();
         assert!(
             uri.len() <= 250 && uri.starts_with(&format!("{BASE}/api/callbacks/emea/bot-0/k1.0.")),
@@ -98,6 +99,7 @@ async fn switchboard_fields_of_a_sender_are_removed() {
         "switchboard-app-id",
         "switchboard-region",
         "switchboard-instance",
+        "switchboard-incarnation",
     ];
     for (at, received) in received(&gateway, &mut instance, request).await.iter().enumerate() {
         let mut found: Vec<_> = received
