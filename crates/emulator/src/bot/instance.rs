@@ -31,6 +31,8 @@ pub(super) struct Instance {
     pub(super) name: String,
     /// Differs after each start.
     pub(super) incarnation: Uuid,
+    /// The incarnation that a gateway puts into callback URIs.
+    reported_incarnation: String,
     pub(super) own_callback: String,
     pub(super) graph: GraphClient,
     pub(super) behaviour: Behaviour,
@@ -51,10 +53,14 @@ impl Instance {
     /// # Errors
     /// The journal cannot be opened, or OpenSSL has no randomness.
     pub(super) fn new(settings: BotSettings, client: Client, address: SocketAddr) -> io::Result<Self> {
-        let BotSettings { name, listen: _, platform, capacity, journal, on_failure, behaviour } = settings;
+        let BotSettings { name, incarnation, listen: _, platform, capacity, journal, on_failure, behaviour } =
+            settings;
+        let id = random_id().map_err(io::Error::other)?;
+        let reported = incarnation.unwrap_or_else(|| id.to_string());
         Ok(Self {
             name,
-            incarnation: random_id().map_err(io::Error::other)?,
+            incarnation: id,
+            reported_incarnation: reported.chars().take(BotSettings::INCARNATION_BYTES).collect(),
             own_callback: format!("http://{address}/callbacks"),
             graph: GraphClient::new(platform, client, behaviour.credentials.clone()),
             behaviour,
@@ -98,11 +104,16 @@ impl Instance {
             (false, true) => "full",
             (false, false) => "ready",
         };
-        let mut health = json!({"state": state, "calls": active});
+        let mut health = json!({"state": state, "calls": active, "incarnation": self.reported_incarnation});
         if let (Some(capacity), Some(health)) = (self.capacity, health.as_object_mut()) {
             health.insert("capacity".to_owned(), capacity.into());
         }
         health
+    }
+
+    /// True if a request is for another incarnation of this instance. `0` stands for any.
+    pub(super) fn is_other_incarnation(&self, incarnation: &str) -> bool {
+        incarnation != "0" && incarnation != self.reported_incarnation
     }
 
     /// Returns how the current notification fails; `None` if it does not.

@@ -11,6 +11,9 @@ use super::behaviour::Behaviour;
 pub struct BotSettings {
     /// The name that the bot shows.
     pub name: String,
+    /// The incarnation that the bot reports to a gateway, cut to [`Self::INCARNATION_BYTES`]. If `None`, it is
+    /// random. Behind a source that knows incarnations, such as the uid of a pod, it must be the same.
+    pub incarnation: Option<String>,
     /// The address to listen on. Port 0 takes a free port.
     pub listen: SocketAddr,
     /// The platform whose Graph endpoint the bot uses.
@@ -26,10 +29,14 @@ pub struct BotSettings {
 }
 
 impl BotSettings {
+    /// The length of an incarnation in a callback URI.
+    pub const INCARNATION_BYTES: usize = 13;
+
     /// A bot on a free port of loopback that answers every call through Graph.
     pub fn new(name: &str, platform: Url) -> Self {
         Self {
             name: name.to_owned(),
+            incarnation: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             platform,
             capacity: None,

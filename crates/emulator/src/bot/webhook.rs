@@ -99,14 +99,23 @@ fn note(
     let mut noted = Noted::default();
     let mut ledger = bot.ledger();
     let new_calls = items.iter().filter(|item| item.new_call && !ledger.knows(&item.call_id)).count();
-    let refusal = match (bot.is_draining(), bot.is_exceeded_by(ledger.active + new_calls)) {
-        (true, _) => Some(Unavailable { code: "draining", message: "this instance is draining" }),
-        (false, true) => Some(Unavailable { code: "full", message: "this instance is full" }),
-        (false, false) => None,
-    };
-    if let Some(unavailable) = refusal.filter(|_| new_calls > 0) {
-        ledger.refused += 1;
-        return Err(unavailable);
+    if new_calls > 0 {
+        // Its callbacks would go to the incarnation that the callback URI names, which is another process.
+        let incarnation = HeaderName::from_static("switchboard-incarnation");
+        let incarnation = header_text(request.headers(), &incarnation);
+        if incarnation.is_some_and(|incarnation| bot.is_other_incarnation(incarnation)) {
+            let message = "the call is for another incarnation of this instance";
+            return Err(Unavailable { code: "otherIncarnation", message });
+        }
+        let refusal = match (bot.is_draining(), bot.is_exceeded_by(ledger.active + new_calls)) {
+            (true, _) => Some(Unavailable { code: "draining", message: "this instance is draining" }),
+            (false, true) => Some(Unavailable { code: "full", message: "this instance is full" }),
+            (false, false) => None,
+        };
+        if let Some(unavailable) = refusal {
+            ledger.refused += 1;
+            return Err(unavailable);
+        }
     }
     for item in items {
         if item.new_call && !ledger.knows(&item.call_id) {

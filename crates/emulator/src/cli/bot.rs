@@ -26,6 +26,10 @@ pub(crate) struct BotArguments {
     /// The name of the instance.
     #[arg(long, default_value = "bot-0", value_parser = name)]
     name: String,
+    /// The incarnation that the bot reports; the first 13 characters count. In Kubernetes give the uid of the
+    /// pod [default: random].
+    #[arg(long, value_name = "ID", value_parser = name)]
+    incarnation: Option<String>,
     /// The platform whose Graph endpoint the bot uses.
     #[arg(long, value_name = "URL", value_parser = parse_http_url)]
     platform: Url,
@@ -91,6 +95,7 @@ pub(super) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
     let journal = arguments.journal;
     let settings = BotSettings {
         name: name.clone(),
+        incarnation: arguments.incarnation,
         listen,
         platform: platform.clone(),
         capacity,
@@ -107,7 +112,7 @@ pub(super) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
         say(&format!("{name} listens on {url}\n"));
         say(&format!("  {url}/         its calls, as a page"));
         say(&format!("  {url}/calls    its calls, as JSON"));
-        say(&format!("  {url}/healthz  its state, number of calls and capacity"));
+        say(&format!("  {url}/healthz  its state, number of calls, capacity and incarnation"));
         say(&format!("  {url}/drain    POST: take no new calls; POST /resume takes them again"));
         say(&format!("\nthe webhook is any path; Graph is at {platform}; new calls: {answer}"));
     }

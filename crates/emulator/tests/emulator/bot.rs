@@ -15,8 +15,9 @@ const NEW_CALL: &str = r#"{"value":[
 ]}"#;
 
 async fn bot(platform: &Platform, capacity: Option<usize>) -> Bot {
-    let settings =
-        BotSettings { capacity, ..BotSettings::new("bot-<0>", parse_http_url(platform.origin()).unwrap()) };
+    let incarnation = Some("0b1e3f5c-7a2d-4c1e".to_owned());
+    let settings = BotSettings::new("bot-<0>", parse_http_url(platform.origin()).unwrap());
+    let settings = BotSettings { capacity, incarnation, ..settings };
     Bot::start(settings, Client::new(None).unwrap()).await.unwrap()
 }
 
@@ -45,9 +46,10 @@ async fn a_bot_takes_a_call_without_a_gateway() {
 async fn health_has_state_calls_and_capacity() {
     let platform = platform().await;
     let unbounded = bot(&platform, None).await;
-    assert_eq!(get(unbounded.address(), "/healthz").await.json(), json!({"state": "ready", "calls": 0}));
+    let expected = json!({"state": "ready", "calls": 0, "incarnation": "0b1e3f5c-7a2d"});
+    assert_eq!(get(unbounded.address(), "/healthz").await.json(), expected);
     let full = bot(&platform, Some(0)).await;
-    let expected = json!({"state": "full", "calls": 0, "capacity": 0});
+    let expected = json!({"state": "full", "calls": 0, "capacity": 0, "incarnation": "0b1e3f5c-7a2d"});
     assert_eq!(get(full.address(), "/healthz").await.json(), expected);
 
     let mut call = call_to(&format!("http://{}/", full.address()));
@@ -57,6 +59,34 @@ async fn health_has_state_calls_and_capacity() {
     let (_, _, end) = played(platform.call(call).unwrap()).await;
     assert!(end.ok || end.outcome == "unanswered", "{end:?}");
     assert_eq!(full.calls().taken, 0);
+}
+
+#[tokio::test]
+async fn a_new_call_for_another_incarnation_is_refused() {
+    let platform = platform().await;
+    let bot = bot(&platform, None).await;
+    let other = NEW_CALL.replace("a1", "b2");
+    for (incarnation, body, status) in [
+        ("0b1e3f5c-7a2e", NEW_CALL, 503),
+        ("0b1e3f5c-7a2d", NEW_CALL, 202),
+        // The call is not new to this bot, so its own callback URI names this incarnation.
+        ("0b1e3f5c-7a2e", NEW_CALL, 202),
+        ("0", &other, 202),
+    ] {
+        let headers = [("Switchboard-Incarnation", incarnation)];
+        let response = crate::support::send(bot.address(), "POST", "/", &headers, body).await;
+        assert_eq!(response.status, status, "{incarnation}");
+    }
+    assert_eq!((bot.calls().taken, bot.calls().refused), (2, 0));
+    // Each process reports another incarnation unless it is given.
+    let settings = BotSettings::new("bot-0", parse_http_url(platform.origin()).unwrap());
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..2 {
+        let bot = Bot::start(settings.clone(), Client::new(None).unwrap()).await.unwrap();
+        let incarnation = get(bot.address(), "/healthz").await.json()["incarnation"].clone();
+        assert_eq!(incarnation.as_str().unwrap().len(), BotSettings::INCARNATION_BYTES);
+        assert!(seen.insert(incarnation.to_string()));
+    }
 }
 
 #[tokio::test]
@@ -127,7 +157,8 @@ async fn a_draining_bot_takes_no_new_call_until_it_resumes() {
         .to_string()
     };
     let drained = post(bot.address(), "/drain", "").await;
-    assert_eq!(drained.json(), json!({"state": "draining", "calls": 0}));
+    let expected = json!({"state": "draining", "calls": 0, "incarnation": "0b1e3f5c-7a2d"});
+    assert_eq!(drained.json(), expected);
     assert_eq!(post(bot.address(), "/", &new_call("a1")).await.status, 503);
     assert!(bot.calls().draining && get(bot.address(), "/").await.body.contains("(draining)"));
     assert_eq!(post(bot.address(), "/resume", "").await.json()["state"], "ready");
