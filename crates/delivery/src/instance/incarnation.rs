@@ -89,11 +89,15 @@ impl ProbedIncarnation {
     }
 
     /// Learns from a probe without a report. An instance that was reached and reports nothing has no
-    /// incarnation, until it reports one.
+    /// incarnation, until it reports one. One that refuses connections has probably ended.
     pub(crate) fn missed(&self, cause: Cause) {
-        if cause.blame() == Blame::Failing || cause == Cause::BadReport {
-            self.history().reports_none();
+        let mut history = self.history();
+        if cause == Cause::Refused {
+            history.refused(Instant::now());
+        } else if cause.blame() == Blame::Failing || cause == Cause::BadReport {
+            history.reports_none();
         }
+        self.undecided.store(history.is_undecided(), Ordering::Relaxed);
     }
 
     /// The instance refused a connection: its process has probably ended. A probe is due at once, and no

@@ -36,6 +36,8 @@ mod http1;
 #[cfg(test)]
 mod http2;
 #[cfg(test)]
+mod incarnations;
+#[cfg(test)]
 mod keys;
 #[cfg(feature = "kubernetes")]
 #[cfg(test)]
