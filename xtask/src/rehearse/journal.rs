@@ -112,14 +112,10 @@ impl JournalSummary {
             .map(|entry| entry.kind.as_str())
             .collect();
         let missing: Vec<&str> = LIFECYCLE.into_iter().filter(|kind| !seen.contains(kind)).collect();
-        if let Some(dead) = dead
-            && !missing.is_empty()
-        {
+        // The owner is dead, so no other process may receive the remaining callbacks.
+        let is_dead = dead.is_some() && !missing.is_empty();
+        if is_dead {
             self.of_killed += 1;
-            // Only the next incarnation of the same instance may receive the remaining callbacks.
-            let elsewhere = misrouted.iter().filter(|entry| entry.name != dead.name).count();
-            self.misrouted += u64::try_from(elsewhere).unwrap_or(u64::MAX);
-            return;
         }
         if let Some(entry) = misrouted.first() {
             self.misrouted += u64::try_from(misrouted.len()).unwrap_or(u64::MAX);
@@ -128,7 +124,7 @@ impl JournalSummary {
                 entry.kind, entry.name
             ));
         }
-        if !missing.is_empty() {
+        if !is_dead && !missing.is_empty() {
             self.incomplete += 1;
             self.example(format!("{call}: its owner never received {}", missing.join(", ")));
         }
@@ -216,7 +212,8 @@ mod tests {
     #[test]
     fn only_calls_of_the_killed_instance_may_be_incomplete() {
         let successor = ["a.1 c incoming 1", "a.1 c establishing 2", "a.2 c established 3"];
-        check(&successor, Some("a"), &[("calls", 1), ("of_killed", 1), ("notifications", 3)]);
+        let expected = [("calls", 1), ("of_killed", 1), ("notifications", 3), ("misrouted", 1)];
+        check(&successor, Some("a"), &expected);
         check(&WHOLE[..1], Some("a"), &[("calls", 1), ("of_killed", 1), ("notifications", 1)]);
         check(&WHOLE, Some("a"), &[("calls", 1), ("notifications", 5)]);
         let other = ["a.1 c incoming 1", "a.1 c establishing 2", "b.1 c established 3"];
