@@ -11,8 +11,8 @@ use super::behaviour::Behaviour;
 pub struct BotSettings {
     /// The name that the bot shows.
     pub name: String,
-    /// The incarnation that the bot reports to a gateway, cut to [`Self::INCARNATION_BYTES`]. If `None`, it is
-    /// random. Behind a source that knows incarnations, such as the uid of a pod, it must be the same.
+    /// The incarnation that the bot reports to a gateway, cut to [`Self::INCARNATION_BYTES`]; random if
+    /// `None`. A source of the gateway that knows incarnations, such as the uid of a pod, must have the same.
     pub incarnation: Option<String>,
     /// The address to listen on. Port 0 takes a free port.
     pub listen: SocketAddr,
