@@ -118,6 +118,7 @@ fn delivery(count: usize, address: SocketAddr) -> Result<Delivery, BenchError> {
         region: Name::parse("emea")?,
         instances: (0..count).map(instance).collect::<Result<_, _>>()?,
         discovery: None,
+        store: None,
         keep_leaving: Duration::from_secs(24 * 3600),
         slow_start: Duration::ZERO,
         probe: Some(ProbeSettings { path: "/healthz".into(), interval: Duration::from_secs(20) }),

@@ -16,12 +16,13 @@ use crate::{
     connections::Connector,
     fleet::{Fleet, FleetSettings},
     headers,
-    instance::{Eligibility, Event, InstanceStatus},
+    instance::{Eligibility, Event, Instance, InstanceStatus},
     member::Member,
     origins::Origins,
     place::PlacementState,
     placements::Placements,
     settings::DeliverySettings,
+    startup::{Awaited, SourceTimes, Startup},
 };
 
 /// The fleet, and the delivery of requests to it. All threads share it.
@@ -41,6 +42,8 @@ pub struct Delivery {
     /// Held while reported incarnations are collected and applied.
     pub(crate) applying_incarnations: tokio::sync::Mutex<()>,
     pub(crate) fleet_settings: FleetSettings,
+    pub(crate) startup: Arc<Startup>,
+    pub(crate) source_times: SourceTimes,
     pub(crate) placements: Placements,
     pub(crate) placement: Arc<PlacementState>,
     pub(crate) connector: Connector,
@@ -82,14 +85,14 @@ impl Delivery {
             eligible: Arc::clone(&placement.eligible),
         };
         let last = before.map(|before| (before.fleet.load_full(), before.settings.discovery.as_ref()));
-        let (members, known) = match (&settings.discovery, &last) {
-            (None, _) => (listed, true),
-            // The members found so far stay until the source is read again, whichever of its settings
-            // changed.
-            (Some(new), Some((fleet, Some(old)))) if new.finds_same_instances(old) => {
-                (fleet.members(), fleet.is_known())
+        let (members, known, source_times) = match (&settings.discovery, &last, before) {
+            (None, _, _) => (listed, true, SourceTimes::new()),
+            // The members found or restored so far stay until the source is read again, whichever of its
+            // settings changed.
+            (Some(new), Some((fleet, Some(old))), Some(before)) if new.finds_same_instances(old) => {
+                (fleet.members(), fleet.is_known(), before.source_times.copy())
             }
-            (Some(_), _) => (Vec::new(), false),
+            (Some(_), _, _) => (Vec::new(), false, SourceTimes::new()),
         };
         let last = last.as_ref().map(|(fleet, _)| &**fleet);
         let fleet = Fleet::new(members, known, &fleet_settings, last, Instant::now());
@@ -99,6 +102,8 @@ impl Delivery {
             building: Mutex::default(),
             applying_incarnations: tokio::sync::Mutex::default(),
             fleet_settings,
+            startup: before.map_or_else(Startup::new, |before| Arc::clone(&before.startup)),
+            source_times,
             placements,
             placement,
             connector,
@@ -107,8 +112,20 @@ impl Delivery {
         }
     }
 
-    /// Applies the members that a source lists. Members whose callback URI would not be valid are left out.
-    pub(crate) fn apply_members(&self, mut members: Vec<Member>) {
+    /// Applies the members that a source lists.
+    pub(crate) fn apply_members(&self, members: Vec<Member>) {
+        let members = self.with_valid_uris(members);
+        self.source_times.source_answered();
+        self.replace_fleet(|fleet| {
+            (!fleet.is_known() || fleet.members() != members).then(|| {
+                tracing::info!(instances = members.len(), "fleet updated");
+                (members, true)
+            })
+        });
+    }
+
+    /// The members by name, without those whose callback URI would not be valid.
+    pub(crate) fn with_valid_uris(&self, mut members: Vec<Member>) -> Vec<Member> {
         let region = &self.fleet_settings.region;
         members.retain(|member| {
             let (instance, incarnation) = (member.name.clone(), member.incarnation.clone());
@@ -124,12 +141,7 @@ impl Delivery {
             checked.is_ok()
         });
         members.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        self.replace_fleet(|fleet| {
-            (!fleet.is_known() || fleet.members() != members).then(|| {
-                tracing::info!(instances = members.len(), "fleet updated");
-                (members, true)
-            })
-        });
+        members
     }
 
     /// Replaces the fleet, if `next` returns the members of the next one.
@@ -153,9 +165,31 @@ impl Delivery {
         fleet.instances().iter().any(|one| one.tracker.eligibility(now) == Eligibility::Eligible)
     }
 
-    /// Returns true if the fleet's source was read once; for `/readyz`.
+    /// Returns true if the fleet's source was read once. A restored fleet is not known: it serves callbacks
+    /// only.
     pub fn is_known(&self) -> bool {
         self.fleet.load().is_known()
+    }
+
+    /// The answer that the gateway waits for before it is ready; for `/readyz`.
+    ///
+    /// It waits for the first answer of the fleet's source or for a stored fleet, then for the first probe of
+    /// each instance that is known, together at most 5 s. After that it is `None` for good, whatever happens
+    /// to the fleet: current calls need a gateway.
+    pub fn awaited(&self) -> Option<Awaited> {
+        let fleet = self.fleet.load();
+        let has_fleet = fleet.is_known() || self.source_times.restored_age(Instant::now()).is_some();
+        let is_probed = || {
+            self.settings.probe.is_none()
+                || fleet.instances().iter().all(|instance| instance.tracker.was_probed())
+        };
+        self.startup.awaited(has_fleet, is_probed)
+    }
+
+    /// The time since the last good answer of the fleet's source, or since it was first asked if there was
+    /// none. `None` for a static list.
+    pub fn source_age(&self) -> Option<Duration> {
+        self.settings.discovery.as_ref().map(|_| self.source_times.source_age())
     }
 
     /// The status of each instance, in the order of the settings, or by name if they were discovered.
@@ -165,7 +199,11 @@ impl Delivery {
         let fleet = self.fleet.load();
         let gone =
             fleet.gone().iter().map(|instance| instance.status(now)).filter(|gone| gone.since < GONE_SHOWN);
-        fleet.instances().iter().map(|instance| instance.status(now)).chain(gone).collect()
+        let status = |instance: &Arc<Instance>| InstanceStatus {
+            restored_age: self.source_times.restored_age(now).filter(|_| instance.is_restored()),
+            ..instance.status(now)
+        };
+        fleet.instances().iter().map(status).chain(gone).collect()
     }
 
     /// Notes that a call has ended, which frees a place at its instance. Calls that this gateway did not

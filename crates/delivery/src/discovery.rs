@@ -11,6 +11,7 @@ mod source;
 use self::dns::Dns;
 #[cfg(feature = "kubernetes")]
 use self::kubernetes::Kubernetes;
+pub(crate) use self::source::INSTANCES_MAX;
 use crate::{delivery::Delivery, settings::Discovery};
 
 impl Delivery {

@@ -184,6 +184,11 @@ impl Instance {
         }
     }
 
+    /// Returns true if the instance comes from the store, and its source has not been read since.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.source_state == SourceState::Restored
+    }
+
     /// Returns true if the instance keeps its callbacks although its source no longer lists it.
     pub(crate) fn is_retained(&self, keep_leaving: Duration, now: Instant) -> bool {
         let unlisted_for =

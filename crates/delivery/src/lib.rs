@@ -42,6 +42,7 @@
 //!         weight: 1,
 //!     }],
 //!     discovery: None,
+//!     store: None,
 //!     keep_leaving: Duration::from_secs(24 * 3600),
 //!     slow_start: Duration::ZERO,
 //!     probe: None,
@@ -88,6 +89,7 @@ mod connections;
 mod delivery;
 mod discovery;
 mod fleet;
+mod fleet_store;
 mod forward;
 mod headers;
 mod incarnations;
@@ -105,6 +107,7 @@ mod response;
 mod settings;
 #[cfg(test)]
 mod simulation;
+mod startup;
 mod upstream;
 mod upstream_url;
 
@@ -122,5 +125,6 @@ pub use self::{
     place::{PlaceError, PlacementCounters, PlacementLimits},
     response::{UpstreamBody, UpstreamBodyError, UpstreamResponse},
     settings::{DeliverySettings, Discovery, DnsSettings, InstanceSettings, Orphaned, ProbeSettings},
+    startup::Awaited,
     upstream_url::{InvalidUpstreamUrl, UpstreamUrl},
 };

@@ -38,6 +38,8 @@ pub(crate) enum SourceState {
         expect(dead_code, reason = "only a source that reports readiness uses it")
     )]
     Terminating,
+    /// It was restored from the store, and its source has not been read since.
+    Restored,
     /// The source no longer lists it.
     Unlisted,
     /// It is no longer in the fleet.

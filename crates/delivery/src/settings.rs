@@ -1,12 +1,15 @@
 //! The settings of a delivery: plain data, already valid.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use http::uri::PathAndQuery;
 use switchboard_routing::Name;
 use uuid::Uuid;
 
-use crate::{network::Network, upstream_url::UpstreamUrl};
+use crate::{
+    network::Network,
+    upstream_url::{InvalidUpstreamUrl, UpstreamUrl},
+};
 
 /// The settings of a delivery. See the [crate documentation](crate) for a complete example.
 #[derive(Clone, Debug)]
@@ -17,6 +20,9 @@ pub struct DeliverySettings {
     pub instances: Vec<InstanceSettings>,
     /// The source of instances that are not listed; then the list is empty.
     pub discovery: Option<Discovery>,
+    /// The folder in which the instances that `discovery` finds are stored, for a restart while the source is
+    /// away. [`Delivery::run_store`](crate::Delivery::run_store) reads and writes it.
+    pub store: Option<PathBuf>,
     /// The longest time for which an instance that is no longer listed, and that may still run, keeps its
     /// callbacks.
     pub keep_leaving: Duration,
@@ -94,6 +100,48 @@ impl Discovery {
             (Self::Dns(_), Self::Kubernetes(_)) | (Self::Kubernetes(_), Self::Dns(_)) => false,
         }
     }
+
+    /// The source and the settings that decide where its instances are reached. A stored fleet belongs to
+    /// one such text.
+    pub(crate) fn identity(&self) -> String {
+        match self {
+            Self::Dns(DnsSettings { name, port, secure, path, .. }) => {
+                format!("dns {}://{name}:{port}{path}", scheme(*secure))
+            }
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(KubernetesSettings { namespace, service, port, secure, path, .. }) => {
+                let namespace = namespace.as_deref().unwrap_or_default();
+                let port = match port {
+                    PodPort::Number(number) => number.to_string(),
+                    PodPort::Named(name) => name.to_string(),
+                };
+                format!("kubernetes {}://{service}.{namespace}:{port}{path}", scheme(*secure))
+            }
+        }
+    }
+
+    /// The URL of an instance on this host and port.
+    pub(crate) fn url(&self, host: &str, port: u16) -> Result<UpstreamUrl, InvalidUpstreamUrl> {
+        let (secure, path) = match self {
+            Self::Dns(DnsSettings { secure, path, .. }) => (*secure, path),
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(KubernetesSettings { secure, path, .. }) => (*secure, path),
+        };
+        UpstreamUrl::parse(&format!("{}://{host}:{port}{path}", scheme(secure)))
+    }
+
+    /// The networks that instances may be in besides the usual ones.
+    pub(crate) fn allow(&self) -> &[Network] {
+        match self {
+            Self::Dns(settings) => &settings.allow,
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(settings) => &settings.allow,
+        }
+    }
+}
+
+fn scheme(secure: bool) -> &'static str {
+    if secure { "https" } else { "http" }
 }
 
 /// Instances discovered by DNS.

@@ -112,6 +112,7 @@ fn gateway(interval: Option<Duration>, wires: Wires) -> Arc<Gateway> {
         orphaned: Orphaned::Refuse,
         authorization: true,
         waiting_max: 100,
+        store: None,
     };
     let key = SealKey::new("k1", &[7; 32]).unwrap();
     let base = Url::parse("https://emea.bots.contoso.com").unwrap();

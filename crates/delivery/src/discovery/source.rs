@@ -122,7 +122,7 @@ pub(super) fn loggable(text: &str) -> String {
 
 /// Twice the largest measured fleet (10,000 instances place a call in tens of microseconds). A UDP response
 /// has some thirty addresses, one over TCP, of 64 KiB, some four thousand: more is a mistake or an attack.
-pub(super) const INSTANCES_MAX: usize = 20_000;
+pub(crate) const INSTANCES_MAX: usize = 20_000;
 /// The time for which a source may list no instance before its instances leave. It is longer than a zone
 /// takes to reload, a selector to be corrected or a deployment to be replaced. It is shorter than the time
 /// until an address is reassigned.

@@ -187,7 +187,7 @@ impl<'a> Builder<'a> {
 
     /// Adds the next instance to the lists that placement ranks.
     fn make_rankable(&mut self, instance: &Instance) {
-        if instance.source_state == SourceState::Unlisted {
+        if matches!(instance.source_state, SourceState::Restored | SourceState::Unlisted) {
             return;
         }
         let rankable = instance.rankable(self.fleet.instances.len());

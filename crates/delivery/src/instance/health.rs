@@ -152,6 +152,7 @@ impl Health {
         match self.source_state {
             SourceState::Removed => (InstanceState::Gone, "left the fleet"),
             _ if self.drained => (InstanceState::Draining, "drained by the operator"),
+            SourceState::Restored => (InstanceState::Starting, "restored: its source has not been read yet"),
             SourceState::Unlisted => (InstanceState::Draining, "no longer listed"),
             SourceState::Terminating => (InstanceState::Draining, "its pod is terminating"),
             SourceState::NotReady if self.was_ready_in_source => {
@@ -266,9 +267,11 @@ impl Health {
         self.was_ready_in_source |= state == SourceState::Ready;
         self.unlisted_at = match state {
             SourceState::Unlisted => self.unlisted_at.or(Some(now)),
-            SourceState::Ready | SourceState::NotReady | SourceState::Terminating | SourceState::Removed => {
-                None
-            }
+            SourceState::Ready
+            | SourceState::NotReady
+            | SourceState::Terminating
+            | SourceState::Restored
+            | SourceState::Removed => None,
         };
     }
 

@@ -44,6 +44,8 @@ pub struct InstanceStatus {
     pub missed_probes: u64,
     /// The time since the last probe with a valid report.
     pub last_probe: Option<Duration>,
+    /// The age of the stored fleet that the instance was restored from; `None` once its source was read.
+    pub restored_age: Option<Duration>,
     /// The number of changes into each state.
     pub entered: Vec<(InstanceState, u64)>,
 }
@@ -66,6 +68,7 @@ impl Instance {
             calls_counted,
             capacity: load.capacity(),
             last_probe: health.last_report().map(|at| now.saturating_duration_since(at)),
+            restored_age: None,
             placed: counters.placed.get(),
             callbacks: counters.callbacks.get(),
             in_flight: counters.in_flight.get(),

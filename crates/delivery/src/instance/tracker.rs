@@ -139,12 +139,17 @@ impl Tracker {
         self.probe_wanted.notified().await;
     }
 
-    /// Returns true if an instance that its source no longer lists can be removed: it has no calls.
+    /// Returns true if an instance that its source no longer lists can be removed: it has ended, or it has no
+    /// calls.
     ///
     /// Its own report is believed. Without a report the calls that this gateway placed must have ended, and
     /// no request may have been sent to it for [`QUIET`]: other gateways place calls there, too.
     pub(crate) fn is_done(&self, now: Instant) -> bool {
         let health = self.health();
+        // Its source has found out that it has ended.
+        if health.state() == InstanceState::Gone {
+            return true;
+        }
         let reported_since_unlisted = health.last_report() > health.unlisted_at();
         let expected = health.load_estimate().expected_calls().filter(|_| reported_since_unlisted);
         drop(health);
@@ -163,6 +168,11 @@ impl Tracker {
     /// Returns true if the operator drains it.
     pub(crate) fn is_drained(&self) -> bool {
         self.health().is_drained()
+    }
+
+    /// Returns true if a probe of it has ended, whatever the result.
+    pub(crate) fn was_probed(&self) -> bool {
+        self.counters.missed_probes.get() > 0 || self.health().last_report().is_some()
     }
 
     /// The time since which its source no longer lists it.

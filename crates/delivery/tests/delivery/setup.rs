@@ -39,6 +39,7 @@ pub(crate) fn settings(addresses: impl IntoIterator<Item = SocketAddr>) -> Deliv
         region: name("emea"),
         instances: instances.map(|(at, address)| instance(&format!("bot-{at}"), address)).collect(),
         discovery: None,
+        store: None,
         keep_leaving: Duration::ZERO,
         slow_start: Duration::ZERO,
         probe: None,

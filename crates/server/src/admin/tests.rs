@@ -125,6 +125,7 @@ fn admin_state(setup: Setup) -> AdminState {
         region: Name::parse("emea").unwrap(),
         instances: vec![instance("bot-0"), instance("bot-1")],
         discovery: None,
+        store: None,
         keep_leaving: Duration::ZERO,
         slow_start: Duration::ZERO,
         probe: None,

@@ -44,6 +44,7 @@ fn delivery(discovery: KubernetesSettings) -> Arc<Delivery> {
         region: Name::parse("emea").unwrap(),
         instances: Vec::new(),
         discovery: Some(Discovery::Kubernetes(discovery)),
+        store: None,
         keep_leaving: Duration::from_secs(24 * 3600),
         slow_start: Duration::ZERO,
         probe: None,

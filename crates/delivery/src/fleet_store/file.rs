@@ -1,0 +1,211 @@
+//! The file of a stored fleet: its format, its checks and its replacement.
+
+use std::{
+    collections::HashSet,
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Read, Write},
+    net::IpAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use openssl::rand::rand_bytes;
+use serde::{Deserialize, Serialize};
+use switchboard_routing::Name;
+
+use crate::{
+    discovery::INSTANCES_MAX,
+    member::{Member, SourceState},
+    network::forbidden,
+    settings::Discovery,
+    upstream_url::Hostname,
+};
+
+/// The file of one region and one source. Several processes may share the folder: the file is replaced by a
+/// rename, so each reader sees a complete file, and all gateways of a region know one fleet.
+#[derive(Debug)]
+pub(super) struct FleetFile {
+    folder: PathBuf,
+    region: Box<str>,
+    discovery: Discovery,
+}
+
+/// A stored fleet that may be used.
+#[derive(Debug)]
+pub(super) struct StoredFleet {
+    pub(super) members: Vec<Member>,
+    pub(super) age: Duration,
+}
+
+/// One instance, as its source described it. Scheme and path come from the settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoredInstance {
+    name: String,
+    incarnation: String,
+    host: String,
+    port: u16,
+    addresses: Vec<IpAddr>,
+}
+
+/// The JSON of the file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredFile<I> {
+    version: u32,
+    region: String,
+    source: String,
+    /// In Unix seconds.
+    stored_at: u64,
+    instances: I,
+}
+
+impl FleetFile {
+    pub(super) fn new(folder: PathBuf, region: &Name, discovery: Discovery) -> Self {
+        Self { folder, region: region.as_str().into(), discovery }
+    }
+
+    /// Returns the stored fleet if there is a file, it belongs to this region and source, and it is not older
+    /// than [`AGE_MAX`]. Every instance must pass the checks of found ones. `now` is in Unix seconds.
+    pub(super) fn read(&self, now: u64) -> Result<Option<StoredFleet>, StoreError> {
+        let mut bytes = Vec::new();
+        match OpenOptions::new().read(true).open(self.path()) {
+            Ok(file) => file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(StoreError::Read)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::Read(error)),
+        };
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+            return Err(StoreError::Malformed);
+        }
+        let file: StoredFile<Vec<StoredInstance>> =
+            serde_json::from_slice(&bytes).map_err(|_| StoreError::Malformed)?;
+        let is_ours = file.region == *self.region && file.source == self.discovery.identity();
+        if file.version != VERSION || !is_ours {
+            return Err(StoreError::OtherFleet);
+        }
+        if file.stored_at > now.saturating_add(SKEW_S) {
+            return Err(StoreError::FromTheFuture);
+        }
+        let age = Duration::from_secs(now.saturating_sub(file.stored_at));
+        if age > AGE_MAX {
+            return Err(StoreError::TooOld);
+        }
+        if file.instances.len() > INSTANCES_MAX {
+            return Err(StoreError::Malformed);
+        }
+        let mut names = HashSet::new();
+        let members = file.instances.iter().map(|instance| {
+            let is_new = names.insert(&instance.name);
+            if is_new { self.member(instance) } else { Err(StoreError::Malformed) }
+        });
+        Ok(Some(StoredFleet { members: members.collect::<Result<_, _>>()?, age }))
+    }
+
+    fn member(&self, stored: &StoredInstance) -> Result<Member, StoreError> {
+        let StoredInstance { name, incarnation, host, port, addresses } = stored;
+        let parse = |text: &str| Name::parse(text).map_err(|_| StoreError::Malformed);
+        let url = self.discovery.url(host, *port).map_err(|_| StoreError::Malformed)?;
+        let is_at = |found: &Hostname| matches!(found, Hostname::Name(name) if **name == **host);
+        if addresses.is_empty() || !is_at(&url.origin().host) || url.origin().port != *port {
+            return Err(StoreError::Malformed);
+        }
+        let allow = self.discovery.allow();
+        if let Some((address, why)) = addresses.iter().find_map(|one| Some((*one, forbidden(*one, allow)?))) {
+            return Err(StoreError::Forbidden { address, why });
+        }
+        let url = url.found_at(addresses);
+        Ok(Member {
+            name: parse(name)?,
+            incarnation: parse(incarnation)?,
+            new_calls: url.clone(),
+            callbacks: url,
+            apps: None,
+            weight: 1,
+            source_state: SourceState::Restored,
+            outlives_listing: true,
+        })
+    }
+
+    /// Replaces the file. Only this process's user may read or change it: its content determines where
+    /// callbacks go, and the tokens in them. `now` is in Unix seconds.
+    pub(super) fn write(&self, instances: &[StoredInstance], now: u64) -> Result<(), StoreError> {
+        let file = StoredFile {
+            version: VERSION,
+            region: self.region.to_string(),
+            source: self.discovery.identity(),
+            stored_at: now,
+            instances,
+        };
+        let bytes = serde_json::to_vec(&file).map_err(|error| StoreError::Write(error.into()))?;
+        let mut random = [0; 8];
+        rand_bytes(&mut random).map_err(|error| StoreError::Write(error.into()))?;
+        let random = u64::from_ne_bytes(random);
+        let temporary = self.folder.join(format!("{}.fleet.{random:016x}.tmp", self.region));
+        let written = self.write_whole(&temporary, &bytes).and_then(|()| fs::rename(&temporary, self.path()));
+        written.map_err(|error| {
+            // Remove what a full disk left behind. If that fails, too, there is nothing more to report.
+            let _ = fs::remove_file(&temporary);
+            StoreError::Write(error)
+        })
+    }
+
+    fn write_whole(&self, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
+        file.write_all(bytes)?;
+        // Without it, a power failure could leave an empty file.
+        file.sync_all()
+    }
+
+    /// The name of a trust has no dot, so the folder may be that of the key store.
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.join(format!("{}.fleet.json", self.region))
+    }
+}
+
+impl StoredInstance {
+    /// The stored form of a found instance; `None` for one that is not reached at found addresses.
+    pub(super) fn new(member: &Member) -> Option<Self> {
+        let origin = member.callbacks.origin();
+        let Hostname::Found(host, addresses) = &origin.host else { return None };
+        Some(Self {
+            name: member.name.to_string(),
+            incarnation: member.incarnation.to_string(),
+            host: host.to_string(),
+            port: origin.port,
+            addresses: addresses.to_vec(),
+        })
+    }
+}
+
+/// An error of reading or writing a stored fleet.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreError {
+    #[error("cannot read the file")]
+    Read(#[source] io::Error),
+    #[error("cannot write the file")]
+    Write(#[source] io::Error),
+    #[error("the file is not a stored fleet")]
+    Malformed,
+    #[error("the file is of another region, source or version")]
+    OtherFleet,
+    #[error("it has {address}, which is {why}; fleet.allow permits it")]
+    Forbidden { address: IpAddr, why: &'static str },
+    #[error("the fleet was stored in the future")]
+    FromTheFuture,
+    #[error("the fleet was stored more than a day ago")]
+    TooOld,
+}
+
+/// The version of the file's format.
+const VERSION: u32 = 1;
+
+/// The largest fleet, with long names and ten addresses each, in half of it.
+const FILE_BYTES_MAX: u64 = 32 << 20;
+
+/// A call lasts at most a day, so no callback of an older fleet can arrive.
+const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The seconds by which the clock may have gone back, as for stored keys.
+const SKEW_S: u64 = 300;
