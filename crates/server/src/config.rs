@@ -133,7 +133,7 @@ impl Config {
         let affinity = region::affinity(root, region.as_ref());
         let peers = affinity.as_ref().map(|affinity| affinity.peers.as_slice());
         let placement = fleet::placement(root, peers, graph.as_deref());
-        let fleet = fleet::fleet(root, apps.as_deref());
+        let fleet = fleet::fleet(root, around, apps.as_deref());
         let forward = root.section("forward");
         let authorization = forward.or("authorization", true, |setting| setting.boolean());
         forward.finish();
@@ -155,13 +155,14 @@ impl Config {
         let region = region?;
         let (uris, patience, orphaned) = callback?;
         let (placement, attempt) = placement?;
-        let fleet::Fleet { instances, discovery, keep_leaving, slow_start, probe } = fleet?;
+        let fleet::Fleet { instances, discovery, store, keep_leaving, slow_start, probe } = fleet?;
         let (affinity, limits) = (affinity?, limits?);
         Some(Self {
             delivery: switchboard_delivery::DeliverySettings {
                 region: region.clone(),
                 instances,
                 discovery,
+                store,
                 keep_leaving,
                 slow_start,
                 probe,

@@ -11,6 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Method, Request, StatusCode};
 use serde::Serialize;
+use switchboard_delivery::Awaited;
 use uuid::Uuid;
 
 use crate::{
@@ -71,10 +72,15 @@ impl AdminApi {
             trusts.iter().map(|trust| String::from(&*trust.name)).collect::<Vec<_>>()
         };
         let has_keys = !with_keys.is_empty();
-        let fleet_known = state.delivery.is_known();
+        let awaited = state.delivery.awaited();
         let draining = self.draining.load(Relaxed);
 
-        let conditions = [("keys", has_keys), ("fleet", fleet_known), ("drain", !draining)];
+        let conditions = [
+            ("keys", has_keys),
+            ("fleet", awaited != Some(Awaited::Source)),
+            ("probes", awaited != Some(Awaited::Probes)),
+            ("drain", !draining),
+        ];
         let failing: Vec<_> = conditions.iter().filter(|(_, holds)| !holds).map(|(name, _)| *name).collect();
         let status = if failing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         json(
@@ -86,7 +92,7 @@ impl AdminApi {
                 configuration_loaded: true,
                 trusts_with_keys: names(with_keys),
                 trusts_without_keys: names(without_keys),
-                fleet_known,
+                fleet_known: state.delivery.is_known(),
                 draining,
             },
         )
@@ -94,7 +100,7 @@ impl AdminApi {
 
     fn metrics(&self, state: &AdminState) -> AdminResponse {
         let (trusts, instances) = (state.authenticator.trusts(), state.delivery.instances());
-        let text = metrics::exposition(&self.metrics, trusts, instances);
+        let text = metrics::exposition(&self.metrics, trusts, instances, state.delivery.source_age());
         response(StatusCode::OK, HeaderValue::from_static(metrics::CONTENT_TYPE), text.into())
     }
 }
@@ -218,7 +224,7 @@ struct Healthz {
 #[derive(Serialize)]
 struct Readyz {
     ready: bool,
-    /// The conditions that fail, of `keys`, `fleet` and `drain`.
+    /// The conditions that fail, of `keys`, `fleet`, `probes` and `drain`.
     failing: Vec<&'static str>,
     configuration_loaded: bool,
     trusts_with_keys: Vec<String>,

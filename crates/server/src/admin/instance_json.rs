@@ -24,6 +24,8 @@ pub(super) struct InstanceJson<'a> {
     failures: BTreeMap<&'static str, u64>,
     missed_probes: u64,
     last_probe_ms: Option<u64>,
+    /// Set for an instance that was restored from the stored fleet, until its source is read.
+    restored_age_ms: Option<u64>,
     /// The number of changes into each state.
     entered: BTreeMap<&'static str, u64>,
 }
@@ -48,6 +50,7 @@ impl<'a> From<&'a InstanceStatus> for InstanceJson<'a> {
             failures,
             missed_probes,
             last_probe,
+            restored_age,
             entered,
         } = status;
         Self {
@@ -67,6 +70,7 @@ impl<'a> From<&'a InstanceStatus> for InstanceJson<'a> {
             failures: failures.iter().copied().collect(),
             missed_probes: *missed_probes,
             last_probe_ms: last_probe.map(whole_ms),
+            restored_age_ms: restored_age.map(whole_ms),
             entered: entered.iter().map(|(state, times)| (state.label(), *times)).collect(),
         }
     }

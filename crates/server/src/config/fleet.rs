@@ -1,6 +1,6 @@
 //! `[placement]`, `[fleet]`: the instances, and the placement of new calls.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use switchboard_auth::AppSettings;
 use switchboard_delivery::{Discovery, DnsSettings, InstanceSettings, Network, ProbeSettings, UpstreamUrl};
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     model::{AffinityBy, Full, PeerSettings, Placement},
     region::parse_name,
+    secret::Surroundings,
     section::{Section, Setting},
     trust::{GUID, guid},
     unit,
@@ -98,13 +99,18 @@ fn full(
 pub(super) struct Fleet {
     pub(super) instances: Vec<InstanceSettings>,
     pub(super) discovery: Option<Discovery>,
+    pub(super) store: Option<PathBuf>,
     pub(super) keep_leaving: Duration,
     pub(super) slow_start: Duration,
     pub(super) probe: Option<ProbeSettings>,
 }
 
 /// Reads the source of the fleet and the probe. `apps` is `None` if they have a problem already.
-pub(super) fn fleet(root: &Section<'_>, apps: Option<&[AppSettings]>) -> Option<Fleet> {
+pub(super) fn fleet(
+    root: &Section<'_>,
+    around: &Surroundings<'_>,
+    apps: Option<&[AppSettings]>,
+) -> Option<Fleet> {
     let section = root.section("fleet");
     let allow = section.or("allow", Vec::new(), |setting| {
         setting.each("a list of networks, like [\"10.0.0.0/8\"]", |network| {
@@ -137,6 +143,13 @@ pub(super) fn fleet(root: &Section<'_>, apps: Option<&[AppSettings]>) -> Option<
     let instances: Vec<_> = sections.into_iter().map(|section| instance(section, apps, &mut names)).collect();
     let dns = section.maybe("dns", |setting| dns(setting.section(), allow.clone()));
     let kubernetes = section.maybe("kubernetes", |setting| kubernetes(setting, allow.clone()));
+    let store = section.maybe("store", |setting| {
+        if !found {
+            setting.problem("stores discovered instances only; listed ones are in this file; leave it out");
+            return None;
+        }
+        around.path(setting, "the path of a folder, like \"/var/lib/switchboard/fleet\"")
+    });
     let keep_leaving = section.or("keep_leaving", KEEP_LEAVING, |setting| {
         setting.duration(&(Duration::ZERO..=Duration::from_secs(7 * 24 * 3600)))
     });
@@ -150,7 +163,14 @@ pub(super) fn fleet(root: &Section<'_>, apps: Option<&[AppSettings]>) -> Option<
     if instances.is_empty() && discovery.is_none() {
         return None;
     }
-    Some(Fleet { instances, discovery, keep_leaving: keep_leaving?, slow_start: slow_start?, probe: probe? })
+    Some(Fleet {
+        instances,
+        discovery,
+        store: store?,
+        keep_leaving: keep_leaving?,
+        slow_start: slow_start?,
+        probe: probe?,
+    })
 }
 
 fn dns(section: Section<'_>, allow: Option<Vec<Network>>) -> Option<DnsSettings> {

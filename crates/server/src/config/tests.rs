@@ -437,8 +437,11 @@ fn dns_can_be_the_source_of_the_fleet() {
     assert_eq!(config.delivery.discovery, Some(Discovery::Dns(expected)));
     let more = "scheme = \"https\"\npath = \"/{app}/calls\"\nrefresh = \"5s\"\n\
                 servers = [\"127.0.0.1:5353\"]\n\
-                [fleet]\nallow = [\"127.0.0.0/8\", \"::1\"]\nkeep_leaving = \"1h\"\nslow_start = \"30s\"\n";
+                [fleet]\nallow = [\"127.0.0.0/8\", \"::1\"]\nkeep_leaving = \"1h\"\nslow_start = \"30s\"\n\
+                store = \"fleet\"\n";
+    assert_eq!(config.delivery.store, None);
     let config = parse(&in_dns(more)).unwrap();
+    assert_eq!(config.delivery.store, Some(PathBuf::from("/nonexistent/fleet")));
     assert_eq!(config.delivery.keep_leaving, Duration::from_secs(3600));
     assert_eq!(config.delivery.slow_start, Duration::from_secs(30));
     let Some(Discovery::Dns(dns)) = config.delivery.discovery else { panic!("not by DNS") };
@@ -492,6 +495,14 @@ fn all_problems_of_a_source_are_found() {
     refused_text(
         &changed(&[("[[fleet.instance]]", "[fleet]\nallow = [\"10.0.0.0/8\"]\n[[fleet.instance]]")]),
         "fleet.allow: applies to discovered instances only, not to listed ones; leave it out",
+    );
+    refused_text(
+        &changed(&[("[[fleet.instance]]", "[fleet]\nstore = \"fleet\"\n[[fleet.instance]]")]),
+        "fleet.store: stores discovered instances only; listed ones are in this file; leave it out",
+    );
+    refused_text(
+        &in_dns("[fleet]\nstore = \"\"\n"),
+        "fleet.store: not the path of a folder, like \"/var/lib/switchboard/fleet\"",
     );
 }
 

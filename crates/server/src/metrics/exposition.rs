@@ -4,6 +4,7 @@
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use prometheus_client::{
@@ -29,15 +30,16 @@ use crate::{
 /// The media type of [`exposition`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Returns all metrics as OpenMetrics text, which Prometheus reads.
+/// Returns all metrics as OpenMetrics text, which Prometheus reads. `source_age` is `None` for a static list.
 pub fn exposition(
     metrics: &Arc<Metrics>,
     trusts: Vec<TrustStatus>,
     instances: Vec<InstanceStatus>,
+    source_age: Option<Duration>,
 ) -> String {
     let metrics = Arc::clone(metrics);
     let mut registry = Registry::with_prefix("switchboard");
-    registry.register_collector(Box::new(Scrape { metrics, trusts, instances }));
+    registry.register_collector(Box::new(Scrape { metrics, trusts, instances, source_age }));
     let mut out = String::new();
     // Writing to a `String` cannot fail.
     let _ = text::encode(&mut out, &registry);
@@ -50,6 +52,7 @@ struct Scrape {
     metrics: Arc<Metrics>,
     trusts: Vec<TrustStatus>,
     instances: Vec<InstanceStatus>,
+    source_age: Option<Duration>,
 }
 
 impl Collector for Scrape {
@@ -200,6 +203,13 @@ impl Scrape {
     fn instances(&self, families: &mut Families<'_>) -> fmt::Result {
         let instances = || self.instances.iter().map(|status| ([("instance", status.name.as_str())], status));
 
+        if let Some(age) = self.source_age {
+            families.gauge(
+                "fleet_source_age_seconds",
+                "Seconds since the last good answer of the fleet's source; absent for listed instances",
+                &age.as_secs_f64(),
+            )?;
+        }
         families.gauges(
             "instance_state",
             "1 for the current state of an instance, 0 for the others",

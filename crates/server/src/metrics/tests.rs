@@ -125,6 +125,7 @@ fn instance(name: &str) -> InstanceStatus {
         attempts: 12,
         failures: vec![("connect", 2), ("timeout", 1)],
         missed_probes: 6,
+        restored_age: None,
         last_probe: None,
         entered: vec![(InstanceState::Ready, 1), (InstanceState::Draining, 2)],
     }
@@ -132,7 +133,7 @@ fn instance(name: &str) -> InstanceStatus {
 
 #[track_caller]
 fn check(metrics: &Arc<Metrics>, expected: &[(&str, f64)]) {
-    let series = parse(&exposition(metrics, vec![trust("skype")], vec![instance("bot-3")]));
+    let series = parse(&exposition(metrics, vec![trust("skype")], vec![instance("bot-3")], None));
     for (name, value) in expected {
         assert_eq!(series.get(*name), Some(value), "{name} in {series:#?}");
     }
@@ -198,7 +199,7 @@ fn every_record_method_changes_its_series() {
             ("switchboard_panics_total{}", 0.0),
         ],
     );
-    let text = exposition(&metrics, Vec::new(), Vec::new());
+    let text = exposition(&metrics, Vec::new(), Vec::new(), None);
     assert!(!parse(&text).contains_key("switchboard_peer_healthy{peer=gone}"));
 }
 
@@ -230,14 +231,18 @@ fn keys_and_instances_are_read_at_each_scrape() {
 #[test]
 fn unknown_values_are_absent() {
     let status = TrustStatus { keys: 0, age: None, ..trust("skype") };
-    let series = parse(&exposition(&metrics(), vec![status], vec![instance("bot-3")]));
+    let series = parse(&exposition(&metrics(), vec![status], vec![instance("bot-3")], None));
     for name in [
         "switchboard_key_age_seconds{trust=skype}",
         "switchboard_instance_capacity{instance=bot-3}",
         "switchboard_certificate_not_after_seconds{}",
+        "switchboard_fleet_source_age_seconds{}",
     ] {
         assert!(!series.contains_key(name), "{name}");
     }
+    let age = Some(Duration::from_millis(90_500));
+    let series = parse(&exposition(&metrics(), Vec::new(), Vec::new(), age));
+    assert_eq!(series["switchboard_fleet_source_age_seconds{}"], 90.5);
 }
 
 #[test]
@@ -255,7 +260,7 @@ fn every_outcome_and_every_kind_has_its_own_counter() {
             metrics.notification(kind);
         }
     }
-    let series = parse(&exposition(&metrics, Vec::new(), Vec::new()));
+    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), None));
     for (count, outcome) in (1_u32..).zip(Outcome::ALL) {
         assert_eq!(
             series[&format!("switchboard_requests_total{{outcome={}}}", outcome.label())],
@@ -298,7 +303,7 @@ fn hostile_labels_forge_no_series() {
     metrics.redirect(name);
     metrics.authentication(name, "ok");
     metrics.peer_healthy(name, true);
-    let series = parse(&exposition(&metrics, vec![trust(name)], Vec::new()));
+    let series = parse(&exposition(&metrics, vec![trust(name)], Vec::new(), None));
     assert_eq!(series["switchboard_requests_total{outcome=placed}"], 0.0);
     assert_eq!(series[&format!("switchboard_redirects_total{{region={name}}}")], 1.0);
     assert_eq!(series[&format!("switchboard_keys{{trust={name}}}")], 3.0);
@@ -310,7 +315,7 @@ fn labels_from_outside_share_one_counter_beyond_the_limit() {
     for number in 0..2000 {
         metrics.redirect(&format!("region-{number}"));
     }
-    let series = parse(&exposition(&metrics, Vec::new(), Vec::new()));
+    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), None));
     assert_eq!(series["switchboard_redirects_total{region=others}"], 976.0);
 }
 
@@ -326,7 +331,7 @@ fn new_labels_in_many_threads_lose_no_count() {
             });
         }
     });
-    let series = parse(&exposition(&metrics, Vec::new(), Vec::new()));
+    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), None));
     for number in 0..50 {
         assert_eq!(series[&format!("switchboard_redirects_total{{region=region-{number}}}")], 40.0);
     }
@@ -343,7 +348,7 @@ proptest! {
         for micros in &micros {
             metrics.request(Outcome::Forwarded, RequestKind::Callback, Duration::from_micros(*micros));
         }
-        let series = parse(&exposition(&metrics, Vec::new(), Vec::new()));
+        let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), None));
         let prefix = "switchboard_request_duration_seconds_bucket{le=";
         let buckets: Vec<_> = series
             .iter()

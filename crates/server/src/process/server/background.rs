@@ -16,6 +16,7 @@ impl BackgroundTasks {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&gateway.authenticator).run(wall_clock));
         tasks.spawn(Arc::clone(&gateway.delivery).run());
+        tasks.spawn(Arc::clone(&gateway.delivery).run_store(wall_clock));
         tasks.spawn(Arc::clone(&gateway.peers).run(Arc::clone(&gateway.metrics)));
         Self(tasks)
     }
@@ -29,7 +30,7 @@ impl Drop for BackgroundTasks {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the edge: the authenticator takes this clock for the age of stored keys"
+    reason = "the edge: the age of stored keys and of a stored fleet is measured with this clock"
 )]
 fn wall_clock() -> SystemTime {
     SystemTime::now()
