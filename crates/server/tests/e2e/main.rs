@@ -26,6 +26,8 @@ mod failures;
 #[cfg(test)]
 mod fleet_commands;
 #[cfg(test)]
+mod fleet_store;
+#[cfg(test)]
 mod graph_failures;
 #[cfg(test)]
 mod hang_ups;

@@ -112,6 +112,10 @@ impl Instance {
         format!("http://{}/api/calls", self.port.address)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port.address.port()
+    }
+
     /// Stops like a killed process: connections end, new ones are refused.
     pub(crate) async fn stop(&mut self) {
         self.server.shutdown().await;
