@@ -135,7 +135,10 @@ impl Gateway {
             delivery: Arc::new(delivery),
             peer_gateways,
             // A reload does not change which requests are retries of a message.
-            retries: last.map_or_else(|| Arc::new(Retries::new()), |last| Arc::clone(&last.retries)),
+            retries: last.map_or_else(
+                || Arc::new(Retries::new(Arc::clone(&metrics))),
+                |last| Arc::clone(&last.retries),
+            ),
             tasks: last.map_or_else(
                 || Arc::new(Tasks::new(Handle::current(), Arc::clone(&metrics))),
                 |last| Arc::clone(&last.tasks),

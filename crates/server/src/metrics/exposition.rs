@@ -123,6 +123,12 @@ impl Scrape {
              in flight, repeated after it",
             retries.iter().map(|([result], count)| ([("result", &**result)], *count)),
         )?;
+        families.counter(
+            "responses_forgotten_early",
+            "Responses forgotten before three minutes had passed, because their memory was full: a retry of \
+             their message would be delivered again",
+            metrics.responses_forgotten.load(Relaxed),
+        )?;
         let actions = metrics.actions.read();
         families.counters(
             "actions",

@@ -31,6 +31,7 @@ pub struct Metrics {
     pub(super) outcomes_unknown: AtomicU64,
     /// By the way they got their response.
     pub(super) retries: LabelledCounters<1>,
+    pub(super) responses_forgotten: AtomicU64,
     /// By action and result.
     pub(super) actions: LabelledCounters<2>,
     pub(super) actions_in_flight: AtomicUsize,
@@ -88,6 +89,7 @@ impl Metrics {
             redirects: LabelledCounters::default(),
             outcomes_unknown: AtomicU64::new(0),
             retries: LabelledCounters::default(),
+            responses_forgotten: AtomicU64::new(0),
             actions: LabelledCounters::default(),
             actions_in_flight: AtomicUsize::new(0),
             authenticated: LabelledCounters::default(),
@@ -151,6 +153,11 @@ impl Metrics {
     /// that one was in flight, `repeated` after it.
     pub fn retry(&self, result: &'static str) {
         self.retries.increment([result]);
+    }
+
+    /// Records responses that were forgotten before they were old, because their memory was full.
+    pub fn responses_forgotten(&self, count: u64) {
+        self.responses_forgotten.fetch_add(count, Relaxed);
     }
 
     /// Records an action through Graph. `result` is `ok` or the label of the error.

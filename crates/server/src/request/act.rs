@@ -170,14 +170,14 @@ async fn run_detached(
     gateway.tasks.spawn(async move {
         let response = Arc::new(work.await);
         if let Some(leader) = leader {
-            leader.responded(Arc::clone(&response));
+            leader.responded(SharedResponse::clone(&response));
         }
         if let Err(response) = sender.send(response) {
             tracing::info!(
                 call.id = &*call_id,
-                instance = response.instance.as_ref().map(Name::as_str),
-                action = response.action.map(|result| result.action),
-                action_result = response.action.map(|result| result.result),
+                instance = response.instance_name().map(Name::as_str),
+                action = response.action().map(|result| result.action),
+                action_result = response.action().map(|result| result.result),
                 "the platform hung up before the action was done"
             );
         }
@@ -202,7 +202,7 @@ impl ActionTask {
         let done = calls.act(call.tenant, &call_id, &action, &callback, call.until(), call.now).await;
         let result = ActionResult::of(action.name(), &done);
         gateway.metrics.action(result.action, result.result);
-        let instance = owner.instance.clone();
+        let (instance, incarnation) = (owner.instance.clone(), owner.incarnation.clone());
         match done {
             // No callback will report the end of this call.
             Ok(()) if matches!(action, Action::Reject(_) | Action::Redirect(_)) => {
@@ -232,14 +232,18 @@ impl ActionTask {
                 tasks.spawn(notify_failure(gateway, owner, failure));
             }
         }
-        shared_response(Ok(Reply::Accepted { outcome: Outcome::Acted }), Some(instance), result)
+        shared_response(
+            Ok(Reply::Accepted { outcome: Outcome::Acted }),
+            Some((instance, incarnation)),
+            result,
+        )
     }
 }
 
 /// The response to all requests of a message.
 fn shared_response(
     reply: Result<Reply, Refusal>,
-    instance: Option<Name>,
+    instance: Option<(Name, Name)>,
     result: ActionResult,
 ) -> SharedResponse {
     let (outcome, reason) = match &reply {

@@ -128,25 +128,29 @@ async fn callback(
 /// The response of the first request with this message, if this request is a retry of it.
 ///
 /// A retry waits while the first request is in flight. Once an instance has accepted the message, its
-/// response is repeated for a few minutes. `None`: this is the first request, and its response will be
-/// shared.
+/// response is repeated for a few minutes. `None`: this is the first request, or a retry of a new call whose
+/// instance is lost, and its response will be shared.
 async fn shared_response(
     gateway: &Gateway,
     admitted: &Admitted,
     record: &mut Record,
 ) -> Result<Option<Reply>, Refusal> {
     let Some(message) = admitted.message() else { return Ok(None) };
-    let (how, response) =
-        match gateway.retries.role(message, admitted.arrived + gateway.request_time_max).await {
-            Role::Leader(leader) => {
-                record.leads(leader);
-                return Ok(None);
-            }
-            Role::Shared(response) => ("shared", response),
-            Role::Repeated(response) => ("repeated", response),
-            // An instance may still respond to the first request: neither redirect nor reject the call.
-            Role::TooLate => return Err(Refusal::new(Outcome::Unreachable, "first_still_under_way")),
-        };
+    let until = admitted.arrived + gateway.request_time_max;
+    let (how, response) = match gateway.retries.role(message, until, |_| true).await {
+        Role::Leader(leader) => {
+            record.leads(leader);
+            return Ok(None);
+        }
+        Role::Successor(leader) => {
+            record.places_again(leader);
+            return Ok(None);
+        }
+        Role::Shared(response) => ("shared", response),
+        Role::Repeated(response) => ("repeated", response),
+        // An instance may still respond to the first request: neither redirect nor reject the call.
+        Role::TooLate => return Err(Refusal::new(Outcome::Unreachable, "first_still_under_way")),
+    };
     record.retried(how, &response);
     Ok(Some(Reply::Shared(response)))
 }

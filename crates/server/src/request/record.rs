@@ -146,12 +146,19 @@ impl Record {
         self.leader = Some(leader);
     }
 
+    /// The request is a retry of a new call whose instance is lost.
+    pub(crate) fn places_again(&mut self, leader: Leader) {
+        self.metrics.retry(PLACED_AGAIN);
+        self.retry = Some(PLACED_AGAIN);
+        self.leader = Some(leader);
+    }
+
     /// The request is a retry. `how` says how it got its response: `shared` or `repeated`.
     pub(crate) fn retried(&mut self, how: &'static str, response: &SharedResponse) {
         self.metrics.retry(how);
         self.retry = Some(how);
-        self.instance = response.instance.clone();
-        self.action = response.action;
+        self.instance = response.instance_name().cloned();
+        self.action = response.action();
     }
 
     /// Wakes the retries that wait for this request. A detached action takes it along.
@@ -161,7 +168,7 @@ impl Record {
 
     /// The gateway asked Graph for an action.
     pub(crate) fn acted(&mut self, response: &SharedResponse) {
-        self.action = response.action;
+        self.action = response.action();
     }
 
     /// Shares the response with the retries of the request.
@@ -172,7 +179,8 @@ impl Record {
         reason: Option<&'static str>,
     ) {
         if let Some(leader) = self.leader.take() {
-            let shared = SharedResponse::new(response, outcome, reason, self.instance.clone());
+            let owner = self.instance.clone().zip(self.incarnation.clone());
+            let shared = SharedResponse::new(response, outcome, reason, owner);
             response.body_mut().share(leader, shared);
         }
     }
@@ -344,5 +352,7 @@ fn as_text(value: &Option<HeaderValue>) -> Option<&str> {
     value.as_ref().and_then(|value| value.to_str().ok())
 }
 
+/// The value of `retry` for a retry of a new call whose instance is lost.
+const PLACED_AGAIN: &str = "placed_again";
 /// The incarnation of instances whose source does not know any.
 const NO_INCARNATION: &str = "0";

@@ -162,7 +162,7 @@ impl Reply {
 
     /// The reason, if the reply is a refusal that several requests share.
     pub(crate) fn reason(&self) -> Option<&'static str> {
-        if let Self::Shared(response) = self { response.reason } else { None }
+        if let Self::Shared(response) = self { response.reason() } else { None }
     }
 
     /// The response. One of an instance is relayed as it is, except for statuses that would mislead the

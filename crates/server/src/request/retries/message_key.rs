@@ -13,6 +13,9 @@ use uuid::Uuid;
 pub(crate) struct MessageKey([u8; 16]);
 
 impl MessageKey {
+    /// The key of no message.
+    pub(super) const NONE: Self = Self([0; 16]);
+
     /// `is_forwarded`: a peer gateway has proxied the request to this one. It must differ from the request
     /// that it was proxied for: a gateway that is configured as its own peer would otherwise wait for itself.
     pub(crate) fn of(
@@ -41,6 +44,12 @@ impl MessageKey {
     pub(super) fn first_byte(self) -> u8 {
         let [first, ..] = self.0;
         first
+    }
+
+    /// Bits that are independent of the first byte, by which a shard spreads its messages.
+    pub(super) fn hash(self) -> u64 {
+        let (_, last) = self.0.split_last_chunk().expect("the last half of 16 bytes has 8");
+        u64::from_be_bytes(*last)
     }
 }
 

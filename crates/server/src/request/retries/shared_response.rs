@@ -1,30 +1,33 @@
 //! `SharedResponse`: a response that several requests of one message get.
 
-use std::iter;
-
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
 use switchboard_routing::Name;
 
+use super::packed_content::PackedContent;
 use crate::request::outcome::Outcome;
 
 /// A response that the retries of a request get, too.
 ///
-/// Its bytes are copies. A name of ten bytes that shared memory with the connection would hold a buffer of 16
-/// KiB.
-#[derive(Debug)]
+/// It is small, since hundreds of thousands of them are remembered: the names are shared with the fleet, and
+/// all else that the instance sent is packed.
+#[derive(Clone, Debug)]
 pub(crate) struct SharedResponse {
     status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
     /// The outcome of the first request.
     pub(crate) outcome: Outcome,
-    /// The reason, if the first request was refused.
-    pub(crate) reason: Option<&'static str>,
-    /// The instance that responded.
-    pub(crate) instance: Option<Name>,
-    /// The action that the gateway asked Graph for, and its result.
-    pub(crate) action: Option<ActionResult>,
+    /// The instance that responded, and its incarnation.
+    pub(crate) instance: Option<(Name, Name)>,
+    content: PackedContent,
+    /// Boxed, since nearly no remembered response has any.
+    details: Option<Box<Details>>,
+}
+
+/// The rare parts of a shared response.
+#[derive(Clone, Copy, Debug, Default)]
+struct Details {
+    reason: Option<&'static str>,
+    action: Option<ActionResult>,
 }
 
 /// The name of an action, and `ok` or the label of its error.
@@ -40,36 +43,48 @@ impl SharedResponse {
         response: &Response<B>,
         outcome: Outcome,
         reason: Option<&'static str>,
-        instance: Option<Name>,
+        instance: Option<(Name, Name)>,
     ) -> Self {
-        let copied = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes()).ok();
-        let headers = response.headers().iter();
         Self {
             status: response.status(),
-            headers: headers.filter_map(|(name, value)| Some((name.clone(), copied(value)?))).collect(),
-            body: Bytes::new(),
             outcome,
-            reason,
             instance,
-            action: None,
+            content: PackedContent::of_headers(response.headers()),
+            details: reason.map(|reason| Box::new(Details { reason: Some(reason), action: None })),
         }
     }
 
-    pub(crate) fn with_action(self, action: ActionResult) -> Self {
-        Self { action: Some(action), ..self }
+    pub(crate) fn with_action(mut self, action: ActionResult) -> Self {
+        self.details.get_or_insert_default().action = Some(action);
+        self
     }
 
-    pub(crate) fn with_body(mut self, body: &[u8]) -> Self {
-        self.body = Bytes::copy_from_slice(body);
-        self
+    pub(crate) fn with_body(self, body: &[u8]) -> Self {
+        Self { content: self.content.with_body(body), ..self }
     }
 
     /// The response for one more request.
     pub(crate) fn response(&self) -> Response<Bytes> {
-        let mut response = Response::new(self.body.clone());
+        let (headers, body) = self.content.unpack();
+        let mut response = Response::new(body);
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers.clone();
+        *response.headers_mut() = headers;
         response
+    }
+
+    /// The name of the instance that responded.
+    pub(crate) fn instance_name(&self) -> Option<&Name> {
+        self.instance.as_ref().map(|(name, _)| name)
+    }
+
+    /// The reason, if the first request was refused.
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        self.details.as_ref().and_then(|details| details.reason)
+    }
+
+    /// The action that the gateway asked Graph for, and its result.
+    pub(crate) fn action(&self) -> Option<ActionResult> {
+        self.details.as_ref().and_then(|details| details.action)
     }
 
     /// True if the response tells the platform that its message was accepted.
@@ -83,9 +98,12 @@ impl SharedResponse {
         self.is_accepted() && self.outcome.is_done()
     }
 
-    /// The bytes that the instance chose: of the body and the headers.
-    pub(super) fn bytes(&self) -> usize {
-        let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-        iter::once(self.body.len()).chain(headers).sum()
+    /// The bytes that it takes besides its own size. Its names are those of the fleet.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        let details = if self.details.is_some() { DETAILS_BYTES } else { 0 };
+        self.content.allocated_bytes() + details
     }
 }
+
+/// The allocation of [`Details`], rounded up.
+const DETAILS_BYTES: usize = size_of::<Details>() + 16;

@@ -1,6 +1,6 @@
 //! Retries on a paused clock.
 
-use std::future::Future;
+use std::{future::Future, sync::LazyLock};
 
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use proptest::prelude::*;
@@ -10,11 +10,12 @@ use tokio::{
     time::{advance, sleep},
 };
 
+use switchboard_delivery::{CLIENT_REQUEST_ID, SCENARIO_ID};
 use switchboard_routing::Name;
 use uuid::Uuid;
 
 use super::{response_copy::RESPONSE_BYTES_MAX, *};
-use crate::request::outcome::Outcome;
+use crate::{request::outcome::Outcome, telemetry::LogCounts};
 
 const APP: Uuid = Uuid::from_u128(1);
 const TENANT: Uuid = Uuid::from_u128(2);
@@ -28,23 +29,25 @@ fn shared(status: u16, outcome: Outcome, body: &str) -> SharedResponse {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    SharedResponse::new(&response, outcome, None, Some(Name::parse("bot-0").unwrap()))
-        .with_body(body.as_bytes())
+    let name = |text| Name::parse(text).unwrap();
+    SharedResponse::new(&response, outcome, None, Some((name("bot-0"), name("0")))).with_body(body.as_bytes())
 }
 
 fn retries() -> Arc<Retries> {
-    Arc::new(Retries::new())
+    Arc::new(Retries::new(Arc::new(Metrics::new(LogCounts::default()))))
 }
 
 async fn role(retries: &Arc<Retries>, message_id: &str) -> Role {
-    retries.role(key(message_id), Instant::now() + 12 * SECOND).await
+    retries.role(key(message_id), Instant::now() + 12 * SECOND, |_| true).await
 }
 
 #[track_caller]
 fn lead(role: Role) -> Leader {
     match role {
         Role::Leader(leader) => leader,
-        other @ (Role::Shared(_) | Role::Repeated(_) | Role::TooLate) => panic!("not the leader: {other:?}"),
+        other @ (Role::Shared(_) | Role::Repeated(_) | Role::Successor(..) | Role::TooLate) => {
+            panic!("not the leader: {other:?}")
+        }
     }
 }
 
@@ -53,12 +56,11 @@ fn check(role: Role, how: &str, body: &str) {
     let (seen, response) = match role {
         Role::Shared(response) => ("shared", response),
         Role::Repeated(response) => ("repeated", response),
-        other @ (Role::Leader(_) | Role::TooLate) => panic!("not {how}: {other:?}"),
+        other @ (Role::Leader(_) | Role::Successor(..) | Role::TooLate) => panic!("not {how}: {other:?}"),
     };
-    assert_eq!((seen, &*response.body), (how, body.as_bytes()));
     let response = response.response();
+    assert_eq!((seen, &**response.body()), (how, body.as_bytes()));
     assert_eq!(response.headers()[CONTENT_TYPE], "text/plain");
-    assert_eq!(response.body(), body.as_bytes());
 }
 
 /// Starts a retry and runs it until it waits.
@@ -205,8 +207,10 @@ fn workers_share_their_responses() {
     for worker in waiting {
         // A retry that came after the response gets it repeated.
         match worker.join().unwrap() {
-            Role::Shared(response) | Role::Repeated(response) => assert_eq!(&*response.body, b"body"),
-            other @ (Role::Leader(_) | Role::TooLate) => panic!("{other:?}"),
+            Role::Shared(response) | Role::Repeated(response) => {
+                assert_eq!(&**response.response().body(), b"body");
+            }
+            other @ (Role::Leader(_) | Role::Successor(..) | Role::TooLate) => panic!("{other:?}"),
         }
     }
 }
@@ -234,9 +238,10 @@ proptest! {
 
     #[test]
     fn memory_is_bounded_and_every_response_is_that_of_its_message(events in events()) {
-        let limits = TableLimits { responses: 4, bytes: 100, age: 60 * SECOND };
-        let mut table = MessageTable::new(limits);
+        // The smallest memory has one segment.
+        let limits = TableLimits { bytes: 24 * 1024, age: 60 * SECOND };
         let mut now = Instant::now();
+        let mut table = MessageTable::new(limits, now);
         let mut leading = std::collections::HashSet::new();
         for event in events {
             match event {
@@ -245,14 +250,14 @@ proptest! {
                     Claim::Wait(_) => prop_assert!(leading.contains(&message)),
                     Claim::Repeat(response) => {
                         prop_assert!(!leading.contains(&message));
-                        prop_assert_eq!(response.reason, Some(REASONS[usize::from(message)]));
+                        prop_assert_eq!(response.reason(), Some(REASONS[usize::from(message)]));
                     }
                 },
                 Event::Respond(message, bytes) if leading.remove(&message) => {
-                    let mut response = shared(200, Outcome::Placed, &"x".repeat(bytes));
-                    response.headers.clear();
-                    response.reason = Some(REASONS[usize::from(message)]);
-                    table.responded(key(&message.to_string()), &Arc::new(response), now);
+                    let reason = Some(REASONS[usize::from(message)]);
+                    let response = SharedResponse::new(&Response::new(()), Outcome::Placed, reason, None);
+                    let response = response.with_body("x".repeat(bytes * 10).as_bytes());
+                    table.responded(key(&message.to_string()), response, now);
                 }
                 Event::Abandon(message) if leading.remove(&message) => {
                     table.abandoned(key(&message.to_string()));
@@ -260,11 +265,89 @@ proptest! {
                 Event::Respond(..) | Event::Abandon(_) => {}
                 Event::Wait(seconds) => now += Duration::from_secs(seconds),
             }
-            let (messages, bytes) = table.size();
-            prop_assert!(messages <= leading.len() + limits.responses, "{messages} messages");
+            let (_, bytes) = table.size();
             prop_assert!(bytes <= limits.bytes, "{bytes} bytes");
         }
     }
+}
+
+/// Responses as a bot on Microsoft's SDK sends them: 202, without a body, with both correlation ids.
+fn sdk_response(number: u128) -> SharedResponse {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    for name in [&CLIENT_REQUEST_ID, &SCENARIO_ID] {
+        let id = Uuid::from_u128(number).hyphenated().to_string();
+        response.headers_mut().insert(name, HeaderValue::from_str(&id).unwrap());
+    }
+    SharedResponse::new(&response, Outcome::Forwarded, None, Some(OWNER.clone()))
+}
+
+static OWNER: LazyLock<(Name, Name)> =
+    LazyLock::new(|| (Name::parse("bot-0").unwrap(), Name::parse("1").unwrap()));
+
+fn numbered(number: u128) -> MessageKey {
+    MessageKey::of(APP, Uuid::from_u128(number), "/api/calls", false, &HeaderValue::from_static("m"), b"{}")
+}
+
+/// 30 s of 20,000 callbacks a second stay within 96 MiB. What comes beyond it makes the oldest leave, which
+/// is counted.
+#[test]
+fn thirty_seconds_of_twenty_thousand_responses_a_second_are_remembered() {
+    let limits = TableLimits { bytes: REMEMBERED_BYTES_MAX / SHARDS, age: AGE_MAX };
+    let start = Instant::now();
+    // One shard has a sixteenth of them.
+    let mut table = MessageTable::new(limits, start);
+    let per_second = 20_000 / u32::try_from(SHARDS).unwrap();
+    let mut respond = |number: u32| {
+        let key = numbered(number.into());
+        let now = start + SECOND / per_second * number;
+        assert!(matches!(table.claim(key, now), Claim::Lead));
+        let forgotten_early = table.responded(key, sdk_response(number.into()), now).forgotten_early;
+        let (_, bytes) = table.size();
+        assert!(bytes <= limits.bytes, "{bytes} bytes");
+        (forgotten_early, bytes)
+    };
+    assert_eq!((0..30 * per_second).map(|number| respond(number).0).sum::<u64>(), 0);
+    let early: u64 = (30 * per_second..60 * per_second).map(|number| respond(number).0).sum();
+    let remembered = 60 * u64::from(per_second) - early;
+    assert!(remembered >= 30 * u64::from(per_second), "{remembered} remembered");
+    let now = start + 60 * SECOND;
+    assert!(matches!(table.claim(numbered(30 * u128::from(per_second)), now), Claim::Repeat(_)));
+    assert!(matches!(table.claim(numbered(0), now), Claim::Lead));
+}
+
+#[test]
+fn nothing_is_allocated_ahead_of_need_and_old_responses_go() {
+    let limits = TableLimits { bytes: REMEMBERED_BYTES_MAX / SHARDS, age: AGE_MAX };
+    let start = Instant::now();
+    let mut table = MessageTable::new(limits, start);
+    assert_eq!(table.size(), (0, 0));
+    for number in 0..10_000 {
+        table.responded(numbered(number), sdk_response(number), start);
+    }
+    let (_, full) = table.size();
+    for number in 0..1000 {
+        let responded = table.responded(numbered(number), sdk_response(number), start + AGE_MAX);
+        assert_eq!(responded.forgotten_early, 0);
+    }
+    let (messages, bytes) = table.size();
+    assert_eq!(messages, 1000);
+    assert!(bytes * 5 < full, "{bytes} bytes of {full}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_holds_no_more_is_forgotten() {
+    let retries = retries();
+    lead(role(&retries, "m").await).responded(shared(202, Outcome::Placed, "lost"));
+    let until = Instant::now() + SECOND;
+    let again = retries.role(key("m"), until, |_| false).await;
+    let Role::Successor(leader) = again else { panic!("{again:?}") };
+    // Another retry waits for it.
+    let other = waiting(&retries, "m").await;
+    drop(leader);
+    // It does not get the old response, whatever it thinks of it.
+    lead(other.await.unwrap()).responded(shared(202, Outcome::Placed, "new"));
+    check(role(&retries, "m").await, "repeated", "new");
 }
 
 const REASONS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
