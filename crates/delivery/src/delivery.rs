@@ -215,11 +215,27 @@ impl Delivery {
     }
 
     /// Returns true if an instance received the call within ten minutes and accepted it, or may have accepted
-    /// it.
+    /// it, and may still hold it.
     ///
     /// Check it after `place` has failed. If it is true, no other instance or region may receive the call.
     pub fn may_be_answered(&self, call_id: &str) -> bool {
-        self.placements.find(call_id, Instant::now()).is_some()
+        self.placements.find(call_id, Instant::now()).is_some_and(|owner| {
+            self.may_still_hold_calls(owner.instance.as_str(), owner.incarnation.as_str())
+        })
+    }
+
+    /// Returns false if the calls of this incarnation of an instance are lost: it has left the fleet, another
+    /// incarnation has its name, or it refuses connections. An instance that is only slow or ejected may
+    /// hold its calls.
+    pub fn may_still_hold_calls(&self, instance: &str, incarnation: &str) -> bool {
+        let fleet = self.fleet.load();
+        match fleet.instance(instance) {
+            Some(found) if found.owner.incarnation.as_str() == incarnation => {
+                !found.tracker.refuses_connections()
+            }
+            // A fleet that is not known yet may have it.
+            Some(_) | None => !fleet.is_known(),
+        }
     }
 
     /// Stops new calls to an instance until `resume`, whatever its probe says. Returns false if there is no

@@ -206,7 +206,6 @@ impl Tracker {
         }
     }
 
-    #[allow(dead_code, reason = "work in progress")]
     /// Returns true if the instance refused the last connection that was attempted.
     pub(crate) fn refuses_connections(&self) -> bool {
         self.health().state() == InstanceState::Unreachable

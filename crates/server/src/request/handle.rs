@@ -24,7 +24,7 @@ use crate::{
         record::Record,
         refusal::Refusal,
         reply::Reply,
-        retries::Role,
+        retries::{Role, SharedResponse},
     },
 };
 
@@ -137,7 +137,14 @@ async fn shared_response(
 ) -> Result<Option<Reply>, Refusal> {
     let Some(message) = admitted.message() else { return Ok(None) };
     let until = admitted.arrived + gateway.request_time_max;
-    let (how, response) = match gateway.retries.role(message, until, |_| true).await {
+    // A new call whose instance is lost is placed again. A callback is not: it belongs to that instance.
+    let still_holds = |response: &SharedResponse| match &response.instance {
+        Some((instance, incarnation)) if response.outcome == Outcome::Placed => {
+            gateway.delivery.may_still_hold_calls(instance.as_str(), incarnation.as_str())
+        }
+        Some(_) | None => true,
+    };
+    let (how, response) = match gateway.retries.role(message, until, still_holds).await {
         Role::Leader(leader) => {
             record.leads(leader);
             return Ok(None);

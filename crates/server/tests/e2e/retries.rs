@@ -3,7 +3,7 @@
 
 use crate::support::{
     Client, Gateway, Instance, Issuer, OTHER_APP, Reply, Request, Settings, Token, bodies, gateway::path_of,
-    until,
+    instance::first_request, until,
 };
 
 const MESSAGE_ID: &str = "X-Microsoft-Skype-Message-ID";
@@ -271,4 +271,83 @@ async fn a_retry_that_waits_too_long_delivers_nothing() {
     assert_eq!(request.send(&gateway).await.status(), 503);
     assert_eq!(first.response().await.status(), 503);
     instance.expect_nothing();
+}
+
+/// A gateway with a probe, so that it learns that an instance refuses connections.
+async fn probing(settings: Settings) -> Gateway {
+    let probe = "path = \"/healthz\"\ninterval = \"200ms\"";
+    let gateway = Gateway::start(&settings.line("fleet.probe", probe)).await;
+    gateway.log.event("a ready instance", |event| event["to"] == "ready").await;
+    gateway
+}
+
+async fn wait_for_unreachable(gateway: &Gateway, name: &str) {
+    gateway
+        .log
+        .event("an unreachable instance", |event| event["instance"] == name && event["to"] == "unreachable")
+        .await;
+}
+
+#[tokio::test]
+async fn a_retry_of_a_call_is_placed_again_when_its_instance_is_dead() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+    let gateway = probing(Settings::new(&issuer, &[&instances[0], &instances[1]])).await;
+    let request = call("m-1");
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    let (owner, placed) = first_request(&mut instances).await;
+    let callback = {
+        let path = path_of(placed.field("switchboard-callback-uri").unwrap());
+        let body = bodies::updated("call-1", "established");
+        Request::post(&path, &Token::skype().sign(), body).with(MESSAGE_ID, "m-2")
+    };
+    assert_eq!(callback.send(&gateway).await.status(), 202);
+    instances[owner].request().await;
+
+    instances[owner].stop().await;
+    wait_for_unreachable(&gateway, &instances[owner].name).await;
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    let other = 1 - owner;
+    instances[other].request().await;
+    let event = gateway.log.event("the retry", |event| event["retry"] == "placed_again").await;
+    assert_eq!(event["instance"], instances[other].name.as_str(), "{event}");
+    assert_eq!(retries(&gateway, "placed_again").await, 1.0);
+    // The response of the other instance is repeated, and so is the response to a callback: no other instance
+    // has its call.
+    for request in [&request, &callback] {
+        assert_eq!(request.send(&gateway).await.status(), 202);
+    }
+    assert_eq!(retries(&gateway, "repeated").await, 2.0);
+    instances[other].expect_nothing();
+}
+
+#[tokio::test]
+async fn a_retry_of_a_call_is_placed_again_when_its_instance_has_left_the_fleet() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instances[0]])).await;
+    let request = call("m-1");
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    instances[0].request().await;
+    let settings = Settings::new(&issuer, &[&instances[1]]);
+    gateway.rewrite(&settings.table("[fleet]\nkeep_leaving = \"0s\"\n"));
+    gateway.signal("HUP");
+    gateway.log.message("configuration reloaded").await;
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    instances[1].request().await;
+    instances[0].expect_nothing();
+}
+
+#[tokio::test]
+async fn a_retry_of_a_call_whose_instance_is_dead_can_overflow() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance]).peer("amer");
+    let gateway = probing(settings.line("placement", "full = \"overflow:amer\"")).await;
+    let request = call("m-1");
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    instance.request().await;
+    instance.stop().await;
+    wait_for_unreachable(&gateway, "bot-0").await;
+    assert_eq!(request.send(&gateway).await.status(), 302);
 }
