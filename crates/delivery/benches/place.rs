@@ -125,6 +125,7 @@ fn delivery(count: usize, address: SocketAddr) -> Result<Delivery, BenchError> {
         attempt: Duration::from_secs(3),
         waiting_max: 100,
         patience: Duration::from_secs(8),
+        in_flight_per_instance: 100,
         orphaned: Orphaned::Refuse,
         authorization: true,
     };

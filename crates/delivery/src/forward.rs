@@ -10,7 +10,7 @@ use crate::{
     delivery::Delivery,
     fleet::Fleet,
     headers::{self, Mark},
-    instance::{Instance, Standing},
+    instance::{InFlight, Instance, Standing},
     outbound::Outbound,
     response::UpstreamResponse,
     settings::Orphaned,
@@ -18,6 +18,29 @@ use crate::{
 };
 
 impl Delivery {
+    /// Counts a callback as in flight to its owner from before its body is read, until the guard is dropped.
+    /// Drop it before [`Delivery::forward`], which counts the callback itself.
+    ///
+    /// So callbacks of an instance that hangs use up its own bound only, even while they wait for something
+    /// else than its response.
+    ///
+    /// # Errors
+    ///
+    /// The owner has `in_flight_per_instance` requests in flight. An owner that the fleet does not have is no
+    /// error here.
+    pub fn callback_started(&self, owner: OwnerRef<'_>) -> Result<CallbackInFlight, ForwardError> {
+        let fleet = self.fleet.load();
+        let instance = fleet.instance(owner.instance.as_str());
+        Ok(CallbackInFlight { _in_flight: instance.map(|instance| self.started(instance)).transpose()? })
+    }
+
+    /// Counts a request as in flight to an instance, unless that has too many.
+    fn started(&self, instance: &Instance) -> Result<InFlight, ForwardError> {
+        let max = self.settings.in_flight_per_instance;
+        let in_flight = instance.tracker.request_started_within(max, Instant::now());
+        in_flight.ok_or_else(|| ForwardError::OverCapacity { instance: instance.name().clone() })
+    }
+
     /// Forwards a callback to its owner, whatever its health.
     ///
     /// While not a byte of it was written, it is sent again until the end of patience. An instance whose
@@ -28,7 +51,7 @@ impl Delivery {
     /// # Errors
     ///
     /// The owner is not in the fleet, the fleet or the incarnation of the instance is not known yet, or the
-    /// owner did not respond within the patience.
+    /// owner did not respond within the patience or has too many requests in flight.
     pub async fn forward(
         &self,
         connections: &Connections,
@@ -74,7 +97,7 @@ impl Delivery {
     /// # Errors
     ///
     /// The fleet is not known yet, no instance serves the app, or the instance did not respond within the
-    /// patience.
+    /// patience or has too many requests in flight.
     pub async fn forward_unsealed(
         &self,
         connections: &Connections,
@@ -118,7 +141,7 @@ impl Delivery {
     ) -> Result<UpstreamResponse, ForwardError> {
         let end = notification.arrived + self.settings.patience;
         let tracker = &instance.tracker;
-        let in_flight = tracker.request_started(Instant::now());
+        let in_flight = self.started(instance)?;
         headers::clean(&mut notification.headers, self.settings.authorization);
         mark.add_to(&mut notification.headers);
         let parts = instance.app_parts(notification.app);
@@ -154,6 +177,12 @@ impl Delivery {
     }
 }
 
+/// A callback that counts as in flight to its owner before it is forwarded.
+#[derive(Debug)]
+pub struct CallbackInFlight {
+    _in_flight: Option<InFlight>,
+}
+
 /// A callback was not delivered to its owner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForwardError {
@@ -176,6 +205,12 @@ pub enum ForwardError {
     /// No instance of the fleet serves the app, so no owner can be guessed.
     #[error("no instance serves the app")]
     NoInstance,
+    /// The instance has too many requests in flight: it hangs, or is much too slow.
+    #[error("instance {instance} has too many requests in flight")]
+    OverCapacity {
+        /// The name of the instance.
+        instance: Name,
+    },
     /// The instance did not respond within the patience.
     #[error("instance {instance} did not respond: {last}")]
     Unreachable {
@@ -196,6 +231,7 @@ impl ForwardError {
             Self::Gone { .. } => "gone",
             Self::IncarnationUnknown { .. } => "incarnation_unknown",
             Self::NoInstance => "no_instance",
+            Self::OverCapacity { .. } => "over_capacity",
             Self::Unreachable { .. } => "unreachable",
         }
     }

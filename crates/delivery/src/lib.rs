@@ -49,6 +49,7 @@
 //!     attempt: Duration::from_secs(3),
 //!     waiting_max: 100,
 //!     patience: Duration::from_secs(8),
+//!     in_flight_per_instance: 100,
 //!     orphaned: Orphaned::Refuse,
 //!     authorization: true,
 //! };
@@ -116,7 +117,7 @@ pub use self::settings::{KubernetesSettings, PodPort};
 pub use self::{
     connections::Connections,
     delivery::Delivery,
-    forward::ForwardError,
+    forward::{CallbackInFlight, ForwardError},
     headers::{CLIENT_REQUEST_ID, SCENARIO_ID},
     instance::{InstanceState, InstanceStatus},
     network::{InvalidNetwork, Network},

@@ -38,6 +38,8 @@ pub struct DeliverySettings {
     pub waiting_max: usize,
     /// The time for which a callback may be attempted, from its arrival.
     pub patience: Duration,
+    /// The most requests in flight to one instance with which it still gets another callback.
+    pub in_flight_per_instance: u64,
     /// The treatment of callbacks whose instance is gone.
     pub orphaned: Orphaned,
     /// True if `Authorization` is forwarded.

@@ -109,6 +109,7 @@ fn gateway(interval: Option<Duration>, wires: Wires) -> Arc<Gateway> {
         probe: interval.map(|interval| ProbeSettings { path: "/healthz".into(), interval }),
         attempt: Duration::from_secs(3),
         patience: Duration::from_secs(8),
+        in_flight_per_instance: 100,
         orphaned: Orphaned::Refuse,
         authorization: true,
         waiting_max: 100,

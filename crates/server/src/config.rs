@@ -169,6 +169,7 @@ impl Config {
                 attempt,
                 waiting_max: (limits.in_flight / WAITING_PART).max(1),
                 patience,
+                in_flight_per_instance: limits.in_flight_per_instance,
                 orphaned,
                 authorization: authorization?,
             },

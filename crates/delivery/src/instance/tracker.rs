@@ -187,6 +187,14 @@ impl Tracker {
         InFlight(Arc::clone(self))
     }
 
+    /// The same; `None` if `max` requests are in flight already.
+    ///
+    /// No lock: requests that start at the same moment may see each other and all be refused.
+    pub(crate) fn request_started_within(self: &Arc<Self>, max: u64, now: Instant) -> Option<InFlight> {
+        let in_flight = self.request_started(now);
+        (self.counters.in_flight.get() <= max).then_some(in_flight)
+    }
+
     /// Reserves a place for a new call, which counts as one of its calls from now on. `None` if the instance
     /// may no longer take a call with this eligibility: it became full, draining or unreachable in the
     /// meantime.

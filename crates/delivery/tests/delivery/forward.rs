@@ -242,3 +242,41 @@ async fn an_instance_that_leaves_the_list_keeps_its_callbacks_until_it_has_no_ca
     let gone = forward(&after, &connections, "bot-0").await.unwrap_err();
     assert_eq!(gone, ForwardError::Gone { instance: name("bot-0") });
 }
+
+#[tokio::test]
+async fn an_instance_with_too_many_requests_in_flight_gets_no_other_callback() {
+    let hanging = ScriptedInstance::always(Act::SendAndStall(Vec::new()));
+    let healthy = ScriptedInstance::always(Act::status(202));
+    let mut settings = settings([hanging.address, healthy.address]);
+    settings.in_flight_per_instance = 2;
+    let delivery = Arc::new(delivery(settings));
+    let connections = Connections::default();
+    // A callback whose body still arrives counts.
+    let started = delivery.callback_started(owner("bot-0").as_ref()).unwrap();
+    let waiting = {
+        let delivery = Arc::clone(&delivery);
+        tokio::spawn(async move { forward(&delivery, &Connections::default(), "bot-0").await.map(|_| ()) })
+    };
+    until("the callback is in flight", || status(&delivery, "bot-0").in_flight == 2).await;
+    let before = status(&delivery, "bot-0");
+    let expected = ForwardError::OverCapacity { instance: name("bot-0") };
+    assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap_err(), expected);
+    assert_eq!(delivery.callback_started(owner("bot-0").as_ref()).unwrap_err(), expected);
+    // The refusals say nothing about the instance, and leave nothing behind.
+    let after = status(&delivery, "bot-0");
+    assert_eq!((after.state, after.in_flight, after.attempts), (before.state, 2, before.attempts));
+    forward(&delivery, &connections, "bot-1").await.unwrap();
+    // An item without a callback URI goes to the instance that its call id ranks first.
+    let first = ranking(2).swap_remove(0);
+    let unsealed = delivery.forward_unsealed(&connections, outbound()).await;
+    match first.as_str() {
+        "bot-0" => assert_eq!(unsealed.unwrap_err(), expected),
+        _ => assert_eq!(unsealed.unwrap().instance.as_str(), first),
+    }
+    drop(started);
+    waiting.abort();
+    until("nothing is in flight", || status(&delivery, "bot-0").in_flight == 0).await;
+    delivery.callback_started(owner("bot-0").as_ref()).unwrap();
+    // An owner that is not in the fleet has no bound. Its callback is refused by `forward`.
+    delivery.callback_started(owner("bot-9").as_ref()).unwrap();
+}

@@ -46,6 +46,7 @@ pub(crate) fn settings(addresses: impl IntoIterator<Item = SocketAddr>) -> Deliv
         attempt: LONG,
         waiting_max: 100,
         patience: LONG,
+        in_flight_per_instance: 100,
         orphaned: Orphaned::Refuse,
         authorization: true,
     }

@@ -132,6 +132,7 @@ fn admin_state(setup: Setup) -> AdminState {
         attempt: Duration::from_secs(3),
         waiting_max: 100,
         patience: Duration::from_secs(8),
+        in_flight_per_instance: 100,
         orphaned: Orphaned::Refuse,
         authorization: true,
     };

@@ -87,12 +87,30 @@ pub(super) fn limits(root: &Section<'_>) -> Option<Limits> {
     let head = section.or("head", 16 << 10, |setting| setting.size(&(8 << 10..=256 << 10)));
     let connections = count("connections", 10_000);
     let in_flight = count("in_flight", 10_000);
+    // An instance that hangs leaves three quarters to the others.
+    let quarter = u64::try_from(in_flight.unwrap_or(1) / 4).unwrap_or(u64::MAX).max(1);
+    let in_flight_per_instance = section.or("in_flight_per_instance", quarter, |setting| {
+        let per_instance = setting.integer(1..=1_000_000)?;
+        let exceeded =
+            in_flight.filter(|in_flight| usize::try_from(per_instance).is_ok_and(|one| one > *in_flight));
+        if let Some(in_flight) = exceeded {
+            setting.problem(format!("more than limits.in_flight, which is {in_flight}"));
+        }
+        exceeded.is_none().then_some(per_instance)
+    });
     let hour = Duration::from_secs(3600);
     let idle = section.or("idle", Duration::from_secs(75), |setting| {
         setting.duration(&(Duration::from_millis(100)..=hour))
     });
     section.finish();
-    Some(Limits { body: body?, head: head?, connections: connections?, in_flight: in_flight?, idle: idle? })
+    Some(Limits {
+        body: body?,
+        head: head?,
+        connections: connections?,
+        in_flight: in_flight?,
+        in_flight_per_instance: in_flight_per_instance?,
+        idle: idle?,
+    })
 }
 
 pub(super) fn log(root: &Section<'_>) -> Option<Log> {

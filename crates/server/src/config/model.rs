@@ -162,6 +162,8 @@ pub struct Limits {
     pub connections: usize,
     /// The requests in flight.
     pub in_flight: usize,
+    /// The requests in flight to one instance, beyond which its callbacks are refused.
+    pub in_flight_per_instance: u64,
     /// The time for which a connection may be idle between two requests.
     pub idle: Duration,
 }

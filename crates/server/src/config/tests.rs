@@ -178,6 +178,7 @@ fn the_example_is_valid_and_uses_every_setting() {
         "head",
         "connections",
         "in_flight",
+        "in_flight_per_instance",
         "idle",
         "format",
         "level",
@@ -289,6 +290,7 @@ fn every_optional_setting_has_its_default() {
     assert_eq!(config.limits.head, 16 << 10);
     assert_eq!(config.limits.connections, 10_000);
     assert_eq!(config.limits.in_flight, 10_000);
+    assert_eq!(config.delivery.in_flight_per_instance, 2500);
     assert_eq!(config.limits.idle, seconds(75));
     assert_eq!(config.log.format, Format::Json);
     assert_eq!(config.log.level, tracing::Level::INFO);
@@ -798,6 +800,11 @@ fn an_invalid_value_gets_a_message_with_a_valid_one() {
             "limits.in_flight",
             "not a whole number from 1 to 1000000",
         ),
+        (
+            "[limits]\nin_flight = 99\nin_flight_per_instance = 100",
+            "limits.in_flight_per_instance",
+            "more than limits.in_flight, which is 99",
+        ),
         ("[limits]\nidle = \"10ms\"", "limits.idle", "not from 100ms to 1h"),
         ("[log]\nformat = \"xml\"", "log.format", "not \"json\" or \"text\""),
         (
@@ -1182,5 +1189,18 @@ proptest::proptest! {
             changed[at] = format!("{} = {value}", line.split(" = ").next().unwrap());
             is_config_or_problems(&changed.join("\n"));
         }
+    }
+}
+
+#[test]
+fn the_requests_in_flight_to_an_instance_are_a_quarter_by_default() {
+    for (more, expected) in [
+        ("in_flight = 200", 50),
+        ("in_flight = 3", 1),
+        ("in_flight_per_instance = 10000", 10_000),
+        ("in_flight = 7\nin_flight_per_instance = 7", 7),
+    ] {
+        let config = accepted(&format!("[limits]\n{more}\n"));
+        assert_eq!(config.delivery.in_flight_per_instance, expected, "{more}");
     }
 }

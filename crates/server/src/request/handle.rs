@@ -98,9 +98,14 @@ async fn callback(
     let sealed = sealed.ok_or_else(|| Refusal::new(Outcome::WrongSeal, "callback_path"))?;
     let owner = gateway.callbacks.open(&sealed, caller.app)?;
     let is_of_peer = owner.region != gateway.region;
-    if is_of_peer {
+    let in_flight = if is_of_peer {
         proxy::check(gateway, &received, owner)?;
-    }
+        None
+    } else {
+        // Before the body is read, and while a retry waits for the first request.
+        let started = gateway.delivery.callback_started(owner);
+        Some(started.map_err(|error| record.not_forwarded(&error))?)
+    };
     let admitted = received.admit(caller, gateway.limits.body, gateway.timeouts.body).await?;
     // The content is the business of the instance. The gateway reads it for the log, and it may be anything.
     let (call_id, ended) = match Envelope::parse(&admitted.body) {
@@ -116,6 +121,7 @@ async fn callback(
         return Box::pin(proxy::proxy(gateway, connections, admitted, owner, record)).await;
     }
     let outbound = admitted.into_outbound(call_id);
+    drop(in_flight);
     let forwarded = gateway.delivery.forward(connections, outbound, owner).await;
     let response = forwarded.map_err(|error| record.not_forwarded(&error))?;
     record.responded(&response);

@@ -95,6 +95,8 @@ outcomes! {
     ClientGone => ("client_gone", NothingDone),
     /// Too many requests are in flight.
     OverCapacity => ("over_capacity", NothingDone),
+    /// Too many requests are in flight to the callback's instance.
+    InstanceOverCapacity => ("instance_over_capacity", NothingDone),
     /// No instance took the new call.
     NotPlaced => ("not_placed", NothingDone),
     /// The owner of a part of a batch did not accept it.

@@ -196,6 +196,7 @@ impl Record {
     pub(crate) fn not_forwarded(&mut self, error: &ForwardError) -> Refusal {
         if let ForwardError::Gone { instance }
         | ForwardError::IncarnationUnknown { instance }
+        | ForwardError::OverCapacity { instance }
         | ForwardError::Unreachable { instance, .. } = error
         {
             self.instance = Some(instance.clone());
@@ -319,7 +320,8 @@ impl Attempts {
             ForwardError::FleetUnknown
             | ForwardError::Gone { .. }
             | ForwardError::IncarnationUnknown { .. }
-            | ForwardError::NoInstance => Self::default(),
+            | ForwardError::NoInstance
+            | ForwardError::OverCapacity { .. } => Self::default(),
         }
     }
 

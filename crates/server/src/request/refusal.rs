@@ -91,6 +91,9 @@ impl From<&ForwardError> for Refusal {
             ForwardError::IncarnationUnknown { .. } => {
                 Self::new(Outcome::IncarnationUnknown, "incarnation_unknown")
             }
+            ForwardError::OverCapacity { .. } => {
+                Self::new(Outcome::InstanceOverCapacity, "too_many_in_flight_to_instance")
+            }
             ForwardError::Unreachable { last, .. } => Self::new(Outcome::Unreachable, last),
         }
     }

@@ -71,6 +71,7 @@ impl Outcome {
             Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::KeysUnavailable
             | Self::OverCapacity
+            | Self::InstanceOverCapacity
             | Self::NotPlaced
             | Self::PartFailed
             | Self::Unreachable

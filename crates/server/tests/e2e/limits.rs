@@ -14,7 +14,9 @@ use tokio_openssl::SslStream;
 use crate::{
     http2::PREFACE,
     support::{
-        Client, Gateway, Instance, Issuer, Request, Settings, Token, bodies, every, soon,
+        APP, Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, every,
+        gateway::path_of,
+        soon,
         tls::{self, HTTP2},
         until,
     },
@@ -185,4 +187,57 @@ async fn connections_beyond_the_limit_are_closed_at_once() {
         client.response_or_end().await.map(|response| assert_eq!(response.status(), 202))
     })
     .await;
+}
+
+/// An instance that hangs uses up its own share of the requests in flight, and no more.
+#[tokio::test]
+async fn callbacks_of_an_instance_that_hangs_leave_room_for_the_others() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+    let settings = Settings::new(&issuer, &[&instances[0], &instances[1]]).line("limits", "in_flight = 200");
+    let gateway = Gateway::start(&settings.line("callback", "patience = \"60s\"")).await;
+    let token = Token::skype().sign();
+    let mut callbacks = Vec::new();
+    for name in ["bot-0", "bot-1"] {
+        let minted = gateway.admin(&format!("/fleet/{name}/callback?app={APP}")).await.json();
+        let path = path_of(minted["callback_uri"].as_str().unwrap());
+        callbacks.push(Request::post(&path, &token, bodies::updated("call-1", "established")));
+    }
+    instances[0].always(Reply::Never);
+    let mut hanging = Vec::new();
+    for _ in 0..250 {
+        let mut client = Client::connect(gateway.public).await;
+        client.send(callbacks[0].bytes()).await;
+        hanging.push(client);
+    }
+    let refused = async || {
+        let labels = [("outcome", "instance_over_capacity")];
+        gateway.metric("switchboard_requests_total", &labels).await
+    };
+    until("the callbacks beyond the bound are refused", async || (refused().await == 200.0).then_some(()))
+        .await;
+    let in_flight = gateway.metric("switchboard_instance_requests_in_flight", &[("instance", "bot-0")]).await;
+    assert_eq!(in_flight, 50.0);
+    for _ in 0..100 {
+        assert_eq!(callbacks[1].send(&gateway).await.status(), 202);
+        instances[1].request().await;
+    }
+    // At once, and before the body.
+    let head = callbacks[0].clone().with("Content-Length", "100000").bytes();
+    let mut client = Client::connect(gateway.public).await;
+    let response = client.exchange(head).await;
+    assert_eq!((response.status(), response.field("retry-after")), (503, Some("1")));
+    let event = gateway.log.event("a refusal", |event| event["outcome"] == "instance_over_capacity").await;
+    assert_eq!(
+        (&event["instance"], &event["reason"]),
+        (&"bot-0".into(), &"too_many_in_flight_to_instance".into()),
+        "{event}"
+    );
+    // It does not count against the instance.
+    assert_eq!(gateway.admin("/fleet").await.json()[0]["state"], "ready");
+    // A callback is taken again as soon as another one has ended.
+    instances[0].always(Reply::status(202));
+    drop(hanging);
+    until("room for a callback", async || (callbacks[0].send(&gateway).await.status() == 202).then_some(()))
+        .await;
 }

@@ -51,6 +51,7 @@ fn delivery(discovery: KubernetesSettings) -> Arc<Delivery> {
         attempt: LONG,
         waiting_max: 100,
         patience: LONG,
+        in_flight_per_instance: 100,
         orphaned: Orphaned::Refuse,
         authorization: true,
     };
