@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use http::StatusCode;
+use http::{Response, StatusCode};
+
+use crate::headers::LOOP;
 
 /// Declares `Cause`. Each row of the table is one variant: its documentation, its label, its reason.
 macro_rules! causes {
@@ -87,6 +89,9 @@ causes! {
     /// The response to a new call was 504.
     GatewayTimeout = "status_504", "attempt failed: response was 504";
 
+    /// A gateway refused the request because a gateway sent it: the URL of the instance leads to a gateway.
+    Loop = "loop", "attempt failed: the URL leads to a gateway";
+
     /// The response to a probe is not a valid report.
     BadReport = "bad_report", "probe response is not a valid report";
 
@@ -113,6 +118,14 @@ impl Cause {
         }
     }
 
+    /// The cause of a response: as `of_status`, but a gateway's own refusal is not that of an instance.
+    pub(crate) fn of_response<B>(response: &Response<B>) -> Option<Self> {
+        match Self::of_status(response.status()) {
+            Some(Self::Unavailable) if response.headers().contains_key(&LOOP) => Some(Self::Loop),
+            cause => cause,
+        }
+    }
+
     /// The cause of an error while a request is sent or a response is read.
     pub(crate) fn of_error(error: &hyper::Error) -> Self {
         if error.is_parse() { Self::BadHead } else { Self::Closed }
@@ -123,7 +136,12 @@ impl Cause {
     pub(crate) fn leaves_outcome_unknown(self) -> bool {
         !matches!(
             self,
-            Self::Unauthorized | Self::Forbidden | Self::TooManyRequests | Self::Unavailable | Self::Redirect
+            Self::Unauthorized
+                | Self::Forbidden
+                | Self::TooManyRequests
+                | Self::Unavailable
+                | Self::Redirect
+                | Self::Loop
         )
     }
 }
@@ -166,6 +184,7 @@ impl Cause {
             | Self::Unauthorized
             | Self::Forbidden
             | Self::TooManyRequests
+            | Self::Loop
             | Self::BadReport
             | Self::NoTime => Blame::None,
         }
@@ -182,12 +201,30 @@ impl fmt::Display for Cause {
 mod tests {
     use std::collections::HashSet;
 
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
     fn every_cause_has_its_own_label_and_reason() {
         assert_eq!(Cause::ALL.map(Cause::label).iter().collect::<HashSet<_>>().len(), Cause::ALL.len());
         assert_eq!(Cause::ALL.map(Cause::reason).iter().collect::<HashSet<_>>().len(), Cause::ALL.len());
+    }
+
+    #[test]
+    fn only_a_503_of_a_gateway_is_a_loop() {
+        let cause = |status: u16, marked: bool| {
+            let mut response = Response::new(());
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            if marked {
+                response.headers_mut().insert(&LOOP, HeaderValue::from_static("true"));
+            }
+            Cause::of_response(&response)
+        };
+        assert_eq!(cause(503, true), Some(Cause::Loop));
+        assert_eq!(cause(503, false), Some(Cause::Unavailable));
+        assert_eq!(cause(502, true), Some(Cause::BadGateway));
+        assert_eq!(cause(202, true), None);
     }
 
     #[test]

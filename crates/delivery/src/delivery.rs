@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use openssl::ssl::SslConnector;
 use switchboard_routing::{CallbackUris, Owner};
 use tokio::{sync::Notify, time::Instant};
@@ -163,6 +163,12 @@ impl Delivery {
         let now = Instant::now();
         let fleet = self.fleet.load();
         fleet.instances().iter().any(|one| one.tracker.eligibility(now) == Eligibility::Eligible)
+    }
+
+    /// Returns true if a gateway sent the request to one of its instances, or if the sender claims so. A
+    /// gateway that receives it must refuse it, and set [`LOOP`](crate::LOOP) in the response.
+    pub fn is_sent_to_instance(headers: &HeaderMap) -> bool {
+        headers.contains_key(&headers::INSTANCE)
     }
 
     /// Returns true if the fleet's source was read once. A restored fleet is not known: it serves callbacks

@@ -156,6 +156,11 @@ impl Delivery {
         let pool = &connections.instances;
         let upstream = Upstream { pool, origins: fleet.origins(), endpoint, connector: &self.connector };
         match upstream.send_until(request, end, instance.ends_when_it_refuses(), Some(tracker)).await {
+            Ok((response, attempts)) if Cause::of_response(&response) == Some(Cause::Loop) => {
+                tracker.count_failure(Cause::Loop);
+                let (instance, last) = (instance.name().clone(), Cause::Loop.label());
+                Err(ForwardError::Unreachable { instance, last, attempts })
+            }
             Ok((response, attempts)) => {
                 // A 502, 503 or 504 may come from a proxy in front of a dead instance.
                 if Cause::of_status(response.status()).is_none() {

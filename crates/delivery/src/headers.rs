@@ -207,7 +207,9 @@ static CALL_ID: HeaderName = HeaderName::from_static("switchboard-call-id");
 static TENANT_ID: HeaderName = HeaderName::from_static("switchboard-tenant-id");
 static APP_ID: HeaderName = HeaderName::from_static("switchboard-app-id");
 static REGION: HeaderName = HeaderName::from_static("switchboard-region");
-static INSTANCE: HeaderName = HeaderName::from_static("switchboard-instance");
+pub(crate) static INSTANCE: HeaderName = HeaderName::from_static("switchboard-instance");
+/// In the response of a gateway to a request that a gateway sent to one of its instances.
+pub static LOOP: HeaderName = HeaderName::from_static("switchboard-loop");
 static INCARNATION: HeaderName = HeaderName::from_static("switchboard-incarnation");
 static ATTEMPT: HeaderName = HeaderName::from_static("switchboard-attempt");
 static DEADLINE: HeaderName = HeaderName::from_static("switchboard-deadline");

@@ -118,7 +118,7 @@ pub use self::{
     connections::Connections,
     delivery::Delivery,
     forward::{CallbackInFlight, ForwardError},
-    headers::{CLIENT_REQUEST_ID, SCENARIO_ID},
+    headers::{CLIENT_REQUEST_ID, LOOP, SCENARIO_ID},
     instance::{InstanceState, InstanceStatus},
     network::{InvalidNetwork, Network},
     outbound::Outbound,

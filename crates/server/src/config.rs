@@ -8,6 +8,7 @@
 mod fleet;
 mod graph;
 mod listen;
+mod loops;
 mod model;
 mod problems;
 mod region;
@@ -148,12 +149,17 @@ impl Config {
             trust::check_together(root, apps, trusts, keys);
         }
 
-        if let (Some(region), Some((uris, ..)), Some(fleet)) = (&region, &callback, &fleet) {
-            fleet::check_uris(root, region, uris, &fleet.instances);
+        if let (Some(region), Some(callback), Some(fleet)) = (&region, &callback, &fleet) {
+            fleet::check_uris(root, region, &callback.uris, &fleet.instances);
+        }
+        if let Some(fleet) = &fleet {
+            let listen = listen.as_ref().map(|listen| listen.address);
+            let base = callback.as_ref().map(|callback| &callback.base);
+            loops::check(root, listen, base, &fleet.instances);
         }
 
         let region = region?;
-        let (uris, patience, orphaned) = callback?;
+        let region::Callback { base: _, uris, patience, orphaned } = callback?;
         let (placement, attempt) = placement?;
         let fleet::Fleet { instances, discovery, store, keep_leaving, slow_start, probe } = fleet?;
         let (affinity, limits) = (affinity?, limits?);

@@ -269,7 +269,7 @@ impl<'a> Race<'a> {
                 return None;
             }
         };
-        match Cause::of_status(response.status()) {
+        match Cause::of_response(&response) {
             None if response.status().is_success() => {
                 let response = attempt.accepted(response, self.call.end, now)?;
                 Some(self.count(response))

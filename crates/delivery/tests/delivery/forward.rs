@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use switchboard_delivery::{
-    Connections, DeliverySettings, ForwardError, InstanceState, Orphaned, UpstreamUrl,
+    Connections, DeliverySettings, ForwardError, InstanceState, Orphaned, PlaceError, UpstreamUrl,
 };
 use switchboard_routing::Owner;
 use tokio::time::Instant;
@@ -279,4 +279,17 @@ async fn an_instance_with_too_many_requests_in_flight_gets_no_other_callback() {
     delivery.callback_started(owner("bot-0").as_ref()).unwrap();
     // An owner that is not in the fleet has no bound. Its callback is refused by `forward`.
     delivery.callback_started(owner("bot-9").as_ref()).unwrap();
+}
+
+#[tokio::test]
+async fn a_response_of_a_gateway_is_not_relayed() {
+    let gateway = ScriptedInstance::always(Act::body(503, "Switchboard-Loop: true\r\n", ""));
+    let delivery = delivery(settings([gateway.address]));
+    let failed = forward(&delivery, &Connections::default(), "bot-0").await.unwrap_err();
+    let expected = ForwardError::Unreachable { instance: name("bot-0"), last: "loop", attempts: 1 };
+    assert_eq!(failed, expected);
+    let failed = place(&delivery, &Connections::default(), LONG).await.unwrap_err();
+    assert_eq!(failed, PlaceError::AllFailed { attempts: 1, outcome_unknown: 0, last: "loop" });
+    // It says nothing about the instance.
+    assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
 }

@@ -24,12 +24,20 @@ pub(super) fn parse_name(setting: &Setting<'_>) -> Option<Name> {
     setting.parse("a name like \"bot-0\", of 1 to 63 of A-Z a-z 0-9 . _ -", |text| Name::parse(text).ok())
 }
 
+/// The settings of callbacks.
+pub(super) struct Callback {
+    pub(super) base: Url,
+    pub(super) uris: CallbackUris,
+    pub(super) patience: Duration,
+    pub(super) orphaned: Orphaned,
+}
+
 /// Reads `[callback]`. `path` is `None` if it has a problem already.
 pub(super) fn callback(
     root: &Section<'_>,
     around: &Surroundings<'_>,
     path: Option<&str>,
-) -> Option<(CallbackUris, Duration, Orphaned)> {
+) -> Option<Callback> {
     let section = root.section("callback");
     let base = section
         .required("base", &format!("the origin of callbackUris, like \"{BASE}\""))
@@ -48,15 +56,15 @@ pub(super) fn callback(
     });
     let words = [("refuse", Orphaned::Refuse), ("reassign", Orphaned::Reassign)];
     let orphaned = section.or("orphaned", Orphaned::Refuse, |setting| setting.word(&words));
-    let uris = match (base, seal, path) {
+    let uris = match (&base, seal, path) {
         (Some(base), Some(seal), Some(path)) => {
-            let uris = CallbackUris::new(&base, path, seal);
+            let uris = CallbackUris::new(base, path, seal);
             uris.map_err(|error| section.problem("base", error.to_string())).ok()
         }
         _ => None,
     };
     section.finish();
-    Some((uris?, patience?, orphaned?))
+    Some(Callback { base: base?, uris: uris?, patience: patience?, orphaned: orphaned? })
 }
 
 /// Parses a URL without a path. `like` is an example; `advice` says what to do about a path.

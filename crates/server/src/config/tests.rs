@@ -1204,3 +1204,30 @@ fn the_requests_in_flight_to_an_instance_are_a_quarter_by_default() {
         assert_eq!(config.delivery.in_flight_per_instance, expected, "{more}");
     }
 }
+
+#[test]
+fn an_instance_cannot_be_the_gateway_itself() {
+    let problem = |setting: &str, other: &str| {
+        format!(
+            "fleet.instance[0].{setting}: leads to this gateway, whose {other} has the same host and port; \
+             write the URL at which the bot itself listens"
+        )
+    };
+    let own = "url = \"http://10.0.0.10:3978/api/calls\"";
+    let with = |lines: &str| changed(&[(own, lines)]);
+    for url in ["http://127.0.0.1:8443/api/calls", "https://localhost:8443/bot", "http://0.0.0.0:8443/"] {
+        refused_text(&with(&format!("url = \"{url}\"")), &problem("url", "listen.address"));
+        let lines = format!("{own}\ncallback_url = \"{url}\"");
+        refused_text(&with(&lines), &problem("callback_url", "listen.address"));
+    }
+    let base = "url = \"https://emea.bots.contoso.com/api/calls\"";
+    refused_text(&with(base), &problem("url", "callback.base"));
+    for url in ["http://127.0.0.1:3978/", "https://emea.bots.contoso.com:8444/", "http://bot-0:8443/"] {
+        parse(&with(&format!("url = \"{url}\""))).unwrap();
+    }
+    // The listener has another address, or a port that is not known yet.
+    for listen in ["127.0.0.2:8443", "127.0.0.1:0"] {
+        let text = with("url = \"http://127.0.0.1:8443/\"");
+        parse(&format!("{text}[listen]\naddress = \"{listen}\"\n")).unwrap();
+    }
+}

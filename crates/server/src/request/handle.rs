@@ -60,6 +60,7 @@ async fn webhook(
         return Err(Refusal::new(Outcome::NotFound, "unknown_app"));
     }
     let caller = gateway.authenticate(&received, record).await?;
+    received.check_no_loop()?;
     if app_in_path.is_some_and(|app| app != caller.app) {
         return Err(Refusal::new(Outcome::WrongApp, "token_of_another_app"));
     }
@@ -94,6 +95,7 @@ async fn callback(
 ) -> Result<Reply, Refusal> {
     let target = received.target();
     let caller = gateway.authenticate(&received, record).await?;
+    received.check_no_loop()?;
     let sealed = gateway.callbacks.parse(target.path());
     let sealed = sealed.ok_or_else(|| Refusal::new(Outcome::WrongSeal, "callback_path"))?;
     let owner = gateway.callbacks.open(&sealed, caller.app)?;

@@ -97,6 +97,8 @@ outcomes! {
     OverCapacity => ("over_capacity", NothingDone),
     /// Too many requests are in flight to the callback's instance.
     InstanceOverCapacity => ("instance_over_capacity", NothingDone),
+    /// A gateway sent the request to one of its instances, and that leads here.
+    Loop => ("loop", NothingDone),
     /// No instance took the new call.
     NotPlaced => ("not_placed", NothingDone),
     /// The owner of a part of a batch did not accept it.

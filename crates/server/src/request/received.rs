@@ -20,7 +20,7 @@ use http::{
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use switchboard_auth::Caller;
-use switchboard_delivery::{Outbound, PeerGateways};
+use switchboard_delivery::{Delivery, Outbound, PeerGateways};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -198,6 +198,13 @@ impl Received {
             (None, _) => Ok(b""),
             (Some(_), Some(_)) => Err(Refusal::new(Outcome::BadRequest, "two_authorizations")),
         }
+    }
+
+    /// Refuses a request that a gateway sent to one of its instances: the URL of the instance leads here.
+    /// Delivered again, it would come back until `limits.in_flight` requests are in flight.
+    pub(crate) fn check_no_loop(&self) -> Result<(), Refusal> {
+        let is_loop = Delivery::is_sent_to_instance(&self.headers);
+        if is_loop { Err(Refusal::new(Outcome::Loop, "sent_by_a_gateway")) } else { Ok(()) }
     }
 
     /// The target, which outlives the request. The owner of a callback borrows from it.

@@ -13,7 +13,7 @@ use http::{
     header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use hyper::body::{Body, Frame, SizeHint};
-use switchboard_delivery::{UpstreamBody, UpstreamBodyError, UpstreamResponse};
+use switchboard_delivery::{LOOP, UpstreamBody, UpstreamBodyError, UpstreamResponse};
 
 use crate::{
     config::RedirectStatus,
@@ -72,6 +72,7 @@ impl Outcome {
             Self::KeysUnavailable
             | Self::OverCapacity
             | Self::InstanceOverCapacity
+            | Self::Loop
             | Self::NotPlaced
             | Self::PartFailed
             | Self::Unreachable
@@ -123,6 +124,9 @@ impl Refusal {
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        if self.outcome == Outcome::Loop {
+            headers.insert(&LOOP, HeaderValue::from_static("true"));
         }
         if let Some(allow) = self.allow() {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

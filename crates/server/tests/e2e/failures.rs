@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::support::{
-    Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, WEBHOOK, bodies,
+    APP, Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, WEBHOOK, bodies,
+    gateway::path_of,
     instance::{ATTEMPT, first_request},
     port::Port,
     until,
@@ -199,4 +200,53 @@ async fn gateways_with_one_view_of_the_fleet_choose_the_same_instance() {
             assert_eq!(gateway.admin_request(request).await.status(), 200);
         }
     }
+}
+
+/// An instance whose URL is the gateway itself. `check` cannot find it if the port is not known before the
+/// start, or if a name leads there.
+#[tokio::test]
+async fn a_request_that_leads_back_to_the_gateway_is_refused_once() {
+    let issuer = Issuer::start();
+    let good = Instance::start("bot-1");
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&good])).await;
+    let own = format!("http://{}/api/calls", gateway.public);
+    gateway.rewrite(&Settings::new(&issuer, &[]).instance("bot-0", &own, ""));
+    gateway.signal("HUP");
+    gateway.log.message("configuration reloaded").await;
+    let outcomes =
+        async |outcome: &str| gateway.metric("switchboard_requests_total", &[("outcome", outcome)]).await;
+
+    let refused = call("call-1").send(&gateway).await;
+    assert_eq!((refused.status(), refused.field("retry-after")), (503, Some("1")));
+    assert_eq!((outcomes("not_placed").await, outcomes("loop").await), (1.0, 1.0));
+    let event = gateway.log.event("the call", |event| event["outcome"] == "not_placed").await;
+    assert_eq!(event["reason"], "loop", "{event}");
+    let event = gateway.log.event("the refusal", |event| event["outcome"] == "loop").await;
+    assert_eq!(event["reason"], "sent_by_a_gateway", "{event}");
+    // The failure says nothing about an instance.
+    assert_eq!(failures(&gateway).await, BTreeMap::from([("loop".to_owned(), 1)]));
+    assert_eq!(gateway.admin("/fleet").await.json()[0]["state"], "ready");
+
+    let minted = gateway.admin(&format!("/fleet/bot-0/callback?app={APP}")).await.json();
+    let path = path_of(minted["callback_uri"].as_str().unwrap());
+    let callback = Request::post(&path, &Token::skype().sign(), bodies::updated("call-1", "established"));
+    assert_eq!(callback.send(&gateway).await.status(), 503);
+    assert_eq!((outcomes("unreachable").await, outcomes("loop").await), (1.0, 2.0));
+
+    // With another instance each call is placed there.
+    gateway.rewrite(&Settings::new(&issuer, &[&good]).instance("bot-0", &own, ""));
+    gateway.signal("HUP");
+    gateway.log.nth(1, "a reload", |event| event["message"] == "configuration reloaded").await;
+    for number in 0..10 {
+        assert_eq!(call(&format!("call-{number}")).send(&gateway).await.status(), 202);
+    }
+    assert!(outcomes("loop").await <= 12.0);
+
+    // Only an authenticated sender learns that the gateway looks at the field.
+    let marked = call("call-1").with("Switchboard-Instance", "bot-0");
+    let refused = marked.send(&gateway).await;
+    assert_eq!((refused.status(), refused.field("switchboard-loop")), (503, Some("true")));
+    let untrusted = Token::skype().signed_by("stranger").sign();
+    let refused = marked.replace("Authorization", &format!("Bearer {untrusted}")).send(&gateway).await;
+    assert_eq!((refused.status(), refused.field("switchboard-loop")), (401, None));
 }
