@@ -6,6 +6,7 @@
 //! Reading order: `recorder` (what is recorded), `exposition` (the metric names), `series`.
 
 mod exposition;
+mod families;
 mod recorder;
 mod series;
 

@@ -9,11 +9,7 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{
-        DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet,
-        text,
-    },
-    metrics::MetricType,
+    encoding::{DescriptorEncoder, text},
     registry::Registry,
 };
 use switchboard_auth::TrustStatus;
@@ -21,8 +17,8 @@ use switchboard_delivery::{InstanceState, InstanceStatus};
 
 use crate::{
     metrics::{
+        families::Families,
         recorder::{AUTHENTICATED, ITEM_KINDS, Metrics, RequestKind, UNKNOWN},
-        series::HistogramReading,
     },
     request::outcome::Outcome,
 };
@@ -57,7 +53,7 @@ struct Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut families = Families { encoder };
+        let mut families = Families::new(encoder);
         self.requests(&mut families)?;
         self.authentication(&mut families)?;
         self.instances(&mut families)?;
@@ -321,70 +317,6 @@ impl Scrape {
             "Always 1; the label is the version",
             [([("version", env!("CARGO_PKG_VERSION"))], 1_u64)],
         )
-    }
-}
-
-/// Writes whole families, so that no sample of one can end up in another.
-struct Families<'a> {
-    encoder: DescriptorEncoder<'a>,
-}
-
-impl Families<'_> {
-    fn start<'s>(
-        &'s mut self,
-        name: &'s str,
-        help: &str,
-        kind: MetricType,
-    ) -> Result<MetricEncoder<'s>, fmt::Error> {
-        self.encoder.encode_descriptor(name, help, None, kind)
-    }
-
-    fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl IntoIterator<Item = (L, V)>,
-    ) -> fmt::Result {
-        let mut encoder = self.start(name, help, MetricType::Counter)?;
-        for (labels, value) in series {
-            encoder.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
-        }
-        Ok(())
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.start(name, help, MetricType::Counter)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
-    }
-
-    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl IntoIterator<Item = (L, V)>,
-    ) -> fmt::Result {
-        let mut encoder = self.start(name, help, MetricType::Gauge)?;
-        for (labels, value) in series {
-            encoder.encode_family(&labels)?.encode_gauge(&value)?;
-        }
-        Ok(())
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: &impl EncodeGaugeValue) -> fmt::Result {
-        self.start(name, help, MetricType::Gauge)?.encode_gauge(value)
-    }
-
-    fn histograms<L: EncodeLabelSet>(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl IntoIterator<Item = (L, HistogramReading)>,
-    ) -> fmt::Result {
-        let mut encoder = self.start(name, help, MetricType::Histogram)?;
-        for (labels, HistogramReading { sum_seconds, count, buckets }) in series {
-            let mut encoder = encoder.encode_family(&labels)?;
-            encoder.encode_histogram::<NoLabelSet>(sum_seconds, count, &buckets, None)?;
-        }
-        Ok(())
     }
 }
 
