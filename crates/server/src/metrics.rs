@@ -3,10 +3,12 @@
 //! A request touches only atomics that exist before it arrives: no look-up by label, no lock, no allocation.
 //! The state of keys and instances has no copy here; each scrape reads it.
 //!
-//! Reading order: `recorder` (what is recorded), `exposition` (the metric names), `series`.
+//! Reading order: `recorder` (what is recorded), `exposition` (the metric names) with
+//! `placement`, `families`, `series`.
 
 mod exposition;
 mod families;
+mod placement;
 mod recorder;
 mod series;
 

@@ -100,7 +100,9 @@ impl AdminApi {
 
     fn metrics(&self, state: &AdminState) -> AdminResponse {
         let (trusts, instances) = (state.authenticator.trusts(), state.delivery.instances());
-        let text = metrics::exposition(&self.metrics, trusts, instances, state.delivery.source_age());
+        let placement = state.delivery.placement_counters();
+        let text =
+            metrics::exposition(&self.metrics, trusts, instances, placement, state.delivery.source_age());
         response(StatusCode::OK, HeaderValue::from_static(metrics::CONTENT_TYPE), text.into())
     }
 }

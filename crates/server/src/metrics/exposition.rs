@@ -13,11 +13,12 @@ use prometheus_client::{
     registry::Registry,
 };
 use switchboard_auth::TrustStatus;
-use switchboard_delivery::{InstanceState, InstanceStatus};
+use switchboard_delivery::{InstanceState, InstanceStatus, PlacementCounters};
 
 use crate::{
     metrics::{
         families::Families,
+        placement,
         recorder::{AUTHENTICATED, ITEM_KINDS, Metrics, RequestKind, UNKNOWN},
     },
     request::outcome::Outcome,
@@ -31,11 +32,12 @@ pub fn exposition(
     metrics: &Arc<Metrics>,
     trusts: Vec<TrustStatus>,
     instances: Vec<InstanceStatus>,
+    placement: PlacementCounters,
     source_age: Option<Duration>,
 ) -> String {
     let metrics = Arc::clone(metrics);
     let mut registry = Registry::with_prefix("switchboard");
-    registry.register_collector(Box::new(Scrape { metrics, trusts, instances, source_age }));
+    registry.register_collector(Box::new(Scrape { metrics, trusts, instances, placement, source_age }));
     let mut out = String::new();
     // Writing to a `String` cannot fail.
     let _ = text::encode(&mut out, &registry);
@@ -48,6 +50,7 @@ struct Scrape {
     metrics: Arc<Metrics>,
     trusts: Vec<TrustStatus>,
     instances: Vec<InstanceStatus>,
+    placement: PlacementCounters,
     source_age: Option<Duration>,
 }
 
@@ -57,6 +60,7 @@ impl Collector for Scrape {
         self.requests(&mut families)?;
         self.authentication(&mut families)?;
         self.instances(&mut families)?;
+        placement::encode(&self.placement, &mut families)?;
         self.process(&mut families)
     }
 }

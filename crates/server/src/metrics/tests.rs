@@ -8,7 +8,7 @@ use std::{
 
 use proptest::prelude::*;
 use switchboard_auth::TrustStatus;
-use switchboard_delivery::{InstanceState, InstanceStatus};
+use switchboard_delivery::{InstanceState, InstanceStatus, PlacementCounters};
 use switchboard_notification::ItemKind;
 use switchboard_routing::Name;
 
@@ -133,7 +133,13 @@ fn instance(name: &str) -> InstanceStatus {
 
 #[track_caller]
 fn check(metrics: &Arc<Metrics>, expected: &[(&str, f64)]) {
-    let series = parse(&exposition(metrics, vec![trust("skype")], vec![instance("bot-3")], None));
+    let series = parse(&exposition(
+        metrics,
+        vec![trust("skype")],
+        vec![instance("bot-3")],
+        PlacementCounters::default(),
+        None,
+    ));
     for (name, value) in expected {
         assert_eq!(series.get(*name), Some(value), "{name} in {series:#?}");
     }
@@ -199,7 +205,7 @@ fn every_record_method_changes_its_series() {
             ("switchboard_panics_total{}", 0.0),
         ],
     );
-    let text = exposition(&metrics, Vec::new(), Vec::new(), None);
+    let text = exposition(&metrics, Vec::new(), Vec::new(), PlacementCounters::default(), None);
     assert!(!parse(&text).contains_key("switchboard_peer_healthy{peer=gone}"));
 }
 
@@ -231,7 +237,13 @@ fn keys_and_instances_are_read_at_each_scrape() {
 #[test]
 fn unknown_values_are_absent() {
     let status = TrustStatus { keys: 0, age: None, ..trust("skype") };
-    let series = parse(&exposition(&metrics(), vec![status], vec![instance("bot-3")], None));
+    let series = parse(&exposition(
+        &metrics(),
+        vec![status],
+        vec![instance("bot-3")],
+        PlacementCounters::default(),
+        None,
+    ));
     for name in [
         "switchboard_key_age_seconds{trust=skype}",
         "switchboard_instance_capacity{instance=bot-3}",
@@ -241,7 +253,7 @@ fn unknown_values_are_absent() {
         assert!(!series.contains_key(name), "{name}");
     }
     let age = Some(Duration::from_millis(90_500));
-    let series = parse(&exposition(&metrics(), Vec::new(), Vec::new(), age));
+    let series = parse(&exposition(&metrics(), Vec::new(), Vec::new(), PlacementCounters::default(), age));
     assert_eq!(series["switchboard_fleet_source_age_seconds{}"], 90.5);
 }
 
@@ -260,7 +272,7 @@ fn every_outcome_and_every_kind_has_its_own_counter() {
             metrics.notification(kind);
         }
     }
-    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), None));
+    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), PlacementCounters::default(), None));
     for (count, outcome) in (1_u32..).zip(Outcome::ALL) {
         assert_eq!(
             series[&format!("switchboard_requests_total{{outcome={}}}", outcome.label())],
@@ -303,7 +315,8 @@ fn hostile_labels_forge_no_series() {
     metrics.redirect(name);
     metrics.authentication(name, "ok");
     metrics.peer_healthy(name, true);
-    let series = parse(&exposition(&metrics, vec![trust(name)], Vec::new(), None));
+    let series =
+        parse(&exposition(&metrics, vec![trust(name)], Vec::new(), PlacementCounters::default(), None));
     assert_eq!(series["switchboard_requests_total{outcome=placed}"], 0.0);
     assert_eq!(series[&format!("switchboard_redirects_total{{region={name}}}")], 1.0);
     assert_eq!(series[&format!("switchboard_keys{{trust={name}}}")], 3.0);
@@ -315,7 +328,7 @@ fn labels_from_outside_share_one_counter_beyond_the_limit() {
     for number in 0..2000 {
         metrics.redirect(&format!("region-{number}"));
     }
-    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), None));
+    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), PlacementCounters::default(), None));
     assert_eq!(series["switchboard_redirects_total{region=others}"], 976.0);
 }
 
@@ -331,7 +344,7 @@ fn new_labels_in_many_threads_lose_no_count() {
             });
         }
     });
-    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), None));
+    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), PlacementCounters::default(), None));
     for number in 0..50 {
         assert_eq!(series[&format!("switchboard_redirects_total{{region=region-{number}}}")], 40.0);
     }
@@ -348,7 +361,7 @@ proptest! {
         for micros in &micros {
             metrics.request(Outcome::Forwarded, RequestKind::Callback, Duration::from_micros(*micros));
         }
-        let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), None));
+        let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), PlacementCounters::default(), None));
         let prefix = "switchboard_request_duration_seconds_bucket{le=";
         let buckets: Vec<_> = series
             .iter()
@@ -367,5 +380,34 @@ proptest! {
         let sum: u64 = micros.iter().sum();
         let shown = series["switchboard_request_duration_seconds_sum{kind=callback}"];
         prop_assert!((shown - Duration::from_micros(sum).as_secs_f64()).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn placement_has_its_counters() {
+    let placement = PlacementCounters {
+        hedges: 1,
+        further_attempts: 2,
+        retries_refused: 3,
+        races_lost: 4,
+        attempts_exhausted: 5,
+        waits: 6,
+        waits_successful: 7,
+        waits_refused: 8,
+        waiting: 9,
+    };
+    let series = parse(&exposition(&metrics(), Vec::new(), Vec::new(), placement, None));
+    for (name, value) in [
+        ("retries_total{kind=hedge}", 1.0),
+        ("retries_total{kind=further}", 2.0),
+        ("retries_refused_total{}", 3.0),
+        ("races_lost_total{}", 4.0),
+        ("attempts_exhausted_total{}", 5.0),
+        ("waits_total{}", 6.0),
+        ("waits_successful_total{}", 7.0),
+        ("waits_refused_total{}", 8.0),
+        ("waiting{}", 9.0),
+    ] {
+        assert_eq!(series.get(&format!("switchboard_placement_{name}")), Some(&value), "{name}");
     }
 }
