@@ -65,7 +65,9 @@ fn leads_to(url: &Url, listen: SocketAddr) -> bool {
         IpAddr::V6(any) if any.is_unspecified() => is_local(address),
         IpAddr::V4(any) if any.is_unspecified() => address.is_ipv4() && is_local(address),
         // A connection to an unspecified address goes to loopback.
-        bound => address == bound || (address.is_unspecified() && bound.is_loopback()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {
+            address == bound || (address.is_unspecified() && bound.is_loopback())
+        }
     }
 }
 

@@ -163,17 +163,17 @@ mod tests {
     #[test]
     fn a_response_without_a_body_takes_little() {
         for (fields, bytes) in [
-            (&[] as &[_], 0),
-            (&[("client-request-id", GUID)], 17),
-            (&[("client-request-id", GUID), ("scenario-id", GUID)], 34),
+            (vec![], 0),
+            (vec![("client-request-id", GUID)], 17),
+            (vec![("client-request-id", GUID), ("scenario-id", GUID)], 34),
             // Only the usual form can be restored.
-            (&[("client-request-id", &GUID.to_uppercase()), ("scenario-id", GUID)], 39 + 17),
-            (&[("content-type", "text/plain")], 13),
-            (&[("location", "/")], 1 + 2 + 8 + 2 + 1),
+            (vec![("client-request-id", &GUID.to_uppercase()), ("scenario-id", GUID)], 39 + 17),
+            (vec![("content-type", "text/plain")], 13),
+            (vec![("location", "/")], 1 + 2 + 8 + 2 + 1),
         ] {
-            let packed = PackedContent::of_headers(&headers(fields));
+            let packed = PackedContent::of_headers(&headers(&fields));
             assert_eq!(packed.bytes.len(), bytes, "{fields:?}");
-            assert_eq!(packed.unpack(), (headers(fields), Bytes::new()));
+            assert_eq!(packed.unpack(), (headers(&fields), Bytes::new()));
         }
     }
 
