@@ -1,10 +1,11 @@
 //! Actions in the responses of instances, and the requests to Graph that follow.
 
 use serde_json::json;
+use tokio::net::UdpSocket;
 
 use crate::support::{
     Gateway, Instance, Issuer, Reply, Request, Settings, TENANT, Token, bodies, gateway::path_of,
-    instance::ATTEMPT, settings::SEALS,
+    instance::ATTEMPT, port::Port, settings::SEALS, until,
 };
 
 pub(crate) const ACTION: &str = "application/vnd.switchboard.action+json";
@@ -38,6 +39,27 @@ impl GraphFixture {
         );
         let gateway = Gateway::start(&more(settings, &origin)).await;
         Self { _issuer: issuer, bot, graph, gateway, token: Token::skype().sign() }
+    }
+
+    /// As `start`, with a bot that reports that it is full, and `placement.full = "reject"`.
+    pub(crate) async fn start_full() -> Self {
+        let fixture = Self::start(|settings| {
+            settings
+                .line("placement", "full = \"reject\"")
+                .line("fleet.probe", "path = \"/healthz\"\ninterval = \"200ms\"")
+        })
+        .await;
+        fixture.becomes("full").await;
+        fixture
+    }
+
+    /// Lets the bot report another state, and waits until the gateway knows it.
+    pub(crate) async fn becomes(&self, state: &str) {
+        self.bot.probe(Reply::with(200, &[], &format!("{{\"state\":\"{state}\"}}")));
+        until(&format!("the bot is {state}"), async || {
+            (self.gateway.admin("/fleet").await.json()[0]["state"] == state).then_some(())
+        })
+        .await;
     }
 
     /// Sets the responses of Graph, after one of the token endpoint.
@@ -199,10 +221,9 @@ async fn a_retry_does_not_repeat_the_action() {
 }
 
 #[tokio::test]
-async fn a_call_without_an_instance_is_rejected_as_busy() {
-    let mut fixture = GraphFixture::start(|settings| settings.line("placement", "full = \"reject\"")).await;
+async fn a_call_is_rejected_as_busy_when_the_fleet_is_full() {
+    let mut fixture = GraphFixture::start_full().await;
     fixture.graph_responds(&[Reply::status(202)]);
-    fixture.bot.stop().await;
     let response = Request::webhook(&fixture.token, bodies::incoming("call-1")).send(&fixture.gateway).await;
     assert_eq!(response.status(), 202);
     fixture.graph.request().await;
@@ -212,12 +233,12 @@ async fn a_call_without_an_instance_is_rejected_as_busy() {
     let line = fixture.gateway.log.event("a rejection", |event| event["outcome"] == "rejected_as_busy").await;
     assert_eq!((&line["action"], &line["action_result"]), (&json!("reject_as_busy"), &json!("ok")));
 
-    // If Graph is unreachable, the call is refused as before: there is no instance.
+    // If Graph is unreachable, the call is refused.
     fixture.graph.stop().await;
     let response = Request::webhook(&fixture.token, bodies::recording("call-2")).send(&fixture.gateway).await;
     assert_eq!(response.status(), 503);
     let line = fixture.gateway.log.event("a refusal", |event| event["outcome"] == "not_placed").await;
-    assert_eq!((&line["reason"], &line["action_result"]), (&json!("refused"), &json!("unreachable")));
+    assert_eq!((&line["reason"], &line["action_result"]), (&json!("full"), &json!("unreachable")));
 }
 
 #[tokio::test]
@@ -248,13 +269,62 @@ async fn a_call_that_an_instance_may_still_answer_is_neither_rejected_nor_redire
         assert_eq!((&line["reason"], &line["outcome_unknown"]), (&json!(reason), &json!(1)), "{full}");
         assert_eq!(fixture.gateway.metric("switchboard_outcomes_unknown_total", &[]).await, 1.0, "{full}");
         assert_eq!(fixture.gateway.metric("switchboard_redirects_total", &[]).await, 0.0, "{full}");
-        // The same holds for a retry while no instance can be reached.
+        // Once the instance is dead, the call may go to another region. A rejection would be final, and the
+        // fleet is not full.
         fixture.bot.stop().await;
         let again = Request::webhook(&fixture.token, body.as_str()).send(&fixture.gateway).await;
-        assert_eq!(again.status(), 503, "{full} {reason}");
-        let line =
-            fixture.gateway.log.nth(1, "the second refusal", |event| event["outcome"].is_string()).await;
-        assert_eq!((&line["reason"], &line["outcome_unknown"]), (&json!(reason), &json!(null)), "{full}");
+        let overflows = full == "overflow:amer" && reason == "outcome_unknown";
+        assert_eq!(again.status(), if overflows { 302 } else { 503 }, "{full} {reason}");
         fixture.graph.expect_nothing();
+    }
+}
+
+/// A rejection is final, so it needs a fleet that says that it is full.
+#[tokio::test]
+async fn a_call_is_not_rejected_while_the_fleet_is_not_known_or_cannot_be_reached() {
+    let issuer = Issuer::start();
+    let mut graph = Instance::start("graph");
+    let settings = {
+        let origin = graph.url().replace("/api/calls", "");
+        let secret = format!("secret = {{ file = \"{}\" }}", SEALS[1].0);
+        Settings::new(&issuer, &[])
+            .line(
+                "app",
+                &format!("graph = {{ {secret}, authority = \"{origin}\", endpoint = \"{origin}\" }}"),
+            )
+            .line("placement", "full = \"reject\"")
+            .line("fleet.probe", "path = \"/healthz\"\ninterval = \"200ms\"")
+    };
+    // It receives queries and does not respond.
+    let resolver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let silent = resolver.local_addr().unwrap();
+    let unknown = settings
+        .clone()
+        .table(&format!("[fleet.dns]\nname = \"bots.example\"\nport = 3978\nservers = [\"{silent}\"]\n"));
+    let starting = Instance::start("bot-0");
+    starting.probe(Reply::Never);
+    let closed = Port::reserve();
+    for (settings, outcome, reason) in [
+        (unknown, "fleet_unknown", "fleet_unknown"),
+        (settings.clone().instance("bot-0", &starting.url(), ""), "not_placed", "none_reachable"),
+        (
+            settings.clone().instance("bot-0", &format!("http://{}/", closed.address), ""),
+            "not_placed",
+            "none_reachable",
+        ),
+    ] {
+        let gateway = Gateway::start_unready(&settings).await;
+        for trust in ["skype", "entra"] {
+            gateway
+                .log
+                .event("the keys", |event| event["message"] == "keys refreshed" && event["trust"] == trust)
+                .await;
+        }
+        let call = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1"));
+        let refused = call.send(&gateway).await;
+        assert_eq!((refused.status(), refused.field("retry-after")), (503, Some("1")), "{outcome}");
+        let line = gateway.log.message("request finished").await;
+        assert_eq!((&line["outcome"], &line["reason"]), (&json!(outcome), &json!(reason)));
+        graph.expect_nothing();
     }
 }

@@ -106,8 +106,7 @@ async fn the_instance_is_notified_of_a_failure_after_the_platform_has_hung_up() 
 
 #[tokio::test]
 async fn a_rejection_continues_without_its_connection() {
-    let mut fixture = GraphFixture::start(|settings| settings.line("placement", "full = \"reject\"")).await;
-    fixture.bot.stop().await;
+    let mut fixture = GraphFixture::start_full().await;
     fixture.graph_responds(&[Reply::status(202).held()]);
     let mut first = Client::connect(fixture.gateway.public).await;
     first.send(fixture.call("call-1").bytes()).await;
@@ -117,7 +116,7 @@ async fn a_rejection_continues_without_its_connection() {
     fixture.graph.release();
     assert_eq!(fixture.finished_after_hang_up().await["action_result"], "ok");
     // An instance is available again, but the call has been rejected.
-    fixture.bot.restart();
+    fixture.becomes("ready").await;
     assert_eq!(fixture.call("call-1").send(&fixture.gateway).await.status(), 202);
     fixture.bot.expect_nothing();
     fixture.graph.expect_nothing();
@@ -128,16 +127,20 @@ async fn a_rejection_continues_without_its_connection() {
 async fn a_call_that_an_instance_received_before_a_hang_up_is_neither_rejected_nor_redirected() {
     for full in ["reject", "overflow:amer"] {
         let mut fixture = GraphFixture::start(|settings| {
-            settings.peer("amer").line("placement", &format!("full = \"{full}\""))
+            settings
+                .peer("amer")
+                .line("placement", &format!("full = \"{full}\""))
+                .line("fleet.probe", "path = \"/healthz\"\ninterval = \"200ms\"")
         })
         .await;
+        fixture.becomes("ready").await;
         fixture.bot.next(Reply::Never);
         let mut first = Client::connect(fixture.gateway.public).await;
         first.send(fixture.call("call-1").bytes()).await;
         fixture.bot.request().await;
         drop(first);
         fixture.gateway.log.event("the end of the request", |event| event["outcome"] == "client_gone").await;
-        fixture.bot.stop().await;
+        fixture.becomes("full").await;
         assert_eq!(fixture.call("call-1").send(&fixture.gateway).await.status(), 503, "{full}");
         let line = fixture.gateway.log.event("a refusal", |event| event["outcome"] == "not_placed").await;
         assert_eq!(line["reason"], "outcome_unknown", "{full}");

@@ -66,7 +66,9 @@ impl WebhookRequest<'_> {
         match &gateway.placement.full {
             Full::Refuse => Err(refusal),
             // An instance was sent the call now, or before the platform tried again.
-            Full::Overflow(_) | Full::Reject if gateway.delivery.may_be_answered(&call.call_id) => {
+            Full::Overflow(_) | Full::Reject
+                if has_unknown_outcome(error) || gateway.delivery.may_be_answered(&call.call_id) =>
+            {
                 Err(Refusal::outcome_unknown())
             }
             Full::Overflow(region)
@@ -84,14 +86,20 @@ impl WebhookRequest<'_> {
     }
 }
 
+/// Returns true if an instance may have acted on the call.
+fn has_unknown_outcome(error: &PlaceError) -> bool {
+    match error {
+        PlaceError::FleetUnknown | PlaceError::Full | PlaceError::NoneReachable | PlaceError::NoInstance => {
+            false
+        }
+        PlaceError::AllFailed { outcome_unknown, .. } => *outcome_unknown > 0,
+    }
+}
+
 /// Returns true if another region may get a call that no instance of this one took. A fleet that is not known
 /// yet may have room: the platform retries after a 503.
 fn may_overflow(error: &PlaceError) -> bool {
-    match error {
-        PlaceError::FleetUnknown => false,
-        PlaceError::Full | PlaceError::NoneReachable | PlaceError::NoInstance => true,
-        PlaceError::AllFailed { outcome_unknown, .. } => *outcome_unknown == 0,
-    }
+    *error != PlaceError::FleetUnknown && !has_unknown_outcome(error)
 }
 
 /// A new call on its way to an instance.
