@@ -46,19 +46,44 @@ fn main() -> Result<(), BenchError> {
             ))?;
         }
     }
+    let address = listen(FULL)?;
+    Builder::new_current_thread().enable_all().build()?.block_on(measure_refusals(10_000, address))
+}
+
+/// The cost of a call that a full fleet refuses: a storm of calls must not be dearer than the calm.
+async fn measure_refusals(count: usize, address: SocketAddr) -> Result<(), BenchError> {
+    let delivery = Arc::new(delivery(count, address)?);
+    probe_until(&delivery, InstanceState::Full).await;
+    let connections = Connections::default();
+    let mut refusal = Times::new();
+    for _ in 0..BATCHES {
+        let started = processor_time()?;
+        for call in 0..BATCH {
+            let key = AffinityKey::of(&format!("491f0b00-6aee-11ef-a87f-{call:012x}"));
+            let limits = PlacementLimits { budget: Duration::from_secs(12), outcome_unknown_max: 3 };
+            if delivery.place(&connections, outbound("a-call"), key, limits).await.is_ok() {
+                return Err("a full instance took a call".into());
+            }
+        }
+        refusal.add(processor_time()?.saturating_sub(started));
+    }
+    refusal.report(&format!("{count} instances, all full: a refused call"));
     Ok(())
+}
+
+/// Probes until all instances are in a state, and then stops: the probes would be measured, too.
+async fn probe_until(delivery: &Arc<Delivery>, state: InstanceState) {
+    let running = tokio::spawn(Arc::clone(delivery).run());
+    while !delivery.instances().iter().all(|one| one.state == state) {
+        sleep(Duration::from_millis(100)).await;
+    }
+    running.abort();
 }
 
 async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), BenchError> {
     let before = resident_kib()?;
     let delivery = Arc::new(delivery(count, address)?);
-    let ready = || delivery.instances().iter().all(|one| one.state == InstanceState::Ready);
-    let running = tokio::spawn(Arc::clone(&delivery).run());
-    while !ready() {
-        sleep(Duration::from_millis(100)).await;
-    }
-    // Without the probes, which would be measured, too.
-    running.abort();
+    probe_until(&delivery, InstanceState::Ready).await;
     let connections = Connections::default();
     let (mut place, mut forward) = (Times::new(), Times::new());
     let mut calls = 0_u64;
@@ -241,5 +266,6 @@ const NO_LOAD: &[&str] = &["{}"];
 const THIRD_FULL: &[&str] = &[r#"{"calls":100000,"capacity":300000}"#];
 const CROWDED: &[&str] =
     &[r#"{"calls":500000,"capacity":1000000}"#, r#"{"calls":900000,"capacity":1000000}"#];
+const FULL: &[&str] = &[r#"{"state":"full"}"#];
 const BATCHES: u32 = 30;
 const BATCH: u32 = 500;

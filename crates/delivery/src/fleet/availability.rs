@@ -31,7 +31,8 @@ impl Fleet {
         self.rankable(app).any(|one| one.eligibility(clock) == Eligibility::Eligible)
     }
 
-    /// Counts the instances that serve `app`. It takes a lock for each one that is not eligible.
+    /// Counts the instances that serve `app`. It takes a lock for each one that is starting or
+    /// unreachable.
     pub(crate) fn availability(&self, app: Uuid, now: Instant) -> Availability {
         let clock = self.clock(now);
         let mut availability = Availability::default();
@@ -42,17 +43,14 @@ impl Fleet {
                 Eligibility::LastResort => availability.last_resort += 1,
                 Eligibility::Excluded => {
                     let Some(instance) = self.at(one.at) else { continue };
-                    match instance.tracker.state() {
-                        InstanceState::Full | InstanceState::Draining => availability.busy += 1,
+                    if instance.tracker.is_busy() {
+                        availability.busy += 1;
+                    } else if instance.tracker.state() == InstanceState::Starting
                         // A pod that its source does not call ready is not waited for: no probe makes it
                         // eligible.
-                        InstanceState::Starting if instance.source_state == SourceState::Ready => {
-                            availability.starting += 1;
-                        }
-                        InstanceState::Starting
-                        | InstanceState::Ready
-                        | InstanceState::Unreachable
-                        | InstanceState::Gone => {}
+                        && instance.source_state == SourceState::Ready
+                    {
+                        availability.starting += 1;
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use switchboard_routing::Name;
@@ -29,6 +29,8 @@ pub(crate) struct Tracker {
     epoch: Instant,
     health: Mutex<Health>,
     view: Arc<PlacementView>,
+    /// True while it is full or draining. A copy that is read without the lock.
+    is_busy: AtomicBool,
     /// The calls that this gateway placed there.
     placed_calls: Mutex<PlacedCalls>,
     /// An attempt failed: the next probe is due early.
@@ -57,6 +59,7 @@ impl Tracker {
             name,
             epoch,
             view,
+            is_busy: AtomicBool::new(false),
             placed_calls: Mutex::default(),
             attempt_failed: Notify::new(),
             probe_wanted: Notify::new(),
@@ -121,6 +124,11 @@ impl Tracker {
     /// The visible state.
     pub(crate) fn state(&self) -> InstanceState {
         self.health().state()
+    }
+
+    /// Returns true if it is full or draining, as its probe, its source or the operator says.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.is_busy.load(Ordering::Relaxed)
     }
 
     /// Waits until an attempt has failed since the last call.
@@ -265,6 +273,8 @@ impl Tracker {
         let backoff_until_ms = health.backoff_until().map_or(0, |at| self.millis(at));
         self.view.set_admission(health.admission(), backoff_until_ms);
         self.view.set_load(health.load_estimate().load());
+        let is_busy = matches!(health.state(), InstanceState::Full | InstanceState::Draining);
+        self.is_busy.store(is_busy, Ordering::Relaxed);
     }
 }
 
