@@ -106,3 +106,6 @@ impl Delivery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
