@@ -149,6 +149,7 @@ fn delivery(count: usize, address: SocketAddr) -> Result<Delivery, BenchError> {
         probe: Some(ProbeSettings { path: "/healthz".into(), interval: Duration::from_secs(20) }),
         attempt: Duration::from_secs(3),
         waiting_max: 100,
+        eject_share: 0.5,
         patience: Duration::from_secs(8),
         in_flight_per_instance: 100,
         orphaned: Orphaned::Refuse,

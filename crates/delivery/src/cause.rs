@@ -27,6 +27,11 @@ macro_rules! causes {
             pub(crate) const fn reason(self) -> &'static str {
                 match self { $(Self::$variant => $reason,)* }
             }
+
+            /// The same for an instance that is half-open after a failure with this cause.
+            pub(crate) const fn half_open_reason(self) -> &'static str {
+                match self { $(Self::$variant => concat!($reason, "; half-open, one call at a time"),)* }
+            }
         }
     };
 }
@@ -64,6 +69,9 @@ causes! {
 
     /// No response in time.
     Timeout = "timeout", "attempt failed: no response in time";
+
+    /// Three other instances in a row accepted a new call first.
+    RacesLost = "races_lost", "attempts failed: three other instances in a row responded sooner";
 
     /// The gateway itself has no descriptor, port or memory left. No instance is to blame.
     Exhausted = "exhausted", "attempt failed: the gateway has no descriptors, ports or memory left";
@@ -147,7 +155,6 @@ impl Cause {
 }
 
 /// The conclusion from a failure about the health of an instance.
-#[allow(dead_code, reason = "work in progress")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blame {
     /// The instance cannot be connected to.
@@ -162,7 +169,6 @@ pub(crate) enum Blame {
 
 impl Cause {
     /// The conclusion about the instance.
-    #[allow(dead_code, reason = "work in progress")]
     pub(crate) fn blame(self) -> Blame {
         match self {
             Self::Lookup
@@ -176,6 +182,7 @@ impl Cause {
             | Self::BadHead
             | Self::ResponseTooLarge
             | Self::Timeout
+            | Self::RacesLost
             | Self::Redirect
             | Self::BadGateway
             | Self::GatewayTimeout => Blame::Failing,
@@ -184,8 +191,8 @@ impl Cause {
             | Self::Unauthorized
             | Self::Forbidden
             | Self::TooManyRequests
-            | Self::Loop
             | Self::BadReport
+            | Self::Loop
             | Self::NoTime => Blame::None,
         }
     }

@@ -81,6 +81,8 @@ impl Delivery {
             uris,
             keep_leaving: settings.keep_leaving,
             slow_start: settings.slow_start,
+            eject_share: settings.eject_share,
+            ejections: before.map_or_else(Arc::default, |one| Arc::clone(&one.fleet_settings.ejections)),
             trust: Origins::next_trust(),
             eligible: Arc::clone(&placement.eligible),
         };
@@ -157,8 +159,8 @@ impl Delivery {
 
     /// Returns true if an instance could take a new call now; for `health_path`.
     ///
-    /// An instance without a probe that failed a moment ago would be asked as a last resort. It does not
-    /// count here: the region that asks has another choice.
+    /// An instance that is ejected would be asked as a last resort. It does not count here: the region that
+    /// asks has another choice.
     pub fn can_take_call(&self) -> bool {
         let now = Instant::now();
         let fleet = self.fleet.load();

@@ -141,6 +141,7 @@ impl Delivery {
     ) -> Result<UpstreamResponse, ForwardError> {
         let end = notification.arrived + self.settings.patience;
         let tracker = &instance.tracker;
+        let sent = Instant::now();
         let in_flight = self.started(instance)?;
         headers::clean(&mut notification.headers, self.settings.authorization);
         mark.add_to(&mut notification.headers);
@@ -162,9 +163,12 @@ impl Delivery {
                 Err(ForwardError::Unreachable { instance, last, attempts })
             }
             Ok((response, attempts)) => {
-                // A 502, 503 or 504 may come from a proxy in front of a dead instance.
-                if Cause::of_status(response.status()).is_none() {
-                    tracker.callback_responded(Instant::now());
+                match Cause::of_status(response.status()) {
+                    // They come from a proxy in front of a dead instance.
+                    Some(cause @ (Cause::BadGateway | Cause::GatewayTimeout)) => {
+                        instance.callback_failed(cause, sent, Instant::now());
+                    }
+                    _ => tracker.callback_responded(Instant::now()),
                 }
                 tracker.count_callback();
                 let response = UpstreamResponse::of_instance(response, &instance.owner, in_flight, end);
@@ -172,6 +176,7 @@ impl Delivery {
             }
             Err((last, attempts)) => {
                 instance.attempt_failed(last);
+                instance.callback_failed(last, sent, Instant::now());
                 Err(ForwardError::Unreachable {
                     instance: instance.name().clone(),
                     last: last.label(),

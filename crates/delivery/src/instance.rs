@@ -1,6 +1,7 @@
 //! One instance of the fleet: its identity, its address, and the parts of its requests that never change.
 
 mod counters;
+mod ejection_share;
 mod event;
 mod health;
 mod incarnation;
@@ -20,15 +21,16 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub(crate) use self::{
+    ejection_share::EjectionShare,
     event::{Event, Report, ReportedState},
-    health::BACKOFF,
+    health::EJECTION_MIN,
     incarnation::{ProbedIncarnation, Standing},
     placement_view::{Clock, Eligibility, PlacementView, Rankable},
     tracker::{InFlight, PendingCall, Tracker},
 };
 pub use self::{state::InstanceState, status::InstanceStatus};
 use crate::{
-    cause::Cause,
+    cause::{Blame, Cause},
     headers,
     member::{Member, SourceState, is_known},
     origins::{Endpoint, OriginsBuilder},
@@ -195,6 +197,16 @@ impl Instance {
             self.tracker.unlisted_at().map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let is_unlisted = self.source_state == SourceState::Unlisted;
         self.outlives_listing && unlisted_for < keep_leaving && !(is_unlisted && self.tracker.is_done(now))
+    }
+
+    /// Notes that a callback failed that was sent at `sent`.
+    pub(crate) fn callback_failed(&self, cause: Cause, sent: Instant, now: Instant) {
+        if cause.blame() == Blame::Unreachable && self.callbacks.slot == self.new_calls.slot {
+            // The probe, which goes to the same port, finds out when the instance accepts connections again.
+            self.tracker.learn(Event::CallFailed(cause), now);
+        } else {
+            self.tracker.callback_failed(cause, sent, now);
+        }
     }
 
     /// The data that ranking needs, for the instance at index `at` of its fleet.

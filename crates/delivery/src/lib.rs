@@ -48,6 +48,7 @@
 //!     probe: None,
 //!     attempt: Duration::from_secs(3),
 //!     waiting_max: 100,
+//!     eject_share: 0.5,
 //!     patience: Duration::from_secs(8),
 //!     in_flight_per_instance: 100,
 //!     orphaned: Orphaned::Refuse,

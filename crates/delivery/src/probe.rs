@@ -18,7 +18,7 @@ use crate::{
     cause::Cause,
     connections::{Connector, connect_near},
     delivery::Delivery,
-    instance::{BACKOFF, Event, Instance, Report, ReportedState},
+    instance::{EJECTION_MIN, Event, Instance, Report, ReportedState},
     member::is_known,
     settings::ProbeSettings,
 };
@@ -32,6 +32,7 @@ impl Delivery {
             path: ProbeSettings::request_path(&settings.path),
             interval: settings.interval.max(INTERVAL_MIN),
             permits: Semaphore::new(PROBES_MAX),
+            permits_after_misses: Semaphore::new(PROBES_AFTER_MISSES_MAX),
             delivery: Arc::clone(self),
         });
         // Tasks that end with this future: a hundred instances in one future would all be polled at each
@@ -61,8 +62,20 @@ impl Delivery {
                 let task = tasks.spawn(Arc::clone(&probing).keep_probing(Arc::clone(&instance), second));
                 running.insert(instance.name().clone(), (instance, task));
             }
-            self.fleet_replaced.notified().await;
-            while tasks.try_join_next().is_some() {}
+            loop {
+                tokio::select! {
+                    () = self.fleet_replaced.notified() => break,
+                    Some(Err(ended)) = tasks.join_next_with_id(), if !tasks.is_empty() => {
+                        let mut running = running.values_mut();
+                        let panicked = running.find(|(_, task)| ended.is_panic() && task.id() == ended.id());
+                        if let Some((instance, task)) = panicked {
+                            let name = instance.name();
+                            tracing::error!(instance = %name, "probe task panicked: restarting it");
+                            *task = tasks.spawn(Arc::clone(&probing).restart(Arc::clone(instance)));
+                        }
+                    }
+                }
+            }
         }
     }
 }
@@ -72,19 +85,35 @@ struct Probing {
     path: Option<PathAndQuery>,
     interval: Duration,
     permits: Semaphore,
+    /// The permits of the instances that missed their last probe, in addition to `permits`.
+    permits_after_misses: Semaphore,
     delivery: Arc<Delivery>,
 }
 
 impl Probing {
+    /// Probes an instance again after an interval: if the next probe panics, too, it does not spin.
+    async fn restart(self: Arc<Self>, instance: Arc<Instance>) {
+        sleep(self.interval).await;
+        let second = Instant::now() + self.interval;
+        self.keep_probing(instance, second).await;
+    }
+
     async fn keep_probing(self: Arc<Self>, instance: Arc<Instance>, second: Instant) {
         let mut ticks = interval_at(second, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut has_missed = false;
         loop {
             let sent = Instant::now();
+            // Instances that hang hold a permit for half an interval. They do not get all of them.
+            let after_miss = match has_missed {
+                true => self.permits_after_misses.acquire().await.ok(),
+                false => None,
+            };
             if let Ok(_permit) = self.permits.acquire().await {
                 // Boxed: few of ten thousand such tasks probe at a time.
-                Box::pin(self.probe(&instance)).await;
+                has_missed = !Box::pin(self.probe(&instance)).await;
             }
+            drop(after_miss);
             let probe_wanted = async {
                 // Asked for by each of many new calls at once, and one probe serves them all.
                 sleep(WANTED_SPACING.min(self.interval)).await;
@@ -98,7 +127,7 @@ impl Probing {
                         // The failure may have been the fault of the call, so the instance is probed soon. It
                         // is not probed at once: an instance that passes probes and fails calls would then
                         // get all calls.
-                        sleep(BACKOFF.min(self.interval)).await;
+                        sleep(EJECTION_MIN.min(self.interval)).await;
                     }
                 }
             };
@@ -111,8 +140,8 @@ impl Probing {
         }
     }
 
-    /// Probes one instance; its health learns from the outcome.
-    async fn probe(&self, instance: &Arc<Instance>) {
+    /// Probes one instance; its health learns from the outcome. Returns true if it responded with a report.
+    async fn probe(&self, instance: &Arc<Instance>) -> bool {
         let tracker = &instance.tracker;
         let sent = Instant::now();
         tracker.learn(Event::ProbeSent, sent);
@@ -123,6 +152,7 @@ impl Probing {
             }
             None => Err(Cause::BadReport),
         };
+        let has_reported = outcome.is_ok();
         match outcome {
             Ok(ProbeReport { report, incarnation }) => {
                 let incarnation = incarnation.of(instance);
@@ -133,9 +163,10 @@ impl Probing {
                 instance.probed_incarnation.missed(cause);
                 let reason = cause.label();
                 tracing::debug!(instance = %instance.name(), reason, "instance missed a probe");
-                tracker.probe_missed(Instant::now());
+                tracker.probe_missed(cause, sent, Instant::now());
             }
         }
+        has_reported
     }
 }
 
@@ -262,6 +293,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PROBES_MAX: usize = 256;
 /// The shortest time between the end of a probe and the next one that a new call asks for.
 const WANTED_SPACING: Duration = Duration::from_millis(100);
+/// The part of them for instances that missed their last probe: the others are not late because of them.
+const PROBES_AFTER_MISSES_MAX: usize = PROBES_MAX / 2;
 /// The shortest interval: settings are in seconds, and zero would spin.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 

@@ -36,6 +36,9 @@ pub struct DeliverySettings {
     pub attempt: Duration,
     /// The most new calls that wait for an instance at a time, because none can be asked.
     pub waiting_max: usize,
+    /// The part of the fleet that may be ejected at once for slow or failed responses, 0 to 1. At least one
+    /// instance may be.
+    pub eject_share: f64,
     /// The time for which a callback may be attempted, from its arrival.
     pub patience: Duration,
     /// The most requests in flight to one instance with which it still gets another callback.

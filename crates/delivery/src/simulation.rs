@@ -108,6 +108,7 @@ fn gateway(interval: Option<Duration>, wires: Wires) -> Arc<Gateway> {
         slow_start: Duration::ZERO,
         probe: interval.map(|interval| ProbeSettings { path: "/healthz".into(), interval }),
         attempt: Duration::from_secs(3),
+        eject_share: 0.5,
         patience: Duration::from_secs(8),
         in_flight_per_instance: 100,
         orphaned: Orphaned::Refuse,

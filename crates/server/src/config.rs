@@ -160,7 +160,7 @@ impl Config {
 
         let region = region?;
         let region::Callback { base: _, uris, patience, orphaned } = callback?;
-        let (placement, attempt) = placement?;
+        let (placement, attempt, eject_share) = placement?;
         let fleet::Fleet { instances, discovery, store, keep_leaving, slow_start, probe } = fleet?;
         let (affinity, limits) = (affinity?, limits?);
         Some(Self {
@@ -171,6 +171,7 @@ impl Config {
                 store,
                 keep_leaving,
                 slow_start,
+                eject_share,
                 probe,
                 attempt,
                 waiting_max: (limits.in_flight / WAITING_PART).max(1),

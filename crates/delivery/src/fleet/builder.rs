@@ -11,7 +11,10 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::Fleet;
 use crate::{
-    instance::{Event, Instance, PlacementView, ProbedIncarnation, Process, Tracker, incarnation_in_use},
+    instance::{
+        EjectionShare, Event, Instance, PlacementView, ProbedIncarnation, Process, Tracker,
+        incarnation_in_use,
+    },
     member::{Member, SourceState},
     origins::{Origins, OriginsBuilder},
 };
@@ -26,6 +29,10 @@ pub(crate) struct FleetSettings {
     pub(crate) keep_leaving: Duration,
     /// The time over which the weight of an instance rises that has just become ready.
     pub(crate) slow_start: Duration,
+    /// The part of the fleet that may be ejected at once, 0 to 1.
+    pub(crate) eject_share: f64,
+    /// The ejections of all snapshots of the fleet.
+    pub(crate) ejections: Arc<EjectionShare>,
     /// See [`Origins::trust`].
     pub(crate) trust: u64,
     /// Notified when an instance may take new calls again.
@@ -45,6 +52,7 @@ impl Fleet {
         before: Option<&Self>,
         now: Instant,
     ) -> Self {
+        settings.ejections.resize(members.len(), settings.eject_share);
         let mut builder = Builder::new(members.len(), known, settings, before, now);
         builder.add_members(members, before);
         let mut gone = Vec::new();
@@ -109,7 +117,9 @@ impl<'a> Builder<'a> {
                     let (name, view) = (member.name.clone(), views.pop().unwrap_or_default());
                     let (probed, epoch) = (self.settings.probed, self.fleet.epoch);
                     let eligible = Arc::clone(&self.settings.eligible);
-                    let tracker = Tracker::new(name, view, probed, state, eligible, epoch, self.now);
+                    let ejections = Arc::clone(&self.settings.ejections);
+                    let tracker =
+                        Tracker::new(name, view, ejections, probed, state, eligible, epoch, self.now);
                     let tracker = Arc::new(tracker);
                     if known.is_drained {
                         tracker.learn(Event::Drained, self.now);

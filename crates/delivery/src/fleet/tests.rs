@@ -10,11 +10,12 @@ use super::*;
 use crate::{
     InstanceState,
     cause::Cause,
-    instance::{Eligibility, Event, Report, ReportedState},
+    instance::{Clock, Eligibility, Event, Report, ReportedState},
     upstream_url::UpstreamUrl,
 };
 
 const APP: Uuid = Uuid::from_u128(1);
+const READY: Report = Report { state: ReportedState::Ready, calls: None, capacity: None };
 
 fn settings(probed: bool) -> FleetSettings {
     let key = SealKey::new("k1", &[7; 32]).unwrap();
@@ -26,6 +27,8 @@ fn settings(probed: bool) -> FleetSettings {
         uris,
         keep_leaving: Duration::ZERO,
         slow_start: Duration::ZERO,
+        eject_share: 1.0,
+        ejections: Arc::default(),
         trust: 1,
         eligible: Arc::default(),
     }
@@ -64,23 +67,162 @@ fn learn(fleet: &Fleet, name: &str, event: Event, now: Instant) {
 }
 
 #[test]
-fn an_instance_without_a_probe_that_failed_backs_off_for_a_second_and_is_then_half_open() {
+fn an_ejected_instance_is_a_last_resort_and_then_takes_one_call_at_a_time() {
+    for probed in [true, false] {
+        let start = Instant::now();
+        let fleet = fleet(3, probed, start);
+        for name in ["bot-0", "bot-1", "bot-2"] {
+            learn(&fleet, name, Event::Reported(READY), start);
+        }
+        let ranked = order(&fleet, "call", start);
+        let first = ranked[0].clone();
+        let last = vec![ranked[1].clone(), ranked[2].clone(), first.clone()];
+        learn(&fleet, &first, Event::CallFailed(Cause::Timeout), start);
+        assert_eq!(order(&fleet, "call", start), last);
+        assert_eq!(order(&fleet, "call", start + Duration::from_millis(999)), last);
+        let later = start + Duration::from_secs(1);
+        assert_eq!(order(&fleet, "call", later), ranked);
+        // Half-open: while one call is pending, the instance is a last resort for others.
+        let tracker = &fleet.instance(&first).unwrap().tracker;
+        let trial = tracker.reserve(later, Eligibility::Eligible).unwrap();
+        assert_eq!(order(&fleet, "call", later), last);
+        assert!(tracker.reserve(later, Eligibility::Eligible).is_none());
+        let last_resort = tracker.reserve(later, Eligibility::LastResort).unwrap();
+        // Neither a callback nor a report ends it.
+        tracker.callback_responded(later);
+        tracker.reported(READY, later, later);
+        assert_eq!(order(&fleet, "call", later), last);
+        trial.not_accepted(later);
+        last_resort.not_accepted(later);
+        let trial = tracker.reserve(later, Eligibility::Eligible).unwrap();
+        tracker.learn(Event::CallResponded, later);
+        assert_eq!(order(&fleet, "call", later), ranked);
+        trial.not_accepted(later);
+    }
+}
+
+#[test]
+fn an_instance_that_refuses_connections_is_a_last_resort_until_a_later_probe() {
     let start = Instant::now();
-    let fleet = fleet(3, false, start);
+    let fleet = fleet(2, true, start);
+    for name in ["bot-0", "bot-1"] {
+        learn(&fleet, name, Event::Reported(READY), start);
+    }
     let ranked = order(&fleet, "call", start);
-    let first = ranked[0].clone();
-    let last = vec![ranked[1].clone(), ranked[2].clone(), first.clone()];
-    learn(&fleet, &first, Event::CallFailed(Cause::Timeout), start);
-    assert_eq!(order(&fleet, "call", start), last);
-    assert_eq!(order(&fleet, "call", start + Duration::from_millis(999)), last);
-    let rested = start + Duration::from_secs(1);
-    assert_eq!(order(&fleet, "call", rested), ranked);
-    // Half-open: while one call is pending, the instance is a last resort for others.
-    let pending = fleet.instance(&first).unwrap().tracker.reserve(rested, Eligibility::Eligible);
-    assert_eq!(order(&fleet, "call", rested), last);
-    fleet.instance(&first).unwrap().tracker.callback_responded(rested);
-    pending.unwrap().not_accepted(rested);
-    assert_eq!(order(&fleet, "call", rested), ranked);
+    let tracker = &fleet.instance(&ranked[0]).unwrap().tracker;
+    let second = |n| start + Duration::from_secs(n);
+    assert!(!tracker.refuses_connections());
+    learn(&fleet, &ranked[0], Event::ProbeSent, second(1));
+    learn(&fleet, &ranked[0], Event::CallFailed(Cause::Refused), second(2));
+    assert_eq!(order(&fleet, "call", second(2)), [ranked[1].clone(), ranked[0].clone()]);
+    assert!(tracker.refuses_connections());
+    tracker.reported(READY, second(1), second(3));
+    assert_eq!(order(&fleet, "call", second(9)), [ranked[1].clone(), ranked[0].clone()]);
+    assert!(tracker.refuses_connections());
+    learn(&fleet, &ranked[0], Event::ProbeSent, second(4));
+    tracker.reported(READY, second(4), second(5));
+    assert_eq!(order(&fleet, "call", second(5)), ranked);
+    assert!(!tracker.refuses_connections());
+}
+
+#[test]
+fn the_last_connection_says_whether_an_instance_refuses_connections() {
+    let start = Instant::now();
+    let second = |n| start + Duration::from_secs(n);
+    let fleet = fleet(1, true, start);
+    let tracker = &fleet.instance("bot-0").unwrap().tracker;
+    for (name, event, refuses) in [
+        ("a probe is refused", Attempted::Probe(Cause::Refused), true),
+        ("the gateway has no descriptors", Attempted::Probe(Cause::Exhausted), true),
+        ("a probe gets a response that is no report", Attempted::Probe(Cause::BadReport), false),
+        ("a call is refused", Attempted::Call(Cause::ConnectTimeout), true),
+        ("a call times out", Attempted::Call(Cause::Timeout), false),
+        ("a callback is refused", Attempted::Callback(Cause::Refused), true),
+        ("a callback gets a response", Attempted::CallbackOk, false),
+    ] {
+        match event {
+            Attempted::Probe(cause) => tracker.probe_missed(cause, second(1), second(1)),
+            Attempted::Call(cause) => tracker.learn(Event::CallFailed(cause), second(1)),
+            Attempted::Callback(cause) => {
+                fleet.instance("bot-0").unwrap().callback_failed(cause, second(1), second(1));
+            }
+            Attempted::CallbackOk => tracker.callback_responded(second(1)),
+        }
+        assert_eq!(tracker.refuses_connections(), refuses, "{name}");
+    }
+}
+
+/// An attempt to reach an instance.
+enum Attempted {
+    Probe(Cause),
+    Call(Cause),
+    Callback(Cause),
+    CallbackOk,
+}
+
+#[test]
+fn a_failed_callback_ejects_as_a_failed_call_does() {
+    let start = Instant::now();
+    let second = |n| start + Duration::from_secs(n);
+    for (cause, sent, expected) in [
+        (Cause::Timeout, 0, InstanceState::Ejected),
+        (Cause::BadHead, 0, InstanceState::Ejected),
+        (Cause::BadGateway, 0, InstanceState::Ejected),
+        (Cause::Refused, 0, InstanceState::Unreachable),
+        (Cause::Exhausted, 0, InstanceState::Ready),
+        (Cause::NoTime, 0, InstanceState::Ready),
+    ] {
+        let fleet = fleet(1, true, start);
+        learn(&fleet, "bot-0", Event::Reported(READY), start);
+        fleet.instance("bot-0").unwrap().callback_failed(cause, second(sent), second(8));
+        assert_eq!(fleet.instance("bot-0").unwrap().status(second(8)).state, expected, "{cause}");
+    }
+    // A callback that was sent before an ejection says nothing about the time after it.
+    let fleet = fleet(1, true, start);
+    let instance = fleet.instance("bot-0").unwrap();
+    learn(&fleet, "bot-0", Event::Reported(READY), start);
+    learn(&fleet, "bot-0", Event::CallFailed(Cause::Timeout), second(3));
+    for (sent, eligibility) in [(2, Eligibility::Eligible), (4, Eligibility::LastResort)] {
+        instance.callback_failed(Cause::Timeout, second(sent), second(10));
+        assert_eq!(instance.tracker.eligibility(second(11)), eligibility);
+    }
+}
+
+#[test]
+fn three_races_lost_in_a_row_eject() {
+    let now = Instant::now();
+    let fleet = fleet(1, false, now);
+    let tracker = &fleet.instance("bot-0").unwrap().tracker;
+    for (event, eligibility) in [
+        (Event::RaceLost, Eligibility::Eligible),
+        (Event::RaceLost, Eligibility::Eligible),
+        (Event::CallResponded, Eligibility::Eligible),
+        (Event::RaceLost, Eligibility::Eligible),
+        (Event::RaceLost, Eligibility::Eligible),
+        (Event::RaceLost, Eligibility::LastResort),
+    ] {
+        tracker.learn(event, now);
+        assert_eq!(tracker.eligibility(now), eligibility);
+    }
+    let status = fleet.instance("bot-0").unwrap().status(now);
+    assert_eq!(status.reason, "attempts failed: three other instances in a row responded sooner");
+    assert_eq!(status.failures, [("races_lost", 1)]);
+}
+
+#[test]
+fn a_separate_url_for_callbacks_is_not_proved_by_the_probe() {
+    let start = Instant::now();
+    let elsewhere = UpstreamUrl::parse("http://bot-0:9999/").unwrap();
+    let members = vec![Member { callbacks: elsewhere, ..member("bot-0", "0") }];
+    let fleet = Fleet::new(members, true, &settings(true), None, start);
+    let instance = fleet.instance("bot-0").unwrap();
+    learn(&fleet, "bot-0", Event::Reported(READY), start);
+    instance.callback_failed(Cause::Refused, start, start);
+    for _ in 0..3 {
+        learn(&fleet, "bot-0", Event::ProbeSent, start);
+        learn(&fleet, "bot-0", Event::Reported(READY), start);
+    }
+    assert_eq!(instance.status(start).state, InstanceState::Unreachable);
 }
 
 #[test]

@@ -51,6 +51,7 @@ pub(crate) fn settings(folder: &Path) -> DeliverySettings {
         orphaned: Orphaned::Refuse,
         authorization: true,
         waiting_max: 100,
+        eject_share: 0.5,
         in_flight_per_instance: 10_000,
     }
 }

@@ -1,5 +1,6 @@
 //! The events from which the health of an instance is learned.
 
+use super::placed_calls::CallKey;
 use crate::{cause::Cause, member::SourceState};
 
 /// An event that says something about the health of an instance.
@@ -17,14 +18,11 @@ pub(crate) enum Event {
     CallFailed(Cause),
     /// The instance responded to a new call, and took part in the decision about it.
     CallResponded,
-    #[allow(dead_code, reason = "work in progress")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "its caller is not there yet"))]
     /// Another instance accepted a new call before this one responded.
     RaceLost,
-    #[allow(dead_code, reason = "work in progress")]
-    /// The instance failed a callback.
+    /// The instance failed a callback that was sent to it after its last ejection started.
     CallbackFailed(Cause),
-    /// The instance responded to a callback.
-    CallbackResponded,
     /// The operator drains the instance.
     Drained,
     /// The operator ends the drain.
@@ -33,12 +31,12 @@ pub(crate) enum Event {
     ProbeConfigured(bool),
     /// The source was read, and says this about the instance.
     SourceChanged(SourceState),
-    /// The instance accepted a new call, or may have accepted it.
-    CallAccepted,
+    /// The instance accepted a new call, or may have accepted it: then, or without a call id, it has no key.
+    CallAccepted(Option<CallKey>),
     /// The instance did not accept a new call.
     CallNotAccepted,
-    /// A call that the instance had accepted has ended.
-    CallEnded,
+    /// A call has ended.
+    CallEnded(CallKey),
 }
 
 /// The response of an instance to a probe.

@@ -1,45 +1,42 @@
 //! The health of an instance, as a pure function of events and time.
 
-use std::time::Duration;
+mod ejection;
+mod probes;
 
 use tokio::time::Instant;
 
-use super::{
-    event::{Event, Report, ReportedState},
-    load_estimate::LoadEstimate,
-    state::InstanceState,
+pub(crate) use self::ejection::EJECTION_MIN;
+use self::{ejection::Ejection, probes::Probes};
+use super::{event::Event, load_estimate::LoadEstimate, state::InstanceState};
+use crate::{
+    cause::{Blame, Cause},
+    member::SourceState,
 };
-use crate::member::SourceState;
 
 /// The health of an instance. It decides the placement of new calls and nothing else.
 ///
-/// With a probe, the reports decide. Three misses in a row make an instance unreachable, two hits in a row
-/// bring it back. A failed attempt ejects it until the next hit. Without a probe, the attempts themselves are
-/// the probe. A failed attempt puts the instance last for [`BACKOFF`]. Then one new call per `BACKOFF` is
-/// sent to it (half-open), and any response makes it ready.
+/// Four inputs are stored separately, so that the others apply again when one of them ends: the state
+/// according to the source, the drain by the operator, the state according to the probes ([`Probes`]), and
+/// the ejection by failed calls and callbacks ([`Ejection`]). The source and the operator override the
+/// probes, and these override the ejection.
 ///
-/// The operator and the source of the fleet override both. A drain by the operator holds until `resume`. The
-/// source may say that an instance is not ready, terminates, or is no longer listed. Each input is stored
-/// separately, so that the others apply again when one of them ends.
+/// A probe does not end an ejection: an instance may pass its probes and fail calls. A connection that is
+/// refused to a call is for the probe to settle, if there is one, and otherwise for the half-open trial.
 #[derive(Clone, Debug)]
 pub(super) struct Health {
-    probed: bool,
-    /// The state according to reports and attempts.
-    own: InstanceState,
-    own_reason: &'static str,
-    drained: bool,
+    is_probed: bool,
+    probes: Probes,
+    ejection: Ejection,
+    is_drained: bool,
     source_state: SourceState,
     /// True if the source ever reported it ready. An instance that was never ready is starting.
     was_ready_in_source: bool,
     /// The time since which its source no longer lists it.
     unlisted_at: Option<Instant>,
+    /// True if a response to a new call made it ready, and no report came since.
+    has_recovered: bool,
     /// See [`Self::is_cold`].
-    cold: bool,
-    misses: u32,
-    hits: u32,
-    /// Hits in a row that bring it back from `Unreachable`.
-    hits_needed: u32,
-    backoff_until: Option<Instant>,
+    is_cold: bool,
     load: LoadEstimate,
     since: Instant,
     last_report: Option<Instant>,
@@ -58,29 +55,27 @@ pub(super) struct StateChange {
 pub(super) enum Admission {
     /// All new calls that rank it first.
     All,
-    /// It was ejected and has no probe: one call per back-off finds out whether it recovered.
-    HalfOpen,
+    /// From this time on one new call, which finds out whether the instance has recovered. Others, and
+    /// earlier ones, are a last resort.
+    TrialFrom(Instant),
+    /// New calls as a last resort.
+    LastResort,
     /// No new call.
     None,
 }
 
 impl Health {
-    pub(super) fn new(probed: bool, source_state: SourceState, now: Instant) -> Self {
-        let (own, own_reason) =
-            if probed { (InstanceState::Starting, NOT_PROBED) } else { (InstanceState::Ready, NO_PROBE) };
+    pub(super) fn new(is_probed: bool, source_state: SourceState, now: Instant) -> Self {
         Self {
-            probed,
-            own,
-            own_reason,
-            drained: false,
+            is_probed,
+            probes: Probes::new(is_probed),
+            ejection: Ejection::default(),
+            is_drained: false,
             source_state,
             was_ready_in_source: source_state == SourceState::Ready,
             unlisted_at: None,
-            cold: probed || source_state != SourceState::Ready,
-            misses: 0,
-            hits: 0,
-            hits_needed: HITS_AFTER_MISSES,
-            backoff_until: None,
+            has_recovered: false,
+            is_cold: is_probed || source_state != SourceState::Ready,
             load: LoadEstimate::default(),
             since: now,
             last_report: None,
@@ -88,54 +83,74 @@ impl Health {
     }
 
     /// Applies an event. Returns the change of the visible state, if it changed.
-    pub(super) fn step(&mut self, event: Event, now: Instant) -> Option<StateChange> {
+    ///
+    /// `grant` says whether the instance may be ejected until a time for slow or failed responses. It is
+    /// called only if it would be, and at most once.
+    pub(super) fn step(
+        &mut self,
+        event: Event,
+        now: Instant,
+        grant: impl FnOnce(Instant) -> bool,
+    ) -> Option<StateChange> {
         let from = self.state();
         match event {
-            Event::ProbeSent => self.load.probe_sent(),
-            Event::Reported(report) if self.probed => self.reported(report, now),
-            Event::ProbeMissed if self.probed => self.probe_missed(),
+            Event::ProbeSent => {
+                self.probes.sent();
+                self.load.probe_sent();
+            }
+            Event::Reported(report) if self.is_probed => {
+                self.last_report = Some(now);
+                self.has_recovered = false;
+                self.load.reported(report.calls, report.capacity, now);
+                self.probes.hit(report);
+            }
+            Event::ProbeMissed if self.is_probed => self.probes.missed(),
             // A response to a probe that new settings have just removed.
             Event::Reported(_) | Event::ProbeMissed => {}
             Event::AttemptStarted => {
                 self.load.attempt_started();
-                if !self.probed && self.own == InstanceState::Unreachable {
-                    // Half-open: this call finds out whether the instance recovered. For other calls it is a
-                    // last resort.
-                    self.backoff_until = Some(now + BACKOFF);
-                }
+                self.ejection.attempt_started();
             }
-            Event::CallFailed(cause) => self.attempt_failed(cause.reason(), now),
-            Event::RaceLost | Event::CallbackFailed(_) => {}
-            Event::CallResponded | Event::CallbackResponded if !self.probed => {
-                self.backoff_until = None;
-                if self.own != InstanceState::Ready {
-                    self.enter(InstanceState::Ready, "responded to a request");
-                }
+            Event::CallFailed(cause) if self.is_probed && cause.blame() == Blame::Unreachable => {
+                self.probes.call_refused(cause);
             }
-            // With a probe the reports decide: a response does not say that the instance takes new calls.
-            Event::CallResponded | Event::CallbackResponded => {}
-            Event::Drained => self.drained = true,
-            Event::Resumed => self.drained = false,
-            Event::ProbeConfigured(probed) => self.probe_configured(probed),
+            Event::CallFailed(cause) if self.can_be_ejected() => {
+                self.ejection.call_failed(cause, now, grant);
+            }
+            Event::CallbackFailed(cause) if self.can_be_ejected() => {
+                self.ejection.callback_failed(cause, now, grant);
+            }
+            Event::RaceLost if self.can_be_ejected() => self.ejection.race_lost(now, grant),
+            Event::CallFailed(_) | Event::CallbackFailed(_) | Event::RaceLost => {}
+            Event::CallResponded => self.has_recovered |= self.ejection.call_responded(),
+            Event::Drained => self.is_drained = true,
+            Event::Resumed => self.is_drained = false,
+            Event::ProbeConfigured(is_probed) => self.probe_configured(is_probed),
             Event::SourceChanged(state) => self.source_changed(state, now),
-            Event::CallAccepted => self.load.call_accepted(),
+            Event::CallAccepted(call) => self.load.call_accepted(call),
             Event::CallNotAccepted => self.load.call_not_accepted(),
-            Event::CallEnded => self.load.call_ended(),
+            Event::CallEnded(call) => self.load.call_ended(call),
         }
         let to = self.state();
-        // The state below the drain counts, too: an upgrade drains an instance, restarts it and resumes it.
-        let is_away = |state| matches!(state, InstanceState::Starting | InstanceState::Unreachable);
-        self.cold = to != InstanceState::Ready && (self.cold || is_away(to) || is_away(self.own));
+        self.is_cold = to != InstanceState::Ready && (self.is_cold || self.is_absent());
         if from == to {
             return None;
         }
         self.since = now;
-        Some(StateChange { from, to, reason: self.reason() })
+        Some(StateChange { from, to, reason: self.reason(now) })
     }
 
-    /// Returns true if it was starting or unreachable since it was last ready: it may be another process.
+    /// Notes that a trial of the episode with this number has ended.
+    pub(super) fn trial_ended(&mut self, episode: u32) {
+        self.ejection.trial_ended(episode);
+    }
+
+    /// Returns true if the instance was new or absent since it was last ready: it may be another process.
+    ///
+    /// It was absent if it missed its probes or its source said that it is not ready. An attempt that failed,
+    /// or an ejection, is no absence.
     pub(super) fn is_cold(&self) -> bool {
-        self.cold
+        self.is_cold
     }
 
     /// The visible state.
@@ -144,45 +159,69 @@ impl Health {
     }
 
     /// The reason for the state, in a few words.
-    pub(super) fn reason(&self) -> &'static str {
-        self.state_and_reason().1
-    }
-
-    fn state_and_reason(&self) -> (InstanceState, &'static str) {
-        match self.source_state {
-            SourceState::Removed => (InstanceState::Gone, "left the fleet"),
-            _ if self.drained => (InstanceState::Draining, "drained by the operator"),
-            SourceState::Restored => (InstanceState::Starting, "restored: its source has not been read yet"),
-            SourceState::Unlisted => (InstanceState::Draining, "no longer listed"),
-            SourceState::Terminating => (InstanceState::Draining, "its pod is terminating"),
-            SourceState::NotReady if self.was_ready_in_source => {
-                (InstanceState::Unreachable, "its pod is not ready")
-            }
-            SourceState::NotReady => (InstanceState::Starting, "its pod is not ready yet"),
-            SourceState::Ready if self.own == InstanceState::Ready && self.load.is_at_capacity() => {
-                (InstanceState::Full, "calls reached its capacity")
-            }
-            SourceState::Ready => (self.own, self.own_reason),
+    pub(super) fn reason(&self, now: Instant) -> &'static str {
+        match self.state_and_reason().1 {
+            Reason::Text(text) => text,
+            Reason::Ejection(cause) if self.ejection.is_half_open(now) => cause.half_open_reason(),
+            Reason::Ejection(cause) => cause.reason(),
         }
     }
 
-    /// The new calls that it is given now.
+    fn state_and_reason(&self) -> (InstanceState, Reason) {
+        use InstanceState::{Draining, Ejected, Full, Gone, Ready, Starting, Unreachable};
+        let probed = self.probes.state();
+        match self.source_state {
+            SourceState::Removed => (Gone, Reason::Text("left the fleet")),
+            _ if self.is_drained => (Draining, Reason::Text("drained by the operator")),
+            SourceState::Restored => (Starting, Reason::Text("restored: its source has not been read yet")),
+            SourceState::Unlisted => (Draining, Reason::Text("no longer listed")),
+            SourceState::Terminating => (Draining, Reason::Text("its pod is terminating")),
+            SourceState::NotReady if self.was_ready_in_source => {
+                (Unreachable, Reason::Text("its pod is not ready"))
+            }
+            SourceState::NotReady => (Starting, Reason::Text("its pod is not ready yet")),
+            SourceState::Ready if probed != Ready => (probed, Reason::Text(self.probes.reason())),
+            SourceState::Ready => match (self.probes.refused(), self.ejection.cause()) {
+                (Some(cause), _) => (Unreachable, Reason::Text(cause.reason())),
+                (None, Some(cause)) if cause.blame() == Blame::Unreachable => {
+                    (Unreachable, Reason::Ejection(cause))
+                }
+                _ if self.load.is_at_capacity() => (Full, Reason::Text("calls reached its capacity")),
+                (None, Some(cause)) => (Ejected, Reason::Ejection(cause)),
+                (None, None) if self.has_recovered => (Ready, Reason::Text("responded to a new call")),
+                (None, None) => (Ready, Reason::Text(self.probes.reason())),
+            },
+        }
+    }
+
+    /// The new calls that it is given.
     pub(super) fn admission(&self) -> Admission {
         match self.state() {
             InstanceState::Ready => Admission::All,
-            InstanceState::Unreachable if !self.probed && self.source_state == SourceState::Ready => {
-                Admission::HalfOpen
+            InstanceState::Ejected | InstanceState::Unreachable => self.admission_after_failure(),
+            InstanceState::Starting | InstanceState::Full | InstanceState::Draining | InstanceState::Gone => {
+                Admission::None
             }
-            InstanceState::Unreachable
-            | InstanceState::Starting
-            | InstanceState::Full
-            | InstanceState::Draining
-            | InstanceState::Gone => Admission::None,
+        }
+    }
+
+    /// The new calls that it is given after it failed an attempt. It gets none if it is absent.
+    fn admission_after_failure(&self) -> Admission {
+        if self.is_absent() {
+            Admission::None
+        } else if self.probes.refused().is_some() {
+            Admission::LastResort
+        } else {
+            self.ejection.next_trial().map_or(Admission::LastResort, Admission::TrialFrom)
         }
     }
 
     pub(super) fn since(&self) -> Instant {
         self.since
+    }
+
+    pub(super) fn ejection(&self) -> &Ejection {
+        &self.ejection
     }
 
     pub(super) fn load_estimate(&self) -> &LoadEstimate {
@@ -195,7 +234,7 @@ impl Health {
 
     /// Returns true if the operator drains it.
     pub(super) fn is_drained(&self) -> bool {
-        self.drained
+        self.is_drained
     }
 
     /// The time since which its source no longer lists it; `None` while it does.
@@ -203,62 +242,31 @@ impl Health {
         self.unlisted_at
     }
 
-    /// The time until which it is a last resort only.
-    pub(super) fn backoff_until(&self) -> Option<Instant> {
-        self.backoff_until
+    /// Returns true if it has been away, and may come back as another process.
+    fn is_absent(&self) -> bool {
+        self.probes.is_absent()
+            || self.probes.state() == InstanceState::Starting
+            || matches!(self.source_state, SourceState::NotReady)
     }
 
-    fn reported(&mut self, report: Report, now: Instant) {
-        self.last_report = Some(now);
-        self.load.reported(report.calls, report.capacity);
-        self.misses = 0;
-        self.hits = self.hits.saturating_add(1);
-        if self.own == InstanceState::Unreachable && self.hits < self.hits_needed {
+    /// Returns false if it takes no new calls for a reason that lasts: then failures change nothing.
+    fn can_be_ejected(&self) -> bool {
+        matches!(self.source_state, SourceState::Ready) && !self.is_absent()
+    }
+
+    fn probe_configured(&mut self, is_probed: bool) {
+        if is_probed == self.is_probed {
             return;
         }
-        match report.state {
-            ReportedState::Draining => self.enter(InstanceState::Draining, "its probe says draining"),
-            ReportedState::Full => self.enter(InstanceState::Full, "its probe says full"),
-            ReportedState::Ready => self.enter(InstanceState::Ready, "its probe says ready"),
-        }
-    }
-
-    fn probe_missed(&mut self) {
-        self.hits = 0;
-        self.misses = self.misses.saturating_add(1);
-        if self.misses >= MISSES {
-            self.hits_needed = HITS_AFTER_MISSES;
-            self.enter(InstanceState::Unreachable, "missed its probes");
-        }
-    }
-
-    fn attempt_failed(&mut self, reason: &'static str, now: Instant) {
-        if self.probed {
-            // Full and draining instances get no calls already, and stay in the state that they reported.
-            if self.own == InstanceState::Ready {
-                self.hits = 0;
-                self.hits_needed = HITS_AFTER_ATTEMPT;
-                self.enter(InstanceState::Unreachable, reason);
-            }
-        } else {
-            self.backoff_until = Some(now + BACKOFF);
-            self.enter(InstanceState::Unreachable, reason);
-        }
-    }
-
-    fn probe_configured(&mut self, probed: bool) {
-        if probed == self.probed {
-            return;
-        }
-        self.probed = probed;
-        self.misses = 0;
-        self.hits = 0;
-        if !probed {
-            self.backoff_until = None;
+        self.is_probed = is_probed;
+        self.probes.configured(is_probed);
+        if !is_probed {
             self.load.forget_report();
-            self.enter(InstanceState::Ready, NO_PROBE);
-        } else if self.own == InstanceState::Unreachable {
-            self.hits_needed = HITS_AFTER_ATTEMPT;
+        } else if let Some(cause) = self.ejection.cause().filter(|cause| cause.blame() == Blame::Unreachable)
+        {
+            // From now on the probe finds out whether the instance takes connections.
+            self.ejection.end();
+            self.probes.call_refused(cause);
         }
     }
 
@@ -273,25 +281,18 @@ impl Health {
             | SourceState::Restored
             | SourceState::Removed => None,
         };
-    }
-
-    fn enter(&mut self, state: InstanceState, reason: &'static str) {
-        self.own = state;
-        self.own_reason = reason;
+        if !matches!(state, SourceState::Ready | SourceState::NotReady) {
+            self.ejection.end();
+        }
     }
 }
 
-/// Misses in a row that make an instance unreachable: a single probe may be lost.
-const MISSES: u32 = 3;
-/// Hits in a row that bring it back after misses: a crashing instance may respond once between two crashes.
-const HITS_AFTER_MISSES: u32 = 2;
-/// Hits that bring it back after a failed attempt, which may have been the fault of the call.
-const HITS_AFTER_ATTEMPT: u32 = 1;
-/// The time for which an instance without a probe is a last resort after a failed attempt.
-pub(crate) const BACKOFF: Duration = Duration::from_secs(1);
-
-const NOT_PROBED: &str = "not probed yet";
-const NO_PROBE: &str = "no probe is configured";
+/// The reason for a state.
+enum Reason {
+    Text(&'static str),
+    /// Failures with this cause.
+    Ejection(Cause),
+}
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use super::health::Admission;
 /// epoch of its fleet.
 #[derive(Debug, Default)]
 pub(crate) struct PlacementView {
-    /// The admission in the lower bits, the end of the back-off above them.
+    /// The admission in the lower bits, the time of the next trial above them.
     admission: AtomicU64,
     /// Calls in the upper half, capacity in the lower; 0 if the load is not known.
     load: AtomicU64,
@@ -30,8 +30,8 @@ pub(crate) struct PlacementView {
 pub(crate) enum Eligibility {
     /// It is asked by its rank.
     Eligible,
-    /// It is asked after all eligible ones: it failed an attempt a moment ago, and no probe tells whether it
-    /// recovered.
+    /// It is asked after all eligible ones: it is ejected, or refused a connection, or is half-open while its
+    /// trial is under way.
     LastResort,
     /// It is not asked.
     Excluded,
@@ -48,13 +48,15 @@ impl Eligibility {
 }
 
 impl PlacementView {
-    pub(super) fn set_admission(&self, admission: Admission, backoff_until_ms: u64) {
-        let flag = match admission {
+    /// `to_ms` converts a time, rounded up.
+    pub(super) fn set_admission(&self, admission: Admission, to_ms: impl FnOnce(Instant) -> u64) {
+        let bits = match admission {
             Admission::All => ALL,
-            Admission::HalfOpen => HALF_OPEN,
+            Admission::TrialFrom(at) => to_ms(at).min(NEVER_MS) << FLAG_BITS | TRIAL,
+            Admission::LastResort => NEVER_MS << FLAG_BITS | TRIAL,
             Admission::None => 0,
         };
-        self.admission.store(backoff_until_ms << FLAG_BITS | flag, Ordering::Relaxed);
+        self.admission.store(bits, Ordering::Relaxed);
     }
 
     pub(super) fn set_load(&self, load: Option<Load>) {
@@ -66,15 +68,11 @@ impl PlacementView {
         self.warming_since.store(ms, Ordering::Relaxed);
     }
 
-    pub(super) fn admits_all(&self) -> bool {
-        self.admission.load(Ordering::Relaxed) & ALL != 0
-    }
-
     pub(super) fn eligibility(&self, now_ms: u64) -> Eligibility {
         let admission = self.admission.load(Ordering::Relaxed);
         if admission & ALL != 0 {
             Eligibility::Eligible
-        } else if admission & HALF_OPEN == 0 {
+        } else if admission & TRIAL == 0 {
             Eligibility::Excluded
         } else if admission >> FLAG_BITS > now_ms {
             Eligibility::LastResort
@@ -158,7 +156,9 @@ pub(super) fn millis(duration: Duration) -> u64 {
 
 /// See [`Admission::All`].
 const ALL: u64 = 1;
-/// See [`Admission::HalfOpen`].
-const HALF_OPEN: u64 = 2;
-/// The bits below the end of the back-off.
+/// See [`Admission::TrialFrom`].
+const TRIAL: u64 = 2;
+/// The bits below the time of the next trial.
 const FLAG_BITS: u32 = 2;
+/// The time of a trial that waits for another event.
+const NEVER_MS: u64 = u64::MAX >> FLAG_BITS;

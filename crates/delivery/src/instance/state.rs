@@ -13,7 +13,9 @@ pub enum InstanceState {
     Full,
     /// Draining, as its probe, its source or the operator says.
     Draining,
-    /// It missed its probes, failed an attempt, or is not ready according to its source.
+    /// It failed calls. It takes none for a while, and then one at a time until it responds to one.
+    Ejected,
+    /// It missed its probes, refuses connections, or is not ready according to its source.
     Unreachable,
     /// No longer in the fleet.
     Gone,
@@ -21,8 +23,15 @@ pub enum InstanceState {
 
 impl InstanceState {
     /// All states, for metrics that have one line per state.
-    pub const ALL: [Self; 6] =
-        [Self::Starting, Self::Ready, Self::Full, Self::Draining, Self::Unreachable, Self::Gone];
+    pub const ALL: [Self; 7] = [
+        Self::Starting,
+        Self::Ready,
+        Self::Full,
+        Self::Draining,
+        Self::Ejected,
+        Self::Unreachable,
+        Self::Gone,
+    ];
 
     /// A stable name for `/fleet`, logs and metrics.
     pub fn label(self) -> &'static str {
@@ -31,6 +40,7 @@ impl InstanceState {
             Self::Ready => "ready",
             Self::Full => "full",
             Self::Draining => "draining",
+            Self::Ejected => "ejected",
             Self::Unreachable => "unreachable",
             Self::Gone => "gone",
         }

@@ -25,8 +25,8 @@ pub struct InstanceStatus {
     /// Reported calls, plus the calls placed and minus the calls ended since. Placement uses this number.
     /// `None` without a report.
     pub calls_expected: Option<u32>,
-    /// Calls that this gateway placed there and has not seen end. With several gateways, another one may see
-    /// the end.
+    /// Calls that this gateway placed there and has not seen end, as far as the reports do not contradict it:
+    /// with several gateways, another one may see the end.
     pub calls_counted: usize,
     /// Reported capacity.
     pub capacity: Option<u32>,
@@ -53,7 +53,6 @@ pub struct InstanceStatus {
 impl Instance {
     /// The status of the instance, for `/fleet` and `/metrics`.
     pub(crate) fn status(&self, now: Instant) -> InstanceStatus {
-        let calls_counted = self.tracker.placed_calls().len();
         let counters = self.tracker.counters();
         let health = self.tracker.health();
         let load = health.load_estimate();
@@ -62,10 +61,10 @@ impl Instance {
             incarnation: self.owner.incarnation.clone(),
             state: health.state(),
             since: now.saturating_duration_since(health.since()),
-            reason: health.reason(),
+            reason: health.reason(now),
             calls: load.reported_calls(),
             calls_expected: load.expected_calls(),
-            calls_counted,
+            calls_counted: load.placed_calls(),
             capacity: load.capacity(),
             last_probe: health.last_report().map(|at| now.saturating_duration_since(at)),
             restored_age: None,

@@ -13,13 +13,17 @@ use tokio::{
 
 use super::{
     counters::Counters,
+    ejection_share::{EjectionShare, MemberId},
     event::{Event, Report},
     health::{Admission, Health},
-    placed_calls::PlacedCalls,
+    placed_calls::CallKey,
     placement_view::{Eligibility, PlacementView, millis},
     state::InstanceState,
 };
-use crate::{cause::Cause, member::SourceState};
+use crate::{
+    cause::{Blame, Cause},
+    member::SourceState,
+};
 
 /// Everything learned about one instance. All threads share it, and a reload hands it on.
 #[derive(Debug)]
@@ -28,17 +32,21 @@ pub(crate) struct Tracker {
     /// The epoch of the fleets that it is in.
     epoch: Instant,
     health: Mutex<Health>,
+    /// The ejections of its fleet, and its identity among them.
+    ejections: Arc<EjectionShare>,
+    member_id: MemberId,
     view: Arc<PlacementView>,
     /// True while it is full or draining. A copy that is read without the lock.
     is_busy: AtomicBool,
-    /// The calls that this gateway placed there.
-    placed_calls: Mutex<PlacedCalls>,
     /// An attempt failed: the next probe is due early.
     attempt_failed: Notify,
     /// The next probe is due at once.
     probe_wanted: Notify,
     /// Notified when this or another instance of the fleet may take new calls again.
     eligible: Arc<Notify>,
+    /// The time at which it refused a connection, in milliseconds after `epoch`; 0 if a connection succeeded
+    /// since.
+    refused_at: AtomicU64,
     /// The time of the last request to it, in milliseconds after `epoch`.
     used: AtomicU64,
     counters: Counters,
@@ -48,6 +56,7 @@ impl Tracker {
     pub(crate) fn new(
         name: Name,
         view: Arc<PlacementView>,
+        ejections: Arc<EjectionShare>,
         probed: bool,
         source_state: SourceState,
         eligible: Arc<Notify>,
@@ -59,11 +68,13 @@ impl Tracker {
             name,
             epoch,
             view,
+            member_id: ejections.next_id(),
+            ejections,
             is_busy: AtomicBool::new(false),
-            placed_calls: Mutex::default(),
             attempt_failed: Notify::new(),
             probe_wanted: Notify::new(),
             eligible,
+            refused_at: AtomicU64::new(0),
             used: AtomicU64::new(created_ms),
             counters: Counters::default(),
             health: Mutex::new(Health::new(probed, source_state, now)),
@@ -76,8 +87,26 @@ impl Tracker {
     /// Applies an event.
     pub(crate) fn learn(&self, event: Event, now: Instant) {
         self.learn_with(self.health(), event, now);
-        if let Event::CallFailed(_) = event {
-            self.attempt_failed.notify_one();
+        match event {
+            Event::CallFailed(cause) | Event::CallbackFailed(cause) => {
+                self.note_connection(cause, now, now);
+                if cause.blame() != Blame::None {
+                    self.attempt_failed.notify_one();
+                }
+            }
+            Event::CallResponded => self.note_connected(now),
+            Event::ProbeSent
+            | Event::Reported(_)
+            | Event::ProbeMissed
+            | Event::AttemptStarted
+            | Event::RaceLost
+            | Event::Drained
+            | Event::Resumed
+            | Event::ProbeConfigured(_)
+            | Event::SourceChanged(_)
+            | Event::CallAccepted(_)
+            | Event::CallNotAccepted
+            | Event::CallEnded(_) => {}
         }
     }
 
@@ -85,7 +114,16 @@ impl Tracker {
     fn learn_with(&self, mut health: MutexGuard<'_, Health>, event: Event, now: Instant) {
         let was_cold = health.is_cold();
         let before = self.eligibility(now);
-        let change = health.step(event, now);
+        let (episode, counted) = (health.ejection().number(), health.ejection().counted_until(now));
+        let change = health.step(event, now, |until| self.ejections.start(self.member_id, until, now));
+        if health.ejection().number() != episode && health.ejection().cause() == Some(Cause::RacesLost) {
+            self.count_failure(Cause::RacesLost);
+        }
+        if let Some(until) = counted
+            && health.ejection().counted_until(now).is_none()
+        {
+            self.ejections.end(self.member_id, until);
+        }
         self.update_view(&health);
         drop(health);
         if self.eligibility(now).is_better_than(before) {
@@ -97,7 +135,7 @@ impl Tracker {
         }
         self.counters.state_entered(change.to);
         let (instance, from, to, reason) = (&self.name, change.from, change.to, change.reason);
-        if to == InstanceState::Unreachable {
+        if matches!(to, InstanceState::Ejected | InstanceState::Unreachable) {
             tracing::warn!(%instance, %from, %to, reason, "instance state changed");
         } else {
             tracing::info!(%instance, %from, %to, reason, "instance state changed");
@@ -106,14 +144,14 @@ impl Tracker {
 
     /// Applies the report of a probe that was sent at `sent`.
     pub(crate) fn reported(&self, report: Report, sent: Instant, now: Instant) {
-        if report.calls == Some(0) {
-            self.placed_calls().forget(sent);
-        }
+        self.note_connected(sent);
         self.learn(Event::Reported(report), now);
     }
 
-    pub(crate) fn probe_missed(&self, now: Instant) {
+    /// Notes that the probe that was sent at `sent` failed with `cause`.
+    pub(crate) fn probe_missed(&self, cause: Cause, sent: Instant, now: Instant) {
         self.counters.missed_probes.add_one();
+        self.note_connection(cause, sent, now);
         self.learn(Event::ProbeMissed, now);
     }
 
@@ -160,6 +198,7 @@ impl Tracker {
         }
         let reported_since_unlisted = health.last_report() > health.unlisted_at();
         let expected = health.load_estimate().expected_calls().filter(|_| reported_since_unlisted);
+        let placed = health.load_estimate().placed_calls();
         drop(health);
         if self.counters.in_flight.get() > 0 {
             return false;
@@ -168,7 +207,7 @@ impl Tracker {
             Some(calls) => calls == 0,
             None => {
                 let used = self.used.load(Ordering::Relaxed);
-                self.placed_calls().len() == 0 && self.millis(now).saturating_sub(used) >= millis(QUIET)
+                placed == 0 && self.millis(now).saturating_sub(used) >= millis(QUIET)
             }
         }
     }
@@ -204,27 +243,63 @@ impl Tracker {
     }
 
     /// Reserves a place for a new call, which counts as one of its calls from now on. `None` if the instance
-    /// may no longer take a call with this eligibility: it became full, draining or unreachable in the
-    /// meantime.
-    pub(crate) fn reserve(self: &Arc<Self>, now: Instant, _eligibility: Eligibility) -> Option<PendingCall> {
+    /// became full, draining or unreachable since it was found to have this eligibility, or if another call
+    /// became the trial of a half-open instance.
+    pub(crate) fn reserve(self: &Arc<Self>, now: Instant, eligibility: Eligibility) -> Option<PendingCall> {
         let health = self.health();
-        if health.admission() == Admission::None {
+        let is_admitted = match health.admission() {
+            Admission::All => true,
+            Admission::TrialFrom(at) => at <= now || eligibility == Eligibility::LastResort,
+            Admission::LastResort => eligibility == Eligibility::LastResort,
+            Admission::None => false,
+        };
+        if !is_admitted {
             return None;
         }
+        let episode = health.ejection().number();
         self.learn_with(health, Event::AttemptStarted, now);
-        Some(PendingCall { tracker: Arc::clone(self), settled: false })
+        Some(PendingCall { tracker: Arc::clone(self), episode, settled: false })
     }
 
-    /// Notes a response to a callback. For a ready instance this costs one atomic load.
+    /// Notes a response to a callback. It ends no ejection: an instance may serve callbacks and fail calls.
+    /// It costs one atomic load.
     pub(crate) fn callback_responded(&self, now: Instant) {
-        if !self.view.admits_all() {
-            self.learn(Event::CallbackResponded, now);
+        self.note_connected(now);
+    }
+
+    /// Notes that a callback failed that was sent at `sent`. A callback that was sent before the last
+    /// ejection started says nothing new.
+    pub(crate) fn callback_failed(&self, cause: Cause, sent: Instant, now: Instant) {
+        if self.health().ejection().started_at().is_some_and(|started| sent < started) {
+            self.note_connection(cause, now, now);
+        } else {
+            self.learn(Event::CallbackFailed(cause), now);
         }
     }
 
-    /// Returns true if the instance refused the last connection that was attempted.
+    /// Returns true if the last connection attempted to the instance, by a request or a probe, was refused or
+    /// not possible.
     pub(crate) fn refuses_connections(&self) -> bool {
-        self.health().state() == InstanceState::Unreachable
+        self.refused_at.load(Ordering::Relaxed) != 0
+    }
+
+    /// Learns from a failure whether the instance accepts connections. `sent` is the time of the attempt.
+    fn note_connection(&self, cause: Cause, sent: Instant, now: Instant) {
+        if cause.blame() == Blame::Unreachable {
+            // At least 1: 0 means that it accepts connections.
+            self.refused_at.store(self.millis(now).max(1), Ordering::Relaxed);
+        } else if !matches!(cause, Cause::Exhausted | Cause::NoTime) {
+            self.note_connected(sent);
+        }
+    }
+
+    /// Notes that an attempt that started at `sent` reached the instance.
+    fn note_connected(&self, sent: Instant) {
+        let refused_at = self.refused_at.load(Ordering::Relaxed);
+        if refused_at != 0 && self.millis(sent) >= refused_at {
+            // If it refused another connection in the meantime, that one is later.
+            let _ = self.refused_at.compare_exchange(refused_at, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     /// Counts an attempt, of a new call or a callback.
@@ -240,12 +315,9 @@ impl Tracker {
         self.counters.callbacks.add_one();
     }
 
-    /// Notes the end of a call. Only calls that this gateway placed here count, and each once: calls of other
-    /// gateways are not in the estimate, and a notification may arrive twice.
+    /// Notes the end of a call. Calls that this gateway did not place here change nothing.
     pub(crate) fn call_ended(&self, call_id: &str, now: Instant) {
-        if self.placed_calls().remove(call_id) {
-            self.learn(Event::CallEnded, now);
-        }
+        self.learn(Event::CallEnded(CallKey::of(call_id)), now);
     }
 
     pub(super) fn view(&self) -> &Arc<PlacementView> {
@@ -254,10 +326,6 @@ impl Tracker {
 
     pub(super) fn counters(&self) -> &Counters {
         &self.counters
-    }
-
-    pub(super) fn placed_calls(&self) -> MutexGuard<'_, PlacedCalls> {
-        self.placed_calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn health(&self) -> MutexGuard<'_, Health> {
@@ -270,8 +338,8 @@ impl Tracker {
     }
 
     fn update_view(&self, health: &Health) {
-        let backoff_until_ms = health.backoff_until().map_or(0, |at| self.millis(at));
-        self.view.set_admission(health.admission(), backoff_until_ms);
+        // Rounded up: a trial that the view shows is admitted.
+        self.view.set_admission(health.admission(), |at| self.millis(at + Duration::from_nanos(999_999)));
         self.view.set_load(health.load_estimate().load());
         let is_busy = matches!(health.state(), InstanceState::Full | InstanceState::Draining);
         self.is_busy.store(is_busy, Ordering::Relaxed);
@@ -293,29 +361,35 @@ impl Drop for InFlight {
 #[derive(Debug)]
 pub(crate) struct PendingCall {
     tracker: Arc<Tracker>,
+    /// The episode of the ejection in which it is a trial.
+    episode: Option<u32>,
     settled: bool,
 }
 
 impl PendingCall {
     pub(crate) fn accepted(mut self, call_id: Option<&str>, now: Instant) {
-        self.settled = true;
         self.tracker.counters.placed.add_one();
-        if let Some(call_id) = call_id {
-            self.tracker.placed_calls().add(call_id, now);
-        }
-        self.tracker.learn(Event::CallAccepted, now);
+        self.settle(Event::CallAccepted(call_id.map(CallKey::of)), now);
     }
 
     pub(crate) fn not_accepted(mut self, now: Instant) {
+        self.settle(Event::CallNotAccepted, now);
+    }
+
+    fn settle(&mut self, event: Event, now: Instant) {
         self.settled = true;
-        self.tracker.learn(Event::CallNotAccepted, now);
+        let mut health = self.tracker.health();
+        if let Some(episode) = self.episode {
+            health.trial_ended(episode);
+        }
+        self.tracker.learn_with(health, event, now);
     }
 }
 
 impl Drop for PendingCall {
     fn drop(&mut self) {
         if !self.settled {
-            self.tracker.learn(Event::CallAccepted, Instant::now());
+            self.settle(Event::CallAccepted(None), Instant::now());
         }
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::{
     Delivery, DeliverySettings, Discovery, DnsSettings, ProbeSettings,
+    cause::Cause,
     fleet_store::tests::{dns, member, settings, three, tls, uris},
     instance::{Event, Report, ReportedState},
 };
@@ -34,7 +35,8 @@ async fn a_start_waits_for_the_source_and_then_for_one_round_of_probes() {
     delivery.apply_members(three());
     assert_eq!(delivery.awaited(), Some(Awaited::Probes));
     respond_to_probe(&delivery, "bot-0");
-    delivery.fleet.load().instance("bot-1").unwrap().tracker.probe_missed(Instant::now());
+    let now = Instant::now();
+    delivery.fleet.load().instance("bot-1").unwrap().tracker.probe_missed(Cause::Timeout, now, now);
     assert_eq!(delivery.awaited(), Some(Awaited::Probes));
     // Whatever the result, one probe of each is enough.
     respond_to_probe(&delivery, "bot-2");

@@ -65,8 +65,8 @@ async fn a_stopped_instance_is_unreachable_after_the_patience() {
     assert!(started.elapsed() >= SHORT);
     assert!(attempts > 1);
     assert_eq!(status(&delivery, "bot-0").attempts, u64::from(attempts));
-    // The failure of a callback does not affect new calls.
-    assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
+    // New calls go elsewhere.
+    assert_eq!(state(&delivery, "bot-0"), InstanceState::Unreachable);
 }
 
 #[tokio::test]
@@ -117,16 +117,47 @@ async fn a_callback_that_was_written_is_never_sent_again() {
 }
 
 #[tokio::test]
-async fn a_response_to_a_callback_makes_an_instance_without_a_probe_ready() {
-    let upstream = ScriptedInstance::in_turn(vec![Act::status(503), Act::status(500)]);
+async fn a_response_to_a_callback_does_not_end_an_ejection() {
+    let upstream = ScriptedInstance::in_turn(vec![
+        Act::status(503),
+        Act::status(500),
+        Act::status(202),
+        Act::status(202),
+    ]);
     let delivery = delivery(settings([upstream.address]));
     let connections = Connections::default();
     place(&delivery, &connections, LONG).await.unwrap_err();
-    assert_eq!(state(&delivery, "bot-0"), InstanceState::Unreachable);
-    assert_eq!(status(&delivery, "bot-0").reason, "attempt failed: response was 503");
     assert!(!delivery.can_take_call());
-    forward(&delivery, &connections, "bot-0").await.unwrap();
+    for _ in 0..2 {
+        forward(&delivery, &connections, "bot-0").await.unwrap();
+        assert_eq!(state(&delivery, "bot-0"), InstanceState::Ejected);
+    }
+    place(&delivery, &connections, LONG).await.unwrap();
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
+}
+
+/// Checks the state of an instance after it did `act` with a callback.
+async fn check_state_after(act: Act, expected: InstanceState) {
+    let shown = format!("{act:.100?}");
+    let upstream = ScriptedInstance::always(act);
+    let mut settings = settings([upstream.address]);
+    settings.patience = SHORT;
+    let delivery = delivery(settings);
+    let _ = forward(&delivery, &Connections::default(), "bot-0").await;
+    assert_eq!(state(&delivery, "bot-0"), expected, "{shown}");
+}
+
+#[tokio::test]
+async fn a_failed_callback_ejects_its_owner() {
+    for code in [502, 504] {
+        check_state_after(Act::status(code), InstanceState::Ejected).await;
+    }
+    check_state_after(Act::SendAndClose(Vec::new()), InstanceState::Ejected).await;
+    check_state_after(Act::raw("nonsense\r\n\r\n"), InstanceState::Ejected).await;
+    check_state_after(Act::stall(), InstanceState::Ejected).await;
+    for code in [200, 302, 400, 401, 403, 404, 409, 429, 500, 503] {
+        check_state_after(Act::status(code), InstanceState::Ready).await;
+    }
 }
 
 #[tokio::test]

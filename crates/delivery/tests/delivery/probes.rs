@@ -1,6 +1,9 @@
 //! Probes over real sockets: the report of an instance decides its state.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use crate::{setup::*, upstream::*};
 use switchboard_delivery::{Connections, Delivery, InstanceState, PlaceError};
@@ -126,18 +129,30 @@ async fn an_instance_that_misses_its_probes_is_unreachable_until_it_reports_agai
 }
 
 #[tokio::test]
-async fn an_instance_that_failed_a_call_is_ejected_until_its_next_report() {
-    let upstream = ScriptedInstance::scripted(|seen| {
-        Act::status(if seen.line().starts_with("GET ") { 200 } else { 503 })
+async fn no_probe_ends_the_ejection_of_an_instance_that_fails_calls() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let script = Arc::clone(&fails);
+    let upstream = ScriptedInstance::scripted(move |seen| {
+        let fails = !seen.line().starts_with("GET ") && script.load(Ordering::Relaxed);
+        Act::status(if fails { 502 } else { 200 })
     });
     let delivery = Arc::new(delivery(probed(settings([upstream.address]))));
     probe_until(&delivery, "bot-0", InstanceState::Ready).await;
     let connections = Connections::default();
-    let failed = place(&delivery, &connections, LONG).await.unwrap_err();
-    assert_eq!(failed, PlaceError::AllFailed { attempts: 1, outcome_unknown: 0, last: "status_503" });
-    assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoneReachable);
-    assert!(!delivery.can_take_call());
-    probe_until(&delivery, "bot-0", InstanceState::Ready).await;
+    place(&delivery, &connections, LONG).await.unwrap_err();
+    assert_eq!(state(&delivery, "bot-0"), InstanceState::Ejected);
+    let running = tokio::spawn(Arc::clone(&delivery).run());
+    let probes = || upstream.seen().iter().filter(|seen| seen.line().starts_with("GET ")).count();
+    let before = probes();
+    until("two more probes", || probes() >= before + 2).await;
+    running.abort();
+    assert_eq!(state(&delivery, "bot-0"), InstanceState::Ejected);
+    // A call does. There is no other instance, so it is asked as a last resort.
+    fails.store(false, Ordering::Relaxed);
+    assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 200);
+    let known = status(&delivery, "bot-0");
+    assert_eq!((known.state, known.reason), (InstanceState::Ready, "responded to a new call"));
+    assert_eq!(known.entered, [(InstanceState::Ready, 2), (InstanceState::Ejected, 1)]);
 }
 
 #[tokio::test]

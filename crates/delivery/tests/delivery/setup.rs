@@ -45,6 +45,7 @@ pub(crate) fn settings(addresses: impl IntoIterator<Item = SocketAddr>) -> Deliv
         probe: None,
         attempt: LONG,
         waiting_max: 100,
+        eject_share: 0.5,
         patience: LONG,
         in_flight_per_instance: 100,
         orphaned: Orphaned::Refuse,

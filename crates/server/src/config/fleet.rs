@@ -20,13 +20,13 @@ use super::{
 };
 use crate::platform::{CALL_LIMIT, RECORDING_LIMIT};
 
-/// Reads the rules of placement and the longest attempt. `graph` has an element for each app. `peers` and
-/// `graph` are `None` if they have a problem already.
+/// Reads the rules of placement, the longest attempt, and the part of the fleet that may be ejected. `graph`
+/// has an element for each app. `peers` and `graph` are `None` if they have a problem already.
 pub(super) fn placement(
     root: &Section<'_>,
     peers: Option<&[PeerSettings]>,
     graph: Option<&[Option<GraphSettings>]>,
-) -> Option<(Placement, Duration)> {
+) -> Option<(Placement, Duration, f64)> {
     let section = root.section("placement");
     let keys = [
         ("call", AffinityBy::Call),
@@ -48,11 +48,12 @@ pub(super) fn placement(
         }
         longest.is_none().then_some(attempt)
     });
+    let eject_share = section.or("eject_share", 0.5, Setting::fraction);
     let full = section.or("full", Full::Refuse, |setting| full(setting, peers, graph));
     section.finish();
     let placement =
         Placement { key: key?, budget: budget?, recording_budget: recording_budget?, full: full? };
-    Some((placement, attempt?))
+    Some((placement, attempt?, eject_share?))
 }
 
 fn less_than(setting: &Setting<'_>, limit: Duration) -> Option<Duration> {

@@ -166,6 +166,7 @@ fn the_example_is_valid_and_uses_every_setting() {
         "budget",
         "recording_budget",
         "attempt",
+        "eject_share",
         "full",
         "url",
         "callback_url",
@@ -280,6 +281,7 @@ fn every_optional_setting_has_its_default() {
     assert_eq!(config.placement.recording_budget, Duration::from_millis(3500));
     assert_eq!(config.placement.full, Full::Refuse);
     assert_eq!(config.delivery.attempt, seconds(3));
+    assert!((config.delivery.eject_share - 0.5).abs() < 1e-9);
     assert_eq!(config.delivery.region, config.region);
     assert_eq!(config.delivery.instances[0].callback_url, None);
     assert_eq!(config.delivery.instances[0].apps, None);
@@ -745,6 +747,7 @@ fn an_invalid_value_gets_a_message_with_a_valid_one() {
             "placement.recording_budget",
             "not less than 5s, the time after which the platform gives the call up",
         ),
+        ("[placement]\neject_share = 1.5", "placement.eject_share", "not a number from 0.0 to 1.0"),
         (
             "[placement]\nbudget = \"2s\"\nattempt = \"3s\"",
             "placement.attempt",

@@ -44,18 +44,19 @@ async fn check(issuer: &Issuer, bad: SocketAddr, reason: &str, unknown: bool) {
         }
     }
     assert_eq!(failures(&gateway).await, BTreeMap::from([(reason.to_owned(), 1)]));
+    let state = if ["refused", "connect_timeout"].contains(&reason) { "unreachable" } else { "ejected" };
     let fleet = gateway.admin("/fleet").await.json();
-    assert_eq!(fleet[0]["state"], "unreachable", "{reason}: {fleet}");
-    let changed = gateway.log.event("the change", |event| event["to"] == "unreachable").await;
+    assert_eq!(fleet[0]["state"], state, "{reason}: {fleet}");
+    let changed = gateway.log.event("the change", |event| event["to"] == state).await;
     assert_eq!((&changed["level"], &changed["instance"]), (&"warn".into(), &"bot-0".into()), "{changed}");
     let labels = [("instance", "bot-0"), ("reason", reason)];
     assert_eq!(gateway.metric("switchboard_attempt_failures_total", &labels).await, 1.0, "{reason}");
-    let labels = [("instance", "bot-0"), ("state", "unreachable")];
+    let labels = [("instance", "bot-0"), ("state", state)];
     assert_eq!(gateway.metric("switchboard_instance_transitions_total", &labels).await, 1.0, "{reason}");
     assert_eq!(gateway.metric("switchboard_instance_state", &labels).await, 1.0, "{reason}");
     let change = gateway.log.message("instance state changed").await;
     let fields = [&change["instance"], &change["from"], &change["to"], &change["reason"]];
-    assert_eq!(fields, [&"bot-0".into(), &"ready".into(), &"unreachable".into(), &fleet[0]["reason"]]);
+    assert_eq!(fields, [&"bot-0".into(), &"ready".into(), &state.into(), &fleet[0]["reason"]]);
     let event = gateway.log.event("the call", |event| event["attempts"] == 2).await;
     assert_eq!((&event["outcome"], &event["instance"]), (&"placed".into(), &"bot-1".into()), "{event}");
     assert_eq!(event["outcome_unknown"], if unknown { 1.into() } else { serde_json::Value::Null }, "{event}");

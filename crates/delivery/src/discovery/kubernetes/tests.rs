@@ -50,6 +50,7 @@ fn delivery(discovery: KubernetesSettings) -> Arc<Delivery> {
         probe: None,
         attempt: LONG,
         waiting_max: 100,
+        eject_share: 0.5,
         patience: LONG,
         in_flight_per_instance: 100,
         orphaned: Orphaned::Refuse,

@@ -1,15 +1,29 @@
 //! The state machine: sequences of events, and the states after them.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use switchboard_routing::Load;
 
 use super::*;
-use crate::cause::Cause;
+use crate::instance::{
+    event::{Report, ReportedState},
+    placed_calls::CallKey,
+};
 
 const READY: Event = reported(ReportedState::Ready, None, None);
 const FULL: Event = reported(ReportedState::Full, None, None);
 const DRAINING: Event = reported(ReportedState::Draining, None, None);
 const FAILED: Event = Event::CallFailed(Cause::Timeout);
+const REFUSED: Event = Event::CallFailed(Cause::Refused);
+const STARTED: Event = Event::AttemptStarted;
+const RESPONDED: Event = Event::CallResponded;
+const ACCEPTED: Event = Event::CallAccepted(None);
+
+/// A step of an instance that may be ejected.
+fn step(health: &mut Health, event: Event, now: Instant) -> Option<StateChange> {
+    health.step(event, now, |_| true)
+}
 
 const fn reported(state: ReportedState, calls: Option<u32>, capacity: Option<u32>) -> Event {
     Event::Reported(Report { state, calls, capacity })
@@ -24,7 +38,7 @@ fn check(probed: bool, events: &[Event], expected: &[InstanceState]) {
     for event in events {
         now += Duration::from_millis(1);
         let before = health.state();
-        let change = health.step(*event, now);
+        let change = step(&mut health, *event, now);
         let after = health.state();
         assert_eq!(
             change.map(|change| (change.from, change.to)),
@@ -35,7 +49,7 @@ fn check(probed: bool, events: &[Event], expected: &[InstanceState]) {
     assert_eq!(states, expected, "{events:?}");
 }
 
-use InstanceState::{Draining, Full, Ready, Starting, Unreachable};
+use InstanceState::{Draining, Ejected, Full, Ready, Starting, Unreachable};
 
 #[test]
 fn the_first_report_decides_the_first_state() {
@@ -66,23 +80,131 @@ fn an_instance_is_unreachable_after_three_misses_in_a_row_and_back_after_two_hit
 }
 
 #[test]
-fn a_failed_attempt_ejects_until_the_next_hit() {
-    check(true, &[READY, FAILED, READY], &[Ready, Unreachable, Ready]);
-    check(true, &[READY, FAILED, Event::ProbeMissed, READY], &[Ready, Unreachable, Unreachable, Ready]);
-    check(true, &[READY, FAILED, Event::CallbackResponded], &[Ready, Unreachable, Unreachable]);
-    // Two more misses make it an outage.
+fn a_failed_call_ejects_until_a_later_call_succeeds_whatever_the_probe_says() {
+    for probed in [true, false] {
+        let before: &[Event] = if probed { &[READY] } else { &[] };
+        let events = [before, &[FAILED, READY, READY, STARTED, RESPONDED]].concat();
+        let states = [&[Ready; 1][..before.len()], &[Ejected, Ejected, Ejected, Ejected, Ready]].concat();
+        check(probed, &events, &states);
+    }
+    // A response to a call that was sent before the failure is not news.
+    check(true, &[READY, FAILED, RESPONDED, READY], &[Ready, Ejected, Ejected, Ejected]);
+    // Three misses make it an outage, and the ejection applies again after it.
     let missed = Event::ProbeMissed;
     check(
         true,
         &[READY, FAILED, missed, missed, missed, READY, READY],
-        &[Ready, Unreachable, Unreachable, Unreachable, Unreachable, Unreachable, Ready],
+        &[Ready, Ejected, Ejected, Ejected, Unreachable, Unreachable, Ejected],
     );
+}
+
+#[test]
+fn a_failure_that_says_nothing_about_the_instance_changes_nothing() {
+    for cause in Cause::ALL.into_iter().filter(|cause| cause.blame() == Blame::None) {
+        for probed in [true, false] {
+            let events = [READY, Event::CallFailed(cause), Event::CallbackFailed(cause)];
+            check(probed, &events, &[Ready; 3]);
+        }
+    }
+}
+
+#[test]
+fn an_instance_that_refuses_connections_is_unreachable_until_a_later_probe_is_a_hit() {
+    let sent = Event::ProbeSent;
+    check(true, &[READY, REFUSED, sent, READY], &[Ready, Unreachable, Unreachable, Ready]);
+    // The probe was sent before the attempt failed.
+    check(
+        true,
+        &[READY, sent, REFUSED, READY, sent, READY],
+        &[Ready, Ready, Unreachable, Unreachable, Unreachable, Ready],
+    );
+    // What it reports counts all the same.
+    check(true, &[READY, sent, REFUSED, DRAINING], &[Ready, Ready, Unreachable, Draining]);
+    check(
+        true,
+        &[READY, REFUSED, sent, Event::ProbeMissed, sent, READY],
+        &[Ready, Unreachable, Unreachable, Unreachable, Unreachable, Ready],
+    );
+    // Without a probe a call finds out.
+    check(false, &[REFUSED, READY, STARTED, RESPONDED], &[Unreachable, Unreachable, Unreachable, Ready]);
 }
 
 #[test]
 fn a_failed_attempt_does_not_change_a_reported_state() {
     check(true, &[FULL, FAILED], &[Full, Full]);
+    check(true, &[FULL, REFUSED], &[Full, Full]);
     check(true, &[DRAINING, FAILED], &[Draining, Draining]);
+}
+
+#[test]
+fn the_new_calls_that_an_instance_is_given_after_a_failure() {
+    let now = Instant::now();
+    for (probed, events, expected) in [
+        (true, vec![READY, FAILED], Admission::TrialFrom(now + EJECTION_MIN)),
+        (false, vec![FAILED], Admission::TrialFrom(now + EJECTION_MIN)),
+        (false, vec![REFUSED], Admission::TrialFrom(now + EJECTION_MIN)),
+        (true, vec![READY, FAILED, STARTED], Admission::LastResort),
+        (true, vec![READY, REFUSED], Admission::LastResort),
+        (true, vec![READY, FAILED, MISSED, MISSED, MISSED], Admission::None),
+        (true, vec![READY, REFUSED, MISSED, MISSED, MISSED], Admission::None),
+        (true, vec![READY, FAILED, NOT_READY], Admission::None),
+        (true, vec![LOAD_HIGH, FAILED], Admission::None),
+        (true, vec![], Admission::None),
+        (true, vec![READY, FAILED, Event::Drained], Admission::None),
+        (true, vec![READY], Admission::All),
+    ] {
+        let mut health = Health::new(probed, SourceState::Ready, now);
+        for event in &events {
+            step(&mut health, *event, now);
+        }
+        assert_eq!(health.admission(), expected, "{events:?}");
+    }
+}
+
+#[test]
+fn the_reason_says_whether_an_ejected_instance_is_half_open() {
+    let now = Instant::now();
+    let mut health = Health::new(true, SourceState::Ready, now);
+    step(&mut health, READY, now);
+    step(&mut health, FAILED, now);
+    assert_eq!(health.reason(now), "attempt failed: no response in time");
+    let half_open = "attempt failed: no response in time; half-open, one call at a time";
+    assert_eq!(health.reason(now + EJECTION_MIN), half_open);
+    step(&mut health, STARTED, now + EJECTION_MIN);
+    assert_eq!(health.reason(now + EJECTION_MIN), half_open);
+    step(&mut health, RESPONDED, now + EJECTION_MIN);
+    assert_eq!(health.reason(now + EJECTION_MIN), "responded to a new call");
+    // Beyond the share of the fleet it is half-open at once.
+    health.step(FAILED, now + EJECTION_MIN, |_| false);
+    assert_eq!((health.state(), health.reason(now + EJECTION_MIN)), (Ejected, half_open));
+}
+
+#[test]
+fn only_an_absence_makes_an_instance_cold() {
+    for (probed, events, cold) in [
+        (true, vec![], true),
+        (true, vec![READY], false),
+        (false, vec![], false),
+        (true, vec![READY, FAILED], false),
+        (true, vec![READY, REFUSED], false),
+        (false, vec![REFUSED], false),
+        (true, vec![READY, FULL], false),
+        (true, vec![READY, Event::Drained], false),
+        (true, vec![READY, MISSED, MISSED], false),
+        (true, vec![READY, MISSED, MISSED, MISSED], true),
+        (true, vec![READY, MISSED, MISSED, MISSED, READY, FULL], true),
+        (true, vec![READY, FAILED, MISSED, MISSED, MISSED, READY, READY], true),
+        (true, vec![READY, Event::Drained, MISSED, MISSED, MISSED, READY, READY], true),
+        (true, vec![READY, NOT_READY], true),
+        (true, vec![READY, NOT_READY, LISTED], false),
+    ] {
+        let now = Instant::now();
+        let mut health = Health::new(probed, SourceState::Ready, now);
+        for event in &events {
+            step(&mut health, *event, now);
+        }
+        assert_eq!(health.is_cold(), cold, "{events:?}");
+    }
 }
 
 #[test]
@@ -95,29 +217,8 @@ fn calls_at_the_capacity_are_full() {
 }
 
 #[test]
-fn without_a_probe_attempts_are_the_probe() {
-    check(
-        false,
-        &[FAILED, Event::CallbackResponded, FAILED, Event::AttemptStarted],
-        &[Unreachable, Ready, Unreachable, Unreachable],
-    );
-    // A late response to a probe that was switched off.
-    check(false, &[FULL, Event::ProbeMissed, Event::ProbeMissed, Event::ProbeMissed], &[Ready; 4]);
-}
-
-#[test]
-fn without_a_probe_a_failed_instance_backs_off_and_is_then_half_open() {
-    let start = Instant::now();
-    let mut health = Health::new(false, SourceState::Ready, start);
-    health.step(FAILED, start);
-    assert_eq!(health.backoff_until(), Some(start + BACKOFF));
-    let later = start + BACKOFF * 2;
-    health.step(Event::AttemptStarted, later);
-    assert_eq!(health.backoff_until(), Some(later + BACKOFF));
-    health.step(Event::CallbackResponded, later);
-    assert_eq!((health.state(), health.backoff_until()), (Ready, None));
-    health.step(Event::AttemptStarted, later);
-    assert_eq!(health.backoff_until(), None);
+fn a_late_response_to_a_probe_that_was_switched_off_changes_nothing() {
+    check(false, &[FULL, MISSED, MISSED, MISSED], &[Ready; 4]);
 }
 
 #[test]
@@ -130,8 +231,8 @@ fn the_operators_drain_overrides_the_probe_until_resume() {
     check(true, &[DRAINING, Event::Drained, Event::Resumed], &[Draining; 3]);
     check(
         false,
-        &[Event::Drained, Event::CallbackResponded, FAILED, Event::Resumed],
-        &[Draining, Draining, Draining, Unreachable],
+        &[Event::Drained, RESPONDED, FAILED, Event::Resumed],
+        &[Draining, Draining, Draining, Ejected],
     );
 }
 
@@ -140,7 +241,14 @@ fn a_probe_can_be_switched_on_and_off() {
     check(false, &[Event::ProbeConfigured(true), FULL], &[Ready, Full]);
     check(true, &[FULL, Event::ProbeConfigured(false)], &[Full, Ready]);
     check(true, &[Event::ProbeConfigured(false)], &[Ready]);
-    check(false, &[FAILED, Event::ProbeConfigured(true), READY], &[Unreachable, Unreachable, Ready]);
+    check(false, &[FAILED, Event::ProbeConfigured(true), READY], &[Ejected; 3]);
+    check(true, &[READY, FAILED, Event::ProbeConfigured(false)], &[Ready, Ejected, Ejected]);
+    check(false, &[REFUSED, Event::ProbeConfigured(true), READY], &[Unreachable, Unreachable, Unreachable]);
+    check(
+        false,
+        &[REFUSED, Event::ProbeConfigured(true), Event::ProbeSent, READY],
+        &[Unreachable, Unreachable, Unreachable, Ready],
+    );
     check(true, &[Event::Drained, Event::ProbeConfigured(false)], &[Draining, Draining]);
 }
 
@@ -159,26 +267,33 @@ fn the_source_overrides_the_probe_and_the_operator_overrides_both() {
         &[READY, offered(Unlisted), READY, offered(SourceState::Ready)],
         &[Ready, Draining, Draining, Ready],
     );
-    check(false, &[offered(Unlisted), FAILED, Event::CallbackResponded], &[Draining; 3]);
+    check(false, &[offered(Unlisted), FAILED, offered(SourceState::Ready)], &[Draining, Draining, Ready]);
     check(true, &[Event::Drained, offered(NotReady), Event::Resumed], &[Draining, Draining, Unreachable]);
     check(
         true,
         &[Event::Drained, offered(SourceState::Removed), Event::Resumed],
         &[Draining, InstanceState::Gone, InstanceState::Gone],
     );
-    let new = Health::new(false, NotReady, Instant::now());
-    assert_eq!((new.state(), new.reason()), (Starting, "its pod is not ready yet"));
+    let now = Instant::now();
+    let new = Health::new(false, NotReady, now);
+    assert_eq!((new.state(), new.reason(now)), (Starting, "its pod is not ready yet"));
 }
 
 #[test]
 fn between_reports_placed_calls_count_and_ended_calls_do_not() {
     let load = |calls, capacity| reported(ReportedState::Ready, Some(calls), Some(capacity));
-    let (started, accepted, refused, ended) =
-        (Event::AttemptStarted, Event::CallAccepted, Event::CallNotAccepted, Event::CallEnded);
+    let (started, refused) = (STARTED, Event::CallNotAccepted);
+    let (accepted, ended) = (Event::CallAccepted(Some(CALL)), Event::CallEnded(CALL));
     // A pending call takes the last place.
     check(true, &[load(8, 10), started, started, refused, accepted], &[Ready, Ready, Full, Ready, Ready]);
     check(true, &[load(9, 10), started, accepted, ended], &[Ready, Full, Full, Ready]);
-    check(true, &[load(10, 10), ended, started, accepted], &[Full, Ready, Full, Full]);
+    // A call that was not placed here, and one that has ended already, free no place.
+    check(true, &[load(10, 10), ended], &[Full, Full]);
+    check(
+        true,
+        &[load(9, 10), started, accepted, ended, started, ended],
+        &[Ready, Full, Full, Ready, Full, Full],
+    );
     // Calls accepted before the probe was sent are in its report; later calls may be missing.
     check(
         true,
@@ -196,7 +311,7 @@ fn between_reports_placed_calls_count_and_ended_calls_do_not() {
         &[Ready, Ready, Ready, Ready, Full, Full, Full, Full, Ready],
     );
     // A reported `full` stands, whatever the estimate.
-    check(true, &[FULL, ended], &[Full, Full]);
+    check(true, &[FULL, started, accepted, ended], &[Full; 4]);
 }
 
 #[test]
@@ -207,16 +322,16 @@ fn the_expected_calls_are_the_report_plus_placed_minus_ended_calls() {
     let report = reported(ReportedState::Ready, Some(3), Some(10));
     for event in [
         report,
-        Event::AttemptStarted,
-        Event::AttemptStarted,
-        Event::CallAccepted,
-        Event::CallEnded,
-        Event::CallEnded,
+        STARTED,
+        STARTED,
+        Event::CallAccepted(Some(CALL)),
+        Event::CallEnded(CALL),
+        Event::CallEnded(CALL),
     ] {
-        health.step(event, now);
+        step(&mut health, event, now);
     }
-    assert_eq!(health.load_estimate().expected_calls(), Some(3));
-    assert_eq!(health.load_estimate().load(), Some(Load { calls: 3, capacity: 10 }));
+    assert_eq!(health.load_estimate().expected_calls(), Some(4));
+    assert_eq!(health.load_estimate().load(), Some(Load { calls: 4, capacity: 10 }));
 }
 
 /// A change of state with its history: with a probe or without, the first state of the source, the earlier
@@ -226,12 +341,16 @@ struct Case(bool, SourceState, &'static [Event], Event, InstanceState, InstanceS
 const LOAD_LOW: Event = reported(ReportedState::Ready, Some(0), Some(1));
 const LOAD_HIGH: Event = reported(ReportedState::Ready, Some(1), Some(1));
 const MISSED: Event = Event::ProbeMissed;
+const CALL: CallKey = CallKey::numbered(1);
+const CALL_ACCEPTED: Event = Event::CallAccepted(Some(CALL));
 const NOT_READY: Event = Event::SourceChanged(SourceState::NotReady);
 const LISTED: Event = Event::SourceChanged(SourceState::Ready);
 const TERMINATING: Event = Event::SourceChanged(SourceState::Terminating);
 const LEFT: Event = Event::SourceChanged(SourceState::Unlisted);
 const GONE: Event = Event::SourceChanged(SourceState::Removed);
 
+const NOT_PROBED: &str = "not probed yet";
+const NO_PROBE: &str = "no probe is configured";
 const NOT_READY_YET: &str = "its pod is not ready yet";
 const POD_NOT_READY: &str = "its pod is not ready";
 const TERMINATES: &str = "its pod is terminating";
@@ -242,9 +361,12 @@ const SAYS_FULL: &str = "its probe says full";
 const SAYS_DRAINING: &str = "its probe says draining";
 const AT_CAPACITY: &str = "calls reached its capacity";
 const MISSED_PROBES: &str = "missed its probes";
-const RESPONDED: &str = "responded to a request";
-const AN_ATTEMPT: &str = "attempt failed: no response in time";
+const HAS_RESPONDED: &str = "responded to a new call";
+const TIMED_OUT: &str = "attempt failed: no response in time";
+const WAS_REFUSED: &str = "attempt failed: connection refused";
 const LEFT_FLEET: &str = "left the fleet";
+
+const LAST_PLACE_TAKEN: &[Event] = &[LOAD_LOW, STARTED, CALL_ACCEPTED];
 
 /// Every possible change of state, with every reason for it.
 const TRANSITIONS: &[Case] = {
@@ -268,7 +390,6 @@ const TRANSITIONS: &[Case] = {
         Case(true, Unready, &[LOAD_HIGH], LISTED, Starting, Full, AT_CAPACITY),
         Case(true, Unready, &[DRAINING], LISTED, Starting, Draining, SAYS_DRAINING),
         Case(true, Unready, &[MISSED; 3], LISTED, Starting, Unreachable, MISSED_PROBES),
-        Case(false, Unready, &[FAILED], LISTED, Starting, Unreachable, AN_ATTEMPT),
         Case(true, Listed, &[READY], FULL, Ready, Full, SAYS_FULL),
         Case(true, Listed, &[READY], LOAD_HIGH, Ready, Full, AT_CAPACITY),
         Case(true, Listed, &[LOAD_LOW], Event::AttemptStarted, Ready, Full, AT_CAPACITY),
@@ -277,12 +398,14 @@ const TRANSITIONS: &[Case] = {
         Case(true, Listed, &[READY], TERMINATING, Ready, Draining, TERMINATES),
         Case(true, Listed, &[READY], LEFT, Ready, Draining, UNLISTED),
         Case(true, Listed, &[READY, MISSED, MISSED], MISSED, Ready, Unreachable, MISSED_PROBES),
-        Case(true, Listed, &[READY], FAILED, Ready, Unreachable, AN_ATTEMPT),
-        Case(false, Listed, &[], FAILED, Ready, Unreachable, AN_ATTEMPT),
+        Case(true, Listed, &[READY], FAILED, Ready, Ejected, TIMED_OUT),
+        Case(false, Listed, &[], FAILED, Ready, Ejected, TIMED_OUT),
+        Case(true, Listed, &[READY], REFUSED, Ready, Unreachable, WAS_REFUSED),
+        Case(false, Listed, &[], REFUSED, Ready, Unreachable, WAS_REFUSED),
         Case(true, Listed, &[READY], NOT_READY, Ready, Unreachable, POD_NOT_READY),
         Case(true, Listed, &[READY], GONE, Ready, Gone, LEFT_FLEET),
         Case(true, Listed, &[FULL], READY, Full, Ready, SAYS_READY),
-        Case(true, Listed, &[LOAD_HIGH], Event::CallEnded, Full, Ready, SAYS_READY),
+        Case(true, Listed, LAST_PLACE_TAKEN, Event::CallEnded(CALL), Full, Ready, SAYS_READY),
         Case(
             true,
             Listed,
@@ -298,7 +421,9 @@ const TRANSITIONS: &[Case] = {
         Case(true, Listed, &[FULL], TERMINATING, Full, Draining, TERMINATES),
         Case(true, Listed, &[FULL], LEFT, Full, Draining, UNLISTED),
         Case(true, Listed, &[FULL, MISSED, MISSED], MISSED, Full, Unreachable, MISSED_PROBES),
-        Case(true, Listed, &[LOAD_LOW, Event::AttemptStarted], FAILED, Full, Unreachable, AN_ATTEMPT),
+        Case(true, Listed, &[LOAD_LOW, STARTED, FAILED], Event::CallNotAccepted, Full, Ejected, TIMED_OUT),
+        Case(true, Listed, &[FULL, FAILED], READY, Full, Ejected, TIMED_OUT),
+        Case(true, Listed, &[LOAD_LOW, STARTED], REFUSED, Full, Unreachable, WAS_REFUSED),
         Case(true, Listed, &[FULL], NOT_READY, Full, Unreachable, POD_NOT_READY),
         Case(true, Listed, &[FULL], GONE, Full, Gone, LEFT_FLEET),
         Case(true, Listed, &[Event::Drained], Event::Resumed, Draining, Starting, NOT_PROBED),
@@ -306,22 +431,44 @@ const TRANSITIONS: &[Case] = {
         Case(true, Unready, &[TERMINATING], NOT_READY, Draining, Starting, NOT_READY_YET),
         Case(true, Listed, &[DRAINING], READY, Draining, Ready, SAYS_READY),
         Case(false, Listed, &[LEFT], LISTED, Draining, Ready, NO_PROBE),
-        Case(false, Listed, &[FAILED, LEFT, Event::CallbackResponded], LISTED, Draining, Ready, RESPONDED),
+        Case(false, Listed, &[FAILED, STARTED, RESPONDED, LEFT], LISTED, Draining, Ready, HAS_RESPONDED),
         Case(true, Listed, &[DRAINING], FULL, Draining, Full, SAYS_FULL),
         Case(true, Listed, &[LOAD_HIGH, Event::Drained], Event::Resumed, Draining, Full, AT_CAPACITY),
         Case(true, Listed, &[DRAINING, MISSED, MISSED], MISSED, Draining, Unreachable, MISSED_PROBES),
-        Case(false, Listed, &[FAILED, Event::Drained], Event::Resumed, Draining, Unreachable, AN_ATTEMPT),
+        Case(false, Listed, &[FAILED, Event::Drained], Event::Resumed, Draining, Ejected, TIMED_OUT),
+        Case(false, Listed, &[REFUSED, Event::Drained], Event::Resumed, Draining, Unreachable, WAS_REFUSED),
         Case(true, Listed, &[LEFT], NOT_READY, Draining, Unreachable, POD_NOT_READY),
         Case(true, Listed, &[DRAINING], GONE, Draining, Gone, LEFT_FLEET),
         Case(true, Listed, &[NOT_READY], LISTED, Unreachable, Starting, NOT_PROBED),
-        Case(true, Listed, &[READY, FAILED], READY, Unreachable, Ready, SAYS_READY),
+        Case(true, Listed, &[READY, FAILED, STARTED], RESPONDED, Ejected, Ready, HAS_RESPONDED),
+        Case(false, Listed, &[FAILED, STARTED], RESPONDED, Ejected, Ready, HAS_RESPONDED),
+        Case(true, Listed, &[READY, FAILED], FULL, Ejected, Full, SAYS_FULL),
+        Case(true, Listed, &[READY, FAILED], LOAD_HIGH, Ejected, Full, AT_CAPACITY),
+        Case(true, Listed, &[READY, FAILED], DRAINING, Ejected, Draining, SAYS_DRAINING),
+        Case(true, Listed, &[READY, FAILED], Event::Drained, Ejected, Draining, BY_OPERATOR),
+        Case(true, Listed, &[READY, FAILED], TERMINATING, Ejected, Draining, TERMINATES),
+        Case(true, Listed, &[READY, FAILED], LEFT, Ejected, Draining, UNLISTED),
+        Case(true, Listed, &[READY, FAILED, MISSED, MISSED], MISSED, Ejected, Unreachable, MISSED_PROBES),
+        Case(true, Listed, &[READY, FAILED], REFUSED, Ejected, Unreachable, WAS_REFUSED),
+        Case(true, Listed, &[READY, FAILED], NOT_READY, Ejected, Unreachable, POD_NOT_READY),
+        Case(true, Listed, &[READY, FAILED], GONE, Ejected, Gone, LEFT_FLEET),
+        Case(true, Listed, &[READY, REFUSED, Event::ProbeSent], READY, Unreachable, Ready, SAYS_READY),
+        Case(
+            true,
+            Listed,
+            &[READY, FAILED, REFUSED, Event::ProbeSent],
+            READY,
+            Unreachable,
+            Ejected,
+            TIMED_OUT,
+        ),
         Case(true, Listed, &[MISSED, MISSED, MISSED, READY], READY, Unreachable, Ready, SAYS_READY),
-        Case(false, Listed, &[FAILED], Event::CallbackResponded, Unreachable, Ready, RESPONDED),
-        Case(true, Listed, &[READY, FAILED], Event::ProbeConfigured(false), Unreachable, Ready, NO_PROBE),
-        Case(true, Listed, &[READY, FAILED], FULL, Unreachable, Full, SAYS_FULL),
-        Case(true, Listed, &[READY, FAILED], LOAD_HIGH, Unreachable, Full, AT_CAPACITY),
-        Case(true, Listed, &[READY, FAILED], DRAINING, Unreachable, Draining, SAYS_DRAINING),
-        Case(true, Listed, &[READY, FAILED], Event::Drained, Unreachable, Draining, BY_OPERATOR),
+        Case(false, Listed, &[REFUSED, STARTED], RESPONDED, Unreachable, Ready, HAS_RESPONDED),
+        Case(true, Listed, &[READY, REFUSED], Event::ProbeConfigured(false), Unreachable, Ready, NO_PROBE),
+        Case(true, Listed, &[READY, REFUSED], FULL, Unreachable, Full, SAYS_FULL),
+        Case(true, Listed, &[READY, REFUSED, Event::ProbeSent], LOAD_HIGH, Unreachable, Full, AT_CAPACITY),
+        Case(true, Listed, &[READY, REFUSED], DRAINING, Unreachable, Draining, SAYS_DRAINING),
+        Case(true, Listed, &[READY, REFUSED], Event::Drained, Unreachable, Draining, BY_OPERATOR),
         Case(true, Listed, &[NOT_READY], TERMINATING, Unreachable, Draining, TERMINATES),
         Case(true, Listed, &[NOT_READY], LEFT, Unreachable, Draining, UNLISTED),
         Case(true, Listed, &[NOT_READY], GONE, Unreachable, Gone, LEFT_FLEET),
@@ -334,13 +481,13 @@ fn every_change_of_state_occurs() {
         let now = Instant::now();
         let mut health = Health::new(*probed, *source_state, now);
         for earlier in *before {
-            health.step(*earlier, now);
+            step(&mut health, *earlier, now);
         }
-        let later = now + Duration::from_secs(1);
-        let change = health.step(*event, later);
+        let later = now + Duration::from_millis(500);
+        let change = step(&mut health, *event, later);
         let expected = StateChange { from: *from, to: *to, reason };
         assert_eq!(change, Some(expected), "{before:?} {event:?}");
-        assert_eq!((health.state(), health.reason(), health.since()), (*to, *reason, later));
+        assert_eq!((health.state(), health.reason(later), health.since()), (*to, *reason, later));
     }
 }
 
@@ -349,9 +496,10 @@ fn any_later_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         12 => any_event(),
         2 => Just(Event::ProbeSent),
-        2 => Just(Event::CallAccepted),
+        2 => proptest::option::of(Just(CALL)).prop_map(Event::CallAccepted),
+        2 => Just(Event::CallbackFailed(Cause::Timeout)),
         2 => Just(Event::CallNotAccepted),
-        2 => Just(Event::CallEnded),
+        2 => Just(Event::CallEnded(CALL)),
         1 => any::<bool>().prop_map(Event::ProbeConfigured),
         4 => prop_oneof![Just(NOT_READY), Just(LISTED), Just(TERMINATING), Just(LEFT)],
     ]
@@ -373,7 +521,7 @@ proptest! {
         let source_state = if not_ready { SourceState::NotReady } else { SourceState::Ready };
         let mut health = Health::new(probed, source_state, now);
         for event in events.into_iter().chain(gone.then_some(GONE)) {
-            if let Some(StateChange { from, to, reason }) = health.step(event, now) {
+            if let Some(StateChange { from, to, reason }) = step(&mut health, event, now) {
                 let leads = TRANSITIONS.iter().any(|Case(.., start, end, _)| (*start, *end) == (from, to));
                 let explains = TRANSITIONS.iter().any(|Case(.., end, why)| (*end, *why) == (to, reason));
                 prop_assert!(leads && explains, "{} to {}: {}", from, to, reason);
@@ -392,7 +540,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         4 => Just(Event::ProbeMissed),
         1 => Just(Event::AttemptStarted),
         2 => Just(FAILED),
-        1 => Just(Event::CallbackResponded),
+        1 => Just(REFUSED),
+        1 => Just(RESPONDED),
         1 => Just(Event::Drained),
         1 => Just(Event::Resumed),
     ]
@@ -401,8 +550,8 @@ fn any_event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// With a probe, an instance takes new calls only if its last report said so, and no later event speaks
-    /// against it.
+    /// With a probe, an instance is ready only if its last report said so, it did not miss its probes, and it
+    /// responded to a call since it failed one.
     #[test]
     fn a_full_draining_silent_or_failing_instance_is_never_ready(
         events in proptest::collection::vec(any_event(), 0..40),
@@ -410,38 +559,43 @@ proptest! {
         let now = Instant::now();
         let mut health = Health::new(true, SourceState::Ready, now);
         let (mut reported_ready, mut drained, mut misses, mut failed) = (false, false, 0, false);
+        let (mut was_probed_ready, mut is_absent) = (false, false);
         for event in events {
-            health.step(event, now);
+            step(&mut health, event, now);
             match event {
                 Event::Reported(Report { state, calls, capacity }) => {
                     let at_capacity = calls.zip(capacity).is_some_and(|(calls, capacity)| calls >= capacity);
+                    was_probed_ready |= state == ReportedState::Ready;
                     reported_ready = state == ReportedState::Ready && !at_capacity;
                     misses = 0;
-                    failed = false;
                 }
                 Event::ProbeMissed => misses += 1,
-                Event::CallFailed(_) => failed |= reported_ready,
+                // Before the first report there are no calls.
+                Event::CallFailed(cause) => {
+                    failed |= cause == Cause::Timeout && was_probed_ready && misses < 3 && !is_absent;
+                }
+                Event::CallResponded => failed = false,
                 Event::Drained => drained = true,
                 Event::Resumed => drained = false,
                 Event::ProbeSent
                 | Event::AttemptStarted
-                | Event::CallResponded
-                | Event::CallbackResponded
                 | Event::CallbackFailed(_)
                 | Event::RaceLost
                 | Event::ProbeConfigured(_)
                 | Event::SourceChanged(_)
-                | Event::CallAccepted
+                | Event::CallAccepted(_)
                 | Event::CallNotAccepted
-                | Event::CallEnded => {}
+                | Event::CallEnded(_) => {}
             }
+            is_absent = health.probes.is_absent();
             if health.state() == Ready {
                 prop_assert!(reported_ready && !drained && misses < 3 && !failed);
             }
         }
-        // It always comes back after the operator's resume and two hits.
-        for event in [Event::Resumed, READY, READY] {
-            health.step(event, now);
+        // It always comes back after the operator's resume, two hits, and a response to a call.
+        let sent = Event::ProbeSent;
+        for event in [Event::Resumed, sent, READY, READY, STARTED, RESPONDED, ACCEPTED, sent, READY] {
+            step(&mut health, event, now);
         }
         prop_assert_eq!(health.state(), Ready);
     }
@@ -455,27 +609,10 @@ proptest! {
         let mut health = Health::new(false, SourceState::Ready, now);
         let mut drained = false;
         for event in events {
-            health.step(event, now);
-            match event {
-                Event::Drained => drained = true,
-                Event::Resumed => drained = false,
-                Event::Reported(_)
-                | Event::ProbeMissed
-                | Event::AttemptStarted
-                | Event::CallFailed(_)
-                | Event::CallResponded
-                | Event::CallbackResponded
-                | Event::CallbackFailed(_)
-                | Event::RaceLost
-                | Event::ProbeConfigured(_)
-                | Event::ProbeSent
-                | Event::SourceChanged(_)
-                | Event::CallAccepted
-                | Event::CallNotAccepted
-                | Event::CallEnded => {}
-            }
+            step(&mut health, event, now);
+            drained = event == Event::Drained || drained && event != Event::Resumed;
             prop_assert_eq!(health.state() == Draining, drained);
-            prop_assert!(drained || matches!(health.state(), Ready | Unreachable));
+            prop_assert!(drained || matches!(health.state(), Ready | Ejected | Unreachable));
         }
     }
 }

@@ -1,9 +1,24 @@
-//! The calls that a gateway expects an instance to have, against the calls that it has.
+//! The calls that a gateway expects an instance to have, against the calls that it has, and the share of a
+//! fleet that is ejected at once.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::instance::event::ReportedState;
+
+fn tracker(ejections: &Arc<EjectionShare>, now: Instant) -> Arc<Tracker> {
+    let (name, ejections) = (Name::parse("bot-0").unwrap(), Arc::clone(ejections));
+    Arc::new(Tracker::new(
+        name,
+        Arc::default(),
+        ejections,
+        true,
+        SourceState::Ready,
+        Arc::default(),
+        now,
+        now,
+    ))
+}
 
 /// An instance that counts its calls, and the tracker of the gateway for it.
 struct Bot {
@@ -28,9 +43,7 @@ struct Bot {
 impl Bot {
     fn new(capacity: u32) -> Self {
         let now = Instant::now();
-        let name = Name::parse("bot-0").unwrap();
-        let tracker =
-            Arc::new(Tracker::new(name, Arc::default(), true, SourceState::Ready, Arc::default(), now, now));
+        let tracker = tracker(&Arc::default(), now);
         let mut bot = Self {
             tracker,
             now,
@@ -168,4 +181,57 @@ fn a_call_that_its_instance_hung_up_frees_one_place() {
         bot.step(step, 0);
     }
     assert_eq!((bot.has(), bot.tracker.health().state()), (2, InstanceState::Full));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever fails, leaves, comes back or recovers: no more than the share is ejected at once for slow or
+    /// failed responses, and a place that is free is given out.
+    #[test]
+    fn no_more_than_the_share_is_ejected_at_once(
+        count in 1..12_usize,
+        share in 0.0..1.0_f64,
+        steps in proptest::collection::vec((0..12_usize, 0..9_u8, 0..1_500_u64), 0..150),
+    ) {
+        let mut now = Instant::now();
+        let ejections = Arc::new(EjectionShare::default());
+        ejections.resize(count, share);
+        let max = (1..=count).rev().find(|max| f64::from(u8::try_from(*max).unwrap())
+            <= share * f64::from(u8::try_from(count).unwrap())).unwrap_or(1);
+        let ready = Report { state: ReportedState::Ready, calls: None, capacity: None };
+        let trackers: Vec<_> = (0..count).map(|_| tracker(&ejections, now)).collect();
+        for tracker in &trackers {
+            tracker.reported(ready, now, now);
+        }
+        let ejected = |now| {
+            trackers.iter().filter(|one| one.health().ejection().counted_until(now).is_some()).count()
+        };
+        for (at, step, wait_ms) in steps {
+            now += Duration::from_millis(wait_ms);
+            let tracker = &trackers[at % count];
+            match step {
+                0..=2 => {
+                    let was_full = ejected(now) >= max;
+                    let held = tracker.health().ejection().counted_until(now).is_some();
+                    let pending = tracker.reserve(now, Eligibility::LastResort);
+                    tracker.learn(Event::CallFailed(Cause::Timeout), now);
+                    if let Some(pending) = pending {
+                        pending.not_accepted(now);
+                        let is_ejected = tracker.health().ejection().counted_until(now).is_some();
+                        prop_assert_eq!(is_ejected, held || !was_full);
+                    }
+                }
+                3 => tracker.learn(Event::CallFailed(Cause::Unavailable), now),
+                4 => tracker.learn(Event::SourceChanged(SourceState::Removed), now),
+                5 => tracker.learn(Event::SourceChanged(SourceState::Unlisted), now),
+                6 | 7 => tracker.learn(Event::SourceChanged(SourceState::Ready), now),
+                _ => if let Some(pending) = tracker.reserve(now, Eligibility::LastResort) {
+                    tracker.learn(Event::CallResponded, now);
+                    pending.not_accepted(now);
+                },
+            }
+            prop_assert!(ejected(now) <= max, "{} of {} with {}", ejected(now), count, share);
+        }
+    }
 }

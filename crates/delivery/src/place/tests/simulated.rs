@@ -75,11 +75,14 @@ impl SimulatedFleet {
             region: Name::parse("emea").unwrap(),
             instances: instances.collect(),
             discovery: None,
+            store: None,
             keep_leaving: Duration::ZERO,
             slow_start: Duration::ZERO,
             probe: None,
             attempt: Duration::from_secs(3),
             waiting_max: 100,
+            eject_share: 0.5,
+            in_flight_per_instance: 10_000,
             patience: Duration::from_secs(8),
             orphaned: Orphaned::Refuse,
             authorization: true,
@@ -105,7 +108,7 @@ impl SimulatedFleet {
         let mut accepted = self.wires.listen(address(instance));
         let (seen, started) = (Arc::clone(&self.seen), self.started);
         tokio::spawn(async move {
-            while let Some(stream) = accepted.recv().await {
+            while let Some((_, stream)) = accepted.recv().await {
                 tokio::spawn(serve(stream, act, instance, Arc::clone(&seen), started));
             }
         });
