@@ -161,7 +161,7 @@ pub(crate) struct Redirection {
 }
 
 /// The ids of the calls that these items end: terminated, or deleted.
-pub(crate) fn ended_calls(items: &[Item<'_>]) -> Vec<Box<str>> {
+pub(crate) fn ended_calls<'a>(items: impl IntoIterator<Item = &'a Item<'a>>) -> Vec<Box<str>> {
     let ends_call = |item: &&Item<'_>| match &item.data {
         Data::Call(call) if call.state == Some(CallState::Terminated) => true,
         Data::Call(_) | Data::Absent => {
@@ -175,7 +175,7 @@ pub(crate) fn ended_calls(items: &[Item<'_>]) -> Vec<Box<str>> {
         | Data::List(_)
         | Data::Other => false,
     };
-    items.iter().filter(ends_call).filter_map(|item| Some(item.call_id()?.as_str().into())).collect()
+    items.into_iter().filter(ends_call).filter_map(|item| Some(item.call_id()?.as_str().into())).collect()
 }
 
 /// The items of one part, before its destination is worked out.

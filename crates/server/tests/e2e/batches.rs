@@ -170,3 +170,26 @@ async fn an_item_without_callback_uri_reaches_the_instance_of_its_call() {
     }
     assert!(owners.iter().all(|owner| *owner == owners[0]), "{owners:?}");
 }
+
+#[tokio::test]
+async fn the_calls_that_a_split_batch_ends_no_longer_count() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+    let gateway = Gateway::start(&settings(&issuer, &instances)).await;
+    let calls = two_calls(&gateway, &mut instances).await;
+    let counted = async || {
+        let mut counted = Vec::new();
+        for instance in ["bot-0", "bot-1"] {
+            let labels = [("instance", instance)];
+            counted.push(gateway.metric("switchboard_instance_calls_counted", &labels).await);
+        }
+        counted
+    };
+    let before = counted().await;
+    let ended = calls.map(|call| bodies::updated_item(&call, "terminated"));
+    // The platform repeats the batch: each call ends once.
+    for _ in 0..2 {
+        assert_eq!(post(&gateway, &bodies::envelope(&ended)).await, 202);
+        assert_eq!(counted().await, before.iter().map(|count| count - 1.0).collect::<Vec<_>>());
+    }
+}

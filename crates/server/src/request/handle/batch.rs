@@ -13,7 +13,7 @@ use crate::{
     request::{
         act::{act, is_action, without_action},
         outcome::Outcome,
-        plan::{Destination, PlannedPart},
+        plan::{Destination, PlannedPart, ended_calls},
         record::{Attempts, Record},
         refusal::Refusal,
         reply::Reply,
@@ -48,7 +48,8 @@ impl WebhookRequest<'_> {
                 Destination::ProbableOwner(_) => {
                     let mut outbound = self.admitted.outbound(Some(part.call_id.into()), None);
                     outbound.body = body;
-                    deliveries.spawn(forward(gateway, connections, outbound));
+                    let items = part.items.iter().filter_map(|item| notifications.items.get(*item));
+                    deliveries.spawn(forward(gateway, connections, outbound, ended_calls(items)));
                 }
             }
         }
@@ -85,8 +86,18 @@ async fn place(
     (accepted, attempts)
 }
 
-async fn forward(gateway: Arc<Gateway>, connections: Arc<Connections>, outbound: Outbound) -> PartResult {
+async fn forward(
+    gateway: Arc<Gateway>,
+    connections: Arc<Connections>,
+    outbound: Outbound,
+    ended: Vec<Box<str>>,
+) -> PartResult {
     let forwarded = gateway.delivery.forward_unsealed(&connections, outbound).await;
+    if let Ok(response) = &forwarded {
+        for call_id in ended {
+            gateway.delivery.call_ended(response.instance.as_str(), &call_id);
+        }
+    }
     let attempts = forwarded.as_ref().map_or_else(Attempts::of_forward_error, Attempts::of_response);
     let accepted =
         forwarded.is_ok_and(|response| without_action(&gateway, response, Outcome::Split).is_accepted());
