@@ -90,4 +90,6 @@ impl Fleet {
 }
 
 #[cfg(test)]
+mod grey_tests;
+#[cfg(test)]
 mod tests;

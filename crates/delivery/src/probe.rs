@@ -299,6 +299,9 @@ const PROBES_AFTER_MISSES_MAX: usize = PROBES_MAX / 2;
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
+mod task_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

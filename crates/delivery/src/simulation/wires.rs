@@ -1,7 +1,7 @@
 //! The network of a simulation: in-memory streams between the gateways and the bots.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt, io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,6 +18,7 @@ pub(crate) struct Wires {
     /// The number of the gateway that connects.
     gateway: usize,
     hosts: Arc<Mutex<HashMap<SocketAddr, Host>>>,
+    panics: Arc<Mutex<HashSet<SocketAddr>>>,
 }
 
 /// A stream that was accepted, with the number of the gateway at its other end.
@@ -48,8 +49,15 @@ impl Wires {
         self.hosts().insert(address, Host::Silent);
     }
 
+    /// Makes the next connection to an address panic, as a bug of the gateway would.
+    pub(crate) fn panic_once(&self, address: SocketAddr) {
+        self.panics.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
+    }
+
     /// Connects to an address.
     pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<DuplexStream> {
+        let panics = self.panics.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
+        assert!(!panics, "a panic of this simulation");
         let (near, far) = duplex(STREAM_BYTES);
         let is_accepted = match self.hosts().get(&address) {
             Some(Host::Listening(host)) => Some(host.send((self.gateway, far)).is_ok()),
