@@ -142,8 +142,9 @@ pub use faults::{FaultName, FaultSetting, Faults, InvalidFault};
 pub use issuer::DEFAULT_TENANT;
 pub use keys::{AnnounceError, Issuer, Keys};
 pub use load::{
-    AnswerTimes, BotReport, BotWatcher, CALLS_MAX, InvalidKindMix, KindMix, LoadEvent, LoadEvents,
-    LoadProblem, LoadReport, LoadRequest, LoadResult, RATE_MAX, RemoteLoad, WatchError,
+    AnswerTimes, BotReport, BotWatcher, CALLS_MAX, CallbackResult, InvalidKindMix, KindMix, LoadEvent,
+    LoadEvents, LoadProblem, LoadReport, LoadRequest, LoadResult, OwnerCallbacks, RATE_MAX, RemoteLoad,
+    WatchError,
 };
 pub use platform::{Platform, PlatformSettings, PlatformStartError};
 pub use remote::{place_call, place_load};

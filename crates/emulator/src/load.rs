@@ -7,8 +7,8 @@ mod request;
 mod watch;
 
 pub use self::{
-    event::{LoadEvent, LoadEvents, LoadResult, RemoteLoad},
-    report::{AnswerTimes, LoadProblem, LoadReport},
+    event::{CallbackResult, LoadEvent, LoadEvents, LoadResult, RemoteLoad},
+    report::{AnswerTimes, LoadProblem, LoadReport, OwnerCallbacks},
     request::{CALLS_MAX, InvalidKindMix, KindMix, LoadRequest, RATE_MAX},
     watch::{BotReport, BotWatcher, WatchError},
 };

@@ -4,8 +4,8 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 use switchboard_emulator::{
-    BotWatcher, CALLS_MAX, KindMix, LoadEvent, LoadReport, LoadRequest, LoadResult, RATE_MAX, parse_http_url,
-    place_load, printable,
+    BotWatcher, CALLS_MAX, KindMix, LoadEvent, LoadReport, LoadRequest, LoadResult, OwnerCallbacks, RATE_MAX,
+    parse_http_url, place_load, printable,
 };
 use tokio::time::Instant;
 use url::Url;
@@ -128,6 +128,10 @@ fn table(report: &LoadReport, has_bots: bool, took: Duration) -> Vec<String> {
     if !has_bots {
         lines.push("  give --bot URL for each bot to learn which were misrouted".to_owned());
     }
+    if !report.callbacks.is_empty() {
+        lines.push("callbacks by owner                  sent   retried       p50       p99".to_owned());
+        lines.extend(report.callbacks.iter().map(|(name, callbacks)| callbacks_row(name, callbacks)));
+    }
     if !report.problems.is_empty() {
         lines.push("first problems".to_owned());
         lines.extend(
@@ -135,6 +139,13 @@ fn table(report: &LoadReport, has_bots: bool, took: Duration) -> Vec<String> {
         );
     }
     lines
+}
+
+fn callbacks_row(name: &str, callbacks: &OwnerCallbacks) -> String {
+    let OwnerCallbacks { sent, retried, took, .. } = callbacks;
+    let [p50, p99] = took
+        .map_or_else(|| ["-".to_owned(), "-".to_owned()], |times| [time(times.p50_ms), time(times.p99_ms)]);
+    format!("  {:<28} {sent:>9} {retried:>9} {p50:>9} {p99:>9}", printable(name))
 }
 
 fn summary(report: &LoadReport) -> String {

@@ -54,6 +54,19 @@ pub struct LoadResult {
     pub lost: u32,
     /// The attempts beyond the first.
     pub retried: u32,
+    /// The notifications to the callbackUri, in order.
+    pub callbacks: Vec<CallbackResult>,
+}
+
+/// The result of one notification to a callbackUri.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallbackResult {
+    /// The time from the start of the first attempt to the end of the last one, in milliseconds.
+    pub took_ms: f64,
+    /// The attempts beyond the first.
+    pub retried: u32,
+    /// True if the last response was a 2xx.
+    pub acknowledged: bool,
 }
 
 /// The events of a load in the same process.

@@ -9,7 +9,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    event::{LoadEvent, LoadEvents, LoadResult},
+    event::{CallbackResult, LoadEvent, LoadEvents, LoadResult},
     request::LoadRequest,
 };
 use crate::{
@@ -108,29 +108,52 @@ async fn result_of(
 #[derive(Default)]
 struct Tally {
     call: Uuid,
-    /// Each message id with the status of its last attempt.
-    messages: Vec<(Uuid, Option<u16>)>,
+    messages: Vec<TalliedMessage>,
+}
+
+/// A notification with all its attempts.
+struct TalliedMessage {
+    id: Uuid,
+    /// The URL of the first attempt.
+    url: String,
+    /// The status of the last attempt.
+    status: Option<u16>,
+    /// The start of the first attempt and the end of the last one, in milliseconds since the call was placed.
+    from_ms: f64,
+    until_ms: f64,
+    /// The attempts beyond the first.
     retried: u32,
 }
 
 impl Tally {
     fn step(&mut self, step: &CallStep) {
         let Some(id) = step.message_id else { return };
-        match self.messages.iter_mut().find(|(message, _)| *message == id) {
-            Some((_, status)) => {
+        let until_ms = step.at_ms + step.took_ms;
+        match self.messages.iter_mut().find(|message| message.id == id) {
+            Some(message) => {
                 // The hops of a redirect are not attempts.
-                self.retried += u32::from(step.attempt > 1 && status.is_none_or(|status| status >= 500));
-                *status = step.status;
+                let failed = message.status.is_none_or(|status| status >= 500);
+                message.retried += u32::from(step.attempt > 1 && failed);
+                (message.status, message.until_ms) = (step.status, until_ms);
             }
-            None => self.messages.push((id, step.status)),
+            None => self.messages.push(TalliedMessage {
+                id,
+                url: step.url.clone(),
+                status: step.status,
+                from_ms: step.at_ms,
+                until_ms,
+                retried: 0,
+            }),
         }
     }
 
     fn end(self, end: CallEnd, kind: CallKind, duration: Duration, placed_ms: f64) -> LoadResult {
         let count = |holds: fn(Option<u16>) -> bool| {
-            let count = self.messages.iter().filter(|(_, status)| holds(*status)).count();
+            let count = self.messages.iter().filter(|message| holds(message.status)).count();
             u32::try_from(count).unwrap_or(u32::MAX)
         };
+        let is_callback = |message: &&TalliedMessage| end.callback_uri.as_ref() == Some(&message.url);
+        let callbacks = self.messages.iter().filter(is_callback).map(TalliedMessage::as_callback).collect();
         let lasted_ms = end.answered_ms.map_or(0.0, |answered_ms| end.took_ms - answered_ms);
         let ended_early = match end.outcome.as_str() {
             outcome if outcome == CallOutcome::Completed.label() => lasted_ms < milliseconds(duration),
@@ -152,7 +175,18 @@ impl Tally {
             acknowledged: count(|status| matches!(status, Some(200..300))),
             refused: count(|status| matches!(status, Some(300..500))),
             lost: count(|status| !matches!(status, Some(200..500))),
+            retried: self.messages.iter().map(|message| message.retried).sum(),
+            callbacks,
+        }
+    }
+}
+
+impl TalliedMessage {
+    fn as_callback(&self) -> CallbackResult {
+        CallbackResult {
+            took_ms: self.until_ms - self.from_ms,
             retried: self.retried,
+            acknowledged: matches!(self.status, Some(200..300)),
         }
     }
 }

@@ -45,10 +45,25 @@ pub struct LoadReport {
     pub handled_twice: Option<u64>,
     /// The notifications that reached an instance again under one message id; `None` without bots to ask.
     pub came_twice: Option<u64>,
+    /// The callbacks of each bot's calls, by its name; empty without bots to ask.
+    pub callbacks: BTreeMap<String, OwnerCallbacks>,
     /// The instances that were gone or restarted.
     pub gone: Vec<String>,
     /// The first calls that went wrong, and a bot that is alive and did not report its calls.
     pub problems: Vec<LoadProblem>,
+}
+
+/// The notifications to the callback URIs of one bot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct OwnerCallbacks {
+    /// The number of notifications, each counted once for all its attempts.
+    pub sent: u64,
+    /// The notifications with a last response of 2xx.
+    pub acknowledged: u64,
+    /// The attempts beyond the first.
+    pub retried: u64,
+    /// The times of the acknowledged notifications, from the first attempt to the last response.
+    pub took: Option<AnswerTimes>,
 }
 
 /// The times to answer, in milliseconds since the call was placed.
@@ -119,6 +134,7 @@ impl LoadReport {
             answered.extend(result.answered_ms);
         }
         report.answered = percentiles(answered);
+        report.callbacks = callbacks_by_owner(&owners, bots);
         report.ok = ok && report.lost == 0 && report.misrouted.unwrap_or(0) == 0;
         report
     }
@@ -196,6 +212,28 @@ impl LoadReport {
     }
 }
 
+/// Sums up the callbacks of each bot. A bot without callbacks is not in the map.
+fn callbacks_by_owner(
+    owners: &HashMap<String, (&LoadResult, Option<usize>)>,
+    bots: &[BotReport],
+) -> BTreeMap<String, OwnerCallbacks> {
+    let mut sums: BTreeMap<String, (OwnerCallbacks, Vec<f64>)> = BTreeMap::new();
+    for (result, owner) in owners.values() {
+        let Some(bot) = owner.and_then(|number| bots.get(number)) else { continue };
+        let (sum, times) = sums.entry(bot.name.clone()).or_default();
+        for callback in &result.callbacks {
+            sum.sent += 1;
+            sum.retried += u64::from(callback.retried);
+            if callback.acknowledged {
+                sum.acknowledged += 1;
+                times.push(callback.took_ms);
+            }
+        }
+    }
+    let finish = |(sum, times)| OwnerCallbacks { took: percentiles(times), ..sum };
+    sums.into_iter().map(|(name, sum)| (name, finish(sum))).collect()
+}
+
 /// Returns the bot that a callback URI names: by its name as a segment of the path, or by its host and port.
 fn owner(callback_uri: Option<&str>, bots: &[BotReport]) -> Option<usize> {
     let url = Url::parse(callback_uri?).ok()?;
@@ -237,7 +275,10 @@ const PROBLEMS_MAX: usize = 10;
 mod tests {
     use uuid::Uuid;
 
-    use super::{super::watch::LedgerSummary, *};
+    use super::{
+        super::{event::CallbackResult, watch::LedgerSummary},
+        *,
+    };
 
     fn result(call: u128, outcome: &str, instance: Option<&str>) -> LoadResult {
         let ok = outcome == "completed";
@@ -257,6 +298,7 @@ mod tests {
             refused: 0,
             lost: u32::from(!ok),
             retried: 0,
+            callbacks: Vec::new(),
         }
     }
 
@@ -321,6 +363,34 @@ mod tests {
         assert_eq!(LoadReport::new(&results, &elsewhere, 1.0).misrouted, Some(4));
         let known = [bot("bot-0", &[], &[], &[(1_200.0, 1_900.0)]), bot("bot-1", &[2], &[], &[])];
         assert!(!LoadReport::new(&results, &known, 1.0).ok, "a living bot knows the call and did not answer");
+    }
+
+    #[test]
+    fn callbacks_are_counted_for_their_owner() {
+        let callbacks = |times: &[(f64, bool)]| {
+            let one = |(took_ms, acknowledged): &(f64, bool)| CallbackResult {
+                took_ms: *took_ms,
+                retried: u32::from(!acknowledged),
+                acknowledged: *acknowledged,
+            };
+            times.iter().map(one).collect()
+        };
+        let results = [
+            LoadResult {
+                callbacks: callbacks(&[(1.0, true), (3.0, true)]),
+                ..result(1, "completed", Some("bot-0"))
+            },
+            LoadResult { callbacks: callbacks(&[(9.0, false)]), ..result(2, "lost", Some("bot-1")) },
+            LoadResult { callbacks: callbacks(&[(2.0, true)]), ..result(3, "completed", Some("bot-0")) },
+            result(4, "unanswered", None),
+        ];
+        let bots = [bot("bot-0", &[1, 3], &[], &[]), bot("bot-1", &[2], &[], &[])];
+        let callbacks = LoadReport::new(&results, &bots, 1.0).callbacks;
+        let took = Some(AnswerTimes { p50_ms: 2.0, p99_ms: 3.0, max_ms: 3.0 });
+        assert_eq!(callbacks["bot-0"], OwnerCallbacks { sent: 3, acknowledged: 3, retried: 0, took });
+        assert_eq!(callbacks["bot-1"], OwnerCallbacks { sent: 1, acknowledged: 0, retried: 1, took: None });
+        assert_eq!(callbacks.len(), 2);
+        assert!(LoadReport::new(&results, &[], 1.0).callbacks.is_empty());
     }
 
     #[test]

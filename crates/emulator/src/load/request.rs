@@ -82,7 +82,7 @@ impl FromStr for KindMix {
 )]
 pub struct InvalidKindMix;
 
-/// The report remembers each call: about 300 bytes.
+/// The report remembers each call: about 300 bytes, and 16 for each callback.
 pub const CALLS_MAX: u32 = 100_000;
 
 /// More than one process can place.

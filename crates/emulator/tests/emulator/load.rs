@@ -58,6 +58,9 @@ async fn a_load_of_all_kinds_completes() {
     let kinds = results.iter().filter(|result| result.kind == CallKind::P2p.label()).count();
     assert_eq!(kinds, 20);
     assert_eq!((bot.calls().taken, bot.calls().active), (60, 0));
+    // All but the first notification of each call, which has a legacy form and a Graph form.
+    let callbacks = &report.callbacks["bot-0"];
+    assert_eq!((callbacks.sent, callbacks.acknowledged), (report.sent - 120, report.sent - 120));
 }
 
 #[tokio::test]
