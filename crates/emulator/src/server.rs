@@ -204,8 +204,9 @@ fn refuse_web_pages(headers: &HeaderMap, loopback: bool) -> Option<Response<Body
     if headers.contains_key(header::ORIGIN) {
         return Some(error_response(StatusCode::FORBIDDEN, "forbidden", "requests of web pages are refused"));
     }
-    if loopback && !is_loopback_host(host) {
-        let message = "this server listens on loopback only: ask it as localhost, 127.0.0.1 or [::1]";
+    if loopback && !is_loopback_host(host) && !is_test_host(host) {
+        let message =
+            "this server listens on loopback only: ask it as localhost, 127.0.0.1, [::1], or a name in .test";
         return Some(error_response(StatusCode::FORBIDDEN, "forbidden", message));
     }
     None
@@ -219,6 +220,15 @@ fn is_loopback_host(host: &str) -> bool {
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
+}
+
+/// Returns true for a name in `.test`, with or without a port.
+///
+/// A fleet that DNS names can then run on loopback. No page has such a name in the public DNS (RFC 6761
+/// section 6.2), so none can be rebound.
+fn is_test_host(host: &str) -> bool {
+    let url = url::Url::parse(&format!("http://{host}/")).ok();
+    matches!(url.as_ref().and_then(url::Url::host), Some(url::Host::Domain(name)) if name.ends_with(".test"))
 }
 
 /// Returns true if a URL's host is this machine.
@@ -330,6 +340,16 @@ mod tests {
             ["", "example.com", "127.0.0.1.example.com", "localhost.example", "10.0.0.1", "[::2]", "a b", "@"]
         {
             assert!(!is_loopback_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn only_names_in_the_domain_for_tests_are_names_of_tests() {
+        for host in ["bot-0.bots.test", "bot-0.bots.test:3978", "BOT.TEST"] {
+            assert!(is_test_host(host), "{host}");
+        }
+        for host in ["", "test", "bots.test.example", "bots.latest", "bots.test@example.com", "a b.test"] {
+            assert!(!is_test_host(host), "{host}");
         }
     }
 
