@@ -53,7 +53,8 @@ enum Command {
         once: bool,
     },
     /// Run real gateways under load and faults: every kind of call, 2,000 calls, every refusal, a rolling
-    /// restart, a killed instance and a suspended one.
+    /// restart, a killed instance and a suspended one, and partial failure: instances that hang, are slow or
+    /// die, a DNS server that is away, few file descriptors.
     Rehearse {
         /// Run the form that the gate runs: fewer calls, no key rotation, debug builds.
         #[arg(long)]
@@ -61,6 +62,9 @@ enum Command {
         /// Use the binaries in this folder instead of building them.
         #[arg(long, value_name = "FOLDER")]
         binaries: Option<PathBuf>,
+        /// Run this scene only.
+        #[arg(long, value_name = "SCENE")]
+        only: Option<rehearse::SceneName>,
     },
     /// Run Microsoft's client libraries against the emulator; installs them from the package registries.
     Interop,
@@ -83,7 +87,9 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(&root),
         Command::Check { quick } => check::run(&root, quick),
         Command::Demo { once } => demo::run(&root, once),
-        Command::Rehearse { quick, binaries } => rehearse::run(&root, &rehearse::Options { quick, binaries }),
+        Command::Rehearse { quick, binaries, only } => {
+            rehearse::run(&root, &rehearse::Options { quick, binaries, only })
+        }
         Command::Interop => interop::run(&root),
     }
 }

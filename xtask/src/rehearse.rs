@@ -8,6 +8,8 @@ mod lifecycles;
 mod load;
 mod load_report;
 mod members;
+mod metrics;
+mod partial_failure;
 mod refusals;
 mod restarts;
 mod testbed;
@@ -16,6 +18,8 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+
+use clap::ValueEnum;
 
 use self::balancer::Balancer;
 use crate::{
@@ -34,6 +38,23 @@ pub(crate) struct Options {
     pub(crate) quick: bool,
     /// A folder with binaries, to use instead of building them.
     pub(crate) binaries: Option<PathBuf>,
+    /// The only scene to run, instead of all.
+    pub(crate) only: Option<SceneName>,
+}
+
+/// A scene of the rehearsal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SceneName {
+    /// The lifecycle of each kind of call.
+    Lifecycles,
+    /// Refusals by Graph and by the token endpoint.
+    Refusals,
+    /// Many calls, and in the whole rehearsal also keys that rotate and an instance that is killed.
+    Load,
+    /// A rolling restart, and an instance that is killed and one that is suspended.
+    Restarts,
+    /// Instances that hang, are slow or die, a DNS server that is away, few file descriptors.
+    PartialFailure,
 }
 
 /// Runs every part and prints the violations; succeeds if there is none.
@@ -51,9 +72,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
 fn rehearse(root: &Path, options: &Options) -> Result<bool, String> {
     let screen = Screen::new();
     let started = instant();
+    let plays = |scene: SceneName| options.only.is_none_or(|only| only == scene);
     // A missing program is reported before minutes are spent.
-    Balancer::find()?;
-    let binaries = match &options.binaries {
+    if plays(SceneName::Restarts) {
+        Balancer::find()?;
+    }
+    let mut binaries = match &options.binaries {
         Some(folder) => Binaries::in_folder(folder)?,
         None => {
             // The gate has just built the debug binaries. The whole rehearsal measures release binaries, as
@@ -65,14 +89,24 @@ fn rehearse(root: &Path, options: &Options) -> Result<bool, String> {
     };
 
     let mut violations = Vec::new();
-    violations.extend(lifecycles::run(&binaries, &screen)?);
-    violations.extend(refusals::run(&binaries, &screen, options.quick)?);
-    for plan in if options.quick { &load::QUICK[..] } else { &load::WHOLE[..] } {
+    if plays(SceneName::Lifecycles) {
+        violations.extend(lifecycles::run(&binaries, &screen)?);
+    }
+    if plays(SceneName::Refusals) {
+        violations.extend(refusals::run(&binaries, &screen, options.quick)?);
+    }
+    let loads = if options.quick { &load::QUICK[..] } else { &load::WHOLE[..] };
+    for plan in loads.iter().filter(|_| plays(SceneName::Load)) {
         violations.extend(load::run(&binaries, &screen, plan)?);
     }
-
-    for plan in if options.quick { &restarts::QUICK } else { &restarts::WHOLE } {
+    let scenarios = if options.quick { &restarts::QUICK } else { &restarts::WHOLE };
+    for plan in scenarios.iter().filter(|_| plays(SceneName::Restarts)) {
         violations.extend(restarts::run(&binaries, &screen, plan)?);
+    }
+    if plays(SceneName::PartialFailure) {
+        binaries.dns_server = Some(binaries::build_dns_server(root)?);
+        let plan = if options.quick { partial_failure::QUICK } else { partial_failure::WHOLE };
+        violations.extend(partial_failure::run(&binaries, &screen, &plan)?);
     }
 
     let took = started.elapsed().as_secs_f64();

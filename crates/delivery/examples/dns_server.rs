@@ -43,10 +43,10 @@ async fn zone(
     let zone = InMemoryZoneHandler::empty(Name::root(), ZoneType::Primary, AxfrPolicy::Deny);
     let soa = SOA::new(Name::root(), Name::root(), 1, 60, 60, 60, TTL_SECONDS);
     zone.upsert(Record::from_rdata(Name::root(), TTL_SECONDS, RData::SOA(soa)), 0).await;
-    let name = Name::from_ascii(name)?;
+    let name = absolute(name)?;
     for target in targets {
         let (host, address) = target.split_once('=').ok_or(USAGE)?;
-        let (host, address): (Name, SocketAddr) = (Name::from_ascii(host)?, address.parse()?);
+        let (host, address): (Name, SocketAddr) = (absolute(host)?, address.parse()?);
         let service = RData::SRV(SRV::new(0, 1, address.port(), host.clone()));
         zone.upsert(Record::from_rdata(name.clone(), TTL_SECONDS, service), 0).await;
         let data = match address {
@@ -56,6 +56,12 @@ async fn zone(
         zone.upsert(Record::from_rdata(host, TTL_SECONDS, data), 0).await;
     }
     Ok(zone)
+}
+
+fn absolute(name: &str) -> Result<Name, Box<dyn Error>> {
+    let mut name = Name::from_ascii(name)?;
+    name.set_fqdn(true);
+    Ok(name)
 }
 
 const USAGE: &str = "usage: dns_server ADDRESS:PORT NAME TARGET=ADDRESS:PORT…";

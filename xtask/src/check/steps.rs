@@ -174,7 +174,9 @@ pub(super) const STEPS: [Step; 13] = [
     Step {
         name: "rehearsal",
         command: "cargo xtask rehearse --quick",
-        inside: Some(|root| rehearse::run(root, &rehearse::Options { quick: true, binaries: None })),
+        inside: Some(|root| {
+            rehearse::run(root, &rehearse::Options { quick: true, binaries: None, only: None })
+        }),
         tool: None,
         quick: Quick::Nothing,
     },

@@ -19,6 +19,8 @@ pub(super) struct Shared<'a> {
     pub(super) secret: &'a Path,
     pub(super) wrong_secret: &'a Path,
     pub(super) bots: &'a [Bot],
+    /// The address of the DNS server, whether it runs or not.
+    pub(super) dns: SocketAddr,
 }
 
 impl Shared<'_> {
@@ -27,6 +29,7 @@ impl Shared<'_> {
         let (drain, patience) = match self.layout.ingress {
             Ingress::Crossed => (CROSSED_DRAIN, "8s"),
             Ingress::Balanced => (BALANCED_DRAIN, "15s"),
+            Ingress::Scarce => (CROSSED_DRAIN, "4s"),
         };
         let mut settings = SETTINGS
             .replace("{drain}", drain)
@@ -37,7 +40,10 @@ impl Shared<'_> {
             .replace("{trusts}", &trusts(self.platform))
             .replace("{seal}", &self.seal.display().to_string());
         settings.extend(self.layout.apps.iter().map(|app| self.app(app)));
-        settings.extend(self.bots.iter().map(instance));
+        match self.layout.ingress {
+            Ingress::Crossed | Ingress::Balanced => settings.extend(self.bots.iter().map(instance)),
+            Ingress::Scarce => settings.push_str(&SCARCE.replace("{dns}", &self.dns.to_string())),
+        }
         settings
     }
 
@@ -65,6 +71,20 @@ fn instance(bot: &Bot) -> String {
 const CROSSED_DRAIN: &str = r#"delay = "0s", deadline = "1s""#;
 /// The delay exceeds the time in which the balancer notices; the deadline exceeds the patience.
 const BALANCED_DRAIN: &str = r#"delay = "1s", deadline = "20s""#;
+
+/// A fleet that a DNS server names, and few requests at once.
+const SCARCE: &str = r#"
+[limits]
+connections = 400
+in_flight = 200
+
+[fleet]
+allow = ["127.0.0.0/8"]
+
+[fleet.dns]
+name = "_calls._tcp.bots.test"
+servers = ["{dns}"]
+"#;
 
 /// A gateway of one region, in the format that the documents describe.
 const SETTINGS: &str = r#"# Made by `cargo xtask rehearse`.

@@ -18,6 +18,8 @@ pub(super) enum Ingress {
     /// Three gateways behind a TCP balancer, the only address that the platform knows. They wait longer for
     /// an instance, and a gateway that drains waits until the balancer has noticed.
     Balanced,
+    /// One gateway with few file descriptors and few requests in flight. A DNS server names its instances.
+    Scarce,
 }
 
 /// An app that the platform may call.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     balancer::Balancer,
@@ -25,11 +25,15 @@ pub(super) struct Testbed {
     pub(super) processes: Processes,
     emulator: PathBuf,
     gateway: PathBuf,
+    dns_server: Option<PathBuf>,
     /// The origin of the platform, like `http://127.0.0.1:4000`.
     pub(super) platform: String,
     pub(super) gateways: Vec<Gateway>,
     /// The address of the balancer, if there is one.
     pub(super) balancer: Option<SocketAddr>,
+    /// The address of the DNS server.
+    dns: SocketAddr,
+    ingress: Ingress,
     pub(super) bots: Vec<Bot>,
     /// The secret of every app.
     pub(super) secret: String,
@@ -51,15 +55,18 @@ impl Testbed {
             processes,
             emulator: binaries.emulator.clone(),
             gateway: binaries.gateway.clone(),
+            dns_server: binaries.dns_server.clone(),
             platform,
             gateways: Vec::new(),
             balancer: None,
+            dns: SocketAddr::from(([127, 0, 0, 2], 0)),
+            ingress: layout.ingress,
             bots: Vec::new(),
             secret,
         };
         for bot in layout.bots {
             let (name, app, answer) = (bot.name, bot.app, bot.answer);
-            let address = testbed.start_bot(name, app, answer, &format!("{HOST}:0"))?;
+            let address = testbed.start_bot(name, app, answer, &format!("{HOST}:0"), &[])?;
             testbed.bots.push(Bot { name, address, app, answer });
         }
         testbed.start_gateways(layout)?;
@@ -72,11 +79,18 @@ impl Testbed {
         Ok(testbed)
     }
 
-    fn start_bot(&mut self, name: &str, app: &str, answer: &str, listen: &str) -> Result<SocketAddr, String> {
+    fn start_bot(
+        &mut self,
+        name: &str,
+        app: &str,
+        answer: &str,
+        listen: &str,
+        options: &[&str],
+    ) -> Result<SocketAddr, String> {
         let mut command = Command::new(&self.emulator);
         command.args(["bot", "--json", "--name", name, "--listen", listen, "--platform", &self.platform]);
         command.args(["--answer", answer, "--app-id", app, "--secret", &self.secret]);
-        command.arg("--journal").arg(self.journal(name));
+        command.arg("--journal").arg(self.journal(name)).args(options);
         let bot = self.processes.start_and_read(name, &mut command)?;
         let url = text(&bot, "url")?;
         let address = url.strip_prefix("http://").and_then(|address| address.parse().ok());
@@ -90,14 +104,30 @@ impl Testbed {
 
     /// Starts a bot that has ended, with the same name and address.
     pub(super) fn restart_bot(&mut self, name: &str) -> Result<(), String> {
+        self.restart_bot_with(name, &[])
+    }
+
+    /// The same, with more options.
+    pub(super) fn restart_bot_with(&mut self, name: &str, options: &[&str]) -> Result<(), String> {
         let bot =
             self.bots.iter().find(|bot| bot.name == name).ok_or_else(|| format!("there is no bot {name}"))?;
         let (app, answer, address) = (bot.app, bot.answer, bot.address.to_string());
-        self.start_bot(name, app, answer, &address).map(|_| ())
+        self.start_bot(name, app, answer, &address, options).map(|_| ())
+    }
+
+    /// Starts the DNS server. Its records never change.
+    pub(super) fn start_dns(&mut self) -> Result<(), String> {
+        let mut command = Command::new(self.dns_server.as_ref().ok_or("there is no DNS server")?);
+        command.args([&self.dns.to_string(), DNS_NAME]);
+        command.args(self.bots.iter().map(|bot| format!("{}={}", instance(bot.name), bot.address)));
+        self.processes.start_and_read(DNS, &mut command).map(|_| ())
     }
 
     fn start_gateways(&mut self, layout: &Layout) -> Result<(), String> {
         let balancer = self.write_settings(layout)?;
+        if layout.ingress == Ingress::Scarce {
+            self.start_dns()?;
+        }
         let names: Vec<_> = self.gateways.iter().map(|gateway| gateway.name).collect();
         for name in names {
             self.start_gateway(name)?;
@@ -121,16 +151,20 @@ impl Testbed {
         let count = match layout.ingress {
             Ingress::Crossed => 2,
             Ingress::Balanced => 3,
+            Ingress::Scarce => 1,
         };
-        let mut free = free_addresses(HOST, 2 + 2 * count)?.into_iter();
+        let mut free = free_addresses(HOST, 3 + 2 * count)?.into_iter();
         let mut next = || free.next().ok_or("too few free ports");
         // The first address stays without a listener.
         let (closed, balancer) = (next()?, next()?);
+        self.dns = next()?;
         for name in GATEWAYS.into_iter().take(count) {
             self.gateways.push(Gateway { name, public: next()?, admin: next()? });
         }
         let bases: Vec<SocketAddr> = match layout.ingress {
-            Ingress::Crossed => self.gateways.iter().rev().map(|other| other.public).collect(),
+            Ingress::Crossed | Ingress::Scarce => {
+                self.gateways.iter().rev().map(|other| other.public).collect()
+            }
             Ingress::Balanced => vec![balancer; count],
         };
         let shared = Shared {
@@ -141,6 +175,7 @@ impl Testbed {
             secret: &file("secret", &self.secret)?,
             wrong_secret: &file("wrong-secret", &new_secret()?)?,
             bots: &self.bots,
+            dns: self.dns,
         };
         for (gateway, base) in self.gateways.iter().zip(bases) {
             file(&format!("{}.toml", gateway.name), &shared.configuration(gateway, base))?;
@@ -151,7 +186,16 @@ impl Testbed {
     /// Starts a gateway with the configuration that was written for it.
     pub(super) fn start_gateway(&mut self, name: &str) -> Result<(), String> {
         let settings = self.processes.folder().join(format!("{name}.toml"));
-        self.processes.start(name, Command::new(&self.gateway).args(["serve", "--config"]).arg(settings))
+        let mut command = match self.ingress {
+            Ingress::Crossed | Ingress::Balanced => Command::new(&self.gateway),
+            // The shell becomes the gateway. The gateway raises its soft limit, so both limits are set.
+            Ingress::Scarce => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", DESCRIPTORS]).arg(&self.gateway);
+                shell
+            }
+        };
+        self.processes.start(name, command.args(["serve", "--config"]).arg(settings))
     }
 
     /// Waits until every gateway is ready and reports every instance as ready.
@@ -206,19 +250,26 @@ impl Testbed {
     pub(super) fn set_fault(&self, fault: Option<(&str, &str)>) -> Result<(), String> {
         let faults: Value =
             fault.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
-        self.ask_platform("PUT", "/emulator/faults", &faults.to_string())
+        self.ask_platform("PUT", "/emulator/faults", &faults.to_string()).map(|_| ())
     }
 
     /// Stops the platform from placing more calls.
     pub(super) fn end_loads(&self) -> Result<(), String> {
-        self.ask_platform("DELETE", "/emulator/load", "")
+        self.ask_platform("DELETE", "/emulator/load", "").map(|_| ())
     }
 
-    fn ask_platform(&self, method: &str, path: &str, body: &str) -> Result<(), String> {
+    /// A good token for an app, as the platform's control API describes it.
+    pub(super) fn token(&self, app: &str) -> Result<Value, String> {
+        let body = json!({"kind": "skype", "app": app}).to_string();
+        let token = self.ask_platform("POST", "/emulator/token", &body)?;
+        serde_json::from_str(&token).map_err(|error| format!("the platform's token is not JSON: {error}"))
+    }
+
+    fn ask_platform(&self, method: &str, path: &str, body: &str) -> Result<String, String> {
         let address = self.platform.strip_prefix("http://").and_then(|address| address.parse().ok());
         let address: SocketAddr = address.ok_or("the platform has no address")?;
         match http::send(address, method, path, body)? {
-            (200..300, _) => Ok(()),
+            (200..300, body) => Ok(body),
             (status, body) => Err(format!("the platform refuses {method} {path}: {status} {body}")),
         }
     }
@@ -234,6 +285,11 @@ impl Testbed {
     }
 }
 
+/// The name of an instance that DNS found, by the name of its bot.
+pub(super) fn instance(bot: &str) -> String {
+    format!("{bot}.bots.test")
+}
+
 /// The first error and warning lines of a gateway's log.
 pub(super) fn first_warnings(gateway: &str, log: &str) -> Vec<String> {
     let is_warning =
@@ -245,6 +301,11 @@ pub(super) fn first_warnings(gateway: &str, log: &str) -> Vec<String> {
 pub(super) fn word<'a>(event: &'a Value, name: &str) -> &'a str {
     event.get(name).and_then(Value::as_str).unwrap_or_default()
 }
+
+pub(super) const DNS: &str = "dns";
+const DNS_NAME: &str = "_calls._tcp.bots.test";
+/// The descriptors of a gateway that has few: enough for the load, but not for the storm as well.
+const DESCRIPTORS: &str = "280";
 
 /// Longer than the platform rings and a gateway asks Graph.
 const CALL_TIME_MAX: Duration = Duration::from_secs(60);

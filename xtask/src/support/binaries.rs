@@ -12,6 +12,8 @@ use serde_json::Value;
 pub(crate) struct Binaries {
     pub(crate) gateway: PathBuf,
     pub(crate) emulator: PathBuf,
+    /// `None` if nothing that runs needs a DNS server.
+    pub(crate) dns_server: Option<PathBuf>,
 }
 
 /// The profile of a build.
@@ -28,21 +30,43 @@ impl Binaries {
             let path = folder.join(name);
             if path.is_file() { Ok(path) } else { Err(format!("there is no file {}", path.display())) }
         };
-        Ok(Self { gateway: binary("switchboard")?, emulator: binary("switchboard-emulator")? })
+        Ok(Self {
+            gateway: binary("switchboard")?,
+            emulator: binary("switchboard-emulator")?,
+            dns_server: None,
+        })
     }
 }
 
 /// Builds both binaries, with cargo's progress on the terminal.
 pub(crate) fn build(root: &Path, profile: Profile) -> Result<Binaries, String> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let profile = match profile {
         Profile::Dev => "dev",
         Profile::Release => "release",
     };
+    let packages = ["-p", "switchboard", "-p", "switchboard-emulator", "--bins", "--profile", profile];
+    let built = cargo_build(root, &packages)?;
+    Ok(Binaries {
+        gateway: built.executable("switchboard")?,
+        emulator: built.executable("switchboard-emulator")?,
+        dns_server: None,
+    })
+}
+
+/// Builds the DNS server of a rehearsal. Its speed does not matter, so it is always a debug build.
+pub(crate) fn build_dns_server(root: &Path) -> Result<PathBuf, String> {
+    cargo_build(root, &["-p", "switchboard-delivery", "--example", "dns_server"])?.executable("dns_server")
+}
+
+/// The messages of a build.
+struct Built(String);
+
+fn cargo_build(root: &Path, options: &[&str]) -> Result<Built, String> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(root)
-        .args(["build", "-p", "switchboard", "-p", "switchboard-emulator", "--bins"])
-        .args(["--profile", profile])
+        .arg("build")
+        .args(options)
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
         .output()
@@ -50,14 +74,17 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<Binaries, String> {
     if !output.status.success() {
         return Err("the build failed".to_owned());
     }
-    // Cargo reports the paths, so the target folder and the profile need not be guessed.
-    let text = String::from_utf8_lossy(&output.stdout);
-    let executable = |name: &str| {
-        text.lines()
+    Ok(Built(String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+impl Built {
+    /// Cargo reports the paths, so the target folder and the profile need not be guessed.
+    fn executable(&self, name: &str) -> Result<PathBuf, String> {
+        self.0
+            .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter(|message| message.pointer("/target/name").is_some_and(|target| target == name))
             .find_map(|message| message.get("executable").and_then(Value::as_str).map(PathBuf::from))
             .ok_or_else(|| format!("cargo built no {name}"))
-    };
-    Ok(Binaries { gateway: executable("switchboard")?, emulator: executable("switchboard-emulator")? })
+    }
 }

@@ -20,15 +20,27 @@ pub(crate) fn send(
     path: &str,
     body: &str,
 ) -> Result<(u16, String), String> {
+    exchange(address, method, path, "", body, TIME_MAX)
+}
+
+/// The same with more header fields, each with its line end, and another limit of the wait for the response.
+pub(crate) fn exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    fields: &str,
+    body: &str,
+    time_max: Duration,
+) -> Result<(u16, String), String> {
     let text = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect_timeout(&address, TIME_MAX).map_err(text)?;
     stream
-        .set_read_timeout(Some(TIME_MAX))
+        .set_read_timeout(Some(time_max))
         .and_then(|()| stream.set_write_timeout(Some(TIME_MAX)))
         .map_err(text)?;
     let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}\
          Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).map_err(text)?;

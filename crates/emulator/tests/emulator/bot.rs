@@ -43,6 +43,25 @@ async fn a_bot_takes_a_call_without_a_gateway() {
 }
 
 #[tokio::test]
+async fn a_bot_that_hangs_on_notifications_still_answers_its_probe() {
+    let platform = platform().await;
+    let fail = Some("hang".parse().unwrap());
+    let settings = BotSettings {
+        behaviour: Behaviour { fail, ..Behaviour::default() },
+        ..BotSettings::new("bot-0", parse_http_url(platform.origin()).unwrap())
+    };
+    let bot = Bot::start(settings, Client::new(None).unwrap()).await.unwrap();
+    let notification = post(bot.address(), "/api/calls", NEW_CALL);
+    let probe = async { get(bot.address(), "/healthz").await.json() };
+    tokio::select! {
+        biased;
+        reply = notification => panic!("the bot responded {}", reply.status),
+        health = probe => assert_eq!(health, json!({"state": "ready", "calls": 0})),
+    }
+    assert_eq!(bot.calls().taken, 0);
+}
+
+#[tokio::test]
 async fn health_has_state_calls_and_capacity() {
     let platform = platform().await;
     let unbounded = bot(&platform, None).await;
