@@ -305,7 +305,7 @@ pub(super) fn word<'a>(event: &'a Value, name: &str) -> &'a str {
 pub(super) const DNS: &str = "dns";
 const DNS_NAME: &str = "_calls._tcp.bots.test";
 /// The descriptors of a gateway that has few: enough for the load, but not for the storm as well.
-const DESCRIPTORS: &str = "280";
+const DESCRIPTORS: &str = "240";
 
 /// Longer than the platform rings and a gateway asks Graph.
 const CALL_TIME_MAX: Duration = Duration::from_secs(60);
