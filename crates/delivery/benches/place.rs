@@ -144,6 +144,7 @@ fn delivery(count: usize, address: SocketAddr) -> Result<Delivery, BenchError> {
         instances: (0..count).map(instance).collect::<Result<_, _>>()?,
         discovery: None,
         store: None,
+        name_servers: Vec::new(),
         keep_leaving: Duration::from_secs(24 * 3600),
         slow_start: Duration::ZERO,
         probe: Some(ProbeSettings { path: "/healthz".into(), interval: Duration::from_secs(20) }),

@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep};
 use crate::{delivery::Delivery, fleet::Fleet};
 
 impl Delivery {
-    /// Probes the instances, follows the fleet's source and removes instances that left, until it is dropped.
-    /// Spawn it once, on any runtime.
+    /// Looks up the names of instances, probes the instances, follows the fleet's source and removes
+    /// instances that left, until it is dropped. Spawn it once, on any runtime.
     pub async fn run(self: Arc<Self>) {
-        tokio::join!(self.probe_all(), self.follow_source(), self.remove_unlisted());
+        tokio::join!(self.follow_names(), self.probe_all(), self.follow_source(), self.remove_unlisted());
     }
 
     /// Removes instances that are no longer listed once their calls have ended.

@@ -18,6 +18,7 @@ use crate::{
     headers,
     instance::{Eligibility, Event, Instance, InstanceStatus},
     member::Member,
+    names::Names,
     origins::Origins,
     place::PlacementState,
     placements::Placements,
@@ -51,10 +52,13 @@ pub struct Delivery {
     pub(crate) region: HeaderValue,
     /// The settings without the instances, which are in `fleet`.
     pub(crate) settings: DeliverySettings,
+    /// The names of listed instances.
+    names: Names,
 }
 
 impl Delivery {
     /// A delivery that knows nothing about the health of its fleet yet. `tls` connects to https instances.
+    /// [`Delivery::run`] looks up the names of its instances.
     pub fn new(settings: DeliverySettings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
         let placement = Arc::new(PlacementState::new(Instant::now()));
         Self::build(settings, uris, Connector::new(tls), (Placements::new(), placement), None)
@@ -74,7 +78,9 @@ impl Delivery {
         (placements, placement): (Placements, Arc<PlacementState>),
         before: Option<&Self>,
     ) -> Self {
-        let listed = Member::from_list(std::mem::take(&mut settings.instances));
+        // The names that stay keep their addresses.
+        let mut names = before.map(|before| before.fleet.load().origins().names()).unwrap_or_default();
+        let listed = Member::from_list(std::mem::take(&mut settings.instances), &mut names);
         let fleet_settings = FleetSettings {
             region: settings.region.clone(),
             probed: settings.probe.is_some(),
@@ -99,6 +105,7 @@ impl Delivery {
         let last = last.as_ref().map(|(fleet, _)| &**fleet);
         let fleet = Fleet::new(members, known, &fleet_settings, last, Instant::now());
         Self {
+            names: fleet.origins().names(),
             fleet: ArcSwap::from_pointee(fleet),
             fleet_replaced: Notify::new(),
             building: Mutex::default(),
@@ -144,6 +151,11 @@ impl Delivery {
         });
         members.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         members
+    }
+
+    /// Keeps the names of listed instances looked up, until it is dropped.
+    pub(crate) async fn follow_names(&self) {
+        self.names.follow(&self.settings.name_servers).await;
     }
 
     /// Replaces the fleet, if `next` returns the members of the next one.

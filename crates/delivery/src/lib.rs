@@ -43,6 +43,7 @@
 //!     }],
 //!     discovery: None,
 //!     store: None,
+//!     name_servers: Vec::new(),
 //!     keep_leaving: Duration::from_secs(24 * 3600),
 //!     slow_start: Duration::ZERO,
 //!     probe: None,
@@ -83,7 +84,7 @@
 //! of a request); `upstream` and `connections` (one attempt); `request`, `headers` and `response` (the
 //! messages); `fleet` with its builder and candidates; `instance` with its `tracker`, `health`,
 //! `load_estimate`, `incarnation` and `placement_view`; `background`, `probe`, `incarnations`, `discovery`
-//! and `network` (how the fleet is learned).
+//! and `network` (how the fleet is learned); `names` and `resolver` (where a name leads).
 
 mod background;
 mod cause;
@@ -96,7 +97,9 @@ mod forward;
 mod headers;
 mod incarnations;
 mod instance;
+mod log_pace;
 mod member;
+mod names;
 mod network;
 mod origins;
 mod outbound;
@@ -105,6 +108,7 @@ mod place;
 mod placements;
 mod probe;
 mod request;
+mod resolver;
 mod response;
 mod settings;
 #[cfg(test)]

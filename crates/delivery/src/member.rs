@@ -3,7 +3,7 @@
 use switchboard_routing::Name;
 use uuid::Uuid;
 
-use crate::{settings::InstanceSettings, upstream_url::UpstreamUrl};
+use crate::{names::Names, settings::InstanceSettings, upstream_url::UpstreamUrl};
 
 /// One instance as a source describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,20 +49,20 @@ pub(crate) enum SourceState {
 impl Member {
     /// The members of the static list. They have no incarnation: the list cannot tell a restarted instance
     /// from the old one.
-    pub(crate) fn from_list(instances: Vec<InstanceSettings>) -> Vec<Self> {
-        instances
-            .into_iter()
-            .map(|instance| Self {
-                name: instance.name,
-                incarnation: Self::no_incarnation(),
-                callbacks: instance.callback_url.unwrap_or_else(|| instance.url.clone()),
-                new_calls: instance.url,
-                apps: instance.apps,
-                weight: instance.weight,
-                source_state: SourceState::Ready,
-                outlives_listing: true,
-            })
-            .collect()
+    ///
+    /// Their host names are added to `names`, or share the addresses that are known there.
+    pub(crate) fn from_list(instances: Vec<InstanceSettings>, names: &mut Names) -> Vec<Self> {
+        let member = |instance: InstanceSettings| Self {
+            name: instance.name,
+            incarnation: Self::no_incarnation(),
+            callbacks: instance.callback_url.unwrap_or_else(|| instance.url.clone()).with_shared_name(names),
+            new_calls: instance.url.with_shared_name(names),
+            apps: instance.apps,
+            weight: instance.weight,
+            source_state: SourceState::Ready,
+            outlives_listing: true,
+        };
+        instances.into_iter().map(member).collect()
     }
 
     /// The incarnation of an instance whose source knows none.

@@ -2,12 +2,18 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use http::HeaderValue;
 
-use crate::upstream_url::{Origin, UpstreamUrl};
+use crate::{
+    names::Names,
+    upstream_url::{Hostname, Origin, UpstreamUrl},
+};
 
 /// All origins of one snapshot of the fleet, or of the peer gateways. A pool keeps one slot per origin.
 #[derive(Debug, Default)]
@@ -30,6 +36,17 @@ pub(crate) struct Endpoint {
 impl Origins {
     pub(crate) fn list(&self) -> &[Origin] {
         &self.list
+    }
+
+    /// The hosts that are names, to be looked up.
+    pub(crate) fn names(&self) -> Names {
+        let mut names = Names::default();
+        for origin in &self.list {
+            if let Hostname::Name(name) = &origin.host {
+                names.share(Arc::clone(name));
+            }
+        }
+        names
     }
 
     /// Grows with each `Origins` of this process, so that a pool can tell the newer of two.

@@ -1,6 +1,6 @@
 //! Proxying a callback to the gateway of another region, since a callback may not be redirected.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, uri::PathAndQuery};
 use openssl::ssl::SslConnector;
@@ -9,6 +9,7 @@ use switchboard_routing::Name;
 use crate::{
     connections::{Connections, Connector},
     headers,
+    names::Names,
     origins::{Endpoint, Origins, OriginsBuilder},
     outbound::Outbound,
     request::post,
@@ -30,7 +31,8 @@ use crate::{
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let amer = (Name::parse("amer")?, UpstreamUrl::parse("https://amer.bots.contoso.com")?);
 /// let tls = SslConnector::builder(SslMethod::tls_client())?.build();
-/// let peers = PeerGateways::new(&Name::parse("emea")?, vec![amer], Duration::from_secs(8), tls);
+/// let (here, patience) = (Name::parse("emea")?, Duration::from_secs(8));
+/// let peers = PeerGateways::new(&here, vec![amer], patience, tls, Vec::new(), None);
 /// assert!(peers.has("amer"));
 /// assert!(!peers.has("apac"));
 /// # Ok(())
@@ -42,26 +44,46 @@ pub struct PeerGateways {
     origins: Origins,
     connector: Connector,
     patience: Duration,
+    names: Names,
+    name_servers: Vec<SocketAddr>,
     /// This region, as the value of `Switchboard-Forwarded-From`.
     here: HeaderValue,
 }
 
 impl PeerGateways {
     /// The peer gateways of the region `here`. `peers` has the name of each region, and the origin at which
-    /// its gateway takes callbacks. `tls` verifies their certificates.
-    pub fn new(here: &Name, peers: Vec<(Name, UpstreamUrl)>, patience: Duration, tls: SslConnector) -> Self {
+    /// its gateway takes callbacks. `tls` verifies their certificates. `name_servers` are as in
+    /// [`DeliverySettings`](crate::DeliverySettings); [`PeerGateways::run`] looks the names up. Names that
+    /// stay keep the addresses that `last` knew.
+    pub fn new(
+        here: &Name,
+        peers: Vec<(Name, UpstreamUrl)>,
+        patience: Duration,
+        tls: SslConnector,
+        name_servers: Vec<SocketAddr>,
+        last: Option<&Self>,
+    ) -> Self {
+        let mut names = last.map(|last| last.origins.names()).unwrap_or_default();
         let mut origins = OriginsBuilder::new(Origins::next_trust(), peers.len());
         let mut gateways = HashMap::with_capacity(peers.len());
         for (region, url) in peers {
-            gateways.entry(region).or_insert_with(|| origins.endpoint(url));
+            gateways.entry(region).or_insert_with(|| origins.endpoint(url.with_shared_name(&mut names)));
         }
+        let origins = origins.finish();
         Self {
             gateways,
-            origins: origins.finish(),
+            names: origins.names(),
+            name_servers,
+            origins,
             connector: Connector::new(tls),
             patience,
             here: headers::name_value(here),
         }
+    }
+
+    /// Keeps the names of the gateways looked up, until it is dropped. Spawn it once, on any runtime.
+    pub async fn run(self: Arc<Self>) {
+        self.names.follow(&self.name_servers).await;
     }
 
     /// Returns true if another region proxied the request to this gateway, or if the sender claims so.

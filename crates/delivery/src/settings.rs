@@ -23,6 +23,9 @@ pub struct DeliverySettings {
     /// The folder in which the instances that `discovery` finds are stored, for a restart while the source is
     /// away. [`Delivery::run_store`](crate::Delivery::run_store) reads and writes it.
     pub store: Option<PathBuf>,
+    /// The DNS servers for the names of listed instances; the system's resolvers if empty. The hosts file
+    /// comes first either way.
+    pub name_servers: Vec<SocketAddr>,
     /// The longest time for which an instance that is no longer listed, and that may still run, keeps its
     /// callbacks.
     pub keep_leaving: Duration,

@@ -104,6 +104,7 @@ fn gateway(interval: Option<Duration>, wires: Wires) -> Arc<Gateway> {
         region: Name::parse("emea").unwrap(),
         instances: Vec::new(),
         discovery: None,
+        name_servers: Vec::new(),
         keep_leaving: Duration::from_secs(3600),
         slow_start: Duration::ZERO,
         probe: interval.map(|interval| ProbeSettings { path: "/healthz".into(), interval }),

@@ -1,13 +1,12 @@
 //! The URL of an instance: its origin, and the path of requests.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use http::uri::{InvalidUri, PathAndQuery};
 use url::{Host, Url};
 use uuid::Uuid;
+
+use crate::names::{Names, ResolvedName};
 
 /// A URL of an instance, possibly with `{app}` in its path or query.
 ///
@@ -60,7 +59,7 @@ impl UpstreamUrl {
             Host::Domain(name) if name.contains(['{', '}']) => {
                 return Err(InvalidUpstreamUrl::PlaceholderOutsidePath);
             }
-            Host::Domain(name) => Hostname::Name(name.into()),
+            Host::Domain(name) => Hostname::Name(Arc::new(ResolvedName::new(name))),
             Host::Ipv4(address) => Hostname::Address(address.into()),
             Host::Ipv6(address) => Hostname::Address(address.into()),
         };
@@ -84,10 +83,20 @@ impl UpstreamUrl {
         Ok(Self { text: text.into(), origin: Origin { secure, host, port }, template: template.into() })
     }
 
+    /// The same URL, whose host shares its addresses with the others of `names` if it is a name.
+    pub(crate) fn with_shared_name(self, names: &mut Names) -> Self {
+        let host = match self.origin.host {
+            Hostname::Name(name) => Hostname::Name(names.share(name)),
+            host @ (Hostname::Found(..) | Hostname::Address(_)) => host,
+        };
+        Self { origin: Origin { host, ..self.origin }, ..self }
+    }
+
     /// The same URL, reached at these addresses only if its host is a name.
     pub(crate) fn found_at(self, addresses: &[IpAddr]) -> Self {
         let host = match self.origin.host {
-            Hostname::Name(name) | Hostname::Found(name, _) => Hostname::Found(name, addresses.into()),
+            Hostname::Name(name) => Hostname::Found(name.to_string().into(), addresses.into()),
+            Hostname::Found(name, _) => Hostname::Found(name, addresses.into()),
             Hostname::Address(address) => Hostname::Address(address),
         };
         Self { origin: Origin { host, ..self.origin }, ..self }
@@ -202,13 +211,13 @@ impl Origin {
     /// The value of `Host`: the default port of the scheme is left out (RFC 9110, section 4.2.3).
     pub(crate) fn authority(&self) -> String {
         let default = if self.secure { 443 } else { 80 };
-        match (&self.host, self.port == default) {
-            (Hostname::Name(name) | Hostname::Found(name, _), true) => name.to_string(),
-            (Hostname::Name(name) | Hostname::Found(name, _), false) => format!("{name}:{}", self.port),
-            (Hostname::Address(IpAddr::V6(address)), true) => format!("[{address}]"),
-            (Hostname::Address(address), true) => address.to_string(),
-            (Hostname::Address(address), false) => SocketAddr::new(*address, self.port).to_string(),
-        }
+        let host = match &self.host {
+            Hostname::Address(IpAddr::V6(address)) => format!("[{address}]"),
+            Hostname::Address(IpAddr::V4(_)) | Hostname::Name(_) | Hostname::Found(..) => {
+                self.host.to_string()
+            }
+        };
+        if self.port == default { host } else { format!("{host}:{}", self.port) }
     }
 }
 
@@ -216,10 +225,20 @@ impl Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Hostname {
     Address(IpAddr),
-    /// Resolved for each connection.
-    Name(Box<str>),
+    /// A name that is looked up in the background.
+    Name(Arc<ResolvedName>),
     /// A name for `Host` and the certificate, and the addresses that its source found, already checked.
     Found(Box<str>, Box<[IpAddr]>),
+}
+
+impl fmt::Display for Hostname {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => name.fmt(f),
+            Self::Found(name, _) => name.fmt(f),
+        }
+    }
 }
 
 /// The placeholder of the app id.

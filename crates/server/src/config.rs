@@ -161,7 +161,8 @@ impl Config {
         let region = region?;
         let region::Callback { base: _, uris, patience, orphaned } = callback?;
         let (placement, attempt, eject_share) = placement?;
-        let fleet::Fleet { instances, discovery, store, keep_leaving, slow_start, probe } = fleet?;
+        let fleet::Fleet { instances, discovery, store, name_servers, keep_leaving, slow_start, probe } =
+            fleet?;
         let (affinity, limits) = (affinity?, limits?);
         Some(Self {
             delivery: switchboard_delivery::DeliverySettings {
@@ -169,6 +170,7 @@ impl Config {
                 instances,
                 discovery,
                 store,
+                name_servers,
                 keep_leaving,
                 slow_start,
                 eject_share,

@@ -45,7 +45,7 @@ pub(crate) struct Gateway {
     pub(crate) placement: Placement,
     pub(crate) redirect_status: RedirectStatus,
     pub(crate) delivery: Arc<Delivery>,
-    pub(crate) peer_gateways: PeerGateways,
+    pub(crate) peer_gateways: Arc<PeerGateways>,
     pub(crate) retries: Arc<Retries>,
     pub(crate) tasks: Arc<Tasks>,
     /// The longest time that a request may take to be placed, acted on or forwarded.
@@ -105,6 +105,7 @@ impl Gateway {
         let authenticator = authenticator(trusts, apps, keys, last.map(|last| &*last.authenticator))?;
         let connector = |part| Ok(tls_client(None).map_err(tls_error(part))?.build());
         let patience = delivery.patience;
+        let name_servers = delivery.name_servers.clone();
         let graph_calls = GraphCalls::new(graph).map_err(tls_error("Graph"))?;
         let request_time_max = placement.budget.max(patience).max(graph_calls.longest());
         let delivery = match last {
@@ -115,7 +116,14 @@ impl Gateway {
             peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.callback.clone()?))).collect();
         // One connector for both: each holds the authorities of the system.
         let peers_tls = connector("peers")?;
-        let peer_gateways = PeerGateways::new(&region, gateways, patience, peers_tls.clone());
+        let peer_gateways = Arc::new(PeerGateways::new(
+            &region,
+            gateways,
+            patience,
+            peers_tls.clone(),
+            name_servers,
+            last.map(|last| &*last.peer_gateways),
+        ));
         let peers = PeerHealth::new(peers, Fetcher::new(peers_tls), last.map(|last| &*last.peers));
         Ok(Self {
             region,

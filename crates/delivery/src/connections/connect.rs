@@ -11,7 +11,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::timeout,
 };
 use tokio_openssl::SslStream;
@@ -56,10 +56,7 @@ async fn connect_tls(
     connector: &Connector,
     limits: &ConnectLimits,
 ) -> Result<RequestSender, Cause> {
-    let host = match &origin.host {
-        Hostname::Address(address) => address.to_string(),
-        Hostname::Name(name) | Hostname::Found(name, _) => name.to_string(),
-    };
+    let host = origin.host.to_string();
     let mut ssl =
         connector.tls.configure().and_then(|setup| setup.into_ssl(&host)).map_err(|_| Cause::Tls)?;
     ssl.set_alpn_protos(b"\x08http/1.1").map_err(|_| Cause::Tls)?;
@@ -85,35 +82,41 @@ async fn connect_tcp(
             connect_address(SocketAddr::new(*address, origin.port), connector, limits).await
         }
         Hostname::Name(name) => {
-            // Resolved for each connection: a name of Kubernetes or of a rebuilt machine changes its address
-            // without notice.
-            let addresses = timeout(LOOKUP_TIME, lookup_host((&**name, origin.port)))
-                .await
-                .map_err(|_| Cause::LookupTimeout)?
-                .map_err(|_| Cause::Lookup)?;
-            connect_any(addresses, connector, limits).await
+            timeout(FIRST_LOOK_UP_TIME, name.looked_up()).await.map_err(|_| Cause::LookupTimeout)?;
+            let addresses = name.addresses().map(|address| SocketAddr::new(address, origin.port));
+            let connected = connect_any(addresses, connector, limits).await;
+            let next = match &connected {
+                Ok((_, address)) => Some(address.ip()),
+                // The next connection goes on where this one stopped.
+                Err(_) => name.addresses().nth(ADDRESSES_MAX),
+            };
+            if let Some(next) = next {
+                name.start_with(next);
+            }
+            connected.map(|(stream, _)| stream)
         }
         Hostname::Found(_, addresses) => {
             let addresses = addresses.iter().map(|address| SocketAddr::new(*address, origin.port));
-            connect_any(addresses, connector, limits).await
+            connect_any(addresses, connector, limits).await.map(|(stream, _)| stream)
         }
     }
 }
 
-/// Connects to the first few addresses in turn, until one accepts.
+/// Connects to the first few addresses in turn, until one accepts. Returns its address, too. The failure is
+/// that of the first address: the second family may have no route at all.
 async fn connect_any(
     addresses: impl Iterator<Item = SocketAddr>,
     connector: &Connector,
     limits: &ConnectLimits,
-) -> Result<ByteStream, Cause> {
-    let mut last = Cause::Lookup;
+) -> Result<(ByteStream, SocketAddr), Cause> {
+    let mut first_cause = None;
     for address in addresses.take(ADDRESSES_MAX) {
         match connect_address(address, connector, limits).await {
-            Ok(stream) => return Ok(stream),
-            Err(cause) => last = cause,
+            Ok(stream) => return Ok((stream, address)),
+            Err(cause) => first_cause = first_cause.or(Some(cause)),
         }
     }
-    Err(last)
+    Err(first_cause.unwrap_or(Cause::Lookup))
 }
 
 async fn connect_address(
@@ -164,9 +167,10 @@ pub(crate) static FAR: ConnectLimits = ConnectLimits {
 /// gunicorn and servers below it after 2 s without notice, Kestrel after 130 s. A new connection costs less
 /// than a millisecond, and only instances with rare requests pay it.
 const NEAR_IDLE_TIME: Duration = Duration::from_millis(1500);
-/// A resolver responds from its cache or its neighbour; libc's own retry comes after 5 s.
-const LOOKUP_TIME: Duration = Duration::from_secs(1);
-/// Addresses of one name to connect to, in the resolver's order.
+/// The time for which a connection waits for the first look-up of a name, just after the start. Later it
+/// waits for none.
+const FIRST_LOOK_UP_TIME: Duration = Duration::from_secs(1);
+/// Addresses of one name to connect to.
 const ADDRESSES_MAX: usize = 4;
 /// The head of a response, and the read buffer of a connection. Bots send some hundred bytes. hyper itself
 /// refuses a head of more than 100 fields (a limit of the gateway would cost an allocation per response).

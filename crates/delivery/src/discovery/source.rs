@@ -6,6 +6,8 @@ use openssl::sha::sha256;
 use switchboard_routing::Name;
 use tokio::time::{Duration, Instant};
 
+use crate::{log_pace::LogPace, resolver::LookupError};
+
 /// A source could not be read, or its content is not usable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SourceError {
@@ -30,11 +32,15 @@ pub(crate) enum SourceError {
         why: &'static str,
     },
     /// Two instances have one name.
+    #[cfg(feature = "kubernetes")]
     #[error("it lists two instances named {0}")]
     Doubled(String),
     /// A host name that is not valid in a URL.
     #[error("it lists {0}, which is not a valid host name")]
     NotAHost(String),
+    /// No SRV record makes an instance.
+    #[error("none of its records makes an instance, for example: {0}")]
+    NoUsableRecord(String),
     /// A response that this kind of source never sends.
     #[cfg(feature = "kubernetes")]
     #[error("its response makes no sense: {0}")]
@@ -59,8 +65,10 @@ impl SourceError {
             Self::Empty => "empty",
             Self::TooMany { .. } => "too_many",
             Self::Forbidden { .. } => "forbidden_address",
+            #[cfg(feature = "kubernetes")]
             Self::Doubled(_) => "doubled_name",
             Self::NotAHost(_) => "not_a_host",
+            Self::NoUsableRecord(_) => "unusable",
             #[cfg(feature = "kubernetes")]
             Self::Nonsense(_) => "nonsense",
             #[cfg(feature = "kubernetes")]
@@ -71,19 +79,25 @@ impl SourceError {
     }
 }
 
-/// Logs the errors of a source: each kind when it starts, and once per [`LOG_AGAIN`] while it lasts.
+impl From<LookupError> for SourceError {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::NoResponse(error) => Self::NoResponse(error),
+            LookupError::NoRecords => Self::Empty,
+            LookupError::NotAName => Self::NotAHost("a name".into()),
+        }
+    }
+}
+
+/// Logs the errors of a source, at the pace of [`LogPace`].
 #[derive(Debug, Default)]
 pub(super) struct SourceLog {
-    last: Option<(&'static str, Instant)>,
+    pace: LogPace,
 }
 
 impl SourceLog {
     pub(super) fn failed(&mut self, source: &str, error: &SourceError, now: Instant) {
-        let logged = self.last.is_some_and(|(label, at)| {
-            label == error.label() && now.saturating_duration_since(at) < LOG_AGAIN
-        });
-        if !logged {
-            self.last = Some((error.label(), now));
+        if self.pace.is_due(error.label(), now) {
             tracing::warn!(
                 source,
                 reason = error.label(),
@@ -93,8 +107,9 @@ impl SourceLog {
         }
     }
 
+    /// Notes that the source was read, and that its content is usable.
     pub(super) fn succeeded(&mut self, source: &str) {
-        if self.last.take().is_some() {
+        if self.pace.ended() {
             tracing::info!(source, "fleet source is readable again");
         }
     }
@@ -115,7 +130,6 @@ pub(super) fn instance_name(text: &str) -> Name {
 }
 
 /// A text that a source sent, escaped and cut for the log.
-#[cfg(feature = "kubernetes")]
 pub(super) fn loggable(text: &str) -> String {
     text.escape_debug().take(LOGGED_CHARS_MAX).collect()
 }
@@ -129,8 +143,5 @@ pub(crate) const INSTANCES_MAX: usize = 20_000;
 pub(super) const EMPTY_HOLD: Duration = Duration::from_secs(300);
 /// With a dash and sixteen digits of the hash these are the 63 characters of a name.
 const CHARS_KEPT: usize = 46;
-/// The interval at which an error that lasts is logged again.
-const LOG_AGAIN: Duration = Duration::from_secs(60);
 /// The characters of a text that are logged.
-#[cfg(feature = "kubernetes")]
 const LOGGED_CHARS_MAX: usize = 400;

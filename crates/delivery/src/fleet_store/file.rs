@@ -106,7 +106,7 @@ impl FleetFile {
         let StoredInstance { name, incarnation, host, port, addresses } = stored;
         let parse = |text: &str| Name::parse(text).map_err(|_| StoreError::Malformed);
         let url = self.discovery.url(host, *port).map_err(|_| StoreError::Malformed)?;
-        let is_at = |found: &Hostname| matches!(found, Hostname::Name(name) if **name == **host);
+        let is_at = |found: &Hostname| matches!(found, Hostname::Name(name) if name.to_string() == **host);
         if addresses.is_empty() || !is_at(&url.origin().host) || url.origin().port != *port {
             return Err(StoreError::Malformed);
         }

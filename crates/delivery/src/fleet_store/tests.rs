@@ -43,6 +43,7 @@ pub(crate) fn settings(folder: &Path) -> DeliverySettings {
         instances: Vec::new(),
         discovery: Some(Discovery::Dns(dns())),
         store: Some(folder.join("a/fleet")),
+        name_servers: Vec::new(),
         keep_leaving: Duration::from_secs(24 * 3600),
         slow_start: Duration::ZERO,
         probe: None,

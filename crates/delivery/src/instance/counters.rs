@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::state::InstanceState;
-use crate::cause::Cause;
+use crate::cause::{Blame, Cause};
 
 /// The counters of one instance since it was first seen.
 #[derive(Debug, Default)]
@@ -60,6 +60,12 @@ impl Counters {
             .map(|(cause, counter)| (cause.label(), counter.get()))
             .filter(|(_, count)| *count > 0)
             .collect()
+    }
+
+    /// The number of failed attempts that say something about the instance.
+    pub(super) fn blamed_failures(&self) -> u64 {
+        let failures = Cause::ALL.iter().zip(&self.failures);
+        failures.filter(|(cause, _)| cause.blame() != Blame::None).map(|(_, counter)| counter.get()).sum()
     }
 
     /// The number of changes into each state, without zeros.

@@ -311,6 +311,11 @@ impl Tracker {
         self.counters.attempt_failed(cause);
     }
 
+    /// The number of failed attempts and missed probes so far.
+    pub(crate) fn failures(&self) -> u64 {
+        self.counters.missed_probes.get() + self.counters.blamed_failures()
+    }
+
     pub(crate) fn count_callback(&self) {
         self.counters.callbacks.add_one();
     }

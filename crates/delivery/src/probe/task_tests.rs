@@ -33,6 +33,7 @@ fn delivery(count: u16, wires: &Arc<Wires>) -> Arc<Delivery> {
         region: Name::parse("emea").unwrap(),
         instances: (0..count).map(instance).collect(),
         discovery: None,
+        name_servers: Vec::new(),
         keep_leaving: Duration::ZERO,
         slow_start: Duration::ZERO,
         probe: Some(ProbeSettings { path: "/healthz".into(), interval: INTERVAL }),

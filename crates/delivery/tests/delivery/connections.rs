@@ -215,12 +215,13 @@ async fn a_reload_keeps_health_counters_and_connections() {
 }
 
 #[tokio::test]
-async fn a_host_name_is_resolved_and_its_addresses_are_tried_in_turn() {
+async fn a_host_name_in_the_hosts_file_is_resolved() {
     let upstream = ScriptedInstance::always(Act::status(202));
     let mut settings = settings([upstream.address]);
     let port = upstream.address.port();
     settings.instances[0].url = UpstreamUrl::parse(&format!("http://localhost:{port}/x")).unwrap();
-    let delivery = delivery(settings);
+    let delivery = Arc::new(delivery(settings));
+    tokio::spawn(Arc::clone(&delivery).run());
     assert_eq!(ask(&delivery, &Connections::default()).await, 202);
     assert_eq!(upstream.only().field("host"), Some(&*format!("localhost:{port}")));
 }
@@ -299,7 +300,8 @@ async fn an_https_instance_is_verified() {
     settings.patience = SHORT;
     settings.instances[0].url =
         UpstreamUrl::parse(&format!("https://localhost:{}/x", address.port())).unwrap();
-    let misled = Delivery::new(settings, uris(), trusting);
+    let misled = Arc::new(Delivery::new(settings, uris(), trusting));
+    tokio::spawn(Arc::clone(&misled).run());
     let failed = forward(&misled, &connections, "bot-0").await.unwrap_err();
     assert!(matches!(failed, ForwardError::Unreachable { last: "tls", .. }), "{failed}");
 }

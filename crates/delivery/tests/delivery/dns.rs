@@ -1,138 +1,49 @@
-//! DNS as a source of the fleet, with a real server on loopback.
+//! DNS as a source of the fleet, with a real server on loopback and with a scripted one.
 
 use std::{
     net::SocketAddr,
-    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use hickory_server::{
-    Server,
-    net::runtime::{Time, TokioRuntimeProvider},
-    proto::rr::{
-        DNSClass, LowerName, Name, RData, Record, RecordType, RrKey,
-        rdata::{A, AAAA, SOA, SRV},
+use hickory_server::proto::{
+    op::ResponseCode,
+    rr::{
+        Name, RData, RecordType,
+        rdata::{A, AAAA, SRV},
     },
-    server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
-    store::in_memory::InMemoryZoneHandler,
-    zone_handler::{AxfrPolicy, Catalog, ZoneHandler, ZoneType},
 };
 use switchboard_delivery::{
     Connections, Delivery, DeliverySettings, Discovery, DnsSettings, ForwardError, InstanceState,
 };
-use tokio::net::{TcpListener, UdpSocket};
 
-use crate::{setup::*, upstream::*};
+use crate::{dns_server::*, scripted_dns::*, setup::*, upstream::*};
 
-type Zone = InMemoryZoneHandler<TokioRuntimeProvider>;
-
-/// A server for `example.` with records that a test can change.
-struct DnsServer {
-    zone: Arc<Zone>,
-    server: Server<Counting>,
-    address: SocketAddr,
-    asked: Arc<AtomicUsize>,
-}
-
-/// Counts the queries.
-struct Counting(Catalog, Arc<AtomicUsize>);
-
-impl RequestHandler for Counting {
-    // The signature that `async_trait` generates.
-    fn handle_request<'l0, 'l1, 'a, R: ResponseHandler + 'a, T: Time + 'a>(
-        &'l0 self,
-        request: &'l1 Request,
-        response_handle: R,
-    ) -> Pin<Box<dyn Future<Output = ResponseInfo> + Send + 'a>>
-    where
-        'l0: 'a,
-        'l1: 'a,
-        Self: 'a,
-    {
-        self.1.fetch_add(1, Relaxed);
-        self.0.handle_request::<R, T>(request, response_handle)
-    }
-}
-
-fn dns_name(text: &str) -> Name {
-    Name::from_ascii(text).unwrap()
-}
-
-impl DnsServer {
-    async fn new() -> Self {
-        let zone = Arc::new(Zone::empty(dns_name("example."), ZoneType::Primary, AxfrPolicy::Deny));
-        let soa = SOA::new(dns_name("ns.example."), dns_name("admin.example."), 1, 60, 60, 60, 1);
-        zone.upsert(Record::from_rdata(dns_name("example."), 60, RData::SOA(soa)), 0).await;
-        Self::serve(zone, "127.0.0.1:0".parse().unwrap()).await
-    }
-
-    async fn serve(zone: Arc<Zone>, address: SocketAddr) -> Self {
-        let mut catalog = Catalog::new();
-        let handler: Arc<dyn ZoneHandler> = zone.clone();
-        catalog.upsert(LowerName::from(dns_name("example.")), vec![handler]);
-        let asked = Arc::new(AtomicUsize::new(0));
-        let mut server = Server::new(Counting(catalog, Arc::clone(&asked)));
-        // A port that is free for UDP and TCP; another process may take it in between.
-        let (udp, tcp) = loop {
-            let udp = UdpSocket::bind(address).await.unwrap();
-            if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
-                break (udp, tcp);
-            }
-        };
-        let address = udp.local_addr().unwrap();
-        server.register_socket(udp);
-        server.register_listener(tcp, LONG, 64 * 1024);
-        Self { zone, server, address, asked }
-    }
-
-    /// Waits until the name was read again, twice to be sure: each read takes two queries or more.
-    async fn read_again(&self) {
-        let before = self.asked.load(Relaxed);
-        until("the name is read again", || self.asked.load(Relaxed) > before + 6).await;
-    }
-
-    async fn stop(mut self) -> (Arc<Zone>, SocketAddr) {
-        self.server.shutdown_gracefully().await.unwrap();
-        (self.zone, self.address)
-    }
-
-    /// Replaces the records of a name.
-    async fn set(&self, name: &str, ttl: u32, kind: RecordType, records: impl IntoIterator<Item = RData>) {
-        let key = RrKey::new(LowerName::from(dns_name(name)), kind);
-        self.zone.records_mut().await.remove(&key);
-        for data in records {
-            let mut record = Record::from_rdata(dns_name(name), ttl, data);
-            record.dns_class = DNSClass::IN;
-            self.zone.upsert(record, 0).await;
-        }
-    }
-
-    async fn addresses(&self, addresses: &[[u8; 4]]) {
-        let records = addresses.iter().map(|address| RData::A(A((*address).into())));
-        self.set("bots.example.", 1, RecordType::A, records).await;
-    }
-
-    fn settings(&self, name: &str, port: u16, allow: &[&str]) -> DeliverySettings {
-        let discovery = DnsSettings {
-            name: name.into(),
-            port,
-            secure: false,
-            path: "/api/calls".into(),
-            refresh: Duration::from_millis(100),
-            servers: vec![self.address],
-            allow: allow.iter().map(|text| text.parse().unwrap()).collect(),
-        };
-        DeliverySettings { discovery: Some(Discovery::Dns(discovery)), ..settings([]) }
-    }
+fn dns_settings(server: SocketAddr, name: &str, port: u16, allow: &[&str]) -> DeliverySettings {
+    let discovery = DnsSettings {
+        name: name.into(),
+        port,
+        secure: false,
+        path: "/api/calls".into(),
+        refresh: Duration::from_millis(100),
+        servers: vec![server],
+        allow: allow.iter().map(|text| text.parse().unwrap()).collect(),
+    };
+    DeliverySettings { discovery: Some(Discovery::Dns(discovery)), ..settings([]) }
 }
 
 fn names(delivery: &Delivery) -> Vec<String> {
     let there = delivery.instances().into_iter().filter(|status| status.state != InstanceState::Gone);
     there.map(|status| status.name.to_string()).collect()
+}
+
+/// Forwards callbacks over new connections until one fails.
+async fn until_forward_fails(delivery: &Delivery, instance: &str) {
+    let failed = async { while forward(delivery, &Connections::default(), instance).await.is_ok() {} };
+    tokio::time::timeout(LONG, failed).await.unwrap();
 }
 
 fn start(settings: DeliverySettings) -> Arc<Delivery> {
@@ -148,11 +59,12 @@ async fn the_addresses_of_a_name_are_the_instances() {
     let dns = DnsServer::new().await;
     let bot = ScriptedInstance::scripted(|_| Act::status(202));
     dns.addresses(&[[127, 0, 0, 1]]).await;
-    let mut settings = dns.settings("bots.example", bot.address.port(), &["127.0.0.0/8"]);
+    let mut settings = dns_settings(dns.address, "bots.example", bot.address.port(), &["127.0.0.0/8"]);
     if let Some(Discovery::Dns(dns)) = &mut settings.discovery {
         // Only the TTL of the records causes another look-up.
         dns.refresh = LONG * 100;
     }
+    settings.patience = SHORT;
     let unread = Delivery::new(settings.clone(), uris(), tls());
     let connections = Connections::default();
     assert_eq!(forward(&unread, &connections, "127.0.0.1").await.unwrap_err(), ForwardError::FleetUnknown);
@@ -173,20 +85,31 @@ async fn the_addresses_of_a_name_are_the_instances() {
     // The record was valid for a second.
     dns.addresses(&[[127, 0, 0, 1], [127, 0, 0, 2]]).await;
     until("the new address is found", || names(&delivery) == ["127.0.0.1", "127.0.0.2"]).await;
+    // An address that is absent stays until it fails.
     dns.addresses(&[[127, 0, 0, 2]]).await;
+    dns.read_again().await;
+    assert_eq!(names(&delivery), ["127.0.0.1", "127.0.0.2"]);
+    drop(bot);
+    until_forward_fails(&delivery, "127.0.0.1").await;
     until("the old address leaves", || names(&delivery) == ["127.0.0.2"]).await;
 }
 
 #[tokio::test]
 async fn an_address_that_is_no_longer_listed_keeps_its_callbacks() {
     let dns = DnsServer::new().await;
-    let bot = ScriptedInstance::scripted(|_| Act::status(202));
+    // It takes callbacks, and refuses new calls as if it were stopping.
+    let bot = ScriptedInstance::scripted(|seen| {
+        Act::status(if seen.field("switchboard-attempt").is_some() { 503 } else { 202 })
+    });
     dns.addresses(&[[127, 0, 0, 1], [127, 0, 0, 2]]).await;
-    let mut settings = dns.settings("bots.example", bot.address.port(), &["127.0.0.0/8"]);
+    let mut settings = dns_settings(dns.address, "bots.example", bot.address.port(), &["127.0.0.0/8"]);
     settings.keep_leaving = LONG;
     let delivery = start(settings);
     until("the name is read", || delivery.is_known()).await;
     dns.addresses(&[[127, 0, 0, 2]]).await;
+    dns.read_again().await;
+    assert_eq!(state(&delivery, "127.0.0.1"), InstanceState::Ready);
+    assert!(place(&delivery, &Connections::default(), SHORT).await.is_err());
     until("the address leaves", || state(&delivery, "127.0.0.1") == InstanceState::Draining).await;
     assert_eq!(status(&delivery, "127.0.0.1").reason, "no longer listed");
     let connections = Connections::default();
@@ -201,7 +124,7 @@ async fn an_address_that_is_no_longer_listed_keeps_its_callbacks() {
 async fn the_last_good_state_stays_while_the_server_is_away_or_lists_no_address() {
     let dns = DnsServer::new().await;
     dns.addresses(&[[127, 0, 0, 1]]).await;
-    let delivery = start(dns.settings("bots.example", 9, &["127.0.0.0/8"]));
+    let delivery = start(dns_settings(dns.address, "bots.example", 9, &["127.0.0.0/8"]));
     until("the name is read", || delivery.is_known()).await;
     dns.addresses(&[]).await;
     dns.read_again().await;
@@ -210,20 +133,20 @@ async fn the_last_good_state_stays_while_the_server_is_away_or_lists_no_address(
     assert_eq!(names(&delivery), ["127.0.0.1"]);
     let dns = DnsServer::serve(zone, address).await;
     dns.addresses(&[[127, 0, 0, 3]]).await;
-    until("the server is asked again", || names(&delivery) == ["127.0.0.3"]).await;
+    until("the server is asked again", || names(&delivery) == ["127.0.0.1", "127.0.0.3"]).await;
 }
 
 #[tokio::test]
 async fn a_response_with_a_forbidden_address_changes_nothing() {
     let dns = DnsServer::new().await;
     dns.addresses(&[[10, 0, 0, 1]]).await;
-    let delivery = start(dns.settings("bots.example", 9, &[]));
+    let delivery = start(dns_settings(dns.address, "bots.example", 9, &[]));
     until("the name is read", || delivery.is_known()).await;
     dns.addresses(&[[10, 0, 0, 2], [169, 254, 169, 254]]).await;
     dns.read_again().await;
     assert_eq!(names(&delivery), ["10.0.0.1"]);
     dns.addresses(&[[10, 0, 0, 2]]).await;
-    until("the address is gone", || names(&delivery) == ["10.0.0.2"]).await;
+    until("the address is gone", || names(&delivery) == ["10.0.0.1", "10.0.0.2"]).await;
 }
 
 #[tokio::test]
@@ -231,11 +154,11 @@ async fn ipv6_addresses_are_used_if_there_are_no_ipv4_addresses() {
     let dns = DnsServer::new().await;
     let v6 = RData::AAAA(AAAA("fd00::1".parse().unwrap()));
     dns.set("bots.example.", 1, RecordType::AAAA, [v6]).await;
-    let delivery = start(dns.settings("bots.example", 9, &[]));
+    let delivery = start(dns_settings(dns.address, "bots.example", 9, &[]));
     until("the name is read", || delivery.is_known()).await;
     assert_eq!(names(&delivery), ["fd00--1"]);
     dns.addresses(&[[10, 0, 0, 1]]).await;
-    until("IPv4 is found", || names(&delivery) == ["10.0.0.1"]).await;
+    until("IPv4 is found", || names(&delivery) == ["10.0.0.1", "fd00--1"]).await;
 }
 
 #[tokio::test]
@@ -249,7 +172,7 @@ async fn srv_records_name_hosts_with_ports_and_weights() {
     dns.set("bot-1.example.", 1, RecordType::A, loopback()).await;
     let both = [record("bot-0.example.", one.address.port()), record("BOT-1.example.", two.address.port())];
     dns.set("_calls._tcp.bots.example.", 1, RecordType::SRV, both.clone()).await;
-    let delivery = start(dns.settings("_calls._tcp.bots.example", 0, &["127.0.0.1"]));
+    let delivery = start(dns_settings(dns.address, "_calls._tcp.bots.example", 0, &["127.0.0.1"]));
     until("the name is read", || delivery.is_known()).await;
     assert_eq!(names(&delivery), ["bot-0.example", "bot-1.example"]);
     let connections = Connections::default();
@@ -257,11 +180,6 @@ async fn srv_records_name_hosts_with_ports_and_weights() {
         assert_eq!(forward(&delivery, &connections, name).await.unwrap().status, 202);
         assert_eq!(bot.seen().len(), 1);
     }
-    // Two records for one host would be two instances with one name.
-    let doubled = both.into_iter().chain([record("bot-0.example.", 9)]);
-    dns.set("_calls._tcp.bots.example.", 1, RecordType::SRV, doubled).await;
-    dns.read_again().await;
-    assert_eq!(names(&delivery), ["bot-0.example", "bot-1.example"]);
 }
 
 #[tokio::test]
@@ -274,7 +192,7 @@ async fn an_instance_is_probed_at_the_addresses_that_its_host_has_now() {
     // The first address refuses connections.
     let [old, new] = [[127, 0, 0, 9], [127, 0, 0, 1]].map(|address: [u8; 4]| RData::A(A(address.into())));
     dns.set(host, 1, RecordType::A, [old.clone()]).await;
-    let delivery = start(probed(dns.settings("_calls._tcp.bots.example", 0, &["127.0.0.0/8"])));
+    let delivery = start(probed(dns_settings(dns.address, "_calls._tcp.bots.example", 0, &["127.0.0.0/8"])));
     until("the instance is found", || delivery.is_known()).await;
     until("the instance misses its probes", || {
         state(&delivery, "bot-0.example") == InstanceState::Unreachable
@@ -289,4 +207,150 @@ async fn an_instance_is_probed_at_the_addresses_that_its_host_has_now() {
     dns.read_again().await;
     let before = bot.seen().len();
     until("the instance is probed at the new address", || bot.seen().len() > before).await;
+}
+
+fn a(addresses: &[[u8; 4]]) -> Vec<RData> {
+    addresses.iter().map(|address| RData::A(A((*address).into()))).collect()
+}
+
+fn srv(host: &str, port: u16) -> RData {
+    RData::SRV(SRV::new(0, 5, port, dns_name(host)))
+}
+
+#[tokio::test]
+async fn a_fleet_of_ipv4_is_followed_while_ipv6_fails() {
+    let failures = [
+        DnsReply::Code(ResponseCode::ServFail),
+        DnsReply::Code(ResponseCode::Refused),
+        DnsReply::Code(ResponseCode::NotImp),
+        DnsReply::HeaderOnly(ResponseCode::FormErr),
+        DnsReply::Silence,
+    ];
+    for failure in failures {
+        let grown = Arc::new(AtomicBool::new(false));
+        let (has_grown, case) = (Arc::clone(&grown), format!("{failure:?}"));
+        let dns = ScriptedDns::new(move |query| match (&*query.name, query.kind) {
+            (_, RecordType::AAAA) => failure.clone(),
+            ("_calls._tcp.bots.example.", RecordType::SRV) => {
+                DnsReply::Records(1, vec![srv("bot-0.example.", 3978)])
+            }
+            (_, RecordType::A) if has_grown.load(Relaxed) => {
+                DnsReply::Records(1, a(&[[10, 0, 0, 1], [10, 0, 0, 2]]))
+            }
+            _ => DnsReply::Records(1, a(&[[10, 0, 0, 1]])),
+        })
+        .await;
+        let delivery = start(dns_settings(dns.address, "bots.example", 3978, &[]));
+        let services = start(dns_settings(dns.address, "_calls._tcp.bots.example", 0, &[]));
+        until(&case, || delivery.is_known() && services.is_known()).await;
+        assert_eq!(
+            (names(&delivery), names(&services)),
+            (vec!["10.0.0.1".into()], vec!["bot-0.example".into()])
+        );
+        grown.store(true, Relaxed);
+        until(&case, || names(&delivery) == ["10.0.0.1", "10.0.0.2"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failure_of_ipv4_does_not_move_a_fleet_to_ipv6() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let failing = Arc::clone(&fails);
+    let dns = ScriptedDns::new(move |query| match (query.kind, failing.load(Relaxed)) {
+        (RecordType::AAAA, _) => DnsReply::Records(1, vec![RData::AAAA(AAAA("fd00::1".parse().unwrap()))]),
+        (_, true) => DnsReply::Code(ResponseCode::ServFail),
+        (_, false) => DnsReply::Records(1, a(&[[10, 0, 0, 1]])),
+    })
+    .await;
+    let delivery = start(dns_settings(dns.address, "bots.example", 3978, &[]));
+    until("the name is read", || delivery.is_known()).await;
+    fails.store(true, Relaxed);
+    let before = dns.asked().len();
+    until("the name is read again", || dns.asked().len() > before + 6).await;
+    assert_eq!(names(&delivery), ["10.0.0.1"]);
+}
+
+#[tokio::test]
+async fn an_instance_that_is_absent_from_a_part_of_the_fleet_stays_until_it_fails() {
+    let stopped = Stopped::all([1, 2, 3, 4, 5, 6].map(|last| [127, 0, 0, last]));
+    let port = stopped[0].address.port();
+    let bots = stopped.map(|stopped| ScriptedInstance::on(stopped, |_| Act::status(202)));
+    let (asked, count) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(6)));
+    let listed = Arc::clone(&count);
+    // Three of six, others each time.
+    let dns = ScriptedDns::new(move |query| {
+        if query.kind != RecordType::A {
+            return DnsReply::Records(1, Vec::new());
+        }
+        let (first, count) = (asked.fetch_add(1, Relaxed), listed.load(Relaxed));
+        let part = [0, 1, 2].map(|at| [127, 0, 0, u8::try_from((first + at * at) % count).unwrap() + 1]);
+        DnsReply::Records(1, a(&part))
+    })
+    .await;
+    let mut settings = dns_settings(dns.address, "bots.example", port, &["127.0.0.0/8"]);
+    settings.patience = SHORT;
+    let delivery = start(settings);
+    until("all are found", || names(&delivery).len() == 6).await;
+    let before = dns.asked().len();
+    until("the name is read again", || dns.asked().len() > before + 20).await;
+    for status in delivery.instances() {
+        let entered: u64 = status.entered.iter().map(|(_, count)| count).sum();
+        assert_eq!((status.state, entered), (InstanceState::Ready, 0), "{}", status.name);
+    }
+    // One is no longer listed. It leaves when it fails.
+    count.store(5, Relaxed);
+    let before = dns.asked().len();
+    until("the name is read again", || dns.asked().len() > before + 6).await;
+    assert_eq!(names(&delivery).len(), 6);
+    let [_alive @ .., last] = bots;
+    drop(last);
+    until_forward_fails(&delivery, "127.0.0.6").await;
+    until("the instance leaves", || names(&delivery).len() == 5).await;
+}
+
+#[tokio::test]
+async fn a_bad_record_costs_that_record_only() {
+    let good = || vec![srv("bot-0.example.", 3978), srv("bot-1.example.", 3978)];
+    let odd = Name::from_labels([&b"bot 2"[..], b"example"]).unwrap();
+    for (bad, case) in [
+        (vec![srv("bot-2.example.", 0)], "port 0"),
+        (vec![srv(".", 3978)], "no service"),
+        (vec![RData::SRV(SRV::new(0, 5, 3978, odd))], "not a host"),
+        (vec![srv("absent.example.", 3978)], "no address"),
+        (vec![srv("failing.example.", 3978)], "look-up fails"),
+        (vec![srv("metadata.example.", 3978)], "forbidden address"),
+        (vec![srv("bot-1.example.", 4000), srv("bot-1.example.", 3978)], "one host twice"),
+        (vec![srv("bot-1.example.", 65_535), srv("bot-2.example.", 0)], "two bad ones"),
+    ] {
+        let dns = ScriptedDns::new(move |query| match (&*query.name, query.kind) {
+            ("_calls._tcp.bots.example.", RecordType::SRV) => {
+                DnsReply::Records(1, bad.iter().cloned().chain(good()).collect())
+            }
+            ("absent.example.", _) => DnsReply::Code(ResponseCode::NXDomain),
+            ("failing.example.", _) => DnsReply::Code(ResponseCode::ServFail),
+            ("metadata.example.", RecordType::A) => {
+                DnsReply::Records(1, a(&[[10, 0, 0, 9], [169, 254, 169, 254]]))
+            }
+            (_, RecordType::A) => DnsReply::Records(1, a(&[[10, 0, 0, 1]])),
+            _ => DnsReply::Records(1, Vec::new()),
+        })
+        .await;
+        let delivery = start(dns_settings(dns.address, "_calls._tcp.bots.example", 0, &[]));
+        until(case, || delivery.is_known()).await;
+        assert_eq!(names(&delivery), ["bot-0.example", "bot-1.example"], "{case}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_records_for_one_host_the_known_one_stays() {
+    let dns = DnsServer::new().await;
+    let bot = ScriptedInstance::scripted(|_| Act::status(202));
+    let (known, lower) = (srv("bot-0.example.", bot.address.port()), srv("bot-0.example.", 9));
+    dns.set("bot-0.example.", 1, RecordType::A, a(&[[127, 0, 0, 1]])).await;
+    dns.set("_calls._tcp.bots.example.", 1, RecordType::SRV, [known.clone()]).await;
+    let delivery = start(dns_settings(dns.address, "_calls._tcp.bots.example", 0, &["127.0.0.1"]));
+    until("the name is read", || delivery.is_known()).await;
+    dns.set("_calls._tcp.bots.example.", 1, RecordType::SRV, [lower, known]).await;
+    dns.read_again().await;
+    assert_eq!(forward(&delivery, &Connections::default(), "bot-0.example").await.unwrap().status, 202);
 }

@@ -8,9 +8,13 @@ mod connections;
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
+mod dns_server;
+#[cfg(test)]
 mod forward;
 #[cfg(test)]
 mod incarnations;
+#[cfg(test)]
+mod names;
 #[cfg(test)]
 mod peer_gateways;
 #[cfg(test)]
@@ -19,5 +23,7 @@ mod place;
 mod probes;
 #[cfg(test)]
 mod responses;
+#[cfg(test)]
+mod scripted_dns;
 #[cfg(test)]
 mod setup;

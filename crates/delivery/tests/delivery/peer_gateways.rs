@@ -11,7 +11,7 @@ const TARGET: &str = "/api/callbacks/amer/bot-0/k1.0.AAAA?x=1";
 
 fn peers(address: SocketAddr, patience: std::time::Duration) -> PeerGateways {
     let target = UpstreamUrl::parse(&format!("http://{address}")).unwrap();
-    PeerGateways::new(&name("emea"), vec![(name("amer"), target)], patience, tls())
+    PeerGateways::new(&name("emea"), vec![(name("amer"), target)], patience, tls(), Vec::new(), None)
 }
 
 async fn proxy(

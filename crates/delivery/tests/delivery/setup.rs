@@ -40,6 +40,7 @@ pub(crate) fn settings(addresses: impl IntoIterator<Item = SocketAddr>) -> Deliv
         instances: instances.map(|(at, address)| instance(&format!("bot-{at}"), address)).collect(),
         discovery: None,
         store: None,
+        name_servers: Vec::new(),
         keep_leaving: Duration::ZERO,
         slow_start: Duration::ZERO,
         probe: None,

@@ -162,10 +162,25 @@ pub(crate) struct Stopped {
 
 impl Stopped {
     pub(crate) fn new() -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap()).unwrap()
+    }
+
+    /// The same port at several loopback addresses.
+    pub(crate) fn all<const COUNT: usize>(addresses: [[u8; 4]; COUNT]) -> [Self; COUNT] {
+        loop {
+            let port = Self::new().address.port();
+            let stopped = addresses.map(|address| Self::at((address, port).into()));
+            if stopped.iter().all(Option::is_some) {
+                return stopped.map(Option::unwrap);
+            }
+        }
+    }
+
+    fn at(address: SocketAddr) -> Option<Self> {
         let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        socket.bind(address).ok()?;
         let address = socket.local_addr().unwrap();
-        Self { socket, address }
+        Some(Self { socket, address })
     }
 
     /// Two of one address: a process and its successor.

@@ -126,6 +126,7 @@ fn admin_state(setup: Setup) -> AdminState {
         instances: vec![instance("bot-0"), instance("bot-1")],
         discovery: None,
         store: None,
+        name_servers: Vec::new(),
         keep_leaving: Duration::ZERO,
         slow_start: Duration::ZERO,
         probe: None,

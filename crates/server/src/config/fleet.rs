@@ -1,6 +1,6 @@
 //! `[placement]`, `[fleet]`: the instances, and the placement of new calls.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use switchboard_auth::AppSettings;
 use switchboard_delivery::{Discovery, DnsSettings, InstanceSettings, Network, ProbeSettings, UpstreamUrl};
@@ -101,6 +101,7 @@ pub(super) struct Fleet {
     pub(super) instances: Vec<InstanceSettings>,
     pub(super) discovery: Option<Discovery>,
     pub(super) store: Option<PathBuf>,
+    pub(super) name_servers: Vec<SocketAddr>,
     pub(super) keep_leaving: Duration,
     pub(super) slow_start: Duration,
     pub(super) probe: Option<ProbeSettings>,
@@ -151,6 +152,7 @@ pub(super) fn fleet(
         }
         around.path(setting, "the path of a folder, like \"/var/lib/switchboard/fleet\"")
     });
+    let name_servers = servers(&section, "name_servers");
     let keep_leaving = section.or("keep_leaving", KEEP_LEAVING, |setting| {
         setting.duration(&(Duration::ZERO..=Duration::from_secs(7 * 24 * 3600)))
     });
@@ -168,9 +170,19 @@ pub(super) fn fleet(
         instances,
         discovery,
         store: store?,
+        name_servers: name_servers?,
         keep_leaving: keep_leaving?,
         slow_start: slow_start?,
         probe: probe?,
+    })
+}
+
+/// Reads the DNS servers under `key`; none means those of the system.
+fn servers(section: &Section<'_>, key: &'static str) -> Option<Vec<SocketAddr>> {
+    section.or(key, Vec::new(), |setting| {
+        setting.each("a list of addresses, like [\"10.0.0.53:53\"]", |server| {
+            server.parse("an address and port, like \"10.0.0.53:53\"", |text| text.parse().ok())
+        })
     })
 }
 
@@ -194,11 +206,7 @@ fn dns(section: Section<'_>, allow: Option<Vec<Network>>) -> Option<DnsSettings>
     let refresh = section.or("refresh", Duration::from_secs(30), |setting| {
         setting.duration(&(Duration::from_secs(1)..=Duration::from_secs(3600)))
     });
-    let servers = section.or("servers", Vec::new(), |setting| {
-        setting.each("a list of addresses, like [\"10.0.0.53:53\"]", |server| {
-            server.parse("an address and port, like \"10.0.0.53:53\"", |text| text.parse().ok())
-        })
-    });
+    let servers = servers(&section, "servers");
     section.finish();
     Some(DnsSettings {
         name: name?,

@@ -429,6 +429,7 @@ fn dns_can_be_the_source_of_the_fleet() {
     assert!(config.delivery.instances.is_empty());
     assert_eq!(config.delivery.keep_leaving, Duration::from_secs(86_400));
     assert_eq!(config.delivery.slow_start, Duration::ZERO);
+    assert!(config.delivery.name_servers.is_empty());
     let expected = DnsSettings {
         name: "bots.example".into(),
         port: 3978,
@@ -442,10 +443,11 @@ fn dns_can_be_the_source_of_the_fleet() {
     let more = "scheme = \"https\"\npath = \"/{app}/calls\"\nrefresh = \"5s\"\n\
                 servers = [\"127.0.0.1:5353\"]\n\
                 [fleet]\nallow = [\"127.0.0.0/8\", \"::1\"]\nkeep_leaving = \"1h\"\nslow_start = \"30s\"\n\
-                store = \"fleet\"\n";
+                store = \"fleet\"\nname_servers = [\"127.0.0.2:53\"]\n";
     assert_eq!(config.delivery.store, None);
     let config = parse(&in_dns(more)).unwrap();
     assert_eq!(config.delivery.store, Some(PathBuf::from("/nonexistent/fleet")));
+    assert_eq!(config.delivery.name_servers, ["127.0.0.2:53".parse().unwrap()]);
     assert_eq!(config.delivery.keep_leaving, Duration::from_secs(3600));
     assert_eq!(config.delivery.slow_start, Duration::from_secs(30));
     let Some(Discovery::Dns(dns)) = config.delivery.discovery else { panic!("not by DNS") };
@@ -487,6 +489,10 @@ fn all_problems_of_a_source_are_found() {
     refused_text(
         &in_dns("servers = [\"localhost\"]\n"),
         "fleet.dns.servers[0]: not an address and port, like \"10.0.0.53:53\"",
+    );
+    refused_text(
+        &in_dns("[fleet]\nname_servers = [\"10.0.0.53\"]\n"),
+        "fleet.name_servers[0]: not an address and port, like \"10.0.0.53:53\"",
     );
     refused_text(
         &in_dns("[fleet]\nallow = [\"10.0.0.1/8\"]\n"),

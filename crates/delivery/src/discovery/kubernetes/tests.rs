@@ -45,6 +45,7 @@ fn delivery(discovery: KubernetesSettings) -> Arc<Delivery> {
         instances: Vec::new(),
         discovery: Some(Discovery::Kubernetes(discovery)),
         store: None,
+        name_servers: Vec::new(),
         keep_leaving: Duration::from_secs(24 * 3600),
         slow_start: Duration::ZERO,
         probe: None,

@@ -76,6 +76,7 @@ impl SimulatedFleet {
             instances: instances.collect(),
             discovery: None,
             store: None,
+            name_servers: Vec::new(),
             keep_leaving: Duration::ZERO,
             slow_start: Duration::ZERO,
             probe: None,

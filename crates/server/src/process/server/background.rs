@@ -1,4 +1,5 @@
-//! The background tasks of a gateway: they refresh its keys, its fleet and the health of its peers.
+//! The background tasks of a gateway: they refresh its keys, its fleet, and the addresses and health
+//! of its peers.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -17,6 +18,7 @@ impl BackgroundTasks {
         tasks.spawn(Arc::clone(&gateway.authenticator).run(wall_clock));
         tasks.spawn(Arc::clone(&gateway.delivery).run());
         tasks.spawn(Arc::clone(&gateway.delivery).run_store(wall_clock));
+        tasks.spawn(Arc::clone(&gateway.peer_gateways).run());
         tasks.spawn(Arc::clone(&gateway.peers).run(Arc::clone(&gateway.metrics)));
         Self(tasks)
     }
