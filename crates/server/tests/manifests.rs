@@ -95,14 +95,16 @@ fn the_configuration_passes_its_check() {
 }
 
 #[test]
-fn the_key_store_can_be_written() {
+fn the_stores_can_be_written() {
     let manifests = Manifests::read();
     let pod = manifests.pod("Deployment", "switchboard");
-    let store = text(manifests.setting("/keys/store"));
     let mounts = array(at(pod, "/spec/containers/0/volumeMounts"));
-    let mount = mounts.iter().find(|mount| store.starts_with(text(at(mount, "/mountPath")))).unwrap();
-    let volume = named(at(pod, "/spec/volumes"), text(at(mount, "/name")));
-    assert!(volume.get("emptyDir").is_some() && mount.get("readOnly").is_none(), "{mount} {volume}");
+    for setting in ["/keys/store", "/fleet/store"] {
+        let store = text(manifests.setting(setting));
+        let mount = mounts.iter().find(|mount| store.starts_with(text(at(mount, "/mountPath")))).unwrap();
+        let volume = named(at(pod, "/spec/volumes"), text(at(mount, "/name")));
+        assert!(volume.get("emptyDir").is_some() && mount.get("readOnly").is_none(), "{mount} {volume}");
+    }
 }
 
 #[test]
@@ -202,16 +204,15 @@ fn each_selector_selects_the_intended_pods() {
 }
 
 #[test]
-fn the_role_of_a_gateway_allows_list_and_watch_of_endpoint_slices_only() {
+fn the_role_of_a_gateway_allows_reading_endpoint_slices_and_single_pods_only() {
     let manifests = Manifests::read();
     let role = manifests.object("Role", "switchboard");
     assert_eq!(
         *at(role, "/rules"),
-        json!([{
-            "apiGroups": ["discovery.k8s.io"],
-            "resources": ["endpointslices"],
-            "verbs": ["list", "watch"],
-        }])
+        json!([
+            { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },
+            { "apiGroups": [""], "resources": ["pods"], "verbs": ["get"] },
+        ])
     );
     let binding = manifests.object("RoleBinding", "switchboard");
     assert_eq!(

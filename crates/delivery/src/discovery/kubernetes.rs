@@ -6,6 +6,7 @@
 //! state stays.
 
 mod api;
+mod left_pods;
 mod slices;
 mod wire;
 
@@ -14,6 +15,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use self::{
     api::{Api, ReadEnd},
+    left_pods::LeftPods,
     slices::Slices,
     wire::SliceChange,
 };
@@ -51,8 +53,17 @@ impl<'s> Kubernetes<'s> {
         self.follow_by(delivery, || Api::connect(settings)).await;
     }
 
-    /// Lists and watches until it is dropped.
     async fn follow_by<F: Future<Output = Result<Api, SourceError>>>(
+        self,
+        delivery: &Delivery,
+        connect: impl Fn() -> F,
+    ) {
+        // Apart from each other: a request for a pod delays no change of the slices.
+        tokio::join!(self.follow_slices(delivery, &connect), LeftPods::default().follow(delivery, &connect));
+    }
+
+    /// Lists and watches until it is dropped.
+    async fn follow_slices<F: Future<Output = Result<Api, SourceError>>>(
         mut self,
         delivery: &Delivery,
         connect: impl Fn() -> F,
@@ -154,6 +165,10 @@ impl<'s> Kubernetes<'s> {
                 }
                 SliceChange::Expired => return ReadEnd::Expired,
                 SliceChange::Refused(why) => return ReadEnd::Misread(SourceError::NoResponse(why)),
+            }
+            // Bookmarks count: they come while nothing changes.
+            if !self.log.is_failing() {
+                delivery.source_times.source_answered();
             }
             if let Some(version) = event.version {
                 self.version = Some(version);

@@ -107,6 +107,12 @@ impl SourceLog {
         }
     }
 
+    /// Returns true if the last read of the source failed.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn is_failing(&self) -> bool {
+        self.pace.is_failing()
+    }
+
     /// Notes that the source was read, and that its content is usable.
     pub(super) fn succeeded(&mut self, source: &str) {
         if self.pace.ended() {

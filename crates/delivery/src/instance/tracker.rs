@@ -222,6 +222,11 @@ impl Tracker {
         self.counters.missed_probes.get() > 0 || self.health().last_report().is_some()
     }
 
+    /// The time of the last probe with a valid report.
+    pub(crate) fn last_report(&self) -> Option<Instant> {
+        self.health().last_report()
+    }
+
     /// The time since which its source no longer lists it.
     pub(crate) fn unlisted_at(&self) -> Option<Instant> {
         self.health().unlisted_at()

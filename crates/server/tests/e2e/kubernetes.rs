@@ -143,6 +143,37 @@ async fn a_terminating_pod_keeps_its_callbacks_and_its_successor_gets_none_of_th
 }
 
 #[tokio::test]
+async fn a_pod_that_has_lost_its_label_keeps_its_callbacks() {
+    let issuer = Issuer::start();
+    let server = ApiServer::start();
+    let mut bots = Instance::start_all(["bot-0", "bot-1"]);
+    for bot in &bots {
+        put(&server, bot, 'a', ready());
+        server.put_pod(&bot.name, 'a');
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    write_kubeconfig(&kubeconfig, &format!("\"http://{}\"", server.address));
+    let gateway = Gateway::start_in(&settings(&issuer), ("KUBECONFIG", &kubeconfig)).await;
+    gateway.wait_for_ready(200).await;
+    let (owner, path) = place(&gateway, &mut bots, "call-1").await;
+    let (left, other) = (bots[owner].name.clone(), bots[1 - owner].name.clone());
+    server.delete(&left);
+    until_fleet(&gateway, "name", &[&other, &left]).await;
+    let asked = format!("/api/v1/namespaces/media/pods/{left}");
+    until("the server is asked for the pod", async || {
+        server.requests().iter().any(|seen| seen.path == asked).then_some(())
+    })
+    .await;
+    until_fleet(&gateway, "state", &["ready", "draining"]).await;
+    assert_eq!(post(&gateway, &path, bodies::updated("call-1", "established")).await, 202);
+    bots[owner].request().await;
+    for number in 0..16 {
+        assert_eq!(place(&gateway, &mut bots, &format!("late-{number}")).await.0, 1 - owner);
+    }
+}
+
+#[tokio::test]
 async fn an_invalid_kubeconfig_is_logged_and_read_again() {
     let issuer = Issuer::start();
     let server = ApiServer::start();

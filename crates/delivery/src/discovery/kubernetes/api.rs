@@ -1,4 +1,5 @@
-//! Requests to the API server for the EndpointSlices of one service, bounded in bytes and in time.
+//! Requests to the API server for the EndpointSlices of one service and for its pods, bounded in bytes and in
+//! time.
 
 use std::{env, error::Error};
 
@@ -10,6 +11,7 @@ use kube::{
     client::{AuthError, Body},
     config::{KubeConfigOptions, KubeconfigError},
 };
+use switchboard_routing::Name;
 use tokio::time::{Duration, timeout};
 use tracing::{Dispatch, instrument::WithSubscriber};
 use url::form_urlencoded::Serializer;
@@ -39,6 +41,15 @@ pub(super) enum ReadEnd {
     Unreached(SourceError),
     /// The response makes no sense: the known version cannot be relied on.
     Misread(SourceError),
+}
+
+/// The reason for which it is not known whether a pod exists.
+#[derive(Debug)]
+pub(super) enum PodError {
+    /// The gateway may not get pods.
+    Forbidden(SourceError),
+    /// There was no response, or none that makes sense.
+    Unreached,
 }
 
 impl Api {
@@ -131,6 +142,26 @@ impl Api {
         Ok(Watch { body: self.get(&query).await?.into_body(), read: BytesMut::new(), searched: 0 })
     }
 
+    /// Returns true if the server has a pod of this name and uid that has not finished.
+    ///
+    /// The name is that of an instance. A pod with a name that is too long for one is not found.
+    pub(super) async fn has_pod(&self, name: &Name, incarnation: &Name) -> Result<bool, PodError> {
+        let path = format!("/api/v1/namespaces/{}/pods/{name}", self.namespace);
+        let response = self.send(path).await.map_err(|_| PodError::Unreached)?;
+        match response.status() {
+            StatusCode::OK => {
+                let body = Limited::new(response.into_body(), LINE_BYTES_MAX).collect();
+                let body = timeout(RESPONSE_TIME, quietly(body)).await.ok().and_then(Result::ok);
+                let pod = body.and_then(|body| wire::pod(&body.to_bytes()).ok());
+                let pod = pod.ok_or(PodError::Unreached)?;
+                Ok(pod.incarnation == *incarnation && !pod.has_finished)
+            }
+            StatusCode::NOT_FOUND => Ok(false),
+            StatusCode::FORBIDDEN => Err(PodError::Forbidden(status_error(response).await)),
+            _ => Err(PodError::Unreached),
+        }
+    }
+
     async fn get(&self, query: &[(&str, &str)]) -> Result<Response<Body>, ReadEnd> {
         let (namespace, service) = (&self.namespace, &self.service);
         let query = Serializer::new(String::new())
@@ -138,22 +169,12 @@ impl Api {
             .extend_pairs(query)
             .finish();
         let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?{query}");
-        let request =
-            Request::get(path).header(http::header::ACCEPT, "application/json").body(Body::empty()).map_err(
-                |_| ReadEnd::Misread(SourceError::Nonsense("a version or token that fits no request".into())),
-            )?;
-        let response = timeout(RESPONSE_TIME, quietly(self.client.send(request)))
-            .await
-            .map_err(|_| ReadEnd::Unreached(SourceError::NoResponse("no response in time".into())))?
-            .map_err(|error| ReadEnd::Unreached(client_error(&error)))?;
+        let response = self.send(path).await?;
         match response.status() {
             StatusCode::OK => Ok(response),
             StatusCode::GONE => Err(ReadEnd::Expired),
             status => {
-                let body = Limited::new(response.into_body(), STATUS_BYTES_MAX).collect();
-                let body = timeout(RESPONSE_TIME, quietly(body)).await.ok().and_then(Result::ok);
-                let why = body.and_then(|body| wire::status_message(&body.to_bytes())).unwrap_or_default();
-                let error = SourceError::NoResponse(loggable(&format!("{status} {why}")));
+                let error = status_error(response).await;
                 // A server that cannot respond, or refuses to, says nothing about the version. A server that
                 // waited for the version until a timeout (504) was restored to an earlier state.
                 let is_unable = status.is_server_error() && status != StatusCode::GATEWAY_TIMEOUT;
@@ -169,6 +190,27 @@ impl Api {
             }
         }
     }
+
+    /// Sends a GET and waits for the head of the response.
+    async fn send(&self, path: String) -> Result<Response<Body>, ReadEnd> {
+        let request =
+            Request::get(path).header(http::header::ACCEPT, "application/json").body(Body::empty()).map_err(
+                |_| ReadEnd::Misread(SourceError::Nonsense("a version or token that fits no request".into())),
+            )?;
+        timeout(RESPONSE_TIME, quietly(self.client.send(request)))
+            .await
+            .map_err(|_| ReadEnd::Unreached(SourceError::NoResponse("no response in time".into())))?
+            .map_err(|error| ReadEnd::Unreached(client_error(&error)))
+    }
+}
+
+/// The status and the message of an error response.
+async fn status_error(response: Response<Body>) -> SourceError {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), STATUS_BYTES_MAX).collect();
+    let body = timeout(RESPONSE_TIME, quietly(body)).await.ok().and_then(Result::ok);
+    let why = body.and_then(|body| wire::status_message(&body.to_bytes())).unwrap_or_default();
+    SourceError::NoResponse(loggable(&format!("{status} {why}")))
 }
 
 /// A watch, line by line.
@@ -259,8 +301,8 @@ const PAGE_SLICES: usize = 20;
 const PAGE_BYTES_MAX: usize = 32 << 20;
 /// Ten times the pages of the largest fleet, with a hundred endpoints per slice.
 const PAGES_MAX: usize = 200;
-/// The longest line: more than a slice of a thousand endpoints. The store of a cluster holds nothing larger
-/// than 1.5 MiB.
+/// The longest line, and the largest pod: more than a slice of a thousand endpoints. The store of a cluster
+/// holds nothing larger than 1.5 MiB.
 const LINE_BYTES_MAX: usize = 4 << 20;
 /// The largest body of an error response.
 const STATUS_BYTES_MAX: usize = 16 << 10;

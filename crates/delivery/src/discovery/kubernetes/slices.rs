@@ -154,8 +154,8 @@ impl Slices {
                 apps: None,
                 weight: 1,
                 source_state,
-                // A pod stays in its slices until it has ended, whatever its conditions.
-                outlives_listing: false,
+                // A label may have taken it out of the service: see `left_pods`.
+                outlives_listing: true,
             })
         };
         found.into_iter().map(member).collect()

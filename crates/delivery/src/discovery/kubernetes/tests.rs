@@ -1,6 +1,6 @@
 //! The members in slices, and following slices at a fake API server over real sockets.
 
-mod api_server;
+pub(super) mod api_server;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,14 +18,16 @@ use super::{
     wire::WatchEvent,
     *,
 };
-use crate::{DeliverySettings, Discovery, InstanceState, Orphaned, PodPort, member::SourceState};
+use crate::{
+    DeliverySettings, Discovery, InstanceState, Orphaned, PodPort, ProbeSettings, member::SourceState,
+};
 
 /// Long enough for any expected event on a loaded machine.
 const LONG: Duration = Duration::from_secs(60);
 
-const CALLS: (&str, u16) = ("calls", 3978);
+pub(super) const CALLS: (&str, u16) = ("calls", 3978);
 
-fn settings() -> KubernetesSettings {
+pub(super) fn settings() -> KubernetesSettings {
     KubernetesSettings {
         namespace: Some("media".into()),
         service: "bots".into(),
@@ -36,7 +38,11 @@ fn settings() -> KubernetesSettings {
     }
 }
 
-fn delivery(discovery: KubernetesSettings) -> Arc<Delivery> {
+pub(super) fn delivery(discovery: KubernetesSettings) -> Arc<Delivery> {
+    delivery_with(discovery, None)
+}
+
+pub(super) fn delivery_with(discovery: KubernetesSettings, probe: Option<ProbeSettings>) -> Arc<Delivery> {
     let key = SealKey::new("k1", &[7; 32]).unwrap();
     let base = Url::parse("https://emea.bots.contoso.com").unwrap();
     let uris = CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap();
@@ -48,7 +54,7 @@ fn delivery(discovery: KubernetesSettings) -> Arc<Delivery> {
         name_servers: Vec::new(),
         keep_leaving: Duration::from_secs(24 * 3600),
         slow_start: Duration::ZERO,
-        probe: None,
+        probe,
         attempt: LONG,
         waiting_max: 100,
         eject_share: 0.5,
@@ -62,7 +68,7 @@ fn delivery(discovery: KubernetesSettings) -> Arc<Delivery> {
 }
 
 /// A delivery that follows the service `bots` at this server.
-fn follow(server: &ApiServer) -> Arc<Delivery> {
+pub(super) fn follow(server: &ApiServer) -> Arc<Delivery> {
     follow_as(server, settings())
 }
 
@@ -78,14 +84,14 @@ fn follow_as(server: &ApiServer, settings: KubernetesSettings) -> Arc<Delivery> 
 }
 
 /// Names, the first digit of the incarnations, and states, without instances that are gone.
-fn shown(delivery: &Delivery) -> Vec<String> {
+pub(super) fn shown(delivery: &Delivery) -> Vec<String> {
     let there = delivery.instances().into_iter().filter(|status| status.state != InstanceState::Gone);
     there
         .map(|status| format!("{} {:.1} {}", status.name, status.incarnation.as_str(), status.state))
         .collect()
 }
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let waited = timeout(LONG, async {
         while !condition() {
             sleep(Duration::from_millis(1)).await;
@@ -95,7 +101,10 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 #[track_caller]
-fn until_shown<'a>(delivery: &'a Delivery, expected: &'a [&'a str]) -> impl Future<Output = ()> + 'a {
+pub(super) fn until_shown<'a>(
+    delivery: &'a Delivery,
+    expected: &'a [&'a str],
+) -> impl Future<Output = ()> + 'a {
     let caller = std::panic::Location::caller();
     async move {
         let waited = timeout(LONG, async {
@@ -112,7 +121,7 @@ fn watches(server: &ApiServer) -> usize {
 }
 
 fn lists(server: &ApiServer) -> usize {
-    server.requests().len() - watches(server)
+    server.requests().iter().filter(|seen| !seen.is_watch() && !seen.is_pod()).count()
 }
 
 // Reading slices.
@@ -320,6 +329,7 @@ proptest! {
         let _ = wire::page(text.as_bytes(), &port);
         let _ = wire::event(text.as_bytes(), &port);
         let _ = wire::status_message(text.as_bytes());
+        let _ = wire::pod(text.as_bytes());
         let mut slice = named(&slice("IPv6", CALLS, &[pod("bot-0", 'a', "2001:db8::1", ready())]));
         slice["metadata"]["resourceVersion"] = json!("8");
         slice["apiVersion"] = json!("discovery.k8s.io/v1");
@@ -333,7 +343,7 @@ proptest! {
 
 // The members in slices.
 
-fn pod_at(name: &str, incarnation: char, address: &str, source_state: SourceState) -> Pod {
+pub(super) fn pod_at(name: &str, incarnation: char, address: &str, source_state: SourceState) -> Pod {
     Pod {
         name: Name::parse(name).unwrap(),
         incarnation: Name::parse(&format!("{}-0000", incarnation.to_string().repeat(8))).unwrap(),
@@ -343,7 +353,7 @@ fn pod_at(name: &str, incarnation: char, address: &str, source_state: SourceStat
     }
 }
 
-fn slices(all: impl IntoIterator<Item = Vec<Pod>>) -> Slices {
+pub(super) fn slices(all: impl IntoIterator<Item = Vec<Pod>>) -> Slices {
     let mut slices = Slices::default();
     for (at, pods) in all.into_iter().enumerate() {
         slices.put(format!("bots-{at}").into(), Slice { pods, left_out: LeftOut::default() }).unwrap();
@@ -636,7 +646,8 @@ async fn a_watch_that_breaks_continues_from_the_last_version() {
     server.put("bots-2", slice("IPv4", CALLS, &[]));
     until_shown(&delivery, &["bot-0 a ready"]).await;
     until("the gateway watches again", || watches(&server) == 2).await;
-    let from: u64 = server.requests().last().unwrap().query["resourceVersion"].parse().unwrap();
+    let last = server.requests().into_iter().rfind(|seen| seen.is_watch()).unwrap();
+    let from: u64 = last.query["resourceVersion"].parse().unwrap();
     assert!(from > version.parse().unwrap(), "{from}");
     assert_eq!(lists(&server), 1);
 }
@@ -693,12 +704,12 @@ async fn a_service_that_is_not_there_yet_is_waited_for() {
 #[tokio::test]
 async fn forbidden_or_doubled_pods_change_nothing_until_they_are_corrected() {
     let settings = settings();
-    let delivery = delivery(settings.clone());
-    let mut kubernetes = Kubernetes::new(&settings);
     for wrong in [
         pod_at("bot-1", 'b', "169.254.169.254", SourceState::Ready),
         pod_at("bot-0", 'b', "10.0.0.2", SourceState::Ready),
     ] {
+        let delivery = delivery(settings.clone());
+        let mut kubernetes = Kubernetes::new(&settings);
         kubernetes.slices = slices([vec![pod_at("bot-0", 'a', "10.0.0.1", SourceState::Ready)]]);
         kubernetes.build(&delivery, "media");
         assert_eq!(shown(&delivery), ["bot-0 a ready"]);

@@ -1,4 +1,4 @@
-//! The JSON of lists and watches of EndpointSlices (`discovery.k8s.io/v1`).
+//! The JSON of lists and watches of EndpointSlices (`discovery.k8s.io/v1`), and of pods (`v1`).
 
 use std::net::IpAddr;
 
@@ -41,6 +41,13 @@ pub(super) enum SliceChange {
     Expired,
     /// Another error, with the text of the server.
     Refused(String),
+}
+
+/// A pod, as the server has it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FoundPod {
+    pub(super) incarnation: Name,
+    pub(super) has_finished: bool,
 }
 
 /// Reads a page of a list.
@@ -88,6 +95,17 @@ pub(super) fn event(line: &[u8], port: &PodPort) -> Result<WatchEvent, SourceErr
         _ => return Err(SourceError::Nonsense(loggable(&format!("an event {kind}")))),
     };
     Ok(WatchEvent { change, version: Some(version) })
+}
+
+/// Reads a pod.
+pub(super) fn pod(body: &[u8]) -> Result<FoundPod, SourceError> {
+    let RawPod { metadata, status } = parse(body)?;
+    let incarnation = metadata.uid.as_deref().and_then(incarnation);
+    let incarnation = incarnation.ok_or_else(|| SourceError::Nonsense("a pod without a uid".into()))?;
+    // All its containers have ended, and none will be restarted. Its address may belong to another pod.
+    let has_finished =
+        matches!(status.and_then(|status| status.phase).as_deref(), Some("Succeeded" | "Failed"));
+    Ok(FoundPod { incarnation, has_finished })
 }
 
 /// The message in the body of an error response, if there is one.
@@ -176,6 +194,22 @@ struct RawEndpoint {
 struct RawConditions {
     ready: Option<bool>,
     terminating: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct RawPod {
+    metadata: RawPodMetadata,
+    status: Option<RawPodStatus>,
+}
+
+#[derive(Deserialize)]
+struct RawPodMetadata {
+    uid: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+struct RawPodStatus {
+    phase: Option<Box<str>>,
 }
 
 #[derive(Deserialize)]

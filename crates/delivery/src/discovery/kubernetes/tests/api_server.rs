@@ -1,6 +1,6 @@
-//! A fake API server for EndpointSlices, which lists and watches as the Kubernetes API concepts describe:
-//! pages with `limit` and `continue`, watches from a `resourceVersion`, bookmarks, 410 Gone. It can be away,
-//! and can send scripted responses.
+//! A fake API server for EndpointSlices and pods, which lists and watches as the Kubernetes API concepts
+//! describe: pages with `limit` and `continue`, watches from a `resourceVersion`, bookmarks, 410 Gone. It can
+//! be away, and can send scripted responses.
 //!
 //! The end-to-end tests of the server also use it.
 
@@ -37,6 +37,10 @@ struct State {
     /// Changes before this one are forgotten.
     oldest: u64,
     slices: BTreeMap<String, Value>,
+    /// The pods that the server has, by name.
+    pods: BTreeMap<String, Value>,
+    /// True if every request for a pod is refused.
+    pods_forbidden: bool,
     /// Lines of a watch by version.
     history: Vec<(u64, String)>,
     /// The positions that `continue` tokens refer to.
@@ -58,6 +62,10 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    pub(crate) fn is_pod(&self) -> bool {
+        self.path.starts_with(PODS)
+    }
+
     pub(crate) fn is_watch(&self) -> bool {
         self.query.contains_key("watch")
     }
@@ -105,6 +113,30 @@ impl ApiServer {
             let slice = state.stamped(name, slice);
             state.record("DELETED", &slice);
         });
+    }
+
+    /// Writes a pod that runs, new or changed. Its uid starts with eight times `digit`.
+    pub(crate) fn put_pod(&self, name: &str, digit: char) {
+        self.put_pod_in_phase(name, digit, "Running");
+    }
+
+    pub(crate) fn put_pod_in_phase(&self, name: &str, digit: char, phase: &str) {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "media", "uid": uid(digit), "resourceVersion": "7"},
+            "spec": {"containers": [{"name": "bot", "image": "bot"}]},
+            "status": {"phase": phase, "podIP": "10.0.0.1"}
+        });
+        self.change(|state| drop(state.pods.insert(name.to_owned(), pod)));
+    }
+
+    pub(crate) fn delete_pod(&self, name: &str) {
+        self.change(|state| drop(state.pods.remove(name).unwrap()));
+    }
+
+    /// Refuses all further requests for pods: the role does not have that right.
+    pub(crate) fn forbid_pods(&self) {
+        self.change(|state| state.pods_forbidden = true);
     }
 
     /// Sends all watches a bookmark: nothing changed up to a new version.
@@ -185,6 +217,16 @@ impl State {
         object["apiVersion"] = json!(API_VERSION);
         object["kind"] = json!("EndpointSlice");
         self.history.push((self.version, json!({"type": kind, "object": object}).to_string()));
+    }
+
+    fn pod(&self, name: &str) -> Vec<u8> {
+        if self.pods_forbidden {
+            return status(403, "Forbidden", "pods is forbidden: User cannot get resource");
+        }
+        match self.pods.get(name) {
+            Some(pod) => ok(&pod.to_string()),
+            None => status(404, "NotFound", "pods not found"),
+        }
     }
 
     fn list(&mut self, query: &HashMap<String, String>) -> Vec<u8> {
@@ -334,6 +376,7 @@ async fn serve(
         let selector = seen.query.get("labelSelector").map(String::as_str);
         match state.scripted.pop_front() {
             Some(scripted) => Some(scripted),
+            None if seen.is_pod() => Some(state.pod(seen.path.strip_prefix(PODS).unwrap())),
             None if path != PATH || selector != Some("kubernetes.io/service-name=bots") => {
                 Some(status(404, "NotFound", "the server could not find the requested resource"))
             }
@@ -404,4 +447,5 @@ async fn serve_watch(
 }
 
 const API_VERSION: &str = "discovery.k8s.io/v1";
+const PODS: &str = "/api/v1/namespaces/media/pods/";
 const PATH: &str = "/apis/discovery.k8s.io/v1/namespaces/media/endpointslices";
