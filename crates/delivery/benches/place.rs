@@ -21,7 +21,7 @@ use http_body_util::BodyExt;
 use openssl::ssl::{SslConnector, SslMethod};
 use switchboard_delivery::{
     Connections, Delivery, DeliverySettings, InstanceSettings, InstanceState, Orphaned, Outbound,
-    PlacementLimits, ProbeSettings, UpstreamResponse, UpstreamUrl,
+    PlacementLimits, ProbeSettings, TlsClient, UpstreamResponse, UpstreamUrl,
 };
 use switchboard_routing::{AffinityKey, CallbackUris, Name, Owner, SealKey};
 use tokio::{
@@ -156,7 +156,8 @@ fn delivery(count: usize, address: SocketAddr) -> Result<Delivery, BenchError> {
         orphaned: Orphaned::Refuse,
         authorization: true,
     };
-    Ok(Delivery::new(settings, uris, SslConnector::builder(SslMethod::tls_client())?.build()))
+    let tls = TlsClient::new(SslConnector::builder(SslMethod::tls_client())?)?;
+    Ok(Delivery::new(settings, uris, tls))
 }
 
 fn outbound(call_id: &str) -> Outbound {

@@ -8,18 +8,16 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue};
-use openssl::ssl::SslConnector;
 use switchboard_routing::{CallbackUris, Owner};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    connections::Connector,
+    connections::{Connector, TlsClient},
     fleet::{Fleet, FleetSettings},
     headers,
     instance::{Eligibility, Event, Instance, InstanceStatus},
     member::Member,
     names::Names,
-    origins::Origins,
     place::PlacementState,
     placements::Placements,
     settings::DeliverySettings,
@@ -30,8 +28,7 @@ use crate::{
 ///
 /// The [documentation of the crate](crate) has an example.
 ///
-/// Its futures are `Send` and run on any runtime; each runtime brings its own
-/// [`Connections`](crate::Connections).
+/// Its futures are `Send` and run on any runtime. All share the [`Connections`](crate::Connections).
 pub struct Delivery {
     /// Replaced when a source changes it or an unlisted instance is removed. Everything else changes inside
     /// the instances.
@@ -59,14 +56,14 @@ pub struct Delivery {
 impl Delivery {
     /// A delivery that knows nothing about the health of its fleet yet. `tls` connects to https instances.
     /// [`Delivery::run`] looks up the names of its instances.
-    pub fn new(settings: DeliverySettings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
+    pub fn new(settings: DeliverySettings, uris: Arc<CallbackUris>, tls: TlsClient) -> Self {
         let placement = Arc::new(PlacementState::new(Instant::now()));
         Self::build(settings, uris, Connector::new(tls), (Placements::new(), placement), None)
     }
 
     /// A delivery with new settings that keeps what was learned about the instances that stay (same name and
     /// URLs): their health, load, drain and counters, the memory of placements and the retry budget.
-    pub fn successor(&self, settings: DeliverySettings, uris: Arc<CallbackUris>, tls: SslConnector) -> Self {
+    pub fn successor(&self, settings: DeliverySettings, uris: Arc<CallbackUris>, tls: TlsClient) -> Self {
         let handed_on = (self.placements.clone(), Arc::clone(&self.placement));
         Self::build(settings, uris, Connector::new(tls), handed_on, Some(self))
     }
@@ -89,7 +86,7 @@ impl Delivery {
             slow_start: settings.slow_start,
             eject_share: settings.eject_share,
             ejections: before.map_or_else(Arc::default, |one| Arc::clone(&one.fleet_settings.ejections)),
-            trust: Origins::next_trust(),
+            trust: connector.trust(),
             eligible: Arc::clone(&placement.eligible),
         };
         let last = before.map(|before| (before.fleet.load_full(), before.settings.discovery.as_ref()));

@@ -11,6 +11,7 @@
 //! # use openssl::ssl::{SslConnector, SslMethod};
 //! # use switchboard_delivery::{
 //! #     Connections, Delivery, DeliverySettings, InstanceSettings, Orphaned, Outbound, PlacementLimits,
+//! #     TlsClient,
 //! #     UpstreamUrl,
 //! # };
 //! # use switchboard_routing::{AffinityKey, CallbackUris, Name, SealKey};
@@ -55,9 +56,10 @@
 //!     orphaned: Orphaned::Refuse,
 //!     authorization: true,
 //! };
-//! let delivery = Delivery::new(settings, uris, SslConnector::builder(SslMethod::tls_client())?.build());
+//! let tls = TlsClient::new(SslConnector::builder(SslMethod::tls_client())?)?;
+//! let delivery = Delivery::new(settings, uris, tls);
 //!
-//! // One per worker thread.
+//! // One per process.
 //! let connections = Connections::default();
 //! let notification = Outbound {
 //!     headers: http::HeaderMap::new(),
@@ -120,7 +122,7 @@ mod upstream_url;
 #[cfg(feature = "kubernetes")]
 pub use self::settings::{KubernetesSettings, PodPort};
 pub use self::{
-    connections::Connections,
+    connections::{Connections, TlsClient},
     delivery::Delivery,
     forward::{CallbackInFlight, ForwardError},
     headers::{CLIENT_REQUEST_ID, LOOP, SCENARIO_ID},

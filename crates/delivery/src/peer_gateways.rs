@@ -3,11 +3,10 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, uri::PathAndQuery};
-use openssl::ssl::SslConnector;
 use switchboard_routing::Name;
 
 use crate::{
-    connections::{Connections, Connector},
+    connections::{Connections, Connector, TlsClient},
     headers,
     names::Names,
     origins::{Endpoint, Origins, OriginsBuilder},
@@ -25,12 +24,12 @@ use crate::{
 /// use std::time::Duration;
 ///
 /// use openssl::ssl::{SslConnector, SslMethod};
-/// use switchboard_delivery::{PeerGateways, UpstreamUrl};
+/// use switchboard_delivery::{PeerGateways, TlsClient, UpstreamUrl};
 /// use switchboard_routing::Name;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let amer = (Name::parse("amer")?, UpstreamUrl::parse("https://amer.bots.contoso.com")?);
-/// let tls = SslConnector::builder(SslMethod::tls_client())?.build();
+/// let tls = TlsClient::new(SslConnector::builder(SslMethod::tls_client())?)?;
 /// let (here, patience) = (Name::parse("emea")?, Duration::from_secs(8));
 /// let peers = PeerGateways::new(&here, vec![amer], patience, tls, Vec::new(), None);
 /// assert!(peers.has("amer"));
@@ -59,12 +58,13 @@ impl PeerGateways {
         here: &Name,
         peers: Vec<(Name, UpstreamUrl)>,
         patience: Duration,
-        tls: SslConnector,
+        tls: TlsClient,
         name_servers: Vec<SocketAddr>,
         last: Option<&Self>,
     ) -> Self {
         let mut names = last.map(|last| last.origins.names()).unwrap_or_default();
-        let mut origins = OriginsBuilder::new(Origins::next_trust(), peers.len());
+        let connector = Connector::new(tls);
+        let mut origins = OriginsBuilder::new(connector.trust(), peers.len());
         let mut gateways = HashMap::with_capacity(peers.len());
         for (region, url) in peers {
             gateways.entry(region).or_insert_with(|| origins.endpoint(url.with_shared_name(&mut names)));
@@ -75,7 +75,7 @@ impl PeerGateways {
             names: origins.names(),
             name_servers,
             origins,
-            connector: Connector::new(tls),
+            connector,
             patience,
             here: headers::name_value(here),
         }

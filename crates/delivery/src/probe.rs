@@ -159,6 +159,8 @@ impl Probing {
                 let tracker = self.delivery.learn_incarnation(instance, incarnation.as_ref(), sent).await;
                 tracker.reported(report, sent, Instant::now());
             }
+            // The probe was not sent, so it says nothing about the instance.
+            Err(Cause::Exhausted) => {}
             Err(cause) => {
                 instance.probed_incarnation.missed(cause);
                 let reason = cause.label();

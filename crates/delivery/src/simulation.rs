@@ -29,7 +29,7 @@ use self::{
     ledger::{Counts, Ledger},
     platform::Platform,
 };
-use crate::{Connections, Delivery, DeliverySettings, Orphaned, ProbeSettings};
+use crate::{Connections, Delivery, DeliverySettings, Orphaned, ProbeSettings, TlsClient};
 
 /// A gateway of a run.
 struct Gateway {
@@ -120,7 +120,7 @@ fn gateway(interval: Option<Duration>, wires: Wires) -> Arc<Gateway> {
     let key = SealKey::new("k1", &[7; 32]).unwrap();
     let base = Url::parse("https://emea.bots.contoso.com").unwrap();
     let uris = Arc::new(CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap());
-    let tls = SslConnector::builder(SslMethod::tls_client()).unwrap().build();
+    let tls = TlsClient::new(SslConnector::builder(SslMethod::tls_client()).unwrap()).unwrap();
     let mut delivery = Delivery::new(settings, uris, tls);
     delivery.connector = delivery.connector.simulated(Arc::new(wires));
     Arc::new(Gateway { delivery: Arc::new(delivery), connections: Connections::default() })

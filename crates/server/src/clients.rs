@@ -1,7 +1,7 @@
 //! The gateway as an HTTP client: of key issuers, of Graph, and of the peer gateways.
 //!
-//! Requests to instances do not use these clients. `switchboard-delivery` has a pool for them that belongs to
-//! one worker thread and knows if a byte of a request was written.
+//! Requests to instances do not use these clients. `switchboard-delivery` has its own connections, and
+//! knows if a byte of a request was written.
 
 pub(crate) mod fetch;
 pub(crate) mod graph;

@@ -12,7 +12,7 @@ use std::{
 
 use openssl::error::ErrorStack;
 use switchboard_auth::{AppSettings, Authenticator, Caller, Fetch, KeyPolicy};
-use switchboard_delivery::{Delivery, PeerGateways};
+use switchboard_delivery::{Connections, Delivery, PeerGateways, TlsClient};
 use switchboard_routing::{CallbackUris, Name, Policy};
 use tokio::runtime::Handle;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ use crate::{
     clients::{fetch::Fetcher, graph_calls::GraphCalls, peer_health::PeerHealth, tls_client},
     config::{Config, Limits, Placement, RedirectStatus, Trust},
     metrics::Metrics,
-    process::{connection::Timeouts, tasks::Tasks},
+    process::{connection::Timeouts, descriptors, tasks::Tasks},
     request::{
         received::{Paths, Received},
         record::Record,
@@ -46,6 +46,8 @@ pub(crate) struct Gateway {
     pub(crate) redirect_status: RedirectStatus,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) peer_gateways: Arc<PeerGateways>,
+    /// The idle connections to the fleet and to the peer gateways.
+    pub(crate) connections: Arc<Connections>,
     pub(crate) retries: Arc<Retries>,
     pub(crate) tasks: Arc<Tasks>,
     /// The longest time that a request may take to be placed, acted on or forwarded.
@@ -103,27 +105,26 @@ impl Gateway {
         } = config;
         let app_ids = apps.iter().map(|app| app.id).collect();
         let authenticator = authenticator(trusts, apps, keys, last.map(|last| &*last.authenticator))?;
-        let connector = |part| Ok(tls_client(None).map_err(tls_error(part))?.build());
+        let tls = |part| tls_client(None).and_then(TlsClient::new).map_err(tls_error(part));
         let patience = delivery.patience;
         let name_servers = delivery.name_servers.clone();
         let graph_calls = GraphCalls::new(graph).map_err(tls_error("Graph"))?;
         let request_time_max = placement.budget.max(patience).max(graph_calls.longest());
         let delivery = match last {
-            Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), connector("instances")?),
-            None => Delivery::new(delivery, Arc::clone(&callbacks), connector("instances")?),
+            Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), tls("instances")?),
+            None => Delivery::new(delivery, Arc::clone(&callbacks), tls("instances")?),
         };
         let gateways =
             peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.callback.clone()?))).collect();
-        // One connector for both: each holds the authorities of the system.
-        let peers_tls = connector("peers")?;
         let peer_gateways = Arc::new(PeerGateways::new(
             &region,
             gateways,
             patience,
-            peers_tls.clone(),
+            tls("peers")?,
             name_servers,
             last.map(|last| &*last.peer_gateways),
         ));
+        let peers_tls = tls_client(None).map_err(tls_error("peers"))?.build();
         let peers = PeerHealth::new(peers, Fetcher::new(peers_tls), last.map(|last| &*last.peers));
         Ok(Self {
             region,
@@ -142,6 +143,10 @@ impl Gateway {
             redirect_status,
             delivery: Arc::new(delivery),
             peer_gateways,
+            connections: last.map_or_else(
+                || Arc::new(Connections::new(descriptors::idle_connections_max())),
+                |last| Arc::clone(&last.connections),
+            ),
             // A reload does not change which requests are retries of a message.
             retries: last.map_or_else(
                 || Arc::new(Retries::new(Arc::clone(&metrics))),
@@ -165,6 +170,7 @@ impl Gateway {
         AdminState {
             authenticator: Arc::clone(&self.authenticator),
             delivery: Arc::clone(&self.delivery),
+            connections: Arc::clone(&self.connections),
             callbacks: Arc::clone(&self.callbacks),
             apps: self.apps.clone(),
             admin_token: self.admin_token.clone(),

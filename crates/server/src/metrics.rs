@@ -13,7 +13,7 @@ mod recorder;
 mod series;
 
 pub use self::{
-    exposition::{CONTENT_TYPE, exposition},
+    exposition::{CONTENT_TYPE, DeliveryNumbers, exposition},
     recorder::{ConnectionGuard, InFlight, Metrics, RequestKind},
 };
 

@@ -8,7 +8,7 @@ pub mod server;
 
 pub(crate) mod certificate;
 pub mod connection;
-mod descriptors;
+pub(crate) mod descriptors;
 mod exchange;
 mod state;
 pub(crate) mod tasks;

@@ -1,29 +1,26 @@
 //! Making a connection: look-up, TCP, TLS and the HTTP/1.1 handshake, each with a limit.
 //!
-//! The server's HTTP clients cannot replace this one: it runs on the thread of a worker, knows if a byte of a
-//! request was written, and names the step that failed by a [`Cause`].
+//! The server's HTTP clients cannot replace this one: it knows if a byte of a request was written, and names
+//! the step that failed by a [`Cause`].
 
-use std::{io, net::SocketAddr, pin::Pin, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
+use hyper::{
+    client::conn::http1,
+    rt::{Read, Write},
 };
-use tokio_openssl::SslStream;
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
 
-use super::connector::{ByteStream, Connector};
+use super::{
+    connection::UpstreamConnection,
+    connector::{ByteStream, Connector},
+    exhaustion,
+};
 use crate::{
     cause::Cause,
     upstream_url::{Hostname, Origin},
 };
-
-/// Sends one request at a time over one connection.
-pub(crate) type RequestSender = SendRequest<Full<Bytes>>;
 
 /// The time that making and keeping a connection may take. It differs between near and far upstreams.
 #[derive(Debug)]
@@ -41,12 +38,12 @@ pub(crate) async fn connect(
     origin: &Origin,
     connector: &Connector,
     limits: &ConnectLimits,
-) -> Result<RequestSender, Cause> {
+) -> Result<UpstreamConnection, Cause> {
     match connect_tcp(origin, connector, limits).await? {
         ByteStream::Tcp(stream) if origin.secure => connect_tls(stream, origin, connector, limits).await,
-        ByteStream::Tcp(stream) => handshake(stream).await,
+        ByteStream::Tcp(stream) => handshake(TokioIo::new(stream)).await,
         #[cfg(test)]
-        ByteStream::Simulated(stream) => handshake(stream).await,
+        ByteStream::Simulated(stream) => handshake(TokioIo::new(stream)).await,
     }
 }
 
@@ -55,17 +52,12 @@ async fn connect_tls(
     origin: &Origin,
     connector: &Connector,
     limits: &ConnectLimits,
-) -> Result<RequestSender, Cause> {
-    let host = origin.host.to_string();
-    let mut ssl =
-        connector.tls.configure().and_then(|setup| setup.into_ssl(&host)).map_err(|_| Cause::Tls)?;
-    ssl.set_alpn_protos(b"\x08http/1.1").map_err(|_| Cause::Tls)?;
-    let mut stream = SslStream::new(ssl, stream).map_err(|_| Cause::Tls)?;
-    match timeout(limits.tls, Pin::new(&mut stream).connect()).await {
-        Ok(Ok(())) => handshake(stream).await,
+) -> Result<UpstreamConnection, Cause> {
+    match timeout(limits.tls, connector.tls.connect(stream, origin)).await {
+        Ok(Ok(stream)) => handshake(stream).await,
         Ok(Err(error)) => {
             // Usually the certificate is wrong, and only this error says so.
-            tracing::debug!(host, %error, "TLS handshake with an upstream failed");
+            tracing::debug!(host = origin.authority(), %error, "TLS handshake with an upstream failed");
             Err(Cause::Tls)
         }
         Err(_) => Err(Cause::TlsTimeout),
@@ -113,6 +105,8 @@ async fn connect_any(
     for address in addresses.take(ADDRESSES_MAX) {
         match connect_address(address, connector, limits).await {
             Ok(stream) => return Ok((stream, address)),
+            // The address may be good. A later one that is not must not hide that.
+            Err(Cause::Exhausted) => return Err(Cause::Exhausted),
             Err(cause) => first_cause = first_cause.or(Some(cause)),
         }
     }
@@ -127,26 +121,30 @@ async fn connect_address(
     match timeout(limits.tcp, connector.open(address)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Cause::Refused),
+        Ok(Err(error)) if exhaustion::prevents_connect(&error, address) => {
+            exhaustion::note("connect", &error);
+            Err(Cause::Exhausted)
+        }
         Ok(Err(_)) => Err(Cause::Connect),
         Err(_) => Err(Cause::ConnectTimeout),
     }
 }
 
-async fn handshake<S>(stream: S) -> Result<RequestSender, Cause>
+async fn handshake<S>(stream: S) -> Result<UpstreamConnection, Cause>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Read + Write + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(stream))
+        .handshake(stream)
         .await
         .map_err(|_| Cause::Closed)?;
-    tokio::spawn(async move {
+    let driver = tokio::spawn(async move {
         // A request that waits for a response on it receives the error. The end of an idle connection is not
         // news.
         let _ = connection.await;
     });
-    Ok(sender)
+    Ok(UpstreamConnection::new(sender, driver))
 }
 
 /// Instances, which are near. A connection that takes longer than 300 ms has lost a packet, and the next

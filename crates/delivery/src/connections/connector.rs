@@ -4,16 +4,16 @@
 use std::sync::Arc;
 use std::{fmt, io, net::SocketAddr};
 
-use openssl::ssl::SslConnector;
 use tokio::net::TcpStream;
 
+use super::tls_client::TlsClient;
 #[cfg(test)]
 use crate::simulation::Wires;
 
 /// Opens the byte streams to upstreams. `tls` has the trust anchors by which they are verified.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    pub(super) tls: SslConnector,
+    pub(super) tls: TlsClient,
     /// The network of a simulation, which replaces TCP.
     #[cfg(test)]
     wires: Option<Arc<Wires>>,
@@ -27,12 +27,17 @@ pub(super) enum ByteStream {
 }
 
 impl Connector {
-    pub(crate) fn new(tls: SslConnector) -> Self {
+    pub(crate) fn new(tls: TlsClient) -> Self {
         Self {
             tls,
             #[cfg(test)]
             wires: None,
         }
+    }
+
+    /// The number of the trust anchors by which TLS connections are verified.
+    pub(crate) fn trust(&self) -> u64 {
+        self.tls.trust()
     }
 
     /// A connector whose streams lead to the hosts of a simulation.

@@ -15,6 +15,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::*;
+use crate::TlsClient;
 use crate::{
     Awaited, Connections, DeliverySettings, Discovery, DnsSettings, ForwardError, Orphaned, Outbound,
     PlacementLimits, UpstreamResponse,
@@ -63,8 +64,8 @@ pub(crate) fn uris() -> Arc<CallbackUris> {
     Arc::new(CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap())
 }
 
-pub(crate) fn tls() -> SslConnector {
-    SslConnector::builder(SslMethod::tls_client()).unwrap().build()
+pub(crate) fn tls() -> TlsClient {
+    TlsClient::new(SslConnector::builder(SslMethod::tls_client()).unwrap()).unwrap()
 }
 
 /// A gateway whose source answers when the test calls `apply_members`.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use url::Url;
 
 use super::*;
+use crate::TlsClient;
 use crate::{DeliverySettings, InstanceSettings, InstanceState, Orphaned, UpstreamUrl, simulation::Wires};
 
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -49,7 +50,7 @@ fn delivery(count: u16, wires: &Arc<Wires>) -> Arc<Delivery> {
     let key = SealKey::new("k1", &[7; 32]).unwrap();
     let base = Url::parse("https://emea.bots.contoso.com").unwrap();
     let uris = Arc::new(CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap());
-    let tls = SslConnector::builder(SslMethod::tls_client()).unwrap().build();
+    let tls = TlsClient::new(SslConnector::builder(SslMethod::tls_client()).unwrap()).unwrap();
     let mut delivery = Delivery::new(settings, uris, tls);
     delivery.connector = delivery.connector.simulated(Arc::clone(wires));
     Arc::new(delivery)

@@ -1,18 +1,11 @@
-//! Connections: kept, used again and closed; by host name, and over TLS.
+//! Connections: kept, used again, shared by threads and closed.
 
-use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
-
-use openssl::{
-    asn1::Asn1Time,
-    bn::BigNum,
-    ec::{EcGroup, EcKey},
-    hash::MessageDigest,
-    nid::Nid,
-    pkey::PKey,
-    ssl::{Ssl, SslAcceptor, SslConnector, SslMethod},
-    x509::{X509, X509Builder, X509NameBuilder, extension::SubjectAlternativeName},
+use std::{
+    sync::{Arc, Barrier},
+    time::Duration,
 };
-use switchboard_delivery::{Connections, Delivery, ForwardError, UpstreamUrl};
+
+use switchboard_delivery::{Connections, Delivery, UpstreamUrl};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -125,20 +118,20 @@ async fn a_connection_idles_for_a_moment_or_as_long_as_the_instance_says() {
 }
 
 #[tokio::test]
-async fn idle_connections_of_a_burst_are_closed_while_others_are_used() {
-    let upstream = ScriptedInstance::always(Act::body(200, "Keep-Alive: timeout=16\r\n", ""));
+async fn idle_connections_are_closed_without_a_request() {
+    let upstream = ScriptedInstance::always(Act::raw("HTTP/1.1 202 X\r\nContent-Length: 0\r\n\r\n"));
     let delivery = delivery(settings([upstream.address]));
-    let connections = Connections::default();
-    let (one, two) =
-        tokio::join!(forward(&delivery, &connections, "bot-0"), forward(&delivery, &connections, "bot-0"));
-    drop((one.unwrap(), two.unwrap()));
-    round_trips().await;
-    for _ in 0..2 {
-        idle(10).await;
-        ask(&delivery, &connections).await;
-    }
-    assert_eq!(upstream.accepted(), 2);
-    until("the idle connection is closed", || upstream.closed() == 1).await;
+    let connections = Arc::new(Connections::default());
+    let _running = tokio::task::JoinSet::from_iter([Arc::clone(&connections).run()]);
+    let responses = tokio::join!(
+        forward(&delivery, &connections, "bot-0"),
+        forward(&delivery, &connections, "bot-0"),
+        forward(&delivery, &connections, "bot-0"),
+    );
+    drop((responses.0.unwrap(), responses.1.unwrap(), responses.2.unwrap()));
+    assert_eq!((connections.idle(), upstream.closed()), (3, 0));
+    until("the idle connections are closed", || upstream.closed() == 3).await;
+    assert_eq!(connections.idle(), 0);
 }
 
 #[tokio::test]
@@ -185,6 +178,88 @@ async fn a_hundred_requests_at_a_time_use_their_connections_again() {
     assert_eq!(made[0], made[1]);
 }
 
+/// Sends a callback from each of `count` threads in turn, twice. Each thread has its own runtime, as workers
+/// have.
+pub(crate) async fn ask_from_threads(delivery: Arc<Delivery>, connections: Arc<Connections>, count: usize) {
+    let turn = Arc::new(Barrier::new(count));
+    let threads: Vec<_> = (0..count)
+        .map(|nth| {
+            let (delivery, connections, turn) =
+                (Arc::clone(&delivery), Arc::clone(&connections), Arc::clone(&turn));
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(1)
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                for at in 0..2 * count {
+                    if at % count == nth {
+                        let (delivery, connections) = (Arc::clone(&delivery), Arc::clone(&connections));
+                        let asked = runtime.spawn(async move { ask(&delivery, &connections).await });
+                        assert_eq!(runtime.block_on(asked).unwrap(), 202);
+                    }
+                    turn.wait();
+                }
+            })
+        })
+        .collect();
+    tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| thread.join().unwrap()))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn all_threads_use_the_same_connections() {
+    let upstream = ScriptedInstance::always(Act::status(202));
+    let delivery = Arc::new(delivery(settings([upstream.address])));
+    ask_from_threads(delivery, Arc::default(), 16).await;
+    // One, unless a busy machine delays the thread that reads the end of a response.
+    assert_eq!(upstream.seen().len(), 32);
+    assert!(upstream.accepted() <= 4, "{} connections", upstream.accepted());
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_the_runtime_that_made_it() {
+    let upstream = ScriptedInstance::always(Act::status(202));
+    let delivery = Arc::new(delivery(settings([upstream.address])));
+    let connections = Arc::new(Connections::default());
+    ask_from_threads(Arc::clone(&delivery), Arc::clone(&connections), 1).await;
+    until("the connection is closed", || upstream.closed() == 1).await;
+    assert_eq!(ask(&delivery, &connections).await, 202);
+    assert_eq!((upstream.accepted(), upstream.seen().len()), (2, 3));
+    assert_eq!(status(&delivery, "bot-0").failures, []);
+}
+
+#[tokio::test]
+async fn idle_connections_have_a_bound() {
+    let (one, two) = (ScriptedInstance::always(Act::status(202)), ScriptedInstance::always(Act::status(202)));
+    let delivery = delivery(settings([one.address, two.address]));
+    let connections = Connections::new(2);
+    for _ in 0..2 {
+        let (first, second, third) = tokio::join!(
+            forward(&delivery, &connections, "bot-0"),
+            forward(&delivery, &connections, "bot-0"),
+            forward(&delivery, &connections, "bot-0"),
+        );
+        drop((first.unwrap(), second.unwrap(), third.unwrap()));
+        round_trips().await;
+        assert_eq!(connections.idle(), 2);
+    }
+    assert_eq!(one.accepted(), 4);
+    until("the connections beyond the bound are closed", || one.closed() == 2).await;
+    // Another instance still gets its requests, over a connection for each.
+    for _ in 0..2 {
+        forward(&delivery, &connections, "bot-1").await.unwrap();
+        round_trips().await;
+    }
+    assert_eq!((two.accepted(), connections.idle()), (2, 2));
+    // The connections of an instance that leaves are no longer counted.
+    let after = delivery.successor(settings([two.address]), uris(), tls());
+    forward(&after, &connections, "bot-0").await.unwrap();
+    round_trips().await;
+    assert_eq!((two.accepted(), connections.idle()), (3, 1));
+}
+
 #[tokio::test]
 async fn a_reload_keeps_health_counters_and_connections() {
     let (one, two) = (ScriptedInstance::always(Act::status(202)), ScriptedInstance::always(Act::status(202)));
@@ -224,86 +299,6 @@ async fn a_host_name_in_the_hosts_file_is_resolved() {
     tokio::spawn(Arc::clone(&delivery).run());
     assert_eq!(ask(&delivery, &Connections::default()).await, 202);
     assert_eq!(upstream.only().field("host"), Some(&*format!("localhost:{port}")));
-}
-
-/// A self-signed certificate for 127.0.0.1, and a server that uses it.
-fn tls_upstream() -> (X509, impl Future<Output = SocketAddr>) {
-    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-    let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
-    let mut subject = X509NameBuilder::new().unwrap();
-    subject.append_entry_by_text("CN", "bot").unwrap();
-    let subject = subject.build();
-    let mut builder: X509Builder = X509::builder().unwrap();
-    builder.set_version(2).unwrap();
-    builder.set_serial_number(&BigNum::from_u32(1).unwrap().to_asn1_integer().unwrap()).unwrap();
-    builder.set_subject_name(&subject).unwrap();
-    builder.set_issuer_name(&subject).unwrap();
-    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
-    builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
-    builder.set_pubkey(&key).unwrap();
-    let names =
-        SubjectAlternativeName::new().ip("127.0.0.1").build(&builder.x509v3_context(None, None)).unwrap();
-    builder.append_extension(names).unwrap();
-    builder.sign(&key, MessageDigest::sha256()).unwrap();
-    let certificate = builder.build();
-
-    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
-    acceptor.set_private_key(&key).unwrap();
-    acceptor.set_certificate(&certificate).unwrap();
-    let acceptor = Arc::new(acceptor.build());
-    let started = async move {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let ssl = Ssl::new(acceptor.context()).unwrap();
-                tokio::spawn(async move {
-                    let mut stream = tokio_openssl::SslStream::new(ssl, stream).unwrap();
-                    if Pin::new(&mut stream).accept().await.is_err() {
-                        return;
-                    }
-                    while read(&mut stream).await.is_some() {
-                        let response = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
-                        stream.write_all(response).await.unwrap();
-                    }
-                });
-            }
-        });
-        address
-    };
-    (certificate, started)
-}
-
-#[tokio::test]
-async fn an_https_instance_is_verified() {
-    let (certificate, started) = tls_upstream();
-    let address = started.await;
-    let mut settings = settings([address]);
-    settings.instances[0].url = UpstreamUrl::parse(&format!("https://{address}/x")).unwrap();
-    settings.patience = SHORT;
-
-    let distrusting = Delivery::new(settings.clone(), uris(), tls());
-    let failed = forward(&distrusting, &Connections::default(), "bot-0").await.unwrap_err();
-    assert!(matches!(failed, ForwardError::Unreachable { last: "tls", .. }), "{failed}");
-
-    settings.patience = LONG;
-    let mut trusting = SslConnector::builder(SslMethod::tls_client()).unwrap();
-    trusting.cert_store_mut().add_cert(certificate).unwrap();
-    let trusting = trusting.build();
-    let delivery = Delivery::new(settings.clone(), uris(), trusting.clone());
-    let connections = Connections::default();
-    assert_eq!(ask(&delivery, &connections).await, 202);
-    assert_eq!(ask(&delivery, &connections).await, 202);
-
-    // The certificate is for the address, not for a host name.
-    settings.patience = SHORT;
-    settings.instances[0].url =
-        UpstreamUrl::parse(&format!("https://localhost:{}/x", address.port())).unwrap();
-    let misled = Arc::new(Delivery::new(settings, uris(), trusting));
-    tokio::spawn(Arc::clone(&misled).run());
-    let failed = forward(&misled, &connections, "bot-0").await.unwrap_err();
-    assert!(matches!(failed, ForwardError::Unreachable { last: "tls", .. }), "{failed}");
 }
 
 /// Bytes after a response belong to no request: the next request would treat them as its response.

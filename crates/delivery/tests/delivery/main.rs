@@ -27,3 +27,5 @@ mod responses;
 mod scripted_dns;
 #[cfg(test)]
 mod setup;
+#[cfg(test)]
+mod tls;

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use openssl::ssl::{SslConnector, SslMethod};
 use switchboard_delivery::{
     Connections, Delivery, DeliverySettings, ForwardError, InstanceSettings, InstanceState, InstanceStatus,
-    Orphaned, Outbound, PlaceError, PlacementLimits, ProbeSettings, UpstreamResponse, UpstreamUrl,
+    Orphaned, Outbound, PlaceError, PlacementLimits, ProbeSettings, TlsClient, UpstreamResponse, UpstreamUrl,
 };
 use switchboard_routing::{AffinityKey, CallbackUris, Name, Owner, SealKey};
 use tokio::time::Instant;
@@ -65,8 +65,8 @@ pub(crate) fn uris() -> Arc<CallbackUris> {
     Arc::new(CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap())
 }
 
-pub(crate) fn tls() -> SslConnector {
-    SslConnector::builder(SslMethod::tls_client()).unwrap().build()
+pub(crate) fn tls() -> TlsClient {
+    TlsClient::new(SslConnector::builder(SslMethod::tls_client()).unwrap()).unwrap()
 }
 
 pub(crate) fn delivery(settings: DeliverySettings) -> Delivery {

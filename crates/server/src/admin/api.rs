@@ -22,7 +22,7 @@ use crate::{
         response::{AdminResponse, json, response},
         state::AdminState,
     },
-    metrics::{self, Metrics},
+    metrics::{self, DeliveryNumbers, Metrics},
 };
 
 /// The state behind the routes.
@@ -100,9 +100,12 @@ impl AdminApi {
 
     fn metrics(&self, state: &AdminState) -> AdminResponse {
         let (trusts, instances) = (state.authenticator.trusts(), state.delivery.instances());
-        let placement = state.delivery.placement_counters();
-        let text =
-            metrics::exposition(&self.metrics, trusts, instances, placement, state.delivery.source_age());
+        let delivery = DeliveryNumbers {
+            placement: state.delivery.placement_counters(),
+            source_age: state.delivery.source_age(),
+            idle_connections: state.connections.idle(),
+        };
+        let text = metrics::exposition(&self.metrics, trusts, instances, delivery);
         response(StatusCode::OK, HeaderValue::from_static(metrics::CONTENT_TYPE), text.into())
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use switchboard_auth::Authenticator;
-use switchboard_delivery::Delivery;
+use switchboard_delivery::{Connections, Delivery};
 use switchboard_routing::CallbackUris;
 use uuid::Uuid;
 
@@ -16,6 +16,8 @@ pub struct AdminState {
     pub authenticator: Arc<Authenticator>,
     /// The fleet.
     pub delivery: Arc<Delivery>,
+    /// The idle connections to the fleet.
+    pub connections: Arc<Connections>,
     /// The callback URIs of the instances.
     pub callbacks: Arc<CallbackUris>,
     /// The ids of the configured apps.

@@ -21,7 +21,7 @@ use openssl::{
 };
 use serde_json::{Value, json};
 use switchboard_auth::{AppSettings, Authenticator, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings};
-use switchboard_delivery::{Delivery, DeliverySettings, InstanceSettings, Orphaned, UpstreamUrl};
+use switchboard_delivery::{Delivery, DeliverySettings, InstanceSettings, Orphaned, TlsClient, UpstreamUrl};
 use switchboard_routing::{CallbackUris, Name, SealKey};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -138,10 +138,11 @@ fn admin_state(setup: Setup) -> AdminState {
         orphaned: Orphaned::Refuse,
         authorization: true,
     };
-    let tls = SslConnector::builder(SslMethod::tls_client()).unwrap().build();
+    let tls = TlsClient::new(SslConnector::builder(SslMethod::tls_client()).unwrap()).unwrap();
     AdminState {
         authenticator: Arc::new(Authenticator::new(trusts, vec![app], policy).unwrap()),
         delivery: Arc::new(Delivery::new(settings, Arc::clone(&callbacks), tls)),
+        connections: Arc::default(),
         callbacks,
         apps: vec![APP],
         admin_token: setup.token.map(|token| AdminToken::new(token.as_bytes())),

@@ -13,7 +13,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use switchboard_auth::TrustStatus;
-use switchboard_delivery::{InstanceState, InstanceStatus, PlacementCounters};
+use switchboard_delivery::{Connections, InstanceState, InstanceStatus, PlacementCounters};
 
 use crate::{
     metrics::{
@@ -27,17 +27,27 @@ use crate::{
 /// The media type of [`exposition`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Returns all metrics as OpenMetrics text, which Prometheus reads. `source_age` is `None` for a static list.
+/// The numbers of the delivery to the fleet as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeliveryNumbers {
+    /// The counters of placement.
+    pub placement: PlacementCounters,
+    /// The time since the last good answer of the fleet's source; `None` for a static list.
+    pub source_age: Option<Duration>,
+    /// The idle connections to instances and peer gateways.
+    pub idle_connections: usize,
+}
+
+/// Returns all metrics as OpenMetrics text, which Prometheus reads.
 pub fn exposition(
     metrics: &Arc<Metrics>,
     trusts: Vec<TrustStatus>,
     instances: Vec<InstanceStatus>,
-    placement: PlacementCounters,
-    source_age: Option<Duration>,
+    delivery: DeliveryNumbers,
 ) -> String {
     let metrics = Arc::clone(metrics);
     let mut registry = Registry::with_prefix("switchboard");
-    registry.register_collector(Box::new(Scrape { metrics, trusts, instances, placement, source_age }));
+    registry.register_collector(Box::new(Scrape { metrics, trusts, instances, delivery }));
     let mut out = String::new();
     // Writing to a `String` cannot fail.
     let _ = text::encode(&mut out, &registry);
@@ -50,8 +60,7 @@ struct Scrape {
     metrics: Arc<Metrics>,
     trusts: Vec<TrustStatus>,
     instances: Vec<InstanceStatus>,
-    placement: PlacementCounters,
-    source_age: Option<Duration>,
+    delivery: DeliveryNumbers,
 }
 
 impl Collector for Scrape {
@@ -60,7 +69,7 @@ impl Collector for Scrape {
         self.requests(&mut families)?;
         self.authentication(&mut families)?;
         self.instances(&mut families)?;
-        placement::encode(&self.placement, &mut families)?;
+        placement::encode(&self.delivery.placement, &mut families)?;
         self.process(&mut families)
     }
 }
@@ -164,6 +173,16 @@ impl Scrape {
             "handshakes_failed",
             "TLS handshakes that failed or timed out",
             metrics.handshakes_failed.load(Relaxed),
+        )?;
+        families.gauge(
+            "idle_connections",
+            "Idle connections to instances and peer gateways",
+            &number(self.delivery.idle_connections),
+        )?;
+        families.counter(
+            "exhaustions",
+            "Connections not made or accepted because the gateway had no descriptors, ports or memory left",
+            Connections::exhaustions(),
         )
     }
 
@@ -209,7 +228,7 @@ impl Scrape {
     fn instances(&self, families: &mut Families<'_>) -> fmt::Result {
         let instances = || self.instances.iter().map(|status| ([("instance", status.name.as_str())], status));
 
-        if let Some(age) = self.source_age {
+        if let Some(age) = self.delivery.source_age {
             families.gauge(
                 "fleet_source_age_seconds",
                 "Seconds since the last good answer of the fleet's source; absent for listed instances",

@@ -181,6 +181,11 @@ impl Metrics {
         None
     }
 
+    /// The open connections.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
     /// Records a connection that failed outside of any request.
     pub fn connection_ended(&self, outcome: Outcome) {
         self.connections_failed.increment(index_of(outcome));

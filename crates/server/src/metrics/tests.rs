@@ -16,7 +16,11 @@ use super::{
     Metrics, RequestKind, exposition,
     recorder::{ITEM_KINDS, index_of, index_of_item},
 };
-use crate::{request::outcome::Outcome, telemetry::LogCounts};
+use crate::{metrics::DeliveryNumbers, request::outcome::Outcome, telemetry::LogCounts};
+
+fn numbers() -> DeliveryNumbers {
+    DeliveryNumbers { idle_connections: 4, ..DeliveryNumbers::default() }
+}
 
 /// Returns the value of each series by its name and labels. Panics where the text breaks the OpenMetrics
 /// grammar.
@@ -133,13 +137,7 @@ fn instance(name: &str) -> InstanceStatus {
 
 #[track_caller]
 fn check(metrics: &Arc<Metrics>, expected: &[(&str, f64)]) {
-    let series = parse(&exposition(
-        metrics,
-        vec![trust("skype")],
-        vec![instance("bot-3")],
-        PlacementCounters::default(),
-        None,
-    ));
+    let series = parse(&exposition(metrics, vec![trust("skype")], vec![instance("bot-3")], numbers()));
     for (name, value) in expected {
         assert_eq!(series.get(*name), Some(value), "{name} in {series:#?}");
     }
@@ -196,6 +194,7 @@ fn every_record_method_changes_its_series() {
             ("switchboard_outcomes_unknown_total{}", 2.0),
             ("switchboard_connections_failed_total{reason=head_too_large}", 1.0),
             ("switchboard_handshakes_failed_total{}", 1.0),
+            ("switchboard_idle_connections{}", 4.0),
             ("switchboard_peer_healthy{peer=amer}", 1.0),
             ("switchboard_peer_healthy{peer=apac}", 0.0),
             ("switchboard_config_reloads_total{result=ok}", 1.0),
@@ -205,7 +204,7 @@ fn every_record_method_changes_its_series() {
             ("switchboard_panics_total{}", 0.0),
         ],
     );
-    let text = exposition(&metrics, Vec::new(), Vec::new(), PlacementCounters::default(), None);
+    let text = exposition(&metrics, Vec::new(), Vec::new(), numbers());
     assert!(!parse(&text).contains_key("switchboard_peer_healthy{peer=gone}"));
 }
 
@@ -237,13 +236,7 @@ fn keys_and_instances_are_read_at_each_scrape() {
 #[test]
 fn unknown_values_are_absent() {
     let status = TrustStatus { keys: 0, age: None, ..trust("skype") };
-    let series = parse(&exposition(
-        &metrics(),
-        vec![status],
-        vec![instance("bot-3")],
-        PlacementCounters::default(),
-        None,
-    ));
+    let series = parse(&exposition(&metrics(), vec![status], vec![instance("bot-3")], numbers()));
     for name in [
         "switchboard_key_age_seconds{trust=skype}",
         "switchboard_instance_capacity{instance=bot-3}",
@@ -253,7 +246,12 @@ fn unknown_values_are_absent() {
         assert!(!series.contains_key(name), "{name}");
     }
     let age = Some(Duration::from_millis(90_500));
-    let series = parse(&exposition(&metrics(), Vec::new(), Vec::new(), PlacementCounters::default(), age));
+    let series = parse(&exposition(
+        &metrics(),
+        Vec::new(),
+        Vec::new(),
+        DeliveryNumbers { source_age: age, ..numbers() },
+    ));
     assert_eq!(series["switchboard_fleet_source_age_seconds{}"], 90.5);
 }
 
@@ -272,7 +270,7 @@ fn every_outcome_and_every_kind_has_its_own_counter() {
             metrics.notification(kind);
         }
     }
-    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), PlacementCounters::default(), None));
+    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), numbers()));
     for (count, outcome) in (1_u32..).zip(Outcome::ALL) {
         assert_eq!(
             series[&format!("switchboard_requests_total{{outcome={}}}", outcome.label())],
@@ -315,8 +313,7 @@ fn hostile_labels_forge_no_series() {
     metrics.redirect(name);
     metrics.authentication(name, "ok");
     metrics.peer_healthy(name, true);
-    let series =
-        parse(&exposition(&metrics, vec![trust(name)], Vec::new(), PlacementCounters::default(), None));
+    let series = parse(&exposition(&metrics, vec![trust(name)], Vec::new(), numbers()));
     assert_eq!(series["switchboard_requests_total{outcome=placed}"], 0.0);
     assert_eq!(series[&format!("switchboard_redirects_total{{region={name}}}")], 1.0);
     assert_eq!(series[&format!("switchboard_keys{{trust={name}}}")], 3.0);
@@ -328,7 +325,7 @@ fn labels_from_outside_share_one_counter_beyond_the_limit() {
     for number in 0..2000 {
         metrics.redirect(&format!("region-{number}"));
     }
-    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), PlacementCounters::default(), None));
+    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), numbers()));
     assert_eq!(series["switchboard_redirects_total{region=others}"], 976.0);
 }
 
@@ -344,7 +341,7 @@ fn new_labels_in_many_threads_lose_no_count() {
             });
         }
     });
-    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), PlacementCounters::default(), None));
+    let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), numbers()));
     for number in 0..50 {
         assert_eq!(series[&format!("switchboard_redirects_total{{region=region-{number}}}")], 40.0);
     }
@@ -361,7 +358,7 @@ proptest! {
         for micros in &micros {
             metrics.request(Outcome::Forwarded, RequestKind::Callback, Duration::from_micros(*micros));
         }
-        let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), PlacementCounters::default(), None));
+        let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), numbers()));
         let prefix = "switchboard_request_duration_seconds_bucket{le=";
         let buckets: Vec<_> = series
             .iter()
@@ -396,7 +393,8 @@ fn placement_has_its_counters() {
         waits_refused: 8,
         waiting: 9,
     };
-    let series = parse(&exposition(&metrics(), Vec::new(), Vec::new(), placement, None));
+    let series =
+        parse(&exposition(&metrics(), Vec::new(), Vec::new(), DeliveryNumbers { placement, ..numbers() }));
     for (name, value) in [
         ("retries_total{kind=hedge}", 1.0),
         ("retries_total{kind=further}", 2.0),

@@ -13,8 +13,13 @@ pub(crate) fn raise_limit(limits: &Limits) {
     // An unlimited number may be more than the system supports. Then the soft limit stays as it is.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let descriptors = getrlimit(Resource::Nofile).current;
-    // One per public connection, and one per request that is forwarded to an instance.
-    let needed = u64::try_from(limits.connections.saturating_add(limits.in_flight)).unwrap_or(u64::MAX);
+    // One per public connection, one per request that is forwarded to an instance, and the idle connections.
+    let needed = limits
+        .connections
+        .saturating_add(limits.in_flight)
+        .saturating_add(idle_connections_max())
+        .saturating_add(OTHERS);
+    let needed = u64::try_from(needed).unwrap_or(u64::MAX);
     if descriptors.is_some_and(|descriptors| descriptors < needed) {
         tracing::warn!(
             descriptors,
@@ -23,3 +28,16 @@ pub(crate) fn raise_limit(limits: &Limits) {
         );
     }
 }
+
+/// The idle connections to the fleet that the gateway keeps at most: an eighth of the descriptors, since they
+/// are the least useful ones.
+pub(crate) fn idle_connections_max() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
+    descriptors.map_or(IDLE_CONNECTIONS_MAX, |descriptors| (descriptors / 8).min(IDLE_CONNECTIONS_MAX))
+}
+
+/// One for each instance of the largest fleet that was measured. A connection takes some 12 KiB, one with TLS
+/// some 30.
+const IDLE_CONNECTIONS_MAX: usize = 10_000;
+/// Probes, key issuers, Graph, the admin listener, files, and what the runtimes of the threads need.
+const OTHERS: usize = 512;

@@ -11,7 +11,6 @@ use std::{
 
 use http::{HeaderValue, Request, Response, header::CONNECTION};
 use hyper::body::Incoming;
-use switchboard_delivery::Connections;
 use tokio::time::Instant;
 
 use crate::{
@@ -25,7 +24,6 @@ use crate::{
 /// Responds to one request and logs it. A panic ends this request and no other.
 pub(crate) async fn respond(
     state: &ProcessState,
-    upstream: &Arc<Connections>,
     request: Request<Incoming>,
     open: OpenRequest,
 ) -> Response<ReplyBody> {
@@ -36,7 +34,7 @@ pub(crate) async fn respond(
     let handled = if in_flight.count() > gateway.limits.in_flight {
         Err(Refusal::new(Outcome::OverCapacity, "too_many_in_flight"))
     } else {
-        catch_panic(pin!(handle(&gateway, upstream, received, &mut record))).await
+        catch_panic(pin!(handle(&gateway, &gateway.connections, received, &mut record))).await
     };
     let (mut response, outcome, refusal) = match handled {
         Ok(reply) => {

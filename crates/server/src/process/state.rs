@@ -20,6 +20,11 @@ impl ProcessState {
         Self { gateway: ArcSwap::from_pointee(gateway), metrics, certificate: ArcSwapOption::empty() }
     }
 
+    /// Returns true if no connection is open and no task is in flight.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.metrics.open_connections() == 0 && self.gateway.load().tasks.in_flight() == 0
+    }
+
     /// Serves `certificate` on new connections; `None` is plain HTTP.
     pub(crate) fn serve_certificate(&self, certificate: Option<Certificate>) {
         if let Some(not_after) = certificate.as_ref().and_then(Certificate::not_after) {

@@ -1,12 +1,11 @@
 //! The tasks that outlive the request that started them. They run on the control thread, and a drain waits
 //! for them.
 //!
-//! A request ends with its connection, and a worker's runtime ends with its last connection. Neither may cut
+//! A request ends with its connection, and a worker's runtime ends with the last connection. Neither may cut
 //! off an action on a call: its outcome would be unknown.
 
 use std::{future::Future, sync::Arc};
 
-use switchboard_delivery::Connections;
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::metrics::Metrics;
@@ -17,15 +16,13 @@ pub(crate) struct Tasks {
     runtime: Handle,
     in_flight: watch::Sender<usize>,
     metrics: Arc<Metrics>,
-    /// The connections of these tasks to the instances.
-    pub(crate) connections: Connections,
 }
 
 impl Tasks {
     /// Creates a set of tasks that run on `runtime`. It must outlive the threads that start them.
     pub(crate) fn new(runtime: Handle, metrics: Arc<Metrics>) -> Self {
         let (in_flight, _) = watch::channel(0);
-        Self { runtime, in_flight, metrics, connections: Connections::default() }
+        Self { runtime, in_flight, metrics }
     }
 
     /// Starts `task`, from any thread. It counts as in flight from this moment.

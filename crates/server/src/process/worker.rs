@@ -1,6 +1,6 @@
-//! A worker: a thread with its own runtime, its public connections and its connections to the fleet.
+//! A worker: a thread with its own runtime and its public connections.
 //!
-//! A request and the upstream connection that it uses live on one thread, so that no step of a request wakes
+//! A request uses an upstream connection of its own thread if there is one, so that no step of it wakes
 //! another thread.
 
 use std::{
@@ -18,7 +18,6 @@ use std::{
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use switchboard_delivery::Connections;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -83,12 +82,7 @@ pub(crate) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (streams, received) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
-    let worker = Arc::new(Worker {
-        state,
-        upstream: Arc::new(Connections::default()),
-        activities: Mutex::default(),
-        open: Arc::clone(&open),
-    });
+    let worker = Arc::new(Worker { state, activities: Mutex::default(), open: Arc::clone(&open) });
     let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         let cut_off = runtime.block_on(worker.run(received, shutdown));
         // A name lookup of a request that was cut off must not keep the process alive.
@@ -102,14 +96,16 @@ pub(crate) fn start(
 #[derive(Debug)]
 struct Worker {
     state: Arc<ProcessState>,
-    upstream: Arc<Connections>,
     activities: Mutex<HashMap<u64, Arc<Activity>>>,
     open: Arc<AtomicUsize>,
 }
 
 impl Worker {
-    /// Serves until the accept loop has ended and no connection is open. Returns the number of requests cut
-    /// off.
+    /// Serves until the accept loop has ended and the process has no connection open. Returns the number of
+    /// requests cut off.
+    ///
+    /// The connections to the fleet that this thread made end with it, and requests of other threads use
+    /// them. So it waits for those, too.
     async fn run(
         self: Arc<Self>,
         mut streams: mpsc::UnboundedReceiver<(std::net::TcpStream, ConnectionGuard)>,
@@ -127,7 +123,7 @@ impl Worker {
                 // them off.
                 Shutdown::Immediate => return self.in_flight(),
             }
-            if !accepting && self.open.load(Relaxed) == 0 {
+            if !accepting && self.state.is_finished() {
                 return 0;
             }
             tokio::select! {
@@ -213,8 +209,8 @@ impl Worker {
         let io = TokioIo::new(ObservedStream { stream, activity: Arc::clone(&activity) });
         let service = service_fn(|request: Request<Incoming>| {
             let open = activity.start_request(Instant::now());
-            let (state, upstream) = (Arc::clone(&self.state), Arc::clone(&self.upstream));
-            async move { Ok::<_, Infallible>(exchange::respond(&state, &upstream, request, open).await) }
+            let state = Arc::clone(&self.state);
+            async move { Ok::<_, Infallible>(exchange::respond(&state, request, open).await) }
         });
         let end = if is_http2 {
             drive(http2_builder(head_bytes_max).serve_connection(io, service), &activity).await
@@ -276,7 +272,6 @@ mod tests {
         let gateway = Gateway::build(config, None, Arc::clone(&metrics), Arc::default(), None).unwrap();
         let worker = Arc::new(Worker {
             state: Arc::new(ProcessState::new(gateway, metrics)),
-            upstream: Arc::default(),
             activities: Mutex::default(),
             open: Arc::default(),
         });

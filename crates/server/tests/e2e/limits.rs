@@ -144,7 +144,7 @@ async fn the_descriptor_limit_is_raised_up_to_the_hard_limit() {
         settings.line("limits", &format!("connections = {connections}"))
     };
     // More connections than the soft limit allows.
-    let gateway = Gateway::start_limited(&needs(300), 100, 500).await;
+    let gateway = Gateway::start_limited(&needs(250), 100, 1000).await;
     gateway.wait_for_ready(200).await;
     let mut clients = Vec::new();
     for _ in 0..200 {
@@ -155,9 +155,10 @@ async fn the_descriptor_limit_is_raised_up_to_the_hard_limit() {
     assert_eq!(last.exchange(&request).await.status(), 202);
     assert!(!gateway.log.text().contains(LOW_DESCRIPTOR_LIMIT));
 
-    let gateway = Gateway::start_limited(&needs(401), 100, 500).await;
+    // 301 connections, 100 requests in flight, an eighth of the descriptors for idle connections, 512 others.
+    let gateway = Gateway::start_limited(&needs(301), 100, 1000).await;
     let warning = gateway.log.message(LOW_DESCRIPTOR_LIMIT).await;
-    assert_eq!((&warning["descriptors"], &warning["needed"]), (&500.into(), &501.into()));
+    assert_eq!((&warning["descriptors"], &warning["needed"]), (&1000.into(), &1038.into()));
 }
 
 const LOW_DESCRIPTOR_LIMIT: &str =

@@ -16,6 +16,8 @@ mod callbacks;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod descriptors;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod explained;

@@ -19,7 +19,8 @@ use super::{
     *,
 };
 use crate::{
-    DeliverySettings, Discovery, InstanceState, Orphaned, PodPort, ProbeSettings, member::SourceState,
+    DeliverySettings, Discovery, InstanceState, Orphaned, PodPort, ProbeSettings, TlsClient,
+    member::SourceState,
 };
 
 /// Long enough for any expected event on a loaded machine.
@@ -63,7 +64,7 @@ pub(super) fn delivery_with(discovery: KubernetesSettings, probe: Option<ProbeSe
         orphaned: Orphaned::Refuse,
         authorization: true,
     };
-    let tls = SslConnector::builder(SslMethod::tls_client()).unwrap().build();
+    let tls = TlsClient::new(SslConnector::builder(SslMethod::tls_client()).unwrap()).unwrap();
     Arc::new(Delivery::new(settings, Arc::new(uris), tls))
 }
 

@@ -19,7 +19,8 @@ use uuid::Uuid;
 
 use crate::{
     Connections, Delivery, DeliverySettings, InstanceSettings, InstanceState, InstanceStatus, Orphaned,
-    Outbound, PlaceError, PlacementLimits, ProbeSettings, UpstreamResponse, UpstreamUrl, simulation::Wires,
+    Outbound, PlaceError, PlacementLimits, ProbeSettings, TlsClient, UpstreamResponse, UpstreamUrl,
+    simulation::Wires,
 };
 
 pub(super) const APP: Uuid = Uuid::from_u128(1);
@@ -152,8 +153,8 @@ impl SimulatedFleet {
 }
 
 /// Shared, since it reads the trust anchors of the system.
-static TLS: LazyLock<SslConnector> =
-    LazyLock::new(|| SslConnector::builder(SslMethod::tls_client()).unwrap().build());
+static TLS: LazyLock<TlsClient> =
+    LazyLock::new(|| TlsClient::new(SslConnector::builder(SslMethod::tls_client()).unwrap()).unwrap());
 
 /// The limits of a call that a policy records, in milliseconds.
 pub(super) fn recorded(budget_ms: u64) -> PlacementLimits {

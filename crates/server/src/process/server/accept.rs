@@ -31,13 +31,16 @@ impl Workers {
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // A client that closed before the accept is not an error of the gateway. A lack of file
-                // descriptors is one. It lasts, and without a pause the loop would spin.
-                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
-                {
-                    tracing::error!(error = %error, "cannot accept connections");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                // A client that closed before the accept is not an error of the gateway.
+                if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+                    return;
                 }
+                let connections = Arc::clone(&self.state.gateway.load().connections);
+                if !connections.note_exhaustion("accept", &error).await {
+                    tracing::error!(error = %error, "cannot accept connections");
+                }
+                // The cause may last, and without a pause the loop would spin.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 return;
             }
         };

@@ -19,6 +19,7 @@ impl BackgroundTasks {
         tasks.spawn(Arc::clone(&gateway.delivery).run());
         tasks.spawn(Arc::clone(&gateway.delivery).run_store(wall_clock));
         tasks.spawn(Arc::clone(&gateway.peer_gateways).run());
+        tasks.spawn(Arc::clone(&gateway.connections).run());
         tasks.spawn(Arc::clone(&gateway.peers).run(Arc::clone(&gateway.metrics)));
         Self(tasks)
     }

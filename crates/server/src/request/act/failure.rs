@@ -44,7 +44,7 @@ pub(super) async fn notify_failure(gateway: Arc<Gateway>, owner: Owner, failure:
         deadline_unix_ms: None,
         arrived: Instant::now(),
     };
-    let notified = gateway.delivery.forward(&gateway.tasks.connections, outbound, owner.as_ref()).await;
+    let notified = gateway.delivery.forward(&gateway.connections, outbound, owner.as_ref()).await;
     if let Err(error) = notified {
         tracing::warn!(
             instance = owner.instance.as_str(),

@@ -1,0 +1,141 @@
+//! TLS with upstreams: verification of the host, and sessions that are resumed.
+
+use std::{
+    error::Error,
+    fmt,
+    future::{Ready, ready},
+    io,
+    net::IpAddr,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::Uri;
+use hyper_openssl::client::legacy::{HttpsLayer, MaybeHttpsStream};
+use hyper_util::rt::TokioIo;
+use openssl::{
+    error::ErrorStack,
+    ssl::{ConnectConfiguration, SslConnectorBuilder},
+    x509::verify::X509CheckFlags,
+};
+use tokio::net::TcpStream;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    origins::Origins,
+    upstream_url::{Hostname, Origin},
+};
+
+/// A TLS client of upstreams, with the trust anchors that verify them and the sessions that it can resume.
+///
+/// A resumed session is not verified again. So a session belongs to the client that verified it, to the host
+/// name and to the address: each client starts with none.
+///
+/// ```
+/// use openssl::ssl::{SslConnector, SslMethod};
+/// use switchboard_delivery::TlsClient;
+///
+/// # fn main() -> Result<(), openssl::error::ErrorStack> {
+/// let tls = TlsClient::new(SslConnector::builder(SslMethod::tls_client())?)?;
+/// # let _ = tls;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct TlsClient {
+    layer: Arc<HttpsLayer>,
+    trust: u64,
+}
+
+type TlsStream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+impl TlsClient {
+    /// A client without sessions that verifies upstreams as `builder` says.
+    ///
+    /// # Errors
+    ///
+    /// OpenSSL refuses a setting.
+    pub fn new(mut builder: SslConnectorBuilder) -> Result<Self, ErrorStack> {
+        builder.set_alpn_protos(b"\x08http/1.1")?;
+        builder.set_session_cache_size(SESSIONS_MAX);
+        let layer = Arc::new(HttpsLayer::with_connector(builder)?);
+        Ok(Self { layer, trust: Origins::next_trust() })
+    }
+
+    /// A number that no other client has.
+    pub(super) fn trust(&self) -> u64 {
+        self.trust
+    }
+
+    /// The TLS handshake with `origin` over a connection to one of its addresses.
+    pub(super) async fn connect(
+        &self,
+        stream: TcpStream,
+        origin: &Origin,
+    ) -> Result<TlsStream, Box<dyn Error + Send + Sync>> {
+        let session = session_key(stream.peer_addr()?.ip(), origin)?;
+        let mut connector = self.layer.layer(Opened(Some(TokioIo::new(stream))));
+        let host = origin.host.clone();
+        connector.set_callback(move |ssl, _| verify_host(ssl, &host));
+        connector.call(session).await
+    }
+}
+
+/// The connector keeps sessions by the host and the port of a URI. It has one for each address of a name:
+/// instances that share a name, as pods do, know only their own sessions.
+fn session_key(address: IpAddr, origin: &Origin) -> Result<Uri, http::Error> {
+    let address = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    let address = address.to_bits();
+    let authority = match &origin.host {
+        Hostname::Address(_) => format!("{address:032x}:{}", origin.port),
+        name @ (Hostname::Name(_) | Hostname::Found(..)) => format!("{address:032x}.{name}:{}", origin.port),
+    };
+    Uri::builder().scheme("https").authority(authority).path_and_query("/").build()
+}
+
+/// Verifies the host of the upstream, as [`ConnectConfiguration::into_ssl`] does, in place of the host in the
+/// session's URI.
+fn verify_host(ssl: &mut ConnectConfiguration, host: &Hostname) -> Result<(), ErrorStack> {
+    ssl.set_verify_hostname(false);
+    ssl.set_use_server_name_indication(false);
+    ssl.param_mut().set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
+    match host {
+        Hostname::Address(address) => ssl.param_mut().set_ip(*address),
+        name @ (Hostname::Name(_) | Hostname::Found(..)) => {
+            let name = name.to_string();
+            ssl.param_mut().set_host(&name)?;
+            ssl.set_hostname(&name)
+        }
+    }
+}
+
+/// A connection that is already open, as the service that the TLS connector expects.
+struct Opened(Option<TokioIo<TcpStream>>);
+
+impl Service<Uri> for Opened {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<TokioIo<TcpStream>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        ready(self.0.take().ok_or_else(|| io::ErrorKind::NotConnected.into()))
+    }
+}
+
+impl fmt::Debug for TlsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsClient")
+    }
+}
+
+/// Sessions of one client; the oldest makes room. Each has the certificates of its instance, some 8 KiB. A
+/// TLS 1.3 server sends two for a full handshake, and as many as it likes later.
+const SESSIONS_MAX: i32 = 4096;

@@ -1,0 +1,180 @@
+//! Instances with https: they are verified, and their sessions are resumed.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use openssl::{
+    asn1::Asn1Time,
+    bn::BigNum,
+    ec::{EcGroup, EcKey},
+    hash::MessageDigest,
+    nid::Nid,
+    pkey::PKey,
+    ssl::{Ssl, SslAcceptor, SslConnector, SslMethod, SslVersion},
+    x509::{X509, X509Builder, X509NameBuilder, extension::SubjectAlternativeName},
+};
+use switchboard_delivery::{Connections, Delivery, DeliverySettings, ForwardError, TlsClient, UpstreamUrl};
+use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet};
+
+use crate::{connections::ask_from_threads, setup::*, upstream::read};
+
+/// An https instance with a self-signed certificate. Stops when it is dropped.
+struct TlsInstance {
+    address: SocketAddr,
+    certificate: X509,
+    handshakes: Arc<AtomicUsize>,
+    resumed: Arc<AtomicUsize>,
+    _server: JoinSet<()>,
+}
+
+impl TlsInstance {
+    /// An instance whose certificate is for 127.0.0.1.
+    async fn start(version: SslVersion) -> Self {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+        let mut subject = X509NameBuilder::new().unwrap();
+        subject.append_entry_by_text("CN", "bot").unwrap();
+        let subject = subject.build();
+        let mut builder: X509Builder = X509::builder().unwrap();
+        builder.set_version(2).unwrap();
+        builder.set_serial_number(&BigNum::from_u32(1).unwrap().to_asn1_integer().unwrap()).unwrap();
+        builder.set_subject_name(&subject).unwrap();
+        builder.set_issuer_name(&subject).unwrap();
+        builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+        builder.set_pubkey(&key).unwrap();
+        let names =
+            SubjectAlternativeName::new().ip("127.0.0.1").build(&builder.x509v3_context(None, None)).unwrap();
+        builder.append_extension(names).unwrap();
+        builder.sign(&key, MessageDigest::sha256()).unwrap();
+        let certificate = builder.build();
+
+        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+        acceptor.set_private_key(&key).unwrap();
+        acceptor.set_certificate(&certificate).unwrap();
+        acceptor.set_min_proto_version(Some(version)).unwrap();
+        acceptor.set_max_proto_version(Some(version)).unwrap();
+        let acceptor = acceptor.build();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (handshakes, resumed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut server = JoinSet::new();
+        server.spawn({
+            let (handshakes, resumed) = (Arc::clone(&handshakes), Arc::clone(&resumed));
+            async move {
+                let mut connections = JoinSet::new();
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    let ssl = Ssl::new(acceptor.context()).unwrap();
+                    let (handshakes, resumed) = (Arc::clone(&handshakes), Arc::clone(&resumed));
+                    connections.spawn(async move {
+                        let mut stream = tokio_openssl::SslStream::new(ssl, stream).unwrap();
+                        if Pin::new(&mut stream).accept().await.is_err() {
+                            return;
+                        }
+                        handshakes.fetch_add(1, Ordering::SeqCst);
+                        resumed.fetch_add(usize::from(stream.ssl().session_reused()), Ordering::SeqCst);
+                        while let Some(request) = read(&mut stream).await {
+                            let close = request.head.contains("never-again");
+                            let close =
+                                if close { "Connection: close\r\n" } else { "Keep-Alive: timeout=60\r\n" };
+                            let response =
+                                format!("HTTP/1.1 202 Accepted\r\n{close}Content-Length: 0\r\n\r\n");
+                            stream.write_all(response.as_bytes()).await.unwrap();
+                        }
+                    });
+                }
+            }
+        });
+        Self { address, certificate, handshakes, resumed, _server: server }
+    }
+
+    /// Its settings, with `host` in its URL.
+    fn settings(&self, host: &str, path: &str) -> DeliverySettings {
+        let mut settings = settings([self.address]);
+        let url = format!("https://{host}:{}/{path}", self.address.port());
+        settings.instances[0].url = UpstreamUrl::parse(&url).unwrap();
+        settings
+    }
+
+    /// A client that trusts its certificate.
+    fn client(&self) -> TlsClient {
+        let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+        builder.cert_store_mut().add_cert(self.certificate.clone()).unwrap();
+        TlsClient::new(builder).unwrap()
+    }
+
+    /// The handshakes so far, and how many of them resumed a session.
+    fn handshakes(&self) -> (usize, usize) {
+        (self.handshakes.load(Ordering::SeqCst), self.resumed.load(Ordering::SeqCst))
+    }
+}
+
+async fn ask(delivery: &Delivery) -> Result<u16, ForwardError> {
+    // A pool for each request, so that each makes a connection.
+    let response = forward(delivery, &Connections::default(), "bot-0").await?;
+    let status = response.status.as_u16();
+    text(response).await.unwrap();
+    Ok(status)
+}
+
+#[tokio::test]
+async fn an_instance_is_verified() {
+    let instance = TlsInstance::start(SslVersion::TLS1_3).await;
+    let check = async |host: &str, tls: TlsClient, trusted: bool| {
+        let mut settings = instance.settings(host, "x");
+        settings.patience = if trusted { LONG } else { SHORT };
+        match ask(&Delivery::new(settings, uris(), tls)).await {
+            Ok(status) => assert!(trusted && status == 202, "{host} {status}"),
+            Err(ForwardError::Unreachable { last: "tls", .. }) => assert!(!trusted, "{host}"),
+            Err(error) => panic!("{host}: {error}"),
+        }
+    };
+    check("127.0.0.1", tls(), false).await;
+    // One client for all: a session of one host is none of another.
+    let client = instance.client();
+    check("127.0.0.1", client.clone(), true).await;
+    // The certificate is for the address, not for this name of it.
+    check("localhost", client.clone(), false).await;
+    check("127.0.0.1", client, true).await;
+}
+
+#[tokio::test]
+async fn sessions_are_resumed_by_the_client_that_verified_them() {
+    for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
+        let instance = TlsInstance::start(version).await;
+        let settings = instance.settings("127.0.0.1", "never-again");
+        let client = instance.client();
+        let before = Delivery::new(settings.clone(), uris(), client.clone());
+        for expected in [(1, 0), (2, 1), (3, 2), (4, 3)] {
+            assert_eq!(ask(&before).await, Ok(202));
+            assert_eq!(instance.handshakes(), expected, "{version:?}");
+        }
+        // The same client in another delivery has its sessions; another client has none, whatever it trusts.
+        let same = before.successor(settings.clone(), uris(), client);
+        assert_eq!(ask(&same).await, Ok(202));
+        assert_eq!(instance.handshakes(), (5, 4), "{version:?}");
+        let mut distrusting = settings.clone();
+        distrusting.patience = SHORT;
+        let distrusting = before.successor(distrusting, uris(), tls());
+        assert!(ask(&distrusting).await.is_err());
+        let after = before.successor(settings, uris(), instance.client());
+        assert_eq!(ask(&after).await, Ok(202));
+        assert_eq!(instance.handshakes(), (6, 4), "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn all_threads_use_the_same_connections() {
+    let instance = TlsInstance::start(SslVersion::TLS1_3).await;
+    let delivery = Delivery::new(instance.settings("127.0.0.1", "x"), uris(), instance.client());
+    ask_from_threads(Arc::new(delivery), Arc::default(), 16).await;
+    let (handshakes, resumed) = instance.handshakes();
+    assert!(handshakes <= 4 && resumed + 1 == handshakes, "{handshakes} handshakes, {resumed} resumed");
+}
