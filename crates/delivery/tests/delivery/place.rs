@@ -1,9 +1,17 @@
 //! New calls: the candidates, their order, and the failures that move a call to the next one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use http::StatusCode;
-use switchboard_delivery::{Connections, InstanceState, PlaceError, UpstreamUrl};
+use switchboard_delivery::{
+    Connections, InstanceState, PlaceError, PlacementCounters, PlacementLimits, UpstreamUrl,
+};
 use switchboard_routing::AffinityKey;
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 use uuid::Uuid;
@@ -249,6 +257,106 @@ async fn without_a_probe_an_instance_that_failed_is_asked_when_no_other_is_left(
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 202);
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
     assert!(delivery.can_take_call());
+}
+
+/// In a fleet of three an attempt had a third of the budget, so the call was cut off at each of them.
+#[tokio::test]
+async fn a_bot_that_needs_1300_ms_takes_a_recorded_call_in_a_fleet_of_three() {
+    let response = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let slow = || ScriptedInstance::always(Act::SendAfter(Duration::from_millis(1300), response.clone()));
+    let upstreams = [slow(), slow(), slow()];
+    let mut settings = settings(upstreams.iter().map(|up| up.address));
+    settings.attempt = Duration::from_secs(3);
+    let delivery = delivery(settings);
+    let limits = PlacementLimits { budget: Duration::from_millis(3500), outcome_unknown_max: 2 };
+    let placed = delivery.place(&Connections::default(), outbound(), AffinityKey::of(CALL), limits).await;
+    assert_eq!(placed.unwrap().status, 202);
+    assert!(delivery.instances().iter().all(|known| known.state == InstanceState::Ready));
+    assert!(upstreams.iter().map(|up| up.seen().len()).sum::<usize>() <= 2);
+}
+
+/// They were 800 before attempts had a bound.
+#[tokio::test]
+async fn twenty_calls_on_forty_instances_that_refuse_them_make_at_most_a_hundred_attempts() {
+    let upstreams: Vec<_> = (0..40).map(|_| ScriptedInstance::always(Act::status(503))).collect();
+    let delivery = delivery(settings(upstreams.iter().map(|up| up.address)));
+    let connections = Connections::default();
+    for call in 0..20 {
+        let key = AffinityKey::of(&call.to_string());
+        let failed = delivery.place(&connections, outbound(), key, limits(LONG)).await.unwrap_err();
+        assert!(matches!(failed, PlaceError::AllFailed { attempts: 1..=5, outcome_unknown: 0, .. }));
+    }
+    let attempts: usize = upstreams.iter().map(|up| up.seen().len()).sum();
+    assert!((20..=100).contains(&attempts), "{attempts}");
+    let counters = delivery.placement_counters();
+    // The floor of the retry budget for ten seconds, a fifth of the calls, and the floor once more if the
+    // machine needed longer than that.
+    assert!(counters.further_attempts <= 30 + 4 + 30, "{counters:?}");
+    assert_eq!(u64::try_from(attempts).unwrap(), 20 + counters.further_attempts);
+}
+
+/// All eleven were refused after 1 ms, as the only instance was ejected until its next report.
+#[tokio::test]
+async fn calls_after_one_503_of_the_only_instance_are_accepted() {
+    let posts = AtomicUsize::new(0);
+    let upstream = ScriptedInstance::scripted(move |seen| {
+        let is_first_call = seen.line().starts_with("POST ") && posts.fetch_add(1, Ordering::Relaxed) == 0;
+        Act::status(if is_first_call { 503 } else { 202 })
+    });
+    let delivery = Arc::new(delivery(probed(settings([upstream.address]))));
+    let running = tokio::spawn(Arc::clone(&delivery).run());
+    until("the first report", || state(&delivery, "bot-0") == InstanceState::Ready).await;
+    let connections = Connections::default();
+    let failed = place(&delivery, &connections, LONG).await.unwrap_err();
+    assert_eq!(failed, PlaceError::AllFailed { attempts: 1, outcome_unknown: 0, last: "status_503" });
+    for _ in 0..11 {
+        assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 202);
+    }
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_longer_than_its_share_ends_and_ejects_nobody() {
+    // A TLS handshake may take a second, and the share is a third of 1.2 s.
+    let silent = ScriptedInstance::always(Act::stall());
+    let accepting = ScriptedInstance::always(Act::status(202));
+    let order = ranking(3);
+    let mut settings = settings([silent.address, accepting.address, accepting.address]);
+    settings.instances[0].url = UpstreamUrl::parse(&format!("https://{}/", silent.address)).unwrap();
+    settings.instances.iter_mut().zip(&order).for_each(|(one, name)| one.name = self::name(name));
+    let delivery = delivery(settings);
+    let response = place(&delivery, &Connections::default(), Duration::from_millis(1200)).await.unwrap();
+    assert_eq!((response.attempts, response.outcome_unknown), (2, 0));
+    let cut_short = status(&delivery, &order[0]);
+    assert_eq!((cut_short.failures, cut_short.state), (vec![("connect_timeout", 1)], InstanceState::Ready));
+    until("the end of the connection", || silent.closed() == 1).await;
+    assert_eq!(delivery.placement_counters(), PlacementCounters::default());
+}
+
+#[tokio::test]
+async fn the_connection_of_an_attempt_that_lost_the_race_is_closed() {
+    let (hanging, accepting) =
+        (ScriptedInstance::always(Act::stall()), ScriptedInstance::always(Act::status(202)));
+    let order = ranking(2);
+    let mut settings = settings([hanging.address, accepting.address]);
+    settings.instances.iter_mut().zip(&order).for_each(|(one, name)| one.name = self::name(name));
+    let delivery = delivery(settings);
+    let response = place(&delivery, &Connections::default(), Duration::from_millis(2000)).await.unwrap();
+    assert_eq!((response.status.as_u16(), response.attempts, response.outcome_unknown), (202, 2, 1));
+    until("the end of the connection", || hanging.closed() == 1).await;
+    assert_eq!(delivery.placement_counters().hedges, 1);
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_retry_budget_and_the_counters() {
+    let upstreams: Vec<_> = (0..2).map(|_| ScriptedInstance::always(Act::status(503))).collect();
+    let addresses = || upstreams.iter().map(|up| up.address);
+    let before = delivery(settings(addresses()));
+    place(&before, &Connections::default(), LONG).await.unwrap_err();
+    let after = before.successor(settings(addresses()), uris(), tls());
+    place(&after, &Connections::default(), LONG).await.unwrap_err();
+    assert_eq!(after.placement_counters().further_attempts, 2);
+    assert_eq!(before.placement_counters(), after.placement_counters());
 }
 
 #[tokio::test]

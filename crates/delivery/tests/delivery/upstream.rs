@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -19,6 +20,8 @@ use tokio::{
 pub(crate) enum Act {
     /// Send these bytes and wait for the next request.
     Send(Vec<u8>),
+    /// Wait, then send these bytes and wait for the next request.
+    SendAfter(Duration, Vec<u8>),
     /// Send these bytes and close the connection.
     SendAndClose(Vec<u8>),
     /// Send these bytes and reset the connection.
@@ -223,6 +226,12 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<SeenRequest>>>, script
         seen.lock().unwrap().push(request.clone());
         match script(&request) {
             Act::Send(bytes) => {
+                if stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            Act::SendAfter(time, bytes) => {
+                tokio::time::sleep(time).await;
                 if stream.write_all(&bytes).await.is_err() {
                     return;
                 }
