@@ -8,14 +8,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue};
-use switchboard_routing::{CallbackUris, Owner};
+use switchboard_routing::{CallbackUris, Name, Owner, OwnerRef};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     connections::{Connector, TlsClient},
     fleet::{Fleet, FleetSettings},
     headers,
-    instance::{Eligibility, Event, Instance, InstanceStatus},
+    instance::{Eligibility, Event, Instance, InstanceStatus, Standing},
     member::Member,
     names::Names,
     place::PlacementState,
@@ -236,20 +236,23 @@ impl Delivery {
     ///
     /// Check it after `place` has failed. If it is true, no other instance or region may receive the call.
     pub fn may_be_answered(&self, call_id: &str) -> bool {
-        self.placements.find(call_id, Instant::now()).is_some_and(|owner| {
-            self.may_still_hold_calls(owner.instance.as_str(), owner.incarnation.as_str())
-        })
+        self.placements
+            .find(call_id, Instant::now())
+            .is_some_and(|owner| self.may_still_hold_calls(&owner.instance, &owner.incarnation))
     }
 
     /// Returns false if the calls of this incarnation of an instance are lost: it has left the fleet, another
     /// incarnation has its name, or it refuses connections. An instance that is only slow or ejected may
     /// hold its calls.
-    pub fn may_still_hold_calls(&self, instance: &str, incarnation: &str) -> bool {
+    pub fn may_still_hold_calls(&self, instance: &Name, incarnation: &Name) -> bool {
         let fleet = self.fleet.load();
-        match fleet.instance(instance) {
-            Some(found) if found.owner.incarnation.as_str() == incarnation => {
-                !found.tracker.refuses_connections()
-            }
+        let owner = OwnerRef {
+            region: self.fleet_settings.region.as_name_ref(),
+            instance: instance.as_name_ref(),
+            incarnation: incarnation.as_name_ref(),
+        };
+        match fleet.instance(instance.as_str()) {
+            Some(found) if found.standing(owner) != Standing::Gone => !found.tracker.refuses_connections(),
             // A fleet that is not known yet may have it.
             Some(_) | None => !fleet.is_known(),
         }

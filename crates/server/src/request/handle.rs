@@ -148,7 +148,7 @@ async fn shared_response(
     // A new call whose instance is lost is placed again. A callback is not: it belongs to that instance.
     let still_holds = |response: &SharedResponse| match &response.instance {
         Some((instance, incarnation)) if response.outcome == Outcome::Placed => {
-            gateway.delivery.may_still_hold_calls(instance.as_str(), incarnation.as_str())
+            gateway.delivery.may_still_hold_calls(instance, incarnation)
         }
         Some(_) | None => true,
     };

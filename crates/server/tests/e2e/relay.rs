@@ -30,7 +30,7 @@ async fn a_response_is_relayed_with_its_body() {
         (400, vec![("Content-Type", "application/json")], r#"{"error":{}}"#),
         (404, vec![], ""),
         (409, vec![], "taken"),
-        (429, vec![("Retry-After", "2.5")], ""),
+        (410, vec![("Retry-After", "2.5")], ""),
         (500, vec![("Content-Type", "text/html")], "<h1>oops</h1>"),
         (501, vec![], ""),
         (599, vec![("Retry-After", "7"), ("Client-Request-Id", "a"), ("Scenario-Id", "b")], "?"),

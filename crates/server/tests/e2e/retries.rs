@@ -281,11 +281,9 @@ async fn probing(settings: Settings) -> Gateway {
     gateway
 }
 
-async fn wait_for_unreachable(gateway: &Gateway, name: &str) {
-    gateway
-        .log
-        .event("an unreachable instance", |event| event["instance"] == name && event["to"] == "unreachable")
-        .await;
+async fn wait_for_state(gateway: &Gateway, name: &str, state: &str) {
+    let entered = |event: &serde_json::Value| event["instance"] == name && event["to"] == state;
+    gateway.log.event(&format!("{name} is {state}"), entered).await;
 }
 
 #[tokio::test]
@@ -305,7 +303,7 @@ async fn a_retry_of_a_call_is_placed_again_when_its_instance_is_dead() {
     instances[owner].request().await;
 
     instances[owner].stop().await;
-    wait_for_unreachable(&gateway, &instances[owner].name).await;
+    wait_for_state(&gateway, &instances[owner].name, "unreachable").await;
     assert_eq!(request.send(&gateway).await.status(), 202);
     let other = 1 - owner;
     instances[other].request().await;
@@ -348,6 +346,54 @@ async fn a_retry_of_a_call_whose_instance_is_dead_can_overflow() {
     assert_eq!(request.send(&gateway).await.status(), 202);
     instance.request().await;
     instance.stop().await;
-    wait_for_unreachable(&gateway, "bot-0").await;
+    wait_for_state(&gateway, "bot-0", "unreachable").await;
     assert_eq!(request.send(&gateway).await.status(), 302);
+}
+
+#[tokio::test]
+async fn a_retry_of_a_call_is_placed_again_when_its_instance_has_another_incarnation() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let reports = |incarnation: &str| {
+        Reply::with(200, &[], &format!(r#"{{"state":"ready","incarnation":"{incarnation}"}}"#))
+    };
+    instance.probe(reports("first"));
+    let gateway = probing(Settings::new(&issuer, &[&instance])).await;
+    let incarnation = async |expected: &str| {
+        until("the incarnation", async || {
+            let fleet = gateway.admin("/fleet").await.json();
+            (fleet[0]["incarnation"] == expected).then_some(())
+        })
+        .await;
+    };
+    incarnation("first").await;
+    let request = call("m-1");
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    instance.request().await;
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    instance.expect_nothing();
+    instance.probe(reports("second"));
+    incarnation("second").await;
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    let again = instance.request().await;
+    assert_eq!(again.field("switchboard-incarnation"), Some("second"));
+}
+
+/// A slow or ejected instance may still hold its calls.
+#[tokio::test]
+async fn a_retry_of_a_call_is_not_placed_again_while_its_instance_is_only_ejected() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    let request = call("m-1");
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    instance.request().await;
+    instance.next(Reply::Reset);
+    let failing = Request { body: bodies::incoming("call-2").into_bytes(), ..call("m-2") };
+    assert_eq!(failing.send(&gateway).await.status(), 503);
+    instance.request().await;
+    wait_for_state(&gateway, "bot-0", "ejected").await;
+    assert_eq!(request.send(&gateway).await.status(), 202);
+    instance.expect_nothing();
+    assert_eq!(retries(&gateway, "repeated").await, 1.0);
 }
