@@ -106,8 +106,9 @@ impl FleetFile {
         let StoredInstance { name, incarnation, host, port, addresses } = stored;
         let parse = |text: &str| Name::parse(text).map_err(|_| StoreError::Malformed);
         let url = self.discovery.url(host, *port).map_err(|_| StoreError::Malformed)?;
-        let is_at = |found: &Hostname| matches!(found, Hostname::Name(name) if name.to_string() == **host);
-        if addresses.is_empty() || !is_at(&url.origin().host) || url.origin().port != *port {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        let is_address = matches!(url.origin().host, Hostname::Address(_));
+        if addresses.is_empty() || is_address || !host.bytes().all(plain) {
             return Err(StoreError::Malformed);
         }
         let allow = self.discovery.allow();
