@@ -92,12 +92,13 @@ impl UpstreamUrl {
         Self { origin: Origin { host, ..self.origin }, ..self }
     }
 
-    /// The same URL, reached at these addresses only if its host is a name.
+    /// The same URL, reached at these addresses only.
     pub(crate) fn found_at(self, addresses: &[IpAddr]) -> Self {
         let host = match self.origin.host {
             Hostname::Name(name) => Hostname::Found(name.to_string().into(), addresses.into()),
             Hostname::Found(name, _) => Hostname::Found(name, addresses.into()),
-            Hostname::Address(address) => Hostname::Address(address),
+            // Only the found addresses were checked.
+            Hostname::Address(address) => Hostname::Found(address.to_string().into(), addresses.into()),
         };
         Self { origin: Origin { host, ..self.origin }, ..self }
     }
@@ -279,6 +280,17 @@ mod tests {
         check("http://h/{app}/x", "h", &format!("/{nil}/x"));
         check("http://h/x?app={app}&again={app}", "h", &format!("/x?app={nil}&again={nil}"));
         check("http://h/%7Bapp%7D", "h", &format!("/{nil}"));
+    }
+
+    /// The target of an SRV record may look like an address.
+    #[test]
+    fn a_host_that_looks_like_an_address_is_reached_at_the_found_addresses() {
+        let found = IpAddr::from([10, 0, 0, 1]);
+        for url in ["http://169.254.169.254:3978/api/calls", "http://bot-0.example:3978/api/calls"] {
+            let url = UpstreamUrl::parse(url).unwrap().found_at(&[found]);
+            let Hostname::Found(_, addresses) = &url.origin().host else { panic!("{url:?}") };
+            assert_eq!(**addresses, [found]);
+        }
     }
 
     #[test]
