@@ -60,7 +60,7 @@ impl Ledger {
     }
 
     pub(super) fn has_accepted(&self, call: &str, by: &Owner) -> bool {
-        self.accepted.get(call).is_some_and(|owners| owners.iter().any(|one| one.instance == by.instance))
+        self.accepted.get(call).is_some_and(|owners| owners.contains(by))
     }
 
     pub(super) fn deliveries(&self, call: &str) -> u32 {

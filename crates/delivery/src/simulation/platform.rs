@@ -12,7 +12,10 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::{Gateway, RUN_TIME, bot::Bot, ledger::Ledger};
-use crate::{ForwardError, Outbound, PlaceError, PlacementCounters, PlacementLimits, UpstreamResponse};
+use crate::{
+    ForwardError, Outbound, PlaceError, PlacementCounters, PlacementLimits, UpstreamResponse, fleet::Fleet,
+    member::SourceState,
+};
 
 /// The platform's view of a run.
 pub(super) struct Platform {
@@ -21,6 +24,15 @@ pub(super) struct Platform {
     pub(super) ledger: Arc<Mutex<Ledger>>,
     /// The time for which a bot must have been well before a gateway has to know it.
     pub(super) known_after: Duration,
+}
+
+/// A call as it was announced, and what the gateway knew then.
+struct Announcement<'a> {
+    call: &'a str,
+    limits: PlacementLimits,
+    arrived: Instant,
+    fleet: Arc<Fleet>,
+    retries_refused: u64,
 }
 
 impl Platform {
@@ -40,82 +52,110 @@ impl Platform {
 
     /// Announces a call. Returns the bot that accepted it.
     async fn announce(&self, gateway: &Gateway, call: &str, is_recorded: bool) -> Option<Owner> {
-        let arrived = Instant::now();
-        let outbound = outbound(call, None);
         let limits = limits(is_recorded);
-        let (connections, key) = (&gateway.connections, AffinityKey::of(call));
-        let retries_refused = gateway.delivery.placement_counters().retries_refused;
-        let placed = gateway.delivery.place(connections, outbound, key, limits).await;
+        let announcement = Announcement {
+            call,
+            limits,
+            arrived: Instant::now(),
+            fleet: gateway.delivery.fleet.load_full(),
+            retries_refused: gateway.delivery.placement_counters().retries_refused,
+        };
+        let (outbound, key) = (outbound(call, None), AffinityKey::of(call));
+        let placed = gateway.delivery.place(&gateway.connections, outbound, key, limits).await;
+        self.check_bounds(&announcement, &placed);
+        let refusal = match placed {
+            Ok(response) if response.status.is_success() => {
+                let (instance, incarnation) = (response.instance.clone(), response.incarnation.clone());
+                let owner = Owner { region: gateway.region(), instance, incarnation };
+                let mut ledger = self.ledger.lock().unwrap();
+                ledger.counts.placed += 1;
+                if !ledger.has_accepted(call, &owner) {
+                    let name = &owner.instance;
+                    ledger.violated(format!("{call} counts as accepted by {name}, which did not"));
+                }
+                return Some(owner);
+            }
+            Ok(response) => format!("{} of {}", response.status, response.instance),
+            Err(error) => {
+                if self.is_within_bounds(gateway, &announcement, &error) {
+                    self.check_refusal(gateway, &announcement, &error.to_string());
+                }
+                self.ledger.lock().unwrap().counts.refused += 1;
+                return None;
+            }
+        };
+        self.check_refusal(gateway, &announcement, &refusal);
+        self.ledger.lock().unwrap().counts.refused += 1;
+        None
+    }
+
+    /// The time, the deliveries and the attempts of a call have bounds.
+    fn check_bounds(&self, announcement: &Announcement<'_>, placed: &Result<UpstreamResponse, PlaceError>) {
+        let &Announcement { call, limits, arrived, .. } = announcement;
         let took = arrived.elapsed();
+        let (attempts, outcome_unknown) = match placed {
+            Ok(response) => (response.attempts, response.outcome_unknown),
+            Err(PlaceError::AllFailed { attempts, outcome_unknown, .. }) => (*attempts, *outcome_unknown),
+            Err(_) => (0, 0),
+        };
         let mut ledger = self.ledger.lock().unwrap();
         ledger.event((call, took));
         ledger.counts.calls += 1;
         ledger.counts.slow += u64::from(took >= Duration::from_secs(3));
-        if took > limits.budget + Duration::from_millis(50) {
-            ledger.violated(format!("{call} took {took:?}"));
-        }
         let deliveries = ledger.deliveries(call);
-        let attempts = match &placed {
-            Ok(UpstreamResponse { attempts, .. }) | Err(PlaceError::AllFailed { attempts, .. }) => *attempts,
-            Err(_) => 0,
-        };
-        if attempts > ATTEMPTS_MAX || deliveries > ATTEMPTS_MAX {
-            ledger.violated(format!("{call} was delivered {deliveries} times in {attempts} attempts"));
-        }
-        match placed {
-            Ok(response) if response.status.is_success() => {
-                ledger.counts.placed += 1;
-                let (instance, incarnation) = (response.instance.clone(), response.incarnation.clone());
-                let owner = Owner { region: gateway.region(), instance, incarnation };
-                if !ledger.has_accepted(call, &owner) {
-                    ledger
-                        .violated(format!("{call} counts as accepted by {}, which did not", owner.instance));
-                }
-                Some(owner)
-            }
-            refused => {
-                ledger.counts.refused += 1;
-                drop(ledger);
-                let is_within_budget =
-                    gateway.delivery.placement_counters().retries_refused == retries_refused;
-                self.check_refusal(gateway, call, arrived, refused.err().as_ref(), limits, is_within_budget);
-                None
-            }
+        if took > limits.budget + Duration::from_millis(50)
+            || attempts.max(deliveries) > ATTEMPTS_MAX
+            || outcome_unknown > limits.outcome_unknown_max
+        {
+            ledger.violated(format!(
+                "{call} took {took:?} and {attempts} attempts, with {deliveries} deliveries and \
+                 {outcome_unknown} unknown outcomes"
+            ));
         }
     }
 
-    /// A call may be refused only if no known bot would have accepted it in time, within the bounds.
-    fn check_refusal(
+    /// True if the call could have had another attempt.
+    fn is_within_bounds(
         &self,
         gateway: &Gateway,
-        call: &str,
-        arrived: Instant,
-        error: Option<&PlaceError>,
-        limits: PlacementLimits,
-        is_within_budget: bool,
-    ) {
-        let fleet = gateway.delivery.fleet.load();
+        announcement: &Announcement<'_>,
+        error: &PlaceError,
+    ) -> bool {
+        let retries_refused = gateway.delivery.placement_counters().retries_refused;
+        match error {
+            PlaceError::AllFailed { attempts, outcome_unknown, .. } => {
+                *attempts < ATTEMPTS_MAX
+                    && *outcome_unknown < announcement.limits.outcome_unknown_max
+                    && retries_refused == announcement.retries_refused
+            }
+            PlaceError::FleetUnknown
+            | PlaceError::Full
+            | PlaceError::NoneReachable
+            | PlaceError::NoInstance => true,
+        }
+    }
+
+    /// A call may be refused only if no bot that the gateway knew all the time would have accepted it.
+    fn check_refusal(&self, gateway: &Gateway, announcement: &Announcement<'_>, refusal: &str) {
+        let &Announcement { call, arrived, .. } = announcement;
+        let fleet_now = gateway.delivery.fleet.load_full();
         let would_accept = self.bots.iter().find(|bot| {
             let well_since = bot.takes_calls_since().filter(|since| *since + self.known_after <= arrived);
-            let known = fleet.instance(bot.name.as_str());
-            well_since.is_some() && known.is_some_and(|known| known.owner == bot.owner())
+            let is_known = |fleet: &Fleet| {
+                let known = fleet.instance(bot.name.as_str());
+                known.is_some_and(|one| one.owner == bot.owner() && one.source_state == SourceState::Ready)
+            };
+            well_since.is_some() && is_known(&announcement.fleet) && is_known(&fleet_now)
         });
-        let within_bounds = match error {
-            Some(PlaceError::AllFailed { attempts, outcome_unknown, .. }) => {
-                *attempts < ATTEMPTS_MAX && *outcome_unknown < limits.outcome_unknown_max && is_within_budget
-            }
-            Some(_) | None => true,
-        };
-        if let Some(bot) = would_accept.filter(|_| within_bounds) {
+        if let Some(bot) = would_accept {
             let status = gateway.status(&bot.name);
-            let rule =
-                format!("{call} was refused ({error:?}), and {} would have accepted it: {status}", bot.name);
+            let rule = format!("{call} was refused ({refusal}), and {} would accept it: {status}", bot.name);
             self.ledger.lock().unwrap().violated(rule);
         }
     }
 
-    /// Checks the load estimates now and then: what a gateway expects differs from the calls of a bot by no more
-    /// than what was placed and ended since the bot reported to it.
+    /// Checks the load estimates now and then: what a gateway expects differs from the calls of a bot by no
+    /// more than what was placed and ended since the bot reported to it.
     pub(super) async fn watch_estimates(self: Arc<Self>) {
         loop {
             sleep(Duration::from_millis(270)).await;
