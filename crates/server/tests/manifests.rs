@@ -210,7 +210,11 @@ fn the_role_of_a_gateway_allows_reading_endpoint_slices_and_single_pods_only() {
     assert_eq!(
         *at(role, "/rules"),
         json!([
-            { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },
+            {
+                "apiGroups": ["discovery.k8s.io"],
+                "resources": ["endpointslices"],
+                "verbs": ["list", "watch"],
+            },
             { "apiGroups": [""], "resources": ["pods"], "verbs": ["get"] },
         ])
     );
