@@ -1,11 +1,13 @@
 //! The instances that may take a new call, in the order of their rank.
 
+use std::ptr;
+
 use switchboard_routing::{AffinityKey, Candidate, Choice, choose, rank};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Fleet;
-use crate::instance::{Clock, Eligibility, Instance};
+use crate::instance::{Clock, Eligibility, Instance, Tracker};
 
 impl Fleet {
     /// The instances that may take a new call of `app`, in the order in which `key` ranks them.
@@ -13,18 +15,18 @@ impl Fleet {
         Candidates { fleet: self, app, key, progress: Progress::Start, deferred: Vec::new(), put_back: None }
     }
 
-    /// The eligible instances except those at `asked`: of a call whose candidates were all asked, and that is
-    /// still open.
+    /// The eligible instances without those in `asked`: for a call whose candidates were all asked.
     pub(crate) fn new_candidates(
         &self,
         app: Uuid,
         key: AffinityKey,
-        asked: &[usize],
+        asked: &[&Tracker],
         now: Instant,
     ) -> Candidates<'_> {
         let mut candidates = self.candidates(app, key);
         let mut others = candidates.in_order(Eligibility::Eligible, self.clock(now));
-        others.retain(|one| !asked.contains(&one.at));
+        let was_asked = |tracker: &Tracker| asked.iter().any(|asked| ptr::eq(*asked, tracker));
+        others.retain(|one| self.at(one.at).is_some_and(|instance| !was_asked(&instance.tracker)));
         candidates.progress = Progress::Others(others.into_iter());
         candidates
     }
@@ -64,7 +66,7 @@ pub(crate) struct RankedCandidate<'a> {
     /// The number of candidates after it. With few eligible ones, those of last resort count, too.
     pub(crate) left: usize,
     /// Its index in the fleet.
-    pub(crate) at: usize,
+    at: usize,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,11 @@
 //! The attempts of one new call: one after another, or side by side once one has used its share of the time.
 
-use std::{pin::pin, sync::atomic::Ordering, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    ptr,
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::Request;
@@ -17,6 +22,7 @@ use crate::{
     cause::Cause,
     fleet::{Candidates, Fleet},
     headers,
+    instance::Tracker,
     response::UpstreamResponse,
     upstream::Upstream,
 };
@@ -26,9 +32,11 @@ pub(super) struct Race<'a> {
     call: &'a Call<'a>,
     fleet: &'a Fleet,
     candidates: Candidates<'a>,
-    /// The instance of each attempt, by its index in the fleet.
-    asked: [Option<usize>; ATTEMPTS_MAX],
+    /// The instance of each attempt.
+    asked: [Option<&'a Tracker>; ATTEMPTS_MAX],
     next: Next,
+    /// True if there was no other candidate when it was last looked for one.
+    has_looked: bool,
     /// The first refusal that is relayed unless an open attempt is accepted.
     fallback: Option<Refusal<'a>>,
     /// The last 403, and the number of them. It is relayed if no attempt ended otherwise.
@@ -55,6 +63,7 @@ impl<'a> Race<'a> {
             candidates: fleet.candidates(call.notification.app, call.key),
             asked: [None; ATTEMPTS_MAX],
             next: Next::AfterOpen,
+            has_looked: false,
             fallback: None,
             forbidden: None,
             forbidden_count: 0,
@@ -107,6 +116,13 @@ impl<'a> Race<'a> {
                     Ok((attempt, request, upstream)) => {
                         let sending = upstream.attempt(request, attempt.written);
                         open.add(attempt, sending);
+                    }
+                    Err(Next::NewCandidate) if !self.has_looked => {
+                        let fleet = self.call.delivery.fleet.load_full();
+                        if !ptr::eq(&*fleet, self.fleet) {
+                            return self.go_on_in(&fleet, open).await;
+                        }
+                        self.look_for_candidates(!open.is_empty());
                     }
                     Err(next) => self.next = next,
                 }
@@ -173,8 +189,9 @@ impl<'a> Race<'a> {
         }
         let instance = candidate.instance;
         if let Some(asked) = self.asked.get_mut(index) {
-            *asked = Some(candidate.at);
+            *asked = Some(&instance.tracker);
         }
+        self.has_looked = false;
         let in_flight = Some(instance.tracker.request_started(now));
         instance.tracker.count_attempt();
         let share_end = now + share(delivery.settings.attempt, remaining, candidate.left);
@@ -228,7 +245,8 @@ impl<'a> Race<'a> {
                     _ = timeout_at(check_at, eligible.notified()) => None,
                 };
                 if ended.is_none() {
-                    self.look_for_candidates();
+                    self.has_looked = false;
+                    self.next = Next::At(Instant::now());
                 }
                 ended
             }
@@ -236,15 +254,40 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// Looks for instances that have become eligible since the candidates were ranked, and have not received
-    /// the call.
-    fn look_for_candidates(&mut self) {
+    /// Looks for instances that have become eligible since the candidates were ranked. While an attempt is
+    /// open, one that was asked in vain may be asked again if it has not received the call.
+    fn look_for_candidates(&mut self, is_open: bool) {
         let (app, now) = (self.call.notification.app, Instant::now());
-        let received = self.asked.iter().zip(self.call.written);
-        let received = received.filter(|(_, written)| written.load(Ordering::Relaxed));
-        let received: Vec<usize> = received.filter_map(|(asked, _)| *asked).collect();
-        self.candidates = self.fleet.new_candidates(app, self.call.key, &received, now);
-        self.next = Next::At(now);
+        let asked = self.asked.iter().zip(self.call.written);
+        let excluded = asked.filter(|(_, written)| !is_open || written.load(Ordering::Relaxed));
+        let excluded: Vec<&Tracker> = excluded.filter_map(|(asked, _)| *asked).collect();
+        self.candidates = self.fleet.new_candidates(app, self.call.key, &excluded, now);
+        self.has_looked = true;
+    }
+
+    /// Continues with these open attempts in a fleet that has replaced this one.
+    fn go_on_in<'f>(
+        &'f mut self,
+        fleet: &'f Fleet,
+        open: OpenAttempts<'f, 'f>,
+    ) -> Pin<Box<dyn Future<Output = Option<UpstreamResponse>> + Send + 'f>>
+    where
+        'a: 'f,
+    {
+        let mut race = Race {
+            asked: self.asked,
+            next: Next::At(Instant::now()),
+            fallback: self.fallback.take(),
+            forbidden: self.forbidden.take(),
+            forbidden_count: self.forbidden_count,
+            ..Race::new(self.call, fleet, self.progress)
+        };
+        race.look_for_candidates(!open.is_empty());
+        Box::pin(async move {
+            let response = race.go_on(open).await;
+            self.progress = race.progress;
+            response
+        })
     }
 
     /// Notes the end of an attempt. `open_until`: the end of the last share among the open attempts. Returns

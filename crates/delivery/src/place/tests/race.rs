@@ -1,6 +1,9 @@
 //! The race: shares, hedges, the first acceptance, refusals, and the bounds of one call.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -74,7 +77,7 @@ async fn an_attempt_without_a_response_fails_its_instance_once_and_stays_open() 
     };
     let failed_at = async {
         while fleet.status(0).state == InstanceState::Ready {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         fleet.elapsed_ms()
     };
@@ -91,7 +94,7 @@ async fn an_attempt_without_a_response_fails_its_instance_once_and_stays_open() 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_budget_fails_only_instances_that_had_a_whole_attempt() {
     let fleet = check(&[Hang; 5], recorded(3500), (failed(2, 2, "timeout"), 3500, &[0, 1])).await;
-    assert_eq!(fleet.states()[..2], [InstanceState::Unreachable, InstanceState::Ready]);
+    assert_eq!(fleet.states()[..2], [InstanceState::Ejected, InstanceState::Ready]);
     assert_eq!(fleet.status(1).failures, [("timeout", 1)]);
     let fleet = check(&[Hang; 5], recorded(2900), (failed(2, 2, "timeout"), 2900, &[0, 1])).await;
     assert_eq!(fleet.states(), [InstanceState::Ready; 5]);
@@ -160,7 +163,7 @@ async fn without_retry_budget_an_open_attempt_goes_on_alone_and_a_failed_one_is_
     let error = fleet.place("call", recorded(3500)).await.unwrap_err();
     assert_eq!(Err(error), failed(1, 0, "status_503"));
     // Ten seconds later there is budget again.
-    tokio::time::advance(std::time::Duration::from_secs(10)).await;
+    tokio::time::advance(Duration::from_secs(10)).await;
     assert_eq!(fleet.place("call", recorded(3500)).await.unwrap().status, 202);
 
     // A connection that failed does not count, neither before the first written attempt nor after it.
@@ -197,10 +200,33 @@ async fn a_call_that_hangs_goes_to_an_instance_that_becomes_eligible_meanwhile()
     let fleet = SimulatedFleet::new(&[Hang, Respond(202, 0)]);
     fleet.delivery.drain(fleet.name(1));
     let resumed = async {
-        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
         fleet.delivery.resume(fleet.name(1));
     };
     let (placed, ()) = tokio::join!(fleet.place("call", unrecorded(12_000)), resumed);
     assert_eq!((placed.unwrap().status.as_u16(), fleet.elapsed_ms()), (202, 5000));
     assert_eq!(fleet.asked(), [0, 1]);
+}
+
+/// A source that comes and goes: the second instance is in the fleet again only after the call has arrived.
+#[tokio::test(start_paused = true)]
+async fn a_call_goes_to_an_instance_of_a_fleet_that_replaces_the_one_it_started_in() {
+    for (first, back_ms, placed_ms) in [
+        (Hang, 5000, 5000),
+        (Respond(503, 6000), 5000, 5000),
+        // No attempt is open between the failure and the next attempt.
+        (Respond(503, 1000), 500, 1000),
+    ] {
+        let fleet = SimulatedFleet::new(&[first, Respond(202, 0)]);
+        let all = fleet.delivery.fleet.load().members();
+        let first_only = all.iter().filter(|one| one.name.as_str() == fleet.name(0)).cloned().collect();
+        fleet.delivery.replace_fleet(|_| Some((first_only, true)));
+        let replaced = async {
+            tokio::time::sleep(Duration::from_millis(back_ms)).await;
+            fleet.delivery.replace_fleet(|_| Some((all, true)));
+        };
+        let (placed, ()) = tokio::join!(fleet.place("call", unrecorded(12_000)), replaced);
+        assert_eq!(placed.unwrap().status, 202, "{first:?}");
+        assert_eq!((fleet.elapsed_ms(), fleet.asked()), (placed_ms, vec![0, 1]), "{first:?}");
+    }
 }
