@@ -18,7 +18,6 @@ pub(crate) enum Event {
     CallFailed(Cause),
     /// The instance responded to a new call, and took part in the decision about it.
     CallResponded,
-    #[cfg_attr(not(test), expect(dead_code, reason = "its caller is not there yet"))]
     /// Another instance accepted a new call before this one responded.
     RaceLost,
     /// The instance failed a callback that was sent to it after its last ejection started.

@@ -45,14 +45,15 @@ struct BotState {
     random: fastrand::Rng,
 }
 
-/// What happened to the calls of a bot so far.
+/// The counts of the events of a bot's calls so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Changes {
-    delivered: u64,
-    /// Delivered calls to which it responded.
-    settled: u64,
+    /// New calls whose connection ended before it responded.
+    abandoned: u64,
     accepted: u64,
     ended: u64,
+    /// Ends that a gateway may not know of.
+    lost_ends: u64,
 }
 
 /// The behaviour of a bot.
@@ -174,16 +175,26 @@ impl Bot {
         Owner { region: name("emea"), instance: self.name.clone(), incarnation }
     }
 
-    /// The most by which the expectation of a gateway may be wrong. With one gateway that is what it cannot
-    /// know: the outcome of attempts without a response. With several it is also what the others did since the
-    /// last report but one: the last one may still be on its way.
+    /// The most by which the expectation of a gateway may be wrong: by the attempts to which it got no response,
+    /// and by what other gateways did since the last report but one, as the last one may be on its way. With
+    /// one gateway the ends since then matter only as far as it lost some before: the report does not say
+    /// which calls are missing.
     pub(super) fn expectation_error_max(&self, gateway: usize, is_alone: bool) -> u64 {
         let state = self.state();
         let (before, _) = state.reported.get(&gateway).copied().unwrap_or_default();
         let now = state.changes;
-        let of_others = if is_alone { 0 } else { now.accepted - before.accepted + now.ended - before.ended };
-        let settled = now.settled - before.settled;
-        (now.delivered - before.delivered).saturating_sub(settled) + of_others
+        let ended = now.ended - before.ended;
+        let of_others = if is_alone {
+            ended.min(now.lost_ends + now.abandoned)
+        } else {
+            ended + now.accepted - before.accepted
+        };
+        now.abandoned - before.abandoned + of_others
+    }
+
+    /// Notes that a gateway may not know of the end of one of its calls.
+    pub(super) fn lost_end(&self) {
+        self.state().changes.lost_ends += 1;
     }
 
     pub(super) fn well_since(&self) -> Option<Instant> {
@@ -200,21 +211,31 @@ impl Bot {
         gateway: usize,
         request: Request<Incoming>,
     ) -> io::Result<Response<Full<Bytes>>> {
+        let field = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let (call, callback_of) = (field("x-call").unwrap_or_default(), field("x-owner"));
+        let is_probe = request.method() == Method::GET;
+        let unanswered = (!is_probe && callback_of.is_none()).then(|| Unanswered(&self));
+        if unanswered.is_some() {
+            self.ledger().delivered(&call, &self.owner());
+        }
         let behaviour = self.state().behaviour;
         if let Behaviour::Slow(delay) = behaviour {
             sleep(delay).await;
         } else if behaviour == Behaviour::Hangs {
             std::future::pending().await
         }
-        if request.method() == Method::GET {
+        if is_probe {
             return Ok(self.report(gateway));
         }
-        let field = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-        let call = field("x-call").unwrap();
-        match field("x-owner") {
-            None if self.is_meant(&request) => self.new_call(call).await,
-            None => Ok(response(StatusCode::SERVICE_UNAVAILABLE)),
+        match callback_of {
             Some(owner) => Ok(self.callback(&call, &owner, field("x-ends").is_some())),
+            None => {
+                let responded = self.new_call(call, self.is_meant(&request)).await;
+                if responded.is_ok() {
+                    std::mem::forget(unanswered);
+                }
+                responded
+            }
         }
     }
 
@@ -238,14 +259,15 @@ impl Bot {
         Response::new(Full::new(report.into()))
     }
 
-    async fn new_call(&self, call: String) -> io::Result<Response<Full<Bytes>>> {
+    async fn new_call(&self, call: String, is_meant: bool) -> io::Result<Response<Full<Bytes>>> {
         let owner = self.owner();
-        self.ledger().delivered(&call, &owner);
         let (behaviour, pause) = {
             let mut state = self.state();
-            state.changes.delivered += 1;
             (state.behaviour, Duration::from_millis(state.random.u64(1..40)))
         };
+        if !is_meant {
+            return Ok(response(StatusCode::SERVICE_UNAVAILABLE));
+        }
         let status = match behaviour {
             Behaviour::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Behaviour::StaleKeys => StatusCode::UNAUTHORIZED,
@@ -257,7 +279,6 @@ impl Bot {
                 self.accept(call, &owner)
             }
         };
-        self.state().changes.settled += 1;
         Ok(response(status))
     }
 
@@ -298,6 +319,15 @@ impl Bot {
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A new call without a response. Its drop counts it as abandoned.
+struct Unanswered<'a>(&'a Bot);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.0.state().changes.abandoned += 1;
     }
 }
 

@@ -1,4 +1,4 @@
-//! What happened in a run, and what must not have happened.
+//! The record of a run: its events, and the rules that were broken.
 
 use std::{
     collections::HashMap,

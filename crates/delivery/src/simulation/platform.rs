@@ -253,6 +253,9 @@ impl Platform {
             Err(error) => {
                 ledger.event((call, error.label()));
                 ledger.counts.callbacks_failed += 1;
+                if ends && let Some(bot) = self.bots.iter().find(|bot| bot.name == owner.instance) {
+                    bot.lost_end();
+                }
                 false
             }
         }
