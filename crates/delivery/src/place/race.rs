@@ -3,7 +3,7 @@
 use std::{
     pin::{Pin, pin},
     ptr,
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -33,7 +33,7 @@ pub(super) struct Race<'a> {
     fleet: &'a Fleet,
     candidates: Candidates<'a>,
     /// The instance of each attempt.
-    asked: [Option<&'a Tracker>; ATTEMPTS_MAX],
+    asked: [Option<Asked<'a>>; ATTEMPTS_MAX],
     next: Next,
     /// True if there was no other candidate when it was last looked for one.
     has_looked: bool,
@@ -43,6 +43,14 @@ pub(super) struct Race<'a> {
     forbidden: Option<Refusal<'a>>,
     forbidden_count: u32,
     pub(super) progress: PlaceProgress,
+}
+
+/// An instance that was asked.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    tracker: &'a Tracker,
+    /// It was busy, and has not acted on the call.
+    is_busy: bool,
 }
 
 /// The time at which the next candidate is asked.
@@ -189,7 +197,7 @@ impl<'a> Race<'a> {
         }
         let instance = candidate.instance;
         if let Some(asked) = self.asked.get_mut(index) {
-            *asked = Some(&instance.tracker);
+            *asked = Some(Asked { tracker: &instance.tracker, is_busy: false });
         }
         self.has_looked = false;
         let in_flight = Some(instance.tracker.request_started(now));
@@ -255,12 +263,17 @@ impl<'a> Race<'a> {
     }
 
     /// Looks for instances that have become eligible since the candidates were ranked. While an attempt is
-    /// open, one that was asked in vain may be asked again if it has not received the call.
+    /// open, one that was asked in vain may be asked again if it has not received the call, or was busy.
     fn look_for_candidates(&mut self, is_open: bool) {
         let (app, now) = (self.call.notification.app, Instant::now());
+        let may_ask_again =
+            |asked: &Asked<'_>, written: &AtomicBool| asked.is_busy || !written.load(Ordering::Relaxed);
         let asked = self.asked.iter().zip(self.call.written);
-        let excluded = asked.filter(|(_, written)| !is_open || written.load(Ordering::Relaxed));
-        let excluded: Vec<&Tracker> = excluded.filter_map(|(asked, _)| *asked).collect();
+        let asked = asked.filter_map(|(asked, written)| Some((asked.as_ref()?, written)));
+        let excluded: Vec<&Tracker> = asked
+            .filter(|(asked, written)| !is_open || !may_ask_again(asked, written))
+            .map(|(asked, _)| asked.tracker)
+            .collect();
         self.candidates = self.fleet.new_candidates(app, self.call.key, &excluded, now);
         self.has_looked = true;
     }
@@ -332,6 +345,10 @@ impl<'a> Race<'a> {
                 None
             }
             Some(cause) => {
+                let index = usize::try_from(attempt.number.saturating_sub(1)).unwrap_or(usize::MAX);
+                if let Some(Some(asked)) = self.asked.get_mut(index) {
+                    asked.is_busy = cause == Cause::Unavailable;
+                }
                 let outcome_unknown = attempt.failed(cause, true, now);
                 self.note_failure(cause, outcome_unknown);
                 None

@@ -208,6 +208,22 @@ async fn a_call_that_hangs_goes_to_an_instance_that_becomes_eligible_meanwhile()
     assert_eq!(fleet.asked(), [0, 1]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_goes_back_to_an_instance_that_was_busy() {
+    let fleet = SimulatedFleet::new(&[Respond(503, 0), Hang]);
+    let free = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        fleet.listen(0, Respond(202, 0));
+    };
+    let (placed, ()) = tokio::join!(fleet.place("call", unrecorded(12_000)), free);
+    // The share of the second attempt, 3 s, is longer than the back-off of the first instance.
+    let response = placed.unwrap();
+    assert_eq!((response.status.as_u16(), response.attempts, response.outcome_unknown), (202, 3, 1));
+    assert_eq!((fleet.elapsed_ms(), fleet.asked()), (3000, vec![0, 1, 0]));
+    // Without an open attempt it is not asked again: the call fails at once.
+    check(&[Respond(503, 0); 2], unrecorded(12_000), (failed(2, 0, "status_503"), 0, &[0, 1])).await;
+}
+
 /// A source that comes and goes: the second instance is in the fleet again only after the call has arrived.
 #[tokio::test(start_paused = true)]
 async fn a_call_goes_to_an_instance_of_a_fleet_that_replaces_the_one_it_started_in() {
