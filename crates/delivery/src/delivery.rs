@@ -15,7 +15,7 @@ use crate::{
     connections::{Connector, TlsClient},
     fleet::{Fleet, FleetSettings},
     headers,
-    instance::{Eligibility, Event, Instance, InstanceStatus, Standing},
+    instance::{Eligibility, Event, Instance, InstanceStatus, Shared, Standing},
     member::Member,
     names::Names,
     place::PlacementState,
@@ -85,9 +85,12 @@ impl Delivery {
             keep_leaving: settings.keep_leaving,
             slow_start: settings.slow_start,
             eject_share: settings.eject_share,
-            ejections: before.map_or_else(Arc::default, |one| Arc::clone(&one.fleet_settings.ejections)),
             trust: connector.trust(),
-            eligible: Arc::clone(&placement.eligible),
+            shared: Shared {
+                ejections: before
+                    .map_or_else(Arc::default, |one| Arc::clone(&one.fleet_settings.shared.ejections)),
+                eligible: Arc::clone(&placement.eligible),
+            },
         };
         let last = before.map(|before| (before.fleet.load_full(), before.settings.discovery.as_ref()));
         let (members, known, source_times) = match (&settings.discovery, &last, before) {

@@ -21,12 +21,13 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub(crate) use self::{
-    ejection_share::EjectionShare,
+    counters::InFlight,
+    ejection_share::Shared,
     event::{Event, Report, ReportedState},
     health::EJECTION_MIN,
     incarnation::{ProbedIncarnation, Standing},
     placement_view::{Clock, Eligibility, PlacementView, Rankable},
-    tracker::{InFlight, PendingCall, Tracker},
+    tracker::{PendingCall, Tracker},
 };
 pub use self::{state::InstanceState, status::InstanceStatus};
 use crate::{

@@ -7,13 +7,12 @@ use std::{
 };
 
 use switchboard_routing::{CallbackUris, Name};
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use super::Fleet;
 use crate::{
     instance::{
-        EjectionShare, Event, Instance, PlacementView, ProbedIncarnation, Process, Tracker,
-        incarnation_in_use,
+        Event, Instance, PlacementView, ProbedIncarnation, Process, Shared, Tracker, incarnation_in_use,
     },
     member::{Member, SourceState},
     origins::{Origins, OriginsBuilder},
@@ -31,12 +30,9 @@ pub(crate) struct FleetSettings {
     pub(crate) slow_start: Duration,
     /// The part of the fleet that may be ejected at once, 0 to 1.
     pub(crate) eject_share: f64,
-    /// The ejections of all snapshots of the fleet.
-    pub(crate) ejections: Arc<EjectionShare>,
     /// See [`Origins::trust`].
     pub(crate) trust: u64,
-    /// Notified when an instance may take new calls again.
-    pub(crate) eligible: Arc<Notify>,
+    pub(crate) shared: Shared,
 }
 
 impl Fleet {
@@ -52,7 +48,7 @@ impl Fleet {
         before: Option<&Self>,
         now: Instant,
     ) -> Self {
-        settings.ejections.resize(members.len(), settings.eject_share);
+        settings.shared.ejections.resize(members.len(), settings.eject_share);
         let mut builder = Builder::new(members.len(), known, settings, before, now);
         builder.add_members(members, before);
         let mut gone = Vec::new();
@@ -116,10 +112,8 @@ impl<'a> Builder<'a> {
                 None => {
                     let (name, view) = (member.name.clone(), views.pop().unwrap_or_default());
                     let (probed, epoch) = (self.settings.probed, self.fleet.epoch);
-                    let eligible = Arc::clone(&self.settings.eligible);
-                    let ejections = Arc::clone(&self.settings.ejections);
-                    let tracker =
-                        Tracker::new(name, view, ejections, probed, state, eligible, epoch, self.now);
+                    let shared = self.settings.shared.clone();
+                    let tracker = Tracker::new(name, view, shared, probed, state, epoch, self.now);
                     let tracker = Arc::new(tracker);
                     if known.is_drained {
                         tracker.learn(Event::Drained, self.now);

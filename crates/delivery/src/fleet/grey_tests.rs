@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     InstanceState,
     cause::Cause,
-    instance::{Eligibility, Event, PendingCall, Report, ReportedState},
+    instance::{Eligibility, Event, PendingCall, Report, ReportedState, Shared},
     upstream_url::UpstreamUrl,
 };
 
@@ -54,9 +54,8 @@ impl Simulation {
             keep_leaving: Duration::ZERO,
             slow_start: Duration::ZERO,
             eject_share: 0.5,
-            ejections: Arc::default(),
             trust: 1,
-            eligible: Arc::default(),
+            shared: Shared::default(),
         };
         let member = |at| {
             let name = format!("bot-{at}");

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     InstanceState,
     cause::Cause,
-    instance::{Clock, Eligibility, Event, Report, ReportedState},
+    instance::{Clock, Eligibility, Event, Report, ReportedState, Shared},
     upstream_url::UpstreamUrl,
 };
 
@@ -28,9 +28,8 @@ fn settings(probed: bool) -> FleetSettings {
         keep_leaving: Duration::ZERO,
         slow_start: Duration::ZERO,
         eject_share: 1.0,
-        ejections: Arc::default(),
         trust: 1,
-        eligible: Arc::default(),
+        shared: Shared::default(),
     }
 }
 

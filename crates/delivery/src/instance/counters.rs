@@ -1,6 +1,9 @@
 //! The counters of one instance, for `/fleet` and `/metrics`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use super::state::InstanceState;
 use crate::cause::{Blame, Cause};
@@ -36,6 +39,23 @@ impl Counter {
 
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A request to an instance that is in flight.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Counters>);
+
+impl InFlight {
+    pub(super) fn new(counters: &Arc<Counters>) -> Self {
+        counters.in_flight.add_one();
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.subtract_one();
     }
 }
 

@@ -3,12 +3,12 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 /// The ejections of a fleet for slow or failed responses, and the number of them that may last at once.
 ///
@@ -29,6 +29,14 @@ struct ShareState {
     share: f64,
     /// The ejections by their ends. Ejections that are over are removed when a new one starts.
     ejections: BTreeSet<(Instant, MemberId)>,
+}
+
+/// The parts that the trackers of a fleet share, from one snapshot of it to the next.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) ejections: Arc<EjectionShare>,
+    /// Notified when an instance may take new calls again.
+    pub(crate) eligible: Arc<Notify>,
 }
 
 /// The identity of one instance in the share.

@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use super::{
-    counters::Counters,
-    ejection_share::{EjectionShare, MemberId},
+    counters::{Counters, InFlight},
+    ejection_share::{MemberId, Shared},
     event::{Event, Report},
     health::{Admission, Health},
     placed_calls::CallKey,
@@ -32,8 +32,8 @@ pub(crate) struct Tracker {
     /// The epoch of the fleets that it is in.
     epoch: Instant,
     health: Mutex<Health>,
-    /// The ejections of its fleet, and its identity among them.
-    ejections: Arc<EjectionShare>,
+    shared: Shared,
+    /// Its identity among the ejections.
     member_id: MemberId,
     view: Arc<PlacementView>,
     /// True while it is full or draining. A copy that is read without the lock.
@@ -42,24 +42,21 @@ pub(crate) struct Tracker {
     attempt_failed: Notify,
     /// The next probe is due at once.
     probe_wanted: Notify,
-    /// Notified when this or another instance of the fleet may take new calls again.
-    eligible: Arc<Notify>,
     /// The time at which it refused a connection, in milliseconds after `epoch`; 0 if a connection succeeded
     /// since.
     refused_at: AtomicU64,
     /// The time of the last request to it, in milliseconds after `epoch`.
     used: AtomicU64,
-    counters: Counters,
+    counters: Arc<Counters>,
 }
 
 impl Tracker {
     pub(crate) fn new(
         name: Name,
         view: Arc<PlacementView>,
-        ejections: Arc<EjectionShare>,
+        shared: Shared,
         probed: bool,
         source_state: SourceState,
-        eligible: Arc<Notify>,
         epoch: Instant,
         now: Instant,
     ) -> Self {
@@ -68,15 +65,14 @@ impl Tracker {
             name,
             epoch,
             view,
-            member_id: ejections.next_id(),
-            ejections,
+            member_id: shared.ejections.next_id(),
+            shared,
             is_busy: AtomicBool::new(false),
             attempt_failed: Notify::new(),
             probe_wanted: Notify::new(),
-            eligible,
             refused_at: AtomicU64::new(0),
             used: AtomicU64::new(created_ms),
-            counters: Counters::default(),
+            counters: Arc::default(),
             health: Mutex::new(Health::new(probed, source_state, now)),
         };
         tracker.update_view(&tracker.health());
@@ -115,19 +111,19 @@ impl Tracker {
         let was_cold = health.is_cold();
         let before = self.eligibility(now);
         let (episode, counted) = (health.ejection().number(), health.ejection().counted_until(now));
-        let change = health.step(event, now, |until| self.ejections.start(self.member_id, until, now));
+        let change = health.step(event, now, |until| self.shared.ejections.start(self.member_id, until, now));
         if health.ejection().number() != episode && health.ejection().cause() == Some(Cause::RacesLost) {
             self.count_failure(Cause::RacesLost);
         }
         if let Some(until) = counted
             && health.ejection().counted_until(now).is_none()
         {
-            self.ejections.end(self.member_id, until);
+            self.shared.ejections.end(self.member_id, until);
         }
         self.update_view(&health);
         drop(health);
         if self.eligibility(now).is_better_than(before) {
-            self.eligible.notify_waiters();
+            self.shared.eligible.notify_waiters();
         }
         let Some(change) = change else { return };
         if change.to == InstanceState::Ready && was_cold {
@@ -219,7 +215,7 @@ impl Tracker {
 
     /// Returns true if a probe of it has ended, whatever the result.
     pub(crate) fn was_probed(&self) -> bool {
-        self.counters.missed_probes.get() > 0 || self.health().last_report().is_some()
+        self.counters.missed_probes.get() > 0 || self.last_report().is_some()
     }
 
     /// The time of the last probe with a valid report.
@@ -235,8 +231,7 @@ impl Tracker {
     /// Counts a request as in flight until the guard is dropped.
     pub(crate) fn request_started(self: &Arc<Self>, now: Instant) -> InFlight {
         self.used.store(self.millis(now), Ordering::Relaxed);
-        self.counters.in_flight.add_one();
-        InFlight(Arc::clone(self))
+        InFlight::new(&self.counters)
     }
 
     /// The same; `None` if `max` requests are in flight already.
@@ -353,16 +348,6 @@ impl Tracker {
         self.view.set_load(health.load_estimate().load());
         let is_busy = matches!(health.state(), InstanceState::Full | InstanceState::Draining);
         self.is_busy.store(is_busy, Ordering::Relaxed);
-    }
-}
-
-/// A request to an instance that is in flight.
-#[derive(Debug)]
-pub(crate) struct InFlight(Arc<Tracker>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.counters.in_flight.subtract_one();
     }
 }
 

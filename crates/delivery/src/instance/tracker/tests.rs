@@ -4,20 +4,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::instance::event::ReportedState;
+use crate::instance::{ejection_share::EjectionShare, event::ReportedState};
 
 fn tracker(ejections: &Arc<EjectionShare>, now: Instant) -> Arc<Tracker> {
-    let (name, ejections) = (Name::parse("bot-0").unwrap(), Arc::clone(ejections));
-    Arc::new(Tracker::new(
-        name,
-        Arc::default(),
-        ejections,
-        true,
-        SourceState::Ready,
-        Arc::default(),
-        now,
-        now,
-    ))
+    let shared = Shared { ejections: Arc::clone(ejections), ..Shared::default() };
+    let name = Name::parse("bot-0").unwrap();
+    Arc::new(Tracker::new(name, Arc::default(), shared, true, SourceState::Ready, now, now))
 }
 
 /// An instance that counts its calls, and the tracker of the gateway for it.
