@@ -1,5 +1,6 @@
 //! Placing a new call: candidates in the order of their rank, until one accepts or the limits are reached.
 
+mod asked;
 mod attempt;
 mod call;
 mod error;

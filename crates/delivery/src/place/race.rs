@@ -3,7 +3,6 @@
 use std::{
     pin::{Pin, pin},
     ptr,
-    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -13,6 +12,7 @@ use http_body_util::Full;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    asked::AskedInstances,
     attempt::{Attempt, Refusal},
     call::{Call, PlaceProgress},
     limits::{ATTEMPTS_MAX, share},
@@ -22,7 +22,6 @@ use crate::{
     cause::Cause,
     fleet::{Candidates, Fleet},
     headers,
-    instance::Tracker,
     response::UpstreamResponse,
     upstream::Upstream,
 };
@@ -32,8 +31,7 @@ pub(super) struct Race<'a> {
     call: &'a Call<'a>,
     fleet: &'a Fleet,
     candidates: Candidates<'a>,
-    /// The instance of each attempt.
-    asked: [Option<Asked<'a>>; ATTEMPTS_MAX],
+    asked: AskedInstances<'a>,
     next: Next,
     /// True if there was no other candidate when it was last looked for one.
     has_looked: bool,
@@ -43,14 +41,6 @@ pub(super) struct Race<'a> {
     forbidden: Option<Refusal<'a>>,
     forbidden_count: u32,
     pub(super) progress: PlaceProgress,
-}
-
-/// An instance that was asked.
-#[derive(Clone, Copy)]
-struct Asked<'a> {
-    tracker: &'a Tracker,
-    /// It was busy, and has not acted on the call.
-    is_busy: bool,
 }
 
 /// The time at which the next candidate is asked.
@@ -69,7 +59,7 @@ impl<'a> Race<'a> {
             call,
             fleet,
             candidates: fleet.candidates(call.notification.app, call.key),
-            asked: [None; ATTEMPTS_MAX],
+            asked: AskedInstances::default(),
             next: Next::AfterOpen,
             has_looked: false,
             fallback: None,
@@ -196,9 +186,7 @@ impl<'a> Race<'a> {
             state.count_attempts_exhausted();
         }
         let instance = candidate.instance;
-        if let Some(asked) = self.asked.get_mut(index) {
-            *asked = Some(Asked { tracker: &instance.tracker, is_busy: false });
-        }
+        self.asked.add(index, &instance.tracker, written);
         self.has_looked = false;
         let in_flight = Some(instance.tracker.request_started(now));
         instance.tracker.count_attempt();
@@ -266,14 +254,7 @@ impl<'a> Race<'a> {
     /// open, one that was asked in vain may be asked again if it has not received the call, or was busy.
     fn look_for_candidates(&mut self, is_open: bool) {
         let (app, now) = (self.call.notification.app, Instant::now());
-        let may_ask_again =
-            |asked: &Asked<'_>, written: &AtomicBool| asked.is_busy || !written.load(Ordering::Relaxed);
-        let asked = self.asked.iter().zip(self.call.written);
-        let asked = asked.filter_map(|(asked, written)| Some((asked.as_ref()?, written)));
-        let excluded: Vec<&Tracker> = asked
-            .filter(|(asked, written)| !is_open || !may_ask_again(asked, written))
-            .map(|(asked, _)| asked.tracker)
-            .collect();
+        let excluded = if is_open { self.asked.decided() } else { self.asked.all() };
         self.candidates = self.fleet.new_candidates(app, self.call.key, &excluded, now);
         self.has_looked = true;
     }
@@ -345,9 +326,8 @@ impl<'a> Race<'a> {
                 None
             }
             Some(cause) => {
-                let index = usize::try_from(attempt.number.saturating_sub(1)).unwrap_or(usize::MAX);
-                if let Some(Some(asked)) = self.asked.get_mut(index) {
-                    asked.is_busy = cause == Cause::Unavailable;
+                if cause == Cause::Unavailable {
+                    self.asked.was_busy(&attempt.instance.tracker);
                 }
                 let outcome_unknown = attempt.failed(cause, true, now);
                 self.note_failure(cause, outcome_unknown);

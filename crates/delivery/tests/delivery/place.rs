@@ -316,7 +316,7 @@ async fn calls_after_one_503_of_the_only_instance_are_accepted() {
 }
 
 #[tokio::test]
-async fn a_connection_that_takes_longer_than_its_share_ends_and_ejects_none() {
+async fn a_connection_that_takes_longer_than_its_share_ends_and_ejects_no_instance() {
     // A TLS handshake may take a second, and the share is a third of 1.2 s.
     let silent = ScriptedInstance::always(Act::stall());
     let accepting = ScriptedInstance::always(Act::status(202));

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::simulated::{Act::*, *};
 use crate::{InstanceState, PlaceError, PlacementLimits};
 
-/// Checks a call: the status of the response or the error, the milliseconds until then, and the instances that
-/// received it, in this order.
+/// Checks a call: the status of the response or the error, the milliseconds until then, and the instances
+/// that received it, in this order.
 #[track_caller]
 fn check<'a>(
     acts: &'a [Act],

@@ -47,8 +47,8 @@ pub(super) struct SeenCall {
     pub(super) at: Duration,
 }
 
-/// Instances, the gateway's delivery to them, and the requests so far. The instance at index 0 ranks first for
-/// the call `call`, and so on.
+/// Instances, the gateway's delivery to them, and the requests so far. The instance at index 0 ranks first
+/// for the call `call`, and so on.
 pub(super) struct SimulatedFleet {
     pub(super) delivery: Arc<Delivery>,
     pub(super) wires: Arc<Wires>,
