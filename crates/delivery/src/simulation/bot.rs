@@ -176,9 +176,9 @@ impl Bot {
     }
 
     /// The most by which the expectation of a gateway may be wrong: by the attempts to which it got no
-    /// response, and by what other gateways did since the last report but one, as the last one may be on its way. With
-    /// one gateway the ends since then matter only as far as it lost some before: the report does not say
-    /// which calls are missing.
+    /// response, and by what other gateways did since the last report but one, as the last one may be on its
+    /// way. With one gateway the ends since then matter only as far as it lost some before: the report does
+    /// not say which calls are missing.
     pub(super) fn expectation_error_max(&self, gateway: usize, is_alone: bool) -> u64 {
         let state = self.state();
         let (before, _) = state.reported.get(&gateway).copied().unwrap_or_default();
