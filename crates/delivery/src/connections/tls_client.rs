@@ -136,6 +136,6 @@ impl fmt::Debug for TlsClient {
     }
 }
 
-/// Sessions of one client; the oldest makes room. Each has the certificates of its instance, some 8 KiB. A
+/// Sessions of one client; the oldest makes room. Each has the certificates of its instance, a few KiB. A
 /// TLS 1.3 server sends two for a full handshake, and as many as it likes later.
 const SESSIONS_MAX: i32 = 4096;

@@ -56,6 +56,29 @@ async fn requests_in_flight_are_finished() {
     assert_eq!(placed, 3);
 }
 
+/// The second client is served by another worker, over the connection to the instance that the first one
+/// left. The worker of the first client, which made it, has nothing else to do when the drain starts.
+#[tokio::test]
+async fn a_worker_without_clients_waits_for_requests_over_its_connections() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let mut gateway = Gateway::start(&settings(&issuer, &instance, "0s", "60s")).await;
+    instance.always(Reply::with(202, &[("Keep-Alive", "timeout=60")], ""));
+    let (mut idle, mut busy) = (Client::connect(gateway.public).await, Client::connect(gateway.public).await);
+    assert_eq!(idle.exchange(request()).await.status(), 202);
+    instance.request().await;
+    instance.next(Reply::status(202).held());
+    busy.send(request()).await;
+    instance.request().await;
+    gateway.signal("TERM");
+    idle.closed().await;
+    // Longer than a worker needs to stop.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    instance.release();
+    assert_eq!(busy.response().await.status(), 202);
+    assert_eq!(gateway.exit().await, Some(0));
+}
+
 #[tokio::test]
 async fn requests_are_cut_off_at_the_deadline() {
     let issuer = Issuer::start();
