@@ -166,9 +166,10 @@ impl Delivery {
                 match Cause::of_status(response.status()) {
                     // They come from a proxy in front of a dead instance.
                     Some(cause @ (Cause::BadGateway | Cause::GatewayTimeout)) => {
+                        tracker.count_failure(cause);
                         instance.callback_failed(cause, sent, Instant::now());
                     }
-                    _ => tracker.callback_responded(Instant::now()),
+                    _ => tracker.callback_responded(sent),
                 }
                 tracker.count_callback();
                 let response = UpstreamResponse::of_instance(response, &instance.owner, in_flight, end);
@@ -176,7 +177,14 @@ impl Delivery {
             }
             Err((last, attempts)) => {
                 instance.attempt_failed(last);
-                instance.callback_failed(last, sent, Instant::now());
+                let now = Instant::now();
+                // A callback whose body was slow has little patience left: its end says nothing about the owner.
+                let enough = self.settings.attempt.min(self.settings.patience);
+                let was_cut_short = matches!(last, Cause::Timeout | Cause::ConnectTimeout)
+                    && now.saturating_duration_since(sent) < enough;
+                if !was_cut_short {
+                    instance.callback_failed(last, sent, now);
+                }
                 Err(ForwardError::Unreachable {
                     instance: instance.name().clone(),
                     last: last.label(),

@@ -64,6 +64,7 @@ impl Delivery {
             }
             loop {
                 tokio::select! {
+                    biased;
                     () = self.fleet_replaced.notified() => break,
                     Some(Err(ended)) = tasks.join_next_with_id(), if !tasks.is_empty() => {
                         let mut running = running.values_mut();
@@ -152,7 +153,8 @@ impl Probing {
             }
             None => Err(Cause::BadReport),
         };
-        let has_reported = outcome.is_ok();
+        // Without descriptors no probe is sent, and none was missed.
+        let has_reported = !matches!(outcome, Err(cause) if cause != Cause::Exhausted);
         match outcome {
             Ok(ProbeReport { report, incarnation }) => {
                 let incarnation = incarnation.of(instance);

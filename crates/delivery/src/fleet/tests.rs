@@ -134,8 +134,9 @@ fn the_last_connection_says_whether_an_instance_refuses_connections() {
         ("a probe is refused", Attempted::Probe(Cause::Refused), true),
         ("the gateway has no descriptors", Attempted::Probe(Cause::Exhausted), true),
         ("a probe gets a response that is no report", Attempted::Probe(Cause::BadReport), false),
-        ("a call is refused", Attempted::Call(Cause::ConnectTimeout), true),
-        ("a call times out", Attempted::Call(Cause::Timeout), false),
+        ("a call gets no connection in time", Attempted::Call(Cause::ConnectTimeout), false),
+        ("a call is refused", Attempted::Call(Cause::Refused), true),
+        ("an earlier call times out", Attempted::Call(Cause::Timeout), true),
         ("a callback is refused", Attempted::Callback(Cause::Refused), true),
         ("a callback gets a response", Attempted::CallbackOk, false),
     ] {

@@ -88,6 +88,13 @@ impl ProbedIncarnation {
         }
     }
 
+    /// The time of the last report that named an incarnation. A report without one keeps the last value, and
+    /// may come from another process at the same address.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn named_at(&self) -> Option<Instant> {
+        self.history().named_at()
+    }
+
     /// Learns from a probe without a report. An instance that was reached and reports nothing has no
     /// incarnation, until it reports one. One that refuses connections has probably ended.
     pub(crate) fn missed(&self, cause: Cause) {

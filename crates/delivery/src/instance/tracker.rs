@@ -277,18 +277,18 @@ impl Tracker {
         }
     }
 
-    /// Returns true if the last connection attempted to the instance, by a request or a probe, was refused or
-    /// not possible.
+    /// Returns true if the instance refused a connection, or could not be reached, and has not responded
+    /// since. A connection that was not made in time does not count: the instance may be slow.
     pub(crate) fn refuses_connections(&self) -> bool {
         self.refused_at.load(Ordering::Relaxed) != 0
     }
 
     /// Learns from a failure whether the instance accepts connections. `sent` is the time of the attempt.
     fn note_connection(&self, cause: Cause, sent: Instant, now: Instant) {
-        if cause.blame() == Blame::Unreachable {
+        if matches!(cause, Cause::Refused | Cause::Connect) {
             // At least 1: 0 means that it accepts connections.
             self.refused_at.store(self.millis(now).max(1), Ordering::Relaxed);
-        } else if !matches!(cause, Cause::Exhausted | Cause::NoTime) {
+        } else if cause == Cause::BadReport {
             self.note_connected(sent);
         }
     }

@@ -300,6 +300,8 @@ impl<'a> Race<'a> {
             Err(error) => {
                 if error.cause() == Cause::Exhausted {
                     self.next = Next::At(now + EXHAUSTED_PAUSE);
+                    // The gateway's own lack costs the call no attempt. The end of the budget bounds it.
+                    self.progress.attempts = self.progress.attempts.saturating_sub(1);
                 }
                 let outcome_unknown = attempt.failed(error.cause(), error.was_sent(), now);
                 self.note_failure(error.cause(), outcome_unknown);

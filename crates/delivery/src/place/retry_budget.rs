@@ -53,7 +53,7 @@ impl RetryBudget {
         let (mut window, second) = self.at(now);
         let calls: u64 = window.seconds.iter().map(|second| second.calls).sum();
         let retries: u64 = window.seconds.iter().map(|second| second.retries).sum();
-        if retries >= RETRIES_MIN.saturating_add(calls / CALLS_PER_RETRY) {
+        if retries >= RETRIES_MIN.max(calls / CALLS_PER_RETRY) {
             return None;
         }
         let counted = window.second(second)?;
@@ -104,7 +104,7 @@ const SECONDS: usize = 10;
 const SECONDS_COUNT: u64 = WINDOW.as_secs();
 /// One retry in five calls, 20 %: what a fleet with a fifth of its instances failing needs.
 const CALLS_PER_RETRY: u64 = 5;
-/// The retries that a window has in any case, three a second: a fleet with few calls must fail over, too.
+/// The retries that a window has at least, three a second: a fleet with few calls must fail over, too.
 const RETRIES_MIN: u64 = 3 * SECONDS_COUNT;
 
 #[cfg(test)]
@@ -129,10 +129,12 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(left(&budget, at(0)), RETRIES_MIN);
         (0..100).for_each(|_| budget.count_call(at(0)));
-        (0..50).for_each(|_| budget.count_call(at(5)));
-        assert_eq!(left(&budget, at(5)), RETRIES_MIN + 30);
-        (0..40).for_each(|_| assert!(budget.take(at(9)).is_some()));
-        assert_eq!(left(&budget, at(9)), RETRIES_MIN + 30 - 40);
+        assert_eq!(left(&budget, at(0)), RETRIES_MIN);
+        (0..900).for_each(|_| budget.count_call(at(0)));
+        (0..500).for_each(|_| budget.count_call(at(5)));
+        assert_eq!(left(&budget, at(5)), 300);
+        (0..290).for_each(|_| assert!(budget.take(at(9)).is_some()));
+        assert_eq!(left(&budget, at(9)), 10);
         // The calls of the first second leave the window.
         assert_eq!(left(&budget, at(10)), 0);
         assert_eq!(left(&budget, at(18)), 0);

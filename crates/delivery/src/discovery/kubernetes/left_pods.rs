@@ -107,7 +107,7 @@ impl LeftPods {
 fn is_confirmed(instance: &Instance, recent: Duration, now: Instant) -> bool {
     let is_recent = |at: Instant| now.saturating_duration_since(at) < recent;
     instance.probed_incarnation.current().as_ref() == Some(&instance.owner.incarnation)
-        && instance.tracker.last_report().is_some_and(is_recent)
+        && instance.probed_incarnation.named_at().is_some_and(is_recent)
 }
 
 /// Notes that a pod has ended. Returns false if it is in the slices again, or gone already.

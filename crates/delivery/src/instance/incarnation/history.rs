@@ -23,6 +23,8 @@ pub(super) struct History {
     mixed: Option<Mixed>,
     /// The last time at which the instance refused a connection, until its next report.
     refused_at: Option<Instant>,
+    /// The time of the last report that named an incarnation.
+    named_at: Option<Instant>,
 }
 
 /// An incarnation that is not current.
@@ -70,6 +72,12 @@ pub(crate) enum Standing {
 }
 
 impl History {
+    /// The time of the last report that named an incarnation.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn named_at(&self) -> Option<Instant> {
+        self.named_at
+    }
+
     /// Learns from a report, of a probe that was sent at `sent`. A replaced incarnation that is reported
     /// again within `window` belongs to another process.
     pub(super) fn reported(
@@ -80,6 +88,7 @@ impl History {
         window: Duration,
     ) -> Learned {
         self.responded(sent);
+        self.named_at = Some(now);
         if let Some(mixed) = &mut self.mixed {
             if mixed.last != *incarnation {
                 *mixed = Mixed { last: incarnation.clone(), since: now };
