@@ -95,9 +95,9 @@ impl Connections {
 }
 
 impl Default for Connections {
-    /// At most 10,000 idle connections.
+    /// At most 4,096 idle connections.
     fn default() -> Self {
-        Self::new(10_000)
+        Self::new(4096)
     }
 }
 

@@ -178,7 +178,7 @@ impl Delivery {
             Err((last, attempts)) => {
                 instance.attempt_failed(last);
                 let now = Instant::now();
-                // A callback whose body was slow has little patience left: its end says nothing about the owner.
+                // With a slow body little patience is left, and its end says nothing about the owner.
                 let enough = self.settings.attempt.min(self.settings.patience);
                 let was_cut_short = matches!(last, Cause::Timeout | Cause::ConnectTimeout)
                     && now.saturating_duration_since(sent) < enough;
