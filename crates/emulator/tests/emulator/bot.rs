@@ -56,7 +56,7 @@ async fn a_bot_that_hangs_on_notifications_still_answers_its_probe() {
     tokio::select! {
         biased;
         reply = notification => panic!("the bot responded {}", reply.status),
-        health = probe => assert_eq!(health, json!({"state": "ready", "calls": 0})),
+        health = probe => assert_eq!((&health["state"], &health["calls"]), (&json!("ready"), &json!(0))),
     }
     assert_eq!(bot.calls().taken, 0);
 }
