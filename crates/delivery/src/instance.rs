@@ -58,7 +58,6 @@ pub(crate) struct Instance {
     pub(crate) probed_incarnation: Arc<ProbedIncarnation>,
     pub(crate) tracker: Arc<Tracker>,
     pub(crate) source_state: SourceState,
-    outlives_listing: bool,
     name_hash: u64,
     weight: u32,
     uris: Arc<CallbackUris>,
@@ -95,22 +94,20 @@ impl Instance {
         origins: &mut OriginsBuilder,
         process: Process,
     ) -> Self {
-        let Member { name, incarnation, new_calls, callbacks, apps, weight, source_state, outlives_listing } =
-            member;
+        let Member { name, incarnation, new_calls, callbacks, apps, weight, source_state } = member;
         let Process { incarnation: known, probed_incarnation, tracker } = process;
         Self {
             name_hash: hash_name(&name),
             name_value: headers::name_value(&name),
             incarnation_value: headers::name_value(&known),
-            owner: Owner { region: region.clone(), instance: name, incarnation: known },
             source_incarnation: incarnation,
             probed_incarnation,
             apps,
-            new_calls: origins.endpoint(new_calls),
-            callbacks: origins.endpoint(callbacks),
+            new_calls: origins.endpoint(new_calls, &known),
+            callbacks: origins.endpoint(callbacks, &known),
+            owner: Owner { region: region.clone(), instance: name, incarnation: known },
             tracker,
             source_state,
-            outlives_listing,
             weight: weight.max(1),
             uris: Arc::clone(uris),
             by_app: ArcSwap::default(),
@@ -131,7 +128,6 @@ impl Instance {
             apps: self.apps.clone(),
             weight: self.weight,
             source_state: self.source_state,
-            outlives_listing: self.outlives_listing,
         }
     }
 
@@ -197,7 +193,7 @@ impl Instance {
         let unlisted_for =
             self.tracker.unlisted_at().map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let is_unlisted = self.source_state == SourceState::Unlisted;
-        self.outlives_listing && unlisted_for < keep_leaving && !(is_unlisted && self.tracker.is_done(now))
+        unlisted_for < keep_leaving && !(is_unlisted && self.tracker.is_done(now))
     }
 
     /// Notes that a callback failed that was sent at `sent`.

@@ -15,9 +15,6 @@ pub(crate) struct Member {
     pub(crate) apps: Option<Vec<Uuid>>,
     pub(crate) weight: u32,
     pub(crate) source_state: SourceState,
-    /// True if the instance may still run when its source no longer lists it. An address that DNS no longer
-    /// returns may still respond; a pod that is no longer listed has ended.
-    pub(crate) outlives_listing: bool,
 }
 
 /// The state of an instance according to its source.
@@ -60,7 +57,6 @@ impl Member {
             apps: instance.apps,
             weight: instance.weight,
             source_state: SourceState::Ready,
-            outlives_listing: true,
         };
         instances.into_iter().map(member).collect()
     }

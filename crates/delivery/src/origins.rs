@@ -9,16 +9,25 @@ use std::{
 };
 
 use http::HeaderValue;
+use switchboard_routing::Name;
 
 use crate::{
     names::Names,
     upstream_url::{Hostname, Origin, UpstreamUrl},
 };
 
-/// All origins of one snapshot of the fleet, or of the peer gateways. A pool keeps one slot per origin.
+/// An origin, and the incarnation of the process behind it. Two requests can share a connection if both are
+/// equal: a process that was replaced may still serve the connections that it has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ProcessOrigin {
+    pub(crate) origin: Origin,
+    pub(crate) incarnation: Name,
+}
+
+/// All origins of one snapshot of the fleet, or of the peer gateways. A pool keeps one slot for each.
 #[derive(Debug, Default)]
 pub(crate) struct Origins {
-    list: Vec<Origin>,
+    list: Vec<ProcessOrigin>,
     generation: u64,
     trust: u64,
 }
@@ -34,14 +43,14 @@ pub(crate) struct Endpoint {
 }
 
 impl Origins {
-    pub(crate) fn list(&self) -> &[Origin] {
+    pub(crate) fn list(&self) -> &[ProcessOrigin] {
         &self.list
     }
 
     /// The hosts that are names, to be looked up.
     pub(crate) fn names(&self) -> Names {
         let mut names = Names::default();
-        for origin in &self.list {
+        for ProcessOrigin { origin, .. } in &self.list {
             if let Hostname::Name(name) = &origin.host {
                 names.share(Arc::clone(name));
             }
@@ -70,7 +79,7 @@ impl Origins {
 pub(crate) struct OriginsBuilder {
     origins: Origins,
     /// The index of each origin in the list.
-    slots: HashMap<Origin, usize>,
+    slots: HashMap<ProcessOrigin, usize>,
 }
 
 impl OriginsBuilder {
@@ -80,19 +89,17 @@ impl OriginsBuilder {
         Self { origins, slots: HashMap::with_capacity(count) }
     }
 
-    /// The endpoint at `url`. Endpoints with one origin share a slot.
-    pub(crate) fn endpoint(&mut self, url: UpstreamUrl) -> Endpoint {
+    /// The endpoint at `url`, of the process with this incarnation. Endpoints of one process with one origin
+    /// share a slot.
+    pub(crate) fn endpoint(&mut self, url: UpstreamUrl, incarnation: &Name) -> Endpoint {
         let origin = url.origin();
         let host = HeaderValue::from_str(&origin.authority()).expect("a parsed host is printable ASCII");
-        let slot = match self.slots.get(origin) {
-            Some(slot) => *slot,
-            None => {
-                let slot = self.origins.list.len();
-                self.origins.list.push(origin.clone());
-                self.slots.insert(origin.clone(), slot);
-                slot
-            }
-        };
+        let key = ProcessOrigin { origin: origin.clone(), incarnation: incarnation.clone() };
+        let next = self.origins.list.len();
+        let slot = *self.slots.entry(key).or_insert_with_key(|key| {
+            self.origins.list.push(key.clone());
+            next
+        });
         Endpoint { url, slot, host }
     }
 

@@ -8,6 +8,7 @@ use switchboard_routing::Name;
 use crate::{
     connections::{Connections, Connector, TlsClient},
     headers,
+    member::Member,
     names::Names,
     origins::{Endpoint, Origins, OriginsBuilder},
     outbound::Outbound,
@@ -67,7 +68,8 @@ impl PeerGateways {
         let mut origins = OriginsBuilder::new(connector.trust(), peers.len());
         let mut gateways = HashMap::with_capacity(peers.len());
         for (region, url) in peers {
-            gateways.entry(region).or_insert_with(|| origins.endpoint(url.with_shared_name(&mut names)));
+            let url = url.with_shared_name(&mut names);
+            gateways.entry(region).or_insert_with(|| origins.endpoint(url, &Member::no_incarnation()));
         }
         let origins = origins.finish();
         Self {

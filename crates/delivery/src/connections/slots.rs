@@ -13,7 +13,7 @@ use std::{
 use tokio::{task::JoinHandle, time::Instant};
 
 use super::connection::UpstreamConnection;
-use crate::{origins::Origins, upstream_url::Origin};
+use crate::origins::{Origins, ProcessOrigin};
 
 /// The slots of one list of origins.
 #[derive(Default)]
@@ -25,9 +25,9 @@ pub(super) struct Slots {
     list: Vec<Arc<Slot>>,
 }
 
-/// The idle connections of one origin.
+/// The idle connections to one process at one origin.
 pub(super) struct Slot {
-    origin: Origin,
+    key: ProcessOrigin,
     /// Held for a search of a few entries, and never across an await.
     idle: Mutex<Idle>,
     count: Arc<IdleCount>,
@@ -68,19 +68,15 @@ impl Slots {
         self.list.iter().map(|slot| &**slot)
     }
 
-    /// The slots of newer origins. Origins that stay keep their connections.
+    /// The slots of newer origins. Origins whose process stays keep their connections.
     pub(super) fn successor(&self, origins: &Origins, count: &Arc<IdleCount>) -> Self {
         // The peer of a TLS connection was verified with the trust anchors of the earlier settings.
-        let is_trusted = |origin: &Origin| self.trust == origins.trust() || !origin.secure;
-        let kept: HashMap<&Origin, &Arc<Slot>> = self
-            .list
-            .iter()
-            .filter(|slot| is_trusted(&slot.origin))
-            .map(|slot| (&slot.origin, slot))
-            .collect();
-        let slot = |origin: &Origin| match kept.get(origin) {
+        let is_trusted = |key: &ProcessOrigin| self.trust == origins.trust() || !key.origin.secure;
+        let kept: HashMap<&ProcessOrigin, &Arc<Slot>> =
+            self.list.iter().filter(|slot| is_trusted(&slot.key)).map(|slot| (&slot.key, slot)).collect();
+        let slot = |key: &ProcessOrigin| match kept.get(key) {
             Some(slot) => Arc::clone(slot),
-            None => Arc::new(Slot::new(origin.clone(), Arc::clone(count))),
+            None => Arc::new(Slot::new(key.clone(), Arc::clone(count))),
         };
         Self {
             generation: origins.generation(),
@@ -109,8 +105,8 @@ impl Slots {
 }
 
 impl Slot {
-    fn new(origin: Origin, count: Arc<IdleCount>) -> Self {
-        Self { origin, idle: Mutex::default(), count }
+    fn new(key: ProcessOrigin, count: Arc<IdleCount>) -> Self {
+        Self { key, idle: Mutex::default(), count }
     }
 
     /// The connection used last, of `thread` if it has one. The first one used is the last one used again:
@@ -229,10 +225,11 @@ mod tests {
     use http_body_util::Full;
     use hyper::client::conn::http1;
     use hyper_util::rt::TokioIo;
+    use switchboard_routing::Name;
     use tokio::io::{DuplexStream, duplex};
 
     use super::*;
-    use crate::upstream_url::UpstreamUrl;
+    use crate::{member::Member, origins::OriginsBuilder, upstream_url::UpstreamUrl};
 
     struct Fixture {
         slot: Slot,
@@ -244,8 +241,9 @@ mod tests {
     impl Fixture {
         fn new(max: usize) -> Self {
             let origin = UpstreamUrl::parse("http://10.0.0.1/").unwrap().origin().clone();
+            let key = ProcessOrigin { origin, incarnation: Member::no_incarnation() };
             Self {
-                slot: Slot::new(origin, Arc::new(IdleCount::new(max))),
+                slot: Slot::new(key, Arc::new(IdleCount::new(max))),
                 here: std::thread::current().id(),
                 elsewhere: on_another_thread(|| std::thread::current().id()),
                 far_ends: Vec::new(),
@@ -301,6 +299,26 @@ mod tests {
         tokio::time::advance(BORROW_INTERVAL).await;
         assert!(fixture.take(elsewhere).is_some());
         assert_eq!(fixture.slot.count.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_are_kept_for_the_same_process_only() {
+        let url = UpstreamUrl::parse("http://10.0.0.1/").unwrap();
+        let origins = |incarnation: &str| {
+            let mut origins = OriginsBuilder::new(1, 1);
+            origins.endpoint(url.clone(), &Name::parse(incarnation).unwrap());
+            origins.finish()
+        };
+        let mut fixture = Fixture::new(10);
+        fixture.keep(true).await;
+        let count = Arc::clone(&fixture.slot.count);
+        let first = Slots { generation: 1, trust: 1, list: vec![Arc::new(fixture.slot)] };
+        let same = first.successor(&origins("0"), &count);
+        drop(first);
+        assert_eq!(count.get(), 1);
+        let restarted = same.successor(&origins("b2"), &count);
+        drop(same);
+        assert_eq!((restarted.list.len(), count.get()), (1, 0));
     }
 
     #[tokio::test(start_paused = true)]

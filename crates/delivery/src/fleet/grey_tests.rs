@@ -68,7 +68,6 @@ impl Simulation {
                 apps: None,
                 weight: 1,
                 source_state: SourceState::Ready,
-                outlives_listing: true,
             }
         };
         let start = Instant::now();

@@ -43,7 +43,6 @@ fn member(name: &str, incarnation: &str) -> Member {
         apps: None,
         weight: 1,
         source_state: SourceState::Ready,
-        outlives_listing: true,
     }
 }
 

@@ -124,7 +124,6 @@ impl FleetFile {
             apps: None,
             weight: 1,
             source_state: SourceState::Restored,
-            outlives_listing: true,
         })
     }
 

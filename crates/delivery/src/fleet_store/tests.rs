@@ -148,7 +148,6 @@ pub(crate) fn member(name: &str, incarnation: &str, address: &str) -> Member {
         apps: None,
         weight: 1,
         source_state: SourceState::Ready,
-        outlives_listing: true,
     }
 }
 

@@ -71,6 +71,5 @@ pub(super) fn member(bot: &Bot) -> Member {
         apps: None,
         weight: 1,
         source_state: SourceState::Ready,
-        outlives_listing: true,
     }
 }

@@ -19,7 +19,6 @@ pub(super) fn member(name: Name, url: UpstreamUrl, weight: u32) -> Member {
         apps: None,
         weight,
         source_state: SourceState::Ready,
-        outlives_listing: true,
     }
 }
 

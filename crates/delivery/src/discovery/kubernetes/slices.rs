@@ -154,8 +154,6 @@ impl Slices {
                 apps: None,
                 weight: 1,
                 source_state,
-                // A label may have taken it out of the service: see `left_pods`.
-                outlives_listing: true,
             })
         };
         found.into_iter().map(member).collect()
