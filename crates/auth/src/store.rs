@@ -2,16 +2,16 @@
 //! not respond can check tokens.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{DirBuilder, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    os::unix::fs::DirBuilderExt,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use openssl::rand::rand_bytes;
 use serde::{Deserialize, Serialize};
+use tempfile::Builder;
 use url::Url;
 
 use crate::{KeySet, clock::SKEW};
@@ -104,23 +104,19 @@ impl Store {
     /// Replaces the file. Only this process's user may read or change it: its content determines which tokens
     /// are accepted.
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut random = [0; 8];
-        rand_bytes(&mut random).map_err(|error| StoreError::Write(error.into()))?;
-        let temporary = self.folder.join(format!("{}.{:016x}.tmp", self.trust, u64::from_ne_bytes(random)));
-        let written = self.write_whole(&temporary, bytes).and_then(|()| fs::rename(&temporary, self.path()));
-        written.map_err(|error| {
-            // Remove what a full disk left behind. If that fails, too, there is nothing more to report.
-            let _ = fs::remove_file(&temporary);
-            StoreError::Write(error)
-        })
+        self.replace(bytes).map_err(StoreError::Write)
     }
 
-    fn write_whole(&self, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
+    /// The temporary file can be read by this process's user only, and is removed after an error.
+    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
+        let prefix = format!("{}.", self.trust);
+        let mut file = Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(&self.folder)?;
         file.write_all(bytes)?;
         // Without it, a power failure could leave an empty file.
-        file.sync_all()
+        file.as_file().sync_all()?;
+        file.persist(self.path())?;
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -184,7 +180,7 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
     use super::*;
 

@@ -2,17 +2,17 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{DirBuilder, OpenOptions},
     io::{self, Read, Write},
     net::IpAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    os::unix::fs::DirBuilderExt,
+    path::PathBuf,
     time::Duration,
 };
 
-use openssl::rand::rand_bytes;
 use serde::{Deserialize, Serialize};
 use switchboard_routing::Name;
+use tempfile::Builder;
 
 use crate::{
     discovery::INSTANCES_MAX,
@@ -138,24 +138,19 @@ impl FleetFile {
             instances,
         };
         let bytes = serde_json::to_vec(&file).map_err(|error| StoreError::Write(error.into()))?;
-        let mut random = [0; 8];
-        rand_bytes(&mut random).map_err(|error| StoreError::Write(error.into()))?;
-        let random = u64::from_ne_bytes(random);
-        let temporary = self.folder.join(format!("{}.fleet.{random:016x}.tmp", self.region));
-        let written = self.write_whole(&temporary, &bytes).and_then(|()| fs::rename(&temporary, self.path()));
-        written.map_err(|error| {
-            // Remove what a full disk left behind. If that fails, too, there is nothing more to report.
-            let _ = fs::remove_file(&temporary);
-            StoreError::Write(error)
-        })
+        self.replace(&bytes).map_err(StoreError::Write)
     }
 
-    fn write_whole(&self, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
+    /// The temporary file can be read by this process's user only, and is removed after an error.
+    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
+        let prefix = format!("{}.fleet.", self.region);
+        let mut file = Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(&self.folder)?;
         file.write_all(bytes)?;
         // Without it, a power failure could leave an empty file.
-        file.sync_all()
+        file.as_file().sync_all()?;
+        file.persist(self.path())?;
+        Ok(())
     }
 
     /// The name of a trust has no dot, so the folder may be that of the key store.
