@@ -121,10 +121,15 @@ impl Delivery {
         }
     }
 
-    /// Applies the members that a source lists.
+    /// Applies the members in a good answer of the source.
     pub(crate) fn apply_members(&self, members: Vec<Member>) {
-        let members = self.with_valid_uris(members);
         self.source_times.source_answered();
+        self.change_members(members);
+    }
+
+    /// Changes the members between two answers of the source.
+    pub(crate) fn change_members(&self, members: Vec<Member>) {
+        let members = self.with_valid_uris(members);
         self.replace_fleet(|fleet| {
             (!fleet.is_known() || fleet.members() != members).then(|| {
                 tracing::info!(instances = members.len(), "fleet updated");

@@ -50,7 +50,7 @@ impl Delivery {
     ///
     /// # Errors
     ///
-    /// The owner is not in the fleet, the fleet or the incarnation of the instance is not known yet, or the
+    /// The owner is not in the fleet, the fleet or the incarnation of the instance is not known now, or the
     /// owner did not respond within the patience or has too many requests in flight.
     pub async fn forward(
         &self,
@@ -69,6 +69,10 @@ impl Delivery {
             Some((instance, Standing::Unknown)) => {
                 return Err(ForwardError::IncarnationUnknown { instance: instance.name().clone() });
             }
+            // A process of which only the probe tells has ended, whatever the source says.
+            Some((instance, Standing::Gone)) if instance.uses_probed_incarnation() => {}
+            // While the source cannot be read, another gateway may know an owner that this one has not found.
+            _ if self.source_times.is_failing() => return Err(ForwardError::FleetUnknown),
             Some((_, Standing::Gone)) | None => {}
         }
         let successor = match self.settings.orphaned {
@@ -204,8 +208,8 @@ pub struct CallbackInFlight {
 /// A callback was not delivered to its owner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForwardError {
-    /// The fleet's source has not been read yet.
-    #[error("the fleet is not known yet")]
+    /// The fleet's source has not been read yet, or cannot be read and did not list the owner before.
+    #[error("the fleet is not known")]
     FleetUnknown,
     /// The instance, or this incarnation of it, is no longer in the fleet.
     #[error("instance {instance} is gone")]

@@ -27,12 +27,6 @@ impl LogPace {
         }
     }
 
-    /// Returns true if an error lasts that was logged.
-    #[cfg(feature = "kubernetes")]
-    pub(crate) fn is_failing(&self) -> bool {
-        !self.logged.is_empty()
-    }
-
     /// Notes that no error lasts. Returns true if one was logged.
     pub(crate) fn ended(&mut self) -> bool {
         !std::mem::take(&mut self.logged).is_empty()

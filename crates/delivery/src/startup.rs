@@ -23,6 +23,8 @@ pub(crate) struct Startup {
 pub(crate) struct SourceTimes {
     /// The time of the source's last good answer, or of its first request.
     read_at: Mutex<Instant>,
+    /// True while the source cannot be read.
+    failing: AtomicBool,
     /// The time at which a stored fleet was loaded, and its age at that time.
     restored: Mutex<Option<(Instant, Duration)>>,
 }
@@ -61,17 +63,36 @@ impl Startup {
 
 impl SourceTimes {
     pub(crate) fn new() -> Self {
-        Self { read_at: Mutex::new(Instant::now()), restored: Mutex::default() }
+        Self {
+            read_at: Mutex::new(Instant::now()),
+            failing: AtomicBool::new(false),
+            restored: Mutex::default(),
+        }
     }
 
     /// The same times, for a delivery with the same source.
     pub(crate) fn copy(&self) -> Self {
-        Self { read_at: Mutex::new(*lock(&self.read_at)), restored: Mutex::new(*lock(&self.restored)) }
+        Self {
+            read_at: Mutex::new(*lock(&self.read_at)),
+            failing: AtomicBool::new(self.is_failing()),
+            restored: Mutex::new(*lock(&self.restored)),
+        }
     }
 
     /// Notes a good answer of the source.
     pub(crate) fn source_answered(&self) {
         *lock(&self.read_at) = Instant::now();
+        self.failing.store(false, Relaxed);
+    }
+
+    /// Notes that the source could not be read.
+    pub(crate) fn source_failed(&self) {
+        self.failing.store(true, Relaxed);
+    }
+
+    /// Returns true if the source could not be read since its last good answer.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.load(Relaxed)
     }
 
     /// The time since the last good answer of the source.

@@ -54,7 +54,7 @@ impl<'s> Dns<'s> {
                     pause
                 }
                 Err(error) => {
-                    log.failed(&self.settings.name, &error, now);
+                    log.failed(&self.settings.name, &error, &delivery.source_times, now);
                     RETRY.min(self.settings.refresh)
                 }
             };
@@ -62,7 +62,7 @@ impl<'s> Dns<'s> {
             while self.listing.has_absent() && Instant::now() + CHECK_INTERVAL < next {
                 sleep_until(next.min(Instant::now() + CHECK_INTERVAL)).await;
                 if self.listing.drop_failed(failures) {
-                    delivery.apply_members(self.listing.members());
+                    delivery.change_members(self.listing.members());
                 }
             }
             sleep_until(next).await;

@@ -86,12 +86,12 @@ impl<'s> Kubernetes<'s> {
                 ReadEnd::Unreached(error) => {
                     // While the server cannot be reached, an empty service may get pods again.
                     self.empty_since = None;
-                    self.log.failed(&self.source(), &error, now);
+                    self.log.failed(&self.source(), &error, &delivery.source_times, now);
                     false
                 }
                 ReadEnd::Misread(error) => {
                     self.version = None;
-                    self.log.failed(&self.source(), &error, now);
+                    self.log.failed(&self.source(), &error, &delivery.source_times, now);
                     false
                 }
             };
@@ -167,7 +167,7 @@ impl<'s> Kubernetes<'s> {
                 SliceChange::Refused(why) => return ReadEnd::Misread(SourceError::NoResponse(why)),
             }
             // Bookmarks count: they come while nothing changes.
-            if !self.log.is_failing() {
+            if !delivery.source_times.is_failing() {
                 delivery.source_times.source_answered();
             }
             if let Some(version) = event.version {
@@ -193,7 +193,7 @@ impl<'s> Kubernetes<'s> {
                 self.log.succeeded(&self.source());
                 delivery.apply_members(members);
             }
-            Err(error) => self.log.failed(&self.source(), &error, now),
+            Err(error) => self.log.failed(&self.source(), &error, &delivery.source_times, now),
         }
     }
 

@@ -6,7 +6,7 @@ use openssl::sha::sha256;
 use switchboard_routing::Name;
 use tokio::time::{Duration, Instant};
 
-use crate::{log_pace::LogPace, resolver::LookupError};
+use crate::{log_pace::LogPace, resolver::LookupError, startup::SourceTimes};
 
 /// A source could not be read, or its content is not usable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,7 +96,9 @@ pub(super) struct SourceLog {
 }
 
 impl SourceLog {
-    pub(super) fn failed(&mut self, source: &str, error: &SourceError, now: Instant) {
+    /// Notes that the source was not read.
+    pub(super) fn failed(&mut self, source: &str, error: &SourceError, times: &SourceTimes, now: Instant) {
+        times.source_failed();
         if self.pace.is_due(error.label(), now) {
             tracing::warn!(
                 source,
@@ -105,12 +107,6 @@ impl SourceLog {
                 "keeping the current fleet: its source was not read"
             );
         }
-    }
-
-    /// Returns true if the last read of the source failed.
-    #[cfg(feature = "kubernetes")]
-    pub(super) fn is_failing(&self) -> bool {
-        self.pace.is_failing()
     }
 
     /// Notes that the source was read, and that its content is usable.

@@ -230,6 +230,23 @@ async fn a_fleet_survives_a_restart_while_its_source_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_owner_is_gone_for_good_while_the_source_cannot_be_read() {
+    let (folder, wires) = (TempDir::new().unwrap(), Arc::default());
+    accept_all(&wires, "10.0.0.1");
+    let gateway = Gateway::start(settings(folder.path()), &wires);
+    gateway.delivery.apply_members(three());
+    assert!(gateway.is_gone("bot-9", "a").await && gateway.is_gone("bot-0", "z").await);
+    gateway.delivery.source_times.source_failed();
+    for (instance, incarnation) in [("bot-9", "a"), ("bot-0", "z")] {
+        let refused = gateway.forward(instance, incarnation).await;
+        assert_eq!(refused.unwrap_err(), ForwardError::FleetUnknown, "{instance} {incarnation}");
+    }
+    assert_eq!(gateway.forward("bot-0", "a").await.unwrap().status, 202);
+    gateway.delivery.apply_members(three());
+    assert!(gateway.is_gone("bot-9", "a").await && gateway.is_gone("bot-0", "z").await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fleet_that_is_known_is_not_replaced_by_the_stored_one() {
     let (folder, wires) = (tempfile::tempdir().unwrap(), Arc::new(Wires::default()));
     write(folder.path(), &three());

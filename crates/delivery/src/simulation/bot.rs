@@ -40,8 +40,10 @@ struct BotState {
     process: Option<AbortHandle>,
     calls: HashSet<String>,
     changes: Changes,
-    /// The changes before the last two reports to each gateway.
-    reported: HashMap<usize, (Changes, Changes)>,
+    /// The last two reports to each gateway.
+    reported: HashMap<usize, (BotReport, BotReport)>,
+    /// The time of the last acceptance, and the number of acceptances at that time.
+    accepted_at: Option<(Instant, u64)>,
     random: fastrand::Rng,
 }
 
@@ -54,6 +56,16 @@ struct Changes {
     ended: u64,
     /// Ends that a gateway may not know of.
     lost_ends: u64,
+}
+
+/// A report to a gateway.
+#[derive(Clone, Copy, Debug, Default)]
+struct BotReport {
+    /// The changes before it.
+    changes: Changes,
+    /// Calls in it whose acceptance may reach the gateway after the probe was sent. The gateway adds them to
+    /// the report until the next one.
+    counted_twice: u64,
 }
 
 /// The behaviour of a bot.
@@ -99,6 +111,7 @@ impl Bot {
                 calls: HashSet::new(),
                 changes: Changes::default(),
                 reported: HashMap::new(),
+                accepted_at: None,
                 random: fastrand::Rng::with_seed(seed),
             }),
             wires: wires.clone(),
@@ -181,15 +194,16 @@ impl Bot {
     /// not say which calls are missing.
     pub(super) fn expectation_error_max(&self, gateway: usize, is_alone: bool) -> u64 {
         let state = self.state();
-        let (before, _) = state.reported.get(&gateway).copied().unwrap_or_default();
-        let now = state.changes;
+        let (before, last) = state.reported.get(&gateway).copied().unwrap_or_default();
+        let counted_twice = before.counted_twice + last.counted_twice;
+        let (before, now) = (before.changes, state.changes);
         let ended = now.ended - before.ended;
         let of_others = if is_alone {
             ended.min(now.lost_ends + now.abandoned)
         } else {
             ended + now.accepted - before.accepted
         };
-        now.abandoned - before.abandoned + of_others
+        now.abandoned - before.abandoned + of_others + counted_twice
     }
 
     /// Notes that a gateway may not know of the end of one of its calls.
@@ -249,8 +263,12 @@ impl Bot {
         let calls = self.calls();
         let mut state = self.state();
         let (_, last) = state.reported.get(&gateway).copied().unwrap_or_default();
-        let changes = state.changes;
-        state.reported.insert(gateway, (last, changes));
+        let counted_twice = match state.accepted_at {
+            Some((at, count)) if at == Instant::now() => count,
+            _ => 0,
+        };
+        let report = BotReport { changes: state.changes, counted_twice };
+        state.reported.insert(gateway, (last, report));
         drop(state);
         let report = match self.capacity {
             Some(capacity) => format!(r#"{{"state":"ready","calls":{calls},"capacity":{capacity}}}"#),
@@ -291,6 +309,9 @@ impl Bot {
         self.ledger().accepted(&call, owner);
         state.calls.insert(call);
         state.changes.accepted += 1;
+        let now = Instant::now();
+        let at_once = state.accepted_at.filter(|(at, _)| *at == now).map_or(0, |(_, count)| count);
+        state.accepted_at = Some((now, at_once + 1));
         StatusCode::ACCEPTED
     }
 
