@@ -44,6 +44,8 @@ struct BotState {
     reported: HashMap<usize, (BotReport, BotReport)>,
     /// The time of the last acceptance, and the number of acceptances at that time.
     accepted_at: Option<(Instant, u64)>,
+    /// The last time at which it refused a call because it was full.
+    full_at: Option<Instant>,
     random: fastrand::Rng,
 }
 
@@ -112,6 +114,7 @@ impl Bot {
                 changes: Changes::default(),
                 reported: HashMap::new(),
                 accepted_at: None,
+                full_at: None,
                 random: fastrand::Rng::with_seed(seed),
             }),
             wires: wires.clone(),
@@ -179,7 +182,8 @@ impl Bot {
         let calls = u32::try_from(state.calls.len()).unwrap();
         // With room for the calls on their way to it.
         let has_room = self.capacity.is_none_or(|capacity| calls + capacity / 2 < capacity);
-        state.well_since.filter(|_| has_room)
+        let well_since = state.well_since.filter(|_| has_room)?;
+        Some(state.full_at.map_or(well_since, |full_at| full_at.max(well_since)))
     }
 
     pub(super) fn owner(&self) -> Owner {
@@ -304,6 +308,7 @@ impl Bot {
         let mut state = self.state();
         let calls = u32::try_from(state.calls.len()).unwrap();
         if self.capacity.is_some_and(|capacity| calls >= capacity) {
+            state.full_at = Some(Instant::now());
             return StatusCode::SERVICE_UNAVAILABLE;
         }
         self.ledger().accepted(&call, owner);

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::{Gateway, RUN_TIME, bot::Bot, ledger::Ledger};
 use crate::{
-    ForwardError, Outbound, PlaceError, PlacementCounters, PlacementLimits, UpstreamResponse, fleet::Fleet,
-    member::SourceState,
+    ForwardError, InstanceState, Outbound, PlaceError, PlacementCounters, PlacementLimits, UpstreamResponse,
+    fleet::Fleet, member::SourceState,
 };
 
 /// The platform's view of a run.
@@ -145,13 +145,25 @@ impl Platform {
                 let known = fleet.instance(bot.name.as_str());
                 known.is_some_and(|one| one.owner == bot.owner() && one.source_state == SourceState::Ready)
             };
-            well_since.is_some() && is_known(&announcement.fleet) && is_known(&fleet_now)
+            well_since.is_some()
+                && is_known(&announcement.fleet)
+                && is_known(&fleet_now)
+                && !self.seems_full(gateway, bot)
         });
         if let Some(bot) = would_accept {
             let status = gateway.status(&bot.name);
             let rule = format!("{call} was refused ({refusal}), and {} would accept it: {status}", bot.name);
             self.ledger.lock().unwrap().violated(rule);
         }
+    }
+
+    /// True if a bot seems full to a gateway because of calls that ended, or were given up, since its last
+    /// report. The rule for estimates bounds that.
+    fn seems_full(&self, gateway: &Gateway, bot: &Bot) -> bool {
+        let status = gateway.delivery.instances().into_iter().find(|one| one.name == bot.name);
+        status.is_some_and(|status| {
+            status.state == InstanceState::Full && status.calls_expected > Some(bot.calls())
+        })
     }
 
     /// Checks the load estimates now and then: what a gateway expects differs from the calls of a bot by no
