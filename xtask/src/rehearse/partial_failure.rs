@@ -21,11 +21,11 @@ use super::{
     layout::EVERY_APP,
     load_report::problems,
     metrics::Metrics,
-    testbed::{DNS, Testbed, instance},
+    testbed::{DNS, Testbed, instance, show_event},
 };
 use crate::{
     console::say,
-    support::{binaries::Binaries, http, instant, pause, process::START_TIME_MAX, screen::Screen},
+    support::{binaries::Binaries, instant, screen::Screen},
 };
 
 /// Runs the scene, and returns its violations.
@@ -58,8 +58,8 @@ impl Scene {
     /// Places calls while all is well, and returns the report of the load.
     fn place_calmly(&mut self, plan: &Plan) -> Result<Value, String> {
         self.start_load(plan)?;
-        self.wait(plan.calm)?;
-        self.end_load()
+        self.testbed.run_for(plan.calm)?;
+        self.testbed.end_load(LOAD)
     }
 
     /// Restarts two instances in their bad form, between two loads.
@@ -69,7 +69,7 @@ impl Scene {
             self.testbed.restart_bot_with(name, &options)?;
         }
         // Three missed probes: the gateway must have noticed both ends before it can notice the starts.
-        self.wait(PROBES)?;
+        self.testbed.run_for(PROBES)?;
         self.testbed.wait_until_ready()
     }
 
@@ -77,28 +77,31 @@ impl Scene {
     fn fail(&mut self, plan: &Plan, calm: Value) -> Result<Figures, String> {
         let before = self.metrics()?;
         self.start_load(plan)?;
-        self.show("one instance hangs on calls, and one is slow");
-        self.wait(plan.settling)?;
+        show_event(self.started, "one instance hangs on calls, and one is slow");
+        self.testbed.run_for(plan.settling)?;
         let settled = self.metrics()?;
 
         self.testbed.processes.kill(DNS)?;
-        self.show("the DNS server is away");
-        self.wait(plan.dns_away)?;
+        show_event(self.started, "the DNS server is away");
+        self.testbed.run_for(plan.dns_away)?;
         self.testbed.start_dns()?;
-        self.show("the DNS server is back");
+        show_event(self.started, "the DNS server is back");
         let ejected = self.metrics()?;
 
-        let dead = self.wait_for_calls(DEAD, CALLS_MIN)?;
+        let dead = self.testbed.wait_for_calls(DEAD, CALLS_MIN)?;
         let targets = StormTargets::of_bot(&self.testbed, dead)?;
         self.testbed.processes.kill(DEAD)?;
         let storm = targets.start(SENDERS, plan.storm);
-        self.show(&format!("{DEAD} is dead, and {SENDERS} senders repeat its callbacks each second"));
-        self.wait(plan.storm)?;
+        show_event(
+            self.started,
+            &format!("{DEAD} is dead, and {SENDERS} senders repeat its callbacks each second"),
+        );
+        self.testbed.run_for(plan.storm)?;
         let storm = storm.statuses()?;
         self.testbed.restart_bot(DEAD)?;
-        self.show(&format!("{DEAD} has restarted"));
-        self.wait(QUIET)?;
-        let (failing, lasted) = (self.end_load()?, self.started.elapsed());
+        show_event(self.started, &format!("{DEAD} has restarted"));
+        self.testbed.run_for(QUIET)?;
+        let (failing, lasted) = (self.testbed.end_load(LOAD)?, self.started.elapsed());
 
         let after = self.metrics()?;
         let journals = journal::read(&self.testbed, Some(DEAD))?;
@@ -120,45 +123,8 @@ impl Scene {
         Ok(())
     }
 
-    fn end_load(&mut self) -> Result<Value, String> {
-        self.testbed.end_loads()?;
-        let (_, output) = self.testbed.processes.wait(LOAD, END_TIME_MAX)?;
-        let report = output.lines().find_map(|line| serde_json::from_str(line).ok());
-        report.ok_or_else(|| format!("the load printed no report: {output}"))
-    }
-
     fn metrics(&self) -> Result<Metrics, String> {
         Metrics::read(self.testbed.gateways.first().ok_or("there is no gateway")?.admin)
-    }
-
-    /// Prints an event with its time.
-    fn show(&self, event: &str) {
-        say(&format!("  {:>5.1} s  {event}", self.started.elapsed().as_secs_f64()));
-    }
-
-    /// Lets the load continue for a while.
-    fn wait(&mut self, time: Duration) -> Result<(), String> {
-        let started = instant();
-        while started.elapsed() < time {
-            self.testbed.processes.check_running()?;
-            pause(POLL);
-        }
-        Ok(())
-    }
-
-    /// Waits until a bot has at least so many calls, and returns its address.
-    fn wait_for_calls(&mut self, name: &str, least: u64) -> Result<std::net::SocketAddr, String> {
-        let bot = self.testbed.bots.iter().find(|bot| bot.name == name);
-        let address = bot.ok_or_else(|| format!("there is no bot {name}"))?.address;
-        let started = instant();
-        while http::get_json(address, "/healthz")?.get("calls").and_then(Value::as_u64) < Some(least) {
-            self.testbed.processes.check_running()?;
-            if started.elapsed() > START_TIME_MAX {
-                return Err(format!("{name} receives no calls"));
-            }
-            pause(POLL);
-        }
-        Ok(address)
     }
 }
 
@@ -170,9 +136,6 @@ const CALLS_MIN: u64 = 3;
 /// Together with the load they need more requests in flight than the gateway handles, if each waits as long
 /// as the gateway is patient.
 const SENDERS: usize = 220;
-const POLL: Duration = Duration::from_millis(20);
 const PROBES: Duration = Duration::from_millis(2_500);
 /// The time after the last event.
 const QUIET: Duration = Duration::from_secs(1);
-/// More than the sum of all waits of the platform.
-const END_TIME_MAX: Duration = Duration::from_secs(120);

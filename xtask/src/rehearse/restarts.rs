@@ -5,8 +5,6 @@ mod verdict;
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 pub(super) use self::scenario::{QUICK, Scenario, WHOLE};
 use self::{
     scenario::{DRAINED_BY_HAND, FleetEvent, KILLED, LAYOUT, SUSPENDED},
@@ -16,11 +14,11 @@ use super::{
     journal::{self},
     layout::EVERY_APP,
     load_report::{LoadSummary, problems},
-    testbed::{Testbed, first_warnings},
+    testbed::{END_TIME_MAX, Testbed, first_warnings, show_event},
 };
 use crate::{
     console::say,
-    support::{binaries::Binaries, http, instant, pause, process::START_TIME_MAX, screen::Screen},
+    support::{binaries::Binaries, instant, screen::Screen},
 };
 
 /// Runs one scenario, and returns its violations.
@@ -29,14 +27,14 @@ pub(super) fn run(binaries: &Binaries, screen: &Screen, scenario: &Scenario) -> 
     let testbed = Testbed::start(binaries, &LAYOUT)?;
     let mut run = ScenarioRun { testbed, started: instant(), ended_logs: Vec::new(), bad_exits: Vec::new() };
     run.start_load(scenario)?;
-    run.wait(QUIET)?;
+    run.testbed.run_for(QUIET)?;
     match scenario.event {
         FleetEvent::RollingRestart => run.restart_all()?,
         FleetEvent::Failures => run.fail_two()?,
     }
-    run.wait(QUIET)?;
+    run.testbed.run_for(QUIET)?;
     let placing = run.started.elapsed();
-    let report = run.end_load()?;
+    let report = run.testbed.end_load(LOAD)?;
 
     let killed = (scenario.event == FleetEvent::Failures).then_some(KILLED);
     let journals = journal::read(&run.testbed, killed)?;
@@ -87,43 +85,6 @@ impl ScenarioRun {
         Ok(())
     }
 
-    fn end_load(&mut self) -> Result<Value, String> {
-        self.testbed.end_loads()?;
-        let (_, output) = self.testbed.processes.wait(LOAD, END_TIME_MAX)?;
-        let report = output.lines().find_map(|line| serde_json::from_str(line).ok());
-        report.ok_or_else(|| format!("the load printed no report: {output}"))
-    }
-
-    /// Prints an event with its time.
-    fn show(&self, event: &str) {
-        say(&format!("  {:>5.1} s  {event}", self.started.elapsed().as_secs_f64()));
-    }
-
-    /// Lets the load continue for a while.
-    fn wait(&mut self, time: Duration) -> Result<(), String> {
-        let started = instant();
-        while started.elapsed() < time {
-            self.testbed.processes.check_running()?;
-            pause(POLL);
-        }
-        Ok(())
-    }
-
-    /// Waits until a bot has at least so many calls. Without calls, the scenario would prove nothing.
-    fn wait_for_calls(&mut self, name: &str, least: u64) -> Result<(), String> {
-        let bot = self.testbed.bots.iter().find(|bot| bot.name == name);
-        let address = bot.ok_or_else(|| format!("there is no bot {name}"))?.address;
-        let started = instant();
-        while http::get_json(address, "/healthz")?.get("calls").and_then(Value::as_u64) < Some(least) {
-            self.testbed.processes.check_running()?;
-            if started.elapsed() > START_TIME_MAX {
-                return Err(format!("{name} receives no calls"));
-            }
-            pause(POLL);
-        }
-        Ok(())
-    }
-
     /// Restarts every gateway, then every instance, one after the other.
     fn restart_all(&mut self) -> Result<(), String> {
         let gateways: Vec<_> = self.testbed.gateways.iter().map(|gateway| gateway.name).collect();
@@ -134,7 +95,7 @@ impl ScenarioRun {
         for name in &bots {
             self.restart_instance(name)?;
         }
-        bots.into_iter().try_for_each(|name| self.wait_for_calls(name, 1))
+        bots.into_iter().try_for_each(|name| self.testbed.wait_for_calls(name, 1).map(|_| ()))
     }
 
     fn restart_gateway(&mut self, name: &'static str) -> Result<(), String> {
@@ -147,16 +108,16 @@ impl ScenarioRun {
         self.ended_logs.push((name, log));
         self.testbed.start_gateway(name)?;
         self.testbed.wait_until_ready()?;
-        self.show(&restarted(name, ended, asked.elapsed()));
+        show_event(self.started, &restarted(name, ended, asked.elapsed()));
         // The balancer must notice this gateway before the next one leaves.
-        self.wait(BALANCER_TIME)
+        self.testbed.run_for(BALANCER_TIME)
     }
 
     fn restart_instance(&mut self, name: &str) -> Result<(), String> {
         let asked = instant();
         if name == DRAINED_BY_HAND {
             self.ask_gateways("drain", name, &["--wait"])?;
-            self.show(&format!("{name} is drained at each gateway: its last call has ended"));
+            show_event(self.started, &format!("{name} is drained at each gateway: its last call has ended"));
         }
         let (succeeded, _) = self.terminate(name)?;
         let ended = asked.elapsed();
@@ -168,27 +129,27 @@ impl ScenarioRun {
             self.ask_gateways("resume", name, &[])?;
         }
         self.testbed.wait_until_ready()?;
-        self.show(&restarted(name, ended, asked.elapsed()));
+        show_event(self.started, &restarted(name, ended, asked.elapsed()));
         Ok(())
     }
 
     /// Kills one instance, and suspends another one for a while.
     fn fail_two(&mut self) -> Result<(), String> {
-        self.wait_for_calls(KILLED, CALLS_MIN)?;
+        self.testbed.wait_for_calls(KILLED, CALLS_MIN)?;
         self.testbed.processes.kill(KILLED)?;
-        self.show(&format!("{KILLED} is killed"));
-        self.wait(KILLED_TIME)?;
+        show_event(self.started, &format!("{KILLED} is killed"));
+        self.testbed.run_for(KILLED_TIME)?;
         self.testbed.restart_bot(KILLED)?;
         self.testbed.wait_until_ready()?;
-        self.show(&format!("{KILLED} has restarted and is ready"));
-        self.wait(QUIET)?;
+        show_event(self.started, &format!("{KILLED} has restarted and is ready"));
+        self.testbed.run_for(QUIET)?;
 
-        self.wait_for_calls(SUSPENDED, CALLS_MIN)?;
+        self.testbed.wait_for_calls(SUSPENDED, CALLS_MIN)?;
         self.testbed.processes.signal(SUSPENDED, "STOP")?;
-        self.show(&format!("{SUSPENDED} is suspended"));
-        self.wait(SUSPENDED_TIME)?;
+        show_event(self.started, &format!("{SUSPENDED} is suspended"));
+        self.testbed.run_for(SUSPENDED_TIME)?;
         self.testbed.processes.signal(SUSPENDED, "CONT")?;
-        self.show(&format!("{SUSPENDED} continues"));
+        show_event(self.started, &format!("{SUSPENDED} continues"));
         self.testbed.wait_until_ready()
     }
 
@@ -246,7 +207,6 @@ fn restarted(name: &str, ended: Duration, ready: Duration) -> String {
 const LOAD: &str = "load";
 /// More calls than are ever placed: `end_load` ends the load.
 const CALLS_MAX: &str = "100000";
-const POLL: Duration = Duration::from_millis(20);
 /// The time before, between and after the events.
 const QUIET: Duration = Duration::from_secs(1);
 /// The fewest calls of an instance before it is killed or suspended.
@@ -256,5 +216,3 @@ const KILLED_TIME: Duration = Duration::from_secs(1);
 const SUSPENDED_TIME: Duration = Duration::from_secs(10);
 /// Two health checks of the balancer.
 const BALANCER_TIME: Duration = Duration::from_millis(500);
-/// More than the sum of all waits: the platform's attempts, and a gateway's drain.
-const END_TIME_MAX: Duration = Duration::from_secs(120);

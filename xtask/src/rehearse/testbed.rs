@@ -1,6 +1,11 @@
 //! The processes of a rehearsal: one platform, the gateways of one region, and the bots of a layout.
 
-use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -253,6 +258,40 @@ impl Testbed {
         self.ask_platform("PUT", "/emulator/faults", &faults.to_string()).map(|_| ())
     }
 
+    /// Ends a load, and returns its report.
+    pub(super) fn end_load(&mut self, load: &str) -> Result<Value, String> {
+        self.end_loads()?;
+        let (_, output) = self.processes.wait(load, END_TIME_MAX)?;
+        let report = output.lines().find_map(|line| serde_json::from_str(line).ok());
+        report.ok_or_else(|| format!("the load printed no report: {output}"))
+    }
+
+    /// Lets the processes run for a while.
+    pub(super) fn run_for(&mut self, time: Duration) -> Result<(), String> {
+        let started = instant();
+        while started.elapsed() < time {
+            self.processes.check_running()?;
+            pause(POLL);
+        }
+        Ok(())
+    }
+
+    /// Waits until a bot has at least so many calls, and returns its address. Without calls, a scene would
+    /// prove nothing.
+    pub(super) fn wait_for_calls(&mut self, name: &str, least: u64) -> Result<SocketAddr, String> {
+        let bot = self.bots.iter().find(|bot| bot.name == name);
+        let address = bot.ok_or_else(|| format!("there is no bot {name}"))?.address;
+        let started = instant();
+        while http::get_json(address, "/healthz")?.get("calls").and_then(Value::as_u64) < Some(least) {
+            self.processes.check_running()?;
+            if started.elapsed() > START_TIME_MAX {
+                return Err(format!("{name} receives no calls"));
+            }
+            pause(POLL);
+        }
+        Ok(address)
+    }
+
     /// Stops the platform from placing more calls.
     pub(super) fn end_loads(&self) -> Result<(), String> {
         self.ask_platform("DELETE", "/emulator/load", "").map(|_| ())
@@ -285,6 +324,11 @@ impl Testbed {
     }
 }
 
+/// Prints an event of a scene with its time.
+pub(super) fn show_event(started: Instant, event: &str) {
+    say(&format!("  {:>5.1} s  {event}", started.elapsed().as_secs_f64()));
+}
+
 /// The name of an instance that DNS found, by the name of its bot.
 pub(super) fn instance(bot: &str) -> String {
     format!("{bot}.bots.test")
@@ -306,6 +350,11 @@ pub(super) const DNS: &str = "dns";
 const DNS_NAME: &str = "_calls._tcp.bots.test";
 /// The descriptors of a gateway that has few: enough for the load, but not for the storm as well.
 const DESCRIPTORS: &str = "240";
+
+/// More than the sum of all waits of the platform.
+pub(super) const END_TIME_MAX: Duration = Duration::from_secs(120);
+/// The interval of checks.
+const POLL: Duration = Duration::from_millis(20);
 
 /// Longer than the platform rings and a gateway asks Graph.
 const CALL_TIME_MAX: Duration = Duration::from_secs(60);

@@ -207,7 +207,9 @@ pub(super) fn table(figures: &Figures) -> Vec<String> {
             lines.push(row(&format!("{about}: {}", labels.replace('"', "")), growth.to_string()));
         }
     }
-    lines.push(row("log lines: cannot accept connections", figures.log_lines(NO_ACCEPT).to_string()));
+    let exhausted = figures.after.grown(&figures.before, "switchboard_exhaustions_total");
+    let exhausted = exhausted.iter().map(|(_, growth)| growth).sum::<f64>();
+    lines.push(row("times that the gateway had no descriptor", exhausted.to_string()));
     lines.push(row("log lines: source not read", figures.log_lines(NOT_READ).to_string()));
     lines
 }
@@ -221,7 +223,6 @@ const MEASURABLE_MS: f64 = 5.0;
 const DELAYED_SHARE_MAX: f64 = 0.01;
 const DELAYED_MORE: f64 = 2.0;
 const NOT_READ: &str = "keeping the current fleet: its source was not read";
-const NO_ACCEPT: &str = "cannot accept connections";
 
 #[cfg(test)]
 mod tests {
