@@ -30,8 +30,7 @@ use crate::{
 ///
 /// Its futures are `Send` and run on any runtime. All share the [`Connections`](crate::Connections).
 pub struct Delivery {
-    /// Replaced when a source changes it or an unlisted instance is removed. Everything else changes inside
-    /// the instances.
+    /// Replaced when its members or their incarnations change. Everything else changes inside the instances.
     pub(crate) fleet: ArcSwap<Fleet>,
     /// Notified when the fleet was replaced.
     pub(crate) fleet_replaced: Notify,
@@ -231,11 +230,16 @@ impl Delivery {
         fleet.instances().iter().map(status).chain(gone).collect()
     }
 
-    /// Notes that a call has ended, which frees a place at its instance. Calls that this gateway did not
-    /// place there do not count, and a call that ends twice counts once.
-    pub fn call_ended(&self, instance: &str, call_id: &str) {
+    /// Notes that these calls have ended, which frees their places at their instance. Calls that this gateway
+    /// did not place there do not count, and a call that ends twice counts once.
+    pub fn calls_ended<I: AsRef<str>>(&self, instance: &str, call_ids: impl IntoIterator<Item = I>) {
+        let mut call_ids = call_ids.into_iter().peekable();
+        // Most callbacks end no call.
+        if call_ids.peek().is_none() {
+            return;
+        }
         if let Some(instance) = self.fleet.load().instance(instance) {
-            instance.tracker.call_ended(call_id, Instant::now());
+            call_ids.for_each(|call_id| instance.tracker.call_ended(call_id.as_ref(), Instant::now()));
         }
     }
 

@@ -1,7 +1,8 @@
 //! Instances that are discovered, not listed. Each source has a file.
 //!
 //! All sources follow one rule: a response that cannot be read, makes no sense, or contains a forbidden
-//! address changes nothing. The last good state stays, and the log says why.
+//! address changes nothing. The last good state stays, and the log says why. Of SRV records only the bad one
+//! is left out.
 
 mod dns;
 #[cfg(feature = "kubernetes")]

@@ -81,6 +81,11 @@ pub(crate) fn forbidden(address: IpAddr, allow: &[Network]) -> Option<&'static s
     }
 }
 
+/// The first of these addresses that a discovered instance may not have, and its kind.
+pub(crate) fn first_forbidden(addresses: &[IpAddr], allow: &[Network]) -> Option<(IpAddr, &'static str)> {
+    addresses.iter().find_map(|address| Some((*address, forbidden(*address, allow)?)))
+}
+
 /// Addresses at which clouds serve the credentials of a machine: most clouds, Azure's host service, and
 /// Alibaba.
 const METADATA_V4: [[u8; 4]; 3] = [[169, 254, 169, 254], [168, 63, 129, 16], [100, 100, 100, 200]];

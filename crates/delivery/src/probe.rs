@@ -295,10 +295,10 @@ const INCARNATION_BYTES_MAX: usize = 13;
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Probes in flight at once: a fleet that hangs as a whole costs no more sockets than this.
 const PROBES_MAX: usize = 256;
-/// The shortest time between the end of a probe and the next one that a new call asks for.
-const WANTED_SPACING: Duration = Duration::from_millis(100);
 /// The part of them for instances that missed their last probe: the others are not late because of them.
 const PROBES_AFTER_MISSES_MAX: usize = PROBES_MAX / 2;
+/// The shortest time between the end of a probe and the next one that a new call asks for.
+const WANTED_SPACING: Duration = Duration::from_millis(100);
 /// The shortest interval: settings are in seconds, and zero would spin.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 

@@ -135,7 +135,7 @@ impl Discovery {
             #[cfg(feature = "kubernetes")]
             Self::Kubernetes(KubernetesSettings { secure, path, .. }) => (*secure, path),
         };
-        UpstreamUrl::parse(&format!("{}://{host}:{port}{path}", scheme(secure)))
+        UpstreamUrl::of_parts(secure, host, port, path)
     }
 
     /// The networks that instances may be in besides the usual ones.

@@ -92,6 +92,17 @@ impl UpstreamUrl {
         Self { origin: Origin { host, ..self.origin }, ..self }
     }
 
+    /// The URL of a discovered instance.
+    pub(crate) fn of_parts(
+        secure: bool,
+        host: &str,
+        port: u16,
+        path: &str,
+    ) -> Result<Self, InvalidUpstreamUrl> {
+        let scheme = if secure { "https" } else { "http" };
+        Self::parse(&format!("{scheme}://{host}:{port}{path}"))
+    }
+
     /// The same URL, reached at these addresses only.
     pub(crate) fn found_at(self, addresses: &[IpAddr]) -> Self {
         let host = match self.origin.host {
@@ -230,6 +241,13 @@ pub(crate) enum Hostname {
     Name(Arc<ResolvedName>),
     /// A name for `Host` and the certificate, and the addresses that its source found, already checked.
     Found(Box<str>, Box<[IpAddr]>),
+}
+
+impl Hostname {
+    /// Returns true if a text has only characters of host names. Any other could change the rest of the URL.
+    pub(crate) fn is_plain(host: &str) -> bool {
+        host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+    }
 }
 
 impl fmt::Display for Hostname {

@@ -11,16 +11,17 @@ use tokio::time::{Instant, sleep_until};
 
 use self::{
     listing::Listing,
-    members::{check_count, member, url},
+    members::{check_count, member},
     services::Services,
 };
 use super::source::{SourceError, SourceLog};
 use crate::{
     delivery::Delivery,
     member::Member,
-    network::forbidden,
+    network::first_forbidden,
     resolver::{FoundAddresses, FullName, Resolver},
     settings::DnsSettings,
+    upstream_url::UpstreamUrl,
 };
 
 /// Follows a DNS name.
@@ -111,12 +112,12 @@ impl<'s> Dns<'s> {
     /// One member per address. A forbidden address refuses them all: the response may be forged.
     fn members(&self, found: &FoundAddresses) -> Result<Vec<Member>, SourceError> {
         check_count(found.addresses.len())?;
-        let refused = |address: &IpAddr| Some((*address, forbidden(*address, &self.settings.allow)?));
-        if let Some((address, why)) = found.addresses.iter().find_map(refused) {
+        if let Some((address, why)) = first_forbidden(&found.addresses, &self.settings.allow) {
             return Err(SourceError::Forbidden { address, why });
         }
         let host = self.settings.name.trim_end_matches('.').to_ascii_lowercase();
-        let url = url(self.settings, &host, self.settings.port);
+        let DnsSettings { secure, port, path, .. } = self.settings;
+        let url = UpstreamUrl::of_parts(*secure, &host, *port, path);
         let url = url.map_err(|_| SourceError::NotAHost(host.escape_debug().to_string()))?;
         let of = |address: &IpAddr| member(address_name(*address), url.clone().found_at(&[*address]), 1);
         Ok(found.addresses.iter().map(of).collect())

@@ -17,7 +17,7 @@ use tempfile::Builder;
 use crate::{
     discovery::INSTANCES_MAX,
     member::{Member, SourceState},
-    network::forbidden,
+    network::first_forbidden,
     settings::Discovery,
     upstream_url::Hostname,
 };
@@ -106,13 +106,11 @@ impl FleetFile {
         let StoredInstance { name, incarnation, host, port, addresses } = stored;
         let parse = |text: &str| Name::parse(text).map_err(|_| StoreError::Malformed);
         let url = self.discovery.url(host, *port).map_err(|_| StoreError::Malformed)?;
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         let is_address = matches!(url.origin().host, Hostname::Address(_));
-        if addresses.is_empty() || is_address || !host.bytes().all(plain) {
+        if addresses.is_empty() || is_address || !Hostname::is_plain(host) {
             return Err(StoreError::Malformed);
         }
-        let allow = self.discovery.allow();
-        if let Some((address, why)) = addresses.iter().find_map(|one| Some((*one, forbidden(*one, allow)?))) {
+        if let Some((address, why)) = first_forbidden(addresses, self.discovery.allow()) {
             return Err(StoreError::Forbidden { address, why });
         }
         let url = url.found_at(addresses);

@@ -380,7 +380,7 @@ impl<'a> Race<'a> {
     }
 }
 
-/// The interval of checks for new candidates while an attempt is open. The end of a back-off notifies no
+/// The interval of checks for new candidates while an attempt is open. The end of an ejection notifies no
 /// call.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// The pause after an attempt for which the gateway had no descriptor or port left. The next one would fail

@@ -76,10 +76,10 @@ impl Wait {
     }
 }
 
-/// The longest wait of one call. It is longer than the back-off of an instance after its first failure.
+/// The longest wait of one call. It is longer than the first ejection of an instance.
 const WAIT_MAX: Duration = Duration::from_millis(1200);
 /// The shortest wait.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The interval of checks and probes during a wait: the end of a back-off notifies no call, and one probe may
+/// The interval of checks and probes during a wait: an ejection ends without notice, and one probe may
 /// come too early.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);

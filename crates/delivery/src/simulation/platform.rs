@@ -258,7 +258,7 @@ impl Platform {
                     ledger.violated(format!("a callback of {call} went to {}", response.instance));
                 }
                 if ends && response.status.is_success() {
-                    gateway.delivery.call_ended(owner.instance.as_str(), call);
+                    gateway.delivery.calls_ended(owner.instance.as_str(), [call]);
                 }
                 true
             }

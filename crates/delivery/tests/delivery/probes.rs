@@ -189,10 +189,10 @@ async fn between_two_reports_an_instance_gets_no_more_calls_than_it_has_room_for
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::Full);
 
     // A call that was not placed here does not count, and a call that ends twice frees one place.
-    delivery.call_ended("bot-0", "some-other-call");
+    delivery.calls_ended("bot-0", ["some-other-call"]);
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Full);
-    delivery.call_ended("bot-0", &CALL.to_uppercase());
-    delivery.call_ended("bot-0", CALL);
+    delivery.calls_ended("bot-0", [CALL.to_uppercase()]);
+    delivery.calls_ended("bot-0", [CALL]);
     let known = status(&delivery, "bot-0");
     assert_eq!((known.state, known.calls_expected, known.calls_counted), (InstanceState::Ready, Some(4), 0));
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 202);

@@ -34,7 +34,7 @@ pub(crate) async fn respond(
     let handled = if in_flight.count() > gateway.limits.in_flight {
         Err(Refusal::new(Outcome::OverCapacity, "too_many_in_flight"))
     } else {
-        catch_panic(pin!(handle(&gateway, &gateway.connections, received, &mut record))).await
+        catch_panic(pin!(handle(&gateway, received, &mut record))).await
     };
     let (mut response, outcome, refusal) = match handled {
         Ok(reply) => {

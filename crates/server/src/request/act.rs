@@ -206,7 +206,7 @@ impl ActionTask {
         match done {
             // No callback will report the end of this call.
             Ok(()) if matches!(action, Action::Reject(_) | Action::Redirect(_)) => {
-                gateway.delivery.call_ended(instance.as_str(), &call.call_id);
+                gateway.delivery.calls_ended(instance.as_str(), [&call.call_id]);
             }
             Ok(()) => {}
             Err(error) => {

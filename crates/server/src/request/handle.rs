@@ -8,7 +8,6 @@ mod webhook;
 
 use std::sync::Arc;
 
-use switchboard_delivery::Connections;
 use switchboard_notification::Envelope;
 use switchboard_routing::is_marked;
 use uuid::Uuid;
@@ -31,7 +30,6 @@ use crate::{
 /// Handles one request. Each step takes a value that only the step before it can make.
 pub(crate) async fn handle(
     gateway: &Arc<Gateway>,
-    connections: &Arc<Connections>,
     received: Received,
     record: &mut Record,
 ) -> Result<Reply, Refusal> {
@@ -43,15 +41,14 @@ pub(crate) async fn handle(
         Route::Health => Ok(Reply::Health { able: gateway.can_take_call() }),
         // Boxed: the future of a request is moved from place to place. Callbacks, which are most requests,
         // need a tenth of its size.
-        Route::Webhook { app } => Box::pin(webhook(gateway, connections, received, app, record)).await,
-        Route::Callback => callback(gateway, connections, received, record).await,
+        Route::Webhook { app } => Box::pin(webhook(gateway, received, app, record)).await,
+        Route::Callback => callback(gateway, received, record).await,
     }
 }
 
 /// Handles `POST {webhook_path}`: a new call, or an item about a call without the gateway's callback URI.
 async fn webhook(
     gateway: &Arc<Gateway>,
-    connections: &Arc<Connections>,
     received: Received,
     app_in_path: Option<Uuid>,
     record: &mut Record,
@@ -75,7 +72,7 @@ async fn webhook(
     if let Some(reply) = shared_response(gateway, &admitted, record).await? {
         return Ok(reply);
     }
-    let request = WebhookRequest { gateway, connections, admitted: &admitted, app_in_path, is_redirected };
+    let request = WebhookRequest { gateway, admitted: &admitted, app_in_path, is_redirected };
     let plan = request.plan(&notifications);
     match plan.parts.as_slice() {
         [part] => match &part.destination {
@@ -87,12 +84,7 @@ async fn webhook(
 }
 
 /// Handles `POST {callback_path}/…`: delivers to the instance that the seal names.
-async fn callback(
-    gateway: &Arc<Gateway>,
-    connections: &Arc<Connections>,
-    received: Received,
-    record: &mut Record,
-) -> Result<Reply, Refusal> {
+async fn callback(gateway: &Arc<Gateway>, received: Received, record: &mut Record) -> Result<Reply, Refusal> {
     let target = received.target();
     let caller = gateway.authenticate(&received, record).await?;
     received.check_no_loop()?;
@@ -120,16 +112,14 @@ async fn callback(
         return Ok(reply);
     }
     if is_of_peer {
-        return Box::pin(proxy::proxy(gateway, connections, admitted, owner, record)).await;
+        return Box::pin(proxy::proxy(gateway, admitted, owner, record)).await;
     }
     let outbound = admitted.into_outbound(call_id);
     drop(in_flight);
-    let forwarded = gateway.delivery.forward(connections, outbound, owner).await;
+    let forwarded = gateway.delivery.forward(&gateway.connections, outbound, owner).await;
     let response = forwarded.map_err(|error| record.not_forwarded(&error))?;
     record.responded(&response);
-    for call_id in ended {
-        gateway.delivery.call_ended(response.instance.as_str(), &call_id);
-    }
+    gateway.delivery.calls_ended(response.instance.as_str(), ended);
     Ok(without_action(gateway, response, Outcome::Forwarded))
 }
 

@@ -5,8 +5,7 @@ use switchboard_routing::Name;
 use crate::{
     discovery::source::{INSTANCES_MAX, SourceError},
     member::{Member, SourceState},
-    settings::DnsSettings,
-    upstream_url::{InvalidUpstreamUrl, UpstreamUrl},
+    upstream_url::UpstreamUrl,
 };
 
 /// The instance at a URL that was found.
@@ -20,12 +19,6 @@ pub(super) fn member(name: Name, url: UpstreamUrl, weight: u32) -> Member {
         weight,
         source_state: SourceState::Ready,
     }
-}
-
-/// The URL of an instance.
-pub(super) fn url(settings: &DnsSettings, host: &str, port: u16) -> Result<UpstreamUrl, InvalidUpstreamUrl> {
-    let scheme = if settings.secure { "https" } else { "http" };
-    UpstreamUrl::parse(&format!("{scheme}://{host}:{port}{}", settings.path))
 }
 
 /// Checks the number of instances in a response.

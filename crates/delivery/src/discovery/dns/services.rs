@@ -11,14 +11,14 @@ use hickory_resolver::proto::rr::{RData, RecordType, rdata::SRV};
 use switchboard_routing::Name;
 use tokio::task::JoinSet;
 
-use super::members::{check_count, member, url};
+use super::members::{check_count, member};
 use crate::{
     discovery::source::{SourceError, instance_name, loggable},
     member::Member,
-    network::forbidden,
+    network::first_forbidden,
     resolver::{FoundAddresses, FullName, LookupError, Resolver},
     settings::DnsSettings,
-    upstream_url::UpstreamUrl,
+    upstream_url::{Hostname, UpstreamUrl},
 };
 
 /// Reads the SRV records of one name, and looks up their targets.
@@ -160,13 +160,13 @@ impl<'s> Services<'s> {
         if srv.port == 0 {
             return Err(BadRecord::NoPort);
         }
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-        if !host.bytes().all(plain) {
+        if !Hostname::is_plain(host) {
             return Err(BadRecord::NotAHost);
         }
+        let DnsSettings { secure, path, .. } = self.settings;
         Ok(Target {
             name: instance_name(host),
-            url: url(self.settings, host, srv.port).map_err(|_| BadRecord::NotAHost)?,
+            url: UpstreamUrl::of_parts(*secure, host, srv.port, path).map_err(|_| BadRecord::NotAHost)?,
             host: host.to_owned(),
             port: srv.port,
             weight: u32::from(srv.weight).clamp(1, WEIGHT_MAX),
@@ -186,8 +186,7 @@ impl<'s> Services<'s> {
             }
             (Err(error), None) => return Err(BadRecord::NoAddress(error)),
         };
-        let refused = |address: &IpAddr| Some((*address, forbidden(*address, &self.settings.allow)?));
-        match found.addresses.iter().find_map(refused) {
+        match first_forbidden(&found.addresses, &self.settings.allow) {
             Some((address, why)) => Err(BadRecord::Forbidden { address, why }),
             None => Ok(found),
         }

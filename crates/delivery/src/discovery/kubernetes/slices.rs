@@ -137,14 +137,13 @@ impl Slices {
             });
         }
         let KubernetesSettings { service, path, secure, .. } = settings;
-        let scheme = if *secure { "https" } else { "http" };
         let host = format!("{service}.{namespace}.svc");
         let member = |(name, found): (&Name, FoundPod<'_>)| {
             let FoundPod { pod, mut addresses, source_state } = found;
             // IPv4 first, and one order whichever slice came first.
             addresses.sort_unstable();
             addresses.dedup();
-            let url = UpstreamUrl::parse(&format!("{scheme}://{host}:{}{path}", pod.port));
+            let url = UpstreamUrl::of_parts(*secure, &host, pod.port, path);
             let url = url.map_err(|_| SourceError::NotAHost(host.clone()))?.found_at(&addresses);
             Ok(Member {
                 name: name.clone(),

@@ -216,7 +216,7 @@ async fn a_call_that_hangs_goes_back_to_an_instance_that_was_busy() {
         fleet.listen(0, Respond(202, 0));
     };
     let (placed, ()) = tokio::join!(fleet.place("call", unrecorded(12_000)), free);
-    // The share of the second attempt, 3 s, is longer than the back-off of the first instance.
+    // The share of the second attempt, 3 s, is longer than the ejection of the first instance.
     let response = placed.unwrap();
     assert_eq!((response.status.as_u16(), response.attempts, response.outcome_unknown), (202, 3, 1));
     assert_eq!((fleet.elapsed_ms(), fleet.asked()), (3000, vec![0, 1, 0]));

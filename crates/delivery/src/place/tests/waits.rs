@@ -117,7 +117,7 @@ async fn a_call_waits_for_an_instance_that_is_restarting() {
     };
     let (placed, ()) = tokio::join!(fleet.place("call", recorded(3500)), restarted);
     let response = placed.unwrap();
-    // It is asked again at the end of its back-off.
+    // It is asked again at the end of its ejection.
     assert_eq!((response.status.as_u16(), response.attempts, fleet.elapsed_ms()), (202, 2, 1000));
     let fleet = SimulatedFleet::new(&[Refuse]);
     check(&fleet, PlaceError::AllFailed { attempts: 3, outcome_unknown: 0, last: "refused" }, 1200).await;

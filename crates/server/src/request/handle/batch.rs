@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use switchboard_delivery::{Connections, Outbound};
+use switchboard_delivery::Outbound;
 use switchboard_notification::Notifications;
 use tokio::task::JoinSet;
 
@@ -38,18 +38,17 @@ impl WebhookRequest<'_> {
         for part in parts {
             let body = Bytes::from(notifications.subset(&part.items));
             let gateway = Arc::clone(self.gateway);
-            let connections = Arc::clone(self.connections);
             match &part.destination {
                 Destination::NewCall(call) => {
                     let mut placement = PlacementRequest::new(self.admitted, part.call_id, call);
                     placement.outbound.body = body;
-                    deliveries.spawn(place(gateway, connections, placement));
+                    deliveries.spawn(place(gateway, placement));
                 }
                 Destination::ProbableOwner(_) => {
                     let mut outbound = self.admitted.outbound(Some(part.call_id.into()), None);
                     outbound.body = body;
                     let items = part.items.iter().filter_map(|item| notifications.items.get(*item));
-                    deliveries.spawn(forward(gateway, connections, outbound, ended_calls(items)));
+                    deliveries.spawn(forward(gateway, outbound, ended_calls(items)));
                 }
             }
         }
@@ -68,12 +67,8 @@ impl WebhookRequest<'_> {
     }
 }
 
-async fn place(
-    gateway: Arc<Gateway>,
-    connections: Arc<Connections>,
-    placement: PlacementRequest,
-) -> PartResult {
-    let (call, placed) = placement.place(&gateway, &connections).await;
+async fn place(gateway: Arc<Gateway>, placement: PlacementRequest) -> PartResult {
+    let (call, placed) = placement.place(&gateway).await;
     let attempts = placed.as_ref().map_or_else(Attempts::of_place_error, Attempts::of_response);
     let accepted = match placed {
         // The response to the batch is not that of a part, so no part takes the leader along.
@@ -86,17 +81,10 @@ async fn place(
     (accepted, attempts)
 }
 
-async fn forward(
-    gateway: Arc<Gateway>,
-    connections: Arc<Connections>,
-    outbound: Outbound,
-    ended: Vec<Box<str>>,
-) -> PartResult {
-    let forwarded = gateway.delivery.forward_unsealed(&connections, outbound).await;
+async fn forward(gateway: Arc<Gateway>, outbound: Outbound, ended: Vec<Box<str>>) -> PartResult {
+    let forwarded = gateway.delivery.forward_unsealed(&gateway.connections, outbound).await;
     if let Ok(response) = &forwarded {
-        for call_id in ended {
-            gateway.delivery.call_ended(response.instance.as_str(), &call_id);
-        }
+        gateway.delivery.calls_ended(response.instance.as_str(), ended);
     }
     let attempts = forwarded.as_ref().map_or_else(Attempts::of_forward_error, Attempts::of_response);
     let accepted =

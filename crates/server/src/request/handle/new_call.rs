@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use switchboard_delivery::{Connections, Outbound, PlaceError, PlacementLimits, UpstreamResponse};
+use switchboard_delivery::{Outbound, PlaceError, PlacementLimits, UpstreamResponse};
 use switchboard_routing::AffinityKey;
 
 use super::webhook::WebhookRequest;
@@ -34,7 +34,7 @@ impl WebhookRequest<'_> {
             return self.redirect(region, Outcome::Redirected, record);
         }
         let placement = PlacementRequest::new(self.admitted, part.call_id, plan);
-        match placement.place(self.gateway, self.connections).await {
+        match placement.place(self.gateway).await {
             (call, Ok(response)) => {
                 record.responded(&response);
                 if !is_action(&response) {
@@ -71,8 +71,11 @@ impl WebhookRequest<'_> {
             {
                 Err(Refusal::outcome_unknown())
             }
+            // A fleet that is not known yet may have room: the platform retries after a 503.
             Full::Overflow(region)
-                if may_overflow(error) && !self.is_redirected && gateway.peers.is_healthy(region) =>
+                if *error != PlaceError::FleetUnknown
+                    && !self.is_redirected
+                    && gateway.peers.is_healthy(region) =>
             {
                 self.redirect(region, Outcome::Overflowed, record)
             }
@@ -94,12 +97,6 @@ fn has_unknown_outcome(error: &PlaceError) -> bool {
         }
         PlaceError::AllFailed { outcome_unknown, .. } => *outcome_unknown > 0,
     }
-}
-
-/// Returns true if another region may get a call that no instance of this one took. A fleet that is not known
-/// yet may have room: the platform retries after a 503.
-fn may_overflow(error: &PlaceError) -> bool {
-    *error != PlaceError::FleetUnknown && !has_unknown_outcome(error)
 }
 
 /// A new call on its way to an instance.
@@ -141,9 +138,8 @@ impl PlacementRequest {
     pub(super) async fn place(
         self,
         gateway: &Arc<Gateway>,
-        connections: &Connections,
     ) -> (NewCall, Result<UpstreamResponse, PlaceError>) {
-        let placed = gateway.delivery.place(connections, self.outbound, self.key, self.limits).await;
+        let placed = gateway.delivery.place(&gateway.connections, self.outbound, self.key, self.limits).await;
         (self.call, placed)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use switchboard_delivery::{Connections, PeerGateways};
+use switchboard_delivery::PeerGateways;
 use switchboard_routing::OwnerRef;
 
 use crate::{
@@ -32,7 +32,6 @@ pub(super) fn check(gateway: &Gateway, received: &Received, owner: OwnerRef<'_>)
 /// Sends the callback to the gateway of its region, which treats it as if it had come from the platform.
 pub(super) async fn proxy(
     gateway: &Arc<Gateway>,
-    connections: &Connections,
     admitted: Admitted,
     owner: OwnerRef<'_>,
     record: &mut Record,
@@ -40,7 +39,8 @@ pub(super) async fn proxy(
     record.proxied(&owner.region.to_name());
     let target = admitted.target();
     let outbound = admitted.into_outbound(None);
-    let proxied = gateway.peer_gateways.proxy(connections, outbound, owner.region.as_str(), target).await;
+    let proxied =
+        gateway.peer_gateways.proxy(&gateway.connections, outbound, owner.region.as_str(), target).await;
     let response = proxied.map_err(|error| record.not_proxied(&error))?;
     record.proxy_responded(&response);
     Ok(Reply::Relay { response: Box::new(response), outcome: Outcome::Proxied })

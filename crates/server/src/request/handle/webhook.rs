@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use switchboard_delivery::Connections;
 use switchboard_notification::Notifications;
 use switchboard_routing::Name;
 use uuid::Uuid;
@@ -23,7 +22,6 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(super) struct WebhookRequest<'a> {
     pub(super) gateway: &'a Arc<Gateway>,
-    pub(super) connections: &'a Arc<Connections>,
     pub(super) admitted: &'a Admitted,
     /// The app that the path names, which a redirect keeps.
     pub(super) app_in_path: Option<Uuid>,

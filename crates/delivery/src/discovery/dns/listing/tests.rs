@@ -4,24 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    discovery::dns::{
-        address_name,
-        members::{member, url},
-    },
-    settings::DnsSettings,
+    discovery::dns::{address_name, members::member},
+    upstream_url::UpstreamUrl,
 };
 
 fn instance(last: u8) -> Member {
-    let settings = DnsSettings {
-        name: "bots.example".into(),
-        port: 3978,
-        secure: false,
-        path: "/".into(),
-        refresh: Duration::from_secs(30),
-        servers: Vec::new(),
-        allow: Vec::new(),
-    };
-    let url = url(&settings, "bots.example", 3978).unwrap();
+    let url = UpstreamUrl::of_parts(false, "bots.example", 3978, "/").unwrap();
     member(address_name([10, 0, 0, last].into()), url, 1)
 }
 
