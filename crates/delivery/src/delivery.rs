@@ -17,7 +17,6 @@ use crate::{
     headers,
     instance::{Eligibility, Event, Instance, InstanceStatus, Shared, Standing},
     member::Member,
-    names::Names,
     place::PlacementState,
     placements::Placements,
     settings::DeliverySettings,
@@ -48,8 +47,6 @@ pub struct Delivery {
     pub(crate) region: HeaderValue,
     /// The settings without the instances, which are in `fleet`.
     pub(crate) settings: DeliverySettings,
-    /// The names of listed instances.
-    names: Names,
 }
 
 impl Delivery {
@@ -104,7 +101,6 @@ impl Delivery {
         let last = last.as_ref().map(|(fleet, _)| &**fleet);
         let fleet = Fleet::new(members, known, &fleet_settings, last, Instant::now());
         Self {
-            names: fleet.origins().names(),
             fleet: ArcSwap::from_pointee(fleet),
             fleet_replaced: Notify::new(),
             building: Mutex::default(),
@@ -159,7 +155,9 @@ impl Delivery {
 
     /// Keeps the names of listed instances looked up, until it is dropped.
     pub(crate) async fn follow_names(&self) {
-        self.names.follow(&self.settings.name_servers).await;
+        // Only listed instances have names, and their list is that of the settings.
+        let names = self.fleet.load().origins().names();
+        names.follow(&self.settings.name_servers).await;
     }
 
     /// Replaces the fleet, if `next` returns the members of the next one.

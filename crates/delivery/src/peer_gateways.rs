@@ -9,7 +9,6 @@ use crate::{
     connections::{Connections, Connector, TlsClient},
     headers,
     member::Member,
-    names::Names,
     origins::{Endpoint, Origins, OriginsBuilder},
     outbound::Outbound,
     request::post,
@@ -44,7 +43,6 @@ pub struct PeerGateways {
     origins: Origins,
     connector: Connector,
     patience: Duration,
-    names: Names,
     name_servers: Vec<SocketAddr>,
     /// This region, as the value of `Switchboard-Forwarded-From`.
     here: HeaderValue,
@@ -72,20 +70,12 @@ impl PeerGateways {
             gateways.entry(region).or_insert_with(|| origins.endpoint(url, &Member::no_incarnation()));
         }
         let origins = origins.finish();
-        Self {
-            gateways,
-            names: origins.names(),
-            name_servers,
-            origins,
-            connector,
-            patience,
-            here: headers::name_value(here),
-        }
+        Self { gateways, name_servers, origins, connector, patience, here: headers::name_value(here) }
     }
 
     /// Keeps the names of the gateways looked up, until it is dropped. Spawn it once, on any runtime.
     pub async fn run(self: Arc<Self>) {
-        self.names.follow(&self.name_servers).await;
+        self.origins.names().follow(&self.name_servers).await;
     }
 
     /// Returns true if another region proxied the request to this gateway, or if the sender claims so.

@@ -46,7 +46,10 @@ pub async fn serve(api: AdminApi, listener: TcpListener) {
                 }
             }
             Err(error) => {
-                tracing::warn!(error = %error, "cannot accept admin connections");
+                let idle = Arc::clone(&api.state.load().connections);
+                if !idle.note_exhaustion("accept of the admin listener", &error).await {
+                    tracing::warn!(error = %error, "cannot accept admin connections");
+                }
                 // A lack of file descriptors lasts a while; without a pause the loop would spin.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

@@ -99,18 +99,8 @@ impl Ejection {
             // A refused connection is no old call: it failed at once.
             || cause.blame() == Blame::Unreachable;
         if is_news {
-            self.failed(cause, now, grant);
+            self.callback_failed(cause, now, grant);
         }
-    }
-
-    /// A callback failed that was sent after the last episode started.
-    pub(super) fn callback_failed(
-        &mut self,
-        cause: Cause,
-        now: Instant,
-        grant: impl FnOnce(Instant) -> bool,
-    ) {
-        self.failed(cause, now, grant);
     }
 
     /// Another instance accepted a new call first. One lost race says little, several in a row are a failure.
@@ -138,7 +128,13 @@ impl Ejection {
         self.current = None;
     }
 
-    fn failed(&mut self, cause: Cause, now: Instant, grant: impl FnOnce(Instant) -> bool) {
+    /// A callback failed that was sent after the last episode started.
+    pub(super) fn callback_failed(
+        &mut self,
+        cause: Cause,
+        now: Instant,
+        grant: impl FnOnce(Instant) -> bool,
+    ) {
         if cause.blame() == Blame::None {
             return;
         }
