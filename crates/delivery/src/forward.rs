@@ -173,7 +173,7 @@ impl Delivery {
                         tracker.count_failure(cause);
                         instance.callback_failed(cause, sent, Instant::now());
                     }
-                    _ => tracker.callback_responded(sent),
+                    _ => tracker.note_connected(sent),
                 }
                 tracker.count_callback();
                 let response = UpstreamResponse::of_instance(response, &instance.owner, in_flight, end);

@@ -74,3 +74,9 @@ pub(crate) fn is_known(incarnation: &Name) -> bool {
 
 /// The incarnation of an instance of which neither the source nor the probe knows one.
 pub(crate) const NO_INCARNATION: &str = "0";
+
+/// The most instances that a source may list, and the most without calls that may outlive their listing.
+///
+/// Twice the largest measured fleet (10,000 instances place a call in tens of microseconds). A UDP response
+/// has some thirty addresses, one over TCP, of 64 KiB, some four thousand: more is a mistake or an attack.
+pub(crate) const INSTANCES_MAX: usize = 20_000;

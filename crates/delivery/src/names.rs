@@ -235,7 +235,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Names that are looked up at once.
 const LOOKUPS_AT_ONCE: usize = 16;
 /// Addresses of one name. An instance has few; more are a mistake or an attack.
-const ADDRESSES_MAX: usize = 64;
+pub(crate) const ADDRESSES_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use openssl::sha::sha256;
 use switchboard_routing::Name;
 use tokio::time::{Duration, Instant};
 
+pub(crate) use crate::member::INSTANCES_MAX;
 use crate::{log_pace::LogPace, resolver::LookupError, startup::SourceTimes};
 
 /// A source could not be read, or its content is not usable.
@@ -136,9 +137,6 @@ pub(super) fn loggable(text: &str) -> String {
     text.escape_debug().take(LOGGED_CHARS_MAX).collect()
 }
 
-/// Twice the largest measured fleet (10,000 instances place a call in tens of microseconds). A UDP response
-/// has some thirty addresses, one over TCP, of 64 KiB, some four thousand: more is a mistake or an attack.
-pub(crate) const INSTANCES_MAX: usize = 20_000;
 /// The time for which a source may list no instance before its instances leave. It is longer than a zone
 /// takes to reload, a selector to be corrected or a deployment to be replaced. It is shorter than the time
 /// until an address is reassigned.

@@ -14,7 +14,7 @@ use crate::{
     instance::{
         Event, Instance, PlacementView, ProbedIncarnation, Process, Shared, Tracker, incarnation_in_use,
     },
-    member::{Member, SourceState},
+    member::{INSTANCES_MAX, Member, SourceState},
     origins::{Origins, OriginsBuilder},
 };
 
@@ -63,6 +63,8 @@ impl Fleet {
 struct Builder<'a> {
     fleet: Fleet,
     origins: OriginsBuilder,
+    /// The instances that outlive their listing.
+    unlisted: usize,
     settings: &'a FleetSettings,
     now: Instant,
 }
@@ -87,7 +89,7 @@ impl<'a> Builder<'a> {
             epoch: before.map_or(now, |before| before.epoch),
             origins: Origins::default(),
         };
-        Self { fleet, origins, settings, now }
+        Self { fleet, origins, unlisted: 0, settings, now }
     }
 
     fn add_members(&mut self, members: Vec<Member>, before: Option<&Fleet>) {
@@ -168,13 +170,17 @@ impl<'a> Builder<'a> {
         let member = Member { source_state: SourceState::Unlisted, ..old.member() };
         let probed_incarnation = self.probed_incarnation(Some(old));
         let incarnation = self.incarnation(&member, &probed_incarnation);
-        let is_alive = old.is_retained(self.settings.keep_leaving, self.now)
+        // A source that lists others each time must not fill the memory with instances that left.
+        let has_room = self.unlisted < INSTANCES_MAX || old.tracker.holds_calls();
+        let is_alive = has_room
+            && old.is_retained(self.settings.keep_leaving, self.now)
             // Another process at its address has none of its calls.
             && old.is_same_process(&incarnation);
         if same.is_none() && is_alive {
             old.tracker.learn(Event::ProbeConfigured(self.settings.probed), self.now);
             old.tracker.learn(Event::SourceChanged(SourceState::Unlisted), self.now);
             self.add(member, Process { incarnation, probed_incarnation, tracker: Arc::clone(&old.tracker) });
+            self.unlisted = self.unlisted.saturating_add(1);
             return None;
         }
         old.tracker.learn(Event::SourceChanged(SourceState::Removed), self.now);

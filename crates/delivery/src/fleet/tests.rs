@@ -11,6 +11,7 @@ use crate::{
     InstanceState,
     cause::Cause,
     instance::{Clock, Eligibility, Event, Report, ReportedState, Shared},
+    member::INSTANCES_MAX,
     upstream_url::UpstreamUrl,
 };
 
@@ -87,7 +88,7 @@ fn an_ejected_instance_is_a_last_resort_and_then_takes_one_call_at_a_time() {
         assert!(tracker.reserve(later, Eligibility::Eligible).is_none());
         let last_resort = tracker.reserve(later, Eligibility::LastResort).unwrap();
         // Neither a callback nor a report ends it.
-        tracker.callback_responded(later);
+        tracker.note_connected(later);
         tracker.reported(READY, later, later);
         assert_eq!(order(&fleet, "call", later), last);
         trial.not_accepted(later);
@@ -145,7 +146,7 @@ fn the_last_connection_says_whether_an_instance_refuses_connections() {
             Attempted::Callback(cause) => {
                 fleet.instance("bot-0").unwrap().callback_failed(cause, second(1), second(1));
             }
-            Attempted::CallbackOk => tracker.callback_responded(second(1)),
+            Attempted::CallbackOk => tracker.note_connected(second(1)),
         }
         assert_eq!(tracker.refuses_connections(), refuses, "{name}");
     }
@@ -694,4 +695,21 @@ proptest! {
         prop_assert_eq!(candidates, ready);
         prop_assert!(fleet.instances().iter().all(|one| fleet.instance(one.name().as_str()).is_some()));
     }
+}
+
+#[test]
+fn a_source_that_lists_others_each_time_does_not_fill_the_memory() {
+    let now = Instant::now();
+    let settings = FleetSettings { keep_leaving: Duration::from_secs(3600), ..settings(false) };
+    let members = |from: usize| (from..from + 100).map(|at| member(&format!("bot-{at}"), "0")).collect();
+    let mut fleet = Fleet::new(members(0), true, &settings, None, now);
+    learn(&fleet, "bot-7", Event::AttemptStarted, now);
+    learn(&fleet, "bot-7", Event::CallAccepted(None), now);
+    // The first instances that left, with many more that could.
+    let many = (1..=INSTANCES_MAX).map(|at| member(&format!("left-{at}"), "0")).collect();
+    fleet = Fleet::new(many, true, &settings, Some(&fleet), now);
+    assert_eq!(fleet.instances().len(), INSTANCES_MAX + 100);
+    fleet = Fleet::new(members(1000), true, &settings, Some(&fleet), now);
+    assert_eq!(fleet.instances().len(), 100 + INSTANCES_MAX + 1);
+    assert!(fleet.instance("bot-7").is_some());
 }

@@ -17,6 +17,7 @@ use tempfile::Builder;
 use crate::{
     discovery::INSTANCES_MAX,
     member::{Member, SourceState},
+    names::ADDRESSES_MAX,
     network::first_forbidden,
     settings::Discovery,
     upstream_url::Hostname,
@@ -107,7 +108,7 @@ impl FleetFile {
         let parse = |text: &str| Name::parse(text).map_err(|_| StoreError::Malformed);
         let url = self.discovery.url(host, *port).map_err(|_| StoreError::Malformed)?;
         let is_address = matches!(url.origin().host, Hostname::Address(_));
-        if addresses.is_empty() || is_address || !Hostname::is_plain(host) {
+        if !(1..=ADDRESSES_MAX).contains(&addresses.len()) || is_address || !Hostname::is_plain(host) {
             return Err(StoreError::Malformed);
         }
         if let Some((address, why)) = first_forbidden(addresses, self.discovery.allow()) {

@@ -118,7 +118,7 @@ impl LoadEstimate {
             self.placed_before_probe = self.placed_before_probe.saturating_sub(1);
         }
         let max =
-            usize::try_from(self.reported_calls.unwrap_or(0)).unwrap_or(0).saturating_add(UNREPORTED_MAX);
+            usize::try_from(self.reported_calls.unwrap_or(0)).unwrap_or(0).min(REPORTED_MAX) + UNREPORTED_MAX;
         self.forget_oldest(self.placed.len().saturating_sub(max));
     }
 
@@ -179,6 +179,8 @@ impl LoadEstimate {
 /// The time after which placed calls that the reports do not contain are forgotten. The platform reports the
 /// end of a call a moment after the instance hung up, if this gateway receives it at all.
 const SURPLUS_TIME: Duration = Duration::from_secs(10);
+/// More calls than one process holds. A larger report does not make the gateway remember more.
+const REPORTED_MAX: usize = 10_000;
 /// Placed calls beyond the reported ones: more than an instance accepts between two reports. Without reports
 /// they are all that is remembered.
 const UNREPORTED_MAX: usize = 500;

@@ -208,6 +208,13 @@ impl Tracker {
         }
     }
 
+    /// Returns true if it has calls, as far as this gateway knows.
+    pub(crate) fn holds_calls(&self) -> bool {
+        let health = self.health();
+        let load = health.load_estimate();
+        self.counters.in_flight.get() > 0 || load.placed_calls() > 0 || load.expected_calls() > Some(0)
+    }
+
     /// Returns true if the operator drains it.
     pub(crate) fn is_drained(&self) -> bool {
         self.health().is_drained()
@@ -261,12 +268,6 @@ impl Tracker {
         Some(PendingCall { tracker: Arc::clone(self), episode, settled: false })
     }
 
-    /// Notes a response to a callback. It ends no ejection: an instance may serve callbacks and fail calls.
-    /// It costs one atomic load.
-    pub(crate) fn callback_responded(&self, now: Instant) {
-        self.note_connected(now);
-    }
-
     /// Notes that a callback failed that was sent at `sent`. A callback that was sent before the last
     /// ejection started says nothing new.
     pub(crate) fn callback_failed(&self, cause: Cause, sent: Instant, now: Instant) {
@@ -293,8 +294,9 @@ impl Tracker {
         }
     }
 
-    /// Notes that an attempt that started at `sent` reached the instance.
-    fn note_connected(&self, sent: Instant) {
+    /// Notes that an attempt that started at `sent` reached the instance, for one atomic load. It ends no
+    /// ejection: an instance may respond to callbacks and fail calls.
+    pub(crate) fn note_connected(&self, sent: Instant) {
         let refused_at = self.refused_at.load(Ordering::Relaxed);
         if refused_at != 0 && self.millis(sent) >= refused_at {
             // If it refused another connection in the meantime, that one is later.

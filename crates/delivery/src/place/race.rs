@@ -40,6 +40,8 @@ pub(super) struct Race<'a> {
     /// The last 403, and the number of them. It is relayed if no attempt ended otherwise.
     forbidden: Option<Refusal<'a>>,
     forbidden_count: u32,
+    /// True if a limit of the gateway kept the call from another instance.
+    was_limited: bool,
     pub(super) progress: PlaceProgress,
 }
 
@@ -65,6 +67,7 @@ impl<'a> Race<'a> {
             fallback: None,
             forbidden: None,
             forbidden_count: 0,
+            was_limited: false,
             progress,
         }
     }
@@ -143,7 +146,8 @@ impl<'a> Race<'a> {
         for attempt in open.remove_all() {
             self.cut_short(attempt, now);
         }
-        let all_forbidden = self.forbidden_count == self.progress.attempts;
+        // Of a limited call it is not known whether all would have refused it.
+        let all_forbidden = self.forbidden_count == self.progress.attempts && !self.was_limited;
         let forbidden = self.forbidden.take().filter(|_| all_forbidden);
         self.fallback.take().or(forbidden).map(|refusal| self.relay(refusal))
     }
@@ -172,6 +176,7 @@ impl<'a> Race<'a> {
                 retry = state.take_retry(open > 0, written, now);
                 if retry.is_none() {
                     self.candidates.put_back(candidate);
+                    self.was_limited = true;
                     return Err(Next::AfterOpen);
                 }
             }
@@ -274,6 +279,7 @@ impl<'a> Race<'a> {
             fallback: self.fallback.take(),
             forbidden: self.forbidden.take(),
             forbidden_count: self.forbidden_count,
+            was_limited: self.was_limited,
             ..Race::new(self.call, fleet, self.progress)
         };
         race.look_for_candidates(!open.is_empty());
@@ -300,8 +306,12 @@ impl<'a> Race<'a> {
             Err(error) => {
                 if error.cause() == Cause::Exhausted {
                     self.next = Next::At(now + EXHAUSTED_PAUSE);
-                    // The gateway's own lack costs the call no attempt. The end of the budget bounds it.
-                    self.progress.attempts = self.progress.attempts.saturating_sub(1);
+                    self.was_limited = true;
+                    // The gateway's own lack costs the call no attempt; the end of the budget bounds it. An
+                    // attempt with a later one beside it does count: the two must not share a number.
+                    if open_until.is_none() && attempt.number == self.progress.attempts {
+                        self.progress.attempts = self.progress.attempts.saturating_sub(1);
+                    }
                 }
                 let outcome_unknown = attempt.failed(error.cause(), error.was_sent(), now);
                 self.note_failure(error.cause(), outcome_unknown);

@@ -4,7 +4,10 @@ use std::{
     collections::{HashMap, HashSet},
     fmt, io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{
@@ -19,6 +22,8 @@ pub(crate) struct Wires {
     gateway: usize,
     hosts: Arc<Mutex<HashMap<SocketAddr, Host>>>,
     panics: Arc<Mutex<HashSet<SocketAddr>>>,
+    /// The connections that still fail because the gateway has no descriptor.
+    without_descriptor: Arc<AtomicUsize>,
 }
 
 /// A stream that was accepted, with the number of the gateway at its other end.
@@ -54,10 +59,20 @@ impl Wires {
         self.panics.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
     }
 
+    /// Lets the gateway have no descriptor for its next `connections`.
+    pub(crate) fn exhaust(&self, connections: usize) {
+        self.without_descriptor.store(connections, Ordering::Relaxed);
+    }
+
     /// Connects to an address.
     pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<DuplexStream> {
         let panics = self.panics.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
         assert!(!panics, "a panic of this simulation");
+        let left = self.without_descriptor.load(Ordering::Relaxed);
+        if left > 0 {
+            self.without_descriptor.store(left - 1, Ordering::Relaxed);
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
         let (near, far) = duplex(STREAM_BYTES);
         let is_accepted = match self.hosts().get(&address) {
             Some(Host::Listening(host)) => Some(host.send((self.gateway, far)).is_ok()),
@@ -83,3 +98,5 @@ impl fmt::Debug for Wires {
 }
 
 const STREAM_BYTES: usize = 64 * 1024;
+/// Too many open files.
+const EMFILE: i32 = 24;

@@ -87,6 +87,7 @@ impl Listing {
                 absence.responses = absence.responses.saturating_add(1);
             }
         }
+        let ttl = ttl.min(TTL_MAX);
         for member in response {
             self.members.insert(member.name.clone(), Listed { member, ttl, absence: None });
         }
@@ -175,6 +176,8 @@ impl Listed {
 
 /// The responses in a row from which an instance must be absent before it leaves.
 const ABSENT_RESPONSES: u32 = 3;
+/// The longest TTL that counts: one wrong response must not keep an instance for days.
+const TTL_MAX: Duration = Duration::from_secs(300);
 /// The least time for which it must be absent.
 const HOLD_MIN: Duration = Duration::from_secs(30);
 /// Responses in a row with as many instances, but others, that look like changing parts of the whole. It is

@@ -15,6 +15,7 @@ use super::members::{check_count, member};
 use crate::{
     discovery::source::{SourceError, instance_name, loggable},
     member::Member,
+    names::ADDRESSES_MAX,
     network::first_forbidden,
     resolver::{FoundAddresses, FullName, LookupError, Resolver},
     settings::DnsSettings,
@@ -180,7 +181,10 @@ impl<'s> Services<'s> {
         looked_up: Result<FoundAddresses, LookupError>,
     ) -> Result<FoundAddresses, BadRecord> {
         let found = match (looked_up, self.known.get(host)) {
-            (Ok(found), _) => found,
+            (Ok(mut found), _) => {
+                found.addresses.truncate(ADDRESSES_MAX);
+                found
+            }
             (Err(_), Some(known)) => {
                 FoundAddresses { addresses: known.addresses.clone(), ttl: Duration::MAX }
             }

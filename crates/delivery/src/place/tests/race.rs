@@ -246,3 +246,23 @@ async fn a_call_goes_to_an_instance_of_a_fleet_that_replaces_the_one_it_started_
         assert_eq!((fleet.elapsed_ms(), fleet.asked()), (placed_ms, vec![0, 1]), "{first:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lack_of_descriptors_costs_a_call_no_attempt() {
+    let fleet = SimulatedFleet::new(&[Respond(202, 0), Respond(202, 0)]);
+    fleet.wires.exhaust(8);
+    let response = fleet.place("call", unrecorded(12_000)).await.unwrap();
+    assert_eq!((response.status.as_u16(), response.attempts), (202, 1));
+    assert_eq!(fleet.states(), [InstanceState::Ready; 2]);
+    // Whether the other instance would have refused it, too, is not known: a 403 is final.
+    let fleet = SimulatedFleet::new(&[Respond(403, 0), Respond(202, 0)]);
+    let placed = async { fleet.place("call", recorded(3500)).await };
+    let exhausted = async {
+        while fleet.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        fleet.wires.exhaust(1000);
+    };
+    let (placed, ()) = tokio::join!(placed, exhausted);
+    assert_eq!(placed.unwrap_err().label(), "all_failed");
+}
