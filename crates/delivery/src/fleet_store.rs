@@ -3,7 +3,6 @@
 mod file;
 
 use std::{
-    error::Error,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -14,7 +13,7 @@ use tokio::{
 };
 
 use self::file::{FleetFile, StoreError, StoredFleet, StoredInstance};
-use crate::{delivery::Delivery, fleet::Fleet};
+use crate::{delivery::Delivery, error_chain::chain, fleet::Fleet};
 
 impl Delivery {
     /// Restores the stored fleet, unless the fleet is known, and stores the fleet whenever it has changed,
@@ -139,14 +138,6 @@ impl StoreLog {
             tracing::warn!(error, "fleet not stored");
             self.error = Some(error);
         }
-    }
-}
-
-/// An error and its sources in one line.
-fn chain(error: &dyn Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
     }
 }
 

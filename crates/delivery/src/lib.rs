@@ -93,6 +93,7 @@ mod cause;
 mod connections;
 mod delivery;
 mod discovery;
+mod error_chain;
 mod fleet;
 mod fleet_store;
 mod forward;

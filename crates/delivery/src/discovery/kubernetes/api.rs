@@ -1,7 +1,7 @@
 //! Requests to the API server for the EndpointSlices of one service and for its pods, bounded in bytes and in
 //! time.
 
-use std::{env, error::Error};
+use std::{env, error::Error, iter};
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode};
@@ -21,7 +21,10 @@ use super::{
     slices::Slices,
     wire,
 };
-use crate::settings::{KubernetesSettings, PodPort};
+use crate::{
+    error_chain::chain,
+    settings::{KubernetesSettings, PodPort},
+};
 
 /// A client of an API server.
 pub(super) struct Api {
@@ -109,7 +112,7 @@ impl Api {
             query.extend(more.as_deref().map(|more| ("continue", more)));
             let body = Limited::new(self.get(&query).await?.into_body(), PAGE_BYTES_MAX);
             let page = quietly(body.collect()).await.map_err(|error| {
-                let text = chain(&*error);
+                let text = loggable(&chain(&*error));
                 if error.is::<http_body_util::LengthLimitError>() {
                     ReadEnd::Misread(SourceError::Nonsense(format!(
                         "a page of more than {PAGE_BYTES_MAX} bytes"
@@ -254,37 +257,22 @@ async fn quietly<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn no_configuration(error: &dyn Error) -> SourceError {
-    SourceError::NoResponse(format!("no configuration for an API server: {}", chain(error)))
+    SourceError::NoResponse(format!("no configuration for an API server: {}", loggable(&chain(error))))
 }
 
 fn client_error(error: &kube::Error) -> SourceError {
+    // kube hides the error of a credential plugin in another one if the credential is renewed.
+    let first: &(dyn Error + 'static) = error;
+    let errors = iter::successors(Some(first), |&error| error.source());
     // The output of a credential plugin may be the credential.
-    let text = if let kube::Error::Auth(AuthError::AuthExecRun { out, .. }) = error {
-        format!("the credential plugin exited with {}", out.status)
-    } else if let kube::Error::Auth(AuthError::AuthExecParse(_)) = error {
-        "the credential plugin's output is not valid".into()
-    } else {
-        chain(error)
+    let text = match errors.filter_map(|error| error.downcast_ref()).next() {
+        Some(AuthError::AuthExecRun { out, .. }) => {
+            format!("the credential plugin exited with {}", out.status)
+        }
+        Some(AuthError::AuthExecParse(_)) => "the credential plugin's output is not valid".into(),
+        _ => loggable(&chain(error)),
     };
     SourceError::NoResponse(text)
-}
-
-/// An error and its sources in one line.
-///
-/// auth and server have printers of their own. delivery may use neither crate, and kube's errors need the
-/// special case below.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let part = error.to_string();
-        // Some errors repeat their source.
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
-        }
-        source = error.source();
-    }
-    loggable(&text)
 }
 
 /// The time until the head of a response: the server is near, or away.
@@ -306,3 +294,27 @@ const PAGES_MAX: usize = 200;
 const LINE_BYTES_MAX: usize = 4 << 20;
 /// The largest body of an error response.
 const STATUS_BYTES_MAX: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::process::ExitStatusExt,
+        process::{ExitStatus, Output},
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_output_of_a_credential_plugin_is_not_shown() {
+        let failed = || {
+            let status = ExitStatus::from_raw(0x100);
+            let out = Output { status, stdout: b"a token".to_vec(), stderr: Vec::new() };
+            AuthError::AuthExecRun { cmd: "plugin".into(), out: Box::new(out) }
+        };
+        let expected = "no usable response: the credential plugin exited with exit status: 1";
+        // At the first use, and when the credential is renewed.
+        for error in [kube::Error::Auth(failed()), kube::Error::Service(Box::new(failed()))] {
+            assert_eq!(client_error(&error).to_string(), expected);
+        }
+    }
+}
