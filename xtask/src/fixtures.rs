@@ -5,6 +5,7 @@ mod fixture;
 mod jwks;
 mod keys;
 mod notifications;
+mod pss;
 mod tokens;
 
 use std::{

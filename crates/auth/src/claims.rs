@@ -28,6 +28,7 @@ pub(crate) struct Claims<'a> {
     ver: Claim<'a>,
     scp: Claim<'a>,
     idtyp: Claim<'a>,
+    cnf: Claim<'a>,
 }
 
 type Claim<'a> = Option<Value<'a>>;
@@ -46,7 +47,7 @@ pub(crate) struct Identity {
 
 impl<'a> Claims<'a> {
     pub(crate) fn parse(payload: &'a [u8]) -> Result<Self, Rejection> {
-        let [iss, aud, exp, nbf, iat, tid, tid_by_uri, appid, azp, ver, scp, idtyp] =
+        let [iss, aud, exp, nbf, iat, tid, tid_by_uri, appid, azp, ver, scp, idtyp, cnf] =
             json::read(payload, &NAMES, LIMITS).map_err(|invalid| match invalid {
                 InvalidObject::Syntax => Rejection::ClaimsSyntax,
                 InvalidObject::Duplicate => Rejection::Duplicate,
@@ -59,7 +60,7 @@ impl<'a> Claims<'a> {
                 return Err(Rejection::ClaimInvalid("iss"));
             }
         };
-        Ok(Self { issuer, aud, exp, nbf, iat, tid, tid_by_uri, appid, azp, ver, scp, idtyp })
+        Ok(Self { issuer, aud, exp, nbf, iat, tid, tid_by_uri, appid, azp, ver, scp, idtyp, cnf })
     }
 
     pub(crate) fn issuer(&self) -> &str {
@@ -80,6 +81,7 @@ impl<'a> Claims<'a> {
         window.check(now)?;
         let tenant = self.tenant(matched)?;
         self.is_app_only()?;
+        self.is_unbound()?;
         let service = self.service(matched)?;
         let forbidden = match service {
             Some(service) if !callers.is_empty() && !callers.contains(&service) => {
@@ -106,8 +108,8 @@ impl<'a> Claims<'a> {
             .ok_or(Rejection::Audience)
     }
 
-    /// Returns the time in which the token is valid. Its length is bounded: no real token lives longer than a
-    /// day.
+    /// Returns the time in which the token is valid. Its length is bounded: Entra's longest tokens live
+    /// 28 hours.
     fn window(&self, now: u64) -> Result<ValidityWindow, Rejection> {
         let exp = seconds(&self.exp, "exp")?.ok_or(Rejection::ClaimMissing("exp"))?;
         let nbf = seconds(&self.nbf, "nbf")?;
@@ -157,6 +159,12 @@ impl<'a> Claims<'a> {
                 Err(Rejection::UserToken)
             }
         }
+    }
+
+    /// Refuses tokens that are bound to a key of their sender (RFC 7800): only a sender that proves to have
+    /// the key may use one, and a webhook call has no such proof.
+    fn is_unbound(&self) -> Result<(), Rejection> {
+        if self.cnf.is_some() { Err(Rejection::BoundToken) } else { Ok(()) }
     }
 
     /// Returns the app id of the calling service. The version of the token determines which claim Entra
@@ -228,7 +236,7 @@ fn guid_claim(claim: &Claim<'_>, name: &'static str) -> Result<Option<Uuid>, Rej
 }
 
 /// The claims that are read. Other claims may have any shape and are ignored.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "iss",
     "aud",
     "exp",
@@ -241,10 +249,12 @@ const NAMES: [&str; 12] = [
     "ver",
     "scp",
     "idtyp",
+    "cnf",
 ];
 
 /// Entra's largest tokens have about 40 claims with at most three levels.
 const LIMITS: ObjectLimits = ObjectLimits { depth: 16, members: 128 };
 
-/// A day. Real tokens are valid for five minutes to a little more than an hour.
-const LIFETIME_MAX: u64 = 24 * 60 * 60;
+/// 28 hours: the longest life of an access token that Entra evaluates continuously. Today's tokens of the
+/// platform live for five minutes to a little more than an hour.
+const LIFETIME_MAX: u64 = 28 * 60 * 60;

@@ -1,20 +1,26 @@
 //! `Key`: one verification key, and the rules that a published key must meet.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use josekit::jws::{JwsVerifier, RS256, alg::rsassa::RsassaJwsVerifier};
+use josekit::jws::{
+    JwsVerifier, PS256, RS256,
+    alg::{rsassa::RsassaJwsVerifier, rsassa_pss::RsassaPssJwsVerifier},
+};
 use openssl::{bn::BigNum, error::ErrorStack, pkey::Public, rsa::Rsa};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::{
     Rejection,
+    algorithm::Algorithm,
     token::{UnverifiedToken, is_key_id},
 };
 
 /// One verification key.
 pub(crate) struct Key {
-    /// Built once per set: building it costs five times as much as using it.
-    verifier: RsassaJwsVerifier,
+    /// Built once per set: building one costs five times as much as using it. `None` if `alg` names the other
+    /// algorithm.
+    rs256: Option<RsassaJwsVerifier>,
+    ps256: Option<RsassaPssJwsVerifier>,
     modulus: Box<[u8]>,
     issuer: Option<Box<str>>,
 }
@@ -42,12 +48,31 @@ impl Key {
         if token.signature().len() != self.modulus.len() {
             return Err(Rejection::Signature);
         }
-        self.verifier.verify(token.signing_input(), token.signature()).map_err(|_| Rejection::Signature)
+        let verifier: &dyn JwsVerifier = match token.algorithm() {
+            Algorithm::Rs256 => self.rs256.as_ref().ok_or(Rejection::Algorithm)?,
+            Algorithm::Ps256 => self.ps256.as_ref().ok_or(Rejection::Algorithm)?,
+        };
+        verifier.verify(token.signing_input(), token.signature()).map_err(|_| Rejection::Signature)
     }
 
     /// Returns the `issuer` that Entra writes into its keys. It may contain `{tenantid}`.
     pub(crate) fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
+    }
+
+    /// Returns the only algorithm that the key verifies; `None` if it verifies both.
+    pub(crate) fn algorithm(&self) -> Option<Algorithm> {
+        match (&self.rs256, &self.ps256) {
+            (Some(_), None) => Some(Algorithm::Rs256),
+            (None, Some(_)) => Some(Algorithm::Ps256),
+            (Some(_), Some(_)) | (None, None) => None,
+        }
+    }
+
+    /// Adds the algorithms of another entry of the same key.
+    pub(crate) fn allow(&mut self, other: Self) {
+        self.rs256 = self.rs256.take().or(other.rs256);
+        self.ps256 = self.ps256.take().or(other.ps256);
     }
 
     pub(crate) fn modulus(&self) -> &[u8] {
@@ -65,11 +90,14 @@ impl Key {
             return Err(SkipReason::Secret);
         }
         let is_for_signatures = jwk.r#use.as_deref().is_none_or(|usage| usage == "sig")
-            && jwk.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|it| it == "verify"))
-            && jwk.alg.as_deref().is_none_or(|algorithm| algorithm == "RS256");
+            && jwk.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|it| it == "verify"));
         if !is_for_signatures {
             return Err(SkipReason::OtherUse);
         }
+        let algorithm = match jwk.alg.as_deref() {
+            None => None,
+            Some(alg) => Some(Algorithm::parse(alg).ok_or(SkipReason::OtherUse)?),
+        };
         if let (Some(expected), Some(found)) = (cloud, jwk.cloud_instance_name.as_deref())
             && expected != found
         {
@@ -93,8 +121,12 @@ impl Key {
             return Err(SkipReason::Modulus);
         }
         let public = public_key(modulus_number).map_err(|_| SkipReason::Malformed)?;
-        let verifier = RS256.verifier_from_der(public).map_err(|_| SkipReason::Malformed)?;
-        Ok(Self { verifier, modulus, issuer: jwk.issuer.as_deref().map(Box::from) })
+        let is_for = |other| algorithm.is_none_or(|algorithm| algorithm == other);
+        let rs256 = is_for(Algorithm::Rs256).then(|| RS256.verifier_from_der(&public)).transpose();
+        let ps256 = is_for(Algorithm::Ps256).then(|| PS256.verifier_from_der(&public)).transpose();
+        let (rs256, ps256) =
+            (rs256.map_err(|_| SkipReason::Malformed)?, ps256.map_err(|_| SkipReason::Malformed)?);
+        Ok(Self { rs256, ps256, modulus, issuer: jwk.issuer.as_deref().map(Box::from) })
     }
 }
 
@@ -129,7 +161,7 @@ pub enum SkipReason {
     OtherCloud,
     /// The key is an elliptic curve key or of another type.
     OtherType,
-    /// `use`, `key_ops` or `alg` say that the key does not verify RS256.
+    /// `use`, `key_ops` or `alg` say that the key verifies neither RS256 nor PS256.
     OtherUse,
     /// The key has private members or is symmetric: its owner has published a secret.
     Secret,

@@ -11,14 +11,16 @@ use serde_json::value::RawValue;
 
 use crate::{
     Rejection,
+    algorithm::Algorithm,
     key::{Key, SkipReason, Skipped},
     token::UnverifiedToken,
 };
 
-/// The keys of one JSON Web Key Set (RFC 7517) that may verify RS256.
+/// The keys of one JSON Web Key Set (RFC 7517) that may verify tokens.
 ///
 /// A usable key is an RSA key of 2048 to 4096 bits with the exponent 65537 and a key id. It has no private
-/// members, and `use`, `key_ops` and `alg` allow it to verify RS256. Other keys are skipped without an error
+/// members, and `use`, `key_ops` and `alg` allow it to verify RS256 or PS256: with `alg` the algorithm
+/// that it names, else both. Other keys are skipped without an error
 /// (RFC 7517 section 5): one odd key must not make the others unusable.
 ///
 /// ```
@@ -68,9 +70,9 @@ impl KeySet {
                     continue;
                 }
             };
-            match set.keys.get(&key_id) {
+            match set.keys.get_mut(&key_id) {
                 // .NET publishes a key twice: as RSA and as its certificate.
-                Some(other) if other.modulus() == key.modulus() => {}
+                Some(other) if other.modulus() == key.modulus() => other.allow(key),
                 Some(_) => ambiguous.push(key_id),
                 None => {
                     set.keys.insert(key_id, key);
@@ -135,20 +137,27 @@ impl KeySet {
     pub(crate) fn verifies_like(&self, other: &Self) -> bool {
         self.keys.len() == other.keys.len()
             && self.keys.iter().all(|(key_id, key)| {
-                other
-                    .get(key_id)
-                    .is_some_and(|other| other.modulus() == key.modulus() && other.issuer() == key.issuer())
+                other.get(key_id).is_some_and(|other| {
+                    other.modulus() == key.modulus()
+                        && other.algorithm() == key.algorithm()
+                        && other.issuer() == key.issuer()
+                })
             })
     }
 
-    /// Returns the usable keys as they are published: id, modulus (base64url), issuer. They are sorted by id.
-    pub(crate) fn published(&self) -> Vec<(&str, String, Option<&str>)> {
+    /// Returns the usable keys as they are published, sorted by id.
+    pub(crate) fn published(&self) -> Vec<PublishedKey<'_>> {
         let mut keys: Vec<_> = self
             .keys
             .iter()
-            .map(|(key_id, key)| (&**key_id, URL_SAFE_NO_PAD.encode(key.modulus()), key.issuer()))
+            .map(|(key_id, key)| PublishedKey {
+                key_id,
+                modulus: URL_SAFE_NO_PAD.encode(key.modulus()),
+                algorithm: key.algorithm().map(Algorithm::name),
+                issuer: key.issuer(),
+            })
             .collect();
-        keys.sort_unstable();
+        keys.sort_unstable_by_key(|key| key.key_id);
         keys
     }
 }
@@ -157,6 +166,15 @@ impl fmt::Debug for KeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeySet").field("keys", &self.keys.len()).field("skipped", &self.skipped).finish()
     }
+}
+
+/// A usable key in its published form.
+pub(crate) struct PublishedKey<'a> {
+    pub(crate) key_id: &'a str,
+    /// In base64url.
+    pub(crate) modulus: String,
+    pub(crate) algorithm: Option<&'static str>,
+    pub(crate) issuer: Option<&'a str>,
 }
 
 /// The reasons to refuse a document.

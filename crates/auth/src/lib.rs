@@ -64,6 +64,7 @@
 //! and `keys` (the rules for a key), `key_cache` and `fetch_history` (when to wait or refuse),
 //! `key_refresher` (when to fetch).
 
+mod algorithm;
 mod authenticator;
 mod back_off;
 mod bearer;

@@ -96,8 +96,8 @@ rejections! {
     /// A member of the header has the wrong type.
     HeaderInvalid(&'static str) = "header_invalid", "header member {0} is invalid";
 
-    /// The algorithm is not RS256 (RFC 8725 section 3.1).
-    Algorithm = "algorithm", "algorithm is not RS256";
+    /// The algorithm is neither RS256 nor PS256 (RFC 8725 section 3.1), or it is not that of the key.
+    Algorithm = "algorithm", "algorithm is neither RS256 nor PS256, or not that of the key";
 
     /// The header says that the token is not a JWT.
     Type = "type", "typ is not a JWT";
@@ -148,7 +148,7 @@ rejections! {
     } = "not_yet_valid", "not valid before {not_before}, now {now}";
 
     /// The token is valid for longer than any real token, or it expires before it becomes valid.
-    Lifetime = "lifetime", "lifetime is not between zero and a day";
+    Lifetime = "lifetime", "lifetime is not between zero and 28 hours";
 
     /// The two spellings of the tenant claim differ.
     TenantConflict = "tenant_conflict", "the tenant claims differ";
@@ -167,6 +167,9 @@ rejections! {
 
     /// The token was issued to a user (`scp`, or an `idtyp` other than `app`). The platform calls as an app.
     UserToken = "not_app_only", "token is not app-only";
+
+    /// The token is bound to a key of its sender (`cnf`, RFC 7800). A webhook call cannot prove that key.
+    BoundToken = "bound_token", "token is bound to a key of its sender";
 
     /// The key is not in a set that was fetched within the cool-down.
     UnknownKey = "unknown_key", "unknown key";

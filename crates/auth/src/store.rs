@@ -81,13 +81,14 @@ impl Store {
         let keys = keys
             .published()
             .into_iter()
-            .map(|(kid, n, issuer)| StoredKey {
+            .map(|key| StoredKey {
                 kty: "RSA".to_owned(),
                 r#use: "sig".to_owned(),
-                kid: kid.to_owned(),
-                n,
+                kid: key.key_id.to_owned(),
+                alg: key.algorithm.map(str::to_owned),
+                n: key.modulus,
                 e: "AQAB".to_owned(),
-                issuer: issuer.map(str::to_owned),
+                issuer: key.issuer.map(str::to_owned),
             })
             .collect();
         let file = StoredFile {
@@ -161,6 +162,8 @@ struct StoredKey {
     kty: String,
     r#use: String,
     kid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alg: Option<String>,
     n: String,
     e: String,
     issuer: Option<String>,
@@ -221,6 +224,20 @@ mod tests {
         assert!(stored.keys.verifies_like(&keys()));
         assert_eq!(stored.metadata_issuer.as_deref(), Some("https://i"));
         assert_eq!(stored.age, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_key_keeps_its_algorithm() {
+        let published = include_str!("../../../fixtures/jwks/skype.json");
+        for alg in ["RS256", "PS256"] {
+            let one = published.replacen("\"kty\"", &format!("\"alg\":\"{alg}\",\"kty\""), 1);
+            let one = KeySet::parse(one.as_bytes()).unwrap();
+            assert!(!one.verifies_like(&keys()));
+            let folder = tempfile::tempdir().unwrap();
+            let store = store(folder.path());
+            store.write(&store.encode(&one, None, NOW).unwrap()).unwrap();
+            assert!(store.read(NOW, KEEP).unwrap().unwrap().keys.verifies_like(&one));
+        }
     }
 
     #[test]

@@ -6,12 +6,14 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{
     Rejection,
+    algorithm::Algorithm,
     json::{self, InvalidObject, ObjectLimits, Value},
 };
 
 /// The parts of a token. Before the signature is checked, only the key id and the payload may be used: the
 /// key id to find the key, the payload to find the trust and to refuse early.
 pub(crate) struct UnverifiedToken<'a> {
+    algorithm: Algorithm,
     key_id: Option<Box<str>>,
     signing_input: &'a [u8],
     payload: Vec<u8>,
@@ -19,16 +21,21 @@ pub(crate) struct UnverifiedToken<'a> {
 }
 
 impl<'a> UnverifiedToken<'a> {
-    /// Parses the compact form (RFC 7515 section 3.1). The header must ask for RS256 and nothing else.
+    /// Parses the compact form (RFC 7515 section 3.1). The header must ask for RS256 or PS256.
     pub(crate) fn parse(token: &'a [u8]) -> Result<Self, Rejection> {
         let segments = Segments::split(token)?;
-        let key_id = read_header(&decode(segments.header)?)?;
+        let (algorithm, key_id) = read_header(&decode(segments.header)?)?;
         Ok(Self {
+            algorithm,
             key_id,
             signing_input: segments.signing_input,
             payload: decode(segments.payload)?,
             signature: decode(segments.signature)?,
         })
+    }
+
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     pub(crate) fn key_id(&self) -> Option<&str> {
@@ -100,21 +107,20 @@ fn decode(segment: &[u8]) -> Result<Vec<u8>, Rejection> {
     URL_SAFE_NO_PAD.decode(segment).map_err(|_| Rejection::Encoding)
 }
 
-/// Returns the key id of a header that asks for RS256 and nothing else. Members that are not in `NAMES` are
-/// ignored. Real tokens have some: `cty: "JWT"` although they are not nested, and `x5t` besides `kid`.
-fn read_header(header: &[u8]) -> Result<Option<Box<str>>, Rejection> {
+/// Returns the algorithm and the key id of a header. Members that are not in `NAMES` are ignored. Real tokens
+/// have some: `cty: "JWT"` although they are not nested, and `x5t` besides `kid`.
+fn read_header(header: &[u8]) -> Result<(Algorithm, Option<Box<str>>), Rejection> {
     let [alg, kid, typ, refused @ ..] =
         json::read(header, &NAMES, HEADER_LIMITS).map_err(|invalid| match invalid {
             InvalidObject::Syntax => Rejection::HeaderSyntax,
             InvalidObject::Duplicate => Rejection::Duplicate,
             InvalidObject::CaseVariant(name) => Rejection::CaseVariant(name),
         })?;
-    match alg {
-        Some(Value::Text(alg)) if alg == "RS256" => {}
-        Some(Value::Text(_) | Value::OneText(_) | Value::Number(_) | Value::Other) | None => {
-            return Err(Rejection::Algorithm);
-        }
-    }
+    let algorithm = match alg {
+        Some(Value::Text(alg)) => Algorithm::parse(&alg),
+        Some(Value::OneText(_) | Value::Number(_) | Value::Other) | None => None,
+    };
+    let algorithm = algorithm.ok_or(Rejection::Algorithm)?;
     let names = NAMES.iter().skip(NAMES.len() - refused.len());
     if let Some((_, name)) = refused.iter().zip(names).find(|(value, _)| value.is_some()) {
         return Err(Rejection::HeaderRefused(name));
@@ -129,8 +135,8 @@ fn read_header(header: &[u8]) -> Result<Option<Box<str>>, Rejection> {
         }
     }
     match kid {
-        None => Ok(None),
-        Some(Value::Text(kid)) if is_key_id(&kid) => Ok(Some(kid.into())),
+        None => Ok((algorithm, None)),
+        Some(Value::Text(kid)) if is_key_id(&kid) => Ok((algorithm, Some(kid.into()))),
         Some(Value::Text(_) | Value::OneText(_) | Value::Number(_) | Value::Other) => Err(Rejection::KeyId),
     }
 }

@@ -26,7 +26,7 @@ fn usable_keys_are_kept_and_others_are_skipped_with_a_reason() {
             "private secret",
             "for-encryption other_use",
             "for-signing-only other_use",
-            "for-pss other_use",
+            "for-sha-512 other_use",
             "short modulus",
             "long modulus",
             "even modulus",
@@ -78,6 +78,36 @@ fn verify_returns_the_signed_payload() {
     assert_eq!(set.verify(&FIRST.sign(other, "any bytes")), Err(Rejection::UnknownKey));
     // Without a key id, the set must have exactly one key.
     assert_eq!(set.verify(&FIRST.sign(r#"{"alg":"RS256"}"#, "any bytes")), Err(Rejection::KeyId));
+}
+
+/// A key without `alg` verifies both algorithms, one with `alg` only that.
+#[test]
+fn alg_limits_a_key_to_one_algorithm() {
+    let rs256 = include_bytes!("../../../../fixtures/tokens/skype.jwt");
+    let ps256 = include_bytes!("../../../../fixtures/tokens/ps256.jwt");
+    let published: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../fixtures/jwks/skype.json")).unwrap();
+    let key = &published["keys"][0];
+    let entry = |alg: Option<&str>| {
+        let mut entry = key.clone();
+        entry["alg"] = alg.into();
+        entry
+    };
+    let both = entry(None);
+    let (first, second) = (entry(Some("RS256")), entry(Some("PS256")));
+    for (entries, takes_rs256, takes_ps256) in [
+        (vec![&both], true, true),
+        (vec![&first], true, false),
+        (vec![&second], false, true),
+        (vec![&first, &second], true, true),
+        (vec![&second, &both], true, true),
+    ] {
+        let set = KeySet::parse(serde_json::json!({ "keys": entries }).to_string().as_bytes()).unwrap();
+        for (token, takes) in [(&rs256[..], takes_rs256), (&ps256[..], takes_ps256)] {
+            let expected = if takes { Ok(()) } else { Err(Rejection::Algorithm) };
+            assert_eq!(set.verify(token).map(drop), expected, "{entries:?}");
+        }
+    }
 }
 
 /// RFC 7515 appendix A.2. The key there has no id, and it has private members that are left out here.
