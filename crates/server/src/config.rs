@@ -5,6 +5,7 @@
 //! problem), `unit`, `secret`, then the parsers in the order of the file: `listen`, `trust`, `region`,
 //! `fleet`.
 
+mod cloud;
 mod fleet;
 mod graph;
 mod listen;
@@ -27,6 +28,7 @@ use switchboard_routing::{CallbackUris, Name, Policy};
 use toml::de::DeTable;
 use uuid::Uuid;
 
+use self::{cloud::Cloud, secret::Surroundings, section::Section};
 pub use self::{
     model::{
         Admin, AffinityBy, Drain, Full, Limits, Listen, Log, PeerSettings, Placement, RedirectStatus,
@@ -35,7 +37,6 @@ pub use self::{
     problems::{Problem, Problems},
     secret::Secret,
 };
-use self::{secret::Surroundings, section::Section, trust::PUBLIC_CLOUD};
 pub(crate) use self::{
     secret::{bounded, read_bounded, shown},
     trust::parse_guid,
@@ -115,8 +116,7 @@ impl Config {
     fn read(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Self> {
         // Read every part before the first `?`, so that every problem is found.
         let region = region::name(root);
-        let cloud =
-            root.or("cloud", PUBLIC_CLOUD, |setting| setting.text("the name of a cloud, like \"public\""));
+        let cloud = Cloud::read(root);
         let listen = listen::listen(root, around);
         let admin = listen::admin(root, around);
         let apps = trust::apps(root, around, cloud);

@@ -1,9 +1,9 @@
 //! `[app.graph]`: the credential and the hosts with which the gateway acts on the calls of an app.
 
-use switchboard_graph::{Cloud, Credential, GraphSettings, Hosts, InvalidGraphSettings};
+use switchboard_graph::{Credential, GraphSettings, Hosts, InvalidGraphSettings};
 use uuid::Uuid;
 
-use super::{secret::Surroundings, section::Section, url};
+use super::{cloud::Cloud, secret::Surroundings, section::Section, url};
 
 /// Reads the settings of one app; `None` if they have a problem. `app` and `cloud` are `None` if they have a
 /// problem already.
@@ -12,7 +12,7 @@ pub(super) fn graph(
     of_app: &Section<'_>,
     around: &Surroundings<'_>,
     app: Option<Uuid>,
-    cloud: Option<&str>,
+    cloud: Option<Cloud>,
 ) -> Option<Option<GraphSettings>> {
     let section = of_app.section("graph");
     if !section.is_present() {
@@ -23,7 +23,8 @@ pub(super) fn graph(
         section.maybe("authority", |setting| url::secure(setting, "https://login.microsoftonline.com"));
     let endpoint = section.maybe("endpoint", |setting| url::secure(setting, "https://graph.microsoft.com"));
     section.finish();
-    let cloud = cloud?.parse::<Cloud>().map_err(|error| of_app.problem("graph", in_context("cloud", &error)));
+    // `cloud` decides the hosts also beside written trusts.
+    let cloud = cloud?.name().parse().map_err(|error| of_app.problem("graph", in_context("cloud", &error)));
     let hosts = Hosts { authority: authority?, endpoint: endpoint? };
     let settings = GraphSettings::new(app?, cloud.ok()?, hosts, credential?);
     settings.map_err(|error| of_app.problem(&error.path, error.problem)).ok().map(Some)

@@ -953,18 +953,63 @@ fn a_callback_uri_that_is_too_long_is_a_problem() {
 }
 
 #[test]
-fn another_cloud_needs_its_own_trusts() {
-    let cloud = |more: &str| format!("cloud = \"gcch\"\n{}{more}", changed(&[]));
+fn each_cloud_has_its_own_trusts() {
+    const METADATA: &str = "skype_metadata = \"https://keys.example/metadata\"\n";
+    for (cloud, more, skype, entra, callers) in [
+        ("public", "", "api.aps.skype.com", "login.microsoftonline.com", 1),
+        ("public", METADATA, "keys.example", "login.microsoftonline.com", 1),
+        ("china", "", "pma.teams.microsoftonline.cn", "login.partner.microsoftonline.cn", 1),
+        ("gcc-high", METADATA, "keys.example", "login.microsoftonline.us", 2),
+        ("dod", METADATA, "keys.example", "login.microsoftonline.us", 2),
+    ] {
+        let config = parse(&format!("cloud = \"{cloud}\"\n{more}{}", changed(&[]))).unwrap();
+        let hosts: Vec<_> =
+            config.trusts.iter().map(|trust| trust.settings.metadata.host_str().unwrap()).collect();
+        assert_eq!(hosts, [skype, entra], "{cloud}");
+        assert_eq!(config.trusts[0].settings.issuers[0], "https://api.botframework.com");
+        let v2 = format!("https://{entra}/{{tid}}/v2.0");
+        assert_eq!(config.trusts[1].settings.issuers.last(), Some(&v2));
+        for trust in &config.trusts {
+            assert_eq!(trust.settings.callers.len(), callers, "{cloud}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_cloud_is_a_problem_with_and_without_trusts() {
+    let cloud = |name: &str, more: &str| format!("cloud = \"{name}\"\n{}{more}", changed(&[]));
+    let trust =
+        "[[trust]]\nname = \"t\"\nmetadata = \"http://127.0.0.1:1/\"\nissuers = [\"https://a.example\"]\n";
+    for name in ["gcch", "Public", ""] {
+        for trust in ["", trust] {
+            refused_text(
+                &cloud(name, trust),
+                "cloud: not \"public\" or \"gcc-high\" or \"dod\" or \"china\"",
+            );
+        }
+    }
+    assert_eq!(parse(&cloud("china", trust)).unwrap().trusts.len(), 1);
+}
+
+#[test]
+fn the_government_clouds_need_the_address_of_the_keys() {
+    let cloud = |name: &str| format!("cloud = \"{name}\"\n{}", changed(&[]));
+    for name in ["gcc-high", "dod"] {
+        refused_text(
+            &cloud(name),
+            &format!(
+                "skype_metadata: missing; Microsoft does not publish the address of the keys of \"{name}\": \
+                 write the URL that Microsoft gave you, or [[trust]]"
+            ),
+        );
+    }
+    let trust =
+        "[[trust]]\nname = \"t\"\nmetadata = \"http://127.0.0.1:1/\"\nissuers = [\"https://a.example\"]\n";
+    assert_eq!(parse(&format!("{}{trust}", cloud("dod"))).unwrap().trusts.len(), 1);
     refused_text(
-        &cloud(""),
-        "cloud: the gateway has built-in trusts for \"public\" only; write [[trust]] for another cloud",
+        &format!("skype_metadata = \"https://a.example/\"\n{}{trust}", cloud("dod")),
+        "skype_metadata: has no effect beside [[trust]]; write it as the `metadata` of a [[trust]]",
     );
-    let config = parse(&cloud(
-        "[[trust]]\nname = \"t\"\nmetadata = \"http://127.0.0.1:1/\"\nissuers = [\"https://a.example\"]\n",
-    ))
-    .unwrap();
-    assert_eq!(config.trusts.len(), 1);
-    assert!(config.trusts[0].settings.callers.is_empty());
 }
 
 #[test]
@@ -1159,7 +1204,7 @@ fn an_empty_required_list_is_a_problem() {
         "region = \"emea\"\napp = []\ntrust = []\n[fleet]\ninstance = []\n[callback]\n\
          base = \"https://a.example\"\nseal = []\n",
         "app: empty; write one [[app]] or more, each with its id\n\
-         trust: empty; write at least one [[trust]], or none for the two of the public cloud\n\
+         trust: empty; write at least one [[trust]], or none for the two of the cloud\n\
          fleet.instance: empty; write one [[fleet.instance]] or more, each with its name and url, or \
          [fleet.dns] or [fleet.kubernetes]\n\
          callback.seal: empty: no callbackUri could be sealed; write a list of keys, like \

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use ::url::Url;
 use openssl::x509::X509;
 use switchboard_auth::{AppSettings, Authenticator, KeyPolicy, Tenants, TrustSettings};
 use switchboard_graph::GraphSettings;
 use uuid::Uuid;
 
 use super::{
+    cloud::{self, CALLING_SERVICE, Cloud, SKYPE_METADATA},
     graph,
     listen::NO_CERTIFICATE,
     model::Trust,
@@ -22,7 +22,7 @@ use super::{
 pub(super) fn apps(
     root: &Section<'_>,
     around: &Surroundings<'_>,
-    cloud: Option<&str>,
+    cloud: Option<Cloud>,
 ) -> Option<Vec<(AppSettings, Option<GraphSettings>)>> {
     let sections = root.some_sections("app", "write one [[app]] or more, each with its id")?;
     let mut seen = BTreeSet::new();
@@ -33,7 +33,7 @@ pub(super) fn apps(
 fn app(
     section: Section<'_>,
     around: &Surroundings<'_>,
-    cloud: Option<&str>,
+    cloud: Option<Cloud>,
     seen: &mut BTreeSet<Uuid>,
 ) -> Option<(AppSettings, Option<GraphSettings>)> {
     let id = section.required("id", GUID).and_then(|setting| {
@@ -76,24 +76,18 @@ fn tenants(setting: &Setting<'_>) -> Option<Tenants> {
     ids.map(Tenants::Only)
 }
 
-/// Reads the trusts. `cloud` is `None` if it has a problem already.
+/// Reads the trusts, or takes those of the cloud. `cloud` is `None` if it has a problem already.
 pub(super) fn trusts(
     root: &Section<'_>,
     around: &Surroundings<'_>,
-    cloud: Option<&str>,
+    cloud: Option<Cloud>,
 ) -> Option<Vec<Trust>> {
     if root.optional("trust").is_none() {
-        if cloud? != PUBLIC_CLOUD {
-            root.problem(
-                "cloud",
-                "the gateway has built-in trusts for \"public\" only; write [[trust]] for another cloud",
-            );
-            return None;
-        }
-        return Some(public());
+        return cloud?.trusts(root);
     }
+    cloud::refuse_skype_metadata(root);
     let sections =
-        root.some_sections("trust", "write at least one [[trust]], or none for the two of the public cloud")?;
+        root.some_sections("trust", "write at least one [[trust]], or none for the two of the cloud")?;
     let mut names = BTreeSet::new();
     let trusts: Vec<_> = sections.into_iter().map(|section| trust(section, around, &mut names)).collect();
     trusts.into_iter().collect()
@@ -113,9 +107,9 @@ fn trust(section: Section<'_>, around: &Surroundings<'_>, names: &mut BTreeSet<S
         }
         is_new.then_some(name)
     });
-    let metadata =
-        section.required("metadata", &format!("the URL of the OpenID configuration, like \"{METADATA}\""));
-    let metadata = metadata.and_then(|setting| url::secure(&setting, METADATA));
+    let metadata = section
+        .required("metadata", &format!("the URL of the OpenID configuration, like \"{SKYPE_METADATA}\""));
+    let metadata = metadata.and_then(|setting| url::secure(&setting, SKYPE_METADATA));
     let issuers = section.required("issuers", ISSUERS).and_then(|setting| {
         let issuers = setting.each(ISSUERS, issuer)?;
         if issuers.is_empty() {
@@ -214,32 +208,6 @@ fn is_of(text: &str, issuer: &str) -> bool {
     }
 }
 
-/// The two issuers of the public cloud: the one that signs the platform's tokens today, and Entra, which
-/// Microsoft's documents announce.
-fn public() -> Vec<Trust> {
-    let trust = |name: &str, metadata: &str, issuers: &[&str]| Trust {
-        settings: TrustSettings {
-            name: name.to_owned(),
-            metadata: Url::parse(metadata).expect("the two metadata URLs below are URLs"),
-            issuers: issuers.iter().map(|issuer| (*issuer).to_owned()).collect(),
-            callers: vec![CALLING_SERVICE],
-        },
-        ca: None,
-    };
-    vec![
-        trust(
-            "skype",
-            METADATA,
-            &["https://api.botframework.com", "https://api.botframework.com/", "https://graph.microsoft.com"],
-        ),
-        trust(
-            "entra",
-            "https://login.microsoftonline.com/common/v2.0/.well-known/openid-configuration",
-            &["https://sts.windows.net/{tid}/", "https://login.microsoftonline.com/{tid}/v2.0"],
-        ),
-    ]
-}
-
 /// Parses a GUID with dashes.
 pub(super) fn guid(setting: &Setting<'_>) -> Option<Uuid> {
     setting.parse(GUID, parse_guid)
@@ -252,16 +220,7 @@ pub(crate) fn parse_guid(text: &str) -> Option<Uuid> {
 
 pub(super) const GUID: &str = "a GUID like \"0efc74f7-41c3-47a4-8775-7259bfef4241\"";
 
-const METADATA: &str = "https://api.aps.skype.com/v1/.well-known/OpenIdConfiguration";
-
 const ISSUERS: &str = "a list of issuers, like [\"https://api.botframework.com\"]";
-
-/// The cloud that is used without the setting `cloud`.
-pub(super) const PUBLIC_CLOUD: &str = "public";
 
 /// The placeholder of the token's tenant in an issuer.
 const TENANT: &str = "{tid}";
-
-/// The app id of "Skype Teams Calling API Service", the same in every tenant (Microsoft Entra: first-party
-/// applications).
-const CALLING_SERVICE: Uuid = Uuid::from_u128(0x26a1_8ebc_cdf7_4a6a_91cb_beb3_5280_5e81);
