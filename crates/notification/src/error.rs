@@ -29,7 +29,7 @@ labelled! {
         TooLarge = "too_large",
         /// The body is not UTF-8.
         InvalidText = "invalid_text",
-        /// The body is not JSON: malformed, incomplete, after a byte order mark, or before other text.
+        /// The body is not JSON: malformed, incomplete, or before other text.
         InvalidJson = "not_json",
         /// Arrays and objects are nested too deeply.
         TooDeep = "too_deep",

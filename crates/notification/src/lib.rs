@@ -64,6 +64,7 @@ pub use crate::{
     id::{CallId, InvalidCallId},
     item::{ChangeType, Item, ItemKind},
     notifications::Notifications,
+    preflight::BODY_BYTES_MAX,
     resource::{Resource, ResourcePart},
     result_info::ResultInfo,
 };

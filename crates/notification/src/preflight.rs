@@ -4,8 +4,11 @@ use std::str;
 
 use crate::error::{ErrorCode, InvalidNotification};
 
-/// Returns the body as text for the parser: UTF-8, without a byte order mark, nested at most `DEPTH_MAX`
-/// deep. The parser checks that it is JSON.
+/// Returns the body as text for the parser: UTF-8, nested at most `DEPTH_MAX` deep. The parser checks that it
+/// is JSON.
+///
+/// One byte order mark in front of it is skipped, as RFC 8259 section 8.1 permits: writers of .NET put it
+/// there.
 ///
 /// Lone surrogates are accepted (RFC 8259 section 8.2 leaves it open): a display name that was cut in the
 /// middle of an emoji must not cost a call. If such a text is read, it counts as absent.
@@ -18,12 +21,8 @@ pub(crate) fn check(body: &[u8]) -> Result<&str, InvalidNotification> {
         let message = format!("the body is not UTF-8 at byte {}", error.valid_up_to());
         InvalidNotification::new(ErrorCode::InvalidText, message)
     })?;
-    if text.starts_with('\u{feff}') {
-        return Err(InvalidNotification::new(
-            ErrorCode::InvalidJson,
-            "the body starts with a byte order mark",
-        ));
-    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let body = text.as_bytes();
     match body.iter().find(|byte| !is_whitespace(**byte)) {
         None => return Err(InvalidNotification::new(ErrorCode::Empty, "the body is empty")),
         Some(b'{') => {}
@@ -77,9 +76,9 @@ fn is_whitespace(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// The bound for callers without a limit of their own. Published bodies have 4.4 KB at most; rosters of large
-/// meetings may have some hundred kilobytes.
-pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The largest body, in bytes. Published bodies have 4.4 KB at most, and the roster of a meeting of 1,000
+/// people has 1.8 MB.
+pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Published bodies have 11 levels. This crate does not recurse without bound, but a bot behind the gateway
 /// may.

@@ -15,7 +15,10 @@ use serde::{
 use super::error::{InvalidAction, member};
 
 /// Parses the tree. serde_json bounds its depth; the size of the action bounds its width.
+///
+/// One byte order mark is skipped, as RFC 8259 section 8.1 permits: writers of .NET put it in front.
 pub(super) fn parse(bytes: &[u8]) -> Result<Node, InvalidAction> {
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     serde_json::from_slice(bytes).map_err(|error| InvalidAction::invalid_json(error.line(), error.column()))
 }
 

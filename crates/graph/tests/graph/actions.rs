@@ -32,6 +32,17 @@ fn refused(text: &str, label: &str, message: &str) {
     refused_by_type(text.as_bytes(), label, message);
 }
 
+#[test]
+fn a_byte_order_mark_is_skipped() {
+    let text = r#"{"action":"reject"}"#;
+    assert_eq!(Action::parse(format!("\u{feff}{text}").as_bytes()).unwrap(), accepted(text));
+    refused_by_type(
+        format!("\u{feff}\u{feff}{text}").as_bytes(),
+        "action_not_json",
+        "the action is not JSON, or is nested too deeply: line 1, column 1",
+    );
+}
+
 #[track_caller]
 fn refused_by_type(bytes: &[u8], label: &str, message: &str) {
     let error = Action::parse(bytes).unwrap_err();

@@ -51,12 +51,6 @@ fn expectations() -> Vec<(&'static str, Expect)> {
             the body is not a JSON object"#]],
         ),
         (
-            "garbage-byte-order-mark",
-            expect![[r#"
-            not_json
-            the body starts with a byte order mark"#]],
-        ),
-        (
             "garbage-call-id-with-line-break",
             expect![[r#"
                 call_id
@@ -182,6 +176,14 @@ fn expectations() -> Vec<(&'static str, Expect)> {
         ),
         (
             "graph-batch-two-calls",
+            expect![[r#"
+                call_state updated Call of 6d1c0b00-77a3-4f0e-9b1d-3c5e2a7f9001
+                  call state=Some(Established)
+                call_state updated Call of c41f0b00-5e0d-4b6a-8d51-90aa17c3e702
+                  call state=Some(Established)"#]],
+        ),
+        (
+            "graph-byte-order-mark",
             expect![[r#"
                 call_state updated Call of 6d1c0b00-77a3-4f0e-9b1d-3c5e2a7f9001
                   call state=Some(Established)

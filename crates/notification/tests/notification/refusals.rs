@@ -48,7 +48,8 @@ fn refusals() -> Vec<(Vec<u8>, ErrorCode, &'static str)> {
         (" \r\n\t".into(), E::Empty, "the body is empty"),
         (" ".repeat(16 * 1024 * 1024 + 1), E::TooLarge, "the body is larger than 16777216 bytes"),
         // Text.
-        ("\u{feff}{}".into(), E::InvalidJson, "the body starts with a byte order mark"),
+        ("\u{feff}".into(), E::Empty, "the body is empty"),
+        ("\u{feff}\u{feff}{}".into(), E::BodyNotObject, "the body is not a JSON object"),
         // JSON.
         ("hello".into(), E::BodyNotObject, "the body is not a JSON object"),
         ("[]".into(), E::BodyNotObject, "the body is not a JSON object"),

@@ -383,3 +383,13 @@ fn call_ids_ignore_case() {
     assert!(CallId::parse("a".repeat(128)).is_ok());
     assert!(CallId::parse("a".repeat(129)).is_err());
 }
+
+#[test]
+fn a_part_of_a_body_has_no_byte_order_mark() {
+    let body = include_bytes!("../../../../fixtures/notifications/graph-byte-order-mark.json");
+    let Ok(Envelope::Graph(notifications)) = Envelope::parse(body) else { panic!("the body is valid") };
+    let part = notifications.subset(&[1]);
+    assert!(part.starts_with(b"{"), "{}", String::from_utf8_lossy(&part));
+    let Ok(Envelope::Graph(part)) = Envelope::parse(&part) else { panic!("the part is valid") };
+    assert_eq!(part.items[0].call_id(), notifications.items[1].call_id());
+}
