@@ -6,6 +6,7 @@
 mod end;
 mod ids;
 mod incoming;
+mod participant;
 mod parts;
 #[cfg(test)]
 mod tests;

@@ -316,7 +316,7 @@ pub fn printable(text: &str) -> String {
 /// Enough for 2,000 calls at once, each with a bot that calls Graph.
 const CONNECTIONS_MAX: usize = 4_096;
 /// Rosters of big meetings are large.
-const BODY_BYTES_MAX: usize = 1 << 20;
+const BODY_BYTES_MAX: usize = 4 << 20;
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// A bearer token has at most a few KiB; hyper may read one buffer beyond this before it refuses.

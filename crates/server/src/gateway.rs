@@ -24,6 +24,7 @@ use crate::{
     metrics::Metrics,
     process::{connection::Timeouts, descriptors, tasks::Tasks},
     request::{
+        body::BodyLimits,
         received::{Paths, Received},
         record::Record,
         refusal::Refusal,
@@ -183,6 +184,16 @@ impl Gateway {
 
     pub(crate) fn serves(&self, app: Uuid) -> bool {
         self.apps.contains(&app)
+    }
+
+    /// Returns the bounds of a body.
+    pub(crate) fn body_limits(&self) -> BodyLimits<'_> {
+        BodyLimits {
+            bytes_max: self.limits.body,
+            time: self.timeouts.body,
+            memory: self.metrics.body_memory(),
+            memory_bytes_max: self.limits.body_memory,
+        }
     }
 
     /// Returns true if a new call that another region redirects here would find an instance.

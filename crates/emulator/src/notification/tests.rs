@@ -69,6 +69,15 @@ fn a_delta_roster_lists_changes_only() {
 }
 
 #[test]
+fn a_person_of_a_roster_has_the_size_of_public_reports() {
+    let people: Vec<_> = (0..1_000)
+        .map(|id| Person { participant: Uuid::from_u128(id + 100), user: Uuid::from_u128(id + 2_000) })
+        .collect();
+    let body = roster(&call(CallKind::Meeting), &ids(), Roster::Full(&people), 1).to_string();
+    assert!((1_780_000..1_880_000).contains(&body.len()), "{}", body.len());
+}
+
+#[test]
 fn the_end_of_a_rejected_call_has_no_state() {
     let end = |result| terminated(&ids(), &result).pointer("/value/0/resourceData/state").cloned();
     assert_eq!(end(ResultInfo::RejectedByBot), None);

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{
     ids::{CallIds, Person},
+    participant::participant,
     parts::{identity, item, object, result_info, source_identity},
 };
 use crate::call::CallRequest;
@@ -35,34 +36,13 @@ pub(crate) fn state(ids: &CallIds, state: &str) -> Value {
 /// The body of a roster. `sequence` is the number of the change.
 pub(crate) fn roster(call: &CallRequest, ids: &CallIds, roster: Roster<'_>, sequence: u32) -> Value {
     let tenant = call.tenant.to_string();
-    let participant = |id: Uuid, identity: Value| {
-        object(json!({
-            "@odata.type": "#microsoft.graph.participant",
-            "info": {
-                "@odata.type": "#microsoft.graph.participantInfo",
-                "identity": identity,
-                "endpointType": "default",
-                "region": call.region.label(),
-            },
-            "mediaStreams": [{
-                "@odata.type": "#microsoft.graph.mediaStream",
-                "mediaType": "audio",
-                "sourceId": "1",
-                "direction": "sendReceive",
-                "serverMuted": false,
-            }],
-            "isMuted": false,
-            "isInLobby": false,
-            "rosterSequenceNumber": sequence,
-            "id": id.to_string(),
-        }))
-    };
+    let participant = |id: Uuid, identity: &Value| participant(id, identity, call.region.label(), sequence);
     let person = |person: &Person| {
         let user = json!({
             "@odata.type": "#microsoft.graph.identitySet",
-            "user": identity(&person.user.to_string(), &tenant),
+            "user": user(person, &tenant),
         });
-        participant(person.participant, user)
+        participant(person.participant, &user)
     };
     let participants: Vec<Map<String, Value>> = match roster {
         Roster::Full(people) => {
@@ -71,8 +51,8 @@ pub(crate) fn roster(call: &CallRequest, ids: &CallIds, roster: Roster<'_>, sequ
                 "application": identity(&call.app.to_string(), &tenant),
             });
             [
-                participant(ids.caller_participant, source_identity(call, ids)),
-                participant(ids.bot_participant, bot),
+                participant(ids.caller_participant, &source_identity(call, ids)),
+                participant(ids.bot_participant, &bot),
             ]
             .into_iter()
             .chain(people.iter().map(person))
@@ -90,6 +70,14 @@ pub(crate) fn roster(call: &CallRequest, ids: &CallIds, roster: Roster<'_>, sequ
         }
     };
     item("updated", ids, "/participants", participants.into())
+}
+
+/// The identity of a person who joined, as the platform writes it in rosters.
+fn user(person: &Person, tenant: &str) -> Value {
+    let mut user = object(identity(&person.user.to_string(), tenant));
+    user.insert("displayName".to_owned(), format!("Person {}", person.user.simple()).into());
+    user.insert("identityProvider".to_owned(), "AAD".into());
+    user.into()
 }
 
 /// The body that reports that an announced participant left.

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use openssl::{pkey::PKey, x509::X509};
+use switchboard_notification::BODY_BYTES_MAX;
 use tracing::Level;
 
 use super::{
@@ -82,7 +83,15 @@ pub(super) fn limits(root: &Section<'_>) -> Option<Limits> {
     let count = |name, default| {
         section.or(name, default, |setting| usize::try_from(setting.integer(1..=1_000_000)?).ok())
     };
-    let body = section.or("body", 1 << 20, |setting| setting.size(&(1 << 10..=64 << 20)));
+    let body = section.or("body", BODY_BYTES, |setting| setting.size(&(1 << 10..=BODY_BYTES_MAX)));
+    let least = body.unwrap_or(BODY_BYTES);
+    let body_memory = section.or("body_memory", BODY_MEMORY_BYTES.max(least), |setting| {
+        let bytes = setting.size(&(1 << 10..=1 << 31))?;
+        if bytes < least {
+            setting.problem(format!("less than limits.body, which is {}", unit::show_size(least)));
+        }
+        (bytes >= least).then_some(bytes)
+    });
     // hyper refuses a buffer of less than 8 KiB.
     let head = section.or("head", 16 << 10, |setting| setting.size(&(8 << 10..=256 << 10)));
     let connections = count("connections", 10_000);
@@ -105,6 +114,7 @@ pub(super) fn limits(root: &Section<'_>) -> Option<Limits> {
     section.finish();
     Some(Limits {
         body: body?,
+        body_memory: body_memory?,
         head: head?,
         connections: connections?,
         in_flight: in_flight?,
@@ -185,6 +195,11 @@ fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
     }
     Some(TlsFiles { certificate, key })
 }
+
+/// The roster of 1,000 people, the most that take part in a meeting, has 1.8 MB.
+const BODY_BYTES: usize = 4 << 20;
+/// Sixty of the largest bodies, or many more requests of common size than may be in flight.
+const BODY_MEMORY_BYTES: usize = 256 << 20;
 
 pub(super) const NO_CERTIFICATE: &str =
     "not a PEM file with a certificate, which has a line -----BEGIN CERTIFICATE-----";

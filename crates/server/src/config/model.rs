@@ -156,6 +156,8 @@ pub enum Full {
 pub struct Limits {
     /// The bytes of a body.
     pub body: usize,
+    /// The bytes of all bodies in memory together.
+    pub body_memory: usize,
     /// The bytes of a head.
     pub head: usize,
     /// The connections of the public listener.

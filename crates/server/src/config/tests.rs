@@ -133,6 +133,7 @@ fn the_example_is_valid_and_uses_every_setting() {
         "callback_path",
         "health_path",
         "drain",
+        "body_memory",
         "token",
         "id",
         "tenants",
@@ -288,7 +289,8 @@ fn every_optional_setting_has_its_default() {
     assert_eq!(config.delivery.instances[0].weight, 1);
     assert!(config.delivery.probe.is_none());
     assert!(config.delivery.authorization);
-    assert_eq!(config.limits.body, 1 << 20);
+    assert_eq!(config.limits.body, 4 << 20);
+    assert_eq!(config.limits.body_memory, 256 << 20);
     assert_eq!(config.limits.head, 16 << 10);
     assert_eq!(config.limits.connections, 10_000);
     assert_eq!(config.limits.in_flight, 10_000);
@@ -801,7 +803,8 @@ fn an_invalid_value_gets_a_message_with_a_valid_one() {
         ),
         ("[forward]\nauthorization = \"yes\"", "forward.authorization", "not true or false"),
         ("[limits]\nbody = \"1M\"", "limits.body", SIZE),
-        ("[limits]\nbody = \"65MiB\"", "limits.body", "not from 1KiB to 64MiB"),
+        ("[limits]\nbody = \"17MiB\"", "limits.body", "not from 1KiB to 16MiB"),
+        ("[limits]\nbody_memory = \"3MiB\"", "limits.body_memory", "less than limits.body, which is 4MiB"),
         ("[limits]\nhead = \"4KiB\"", "limits.head", "not from 8KiB to 256KiB"),
         ("[limits]\nconnections = 0", "limits.connections", "not a whole number from 1 to 1000000"),
         (

@@ -98,6 +98,11 @@ impl Scrape {
             "Requests in flight",
             &number(metrics.in_flight.load(Relaxed)),
         )?;
+        families.gauge(
+            "request_body_bytes",
+            "Bytes of request bodies in memory",
+            &number(metrics.body_memory.bytes()),
+        )?;
         families.counters(
             "callbacks",
             "Requests to a callback URI, by outcome",

@@ -13,7 +13,7 @@ use switchboard_notification::ItemKind;
 
 use crate::{
     metrics::series::{Histogram, IndexedCounters, LabelledCounters},
-    request::outcome::Outcome,
+    request::{body::BodyMemory, outcome::Outcome},
     telemetry::LogCounts,
 };
 
@@ -26,6 +26,7 @@ pub struct Metrics {
     pub(super) webhook_seconds: Histogram,
     pub(super) callback_seconds: Histogram,
     pub(super) in_flight: AtomicUsize,
+    pub(super) body_memory: Arc<BodyMemory>,
     pub(super) notifications: IndexedCounters<{ ITEM_KINDS.len() }>,
     pub(super) redirects: LabelledCounters<1>,
     pub(super) outcomes_unknown: AtomicU64,
@@ -85,6 +86,7 @@ impl Metrics {
             webhook_seconds: Histogram::default(),
             callback_seconds: Histogram::default(),
             in_flight: AtomicUsize::new(0),
+            body_memory: Arc::default(),
             notifications: IndexedCounters::default(),
             redirects: LabelledCounters::default(),
             outcomes_unknown: AtomicU64::new(0),
@@ -109,6 +111,11 @@ impl Metrics {
     pub fn start_request(self: &Arc<Self>) -> InFlight {
         let count = self.in_flight.fetch_add(1, Relaxed) + 1;
         InFlight { metrics: Arc::clone(self), count }
+    }
+
+    /// Returns the memory of the bodies of requests.
+    pub(crate) fn body_memory(&self) -> &Arc<BodyMemory> {
+        &self.body_memory
     }
 
     /// Records a request that ended `duration` after its arrival.

@@ -299,6 +299,7 @@ fn guards_count_down_when_they_are_dropped() {
     check(
         &metrics,
         &[
+            ("switchboard_request_body_bytes{}", 0.0),
             ("switchboard_requests_in_flight{}", 1.0),
             ("switchboard_connections{}", 1.0),
             ("switchboard_connections_refused_total{}", 1.0),

@@ -63,7 +63,7 @@ async fn webhook(
     }
     received.check_content_type()?;
     let is_redirected = is_marked(received.query());
-    let admitted = received.admit(caller, gateway.limits.body, gateway.timeouts.body).await?;
+    let admitted = received.admit(caller, gateway.body_limits()).await?;
     let notifications = match Envelope::parse(&admitted.body)? {
         Envelope::Legacy(_) => return Ok(Reply::AskForGraph),
         Envelope::Graph(notifications) => notifications,
@@ -100,7 +100,7 @@ async fn callback(gateway: &Arc<Gateway>, received: Received, record: &mut Recor
         let started = gateway.delivery.callback_started(owner);
         Some(started.map_err(|error| record.not_forwarded(&error))?)
     };
-    let admitted = received.admit(caller, gateway.limits.body, gateway.timeouts.body).await?;
+    let admitted = received.admit(caller, gateway.body_limits()).await?;
     // The content is the business of the instance. The gateway reads it for the log, and it may be anything.
     let (call_id, ended) = match Envelope::parse(&admitted.body) {
         Ok(Envelope::Graph(notifications)) => {

@@ -3,12 +3,9 @@
 //! [`Received`] has no readable body. Only a `Caller`, which only the authenticator makes, turns it into
 //! [`Admitted`].
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Version,
     header::{
@@ -17,8 +14,7 @@ use http::{
     },
     uri::{Authority, PathAndQuery, Uri},
 };
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use switchboard_auth::Caller;
 use switchboard_delivery::{Delivery, Outbound, PeerGateways};
 use tokio::time::Instant;
@@ -26,7 +22,12 @@ use uuid::Uuid;
 
 use crate::{
     platform::{CALLER_REGION, MESSAGE_ID},
-    request::{outcome::Outcome, refusal::Refusal, retries::MessageKey},
+    request::{
+        body::{self, BodyLimits},
+        outcome::Outcome,
+        refusal::Refusal,
+        retries::MessageKey,
+    },
 };
 
 /// A request whose head was read and whose sender is not authenticated yet.
@@ -215,7 +216,12 @@ impl Received {
     /// Requires plain JSON, as the webhook takes it (RFC 9110 section 8.4: an unknown coding is 415).
     pub(crate) fn check_content_type(&self) -> Result<(), Refusal> {
         let unsupported = |reason| Err(Refusal::new(Outcome::UnsupportedMediaType, reason));
-        if self.headers.contains_key(CONTENT_ENCODING) {
+        // RFC 9110 section 8.4.1: `identity` is no coding. An empty list names none.
+        let is_coded = |coding: &HeaderValue| {
+            let coding = coding.as_bytes().trim_ascii();
+            !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")
+        };
+        if self.headers.get_all(CONTENT_ENCODING).iter().any(is_coded) {
             return unsupported("content_encoding");
         }
         let mut types = self.headers.get_all(CONTENT_TYPE).iter();
@@ -234,10 +240,9 @@ impl Received {
     pub(crate) async fn admit(
         self,
         caller: Arc<Caller>,
-        body_bytes_max: usize,
-        timeout: Duration,
+        limits: BodyLimits<'_>,
     ) -> Result<Admitted, Refusal> {
-        let body = read_body(self.body, body_bytes_max, timeout).await?;
+        let body = body::read(self.body, limits).await?;
         let mut headers = self.headers;
         headers.remove(CONTENT_LENGTH);
         Ok(Admitted { caller, uri: self.uri, headers, body, arrived: self.arrived, now: self.now })
@@ -320,40 +325,6 @@ fn is_host(authority: &Authority) -> bool {
             Some(_) => authority.port_u16().is_some(),
             None => false,
         }
-}
-
-/// Reads all data frames. Trailers are dropped (RFC 9110 section 6.5.1).
-async fn read_body(mut body: Incoming, bytes_max: usize, timeout: Duration) -> Result<Bytes, Refusal> {
-    let too_large = || Refusal::new(Outcome::BodyTooLarge, "body_too_large");
-    if body.size_hint().lower() > u64::try_from(bytes_max).unwrap_or(u64::MAX) {
-        return Err(too_large());
-    }
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
-    let read = async {
-        // A notification nearly always comes in one frame, which is passed on without a copy.
-        let mut first = Bytes::new();
-        let mut whole = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Refusal::new(Outcome::ClientGone, "body_broken_off"))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if first.len() + whole.len() + data.len() > bytes_max {
-                return Err(too_large());
-            }
-            if first.is_empty() && whole.is_empty() {
-                first = data;
-            } else {
-                whole.extend_from_slice(&std::mem::take(&mut first));
-                whole.extend_from_slice(&data);
-            }
-        }
-        Ok(if whole.is_empty() { first } else { whole.freeze() })
-    };
-    // `timeout` polls the body first. If the body came with the head, no timer is armed.
-    tokio::time::timeout(timeout, read)
-        .await
-        .unwrap_or_else(|_| Err(Refusal::new(Outcome::TooSlow, "body_too_slow")))
 }
 
 /// The rest of `path` after `prefix`: empty for the prefix itself, otherwise the part after the next slash.

@@ -307,21 +307,21 @@ async fn requests_that_are_too_large_are_refused() {
     fixture.refused("an endless target", query(70_000), &[414, 431]).await;
 
     let mut large = good.clone();
-    large.body.extend(vec![b' '; 1 << 20]);
+    large.body.extend(vec![b' '; 4 << 20]);
     fixture.refused("a large body", large.bytes(), &[413]).await;
     let announced = fixture.framed(&[("Content-Length", "1000000000000")], "{");
     fixture.refused("an announced large body", announced, &[413]).await;
     let chunk = format!("{:x}\r\n{}\r\n", 1 << 19, " ".repeat(1 << 19));
-    let bomb = fixture.framed(&[("Transfer-Encoding", "chunked")], chunk.repeat(3));
+    let bomb = fixture.framed(&[("Transfer-Encoding", "chunked")], chunk.repeat(9));
     fixture.refused("a large body of unknown length", bomb, &[413]).await;
     fixture.refused("a compressed body", good.clone().with("Content-Encoding", "gzip").bytes(), &[415]).await;
 
     // A request just within the limits.
     let mut request = many(58 - good.fields.len()).with("X-A", &"a".repeat(12_000));
-    request.body.extend(vec![b' '; (1 << 20) - request.body.len()]);
+    request.body.extend(vec![b' '; (4 << 20) - request.body.len()]);
     let response = request.target(&format!("{WEBHOOK}?{}", "q".repeat(2_000))).send(&fixture.gateway).await;
     assert_eq!(response.status(), 202, "{response:?}");
-    assert_eq!(fixture.instance.request().await.body.len(), 1 << 20);
+    assert_eq!(fixture.instance.request().await.body.len(), 4 << 20);
 }
 
 /// Paths are matched without normalization.
@@ -357,6 +357,28 @@ async fn each_path_has_one_spelling() {
         fixture.refused(&path, good.clone().target(&path).bytes(), &[404]).await;
     }
     assert_eq!(good.target(&callback).send(&fixture.gateway).await.status(), 202);
+}
+
+/// hyper drops `#` and what follows it. It reaches neither the route nor an instance.
+#[tokio::test]
+async fn a_fragment_is_dropped() {
+    let mut fixture = fixture().await;
+    let minted = fixture.gateway.admin(&format!("/fleet/bot-0/callback?app={APP}")).await.json();
+    let callback = path_of(minted["callback_uri"].as_str().unwrap());
+    for path in [WEBHOOK, &callback] {
+        for fragment in ["#", "#x", "#/../admin?a=b", "?a=b#c"] {
+            let target = format!("{path}{fragment}");
+            let without = target.split('#').next().unwrap();
+            let mut received = Vec::new();
+            for target in [&target, without] {
+                let response = fixture.request.clone().target(target).send(&fixture.gateway).await;
+                assert_eq!(response.status(), 202, "{target}");
+                received.push(fixture.instance.request().await.target().to_owned());
+            }
+            assert_eq!(received[0], received[1]);
+        }
+    }
+    fixture.refused("a path", fixture.request.clone().target("/api#/calls").bytes(), &[404]).await;
 }
 
 /// The gateway never parses the body of a refused request as the next request.

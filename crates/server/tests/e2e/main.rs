@@ -47,6 +47,8 @@ mod keys;
 #[cfg(test)]
 mod kubernetes;
 #[cfg(test)]
+mod large_bodies;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod logs;
