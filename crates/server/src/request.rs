@@ -5,6 +5,7 @@ pub(crate) mod body;
 pub(crate) mod handle;
 pub mod outcome;
 pub(crate) mod plan;
+pub(crate) mod reason;
 pub(crate) mod received;
 pub(crate) mod record;
 pub(crate) mod refusal;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::{
     process::{connection::OpenRequest, state::ProcessState},
     request::{
-        handle::handle, outcome::Outcome, received::Received, record::Record, refusal::Refusal,
+        handle::handle, reason::Reason, received::Received, record::Record, refusal::Refusal,
         reply::ReplyBody,
     },
 };
@@ -32,7 +32,7 @@ pub(crate) async fn respond(
     let mut record = Record::new(Arc::clone(&gateway.metrics), &received);
     let in_flight = gateway.metrics.start_request();
     let handled = if in_flight.count() > gateway.limits.in_flight {
-        Err(Refusal::new(Outcome::OverCapacity, "too_many_in_flight"))
+        Err(Refusal::new(Reason::TooManyInFlight))
     } else {
         catch_panic(pin!(handle(&gateway, received, &mut record))).await
     };
@@ -66,7 +66,7 @@ async fn catch_panic<T>(
 ) -> Result<T, Refusal> {
     poll_fn(|context| {
         catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(context)))
-            .unwrap_or_else(|_| Poll::Ready(Err(Refusal::new(Outcome::Panicked, "panic"))))
+            .unwrap_or_else(|_| Poll::Ready(Err(Refusal::new(Reason::Panic))))
     })
     .await
 }

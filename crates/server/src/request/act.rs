@@ -20,6 +20,7 @@ use crate::{
     gateway::Gateway,
     request::{
         outcome::Outcome,
+        reason::Reason,
         refusal::Refusal,
         reply::Reply,
         retries::{ActionResult, Leader, SharedResponse},
@@ -93,7 +94,7 @@ pub(crate) async fn act(
             problem = %problem,
             "cannot do the action that an instance replied with"
         );
-        Refusal::new(Outcome::BadAction, reason)
+        Refusal::labelled(Outcome::BadAction, reason)
     };
     let Some(calls) = gateway.graph_calls.of(call.app) else {
         return Err(invalid("graph_not_configured", &"the app has no [app.graph]"));
@@ -163,7 +164,7 @@ async fn run_detached(
 ) -> Result<Arc<SharedResponse>, Refusal> {
     // The limit on requests in flight does not bound tasks that outlive their requests.
     if gateway.tasks.in_flight() >= gateway.limits.in_flight {
-        return Err(Refusal::new(Outcome::OverCapacity, "too_many_in_flight"));
+        return Err(Refusal::new(Reason::TooManyInFlight));
     }
     let leader = leader.take();
     let (sender, response) = oneshot::channel();
@@ -182,7 +183,7 @@ async fn run_detached(
             );
         }
     });
-    response.await.map_err(|_| Refusal::new(Outcome::Panicked, "panic"))
+    response.await.map_err(|_| Refusal::new(Reason::Panic))
 }
 
 /// A valid action, with everything that carrying it out takes.

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
-use crate::request::{outcome::Outcome, refusal::Refusal};
+use crate::request::{reason::Reason, refusal::Refusal};
 
 /// The bounds of one body.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Reserved {
         self.bytes += more;
         if before.saturating_add(more) > bytes_max {
             // Dropping the value gives the bytes back.
-            return Err(Refusal::new(Outcome::OverCapacity, "too_many_body_bytes"));
+            return Err(Refusal::new(Reason::TooManyBodyBytes));
         }
         Ok(())
     }
@@ -95,7 +95,7 @@ pub(crate) async fn read(mut body: Incoming, limits: BodyLimits<'_>) -> Result<B
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Refusal::new(Outcome::ClientGone, "body_broken_off"))?;
+            let frame = frame.map_err(|_| Refusal::new(Reason::BodyBrokenOff))?;
             let Ok(data) = frame.into_data() else { continue };
             let bytes = first.len() + whole.len() + data.len();
             if bytes > limits.bytes_max {
@@ -115,12 +115,12 @@ pub(crate) async fn read(mut body: Incoming, limits: BodyLimits<'_>) -> Result<B
     // `timeout` polls the body first. If the body came with the head, no timer is armed.
     let bytes = tokio::time::timeout(limits.time, read)
         .await
-        .unwrap_or_else(|_| Err(Refusal::new(Outcome::TooSlow, "body_too_slow")))?;
+        .unwrap_or_else(|_| Err(Refusal::new(Reason::BodyTooSlow)))?;
     Ok(Bytes::from_owner(WholeBody { bytes, _reserved: reserved }))
 }
 
 fn too_large() -> Refusal {
-    Refusal::new(Outcome::BodyTooLarge, "body_too_large")
+    Refusal::new(Reason::BodyTooLarge)
 }
 
 #[cfg(test)]

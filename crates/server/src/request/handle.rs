@@ -19,6 +19,7 @@ use crate::{
         act::without_action,
         outcome::Outcome,
         plan::{Destination, ended_calls},
+        reason::Reason,
         received::{Admitted, Received, Route},
         record::Record,
         refusal::Refusal,
@@ -54,12 +55,12 @@ async fn webhook(
     record: &mut Record,
 ) -> Result<Reply, Refusal> {
     if app_in_path.is_some_and(|app| !gateway.serves(app)) {
-        return Err(Refusal::new(Outcome::NotFound, "unknown_app"));
+        return Err(Refusal::new(Reason::UnknownApp));
     }
     let caller = gateway.authenticate(&received, record).await?;
     received.check_no_loop()?;
     if app_in_path.is_some_and(|app| app != caller.app) {
-        return Err(Refusal::new(Outcome::WrongApp, "token_of_another_app"));
+        return Err(Refusal::new(Reason::TokenOfAnotherApp));
     }
     received.check_content_type()?;
     let is_redirected = is_marked(received.query());
@@ -89,7 +90,7 @@ async fn callback(gateway: &Arc<Gateway>, received: Received, record: &mut Recor
     let caller = gateway.authenticate(&received, record).await?;
     received.check_no_loop()?;
     let sealed = gateway.callbacks.parse(target.path());
-    let sealed = sealed.ok_or_else(|| Refusal::new(Outcome::WrongSeal, "callback_path"))?;
+    let sealed = sealed.ok_or_else(|| Refusal::new(Reason::CallbackPath))?;
     let owner = gateway.callbacks.open(&sealed, caller.app)?;
     let is_of_peer = owner.region != gateway.region;
     let in_flight = if is_of_peer {
@@ -154,7 +155,7 @@ async fn shared_response(
         Role::Shared(response) => ("shared", response),
         Role::Repeated(response) => ("repeated", response),
         // An instance may still respond to the first request: neither redirect nor reject the call.
-        Role::TooLate => return Err(Refusal::new(Outcome::Unreachable, "first_still_under_way")),
+        Role::TooLate => return Err(Refusal::new(Reason::FirstStillUnderWay)),
     };
     record.retried(how, &response);
     Ok(Some(Reply::Shared(response)))

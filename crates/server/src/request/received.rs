@@ -24,7 +24,7 @@ use crate::{
     platform::{CALLER_REGION, MESSAGE_ID},
     request::{
         body::{self, BodyLimits},
-        outcome::Outcome,
+        reason::Reason,
         refusal::Refusal,
         retries::MessageKey,
     },
@@ -123,12 +123,11 @@ impl Received {
     /// Refuses heads that hyper accepts and no honest sender sends, before the gateway spends anything on
     /// them.
     pub(crate) fn check_head(&self) -> Result<(), Refusal> {
-        let bad = |reason| Refusal::new(Outcome::BadRequest, reason);
         if self.uri.path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {
-            return Err(Refusal::new(Outcome::UriTooLong, "target_too_long"));
+            return Err(Refusal::new(Reason::TargetTooLong));
         }
         if self.headers.len() > HEADER_FIELDS_MAX {
-            return Err(Refusal::new(Outcome::HeadTooLarge, "too_many_header_fields"));
+            return Err(Refusal::new(Reason::TooManyHeaderFields));
         }
         self.check_host()?;
         // RFC 9112 section 6.1: an unknown coding must not be guessed. hyper accepts `gzip, chunked`.
@@ -136,14 +135,14 @@ impl Received {
         if let Some(coding) = codings.next()
             && (!coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some())
         {
-            return Err(bad("transfer_encoding"));
+            return Err(Refusal::new(Reason::TransferEncoding));
         }
         // RFC 9110 section 7.6.1: the gateway drops fields that `Connection` names. A sender that names one
         // of the fields on which the gateway relies attacks it.
         for value in self.headers.get_all(CONNECTION) {
             let names = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
             if names.into_iter().any(|name| END_TO_END.iter().any(|ours| ours.eq_ignore_ascii_case(name))) {
-                return Err(bad("connection_names_end_to_end_field"));
+                return Err(Refusal::new(Reason::ConnectionNamesEndToEndField));
             }
         }
         // RFC 9110 section 10.1.1
@@ -152,12 +151,12 @@ impl Received {
             && (!expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
                 || expectations.next().is_some())
         {
-            return Err(Refusal::new(Outcome::ExpectationFailed, "expectation"));
+            return Err(Refusal::new(Reason::Expectation));
         }
         // RFC 6750 section 2: a sender uses one way to send a token. The gateway takes the header only.
         let token_in_query = |query: &str| query.split('&').any(|pair| pair.starts_with("access_token="));
         if self.uri.query().is_some_and(token_in_query) {
-            return Err(bad("token_in_query"));
+            return Err(Refusal::new(Reason::TokenInQuery));
         }
         Ok(())
     }
@@ -165,28 +164,27 @@ impl Received {
     /// Requires exactly one valid `Host`, equal to the authority of an absolute target (RFC 9112 section
     /// 3.2). HTTP/2 has the authority instead (RFC 9113 section 8.3.1).
     fn check_host(&self) -> Result<(), Refusal> {
-        let bad = |reason| Refusal::new(Outcome::BadRequest, reason);
         let mut hosts = self.headers.get_all(HOST).iter();
         let host = hosts.next();
         if hosts.next().is_some() {
-            return Err(bad("two_hosts"));
+            return Err(Refusal::new(Reason::TwoHosts));
         }
         if let Some(host) = host {
             let valid = host.to_str().ok().and_then(|text| text.parse::<Authority>().ok());
             let Some(valid) = valid.filter(is_host) else {
-                return Err(bad("invalid_host"));
+                return Err(Refusal::new(Reason::InvalidHost));
             };
             if let Some(authority) = self.uri.authority()
                 && !authority.as_str().eq_ignore_ascii_case(valid.as_str())
             {
-                return Err(bad("host_differs_from_target"));
+                return Err(Refusal::new(Reason::HostDiffersFromTarget));
             }
             return Ok(());
         }
         match self.uri.authority() {
             Some(authority) if self.version == Version::HTTP_2 && is_host(authority) => Ok(()),
-            Some(_) if self.version == Version::HTTP_2 => Err(bad("invalid_host")),
-            Some(_) | None => Err(bad("no_host")),
+            Some(_) if self.version == Version::HTTP_2 => Err(Refusal::new(Reason::InvalidHost)),
+            Some(_) | None => Err(Refusal::new(Reason::NoHost)),
         }
     }
 
@@ -197,7 +195,7 @@ impl Received {
             (Some(value), None) => Ok(value.as_bytes()),
             // The authenticator rejects an empty value with a reason of its own.
             (None, _) => Ok(b""),
-            (Some(_), Some(_)) => Err(Refusal::new(Outcome::BadRequest, "two_authorizations")),
+            (Some(_), Some(_)) => Err(Refusal::new(Reason::TwoAuthorizations)),
         }
     }
 
@@ -205,7 +203,7 @@ impl Received {
     /// Delivered again, it would come back until `limits.in_flight` requests are in flight.
     pub(crate) fn check_no_loop(&self) -> Result<(), Refusal> {
         let is_loop = Delivery::is_sent_to_instance(&self.headers);
-        if is_loop { Err(Refusal::new(Outcome::Loop, "sent_by_a_gateway")) } else { Ok(()) }
+        if is_loop { Err(Refusal::new(Reason::SentByAGateway)) } else { Ok(()) }
     }
 
     /// The target, which outlives the request. The owner of a callback borrows from it.
@@ -215,24 +213,23 @@ impl Received {
 
     /// Requires plain JSON, as the webhook takes it (RFC 9110 section 8.4: an unknown coding is 415).
     pub(crate) fn check_content_type(&self) -> Result<(), Refusal> {
-        let unsupported = |reason| Err(Refusal::new(Outcome::UnsupportedMediaType, reason));
         // RFC 9110 section 8.4.1: `identity` is no coding. An empty list names none.
         let is_coded = |coding: &HeaderValue| {
             let coding = coding.as_bytes().trim_ascii();
             !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")
         };
         if self.headers.get_all(CONTENT_ENCODING).iter().any(is_coded) {
-            return unsupported("content_encoding");
+            return Err(Refusal::new(Reason::ContentEncoding));
         }
         let mut types = self.headers.get_all(CONTENT_TYPE).iter();
         let (Some(value), None) = (types.next(), types.next()) else {
-            return unsupported("content_type");
+            return Err(Refusal::new(Reason::ContentType));
         };
         let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
         if essence.trim_ascii().eq_ignore_ascii_case(b"application/json") {
             Ok(())
         } else {
-            unsupported("content_type")
+            Err(Refusal::new(Reason::ContentType))
         }
     }
 
@@ -341,7 +338,7 @@ fn app_segment(segment: &str) -> Option<Uuid> {
 }
 
 fn not_found() -> Refusal {
-    Refusal::new(Outcome::NotFound, "no_such_path")
+    Refusal::new(Reason::NoSuchPath)
 }
 
 /// The longest target. The longest path is a callback of 250 characters; 2 KiB leave room for a query.

@@ -5,7 +5,7 @@ use switchboard_delivery::{ForwardError, PlaceError, ProxyError};
 use switchboard_notification::InvalidNotification;
 use switchboard_routing::SealError;
 
-use crate::request::outcome::Outcome;
+use crate::request::{outcome::Outcome, reason::Reason};
 
 /// A refused request: the outcome decides the status, the reason is for logs and metrics.
 #[derive(Debug)]
@@ -19,19 +19,24 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(outcome: Outcome, reason: &'static str) -> Self {
+    pub(crate) fn new(reason: Reason) -> Self {
+        Self::labelled(reason.outcome(), reason.label())
+    }
+
+    /// A refusal for a reason of another crate, which labels it.
+    pub(crate) fn labelled(outcome: Outcome, reason: &'static str) -> Self {
         Self { outcome, reason, message: None, allow: None }
     }
 
     /// `allow`: the method that the path has.
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..Self::new(Outcome::MethodNotAllowed, "method") }
+        Self { allow: Some(allow), ..Self::new(Reason::Method) }
     }
 
     /// A new call that no instance took and that an instance may still answer: nothing else may be done with
     /// it.
     pub(crate) fn outcome_unknown() -> Self {
-        Self::new(Outcome::NotPlaced, "outcome_unknown")
+        Self::new(Reason::OutcomeUnknown)
     }
 
     /// The problem in words, for the log and the response.
@@ -52,20 +57,20 @@ impl From<&AuthError> for Refusal {
             AuthError::Rejected(..) => Outcome::Unauthenticated,
             AuthError::Forbidden(..) => Outcome::Forbidden,
         };
-        Self::new(outcome, error.label())
+        Self::labelled(outcome, error.label())
     }
 }
 
 impl From<SealError> for Refusal {
     fn from(error: SealError) -> Self {
-        Self::new(Outcome::WrongSeal, error.label())
+        Self::labelled(Outcome::WrongSeal, error.label())
     }
 }
 
 /// The text of the error holds no text of the body.
 impl From<InvalidNotification> for Refusal {
     fn from(error: InvalidNotification) -> Self {
-        let refusal = Self::new(Outcome::NotANotification, error.code.label());
+        let refusal = Self::labelled(Outcome::NotANotification, error.code.label());
         Self { message: Some(error.to_string()), ..refusal }
     }
 }
@@ -73,11 +78,11 @@ impl From<InvalidNotification> for Refusal {
 impl From<&PlaceError> for Refusal {
     fn from(error: &PlaceError) -> Self {
         match error {
-            PlaceError::FleetUnknown => Self::new(Outcome::FleetUnknown, error.label()),
+            PlaceError::FleetUnknown => Self::labelled(Outcome::FleetUnknown, error.label()),
             PlaceError::NoInstance | PlaceError::Full | PlaceError::NoneReachable => {
-                Self::new(Outcome::NotPlaced, error.label())
+                Self::labelled(Outcome::NotPlaced, error.label())
             }
-            PlaceError::AllFailed { last, .. } => Self::new(Outcome::NotPlaced, last),
+            PlaceError::AllFailed { last, .. } => Self::labelled(Outcome::NotPlaced, last),
         }
     }
 }
@@ -85,16 +90,12 @@ impl From<&PlaceError> for Refusal {
 impl From<&ForwardError> for Refusal {
     fn from(error: &ForwardError) -> Self {
         match error {
-            ForwardError::NoInstance => Self::new(Outcome::NotPlaced, "no_instance"),
-            ForwardError::FleetUnknown => Self::new(Outcome::FleetUnknown, "fleet_unknown"),
-            ForwardError::Gone { .. } => Self::new(Outcome::Gone, "instance_gone"),
-            ForwardError::IncarnationUnknown { .. } => {
-                Self::new(Outcome::IncarnationUnknown, "incarnation_unknown")
-            }
-            ForwardError::OverCapacity { .. } => {
-                Self::new(Outcome::InstanceOverCapacity, "too_many_in_flight_to_instance")
-            }
-            ForwardError::Unreachable { last, .. } => Self::new(Outcome::Unreachable, last),
+            ForwardError::NoInstance => Self::new(Reason::NoInstance),
+            ForwardError::FleetUnknown => Self::new(Reason::FleetUnknown),
+            ForwardError::Gone { .. } => Self::new(Reason::InstanceGone),
+            ForwardError::IncarnationUnknown { .. } => Self::new(Reason::IncarnationUnknown),
+            ForwardError::OverCapacity { .. } => Self::new(Reason::TooManyInFlightToInstance),
+            ForwardError::Unreachable { last, .. } => Self::labelled(Outcome::Unreachable, last),
         }
     }
 }
@@ -102,8 +103,8 @@ impl From<&ForwardError> for Refusal {
 impl From<&ProxyError> for Refusal {
     fn from(error: &ProxyError) -> Self {
         match error {
-            ProxyError::UnknownPeer => Self::new(Outcome::WrongRegion, "another_region"),
-            ProxyError::Unreachable { last, .. } => Self::new(Outcome::Unreachable, last),
+            ProxyError::UnknownPeer => Self::new(Reason::AnotherRegion),
+            ProxyError::Unreachable { last, .. } => Self::labelled(Outcome::Unreachable, last),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         act::{act, is_action, without_action},
         outcome::Outcome,
         plan::{Destination, PlannedPart, ended_calls},
+        reason::Reason,
         record::{Attempts, Record},
         refusal::Refusal,
         reply::Reply,
@@ -62,7 +63,7 @@ impl WebhookRequest<'_> {
         if accepted {
             Ok(Reply::Accepted { outcome: Outcome::Split })
         } else {
-            Err(Refusal::new(Outcome::PartFailed, "part_failed"))
+            Err(Refusal::new(Reason::PartFailed))
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     gateway::Gateway,
     request::{
         outcome::Outcome,
+        reason::Reason,
         received::{Admitted, Received},
         record::Record,
         refusal::Refusal,
@@ -19,11 +20,10 @@ use crate::{
 /// Refuses a callback that cannot be proxied: a peer gateway has proxied it already, or its region is not a
 /// peer.
 pub(super) fn check(gateway: &Gateway, received: &Received, owner: OwnerRef<'_>) -> Result<(), Refusal> {
-    let wrong_region = |reason| Err(Refusal::new(Outcome::WrongRegion, reason));
     if PeerGateways::is_forwarded(received.headers()) {
-        wrong_region("forwarded_already")
+        Err(Refusal::new(Reason::ForwardedAlready))
     } else if !gateway.peer_gateways.has(owner.region.as_str()) {
-        wrong_region("another_region")
+        Err(Refusal::new(Reason::AnotherRegion))
     } else {
         Ok(())
     }

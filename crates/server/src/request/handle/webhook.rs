@@ -11,6 +11,7 @@ use crate::{
     request::{
         outcome::Outcome,
         plan::{Knowledge, Plan, PlanContext},
+        reason::Reason,
         received::{Admitted, caller_region},
         record::Record,
         refusal::Refusal,
@@ -49,7 +50,7 @@ impl<'a> WebhookRequest<'a> {
         record: &mut Record,
     ) -> Result<Reply, Refusal> {
         let redirection = self.context().redirection(region);
-        let redirection = redirection.ok_or_else(|| Refusal::new(Outcome::NotPlaced, "no_such_region"))?;
+        let redirection = redirection.ok_or_else(|| Refusal::new(Reason::NoSuchRegion))?;
         record.redirected(region);
         Ok(Reply::Redirect { redirection, outcome })
     }
