@@ -143,6 +143,7 @@ async fn received(
 
 /// Returns the indices that the items of a request have in the whole notification.
 fn items_of(request: &Message, whole: &[u8]) -> Vec<usize> {
+    let whole = whole.strip_prefix("\u{feff}".as_bytes()).unwrap_or(whole);
     let whole: Value = serde_json::from_slice(whole).unwrap();
     let all = whole["value"].as_array().unwrap();
     let mut found = vec![false; all.len()];
