@@ -94,6 +94,7 @@ fn authenticator() -> Result<Arc<Authenticator>, BenchError> {
         metadata: Url::parse("https://api.aps.skype.com/v1/.well-known/OpenIdConfiguration")?,
         issuers: vec!["https://api.botframework.com".into()],
         callers: vec!["26a18ebc-cdf7-4a6a-91cb-beb352805e81".parse()?],
+        ca_digest: None,
     };
     let app = AppSettings { id: APP.parse()?, tenants: Tenants::Any, audiences: Vec::new() };
     let hour = Duration::from_secs(3600);

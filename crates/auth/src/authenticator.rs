@@ -52,7 +52,8 @@ impl Authenticator {
     }
 
     /// Creates the authenticator for a new configuration. Trusts with the same name and metadata URL keep
-    /// their keys and the history of their fetches. Verified tokens are forgotten. Start `run` for the
+    /// their keys and the history of their fetches. If their authorities have changed, the keys are fetched
+    /// again at once. Verified tokens are forgotten. Start `run` for the
     /// successor, and stop the `run` of this authenticator.
     ///
     /// # Errors
@@ -149,6 +150,7 @@ impl Authenticator {
             Err(KeyLookupError::Missing) => {
                 Err(AuthError::Rejected(Rejection::UnknownKey, Some(Arc::clone(trust))))
             }
+            Err(KeyLookupError::NotFetched) => Err(AuthError::KeyNotFetched { trust: Arc::clone(trust) }),
             Err(KeyLookupError::Unavailable) => Err(AuthError::KeysUnavailable { trust: Arc::clone(trust) }),
         }
     }
@@ -207,8 +209,8 @@ impl Trust {
         });
         let name: Arc<str> = settings.name.into();
         let keys = Arc::new(match before {
-            Some(before) => before.keys.successor(Arc::clone(policy)),
-            None => KeyCache::new(Arc::clone(&name), Arc::clone(policy)),
+            Some(before) => before.keys.successor(Arc::clone(policy), settings.ca_digest),
+            None => KeyCache::new(Arc::clone(&name), Arc::clone(policy), settings.ca_digest),
         });
         let refresher = KeyRefresher::new(Arc::clone(&keys), settings.metadata, fetch, Arc::clone(policy));
         // All of them parse: the settings were checked.

@@ -22,7 +22,7 @@ impl Discovery {
         }
         let document: MetadataDocument =
             serde_json::from_slice(document).map_err(|_| DiscoveryError::Malformed)?;
-        let keys = Url::parse(&document.jwks_uri).map_err(|_| DiscoveryError::KeysAddress)?;
+        let keys = Url::parse(&document.jwks_uri).map_err(|_| DiscoveryError::KeysNotUrl)?;
         // A document that was fetched over TLS must not lead to keys without TLS.
         let scheme_is_safe = match keys.scheme() {
             "https" => true,
@@ -30,7 +30,7 @@ impl Discovery {
             _ => false,
         };
         if !scheme_is_safe || has_userinfo(&keys) || keys.host() != metadata.host() {
-            return Err(DiscoveryError::KeysAddress);
+            return Err(DiscoveryError::KeysAddress { found: origin(&keys), needed: origin(metadata) });
         }
         Ok(Self {
             keys,
@@ -41,24 +41,35 @@ impl Discovery {
 }
 
 /// The reasons to refuse a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DiscoveryError {
     #[error("the document is larger than 64 KiB")]
     TooLarge,
     #[error("the document is not an OpenID configuration")]
     Malformed,
-    #[error("jwks_uri is not https on the metadata's host")]
-    KeysAddress,
+    #[error("jwks_uri is not an absolute URL")]
+    KeysNotUrl,
+    /// The keys must be https, without user and password, on the host of the metadata.
+    #[error("jwks_uri leads to {found}; it must lead to {needed}, where the metadata are")]
+    KeysAddress { found: String, needed: String },
 }
 
 impl DiscoveryError {
-    pub(crate) fn label(self) -> &'static str {
+    pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::TooLarge => "metadata_too_large",
             Self::Malformed => "metadata_malformed",
-            Self::KeysAddress => "metadata_keys_address",
+            Self::KeysNotUrl | Self::KeysAddress { .. } => "metadata_keys_address",
         }
     }
+}
+
+/// Returns scheme, userinfo and host of `url`, the parts that decide where keys may come from, without the
+/// text of the userinfo. A host is ASCII; of a long one, only the start is returned.
+fn origin(url: &Url) -> String {
+    let userinfo = if has_userinfo(url) { "USERINFO@" } else { "" };
+    let host: String = url.host_str().unwrap_or_default().chars().take(HOST_CHARS_MAX).collect();
+    format!("{}://{userinfo}{host}", url.scheme().get(..SCHEME_CHARS_MAX).unwrap_or_else(|| url.scheme()))
 }
 
 /// Returns true if `url` has a user name or a password.
@@ -87,6 +98,12 @@ struct MetadataDocument {
     cloud_instance_name: Option<String>,
 }
 
+/// The longest host in an error.
+const HOST_CHARS_MAX: usize = 100;
+
+/// The longest scheme in an error.
+const SCHEME_CHARS_MAX: usize = 16;
+
 /// Real documents have less than 2 KiB.
 pub(crate) const METADATA_BYTES_MAX: usize = 64 * 1024;
 
@@ -95,9 +112,10 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(metadata: &str, document: &str, expected: Result<&str, DiscoveryError>) {
+    fn check(metadata: &str, document: &str, expected: Result<&str, &str>) {
         let found = Discovery::parse(document.as_bytes(), &Url::parse(metadata).unwrap());
-        assert_eq!(found.map(|it| it.keys.to_string()), expected.map(str::to_owned), "{document}");
+        let found = found.as_ref().map(|it| it.keys.as_str()).map_err(DiscoveryError::label);
+        assert_eq!(found, expected, "{document}");
     }
 
     #[test]
@@ -121,25 +139,32 @@ mod tests {
             "/keys",
             "",
         ] {
-            check(metadata, &keys_at(other), Err(DiscoveryError::KeysAddress));
+            check(metadata, &keys_at(other), Err("metadata_keys_address"));
         }
+        let both =
+            Discovery::parse(keys_at("https://keys.example/keys").as_bytes(), &Url::parse(metadata).unwrap());
+        assert_eq!(
+            both.unwrap_err().to_string(),
+            "jwks_uri leads to https://keys.example; it must lead to https://login.example, where the \
+             metadata are"
+        );
     }
 
     #[test]
     fn plain_http_is_for_loopback_hosts_only() {
         let document = r#"{"jwks_uri":"http://127.0.0.1:4000/keys"}"#;
         check("http://127.0.0.1:4001/metadata", document, Ok("http://127.0.0.1:4000/keys"));
-        check("https://127.0.0.1:4001/metadata", document, Err(DiscoveryError::KeysAddress));
+        check("https://127.0.0.1:4001/metadata", document, Err("metadata_keys_address"));
     }
 
     #[test]
     fn other_documents_are_refused() {
         for document in ["", "<html></html>", "[]", "{}", r#"{"jwks_uri":1}"#, r#"{"jwks_uri":"https://a/""#]
         {
-            check("https://a/", document, Err(DiscoveryError::Malformed));
+            check("https://a/", document, Err("metadata_malformed"));
         }
         let twice = r#"{"jwks_uri":"https://a/","jwks_uri":"https://a/"}"#;
-        check("https://a/", twice, Err(DiscoveryError::Malformed));
-        check("https://a/", &" ".repeat(METADATA_BYTES_MAX + 1), Err(DiscoveryError::TooLarge));
+        check("https://a/", twice, Err("metadata_malformed"));
+        check("https://a/", &" ".repeat(METADATA_BYTES_MAX + 1), Err("metadata_too_large"));
     }
 }

@@ -25,8 +25,14 @@ pub trait Fetch: Send + Sync + 'static {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{detail}")]
 pub struct FetchError {
-    /// A stable label.
+    /// A stable label. [`FetchError::UNTRUSTED`] has a meaning here; the others are the implementation's.
     pub kind: &'static str,
     /// The text for the log. Text from the network in it is escaped.
     pub detail: String,
+}
+
+impl FetchError {
+    /// The kind of a fetch that failed because no trusted authority vouches for the endpoint. If the
+    /// authorities have changed, the keys that the former ones vouched for are then dropped.
+    pub const UNTRUSTED: &'static str = "untrusted";
 }

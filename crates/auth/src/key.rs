@@ -163,6 +163,8 @@ pub enum SkipReason {
     OtherType,
     /// `use`, `key_ops` or `alg` say that the key verifies neither RS256 nor PS256.
     OtherUse,
+    /// The set has 64 usable keys before this one.
+    TooMany,
     /// The key has private members or is symmetric: its owner has published a secret.
     Secret,
 }
@@ -191,6 +193,7 @@ impl SkipReason {
             Self::OtherType => ("not_rsa", false),
             Self::OtherUse => ("other_use", false),
             Self::Secret => ("secret", true),
+            Self::TooMany => ("too_many", true),
         }
     }
 }

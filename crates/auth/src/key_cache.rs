@@ -25,6 +25,8 @@ use crate::{
 pub(crate) struct KeyCache {
     trust: Arc<str>,
     policy: Arc<KeyPolicy>,
+    /// The authorities that vouch for the sets that will be fetched.
+    ca_digest: Option<[u8; 32]>,
     current: ArcSwap<PublishedKeys>,
     history: watch::Sender<FetchHistory>,
     fetch_wanted: Notify,
@@ -40,8 +42,17 @@ pub(crate) struct PublishedKeys {
     pub(crate) keys: Arc<KeySet>,
     /// The issuer in the metadata, for keys that may sign for it.
     pub(crate) metadata_issuer: Option<Box<str>>,
+    /// The authorities that vouched for the endpoint when the set was fetched.
+    ca_digest: Option<[u8; 32]>,
     /// `None` before the first set.
     freshness: Option<Freshness>,
+}
+
+impl PublishedKeys {
+    /// No keys.
+    fn none(generation: u64, ca_digest: Option<[u8; 32]>) -> Self {
+        Self { generation, keys: Arc::new(KeySet::none()), metadata_issuer: None, ca_digest, freshness: None }
+    }
 }
 
 /// The age of a set at one instant. From there on, the age follows the monotonic clock, even for a set from
@@ -63,6 +74,9 @@ impl Freshness {
 pub(crate) enum KeyLookupError {
     /// The issuer does not publish the key: the sender is at fault.
     Missing,
+    /// The last fetch began before the request arrived, and the next one is not allowed yet: the key may have
+    /// been published since.
+    NotFetched,
     /// The keys could not be fetched: the gateway is at fault.
     Unavailable,
 }
@@ -95,16 +109,12 @@ struct FetchCounters {
 }
 
 impl KeyCache {
-    pub(crate) fn new(trust: Arc<str>, policy: Arc<KeyPolicy>) -> Self {
-        let nothing = PublishedKeys {
-            generation: 0,
-            keys: Arc::new(KeySet::none()),
-            metadata_issuer: None,
-            freshness: None,
-        };
+    pub(crate) fn new(trust: Arc<str>, policy: Arc<KeyPolicy>, ca_digest: Option<[u8; 32]>) -> Self {
+        let nothing = PublishedKeys::none(0, ca_digest);
         Self {
             trust,
             policy,
+            ca_digest,
             current: ArcSwap::from_pointee(nothing),
             history: watch::Sender::new(FetchHistory::default()),
             fetch_wanted: Notify::new(),
@@ -114,13 +124,17 @@ impl KeyCache {
     }
 
     /// Returns a cache of the same trust for a new policy. It takes over the keys and the history, so that a
-    /// reload neither forgets keys nor allows a fetch before its time.
-    pub(crate) fn successor(&self, policy: Arc<KeyPolicy>) -> Self {
-        let next = Self::new(Arc::clone(&self.trust), policy);
+    /// reload neither forgets keys nor allows a fetch before its time. Other authorities end the history: the
+    /// keys must be fetched again at once.
+    pub(crate) fn successor(&self, policy: Arc<KeyPolicy>, ca_digest: Option<[u8; 32]>) -> Self {
+        let next = Self::new(Arc::clone(&self.trust), policy, ca_digest);
         // Read the history before the keys, as every reader does: keys are published before their fetch is
         // finished.
-        next.history.send_replace(self.history.borrow().inherited());
+        let history = self.history.borrow().inherited();
         next.current.store(self.current.load_full());
+        if !next.is_of_former_ca() {
+            next.history.send_replace(history);
+        }
         for (from, to) in [
             (&self.counters.ok, &next.counters.ok),
             (&self.counters.failed, &next.counters.failed),
@@ -144,13 +158,13 @@ impl KeyCache {
     /// Waits, at most a second, until the current set contains `key_id`. All requests share one fetch.
     pub(crate) async fn wait_for(&self, key_id: &str) -> Result<(), KeyLookupError> {
         let mut history = self.history.subscribe();
-        let finished_before = history.borrow().finished();
+        let started_before = history.borrow().started();
         // Bounds the requests that pile up when unknown keys flood in and the endpoint does not respond.
         let Ok(_waiting) = self.waiters.try_acquire() else { return Err(KeyLookupError::Unavailable) };
         let deadline = Instant::now() + WAIT_MAX;
         loop {
             let judgement =
-                history.borrow_and_update().judge(finished_before, self.policy.cooldown, Instant::now());
+                history.borrow_and_update().judge(started_before, self.policy.cooldown, Instant::now());
             // Keys are published before their fetch is finished, so this set is at least as new as the
             // judgement.
             let has_key = self.usable().map(|set| set.keys.get(key_id).is_some());
@@ -159,8 +173,11 @@ impl KeyCache {
             }
             match judgement {
                 // No usable set: the one that is too old may have contained the key.
-                Judgement::Missing if has_key.is_none() => return Err(KeyLookupError::Unavailable),
+                Judgement::Missing | Judgement::NotFetched if has_key.is_none() => {
+                    return Err(KeyLookupError::Unavailable);
+                }
                 Judgement::Missing => return Err(KeyLookupError::Missing),
+                Judgement::NotFetched => return Err(KeyLookupError::NotFetched),
                 Judgement::Unavailable => return Err(KeyLookupError::Unavailable),
                 Judgement::AskForFetch => self.fetch_wanted.notify_one(),
                 Judgement::Wait => {}
@@ -176,10 +193,11 @@ impl KeyCache {
     pub(crate) async fn fetch_wanted(&self) {
         loop {
             self.fetch_wanted.notified().await;
-            match self.history.borrow().judge(u64::MAX, self.policy.cooldown, Instant::now()) {
+            let history = *self.history.borrow();
+            match history.judge(history.started(), self.policy.cooldown, Instant::now()) {
                 Judgement::AskForFetch | Judgement::Wait => return,
-                // The request came before the last fetch finished, so that fetch served it.
-                Judgement::Missing | Judgement::Unavailable => {}
+                // Another request has caused a fetch in the meantime.
+                Judgement::Missing | Judgement::NotFetched | Judgement::Unavailable => {}
             }
         }
     }
@@ -211,11 +229,28 @@ impl KeyCache {
             && old.keys.verifies_like(&keys)
             && old.metadata_issuer == metadata_issuer
         {
-            PublishedKeys { freshness, ..PublishedKeys::clone(&old) }
+            PublishedKeys { freshness, ca_digest: self.ca_digest, ..PublishedKeys::clone(&old) }
         } else {
-            PublishedKeys { generation: old.generation + 1, keys: Arc::new(keys), metadata_issuer, freshness }
+            PublishedKeys {
+                generation: old.generation + 1,
+                keys: Arc::new(keys),
+                metadata_issuer,
+                ca_digest: self.ca_digest,
+                freshness,
+            }
         };
         self.current.store(Arc::new(next));
+    }
+
+    /// Returns true if other authorities than today's vouched for the current set.
+    pub(crate) fn is_of_former_ca(&self) -> bool {
+        self.current.load().ca_digest != self.ca_digest
+    }
+
+    /// Drops the current set, and with it the tokens that it verified.
+    pub(crate) fn drop_keys(&self) {
+        let generation = self.current.load().generation + 1;
+        self.current.store(Arc::new(PublishedKeys::none(generation, self.ca_digest)));
     }
 
     /// Returns the current set, usable or not.
@@ -225,6 +260,10 @@ impl KeyCache {
 
     pub(crate) fn last_fetch(&self) -> Option<FetchAttempt> {
         self.history.borrow().last()
+    }
+
+    pub(crate) fn ca_digest(&self) -> Option<[u8; 32]> {
+        self.ca_digest
     }
 
     pub(crate) fn trust(&self) -> &Arc<str> {
@@ -273,7 +312,7 @@ mod tests {
             keep_stale: Duration::from_secs(101),
             store: None,
         };
-        let cache = KeyCache::new("skype".into(), Arc::new(policy));
+        let cache = KeyCache::new("skype".into(), Arc::new(policy), None);
         let keys = KeySet::parse(include_bytes!("../../../fixtures/jwks/skype.json")).unwrap();
         let known = keys.key_ids().next().unwrap().to_owned();
         cache.start_fetch();
@@ -282,7 +321,7 @@ mod tests {
 
         tokio::time::advance(Duration::from_secs(101)).await;
         assert_eq!(cache.wait_for(&known).await, Ok(()));
-        assert_eq!(cache.wait_for("unknown").await, Err(KeyLookupError::Missing));
+        assert_eq!(cache.wait_for("unknown").await, Err(KeyLookupError::NotFetched));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(cache.wait_for(&known).await, Err(KeyLookupError::Unavailable));
     }

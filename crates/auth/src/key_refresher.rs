@@ -4,6 +4,7 @@
 //! cancels no fetch.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -20,6 +21,7 @@ use crate::{
     clock::unix_seconds,
     discovery::{Discovery, DiscoveryError, METADATA_BYTES_MAX},
     fetch_history::{FetchAttempt, FetchOutcome},
+    key::Skipped,
     key_cache::KeyCache,
     keys::KEYS_BYTES_MAX,
     log_text::{chain, public_parts},
@@ -44,8 +46,10 @@ impl KeyRefresher {
         policy: Arc<KeyPolicy>,
     ) -> Self {
         let trust = Arc::clone(cache.trust());
-        let store =
-            policy.store.clone().map(|folder| Store::new(folder, Arc::clone(&trust), metadata.clone()));
+        let store = policy
+            .store
+            .clone()
+            .map(|folder| Store::new(folder, Arc::clone(&trust), metadata.clone(), cache.ca_digest()));
         Self { cache, trust, metadata, fetch, policy, store }
     }
 
@@ -130,17 +134,10 @@ impl KeyRefresher {
     /// Publishes a fetched set. It replaces the old one at once, so that a withdrawn key is refused from now
     /// on. A set without a usable key is an accident or an attack: keep the old one.
     fn publish(&self, keys: KeySet, metadata_issuer: Option<Box<str>>) -> Result<(), KeyFetchError> {
-        for skipped in keys.skipped() {
-            let (trust, key_id, reason) = (&*self.trust, skipped.key_id.as_deref(), skipped.reason.label());
-            if skipped.reason.is_alarming() {
-                tracing::error!(trust, key_id, reason, "the issuer publishes a key that must not be used");
-            } else {
-                tracing::debug!(trust, key_id, reason, "key skipped");
-            }
-        }
+        self.report_skipped(keys.skipped());
         if keys.is_empty() {
             self.cache.count_held_back();
-            return Err(KeyFetchError::NoUsableKey);
+            return Err(KeyFetchError::NoUsableKey { reasons: counted(keys.skipped()) });
         }
         self.cache.replace(keys, metadata_issuer, Duration::ZERO);
         Ok(())
@@ -152,7 +149,15 @@ impl KeyRefresher {
         let keep_stale = self.policy.keep_stale;
         let trust = &*self.trust;
         // A folder that hangs must not delay the first fetch for long.
-        match timeout(STORE_TIME_MAX, spawn_blocking(move || store.read(now, keep_stale))).await {
+        match timeout(
+            STORE_TIME_MAX,
+            spawn_blocking(move || {
+                store.remove_leftovers(now);
+                store.read(now, keep_stale)
+            }),
+        )
+        .await
+        {
             Ok(Ok(Ok(Some(stored)))) => {
                 let age_s = stored.age.as_secs();
                 self.cache.replace(stored.keys, stored.metadata_issuer, stored.age);
@@ -189,6 +194,19 @@ impl KeyRefresher {
         }));
     }
 
+    fn report_skipped(&self, skipped: &[Skipped]) {
+        let trust = &*self.trust;
+        for Skipped { key_id, reason } in
+            skipped.iter().filter(|skipped| skipped.reason.is_alarming()).take(ALARMS_MAX)
+        {
+            let (key_id, reason) = (key_id.as_deref(), reason.label());
+            tracing::error!(trust, key_id, reason, "the issuer publishes a key that must not be used");
+        }
+        if !skipped.is_empty() {
+            tracing::warn!(trust, skipped = skipped.len(), reasons = counted(skipped), "keys skipped");
+        }
+    }
+
     fn report_success(&self, duration_ms: u128) {
         let set = self.cache.current();
         let skipped = set.keys.skipped().len();
@@ -202,12 +220,30 @@ impl KeyRefresher {
         );
     }
 
+    /// Reports a failed fetch. Keys that former authorities vouched for end here if the new ones do not vouch
+    /// for the endpoint.
     fn report_failure(&self, error: &KeyFetchError, document: Url, duration_ms: u128) {
         let trust = &*self.trust;
+        let is_of_former_ca = self.cache.is_of_former_ca();
+        let is_untrusted =
+            matches!(error, KeyFetchError::Fetch(error) if error.kind == FetchError::UNTRUSTED);
         let (reason, error, url) = (error.label(), chain(error), public_parts(document));
+        if is_of_former_ca && is_untrusted {
+            self.cache.drop_keys();
+            tracing::error!(
+                trust,
+                url,
+                reason,
+                error,
+                duration_ms,
+                "keys dropped: the changed ca does not vouch for the endpoint"
+            );
+            return;
+        }
         match self.cache.usable() {
             Some(set) => {
                 let (keys, generation) = (set.keys.len(), set.generation);
+                let former_ca = is_of_former_ca.then_some("the former ca vouched for the keys");
                 tracing::warn!(
                     trust,
                     url,
@@ -216,6 +252,7 @@ impl KeyRefresher {
                     duration_ms,
                     keys,
                     generation,
+                    note = former_ca,
                     "keeping the old keys: the refresh failed"
                 );
             }
@@ -235,8 +272,8 @@ pub(crate) enum KeyFetchError {
     Discovery(#[from] DiscoveryError),
     #[error("key set rejected")]
     Keys(#[from] InvalidKeySet),
-    #[error("no usable key in the set")]
-    NoUsableKey,
+    #[error("no usable key in the set; skipped: {reasons}")]
+    NoUsableKey { reasons: String },
 }
 
 impl KeyFetchError {
@@ -246,10 +283,35 @@ impl KeyFetchError {
             Self::TooSlow => "too_slow",
             Self::Discovery(error) => error.label(),
             Self::Keys(error) => error.label(),
-            Self::NoUsableKey => "no_usable_key",
+            Self::NoUsableKey { .. } => "no_usable_key",
         }
     }
 }
+
+/// Returns the reasons of skipped keys, each with its count and the first ids, like `other_use 2 (a, b),
+/// secret 1 (c)`; `none` without any.
+fn counted(skipped: &[Skipped]) -> String {
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for Skipped { key_id, reason } in skipped {
+        reasons.entry(reason.label()).or_default().push(key_id.as_deref().unwrap_or("without id"));
+    }
+    let one = |(reason, ids): (&str, Vec<&str>)| {
+        let shown = ids.iter().take(IDS_SHOWN).copied().collect::<Vec<_>>().join(", ");
+        let more = if ids.len() > IDS_SHOWN { ", ..." } else { "" };
+        format!("{reason} {} ({shown}{more})", ids.len())
+    };
+    if reasons.is_empty() {
+        "none".to_owned()
+    } else {
+        reasons.into_iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The key ids of one reason in one line of the log.
+const IDS_SHOWN: usize = 3;
+
+/// The alarms of one set.
+const ALARMS_MAX: usize = 8;
 
 /// The longest time that an endpoint can keep a fetch of both documents in flight.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(5);

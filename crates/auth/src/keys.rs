@@ -21,7 +21,7 @@ use crate::{
 /// A usable key is an RSA key of 2048 to 4096 bits with the exponent 65537 and a key id. It has no private
 /// members, and `use`, `key_ops` and `alg` allow it to verify RS256 or PS256: with `alg` the algorithm
 /// that it names, else both. Other keys are skipped without an error
-/// (RFC 7517 section 5): one odd key must not make the others unusable.
+/// (RFC 7517 section 5): one odd key must not make the others unusable. A set keeps its first 64 usable keys.
 ///
 /// ```
 /// use switchboard_auth::{KeySet, SkipReason};
@@ -40,7 +40,7 @@ impl KeySet {
     ///
     /// # Errors
     ///
-    /// The document is too large, is not a key set, or has too many keys.
+    /// The document is too large, or is not a key set.
     pub fn parse(document: &[u8]) -> Result<Self, InvalidKeySet> {
         Self::parse_for(document, None)
     }
@@ -57,12 +57,14 @@ impl KeySet {
         }
         let KeySetDocument { keys: RawKeys(raw) } =
             serde_json::from_slice(document).map_err(|_| InvalidKeySet::Malformed)?;
-        if raw.len() > KEYS_MAX {
-            return Err(InvalidKeySet::TooMany);
-        }
-        let mut set = Self { keys: HashMap::with_capacity(raw.len()), skipped: Vec::new() };
+        let mut set = Self { keys: HashMap::new(), skipped: Vec::new() };
         let mut ambiguous: Vec<Box<str>> = Vec::new();
         for raw in raw {
+            // The keys of the document come in its order. What is beyond the bound is lost alone.
+            if set.keys.len() == KEYS_MAX {
+                set.skipped.push(Skipped { key_id: None, reason: SkipReason::TooMany });
+                continue;
+            }
             let (key_id, key) = match Key::parse(raw, cloud) {
                 Ok(usable) => usable,
                 Err(skipped) => {
@@ -186,9 +188,6 @@ pub enum InvalidKeySet {
     /// The document is not a JSON object with an array `keys`.
     #[error("not a JSON object with an array `keys`")]
     Malformed,
-    /// The set has more than 64 keys.
-    #[error("key set has more than 64 keys")]
-    TooMany,
 }
 
 impl InvalidKeySet {
@@ -197,7 +196,6 @@ impl InvalidKeySet {
         match self {
             Self::TooLarge => "keys_too_large",
             Self::Malformed => "keys_malformed",
-            Self::TooMany => "keys_too_many",
         }
     }
 }
@@ -209,7 +207,7 @@ struct KeySetDocument<'a> {
     keys: RawKeys<'a>,
 }
 
-/// The members of `keys`, each unparsed, and at most one more than `KEYS_MAX`.
+/// The members of `keys`, each unparsed. The size of the document bounds their number.
 struct RawKeys<'a>(Vec<&'a RawValue>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for RawKeys<'a> {
@@ -225,10 +223,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawKeys<'a> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<RawKeys<'de>, A::Error> {
                 let mut keys = Vec::new();
                 while let Some(key) = items.next_element()? {
-                    // One key too many is enough to refuse the set; the rest is only read past.
-                    if keys.len() <= KEYS_MAX {
-                        keys.push(key);
-                    }
+                    keys.push(key);
                 }
                 Ok(RawKeys(keys))
             }
@@ -237,7 +232,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawKeys<'a> {
     }
 }
 
-/// Microsoft's sets have about a dozen keys.
+/// The usable keys of a set. Microsoft's sets have about a dozen.
 pub(crate) const KEYS_MAX: usize = 64;
 
 /// Microsoft's sets have less than 32 KiB, most of it certificates.

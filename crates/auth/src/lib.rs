@@ -32,6 +32,7 @@
 //!     metadata: Url::parse("https://api.aps.skype.com/v1/.well-known/OpenIdConfiguration")?,
 //!     issuers: vec!["https://api.botframework.com".into()],
 //!     callers: vec!["26a18ebc-cdf7-4a6a-91cb-beb352805e81".parse()?],
+//!     ca_digest: None,
 //! };
 //! let app = AppSettings {
 //!     id: "0efc74f7-41c3-47a4-8775-7259bfef4241".parse()?,

@@ -14,7 +14,15 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         text = format!("{text}: {error}");
         source = error.source();
     }
-    text.escape_debug().take(LOGGED_CHARS_MAX).collect()
+    text.chars().flat_map(printable).take(LOGGED_CHARS_MAX).collect()
+}
+
+/// Escapes what is not printable. Quotes and backslashes stay: the formats of the log escape them, and a
+/// second escape would hide the text.
+fn printable(character: char) -> impl Iterator<Item = char> {
+    let plain = matches!(character, '\'' | '"' | '\\').then_some(character);
+    let escaped = plain.is_none().then(|| character.escape_debug());
+    plain.into_iter().chain(escaped.into_iter().flatten())
 }
 
 /// Returns `url` without the parts that may be secret. The rest needs no escaping: a parsed URL is ASCII.
@@ -44,6 +52,13 @@ mod tests {
         assert!(text.starts_with(r"fetch failed: 500\r\nINFO \u{1b}[31mxxx"), "{text}");
         assert!(!text.chars().any(char::is_control));
         assert_eq!(text.chars().count(), LOGGED_CHARS_MAX);
+    }
+
+    #[test]
+    fn printable_ascii_is_logged_as_it_is() {
+        let detail = r#"the host's name is "a\b""#.to_owned();
+        let text = chain(&FetchError { kind: "status", detail });
+        assert_eq!(text, r#"the host's name is "a\b""#);
     }
 
     #[test]

@@ -13,6 +13,13 @@ pub enum AuthError {
         /// The trust's name.
         trust: Arc<str>,
     },
+    /// The key of the token is not in the current set. The set was fetched before the request arrived, and
+    /// the cool-down does not allow another fetch yet, so the key may have been published since: 503.
+    #[error("key not fetched yet from {trust}")]
+    KeyNotFetched {
+        /// The trust's name.
+        trust: Arc<str>,
+    },
     /// The sender did not prove who it is: 401. The second field is the trust's name, if the token names its
     /// issuer.
     #[error("token rejected")]
@@ -27,6 +34,7 @@ impl AuthError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::KeysUnavailable { .. } => "keys_unavailable",
+            Self::KeyNotFetched { .. } => "key_not_fetched",
             Self::Rejected(rejection, _) => rejection.label(),
             Self::Forbidden(forbidden, _) => forbidden.label(),
         }
@@ -36,7 +44,9 @@ impl AuthError {
     /// token may name any issuer.
     pub fn trust(&self) -> Option<&str> {
         match self {
-            Self::KeysUnavailable { trust } | Self::Forbidden(_, trust) => Some(trust),
+            Self::KeysUnavailable { trust } | Self::KeyNotFetched { trust } | Self::Forbidden(_, trust) => {
+                Some(trust)
+            }
             Self::Rejected(_, trust) => trust.as_deref(),
         }
     }
@@ -83,8 +93,8 @@ rejections! {
         bytes: usize,
     } = "token_length", "token length of {bytes} bytes is out of range";
 
-    /// The token is not three non-empty base64url segments with two dots between them (RFC 7515 section 3.1),
-    /// or a segment is too long.
+    /// The token is not three base64url segments with two dots between them (RFC 7515 section 3.1), its
+    /// header or signature is empty, or a segment is too long.
     TokenShape = "token_shape", "token is not a compact JWS";
 
     /// A segment is not base64url without padding in its one canonical form (RFC 7515 section 2).
@@ -171,7 +181,7 @@ rejections! {
     /// The token is bound to a key of its sender (`cnf`, RFC 7800). A webhook call cannot prove that key.
     BoundToken = "bound_token", "token is bound to a key of its sender";
 
-    /// The key is not in a set that was fetched within the cool-down.
+    /// The key is not in the set that was fetched after the request had arrived.
     UnknownKey = "unknown_key", "unknown key";
 
     /// The key may not sign for this issuer.

@@ -1,6 +1,6 @@
 //! The settings of trusts, apps and keys, and the check that they are safe.
 
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+use std::{collections::HashMap, fs, path::PathBuf, time::Duration};
 
 use url::Url;
 use uuid::Uuid;
@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     discovery::{has_userinfo, is_loopback},
     issuer::{IssuerPattern, guid},
+    store::is_writable_by_others,
 };
 
 /// One issuer family: the address of its keys, its issuers and its allowed callers. Plain data.
@@ -23,6 +24,10 @@ pub struct TrustSettings {
     /// The accepted `appid` or `azp`. Required if an issuer contains a tenant: any application of any tenant
     /// can obtain a token of such an issuer for any audience.
     pub callers: Vec<Uuid>,
+    /// The SHA-256 of the certificate authorities that the `Fetch` of this trust accepts besides those of the
+    /// system; `None` without any. Keys are worth no more than the authority that vouched for the endpoint,
+    /// so keys of other authorities are fetched again at once.
+    pub ca_digest: Option<[u8; 32]>,
 }
 
 /// An app that the platform may call.
@@ -187,6 +192,15 @@ fn check_keys(keys: &KeyPolicy, problems: &mut Problems) {
         if time > TIME_MAX {
             problems.add(format!("keys.{name}"), "must be at most a year");
         }
+    }
+    if let Some(folder) = &keys.store
+        && fs::metadata(folder).is_ok_and(|metadata| is_writable_by_others(&metadata))
+    {
+        problems.add(
+            "keys.store",
+            "other users may write the folder, and so decide which tokens are accepted; take the permission \
+             from them: chmod go-w",
+        );
     }
     if keys.refresh.is_zero() {
         problems.add("keys.refresh", "must not be zero");

@@ -2,9 +2,9 @@
 //! not respond can check tokens.
 
 use std::{
-    fs::{DirBuilder, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 use tempfile::Builder;
 use url::Url;
 
-use crate::{KeySet, clock::SKEW};
+use crate::{
+    KeySet,
+    clock::{SKEW, unix_seconds},
+};
 
 /// One file per trust. Several processes may share the folder: a file is replaced by a rename, so each reader
 /// sees a complete file, and the last writer has the newest keys.
@@ -23,6 +26,7 @@ pub(crate) struct Store {
     folder: PathBuf,
     trust: Arc<str>,
     metadata: Url,
+    ca_digest: Option<[u8; 32]>,
 }
 
 /// A stored set: the parts of both documents that verification needs, and their age.
@@ -34,8 +38,8 @@ pub(crate) struct StoredKeys {
 }
 
 impl Store {
-    pub(crate) fn new(folder: PathBuf, trust: Arc<str>, metadata: Url) -> Self {
-        Self { folder, trust, metadata }
+    pub(crate) fn new(folder: PathBuf, trust: Arc<str>, metadata: Url, ca_digest: Option<[u8; 32]>) -> Self {
+        Self { folder, trust, metadata, ca_digest }
     }
 
     /// Returns the set if there is a file, it belongs to this trust, and it is not older than `keep_stale`.
@@ -43,7 +47,13 @@ impl Store {
     pub(crate) fn read(&self, now: u64, keep_stale: Duration) -> Result<Option<StoredKeys>, StoreError> {
         let mut bytes = Vec::new();
         match OpenOptions::new().read(true).open(self.path()) {
-            Ok(file) => file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(StoreError::Read)?,
+            Ok(file) => {
+                let metadata = file.metadata().map_err(StoreError::Read)?;
+                if is_writable_by_others(&metadata) {
+                    return Err(StoreError::WritableByOthers);
+                }
+                file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(StoreError::Read)?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::Read(error)),
         };
@@ -54,6 +64,10 @@ impl Store {
         // A file must not bring back the keys of another trust, or of an address that is no longer trusted.
         if file.version != VERSION || file.trust != *self.trust || file.metadata != self.metadata.as_str() {
             return Err(StoreError::OtherTrust);
+        }
+        // The former authorities may have been compromised.
+        if file.ca != self.ca() {
+            return Err(StoreError::OtherCa);
         }
         if file.fetched_at > now.saturating_add(SKEW) {
             return Err(StoreError::FromTheFuture);
@@ -95,6 +109,7 @@ impl Store {
             version: VERSION,
             trust: self.trust.to_string(),
             metadata: self.metadata.to_string(),
+            ca: self.ca(),
             fetched_at: now,
             issuer: metadata_issuer.map(str::to_owned),
             keys,
@@ -111,13 +126,40 @@ impl Store {
     /// The temporary file can be read by this process's user only, and is removed after an error.
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        let prefix = format!("{}.", self.trust);
-        let mut file = Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(&self.folder)?;
+        let prefix = self.temporary_prefix();
+        let mut file = Builder::new().prefix(&prefix).suffix(TEMPORARY).tempfile_in(&self.folder)?;
         file.write_all(bytes)?;
         // Without it, a power failure could leave an empty file.
         file.as_file().sync_all()?;
         file.persist(self.path())?;
         Ok(())
+    }
+
+    /// Removes temporary files that a process left behind when it crashed. A younger file may be in use by a
+    /// process that shares the folder. `now` is in Unix seconds.
+    pub(crate) fn remove_leftovers(&self, now: u64) {
+        let prefix = self.temporary_prefix();
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let is_temporary =
+                name.to_str().is_some_and(|name| name.starts_with(&prefix) && name.ends_with(TEMPORARY));
+            let modified = || entry.metadata().ok()?.modified().ok().map(unix_seconds);
+            let age_s = modified().map_or(0, |modified| now.saturating_sub(modified));
+            if is_temporary && age_s > LEFTOVER_AGE_SECONDS {
+                // Another process may have removed it.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn temporary_prefix(&self) -> String {
+        format!("{}.", self.trust)
+    }
+
+    /// Returns the digest of the authorities in hexadecimal.
+    fn ca(&self) -> Option<String> {
+        let hexadecimal = |digest: &[u8; 32]| digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.ca_digest.as_ref().map(hexadecimal)
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -132,15 +174,31 @@ pub(crate) enum StoreError {
     Read(#[source] io::Error),
     #[error("cannot write the file")]
     Write(#[source] io::Error),
+    #[error("other users may write the file: its keys prove nothing; remove it")]
+    WritableByOthers,
     #[error("the file is not a stored key set")]
     Malformed,
     #[error("the file is of another trust or version")]
     OtherTrust,
+    #[error("another ca vouched for the keys")]
+    OtherCa,
     #[error("the keys were fetched in the future")]
     FromTheFuture,
     #[error("the keys are older than keys.keep_stale")]
     TooOld,
 }
+
+/// Returns true if users other than the owner may write the file or the folder. A key set decides which
+/// tokens are accepted.
+pub(crate) fn is_writable_by_others(metadata: &fs::Metadata) -> bool {
+    metadata.permissions().mode() & 0o022 != 0
+}
+
+/// The end of the name of a temporary file.
+const TEMPORARY: &str = ".tmp";
+
+/// Writing a file takes milliseconds, or minutes on a disk that hangs.
+const LEFTOVER_AGE_SECONDS: u64 = 3600;
 
 /// The JSON of the file.
 #[derive(Serialize, Deserialize)]
@@ -149,6 +207,9 @@ struct StoredFile {
     version: u32,
     trust: String,
     metadata: String,
+    /// The digest of the authorities that vouched for the endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca: Option<String>,
     /// In Unix seconds.
     fetched_at: u64,
     issuer: Option<String>,
@@ -183,7 +244,7 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+    use std::{fs::FileTimes, path::Path, time::SystemTime};
 
     use super::*;
 
@@ -191,7 +252,12 @@ mod tests {
     const KEEP: Duration = Duration::from_secs(24 * 3600);
 
     fn store(folder: &Path) -> Store {
-        Store::new(folder.join("a/keys"), "skype".into(), Url::parse("https://a.example/metadata").unwrap())
+        Store::new(
+            folder.join("a/keys"),
+            "skype".into(),
+            Url::parse("https://a.example/metadata").unwrap(),
+            None,
+        )
     }
 
     fn keys() -> KeySet {
@@ -298,6 +364,52 @@ mod tests {
         assert_eq!(mode(&store.path()), 0o600);
         assert_eq!(mode(store.path().parent().unwrap()), 0o700);
         assert_eq!(fs::read_dir(store.path().parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_is_not_read() {
+        let allow = |mode| {
+            move |store: &Store| fs::set_permissions(store.path(), fs::Permissions::from_mode(mode)).unwrap()
+        };
+        let problem = "other users may write the file: its keys prove nothing; remove it";
+        check(allow(0o644), NOW, "2 keys of 0 s");
+        check(allow(0o620), NOW, problem);
+        check(allow(0o602), NOW, problem);
+    }
+
+    #[test]
+    fn keys_of_another_ca_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |ca_digest| Store { ca_digest, ..store(folder.path()) };
+        for (written, read) in [(None, Some([1; 32])), (Some([1; 32]), Some([2; 32])), (Some([1; 32]), None)]
+        {
+            let bytes = with(written).encode(&keys(), None, NOW).unwrap();
+            with(written).write(&bytes).unwrap();
+            assert_eq!(with(written).read(NOW, KEEP).unwrap().unwrap().keys.len(), 2);
+            assert!(matches!(with(read).read(NOW, KEEP), Err(StoreError::OtherCa)));
+        }
+    }
+
+    #[test]
+    fn old_temporary_files_of_the_trust_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = written(folder.path());
+        let place = store.path().parent().unwrap().to_owned();
+        let create = |name: &str, age_s: u64| {
+            let file = fs::File::create(place.join(name)).unwrap();
+            let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW - age_s);
+            file.set_times(FileTimes::new().set_modified(modified)).unwrap();
+        };
+        let old = LEFTOVER_AGE_SECONDS + 1;
+        create("skype.Ab12.tmp", old);
+        create("skype.new.tmp", LEFTOVER_AGE_SECONDS);
+        create("entra.Ab12.tmp", old);
+        create("skype.old", old);
+        store.remove_leftovers(NOW);
+        let mut left: Vec<_> =
+            fs::read_dir(&place).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, ["entra.Ab12.tmp", "skype.json", "skype.new.tmp", "skype.old"]);
     }
 
     #[test]

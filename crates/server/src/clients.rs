@@ -8,18 +8,18 @@ pub(crate) mod graph;
 pub(crate) mod graph_calls;
 pub(crate) mod peer_health;
 
-use std::path::Path;
-
 use openssl::{
     error::ErrorStack,
     ssl::{SslConnector, SslConnectorBuilder, SslMethod},
 };
 
+use crate::config::Authorities;
+
 /// A TLS client that trusts the authorities of the system, and those in `ca`.
-pub(crate) fn tls_client(ca: Option<&Path>) -> Result<SslConnectorBuilder, ErrorStack> {
+pub(crate) fn tls_client(ca: Option<&Authorities>) -> Result<SslConnectorBuilder, ErrorStack> {
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;
-    if let Some(ca) = ca {
-        builder.set_ca_file(ca)?;
+    for certificate in ca.into_iter().flat_map(|ca| &ca.certificates) {
+        builder.cert_store_mut().add_cert(certificate.clone())?;
     }
     Ok(builder)
 }

@@ -5,6 +5,7 @@
 //! problem), `unit`, `secret`, then the parsers in the order of the file: `listen`, `trust`, `region`,
 //! `fleet`.
 
+mod authorities;
 mod cloud;
 mod fleet;
 mod graph;
@@ -28,8 +29,8 @@ use switchboard_routing::{CallbackUris, Name, Policy};
 use toml::de::DeTable;
 use uuid::Uuid;
 
-use self::{cloud::Cloud, secret::Surroundings, section::Section};
 pub use self::{
+    authorities::Authorities,
     model::{
         Admin, AffinityBy, Drain, Full, Limits, Listen, Log, PeerSettings, Placement, RedirectStatus,
         TlsFiles, Trust,
@@ -37,6 +38,7 @@ pub use self::{
     problems::{Problem, Problems},
     secret::Secret,
 };
+use self::{cloud::Cloud, secret::Surroundings, section::Section};
 pub(crate) use self::{
     secret::{bounded, read_bounded, shown},
     trust::parse_guid,

@@ -232,7 +232,7 @@ fn authenticator(
     let mut fetching = Vec::new();
     for trust in trusts {
         let tls =
-            tls_client(trust.ca.as_deref()).map_err(tls_error(&format!("trust {}", trust.settings.name)))?;
+            tls_client(trust.ca.as_ref()).map_err(tls_error(&format!("trust {}", trust.settings.name)))?;
         let fetch: Arc<dyn Fetch> = Arc::new(Fetcher::new(tls.build()));
         fetching.push((trust.settings, fetch));
     }

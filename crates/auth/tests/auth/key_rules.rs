@@ -3,7 +3,11 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::{Instant, advance, sleep};
+use switchboard_auth::{Authenticator, FetchError};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, advance, sleep},
+};
 
 use crate::support::{
     BOTH_KEYS, Behaviour, COOLDOWN, FIRST, FIRST_KEY, HOUR, NOW, SECOND, SECOND_KEY, SWAPPED_KEY, World,
@@ -80,7 +84,7 @@ async fn a_rotation_without_overlap_costs_one_fetch() {
     assert_eq!(world.verdict(&SECOND.fresh()).await, "accepted");
     assert_eq!(world.skype.fetches(), 2);
     // The key was withdrawn: its tokens are refused from now on, also the cached one.
-    assert_eq!(world.verdict(&FIRST.fresh()).await, "unknown_key");
+    assert_eq!(world.verdict(&FIRST.fresh()).await, "key_not_fetched");
     assert_eq!(world.skype.fetches(), 2);
 }
 
@@ -118,7 +122,7 @@ async fn each_change_of_the_keys_is_noticed_within_a_cooldown() {
         past_cooldown().await;
         world.skype.set(Behaviour::publishes(set));
         assert_eq!(world.verdict(&mine.fresh()).await, "accepted");
-        assert_eq!(world.verdict(&other.fresh()).await, "unknown_key");
+        assert_eq!(world.verdict(&other.fresh()).await, "key_not_fetched");
     }
     assert_eq!((world.skype.fetches(), world.keys().1), (4, 4));
 }
@@ -202,16 +206,80 @@ async fn a_disjoint_set_with_usable_keys_is_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_key_is_rejected_only_after_a_fetch_within_the_cooldown() {
+async fn an_unknown_key_is_rejected_only_after_a_fetch_that_began_after_the_request() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
-    // The set was just fetched.
-    assert_eq!(world.verdict(&unknown("a")).await, "unknown_key");
+    // The set was fetched before the request arrived, and the cool-down allows no other fetch.
+    assert_eq!(world.verdict(&unknown("a")).await, "key_not_fetched");
     assert_eq!(world.skype.fetches(), 1);
     past_cooldown().await;
-    // The last fetch is too old: one more.
-    assert_eq!(world.verdict(&unknown("a")).await, "unknown_key");
-    assert_eq!(world.verdict(&unknown("b")).await, "unknown_key");
+    // One fetch serves all requests that arrived before it, and no later one.
+    let (a, b) = (unknown("a"), unknown("b"));
+    assert_eq!(tokio::join!(world.verdict(&a), world.verdict(&b)), ("unknown_key", "unknown_key"));
+    settle().await;
+    assert_eq!(world.verdict(&unknown("b")).await, "key_not_fetched");
     assert_eq!(world.skype.fetches(), 2);
+}
+
+/// A fetch that was in flight when the request arrived may have read the set before the key was published.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_in_flight_does_not_prove_that_a_key_is_missing() {
+    let world = started(Behaviour::publishes(FIRST_KEY)).await;
+    past_cooldown().await;
+    world.skype.set(Behaviour::Slow(Duration::from_millis(500), Bytes::from_static(FIRST_KEY.as_bytes())));
+    let early = unknown("a");
+    let late = async {
+        sleep(Duration::from_millis(100)).await;
+        world.verdict(&unknown("b")).await
+    };
+    assert_eq!(tokio::join!(world.verdict(&early), late), ("unknown_key", "key_not_fetched"));
+    assert_eq!(world.skype.fetches(), 2);
+}
+
+/// An unauthenticated sender with an unknown key id in each cool-down does not turn a rotation of the keys
+/// into rejections: a token of the new key gets a response that the platform retries, until a fetch has the
+/// key.
+#[tokio::test(start_paused = true)]
+async fn junk_in_each_cooldown_rejects_no_token_of_a_new_key() {
+    for junk_after_ms in [0, 1, 10_000, 29_999, 30_000] {
+        let world = started(Behaviour::publishes(FIRST_KEY)).await;
+        past_cooldown().await;
+        assert_eq!(world.verdict(&unknown("junk")).await, "unknown_key");
+        world.skype.set(Behaviour::publishes(BOTH_KEYS));
+        let new = SECOND.fresh();
+        let rotated = Instant::now();
+        let mut junk_at = rotated + Duration::from_millis(junk_after_ms);
+        loop {
+            if Instant::now() >= junk_at {
+                world.verdict(&unknown("junk")).await;
+                junk_at += COOLDOWN;
+            }
+            match world.verdict(&new).await {
+                "accepted" => break,
+                verdict => assert_eq!(verdict, "key_not_fetched"),
+            }
+            sleep(Duration::from_millis(250)).await;
+        }
+        assert!(rotated.elapsed() <= COOLDOWN + Duration::from_secs(1), "{:?}", rotated.elapsed());
+    }
+}
+
+/// The edges of an issuer publish a key one after the other, and each fetch reads another edge.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_one_edge_publishes_later_costs_no_call() {
+    let world = started(Behaviour::publishes(FIRST_KEY)).await;
+    let new = SECOND.fresh();
+    let published = Instant::now();
+    // Each request is one that the platform retries after 503, and loses after 401.
+    let mut verdicts = Vec::new();
+    while verdicts.last() != Some(&"accepted") {
+        verdicts.push(world.verdict(&new).await);
+        sleep(Duration::from_secs(1)).await;
+        if published.elapsed() > COOLDOWN / 2 {
+            world.skype.set(Behaviour::publishes(BOTH_KEYS));
+        }
+    }
+    verdicts.dedup();
+    assert_eq!(verdicts, ["key_not_fetched", "accepted"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,7 +402,8 @@ async fn only_a_token_that_meets_the_other_rules_causes_a_fetch() {
         let claims = crate::support::claims(NOW - 10, NOW + 290).replacen(from, to, 1);
         let token = FIRST.sign(header, &claims);
         let verdict = world.authenticate(&token, NOW - if to.contains("nbf") { 400 } else { 0 }).await;
-        assert_ne!(crate::support::verdict(&verdict), "unknown_key", "{claims}");
+        let verdict = crate::support::verdict(&verdict);
+        assert!(!matches!(verdict, "unknown_key" | "key_not_fetched"), "{claims}");
     }
     settle().await;
     assert_eq!(world.skype.fetches(), 1);
@@ -348,7 +417,7 @@ async fn a_flood_of_unknown_keys_causes_one_fetch_per_cooldown() {
     let started = Instant::now();
     for nth in 0..600 {
         let verdict = world.verdict(&unknown(&format!("junk-{nth}"))).await;
-        assert_eq!(verdict, "unknown_key");
+        assert!(matches!(verdict, "unknown_key" | "key_not_fetched"), "{verdict}");
         advance(Duration::from_millis(500)).await;
     }
     // 300 s of flood, ten cool-downs.
@@ -408,7 +477,7 @@ async fn a_reload_keeps_keys_and_history_and_forgets_tokens() {
     };
     // A reload causes no fetch, neither at once nor by an unknown key.
     assert_eq!(verdict(&FIRST.fresh()).await, "accepted");
-    assert_eq!(verdict(&unknown("a")).await, "unknown_key");
+    assert_eq!(verdict(&unknown("a")).await, "key_not_fetched");
     settle().await;
     assert_eq!(world.skype.fetches(), 1);
     assert_eq!(next.trusts()[0].generation, 1);
@@ -433,6 +502,66 @@ async fn a_reload_with_another_address_forgets_the_keys() {
     let next = world.authenticator.successor(trusts, crate::support::apps(), keys()).unwrap();
     let keys: Vec<_> = next.trusts().iter().map(|trust| (trust.keys, trust.generation)).collect();
     assert_eq!(keys, [(0, 0), (3, 1)]);
+}
+
+/// Starts the successor of `world` for a trust with other authorities.
+fn with_other_authorities(world: &World) -> (Arc<Authenticator>, JoinHandle<()>) {
+    let mut trusts = crate::support::trusts(&world.skype, &world.entra);
+    trusts[0].0.ca_digest = Some([1; 32]);
+    let next = Arc::new(world.authenticator.successor(trusts, crate::support::apps(), keys()).unwrap());
+    world.running.abort();
+    let running = tokio::spawn(Arc::clone(&next).run(|| crate::support::at(NOW)));
+    (next, running)
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_the_former_authorities_vouched_for_are_fetched_again_at_once() {
+    for (behaviour, keys_after, generation) in [
+        // The new authorities vouch for the same keys, or for others.
+        (Behaviour::publishes(FIRST_KEY), 1, 1),
+        (Behaviour::publishes(BOTH_KEYS), 2, 2),
+        // They do not vouch for the endpoint.
+        (Behaviour::Fails(FetchError::UNTRUSTED), 0, 2),
+        // The endpoint does not respond, or responds with an error.
+        (Behaviour::Fails("connect"), 1, 1),
+        (Behaviour::Fails("status"), 1, 1),
+    ] {
+        let world = started(Behaviour::publishes(FIRST_KEY)).await;
+        let token = FIRST.fresh();
+        assert_eq!(world.verdict(&token).await, "accepted");
+        world.skype.set(behaviour.clone());
+        let (next, running) = with_other_authorities(&world);
+        let verdict = async || {
+            let found = next.authenticate(&crate::support::bearer(&token), crate::support::at(NOW)).await;
+            crate::support::verdict(&found)
+        };
+        settle().await;
+        assert_eq!(world.skype.fetches(), 2, "{behaviour:?}");
+        let status = &next.trusts()[0];
+        assert_eq!((status.keys, status.generation), (keys_after, generation), "{behaviour:?}");
+        let expected = if keys_after == 0 { "keys_unavailable" } else { "accepted" };
+        assert_eq!(verdict().await, expected, "{behaviour:?}");
+        // A verified answer of the endpoint restores the keys. Until then they last for keep_stale.
+        if keys_after == 0 {
+            world.skype.set(Behaviour::publishes(FIRST_KEY));
+            sleep(HOUR).await;
+            assert_eq!(verdict().await, "accepted");
+        } else if matches!(behaviour, Behaviour::Fails(_)) {
+            world.skype.set(Behaviour::Fails(FetchError::UNTRUSTED));
+            sleep(HOUR).await;
+            assert_eq!(verdict().await, "keys_unavailable", "{behaviour:?}");
+        }
+        running.abort();
+    }
+}
+
+/// An endpoint whose certificate has expired is an outage like any other while the authorities are the same.
+#[tokio::test(start_paused = true)]
+async fn an_untrusted_endpoint_costs_no_keys_while_the_authorities_stay() {
+    let world = started(Behaviour::publishes(FIRST_KEY)).await;
+    world.skype.set(Behaviour::Fails(FetchError::UNTRUSTED));
+    sleep(2 * HOUR).await;
+    assert_eq!(world.verdict(&FIRST.fresh()).await, "accepted");
 }
 
 #[tokio::test(start_paused = true)]

@@ -79,7 +79,7 @@ async fn a_fetch_replaces_the_stored_keys() {
     let world = World::with(Behaviour::publishes(SECOND_KEY), stored_in(folder.path()), NOW + 60);
     settle().await;
     assert_eq!(world.keys(), (1, 2));
-    assert_eq!(world.verdict(&FIRST.fresh()).await, "unknown_key");
+    assert_eq!(world.verdict(&FIRST.fresh()).await, "key_not_fetched");
     let stored = fs::read_to_string(folder.path().join("keys/skype.json")).unwrap();
     assert!(stored.contains(&format!("\"fetched_at\":{}", NOW + 60)), "{stored}");
     assert!(!stored.contains(&FIRST.id()));

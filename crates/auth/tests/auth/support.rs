@@ -223,6 +223,7 @@ pub(crate) fn trusts(skype: &Arc<Issuer>, entra: &Arc<Issuer>) -> Vec<(TrustSett
         .map(str::to_owned)
         .into(),
         callers: vec![service],
+        ca_digest: None,
     };
     let entra_trust = TrustSettings {
         name: "entra".into(),
@@ -234,6 +235,7 @@ pub(crate) fn trusts(skype: &Arc<Issuer>, entra: &Arc<Issuer>) -> Vec<(TrustSett
             .map(str::to_owned)
             .into(),
         callers: vec![service],
+        ca_digest: None,
     };
     let (skype, entra): (Arc<Issuer>, Arc<Issuer>) = (Arc::clone(skype), Arc::clone(entra));
     vec![(skype_trust, skype), (entra_trust, entra)]

@@ -99,6 +99,7 @@ fn admin_state(setup: Setup) -> AdminState {
             metadata: Url::parse("https://i.test/metadata").unwrap(),
             issuers: vec![format!("https://{name}.test")],
             callers: Vec::new(),
+            ca_digest: None,
         };
         let fetch: Arc<dyn Fetch> = Arc::new(Issuer { keys });
         (settings, fetch)

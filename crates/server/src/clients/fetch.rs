@@ -14,7 +14,7 @@ use http::{
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use openssl::ssl::SslConnector;
+use openssl::{ssl::SslConnector, x509::X509VerifyResult};
 use switchboard_auth::{Fetch, FetchError};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -105,7 +105,11 @@ impl Fetcher {
         let stream = SslStream::new(session, stream);
         let mut stream = stream.map_err(|error| failed("tls", Chain(&error).to_string()))?;
         let connected = Pin::new(&mut stream).connect().await;
-        connected.map_err(|error| failed("tls", Chain(&error).to_string()))?;
+        connected.map_err(|error| {
+            let is_untrusted = stream.ssl().verify_result() != X509VerifyResult::OK;
+            let kind = if is_untrusted { FetchError::UNTRUSTED } else { "tls" };
+            failed(kind, Chain(&error).to_string())
+        })?;
         Ok(stream)
     }
 }

@@ -3,7 +3,7 @@
 use std::{error::Error, future::Future, net::Ipv6Addr, pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use http::Uri;
+use http::{HeaderValue, Uri, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_openssl::client::legacy::HttpsConnector;
 use hyper_util::{
@@ -40,6 +40,9 @@ impl GraphTransport {
         let deadline = request.deadline;
         let mut outgoing = http::Request::builder().method(request.method.as_str()).uri(request.url.as_str());
         for (name, value) in &request.headers {
+            let mut value = HeaderValue::from_str(value)
+                .map_err(|error| failed(TransportErrorKind::Unreachable, error.to_string()))?;
+            value.set_sensitive(*name == AUTHORIZATION.as_str());
             outgoing = outgoing.header(*name, value);
         }
         let outgoing = outgoing
@@ -60,7 +63,7 @@ impl GraphTransport {
             }
         };
         let (head, body) = response.into_parts();
-        let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
+        let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
         let headers =
             head.headers.iter().filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect();
         let body = match timeout_at(deadline, Limited::new(body, request.body_bytes_max).collect()).await {

@@ -65,7 +65,13 @@ impl Cloud {
             Self::GccHigh | Self::Dod => vec![CALLING_SERVICE_GOVERNMENT, CALLING_SERVICE],
         };
         let trust = |name: &str, metadata: Url, issuers: Vec<String>| Trust {
-            settings: TrustSettings { name: name.to_owned(), metadata, issuers, callers: callers.clone() },
+            settings: TrustSettings {
+                name: name.to_owned(),
+                metadata,
+                issuers,
+                callers: callers.clone(),
+                ca_digest: None,
+            },
             ca: None,
         };
         let skype = SKYPE_ISSUERS.iter().chain(skype_issuers).map(|issuer| (*issuer).to_owned()).collect();

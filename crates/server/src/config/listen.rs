@@ -7,6 +7,7 @@ use switchboard_notification::BODY_BYTES_MAX;
 use tracing::Level;
 
 use super::{
+    authorities::NO_CERTIFICATE,
     model::{Admin, Drain, Limits, Listen, Log, TlsFiles},
     secret::Surroundings,
     section::{Section, Setting},
@@ -200,9 +201,6 @@ fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
 const BODY_BYTES: usize = 4 << 20;
 /// Sixty of the largest bodies, or many more requests of common size than may be in flight.
 const BODY_MEMORY_BYTES: usize = 256 << 20;
-
-pub(super) const NO_CERTIFICATE: &str =
-    "not a PEM file with a certificate, which has a line -----BEGIN CERTIFICATE-----";
 
 /// True if `path` is `other` or below it.
 fn is_below(path: &str, other: &str) -> bool {

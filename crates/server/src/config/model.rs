@@ -10,7 +10,7 @@ use switchboard_routing::Name;
 use tracing::Level;
 use uuid::Uuid;
 
-use super::secret::Secret;
+use super::{authorities::Authorities, secret::Secret};
 use crate::telemetry::Format;
 
 /// The public listener: the webhook and the callbacks.
@@ -63,8 +63,8 @@ pub struct Admin {
 pub struct Trust {
     /// Its name, documents, issuers and callers.
     pub settings: TrustSettings,
-    /// The certificate authorities that are trusted for its documents besides the system's, in PEM.
-    pub ca: Option<PathBuf>,
+    /// The certificate authorities that are trusted for its documents besides the system's.
+    pub ca: Option<Authorities>,
 }
 
 /// Another region.

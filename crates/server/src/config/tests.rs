@@ -12,6 +12,7 @@ use openssl::{
     x509::{X509, X509NameBuilder},
 };
 use switchboard_auth::Tenants;
+use switchboard_auth::TrustSettings;
 use switchboard_delivery::{Discovery, DnsSettings, Orphaned};
 #[cfg(feature = "kubernetes")]
 use switchboard_delivery::{KubernetesSettings, PodPort};
@@ -49,7 +50,7 @@ pub(crate) fn parse(text: &str) -> Result<Config, Problems> {
 }
 
 /// Returns a certificate and its key, in PEM.
-fn certificate() -> (Vec<u8>, Vec<u8>) {
+pub(super) fn certificate() -> (Vec<u8>, Vec<u8>) {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key: PKey<Private> = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
     let mut name = X509NameBuilder::new().unwrap();
@@ -116,7 +117,8 @@ fn the_example_is_valid_and_uses_every_setting() {
     assert_eq!(config.admin.token.unwrap().expose(), b"open-sesame");
     assert_eq!(config.apps.len(), 1);
     assert_eq!(config.trusts.len(), 2);
-    assert_eq!(config.trusts[1].ca, Some(folder.path().join("extra-ca.pem")));
+    let ca = config.trusts[1].ca.as_ref().unwrap();
+    assert_eq!((ca.certificates.len(), Some(ca.digest)), (1, config.trusts[1].settings.ca_digest));
     assert_eq!(config.keys.store, Some(PathBuf::from("/var/lib/switchboard/keys")));
     assert_eq!(config.peers[0].health.as_ref().unwrap().path(), "/api/health");
     assert_eq!(
@@ -236,7 +238,9 @@ fn the_built_in_trusts_equal_those_of_the_example() {
     let example = Config::parse(EXAMPLE, folder.path(), env).unwrap();
     let minimal = parse(MINIMAL).unwrap();
     for (written, built_in) in example.trusts.iter().zip(&minimal.trusts) {
-        assert_eq!(format!("{:?}", written.settings), format!("{:?}", built_in.settings));
+        // The example also shows the setting `ca`.
+        let written = TrustSettings { ca_digest: None, ..written.settings.clone() };
+        assert_eq!(format!("{written:?}"), format!("{:?}", built_in.settings));
     }
     assert_eq!(minimal.trusts.len(), 2);
 }

@@ -2,15 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use openssl::x509::X509;
 use switchboard_auth::{AppSettings, Authenticator, KeyPolicy, Tenants, TrustSettings};
 use switchboard_graph::GraphSettings;
 use uuid::Uuid;
 
 use super::{
+    authorities::Authorities,
     cloud::{self, CALLING_SERVICE, Cloud, SKYPE_METADATA},
     graph,
-    listen::NO_CERTIFICATE,
     model::Trust,
     secret::Surroundings,
     section::{Section, Setting},
@@ -130,17 +129,17 @@ fn trust(section: Section<'_>, around: &Surroundings<'_>, names: &mut BTreeSet<S
         );
         section.problem("callers", message);
     }
-    let ca = section.maybe("ca", |setting| {
-        let (path, pem) = around.read(setting)?;
-        let holds_one = X509::stack_from_pem(&pem).is_ok_and(|certificates| !certificates.is_empty());
-        if !holds_one {
-            setting.problem(NO_CERTIFICATE);
-        }
-        holds_one.then_some(path)
-    });
+    let ca = section.maybe("ca", |setting| Authorities::read(setting, around));
     section.finish();
-    let settings = TrustSettings { name: name?, metadata: metadata?, issuers: issuers?, callers: callers? };
-    Some(Trust { settings, ca: ca? })
+    let ca = ca?;
+    let settings = TrustSettings {
+        name: name?,
+        metadata: metadata?,
+        issuers: issuers?,
+        callers: callers?,
+        ca_digest: ca.as_ref().map(|ca| ca.digest),
+    };
+    Some(Trust { settings, ca })
 }
 
 fn issuer(setting: &Setting<'_>) -> Option<String> {

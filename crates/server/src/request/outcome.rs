@@ -71,6 +71,9 @@ outcomes! {
     WrongApp => ("wrong_app", NothingDone),
     /// The gateway has no usable keys of the token's issuer at the moment.
     KeysUnavailable => ("keys_unavailable", NothingDone),
+    /// The key of the token may have been published since the last fetch, and the next one is not allowed
+    /// yet.
+    KeyNotFetched => ("key_not_fetched", NothingDone),
     /// The body is not a notification.
     NotANotification => ("not_a_notification", NothingDone),
     /// The request breaks a rule of HTTP or of this gateway.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Version,
     header::{
-        AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
+        AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, Entry, HOST,
         TRANSFER_ENCODING,
     },
     uri::{Authority, PathAndQuery, Uri},
@@ -68,7 +68,8 @@ pub(crate) struct Paths {
 
 impl Received {
     pub(crate) fn new(request: http::Request<Incoming>, arrived: Instant, now: SystemTime) -> Self {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        hide_credentials(&mut parts.headers);
         Self {
             method: parts.method,
             uri: parts.uri,
@@ -311,6 +312,13 @@ pub(crate) fn caller_region(headers: &HeaderMap) -> Option<&str> {
     plain(headers, CALLER_REGION)?.to_str().ok()
 }
 
+/// Marks tokens as sensitive, so that neither `Debug` nor the header compression of HTTP/2 keeps them.
+fn hide_credentials(headers: &mut HeaderMap) {
+    if let Entry::Occupied(mut values) = headers.entry(AUTHORIZATION) {
+        values.iter_mut().for_each(|value| value.set_sensitive(true));
+    }
+}
+
 /// True for a host with an optional port and without userinfo (RFC 9110 sections 4.2.4 and 7.2, RFC 9113
 /// section 8.3.1).
 fn is_host(authority: &Authority) -> bool {
@@ -355,6 +363,17 @@ const END_TO_END: [&[u8]; 5] =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_not_in_the_debug_output_of_headers() {
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer one-token"));
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer another-token"));
+        hide_credentials(&mut headers);
+        let text = format!("{headers:?}");
+        assert!(!text.contains("token"), "{text}");
+        assert!(headers.get_all(AUTHORIZATION).iter().all(HeaderValue::is_sensitive));
+    }
 
     #[test]
     fn a_host_has_an_optional_port_and_no_userinfo() {

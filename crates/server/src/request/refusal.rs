@@ -54,6 +54,7 @@ impl From<&AuthError> for Refusal {
     fn from(error: &AuthError) -> Self {
         let outcome = match error {
             AuthError::KeysUnavailable { .. } => Outcome::KeysUnavailable,
+            AuthError::KeyNotFetched { .. } => Outcome::KeyNotFetched,
             AuthError::Rejected(..) => Outcome::Unauthenticated,
             AuthError::Forbidden(..) => Outcome::Forbidden,
         };

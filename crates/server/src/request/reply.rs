@@ -70,6 +70,7 @@ impl Outcome {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::KeysUnavailable
+            | Self::KeyNotFetched
             | Self::OverCapacity
             | Self::InstanceOverCapacity
             | Self::Loop

@@ -54,16 +54,24 @@ async fn a_new_key_replaces_the_old_one() {
     let before = issuer.fetches().skype;
     until("the new key", async || {
         let status = status(&gateway, &Token::skype().key("skype-2")).await;
-        assert!([202, 401].contains(&status), "{status}");
+        assert!([202, 503].contains(&status), "{status}");
         (status == 202).then_some(())
     })
     .await;
     let cooldowns = usize::try_from(started.elapsed().as_secs()).unwrap() + 1;
     let fetches = issuer.fetches().skype - before;
     assert!((1..=cooldowns).contains(&fetches), "{fetches} fetches in {cooldowns} cool-downs");
-    // The old key is refused at once, also for a token that the gateway has accepted before.
+    // The old key is refused at once, also for a token that the gateway has accepted before: with 503 until a
+    // fetch for the request proves that it is withdrawn.
     for token in [&known, &Token::skype()] {
-        assert_eq!(status(&gateway, token).await, 401);
+        until("the old key is rejected", async || match status(&gateway, token).await {
+            401 => Some(()),
+            status => {
+                assert_eq!(status, 503);
+                None
+            }
+        })
+        .await;
     }
 }
 
@@ -79,8 +87,12 @@ async fn unknown_keys_cause_at_most_one_fetch_per_cooldown() {
         let address = gateway.public;
         flood.spawn(async move { Client::connect(address).await.exchange(request).await.status() });
     }
-    // The set was fetched within the cool-down, so that a key that it lacks is invalid.
-    assert_eq!(flood.join_all().await, [401; 150]);
+    // The set was fetched before, and the cool-down allows no other fetch: the keys may be new.
+    assert_eq!(flood.join_all().await, [503; 150]);
+    let refused = [("outcome", "key_not_fetched")];
+    assert_eq!(gateway.metric("switchboard_requests_total", &refused).await, 150.0);
+    let unavailable = [("outcome", "keys_unavailable")];
+    assert_eq!(gateway.metric("switchboard_requests_total", &unavailable).await, 0.0);
     assert_eq!((issuer.fetches().skype, issuer.fetches().entra), (1, 1));
     instance.expect_nothing();
     assert_eq!(status(&gateway, &Token::skype()).await, 202);

@@ -132,7 +132,7 @@ async fn every_exchange_checks_the_certificate() {
     let fetcher = Fetcher::new(tls.build());
     let url = Url::parse(&format!("https://localhost:{port}/")).unwrap();
     assert_eq!(fetcher.document(&url, 5, LIMIT).await.unwrap(), "ok");
-    assert_eq!(fetcher.document(&url, 5, LIMIT).await.unwrap_err().kind, "tls");
+    assert_eq!(fetcher.document(&url, 5, LIMIT).await.unwrap_err().kind, "untrusted");
 }
 
 #[tokio::test]
@@ -211,7 +211,10 @@ async fn a_certificate_must_name_the_host() {
         ("127.0.0.1", "127.0.0.2", false),
     ] {
         let fetched = over_tls("127.0.0.1:0", host, certified).await;
-        assert_eq!(fetched.map_err(|error| error.kind), if is_valid { Ok("ok".into()) } else { Err("tls") });
+        assert_eq!(
+            fetched.map_err(|error| error.kind),
+            if is_valid { Ok("ok".into()) } else { Err("untrusted") }
+        );
     }
 }
 
@@ -222,6 +225,9 @@ async fn a_certificate_must_name_an_ipv6_address() {
     }
     for (certified, is_valid) in [("::1", true), ("::2", false), ("localhost", false)] {
         let fetched = over_tls("[::1]:0", "[::1]", certified).await;
-        assert_eq!(fetched.map_err(|error| error.kind), if is_valid { Ok("ok".into()) } else { Err("tls") });
+        assert_eq!(
+            fetched.map_err(|error| error.kind),
+            if is_valid { Ok("ok".into()) } else { Err("untrusted") }
+        );
     }
 }
