@@ -60,8 +60,17 @@ pub(super) fn admin(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Adm
         let fits = !secret.expose().is_empty() && secret.expose().iter().all(u8::is_ascii_graphic);
         if !fits {
             setting.problem("not a token that a header can carry; it must be printable ASCII without spaces");
+            return None;
         }
-        fits.then_some(secret)
+        let length = secret.expose().len();
+        if length < TOKEN_BYTES_MIN {
+            setting.problem(format!(
+                "{length} bytes; at least {TOKEN_BYTES_MIN} are required, since it can be guessed otherwise: \
+                 `switchboard keygen` makes a secret"
+            ));
+            return None;
+        }
+        Some(secret)
     });
     section.finish();
     Some(Admin { address: address?, token: token? })
@@ -159,6 +168,12 @@ fn drain(listen: &Section<'_>) -> Option<Drain> {
 /// Reads both files, so that a pair that does not match is found here and not at the first handshake.
 fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
     let section = setting.table("{ certificate = \"tls.crt\", key = \"tls.key\" }");
+    if around.without_secrets {
+        let path = |name| section.required(name, PEM).and_then(|setting| around.path(&setting, PEM));
+        let (certificate, key) = (path("certificate"), path("key"));
+        section.finish();
+        return Some(TlsFiles { certificate: certificate?, key: key? });
+    }
     let certificate = section.required("certificate", "the path of a PEM file").and_then(|setting| {
         let (path, pem) = around.read(&setting)?;
         let chain = X509::stack_from_pem(&pem).unwrap_or_default();
@@ -185,6 +200,11 @@ fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
     }
     Some(TlsFiles { certificate, key })
 }
+
+const PEM: &str = "the path of a PEM file";
+
+/// The shortest admin token: 128 bits if its bytes are random.
+const TOKEN_BYTES_MIN: usize = 16;
 
 pub(super) const NO_CERTIFICATE: &str =
     "not a PEM file with a certificate, which has a line -----BEGIN CERTIFICATE-----";
