@@ -42,11 +42,14 @@ impl Discovery {
 
 /// The reasons to refuse a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DiscoveryError {
+pub enum DiscoveryError {
+    /// It is too large.
     #[error("the document is larger than 64 KiB")]
     TooLarge,
+    /// It is something else.
     #[error("the document is not an OpenID configuration")]
     Malformed,
+    /// It names keys on another host, or without TLS.
     #[error("jwks_uri is not https on the metadata's host")]
     KeysAddress,
 }
