@@ -27,6 +27,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Explain what the gateway would do with a notification or a callback, rule by rule.
     Explain(ExplainArgs),
+    /// Look up and connect to everything that the configuration names; exit 0, or 1 if something fails.
+    Doctor(DoctorArgs),
     /// Make a new seal secret.
     Keygen,
     /// Print the callback URI of an instance.
@@ -129,6 +131,20 @@ pub enum OutputFormat {
     Json,
     /// Problems as annotations of a workflow of GitHub Actions.
     Github,
+}
+
+/// The options of `switchboard doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The configuration, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The tenant to request Graph tokens for; by default, the tenants of the apps.
+    #[arg(long, value_name = "GUID", value_parser = guid)]
+    pub tenant: Option<Uuid>,
+    /// Print JSON instead of lines for people.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The options of `switchboard explain`.
@@ -254,6 +270,7 @@ mod tests {
             "switchboard|serve|--config|a.toml",
             "switchboard|check|--config|a.toml",
             "switchboard|check|--config|a.toml|--without-secrets|--format|github",
+            "switchboard|doctor|--config|a.toml|--json|--tenant|0efc74f7-41c3-47a4-8775-7259bfef4241",
             "switchboard|explain|--config|a.toml|--callback|/api/callbacks/emea/bot-0/k1.0.x",
             "switchboard|explain|--config|a.toml|body.json|--format|json|--without-secrets",
             "switchboard|explain|--config|a.toml|body.json|--header|X-A: b|--header|X-C:d|--json",
@@ -286,6 +303,7 @@ mod tests {
             "switchboard|serve",
             "switchboard|check|a.toml",
             "switchboard|check|--config|a.toml|--format|xml",
+            "switchboard|doctor",
             "switchboard|explain|--config|a.toml",
             "switchboard|explain|--config|a.toml|body.json|--json|--format|text",
             "switchboard|explain|--config|a.toml|body.json|--header|no colon",

@@ -1,6 +1,7 @@
-//! The commands that end by themselves: `check`, `explain`, `keygen`, `mint`, `fleet`. Results go
+//! The commands that end by themselves: `check`, `explain`, `doctor`, `keygen`, `mint`, `fleet`. Results go
 //! to stdout, errors to stderr.
 
+mod doctor;
 mod explain;
 mod fleet;
 mod output;
@@ -12,7 +13,7 @@ use openssl::rand::rand_bytes;
 use switchboard_delivery::Discovery;
 use switchboard_routing::Owner;
 
-pub use self::fleet::fleet;
+pub use self::{doctor::doctor, fleet::fleet};
 use self::{
     explain::Explanation,
     output::{FAILURE, complain, print},
