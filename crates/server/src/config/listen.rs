@@ -76,6 +76,9 @@ pub(super) fn admin(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Adm
     Some(Admin { address: address?, token: token? })
 }
 
+/// The shortest admin token: 128 bits if its bytes are random.
+const TOKEN_BYTES_MIN: usize = 16;
+
 /// Checks that the two listeners do not share a port. Port 0 is another free port each time.
 pub(super) fn check_apart(root: &Section<'_>, listen: &Listen, admin: &Admin) {
     if admin.address == listen.address && admin.address.port() != 0 {
@@ -169,7 +172,8 @@ fn drain(listen: &Section<'_>) -> Option<Drain> {
 fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
     let section = setting.table("{ certificate = \"tls.crt\", key = \"tls.key\" }");
     if around.without_secrets {
-        let path = |name| section.required(name, PEM).and_then(|setting| around.path(&setting, PEM));
+        let right = "the path of a PEM file";
+        let path = |name| section.required(name, right).and_then(|setting| around.path(&setting, right));
         let (certificate, key) = (path("certificate"), path("key"));
         section.finish();
         return Some(TlsFiles { certificate: certificate?, key: key? });
@@ -200,11 +204,6 @@ fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
     }
     Some(TlsFiles { certificate, key })
 }
-
-const PEM: &str = "the path of a PEM file";
-
-/// The shortest admin token: 128 bits if its bytes are random.
-const TOKEN_BYTES_MIN: usize = 16;
 
 pub(super) const NO_CERTIFICATE: &str =
     "not a PEM file with a certificate, which has a line -----BEGIN CERTIFICATE-----";
