@@ -42,16 +42,24 @@ impl Discovery {
 
 /// The reasons to refuse a document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DiscoveryError {
+pub enum DiscoveryError {
+    /// It is too large.
     #[error("the document is larger than 64 KiB")]
     TooLarge,
+    /// It is something else.
     #[error("the document is not an OpenID configuration")]
     Malformed,
+    /// The address of its keys is not a URL.
     #[error("jwks_uri is not an absolute URL")]
     KeysNotUrl,
     /// The keys must be https, without user and password, on the host of the metadata.
     #[error("jwks_uri leads to {found}; it must lead to {needed}, where the metadata are")]
-    KeysAddress { found: String, needed: String },
+    KeysAddress {
+        /// Scheme and host of the keys.
+        found: String,
+        /// Scheme and host of the metadata.
+        needed: String,
+    },
 }
 
 impl DiscoveryError {

@@ -124,11 +124,7 @@ impl KeyRefresher {
     }
 
     async fn fetch_documents(&self, document: &mut Url) -> Result<(KeySet, Option<Box<str>>), KeyFetchError> {
-        let metadata = self.fetch.get(&self.metadata, METADATA_BYTES_MAX).await?;
-        let discovery = Discovery::parse(&metadata, &self.metadata)?;
-        document.clone_from(&discovery.keys);
-        let keys = self.fetch.get(document, KEYS_BYTES_MAX).await?;
-        Ok((KeySet::parse_for(&keys, discovery.cloud.as_deref())?, discovery.issuer))
+        fetch_documents(&*self.fetch, document).await
     }
 
     /// Publishes a fetched set. It replaces the old one at once, so that a withdrawn key is refused from now
@@ -261,23 +257,62 @@ impl KeyRefresher {
     }
 }
 
+/// Fetches the metadata at `document`, and the keys that it names. `document` becomes the URL that was
+/// requested last.
+async fn fetch_documents(
+    fetch: &dyn Fetch,
+    document: &mut Url,
+) -> Result<(KeySet, Option<Box<str>>), KeyFetchError> {
+    let metadata = fetch.get(document, METADATA_BYTES_MAX).await?;
+    let discovery = Discovery::parse(&metadata, document)?;
+    document.clone_from(&discovery.keys);
+    let keys = fetch.get(document, KEYS_BYTES_MAX).await?;
+    Ok((KeySet::parse_for(&keys, discovery.cloud.as_deref())?, discovery.issuer))
+}
+
+/// Fetches the keys of a trust once, as the authenticator does, and keeps nothing. For a diagnosis.
+///
+/// # Errors
+///
+/// The fetch brought no usable key. The URL is the one that was requested last.
+pub async fn fetch_keys(metadata: &Url, fetch: &dyn Fetch) -> Result<KeySet, (Url, KeyFetchError)> {
+    let mut document = metadata.clone();
+    let fetched = timeout(FETCH_TIME_MAX, fetch_documents(fetch, &mut document)).await;
+    match fetched.unwrap_or(Err(KeyFetchError::TooSlow)) {
+        Ok((keys, _)) if keys.is_empty() => {
+            Err((document, KeyFetchError::NoUsableKey { reasons: counted(keys.skipped()) }))
+        }
+        Ok((keys, _)) => Ok(keys),
+        Err(error) => Err((document, error)),
+    }
+}
+
 /// The reasons for which a fetch brought no keys.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum KeyFetchError {
+pub enum KeyFetchError {
+    /// A document was not fetched.
     #[error("fetch failed")]
     Fetch(#[from] FetchError),
+    /// The two documents took too long.
     #[error("fetch took longer than {} s", FETCH_TIME_MAX.as_secs())]
     TooSlow,
+    /// The metadata is refused.
     #[error("metadata rejected")]
     Discovery(#[from] DiscoveryError),
+    /// The document of the keys is refused.
     #[error("key set rejected")]
     Keys(#[from] InvalidKeySet),
+    /// The set has no key that may be used.
     #[error("no usable key in the set; skipped: {reasons}")]
-    NoUsableKey { reasons: String },
+    NoUsableKey {
+        /// The reasons of the skipped keys, with their counts.
+        reasons: String,
+    },
 }
 
 impl KeyFetchError {
-    fn label(&self) -> &'static str {
+    /// Returns a stable name for logs.
+    pub fn label(&self) -> &'static str {
         match self {
             Self::Fetch(error) => error.kind,
             Self::TooSlow => "too_slow",

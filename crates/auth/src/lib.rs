@@ -91,9 +91,11 @@ mod token_cache;
 pub use crate::{
     authenticator::Authenticator,
     caller::Caller,
+    discovery::DiscoveryError,
     fetch::{Fetch, FetchError},
     key::{SkipReason, Skipped},
     key_cache::TrustStatus,
+    key_refresher::{KeyFetchError, fetch_keys},
     keys::{InvalidKeySet, KeySet},
     rejection::{AuthError, Forbidden, Rejection},
     settings::{AppSettings, InvalidAuthSettings, KeyPolicy, Tenants, TrustSettings},

@@ -115,5 +115,10 @@ pub(crate) async fn connect_near(
     connect::connect(origin, connector, &NEAR).await
 }
 
+/// Connects to a gateway of another region, for one exchange.
+pub(crate) async fn connect_far(origin: &Origin, connector: &Connector) -> Result<UpstreamConnection, Cause> {
+    connect::connect(origin, connector, &FAR).await
+}
+
 /// The interval at which idle connections are checked. One is kept this much longer at most.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderValue, uri::PathAndQuery};
 use switchboard_routing::Name;
 
 use crate::{
-    connections::{Connections, Connector, TlsClient},
+    cause::Cause,
+    connections::{Connections, Connector, TlsClient, connect_far},
     headers,
     member::Member,
     origins::{Endpoint, Origins, OriginsBuilder},
@@ -76,6 +77,23 @@ impl PeerGateways {
     /// Keeps the names of the gateways looked up, until it is dropped. Spawn it once, on any runtime.
     pub async fn run(self: Arc<Self>) {
         self.origins.names().follow(&self.name_servers).await;
+    }
+
+    /// Connects once to the gateway of `region`, in place of a callback and of [`PeerGateways::run`]. For a
+    /// diagnosis.
+    ///
+    /// # Errors
+    ///
+    /// There is no connection. The error is the reason, in a few words.
+    pub async fn connect_to(&self, region: &Name) -> Result<(), String> {
+        let Some(endpoint) = self.gateways.get(region) else { return Err("not a peer gateway".to_owned()) };
+        let names = self.origins.names();
+        tokio::select! {
+            connected = connect_far(endpoint.url.origin(), &self.connector) => {
+                connected.map(|_| ()).map_err(|cause| cause.reason().to_owned())
+            }
+            () = names.follow(&self.name_servers) => Err(Cause::LookupTimeout.reason().to_owned()),
+        }
     }
 
     /// Returns true if another region proxied the request to this gateway, or if the sender claims so.

@@ -1,5 +1,7 @@
 //! Probing the instances for their state: ready, draining, full, unreachable.
 
+mod once;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +16,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
 };
 
+pub use self::once::{Examined, ExaminedState};
 use crate::{
     cause::Cause,
     connections::{Connector, connect_near},

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     Action, Answer, CallbackUri, GraphCall, GraphCallId, GraphError, GraphMethod, GraphRefusal,
-    GraphRefusalKind, GraphResponse, GraphSettings, Redirect, Reject, Transport, TransportError,
+    GraphRefusalKind, GraphResponse, GraphSettings, Redirect, Reject, TokenError, Transport, TransportError,
     TransportErrorKind,
     address::call_url,
     body,
@@ -168,6 +168,15 @@ impl Calls {
         let response = self.send(tenant, &request, deadline, now).await?;
         let call = response.whole_body(BODY_BYTES_MAX).and_then(GraphCall::parse);
         call.ok_or_else(|| GraphError::Refused(GraphRefusal::unexpected(&response)))
+    }
+
+    /// Obtains a token for `tenant`, as the first action on a call of the tenant would, and keeps it.
+    ///
+    /// # Errors
+    ///
+    /// There is no token. It takes at most 10 s to find out.
+    pub async fn authorize(&self, tenant: Uuid, now: SystemTime) -> Result<(), TokenError> {
+        self.tokens.token(tenant, now).await.map(|_| ())
     }
 
     fn request(

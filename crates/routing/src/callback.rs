@@ -135,6 +135,25 @@ impl CallbackUris {
         })
     }
 
+    /// Returns the parts of a callback path as texts, without a check of its seal; `None` as for
+    /// [`CallbackUris::parse`]. For an explanation only: a request is delivered to the owner that
+    /// [`CallbackUris::open`] returns.
+    pub fn describe(&self, path: &str) -> Option<CallbackParts> {
+        let Sealed { owner, key_id, mac: _ } = self.parse(path)?;
+        let [region, instance, incarnation] = owner.names().map(|name| name.as_str().to_owned());
+        Some(CallbackParts { region, instance, incarnation, key_id: key_id.as_str().to_owned() })
+    }
+
+    /// Returns the scheme, host and port of the URIs.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Returns the ids of the keys; the first one signs.
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.signer).chain(&self.others).map(SealKey::id)
+    }
+
     /// Checks the seal for the app of the token, in constant time, and returns the owner.
     ///
     /// # Errors
@@ -165,6 +184,19 @@ impl fmt::Debug for Sealed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sealed").field("key_id", &self.key_id).finish_non_exhaustive()
     }
+}
+
+/// The texts of a callback path whose seal was not checked. They prove nothing, and name no owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallbackParts {
+    /// The region.
+    pub region: String,
+    /// The instance.
+    pub instance: String,
+    /// The incarnation of the instance.
+    pub incarnation: String,
+    /// The id of the seal key.
+    pub key_id: String,
 }
 
 /// The reasons to refuse the settings of `CallbackUris`.

@@ -65,8 +65,8 @@ mod ranking;
 mod region;
 
 pub use callback::{
-    CallbackUriError, CallbackUris, InvalidCallbackUris, InvalidSealKey, Owner, OwnerRef, SealError, SealKey,
-    Sealed,
+    CallbackParts, CallbackUriError, CallbackUris, InvalidCallbackUris, InvalidSealKey, Owner, OwnerRef,
+    SealError, SealKey, Sealed,
 };
 pub use endpoint::InvalidUrl;
 pub use name::{InvalidName, Name, NameRef};

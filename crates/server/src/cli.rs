@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use switchboard_routing::Name;
 use url::Url;
 use uuid::Uuid;
@@ -23,10 +23,12 @@ pub struct Cli {
 pub enum Command {
     /// Run the gateway; SIGTERM drains it, SIGHUP reloads its configuration.
     Serve(ConfigArgs),
-    /// Check the configuration and print every problem with its path; exit 0, or 64 if there is a problem.
-    Check(ConfigArgs),
-    /// Explain what the gateway would do with a notification, rule by rule.
+    /// Check the configuration and print every problem with its place; exit 0, or 64 if there is a problem.
+    Check(CheckArgs),
+    /// Explain what the gateway would do with a notification or a callback, rule by rule.
     Explain(ExplainArgs),
+    /// Look up and connect to everything that the configuration names; exit 0, or 1 if something fails.
+    Doctor(DoctorArgs),
     /// Make a new seal secret.
     Keygen,
     /// Print the callback URI of an instance.
@@ -105,15 +107,58 @@ pub struct ConfigArgs {
     pub config: PathBuf,
 }
 
-/// The options of `switchboard explain`.
+/// The options of `switchboard check`.
 #[derive(Debug, Args)]
-pub struct ExplainArgs {
+pub struct CheckArgs {
     /// The configuration, a TOML file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Read no secret, certificate or key that the configuration names, for a machine that has none of them.
+    #[arg(long)]
+    pub without_secrets: bool,
+    /// The format of the output.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: OutputFormat,
+}
+
+/// The format of the output of `check` and `explain`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// Lines for people, with problems as FILE:LINE:COLUMN.
+    #[default]
+    Text,
+    /// One JSON object on stdout.
+    Json,
+    /// Problems as annotations of a workflow of GitHub Actions.
+    Github,
+}
+
+/// The options of `switchboard doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The configuration, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The tenant to request Graph tokens for; by default, the tenants of the apps.
+    #[arg(long, value_name = "GUID", value_parser = guid)]
+    pub tenant: Option<Uuid>,
+    /// Print JSON instead of lines for people.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The options of `switchboard explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The configuration, and the format.
+    #[command(flatten)]
+    pub check: CheckArgs,
     /// The body of the notification; `-` reads standard input.
-    #[arg(value_name = "BODY.json")]
-    pub body: PathBuf,
+    #[arg(value_name = "BODY.json", required_unless_present = "callback")]
+    pub body: Option<PathBuf>,
+    /// A callback URI to explain, or its path.
+    #[arg(long, value_name = "URI")]
+    pub callback: Option<String>,
     /// A header field of the request; may be repeated.
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
@@ -123,9 +168,16 @@ pub struct ExplainArgs {
     /// The app of the token; by default, the first app of the configuration.
     #[arg(long, value_name = "GUID", value_parser = guid)]
     pub app: Option<Uuid>,
-    /// Print JSON instead of lines for people.
-    #[arg(long)]
+    /// The same as --format json.
+    #[arg(long, conflicts_with = "format")]
     pub json: bool,
+}
+
+impl ExplainArgs {
+    /// The format of the output.
+    pub fn format(&self) -> OutputFormat {
+        if self.json { OutputFormat::Json } else { self.check.format }
+    }
 }
 
 /// The options of `switchboard mint`.
@@ -217,6 +269,10 @@ mod tests {
         for line in [
             "switchboard|serve|--config|a.toml",
             "switchboard|check|--config|a.toml",
+            "switchboard|check|--config|a.toml|--without-secrets|--format|github",
+            "switchboard|doctor|--config|a.toml|--json|--tenant|0efc74f7-41c3-47a4-8775-7259bfef4241",
+            "switchboard|explain|--config|a.toml|--callback|/api/callbacks/emea/bot-0/k1.0.x",
+            "switchboard|explain|--config|a.toml|body.json|--format|json|--without-secrets",
             "switchboard|explain|--config|a.toml|body.json|--header|X-A: b|--header|X-C:d|--json",
             "switchboard|explain|--config|a.toml|-|--tenant|0efc74f7-41c3-47a4-8775-7259bfef4241",
             "switchboard|keygen",
@@ -246,6 +302,10 @@ mod tests {
             "switchboard|fleet|drain|bot/0|--admin|http://127.0.0.1:9090",
             "switchboard|serve",
             "switchboard|check|a.toml",
+            "switchboard|check|--config|a.toml|--format|xml",
+            "switchboard|doctor",
+            "switchboard|explain|--config|a.toml",
+            "switchboard|explain|--config|a.toml|body.json|--json|--format|text",
             "switchboard|explain|--config|a.toml|body.json|--header|no colon",
             "switchboard|explain|--config|a.toml|body.json|--header|b ad: value",
             "switchboard|explain|--config|a.toml|body.json|--header|a: b\nc",

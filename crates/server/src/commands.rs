@@ -1,38 +1,42 @@
-//! The commands that end by themselves: `check`, `explain`, `keygen`, `mint`, `fleet`. Results go to stdout,
-//! errors to stderr.
+//! The commands that end by themselves: `check`, `explain`, `doctor`, `keygen`, `mint`, `fleet`. Results go
+//! to stdout, errors to stderr.
 
+mod doctor;
 mod explain;
 mod fleet;
+mod output;
+mod problems;
 
-use std::{
-    env,
-    io::{self, ErrorKind, Write},
-    path::Path,
-    process::ExitCode,
-};
+use std::{env, io, path::Path, process::ExitCode};
 
 use openssl::rand::rand_bytes;
 use switchboard_delivery::Discovery;
 use switchboard_routing::Owner;
 
-use self::explain::Explanation;
-pub use self::fleet::fleet;
+pub use self::{doctor::doctor, fleet::fleet};
+use self::{
+    explain::Explanation,
+    output::{FAILURE, complain, print},
+};
 use crate::{
-    cli::{ConfigArgs, EX_USAGE, ExplainArgs, MintArgs},
+    cli::{CheckArgs, EX_USAGE, ExplainArgs, MintArgs, OutputFormat},
     config::{Config, bounded, read_bounded, shown},
 };
 
-/// `switchboard check`: prints every problem to stderr, or a summary of the configuration.
-pub fn check(args: &ConfigArgs) -> ExitCode {
-    match load(&args.config) {
-        Ok(config) => print(&summary(&config)),
+/// `switchboard check`: prints every problem, or a summary of the configuration.
+pub fn check(args: &CheckArgs) -> ExitCode {
+    match load_checked(args, args.format) {
+        Ok(config) => match args.format {
+            OutputFormat::Text | OutputFormat::Github => print(&summary(&config)),
+            OutputFormat::Json => print(&problems::valid_json(&summary(&config))),
+        },
         Err(code) => code,
     }
 }
 
-/// `switchboard explain`: prints what the gateway would do with a notification.
+/// `switchboard explain`: prints what the gateway would do with a notification, or with a callback.
 pub fn explain(args: &ExplainArgs) -> ExitCode {
-    let config = match load(&args.config) {
+    let config = match load_checked(&args.check, args.format()) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -43,12 +47,15 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
     }
     // The gateway refuses a body over the limit, so there is no decision to explain.
     let limit = u64::try_from(config.limits.body).unwrap_or(u64::MAX);
-    let body = match read_body(&args.body, limit) {
+    let body = match args.body.as_ref().map(|body| read_body(body, limit)).transpose() {
         Ok(body) => body,
         Err(problem) => return complain(&problem, FAILURE),
     };
-    let explanation = Explanation::of(&config, &body, args);
-    print(&if args.json { explanation.json() } else { explanation.to_string() })
+    let explanation = Explanation::of(&config, body.as_deref(), args);
+    print(&match args.format() {
+        OutputFormat::Json => explanation.json(),
+        OutputFormat::Text | OutputFormat::Github => explanation.to_string(),
+    })
 }
 
 /// `switchboard keygen`: prints 32 random bytes in base64.
@@ -107,6 +114,16 @@ pub(crate) fn load(path: &Path) -> Result<Config, ExitCode> {
         .map_err(|problems| complain(&problems.to_string(), EX_USAGE))
 }
 
+/// Loads the configuration of `check` or `explain`. Prints its problems in `format`.
+fn load_checked(args: &CheckArgs, format: OutputFormat) -> Result<Config, ExitCode> {
+    let loaded = if args.without_secrets {
+        Config::load_without_secrets(&args.config)
+    } else {
+        Config::load(&args.config, |name| env::var(name).ok())
+    };
+    loaded.map_err(|problems| problems::refuse(&problems, format))
+}
+
 fn summary(config: &Config) -> String {
     let names = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     format!(
@@ -134,30 +151,6 @@ fn read_body(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     }
     read_bounded(path, bytes_max).map_err(|reason| format!("{} cannot be read: {reason}", shown(path)))
 }
-
-/// Prints a result. A reader that closes the pipe early is not a failure.
-fn print(text: &str) -> ExitCode {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.write_all(b"\n"))
-        .and_then(|()| stdout.flush())
-    {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            complain(&format!("cannot write: {error}"), FAILURE)
-        }
-        Ok(()) | Err(_) => ExitCode::SUCCESS,
-    }
-}
-
-fn complain(text: &str, code: u8) -> ExitCode {
-    // If stderr is closed, the error cannot be shown.
-    let _ = writeln!(io::stderr(), "{text}");
-    ExitCode::from(code)
-}
-
-/// The exit code of a command that failed although its command line is right.
-const FAILURE: u8 = 1;
 
 #[cfg(test)]
 mod tests {

@@ -35,10 +35,14 @@ pub use self::{
         Admin, AffinityBy, Drain, Full, Limits, Listen, Log, PeerSettings, Placement, RedirectStatus,
         TlsFiles, Trust,
     },
-    problems::{Problem, Problems},
+    problems::{Position, Problem, Problems},
     secret::Secret,
 };
-use self::{cloud::Cloud, secret::Surroundings, section::Section};
+use self::{
+    cloud::Cloud,
+    secret::{Surroundings, UTF_16, is_utf16},
+    section::Section,
+};
 pub(crate) use self::{
     secret::{bounded, read_bounded, shown},
     trust::parse_guid,
@@ -87,12 +91,26 @@ impl Config {
     ///
     /// The file cannot be read, or the configuration is not valid: all of its problems.
     pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, Problems> {
-        let unreadable =
-            |reason: String| Problems::of_file(format!("{} cannot be read: {reason}", shown(path)));
-        let bytes = read_bounded(path, CONFIG_BYTES_MAX).map_err(unreadable)?;
-        let text = String::from_utf8(bytes).map_err(|_| unreadable("not UTF-8".to_owned()))?;
-        // The folder of `switchboard.toml` is "", to which a relative path joins unchanged.
-        Self::parse(&text, path.parent().unwrap_or_else(|| Path::new("")), env)
+        Self::load_in(path, &Surroundings { folder: folder_of(path), env: &env, without_secrets: false })
+    }
+
+    /// Reads the file at `path`, but no file or environment variable that it names. The secrets of the result
+    /// are placeholders, so it must not serve.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or the configuration is not valid: all problems that show without secrets,
+    /// certificates and keys.
+    pub fn load_without_secrets(path: &Path) -> Result<Self, Problems> {
+        Self::load_in(path, &Surroundings { folder: folder_of(path), env: &|_| None, without_secrets: true })
+    }
+
+    fn load_in(path: &Path, around: &Surroundings<'_>) -> Result<Self, Problems> {
+        let loaded = read_bounded(path, CONFIG_BYTES_MAX)
+            .and_then(text)
+            .map_err(|reason| Problems::of_file(format!("cannot be read: {reason}")))
+            .and_then(|text| Self::parse_in(&text, around));
+        loaded.map_err(|problems| problems.in_file(shown(path)))
     }
 
     /// Parses a configuration. Relative paths start at `folder`.
@@ -101,17 +119,21 @@ impl Config {
     ///
     /// The configuration is not valid: all of its problems.
     pub fn parse(text: &str, folder: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, Problems> {
+        Self::parse_in(text, &Surroundings { folder, env: &env, without_secrets: false })
+    }
+
+    fn parse_in(text: &str, around: &Surroundings<'_>) -> Result<Self, Problems> {
         let (table, errors) = DeTable::parse_recoverable(text);
         // Later errors may only follow from the first.
         if let Some(first) = errors.iter().min_by_key(|error| error.span().map_or(0, |span| span.start)) {
             return Err(syntax(text, first));
         }
         let root = Section::root(table.get_ref());
-        let config = Self::read(&root, &Surroundings { folder, env: &env });
+        let config = Self::read(&root, around);
         let problems = root.into_problems();
         match config {
             Some(config) if problems.is_empty() => Ok(config),
-            Some(_) | None => Err(problems),
+            Some(_) | None => Err(problems.placed_in(text)),
         }
     }
 
@@ -212,14 +234,25 @@ impl Config {
 /// gateway.
 const WAITING_PART: usize = 10;
 
+/// The folder of a configuration. That of `switchboard.toml` is "", to which a relative path joins unchanged.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or_else(|| Path::new(""))
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, String> {
+    if is_utf16(&bytes) {
+        return Err(format!("it is {UTF_16}"));
+    }
+    String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())
+}
+
 /// The problem of a text that is not TOML. Its settings cannot be checked.
 fn syntax(text: &str, error: &toml::de::Error) -> Problems {
     let span = error.span().unwrap_or_default();
     let before = text.get(..span.start).unwrap_or_default();
-    let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
     let before = before.rsplit('\n').next().unwrap_or_default();
-    let column = 1 + before.chars().count();
     let message = error.message().replace(char::is_control, " ");
+    let offset = span.start;
     let (name, advice) = if message == "duplicate key" {
         (text.get(span), "; write each setting and each table once")
     } else {
@@ -229,8 +262,8 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problems {
     let is_name = |name: &&str| {
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_.".contains(&byte))
     };
-    let name = name.map(str::trim).filter(is_name).map_or_else(String::new, |name| format!(", at `{name}`"));
-    Problems::of_file(format!("line {line}, column {column}{name}: not valid TOML: {message}{advice}"))
+    let name = name.map(str::trim).filter(is_name).unwrap_or_default();
+    Problems::of_text(text, offset, name, format!("not valid TOML: {message}{advice}"))
 }
 
 /// The largest configuration. One with a thousand instances has about 100 KiB.

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve(&args.config),
         Command::Check(args) => commands::check(&args),
         Command::Explain(args) => commands::explain(&args),
+        Command::Doctor(args) => commands::doctor(&args),
         Command::Keygen => commands::keygen(),
         Command::Mint(args) => commands::mint(&args),
         Command::Fleet(command) => commands::fleet(&command),

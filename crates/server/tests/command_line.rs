@@ -61,11 +61,132 @@ fn a_valid_configuration_is_summarized_in_one_line() {
 fn five_mistakes_are_five_lines_on_stderr() {
     let (code, stdout, stderr) = run(&["check", "--config", "five-mistakes.toml"]);
     assert_eq!((code, stdout.as_str()), (Some(64), ""));
-    let paths: Vec<_> = stderr.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    let places: Vec<_> =
+        stderr.lines().map(|line| line.splitn(3, ": ").collect::<Vec<_>>()[..2].join(": ")).collect();
     assert_eq!(
-        paths,
-        ["listen.webhok_path", "app[0].id", "callback.base", "callback.patience", "fleet.instance[0].url"]
+        places,
+        FIVE_MISTAKES.map(|(line, column, path)| format!("five-mistakes.toml:{line}:{column}: {path}"))
     );
+}
+
+/// The line, the column and the path of each.
+const FIVE_MISTAKES: [(u64, u64, &str); 5] = [
+    (4, 1, "listen.webhok_path"),
+    (7, 1, "app[0].id"),
+    (10, 1, "callback.base"),
+    (12, 1, "callback.patience"),
+    (16, 1, "fleet.instance[0].url"),
+];
+
+#[test]
+fn problems_are_json_for_programs_and_annotations_for_github() {
+    let (code, stdout, stderr) = run(&["check", "--config", "five-mistakes.toml", "--format", "json"]);
+    assert_eq!((code, stderr.as_str()), (Some(64), ""));
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["valid"], false);
+    let rows: Vec<_> = report["problems"].as_array().unwrap().iter().collect();
+    let number = |row: &serde_json::Value, name: &str| row[name].as_u64().unwrap();
+    let found =
+        rows.iter().map(|row| (number(row, "line"), number(row, "column"), row["path"].as_str().unwrap()));
+    assert_eq!(found.collect::<Vec<_>>(), FIVE_MISTAKES);
+    assert!(
+        rows.iter().all(|row| row["file"] == "five-mistakes.toml" && row["message"].is_string()),
+        "{stdout}"
+    );
+
+    for command in ["check", "explain"] {
+        let more: &[&str] = if command == "explain" { &["--callback", "/"] } else { &[] };
+        let arguments = [&[command, "--config", "five-mistakes.toml", "--format", "github"], more].concat();
+        let (code, stdout, stderr) = run(&arguments);
+        assert_eq!((code, stderr.as_str()), (Some(64), ""));
+        for (line, (row, column, path)) in stdout.lines().zip(FIVE_MISTAKES) {
+            let start = format!("::error file=five-mistakes.toml,line={row},col={column}::{path}: ");
+            assert!(line.starts_with(&start), "{line}");
+        }
+        assert_eq!(stdout.lines().count(), FIVE_MISTAKES.len());
+    }
+
+    let (code, stdout, _) = run(&["check", "--config", "nowhere", "--format", "json"]);
+    assert_eq!(code, Some(64));
+    assert!(stdout.contains("\"line\": null") && stdout.contains("cannot be read"), "{stdout}");
+    let (code, stdout, _) = run(&["check", "--config", "minimal.toml", "--format", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, &report["valid"]), (Some(0), &true.into()));
+    assert!(report["summary"].as_str().unwrap().starts_with("region emea; "), "{stdout}");
+}
+
+#[test]
+fn a_configuration_is_checked_and_explained_without_secrets() {
+    // It names a certificate, a key, an authority and three secrets, and none of them is here.
+    let (code, ..) = run(&["check", "--config", "example.toml"]);
+    assert_eq!(code, Some(64));
+    let (code, stdout, stderr) = run(&["check", "--config", "example.toml", "--without-secrets"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.starts_with("region emea; "), "{stdout}");
+    let uri = "/api/callbacks/emea/bot-0/k1.0.AAAAAAAAAAAAAAAAAAAAAA";
+    let (code, stdout, stderr) =
+        run(&["explain", "--config", "example.toml", "--without-secrets", "--callback", uri]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.contains("seal: not checked, without secrets"), "{stdout}");
+    let (code, stdout, _) =
+        run_with(b"{}", &["explain", "--config", "example.toml", "--without-secrets", "-"]);
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains("body: refused with 400"), "{stdout}");
+}
+
+#[test]
+fn a_callback_uri_is_explained() {
+    let mint = |more: &[&str]| {
+        let arguments = ["mint", "--config", "minimal.toml", "--instance", "bot-0", "--app", APP];
+        let (code, stdout, _) = run(&[&arguments[..], more].concat());
+        assert_eq!(code, Some(0));
+        stdout.trim_end().to_owned()
+    };
+    let uri = mint(&[]);
+    let of_incarnation = mint(&["--incarnation", "1790000000123"]);
+    let path = uri.strip_prefix("https://emea.bots.contoso.com").unwrap();
+    let holds = format!("seal: holds, for a token of the app {APP}");
+    let wrong = "seal: refused, wrong_seal";
+    let unknown = "seal: refused, unknown_seal_key: callback.seal has no such key; its ids are k1";
+    for (uri, expected) in [
+        (
+            uri.as_str(),
+            &["callback: region emea, instance bot-0", "incarnation: 0, which", "key: k1", &holds][..],
+        ),
+        (path, &["region emea, instance bot-0", &holds]),
+        (&of_incarnation, &["incarnation: 1790000000123\n", &holds]),
+        (
+            &uri.replace("bot-0", "bot-1"),
+            &["instance bot-1", wrong, "note: the configuration has no instance bot-1"],
+        ),
+        (&uri.replace("/emea/", "/amer/"), &[wrong, "amer is neither its region nor a [[peer]]"]),
+        (&uri.replace("/k1.", "/k9."), &["key: k9", unknown]),
+        (&uri.replace("emea.bots", "amer.bots"), &[&holds, "note: its origin is not callback.base"]),
+        ("/api/calls", &["callback: refused, callback_path"]),
+        ("/api/callbacks/\u{1b}[31m/b/k.0.x", &["callback: refused, callback_path"]),
+    ] {
+        let (code, stdout, stderr) = run(&["explain", "--config", "minimal.toml", "--callback", uri]);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{uri}");
+        for part in expected {
+            assert!(stdout.contains(part), "{uri}: no {part:?} in {stdout}");
+        }
+        assert!(!stdout.contains('\u{1b}') && !stdout.contains("body"), "{stdout}");
+    }
+    let arguments = ["explain", "--config", "minimal.toml", "--callback", &uri, "--json"];
+    let (_, stdout, _) = run(&arguments);
+    let explained: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let callback = &explained["callback"];
+    assert_eq!(callback["region"], "emea");
+    assert_eq!(callback["instance"], "bot-0");
+    assert_eq!(callback["incarnation"], "0");
+    assert_eq!(callback["key"], "k1");
+    assert_eq!(callback["seal"], serde_json::json!({ "is": "holds", "app": APP }));
+    assert!(explained.get("body").is_none());
+    // With a body, both are explained.
+    let (code, stdout, _) =
+        run_with(b"{}", &["explain", "--config", "minimal.toml", "--callback", &uri, "-"]);
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains(&holds) && stdout.contains("body: refused"), "{stdout}");
 }
 
 #[test]
@@ -82,12 +203,17 @@ fn an_invalid_command_line_is_a_usage_error() {
 fn an_unreadable_file_is_named_with_the_reason() {
     let missing = "nowhere cannot be read: No such file or directory (os error 2)\n";
     let folder = ". cannot be read: Is a directory (os error 21)\n";
+    let no_config = "nowhere: cannot be read: No such file or directory (os error 2)\n";
     let admin = "http://127.0.0.1:1";
     for (arguments, code, expected) in [
-        (&["check", "--config", "nowhere"][..], 64, missing),
-        (&["serve", "--config", "nowhere"], 64, missing),
-        (&["mint", "--config", ".", "--instance", "bot-0", "--app", APP], 64, folder),
-        (&["explain", "--config", "nowhere", "-"], 64, missing),
+        (&["check", "--config", "nowhere"][..], 64, no_config),
+        (&["serve", "--config", "nowhere"], 64, no_config),
+        (
+            &["mint", "--config", ".", "--instance", "bot-0", "--app", APP],
+            64,
+            ".: cannot be read: Is a directory (os error 21)\n",
+        ),
+        (&["explain", "--config", "nowhere", "-"], 64, no_config),
         (&["explain", "--config", "minimal.toml", "nowhere"], 1, missing),
         (&["explain", "--config", "minimal.toml", "."], 1, folder),
         (
@@ -155,11 +281,11 @@ fn a_body_is_explained_from_a_file_and_from_stdin() {
 #[test]
 fn a_body_over_the_limit_is_not_read() {
     let (code, stdout, stderr) =
-        run_with(&vec![b' '; (1 << 20) + 1], &["explain", "--config", "minimal.toml", "-"]);
+        run_with(&vec![b' '; (4 << 20) + 1], &["explain", "--config", "minimal.toml", "-"]);
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
-    assert_eq!(stderr, "standard input cannot be read: larger than 1048576 bytes\n");
+    assert_eq!(stderr, "standard input cannot be read: larger than 4194304 bytes\n");
     let (code, _, stderr) = run(&["explain", "--config", "minimal.toml", "/dev/zero"]);
-    assert_eq!((code, &*stderr), (Some(1), "/dev/zero cannot be read: larger than 1048576 bytes\n"));
+    assert_eq!((code, &*stderr), (Some(1), "/dev/zero cannot be read: larger than 4194304 bytes\n"));
 }
 
 #[test]

@@ -464,7 +464,7 @@ impl Manifests {
                 "tls.crt" => certificate.clone(),
                 "tls.key" => key.clone(),
                 "seal-k1" => "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio=\n".to_owned(),
-                _ => "open-sesame\n".to_owned(),
+                _ => "open-sesame-open-sesame\n".to_owned(),
             };
             let keys = SECRETS.iter().filter(|(of, _)| *of == name).map(|(_, key)| *key);
             keys.map(|key| (key.to_owned(), content(key))).collect()

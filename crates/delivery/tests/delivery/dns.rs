@@ -17,7 +17,8 @@ use hickory_server::proto::{
     },
 };
 use switchboard_delivery::{
-    Connections, Delivery, DeliverySettings, Discovery, DnsSettings, ForwardError, InstanceState,
+    Connections, Delivery, DeliverySettings, Discovery, DnsSettings, ExaminedState, ForwardError,
+    InstanceState,
 };
 
 use crate::{dns_server::*, scripted_dns::*, setup::*, upstream::*};
@@ -353,4 +354,21 @@ async fn of_two_records_for_one_host_the_known_one_stays() {
     dns.set("_calls._tcp.bots.example.", 1, RecordType::SRV, [lower, known]).await;
     dns.read_again().await;
     assert_eq!(forward(&delivery, &Connections::default(), "bot-0.example").await.unwrap().status, 202);
+}
+
+#[tokio::test]
+async fn an_examination_reads_the_source_itself() {
+    let dns = DnsServer::new().await;
+    let bot = ScriptedInstance::scripted(|_| Act::status(202));
+    dns.addresses(&[[127, 0, 0, 1]]).await;
+    let settings = dns_settings(dns.address, "bots.example", bot.address.port(), &["127.0.0.0/8"]);
+    let examined = Delivery::new(settings, uris(), tls()).examine(LONG).await.unwrap();
+    assert_eq!(
+        examined.iter().map(|one| one.outcome.clone()).collect::<Vec<_>>(),
+        [Ok(ExaminedState::Accepts)]
+    );
+    // A source that does not respond.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let settings = dns_settings(silent.local_addr().unwrap(), "bots.example", 80, &["127.0.0.0/8"]);
+    assert_eq!(Delivery::new(settings, uris(), tls()).examine(SHORT).await, None);
 }

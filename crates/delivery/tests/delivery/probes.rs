@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crate::{setup::*, upstream::*};
-use switchboard_delivery::{Connections, Delivery, InstanceState, PlaceError};
+use switchboard_delivery::{Connections, Delivery, ExaminedState, InstanceState, PlaceError};
 
 /// An instance whose response to probes a test can change, and that accepts all other requests.
 struct ProbedBot {
@@ -197,4 +197,30 @@ async fn between_two_reports_an_instance_gets_no_more_calls_than_it_has_room_for
     assert_eq!((known.state, known.calls_expected, known.calls_counted), (InstanceState::Ready, Some(4), 0));
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 202);
     assert_eq!(status(&delivery, "bot-0").entered.last(), Some(&(InstanceState::Full, 2)));
+}
+
+/// For `switchboard doctor`: one probe each, beside the health of the instances.
+#[tokio::test]
+async fn an_examination_probes_each_instance_once_and_changes_no_health() {
+    let [ready, full, draining, wrong] = [
+        Act::body(200, "", r#"{"state":"ready"}"#),
+        Act::body(200, "", r#"{"state":"full"}"#),
+        Act::status(503),
+        Act::status(404),
+    ]
+    .map(ProbedBot::new);
+    let bots = [&ready, &full, &draining, &wrong];
+    let delivery = fleet(&bots);
+    let examined = delivery.examine(LONG).await.unwrap();
+    let states: Vec<_> = examined.iter().map(|one| one.outcome.as_ref().ok().copied()).collect();
+    assert_eq!(
+        states,
+        [Some(ExaminedState::Ready), Some(ExaminedState::Full), Some(ExaminedState::Draining), None]
+    );
+    for (bot, examined) in bots.iter().zip(&examined) {
+        assert_eq!(examined.origin, format!("http://{}", bot.upstream.address));
+        let probes = bot.upstream.seen().iter().filter(|seen| seen.line().starts_with("GET ")).count();
+        assert_eq!((probes, bot.posts()), (1, 0));
+        assert_eq!(state(&delivery, examined.name.as_str()), InstanceState::Starting);
+    }
 }

@@ -9,12 +9,15 @@ use std::{future::Future, pin::Pin, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, DATE, HOST, USER_AGENT},
 };
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use openssl::{ssl::SslConnector, x509::X509VerifyResult};
+use openssl::{
+    ssl::SslConnector,
+    x509::{X509, X509VerifyResult},
+};
 use switchboard_auth::{Fetch, FetchError};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -47,6 +50,19 @@ impl Fetcher {
         bytes_max: usize,
         limit: Duration,
     ) -> Result<(StatusCode, Bytes), FetchError> {
+        let answer = self.answer(method, url, authorization, bytes_max, limit).await?;
+        Ok((answer.status, answer.body))
+    }
+
+    /// The same, with what the response and its connection tell besides.
+    pub(crate) async fn answer(
+        &self,
+        method: Method,
+        url: &Url,
+        authorization: Option<HeaderValue>,
+        bytes_max: usize,
+        limit: Duration,
+    ) -> Result<Answer, FetchError> {
         let request = request(method, url, authorization)?;
         timeout(limit, self.send(url, request, bytes_max)).await.unwrap_or_else(|_| {
             Err(failed("timeout", format!("no complete response in {} s", limit.as_secs())))
@@ -60,12 +76,7 @@ impl Fetcher {
         bytes_max: usize,
         limit: Duration,
     ) -> Result<Bytes, FetchError> {
-        let (status, body) = self.exchange(Method::GET, url, None, bytes_max, limit).await?;
-        if status == StatusCode::OK {
-            Ok(body)
-        } else {
-            Err(failed("status", format!("the response has status {}", status.as_u16())))
-        }
+        self.answer(Method::GET, url, None, bytes_max, limit).await?.document()
     }
 
     async fn send(
@@ -73,7 +84,7 @@ impl Fetcher {
         url: &Url,
         request: Request<Empty<Bytes>>,
         bytes_max: usize,
-    ) -> Result<(StatusCode, Bytes), FetchError> {
+    ) -> Result<Answer, FetchError> {
         let host = url.host().ok_or_else(|| failed("url", "the URL has no host".into()))?;
         let port = url.port_or_known_default().ok_or_else(|| failed("url", "the URL has no port".into()))?;
         let stream = timeout(CONNECT_TIME_MAX, connect(&host, port))
@@ -83,7 +94,8 @@ impl Fetcher {
             let stream = timeout(CONNECT_TIME_MAX, self.handshake(&host, stream))
                 .await
                 .unwrap_or_else(|_| Err(failed("tls", "no TLS handshake in 2 s".into())))?;
-            read(stream, request, bytes_max).await
+            let certificate = stream.ssl().peer_certificate();
+            Ok(Answer { certificate, ..read(stream, request, bytes_max).await? })
         } else {
             read(stream, request, bytes_max).await
         }
@@ -111,6 +123,28 @@ impl Fetcher {
             failed(kind, Chain(&error).to_string())
         })?;
         Ok(stream)
+    }
+}
+
+/// A response, and what a diagnosis needs besides.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// The field `Date`.
+    pub(crate) date: Option<String>,
+    /// The certificate of the server, verified; `None` without TLS.
+    pub(crate) certificate: Option<X509>,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    /// Returns the body; any status but 200 is an error.
+    pub(crate) fn document(self) -> Result<Bytes, FetchError> {
+        if self.status == StatusCode::OK {
+            Ok(self.body)
+        } else {
+            Err(failed("status", format!("the response has status {}", self.status.as_u16())))
+        }
     }
 }
 
@@ -151,11 +185,7 @@ async fn connect(host: &Host<&str>, port: u16) -> Result<TcpStream, FetchError> 
 }
 
 /// Sends the request and reads the whole response.
-async fn read<S>(
-    stream: S,
-    request: Request<Empty<Bytes>>,
-    bytes_max: usize,
-) -> Result<(StatusCode, Bytes), FetchError>
+async fn read<S>(stream: S, request: Request<Empty<Bytes>>, bytes_max: usize) -> Result<Answer, FetchError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -169,8 +199,9 @@ where
     let _connection = AbortOnDrop(tokio::spawn(connection));
     let response = sender.send_request(request).await.map_err(broken)?;
     let status = response.status();
+    let date = response.headers().get(DATE).and_then(|date| date.to_str().ok().map(str::to_owned));
     match Limited::new(response.into_body(), bytes_max).collect().await {
-        Ok(body) => Ok((status, body.to_bytes())),
+        Ok(body) => Ok(Answer { status, date, certificate: None, body: body.to_bytes() }),
         Err(error) if error.is::<LengthLimitError>() => {
             Err(failed("too_large", format!("the response has more than {bytes_max} bytes")))
         }
@@ -203,7 +234,7 @@ fn failed(kind: &'static str, detail: String) -> FetchError {
 }
 
 /// The time for one document of an issuer. It also ends a response that arrives byte by byte.
-const KEY_DOCUMENT_TIME_MAX: Duration = Duration::from_secs(5);
+pub(crate) const KEY_DOCUMENT_TIME_MAX: Duration = Duration::from_secs(5);
 /// The time for a connection, its name look-up included, and again for its TLS handshake. A host that is
 /// slower is treated as down.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);

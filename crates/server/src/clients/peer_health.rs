@@ -86,7 +86,7 @@ impl PeerHealth {
 }
 
 const INTERVAL: Duration = Duration::from_secs(5);
-const RESPONSE_TIME_MAX: Duration = Duration::from_secs(2);
-const HEALTH_BYTES_MAX: usize = 4096;
+pub(crate) const RESPONSE_TIME_MAX: Duration = Duration::from_secs(2);
+pub(crate) const HEALTH_BYTES_MAX: usize = 4096;
 /// One lost packet is not an outage.
 const MISSES_MAX: u32 = 2;

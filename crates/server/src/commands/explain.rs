@@ -1,6 +1,7 @@
-//! `Explanation`: the decisions about a notification, rule by rule. `text` writes them for people, `json` for
-//! programs.
+//! `Explanation`: the decisions about a notification and a callback, rule by rule. `text` writes them for
+//! people, `json` for programs.
 
+mod callback;
 mod text;
 
 use std::borrow::Cow;
@@ -8,10 +9,11 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use switchboard_delivery::InstanceSettings;
-use switchboard_notification::{Envelope, Notifications};
+use switchboard_notification::{Envelope, InvalidNotification, Notifications};
 use switchboard_routing::{AffinityKey, Candidate, Name, RuleOutcome, hash_name, rank};
 use uuid::Uuid;
 
+use self::callback::CallbackExplained;
 use crate::{
     cli::ExplainArgs,
     config::Config,
@@ -33,7 +35,10 @@ pub(super) struct Explanation {
     app: String,
     /// The tenant whose token is assumed, if one is known.
     tenant: Option<AssumedTenant>,
-    body: BodyExplained,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callback: Option<CallbackExplained>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<BodyExplained>,
 }
 
 #[derive(Debug, Serialize)]
@@ -135,15 +140,15 @@ struct AffinityExplained {
 }
 
 impl Explanation {
-    /// Explains `body` with the settings of `config`.
-    pub(super) fn of(config: &Config, body: &[u8], args: &ExplainArgs) -> Self {
+    /// Explains `body`, and the callback URI of the options, with the settings of `config`.
+    pub(super) fn of(config: &Config, body: Option<&[u8]>, args: &ExplainArgs) -> Self {
         let app = args.app.or_else(|| config.apps.first().map(|app| app.id)).unwrap_or_default();
-        let envelope = Envelope::parse(body);
+        let envelope = body.map(Envelope::parse);
         let of_body = match &envelope {
-            Ok(Envelope::Graph(notifications)) => {
+            Some(Ok(Envelope::Graph(notifications))) => {
                 notifications.items.iter().find_map(|item| item.new_call()?.tenant_id)
             }
-            Ok(Envelope::Legacy(_)) | Err(_) => None,
+            Some(Ok(Envelope::Legacy(_)) | Err(_)) | None => None,
         };
         let given = args.tenant.map(|id| (id, true));
         let tenant = given.or_else(|| of_body.map(|id| (id, false)));
@@ -161,27 +166,32 @@ impl Explanation {
             },
             instances: config.delivery.instances.iter().filter(|instance| serves(instance, app)).collect(),
         };
-        let body = match envelope {
+        let body = envelope.map(|envelope| match envelope {
             Ok(Envelope::Legacy(legacy)) => {
                 BodyExplained::Legacy { kind: legacy.kind.label(), status: Reply::ASK_FOR_GRAPH.as_u16() }
             }
             Ok(Envelope::Graph(notifications)) => explainer.graph(&notifications),
-            Err(error) => {
-                let refusal = Refusal::from(error);
-                BodyExplained::Refused {
-                    code: refusal.reason,
-                    message: refusal.message().unwrap_or_default().to_owned(),
-                    status: refusal.outcome.refusal_status().as_u16(),
-                }
-            }
-        };
+            Err(error) => BodyExplained::refused(error),
+        });
         let tenant = tenant.map(|(id, given)| AssumedTenant { id: id.to_string(), given });
-        Self { app: app.to_string(), tenant, body }
+        let callback = args.callback.as_deref().map(|uri| CallbackExplained::of(config, uri, args));
+        Self { app: app.to_string(), tenant, callback, body }
     }
 
     /// The explanation for programs.
     pub(super) fn json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+impl BodyExplained {
+    fn refused(error: InvalidNotification) -> Self {
+        let refusal = Refusal::from(error);
+        Self::Refused {
+            code: refusal.reason,
+            message: refusal.message().unwrap_or_default().to_owned(),
+            status: refusal.outcome.refusal_status().as_u16(),
+        }
     }
 }
 

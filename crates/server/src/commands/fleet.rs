@@ -16,7 +16,7 @@ use self::{
     instance::{FleetInstance, plain},
     table::table,
 };
-use super::{FAILURE, complain, print};
+use super::output::{FAILURE, complain, print};
 use crate::{
     cli::{EX_USAGE, FleetCommand},
     telemetry::Chain,

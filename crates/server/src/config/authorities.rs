@@ -16,6 +16,10 @@ pub struct Authorities {
 impl Authorities {
     /// Reads the file that a setting names.
     pub(super) fn read(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<Self> {
+        if around.without_secrets {
+            around.path(setting, "the path of a file")?;
+            return Some(Self { certificates: Vec::new(), digest: [0; 32] });
+        }
         let (_, pem) = around.read(setting)?;
         let authorities = Self::parse(&pem);
         if authorities.is_none() {

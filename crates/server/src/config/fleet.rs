@@ -346,6 +346,10 @@ pub(super) fn check_uris(
 }
 
 fn target(setting: &Setting<'_>) -> Option<UpstreamUrl> {
+    if let Some(mistake) = setting.written().and_then(super::url::host_mistake) {
+        setting.problem(mistake);
+        return None;
+    }
     match UpstreamUrl::parse(setting.text(TARGET)?) {
         Ok(target) => Some(target),
         Err(error) => {

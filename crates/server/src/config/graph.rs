@@ -39,6 +39,11 @@ fn credential(of_app: &Section<'_>, section: &Section<'_>, around: &Surroundings
             let text = std::str::from_utf8(bytes.expose()).unwrap_or_default();
             Credential::secret(text)
         }
+        (None, Some(certificate), Some(key), None) if around.without_secrets => {
+            let paths = [certificate, key].map(|setting| around.path(&setting, "the path of a file"));
+            // A placeholder: the files are not read.
+            Credential::secret(paths.into_iter().all(|path| path.is_some()).then_some("not-read")?)
+        }
         (None, Some(certificate), Some(key), None) => {
             let chain = around.read(&certificate).map(|(_, bytes)| bytes);
             let (_, key) = around.read(&key)?;

@@ -62,12 +62,24 @@ pub(super) fn admin(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Adm
         let fits = !secret.expose().is_empty() && secret.expose().iter().all(u8::is_ascii_graphic);
         if !fits {
             setting.problem("not a token that a header can carry; it must be printable ASCII without spaces");
+            return None;
         }
-        fits.then_some(secret)
+        let length = secret.expose().len();
+        if length < TOKEN_BYTES_MIN {
+            setting.problem(format!(
+                "{length} bytes; at least {TOKEN_BYTES_MIN} are required, since it can be guessed otherwise: \
+                 `switchboard keygen` makes a secret"
+            ));
+            return None;
+        }
+        Some(secret)
     });
     section.finish();
     Some(Admin { address: address?, token: token? })
 }
+
+/// The shortest admin token: 128 bits if its bytes are random.
+const TOKEN_BYTES_MIN: usize = 16;
 
 /// Checks that the two listeners do not share a port. Port 0 is another free port each time.
 pub(super) fn check_apart(root: &Section<'_>, listen: &Listen, admin: &Admin) {
@@ -170,6 +182,13 @@ fn drain(listen: &Section<'_>) -> Option<Drain> {
 /// Reads both files, so that a pair that does not match is found here and not at the first handshake.
 fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
     let section = setting.table("{ certificate = \"tls.crt\", key = \"tls.key\" }");
+    if around.without_secrets {
+        let right = "the path of a PEM file";
+        let path = |name| section.required(name, right).and_then(|setting| around.path(&setting, right));
+        let (certificate, key) = (path("certificate"), path("key"));
+        section.finish();
+        return Some(TlsFiles { certificate: certificate?, key: key? });
+    }
     let certificate = section.required("certificate", "the path of a PEM file").and_then(|setting| {
         let (path, pem) = around.read(&setting)?;
         let chain = X509::stack_from_pem(&pem).unwrap_or_default();

@@ -1,10 +1,16 @@
-//! The problems of a configuration, each with its path.
+//! The problems of a configuration, each with its path and its position in the file.
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// All problems of a configuration, in the order of the file. Displayed one to a line.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    /// The file, for a message. `None` for a text that comes from no file.
+    file: Option<String>,
+    problems: Vec<Problem>,
+}
 
 /// One problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,42 +19,84 @@ pub struct Problem {
     pub path: String,
     /// The problem, and what would be right.
     pub message: String,
-    /// The place in the file, in bytes.
+    /// The place of the setting, or of the table that lacks it. `None` if the file cannot be read.
+    pub position: Option<Position>,
+    /// The same place in bytes.
     offset: usize,
+}
+
+/// A place in a file. Both numbers start at 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column, in characters.
+    pub column: usize,
 }
 
 impl Problems {
     /// A problem that belongs to no setting.
     pub(super) fn of_file(message: impl Into<String>) -> Self {
-        Self(vec![Problem::new("", message)])
+        Self { file: None, problems: vec![Problem::new("", message)] }
+    }
+
+    /// The problem of `text` at the byte `offset`. `path` is empty if no setting is known there.
+    pub(super) fn of_text(text: &str, offset: usize, path: &str, message: String) -> Self {
+        Self::in_order(vec![Problem::new(path, message).at(offset)]).placed_in(text)
     }
 
     pub(super) fn in_order(mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.offset);
-        Self(problems)
+        Self { file: None, problems }
+    }
+
+    /// The same problems, with their positions in `text`.
+    pub(super) fn placed_in(mut self, text: &str) -> Self {
+        for problem in &mut self.problems {
+            problem.position = Some(Position::of(text, problem.offset));
+        }
+        self
+    }
+
+    /// The same problems, of this file.
+    pub(super) fn in_file(self, file: String) -> Self {
+        Self { file: Some(file), ..self }
+    }
+
+    /// The file with the problems, for a message.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
     }
 
     /// The problems, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.0.iter()
+        self.problems.iter()
     }
 
     /// The number of problems.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.problems.len()
     }
 
     /// True if there is no problem.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.problems.is_empty()
     }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            let newline = if index == 0 { "" } else { "\n" };
-            write!(f, "{newline}{problem}")?;
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            // The notation of compilers, which editors open.
+            match (&self.file, problem.position) {
+                (Some(file), Some(Position { line, column })) => write!(f, "{file}:{line}:{column}: ")?,
+                (Some(file), None) => write!(f, "{file}: ")?,
+                (None, _) => {}
+            }
+            write!(f, "{problem}")?;
         }
         Ok(())
     }
@@ -64,7 +112,7 @@ impl std::error::Error for Problems {}
 
 impl Problem {
     pub(super) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), offset: 0 }
+        Self { path: path.into(), message: message.into(), position: None, offset: 0 }
     }
 
     pub(super) fn at(self, offset: usize) -> Self {
@@ -78,6 +126,19 @@ impl fmt::Display for Problem {
             f.write_str(&self.message)
         } else {
             write!(f, "{}: {}", self.path, self.message)
+        }
+    }
+}
+
+impl Position {
+    /// The position of the byte `offset` of `text`.
+    fn of(text: &str, offset: usize) -> Self {
+        let before = text.get(..offset).unwrap_or_default();
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        Self {
+            line: 1 + before.bytes().filter(|byte| *byte == b'\n').count(),
+            // Editors do not count a byte order mark.
+            column: 1 + line.trim_start_matches('\u{feff}').chars().count(),
         }
     }
 }

@@ -32,6 +32,9 @@ pub(super) struct Surroundings<'s> {
     pub(super) folder: &'s Path,
     /// Looks up an environment variable.
     pub(super) env: &'s dyn Fn(&str) -> Option<String>,
+    /// True to read no variable and no file that the configuration names: it is checked where they do not
+    /// exist. Placeholders take the place of the secrets.
+    pub(super) without_secrets: bool,
 }
 
 impl Surroundings<'_> {
@@ -44,6 +47,10 @@ impl Surroundings<'_> {
     pub(super) fn read(&self, setting: &Setting<'_>) -> Option<(PathBuf, Vec<u8>)> {
         let path = self.path(setting, "the path of a file")?;
         match read_bounded(&path, FILE_BYTES_MAX) {
+            Ok(bytes) if is_utf16(&bytes) => {
+                setting.problem(format!("{} is {UTF_16}", shown(&path)));
+                None
+            }
             Ok(bytes) => Some((path, bytes)),
             Err(reason) => {
                 setting.problem(format!("{} cannot be read: {reason}", shown(&path)));
@@ -52,8 +59,8 @@ impl Surroundings<'_> {
         }
     }
 
-    /// Reads a secret from `{ env = "NAME" }` or `{ file = "path" }`. The newline at the end of a file is
-    /// dropped.
+    /// Reads a secret from `{ env = "NAME" }` or `{ file = "path" }`. The newline at the end of a file and
+    /// the byte order mark at its start are dropped.
     pub(super) fn secret(&self, setting: &Setting<'_>) -> Option<Secret> {
         let section = setting.table(SECRET);
         if !section.is_present() {
@@ -65,6 +72,9 @@ impl Surroundings<'_> {
         match (env, file) {
             (Some(env), None) => {
                 let name = env.text("the name of an environment variable")?;
+                if self.without_secrets {
+                    return Some(Secret(PLACEHOLDER.into()));
+                }
                 let value = (self.env)(name);
                 if value.is_none() {
                     env.problem(format!("the environment has no variable {name}, or it is not valid text"));
@@ -72,8 +82,13 @@ impl Surroundings<'_> {
                 value.map(|value| Secret(value.into_bytes().into()))
             }
             (None, Some(file)) => {
+                if self.without_secrets {
+                    self.path(&file, "the path of a file")?;
+                    return Some(Secret(PLACEHOLDER.into()));
+                }
                 let (_, bytes) = self.read(&file)?;
-                let bytes = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+                let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+                let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
                 Some(Secret(bytes.strip_suffix(b"\r").unwrap_or(bytes).into()))
             }
             (Some(_), Some(_)) | (None, None) => {
@@ -119,6 +134,16 @@ pub(crate) fn bounded(source: impl Read, bytes_max: u64) -> Result<Vec<u8>, Stri
     }
 }
 
+/// True for text in UTF-16, of either byte order: it starts with a byte order mark, or with an ASCII
+/// character of two bytes.
+pub(super) fn is_utf16(bytes: &[u8]) -> bool {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [0, other, ..] | [other, 0, ..] => other.is_ascii_graphic() || other.is_ascii_whitespace(),
+        _ => false,
+    }
+}
+
 /// A path for a message. Control characters are escaped: a terminal would execute them.
 pub(crate) fn shown(path: &Path) -> String {
     path.to_string_lossy().escape_debug().to_string()
@@ -150,6 +175,15 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
 /// The notation of a secret.
 pub(super) const SECRET: &str =
     "{ env = \"NAME\" } or { file = \"path\" }; the configuration never holds the secret itself";
+
+/// The end of a message about a file in UTF-16.
+pub(super) const UTF_16: &str =
+    "UTF-16, which `>` of Windows PowerShell writes; save it as UTF-8, like `| Set-Content -Encoding utf8`";
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// The value of every secret that is not read. It is valid as a token and, as base64 of 33 bytes, as a seal.
+const PLACEHOLDER: &[u8] = b"notreadnotreadnotreadnotreadnotreadnotreadno";
 
 /// The largest file. A certificate chain and a key have a few KiB, a bundle of all public roots about 200
 /// KiB.

@@ -130,10 +130,11 @@ impl<'t> Section<'t> {
         (!sections.is_empty()).then_some(sections)
     }
 
-    /// Records a problem of the setting `name`, at its place if the file has it.
+    /// Records a problem of the setting `name`, at its place if the file has it. `name` may be a path, like
+    /// `fleet.instance[2].url`: then the place is that of the deepest part that the file has.
     pub(super) fn problem(&self, name: &str, message: impl Into<String>) {
-        let key = self.table.and_then(|table| table.get_key_value(name)).map(|(key, _)| key.span().start);
-        let problem = Problem::new(self.path_of(name), message).at(key.unwrap_or(self.offset));
+        let place = self.table.and_then(|table| place_of(table, name));
+        let problem = Problem::new(self.path_of(name), message).at(place.unwrap_or(self.offset));
         self.problems.borrow_mut().push(problem);
     }
 
@@ -177,6 +178,11 @@ impl<'t> Setting<'t> {
     /// Reads text that `parse` accepts. Otherwise the problem is that it is not `right`.
     pub(super) fn parse<T>(&self, right: &str, parse: impl FnOnce(&'t str) -> Option<T>) -> Option<T> {
         self.check(self.value.as_str().and_then(parse), right)
+    }
+
+    /// The text of the value; `None` if it is not text.
+    pub(super) fn written(&self) -> Option<&'t str> {
+        self.value.as_str()
     }
 
     /// Reads text that is not empty and has no control characters.
@@ -301,6 +307,25 @@ impl<'t> Setting<'t> {
     }
 }
 
+/// Returns the place of a path like `fleet.instance[2].url` in a table, in bytes.
+fn place_of(table: &DeTable<'_>, path: &str) -> Option<usize> {
+    // A name may have a dot of its own.
+    if let Some((key, _)) = table.get_key_value(path) {
+        return Some(key.span().start);
+    }
+    let mut table = Some(table);
+    let mut place = None;
+    for part in path.split('.') {
+        let (name, index) = part.split_once('[').unwrap_or((part, ""));
+        let Some((key, value)) = table.and_then(|table| table.get_key_value(name)) else { break };
+        let item = index.trim_end_matches(']').parse::<usize>().ok();
+        let item = item.and_then(|index| value.get_ref().as_array()?.get(index));
+        place = Some(item.map_or_else(|| key.span().start, |item| item.span().start));
+        table = item.unwrap_or(value).get_ref().as_table();
+    }
+    place
+}
+
 /// Returns the end of the message about an unknown setting: the known setting that it resembles, or all known
 /// ones if it resembles none. A name that only happens to be the nearest would mislead.
 fn hint(unknown: &str, known: &[&str]) -> String {
@@ -321,5 +346,6 @@ fn hint(unknown: &str, known: &[&str]) -> String {
 }
 
 /// The likeness from which a known name is suggested. A slip of the keyboard is above it: `dealy` and `delay`
-/// have 0.95, `url` and `health` have 0.5.
-const LIKENESS_MIN: f64 = 0.7;
+/// have 0.95, `bodies` and `body` 0.83. Other names are below it: `ca` and `callback_url` have 0.78, `port`
+/// and `probe` 0.71.
+const LIKENESS_MIN: f64 = 0.8;

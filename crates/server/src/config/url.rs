@@ -7,6 +7,11 @@ use super::section::Setting;
 /// Parses an absolute URL without userinfo and fragment: https, or http for a loopback host. `like` is an
 /// example.
 pub(super) fn secure(setting: &Setting<'_>, like: &str) -> Option<Url> {
+    if let Some(mistake) = setting.written().and_then(|text| host_mistake(text).or_else(|| placeholder(text)))
+    {
+        setting.problem(mistake);
+        return None;
+    }
     let right = format!("an absolute URL like \"{like}\", without user, password and fragment");
     let url = setting.parse(&right, absolute)?;
     if url.scheme() == "http" && !is_loopback(&url) {
@@ -62,6 +67,29 @@ pub(crate) fn absolute(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     (plain && matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
+
+/// The problem of a URL whose host cannot be looked up as it is written. The URL parser accepts a wildcard.
+pub(super) fn host_mistake(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('*') {
+        return Some("has a wildcard in its host; write the full name of one host".to_owned());
+    }
+    if authority.is_ascii() {
+        return None;
+    }
+    let ascii = Url::parse(text).ok()?.host_str()?.to_owned();
+    Some(format!("has a host outside ASCII; write it in punycode, \"{ascii}\""))
+}
+
+/// The problem of a URL with a placeholder. The gateway would request the braces.
+fn placeholder(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once('{')?;
+    let name =
+        rest.split_once('}').map(|(name, _)| name).filter(|name| name.bytes().all(|b| b.is_ascii_graphic()));
+    let name = name.map_or_else(|| "a brace".to_owned(), |name| format!("{{{name}}}"));
+    Some(format!("has {name}, which is not replaced here; write the URL as it is requested"))
 }
 
 /// True if the host of a URL is a loopback host. The libraries have this rule for their own settings; see

@@ -13,13 +13,7 @@ pub(crate) fn raise_limit(limits: &Limits) {
     // An unlimited number may be more than the system supports. Then the soft limit stays as it is.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let descriptors = getrlimit(Resource::Nofile).current;
-    // One per public connection, one per request that is forwarded to an instance, and the idle connections.
-    let needed = limits
-        .connections
-        .saturating_add(limits.in_flight)
-        .saturating_add(idle_connections_max())
-        .saturating_add(OTHERS);
-    let needed = u64::try_from(needed).unwrap_or(u64::MAX);
+    let needed = needed(limits);
     if descriptors.is_some_and(|descriptors| descriptors < needed) {
         tracing::warn!(
             descriptors,
@@ -27,6 +21,22 @@ pub(crate) fn raise_limit(limits: &Limits) {
             "file descriptor limit is lower than limits.connections and limits.in_flight may need"
         );
     }
+}
+
+/// The hard limit, to which the gateway raises its own; `None` if there is none.
+pub(crate) fn hard_limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
+}
+
+/// The descriptors that the limits may need: one per public connection, one per request that is forwarded to
+/// an instance, and the idle connections.
+pub(crate) fn needed(limits: &Limits) -> u64 {
+    let needed = limits
+        .connections
+        .saturating_add(limits.in_flight)
+        .saturating_add(idle_connections_max())
+        .saturating_add(OTHERS);
+    u64::try_from(needed).unwrap_or(u64::MAX)
 }
 
 /// The idle connections to the fleet that the gateway keeps at most: an eighth of the descriptors, since they

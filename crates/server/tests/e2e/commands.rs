@@ -42,7 +42,7 @@ fn check_prints_each_mistake_with_its_path() {
     ];
     assert_eq!((stdout.as_str(), stderr.lines().count()), ("", paths.len()), "{stderr}");
     for path in paths {
-        assert!(stderr.lines().any(|line| line.starts_with(path)), "no {path} in {stderr}");
+        assert!(stderr.lines().any(|line| line.contains(&format!(": {path}"))), "no {path} in {stderr}");
     }
     assert!(stderr.contains("webhook_path"), "the nearest setting is named: {stderr}");
     check(&["check", "--config", &fixture("config/minimal.toml")], 0);
@@ -62,7 +62,7 @@ fn settings_that_cannot_work_are_refused() {
         let file = folder.path().join(CONFIG);
         std::fs::write(&file, text).unwrap();
         let (_, stderr) = check(&["check", "--config", file.to_str().unwrap()], 64);
-        assert!(stderr.lines().any(|line| line.starts_with(&format!("{path}: "))), "no {path} in {stderr}");
+        assert!(stderr.lines().any(|line| line.contains(&format!(": {path}: "))), "no {path} in {stderr}");
     }
 }
 

@@ -18,6 +18,8 @@ mod commands;
 #[cfg(test)]
 mod descriptors;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod explained;

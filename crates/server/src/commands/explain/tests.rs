@@ -3,7 +3,11 @@
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::{config::tests::parse, platform::CALLER_REGION};
+use crate::{
+    cli::{CheckArgs, OutputFormat},
+    config::tests::parse,
+    platform::CALLER_REGION,
+};
 
 const CONFIG: &str = r#"
     region = "emea"
@@ -52,14 +56,15 @@ fn incoming(call_id: &str, source: &str) -> String {
 
 fn explained(body: &str, headers: &[(&str, &str)]) -> Explanation {
     let args = ExplainArgs {
-        config: "unused".into(),
-        body: "unused".into(),
+        check: CheckArgs { config: "unused".into(), without_secrets: false, format: OutputFormat::Text },
+        body: None,
+        callback: None,
         headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         tenant: None,
         app: None,
         json: false,
     };
-    Explanation::of(&parse(CONFIG).unwrap(), body.as_bytes(), &args)
+    Explanation::of(&parse(CONFIG).unwrap(), Some(body.as_bytes()), &args)
 }
 
 #[track_caller]

@@ -9,24 +9,37 @@ use super::{
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(callback) = &self.callback {
+            write!(f, "{callback}")?;
+        }
+        let Some(body) = &self.body else { return Ok(()) };
+        if self.callback.is_some() {
+            write!(f, "\n\n")?;
+        }
         writeln!(f, "app: {}", self.app)?;
         match &self.tenant {
             Some(AssumedTenant { id, given: true }) => writeln!(f, "tenant: {id}")?,
             Some(AssumedTenant { id, given: false }) => writeln!(f, "tenant: {id}, from the body")?,
             None => writeln!(f, "tenant: unknown; set the tenant of the token with --tenant")?,
         }
-        match &self.body {
-            BodyExplained::Legacy { kind, status } => {
+        write!(f, "{body}")
+    }
+}
+
+impl fmt::Display for BodyExplained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Legacy { kind, status } => {
                 write!(
                     f,
                     "body: legacy ({kind}); the gateway responds {status}, and the platform sends it again \
                      as Graph"
                 )
             }
-            BodyExplained::Refused { code, message, status } => {
+            Self::Refused { code, message, status } => {
                 write!(f, "body: refused with {status}, {code}: {message}")
             }
-            BodyExplained::Graph { split, items } => {
+            Self::Graph { split, items } => {
                 let how = if *split {
                     "; of several owners: each gets its items, and no call is redirected"
                 } else {

@@ -7,10 +7,10 @@ use openssl::{
     bn::BigNum,
     hash::MessageDigest,
     pkey::{PKey, Private},
-    ssl::{Ssl, SslConnector, SslConnectorBuilder, SslMethod, SslVerifyMode},
+    ssl::{Ssl, SslAcceptor, SslConnector, SslConnectorBuilder, SslMethod, SslVerifyMode},
     x509::{X509, X509Name, extension::SubjectAlternativeName},
 };
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_openssl::SslStream;
 
 use super::{soon, token::private_key};
@@ -25,6 +25,15 @@ pub(crate) struct Identity {
 impl Identity {
     /// Makes a self-signed certificate with this serial number.
     pub(crate) fn new(serial: u32) -> Self {
+        Self::valid_until(serial, &Asn1Time::days_from_now(365).unwrap())
+    }
+
+    /// Makes one that expired in 1970.
+    pub(crate) fn expired(serial: u32) -> Self {
+        Self::valid_until(serial, &Asn1Time::from_unix(86_400).unwrap())
+    }
+
+    fn valid_until(serial: u32, not_after: &Asn1Time) -> Self {
         // Use a committed key: generating one would take half a second in each test.
         let key = private_key("stranger").clone();
         let mut name = X509Name::builder().unwrap();
@@ -37,7 +46,7 @@ impl Identity {
         builder.set_issuer_name(&name).unwrap();
         builder.set_pubkey(&key).unwrap();
         builder.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
-        builder.set_not_after(&Asn1Time::days_from_now(365).unwrap()).unwrap();
+        builder.set_not_after(not_after).unwrap();
         let names = SubjectAlternativeName::new()
             .dns("emea.bots.example")
             .dns("localhost")
@@ -45,6 +54,25 @@ impl Identity {
         builder.append_extension(names.unwrap()).unwrap();
         builder.sign(&key, MessageDigest::sha256()).unwrap();
         Self { certificate: builder.build(), key }
+    }
+
+    /// The certificate in PEM.
+    pub(crate) fn pem(&self) -> Vec<u8> {
+        self.certificate.to_pem().unwrap()
+    }
+
+    /// Completes handshakes on `listener` with this certificate, and closes each connection.
+    pub(crate) async fn serve(self, listener: TcpListener) {
+        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+        acceptor.set_certificate(&self.certificate).unwrap();
+        acceptor.set_private_key(&self.key).unwrap();
+        let acceptor = acceptor.build();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = SslStream::new(Ssl::new(acceptor.context()).unwrap(), stream).unwrap();
+            // A client that does not trust the certificate ends the handshake.
+            let _ = Pin::new(&mut stream).accept().await;
+        }
     }
 
     /// Replaces the files by rename, as certificate tools do.
