@@ -241,12 +241,23 @@ impl Record {
         self.write(Some(status), outcome, refusal);
     }
 
+    /// Returns true if the log must not show the event: senders that are not authenticated cause too many
+    /// with this reason. The metrics count the request in any case.
+    fn is_suppressed(&self, outcome: Outcome, reason: &'static str) -> bool {
+        self.sender.proven().is_none()
+            && outcome != Outcome::Panicked
+            && !self.metrics.refusal_events.allows(reason, Instant::now())
+    }
+
     fn write(&self, status: Option<u16>, outcome: Outcome, refusal: Option<(&'static str, Option<&str>)>) {
         let duration = self.arrived.elapsed();
         self.metrics.request(outcome, self.kind, duration);
         let Attempts { made: attempts, outcome_unknown } = self.attempts;
         if outcome_unknown > 0 {
             self.metrics.outcome_unknown(u64::from(outcome_unknown));
+        }
+        if refusal.is_some_and(|(reason, _)| self.is_suppressed(outcome, reason)) {
+            return;
         }
         let sender = self.sender.proven();
         let [mut tenant, mut app, mut caller] = [Uuid::encode_buffer(); 3];

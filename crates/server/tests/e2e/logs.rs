@@ -187,6 +187,49 @@ fn fields(text: &str) -> Vec<String> {
     fields
 }
 
+/// Under a flood, events are suppressed and counted; metrics stay exact.
+#[tokio::test]
+async fn a_flood_of_refused_requests_does_not_flood_the_log() {
+    const FLOOD: u64 = 300;
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let mut gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let forged = Request::webhook(&Token::skype().claim("aud", "x").sign(), "{}");
+    let lost = Request::get("/nowhere");
+    let wrong_method = Request::get("/api/calls");
+    let started = tokio::time::Instant::now();
+    for request in [&forged, &lost, &wrong_method] {
+        for _ in 0..FLOOD {
+            request.send(&gateway).await;
+        }
+    }
+    let seconds = started.elapsed().as_secs() + 1;
+    // A sender that proves who it is is not affected.
+    for number in 0..30 {
+        let request = Request::webhook(&Token::skype().sign(), "{}");
+        request.with("X-Microsoft-Skype-Message-ID", &format!("garbage-{number}")).send(&gateway).await;
+        event(&gateway, &format!("garbage-{number}")).await;
+    }
+    for outcome in ["unauthenticated", "not_found", "method_not_allowed"] {
+        let count = gateway.metric("switchboard_requests_total", &[("outcome", outcome)]).await;
+        assert_eq!(count, 300.0, "{outcome}");
+    }
+    assert_eq!(gateway.metric("switchboard_authentications_total", &[("reason", "audience")]).await, 300.0);
+    gateway.signal("TERM");
+    gateway.signal("TERM");
+    gateway.exit().await;
+    let events = gateway.log.events();
+    for reason in ["audience", "no_such_path", "method"] {
+        let of_reason = events.iter().filter(|event| event["reason"] == reason);
+        let (written, reports): (Vec<_>, Vec<_>) =
+            of_reason.partition(|event| event["message"] == "request finished");
+        let written = u64::try_from(written.len()).unwrap();
+        let suppressed: u64 = reports.iter().filter_map(|report| report["suppressed"].as_u64()).sum();
+        assert_eq!(written + suppressed, FLOOD, "{reason}");
+        assert!((20..=20 + seconds).contains(&written), "{written} events of {reason} in {seconds} s");
+    }
+}
+
 #[tokio::test]
 async fn a_request_whose_client_disconnects_is_logged() {
     let issuer = Issuer::start();
