@@ -6,17 +6,19 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
-    AppSettings, AuthError, Caller, Fetch, InvalidAuthSettings, KeyPolicy, Rejection, TrustSettings,
-    TrustStatus,
+    AppSettings, AuthError, Caller, Examination, Fetch, InvalidAuthSettings, KeyPolicy, RefusedSender,
+    Rejection, TrustSettings, TrustStatus,
     bearer::Bearer,
-    claims::{Claims, Identity},
     clock::unix_seconds,
-    issuer::{IssuerPattern, Matched, key_may_sign},
+    issuer::IssuerPattern,
     key_cache::{KeyCache, KeyLookupError},
     key_refresher::KeyRefresher,
+    log_text::chain,
     settings,
-    token::UnverifiedToken,
+    token::DecodedToken,
     token_cache::{TokenCache, Verified},
+    token_check::{IssuingTrust, TokenCheck},
+    token_summary::TokenSummary,
 };
 
 /// Turns bearer tokens into callers. Share one value between all threads.
@@ -124,29 +126,42 @@ impl Authenticator {
         &self,
         authorization: &[u8],
         now: SystemTime,
-    ) -> Result<Arc<Caller>, AuthError> {
+    ) -> Result<Arc<Caller>, Box<RefusedSender>> {
         let now = unix_seconds(now);
-        let bearer =
-            Bearer::parse(authorization).map_err(|rejection| AuthError::Rejected(rejection, None))?;
+        let bearer = Bearer::parse(authorization).map_err(unread)?;
         let digest = bearer.digest();
         if let Some(caller) = self.tokens.get(&digest, now) {
             return Ok(caller);
         }
-        let token = UnverifiedToken::parse(bearer.token())
-            .map_err(|rejection| AuthError::Rejected(rejection, None))?;
-        let checked = self.check(&token, now)?;
-        if let Some(verified) = checked.verify(&token)? {
-            return Ok(self.remember(digest, verified));
+        // Boxed: most tokens are in the cache, and the check would make the future of every request larger.
+        let verified = Box::pin(self.check(bearer, now)).await?;
+        let caller = Arc::clone(&verified.caller);
+        self.tokens.insert(digest, verified);
+        Ok(caller)
+    }
+
+    async fn check(&self, bearer: Bearer<'_>, now: u64) -> Result<Verified, Box<RefusedSender>> {
+        let token = DecodedToken::decode(bearer.token()).map_err(unread)?;
+        let mut check = TokenCheck::new(&token, &self.apps, |issuer| self.trust_of(issuer), now);
+        let result = Self::verify(&mut check).await;
+        result.map_err(|error| Box::new(RefusedSender { error, token: check.summary() }))
+    }
+
+    /// Waits for the key of a token if it is unknown.
+    async fn verify(check: &mut TokenCheck<'_>) -> Result<Verified, AuthError> {
+        let trust_name = check.trust().map(|trust| Arc::clone(trust.name));
+        let (trust, key_id) =
+            check.wanted_key().map_err(|rejection| AuthError::Rejected(rejection, trust_name))?;
+        if let Some(verified) = check.verify()? {
+            return Ok(verified);
         }
-        // Boxed: waiting is rare, and would make the future of every request larger.
-        let waited = Box::pin(checked.trust.keys.wait_for(checked.key_id)).await;
-        let trust = &checked.trust.name;
+        let waited = trust.keys.wait_for(&key_id).await;
+        let trust = trust.name;
         match waited {
-            Ok(()) => match checked.verify(&token)? {
-                Some(verified) => Ok(self.remember(digest, verified)),
-                // The key was withdrawn in the meantime: a set without it has just been fetched.
-                None => Err(AuthError::Rejected(Rejection::UnknownKey, Some(Arc::clone(trust)))),
-            },
+            // If the key was withdrawn in the meantime, a set without it has just been fetched.
+            Ok(()) => check
+                .verify()?
+                .ok_or_else(|| AuthError::Rejected(Rejection::UnknownKey, Some(Arc::clone(trust)))),
             Err(KeyLookupError::Missing) => {
                 Err(AuthError::Rejected(Rejection::UnknownKey, Some(Arc::clone(trust))))
             }
@@ -155,29 +170,35 @@ impl Authenticator {
         }
     }
 
-    /// Applies all rules that need no key. They come first because they are cheap, and because junk must not
-    /// use up the cool-down: only a token that passes them may cause a fetch.
-    fn check<'s>(&'s self, token: &'s UnverifiedToken<'_>, now: u64) -> Result<Checked<'s>, AuthError> {
-        let claims = Claims::parse(token.unverified_payload())
-            .map_err(|rejection| AuthError::Rejected(rejection, None))?;
-        let (trust, matched) = self
-            .trusts
-            .iter()
-            .find_map(|trust| {
-                let matched = trust.issuers.iter().find_map(|issuer| issuer.matches(claims.issuer()))?;
-                Some((trust, matched))
-            })
-            .ok_or(AuthError::Rejected(Rejection::Issuer, None))?;
-        let rejected = |rejection| AuthError::Rejected(rejection, Some(Arc::clone(&trust.name)));
-        let key_id = token.key_id().ok_or_else(|| rejected(Rejection::KeyId))?;
-        let identity = claims.check(matched, &trust.callers, &self.apps, now).map_err(rejected)?;
-        Ok(Checked { trust, matched, claims, key_id, identity })
+    /// Applies every rule to a token with the keys at hand, and returns the finding for each. It never waits
+    /// and fetches nothing. The rules are those of [`Authenticator::authenticate`], which accepts a token
+    /// exactly if it meets all of them.
+    pub fn examine(&self, authorization: &[u8], now: SystemTime) -> Examination {
+        match Bearer::parse(authorization).and_then(|bearer| DecodedToken::decode(bearer.token())) {
+            Ok(token) => {
+                let trust_of = |issuer: &str| self.trust_of(issuer);
+                TokenCheck::new(&token, &self.apps, trust_of, unix_seconds(now)).examine()
+            }
+            Err(rejection) => Examination::unread(rejection),
+        }
     }
 
-    fn remember(&self, digest: [u8; 32], verified: Verified) -> Arc<Caller> {
-        let caller = Arc::clone(&verified.caller);
-        self.tokens.insert(digest, verified);
-        caller
+    /// Reads the stored keys of each trust that has no keys, for an examination without the network. Returns
+    /// the trusts whose stored keys cannot be used, each with the reason. It blocks on the disk.
+    pub fn read_stored_keys(&self, now: SystemTime) -> Vec<(Arc<str>, String)> {
+        let read = |trust: &Trust| {
+            let read = trust.refresher.read_stored(unix_seconds(now));
+            read.err().map(|error| (Arc::clone(&trust.name), chain(&error)))
+        };
+        self.trusts.iter().filter_map(read).collect()
+    }
+
+    fn trust_of(&self, issuer: &str) -> Option<IssuingTrust<'_>> {
+        self.trusts.iter().find_map(|trust| {
+            let matched = trust.issuers.iter().find_map(|pattern| pattern.matches(issuer))?;
+            let Trust { name, callers, keys, .. } = trust;
+            Some(IssuingTrust { name, callers, keys, matched })
+        })
     }
 
     /// Returns the state of each trust's keys, for readiness and metrics.
@@ -220,32 +241,6 @@ impl Trust {
     }
 }
 
-/// A token that meets all rules, except that its signature has not been checked yet.
-struct Checked<'s> {
-    trust: &'s Trust,
-    matched: Matched,
-    claims: Claims<'s>,
-    key_id: &'s str,
-    identity: Identity,
-}
-
-impl Checked<'_> {
-    /// Checks the signature and returns the caller; `None` if the current set does not contain the key.
-    fn verify(&self, token: &UnverifiedToken<'_>) -> Result<Option<Verified>, AuthError> {
-        let Some(set) = self.trust.keys.usable() else { return Ok(None) };
-        let Some(key) = set.keys.get(self.key_id) else { return Ok(None) };
-        let rejected = |rejection| AuthError::Rejected(rejection, Some(Arc::clone(&self.trust.name)));
-        let Identity { app, tenant, service, window, ref forbidden } = self.identity;
-        let metadata_issuer = set.metadata_issuer.as_deref();
-        if !key_may_sign(key.issuer(), metadata_issuer, self.claims.issuer(), self.matched, tenant) {
-            return Err(rejected(Rejection::KeyIssuer));
-        }
-        key.verify(token).map_err(rejected)?;
-        if let Some(forbidden) = forbidden {
-            return Err(AuthError::Forbidden(forbidden.clone(), Arc::clone(&self.trust.name)));
-        }
-        let caller =
-            Caller { app, tenant, service, trust: Arc::clone(&self.trust.name), generation: set.generation };
-        Ok(Some(Verified { caller: Arc::new(caller), window, keys: Arc::clone(&self.trust.keys) }))
-    }
+fn unread(rejection: Rejection) -> Box<RefusedSender> {
+    Box::new(RefusedSender { error: AuthError::Rejected(rejection, None), token: TokenSummary::default() })
 }

@@ -1,22 +1,20 @@
 //! `Claims`: the rules that a token's payload must meet. They run before the signature is checked, since they
 //! cost a tenth of it. Their result means nothing until the signature has been checked.
 
-use std::borrow::Cow;
-
 use uuid::Uuid;
 
 use crate::{
-    AppSettings, Forbidden, Rejection, Tenants,
+    AppSettings, Rejection, Tenants,
     clock::SKEW,
     issuer::{EntraVersion, Matched, guid},
     json::{self, InvalidObject, ObjectLimits, Value},
 };
 
-/// The claims of a token. Only the issuer can be read before `check`: it determines the trust whose rules
-/// apply.
+/// The claims of a token, each with its rule. The rules are independent of each other, except that the issuer
+/// determines the trust whose rules apply.
 #[derive(Debug)]
 pub(crate) struct Claims<'a> {
-    issuer: Cow<'a, str>,
+    iss: Claim<'a>,
     aud: Claim<'a>,
     exp: Claim<'a>,
     nbf: Claim<'a>,
@@ -33,18 +31,6 @@ pub(crate) struct Claims<'a> {
 
 type Claim<'a> = Option<Value<'a>>;
 
-/// The sender that the token names, if its signature is valid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) app: Uuid,
-    pub(crate) tenant: Uuid,
-    pub(crate) service: Option<Uuid>,
-    pub(crate) window: ValidityWindow,
-    /// The reason for which the caller is not allowed. It is reported only after the signature has been
-    /// checked.
-    pub(crate) forbidden: Option<Forbidden>,
-}
-
 impl<'a> Claims<'a> {
     pub(crate) fn parse(payload: &'a [u8]) -> Result<Self, Rejection> {
         let [iss, aud, exp, nbf, iat, tid, tid_by_uri, appid, azp, ver, scp, idtyp, cnf] =
@@ -53,49 +39,40 @@ impl<'a> Claims<'a> {
                 InvalidObject::Duplicate => Rejection::Duplicate,
                 InvalidObject::CaseVariant(name) => Rejection::CaseVariant(name),
             })?;
-        let issuer = match iss {
-            None => return Err(Rejection::ClaimMissing("iss")),
-            Some(Value::Text(issuer)) => issuer,
-            Some(Value::OneText(_) | Value::Number(_) | Value::Other) => {
-                return Err(Rejection::ClaimInvalid("iss"));
-            }
-        };
-        Ok(Self { issuer, aud, exp, nbf, iat, tid, tid_by_uri, appid, azp, ver, scp, idtyp, cnf })
+        Ok(Self { iss, aud, exp, nbf, iat, tid, tid_by_uri, appid, azp, ver, scp, idtyp, cnf })
     }
 
-    pub(crate) fn issuer(&self) -> &str {
-        &self.issuer
+    pub(crate) fn issuer(&self) -> Result<&str, Rejection> {
+        match &self.iss {
+            None => Err(Rejection::ClaimMissing("iss")),
+            Some(Value::Text(issuer)) => Ok(issuer),
+            Some(Value::OneText(_) | Value::Number(_) | Value::Other) => Err(Rejection::ClaimInvalid("iss")),
+        }
     }
 
-    /// Applies all rules except the signature. `matched` is the token's issuer; `callers` are those of its
-    /// trust.
-    pub(crate) fn check(
-        &self,
-        matched: Matched,
-        callers: &[Uuid],
-        apps: &[AppSettings],
-        now: u64,
-    ) -> Result<Identity, Rejection> {
-        let app = self.app(apps)?;
-        let window = self.window(now)?;
-        window.check(now)?;
-        let tenant = self.tenant(matched)?;
-        self.is_app_only()?;
-        self.is_unbound()?;
-        let service = self.service(matched)?;
-        let forbidden = match service {
-            Some(service) if !callers.is_empty() && !callers.contains(&service) => {
-                Some(Forbidden::Service(service))
-            }
-            Some(_) | None if !app.tenants.contain(tenant) => Some(Forbidden::Tenant(tenant)),
-            Some(_) | None => None,
-        };
-        Ok(Identity { app: app.id, tenant, service, window, forbidden })
+    /// Returns the values of the audience, the tenant and the calling app, which may be malformed.
+    pub(crate) fn named(&self) -> NamedParties<'_, 'a> {
+        NamedParties {
+            audience: self.aud.as_ref(),
+            tenant: self.tid.as_ref().or(self.tid_by_uri.as_ref()),
+            calling_app: self.appid.as_ref().or(self.azp.as_ref()),
+        }
+    }
+
+    /// Returns the time at which the token was issued, or from which it is valid.
+    pub(crate) fn issued_at(&self) -> Option<u64> {
+        let time = |claim, name| seconds(claim, name).ok().flatten();
+        time(&self.iat, "iat").or_else(|| time(&self.nbf, "nbf"))
+    }
+
+    /// Returns the time at which the token expires.
+    pub(crate) fn expires_at(&self) -> Option<u64> {
+        seconds(&self.exp, "exp").ok().flatten()
     }
 
     /// Returns the app whose audience `aud` is, exactly. RFC 7519 section 4.1.3 allows an array. Each of
     /// several audiences could use the token against the others, so an array may have one.
-    fn app<'s>(&self, apps: &'s [AppSettings]) -> Result<&'s AppSettings, Rejection> {
+    pub(crate) fn app<'s>(&self, apps: &'s [AppSettings]) -> Result<&'s AppSettings, Rejection> {
         let audience = match &self.aud {
             None => return Err(Rejection::ClaimMissing("aud")),
             Some(Value::Text(audience) | Value::OneText(audience)) => audience,
@@ -108,9 +85,9 @@ impl<'a> Claims<'a> {
             .ok_or(Rejection::Audience)
     }
 
-    /// Returns the time in which the token is valid. Its length is bounded: Entra's longest tokens live
-    /// 28 hours.
-    fn window(&self, now: u64) -> Result<ValidityWindow, Rejection> {
+    /// Returns the time in which the token is valid, which contains `now`. Its length is bounded: Entra's
+    /// longest tokens live 28 hours.
+    pub(crate) fn window(&self, now: u64) -> Result<ValidityWindow, Rejection> {
         let exp = seconds(&self.exp, "exp")?.ok_or(Rejection::ClaimMissing("exp"))?;
         let nbf = seconds(&self.nbf, "nbf")?;
         let iat = seconds(&self.iat, "iat")?;
@@ -128,12 +105,13 @@ impl<'a> Claims<'a> {
             // was set back.
             (None, None) => exp.saturating_sub(LIFETIME_MAX).saturating_add(SKEW),
         };
-        Ok(ValidityWindow { start, exp })
+        let window = ValidityWindow { start, exp };
+        window.check(now).map(|()| window)
     }
 
     /// Returns the tenant. It has two names (.NET's tools write `tid` as the URI), and may also be in the
     /// issuer.
-    fn tenant(&self, matched: Matched) -> Result<Uuid, Rejection> {
+    pub(crate) fn tenant(&self, matched: Matched) -> Result<Uuid, Rejection> {
         let tenant = match (guid_claim(&self.tid, "tid")?, guid_claim(&self.tid_by_uri, "tid")?) {
             (None, None) => return Err(Rejection::ClaimMissing("tid")),
             (Some(tenant), None) | (None, Some(tenant)) => tenant,
@@ -148,7 +126,7 @@ impl<'a> Claims<'a> {
 
     /// Refuses tokens of users: the platform calls as an app. A token with `scp` was issued to a user,
     /// whatever app the user used.
-    fn is_app_only(&self) -> Result<(), Rejection> {
+    pub(crate) fn is_app_only(&self) -> Result<(), Rejection> {
         if self.scp.is_some() {
             return Err(Rejection::UserToken);
         }
@@ -163,13 +141,13 @@ impl<'a> Claims<'a> {
 
     /// Refuses tokens that are bound to a key of their sender (RFC 7800): only a sender that proves to have
     /// the key may use one, and a webhook call has no such proof.
-    fn is_unbound(&self) -> Result<(), Rejection> {
+    pub(crate) fn is_unbound(&self) -> Result<(), Rejection> {
         if self.cnf.is_some() { Err(Rejection::BoundToken) } else { Ok(()) }
     }
 
     /// Returns the app id of the calling service. The version of the token determines which claim Entra
     /// writes it to. Reading the other claim would accept a caller that Entra did not check.
-    fn service(&self, matched: Matched) -> Result<Option<Uuid>, Rejection> {
+    pub(crate) fn service(&self, matched: Matched) -> Result<Option<Uuid>, Rejection> {
         let (appid, azp) = (guid_claim(&self.appid, "appid")?, guid_claim(&self.azp, "azp")?);
         let Some((_, version)) = matched.tenant else {
             return match (appid, azp) {
@@ -210,8 +188,15 @@ impl ValidityWindow {
     }
 }
 
+/// The audience, the tenant and the calling app of a token as it spells them.
+pub(crate) struct NamedParties<'c, 'a> {
+    pub(crate) audience: Option<&'c Value<'a>>,
+    pub(crate) tenant: Option<&'c Value<'a>>,
+    pub(crate) calling_app: Option<&'c Value<'a>>,
+}
+
 impl Tenants {
-    fn contain(&self, tenant: Uuid) -> bool {
+    pub(crate) fn contain(&self, tenant: Uuid) -> bool {
         match self {
             Self::Any => true,
             Self::Only(tenants) => tenants.contains(&tenant),

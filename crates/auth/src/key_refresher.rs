@@ -25,7 +25,7 @@ use crate::{
     key_cache::KeyCache,
     keys::KEYS_BYTES_MAX,
     log_text::{chain, public_parts},
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// Fetches the keys of one trust, and stores them, for a `KeyCache`.
@@ -170,6 +170,17 @@ impl KeyRefresher {
             Ok(Ok(Err(error))) => tracing::warn!(trust, error = chain(&error), "stored keys ignored"),
             Ok(Err(_)) | Err(_) => tracing::warn!(trust, "stored keys ignored: the store does not respond"),
         }
+    }
+
+    /// Reads the stored set if the cache has none, without a task. It blocks on the disk.
+    pub(crate) fn read_stored(&self, now: u64) -> Result<(), StoreError> {
+        let Some(store) = self.store.as_ref().filter(|_| self.cache.current().generation == 0) else {
+            return Ok(());
+        };
+        if let Some(stored) = store.read(now, self.policy.keep_stale)? {
+            self.cache.replace(stored.keys, stored.metadata_issuer, stored.age);
+        }
+        Ok(())
     }
 
     /// Stores the current set in the background: a disk that hangs must not delay the next fetch.

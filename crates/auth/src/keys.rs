@@ -13,7 +13,7 @@ use crate::{
     Rejection,
     algorithm::Algorithm,
     key::{Key, SkipReason, Skipped},
-    token::UnverifiedToken,
+    token::{DecodedToken, UnverifiedToken},
 };
 
 /// The keys of one JSON Web Key Set (RFC 7517) that may verify tokens.
@@ -99,15 +99,16 @@ impl KeySet {
     ///
     /// The token is malformed, its key is not in the set, or its signature is invalid.
     pub fn verify(&self, token: &[u8]) -> Result<Vec<u8>, Rejection> {
-        let token = UnverifiedToken::parse(token)?;
-        let key = match token.key_id() {
+        let token = DecodedToken::decode(token)?;
+        let header = token.header()?.check()?;
+        let key = match header.key_id.as_deref() {
             Some(key_id) => self.get(key_id).ok_or(Rejection::UnknownKey)?,
             None => match (self.keys.values().next(), self.keys.len()) {
                 (Some(key), 1) => key,
                 (Some(_) | None, _) => return Err(Rejection::KeyId),
             },
         };
-        key.verify(&token)?;
+        key.verify(&UnverifiedToken::new(&token, &header))?;
         Ok(token.into_payload())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! It knows neither HTTP nor calls. Its input is the value of an `Authorization` field and the current time,
 //! and it fetches documents through [`Fetch`]. It reads no clock to check a token, takes no algorithm from a
-//! token, and writes no byte of a token into an error or a log.
+//! token, and shows of a refused token only values that have a known grammar ([`LogValue`]).
 //!
 //! ```
 //! use std::{pin::Pin, sync::Arc, time::{Duration, SystemTime}};
@@ -51,8 +51,8 @@
 //!
 //! let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
 //! let error = authenticator.authenticate(b"Basic dXNlcjpwYXNz", now).await.unwrap_err();
-//! assert!(matches!(error, AuthError::Rejected(..)));
-//! assert_eq!(error.label(), "not_bearer");
+//! assert!(matches!(error.error, AuthError::Rejected(..)));
+//! assert_eq!(error.error.label(), "not_bearer");
 //! assert_eq!(authenticator.trusts()[0].keys, 0);
 //! # Ok(())
 //! # }
@@ -61,9 +61,9 @@
 //! The enums of this crate are exhaustive on purpose: a new variant needs a decision wherever one is matched.
 //! Adding a variant is therefore a breaking change.
 //!
-//! Reading order: [`Authenticator::authenticate`]; then `token` and `claims` (the rules for a token), `key`
-//! and `keys` (the rules for a key), `key_cache` and `fetch_history` (when to wait or refuse),
-//! `key_refresher` (when to fetch).
+//! Reading order: [`Authenticator::authenticate`]; then `token_check`, `token` and `claims` (the rules for a
+//! token), `examination` and `token_summary` (the reason of a refusal), `key` and `keys` (the rules for a
+//! key), `key_cache` and `fetch_history` (when to wait or refuse), `key_refresher` (when to fetch).
 
 mod algorithm;
 mod authenticator;
@@ -73,6 +73,7 @@ mod caller;
 mod claims;
 mod clock;
 mod discovery;
+mod examination;
 mod fetch;
 mod fetch_history;
 mod issuer;
@@ -82,21 +83,27 @@ mod key_cache;
 mod key_refresher;
 mod keys;
 mod log_text;
+mod refused_sender;
 mod rejection;
 mod settings;
 mod store;
 mod token;
 mod token_cache;
+mod token_check;
+mod token_summary;
 
 pub use crate::{
     authenticator::Authenticator,
-    caller::Caller,
+    caller::{Caller, Sender},
     discovery::DiscoveryError,
+    examination::{Examination, Finding, Missing, Rule},
     fetch::{Fetch, FetchError},
     key::{SkipReason, Skipped},
     key_cache::TrustStatus,
     key_refresher::{KeyFetchError, fetch_keys},
     keys::{InvalidKeySet, KeySet},
+    refused_sender::RefusedSender,
     rejection::{AuthError, Forbidden, Rejection},
     settings::{AppSettings, InvalidAuthSettings, KeyPolicy, Tenants, TrustSettings},
+    token_summary::{LogValue, TokenSummary},
 };

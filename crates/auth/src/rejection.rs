@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::caller::Sender;
+
 /// The errors of authentication, split by whose fault they are.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
@@ -24,9 +26,9 @@ pub enum AuthError {
     /// issuer.
     #[error("token rejected")]
     Rejected(#[source] Rejection, Option<Arc<str>>),
-    /// The sender proved who it is, and is not allowed: 403. The second field is the trust's name.
+    /// The sender proved who it is, and is not allowed: 403.
     #[error("caller not allowed")]
-    Forbidden(#[source] Forbidden, Arc<str>),
+    Forbidden(#[source] Forbidden, Box<Sender>),
 }
 
 impl AuthError {
@@ -44,9 +46,8 @@ impl AuthError {
     /// token may name any issuer.
     pub fn trust(&self) -> Option<&str> {
         match self {
-            Self::KeysUnavailable { trust } | Self::KeyNotFetched { trust } | Self::Forbidden(_, trust) => {
-                Some(trust)
-            }
+            Self::KeysUnavailable { trust } | Self::KeyNotFetched { trust } => Some(trust),
+            Self::Forbidden(_, sender) => Some(&sender.trust),
             Self::Rejected(_, trust) => trust.as_deref(),
         }
     }
@@ -61,7 +62,7 @@ macro_rules! rejections {
     )*) => {
         /// The reasons to reject a token.
         ///
-        /// For logs, metrics and tests: a caller should treat all variants alike. No variant holds a byte of
+        /// For logs, metrics and tests: a caller should treat all variants alike. No variant holds text of
         /// the token. They hold numbers, and names from this crate's own lists.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
         pub enum Rejection {
@@ -192,7 +193,7 @@ rejections! {
 }
 
 /// The reasons for which an authenticated caller is not allowed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
     /// The tenant is not on the app's list.
     #[error("tenant {0} is not allowed")]
@@ -203,8 +204,11 @@ pub enum Forbidden {
 }
 
 impl Forbidden {
+    /// All labels, in the order in which the rules are applied; for documents and metrics.
+    pub const LABELS: &'static [&'static str] = &["service_forbidden", "tenant_forbidden"];
+
     /// Returns a stable name for logs and metrics.
-    pub fn label(&self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Self::Tenant(_) => "tenant_forbidden",
             Self::Service(_) => "service_forbidden",

@@ -1,6 +1,7 @@
-//! `UnverifiedToken`: a compact JWS with a valid header. Its signature has not been checked.
+//! `DecodedToken`: a compact JWS. `UnverifiedToken`: one with a valid header. Neither signature has been
+//! checked.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -10,44 +11,28 @@ use crate::{
     json::{self, InvalidObject, ObjectLimits, Value},
 };
 
-/// The parts of a token. Before the signature is checked, only the key id and the payload may be used: the
-/// key id to find the key, the payload to find the trust and to refuse early.
-pub(crate) struct UnverifiedToken<'a> {
-    algorithm: Algorithm,
-    key_id: Option<Box<str>>,
+/// The decoded segments of a token. Neither its header nor its payload has been parsed.
+pub(crate) struct DecodedToken<'a> {
+    header: Vec<u8>,
     signing_input: &'a [u8],
     payload: Vec<u8>,
     signature: Vec<u8>,
 }
 
-impl<'a> UnverifiedToken<'a> {
-    /// Parses the compact form (RFC 7515 section 3.1). The header must ask for RS256 or PS256.
-    pub(crate) fn parse(token: &'a [u8]) -> Result<Self, Rejection> {
+impl<'a> DecodedToken<'a> {
+    /// Decodes the compact form (RFC 7515 section 3.1).
+    pub(crate) fn decode(token: &'a [u8]) -> Result<Self, Rejection> {
         let segments = Segments::split(token)?;
-        let (algorithm, key_id) = read_header(&decode(segments.header)?)?;
         Ok(Self {
-            algorithm,
-            key_id,
+            header: decode(segments.header)?,
             signing_input: segments.signing_input,
             payload: decode(segments.payload)?,
             signature: decode(segments.signature)?,
         })
     }
 
-    pub(crate) fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    pub(crate) fn key_id(&self) -> Option<&str> {
-        self.key_id.as_deref()
-    }
-
-    pub(crate) fn signing_input(&self) -> &'a [u8] {
-        self.signing_input
-    }
-
-    pub(crate) fn signature(&self) -> &[u8] {
-        &self.signature
+    pub(crate) fn header(&self) -> Result<HeaderMembers<'_>, Rejection> {
+        HeaderMembers::read(&self.header)
     }
 
     pub(crate) fn unverified_payload(&self) -> &[u8] {
@@ -57,6 +42,37 @@ impl<'a> UnverifiedToken<'a> {
     /// Returns the payload. Call it after checking the signature.
     pub(crate) fn into_payload(self) -> Vec<u8> {
         self.payload
+    }
+}
+
+impl fmt::Debug for DecodedToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DecodedToken")
+    }
+}
+
+/// A token whose header meets all rules. Before the signature is checked, only the key id and the payload may
+/// be used: the key id to find the key, the payload to find the trust and to refuse early.
+pub(crate) struct UnverifiedToken<'t> {
+    decoded: &'t DecodedToken<'t>,
+    algorithm: Algorithm,
+}
+
+impl<'t> UnverifiedToken<'t> {
+    pub(crate) fn new(decoded: &'t DecodedToken<'t>, header: &Header) -> Self {
+        Self { decoded, algorithm: header.algorithm }
+    }
+
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    pub(crate) fn signing_input(&self) -> &'t [u8] {
+        self.decoded.signing_input
+    }
+
+    pub(crate) fn signature(&self) -> &'t [u8] {
+        &self.decoded.signature
     }
 }
 
@@ -108,37 +124,69 @@ fn decode(segment: &[u8]) -> Result<Vec<u8>, Rejection> {
     URL_SAFE_NO_PAD.decode(segment).map_err(|_| Rejection::Encoding)
 }
 
-/// Returns the algorithm and the key id of a header. Members that are not in `NAMES` are ignored. Real tokens
-/// have some: `cty: "JWT"` although they are not nested, and `x5t` besides `kid`.
-fn read_header(header: &[u8]) -> Result<(Algorithm, Option<Box<str>>), Rejection> {
-    let [alg, kid, typ, refused @ ..] =
-        json::read(header, &NAMES, HEADER_LIMITS).map_err(|invalid| match invalid {
-            InvalidObject::Syntax => Rejection::HeaderSyntax,
-            InvalidObject::Duplicate => Rejection::Duplicate,
-            InvalidObject::CaseVariant(name) => Rejection::CaseVariant(name),
-        })?;
-    let algorithm = match alg {
-        Some(Value::Text(alg)) => Algorithm::parse(&alg),
-        Some(Value::OneText(_) | Value::Number(_) | Value::Other) | None => None,
-    };
-    let algorithm = algorithm.ok_or(Rejection::Algorithm)?;
-    let names = NAMES.iter().skip(NAMES.len() - refused.len());
-    if let Some((_, name)) = refused.iter().zip(names).find(|(value, _)| value.is_some()) {
-        return Err(Rejection::HeaderRefused(name));
+/// The members of a header that are read. Members that are not in `NAMES` are ignored. Real tokens have some:
+/// `cty: "JWT"` although they are not nested, and `x5t` besides `kid`.
+pub(crate) struct HeaderMembers<'a> {
+    alg: Option<Value<'a>>,
+    kid: Option<Value<'a>>,
+    typ: Option<Value<'a>>,
+    /// The first member that is not supported.
+    refused: Option<&'static str>,
+}
+
+/// A header that asks for RS256 or PS256 and for nothing that this crate does not support.
+#[derive(Debug)]
+pub(crate) struct Header {
+    algorithm: Algorithm,
+    pub(crate) key_id: Option<Arc<str>>,
+}
+
+impl<'a> HeaderMembers<'a> {
+    fn read(header: &'a [u8]) -> Result<Self, Rejection> {
+        let [alg, kid, typ, refused @ ..] =
+            json::read(header, &NAMES, HEADER_LIMITS).map_err(|invalid| match invalid {
+                InvalidObject::Syntax => Rejection::HeaderSyntax,
+                InvalidObject::Duplicate => Rejection::Duplicate,
+                InvalidObject::CaseVariant(name) => Rejection::CaseVariant(name),
+            })?;
+        let names = NAMES.iter().skip(NAMES.len() - refused.len());
+        let refused = refused.iter().zip(names).find(|(value, _)| value.is_some()).map(|(_, name)| *name);
+        Ok(Self { alg, kid, typ, refused })
     }
-    match typ {
-        None => {}
-        // Media types compare case-insensitively (RFC 7515 section 4.1.9).
-        Some(Value::Text(typ)) if TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known)) => {}
-        Some(Value::Text(_)) => return Err(Rejection::Type),
-        Some(Value::OneText(_) | Value::Number(_) | Value::Other) => {
-            return Err(Rejection::HeaderInvalid("typ"));
+
+    /// Returns the value of `kid`, which may be malformed.
+    pub(crate) fn key_id(&self) -> Option<&Value<'a>> {
+        self.kid.as_ref()
+    }
+
+    /// Applies all rules for a header.
+    pub(crate) fn check(&self) -> Result<Header, Rejection> {
+        let algorithm = match &self.alg {
+            Some(Value::Text(alg)) => Algorithm::parse(alg),
+            Some(Value::OneText(_) | Value::Number(_) | Value::Other) | None => None,
+        };
+        let algorithm = algorithm.ok_or(Rejection::Algorithm)?;
+        if let Some(name) = self.refused {
+            return Err(Rejection::HeaderRefused(name));
         }
-    }
-    match kid {
-        None => Ok((algorithm, None)),
-        Some(Value::Text(kid)) if is_key_id(&kid) => Ok((algorithm, Some(kid.into()))),
-        Some(Value::Text(_) | Value::OneText(_) | Value::Number(_) | Value::Other) => Err(Rejection::KeyId),
+        match &self.typ {
+            None => {}
+            // Media types compare case-insensitively (RFC 7515 section 4.1.9).
+            Some(Value::Text(typ)) if TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known)) => {}
+            Some(Value::Text(_)) => return Err(Rejection::Type),
+            Some(Value::OneText(_) | Value::Number(_) | Value::Other) => {
+                return Err(Rejection::HeaderInvalid("typ"));
+            }
+        }
+        match &self.kid {
+            None => Ok(Header { algorithm, key_id: None }),
+            Some(Value::Text(kid)) if is_key_id(kid) => {
+                Ok(Header { algorithm, key_id: Some(Arc::from(&**kid)) })
+            }
+            Some(Value::Text(_) | Value::OneText(_) | Value::Number(_) | Value::Other) => {
+                Err(Rejection::KeyId)
+            }
+        }
     }
 }
 

@@ -48,6 +48,6 @@ impl fmt::Debug for TokenCache {
     }
 }
 
-/// Two hundred new tokens per second for their lifetime of five minutes. With about 400 bytes each, at most
-/// 25 MiB.
+/// Two hundred new tokens per second for their lifetime of five minutes. With about 500 bytes each, at most
+/// 32 MiB.
 const TOKENS_MAX: u64 = 65_536;

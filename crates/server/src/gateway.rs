@@ -214,9 +214,12 @@ impl Gateway {
                 record.caller(&caller);
                 Ok(caller)
             }
-            Err(error) => {
+            Err(refused) => {
+                let error = &refused.error;
                 self.metrics.authentication(error.trust().unwrap_or_default(), error.label());
-                Err(Refusal::from(&error))
+                let refusal = Refusal::from(error);
+                record.refused_sender(refused);
+                Err(refusal)
             }
         }
     }

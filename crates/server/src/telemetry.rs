@@ -1,9 +1,10 @@
 //! The log: one line per event on stderr, written by a thread of its own.
 //!
 //! Reading order: `install` (the entry), `subscriber` (which events), `line` (the format of a line), `writer`
-//! (the output).
+//! (the output). `event_limiter` bounds the events that unauthenticated senders cause.
 
 mod counts;
+mod event_limiter;
 mod fields;
 mod install;
 mod line;
@@ -12,6 +13,7 @@ mod subscriber;
 mod timestamp;
 mod writer;
 
+pub(crate) use self::event_limiter::EventLimiter;
 pub use self::{
     counts::LogCounts,
     fields::{Chain, milliseconds},

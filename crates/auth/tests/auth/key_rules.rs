@@ -131,7 +131,7 @@ async fn each_change_of_the_keys_is_noticed_within_a_cooldown() {
 async fn tokens_are_not_rejected_while_the_issuer_is_down_at_the_start() {
     let world = started(Behaviour::Fails("connect")).await;
     assert_eq!(world.keys(), (0, 0));
-    let error = world.authenticate(&FIRST.fresh(), NOW).await.unwrap_err();
+    let error = world.authenticate(&FIRST.fresh(), NOW).await.unwrap_err().error;
     assert_eq!((error.label(), error.trust()), ("keys_unavailable", Some("skype")));
     world.skype.set(Behaviour::publishes(BOTH_KEYS));
     // The first back-off is short.

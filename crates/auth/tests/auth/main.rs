@@ -2,6 +2,8 @@
 
 // Clippy recognises the helpers as test code only by this attribute.
 #[cfg(test)]
+mod examinations;
+#[cfg(test)]
 mod key_rules;
 #[cfg(test)]
 mod key_sets;

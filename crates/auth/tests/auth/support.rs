@@ -19,7 +19,7 @@ use openssl::{
     sign::Signer,
 };
 use switchboard_auth::{
-    AppSettings, AuthError, Authenticator, Caller, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings,
+    AppSettings, Authenticator, Caller, Fetch, FetchError, KeyPolicy, RefusedSender, Tenants, TrustSettings,
 };
 use tokio::{task::JoinHandle, time::sleep};
 use url::Url;
@@ -180,7 +180,11 @@ impl World {
         verdict(&self.authenticate(token, NOW).await)
     }
 
-    pub(crate) async fn authenticate(&self, token: &[u8], now: u64) -> Result<Arc<Caller>, AuthError> {
+    pub(crate) async fn authenticate(
+        &self,
+        token: &[u8],
+        now: u64,
+    ) -> Result<Arc<Caller>, Box<RefusedSender>> {
         self.authenticator.authenticate(&bearer(token), at(now)).await
     }
 
@@ -191,10 +195,10 @@ impl World {
     }
 }
 
-pub(crate) fn verdict(result: &Result<Arc<Caller>, AuthError>) -> &'static str {
+pub(crate) fn verdict(result: &Result<Arc<Caller>, Box<RefusedSender>>) -> &'static str {
     match result {
         Ok(_) => "accepted",
-        Err(error) => error.label(),
+        Err(refused) => refused.error.label(),
     }
 }
 
@@ -316,6 +320,6 @@ pub(crate) fn signing_input(header: &str, claims: &str) -> String {
     format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()))
 }
 
-fn base64url(bytes: &[u8]) -> String {
+pub(crate) fn base64url(bytes: &[u8]) -> String {
     encode_block(bytes).trim_end_matches('=').replace('+', "-").replace('/', "_")
 }

@@ -135,6 +135,7 @@ async fn the_caller_has_the_values_of_the_token() {
         assert_eq!(&*caller.trust, trust, "{file}");
         assert_eq!(caller.service.map(|it| it.to_string()).as_deref(), service, "{file}");
         assert_eq!(caller.generation, 1, "{file}");
+        assert_eq!(trust == "skype", *caller.key_id == *FIRST.id(), "{file}");
     }
 }
 
@@ -143,9 +144,10 @@ async fn an_error_contains_the_trust_and_no_text_of_the_token() {
     let world = World::new(Behaviour::publishes(BOTH_KEYS));
     let mut seen = BTreeMap::new();
     for expected in &verdicts().tokens {
-        let Err(error) = world.authenticate(&token(&expected.file), expected.now).await else { continue };
+        let Err(refused) = world.authenticate(&token(&expected.file), expected.now).await else { continue };
+        let error = &refused.error;
         seen.insert(error.label(), error.trust().map(str::to_owned));
-        let mut text = format!("{error} {error:?}");
+        let mut text = format!("{error} {error:?} {refused} {}", refused.problem());
         let mut source = std::error::Error::source(&error);
         while let Some(inner) = source {
             text = format!("{text} {inner}");

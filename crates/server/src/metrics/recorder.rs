@@ -14,7 +14,7 @@ use switchboard_notification::ItemKind;
 use crate::{
     metrics::series::{Histogram, IndexedCounters, LabelledCounters},
     request::{body::BodyMemory, outcome::Outcome},
-    telemetry::LogCounts,
+    telemetry::{EventLimiter, LogCounts},
 };
 
 /// The numbers of this process. All threads share them, and they outlive a reload.
@@ -49,6 +49,8 @@ pub struct Metrics {
     /// Unix seconds; `UNKNOWN` without a certificate.
     pub(super) certificate_not_after: AtomicI64,
     pub(super) log: LogCounts,
+    /// The events of refused requests that the log does not show.
+    pub(crate) refusal_events: EventLimiter,
 }
 
 /// The kind of a request, by its path.
@@ -104,6 +106,7 @@ impl Metrics {
             reloads_failed: AtomicU64::new(0),
             certificate_not_after: AtomicI64::new(UNKNOWN),
             log,
+            refusal_events: EventLimiter::default(),
         }
     }
 

@@ -146,6 +146,8 @@ impl Server {
             draining: Arc::clone(&reloader.draining),
         };
         let admin = tokio::spawn(admin::serve(api, admin));
+        let metrics = Arc::clone(&state.metrics);
+        let suppressed = tokio::spawn(async move { metrics.refusal_events.report_each_minute().await });
         let mut background = BackgroundTasks::start(&state.gateway.load());
         let mut certificates = tokio::time::interval(CERTIFICATE_INTERVAL);
         let mut drain: Option<DrainSchedule> = None;
@@ -174,6 +176,8 @@ impl Server {
         let is_clean = drain::finish(workers, &tasks, &shutdown, &mut commands, deadline).await;
         drop(background);
         admin.abort();
+        suppressed.abort();
+        state.metrics.refusal_events.report();
         Ok(is_clean)
     }
 }

@@ -1,9 +1,11 @@
 //! `Record`: the one log event of a request, and its metrics.
 
+mod sender;
+
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Response};
-use switchboard_auth::Caller;
+use switchboard_auth::{Caller, RefusedSender};
 use switchboard_delivery::{
     CLIENT_REQUEST_ID, ForwardError, PlaceError, ProxyError, SCENARIO_ID, UpstreamResponse,
 };
@@ -12,6 +14,7 @@ use switchboard_routing::{Decision, Name};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::sender::{RecordedSender, id_text};
 use crate::{
     metrics::{Metrics, RequestKind},
     platform::{CHAIN_ID, MESSAGE_ID},
@@ -39,8 +42,7 @@ pub(crate) struct Record {
     chain_id: Option<HeaderValue>,
     client_request_id: Option<HeaderValue>,
     scenario_id: Option<HeaderValue>,
-    app: Option<Uuid>,
-    tenant: Option<Uuid>,
+    sender: RecordedSender,
     call_id: Option<Box<str>>,
     item: Option<&'static str>,
     state: Option<&'static str>,
@@ -70,8 +72,7 @@ impl Record {
             chain_id: plain(headers, CHAIN_ID).cloned(),
             client_request_id: plain(headers, CLIENT_REQUEST_ID.as_str()).cloned(),
             scenario_id: plain(headers, SCENARIO_ID.as_str()).cloned(),
-            app: None,
-            tenant: None,
+            sender: RecordedSender::default(),
             call_id: None,
             item: None,
             state: None,
@@ -97,8 +98,12 @@ impl Record {
     }
 
     pub(crate) fn caller(&mut self, caller: &Caller) {
-        self.app = Some(caller.app);
-        self.tenant = Some(caller.tenant);
+        self.sender.accept(caller);
+    }
+
+    /// The sender is not authenticated, or not allowed.
+    pub(crate) fn refused_sender(&mut self, refused: Box<RefusedSender>) {
+        self.sender.refuse(refused);
     }
 
     /// Counts the items, and keeps the first one that is about a call. Returns the id of that call.
@@ -236,6 +241,14 @@ impl Record {
         self.write(Some(status), outcome, refusal);
     }
 
+    /// Returns true if the log must not show the event: senders that are not authenticated cause too many
+    /// with this reason. The metrics count the request in any case.
+    fn is_suppressed(&self, outcome: Outcome, reason: &'static str) -> bool {
+        self.sender.proven().is_none()
+            && outcome != Outcome::Panicked
+            && !self.metrics.refusal_events.allows(reason, Instant::now())
+    }
+
     fn write(&self, status: Option<u16>, outcome: Outcome, refusal: Option<(&'static str, Option<&str>)>) {
         let duration = self.arrived.elapsed();
         self.metrics.request(outcome, self.kind, duration);
@@ -243,10 +256,12 @@ impl Record {
         if outcome_unknown > 0 {
             self.metrics.outcome_unknown(u64::from(outcome_unknown));
         }
-        // As text: a displayed value goes through `fmt`, at three times the cost.
-        let (mut tenant_text, mut app_text) = (Uuid::encode_buffer(), Uuid::encode_buffer());
-        let tenant_id = self.tenant.map(|id| &*id.hyphenated().encode_lower(&mut tenant_text));
-        let app_id = self.app.map(|id| &*id.hyphenated().encode_lower(&mut app_text));
+        if refusal.is_some_and(|(reason, _)| self.is_suppressed(outcome, reason)) {
+            return;
+        }
+        let sender = self.sender.proven();
+        let [mut tenant, mut app, mut caller] = [Uuid::encode_buffer(); 3];
+        let (problem, token) = (self.sender.problem(), self.sender.token());
         let incarnation = self.incarnation.as_ref().map(Name::as_str).filter(|name| *name != NO_INCARNATION);
         tracing::event!(
             target: "switchboard::request",
@@ -258,15 +273,26 @@ impl Record {
             duration_ms = milliseconds(duration),
             outcome = outcome.label(),
             reason = refusal.map(|(reason, _)| reason),
-            error = refusal.and_then(|(_, message)| message),
+            error = refusal.and_then(|(_, message)| message).or(problem.as_deref()),
             call.id = self.call_id.as_deref(),
             call.chain_id = as_text(&self.chain_id),
             call.state = self.state,
             item = self.item,
             items = (self.items > 1).then_some(self.items),
             message.id = as_text(&self.message_id),
-            tenant.id = tenant_id,
-            app.id = app_id,
+            tenant.id = id_text(sender.map(|it| it.tenant), &mut tenant),
+            app.id = id_text(sender.map(|it| it.app), &mut app),
+            caller.id = id_text(sender.and_then(|it| it.service), &mut caller),
+            trust = self.sender.trust(),
+            key.id = sender.map(|it| &*it.key_id),
+            key.generation = sender.map(|it| it.generation),
+            token.issuer = token.issuer.as_deref(),
+            token.key_id = token.key_id.as_deref(),
+            token.audience = token.audience.as_deref(),
+            token.tenant = token.tenant.as_deref(),
+            token.calling_app = token.calling_app.as_deref(),
+            token.age_s = token.age_s,
+            token.expires_in_s = token.expires_in_s,
             rule = self.rule,
             region = self.region.as_ref().map(Name::as_str),
             instance = self.instance.as_ref().map(Name::as_str),

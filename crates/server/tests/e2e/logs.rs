@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{
     APP, Client, Gateway, Instance, Issuer, Reply, Request, Settings, TENANT, Token, bodies,
-    gateway::path_of, soon, until,
+    gateway::path_of, soon, token::CALLING_SERVICE, unix_now, until,
 };
 
 /// Waits for the event of the request with this message id.
@@ -99,6 +99,135 @@ async fn each_request_has_one_event() {
     assert_eq!(refused["tenant.id"], Value::Null, "an unauthenticated sender has no tenant");
     let finished = gateway.log.events().iter().filter(|event| event["message"] == "request finished").count();
     assert_eq!(finished, 5);
+}
+
+/// The event of a refusal names what was refused; that of a success names the key that verified the token.
+#[tokio::test]
+async fn an_event_names_what_was_accepted_or_refused() {
+    const SKYPE: &str = "https://api.botframework.com";
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance]).line("app", &format!("tenants = [\"{TENANT}\"]"));
+    let gateway = Gateway::start(&settings).await;
+    let other = "33333333-41c3-47a4-8775-7259bfef4241";
+    let evil = "https://evil.example/\u{1b}[31m";
+    let good = Token::skype();
+    let table = [
+        (
+            good.clone(),
+            "trust=skype key.id=skype-1 key.generation=1 caller.id=CALLER tenant.id=TENANT app.id=APP",
+        ),
+        (
+            good.clone().claim("tid", other),
+            "reason=tenant_forbidden error=tenant OTHER is not allowed trust=skype key.id=skype-1 \
+             key.generation=1 caller.id=CALLER tenant.id=OTHER app.id=APP token.tenant=null",
+        ),
+        (
+            good.clone().claim("appid", other),
+            "reason=service_forbidden error=calling app OTHER is not allowed caller.id=OTHER app.id=APP",
+        ),
+        (
+            good.clone().header("kid", "other-key"),
+            "reason=unknown_key error=unknown key trust=skype token.issuer=SKYPE token.key_id=other-key \
+             token.audience=APP token.tenant=TENANT token.calling_app=CALLER key.id=null tenant.id=null",
+        ),
+        (
+            good.clone().claim("iss", evil),
+            "reason=issuer error=unknown issuer trust=null token.issuer=26 bytes, host evil.example \
+             token.key_id=skype-1",
+        ),
+        (good.clone().claim("aud", other), "reason=audience trust=skype token.audience=OTHER"),
+        (good.clone().claim("aud", "https://graph.microsoft.com"), "reason=audience token.audience=27 bytes"),
+        (
+            good.clone().claim("tid", "contoso\r\n.com").claim("appid", "x".repeat(300)),
+            "reason=claim_invalid error=claim tid is invalid token.tenant=13 bytes \
+             token.calling_app=300 bytes",
+        ),
+        (
+            good.clone().header("kid", "k\r\n\u{1b}[31m"),
+            "reason=key_id token.key_id=8 bytes token.issuer=SKYPE",
+        ),
+        (good.clone().signed_by("stranger"), "reason=signature error=invalid signature token.key_id=skype-1"),
+    ];
+    for (number, (token, expected)) in table.iter().enumerate() {
+        let id = format!("m-{number}");
+        let request = Request::webhook(&token.sign(), bodies::incoming("call-1"));
+        request.with("X-Microsoft-Skype-Message-ID", &id).send(&gateway).await;
+        let event = event(&gateway, &id).await;
+        let expected = [("OTHER", other), ("TENANT", TENANT), ("APP", APP), ("SKYPE", SKYPE)]
+            .into_iter()
+            .fold(expected.replace("CALLER", CALLING_SERVICE), |text, (name, value)| {
+                text.replace(name, value)
+            });
+        for field in fields(&expected) {
+            let (name, value) = field.split_once('=').unwrap();
+            let found = event[name].as_str().map_or_else(|| event[name].to_string(), str::to_owned);
+            assert_eq!(found, value, "{name} in {event}");
+        }
+    }
+    let expired = good.claim("nbf", unix_now() - 900).claim("exp", unix_now() - 600).sign();
+    Request::webhook(&expired, "{}").with("X-Microsoft-Skype-Message-ID", "expired").send(&gateway).await;
+    let event = event(&gateway, "expired").await;
+    let error = event["error"].as_str().unwrap();
+    assert!(error.starts_with("expired at ") && error.contains(", now "), "{event}");
+    let (age, left) = (event["token.age_s"].as_i64().unwrap(), event["token.expires_in_s"].as_i64().unwrap());
+    assert_eq!(age + left, 300, "{event}");
+    assert!((900..1000).contains(&age), "{event}");
+}
+
+/// Splits `a=b c d=e` before each name.
+fn fields(text: &str) -> Vec<String> {
+    let mut fields: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match fields.last_mut() {
+            Some(last) if !word.contains('=') => *last = format!("{last} {word}"),
+            Some(_) | None => fields.push(word.to_owned()),
+        }
+    }
+    fields
+}
+
+/// Under a flood, events are suppressed and counted; metrics stay exact.
+#[tokio::test]
+async fn a_flood_of_refused_requests_does_not_flood_the_log() {
+    const FLOOD: u64 = 300;
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let mut gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let forged = Request::webhook(&Token::skype().claim("aud", "x").sign(), "{}");
+    let lost = Request::get("/nowhere");
+    let wrong_method = Request::get("/api/calls");
+    let started = tokio::time::Instant::now();
+    for request in [&forged, &lost, &wrong_method] {
+        for _ in 0..FLOOD {
+            request.send(&gateway).await;
+        }
+    }
+    let seconds = started.elapsed().as_secs() + 1;
+    // A sender that proves who it is is not affected.
+    for number in 0..30 {
+        let request = Request::webhook(&Token::skype().sign(), "{}");
+        request.with("X-Microsoft-Skype-Message-ID", &format!("garbage-{number}")).send(&gateway).await;
+        event(&gateway, &format!("garbage-{number}")).await;
+    }
+    for outcome in ["unauthenticated", "not_found", "method_not_allowed"] {
+        let count = gateway.metric("switchboard_requests_total", &[("outcome", outcome)]).await;
+        assert_eq!(count, 300.0, "{outcome}");
+    }
+    assert_eq!(gateway.metric("switchboard_authentications_total", &[("reason", "audience")]).await, 300.0);
+    gateway.signal("TERM");
+    gateway.signal("TERM");
+    gateway.exit().await;
+    let events = gateway.log.events();
+    for reason in ["audience", "no_such_path", "method"] {
+        let of_reason = events.iter().filter(|event| event["reason"] == reason);
+        let (written, reports): (Vec<_>, Vec<_>) =
+            of_reason.partition(|event| event["message"] == "request finished");
+        let written = u64::try_from(written.len()).unwrap();
+        let suppressed: u64 = reports.iter().filter_map(|report| report["suppressed"].as_u64()).sum();
+        assert_eq!(written + suppressed, FLOOD, "{reason}");
+        assert!((20..=20 + seconds).contains(&written), "{written} events of {reason} in {seconds} s");
+    }
 }
 
 #[tokio::test]
