@@ -55,7 +55,7 @@ impl AdminApi {
             require_token(state.admin_token.as_ref(), request.headers(), loopback)?;
         }
         match route {
-            AdminRoute::Healthz => Ok(json(StatusCode::OK, &Healthz { healthy: true })),
+            AdminRoute::Healthz => Ok(self.healthz()),
             AdminRoute::Readyz => Ok(self.readyz(&state)),
             AdminRoute::Metrics => Ok(self.metrics(&state)),
             AdminRoute::Fleet => Ok(fleet(&state)),
@@ -63,6 +63,13 @@ impl AdminApi {
             AdminRoute::Drain(instance) => drain(&state, instance),
             AdminRoute::Resume(instance) => resume(&state, instance),
         }
+    }
+
+    /// Only a restart helps a gateway whose workers have stopped. In a drain they stop one after the other.
+    fn healthz(&self) -> AdminResponse {
+        let healthy = self.draining.load(Relaxed) || self.metrics.workers() > 0;
+        let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        json(status, &Healthz { healthy })
     }
 
     fn readyz(&self, state: &AdminState) -> AdminResponse {
@@ -80,6 +87,7 @@ impl AdminApi {
             ("fleet", awaited != Some(Awaited::Source)),
             ("probes", awaited != Some(Awaited::Probes)),
             ("drain", !draining),
+            ("workers", draining || self.metrics.workers() > 0),
         ];
         let failing: Vec<_> = conditions.iter().filter(|(_, holds)| !holds).map(|(name, _)| *name).collect();
         let status = if failing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -229,7 +237,7 @@ struct Healthz {
 #[derive(Serialize)]
 struct Readyz {
     ready: bool,
-    /// The conditions that fail, of `keys`, `fleet`, `probes` and `drain`.
+    /// The conditions that fail, of `keys`, `fleet`, `probes`, `drain` and `workers`.
     failing: Vec<&'static str>,
     configuration_loaded: bool,
     trusts_with_keys: Vec<String>,

@@ -38,7 +38,7 @@ use super::{
     timed_stream::TimedStream,
 };
 use crate::{
-    metrics::{self, Metrics, RequestKind},
+    metrics::{self, Metrics, RequestKind, WorkerGuard},
     request::outcome::Outcome,
     telemetry::LogCounts,
 };
@@ -80,6 +80,7 @@ struct Running {
     metrics: Arc<Metrics>,
     draining: Arc<AtomicBool>,
     state: Arc<ArcSwap<AdminState>>,
+    worker: Option<WorkerGuard>,
     _serving: JoinSet<()>,
 }
 
@@ -170,7 +171,8 @@ async fn start(setup: Setup) -> Running {
         draining: Arc::clone(&draining),
     };
     serving.spawn(serve(api, listener));
-    Running { address, metrics, draining, state, _serving: serving }
+    let worker = Some(metrics.worker());
+    Running { address, metrics, draining, state, worker, _serving: serving }
 }
 
 /// A response as it came over the socket.
@@ -234,6 +236,29 @@ async fn a_running_process_is_healthy() {
     }
     let response = running.send("HEAD /healthz", "").await;
     assert_eq!((response.status, response.body.as_str()), (200, ""));
+}
+
+/// Only a panic outside of any request ends a worker. The gateway still accepts connections then, and closes
+/// them without a response.
+#[tokio::test]
+async fn a_gateway_without_workers_is_neither_ready_nor_healthy() {
+    let mut running = start(Setup { has_keys: true, ..LOCAL }).await;
+    let another = running.metrics.worker();
+    let worker = running.worker.take();
+    let panicked = std::thread::spawn(move || {
+        let _alive = worker;
+        panic!("a bug");
+    });
+    assert!(panicked.join().is_err());
+    assert_eq!(running.send("GET /readyz", "").await.status, 200, "the other worker lives");
+    drop(another);
+    let ready = running.send("GET /readyz", "").await;
+    assert_eq!((ready.status, &ready.json()["failing"]), (503, &json!(["workers"])));
+    let healthy = running.send("GET /healthz", "").await;
+    assert_eq!((healthy.status, healthy.json()), (503, json!({"healthy": false})));
+    // The workers of a gateway that drains stop one after the other.
+    running.draining.store(true, Relaxed);
+    assert_eq!(running.send("GET /healthz", "").await.status, 200);
 }
 
 #[tokio::test]

@@ -333,6 +333,11 @@ impl Scrape {
                 &not_after,
             )?;
         }
+        families.gauge(
+            "workers",
+            "Worker threads that serve requests; one less than at the start is a bug, 0 serves nothing",
+            &number(metrics.workers()),
+        )?;
         families.counter("log_dropped", "Log lines that could not be written", metrics.log.dropped())?;
         families.counter("panics", "Panics in any thread; each is a bug", metrics.log.panics())?;
         families.gauges(

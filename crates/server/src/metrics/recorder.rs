@@ -39,6 +39,7 @@ pub struct Metrics {
     pub(super) authenticated: LabelledCounters<1>,
     /// By trust and reason.
     pub(super) rejected: LabelledCounters<2>,
+    pub(super) workers: AtomicUsize,
     pub(super) connections: AtomicUsize,
     pub(super) connections_refused: AtomicU64,
     pub(super) handshakes_failed: AtomicU64,
@@ -94,6 +95,7 @@ impl Metrics {
             actions_in_flight: AtomicUsize::new(0),
             authenticated: LabelledCounters::default(),
             rejected: LabelledCounters::default(),
+            workers: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             connections_refused: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
@@ -170,6 +172,17 @@ impl Metrics {
         self.actions_in_flight.store(count, Relaxed);
     }
 
+    /// Counts a worker thread as alive until the guard is dropped.
+    pub fn worker(self: &Arc<Self>) -> WorkerGuard {
+        self.workers.fetch_add(1, Relaxed);
+        WorkerGuard { metrics: Arc::clone(self) }
+    }
+
+    /// The worker threads that are alive. Without any, the gateway cannot serve a request.
+    pub fn workers(&self) -> usize {
+        self.workers.load(Relaxed)
+    }
+
     /// Counts a connection as open until the guard is dropped. Returns `None`, and counts a refused
     /// connection, if `limit` connections are open.
     pub fn connection(self: &Arc<Self>, limit: usize) -> Option<ConnectionGuard> {
@@ -240,6 +253,25 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.metrics.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A worker thread that is alive.
+#[derive(Debug)]
+pub struct WorkerGuard {
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for WorkerGuard {
+    fn drop(&mut self) {
+        self.metrics.workers.fetch_sub(1, Relaxed);
+        // A worker returns when the gateway has drained. Nothing but a bug ends it before.
+        if std::thread::panicking() {
+            tracing::error!(
+                workers = self.metrics.workers(),
+                "worker thread stopped by a panic: restart the gateway"
+            );
+        }
     }
 }
 

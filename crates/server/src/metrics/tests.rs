@@ -290,6 +290,8 @@ fn guards_count_down_when_they_are_dropped() {
     let metrics = metrics();
     let (first, second) = (metrics.start_request(), metrics.start_request());
     assert_eq!((first.count(), second.count()), (1, 2));
+    let _worker = metrics.worker();
+    drop(metrics.worker());
     let held = metrics.connection(2);
     let other = metrics.connection(2);
     assert!(held.is_some() && other.is_some());
@@ -299,6 +301,7 @@ fn guards_count_down_when_they_are_dropped() {
     check(
         &metrics,
         &[
+            ("switchboard_workers{}", 1.0),
             ("switchboard_requests_in_flight{}", 1.0),
             ("switchboard_connections{}", 1.0),
             ("switchboard_connections_refused_total{}", 1.0),

@@ -82,8 +82,10 @@ pub(crate) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (streams, received) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
+    let alive = state.metrics.worker();
     let worker = Arc::new(Worker { state, activities: Mutex::default(), open: Arc::clone(&open) });
     let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let _alive = alive;
         let cut_off = runtime.block_on(worker.run(received, shutdown));
         // A name lookup of a request that was cut off must not keep the process alive.
         runtime.shutdown_background();
