@@ -256,6 +256,9 @@ impl Drop for OpenConnection<'_> {
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
+mod lifetimes;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{

@@ -112,7 +112,7 @@ impl Activity {
             if since >= timeouts.idle + GRACEFUL_TIME_MAX {
                 return Shutdown::Immediate;
             }
-            let is_due = since >= timeouts.idle || age >= self.age;
+            let is_due = since >= timeouts.idle || self.announces_age(now);
             return if is_due { Shutdown::Graceful } else { Shutdown::None };
         } else if self.is_http2 {
             timeouts.first_byte + timeouts.head
@@ -123,11 +123,28 @@ impl Activity {
         };
         if since >= limit {
             Shutdown::Immediate
-        } else if age >= self.age {
+        } else if self.announces_age(now) {
             Shutdown::Graceful
         } else {
             Shutdown::None
         }
+    }
+
+    /// Returns true if the connection has reached its age. HTTP/1.1 closes after the next response, which
+    /// announces it: an idle connection that is closed without notice loses a request on its way.
+    fn is_old(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.started) >= self.age
+    }
+
+    /// Returns true if GOAWAY announces that the connection has reached its age. Only HTTP/2 has it.
+    fn announces_age(&self, now: Instant) -> bool {
+        self.is_http2 && self.is_old(now)
+    }
+
+    /// Returns true if HTTP/1.1 waits for the rest of a head, or for the first byte. A graceful shutdown
+    /// serves this request, whose response announces the close. (GOAWAY of HTTP/2 announces it at any time.)
+    pub(crate) fn awaits_request(&self) -> bool {
+        !self.is_http2 && self.in_flight.load(Relaxed) == 0 && self.phase.load(Relaxed) != IDLE
     }
 
     /// Records that `bytes` were read from the connection.
@@ -165,7 +182,7 @@ pub(crate) struct OpenRequest {
 impl OpenRequest {
     /// Returns true if the connection closes after this request.
     pub(crate) fn is_last(&self) -> bool {
-        self.activity.shutdown() != Shutdown::None
+        self.activity.shutdown() != Shutdown::None || self.activity.is_old(Instant::now())
     }
 }
 
@@ -251,19 +268,46 @@ mod tests {
     }
 
     #[test]
-    fn an_old_connection_is_closed_gracefully() {
-        check(false, request_in_flight, 89.0, Shutdown::None);
+    fn an_old_connection_is_closed_with_an_announcement() {
         let start = Instant::now();
+        let seconds = Duration::from_secs;
         for (spread, limit) in [(0_u8, 540_u64), (255, 660)] {
-            let activity = Arc::new(Activity::new(false, TIMEOUTS.age, spread, start));
-            let nearly = start + Duration::from_secs(limit - 2);
-            std::mem::forget(activity.start_request(nearly));
-            assert_eq!(activity.required_shutdown(&TIMEOUTS, BODY, nearly), Shutdown::None);
-            assert_eq!(
-                activity.required_shutdown(&TIMEOUTS, BODY, start + Duration::from_secs(limit)),
-                Shutdown::Graceful
-            );
+            for is_busy in [false, true] {
+                for http2 in [false, true] {
+                    let activity = Arc::new(Activity::new(http2, TIMEOUTS.age, spread, start));
+                    let request = activity.start_request(start + seconds(limit - 2));
+                    let request = is_busy.then_some(request);
+                    activity.changed_ms.store((limit - 2) * 1000, Relaxed);
+                    let required = |at| activity.required_shutdown(&TIMEOUTS, BODY, start + seconds(at));
+                    assert_eq!(required(limit - 1), Shutdown::None);
+                    // HTTP/1.1 has no way to announce it between two responses.
+                    let expected = if http2 { Shutdown::Graceful } else { Shutdown::None };
+                    assert_eq!(required(limit), expected, "HTTP/2: {http2}, busy: {is_busy}");
+                    let is_old = |at| activity.is_old(start + seconds(at));
+                    assert!(!is_old(limit - 1) && is_old(limit));
+                    drop(request);
+                }
+            }
         }
+    }
+
+    #[test]
+    fn only_an_idle_connection_is_closed_without_another_response() {
+        let awaits_request = |http2, play: fn(&Arc<Activity>, Instant)| {
+            let activity = Arc::new(Activity::new(http2, TIMEOUTS.age, 0, Instant::now()));
+            play(&activity, Instant::now());
+            activity.awaits_request()
+        };
+        let second_head = |activity: &Arc<Activity>, start: Instant| {
+            responded_request(activity, start);
+            part_of_a_head(activity, start);
+        };
+        assert!(awaits_request(false, silent));
+        assert!(awaits_request(false, part_of_a_head));
+        assert!(awaits_request(false, second_head));
+        assert!(!awaits_request(false, responded_request));
+        assert!(!awaits_request(false, request_in_flight));
+        assert!(!awaits_request(true, silent));
     }
 
     #[test]

@@ -33,19 +33,21 @@ where
     let mut is_closing = false;
     poll_fn(|context| {
         activity.register(context.waker());
-        match activity.shutdown() {
-            Shutdown::None => {}
-            Shutdown::Graceful if is_closing => {}
-            Shutdown::Graceful => {
-                is_closing = true;
-                connection.as_mut().graceful_shutdown();
+        loop {
+            if activity.shutdown() == Shutdown::Immediate {
+                return Poll::Ready(ConnectionEnd::CutOff);
             }
-            Shutdown::Immediate => return Poll::Ready(ConnectionEnd::CutOff),
+            if let Poll::Ready(result) = connection.as_mut().poll(context) {
+                return Poll::Ready(result.map_or_else(ConnectionEnd::Failed, |()| ConnectionEnd::Closed));
+            }
+            // After the poll: a request that has arrived on an idle connection is served.
+            let is_due = activity.shutdown() == Shutdown::Graceful && !activity.awaits_request();
+            if is_closing || !is_due {
+                return Poll::Pending;
+            }
+            is_closing = true;
+            connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(context).map(|result| match result {
-            Ok(()) => ConnectionEnd::Closed,
-            Err(error) => ConnectionEnd::Failed(error),
-        })
     })
     .await
 }
