@@ -193,7 +193,7 @@ impl Gateway {
     /// Authenticates the sender of a request, before its body is read.
     pub(crate) async fn authenticate(
         &self,
-        received: &Received,
+        received: &Received<'_>,
         record: &mut Record,
     ) -> Result<Arc<Caller>, Refusal> {
         let authorization = received.authorization()?;

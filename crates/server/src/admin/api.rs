@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use serde::Serialize;
 use switchboard_delivery::Awaited;
 use uuid::Uuid;
@@ -40,6 +40,12 @@ impl AdminApi {
     /// Responds to one request. `loopback` is the bound address if only this machine reaches it.
     pub(super) fn respond<B>(&self, request: &Request<B>, loopback: Option<IpAddr>) -> AdminResponse {
         self.try_respond(request, loopback).unwrap_or_else(AdminError::into_response)
+    }
+
+    /// Returns true if `headers` have the configured token.
+    pub(super) fn has_token(&self, headers: &HeaderMap) -> bool {
+        let token = &self.state.load().admin_token;
+        token.is_some() && require_token(token.as_ref(), headers, None).is_ok()
     }
 
     fn try_respond<B>(

@@ -156,10 +156,19 @@ impl Scrape {
             "Open connections of the public listener",
             &number(metrics.connections.load(Relaxed)),
         )?;
-        families.counter(
+        families.counters(
             "connections_refused",
-            "Connections closed at once because limits.connections were open",
-            metrics.connections_refused.load(Relaxed),
+            "Connections closed at once, by reason",
+            metrics
+                .connections_refused
+                .read()
+                .iter()
+                .map(|([reason], count)| ([("reason", &**reason)], *count)),
+        )?;
+        families.counter(
+            "connections_evicted",
+            "Connections without an authenticated sender that were closed to make room for new ones",
+            metrics.connections_evicted.load(Relaxed),
         )?;
         families.counters(
             "connections_failed",

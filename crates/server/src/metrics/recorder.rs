@@ -41,7 +41,9 @@ pub struct Metrics {
     pub(super) rejected: LabelledCounters<2>,
     pub(super) workers: AtomicUsize,
     pub(super) connections: AtomicUsize,
-    pub(super) connections_refused: AtomicU64,
+    /// By reason.
+    pub(super) connections_refused: LabelledCounters<1>,
+    pub(super) connections_evicted: AtomicU64,
     pub(super) handshakes_failed: AtomicU64,
     pub(super) peers: Mutex<BTreeMap<Box<str>, bool>>,
     pub(super) reloads_ok: AtomicU64,
@@ -97,7 +99,8 @@ impl Metrics {
             rejected: LabelledCounters::default(),
             workers: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
-            connections_refused: AtomicU64::new(0),
+            connections_refused: LabelledCounters::default(),
+            connections_evicted: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
             peers: Mutex::default(),
             reloads_ok: AtomicU64::new(0),
@@ -183,15 +186,20 @@ impl Metrics {
         self.workers.load(Relaxed)
     }
 
-    /// Counts a connection as open until the guard is dropped. Returns `None`, and counts a refused
-    /// connection, if `limit` connections are open.
-    pub fn connection(self: &Arc<Self>, limit: usize) -> Option<ConnectionGuard> {
-        let guard = ConnectionGuard { metrics: Arc::clone(self) };
-        if self.connections.fetch_add(1, Relaxed) < limit {
-            return Some(guard);
-        }
-        self.connections_refused.fetch_add(1, Relaxed);
-        None
+    /// Counts a connection as open until the guard is dropped.
+    pub fn connection(self: &Arc<Self>) -> ConnectionGuard {
+        self.connections.fetch_add(1, Relaxed);
+        ConnectionGuard { metrics: Arc::clone(self) }
+    }
+
+    /// Records a connection that was closed at once.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.connections_refused.increment([reason]);
+    }
+
+    /// Records a connection that ends to make room for another one.
+    pub fn connection_evicted(&self) {
+        self.connections_evicted.fetch_add(1, Relaxed);
     }
 
     /// The open connections.

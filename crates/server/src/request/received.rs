@@ -15,10 +15,11 @@ use http::{
         AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
         TRANSFER_ENCODING,
     },
+    request::Parts,
     uri::{Authority, PathAndQuery, Uri},
 };
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use switchboard_auth::Caller;
 use switchboard_delivery::{Delivery, Outbound, PeerGateways};
 use tokio::time::Instant;
@@ -26,17 +27,18 @@ use uuid::Uuid;
 
 use crate::{
     platform::{CALLER_REGION, MESSAGE_ID},
+    process::connection::RequestBody,
     request::{outcome::Outcome, refusal::Refusal, retries::MessageKey},
 };
 
 /// A request whose head was read and whose sender is not authenticated yet.
 #[derive(Debug)]
-pub(crate) struct Received {
+pub(crate) struct Received<'b> {
     method: Method,
     uri: Uri,
     version: Version,
     headers: HeaderMap,
-    body: Incoming,
+    body: &'b mut RequestBody,
     /// The time at which the head was complete.
     pub(crate) arrived: Instant,
     /// The same moment on the wall clock.
@@ -65,9 +67,8 @@ pub(crate) struct Paths {
     pub(crate) health: Option<String>,
 }
 
-impl Received {
-    pub(crate) fn new(request: http::Request<Incoming>, arrived: Instant, now: SystemTime) -> Self {
-        let (parts, body) = request.into_parts();
+impl<'b> Received<'b> {
+    pub(crate) fn new(parts: Parts, body: &'b mut RequestBody, arrived: Instant, now: SystemTime) -> Self {
         Self {
             method: parts.method,
             uri: parts.uri,
@@ -323,7 +324,7 @@ fn is_host(authority: &Authority) -> bool {
 }
 
 /// Reads all data frames. Trailers are dropped (RFC 9110 section 6.5.1).
-async fn read_body(mut body: Incoming, bytes_max: usize, timeout: Duration) -> Result<Bytes, Refusal> {
+async fn read_body(body: &mut RequestBody, bytes_max: usize, timeout: Duration) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::new(Outcome::BodyTooLarge, "body_too_large");
     if body.size_hint().lower() > u64::try_from(bytes_max).unwrap_or(u64::MAX) {
         return Err(too_large());

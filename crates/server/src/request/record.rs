@@ -59,7 +59,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(metrics: Arc<Metrics>, received: &Received) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, received: &Received<'_>) -> Self {
         let headers = received.headers();
         Self {
             metrics,
@@ -99,6 +99,11 @@ impl Record {
     pub(crate) fn caller(&mut self, caller: &Caller) {
         self.app = Some(caller.app);
         self.tenant = Some(caller.tenant);
+    }
+
+    /// Returns true if the request has a token that was proven.
+    pub(crate) fn is_authenticated(&self) -> bool {
+        self.app.is_some()
     }
 
     /// Counts the items, and keeps the first one that is about a call. Returns the id of that call.

@@ -63,6 +63,7 @@ mod replicas;
 #[cfg(test)]
 mod retries;
 #[cfg(test)]
+mod slots;
 mod support;
 #[cfg(test)]
 mod tls;

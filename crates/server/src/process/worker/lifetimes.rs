@@ -2,24 +2,10 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::*;
-use crate::{
-    config::tests::{MINIMAL, parse},
-    gateway::Gateway,
-    metrics::Metrics,
-    telemetry::LogCounts,
+use super::{
+    tests::{slot, worker},
+    *,
 };
-
-fn worker() -> Arc<Worker> {
-    let metrics = Arc::new(Metrics::new(LogCounts::default()));
-    let gateway =
-        Gateway::build(parse(MINIMAL).unwrap(), None, Arc::clone(&metrics), Arc::default(), None).unwrap();
-    Arc::new(Worker {
-        state: Arc::new(ProcessState::new(gateway, metrics)),
-        activities: Mutex::default(),
-        open: Arc::default(),
-    })
-}
 
 /// Sends a request and returns the head of the response; `None` if the connection is closed.
 async fn exchange(client: &mut DuplexStream) -> Option<String> {
@@ -44,7 +30,10 @@ async fn a_connection_past_its_age_is_closed_after_the_next_response() {
     for id in 0..16 {
         let (mut client, stream) = duplex(4096);
         let served = Arc::clone(&worker);
-        tokio::spawn(async move { served.serve_http(id, stream, false).await });
+        let slot = slot(&worker);
+        // The connections of unauthenticated senders do not become old.
+        slot.authenticate();
+        tokio::spawn(async move { served.serve_http(id, stream, slot, false).await });
         assert!(!is_announced(&exchange(&mut client).await.unwrap()));
         clients.push(client);
     }

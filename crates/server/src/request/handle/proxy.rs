@@ -18,7 +18,7 @@ use crate::{
 
 /// Refuses a callback that cannot be proxied: a peer gateway has proxied it already, or its region is not a
 /// peer.
-pub(super) fn check(gateway: &Gateway, received: &Received, owner: OwnerRef<'_>) -> Result<(), Refusal> {
+pub(super) fn check(gateway: &Gateway, received: &Received<'_>, owner: OwnerRef<'_>) -> Result<(), Refusal> {
     let wrong_region = |reason| Err(Refusal::new(Outcome::WrongRegion, reason));
     if PeerGateways::is_forwarded(received.headers()) {
         wrong_region("forwarded_already")
