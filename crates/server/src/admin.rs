@@ -1,7 +1,6 @@
 //! The admin listener: health, readiness, metrics and the fleet, for operators and their tools; never public.
 //!
-//! Reading order: `listener` (connections), `api` (routes), `access` (checks of the sender), `timed_stream`
-//! (time limits).
+//! Reading order: `listener` (connections), `api` (routes), `access` (checks of the sender).
 
 mod access;
 mod api;
@@ -10,7 +9,6 @@ mod instance_json;
 mod listener;
 mod response;
 mod state;
-mod timed_stream;
 
 pub use self::{access::AdminToken, api::AdminApi, listener::serve, state::AdminState};
 

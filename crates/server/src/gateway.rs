@@ -198,13 +198,13 @@ impl Gateway {
 
     /// Returns true if a new call that another region redirects here would find an instance.
     pub(crate) fn can_take_call(&self) -> bool {
-        !self.is_draining() && self.delivery.can_take_call()
+        !self.is_draining() && self.metrics.workers() > 0 && self.delivery.can_take_call()
     }
 
     /// Authenticates the sender of a request, before its body is read.
     pub(crate) async fn authenticate(
         &self,
-        received: &Received,
+        received: &Received<'_>,
         record: &mut Record,
     ) -> Result<Arc<Caller>, Refusal> {
         let authorization = received.authorization()?;

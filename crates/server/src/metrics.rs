@@ -14,7 +14,7 @@ mod series;
 
 pub use self::{
     exposition::{CONTENT_TYPE, DeliveryNumbers, exposition},
-    recorder::{ConnectionGuard, InFlight, Metrics, RequestKind},
+    recorder::{ConnectionGuard, InFlight, Metrics, RequestKind, WorkerGuard},
 };
 
 #[cfg(test)]

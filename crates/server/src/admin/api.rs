@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use serde::Serialize;
 use switchboard_delivery::Awaited;
 use uuid::Uuid;
@@ -42,6 +42,12 @@ impl AdminApi {
         self.try_respond(request, loopback).unwrap_or_else(AdminError::into_response)
     }
 
+    /// Returns true if `headers` have the configured token.
+    pub(super) fn has_token(&self, headers: &HeaderMap) -> bool {
+        let token = &self.state.load().admin_token;
+        token.is_some() && require_token(token.as_ref(), headers, None).is_ok()
+    }
+
     fn try_respond<B>(
         &self,
         request: &Request<B>,
@@ -55,7 +61,7 @@ impl AdminApi {
             require_token(state.admin_token.as_ref(), request.headers(), loopback)?;
         }
         match route {
-            AdminRoute::Healthz => Ok(json(StatusCode::OK, &Healthz { healthy: true })),
+            AdminRoute::Healthz => Ok(self.healthz()),
             AdminRoute::Readyz => Ok(self.readyz(&state)),
             AdminRoute::Metrics => Ok(self.metrics(&state)),
             AdminRoute::Fleet => Ok(fleet(&state)),
@@ -63,6 +69,13 @@ impl AdminApi {
             AdminRoute::Drain(instance) => drain(&state, instance),
             AdminRoute::Resume(instance) => resume(&state, instance),
         }
+    }
+
+    /// Only a restart helps a gateway whose workers have stopped. In a drain they stop one after the other.
+    fn healthz(&self) -> AdminResponse {
+        let healthy = self.draining.load(Relaxed) || self.metrics.workers() > 0;
+        let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        json(status, &Healthz { healthy })
     }
 
     fn readyz(&self, state: &AdminState) -> AdminResponse {
@@ -80,6 +93,7 @@ impl AdminApi {
             ("fleet", awaited != Some(Awaited::Source)),
             ("probes", awaited != Some(Awaited::Probes)),
             ("drain", !draining),
+            ("workers", draining || self.metrics.workers() > 0),
         ];
         let failing: Vec<_> = conditions.iter().filter(|(_, holds)| !holds).map(|(name, _)| *name).collect();
         let status = if failing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -229,7 +243,7 @@ struct Healthz {
 #[derive(Serialize)]
 struct Readyz {
     ready: bool,
-    /// The conditions that fail, of `keys`, `fleet`, `probes` and `drain`.
+    /// The conditions that fail, of `keys`, `fleet`, `probes`, `drain` and `workers`.
     failing: Vec<&'static str>,
     configuration_loaded: bool,
     trusts_with_keys: Vec<String>,

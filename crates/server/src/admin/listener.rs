@@ -3,23 +3,25 @@
 use std::{
     convert::Infallible,
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
-use http::Request;
+use http::{HeaderValue, Request, header::CONNECTION};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use crate::{
-    admin::{api::AdminApi, timed_stream::TimedStream},
+    admin::{api::AdminApi, response::AdminResponse},
+    process::connection::{
+        Activity, ConnectionEnd, ObservedStream, OpenRequest, RequestBody, Shutdown, Slot, Slots, Timeouts,
+        closes_after, drive, source_of,
+    },
     telemetry::Chain,
 };
 
@@ -29,21 +31,27 @@ pub async fn serve(api: AdminApi, listener: TcpListener) {
     let bound = listener.local_addr().map(|address| address.ip().to_canonical()).ok();
     let loopback = bound.filter(IpAddr::is_loopback);
     let api = Arc::new(api);
+    let slots = Arc::new(Slots::new("admin"));
     let mut connections = JoinSet::new();
-    let mut is_crowded = false;
+    let mut activities: Vec<Weak<Activity>> = Vec::new();
+    let mut sweep = interval(SWEEP_INTERVAL);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let accepted = listener.accept().await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = sweep.tick() => {
+                apply_time_limits(&mut activities);
+                continue;
+            }
+        };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, _)) if connections.len() < CONNECTIONS_MAX => {
-                connections.spawn(serve_connection(stream, Arc::clone(&api), loopback));
-                is_crowded = false;
-            }
-            Ok(_) => {
-                // Logged once: a sender that opens too many connections must not fill the log as well.
-                if !std::mem::replace(&mut is_crowded, true) {
-                    tracing::warn!(limit = CONNECTIONS_MAX, "refusing admin connections: too many are open");
-                }
+            Ok((stream, peer)) => {
+                let is_full = connections.len() >= CONNECTIONS_MAX;
+                let Ok((slot, _)) = slots.admit(source_of(peer), None, is_full) else { continue };
+                let activity = Arc::new(activity(slot));
+                activities.push(Arc::downgrade(&activity));
+                connections.spawn(serve_connection(stream, activity, Arc::clone(&api), loopback));
             }
             Err(error) => {
                 let idle = Arc::clone(&api.state.load().connections);
@@ -57,24 +65,62 @@ pub async fn serve(api: AdminApi, listener: TcpListener) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, api: Arc<AdminApi>, loopback: Option<IpAddr>) {
-    let head_received = Arc::new(AtomicBool::new(false));
-    let stream = TimedStream::new(stream, HEAD_TIME_MAX, IDLE_TIME_MAX, Arc::clone(&head_received));
-    let service = service_fn(|request: Request<Incoming>| {
-        head_received.store(true, Relaxed);
-        // The body is never read: hyper discards a small one and closes the connection on a large one.
-        let response = api.respond(&request, loopback);
-        async { Ok::<_, Infallible>(response) }
+async fn serve_connection(
+    stream: TcpStream,
+    activity: Arc<Activity>,
+    api: Arc<AdminApi>,
+    loopback: Option<IpAddr>,
+) {
+    let io = TokioIo::new(ObservedStream::new(stream, Arc::clone(&activity)));
+    let service = service_fn(|request| {
+        let open = activity.start_request(Instant::now());
+        let api = &api;
+        async move { Ok::<_, Infallible>(respond(api, request, &open, loopback).await) }
     });
-    let served = http1::Builder::new()
+    let connection = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEAD_FIELDS_MAX)
-        .header_read_timeout(None) // it would end idle connections too; `TimedStream` tells the two apart
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
+        .header_read_timeout(None) // `Activity` limits the time of a head, and all other times
+        .serve_connection(io, service);
+    if let ConnectionEnd::Failed(error) = drive(connection, &activity).await {
         tracing::debug!(error = %Chain(&error), "admin connection failed");
     }
+}
+
+/// Responds to one request. Its body is never read.
+async fn respond(
+    api: &AdminApi,
+    request: Request<Incoming>,
+    open: &OpenRequest,
+    loopback: Option<IpAddr>,
+) -> AdminResponse {
+    let (parts, incoming) = request.into_parts();
+    let mut body = RequestBody::new(incoming, &parts);
+    let request = Request::from_parts(parts, ());
+    if api.has_token(request.headers()) {
+        open.authenticate();
+    }
+    let mut response = api.respond(&request, loopback);
+    if closes_after(response.status(), &mut body, open).await {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn activity(slot: Slot) -> Activity {
+    Activity::new(slot, false, 0, TIMEOUTS.age, 0, Instant::now())
+}
+
+fn apply_time_limits(activities: &mut Vec<Weak<Activity>>) {
+    let now = Instant::now();
+    activities.retain(|activity| {
+        let Some(activity) = activity.upgrade() else { return false };
+        match activity.required_shutdown(&TIMEOUTS, now) {
+            Shutdown::None => {}
+            shutdown @ (Shutdown::Graceful | Shutdown::Immediate) => activity.shut_down(shutdown),
+        }
+        true
+    });
 }
 
 /// A scraper, a few probes and a few people. More is a mistake or an attack.
@@ -83,9 +129,17 @@ pub(super) const CONNECTIONS_MAX: usize = 64;
 // The same limits as on the public listener.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEAD_FIELDS_MAX: usize = 64;
-pub(super) const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Longer than the minute that scrapers usually leave between two scrapes.
-pub(super) const IDLE_TIME_MAX: Duration = Duration::from_secs(75);
-
+const TIMEOUTS: Timeouts = Timeouts {
+    first_byte: Duration::from_secs(5),
+    handshake: Duration::ZERO, // the listener has no TLS
+    head: Duration::from_secs(5),
+    body: Duration::ZERO, // no body is read
+    // Longer than the minute that scrapers usually leave between two scrapes. They send no token.
+    idle: Duration::from_secs(75),
+    idle_unauthenticated: Duration::from_secs(75),
+    stuck: Duration::from_secs(75),
+    age: Duration::from_secs(86_400), // one process: there is no load to spread
+};
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

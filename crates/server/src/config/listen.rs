@@ -108,6 +108,8 @@ pub(super) fn limits(root: &Section<'_>) -> Option<Limits> {
     // hyper refuses a buffer of less than 8 KiB.
     let head = section.or("head", 16 << 10, |setting| setting.size(&(8 << 10..=256 << 10)));
     let connections = count("connections", 10_000);
+    let per_source = section
+        .maybe("connections_per_source", |setting| usize::try_from(setting.integer(1..=1_000_000)?).ok());
     let in_flight = count("in_flight", 10_000);
     // An instance that hangs leaves three quarters to the others.
     let quarter = u64::try_from(in_flight.unwrap_or(1) / 4).unwrap_or(u64::MAX).max(1);
@@ -130,6 +132,7 @@ pub(super) fn limits(root: &Section<'_>) -> Option<Limits> {
         body_memory: body_memory?,
         head: head?,
         connections: connections?,
+        connections_per_source: per_source?,
         in_flight: in_flight?,
         in_flight_per_instance: in_flight_per_instance?,
         idle: idle?,

@@ -162,6 +162,8 @@ pub struct Limits {
     pub head: usize,
     /// The connections of the public listener.
     pub connections: usize,
+    /// The connections of one source address that had no authenticated sender.
+    pub connections_per_source: Option<usize>,
     /// The requests in flight.
     pub in_flight: usize,
     /// The requests in flight to one instance, beyond which its callbacks are refused.

@@ -299,6 +299,7 @@ fn every_optional_setting_has_its_default() {
     assert_eq!(config.limits.body_memory, 256 << 20);
     assert_eq!(config.limits.head, 16 << 10);
     assert_eq!(config.limits.connections, 10_000);
+    assert_eq!(config.limits.connections_per_source, None);
     assert_eq!(config.limits.in_flight, 10_000);
     assert_eq!(config.delivery.in_flight_per_instance, 2500);
     assert_eq!(config.limits.idle, seconds(75));
@@ -820,6 +821,11 @@ fn an_invalid_value_gets_a_message_with_a_valid_one() {
         ("[limits]\nbody_memory = \"3MiB\"", "limits.body_memory", "less than limits.body, which is 4MiB"),
         ("[limits]\nhead = \"4KiB\"", "limits.head", "not from 8KiB to 256KiB"),
         ("[limits]\nconnections = 0", "limits.connections", "not a whole number from 1 to 1000000"),
+        (
+            "[limits]\nconnections_per_source = 0",
+            "limits.connections_per_source",
+            "not a whole number from 1 to 1000000",
+        ),
         (
             "[limits]\nin_flight = 99999999999999999999",
             "limits.in_flight",

@@ -161,10 +161,19 @@ impl Scrape {
             "Open connections of the public listener",
             &number(metrics.connections.load(Relaxed)),
         )?;
-        families.counter(
+        families.counters(
             "connections_refused",
-            "Connections closed at once because limits.connections were open",
-            metrics.connections_refused.load(Relaxed),
+            "Connections closed at once, by reason",
+            metrics
+                .connections_refused
+                .read()
+                .iter()
+                .map(|([reason], count)| ([("reason", &**reason)], *count)),
+        )?;
+        families.counter(
+            "connections_evicted",
+            "Connections without an authenticated sender that were closed to make room for new ones",
+            metrics.connections_evicted.load(Relaxed),
         )?;
         families.counters(
             "connections_failed",
@@ -338,6 +347,11 @@ impl Scrape {
                 &not_after,
             )?;
         }
+        families.gauge(
+            "workers",
+            "Worker threads that serve requests; one less than at the start is a bug, 0 serves nothing",
+            &number(metrics.workers()),
+        )?;
         families.counter("log_dropped", "Log lines that could not be written", metrics.log.dropped())?;
         families.counter("panics", "Panics in any thread; each is a bug", metrics.log.panics())?;
         families.gauges(

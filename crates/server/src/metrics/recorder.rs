@@ -40,8 +40,11 @@ pub struct Metrics {
     pub(super) authenticated: LabelledCounters<1>,
     /// By trust and reason.
     pub(super) rejected: LabelledCounters<2>,
+    pub(super) workers: AtomicUsize,
     pub(super) connections: AtomicUsize,
-    pub(super) connections_refused: AtomicU64,
+    /// By reason.
+    pub(super) connections_refused: LabelledCounters<1>,
+    pub(super) connections_evicted: AtomicU64,
     pub(super) handshakes_failed: AtomicU64,
     pub(super) peers: Mutex<BTreeMap<Box<str>, bool>>,
     pub(super) reloads_ok: AtomicU64,
@@ -98,8 +101,10 @@ impl Metrics {
             actions_in_flight: AtomicUsize::new(0),
             authenticated: LabelledCounters::default(),
             rejected: LabelledCounters::default(),
+            workers: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
-            connections_refused: AtomicU64::new(0),
+            connections_refused: LabelledCounters::default(),
+            connections_evicted: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
             peers: Mutex::default(),
             reloads_ok: AtomicU64::new(0),
@@ -180,15 +185,31 @@ impl Metrics {
         self.actions_in_flight.store(count, Relaxed);
     }
 
-    /// Counts a connection as open until the guard is dropped. Returns `None`, and counts a refused
-    /// connection, if `limit` connections are open.
-    pub fn connection(self: &Arc<Self>, limit: usize) -> Option<ConnectionGuard> {
-        let guard = ConnectionGuard { metrics: Arc::clone(self) };
-        if self.connections.fetch_add(1, Relaxed) < limit {
-            return Some(guard);
-        }
-        self.connections_refused.fetch_add(1, Relaxed);
-        None
+    /// Counts a worker thread as alive until the guard is dropped.
+    pub fn worker(self: &Arc<Self>) -> WorkerGuard {
+        self.workers.fetch_add(1, Relaxed);
+        WorkerGuard { metrics: Arc::clone(self) }
+    }
+
+    /// The worker threads that are alive. Without any, the gateway cannot serve a request.
+    pub fn workers(&self) -> usize {
+        self.workers.load(Relaxed)
+    }
+
+    /// Counts a connection as open until the guard is dropped.
+    pub fn connection(self: &Arc<Self>) -> ConnectionGuard {
+        self.connections.fetch_add(1, Relaxed);
+        ConnectionGuard { metrics: Arc::clone(self) }
+    }
+
+    /// Records a connection that was closed at once.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.connections_refused.increment([reason]);
+    }
+
+    /// Records a connection that ends to make room for another one.
+    pub fn connection_evicted(&self) {
+        self.connections_evicted.fetch_add(1, Relaxed);
     }
 
     /// The open connections.
@@ -250,6 +271,25 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.metrics.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A worker thread that is alive.
+#[derive(Debug)]
+pub struct WorkerGuard {
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for WorkerGuard {
+    fn drop(&mut self) {
+        self.metrics.workers.fetch_sub(1, Relaxed);
+        // A worker returns when the gateway has drained. Nothing but a bug ends it before.
+        if std::thread::panicking() {
+            tracing::error!(
+                workers = self.metrics.workers(),
+                "worker thread stopped by a panic: restart the gateway"
+            );
+        }
     }
 }
 

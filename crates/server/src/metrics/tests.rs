@@ -290,19 +290,23 @@ fn guards_count_down_when_they_are_dropped() {
     let metrics = metrics();
     let (first, second) = (metrics.start_request(), metrics.start_request());
     assert_eq!((first.count(), second.count()), (1, 2));
-    let held = metrics.connection(2);
-    let other = metrics.connection(2);
-    assert!(held.is_some() && other.is_some());
-    assert!(metrics.connection(2).is_none());
+    let _worker = metrics.worker();
+    drop(metrics.worker());
+    let (_held, other) = (metrics.connection(), metrics.connection());
+    assert_eq!(metrics.open_connections(), 2);
+    metrics.connection_refused("no_slot");
+    metrics.connection_evicted();
     drop((first, other));
-    assert!(metrics.connection(2).is_some());
+    drop(metrics.connection());
     check(
         &metrics,
         &[
+            ("switchboard_workers{}", 1.0),
             ("switchboard_request_body_bytes{}", 0.0),
             ("switchboard_requests_in_flight{}", 1.0),
             ("switchboard_connections{}", 1.0),
-            ("switchboard_connections_refused_total{}", 1.0),
+            ("switchboard_connections_refused_total{reason=no_slot}", 1.0),
+            ("switchboard_connections_evicted_total{}", 1.0),
         ],
     );
 }

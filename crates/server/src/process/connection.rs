@@ -1,14 +1,22 @@
 //! One connection of the public listener: its protocol, its activity, its time limits and its shutdown.
 
 mod activity;
+mod close;
 mod drive;
+mod linger;
 pub(crate) mod protocol;
+mod request_body;
 mod shutdown;
+mod slot_log;
+mod slots;
 mod timeouts;
 
 pub use self::timeouts::Timeouts;
 pub(crate) use self::{
     activity::{Activity, OpenRequest},
+    close::closes_after,
     drive::{ConnectionEnd, ObservedStream, drive},
+    request_body::RequestBody,
     shutdown::Shutdown,
+    slots::{Slot, Slots, source_of},
 };

@@ -14,7 +14,10 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
-    process::{connection::OpenRequest, state::ProcessState},
+    process::{
+        connection::{OpenRequest, RequestBody, closes_after},
+        state::ProcessState,
+    },
     request::{
         handle::handle, reason::Reason, received::Received, record::Record, refusal::Refusal,
         reply::ReplyBody,
@@ -27,7 +30,9 @@ pub(crate) async fn respond(
     request: Request<Incoming>,
     open: OpenRequest,
 ) -> Response<ReplyBody> {
-    let received = Received::new(request, Instant::now(), wall_clock());
+    let (parts, incoming) = request.into_parts();
+    let mut body = RequestBody::new(incoming, &parts);
+    let received = Received::new(parts, &mut body, Instant::now(), wall_clock());
     let gateway = state.gateway.load_full();
     let mut record = Record::new(Arc::clone(&gateway.metrics), &received);
     let in_flight = gateway.metrics.start_request();
@@ -51,7 +56,10 @@ pub(crate) async fn respond(
     };
     record.share(&mut response, outcome, refusal.as_ref().map(|(reason, _)| *reason));
     record.echo(response.headers_mut());
-    if open.is_last() || gateway.is_draining() {
+    if record.is_authenticated() {
+        open.authenticate();
+    }
+    if closes_after(response.status(), &mut body, &open).await || gateway.is_draining() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.body_mut().hold(open, in_flight);

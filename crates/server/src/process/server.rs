@@ -171,7 +171,7 @@ impl Server {
         }
         reloader.draining.store(true, Relaxed);
         let deadline = drain.map_or_else(|| Instant::now() + reloader.drain.deadline, |drain| drain.deadline);
-        drop(listener);
+        drain::accept_backlog(listener, &workers, deadline).await;
         let tasks = Arc::clone(&state.gateway.load().tasks);
         let is_clean = drain::finish(workers, &tasks, &shutdown, &mut commands, deadline).await;
         drop(background);

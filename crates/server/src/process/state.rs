@@ -5,19 +5,30 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use openssl::ssl::SslAcceptor;
 
-use crate::{gateway::Gateway, metrics::Metrics, process::certificate::Certificate};
+use crate::{
+    gateway::Gateway,
+    metrics::Metrics,
+    process::{certificate::Certificate, connection::Slots},
+};
 
 /// The current gateway, the current certificate, and the metrics.
 #[derive(Debug)]
 pub(crate) struct ProcessState {
     pub(crate) gateway: ArcSwap<Gateway>,
     pub(crate) metrics: Arc<Metrics>,
+    /// The slots of the public listener.
+    pub(crate) slots: Arc<Slots>,
     certificate: ArcSwapOption<Certificate>,
 }
 
 impl ProcessState {
     pub(crate) fn new(gateway: Gateway, metrics: Arc<Metrics>) -> Self {
-        Self { gateway: ArcSwap::from_pointee(gateway), metrics, certificate: ArcSwapOption::empty() }
+        Self {
+            gateway: ArcSwap::from_pointee(gateway),
+            metrics,
+            slots: Arc::new(Slots::new("public")),
+            certificate: ArcSwapOption::empty(),
+        }
     }
 
     /// Returns true if no connection is open and no task is in flight.

@@ -29,7 +29,7 @@ use crate::{
     metrics::ConnectionGuard,
     process::{
         connection::{
-            Activity, ConnectionEnd, ObservedStream, Shutdown, drive,
+            Activity, ConnectionEnd, ObservedStream, Shutdown, Slot, drive,
             protocol::{accept_tls, http1_builder, http2_builder},
         },
         exchange,
@@ -42,9 +42,17 @@ use crate::{
 /// A running worker, seen from the accept loop.
 #[derive(Debug)]
 pub(crate) struct WorkerHandle {
-    streams: mpsc::UnboundedSender<(std::net::TcpStream, ConnectionGuard)>,
+    streams: mpsc::UnboundedSender<AcceptedConnection>,
     open: Arc<AtomicUsize>,
     thread: JoinHandle<usize>,
+}
+
+/// A connection that was accepted and has a slot.
+#[derive(Debug)]
+pub(crate) struct AcceptedConnection {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) slot: Slot,
+    pub(crate) guard: ConnectionGuard,
 }
 
 impl WorkerHandle {
@@ -56,9 +64,9 @@ impl WorkerHandle {
 
     /// Gives it a connection. The queue is unbounded; the limit on connections, whose guard travels along,
     /// bounds it.
-    pub(crate) fn give(&self, stream: std::net::TcpStream, guard: ConnectionGuard) {
+    pub(crate) fn give(&self, connection: AcceptedConnection) {
         self.open.fetch_add(1, Relaxed);
-        if self.streams.send((stream, guard)).is_err() {
+        if self.streams.send(connection).is_err() {
             // Only a panic of the gateway can stop the thread. Dropping the stream closes it.
             self.open.fetch_sub(1, Relaxed);
             tracing::error!("worker thread stopped: closing its connection");
@@ -82,8 +90,10 @@ pub(crate) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (streams, received) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
+    let alive = state.metrics.worker();
     let worker = Arc::new(Worker { state, activities: Mutex::default(), open: Arc::clone(&open) });
     let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let _alive = alive;
         let cut_off = runtime.block_on(worker.run(received, shutdown));
         // A name lookup of a request that was cut off must not keep the process alive.
         runtime.shutdown_background();
@@ -108,7 +118,7 @@ impl Worker {
     /// them. So it waits for those, too.
     async fn run(
         self: Arc<Self>,
-        mut streams: mpsc::UnboundedReceiver<(std::net::TcpStream, ConnectionGuard)>,
+        mut streams: mpsc::UnboundedReceiver<AcceptedConnection>,
         mut shutdown: watch::Receiver<Shutdown>,
     ) -> usize {
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
@@ -128,10 +138,10 @@ impl Worker {
             }
             tokio::select! {
                 stream = streams.recv(), if accepting => match stream {
-                    Some((stream, guard)) => {
+                    Some(connection) => {
                         next_id += 1;
                         let worker = Arc::clone(&self);
-                        tokio::spawn(worker.serve(next_id, stream, guard));
+                        tokio::spawn(worker.serve(next_id, connection));
                     }
                     None => accepting = false,
                 },
@@ -147,9 +157,8 @@ impl Worker {
     fn sweep(&self) {
         let gateway = self.state.gateway.load();
         let now = Instant::now();
-        let body_bytes_max = u64::try_from(gateway.limits.body).unwrap_or(u64::MAX);
         for activity in self.lock().values() {
-            match activity.required_shutdown(&gateway.timeouts, body_bytes_max, now) {
+            match activity.required_shutdown(&gateway.timeouts, now) {
                 Shutdown::None => {}
                 shutdown @ (Shutdown::Graceful | Shutdown::Immediate) => activity.shut_down(shutdown),
             }
@@ -172,17 +181,22 @@ impl Worker {
     }
 
     /// Serves one connection, from its TLS handshake to its end.
-    async fn serve(self: Arc<Self>, id: u64, stream: std::net::TcpStream, guard: ConnectionGuard) {
+    async fn serve(self: Arc<Self>, id: u64, connection: AcceptedConnection) {
+        let AcceptedConnection { stream, slot, guard } = connection;
         let _open = OpenConnection { worker: &self, id, _guard: guard };
         let Ok(stream) = TcpStream::from_std(stream) else { return };
         let Some(acceptor) = self.state.tls_acceptor() else {
-            return self.serve_http(id, stream, false).await;
+            return self.serve_http(id, stream, slot, false).await;
         };
         let handshake = self.state.gateway.load().timeouts.handshake;
-        match timeout(handshake, accept_tls(&acceptor, stream)).await {
+        let accepted = tokio::select! {
+            accepted = timeout(handshake, accept_tls(&acceptor, stream)) => accepted,
+            () = slot.shutdown().evicted() => return,
+        };
+        match accepted {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.ssl().selected_alpn_protocol() == Some(b"h2");
-                self.serve_http(id, stream, is_http2).await;
+                self.serve_http(id, stream, slot, is_http2).await;
             }
             Ok(Err(error)) => {
                 self.state.metrics.handshake_failed();
@@ -195,18 +209,19 @@ impl Worker {
         }
     }
 
-    async fn serve_http<S>(self: &Arc<Self>, id: u64, stream: S, is_http2: bool)
+    async fn serve_http<S>(self: &Arc<Self>, id: u64, stream: S, slot: Slot, is_http2: bool)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (age, head_bytes_max) = {
+        let (age, head_bytes_max, body_bytes_max) = {
             let gateway = self.state.gateway.load();
-            (gateway.timeouts.age, gateway.limits.head)
+            (gateway.timeouts.age, gateway.limits.head, gateway.limits.body)
         };
         let spread = id.wrapping_mul(97).to_le_bytes()[0];
-        let activity = Arc::new(Activity::new(is_http2, age, spread, Instant::now()));
+        let activity = Activity::new(slot, is_http2, body_bytes_max, age, spread, Instant::now());
+        let activity = Arc::new(activity);
         self.lock().insert(id, Arc::clone(&activity));
-        let io = TokioIo::new(ObservedStream { stream, activity: Arc::clone(&activity) });
+        let io = TokioIo::new(ObservedStream::new(stream, Arc::clone(&activity)));
         let service = service_fn(|request: Request<Incoming>| {
             let open = activity.start_request(Instant::now());
             let state = Arc::clone(&self.state);
@@ -223,7 +238,7 @@ impl Worker {
     /// Counts a connection that failed outside of any request.
     fn count_failure(&self, end: &ConnectionEnd) {
         let outcome = match end {
-            ConnectionEnd::Closed => return,
+            ConnectionEnd::Closed | ConnectionEnd::Evicted => return,
             ConnectionEnd::CutOff => Outcome::TooSlow,
             ConnectionEnd::Failed(error) if error.is_parse_too_large() => Outcome::HeadTooLarge,
             ConnectionEnd::Failed(error) if error.is_parse() => Outcome::BadRequest,
@@ -254,6 +269,11 @@ impl Drop for OpenConnection<'_> {
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
+mod floods;
+#[cfg(test)]
+mod lifetimes;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
@@ -263,21 +283,31 @@ mod tests {
         telemetry::LogCounts,
     };
 
+    pub(super) fn worker() -> Arc<Worker> {
+        let metrics = Arc::new(Metrics::new(LogCounts::default()));
+        let gateway =
+            Gateway::build(parse(MINIMAL).unwrap(), None, Arc::clone(&metrics), Arc::default(), None)
+                .unwrap();
+        Arc::new(Worker {
+            state: Arc::new(ProcessState::new(gateway, metrics)),
+            activities: Mutex::default(),
+            open: Arc::default(),
+        })
+    }
+
+    pub(super) fn slot(worker: &Worker) -> Slot {
+        worker.state.slots.admit([192, 0, 2, 1].into(), None, false).unwrap().0
+    }
+
     /// The workers are joined one after the other; the later ones still accept connections when the deadline
     /// passes.
     #[tokio::test(start_paused = true)]
     async fn every_request_cut_off_is_counted() {
-        let metrics = Arc::new(Metrics::new(LogCounts::default()));
-        let config = parse(MINIMAL).unwrap();
-        let gateway = Gateway::build(config, None, Arc::clone(&metrics), Arc::default(), None).unwrap();
-        let worker = Arc::new(Worker {
-            state: Arc::new(ProcessState::new(gateway, metrics)),
-            activities: Mutex::default(),
-            open: Arc::default(),
-        });
+        let worker = worker();
         let (_streams, received) = mpsc::unbounded_channel();
         let (shutdown, requested) = watch::channel(Shutdown::None);
-        let activity = Arc::new(Activity::new(true, Duration::from_secs(600), 0, Instant::now()));
+        let (slot, _) = worker.state.slots.admit([192, 0, 2, 1].into(), None, false).unwrap();
+        let activity = Arc::new(Activity::new(slot, true, 0, Duration::from_secs(600), 0, Instant::now()));
         worker.lock().insert(1, Arc::clone(&activity));
         let _requests = [activity.start_request(Instant::now()), activity.start_request(Instant::now())];
         let run = tokio::spawn(Arc::clone(&worker).run(received, requested));

@@ -10,9 +10,12 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
-use crate::request::{reason::Reason, refusal::Refusal};
+use crate::{
+    process::connection::RequestBody,
+    request::{reason::Reason, refusal::Refusal},
+};
 
 /// The bounds of one body.
 #[derive(Debug)]
@@ -81,7 +84,7 @@ impl AsRef<[u8]> for WholeBody {
 }
 
 /// Reads all data frames. Trailers are dropped (RFC 9110 section 6.5.1).
-pub(crate) async fn read(mut body: Incoming, limits: BodyLimits<'_>) -> Result<Bytes, Refusal> {
+pub(crate) async fn read(body: &mut RequestBody, limits: BodyLimits<'_>) -> Result<Bytes, Refusal> {
     let announced = body.size_hint().lower();
     let announced = usize::try_from(announced).ok().filter(|bytes| *bytes <= limits.bytes_max);
     let announced = announced.ok_or_else(too_large)?;

@@ -31,7 +31,7 @@ use crate::{
 /// Handles one request. Each step takes a value that only the step before it can make.
 pub(crate) async fn handle(
     gateway: &Arc<Gateway>,
-    received: Received,
+    received: Received<'_>,
     record: &mut Record,
 ) -> Result<Reply, Refusal> {
     received.check_head()?;
@@ -50,7 +50,7 @@ pub(crate) async fn handle(
 /// Handles `POST {webhook_path}`: a new call, or an item about a call without the gateway's callback URI.
 async fn webhook(
     gateway: &Arc<Gateway>,
-    received: Received,
+    received: Received<'_>,
     app_in_path: Option<Uuid>,
     record: &mut Record,
 ) -> Result<Reply, Refusal> {
@@ -85,7 +85,11 @@ async fn webhook(
 }
 
 /// Handles `POST {callback_path}/…`: delivers to the instance that the seal names.
-async fn callback(gateway: &Arc<Gateway>, received: Received, record: &mut Record) -> Result<Reply, Refusal> {
+async fn callback(
+    gateway: &Arc<Gateway>,
+    received: Received<'_>,
+    record: &mut Record,
+) -> Result<Reply, Refusal> {
     let target = received.target();
     let caller = gateway.authenticate(&received, record).await?;
     received.check_no_loop()?;

@@ -12,9 +12,9 @@ use http::{
         AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, Entry, HOST,
         TRANSFER_ENCODING,
     },
+    request::Parts,
     uri::{Authority, PathAndQuery, Uri},
 };
-use hyper::body::Incoming;
 use switchboard_auth::Caller;
 use switchboard_delivery::{Delivery, Outbound, PeerGateways};
 use tokio::time::Instant;
@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     platform::{CALLER_REGION, MESSAGE_ID},
+    process::connection::RequestBody,
     request::{
         body::{self, BodyLimits},
         reason::Reason,
@@ -32,12 +33,12 @@ use crate::{
 
 /// A request whose head was read and whose sender is not authenticated yet.
 #[derive(Debug)]
-pub(crate) struct Received {
+pub(crate) struct Received<'b> {
     method: Method,
     uri: Uri,
     version: Version,
     headers: HeaderMap,
-    body: Incoming,
+    body: &'b mut RequestBody,
     /// The time at which the head was complete.
     pub(crate) arrived: Instant,
     /// The same moment on the wall clock.
@@ -66,9 +67,13 @@ pub(crate) struct Paths {
     pub(crate) health: Option<String>,
 }
 
-impl Received {
-    pub(crate) fn new(request: http::Request<Incoming>, arrived: Instant, now: SystemTime) -> Self {
-        let (mut parts, body) = request.into_parts();
+impl<'b> Received<'b> {
+    pub(crate) fn new(
+        mut parts: Parts,
+        body: &'b mut RequestBody,
+        arrived: Instant,
+        now: SystemTime,
+    ) -> Self {
         hide_credentials(&mut parts.headers);
         Self {
             method: parts.method,

@@ -61,7 +61,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(metrics: Arc<Metrics>, received: &Received) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, received: &Received<'_>) -> Self {
         let headers = received.headers();
         Self {
             metrics,
@@ -104,6 +104,11 @@ impl Record {
     /// The sender is not authenticated, or not allowed.
     pub(crate) fn refused_sender(&mut self, refused: Box<RefusedSender>) {
         self.sender.refuse(refused);
+    }
+
+    /// Returns true if the sender is proven and allowed.
+    pub(crate) fn is_authenticated(&self) -> bool {
+        self.sender.is_accepted()
     }
 
     /// Counts the items, and keeps the first one that is about a call. Returns the id of that call.

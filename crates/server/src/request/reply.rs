@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use hyper::body::{Body, Frame, SizeHint};
 use switchboard_delivery::{LOOP, UpstreamBody, UpstreamBodyError, UpstreamResponse};
@@ -131,10 +131,6 @@ impl Refusal {
         }
         if let Some(allow) = self.allow() {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
-        }
-        if matches!(self.outcome, Outcome::TooSlow | Outcome::OverCapacity) {
-            // The gateway does not read the rest of the request.
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

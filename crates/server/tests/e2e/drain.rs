@@ -7,7 +7,9 @@ use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::Instant;
 
-use crate::support::{Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, soon, tls};
+use crate::support::{
+    Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, soon, tls, until,
+};
 
 fn settings(issuer: &Issuer, instance: &Instance, delay: &str, deadline: &str) -> Settings {
     Settings::new(issuer, &[instance])
@@ -76,6 +78,77 @@ async fn a_worker_without_clients_waits_for_requests_over_its_connections() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     instance.release();
     assert_eq!(busy.response().await.status(), 202);
+    assert_eq!(gateway.exit().await, Some(0));
+}
+
+/// Waits until the gateway has closed its public listener.
+async fn listener_closed(gateway: &Gateway) {
+    until("the listener is closed", async || {
+        tokio::net::TcpStream::connect(gateway.public).await.err().map(|_| ())
+    })
+    .await;
+}
+
+/// A client that has connected may be about to send its first request, or the rest of one.
+#[tokio::test]
+async fn connections_that_have_not_sent_a_whole_request_yet_are_served() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let mut gateway = Gateway::start(&settings(&issuer, &instance, "0s", "60s")).await;
+    let request = request();
+    let (start, rest) = request.split_at(request.len() / 2);
+    let mut idle = Client::connect(gateway.public).await;
+    let silent = Client::connect(gateway.public).await;
+    let mut first = Client::connect(gateway.public).await;
+    first.send(start).await;
+    let mut second = Client::connect(gateway.public).await;
+    for client in [&mut idle, &mut second] {
+        assert_eq!(client.exchange(&request).await.status(), 202);
+    }
+    second.send(start).await;
+    // Each of them is at its worker, which reads in order of arrival.
+    assert_eq!(Request::get("/api/health").send(&gateway).await.status(), 200);
+    gateway.signal("TERM");
+    listener_closed(&gateway).await;
+    let (_, unread) = idle.closed().await;
+    assert!(unread.is_empty());
+    for (what, client, bytes) in
+        [("silent", silent, request.as_slice()), ("first", first, rest), ("second", second, rest)]
+    {
+        let mut client = client;
+        client.send(bytes).await;
+        let response = client.response_or_end().await.unwrap_or_else(|| panic!("{what}: closed"));
+        assert_eq!((response.status(), response.field("connection")), (202, Some("close")), "{what}");
+        client.closed().await;
+    }
+    assert_eq!(gateway.exit().await, Some(0));
+}
+
+/// The operating system has completed these connections, and the gateway has not accepted them yet.
+#[tokio::test]
+async fn connections_in_the_backlog_are_served() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let mut gateway = Gateway::start(&settings(&issuer, &instance, "0s", "60s")).await;
+    gateway.signal("STOP");
+    let mut clients = Vec::new();
+    for number in 0..64 {
+        let mut client = Client::connect(gateway.public).await;
+        if number % 2 == 0 {
+            client.send(request()).await;
+        }
+        clients.push(client);
+    }
+    gateway.signal("TERM");
+    gateway.signal("CONT");
+    listener_closed(&gateway).await;
+    for (number, mut client) in clients.into_iter().enumerate() {
+        if number % 2 == 1 {
+            client.send(request()).await;
+        }
+        let response = client.response_or_end().await.unwrap_or_else(|| panic!("{number}: closed"));
+        assert_eq!((response.status(), response.field("connection")), (202, Some("close")), "{number}");
+    }
     assert_eq!(gateway.exit().await, Some(0));
 }
 

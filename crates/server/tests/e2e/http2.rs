@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_openssl::SslStream;
 
 use crate::support::{
@@ -80,7 +83,88 @@ async fn requests_of_one_connection_are_served_concurrently() {
     driver.abort();
 }
 
-/// RFC 9113 section 10.5: the gateway closes the connection of each flood and serves other connections.
+/// RFC 9113 section 8.1: a response that does not need the body, then `RST_STREAM` with `NO_ERROR`. GOAWAY
+/// announces the close to a sender that was never authenticated.
+#[tokio::test]
+async fn a_refusal_before_the_body_resets_the_stream_without_error() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    let right = format!("Bearer {}", Token::skype().sign());
+    let wrong = format!("Bearer {}", Token::skype().signed_by("stranger").sign());
+    let body = bodies::incoming("call-1");
+    let large = [("authorization", right.as_str()), ("content-length", "3000000")];
+    // The pieces of a body that fit into the window of the stream.
+    let data = |stream: u32| frame(DATA, 0, stream, &[b' '; 16_000]).repeat(4);
+    for (is_authenticated, fields, status) in
+        [(false, &[("authorization", wrong.as_str())][..], "401"), (true, &large[..], "413")]
+    {
+        let mut stream = connect(&gateway).await;
+        let mut first = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+        let mut next = 1;
+        if is_authenticated {
+            first.extend(frame(HEADERS, 0x4, next, &head(&[("authorization", &right)])));
+            first.extend(frame(DATA, 0x1, next, body.as_bytes()));
+            next += 2;
+        }
+        stream.write_all(&first).await.unwrap();
+        if is_authenticated {
+            instance.request().await;
+        }
+        stream.write_all(&[frame(HEADERS, 0x4, next, &head(fields)), data(next)].concat()).await.unwrap();
+        let mut frames = Vec::new();
+        let reset = loop {
+            let (kind, flags, on, payload) = soon(status, read_frame(&mut stream)).await.unwrap();
+            if on == next && kind == RST_STREAM {
+                break payload;
+            }
+            frames.push((kind, flags, on));
+            if kind == SETTINGS && flags == 0 {
+                stream.write_all(&frame(SETTINGS, 1, 0, &[])).await.unwrap();
+            }
+        };
+        assert_eq!(reset, [0; 4], "{status}: NO_ERROR");
+        // The response is complete before the reset: HEADERS with END_STREAM.
+        let response = frames.iter().find(|(kind, _, on)| *kind == HEADERS && *on == next);
+        assert!(response.is_some_and(|(_, flags, _)| flags & 1 == 1), "{status}: {frames:?}");
+        let outcome = if is_authenticated { "body_too_large" } else { "unauthenticated" };
+        gateway.log.event(outcome, |event| event["outcome"] == outcome).await;
+        if is_authenticated {
+            assert!(frames.iter().all(|(kind, _, _)| *kind != GOAWAY), "{frames:?}");
+            // The connection goes on.
+            let again = frame(HEADERS, 0x4, next + 2, &head(&[("authorization", &right)]));
+            stream.write_all(&[again, frame(DATA, 0x1, next + 2, body.as_bytes())].concat()).await.unwrap();
+            instance.request().await;
+            continue;
+        }
+        // Sent on, the body does no harm: the client reads until the end and gets no reset.
+        stream.write_all(&data(next)).await.unwrap();
+        loop {
+            let Ok((kind, flags, on, payload)) = soon("the end", read_frame(&mut stream)).await else {
+                break;
+            };
+            if kind == PING && flags == 0 {
+                stream.write_all(&frame(PING, 1, 0, &payload)).await.unwrap();
+            }
+            frames.push((kind, flags, on));
+        }
+        assert!(frames.iter().any(|(kind, _, _)| *kind == GOAWAY), "{frames:?}");
+    }
+}
+
+/// Reads a frame: its type, its flags, its stream and its payload.
+async fn read_frame(stream: &mut SslStream<TcpStream>) -> std::io::Result<(u8, u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await?;
+    let [a, b, c, kind, flags, on @ ..] = head;
+    let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap();
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload).await?;
+    Ok((kind, flags, u32::from_be_bytes(on), payload))
+}
+
+/// RFC 9113 section 10.5: the gateway closes the connection of each flood and serves other connections. The
+/// unit tests of the worker count the frames until the cut.
 #[tokio::test]
 async fn a_flood_ends_its_connection() {
     let issuer = Issuer::start();
@@ -185,4 +269,5 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;

@@ -67,6 +67,7 @@ mod replicas;
 #[cfg(test)]
 mod retries;
 #[cfg(test)]
+mod slots;
 mod support;
 #[cfg(test)]
 mod tls;

@@ -7,8 +7,8 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::Waker,
     time::Duration,
@@ -16,7 +16,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::process::connection::{shutdown::Shutdown, timeouts::Timeouts};
+use crate::process::connection::{shutdown::Shutdown, slots::Slot, timeouts::Timeouts};
 
 /// The state of one connection, for the sweep of its worker.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Activity {
     started: Instant,
     age: Duration,
     is_http2: bool,
+    /// The bytes that an HTTP/2 client may send for each request in flight, and between requests.
+    bytes_max: u64,
     /// Requests whose responses are not yet written whole.
     in_flight: AtomicU32,
     /// `FIRST_BYTE`, `HEAD` or `IDLE`: what the connection waits for while `in_flight` is 0.
@@ -32,31 +34,46 @@ pub(crate) struct Activity {
     changed_ms: AtomicU64,
     /// Bytes read since the last request started.
     bytes_since_request: AtomicU64,
-    shutdown: AtomicU8,
-    waker: Mutex<Option<Waker>>,
+    /// The close was announced to a client that may still be sending.
+    is_announced: AtomicBool,
+    is_lingering: AtomicBool,
+    slot: Slot,
 }
 
 impl Activity {
     /// `spread` in 0..=255 varies the age by a tenth: connections that open together do not all close
     /// together.
-    pub(crate) fn new(is_http2: bool, age: Duration, spread: u8, now: Instant) -> Self {
+    ///
+    /// An HTTP/2 client may send `body_bytes_max` for each request, and a little more.
+    pub(crate) fn new(
+        slot: Slot,
+        is_http2: bool,
+        body_bytes_max: usize,
+        age: Duration,
+        spread: u8,
+        now: Instant,
+    ) -> Self {
         let age = age * (900 + u32::from(spread) * 200 / 255) / 1000;
         Self {
             started: now,
             age,
             is_http2,
+            bytes_max: u64::try_from(body_bytes_max).unwrap_or(u64::MAX).saturating_add(CONTROL_BYTES_MAX),
             in_flight: AtomicU32::new(0),
             phase: AtomicU8::new(FIRST_BYTE),
             changed_ms: AtomicU64::new(0),
             bytes_since_request: AtomicU64::new(0),
-            shutdown: AtomicU8::new(SHUTDOWN_NONE),
-            waker: Mutex::new(None),
+            is_announced: AtomicBool::new(false),
+            is_lingering: AtomicBool::new(false),
+            slot,
         }
     }
 
     /// Counts a request as in flight until the guard is dropped.
     pub(crate) fn start_request(self: &Arc<Self>, now: Instant) -> OpenRequest {
-        self.in_flight.fetch_add(1, Relaxed);
+        if self.in_flight.fetch_add(1, Relaxed) == 0 {
+            self.slot.start_request();
+        }
         self.bytes_since_request.store(0, Relaxed);
         self.mark_changed(now);
         OpenRequest { activity: Arc::clone(self) }
@@ -64,24 +81,46 @@ impl Activity {
 
     /// Asks the connection to shut down. A stronger shutdown that was asked for earlier stays in force.
     pub(crate) fn shut_down(&self, shutdown: Shutdown) {
-        let shutdown = match shutdown {
-            Shutdown::None => SHUTDOWN_NONE,
-            Shutdown::Graceful => SHUTDOWN_GRACEFUL,
-            Shutdown::Immediate => SHUTDOWN_IMMEDIATE,
-        };
-        self.shutdown.fetch_max(shutdown, Relaxed);
-        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            waker.wake_by_ref();
-        }
+        self.slot.shutdown().ask(shutdown);
     }
 
     /// The shutdown that the connection was asked for.
     pub(crate) fn shutdown(&self) -> Shutdown {
-        match self.shutdown.load(Relaxed) {
-            SHUTDOWN_NONE => Shutdown::None,
-            SHUTDOWN_GRACEFUL => Shutdown::Graceful,
-            _ => Shutdown::Immediate,
+        self.slot.shutdown().asked()
+    }
+
+    /// Returns true if the connection ends at once. One that lingers ends by itself: its stream looks at
+    /// [`Self::may_linger`].
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.shutdown() == Shutdown::Immediate && !self.is_lingering()
+    }
+
+    /// Returns true if the connection ends to make room for another one. A request that has started meanwhile
+    /// is served.
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.slot.shutdown().is_evicted() && self.in_flight.load(Relaxed) == 0 && !self.is_lingering()
+    }
+
+    /// Starts to linger, if the client may still be sending: a request was not read whole, or the client has
+    /// just learnt that the connection closes. Returns false if the connection may be closed at once.
+    pub(crate) fn start_lingering(&self) -> bool {
+        let lingers = self.is_announced.load(Relaxed) || self.phase.load(Relaxed) == HEAD;
+        if lingers {
+            self.is_lingering.store(true, Relaxed);
+            self.mark_changed(Instant::now());
+            self.slot.start_lingering();
         }
+        lingers
+    }
+
+    /// Returns true if the connection waits for its client to close it.
+    pub(crate) fn is_lingering(&self) -> bool {
+        self.is_lingering.load(Relaxed)
+    }
+
+    /// Returns true until a time limit or another connection ends the lingering.
+    pub(crate) fn may_linger(&self) -> bool {
+        self.shutdown() != Shutdown::Immediate && !self.slot.shutdown().is_evicted()
     }
 
     /// The number of requests in flight.
@@ -90,29 +129,25 @@ impl Activity {
     }
 
     /// The shutdown that the time limits require at `now`.
-    pub(crate) fn required_shutdown(
-        &self,
-        timeouts: &Timeouts,
-        body_bytes_max: u64,
-        now: Instant,
-    ) -> Shutdown {
+    pub(crate) fn required_shutdown(&self, timeouts: &Timeouts, now: Instant) -> Shutdown {
         let age = now.saturating_duration_since(self.started);
         let since = age.saturating_sub(Duration::from_millis(self.changed_ms.load(Relaxed)));
-        let in_flight = u64::from(self.in_flight.load(Relaxed));
-        let bytes = self.bytes_since_request.load(Relaxed);
-        // HTTP/2 frames without a request (PING, SETTINGS, empty DATA) cost the gateway work and the client
-        // nothing.
-        if self.is_http2 && bytes > (in_flight + 1) * (body_bytes_max + CONTROL_BYTES_MAX) {
-            return Shutdown::Immediate;
+        if self.is_lingering() {
+            return if since >= LINGER_TIME_MAX { Shutdown::Immediate } else { Shutdown::None };
         }
-        let limit = if in_flight > 0 {
+        let limit = if self.in_flight.load(Relaxed) > 0 {
             timeouts.stuck
         } else if self.phase.load(Relaxed) == IDLE {
+            let (idle, graceful) = if self.slot.is_authenticated() {
+                (timeouts.idle, GRACEFUL_TIME_MAX)
+            } else {
+                (timeouts.idle_unauthenticated, GRACEFUL_TIME_MAX_UNAUTHENTICATED)
+            };
             // An idle client is not slow: close gracefully first, and immediately if that takes too long.
-            if since >= timeouts.idle + GRACEFUL_TIME_MAX {
+            if since >= idle + graceful {
                 return Shutdown::Immediate;
             }
-            let is_due = since >= timeouts.idle || age >= self.age;
+            let is_due = since >= idle || self.announces_age(now);
             return if is_due { Shutdown::Graceful } else { Shutdown::None };
         } else if self.is_http2 {
             timeouts.first_byte + timeouts.head
@@ -123,30 +158,53 @@ impl Activity {
         };
         if since >= limit {
             Shutdown::Immediate
-        } else if age >= self.age {
+        } else if self.announces_age(now) {
             Shutdown::Graceful
         } else {
             Shutdown::None
         }
     }
 
-    /// Records that `bytes` were read from the connection.
-    pub(crate) fn received(&self, bytes: usize) {
-        self.bytes_since_request.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Relaxed);
+    /// Returns true if the connection has reached its age. HTTP/1.1 closes after the next response, which
+    /// announces it: an idle connection that is closed without notice loses a request on its way.
+    fn is_old(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.started) >= self.age
+    }
+
+    /// Returns true if GOAWAY announces that the connection has reached its age. Only HTTP/2 has it.
+    fn announces_age(&self, now: Instant) -> bool {
+        self.is_http2 && self.is_old(now)
+    }
+
+    /// Returns true if HTTP/1.1 waits for the rest of a head, or for the first byte. A graceful shutdown
+    /// serves this request, whose response announces the close. (GOAWAY of HTTP/2 announces it at any time.)
+    pub(crate) fn awaits_request(&self) -> bool {
+        !self.is_http2 && self.in_flight.load(Relaxed) == 0 && self.phase.load(Relaxed) != IDLE
+    }
+
+    /// Records that `bytes` were read from the connection. Returns false, and cuts the connection off, if
+    /// they are a flood of HTTP/2 frames without requests (PING, SETTINGS, empty DATA). Such frames cost the
+    /// gateway work and the client nothing.
+    pub(crate) fn received(&self, bytes: usize) -> bool {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let received = self.bytes_since_request.fetch_add(bytes, Relaxed).saturating_add(bytes);
+        let requests = u64::from(self.in_flight.load(Relaxed)) + 1;
+        if self.is_http2 && received > requests.saturating_mul(self.bytes_max) {
+            self.shut_down(Shutdown::Immediate);
+            return false;
+        }
         // Bytes of HTTP/2 may be a ping as well as a head. There, one limit covers the whole wait for a
         // request.
         if !self.is_http2 && self.in_flight.load(Relaxed) == 0 && self.phase.load(Relaxed) != HEAD {
             self.phase.store(HEAD, Relaxed);
             self.mark_changed(Instant::now());
         }
+        true
     }
 
     /// Stores the waker of the task that drives the connection; `shut_down` wakes it.
     pub(crate) fn register(&self, waker: &Waker) {
-        let mut slot = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *slot = Some(waker.clone());
-        }
+        self.slot.shutdown().register(waker);
     }
 
     fn mark_changed(&self, now: Instant) {
@@ -165,35 +223,62 @@ pub(crate) struct OpenRequest {
 impl OpenRequest {
     /// Returns true if the connection closes after this request.
     pub(crate) fn is_last(&self) -> bool {
-        self.activity.shutdown() != Shutdown::None
+        self.activity.shutdown() != Shutdown::None || self.activity.is_old(Instant::now())
+    }
+
+    /// Returns true if a request on this connection had a token that was proven.
+    pub(crate) fn is_authenticated(&self) -> bool {
+        self.activity.slot.is_authenticated()
+    }
+
+    /// The token of this request is proven.
+    pub(crate) fn authenticate(&self) {
+        self.activity.slot.authenticate();
+    }
+
+    /// Closes the connection after this request and the others in flight. HTTP/2 announces it with GOAWAY;
+    /// the response of HTTP/1.1 has to announce it.
+    pub(crate) fn close_connection(&self) {
+        self.activity.is_announced.store(true, Relaxed);
+        if self.activity.is_http2 {
+            self.activity.shut_down(Shutdown::Graceful);
+        }
     }
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
         self.activity.phase.store(IDLE, Relaxed);
-        self.activity.mark_changed(Instant::now());
-        self.activity.in_flight.fetch_sub(1, Relaxed);
+        if !self.activity.is_lingering() {
+            self.activity.mark_changed(Instant::now());
+        }
+        if self.activity.in_flight.fetch_sub(1, Relaxed) == 1 && !self.activity.is_lingering() {
+            self.activity.slot.start_idling();
+        }
     }
 }
 
-// The values of `phase` and `shutdown` in their atomics.
+// The values of `phase` in its atomic.
 const FIRST_BYTE: u8 = 0;
 const HEAD: u8 = 1;
 const IDLE: u8 = 2;
-const SHUTDOWN_NONE: u8 = 0;
-const SHUTDOWN_GRACEFUL: u8 = 1;
-const SHUTDOWN_IMMEDIATE: u8 = 2;
 
 /// The bytes that HTTP/2 may send besides bodies between two requests: preface, settings, window updates,
 /// pings.
 const CONTROL_BYTES_MAX: u64 = 64 * 1024;
 /// The time for the last bytes and the close of an idle connection.
 const GRACEFUL_TIME_MAX: Duration = Duration::from_secs(10);
+/// The same without an authenticated sender, whose client earns no patience.
+const GRACEFUL_TIME_MAX_UNAUTHENTICATED: Duration = Duration::from_secs(1);
+/// The time for a client to read its response and to close. Long enough for 3 MiB over a slow line.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+    use crate::process::connection::slots::Slots;
 
     const TIMEOUTS: Timeouts = Timeouts {
         first_byte: Duration::from_secs(5),
@@ -201,20 +286,27 @@ mod tests {
         head: Duration::from_secs(5),
         body: Duration::from_secs(10),
         idle: Duration::from_secs(75),
+        idle_unauthenticated: Duration::from_secs(5),
         stuck: Duration::from_secs(90),
         age: Duration::from_secs(600),
     };
-    const BODY: u64 = 1 << 20;
+    const BODY: usize = 1 << 20;
+
+    fn activity_of(http2: bool, spread: u8, start: Instant) -> Arc<Activity> {
+        let slots = Arc::new(Slots::new("public"));
+        let (slot, _) = slots.admit(IpAddr::from([192, 0, 2, 1]), None, false).unwrap();
+        Arc::new(Activity::new(slot, http2, BODY, TIMEOUTS.age, spread, start))
+    }
 
     /// Checks the shutdown that is required `after` seconds from the start of a connection on which `play`
     /// happened.
     #[track_caller]
     fn check(http2: bool, play: impl FnOnce(&Arc<Activity>, Instant), after: f64, expected: Shutdown) {
         let start = Instant::now();
-        let activity = Arc::new(Activity::new(http2, TIMEOUTS.age, 127, start));
+        let activity = activity_of(http2, 127, start);
         play(&activity, start);
         let now = start + Duration::from_secs_f64(after);
-        assert_eq!(activity.required_shutdown(&TIMEOUTS, BODY, now), expected);
+        assert_eq!(activity.required_shutdown(&TIMEOUTS, now), expected);
     }
 
     fn silent(_: &Arc<Activity>, _: Instant) {}
@@ -227,9 +319,20 @@ mod tests {
         std::mem::forget(activity.start_request(start));
     }
 
-    fn responded_request(activity: &Arc<Activity>, start: Instant) {
+    fn refused_request(activity: &Arc<Activity>, start: Instant) {
         activity.received(500);
         drop(activity.start_request(start));
+    }
+
+    fn responded_request(activity: &Arc<Activity>, start: Instant) {
+        activity.received(500);
+        activity.start_request(start).authenticate();
+    }
+
+    fn announced_close(activity: &Arc<Activity>, start: Instant) {
+        responded_request(activity, start);
+        activity.start_request(start).close_connection();
+        assert!(activity.start_lingering());
     }
 
     #[test]
@@ -241,6 +344,11 @@ mod tests {
             check(http2, responded_request, 74.0, Shutdown::None);
             check(http2, responded_request, 76.0, Shutdown::Graceful);
             check(http2, responded_request, 86.0, Shutdown::Immediate);
+            check(http2, refused_request, 4.0, Shutdown::None);
+            check(http2, refused_request, 5.1, Shutdown::Graceful);
+            check(http2, refused_request, 6.1, Shutdown::Immediate);
+            check(http2, announced_close, 4.9, Shutdown::None);
+            check(http2, announced_close, 5.5, Shutdown::Immediate);
         }
         check(false, silent, 5.1, Shutdown::Immediate);
         check(false, part_of_a_head, 4.9, Shutdown::None);
@@ -251,29 +359,63 @@ mod tests {
     }
 
     #[test]
-    fn an_old_connection_is_closed_gracefully() {
-        check(false, request_in_flight, 89.0, Shutdown::None);
+    fn an_old_connection_is_closed_with_an_announcement() {
         let start = Instant::now();
+        let seconds = Duration::from_secs;
         for (spread, limit) in [(0_u8, 540_u64), (255, 660)] {
-            let activity = Arc::new(Activity::new(false, TIMEOUTS.age, spread, start));
-            let nearly = start + Duration::from_secs(limit - 2);
-            std::mem::forget(activity.start_request(nearly));
-            assert_eq!(activity.required_shutdown(&TIMEOUTS, BODY, nearly), Shutdown::None);
-            assert_eq!(
-                activity.required_shutdown(&TIMEOUTS, BODY, start + Duration::from_secs(limit)),
-                Shutdown::Graceful
-            );
+            for is_busy in [false, true] {
+                for http2 in [false, true] {
+                    let activity = activity_of(http2, spread, start);
+                    let request = activity.start_request(start + seconds(limit - 2));
+                    let request = is_busy.then_some(request);
+                    activity.changed_ms.store((limit - 2) * 1000, Relaxed);
+                    let required = |at| activity.required_shutdown(&TIMEOUTS, start + seconds(at));
+                    assert_eq!(required(limit - 1), Shutdown::None);
+                    // HTTP/1.1 has no way to announce it between two responses.
+                    let expected = if http2 { Shutdown::Graceful } else { Shutdown::None };
+                    assert_eq!(required(limit), expected, "HTTP/2: {http2}, busy: {is_busy}");
+                    let is_old = |at| activity.is_old(start + seconds(at));
+                    assert!(!is_old(limit - 1) && is_old(limit));
+                    drop(request);
+                }
+            }
         }
     }
 
     #[test]
-    fn a_flood_of_http2_control_frames_closes_the_connection() {
-        let flood = |activity: &Arc<Activity>, start: Instant| {
-            responded_request(activity, start);
-            activity.received(2 << 20);
+    fn only_an_idle_connection_is_closed_without_another_response() {
+        let awaits_request = |http2, play: fn(&Arc<Activity>, Instant)| {
+            let activity = activity_of(http2, 0, Instant::now());
+            play(&activity, Instant::now());
+            activity.awaits_request()
         };
-        check(true, flood, 1.0, Shutdown::Immediate);
-        check(false, flood, 1.0, Shutdown::None);
+        let second_head = |activity: &Arc<Activity>, start: Instant| {
+            responded_request(activity, start);
+            part_of_a_head(activity, start);
+        };
+        assert!(awaits_request(false, silent));
+        assert!(awaits_request(false, part_of_a_head));
+        assert!(awaits_request(false, second_head));
+        assert!(!awaits_request(false, responded_request));
+        assert!(!awaits_request(false, request_in_flight));
+        assert!(!awaits_request(true, silent));
+    }
+
+    /// The flood is cut at the byte that exceeds its bound, whatever the time.
+    #[test]
+    fn a_flood_of_http2_control_frames_closes_the_connection() {
+        let bytes_max = BODY + 64 * 1024;
+        for requests in 0..3 {
+            let activity = activity_of(true, 0, Instant::now());
+            let open: Vec<_> = (0..requests).map(|_| activity.start_request(Instant::now())).collect();
+            assert!(activity.received((requests + 1) * bytes_max));
+            assert_eq!(activity.shutdown(), Shutdown::None);
+            assert!(!activity.received(1));
+            assert_eq!(activity.shutdown(), Shutdown::Immediate);
+            drop(open);
+        }
+        // HTTP/1.1 has no such frames.
+        assert!(activity_of(false, 0, Instant::now()).received(10 * bytes_max));
     }
 
     #[test]
@@ -287,7 +429,7 @@ mod tests {
 
     #[test]
     fn a_stronger_shutdown_stays_in_force() {
-        let activity = Activity::new(false, TIMEOUTS.age, 0, Instant::now());
+        let activity = activity_of(false, 0, Instant::now());
         activity.shut_down(Shutdown::Immediate);
         activity.shut_down(Shutdown::Graceful);
         assert_eq!(activity.shutdown(), Shutdown::Immediate);

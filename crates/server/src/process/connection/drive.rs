@@ -11,7 +11,7 @@ use std::{
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::process::connection::{activity::Activity, shutdown::Shutdown};
+use crate::process::connection::{activity::Activity, linger::Linger, shutdown::Shutdown};
 
 /// The end of a connection.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(crate) enum ConnectionEnd {
     Closed,
     /// A time limit or the drain's deadline closed it.
     CutOff,
+    /// It made room for another connection.
+    Evicted,
     /// hyper failed.
     Failed(hyper::Error),
 }
@@ -33,28 +35,45 @@ where
     let mut is_closing = false;
     poll_fn(|context| {
         activity.register(context.waker());
-        match activity.shutdown() {
-            Shutdown::None => {}
-            Shutdown::Graceful if is_closing => {}
-            Shutdown::Graceful => {
-                is_closing = true;
-                connection.as_mut().graceful_shutdown();
+        loop {
+            if activity.is_cut_off() {
+                return Poll::Ready(ConnectionEnd::CutOff);
             }
-            Shutdown::Immediate => return Poll::Ready(ConnectionEnd::CutOff),
+            if let Poll::Ready(result) = connection.as_mut().poll(context) {
+                return Poll::Ready(match result {
+                    // The activity has made the stream fail.
+                    Err(_) if activity.is_cut_off() => ConnectionEnd::CutOff,
+                    Err(error) => ConnectionEnd::Failed(error),
+                    Ok(()) => ConnectionEnd::Closed,
+                });
+            }
+            // After the poll: a request that has arrived on an idle connection is served.
+            if activity.is_evicted() {
+                return Poll::Ready(ConnectionEnd::Evicted);
+            }
+            let is_due = activity.shutdown() == Shutdown::Graceful && !activity.awaits_request();
+            if is_closing || !is_due {
+                return Poll::Pending;
+            }
+            is_closing = true;
+            connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(context).map(|result| match result {
-            Ok(()) => ConnectionEnd::Closed,
-            Err(error) => ConnectionEnd::Failed(error),
-        })
     })
     .await
 }
 
-/// A stream that reports the bytes it reads to an [`Activity`].
+/// A stream that reports the bytes it reads to an [`Activity`], and lingers when it is shut down.
 #[derive(Debug)]
 pub(crate) struct ObservedStream<S> {
-    pub(crate) stream: S,
-    pub(crate) activity: Arc<Activity>,
+    stream: S,
+    activity: Arc<Activity>,
+    linger: Linger,
+}
+
+impl<S> ObservedStream<S> {
+    pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, linger: Linger::Writing }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for ObservedStream<S> {
@@ -66,14 +85,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for ObservedStream<S> {
         let before = buffer.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(context, buffer);
         let bytes = buffer.filled().len() - before;
-        if bytes > 0 {
-            self.activity.received(bytes);
+        if bytes > 0 && !self.activity.received(bytes) {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         poll
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for ObservedStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ObservedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -87,7 +106,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ObservedStream<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let Self { stream, activity, linger } = &mut *self;
+        linger.poll_shutdown(stream, activity, context)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -15,6 +15,8 @@ pub struct Timeouts {
     pub body: Duration,
     /// From a response to the next request.
     pub idle: Duration,
+    /// The same, while no request on the connection had an authenticated sender.
+    pub idle_unauthenticated: Duration,
     /// From the last start or end of a request, while one is in flight. Longer than any handler may take.
     pub stuck: Duration,
     /// The age at which a connection is closed gracefully, so that load spreads again. Up to a tenth more or
@@ -32,6 +34,7 @@ impl Timeouts {
             head: Duration::from_secs(5),
             body: Duration::from_secs(10),
             idle,
+            idle_unauthenticated: idle.min(Duration::from_secs(5)),
             // A handler has its own limits. Beyond them, only a client that does not read its response is
             // left.
             stuck: handler + Duration::from_secs(60),

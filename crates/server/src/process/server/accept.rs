@@ -5,9 +5,9 @@ use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, sync::watch};
 
 use crate::process::{
-    connection::Shutdown,
+    connection::{Shutdown, Slot, source_of},
     state::ProcessState,
-    worker::{self, WorkerHandle},
+    worker::{self, AcceptedConnection, WorkerHandle},
 };
 
 /// The workers of the process, one per processor.
@@ -28,8 +28,8 @@ impl Workers {
 
     /// Gives an accepted connection to the worker with the fewest open connections.
     pub(super) async fn dispatch(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // A client that closed before the accept is not an error of the gateway.
                 if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
@@ -38,22 +38,45 @@ impl Workers {
                 let connections = Arc::clone(&self.state.gateway.load().connections);
                 if !connections.note_exhaustion("accept", &error).await {
                     tracing::error!(error = %error, "cannot accept connections");
+                } else if self.state.slots.make_room() {
+                    self.state.metrics.connection_evicted();
                 }
                 // The cause may last, and without a pause the loop would spin.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 return;
             }
         };
-        let limit = self.state.gateway.load().limits.connections;
-        let Some(guard) = self.state.metrics.connection(limit) else {
-            // Closed before the TLS handshake: the connection cost only its descriptor.
-            return;
-        };
+        // Closed before the TLS handshake, a refused connection cost only its descriptor.
+        let Some(slot) = self.admit(peer) else { return };
+        let guard = self.state.metrics.connection();
         let _ = stream.set_nodelay(true); // a hint; without it, responses wait for acknowledgements
         let Ok(stream) = stream.into_std() else { return };
         let running = self.handles.iter().filter_map(|worker| Some((worker, worker.open_connections()?)));
         if let Some((worker, _)) = running.min_by_key(|(_, open)| *open) {
-            worker.give(stream, guard);
+            worker.give(AcceptedConnection { stream, slot, guard });
+        }
+    }
+
+    /// The slot of a new connection from `peer`, for which another connection may be evicted. `None` refuses
+    /// it.
+    fn admit(&self, peer: SocketAddr) -> Option<Slot> {
+        let ProcessState { gateway, metrics, slots, .. } = &*self.state;
+        let (limit, per_source_max) = {
+            let limits = &gateway.load().limits;
+            (limits.connections, limits.connections_per_source)
+        };
+        let is_full = metrics.open_connections() >= limit;
+        match slots.admit(source_of(peer), per_source_max, is_full) {
+            Ok((slot, evicts)) => {
+                if evicts {
+                    metrics.connection_evicted();
+                }
+                Some(slot)
+            }
+            Err(no_slot) => {
+                metrics.connection_refused(no_slot.label());
+                None
+            }
         }
     }
 

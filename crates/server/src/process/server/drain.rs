@@ -1,12 +1,13 @@
 //! The drain: the gateway accepts connections for a while longer, then finishes the requests in flight until
 //! a deadline.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use tokio::{
+    net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::{
@@ -42,6 +43,28 @@ pub(super) async fn accepting_stops(schedule: Option<DrainSchedule>) {
         Some(schedule) => sleep_until(schedule.stop_accepting).await,
         None => std::future::pending().await,
     }
+}
+
+/// Accepts the connections that wait in the backlog of `listener`, then closes it. Their clients believe that
+/// they are connected, and may have sent requests: closing the listener would reset them.
+pub(super) async fn accept_backlog(listener: TcpListener, workers: &Workers, deadline: Instant) {
+    // The listener of tokio learns of a connection later than the operating system.
+    let Ok(listener) = listener.into_std() else { return };
+    let accept_all = async {
+        for _ in 0..BACKLOG {
+            let accepted = listener.accept();
+            if accepted.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                return;
+            }
+            let accepted = accepted.and_then(|(stream, address)| {
+                stream.set_nonblocking(true)?;
+                Ok((TcpStream::from_std(stream)?, address))
+            });
+            workers.dispatch(accepted).await;
+        }
+    };
+    // A lack of descriptors makes each accept wait.
+    let _ = timeout_at(deadline.min(Instant::now() + BACKLOG_TIME_MAX), accept_all).await;
 }
 
 /// The requests and actions that did not finish before the deadline.
@@ -113,3 +136,8 @@ fn report(cut_off: CutOff) -> bool {
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// The most connections that wait in the backlog. More come from clients that go on connecting.
+const BACKLOG: usize = 1024;
+/// The backlog is emptied in milliseconds unless the gateway lacks descriptors.
+const BACKLOG_TIME_MAX: Duration = Duration::from_secs(1);

@@ -19,7 +19,7 @@ use crate::{
 
 /// Refuses a callback that cannot be proxied: a peer gateway has proxied it already, or its region is not a
 /// peer.
-pub(super) fn check(gateway: &Gateway, received: &Received, owner: OwnerRef<'_>) -> Result<(), Refusal> {
+pub(super) fn check(gateway: &Gateway, received: &Received<'_>, owner: OwnerRef<'_>) -> Result<(), Refusal> {
     if PeerGateways::is_forwarded(received.headers()) {
         Err(Refusal::new(Reason::ForwardedAlready))
     } else if !gateway.peer_gateways.has(owner.region.as_str()) {

@@ -24,6 +24,10 @@ impl RecordedSender {
         self.refused = Some(refused);
     }
 
+    pub(super) fn is_accepted(&self) -> bool {
+        self.proven.is_some() && self.refused.is_none()
+    }
+
     pub(super) fn proven(&self) -> Option<&Sender> {
         self.proven.as_ref()
     }
