@@ -125,6 +125,13 @@ pub(crate) fn relayed(headers: &mut HeaderMap) -> HeaderMap {
             relayed.insert(name, value);
         }
     }
+    let of_bot = headers.keys().filter(|name| name.as_str().starts_with(BOT_PREFIX));
+    // The vector allocates only when a name is found.
+    for name in of_bot.cloned().collect::<Vec<_>>() {
+        if let Some(value) = headers.remove(&name) {
+            relayed.insert(name, value);
+        }
+    }
     relayed
 }
 
@@ -220,6 +227,8 @@ static ORPHANED: HeaderName = HeaderName::from_static("switchboard-orphaned");
 pub static CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 /// Microsoft's correlation id of one scenario: a call with everything done for it. Relayed likewise.
 pub static SCENARIO_ID: HeaderName = HeaderName::from_static("scenario-id");
+/// The start of the names of the fields in which a bot tells Microsoft its SDK and the tokens that it takes.
+const BOT_PREFIX: &str = "x-microsoft-bot-";
 static TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// Real call ids are GUIDs of 36 characters. A longer text is not sent.

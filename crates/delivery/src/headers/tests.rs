@@ -199,7 +199,7 @@ fn a_call_id_that_is_not_a_valid_field_value_is_not_sent() {
 }
 
 #[test]
-fn five_fields_of_a_response_are_relayed() {
+fn five_fields_of_a_response_and_those_of_microsofts_bots_are_relayed() {
     let mut response = map(&[
         ("content-type", "application/json"),
         ("content-encoding", "br"),
@@ -216,6 +216,10 @@ fn five_fields_of_a_response_are_relayed() {
         ("transfer-encoding", "chunked"),
         ("www-authenticate", "Bearer"),
         ("switchboard-instance", "bot-9"),
+        ("x-microsoft-bot-auth-type", "entra"),
+        ("x-microsoft-bot-auth-type", "oid"),
+        ("x-microsoft-bot-sdk-version", "1.2"),
+        ("x-microsoft-botany", "roses"),
     ]);
     let expected = [
         ("client-request-id", "r"),
@@ -223,6 +227,8 @@ fn five_fields_of_a_response_are_relayed() {
         ("content-type", "application/json"),
         ("retry-after", "1"),
         ("scenario-id", "s"),
+        ("x-microsoft-bot-auth-type", "entra"),
+        ("x-microsoft-bot-sdk-version", "1.2"),
     ];
     assert_eq!(
         fields(&relayed(&mut response)),
