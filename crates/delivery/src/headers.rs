@@ -2,6 +2,8 @@
 
 mod trace_context;
 
+use std::time::Duration;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER},
@@ -135,6 +137,14 @@ pub(crate) fn relayed(headers: &mut HeaderMap) -> HeaderMap {
     relayed
 }
 
+/// The time for which an instance that responded with 429 asks to be left alone: whole or decimal seconds of
+/// `Retry-After`, at most [`RETRY_AFTER_MAX`]. `None` without a valid number, or with zero.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: f64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    // A NaN is not greater than zero, and the minimum of infinity and a number is the number.
+    (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(RETRY_AFTER_MAX.as_secs_f64())))
+}
+
 /// Removes the fields that `Connection` names: they belong to the connection on which the request arrived
 /// (RFC 9110, section 7.6.1).
 fn remove_named_by_connection(headers: &mut HeaderMap) {
@@ -233,6 +243,9 @@ static TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// Real call ids are GUIDs of 36 characters. A longer text is not sent.
 const CALL_ID_BYTES_MAX: usize = 256;
+/// The longest `Retry-After` that is applied. A number that was meant as milliseconds, or for another client,
+/// takes an instance out for a minute at most.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

@@ -236,6 +236,28 @@ fn five_fields_of_a_response_and_those_of_microsofts_bots_are_relayed() {
     );
 }
 
+#[test]
+fn retry_after_is_in_seconds_and_at_most_a_minute() {
+    for (value, milliseconds) in [
+        ("5", Some(5000)),
+        ("2.128", Some(2128)),
+        (" 1 ", Some(1000)),
+        ("60", Some(60_000)),
+        ("61", Some(60_000)),
+        ("1e300", Some(60_000)),
+        ("inf", Some(60_000)),
+        ("0", None),
+        ("-1", None),
+        ("NaN", None),
+        ("", None),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", None),
+    ] {
+        let wait = retry_after(&map(&[("retry-after", value)]));
+        assert_eq!(wait, milliseconds.map(Duration::from_millis), "{value}");
+    }
+    assert_eq!(retry_after(&HeaderMap::new()), None);
+}
+
 fn any_name() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z_.-]{1,12}",

@@ -77,6 +77,7 @@ impl From<&PlaceError> for Refusal {
             PlaceError::NoInstance | PlaceError::Full | PlaceError::NoneReachable => {
                 Self::new(Outcome::NotPlaced, error.label())
             }
+            PlaceError::AllDeclined { last, .. } => Self::new(Outcome::Declined, last),
             PlaceError::AllFailed { last, .. } => Self::new(Outcome::NotPlaced, last),
         }
     }
@@ -94,6 +95,7 @@ impl From<&ForwardError> for Refusal {
             ForwardError::OverCapacity { .. } => {
                 Self::new(Outcome::InstanceOverCapacity, "too_many_in_flight_to_instance")
             }
+            ForwardError::Declined { last, .. } => Self::new(Outcome::Declined, last),
             ForwardError::Unreachable { last, .. } => Self::new(Outcome::Unreachable, last),
         }
     }
