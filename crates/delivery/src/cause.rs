@@ -79,13 +79,13 @@ causes! {
     /// The response to a new call was 3xx.
     Redirect = "redirect", "attempt failed: response was a redirect";
 
-    /// The response to a new call was 401: the keys of the instance are old.
+    /// The response was 401: the keys of the instance are old.
     Unauthorized = "status_401", "response was 401";
 
-    /// The response to a new call was 403.
+    /// The response was 403.
     Forbidden = "status_403", "response was 403";
 
-    /// The response to a new call was 429.
+    /// The response was 429.
     TooManyRequests = "status_429", "response was 429";
 
     /// The response to a new call was 502.
@@ -139,18 +139,16 @@ impl Cause {
         if error.is_parse() { Self::BadHead } else { Self::Closed }
     }
 
+    /// Returns true for 401, 403 and 429: the instance is well and does not take the request. The gateway has
+    /// proved the token, so the sender is not to blame.
+    pub(crate) fn is_declined(self) -> bool {
+        matches!(self, Self::Unauthorized | Self::Forbidden | Self::TooManyRequests)
+    }
+
     /// Returns true if an instance that received a new call and failed with this cause may have acted on it.
     /// It has not if it refused the call or redirected it; a 502 or 504 of a proxy hides the outcome.
     pub(crate) fn leaves_outcome_unknown(self) -> bool {
-        !matches!(
-            self,
-            Self::Unauthorized
-                | Self::Forbidden
-                | Self::TooManyRequests
-                | Self::Unavailable
-                | Self::Redirect
-                | Self::Loop
-        )
+        !self.is_declined() && !matches!(self, Self::Unavailable | Self::Redirect | Self::Loop)
     }
 }
 

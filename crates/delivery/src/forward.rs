@@ -1,7 +1,11 @@
 //! Forwarding a callback to the instance that owns the call, whatever its health, until the end of patience.
 
+use std::{sync::Arc, time::Duration};
+
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
 use switchboard_routing::{AffinityKey, Name, NameRef, OwnerRef};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use crate::{
@@ -46,12 +50,14 @@ impl Delivery {
     /// While not a byte of it was written, it is sent again until the end of patience. An instance whose
     /// probe reports an incarnation is another process if it accepts a connection after it has refused one,
     /// so a refused connection ends the attempts, and the next report decides. Once the callback was
-    /// written, it is never sent again, and the response is awaited. Any response is relayed.
+    /// written, it is never sent again, and the response is awaited. Any response is relayed, but for a 401:
+    /// after it the callback is sent once more, a second later.
     ///
     /// # Errors
     ///
     /// The owner is not in the fleet, the fleet or the incarnation of the instance is not known now, or the
-    /// owner did not respond within the patience or has too many requests in flight.
+    /// owner did not respond within the patience, responded with 401 again, or has too many requests in
+    /// flight.
     pub async fn forward(
         &self,
         connections: &Connections,
@@ -145,7 +151,7 @@ impl Delivery {
     ) -> Result<UpstreamResponse, ForwardError> {
         let end = notification.arrived + self.settings.patience;
         let tracker = &instance.tracker;
-        let sent = Instant::now();
+        let started = Instant::now();
         let in_flight = self.started(instance)?;
         headers::clean(&mut notification.headers, self.settings.authorization);
         mark.add_to(&mut notification.headers);
@@ -158,45 +164,115 @@ impl Delivery {
         };
         let path = parts.callback_path.clone();
         let request = self.request(instance, endpoint, &parts, path, &incarnation, notification);
+        let again = request.clone();
         let pool = &connections.instances;
         let upstream = Upstream { pool, origins: fleet.origins(), endpoint, connector: &self.connector };
-        match upstream.send_until(request, end, instance.ends_when_it_refuses(), Some(tracker)).await {
-            Ok((response, attempts)) if Cause::of_response(&response) == Some(Cause::Loop) => {
-                tracker.count_failure(Cause::Loop);
-                let (instance, last) = (instance.name().clone(), Cause::Loop.label());
-                Err(ForwardError::Unreachable { instance, last, attempts })
+        let ends_when_refused = instance.ends_when_it_refuses();
+        let sent = match upstream.send_until(request, end, ends_when_refused, Some(tracker)).await {
+            Ok((response, made)) if response.status() == StatusCode::UNAUTHORIZED => {
+                drop(response);
+                tracker.count_failure(Cause::Unauthorized);
+                tracker.note_connected(started);
+                if !self.may_have_new_keys(instance, end).await {
+                    return Err(declined(instance, made));
+                }
+                match upstream.send_until(again, end, ends_when_refused, Some(tracker)).await {
+                    Ok((response, more)) => Ok((response, made.saturating_add(more))),
+                    Err((last, more)) => Err((last, made.saturating_add(more))),
+                }
             }
+            sent => sent,
+        };
+        match sent {
             Ok((response, attempts)) => {
-                match Cause::of_status(response.status()) {
-                    // They come from a proxy in front of a dead instance.
-                    Some(cause @ (Cause::BadGateway | Cause::GatewayTimeout)) => {
-                        tracker.count_failure(cause);
-                        instance.callback_failed(cause, sent, Instant::now());
-                    }
-                    _ => tracker.note_connected(sent),
-                }
-                tracker.count_callback();
-                let response = UpstreamResponse::of_instance(response, &instance.owner, in_flight, end);
-                Ok(UpstreamResponse { attempts, ..response })
+                Self::responded(instance, response, attempts, in_flight, (started, end))
             }
-            Err((last, attempts)) => {
-                instance.attempt_failed(last);
-                let now = Instant::now();
-                // With a slow body little patience is left, and its end says nothing about the owner.
-                let enough = self.settings.attempt.min(self.settings.patience);
-                let was_cut_short = matches!(last, Cause::Timeout | Cause::ConnectTimeout)
-                    && now.saturating_duration_since(sent) < enough;
-                if !was_cut_short {
-                    instance.callback_failed(last, sent, now);
-                }
-                Err(ForwardError::Unreachable {
-                    instance: instance.name().clone(),
-                    last: last.label(),
-                    attempts,
-                })
-            }
+            Err((last, attempts)) => Err(self.not_delivered(instance, last, attempts, started)),
         }
     }
+
+    /// Waits a moment after a 401. Returns true if the instance may be asked once more: patience is left, and
+    /// it is the same process.
+    ///
+    /// The gateway has proved the token, so the keys of the instance are old. Most bots fetch new ones after
+    /// such a token, and accept the next.
+    async fn may_have_new_keys(&self, instance: &Instance, end: Instant) -> bool {
+        let at = Instant::now() + KEYS_PAUSE;
+        if at >= end {
+            return false;
+        }
+        sleep_until(at).await;
+        let fleet = self.fleet.load();
+        let now = fleet.instance(instance.name().as_str());
+        now.is_some_and(|now| Arc::ptr_eq(&now.tracker, &instance.tracker))
+    }
+
+    /// The instance responded to a notification that was first sent at `started`, and that had until `end`.
+    fn responded(
+        instance: &Instance,
+        response: Response<Incoming>,
+        attempts: u32,
+        in_flight: InFlight,
+        (started, end): (Instant, Instant),
+    ) -> Result<UpstreamResponse, ForwardError> {
+        let (tracker, now) = (&instance.tracker, Instant::now());
+        let cause = Cause::of_response(&response);
+        if let Some(cause) = cause.filter(|cause| is_failure(*cause)) {
+            tracker.count_failure(cause);
+        }
+        match cause {
+            Some(Cause::Loop) => {
+                let (instance, last) = (instance.name().clone(), Cause::Loop.label());
+                return Err(ForwardError::Unreachable { instance, last, attempts });
+            }
+            // They come from a proxy in front of a dead instance.
+            Some(cause @ (Cause::BadGateway | Cause::GatewayTimeout)) => {
+                instance.callback_failed(cause, started, now);
+            }
+            Some(Cause::TooManyRequests) => {
+                tracker.note_connected(started);
+                tracker.rate_limited(response.headers(), now);
+            }
+            _ => tracker.note_connected(started),
+        }
+        tracker.count_callback();
+        if cause == Some(Cause::Unauthorized) {
+            return Err(declined(instance, attempts));
+        }
+        let response = UpstreamResponse::of_instance(response, &instance.owner, in_flight, end);
+        Ok(UpstreamResponse { attempts, ..response })
+    }
+
+    /// The instance did not respond to a notification that was first sent at `started`.
+    fn not_delivered(
+        &self,
+        instance: &Instance,
+        last: Cause,
+        attempts: u32,
+        started: Instant,
+    ) -> ForwardError {
+        instance.attempt_failed(last);
+        let now = Instant::now();
+        // With a slow body little patience is left, and its end says nothing about the owner.
+        let enough = self.settings.attempt.min(self.settings.patience);
+        let was_cut_short = matches!(last, Cause::Timeout | Cause::ConnectTimeout)
+            && now.saturating_duration_since(started) < enough;
+        if !was_cut_short {
+            instance.callback_failed(last, started, now);
+        }
+        ForwardError::Unreachable { instance: instance.name().clone(), last: last.label(), attempts }
+    }
+}
+
+/// Returns true for responses to a notification that count as failed attempts. A 503 or a redirect does not:
+/// it is relayed, and the bot decides about its calls.
+fn is_failure(cause: Cause) -> bool {
+    cause.is_declined() || matches!(cause, Cause::BadGateway | Cause::GatewayTimeout | Cause::Loop)
+}
+
+/// The instance responded with 401 also to the second attempt, or there was no time for one.
+fn declined(instance: &Instance, attempts: u32) -> ForwardError {
+    ForwardError::Declined { instance: instance.name().clone(), last: Cause::Unauthorized.label(), attempts }
 }
 
 /// A callback that counts as in flight to its owner before it is forwarded.
@@ -233,6 +309,17 @@ pub enum ForwardError {
         /// The name of the instance.
         instance: Name,
     },
+    /// The instance responded with 401, twice if the patience allowed it, to a token that the gateway has
+    /// proved: its keys are old.
+    #[error("instance {instance} declined: {last}")]
+    Declined {
+        /// The name of the instance.
+        instance: Name,
+        /// The label of the last response.
+        last: &'static str,
+        /// The number of attempts.
+        attempts: u32,
+    },
     /// The instance did not respond within the patience.
     #[error("instance {instance} did not respond: {last}")]
     Unreachable {
@@ -254,7 +341,12 @@ impl ForwardError {
             Self::IncarnationUnknown { .. } => "incarnation_unknown",
             Self::NoInstance => "no_instance",
             Self::OverCapacity { .. } => "over_capacity",
+            Self::Declined { .. } => "declined",
             Self::Unreachable { .. } => "unreachable",
         }
     }
 }
+
+/// The time between a 401 and the next attempt: bots fetch the keys of the issuer in the background, from
+/// which most of them are some hundred milliseconds away.
+const KEYS_PAUSE: Duration = Duration::from_secs(1);

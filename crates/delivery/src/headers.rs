@@ -2,6 +2,8 @@
 
 mod trace_context;
 
+use std::time::Duration;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER},
@@ -125,7 +127,22 @@ pub(crate) fn relayed(headers: &mut HeaderMap) -> HeaderMap {
             relayed.insert(name, value);
         }
     }
+    let of_bot = headers.keys().filter(|name| name.as_str().starts_with(BOT_PREFIX));
+    // The vector allocates only when a name is found.
+    for name in of_bot.cloned().collect::<Vec<_>>() {
+        if let Some(value) = headers.remove(&name) {
+            relayed.insert(name, value);
+        }
+    }
     relayed
+}
+
+/// The time for which an instance that responded with 429 asks to be left alone: whole or decimal seconds of
+/// `Retry-After`, at most [`RETRY_AFTER_MAX`]. `None` without a valid number, or with zero.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: f64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    // A NaN is not greater than zero, and the minimum of infinity and a number is the number.
+    (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(RETRY_AFTER_MAX.as_secs_f64())))
 }
 
 /// Removes the fields that `Connection` names: they belong to the connection on which the request arrived
@@ -220,10 +237,15 @@ static ORPHANED: HeaderName = HeaderName::from_static("switchboard-orphaned");
 pub static CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 /// Microsoft's correlation id of one scenario: a call with everything done for it. Relayed likewise.
 pub static SCENARIO_ID: HeaderName = HeaderName::from_static("scenario-id");
+/// The start of the names of the fields in which a bot tells Microsoft its SDK and the tokens that it takes.
+const BOT_PREFIX: &str = "x-microsoft-bot-";
 static TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// Real call ids are GUIDs of 36 characters. A longer text is not sent.
 const CALL_ID_BYTES_MAX: usize = 256;
+/// The longest `Retry-After` that is applied. A number that was meant as milliseconds, or for another client,
+/// takes an instance out for a minute at most.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

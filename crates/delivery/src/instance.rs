@@ -6,6 +6,7 @@ mod event;
 mod health;
 mod incarnation;
 mod load_estimate;
+mod pending_call;
 mod placed_calls;
 mod placement_view;
 mod state;
@@ -26,8 +27,9 @@ pub(crate) use self::{
     event::{Event, Report, ReportedState},
     health::EJECTION_MIN,
     incarnation::{ProbedIncarnation, Standing},
+    pending_call::PendingCall,
     placement_view::{Clock, Eligibility, PlacementView, Rankable},
-    tracker::{PendingCall, Tracker},
+    tracker::Tracker,
 };
 pub use self::{state::InstanceState, status::InstanceStatus};
 use crate::{

@@ -39,7 +39,7 @@ impl Delivery {
     ///
     /// # Errors
     ///
-    /// No instance can take a call, or every instance that was asked failed.
+    /// No instance can take a call, or every instance that was asked declined it or failed.
     pub async fn place(
         &self,
         connections: &Connections,
@@ -83,8 +83,12 @@ impl Delivery {
 
     /// The error of a call that no instance took.
     fn place_error(&self, call: &Call<'_>, progress: &PlaceProgress, wait: &Wait) -> PlaceError {
-        let PlaceProgress { attempts, outcome_unknown, last, any_written } = *progress;
-        let all_failed = PlaceError::AllFailed { attempts, outcome_unknown, last: last.label() };
+        let PlaceProgress { attempts, outcome_unknown, last, any_written, .. } = *progress;
+        let last = last.label();
+        if progress.is_declined() {
+            return PlaceError::AllDeclined { attempts, last };
+        }
+        let all_failed = PlaceError::AllFailed { attempts, outcome_unknown, last };
         let now = Instant::now();
         let has_no_time = attempts == 0 && now >= call.end;
         if any_written || progress.is_exhausted() || has_no_time {

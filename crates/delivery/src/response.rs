@@ -19,8 +19,8 @@ use crate::{headers, instance::InFlight, member::Member};
 pub struct UpstreamResponse {
     /// The status as the instance sent it (never 1xx).
     pub status: StatusCode,
-    /// Content-Type, Content-Encoding, Retry-After, Client-Request-Id and Scenario-Id where the instance sent
-    /// them; nothing else. The body knows its length (`size_hint`).
+    /// Content-Type, Content-Encoding, Retry-After, Client-Request-Id, Scenario-Id and `X-Microsoft-Bot-*`
+    /// where the instance sent them; nothing else. The body knows its length (`size_hint`).
     pub headers: HeaderMap,
     /// The body, streamed, limited in size and time.
     pub body: UpstreamBody,

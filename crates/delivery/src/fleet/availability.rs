@@ -18,7 +18,7 @@ pub(crate) struct Availability {
     pub(crate) eligible: usize,
     /// Instances that failed an attempt, and are asked when no other is left.
     pub(crate) last_resort: usize,
-    /// Instances that are full or draining, as their probe, their source or the operator says.
+    /// Instances that are full or draining, as their probe, a 429, their source or the operator says.
     pub(crate) busy: usize,
     /// Instances that were not probed yet. The others are unreachable.
     pub(crate) starting: usize,
@@ -43,9 +43,9 @@ impl Fleet {
                 Eligibility::LastResort => availability.last_resort += 1,
                 Eligibility::Excluded => {
                     let Some(instance) = self.at(one.at) else { continue };
-                    if instance.tracker.is_busy() {
+                    if instance.tracker.is_busy(now) {
                         availability.busy += 1;
-                    } else if instance.tracker.state() == InstanceState::Starting
+                    } else if instance.tracker.state(now) == InstanceState::Starting
                         // A pod that its source does not call ready is not waited for: no probe makes it
                         // eligible.
                         && instance.source_state == SourceState::Ready

@@ -199,7 +199,7 @@ fn a_call_id_that_is_not_a_valid_field_value_is_not_sent() {
 }
 
 #[test]
-fn five_fields_of_a_response_are_relayed() {
+fn five_fields_of_a_response_and_those_of_microsofts_bots_are_relayed() {
     let mut response = map(&[
         ("content-type", "application/json"),
         ("content-encoding", "br"),
@@ -216,6 +216,10 @@ fn five_fields_of_a_response_are_relayed() {
         ("transfer-encoding", "chunked"),
         ("www-authenticate", "Bearer"),
         ("switchboard-instance", "bot-9"),
+        ("x-microsoft-bot-auth-type", "entra"),
+        ("x-microsoft-bot-auth-type", "oid"),
+        ("x-microsoft-bot-sdk-version", "1.2"),
+        ("x-microsoft-botany", "roses"),
     ]);
     let expected = [
         ("client-request-id", "r"),
@@ -223,11 +227,35 @@ fn five_fields_of_a_response_are_relayed() {
         ("content-type", "application/json"),
         ("retry-after", "1"),
         ("scenario-id", "s"),
+        ("x-microsoft-bot-auth-type", "entra"),
+        ("x-microsoft-bot-sdk-version", "1.2"),
     ];
     assert_eq!(
         fields(&relayed(&mut response)),
         expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
     );
+}
+
+#[test]
+fn retry_after_is_in_seconds_and_at_most_a_minute() {
+    for (value, milliseconds) in [
+        ("5", Some(5000)),
+        ("2.128", Some(2128)),
+        (" 1 ", Some(1000)),
+        ("60", Some(60_000)),
+        ("61", Some(60_000)),
+        ("1e300", Some(60_000)),
+        ("inf", Some(60_000)),
+        ("0", None),
+        ("-1", None),
+        ("NaN", None),
+        ("", None),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", None),
+    ] {
+        let wait = retry_after(&map(&[("retry-after", value)]));
+        assert_eq!(wait, milliseconds.map(Duration::from_millis), "{value}");
+    }
+    assert_eq!(retry_after(&HeaderMap::new()), None);
 }
 
 fn any_name() -> impl Strategy<Value = String> {

@@ -1,5 +1,7 @@
 //! The events from which the health of an instance is learned.
 
+use std::time::Duration;
+
 use super::placed_calls::CallKey;
 use crate::{cause::Cause, member::SourceState};
 
@@ -22,6 +24,8 @@ pub(crate) enum Event {
     RaceLost,
     /// The instance failed a callback that was sent to it after its last ejection started.
     CallbackFailed(Cause),
+    /// The instance responded with 429, and asks for no request for this time.
+    RateLimited(Duration),
     /// The operator drains the instance.
     Drained,
     /// The operator ends the drain.

@@ -35,6 +35,10 @@ pub(super) struct Health {
     unlisted_at: Option<Instant>,
     /// True if a response to a new call made it ready, and no report came since.
     has_recovered: bool,
+    /// The end of the time for which it counts as full, because it responded with 429 and `Retry-After`.
+    full_until: Option<Instant>,
+    /// The state after the last event. It differs from the current one if `full_until` has passed since.
+    last_state: InstanceState,
     /// See [`Self::is_cold`].
     is_cold: bool,
     load: LoadEstimate,
@@ -66,7 +70,7 @@ pub(super) enum Admission {
 
 impl Health {
     pub(super) fn new(is_probed: bool, source_state: SourceState, now: Instant) -> Self {
-        Self {
+        let mut health = Self {
             is_probed,
             probes: Probes::new(is_probed),
             ejection: Ejection::default(),
@@ -75,11 +79,15 @@ impl Health {
             was_ready_in_source: source_state == SourceState::Ready,
             unlisted_at: None,
             has_recovered: false,
+            full_until: None,
+            last_state: InstanceState::Starting,
             is_cold: is_probed || source_state != SourceState::Ready,
             load: LoadEstimate::default(),
             since: now,
             last_report: None,
-        }
+        };
+        health.last_state = health.state(now);
+        health
     }
 
     /// Applies an event. Returns the change of the visible state, if it changed.
@@ -92,7 +100,7 @@ impl Health {
         now: Instant,
         grant: impl FnOnce(Instant) -> bool,
     ) -> Option<StateChange> {
-        let from = self.state();
+        let from = self.last_state;
         match event {
             Event::ProbeSent => {
                 self.probes.sent();
@@ -123,6 +131,7 @@ impl Health {
             Event::RaceLost if self.can_be_ejected() => self.ejection.race_lost(now, grant),
             Event::CallFailed(_) | Event::CallbackFailed(_) | Event::RaceLost => {}
             Event::CallResponded => self.has_recovered |= self.ejection.call_responded(),
+            Event::RateLimited(time) => self.full_until = self.full_until.max(Some(now + time)),
             Event::Drained => self.is_drained = true,
             Event::Resumed => self.is_drained = false,
             Event::ProbeConfigured(is_probed) => self.probe_configured(is_probed),
@@ -131,7 +140,8 @@ impl Health {
             Event::CallNotAccepted => self.load.call_not_accepted(),
             Event::CallEnded(call) => self.load.call_ended(call),
         }
-        let to = self.state();
+        let to = self.state(now);
+        self.last_state = to;
         self.is_cold = to != InstanceState::Ready && (self.is_cold || self.is_absent());
         if from == to {
             return None;
@@ -154,19 +164,32 @@ impl Health {
     }
 
     /// The visible state.
-    pub(super) fn state(&self) -> InstanceState {
-        self.state_and_reason().0
+    pub(super) fn state(&self, now: Instant) -> InstanceState {
+        if self.is_rate_limited(now) { InstanceState::Full } else { self.lasting_state() }
     }
 
     /// The reason for the state, in a few words.
     pub(super) fn reason(&self, now: Instant) -> &'static str {
         match self.state_and_reason().1 {
+            _ if self.is_rate_limited(now) => "responded with 429 and Retry-After",
             Reason::Text(text) => text,
             Reason::Ejection(cause) if self.ejection.is_half_open(now) => cause.half_open_reason(),
             Reason::Ejection(cause) => cause.reason(),
         }
     }
 
+    /// Returns true if it counts as full only because of a 429.
+    fn is_rate_limited(&self, now: Instant) -> bool {
+        self.full_until.is_some_and(|until| now < until)
+            && matches!(self.lasting_state(), InstanceState::Ready | InstanceState::Ejected)
+    }
+
+    /// The state without `full_until`, which passes without an event.
+    pub(super) fn lasting_state(&self) -> InstanceState {
+        self.state_and_reason().0
+    }
+
+    /// [`Self::lasting_state`], and its reason.
     fn state_and_reason(&self) -> (InstanceState, Reason) {
         use InstanceState::{Draining, Ejected, Full, Gone, Ready, Starting, Unreachable};
         let probed = self.probes.state();
@@ -194,9 +217,9 @@ impl Health {
         }
     }
 
-    /// The new calls that it is given.
+    /// The new calls that it is given, but for those before [`Self::full_until`].
     pub(super) fn admission(&self) -> Admission {
-        match self.state() {
+        match self.lasting_state() {
             InstanceState::Ready => Admission::All,
             InstanceState::Ejected | InstanceState::Unreachable => self.admission_after_failure(),
             InstanceState::Starting | InstanceState::Full | InstanceState::Draining | InstanceState::Gone => {
@@ -214,6 +237,11 @@ impl Health {
         } else {
             self.ejection.next_trial().map_or(Admission::LastResort, Admission::TrialFrom)
         }
+    }
+
+    /// The end of the time for which it takes no new calls after a 429, whether or not it has passed.
+    pub(super) fn full_until(&self) -> Option<Instant> {
+        self.full_until
     }
 
     pub(super) fn since(&self) -> Instant {

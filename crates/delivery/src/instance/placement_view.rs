@@ -23,6 +23,8 @@ pub(crate) struct PlacementView {
     load: AtomicU64,
     /// The time at which it last became ready after it was cold.
     warming_since: AtomicU64,
+    /// The time before which it takes no new call: it responded with 429 and `Retry-After`.
+    full_until: AtomicU64,
 }
 
 /// The eligibility of an instance for a new call.
@@ -68,9 +70,20 @@ impl PlacementView {
         self.warming_since.store(ms, Ordering::Relaxed);
     }
 
+    pub(super) fn set_full_until(&self, ms: u64) {
+        self.full_until.store(ms, Ordering::Relaxed);
+    }
+
+    /// Returns true if it takes no new call because of a 429.
+    pub(super) fn is_rate_limited(&self, now_ms: u64) -> bool {
+        now_ms < self.full_until.load(Ordering::Relaxed)
+    }
+
     pub(super) fn eligibility(&self, now_ms: u64) -> Eligibility {
         let admission = self.admission.load(Ordering::Relaxed);
-        if admission & ALL != 0 {
+        if self.is_rate_limited(now_ms) {
+            Eligibility::Excluded
+        } else if admission & ALL != 0 {
             Eligibility::Eligible
         } else if admission & TRIAL == 0 {
             Eligibility::Excluded

@@ -59,7 +59,7 @@ impl Instance {
         InstanceStatus {
             name: self.owner.instance.clone(),
             incarnation: self.owner.incarnation.clone(),
-            state: health.state(),
+            state: health.state(now),
             since: now.saturating_duration_since(health.since()),
             reason: health.reason(now),
             calls: load.reported_calls(),

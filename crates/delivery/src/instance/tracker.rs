@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use http::HeaderMap;
 use switchboard_routing::Name;
 use tokio::{
     sync::Notify,
@@ -15,13 +16,14 @@ use super::{
     counters::{Counters, InFlight},
     ejection_share::{MemberId, Shared},
     event::{Event, Report},
-    health::{Admission, Health},
+    health::Health,
     placed_calls::CallKey,
     placement_view::{Eligibility, PlacementView, millis},
     state::InstanceState,
 };
 use crate::{
     cause::{Blame, Cause},
+    headers::retry_after,
     member::SourceState,
 };
 
@@ -96,6 +98,7 @@ impl Tracker {
             | Event::ProbeMissed
             | Event::AttemptStarted
             | Event::RaceLost
+            | Event::RateLimited(_)
             | Event::Drained
             | Event::Resumed
             | Event::ProbeConfigured(_)
@@ -107,7 +110,7 @@ impl Tracker {
     }
 
     /// Applies an event; counts and logs a change of state.
-    fn learn_with(&self, mut health: MutexGuard<'_, Health>, event: Event, now: Instant) {
+    pub(super) fn learn_with(&self, mut health: MutexGuard<'_, Health>, event: Event, now: Instant) {
         let was_cold = health.is_cold();
         let before = self.eligibility(now);
         let (episode, counted) = (health.ejection().number(), health.ejection().counted_until(now));
@@ -156,13 +159,13 @@ impl Tracker {
     }
 
     /// The visible state.
-    pub(crate) fn state(&self) -> InstanceState {
-        self.health().state()
+    pub(crate) fn state(&self, now: Instant) -> InstanceState {
+        self.health().state(now)
     }
 
-    /// Returns true if it is full or draining, as its probe, its source or the operator says.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.is_busy.load(Ordering::Relaxed)
+    /// Returns true if it is full or draining, as its probe, a 429, its source or the operator says.
+    pub(crate) fn is_busy(&self, now: Instant) -> bool {
+        self.is_busy.load(Ordering::Relaxed) || self.view.is_rate_limited(self.millis(now))
     }
 
     /// Waits until an attempt has failed since the last call.
@@ -189,7 +192,7 @@ impl Tracker {
     pub(crate) fn is_done(&self, now: Instant) -> bool {
         let health = self.health();
         // Its source has found out that it has ended.
-        if health.state() == InstanceState::Gone {
+        if health.state(now) == InstanceState::Gone {
             return true;
         }
         let reported_since_unlisted = health.last_report() > health.unlisted_at();
@@ -249,25 +252,6 @@ impl Tracker {
         (self.counters.in_flight.get() <= max).then_some(in_flight)
     }
 
-    /// Reserves a place for a new call, which counts as one of its calls from now on. `None` if the instance
-    /// became full, draining or unreachable since it was found to have this eligibility, or if another call
-    /// became the trial of a half-open instance.
-    pub(crate) fn reserve(self: &Arc<Self>, now: Instant, eligibility: Eligibility) -> Option<PendingCall> {
-        let health = self.health();
-        let is_admitted = match health.admission() {
-            Admission::All => true,
-            Admission::TrialFrom(at) => at <= now || eligibility == Eligibility::LastResort,
-            Admission::LastResort => eligibility == Eligibility::LastResort,
-            Admission::None => false,
-        };
-        if !is_admitted {
-            return None;
-        }
-        let episode = health.ejection().number();
-        self.learn_with(health, Event::AttemptStarted, now);
-        Some(PendingCall { tracker: Arc::clone(self), episode, settled: false })
-    }
-
     /// Notes that a callback failed that was sent at `sent`. A callback that was sent before the last
     /// ejection started says nothing new.
     pub(crate) fn callback_failed(&self, cause: Cause, sent: Instant, now: Instant) {
@@ -313,6 +297,13 @@ impl Tracker {
         self.counters.attempt_failed(cause);
     }
 
+    /// Notes a response with 429: the instance takes no new call for the time in its `Retry-After`.
+    pub(crate) fn rate_limited(&self, headers: &HeaderMap, now: Instant) {
+        if let Some(time) = retry_after(headers) {
+            self.learn(Event::RateLimited(time), now);
+        }
+    }
+
     /// The number of failed attempts and missed probes so far.
     pub(crate) fn failures(&self) -> u64 {
         self.counters.missed_probes.get() + self.counters.blamed_failures()
@@ -345,49 +336,13 @@ impl Tracker {
     }
 
     fn update_view(&self, health: &Health) {
-        // Rounded up: a trial that the view shows is admitted.
-        self.view.set_admission(health.admission(), |at| self.millis(at + Duration::from_nanos(999_999)));
+        // Rounded up: a call that the view shows as admitted is admitted.
+        let to_ms = |at: Instant| self.millis(at + Duration::from_nanos(999_999));
+        self.view.set_admission(health.admission(), to_ms);
+        self.view.set_full_until(health.full_until().map_or(0, to_ms));
         self.view.set_load(health.load_estimate().load());
-        let is_busy = matches!(health.state(), InstanceState::Full | InstanceState::Draining);
+        let is_busy = matches!(health.lasting_state(), InstanceState::Full | InstanceState::Draining);
         self.is_busy.store(is_busy, Ordering::Relaxed);
-    }
-}
-
-/// A new call that is being sent to an instance. If it is dropped before the instance responded, it counts as
-/// accepted until the next report: the instance may have taken it.
-#[derive(Debug)]
-pub(crate) struct PendingCall {
-    tracker: Arc<Tracker>,
-    /// The episode of the ejection in which it is a trial.
-    episode: Option<u32>,
-    settled: bool,
-}
-
-impl PendingCall {
-    pub(crate) fn accepted(mut self, call_id: Option<&str>, now: Instant) {
-        self.tracker.counters.placed.add_one();
-        self.settle(Event::CallAccepted(call_id.map(CallKey::of)), now);
-    }
-
-    pub(crate) fn not_accepted(mut self, now: Instant) {
-        self.settle(Event::CallNotAccepted, now);
-    }
-
-    fn settle(&mut self, event: Event, now: Instant) {
-        self.settled = true;
-        let mut health = self.tracker.health();
-        if let Some(episode) = self.episode {
-            health.trial_ended(episode);
-        }
-        self.tracker.learn_with(health, event, now);
-    }
-}
-
-impl Drop for PendingCall {
-    fn drop(&mut self) {
-        if !self.settled {
-            self.settle(Event::CallAccepted(None), Instant::now());
-        }
     }
 }
 

@@ -48,6 +48,13 @@ pub(super) struct Refusal<'a> {
     in_flight: InFlight,
 }
 
+/// The attempts that ended with 403.
+#[derive(Default)]
+pub(super) struct Forbidden<'a> {
+    last: Option<Refusal<'a>>,
+    count: u32,
+}
+
 impl<'a> Attempt<'a> {
     pub(super) fn is_written(&self) -> bool {
         self.written.load(Ordering::Relaxed)
@@ -193,6 +200,18 @@ impl Drop for Attempt<'_> {
         } else {
             pending.not_accepted(now);
         }
+    }
+}
+
+impl<'a> Forbidden<'a> {
+    pub(super) fn add(&mut self, refusal: Option<Refusal<'a>>) {
+        self.count = self.count.saturating_add(1);
+        self.last = refusal;
+    }
+
+    /// The last 403, if all `attempts` ended with one.
+    pub(super) fn of_all(&mut self, attempts: u32) -> Option<Refusal<'a>> {
+        self.last.take().filter(|_| self.count == attempts)
     }
 }
 

@@ -29,17 +29,24 @@ pub(super) struct PlaceProgress {
     /// Ended attempts after which the instance may have acted on the call.
     pub(super) outcome_unknown: u32,
     pub(super) last: Cause,
+    /// Attempts that ended with 401, 403 or 429.
+    pub(super) declined: u32,
     /// True if a request may have reached an instance.
     pub(super) any_written: bool,
 }
 
 impl Default for PlaceProgress {
     fn default() -> Self {
-        Self { attempts: 0, outcome_unknown: 0, last: Cause::NoTime, any_written: false }
+        Self { attempts: 0, outcome_unknown: 0, last: Cause::NoTime, declined: 0, any_written: false }
     }
 }
 
 impl PlaceProgress {
+    /// Returns true if every attempt ended with 401, 403 or 429.
+    pub(super) fn is_declined(&self) -> bool {
+        self.last.is_declined() && self.declined == self.attempts
+    }
+
     /// Returns true if the call may have no further attempt.
     pub(super) fn is_exhausted(&self) -> bool {
         usize::try_from(self.attempts).is_ok_and(|attempts| attempts >= ATTEMPTS_MAX)

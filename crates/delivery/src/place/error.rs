@@ -15,6 +15,14 @@ pub enum PlaceError {
     /// No instance that serves the app could be asked, also after a wait: each is starting or unreachable.
     #[error("no instance can be reached")]
     NoneReachable,
+    /// Every instance that was asked declined the call with 401, 403 or 429, and not all of them with 403.
+    #[error("all {attempts} attempts were declined, the last one with {last}")]
+    AllDeclined {
+        /// The number of attempts.
+        attempts: u32,
+        /// The label of the last response, like `status_401`.
+        last: &'static str,
+    },
     /// Every instance that was asked failed, or the budget ran out.
     #[error("all {attempts} attempts failed, the last one with {last}")]
     AllFailed {
@@ -35,6 +43,7 @@ impl PlaceError {
             Self::NoInstance => "no_instance",
             Self::Full => "full",
             Self::NoneReachable => "none_reachable",
+            Self::AllDeclined { .. } => "all_declined",
             Self::AllFailed { .. } => "all_failed",
         }
     }

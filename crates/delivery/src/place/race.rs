@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     asked::AskedInstances,
-    attempt::{Attempt, Refusal},
+    attempt::{Attempt, Forbidden, Refusal},
     call::{Call, PlaceProgress},
     limits::{ATTEMPTS_MAX, share},
     open_attempts::{OpenAttempts, Sent},
@@ -37,9 +37,7 @@ pub(super) struct Race<'a> {
     has_looked: bool,
     /// The first refusal that is relayed unless an open attempt is accepted.
     fallback: Option<Refusal<'a>>,
-    /// The last 403, and the number of them. It is relayed if no attempt ended otherwise.
-    forbidden: Option<Refusal<'a>>,
-    forbidden_count: u32,
+    forbidden: Forbidden<'a>,
     /// True if a limit of the gateway kept the call from another instance.
     was_limited: bool,
     pub(super) progress: PlaceProgress,
@@ -65,8 +63,7 @@ impl<'a> Race<'a> {
             next: Next::AfterOpen,
             has_looked: false,
             fallback: None,
-            forbidden: None,
-            forbidden_count: 0,
+            forbidden: Forbidden::default(),
             was_limited: false,
             progress,
         }
@@ -147,8 +144,7 @@ impl<'a> Race<'a> {
             self.cut_short(attempt, now);
         }
         // Of a limited call it is not known whether all would have refused it.
-        let all_forbidden = self.forbidden_count == self.progress.attempts && !self.was_limited;
-        let forbidden = self.forbidden.take().filter(|_| all_forbidden);
+        let forbidden = self.forbidden.of_all(self.progress.attempts).filter(|_| !self.was_limited);
         self.fallback.take().or(forbidden).map(|refusal| self.relay(refusal))
     }
 
@@ -277,8 +273,7 @@ impl<'a> Race<'a> {
             asked: self.asked,
             next: Next::At(Instant::now()),
             fallback: self.fallback.take(),
-            forbidden: self.forbidden.take(),
-            forbidden_count: self.forbidden_count,
+            forbidden: std::mem::take(&mut self.forbidden),
             was_limited: self.was_limited,
             ..Race::new(self.call, fleet, self.progress)
         };
@@ -333,11 +328,13 @@ impl<'a> Race<'a> {
             }
             Some(Cause::Forbidden) => {
                 self.note_failure(Cause::Forbidden, false);
-                self.forbidden_count = self.forbidden_count.saturating_add(1);
-                self.forbidden = attempt.forbidden(response, now);
+                self.forbidden.add(attempt.forbidden(response, now));
                 None
             }
             Some(cause) => {
+                if cause == Cause::TooManyRequests {
+                    attempt.instance.tracker.rate_limited(response.headers(), now);
+                }
                 if cause == Cause::Unavailable {
                     self.asked.was_busy(&attempt.instance.tracker);
                 }
@@ -375,6 +372,9 @@ impl<'a> Race<'a> {
 
     fn note_failure(&mut self, cause: Cause, outcome_unknown: bool) {
         self.progress.last = cause;
+        if cause.is_declined() {
+            self.progress.declined = self.progress.declined.saturating_add(1);
+        }
         if outcome_unknown {
             self.progress.outcome_unknown = self.progress.outcome_unknown.saturating_add(1);
         }

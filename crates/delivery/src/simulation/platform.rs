@@ -96,6 +96,7 @@ impl Platform {
         let (attempts, outcome_unknown) = match placed {
             Ok(response) => (response.attempts, response.outcome_unknown),
             Err(PlaceError::AllFailed { attempts, outcome_unknown, .. }) => (*attempts, *outcome_unknown),
+            Err(PlaceError::AllDeclined { attempts, .. }) => (*attempts, 0),
             Err(_) => (0, 0),
         };
         let mut ledger = self.ledger.lock().unwrap();
@@ -127,6 +128,9 @@ impl Platform {
                 *attempts < ATTEMPTS_MAX
                     && *outcome_unknown < announcement.limits.outcome_unknown_max
                     && retries_refused == announcement.retries_refused
+            }
+            PlaceError::AllDeclined { attempts, .. } => {
+                *attempts < ATTEMPTS_MAX && retries_refused == announcement.retries_refused
             }
             PlaceError::FleetUnknown
             | PlaceError::Full

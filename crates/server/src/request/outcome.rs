@@ -104,6 +104,9 @@ outcomes! {
     Loop => ("loop", NothingDone),
     /// No instance took the new call.
     NotPlaced => ("not_placed", NothingDone),
+    /// Every instance that was asked responded with 401, 403 or 429. The gateway has proved the token, so the
+    /// sender is not to blame.
+    Declined => ("declined", NothingDone),
     /// The owner of a part of a batch did not accept it.
     PartFailed => ("part_failed", NothingDone),
     /// The seal of the callback is not valid.

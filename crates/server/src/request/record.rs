@@ -207,6 +207,7 @@ impl Record {
         if let ForwardError::Gone { instance }
         | ForwardError::IncarnationUnknown { instance }
         | ForwardError::OverCapacity { instance }
+        | ForwardError::Declined { instance, .. }
         | ForwardError::Unreachable { instance, .. } = error
         {
             self.instance = Some(instance.clone());
@@ -339,6 +340,7 @@ impl Attempts {
             | PlaceError::NoInstance
             | PlaceError::Full
             | PlaceError::NoneReachable => Self::default(),
+            PlaceError::AllDeclined { attempts, .. } => Self { made: *attempts, outcome_unknown: 0 },
             PlaceError::AllFailed { attempts, outcome_unknown, .. } => {
                 Self { made: *attempts, outcome_unknown: *outcome_unknown }
             }
@@ -347,7 +349,9 @@ impl Attempts {
 
     pub(crate) fn of_forward_error(error: &ForwardError) -> Self {
         match error {
-            ForwardError::Unreachable { attempts, .. } => Self { made: *attempts, outcome_unknown: 0 },
+            ForwardError::Declined { attempts, .. } | ForwardError::Unreachable { attempts, .. } => {
+                Self { made: *attempts, outcome_unknown: 0 }
+            }
             ForwardError::FleetUnknown
             | ForwardError::Gone { .. }
             | ForwardError::IncarnationUnknown { .. }

@@ -83,6 +83,7 @@ impl From<&PlaceError> for Refusal {
             PlaceError::NoInstance | PlaceError::Full | PlaceError::NoneReachable => {
                 Self::labelled(Outcome::NotPlaced, error.label())
             }
+            PlaceError::AllDeclined { last, .. } => Self::labelled(Outcome::Declined, last),
             PlaceError::AllFailed { last, .. } => Self::labelled(Outcome::NotPlaced, last),
         }
     }
@@ -96,6 +97,7 @@ impl From<&ForwardError> for Refusal {
             ForwardError::Gone { .. } => Self::new(Reason::InstanceGone),
             ForwardError::IncarnationUnknown { .. } => Self::new(Reason::IncarnationUnknown),
             ForwardError::OverCapacity { .. } => Self::new(Reason::TooManyInFlightToInstance),
+            ForwardError::Declined { last, .. } => Self::labelled(Outcome::Declined, last),
             ForwardError::Unreachable { last, .. } => Self::labelled(Outcome::Unreachable, last),
         }
     }

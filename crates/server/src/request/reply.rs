@@ -75,6 +75,7 @@ impl Outcome {
             | Self::InstanceOverCapacity
             | Self::Loop
             | Self::NotPlaced
+            | Self::Declined
             | Self::PartFailed
             | Self::Unreachable
             | Self::FleetUnknown

@@ -145,6 +145,35 @@ async fn no_item_of_a_mixed_batch_is_redirected() {
     assert_eq!(seen, [("call-1".to_owned(), true), ("call-2".to_owned(), false)]);
 }
 
+/// A part that its owner declines is treated as a request of its own.
+#[tokio::test]
+async fn a_part_that_an_instance_declines_is_sent_again_or_to_the_next_instance() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+    let gateway = Gateway::start(&settings(&issuer, &instances)).await;
+    let [first, second] = two_calls(&gateway, &mut instances).await;
+    let items = [bodies::updated_item(&first, "hold"), bodies::updated_item(&second, "hold")];
+    let item = bodies::envelope(&items);
+    // Items without a seal, then new calls.
+    instances[1].next(Reply::status(401));
+    assert_eq!(post(&gateway, &item).await, 202);
+    instances[0].request().await;
+    for _ in 0..2 {
+        instances[1].request().await;
+    }
+    instances[0].always(Reply::status(401));
+    let calls: Vec<_> = (0..8).map(|at| bodies::incoming_item(&format!("new-{at}"), "emea")).collect();
+    assert_eq!(post(&gateway, &bodies::envelope(&calls)).await, 202);
+    // A part that is refused for good, and a batch whose parts all are.
+    instances[0].always(Reply::status(403));
+    assert_eq!(post(&gateway, &item).await, 503);
+    instances[1].always(Reply::status(403));
+    assert_eq!(post(&gateway, &item).await, 403);
+    assert_eq!(post(&gateway, &bodies::envelope(&calls)).await, 403);
+    let last = gateway.log.nth(2, "the last batch", |event| event["outcome"] == "part_failed").await;
+    assert_eq!(last["http.response.status_code"], 403);
+}
+
 #[tokio::test]
 async fn an_item_without_callback_uri_reaches_the_instance_of_its_call() {
     let issuer = Issuer::start();

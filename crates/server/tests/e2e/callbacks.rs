@@ -250,3 +250,38 @@ async fn an_undelivered_callback_is_503_with_retry_after() {
     let repeated = gateway.log.nth(3, "the fourth failure", unreachable).await;
     assert!(repeated["attempts"].as_u64() > Some(1), "{repeated}");
 }
+
+/// A bot on Microsoft's SDK refuses the first token of a new key, and fetches the key meanwhile.
+#[tokio::test]
+async fn a_callback_that_a_bot_with_old_keys_refuses_is_sent_once_more() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0"]);
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instances[0]])).await;
+    let (_, path) = place(&gateway, &mut instances, "call-1").await;
+    let sealed = Request::post(&path, &Token::skype().sign(), bodies::updated("call-1", "established"));
+    for (request, outcome) in
+        [(sealed.clone(), "forwarded"), (sealed.clone().target("/api/calls"), "unsealed")]
+    {
+        instances[0].next(Reply::with(401, &[("WWW-Authenticate", "Bearer")], "no"));
+        assert_eq!(request.send(&gateway).await.status(), 202, "{outcome}");
+        let [one, two] = [instances[0].request().await, instances[0].request().await];
+        assert_eq!((&one.fields, &one.body), (&two.fields, &two.body));
+        let event = gateway.log.event(outcome, |event| event["outcome"] == outcome).await;
+        assert_eq!(event["attempts"], 2);
+
+        for _ in 0..2 {
+            instances[0].next(Reply::status(401));
+        }
+        let response = request.send(&gateway).await;
+        assert_eq!((response.status(), response.field("retry-after")), (503, Some("1")), "{outcome}");
+        for _ in 0..2 {
+            instances[0].request().await;
+        }
+        instances[0].expect_nothing();
+    }
+    let declined = gateway.log.nth(1, "both refusals", |event| event["outcome"] == "declined").await;
+    assert_eq!((&declined["reason"], &declined["instance"]), (&"status_401".into(), &"bot-0".into()));
+    let labels = [("instance", "bot-0"), ("reason", "status_401")];
+    assert_eq!(gateway.metric("switchboard_attempt_failures_total", &labels).await, 6.0);
+    assert_eq!(gateway.admin("/fleet").await.json()[0]["state"], "ready");
+}

@@ -169,3 +169,61 @@ async fn unavailable_instances_get_their_callbacks_but_no_new_calls() {
         instances[0].request().await;
     }
 }
+
+/// The keys of one bot are old, its clock is behind, or it limits requests.
+#[tokio::test]
+async fn a_call_that_one_bot_declines_goes_to_the_next_bot() {
+    let issuer = Issuer::start();
+    for status in [401, 403, 429] {
+        let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+        let gateway = Gateway::start(&settings(&issuer, &instances)).await;
+        instances[0].always(Reply::status(status));
+        let mut calls = 0;
+        while instances[0].request_now().is_none() {
+            calls += 1;
+            assert!(calls < 64, "one of two instances received all calls");
+            let response = call(&gateway, &bodies::incoming(&format!("call-{calls}"))).await;
+            assert_eq!(response.status(), 202, "{status}");
+            instances[1].request().await;
+        }
+        let reason = format!("status_{status}");
+        let labels = [("instance", "bot-0"), ("reason", reason.as_str())];
+        assert_eq!(gateway.metric("switchboard_attempt_failures_total", &labels).await, 1.0, "{status}");
+        assert_eq!(gateway.admin("/fleet").await.json()[0]["state"], "ready", "{status}");
+
+        // Both decline.
+        instances[1].always(Reply::status(status));
+        let response = call(&gateway, &bodies::incoming("declined")).await;
+        let declined = |event: &serde_json::Value| event["call.id"] == "declined";
+        let event = gateway.log.event("the declined call", declined).await;
+        if status == 403 {
+            assert_eq!((response.status(), &event["outcome"]), (403, &"placed".into()));
+            continue;
+        }
+        assert_eq!((response.status(), response.field("retry-after")), (503, Some("1")), "{status}");
+        assert_eq!((&event["outcome"], &event["reason"]), (&"declined".into(), &reason.as_str().into()));
+        assert_eq!(event["attempts"], 2);
+        let labels = [("outcome", "declined")];
+        assert_eq!(gateway.metric("switchboard_requests_total", &labels).await, 1.0);
+    }
+}
+
+#[tokio::test]
+async fn a_bot_that_limits_requests_gets_no_new_call_for_the_time_that_it_asks_for() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0"]);
+    let gateway = Gateway::start(&settings(&issuer, &instances)).await;
+    instances[0].next(Reply::with(429, &[("Retry-After", "3600")], ""));
+    for (outcome, reason) in [("declined", "status_429"), ("not_placed", "full")] {
+        let response = call(&gateway, &bodies::incoming("call-1")).await;
+        assert_eq!((response.status(), response.field("retry-after")), (503, Some("1")));
+        gateway.log.event(outcome, |event| event["outcome"] == outcome && event["reason"] == reason).await;
+    }
+    instances[0].request().await;
+    instances[0].expect_nothing();
+    let fleet = gateway.admin("/fleet").await.json();
+    assert_eq!(
+        (&fleet[0]["state"], &fleet[0]["reason"]),
+        (&"full".into(), &"responded with 429 and Retry-After".into())
+    );
+}

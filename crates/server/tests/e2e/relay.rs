@@ -112,6 +112,22 @@ async fn other_fields_of_an_instance_are_not_relayed() {
     }
 }
 
+/// Microsoft's calling SDK says there which tokens it takes, and which version it has.
+#[tokio::test]
+async fn the_fields_by_which_a_bot_tells_microsoft_its_sdk_are_relayed() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let fields = [("X-Microsoft-Bot-Auth-Type", "entra"), ("x-microsoft-bot-sdk-version", "1.2.0.15690")];
+    for status in [202, 204, 400, 500] {
+        for response in relayed(&gateway, &mut instance, &Reply::with(status, &fields, "")).await {
+            for (name, value) in fields {
+                assert_eq!(response.field(name), Some(value), "{status} {name}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn correlation_ids_are_echoed_unless_the_instance_sets_them() {
     let issuer = Issuer::start();

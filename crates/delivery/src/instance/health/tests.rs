@@ -37,9 +37,9 @@ fn check(probed: bool, events: &[Event], expected: &[InstanceState]) {
     let mut states = Vec::new();
     for event in events {
         now += Duration::from_millis(1);
-        let before = health.state();
+        let before = health.state(now);
         let change = step(&mut health, *event, now);
-        let after = health.state();
+        let after = health.state(now);
         assert_eq!(
             change.map(|change| (change.from, change.to)),
             (before != after).then_some((before, after))
@@ -54,7 +54,8 @@ use InstanceState::{Draining, Ejected, Full, Ready, Starting, Unreachable};
 #[test]
 fn the_first_report_decides_the_first_state() {
     check(true, &[], &[]);
-    assert_eq!(Health::new(true, SourceState::Ready, Instant::now()).state(), Starting);
+    let now = Instant::now();
+    assert_eq!(Health::new(true, SourceState::Ready, now).state(now), Starting);
     check(true, &[READY], &[Ready]);
     check(true, &[FULL], &[Full]);
     check(true, &[DRAINING], &[Draining]);
@@ -176,7 +177,7 @@ fn the_reason_says_whether_an_ejected_instance_is_half_open() {
     assert_eq!(health.reason(now + EJECTION_MIN), "responded to a new call");
     // Beyond the share of the fleet it is half-open at once.
     health.step(FAILED, now + EJECTION_MIN, |_| false);
-    assert_eq!((health.state(), health.reason(now + EJECTION_MIN)), (Ejected, half_open));
+    assert_eq!((health.state(now), health.reason(now + EJECTION_MIN)), (Ejected, half_open));
 }
 
 #[test]
@@ -214,6 +215,32 @@ fn calls_at_the_capacity_are_full() {
     check(true, &[load(0, 0)], &[Full]);
     check(true, &[reported(ReportedState::Draining, Some(10), Some(10))], &[Draining]);
     check(true, &[reported(ReportedState::Ready, Some(10), None)], &[Ready]);
+}
+
+#[test]
+fn an_instance_that_responds_with_429_is_full_for_the_time_that_it_asks_for() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    for probed in [true, false] {
+        let mut health = Health::new(probed, SourceState::Ready, start);
+        step(&mut health, READY, start);
+        step(&mut health, Event::RateLimited(Duration::from_secs(5)), start);
+        // A shorter time, and a report, do not end it.
+        step(&mut health, Event::RateLimited(Duration::from_secs(1)), at(1));
+        step(&mut health, READY, at(2));
+        let states = [0, 4, 5].map(|seconds| health.state(at(seconds)));
+        assert_eq!(states, [Full, Full, Ready], "{probed}");
+        assert_eq!(health.full_until(), Some(at(5)));
+        // It is not ejected: afterwards it takes all calls that rank it first.
+        assert_eq!(health.admission(), Admission::All);
+        // The change back is logged with the next event.
+        let change = step(&mut health, STARTED, at(9)).map(|change| (change.from, change.to));
+        assert_eq!(change, Some((Full, Ready)));
+        // Draining and unreachable count first.
+        step(&mut health, Event::RateLimited(Duration::from_secs(5)), at(9));
+        step(&mut health, Event::Drained, at(9));
+        assert_eq!(health.state(at(9)), Draining);
+    }
 }
 
 #[test]
@@ -276,7 +303,7 @@ fn the_source_overrides_the_probe_and_the_operator_overrides_both() {
     );
     let now = Instant::now();
     let new = Health::new(false, NotReady, now);
-    assert_eq!((new.state(), new.reason(now)), (Starting, "its pod is not ready yet"));
+    assert_eq!((new.state(now), new.reason(now)), (Starting, "its pod is not ready yet"));
 }
 
 #[test]
@@ -365,6 +392,9 @@ const HAS_RESPONDED: &str = "responded to a new call";
 const TIMED_OUT: &str = "attempt failed: no response in time";
 const WAS_REFUSED: &str = "attempt failed: connection refused";
 const LEFT_FLEET: &str = "left the fleet";
+const WAS_429: &str = "responded with 429 and Retry-After";
+const LIMITED: Event = Event::RateLimited(Duration::from_secs(5));
+const LIMITED_SHORTLY: Event = Event::RateLimited(Duration::from_millis(100));
 
 const LAST_PLACE_TAKEN: &[Event] = &[LOAD_LOW, STARTED, CALL_ACCEPTED];
 
@@ -393,6 +423,7 @@ const TRANSITIONS: &[Case] = {
         Case(true, Listed, &[READY], FULL, Ready, Full, SAYS_FULL),
         Case(true, Listed, &[READY], LOAD_HIGH, Ready, Full, AT_CAPACITY),
         Case(true, Listed, &[LOAD_LOW], Event::AttemptStarted, Ready, Full, AT_CAPACITY),
+        Case(true, Listed, &[READY], LIMITED, Ready, Full, WAS_429),
         Case(true, Listed, &[READY], DRAINING, Ready, Draining, SAYS_DRAINING),
         Case(true, Listed, &[READY], Event::Drained, Ready, Draining, BY_OPERATOR),
         Case(true, Listed, &[READY], TERMINATING, Ready, Draining, TERMINATES),
@@ -405,6 +436,7 @@ const TRANSITIONS: &[Case] = {
         Case(true, Listed, &[READY], NOT_READY, Ready, Unreachable, POD_NOT_READY),
         Case(true, Listed, &[READY], GONE, Ready, Gone, LEFT_FLEET),
         Case(true, Listed, &[FULL], READY, Full, Ready, SAYS_READY),
+        Case(true, Listed, &[READY, LIMITED_SHORTLY], Event::ProbeSent, Full, Ready, SAYS_READY),
         Case(true, Listed, LAST_PLACE_TAKEN, Event::CallEnded(CALL), Full, Ready, SAYS_READY),
         Case(
             true,
@@ -444,6 +476,7 @@ const TRANSITIONS: &[Case] = {
         Case(false, Listed, &[FAILED, STARTED], RESPONDED, Ejected, Ready, HAS_RESPONDED),
         Case(true, Listed, &[READY, FAILED], FULL, Ejected, Full, SAYS_FULL),
         Case(true, Listed, &[READY, FAILED], LOAD_HIGH, Ejected, Full, AT_CAPACITY),
+        Case(true, Listed, &[READY, FAILED], LIMITED, Ejected, Full, WAS_429),
         Case(true, Listed, &[READY, FAILED], DRAINING, Ejected, Draining, SAYS_DRAINING),
         Case(true, Listed, &[READY, FAILED], Event::Drained, Ejected, Draining, BY_OPERATOR),
         Case(true, Listed, &[READY, FAILED], TERMINATING, Ejected, Draining, TERMINATES),
@@ -487,7 +520,7 @@ fn every_change_of_state_occurs() {
         let change = step(&mut health, *event, later);
         let expected = StateChange { from: *from, to: *to, reason };
         assert_eq!(change, Some(expected), "{before:?} {event:?}");
-        assert_eq!((health.state(), health.reason(later), health.since()), (*to, *reason, later));
+        assert_eq!((health.state(later), health.reason(later), health.since()), (*to, *reason, later));
     }
 }
 
@@ -544,6 +577,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(RESPONDED),
         1 => Just(Event::Drained),
         1 => Just(Event::Resumed),
+        1 => (1..60_u64).prop_map(|seconds| Event::RateLimited(Duration::from_secs(seconds))),
     ]
 }
 
@@ -579,6 +613,7 @@ proptest! {
                 Event::Resumed => drained = false,
                 Event::ProbeSent
                 | Event::AttemptStarted
+                | Event::RateLimited(_)
                 | Event::CallbackFailed(_)
                 | Event::RaceLost
                 | Event::ProbeConfigured(_)
@@ -588,7 +623,7 @@ proptest! {
                 | Event::CallEnded(_) => {}
             }
             is_absent = health.probes.is_absent();
-            if health.state() == Ready {
+            if health.state(now) == Ready {
                 prop_assert!(reported_ready && !drained && misses < 3 && !failed);
             }
         }
@@ -597,10 +632,10 @@ proptest! {
         for event in [Event::Resumed, sent, READY, READY, STARTED, RESPONDED, ACCEPTED, sent, READY] {
             step(&mut health, event, now);
         }
-        prop_assert_eq!(health.state(), Ready);
+        prop_assert_eq!(health.state(now + Duration::from_secs(60)), Ready);
     }
 
-    /// Without a probe, only the operator excludes an instance completely.
+    /// Without a probe, only the operator excludes an instance completely for longer than a minute.
     #[test]
     fn without_a_probe_only_the_operator_excludes_an_instance(
         events in proptest::collection::vec(any_event(), 0..40),
@@ -611,8 +646,9 @@ proptest! {
         for event in events {
             step(&mut health, event, now);
             drained = event == Event::Drained || drained && event != Event::Resumed;
-            prop_assert_eq!(health.state() == Draining, drained);
-            prop_assert!(drained || matches!(health.state(), Ready | Ejected | Unreachable));
+            let later = now + Duration::from_secs(60);
+            prop_assert_eq!(health.state(later) == Draining, drained);
+            prop_assert!(drained || matches!(health.state(later), Ready | Ejected | Unreachable));
         }
     }
 }

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::instance::{ejection_share::EjectionShare, event::ReportedState};
+use crate::instance::{PendingCall, ejection_share::EjectionShare, event::ReportedState};
 
 fn tracker(ejections: &Arc<EjectionShare>, now: Instant) -> Arc<Tracker> {
     let shared = Shared { ejections: Arc::clone(ejections), ..Shared::default() };
@@ -172,7 +172,7 @@ fn a_call_that_its_instance_hung_up_frees_one_place() {
     for step in [3, 6, 8, 3, 6, 8, 14, 0, 1, 2, 15, 3, 3] {
         bot.step(step, 0);
     }
-    assert_eq!((bot.has(), bot.tracker.health().state()), (2, InstanceState::Full));
+    assert_eq!((bot.has(), bot.tracker.state(bot.now)), (2, InstanceState::Full));
 }
 
 proptest! {

@@ -25,6 +25,8 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::Refuse),
         2 => Just(Act::Hang),
         1 => after_ms.clone().prop_map(Act::Close),
+        1 => prop::sample::select(vec![0, 1, 90]).prop_map(Act::Limit),
+        1 => after_ms.clone().prop_map(Act::StaleKeys),
         6 => (status, after_ms).prop_map(|(status, after_ms)| Act::Respond(status, after_ms)),
     ]
 }
@@ -62,6 +64,7 @@ async fn check(acts: &[Act], calls: &[ArrivingCall]) -> Result<(), TestCaseError
         let (attempts, unknown) = match &result {
             Ok(response) => (response.attempts, response.outcome_unknown),
             Err(PlaceError::AllFailed { attempts, outcome_unknown, .. }) => (*attempts, *outcome_unknown),
+            Err(PlaceError::AllDeclined { attempts, .. }) => (*attempts, 0),
             Err(_) => (0, 0),
         };
         prop_assert!(
@@ -82,12 +85,17 @@ async fn check(acts: &[Act], calls: &[ArrivingCall]) -> Result<(), TestCaseError
         if (200..300).contains(&status) {
             let by = result.unwrap().instance;
             let accepted = asked.iter().find(|instance| fleet.name(**instance) == by.as_str());
-            prop_assert!(accepted.is_some_and(|at| matches!(acts[*at], Act::Respond(200..300, _))));
+            prop_assert!(
+                accepted.is_some_and(|at| matches!(acts[*at], Act::Respond(200..300, _) | Act::StaleKeys(_)))
+            );
         } else {
             let end = Duration::from_millis(call.after_ms) + call.limits.budget;
             let lost = seen.iter().find(|seen| match acts[seen.instance] {
                 Act::Respond(200..300, after_ms) => seen.at + Duration::from_millis(after_ms + 1) < end,
-                Act::Respond(..) | Act::Close(_) | Act::Hang | Act::Refuse => false,
+                Act::StaleKeys(until_ms) => {
+                    seen.at >= Duration::from_millis(until_ms) && seen.at + Duration::from_millis(1) < end
+                }
+                Act::Respond(..) | Act::Limit(_) | Act::Close(_) | Act::Hang | Act::Refuse => false,
             });
             prop_assert!(lost.is_none(), "{result:?} {lost:?}");
         }

@@ -113,10 +113,14 @@ async fn two_attempts_of_a_recorded_call_and_three_of_another_may_have_an_unknow
 
 #[tokio::test(start_paused = true)]
 async fn a_call_has_at_most_five_attempts_of_any_kind() {
-    for (status, label) in [(503, "status_503"), (401, "status_401"), (429, "status_429"), (302, "redirect")]
-    {
+    for (status, label) in [(503, "status_503"), (302, "redirect")] {
         let acts = [Respond(status, 0); 40];
         check(&acts, unrecorded(12_000), (failed(5, 0, label), 0, &[0, 1, 2, 3, 4])).await;
+    }
+    for (status, last) in [(401, "status_401"), (429, "status_429")] {
+        let acts = [Respond(status, 0); 40];
+        let declined = Err(PlaceError::AllDeclined { attempts: 5, last });
+        check(&acts, unrecorded(12_000), (declined, 0, &[0, 1, 2, 3, 4])).await;
     }
     let fleet = check(&[Refuse; 40], unrecorded(12_000), (failed(5, 0, "refused"), 0, &[])).await;
     let counters = fleet.delivery.placement_counters();

@@ -32,6 +32,10 @@ pub(super) enum Act {
     Refuse,
     /// It responds with a status after some milliseconds.
     Respond(u16, u64),
+    /// It responds with 429 and this `Retry-After`.
+    Limit(u64),
+    /// It responds with 401 until so many milliseconds after the start, then with 202.
+    StaleKeys(u64),
     /// It closes the connection after some milliseconds.
     Close(u64),
     /// It never responds.
@@ -171,7 +175,7 @@ pub(super) fn probed(settings: &mut DeliverySettings) {
     settings.probe = Some(ProbeSettings { path: "/healthz".into(), interval: Duration::from_secs(60) });
 }
 
-fn outbound(call_id: &str) -> Outbound {
+pub(super) fn outbound(call_id: &str) -> Outbound {
     Outbound {
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"{}"),
@@ -198,7 +202,7 @@ fn address(instance: usize) -> SocketAddr {
     format!("10.0.0.{}:3978", instance + 1).parse().unwrap()
 }
 
-/// Does `act` on new calls, and responds to probes with 200.
+/// Does `act` on notifications, and responds to probes with 200.
 async fn serve(
     mut stream: DuplexStream,
     act: Act,
@@ -207,6 +211,7 @@ async fn serve(
     started: Instant,
 ) {
     while let Some(head) = read_request(&mut stream).await {
+        let mut fields = String::new();
         let (status, after_ms) = if head.starts_with("GET ") {
             (200, 0)
         } else {
@@ -215,12 +220,18 @@ async fn serve(
             seen.lock().unwrap().push(SeenCall { instance, call_id, at: started.elapsed() });
             match act {
                 Act::Respond(status, after_ms) => (status, after_ms),
+                Act::Limit(seconds) => {
+                    fields = format!("Retry-After: {seconds}\r\n");
+                    (429, 0)
+                }
+                Act::StaleKeys(until_ms) if started.elapsed() < Duration::from_millis(until_ms) => (401, 0),
+                Act::StaleKeys(_) => (202, 0),
                 Act::Close(after_ms) => return sleep(Duration::from_millis(after_ms)).await,
                 Act::Hang | Act::Refuse => return std::future::pending().await,
             }
         };
         sleep(Duration::from_millis(after_ms)).await;
-        let response = format!("HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\n\r\n");
+        let response = format!("HTTP/1.1 {status} Whatever\r\n{fields}Content-Length: 0\r\n\r\n");
         if stream.write_all(response.as_bytes()).await.is_err() {
             return;
         }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use switchboard_delivery::Outbound;
+use http::StatusCode;
+use switchboard_delivery::{Outbound, UpstreamResponse};
 use switchboard_notification::Notifications;
 use tokio::task::JoinSet;
 
@@ -21,13 +22,21 @@ use crate::{
     },
 };
 
-/// The result of one part: whether its owner accepted it, and the attempts that were made.
-type PartResult = (bool, Attempts);
+/// The result of one part.
+#[derive(Default)]
+struct PartResult {
+    /// True if its owner accepted it.
+    accepted: bool,
+    /// The response, if it is a 403: of a new call if every instance responded so.
+    forbidden: Option<Box<UpstreamResponse>>,
+    attempts: Attempts,
+}
 
 impl WebhookRequest<'_> {
     /// Sends each owner the same envelope with its items only.
     ///
-    /// The batch is accepted if all owners accept. A part that was accepted may come again with the
+    /// The batch is accepted if all owners accept. If all respond with 403, it is refused with the last of
+    /// these responses, as a single call would be. A part that was accepted may come again with the
     /// platform's retry. No part is redirected, sent to the overflow region or rejected as busy.
     pub(super) async fn batch(
         self,
@@ -55,15 +64,20 @@ impl WebhookRequest<'_> {
         }
         // Wait for every part: an early refusal does not cut off the work of another instance.
         let mut accepted = !parts.is_empty();
+        let (mut forbidden, mut forbidden_count) = (None, 0);
         while let Some(part) = deliveries.join_next().await {
-            let (part_accepted, attempts) = part.unwrap_or_default();
-            accepted &= part_accepted;
-            record.attempted(attempts);
+            let part = part.unwrap_or_default();
+            accepted &= part.accepted;
+            record.attempted(part.attempts);
+            forbidden_count += usize::from(part.forbidden.is_some());
+            forbidden = part.forbidden.or(forbidden);
         }
-        if accepted {
-            Ok(Reply::Accepted { outcome: Outcome::Split })
-        } else {
-            Err(Refusal::new(Reason::PartFailed))
+        match forbidden {
+            _ if accepted => Ok(Reply::Accepted { outcome: Outcome::Split }),
+            Some(response) if forbidden_count == parts.len() => {
+                Ok(Reply::Relay { response, outcome: Outcome::PartFailed })
+            }
+            Some(_) | None => Err(Refusal::new(Reason::PartFailed)),
         }
     }
 }
@@ -71,15 +85,20 @@ impl WebhookRequest<'_> {
 async fn place(gateway: Arc<Gateway>, placement: PlacementRequest) -> PartResult {
     let (call, placed) = placement.place(&gateway).await;
     let attempts = placed.as_ref().map_or_else(Attempts::of_place_error, Attempts::of_response);
+    let mut forbidden = None;
     let accepted = match placed {
         // The response to the batch is not that of a part, so no part takes the leader along.
         Ok(response) if is_action(&response) => {
             act(&gateway, response, call, &mut None).await.is_ok_and(|shared| shared.is_accepted())
         }
-        Ok(response) => response.status.is_success(),
+        Ok(response) => {
+            let accepted = response.status.is_success();
+            forbidden = if_forbidden(response);
+            accepted
+        }
         Err(_) => false,
     };
-    (accepted, attempts)
+    PartResult { accepted, forbidden, attempts }
 }
 
 async fn forward(gateway: Arc<Gateway>, outbound: Outbound, ended: Vec<Box<str>>) -> PartResult {
@@ -88,7 +107,18 @@ async fn forward(gateway: Arc<Gateway>, outbound: Outbound, ended: Vec<Box<str>>
         gateway.delivery.calls_ended(response.instance.as_str(), ended);
     }
     let attempts = forwarded.as_ref().map_or_else(Attempts::of_forward_error, Attempts::of_response);
-    let accepted =
-        forwarded.is_ok_and(|response| without_action(&gateway, response, Outcome::Split).is_accepted());
-    (accepted, attempts)
+    match forwarded {
+        Ok(response) if response.status == StatusCode::FORBIDDEN => {
+            PartResult { accepted: false, forbidden: if_forbidden(response), attempts }
+        }
+        Ok(response) => {
+            let accepted = without_action(&gateway, response, Outcome::Split).is_accepted();
+            PartResult { accepted, forbidden: None, attempts }
+        }
+        Err(_) => PartResult { attempts, ..PartResult::default() },
+    }
+}
+
+fn if_forbidden(response: UpstreamResponse) -> Option<Box<UpstreamResponse>> {
+    (response.status == StatusCode::FORBIDDEN).then(|| Box::new(response))
 }

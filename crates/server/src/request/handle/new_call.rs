@@ -92,9 +92,11 @@ impl WebhookRequest<'_> {
 /// Returns true if an instance may have acted on the call.
 fn has_unknown_outcome(error: &PlaceError) -> bool {
     match error {
-        PlaceError::FleetUnknown | PlaceError::Full | PlaceError::NoneReachable | PlaceError::NoInstance => {
-            false
-        }
+        PlaceError::FleetUnknown
+        | PlaceError::Full
+        | PlaceError::NoneReachable
+        | PlaceError::NoInstance
+        | PlaceError::AllDeclined { .. } => false,
         PlaceError::AllFailed { outcome_unknown, .. } => *outcome_unknown > 0,
     }
 }
