@@ -23,6 +23,7 @@ use crate::{
     config::{Config, Limits, Placement, RedirectStatus, Trust},
     metrics::Metrics,
     process::{connection::Timeouts, descriptors, tasks::Tasks},
+    readiness::Readiness,
     request::{
         received::{Paths, Received},
         record::Record,
@@ -132,6 +133,7 @@ impl Gateway {
                 webhook: listen.webhook_path,
                 callback: listen.callback_path,
                 health: listen.health_path,
+                ready: listen.ready_path,
             },
             timeouts: timeouts.unwrap_or_else(|| Timeouts::new(limits.idle, request_time_max + BODY_TIME)),
             limits,
@@ -185,9 +187,18 @@ impl Gateway {
         self.apps.contains(&app)
     }
 
-    /// Returns true if a new call that another region redirects here would find an instance.
+    /// Returns true if a new call that another region redirects here would be authenticated and find an
+    /// instance; for `health_path`.
     pub(crate) fn can_take_call(&self) -> bool {
-        !self.is_draining() && self.delivery.can_take_call()
+        !self.is_draining()
+            && self.authenticator.trusts().iter().any(|trust| trust.keys > 0)
+            && self.delivery.is_known()
+            && self.delivery.can_take_call()
+    }
+
+    /// Returns true if this gateway is ready; for `ready_path`.
+    pub(crate) fn is_ready(&self) -> bool {
+        Readiness::of(&self.authenticator, &self.delivery, self.is_draining()).is_ready()
     }
 
     /// Authenticates the sender of a request, before its body is read.

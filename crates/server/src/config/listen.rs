@@ -20,11 +20,13 @@ pub(super) fn listen(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Li
     let webhook_path = section.or("webhook_path", "/api/calls".to_owned(), url::path);
     let callback_path = section.or("callback_path", "/api/callbacks".to_owned(), url::path);
     let health_path = section.maybe("health_path", url::path);
+    let ready_path = section.maybe("ready_path", url::path);
     let drain = drain(&section);
     let paths = [
         ("webhook_path", webhook_path.as_deref()),
         ("callback_path", callback_path.as_deref()),
         ("health_path", health_path.as_ref().and_then(Option::as_deref)),
+        ("ready_path", ready_path.as_ref().and_then(Option::as_deref)),
     ];
     for (index, (name, path)) in paths.iter().enumerate() {
         for (other_name, other) in paths.iter().take(index) {
@@ -48,6 +50,7 @@ pub(super) fn listen(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Li
         webhook_path: webhook_path?,
         callback_path: callback_path?,
         health_path: health_path?,
+        ready_path: ready_path?,
         drain: drain?,
     })
 }

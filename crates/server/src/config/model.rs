@@ -26,6 +26,8 @@ pub struct Listen {
     pub callback_path: String,
     /// The path at which peers ask for the health of this region.
     pub health_path: Option<String>,
+    /// The path at which balancers ask whether this gateway is ready.
+    pub ready_path: Option<String>,
     /// The times of a drain.
     pub drain: Drain,
 }

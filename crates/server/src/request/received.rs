@@ -48,6 +48,8 @@ pub(crate) struct Received {
 pub(crate) enum Route {
     /// `GET {health_path}`
     Health,
+    /// `GET {ready_path}`
+    Ready,
     /// `POST {webhook_path}` or `POST {webhook_path}/{app}`
     Webhook {
         /// The app in the path.
@@ -63,6 +65,7 @@ pub(crate) struct Paths {
     pub(crate) webhook: String,
     pub(crate) callback: String,
     pub(crate) health: Option<String>,
+    pub(crate) ready: Option<String>,
 }
 
 impl Received {
@@ -96,6 +99,8 @@ impl Received {
         let path = self.uri.path();
         if paths.health.as_deref() == Some(path) {
             Ok(Route::Health)
+        } else if paths.ready.as_deref() == Some(path) {
+            Ok(Route::Ready)
         } else if let Some(rest) = below(path, &paths.webhook) {
             match rest {
                 "" => Ok(Route::Webhook { app: None }),
@@ -103,7 +108,7 @@ impl Received {
             }
         } else if below(path, &paths.callback).is_some_and(|rest| !rest.is_empty()) {
             Ok(Route::Callback)
-        } else if matches!(self.method, Method::POST | Method::GET) {
+        } else if matches!(self.method, Method::POST | Method::GET | Method::HEAD) {
             Err(not_found())
         } else {
             // No path of the gateway has such a method, and `CONNECT` does not even have a path.
@@ -112,11 +117,12 @@ impl Received {
     }
 
     pub(crate) fn check_method(&self, route: &Route) -> Result<(), Refusal> {
-        let (expected, name) = match route {
-            Route::Health => (Method::GET, "GET"),
-            Route::Webhook { .. } | Route::Callback => (Method::POST, "POST"),
+        let (expected, allow): (&[Method], _) = match route {
+            // RFC 9110 section 9.1: HEAD goes with GET. Azure Front Door probes with it.
+            Route::Health | Route::Ready => (&[Method::GET, Method::HEAD], "GET, HEAD"),
+            Route::Webhook { .. } | Route::Callback => (&[Method::POST], "POST"),
         };
-        if self.method == expected { Ok(()) } else { Err(Refusal::method_not_allowed(name)) }
+        if expected.contains(&self.method) { Ok(()) } else { Err(Refusal::method_not_allowed(allow)) }
     }
 
     /// Refuses heads that hyper accepts and no honest sender sends, before the gateway spends anything on
