@@ -3,10 +3,12 @@
 //! Requests to instances do not use these clients. `switchboard-delivery` has its own connections, and
 //! knows if a byte of a request was written.
 
+pub(crate) mod authorities;
 pub(crate) mod fetch;
 pub(crate) mod graph;
 pub(crate) mod graph_calls;
 pub(crate) mod peer_health;
+pub(crate) mod tls_clients;
 
 use std::path::Path;
 
@@ -15,7 +17,8 @@ use openssl::{
     ssl::{SslConnector, SslConnectorBuilder, SslMethod},
 };
 
-/// A TLS client that trusts the authorities of the system, and those in `ca`.
+/// A TLS client that trusts the authorities of the system, and those in `ca`; for commands, which end soon.
+/// It parses the authorities for itself. A gateway shares them: [`authorities`].
 pub(crate) fn tls_client(ca: Option<&Path>) -> Result<SslConnectorBuilder, ErrorStack> {
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;
     if let Some(ca) = ca {

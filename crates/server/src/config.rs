@@ -5,6 +5,7 @@
 //! problem), `unit`, `secret`, then the parsers in the order of the file: `listen`, `trust`, `region`,
 //! `fleet`.
 
+mod file_time;
 mod fleet;
 mod graph;
 mod listen;
@@ -28,6 +29,7 @@ use toml::de::DeTable;
 use uuid::Uuid;
 
 pub use self::{
+    file_time::FileHangs,
     model::{
         Admin, AffinityBy, Drain, Full, Limits, Listen, Log, PeerSettings, Placement, RedirectStatus,
         TlsFiles, Trust,
@@ -35,12 +37,13 @@ pub use self::{
     problems::{Problem, Problems},
     secret::Secret,
 };
-use self::{secret::Surroundings, section::Section, trust::PUBLIC_CLOUD};
 pub(crate) use self::{
-    secret::{bounded, read_bounded, shown},
+    file_time::{is_running, within_limit},
+    secret::{FILE_BYTES_MAX, bounded, read_bounded, shown},
     trust::parse_guid,
     url::{absolute as absolute_url, is_loopback},
 };
+use self::{secret::Surroundings, section::Section, trust::PUBLIC_CLOUD};
 
 /// All settings: each is valid, and they do not contradict each other.
 #[derive(Debug)]

@@ -257,6 +257,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 mod tests {
     use super::*;
     use crate::{
+        clients::tls_clients::TlsClients,
         config::tests::{MINIMAL, parse},
         gateway::Gateway,
         metrics::Metrics,
@@ -269,7 +270,8 @@ mod tests {
     async fn every_request_cut_off_is_counted() {
         let metrics = Arc::new(Metrics::new(LogCounts::default()));
         let config = parse(MINIMAL).unwrap();
-        let gateway = Gateway::build(config, None, Arc::clone(&metrics), Arc::default(), None).unwrap();
+        let tls = TlsClients::load(&config.trusts, None).unwrap();
+        let gateway = Gateway::build(config, &tls, None, Arc::clone(&metrics), Arc::default(), None).unwrap();
         let worker = Arc::new(Worker {
             state: Arc::new(ProcessState::new(gateway, metrics)),
             activities: Mutex::default(),
