@@ -5,8 +5,9 @@
 //! problem), `unit`, `secret`, then the parsers in the order of the file: `listen`, `trust`, `region`,
 //! `fleet`.
 
-mod authorities;
+mod ca;
 mod cloud;
+mod file_time;
 mod fleet;
 mod graph;
 mod listen;
@@ -30,7 +31,8 @@ use toml::de::DeTable;
 use uuid::Uuid;
 
 pub use self::{
-    authorities::Authorities,
+    ca::CaCertificates,
+    file_time::FileHangs,
     model::{
         Admin, AffinityBy, Drain, Full, Limits, Listen, Log, PeerSettings, Placement, RedirectStatus,
         TlsFiles, Trust,
@@ -44,7 +46,8 @@ use self::{
     section::Section,
 };
 pub(crate) use self::{
-    secret::{bounded, read_bounded, shown},
+    file_time::{is_running, within_limit},
+    secret::{FILE_BYTES_MAX, bounded, read_bounded, shown},
     trust::parse_guid,
     url::{absolute as absolute_url, is_loopback},
 };

@@ -10,19 +10,24 @@ use std::{
     time::Duration,
 };
 
-use openssl::error::ErrorStack;
 use switchboard_auth::{AppSettings, Authenticator, Caller, Fetch, KeyPolicy};
-use switchboard_delivery::{Connections, Delivery, PeerGateways, TlsClient};
+use switchboard_delivery::{Connections, Delivery, PeerGateways};
 use switchboard_routing::{CallbackUris, Name, Policy};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::{
     admin::{AdminState, AdminToken},
-    clients::{fetch::Fetcher, graph_calls::GraphCalls, peer_health::PeerHealth, tls_client},
+    clients::{
+        authorities::Authorities,
+        graph_calls::GraphCalls,
+        peer_health::PeerHealth,
+        tls_clients::{TlsClients, TlsClientsError},
+    },
     config::{Config, Limits, Placement, RedirectStatus, Trust},
     metrics::Metrics,
     process::{connection::Timeouts, descriptors, tasks::Tasks},
+    readiness::Readiness,
     request::{
         body::BodyLimits,
         received::{Paths, Received},
@@ -55,6 +60,8 @@ pub(crate) struct Gateway {
     pub(crate) request_time_max: Duration,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) graph_calls: GraphCalls,
+    /// The certificate authorities of the system, for the next gateway.
+    pub(crate) authorities: Arc<Authorities>,
     apps: Vec<Uuid>,
     admin_token: Option<AdminToken>,
     draining: Arc<AtomicBool>,
@@ -63,14 +70,9 @@ pub(crate) struct Gateway {
 /// An error in a valid configuration that shows only when the gateway is built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// A certificate authority cannot be read.
-    #[error("cannot build the TLS client of {part}")]
-    Tls {
-        /// The part of the gateway that needs the client.
-        part: String,
-        /// The error of OpenSSL.
-        source: ErrorStack,
-    },
+    /// The certificate authorities cannot be used.
+    #[error("cannot build the TLS clients")]
+    Tls(#[from] TlsClientsError),
     /// The authenticator refuses its settings.
     #[error("cannot build the authenticator")]
     Authenticator(#[source] switchboard_auth::InvalidAuthSettings),
@@ -81,6 +83,7 @@ impl Gateway {
     /// health of its peers. The first gateway must be built on the runtime that runs its tasks.
     pub(crate) fn build(
         config: Config,
+        tls: &TlsClients,
         timeouts: Option<Timeouts>,
         metrics: Arc<Metrics>,
         draining: Arc<AtomicBool>,
@@ -105,15 +108,14 @@ impl Gateway {
             log: _, // telemetry has it before the gateway is built
         } = config;
         let app_ids = apps.iter().map(|app| app.id).collect();
-        let authenticator = authenticator(trusts, apps, keys, last.map(|last| &*last.authenticator))?;
-        let tls = |part| tls_client(None).and_then(TlsClient::new).map_err(tls_error(part));
+        let authenticator = authenticator(trusts, tls, apps, keys, last.map(|last| &*last.authenticator))?;
         let patience = delivery.patience;
         let name_servers = delivery.name_servers.clone();
-        let graph_calls = GraphCalls::new(graph).map_err(tls_error("Graph"))?;
+        let graph_calls = GraphCalls::new(graph, &tls.upstreams());
         let request_time_max = placement.budget.max(patience).max(graph_calls.longest());
         let delivery = match last {
-            Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), tls("instances")?),
-            None => Delivery::new(delivery, Arc::clone(&callbacks), tls("instances")?),
+            Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), tls.upstreams()),
+            None => Delivery::new(delivery, Arc::clone(&callbacks), tls.upstreams()),
         };
         let gateways =
             peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.callback.clone()?))).collect();
@@ -121,18 +123,18 @@ impl Gateway {
             &region,
             gateways,
             patience,
-            tls("peers")?,
+            tls.upstreams(),
             name_servers,
             last.map(|last| &*last.peer_gateways),
         ));
-        let peers_tls = tls_client(None).map_err(tls_error("peers"))?.build();
-        let peers = PeerHealth::new(peers, Fetcher::new(peers_tls), last.map(|last| &*last.peers));
+        let peers = PeerHealth::new(peers, tls.documents(), last.map(|last| &*last.peers));
         Ok(Self {
             region,
             paths: Paths {
                 webhook: listen.webhook_path,
                 callback: listen.callback_path,
                 health: listen.health_path,
+                ready: listen.ready_path,
             },
             timeouts: timeouts.unwrap_or_else(|| Timeouts::new(limits.idle, request_time_max + BODY_TIME)),
             limits,
@@ -160,6 +162,7 @@ impl Gateway {
             request_time_max,
             metrics,
             graph_calls,
+            authorities: Arc::clone(&tls.authorities),
             apps: app_ids,
             admin_token: admin.token.as_ref().map(|token| AdminToken::new(token.expose())),
             draining,
@@ -196,9 +199,20 @@ impl Gateway {
         }
     }
 
-    /// Returns true if a new call that another region redirects here would find an instance.
+    /// Returns true if a new call that another region redirects here would be authenticated and find an
+    /// instance; for `health_path`.
     pub(crate) fn can_take_call(&self) -> bool {
-        !self.is_draining() && self.metrics.workers() > 0 && self.delivery.can_take_call()
+        !self.is_draining()
+            && self.metrics.workers() > 0
+            && self.authenticator.trusts().iter().any(|trust| trust.keys > 0)
+            && self.delivery.is_known()
+            && self.delivery.can_take_call()
+    }
+
+    /// Returns true if this gateway is ready; for `ready_path`.
+    pub(crate) fn is_ready(&self) -> bool {
+        let workers = self.metrics.workers();
+        Readiness::of(&self.authenticator, &self.delivery, workers, self.is_draining()).is_ready()
     }
 
     /// Authenticates the sender of a request, before its body is read.
@@ -228,15 +242,14 @@ impl Gateway {
 /// The authenticator of the configured trusts. It keeps the keys of `last`.
 fn authenticator(
     trusts: Vec<Trust>,
+    tls: &TlsClients,
     apps: Vec<AppSettings>,
     keys: KeyPolicy,
     last: Option<&Authenticator>,
 ) -> Result<Authenticator, BuildError> {
     let mut fetching = Vec::new();
     for trust in trusts {
-        let tls =
-            tls_client(trust.ca.as_ref()).map_err(tls_error(&format!("trust {}", trust.settings.name)))?;
-        let fetch: Arc<dyn Fetch> = Arc::new(Fetcher::new(tls.build()));
+        let fetch: Arc<dyn Fetch> = Arc::new(tls.of_trust(&trust.settings.name));
         fetching.push((trust.settings, fetch));
     }
     match last {
@@ -244,11 +257,6 @@ fn authenticator(
         None => Authenticator::new(fetching, apps, keys),
     }
     .map_err(BuildError::Authenticator)
-}
-
-fn tls_error(part: &str) -> impl FnOnce(ErrorStack) -> BuildError {
-    let part = part.to_owned();
-    move |source| BuildError::Tls { part, source }
 }
 
 /// The longest time that a handler waits for a body, in addition to placing, acting or forwarding.
@@ -268,7 +276,9 @@ mod tests {
         let graph = with_graph("federated_token = \"/var/run/secrets/token\"", "");
         for (text, longest_ms) in [(MINIMAL, 12_000), (&graph, 14_500)] {
             let metrics = Arc::new(Metrics::new(LogCounts::default()));
-            let gateway = Gateway::build(parse(text).unwrap(), None, metrics, Arc::default(), None).unwrap();
+            let config = parse(text).unwrap();
+            let tls = TlsClients::load(&config.trusts, None).unwrap();
+            let gateway = Gateway::build(config, &tls, None, metrics, Arc::default(), None).unwrap();
             let longest = Duration::from_millis(longest_ms);
             assert_eq!(gateway.request_time_max, longest);
             assert!(gateway.timeouts.stuck > longest + BODY_TIME);

@@ -41,5 +41,6 @@ mod gateway;
 pub mod metrics;
 mod platform;
 pub mod process;
+mod readiness;
 pub mod request;
 pub mod telemetry;

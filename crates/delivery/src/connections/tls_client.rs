@@ -11,7 +11,7 @@ use std::{
 };
 
 use http::Uri;
-use hyper_openssl::client::legacy::{HttpsLayer, MaybeHttpsStream};
+use hyper_openssl::client::legacy::{HttpsConnector, HttpsLayer, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
 use openssl::{
     error::ErrorStack,
@@ -63,6 +63,18 @@ impl TlsClient {
         Ok(Self { layer, trust: Origins::next_trust() })
     }
 
+    /// A client with the same trust anchors, which are not read and parsed again. It starts without sessions.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self { layer: Arc::clone(&self.layer), trust: Origins::next_trust() }
+    }
+
+    /// A connector over `tcp` with the same trust anchors, for a client with a pool of its own. Its sessions
+    /// belong to host names and are not shared with any `TlsClient`.
+    pub fn connector<S>(&self, tcp: S) -> HttpsConnector<S> {
+        self.layer.layer(tcp)
+    }
+
     /// A number that no other client has.
     pub(super) fn trust(&self) -> u64 {
         self.trust
@@ -74,7 +86,7 @@ impl TlsClient {
         stream: TcpStream,
         origin: &Origin,
     ) -> Result<TlsStream, Box<dyn Error + Send + Sync>> {
-        let session = session_key(stream.peer_addr()?.ip(), origin)?;
+        let session = session_key(self.trust, stream.peer_addr()?.ip(), origin)?;
         let mut connector = self.layer.layer(Opened(Some(TokioIo::new(stream))));
         let host = origin.host.clone();
         connector.set_callback(move |ssl, _| verify_host(ssl, &host));
@@ -82,17 +94,20 @@ impl TlsClient {
     }
 }
 
-/// The connector keeps sessions by the host and the port of a URI. It has one for each address of a name:
-/// instances that share a name, as pods do, know only their own sessions.
-fn session_key(address: IpAddr, origin: &Origin) -> Result<Uri, http::Error> {
+/// The connector keeps sessions by the host and the port of a URI. It has one for each client, because
+/// siblings share the connector, and for each address of a name: instances that share a name, as pods do,
+/// know only their own sessions.
+fn session_key(trust: u64, address: IpAddr, origin: &Origin) -> Result<Uri, http::Error> {
     let address = match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,
     };
     let address = address.to_bits();
     let authority = match &origin.host {
-        Hostname::Address(_) => format!("{address:032x}:{}", origin.port),
-        name @ (Hostname::Name(_) | Hostname::Found(..)) => format!("{address:032x}.{name}:{}", origin.port),
+        Hostname::Address(_) => format!("{trust:016x}.{address:032x}:{}", origin.port),
+        name @ (Hostname::Name(_) | Hostname::Found(..)) => {
+            format!("{trust:016x}.{address:032x}.{name}:{}", origin.port)
+        }
     };
     Uri::builder().scheme("https").authority(authority).path_and_query("/").build()
 }
@@ -136,6 +151,6 @@ impl fmt::Debug for TlsClient {
     }
 }
 
-/// Sessions of one client; the oldest makes room. Each has the certificates of its instance, a few KiB. A
-/// TLS 1.3 server sends two for a full handshake, and as many as it likes later.
+/// Sessions of one client and its siblings; the oldest makes room. Each has the certificates of its instance,
+/// a few KiB. A TLS 1.3 server sends two for a full handshake, and as many as it likes later.
 const SESSIONS_MAX: i32 = 4096;

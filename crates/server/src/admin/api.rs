@@ -11,7 +11,6 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use serde::Serialize;
-use switchboard_delivery::Awaited;
 use uuid::Uuid;
 
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
         state::AdminState,
     },
     metrics::{self, DeliveryNumbers, Metrics},
+    readiness::Readiness,
 };
 
 /// The state behind the routes.
@@ -79,23 +79,10 @@ impl AdminApi {
     }
 
     fn readyz(&self, state: &AdminState) -> AdminResponse {
-        let (with_keys, without_keys): (Vec<_>, _) =
-            state.authenticator.trusts().into_iter().partition(|trust| trust.keys > 0);
-        let names = |trusts: Vec<switchboard_auth::TrustStatus>| {
-            trusts.iter().map(|trust| String::from(&*trust.name)).collect::<Vec<_>>()
-        };
-        let has_keys = !with_keys.is_empty();
-        let awaited = state.delivery.awaited();
         let draining = self.draining.load(Relaxed);
-
-        let conditions = [
-            ("keys", has_keys),
-            ("fleet", awaited != Some(Awaited::Source)),
-            ("probes", awaited != Some(Awaited::Probes)),
-            ("drain", !draining),
-            ("workers", draining || self.metrics.workers() > 0),
-        ];
-        let failing: Vec<_> = conditions.iter().filter(|(_, holds)| !holds).map(|(name, _)| *name).collect();
+        let readiness =
+            Readiness::of(&state.authenticator, &state.delivery, self.metrics.workers(), draining);
+        let failing = readiness.failing();
         let status = if failing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         json(
             status,
@@ -104,8 +91,8 @@ impl AdminApi {
                 failing,
                 // Always true: without a valid configuration, the process has no admin listener.
                 configuration_loaded: true,
-                trusts_with_keys: names(with_keys),
-                trusts_without_keys: names(without_keys),
+                trusts_with_keys: readiness.trusts_with_keys,
+                trusts_without_keys: readiness.trusts_without_keys,
                 fleet_known: state.delivery.is_known(),
                 draining,
             },

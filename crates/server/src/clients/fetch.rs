@@ -15,8 +15,9 @@ use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use openssl::{
-    ssl::SslConnector,
-    x509::{X509, X509VerifyResult},
+    error::ErrorStack,
+    ssl::{Ssl, SslConnector, SslContext, SslContextRef},
+    x509::{X509, X509VerifyResult, verify::X509CheckFlags},
 };
 use switchboard_auth::{Fetch, FetchError};
 use tokio::{
@@ -33,11 +34,16 @@ use crate::telemetry::Chain;
 /// A client that uses a new connection for each document: the documents of one host are minutes apart.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetcher {
-    tls: SslConnector,
+    tls: SslContext,
 }
 
 impl Fetcher {
     pub(crate) fn new(tls: SslConnector) -> Self {
+        Self::sharing(tls.into_context())
+    }
+
+    /// A client with a context that others may use, too. It resumes no session of theirs.
+    pub(crate) fn sharing(tls: SslContext) -> Self {
         Self { tls }
     }
 
@@ -106,14 +112,7 @@ impl Fetcher {
         host: &Host<&str>,
         stream: TcpStream,
     ) -> Result<SslStream<TcpStream>, FetchError> {
-        // The name or the address, without the brackets of a URL.
-        let host = match host {
-            Host::Domain(name) => (*name).to_owned(),
-            Host::Ipv4(address) => address.to_string(),
-            Host::Ipv6(address) => address.to_string(),
-        };
-        let session = self.tls.configure().and_then(|configuration| configuration.into_ssl(&host));
-        let session = session.map_err(|error| failed("tls", Chain(&error).to_string()))?;
+        let session = session(&self.tls, host).map_err(|error| failed("tls", Chain(&error).to_string()))?;
         let stream = SslStream::new(session, stream);
         let mut stream = stream.map_err(|error| failed("tls", Chain(&error).to_string()))?;
         let connected = Pin::new(&mut stream).connect().await;
@@ -146,6 +145,22 @@ impl Answer {
             Err(failed("status", format!("the response has status {}", self.status.as_u16())))
         }
     }
+}
+
+/// A session that verifies the host, as `openssl::ssl::ConnectConfiguration` does.
+fn session(context: &SslContextRef, host: &Host<&str>) -> Result<Ssl, ErrorStack> {
+    let mut session = Ssl::new(context)?;
+    let parameters = session.param_mut();
+    parameters.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
+    match host {
+        Host::Domain(name) => {
+            parameters.set_host(name)?;
+            session.set_hostname(name)?;
+        }
+        Host::Ipv4(address) => parameters.set_ip((*address).into())?,
+        Host::Ipv6(address) => parameters.set_ip((*address).into())?,
+    }
+    Ok(session)
 }
 
 fn request(

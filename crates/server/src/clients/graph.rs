@@ -10,10 +10,8 @@ use hyper_util::{
     client::legacy::{self, Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use openssl::{
-    error::ErrorStack,
-    ssl::{ConnectConfiguration, SslConnectorBuilder},
-};
+use openssl::{error::ErrorStack, ssl::ConnectConfiguration};
+use switchboard_delivery::TlsClient;
 use switchboard_graph::{
     GraphRequest, GraphResponse, GraphResponseBody, Transport, TransportError, TransportErrorKind,
 };
@@ -31,8 +29,8 @@ pub(crate) struct GraphTransport {
 }
 
 impl GraphTransport {
-    pub(crate) fn new(tls: SslConnectorBuilder) -> Result<Self, ErrorStack> {
-        Ok(Self { client: http_client(tls)? })
+    pub(crate) fn new(tls: &TlsClient) -> Self {
+        Self { client: http_client(tls) }
     }
 
     async fn exchange(&self, request: GraphRequest) -> Result<GraphResponse, TransportError> {
@@ -87,19 +85,19 @@ impl Transport for GraphTransport {
 /// A client whose request bodies are whole. It follows no redirects.
 type GraphHttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-fn http_client(tls: SslConnectorBuilder) -> Result<GraphHttpClient, ErrorStack> {
+fn http_client(tls: &TlsClient) -> GraphHttpClient {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false); // the TLS layer checks the scheme
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIME_MAX));
-    let mut connector = HttpsConnector::with_connector(tcp, tls)?;
+    let mut connector = tls.connector(tcp);
     connector.set_callback(verify_ipv6_address);
-    Ok(Client::builder(TokioExecutor::new())
+    Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_max_idle_per_host(IDLE_MAX)
         .pool_idle_timeout(IDLE_TIME)
         .http1_max_buf_size(HEAD_BYTES_MAX)
-        .build(connector))
+        .build(connector)
 }
 
 /// The step at which a request failed.

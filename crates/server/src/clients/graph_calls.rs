@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use openssl::error::ErrorStack;
+use switchboard_delivery::TlsClient;
 use switchboard_graph::{Calls, GraphSettings, Transport};
 use uuid::Uuid;
 
-use super::{graph::GraphTransport, tls_client};
+use super::graph::GraphTransport;
 use crate::platform::CALL_LIMIT;
 
 /// The calls API of each app with `[app.graph]`.
@@ -16,10 +16,10 @@ pub(crate) struct GraphCalls {
 }
 
 impl GraphCalls {
-    pub(crate) fn new(settings: Vec<(Uuid, GraphSettings)>) -> Result<Self, ErrorStack> {
-        let transport: Arc<dyn Transport> = Arc::new(GraphTransport::new(tls_client(None)?)?);
+    pub(crate) fn new(settings: Vec<(Uuid, GraphSettings)>, tls: &TlsClient) -> Self {
+        let transport: Arc<dyn Transport> = Arc::new(GraphTransport::new(tls));
         let calls = |(app, settings)| (app, Arc::new(Calls::new(settings, Arc::clone(&transport))));
-        Ok(Self { calls: settings.into_iter().map(calls).collect() })
+        Self { calls: settings.into_iter().map(calls).collect() }
     }
 
     /// The calls API of an app; `None` if the gateway does not act for the app.

@@ -7,7 +7,7 @@ use switchboard_notification::BODY_BYTES_MAX;
 use tracing::Level;
 
 use super::{
-    authorities::NO_CERTIFICATE,
+    ca::NO_CERTIFICATE,
     model::{Admin, Drain, Limits, Listen, Log, TlsFiles},
     secret::Surroundings,
     section::{Section, Setting},
@@ -22,11 +22,13 @@ pub(super) fn listen(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Li
     let webhook_path = section.or("webhook_path", "/api/calls".to_owned(), url::path);
     let callback_path = section.or("callback_path", "/api/callbacks".to_owned(), url::path);
     let health_path = section.maybe("health_path", url::path);
+    let ready_path = section.maybe("ready_path", url::path);
     let drain = drain(&section);
     let paths = [
         ("webhook_path", webhook_path.as_deref()),
         ("callback_path", callback_path.as_deref()),
         ("health_path", health_path.as_ref().and_then(Option::as_deref)),
+        ("ready_path", ready_path.as_ref().and_then(Option::as_deref)),
     ];
     for (index, (name, path)) in paths.iter().enumerate() {
         for (other_name, other) in paths.iter().take(index) {
@@ -50,6 +52,7 @@ pub(super) fn listen(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Li
         webhook_path: webhook_path?,
         callback_path: callback_path?,
         health_path: health_path?,
+        ready_path: ready_path?,
         drain: drain?,
     })
 }

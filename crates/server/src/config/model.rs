@@ -10,7 +10,7 @@ use switchboard_routing::Name;
 use tracing::Level;
 use uuid::Uuid;
 
-use super::{authorities::Authorities, secret::Secret};
+use super::{ca::CaCertificates, secret::Secret};
 use crate::telemetry::Format;
 
 /// The public listener: the webhook and the callbacks.
@@ -26,6 +26,8 @@ pub struct Listen {
     pub callback_path: String,
     /// The path at which peers ask for the health of this region.
     pub health_path: Option<String>,
+    /// The path at which balancers ask whether this gateway is ready.
+    pub ready_path: Option<String>,
     /// The times of a drain.
     pub drain: Drain,
 }
@@ -64,7 +66,7 @@ pub struct Trust {
     /// Its name, documents, issuers and callers.
     pub settings: TrustSettings,
     /// The certificate authorities that are trusted for its documents besides the system's.
-    pub ca: Option<Authorities>,
+    pub ca: Option<CaCertificates>,
 }
 
 /// Another region.

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::section::Setting;
+use super::{file_time::within_limit, section::Setting};
 
 /// Bytes that must not reach a log. `Debug` does not show them.
 #[derive(Clone, PartialEq, Eq)]
@@ -118,9 +118,11 @@ impl Surroundings<'_> {
     }
 }
 
-/// Reads a file of at most `bytes_max` bytes. A device or a pipe without an end is refused, too.
+/// Reads a file of at most `bytes_max` bytes, within a time limit. A device or a pipe without an end is
+/// refused, too.
 pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
-    bounded(File::open(path).map_err(|error| error.to_string())?, bytes_max)
+    let read = move |path: &Path| bounded(File::open(path).map_err(|error| error.to_string())?, bytes_max);
+    within_limit(path, read).unwrap_or_else(|hangs| Err(hangs.to_string()))
 }
 
 /// Reads `source` to its end, if it has at most `bytes_max` bytes.
@@ -187,7 +189,7 @@ const PLACEHOLDER: &[u8] = b"notreadnotreadnotreadnotreadnotreadnotreadno";
 
 /// The largest file. A certificate chain and a key have a few KiB, a bundle of all public roots about 200
 /// KiB.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const FILE_BYTES_MAX: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {

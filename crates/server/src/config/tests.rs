@@ -115,6 +115,7 @@ fn the_example_is_valid_and_uses_every_setting() {
     let config = Config::parse(EXAMPLE, folder.path(), env).unwrap();
     assert_eq!(config.region.as_str(), "emea");
     assert_eq!(config.listen.health_path.as_deref(), Some("/api/health"));
+    assert_eq!(config.listen.ready_path.as_deref(), Some("/api/ready"));
     assert_eq!(config.listen.tls.unwrap().key, folder.path().join("tls.key"));
     assert_eq!(config.admin.token.unwrap().expose(), b"open-sesame-open-sesame");
     assert_eq!(config.apps.len(), 1);
@@ -136,6 +137,7 @@ fn the_example_is_valid_and_uses_every_setting() {
         "webhook_path",
         "callback_path",
         "health_path",
+        "ready_path",
         "drain",
         "body_memory",
         "token",
@@ -269,6 +271,7 @@ fn every_optional_setting_has_its_default() {
     assert_eq!(config.listen.webhook_path, "/api/calls");
     assert_eq!(config.listen.callback_path, "/api/callbacks");
     assert_eq!(config.listen.health_path, None);
+    assert_eq!(config.listen.ready_path, None);
     assert_eq!(config.listen.drain.delay, seconds(5));
     assert_eq!(config.listen.drain.deadline, seconds(10));
     assert_eq!(config.admin.address.to_string(), "127.0.0.1:9090");
@@ -571,6 +574,11 @@ fn an_invalid_value_gets_a_message_with_a_valid_one() {
             "[listen]\nhealth_path = \"/api/callbacks/health\"",
             "listen.health_path",
             &OVERLAP.replace("webhook_path", "callback_path"),
+        ),
+        (
+            "[listen]\nhealth_path = \"/api/health\"\nready_path = \"/api/health\"",
+            "listen.ready_path",
+            &OVERLAP.replace("webhook_path", "health_path"),
         ),
         ("[listen]\ndrain = { delay = \"2h\" }", "listen.drain.delay", "not from 0ms to 1h"),
         (

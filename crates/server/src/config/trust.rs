@@ -7,7 +7,7 @@ use switchboard_graph::GraphSettings;
 use uuid::Uuid;
 
 use super::{
-    authorities::Authorities,
+    ca::CaCertificates,
     cloud::{self, CALLING_SERVICE, Cloud, SKYPE_METADATA},
     graph,
     model::Trust,
@@ -129,7 +129,7 @@ fn trust(section: Section<'_>, around: &Surroundings<'_>, names: &mut BTreeSet<S
         );
         section.problem("callers", message);
     }
-    let ca = section.maybe("ca", |setting| Authorities::read(setting, around));
+    let ca = section.maybe("ca", |setting| CaCertificates::read(setting, around));
     section.finish();
     let ca = ca?;
     let settings = TrustSettings {

@@ -63,8 +63,10 @@ pub enum RequestKind {
     Webhook,
     /// A notification on a callback URI.
     Callback,
-    /// A health check.
+    /// A peer gateway asks whether this region can take a new call.
     Health,
+    /// A balancer asks whether this gateway is ready.
+    Ready,
     /// Anything else.
     Other,
 }
@@ -76,6 +78,7 @@ impl RequestKind {
             Self::Webhook => "webhook",
             Self::Callback => "callback",
             Self::Health => "health",
+            Self::Ready => "ready",
             Self::Other => "other",
         }
     }
@@ -135,7 +138,7 @@ impl Metrics {
                 self.callbacks.increment(index_of(outcome));
                 self.callback_seconds.observe(duration);
             }
-            RequestKind::Health | RequestKind::Other => {}
+            RequestKind::Health | RequestKind::Ready | RequestKind::Other => {}
         }
     }
 

@@ -9,10 +9,12 @@ use std::{
 use openssl::{
     asn1::Asn1Time,
     error::ErrorStack,
-    ssl::{AlpnError, SslAcceptor, SslFiletype, SslMethod, SslSessionCacheMode, select_next_proto},
+    pkey::PKey,
+    ssl::{AlpnError, SslAcceptor, SslMethod, SslSessionCacheMode, select_next_proto},
+    x509::X509,
 };
 
-use crate::config::TlsFiles;
+use crate::config::{FILE_BYTES_MAX, TlsFiles, is_running, read_bounded, shown, within_limit};
 
 /// A certificate and its key, ready to accept TLS connections.
 pub(crate) struct Certificate {
@@ -20,16 +22,20 @@ pub(crate) struct Certificate {
 }
 
 impl Certificate {
-    /// Reads the certificate chain and the key. TLS 1.2 and 1.3, HTTP/2 by ALPN only, sessions resumed by
+    /// Parses the certificate chain and the key. TLS 1.2 and 1.3, HTTP/2 by ALPN only, sessions resumed by
     /// tickets.
-    fn read(files: &TlsFiles) -> Result<Self, CertificateError> {
-        Self::from_files(files).map_err(CertificateError)
-    }
-
-    fn from_files(files: &TlsFiles) -> Result<Self, ErrorStack> {
+    fn parse(chain: &[u8], key: &[u8]) -> Result<Self, ErrorStack> {
         let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
-        builder.set_certificate_chain_file(&files.certificate)?;
-        builder.set_private_key_file(&files.key, SslFiletype::PEM)?;
+        let mut chain = X509::stack_from_pem(chain)?.into_iter();
+        if let Some(own) = chain.next() {
+            builder.set_certificate(&own)?;
+        }
+        for certificate in chain {
+            builder.add_extra_chain_cert(certificate)?;
+        }
+        // OpenSSL would ask for the password of an encrypted key on the terminal. Pass an empty one instead.
+        let key = PKey::private_key_from_pem_passphrase(key, b"")?;
+        builder.set_private_key(&key)?;
         builder.check_private_key()?;
         // Tickets are stateless: they work on every worker. A cache on the server would be one more lock.
         builder.set_session_cache_mode(SslSessionCacheMode::OFF);
@@ -61,47 +67,100 @@ impl fmt::Debug for Certificate {
 
 /// The certificate or its key cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use the certificate of listen.tls")]
-pub struct CertificateError(#[source] ErrorStack);
+pub enum CertificateError {
+    /// A file cannot be read, or does not respond.
+    #[error("cannot read the certificate of listen.tls: {path}: {reason}")]
+    Unreadable {
+        /// The path of the file, escaped.
+        path: String,
+        /// The reason.
+        reason: String,
+    },
+    /// OpenSSL refuses the certificate or its key.
+    #[error("cannot use the certificate of listen.tls")]
+    Unusable(#[from] ErrorStack),
+}
 
 /// The files of a certificate, and their fingerprint when they were last read.
 #[derive(Debug)]
 pub(crate) struct CertificateFiles {
     files: TlsFiles,
     fingerprint: Fingerprint,
+    /// Set while the files do not respond, to their fingerprint if that much is known.
+    hanging: Option<Option<Fingerprint>>,
 }
 
 impl CertificateFiles {
-    /// Reads the certificate in `files`.
+    /// Reads the certificate in `files`. It may wait for a file: not for a thread that serves.
     pub(crate) fn open(files: TlsFiles) -> Result<(Self, Certificate), CertificateError> {
         // The fingerprint is taken first: files that change meanwhile are read again.
-        let fingerprint = Fingerprint::of(&files);
-        let certificate = Certificate::read(&files)?;
-        Ok((Self { files, fingerprint }, certificate))
+        let fingerprint = Fingerprint::of(&files)?;
+        let certificate = Self::read(&files)?;
+        Ok((Self { files, fingerprint, hanging: None }, certificate))
     }
 
-    /// Reads the certificate again if its files changed since the last read; `None` if they did not.
+    /// Reads the certificate again if its files changed since the last read; `None` if they did not. Files
+    /// that do not respond are an error once.
     pub(crate) fn reread(&mut self) -> Option<Result<Certificate, CertificateError>> {
-        let now = Fingerprint::of(&self.files);
+        let now = match Fingerprint::of(&self.files) {
+            Ok(now) => now,
+            Err(error) => return self.hangs(None, error),
+        };
         if self.fingerprint == now {
+            self.hanging = None;
             return None;
         }
-        self.fingerprint = now;
-        Some(Certificate::read(&self.files))
+        if self.hanging.as_ref().is_some_and(|hanging| hanging.as_ref() == Some(&now)) && self.is_running() {
+            return None; // one thread that waits for these files is enough
+        }
+        match Self::read(&self.files) {
+            Err(error) if self.is_running() => self.hangs(Some(now), error),
+            read => {
+                (self.fingerprint, self.hanging) = (now, None);
+                Some(read)
+            }
+        }
     }
+
+    /// The files do not respond. Returns the error the first time.
+    fn hangs(
+        &mut self,
+        fingerprint: Option<Fingerprint>,
+        error: CertificateError,
+    ) -> Option<Result<Certificate, CertificateError>> {
+        self.hanging.replace(fingerprint).is_none().then_some(Err(error))
+    }
+
+    /// True while a read of one of the files has not ended.
+    fn is_running(&self) -> bool {
+        [&self.files.certificate, &self.files.key].into_iter().any(|path| is_running(path))
+    }
+
+    fn read(files: &TlsFiles) -> Result<Certificate, CertificateError> {
+        let read =
+            |path: &Path| read_bounded(path, FILE_BYTES_MAX).map_err(|reason| unreadable(path, &reason));
+        Ok(Certificate::parse(&read(&files.certificate)?, &read(&files.key)?)?)
+    }
+}
+
+fn unreadable(path: &Path, reason: &impl ToString) -> CertificateError {
+    CertificateError::Unreadable { path: shown(path), reason: reason.to_string() }
 }
 
 /// The modification times and sizes of the files; another value means that a file changed.
 #[derive(Debug, PartialEq, Eq)]
-struct Fingerprint(Vec<Option<(SystemTime, u64)>>);
+struct Fingerprint([Option<(SystemTime, u64)>; 2]);
 
 impl Fingerprint {
     /// Follows symbolic links: Kubernetes replaces a link to replace a mounted secret.
-    fn of(files: &TlsFiles) -> Self {
+    fn of(files: &TlsFiles) -> Result<Self, CertificateError> {
         let of_file = |path: &Path| {
-            let metadata = std::fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
+            let read = within_limit(path, |path| {
+                let metadata = std::fs::metadata(path).ok()?;
+                Some((metadata.modified().ok()?, metadata.len()))
+            });
+            read.map_err(|hangs| unreadable(path, &hangs))
         };
-        Self(vec![of_file(&files.certificate), of_file(&files.key)])
+        Ok(Self([of_file(&files.certificate)?, of_file(&files.key)?]))
     }
 }

@@ -86,7 +86,8 @@ async fn run(config: Config, path: &Path, log: &telemetry::Guard) -> Result<bool
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
-    let reload = || Config::load(path, |name| std::env::var(name).ok());
+    let path = path.to_owned();
+    let reload = move || Config::load(&path, |name| std::env::var(name).ok());
     Ok(server.run(received, reload, |settings| log.reconfigure(settings.format, settings.level)).await?)
 }
 

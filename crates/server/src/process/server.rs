@@ -1,12 +1,15 @@
 //! The running gateway: it binds its sockets, serves and reloads, and drains.
 //!
-//! Reading order: [`Server::run`], `accept`, `reload` (with `fixed` and `background`), `drain`.
+//! Reading order: [`Server::run`], `accept`, `reload` (with `loaded`, `file_tasks`, `fixed` and
+//! `background`), `drain`.
 
 mod accept;
 mod background;
 mod command;
 mod drain;
+mod file_tasks;
 mod fixed;
+mod loaded;
 mod reload;
 
 use std::{
@@ -30,7 +33,9 @@ use self::{
     accept::Workers,
     background::BackgroundTasks,
     drain::{DrainSchedule, accepting_stops},
+    file_tasks::FileTasks,
     fixed::FixedSettings,
+    loaded::LoadedConfig,
     reload::Reloader,
 };
 use crate::{
@@ -39,14 +44,17 @@ use crate::{
     gateway::Gateway,
     metrics::Metrics,
     process::{
-        certificate::CertificateFiles,
         connection::{Shutdown, Timeouts},
         state::ProcessState,
     },
 };
 
 pub use self::command::ProcessCommand;
-pub use crate::{gateway::BuildError, process::certificate::CertificateError};
+pub use crate::{
+    clients::{authorities::AuthoritiesError, tls_clients::TlsClientsError},
+    gateway::BuildError,
+    process::certificate::CertificateError,
+};
 
 /// A gateway whose sockets are bound and which does not serve yet.
 #[derive(Debug)]
@@ -91,9 +99,12 @@ impl Server {
     ) -> Result<Self, StartError> {
         let fixed = FixedSettings::of(&config);
         let drain = config.listen.drain;
-        let (files, certificate) = config.listen.tls.clone().map(CertificateFiles::open).transpose()?.unzip();
+        // No thread serves yet, so this one may wait for a file.
+        let LoadedConfig { config, tls, certificate } = LoadedConfig::of::<StartError>(config, None)?;
+        let (files, certificate) = certificate.unzip();
         let draining = Arc::new(AtomicBool::new(false));
-        let gateway = Gateway::build(config, timeouts, Arc::clone(&metrics), Arc::clone(&draining), None)?;
+        let gateway =
+            Gateway::build(config, &tls, timeouts, Arc::clone(&metrics), Arc::clone(&draining), None)?;
         let listener = listen("listen.address", fixed.listen).await?;
         let admin = listen("admin.address", fixed.admin).await?;
         let admin_state = Arc::new(ArcSwap::from_pointee(gateway.admin_state()));
@@ -124,8 +135,8 @@ impl Server {
 
     /// Serves until a drain command, then drains. Returns true if nothing was cut off.
     ///
-    /// `load` reads the configuration again; `reloaded` receives the log settings of each configuration that
-    /// applies.
+    /// `load` reads the configuration again, on a thread for blocking work; `reloaded` receives the log
+    /// settings of each configuration that applies.
     ///
     /// # Errors
     ///
@@ -133,7 +144,7 @@ impl Server {
     pub async fn run(
         self,
         mut commands: mpsc::Receiver<ProcessCommand>,
-        mut load: impl FnMut() -> Result<Config, Problems>,
+        load: impl Fn() -> Result<Config, Problems> + Send + Sync + 'static,
         mut reloaded: impl FnMut(&Log),
     ) -> io::Result<bool> {
         let Self { listener, admin, mut reloader } = self;
@@ -149,15 +160,14 @@ impl Server {
         let metrics = Arc::clone(&state.metrics);
         let suppressed = tokio::spawn(async move { metrics.refusal_events.report_each_minute().await });
         let mut background = BackgroundTasks::start(&state.gateway.load());
+        let mut files = FileTasks::new(Arc::new(load));
         let mut certificates = tokio::time::interval(CERTIFICATE_INTERVAL);
         let mut drain: Option<DrainSchedule> = None;
         loop {
             tokio::select! {
                 accepted = listener.accept() => workers.dispatch(accepted).await,
                 command = commands.recv() => match command {
-                    Some(ProcessCommand::Reload) => if reloader.reload(load(), &mut reloaded) {
-                        background = BackgroundTasks::start(&state.gateway.load());
-                    },
+                    Some(ProcessCommand::Reload) => files.reload(&state.gateway.load().authorities),
                     Some(ProcessCommand::Drain) if drain.is_none() => {
                         reloader.draining.store(true, Relaxed);
                         drain = Some(DrainSchedule::start(reloader.drain));
@@ -166,7 +176,18 @@ impl Server {
                     Some(ProcessCommand::Drain) | None => break,
                 },
                 () = accepting_stops(drain) => break,
-                _ = certificates.tick() => reloader.renew_certificate(),
+                work = files.finished() => {
+                    if reloader.finish(work, &mut reloaded) {
+                        files.cancel_renewal();
+                        background = BackgroundTasks::start(&state.gateway.load());
+                    }
+                    if files.is_reload_due() {
+                        files.reload(&state.gateway.load().authorities);
+                    }
+                }
+                _ = certificates.tick() => if let Some(certificate) = reloader.certificate.take() {
+                    files.renew(certificate);
+                },
             }
         }
         reloader.draining.store(true, Relaxed);

@@ -277,6 +277,7 @@ mod lifetimes;
 mod tests {
     use super::*;
     use crate::{
+        clients::tls_clients::TlsClients,
         config::tests::{MINIMAL, parse},
         gateway::Gateway,
         metrics::Metrics,
@@ -285,9 +286,9 @@ mod tests {
 
     pub(super) fn worker() -> Arc<Worker> {
         let metrics = Arc::new(Metrics::new(LogCounts::default()));
-        let gateway =
-            Gateway::build(parse(MINIMAL).unwrap(), None, Arc::clone(&metrics), Arc::default(), None)
-                .unwrap();
+        let config = parse(MINIMAL).unwrap();
+        let tls = TlsClients::load(&config.trusts, None).unwrap();
+        let gateway = Gateway::build(config, &tls, None, Arc::clone(&metrics), Arc::default(), None).unwrap();
         Arc::new(Worker {
             state: Arc::new(ProcessState::new(gateway, metrics)),
             activities: Mutex::default(),

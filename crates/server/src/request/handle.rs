@@ -40,6 +40,7 @@ pub(crate) async fn handle(
     received.check_method(&route)?;
     match route {
         Route::Health => Ok(Reply::Health { able: gateway.can_take_call() }),
+        Route::Ready => Ok(Reply::Health { able: gateway.is_ready() }),
         // Boxed: the future of a request is moved from place to place. Callbacks, which are most requests,
         // need a tenth of its size.
         Route::Webhook { app } => Box::pin(webhook(gateway, received, app, record)).await,

@@ -61,7 +61,7 @@ outcomes! {
     Redirected => ("redirected", NothingDone),
     /// No instance took a new call, and the gateway redirected it to the overflow region.
     Overflowed => ("overflowed", NothingDone),
-    /// The gateway responded to a health request.
+    /// The gateway responded to a request for the health of its region or for its readiness.
     Health => ("health", NothingDone),
     /// The token is missing or proves nothing.
     Unauthenticated => ("unauthenticated", NothingDone),

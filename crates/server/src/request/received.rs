@@ -50,6 +50,8 @@ pub(crate) struct Received<'b> {
 pub(crate) enum Route {
     /// `GET {health_path}`
     Health,
+    /// `GET {ready_path}`
+    Ready,
     /// `POST {webhook_path}` or `POST {webhook_path}/{app}`
     Webhook {
         /// The app in the path.
@@ -65,6 +67,7 @@ pub(crate) struct Paths {
     pub(crate) webhook: String,
     pub(crate) callback: String,
     pub(crate) health: Option<String>,
+    pub(crate) ready: Option<String>,
 }
 
 impl<'b> Received<'b> {
@@ -103,6 +106,8 @@ impl<'b> Received<'b> {
         let path = self.uri.path();
         if paths.health.as_deref() == Some(path) {
             Ok(Route::Health)
+        } else if paths.ready.as_deref() == Some(path) {
+            Ok(Route::Ready)
         } else if let Some(rest) = below(path, &paths.webhook) {
             match rest {
                 "" => Ok(Route::Webhook { app: None }),
@@ -110,7 +115,7 @@ impl<'b> Received<'b> {
             }
         } else if below(path, &paths.callback).is_some_and(|rest| !rest.is_empty()) {
             Ok(Route::Callback)
-        } else if matches!(self.method, Method::POST | Method::GET) {
+        } else if matches!(self.method, Method::POST | Method::GET | Method::HEAD) {
             Err(not_found())
         } else {
             // No path of the gateway has such a method, and `CONNECT` does not even have a path.
@@ -119,11 +124,12 @@ impl<'b> Received<'b> {
     }
 
     pub(crate) fn check_method(&self, route: &Route) -> Result<(), Refusal> {
-        let (expected, name) = match route {
-            Route::Health => (Method::GET, "GET"),
-            Route::Webhook { .. } | Route::Callback => (Method::POST, "POST"),
+        let (expected, allow): (&[Method], _) = match route {
+            // RFC 9110 section 9.1: HEAD goes with GET. Azure Front Door probes with it.
+            Route::Health | Route::Ready => (&[Method::GET, Method::HEAD], "GET, HEAD"),
+            Route::Webhook { .. } | Route::Callback => (&[Method::POST], "POST"),
         };
-        if self.method == expected { Ok(()) } else { Err(Refusal::method_not_allowed(name)) }
+        if expected.contains(&self.method) { Ok(()) } else { Err(Refusal::method_not_allowed(allow)) }
     }
 
     /// Refuses heads that hyper accepts and no honest sender sends, before the gateway spends anything on

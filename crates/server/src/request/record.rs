@@ -92,6 +92,7 @@ impl Record {
     pub(crate) fn route(&mut self, route: &Route) {
         self.kind = match route {
             Route::Health => RequestKind::Health,
+            Route::Ready => RequestKind::Ready,
             Route::Webhook { .. } => RequestKind::Webhook,
             Route::Callback => RequestKind::Callback,
         };

@@ -48,7 +48,7 @@ pub(crate) enum Reply {
     Shared(Arc<SharedResponse>),
     /// 202: all owners of a batch have accepted their parts, or the gateway asks Graph for an action.
     Accepted { outcome: Outcome },
-    /// 200 or 503: true if this region can take a new call.
+    /// 200 or 503: true if this region can take a new call, or if this gateway is ready.
     Health { able: bool },
 }
 

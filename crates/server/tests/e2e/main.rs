@@ -36,6 +36,8 @@ mod graph_failures;
 #[cfg(test)]
 mod hang_ups;
 #[cfg(test)]
+mod hanging_files;
+#[cfg(test)]
 mod headers;
 #[cfg(test)]
 mod http1;

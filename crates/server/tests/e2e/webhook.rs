@@ -2,12 +2,14 @@
 
 use serde_json::json;
 
-use crate::support::{APP, Gateway, Instance, Issuer, OTHER_APP, Request, Settings, Token, WEBHOOK, bodies};
+use crate::support::{
+    APP, Gateway, Instance, Issuer, OTHER_APP, Request, Settings, Token, WEBHOOK, bodies, until,
+};
 
 /// A gateway of two apps with a health path.
 async fn gateway(issuer: &Issuer, instance: &Instance) -> Gateway {
     let settings = Settings::new(issuer, &[instance])
-        .line("listen", "health_path = \"/api/health\"")
+        .line("listen", "health_path = \"/api/health\"\nready_path = \"/api/ready\"")
         .table(&format!("[[app]]\nid = \"{OTHER_APP}\"\n"));
     Gateway::start(&settings).await
 }
@@ -54,6 +56,8 @@ async fn responses_follow_the_status_table() {
         ("changing it", post(&call).method("PUT"), (405, None)),
         ("reading a callback", Request::get("/api/callbacks/emea/bot-0/k1.0.AAAA"), (405, None)),
         ("posting to the health path", post(&call).target("/api/health"), (405, None)),
+        ("posting to the ready path", post(&call).target("/api/ready"), (405, None)),
+        ("reading an unknown path", Request::get("/"), (404, None)),
         ("the admin's paths", Request::get("/readyz"), (404, None)),
     ];
     for (what, request, (status, code)) in table {
@@ -113,23 +117,73 @@ async fn the_path_of_an_app_accepts_calls_of_that_app() {
     }
 }
 
+/// The statuses of the health path and of the ready path. GET and HEAD get the same one, and no body.
+async fn health_and_ready(gateway: &Gateway) -> (u16, u16) {
+    let ask = async |path: &str| {
+        let get = Request::get(path).with("Connection", "close");
+        let responses = [get.send(gateway).await, get.method("HEAD").send(gateway).await];
+        assert!(responses.iter().all(|response| response.body.is_empty()), "{responses:?}");
+        let [get, head] = responses.map(|response| response.status());
+        assert_eq!(get, head, "{path}");
+        get
+    };
+    (ask("/api/health").await, ask("/api/ready").await)
+}
+
+/// A full fleet makes no gateway unready: its calls still need their callbacks.
 #[tokio::test]
-async fn the_health_path_is_200_while_the_region_can_accept_a_call() {
+async fn the_health_path_says_if_the_region_takes_calls_and_the_ready_path_if_the_gateway_serves() {
+    let mut issuer = Issuer::down();
+    let instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance])
+        .line("listen", "health_path = \"/api/health\"\nready_path = \"/api/ready\"")
+        .line("keys", "cooldown = \"100ms\"");
+    let gateway = Gateway::start_unready(&settings).await;
+    assert_eq!(health_and_ready(&gateway).await, (503, 503), "no trust has keys");
+    issuer.come_up();
+    let token = Token::skype().sign();
+    until("keys", async || {
+        let response = Request::webhook(&token, bodies::legacy()).send(&gateway).await;
+        (response.status() == 204).then_some(())
+    })
+    .await;
+    gateway.wait_for_ready(200).await;
+    assert_eq!(health_and_ready(&gateway).await, (200, 200));
+    let change = async |action: &str| {
+        let request = Request::get(&format!("/fleet/bot-0/{action}")).method("POST");
+        assert_eq!(gateway.admin_request(request).await.status(), 200, "{action}");
+    };
+    change("drain").await;
+    assert_eq!(health_and_ready(&gateway).await, (503, 200), "no instance takes a call");
+    change("resume").await;
+    assert_eq!(health_and_ready(&gateway).await, (200, 200));
+    gateway.signal("TERM");
+    gateway.wait_for_ready(503).await;
+    assert_eq!(health_and_ready(&gateway).await, (503, 503), "the gateway drains");
+}
+
+/// Azure Front Door probes with HEAD.
+#[tokio::test]
+async fn head_is_answered_as_get() {
     let issuer = Issuer::start();
     let instance = Instance::start("bot-0");
     let gateway = gateway(&issuer, &instance).await;
-    let health = async || {
-        let response = Request::get("/api/health").send(&gateway).await;
-        assert!(response.body.is_empty());
-        response.status()
-    };
-    assert_eq!(health().await, 200);
-    let drain = Request::get("/fleet/bot-0/drain").method("POST");
-    assert_eq!(gateway.admin_request(drain).await.status(), 200);
-    assert_eq!(health().await, 503);
-    let resume = Request::get("/fleet/bot-0/resume").method("POST");
-    assert_eq!(gateway.admin_request(resume).await.status(), 200);
-    assert_eq!(health().await, 200);
+    for (path, status, allow) in [
+        ("/api/health", 200, None),
+        ("/api/ready", 200, None),
+        ("/", 404, None),
+        ("/readyz", 404, None),
+        (WEBHOOK, 405, Some("POST")),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let request = Request::get(path).method(method).with("Connection", "close");
+            let response = request.send(&gateway).await;
+            assert_eq!((response.status(), response.field("allow")), (status, allow), "{method} {path}");
+            assert!(response.body.is_empty(), "{method} {path}");
+        }
+    }
+    let post = Request::post("/api/ready", &Token::skype().sign(), "").send(&gateway).await;
+    assert_eq!((post.status(), post.field("allow")), (405, Some("GET, HEAD")));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use switchboard_auth::{AppSettings, Tenants};
+use switchboard_delivery::TlsClient;
 use switchboard_graph::{Calls, GraphSettings, TokenError, Transport};
 use uuid::Uuid;
 
@@ -48,8 +49,8 @@ pub(super) fn checks(
 async fn examine(id: Uuid, settings: GraphSettings, tenant: Uuid, clocks: Arc<ClockOffsets>) -> Finding {
     let subject = id.to_string();
     let authority = settings.authority().host_str().unwrap_or_default().to_owned();
-    let transport = match tls_client(None).and_then(GraphTransport::new) {
-        Ok(transport) => transport,
+    let transport = match tls_client(None).and_then(TlsClient::new) {
+        Ok(tls) => GraphTransport::new(&tls),
         Err(error) => {
             let detail = format!("no TLS client: {}", Chain(&error));
             return Finding::failed(AREA, &subject, detail, "check the authorities of the system");

@@ -6,12 +6,16 @@ use arc_swap::ArcSwap;
 
 use crate::{
     admin::AdminState,
-    config::{Config, Drain, Log, Problems},
+    config::{Drain, Log},
     gateway::{BuildError, Gateway},
     process::{
         certificate::{Certificate, CertificateError, CertificateFiles},
         connection::Timeouts,
-        server::fixed::FixedSettings,
+        server::{
+            file_tasks::{FileWorkError, Finished},
+            fixed::FixedSettings,
+            loaded::{LoadError, LoadedConfig},
+        },
         state::ProcessState,
     },
     telemetry::Chain,
@@ -30,14 +34,27 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
+    /// Applies file work that ended. Returns true if a new gateway applies. `reloaded` receives the log
+    /// settings of a new configuration first, so that the event of the reload is written by them.
+    pub(super) fn finish(&mut self, work: Finished, reloaded: &mut impl FnMut(&Log)) -> bool {
+        match work {
+            Finished::Reload(loaded) => self.reload(*loaded, reloaded),
+            Finished::Renewal(files, renewed) => {
+                self.certificate = Some(files);
+                self.renew_certificate(renewed);
+                false
+            }
+        }
+    }
+
     /// Applies a configuration that was read again, or keeps the old one. Returns true if it applies.
-    /// `reloaded` receives its log settings first, so that the event of the reload is written by them.
-    pub(super) fn reload(
+    fn reload(
         &mut self,
-        loaded: Result<Config, Problems>,
+        loaded: Result<Result<LoadedConfig, LoadError>, FileWorkError>,
         reloaded: &mut impl FnMut(&Log),
     ) -> bool {
-        let built = loaded.map_err(ReloadError::Invalid).and_then(|config| self.build(config));
+        let loaded = loaded.map_err(ReloadError::Hangs).and_then(|loaded| loaded.map_err(ReloadError::Load));
+        let built = loaded.and_then(|loaded| self.build(loaded));
         self.state.metrics.reload(built.is_ok());
         match built {
             Ok(built) => {
@@ -56,8 +73,8 @@ impl Reloader {
 
     /// Serves the certificate in the files of `listen.tls` if they changed. An unusable certificate leaves
     /// the old one in place: the files may be half-written, and are read again when they change again.
-    pub(super) fn renew_certificate(&mut self) {
-        match self.certificate.as_mut().and_then(CertificateFiles::reread) {
+    fn renew_certificate(&self, renewed: Option<Result<Certificate, CertificateError>>) {
+        match renewed {
             None => {}
             Some(Ok(certificate)) => {
                 self.state.serve_certificate(Some(certificate));
@@ -71,17 +88,18 @@ impl Reloader {
     }
 
     /// Builds everything that the configuration needs. Nothing of it applies yet.
-    fn build(&self, config: Config) -> Result<Built, ReloadError> {
+    fn build(&self, loaded: LoadedConfig) -> Result<Built, ReloadError> {
+        let LoadedConfig { config, tls, certificate } = loaded;
         let problems = self.fixed.problems(&FixedSettings::of(&config));
         if !problems.is_empty() {
             return Err(ReloadError::Fixed(problems));
         }
         let (log, drain) = (config.log, config.listen.drain);
-        let (files, certificate) = config.listen.tls.clone().map(CertificateFiles::open).transpose()?.unzip();
+        let (files, certificate) = certificate.unzip();
         let last = self.state.gateway.load();
         let metrics = Arc::clone(&self.state.metrics);
-        let gateway =
-            Gateway::build(config, self.timeouts, metrics, Arc::clone(&self.draining), Some(&last))?;
+        let draining = Arc::clone(&self.draining);
+        let gateway = Gateway::build(config, &tls, self.timeouts, metrics, draining, Some(&last))?;
         Ok(Built { gateway: Arc::new(gateway), files, certificate, drain, log })
     }
 
@@ -108,12 +126,12 @@ struct Built {
 /// A configuration that cannot replace the old one.
 #[derive(Debug, thiserror::Error)]
 enum ReloadError {
-    #[error("{0}")]
-    Invalid(Problems),
+    #[error(transparent)]
+    Load(LoadError),
+    #[error(transparent)]
+    Hangs(FileWorkError),
     #[error("{}", .0.join("\n"))]
     Fixed(Vec<String>),
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
     #[error(transparent)]
     Build(#[from] BuildError),
 }

@@ -144,6 +144,13 @@ impl Gateway {
         assert!(done.success(), "kill -s {name}");
     }
 
+    /// Returns the bytes that the process has read, from files and sockets.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        let counters = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap();
+        let read = counters.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
+        read.parse().unwrap()
+    }
+
     /// Waits for the end of the process and returns its exit code.
     pub(crate) async fn exit(&mut self) -> Option<i32> {
         self.log.ended().await;

@@ -6,14 +6,14 @@ use super::{secret::Surroundings, section::Setting};
 
 /// Certificate authorities from a PEM file. The file is not read again: what is trusted is what was checked.
 #[derive(Clone, Debug)]
-pub struct Authorities {
+pub struct CaCertificates {
     /// The certificates.
     pub certificates: Vec<X509>,
     /// The SHA-256 of all of them, in any order.
     pub digest: [u8; 32],
 }
 
-impl Authorities {
+impl CaCertificates {
     /// Reads the file that a setting names.
     pub(super) fn read(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<Self> {
         if around.without_secrets {
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn the_digest_depends_on_the_certificates_alone() {
         let [one, other] = [certificate().0, certificate().0].map(|pem| String::from_utf8(pem).unwrap());
-        let digest = |pem: &str| Authorities::parse(pem.as_bytes()).map(|authorities| authorities.digest);
+        let digest = |pem: &str| CaCertificates::parse(pem.as_bytes()).map(|authorities| authorities.digest);
         let both = digest(&format!("{one}{other}"));
         assert!(both.is_some());
         assert_eq!(both, digest(&format!("# text\n{other}\n{one}{one}")));
