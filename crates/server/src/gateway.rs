@@ -3,6 +3,7 @@
 //! A gateway is immutable. A reload builds the next one from the last.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -44,6 +45,8 @@ pub(crate) struct Gateway {
     pub(crate) peers: Arc<PeerHealth>,
     pub(crate) placement: Placement,
     pub(crate) redirect_status: RedirectStatus,
+    /// True if instances receive `X-Forwarded-For`, `-Host` and `-Proto`.
+    pub(crate) x_forwarded: bool,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) peer_gateways: Arc<PeerGateways>,
     /// The idle connections to the fleet and to the peer gateways.
@@ -100,19 +103,22 @@ impl Gateway {
             redirect_status,
             placement,
             delivery,
+            instances_ca,
+            x_forwarded,
             limits,
             log: _, // telemetry has it before the gateway is built
         } = config;
         let app_ids = apps.iter().map(|app| app.id).collect();
         let authenticator = authenticator(trusts, apps, keys, last.map(|last| &*last.authenticator))?;
-        let tls = |part| tls_client(None).and_then(TlsClient::new).map_err(tls_error(part));
+        let tls = |part, ca: Option<&Path>| tls_client(ca).and_then(TlsClient::new).map_err(tls_error(part));
+        let instances_tls = tls("instances", instances_ca.as_deref())?;
         let patience = delivery.patience;
         let name_servers = delivery.name_servers.clone();
         let graph_calls = GraphCalls::new(graph).map_err(tls_error("Graph"))?;
         let request_time_max = placement.budget.max(patience).max(graph_calls.longest());
         let delivery = match last {
-            Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), tls("instances")?),
-            None => Delivery::new(delivery, Arc::clone(&callbacks), tls("instances")?),
+            Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), instances_tls),
+            None => Delivery::new(delivery, Arc::clone(&callbacks), instances_tls),
         };
         let gateways =
             peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.callback.clone()?))).collect();
@@ -120,7 +126,7 @@ impl Gateway {
             &region,
             gateways,
             patience,
-            tls("peers")?,
+            tls("peers", None)?,
             name_servers,
             last.map(|last| &*last.peer_gateways),
         ));
@@ -141,6 +147,7 @@ impl Gateway {
             peers: Arc::new(peers),
             placement,
             redirect_status,
+            x_forwarded,
             delivery: Arc::new(delivery),
             peer_gateways,
             connections: last.map_or_else(

@@ -1,6 +1,7 @@
 //! One request, from its head to the response.
 
 pub(crate) mod act;
+pub(crate) mod forwarded;
 pub(crate) mod handle;
 pub mod outcome;
 pub(crate) mod plan;
@@ -9,3 +10,4 @@ pub(crate) mod record;
 pub(crate) mod refusal;
 pub(crate) mod reply;
 pub(crate) mod retries;
+pub(crate) mod sender;

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crate::{setup::*, upstream::*};
-use switchboard_delivery::{Connections, Delivery, InstanceState, PlaceError};
+use switchboard_delivery::{Connections, Delivery, InstanceState, PlaceError, ProbeSettings};
 
 /// An instance whose response to probes a test can change, and that accepts all other requests.
 struct ProbedBot {
@@ -197,4 +197,17 @@ async fn between_two_reports_an_instance_gets_no_more_calls_than_it_has_room_for
     assert_eq!((known.state, known.calls_expected, known.calls_counted), (InstanceState::Ready, Some(4), 0));
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 202);
     assert_eq!(status(&delivery, "bot-0").entered.last(), Some(&(InstanceState::Full, 2)));
+}
+
+#[tokio::test]
+async fn a_bot_that_redirects_to_https_can_be_probed_by_http() {
+    for (is_forwarded, expected) in [(true, InstanceState::Ready), (false, InstanceState::Unreachable)] {
+        let upstream = ScriptedInstance::scripted(|seen| match seen.field("x-forwarded-proto") {
+            Some("https") => Act::status(200),
+            _ => Act::body(307, "Location: https://bots.contoso.com/healthz\r\n", ""),
+        });
+        let mut settings = probed(settings([upstream.address]));
+        settings.probe = settings.probe.map(|probe| ProbeSettings { is_forwarded, ..probe });
+        probe_until(&Arc::new(delivery(settings)), "bot-0", expected).await;
+    }
 }

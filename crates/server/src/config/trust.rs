@@ -1,6 +1,6 @@
 //! `[[app]]`, `[[trust]]`, `[keys]`: the apps that the gateway serves, and the issuers that it trusts.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use ::url::Url;
 use openssl::x509::X509;
@@ -136,17 +136,20 @@ fn trust(section: Section<'_>, around: &Surroundings<'_>, names: &mut BTreeSet<S
         );
         section.problem("callers", message);
     }
-    let ca = section.maybe("ca", |setting| {
-        let (path, pem) = around.read(setting)?;
-        let holds_one = X509::stack_from_pem(&pem).is_ok_and(|certificates| !certificates.is_empty());
-        if !holds_one {
-            setting.problem(NO_CERTIFICATE);
-        }
-        holds_one.then_some(path)
-    });
+    let ca = section.maybe("ca", |setting| authorities(setting, around));
     section.finish();
     let settings = TrustSettings { name: name?, metadata: metadata?, issuers: issuers?, callers: callers? };
     Some(Trust { settings, ca: ca? })
+}
+
+/// Reads the path of a file with certificate authorities in PEM.
+pub(super) fn authorities(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<PathBuf> {
+    let (path, pem) = around.read(setting)?;
+    let holds_one = X509::stack_from_pem(&pem).is_ok_and(|certificates| !certificates.is_empty());
+    if !holds_one {
+        setting.problem(NO_CERTIFICATE);
+    }
+    holds_one.then_some(path)
 }
 
 fn issuer(setting: &Setting<'_>) -> Option<String> {

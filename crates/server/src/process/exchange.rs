@@ -17,7 +17,7 @@ use crate::{
     process::{connection::OpenRequest, state::ProcessState},
     request::{
         handle::handle, outcome::Outcome, received::Received, record::Record, refusal::Refusal,
-        reply::ReplyBody,
+        reply::ReplyBody, sender::Sender,
     },
 };
 
@@ -26,8 +26,9 @@ pub(crate) async fn respond(
     state: &ProcessState,
     request: Request<Incoming>,
     open: OpenRequest,
+    sender: Sender,
 ) -> Response<ReplyBody> {
-    let received = Received::new(request, Instant::now(), wall_clock());
+    let received = Received::new(request, sender, Instant::now(), wall_clock());
     let gateway = state.gateway.load_full();
     let mut record = Record::new(Arc::clone(&gateway.metrics), &received);
     let in_flight = gateway.metrics.start_request();

@@ -35,7 +35,7 @@ use crate::{
         exchange,
         state::ProcessState,
     },
-    request::outcome::Outcome,
+    request::{outcome::Outcome, sender::Sender},
     telemetry::Chain,
 };
 
@@ -176,13 +176,15 @@ impl Worker {
         let _open = OpenConnection { worker: &self, id, _guard: guard };
         let Ok(stream) = TcpStream::from_std(stream) else { return };
         let Some(acceptor) = self.state.tls_acceptor() else {
-            return self.serve_http(id, stream, false).await;
+            let sender = Sender::of_socket(&stream, false);
+            return self.serve_http(id, stream, sender, false).await;
         };
+        let sender = Sender::of_socket(&stream, true);
         let handshake = self.state.gateway.load().timeouts.handshake;
         match timeout(handshake, accept_tls(&acceptor, stream)).await {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.ssl().selected_alpn_protocol() == Some(b"h2");
-                self.serve_http(id, stream, is_http2).await;
+                self.serve_http(id, stream, sender, is_http2).await;
             }
             Ok(Err(error)) => {
                 self.state.metrics.handshake_failed();
@@ -195,7 +197,7 @@ impl Worker {
         }
     }
 
-    async fn serve_http<S>(self: &Arc<Self>, id: u64, stream: S, is_http2: bool)
+    async fn serve_http<S>(self: &Arc<Self>, id: u64, stream: S, sender: Sender, is_http2: bool)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -210,7 +212,7 @@ impl Worker {
         let service = service_fn(|request: Request<Incoming>| {
             let open = activity.start_request(Instant::now());
             let state = Arc::clone(&self.state);
-            async move { Ok::<_, Infallible>(exchange::respond(&state, request, open).await) }
+            async move { Ok::<_, Infallible>(exchange::respond(&state, request, open, sender).await) }
         });
         let end = if is_http2 {
             drive(http2_builder(head_bytes_max).serve_connection(io, service), &activity).await

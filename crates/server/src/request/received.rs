@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     platform::{CALLER_REGION, MESSAGE_ID},
-    request::{outcome::Outcome, refusal::Refusal, retries::MessageKey},
+    request::{forwarded, outcome::Outcome, refusal::Refusal, retries::MessageKey, sender::Sender},
 };
 
 /// A request whose head was read and whose sender is not authenticated yet.
@@ -37,6 +37,7 @@ pub(crate) struct Received {
     version: Version,
     headers: HeaderMap,
     body: Incoming,
+    sender: Sender,
     /// The time at which the head was complete.
     pub(crate) arrived: Instant,
     /// The same moment on the wall clock.
@@ -66,7 +67,12 @@ pub(crate) struct Paths {
 }
 
 impl Received {
-    pub(crate) fn new(request: http::Request<Incoming>, arrived: Instant, now: SystemTime) -> Self {
+    pub(crate) fn new(
+        request: http::Request<Incoming>,
+        sender: Sender,
+        arrived: Instant,
+        now: SystemTime,
+    ) -> Self {
         let (parts, body) = request.into_parts();
         Self {
             method: parts.method,
@@ -74,6 +80,7 @@ impl Received {
             version: parts.version,
             headers: parts.headers,
             body,
+            sender,
             arrived,
             now,
         }
@@ -85,6 +92,13 @@ impl Received {
 
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.headers
+    }
+
+    /// Sets the `X-Forwarded-*` fields that an instance receives.
+    pub(crate) fn set_forwarded(&mut self) {
+        let authority = || HeaderValue::from_str(self.uri.authority()?.as_str()).ok();
+        let host = self.headers.get(HOST).cloned().or_else(authority);
+        forwarded::set(&mut self.headers, self.sender, host);
     }
 
     pub(crate) fn query(&self) -> Option<&str> {

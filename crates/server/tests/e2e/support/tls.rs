@@ -7,7 +7,7 @@ use openssl::{
     bn::BigNum,
     hash::MessageDigest,
     pkey::{PKey, Private},
-    ssl::{Ssl, SslConnector, SslConnectorBuilder, SslMethod, SslVerifyMode},
+    ssl::{Ssl, SslAcceptor, SslConnector, SslConnectorBuilder, SslMethod, SslVerifyMode},
     x509::{X509, X509Name, extension::SubjectAlternativeName},
 };
 use tokio::net::TcpStream;
@@ -45,6 +45,18 @@ impl Identity {
         builder.append_extension(names.unwrap()).unwrap();
         builder.sign(&key, MessageDigest::sha256()).unwrap();
         Self { certificate: builder.build(), key }
+    }
+
+    pub(crate) fn certificate_pem(&self) -> Vec<u8> {
+        self.certificate.to_pem().unwrap()
+    }
+
+    /// A server with this certificate.
+    pub(crate) fn acceptor(&self) -> SslAcceptor {
+        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+        acceptor.set_private_key(&self.key).unwrap();
+        acceptor.set_certificate(&self.certificate).unwrap();
+        acceptor.build()
     }
 
     /// Replaces the files by rename, as certificate tools do.
