@@ -147,7 +147,11 @@ fn delivery(count: usize, address: SocketAddr) -> Result<Delivery, BenchError> {
         name_servers: Vec::new(),
         keep_leaving: Duration::from_secs(24 * 3600),
         slow_start: Duration::ZERO,
-        probe: Some(ProbeSettings { path: "/healthz".into(), interval: Duration::from_secs(20) }),
+        probe: Some(ProbeSettings {
+            path: "/healthz".into(),
+            interval: Duration::from_secs(20),
+            is_forwarded: false,
+        }),
         attempt: Duration::from_secs(3),
         waiting_max: 100,
         eject_share: 0.5,

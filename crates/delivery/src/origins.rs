@@ -93,7 +93,7 @@ impl OriginsBuilder {
     /// share a slot.
     pub(crate) fn endpoint(&mut self, url: UpstreamUrl, incarnation: &Name) -> Endpoint {
         let origin = url.origin();
-        let host = HeaderValue::from_str(&origin.authority()).expect("a parsed host is printable ASCII");
+        let host = url.host_value();
         let key = ProcessOrigin { origin: origin.clone(), incarnation: incarnation.clone() };
         let next = self.origins.list.len();
         let slot = *self.slots.entry(key).or_insert_with_key(|key| {

@@ -33,6 +33,7 @@ impl Delivery {
         let Some(settings) = &self.settings.probe else { return std::future::pending().await };
         let probing = Arc::new(Probing {
             path: ProbeSettings::request_path(&settings.path),
+            is_forwarded: settings.is_forwarded,
             interval: settings.interval.max(INTERVAL_MIN),
             permits: Semaphore::new(PROBES_MAX),
             permits_after_misses: Semaphore::new(PROBES_AFTER_MISSES_MAX),
@@ -87,6 +88,7 @@ impl Delivery {
 /// The parts that all probes share.
 struct Probing {
     path: Option<PathAndQuery>,
+    is_forwarded: bool,
     interval: Duration,
     permits: Semaphore,
     /// The permits of the instances that missed their last probe, in addition to `permits`.
@@ -151,7 +153,7 @@ impl Probing {
         tracker.learn(Event::ProbeSent, sent);
         let outcome = match &self.path {
             Some(path) => {
-                let report = request_report(instance, path, &self.delivery.connector);
+                let report = request_report(instance, path, &self.delivery.connector, self.is_forwarded);
                 timeout(self.interval / 2, report).await.unwrap_or(Err(Cause::Timeout))
             }
             None => Err(Cause::BadReport),
@@ -183,6 +185,7 @@ async fn request_report(
     instance: &Instance,
     path: &PathAndQuery,
     connector: &Connector,
+    is_forwarded: bool,
 ) -> Result<ProbeReport, Cause> {
     let endpoint = &instance.new_calls;
     let mut sender = connect_near(endpoint.url.origin(), connector).await?;
@@ -194,6 +197,9 @@ async fn request_report(
     headers.insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
     headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     headers.insert(header::USER_AGENT, header::HeaderValue::from_static("switchboard-probe"));
+    if is_forwarded {
+        headers.insert(FORWARDED_PROTO, header::HeaderValue::from_static("https"));
+    }
     let response = sender.send_request(request).await.map_err(|error| Cause::of_error(&error))?;
     let status = response.status();
     let body = read(response.into_body()).await?;
@@ -290,6 +296,7 @@ impl ReportedIncarnation {
     }
 }
 
+const FORWARDED_PROTO: header::HeaderName = header::HeaderName::from_static("x-forwarded-proto");
 /// The largest body of a response to a probe.
 const REPORT_BYTES_MAX: usize = 4 * 1024;
 /// The longest incarnation, as long as that of a pod: it is in each callback URI.

@@ -257,7 +257,8 @@ pub enum PodPort {
 ///
 /// use switchboard_delivery::ProbeSettings;
 ///
-/// let probe = ProbeSettings { path: "/healthz".into(), interval: Duration::from_secs(5) };
+/// let interval = Duration::from_secs(5);
+/// let probe = ProbeSettings { path: "/healthz".into(), interval, is_forwarded: false };
 /// assert!(ProbeSettings::is_path(&probe.path));
 /// ```
 #[derive(Clone, Debug)]
@@ -266,6 +267,9 @@ pub struct ProbeSettings {
     pub path: String,
     /// The time between two probes of one instance.
     pub interval: Duration,
+    /// True if a probe has `X-Forwarded-Proto: https`, so that a bot that redirects http to https responds
+    /// itself.
+    pub is_forwarded: bool,
 }
 
 impl ProbeSettings {

@@ -111,7 +111,11 @@ fn gateway(interval: Option<Duration>, wires: Wires) -> Arc<Gateway> {
         name_servers: Vec::new(),
         keep_leaving: Duration::from_secs(3600),
         slow_start: Duration::ZERO,
-        probe: interval.map(|interval| ProbeSettings { path: "/healthz".into(), interval }),
+        probe: interval.map(|interval| ProbeSettings {
+            path: "/healthz".into(),
+            interval,
+            is_forwarded: false,
+        }),
         attempt: Duration::from_secs(3),
         eject_share: 0.5,
         patience: Duration::from_secs(8),

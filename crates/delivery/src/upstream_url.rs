@@ -2,7 +2,10 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use http::uri::{InvalidUri, PathAndQuery};
+use http::{
+    HeaderValue,
+    uri::{Authority, InvalidUri, PathAndQuery},
+};
 use url::{Host, Url};
 use uuid::Uuid;
 
@@ -23,6 +26,8 @@ pub struct UpstreamUrl {
     origin: Origin,
     /// The path and query of requests, with `{app}` still in them.
     template: Box<str>,
+    /// The value of `Host`, if it is not that of the origin.
+    host: Option<HeaderValue>,
 }
 
 impl UpstreamUrl {
@@ -80,7 +85,51 @@ impl UpstreamUrl {
         if request_path(&template, Uuid::nil()).is_err() {
             return Err(InvalidUpstreamUrl::Path);
         }
-        Ok(Self { text: text.into(), origin: Origin { secure, host, port }, template: template.into() })
+        let origin = Origin { secure, host, port, tls_name: None };
+        Ok(Self { text: text.into(), origin, template: template.into(), host: None })
+    }
+
+    /// The same URL, with `host` as the value of `Host` in requests: a server that is reached by its address
+    /// may know itself by a name only. It is sent as it is, so it needs the port if the server expects one.
+    ///
+    /// # Errors
+    ///
+    /// The text is not a host with an optional port.
+    pub fn with_host(self, host: &str) -> Result<Self, InvalidUpstreamUrl> {
+        let authority = host.parse::<Authority>().map_err(|_| InvalidUpstreamUrl::Host)?;
+        let is_valid = match host.strip_prefix(authority.host()) {
+            Some(_) if authority.host().is_empty() => false,
+            Some("") => true,
+            Some(rest) => authority.port_u16().is_some_and(|port| rest == format!(":{port}")),
+            // Userinfo comes first.
+            None => false,
+        };
+        let value = HeaderValue::from_str(host).ok().filter(|_| is_valid);
+        Ok(Self { host: Some(value.ok_or(InvalidUpstreamUrl::Host)?), ..self })
+    }
+
+    /// The same URL, whose server sends a certificate for the DNS name `name`, and receives it as the server
+    /// name of the TLS handshake. Without https it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The text is not a DNS name.
+    pub fn with_tls_name(self, name: &str) -> Result<Self, InvalidUpstreamUrl> {
+        let is_label = |label: &str| (1..=63).contains(&label.len());
+        let is_name = name.len() <= 253
+            && name.split('.').all(is_label)
+            && Hostname::is_plain(name)
+            && name.parse::<IpAddr>().is_err();
+        if !is_name {
+            return Err(InvalidUpstreamUrl::TlsName);
+        }
+        let tls_name = self.origin.secure.then(|| name.into());
+        Ok(Self { origin: Origin { tls_name, ..self.origin }, ..self })
+    }
+
+    /// Returns true if it is an https URL.
+    pub fn is_secure(&self) -> bool {
+        self.origin.secure
     }
 
     /// The same URL, whose host shares its addresses with the others of `names` if it is a name.
@@ -130,6 +179,12 @@ impl UpstreamUrl {
     /// The origin to connect to.
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// The value of `Host`.
+    pub(crate) fn host_value(&self) -> HeaderValue {
+        let of_origin = || HeaderValue::from_str(&self.origin.authority());
+        self.host.clone().unwrap_or_else(|| of_origin().expect("a parsed host is printable ASCII"))
     }
 
     /// The path and query for an app.
@@ -188,6 +243,12 @@ pub enum InvalidUpstreamUrl {
     /// It contains a placeholder other than `{app}`.
     #[error("contains a placeholder other than `{{app}}`")]
     UnknownPlaceholder,
+    /// The value of `Host` is not one.
+    #[error("not a host with or without a port, like bots.contoso.com")]
+    Host,
+    /// The name of the certificate is not a DNS name.
+    #[error("not a DNS name, like bots.contoso.com")]
+    TlsName,
     /// A path that cannot be sent in a request line.
     #[error("the path cannot be sent in a request")]
     Path,
@@ -206,6 +267,8 @@ impl InvalidUpstreamUrl {
             Self::Port => "port",
             Self::PlaceholderOutsidePath => "placeholder_outside_path",
             Self::UnknownPlaceholder => "unknown_placeholder",
+            Self::Host => "host",
+            Self::TlsName => "tls_name",
             Self::Path => "path",
         }
     }
@@ -217,6 +280,8 @@ pub(crate) struct Origin {
     pub(crate) secure: bool,
     pub(crate) host: Hostname,
     pub(crate) port: u16,
+    /// The name that the certificate must have, in place of `host`. Only with `secure`.
+    pub(crate) tls_name: Option<Box<str>>,
 }
 
 impl Origin {
@@ -309,6 +374,29 @@ mod tests {
             let Hostname::Found(_, addresses) = &url.origin().host else { panic!("{url:?}") };
             assert_eq!(**addresses, [found]);
         }
+    }
+
+    #[test]
+    fn host_and_certificate_can_have_another_name_than_the_url() {
+        let url = || UpstreamUrl::parse("https://10.0.0.10:3978/x").unwrap();
+        assert_eq!(url().host_value(), "10.0.0.10:3978");
+        for host in ["bots.contoso.com", "bots.contoso.com:8443", "[::1]", "[::1]:443", "10.0.0.1:80"] {
+            assert_eq!(url().with_host(host).unwrap().host_value(), host);
+        }
+        let hosts =
+            ["", ":80", "a b", "user@h", "user@h:80", "h:", "h:x", "h:65536", "h/x", "h\r\nX: y", "é"];
+        for host in hosts {
+            assert_eq!(url().with_host(host), Err(InvalidUpstreamUrl::Host), "{host}");
+        }
+        let named = url().with_tls_name("bots.contoso.com").unwrap();
+        assert_eq!(named.origin().tls_name.as_deref(), Some("bots.contoso.com"));
+        // Connections are shared by origin: a name that was verified is part of it.
+        assert_ne!(named.origin(), url().origin());
+        for name in ["", "10.0.0.1", "::1", "a..b", ".a", "a.", "*.contoso.com", "a:1", &"a".repeat(64)] {
+            assert_eq!(url().with_tls_name(name), Err(InvalidUpstreamUrl::TlsName), "{name}");
+        }
+        let plain = UpstreamUrl::parse("http://10.0.0.10/").unwrap().with_tls_name("h").unwrap();
+        assert_eq!((plain.is_secure(), plain.origin().tls_name.as_deref()), (false, None));
     }
 
     #[test]

@@ -17,8 +17,9 @@ use openssl::{
 
 use crate::config::CaCertificates;
 
-/// A TLS client that trusts the authorities of the system, and those in `ca`; for commands, which end soon.
-/// It parses the authorities for itself. A gateway shares them: [`authorities`].
+/// A TLS client that trusts the authorities of the system, and those in `ca`. It parses the authorities for
+/// itself: for commands, which end soon, and for instances with a `ca`. All others share them:
+/// [`authorities`].
 pub(crate) fn tls_client(ca: Option<&CaCertificates>) -> Result<SslConnectorBuilder, ErrorStack> {
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;
     for certificate in ca.into_iter().flat_map(|ca| &ca.certificates) {

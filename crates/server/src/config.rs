@@ -10,6 +10,7 @@ mod cloud;
 mod file_time;
 mod fleet;
 mod graph;
+mod instance;
 mod listen;
 mod loops;
 mod model;
@@ -26,6 +27,7 @@ mod url;
 use std::{path::Path, sync::Arc};
 
 use switchboard_auth::{AppSettings, KeyPolicy};
+use switchboard_delivery::ProbeSettings;
 use switchboard_routing::{CallbackUris, Name, Policy};
 use toml::de::DeTable;
 use uuid::Uuid;
@@ -81,6 +83,10 @@ pub struct Config {
     pub placement: Placement,
     /// The fleet, and the way to it.
     pub delivery: switchboard_delivery::DeliverySettings,
+    /// The certificate authorities that are trusted for https instances besides the system's, in PEM.
+    pub instances_ca: Option<CaCertificates>,
+    /// True if instances receive `X-Forwarded-For`, `-Host` and `-Proto`.
+    pub x_forwarded: bool,
     /// The limits of size, number and idle time.
     pub limits: Limits,
     /// The settings of the log.
@@ -164,6 +170,7 @@ impl Config {
         let fleet = fleet::fleet(root, around, apps.as_deref());
         let forward = root.section("forward");
         let authorization = forward.or("authorization", true, |setting| setting.boolean());
+        let x_forwarded = forward.or("x_forwarded", false, |setting| setting.boolean());
         forward.finish();
         let limits = listen::limits(root);
         let log = listen::log(root);
@@ -188,9 +195,17 @@ impl Config {
         let region = region?;
         let region::Callback { base: _, uris, patience, orphaned } = callback?;
         let (placement, attempt, eject_share) = placement?;
-        let fleet::Fleet { instances, discovery, store, name_servers, keep_leaving, slow_start, probe } =
-            fleet?;
-        let (affinity, limits) = (affinity?, limits?);
+        let fleet::Fleet {
+            instances,
+            discovery,
+            store,
+            name_servers,
+            keep_leaving,
+            slow_start,
+            probe,
+            ca: instances_ca,
+        } = fleet?;
+        let (affinity, limits, x_forwarded) = (affinity?, limits?, x_forwarded?);
         Some(Self {
             delivery: switchboard_delivery::DeliverySettings {
                 region: region.clone(),
@@ -201,7 +216,7 @@ impl Config {
                 keep_leaving,
                 slow_start,
                 eject_share,
-                probe,
+                probe: probe.map(|probe| ProbeSettings { is_forwarded: x_forwarded, ..probe }),
                 attempt,
                 waiting_max: (limits.in_flight / WAITING_PART).max(1),
                 patience,
@@ -227,6 +242,8 @@ impl Config {
             policy: Arc::new(affinity.policy),
             redirect_status: affinity.status,
             placement,
+            instances_ca,
+            x_forwarded,
             limits,
             log: log?,
         })

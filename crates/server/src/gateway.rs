@@ -50,6 +50,8 @@ pub(crate) struct Gateway {
     pub(crate) peers: Arc<PeerHealth>,
     pub(crate) placement: Placement,
     pub(crate) redirect_status: RedirectStatus,
+    /// True if instances receive `X-Forwarded-For`, `-Host` and `-Proto`.
+    pub(crate) x_forwarded: bool,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) peer_gateways: Arc<PeerGateways>,
     /// The idle connections to the fleet and to the peer gateways.
@@ -104,6 +106,8 @@ impl Gateway {
             redirect_status,
             placement,
             delivery,
+            instances_ca: _, // the client of the instances has it
+            x_forwarded,
             limits,
             log: _, // telemetry has it before the gateway is built
         } = config;
@@ -114,8 +118,8 @@ impl Gateway {
         let graph_calls = GraphCalls::new(graph, &tls.upstreams());
         let request_time_max = placement.budget.max(patience).max(graph_calls.longest());
         let delivery = match last {
-            Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), tls.upstreams()),
-            None => Delivery::new(delivery, Arc::clone(&callbacks), tls.upstreams()),
+            Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), tls.instances()),
+            None => Delivery::new(delivery, Arc::clone(&callbacks), tls.instances()),
         };
         let gateways =
             peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.callback.clone()?))).collect();
@@ -144,6 +148,7 @@ impl Gateway {
             peers: Arc::new(peers),
             placement,
             redirect_status,
+            x_forwarded,
             delivery: Arc::new(delivery),
             peer_gateways,
             connections: last.map_or_else(
@@ -277,7 +282,7 @@ mod tests {
         for (text, longest_ms) in [(MINIMAL, 12_000), (&graph, 14_500)] {
             let metrics = Arc::new(Metrics::new(LogCounts::default()));
             let config = parse(text).unwrap();
-            let tls = TlsClients::load(&config.trusts, None).unwrap();
+            let tls = TlsClients::load(&config, None).unwrap();
             let gateway = Gateway::build(config, &tls, None, metrics, Arc::default(), None).unwrap();
             let longest = Duration::from_millis(longest_ms);
             assert_eq!(gateway.request_time_max, longest);

@@ -2,6 +2,7 @@
 
 pub(crate) mod act;
 pub(crate) mod body;
+pub(crate) mod forwarded;
 pub(crate) mod handle;
 pub mod outcome;
 pub(crate) mod plan;
@@ -11,3 +12,4 @@ pub(crate) mod record;
 pub(crate) mod refusal;
 pub(crate) mod reply;
 pub(crate) mod retries;
+pub(crate) mod sender;

@@ -29,8 +29,8 @@ use crate::{
 
 /// A TLS client of upstreams, with the trust anchors that verify them and the sessions that it can resume.
 ///
-/// A resumed session is not verified again. So a session belongs to the client that verified it, to the host
-/// name and to the address: each client starts with none.
+/// A resumed session is not verified again. So a session belongs to the client that verified it, to the name
+/// that the certificate has, and to the address: each client starts with none.
 ///
 /// ```
 /// use openssl::ssl::{SslConnector, SslMethod};
@@ -88,8 +88,8 @@ impl TlsClient {
     ) -> Result<TlsStream, Box<dyn Error + Send + Sync>> {
         let session = session_key(self.trust, stream.peer_addr()?.ip(), origin)?;
         let mut connector = self.layer.layer(Opened(Some(TokioIo::new(stream))));
-        let host = origin.host.clone();
-        connector.set_callback(move |ssl, _| verify_host(ssl, &host));
+        let origin = origin.clone();
+        connector.set_callback(move |ssl, _| verify_host(ssl, &origin));
         connector.call(session).await
     }
 }
@@ -103,25 +103,31 @@ fn session_key(trust: u64, address: IpAddr, origin: &Origin) -> Result<Uri, http
         IpAddr::V6(address) => address,
     };
     let address = address.to_bits();
-    let authority = match &origin.host {
-        Hostname::Address(_) => format!("{trust:016x}.{address:032x}:{}", origin.port),
-        name @ (Hostname::Name(_) | Hostname::Found(..)) => {
-            format!("{trust:016x}.{address:032x}.{name}:{}", origin.port)
-        }
+    let authority = match certificate_name(origin) {
+        Ok(name) => format!("{trust:016x}.{address:032x}.{name}:{}", origin.port),
+        Err(_) => format!("{trust:016x}.{address:032x}:{}", origin.port),
     };
     Uri::builder().scheme("https").authority(authority).path_and_query("/").build()
 }
 
-/// Verifies the host of the upstream, as [`ConnectConfiguration::into_ssl`] does, in place of the host in the
-/// session's URI.
-fn verify_host(ssl: &mut ConnectConfiguration, host: &Hostname) -> Result<(), ErrorStack> {
+/// The name that the certificate of an upstream must have, or the address.
+fn certificate_name(origin: &Origin) -> Result<String, IpAddr> {
+    match (&origin.tls_name, &origin.host) {
+        (Some(name), _) => Ok(name.to_string()),
+        (None, Hostname::Address(address)) => Err(*address),
+        (None, name @ (Hostname::Name(_) | Hostname::Found(..))) => Ok(name.to_string()),
+    }
+}
+
+/// Verifies the name or the address of the upstream, as [`ConnectConfiguration::into_ssl`] does, in place of
+/// the host in the session's URI.
+fn verify_host(ssl: &mut ConnectConfiguration, origin: &Origin) -> Result<(), ErrorStack> {
     ssl.set_verify_hostname(false);
     ssl.set_use_server_name_indication(false);
     ssl.param_mut().set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
-    match host {
-        Hostname::Address(address) => ssl.param_mut().set_ip(*address),
-        name @ (Hostname::Name(_) | Hostname::Found(..)) => {
-            let name = name.to_string();
+    match certificate_name(origin) {
+        Err(address) => ssl.param_mut().set_ip(address),
+        Ok(name) => {
             ssl.param_mut().set_host(&name)?;
             ssl.set_hostname(&name)
         }

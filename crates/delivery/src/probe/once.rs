@@ -75,14 +75,15 @@ impl Delivery {
         for (index, instance) in fleet.instances().iter().enumerate() {
             let (instance, connector) = (instance.clone(), self.connector.clone());
             let path = self.settings.probe.as_ref().map(|probe| ProbeSettings::request_path(&probe.path));
+            let is_forwarded = self.settings.probe.as_ref().is_some_and(|probe| probe.is_forwarded);
             let permits = Arc::clone(&permits);
             probes.spawn(async move {
                 let _permit = permits.acquire().await;
                 let probe = async {
                     match &path {
-                        Some(Some(path)) => {
-                            request_report(&instance, path, &connector).await.map(|report| state(&report))
-                        }
+                        Some(Some(path)) => request_report(&instance, path, &connector, is_forwarded)
+                            .await
+                            .map(|report| state(&report)),
                         Some(None) => Err(Cause::BadReport),
                         None => accepts(&instance.new_calls, &connector).await,
                     }

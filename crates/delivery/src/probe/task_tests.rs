@@ -37,7 +37,7 @@ fn delivery(count: u16, wires: &Arc<Wires>) -> Arc<Delivery> {
         name_servers: Vec::new(),
         keep_leaving: Duration::ZERO,
         slow_start: Duration::ZERO,
-        probe: Some(ProbeSettings { path: "/healthz".into(), interval: INTERVAL }),
+        probe: Some(ProbeSettings { path: "/healthz".into(), interval: INTERVAL, is_forwarded: false }),
         attempt: Duration::from_secs(3),
         eject_share: 0.5,
         waiting_max: 100,

@@ -15,7 +15,7 @@ use crate::{
 fn probed(folder: &Path) -> DeliverySettings {
     let interval = Duration::from_secs(5);
     DeliverySettings {
-        probe: Some(ProbeSettings { path: "/healthz".into(), interval }),
+        probe: Some(ProbeSettings { path: "/healthz".into(), interval, is_forwarded: false }),
         store: None,
         ..settings(folder)
     }

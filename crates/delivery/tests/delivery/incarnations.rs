@@ -125,7 +125,7 @@ fn unknown() -> ForwardError {
 /// Probes so rarely that only a probe that is due at once can be the next one.
 fn rarely_probed(bot: &Bot) -> DeliverySettings {
     let interval = LONG * 100;
-    let probe = Some(ProbeSettings { path: "/healthz".into(), interval });
+    let probe = Some(ProbeSettings { path: "/healthz".into(), interval, is_forwarded: false });
     DeliverySettings { probe, ..settings([bot.upstream.address]) }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crate::{setup::*, upstream::*};
-use switchboard_delivery::{Connections, Delivery, ExaminedState, InstanceState, PlaceError};
+use switchboard_delivery::{Connections, Delivery, ExaminedState, InstanceState, PlaceError, ProbeSettings};
 
 /// An instance whose response to probes a test can change, and that accepts all other requests.
 struct ProbedBot {
@@ -222,5 +222,18 @@ async fn an_examination_probes_each_instance_once_and_changes_no_health() {
         let probes = bot.upstream.seen().iter().filter(|seen| seen.line().starts_with("GET ")).count();
         assert_eq!((probes, bot.posts()), (1, 0));
         assert_eq!(state(&delivery, examined.name.as_str()), InstanceState::Starting);
+    }
+}
+
+#[tokio::test]
+async fn a_bot_that_redirects_to_https_can_be_probed_by_http() {
+    for (is_forwarded, expected) in [(true, InstanceState::Ready), (false, InstanceState::Unreachable)] {
+        let upstream = ScriptedInstance::scripted(|seen| match seen.field("x-forwarded-proto") {
+            Some("https") => Act::status(200),
+            _ => Act::body(307, "Location: https://bots.contoso.com/healthz\r\n", ""),
+        });
+        let mut settings = probed(settings([upstream.address]));
+        settings.probe = settings.probe.map(|probe| ProbeSettings { is_forwarded, ..probe });
+        probe_until(&Arc::new(delivery(settings)), "bot-0", expected).await;
     }
 }

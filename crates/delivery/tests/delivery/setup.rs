@@ -55,7 +55,11 @@ pub(crate) fn settings(addresses: impl IntoIterator<Item = SocketAddr>) -> Deliv
 }
 
 pub(crate) fn probed(mut settings: DeliverySettings) -> DeliverySettings {
-    settings.probe = Some(ProbeSettings { path: "/healthz".into(), interval: Duration::from_millis(100) });
+    settings.probe = Some(ProbeSettings {
+        path: "/healthz".into(),
+        interval: Duration::from_millis(100),
+        is_forwarded: false,
+    });
     settings
 }
 

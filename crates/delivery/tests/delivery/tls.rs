@@ -36,6 +36,10 @@ struct TlsInstance {
 impl TlsInstance {
     /// An instance whose certificate is for 127.0.0.1.
     async fn start(version: SslVersion) -> Self {
+        Self::start_for(version, SubjectAlternativeName::new().ip("127.0.0.1")).await
+    }
+
+    async fn start_for(version: SslVersion, names: &SubjectAlternativeName) -> Self {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
         let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
         let mut subject = X509NameBuilder::new().unwrap();
@@ -49,8 +53,7 @@ impl TlsInstance {
         builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
         builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
         builder.set_pubkey(&key).unwrap();
-        let names =
-            SubjectAlternativeName::new().ip("127.0.0.1").build(&builder.x509v3_context(None, None)).unwrap();
+        let names = names.build(&builder.x509v3_context(None, None)).unwrap();
         builder.append_extension(names).unwrap();
         builder.sign(&key, MessageDigest::sha256()).unwrap();
         let certificate = builder.build();
@@ -148,6 +151,36 @@ async fn an_instance_is_verified() {
     // The certificate is for the address, not for this name of it.
     check("localhost", client.clone(), false).await;
     check("127.0.0.1", client, true).await;
+}
+
+#[tokio::test]
+async fn the_certificate_of_an_instance_at_an_address_can_have_a_name() {
+    let mut names = SubjectAlternativeName::new();
+    let instance = TlsInstance::start_for(SslVersion::TLS1_3, names.dns("bots.contoso.com")).await;
+    // One client for all: a session of one name is none of another.
+    let client = instance.client();
+    for (tls_name, trusted) in [
+        (None, false),
+        (Some("bots.contoso.com"), true),
+        (Some("evil.contoso.com"), false),
+        (None, false),
+        (Some("bots.contoso.com"), true),
+    ] {
+        let mut settings = instance.settings("127.0.0.1", "never-again");
+        settings.patience = if trusted { LONG } else { SHORT };
+        if let Some(name) = tls_name {
+            let url = settings.instances[0].url.clone();
+            settings.instances[0].url = url.with_tls_name(name).unwrap();
+        }
+        let asked = ask(&Delivery::new(settings, uris(), client.clone())).await;
+        match asked {
+            Ok(status) => assert!(trusted && status == 202, "{tls_name:?} {status}"),
+            Err(ForwardError::Unreachable { last: "tls", .. }) => assert!(!trusted, "{tls_name:?}"),
+            Err(error) => panic!("{tls_name:?}: {error}"),
+        }
+    }
+    // The last connection resumed the session of the first one for this name, and no other.
+    assert_eq!(instance.handshakes().1, 1);
 }
 
 #[tokio::test]

@@ -10,8 +10,9 @@ use crate::{
     clients::{
         authorities::{Authorities, AuthoritiesError},
         fetch::Fetcher,
+        tls_client,
     },
-    config::Trust,
+    config::Config,
 };
 
 /// The TLS clients of one configuration.
@@ -20,6 +21,7 @@ pub(crate) struct TlsClients {
     pub(crate) authorities: Arc<Authorities>,
     /// The clients of the trusts that have an authority of their own, by the trust's name.
     trusts: Vec<(String, SslContext)>,
+    instances: TlsClient,
 }
 
 /// A TLS client cannot be built.
@@ -28,6 +30,9 @@ pub enum TlsClientsError {
     /// The authorities of the system cannot be used.
     #[error("cannot use the certificate authorities of the system")]
     Authorities(#[from] AuthoritiesError),
+    /// The authorities of the instances cannot be used.
+    #[error("cannot use the certificates of fleet.ca")]
+    Instances(#[source] ErrorStack),
     /// The authorities of a trust cannot be used.
     #[error("trust {trust}: cannot use the certificates of its ca")]
     Trust {
@@ -39,15 +44,16 @@ pub enum TlsClientsError {
 }
 
 impl TlsClients {
-    /// Reads the authorities of the system and of `trusts`. It takes those of the system from `last` if they
-    /// have not changed since. It may wait for a file: not for a thread that serves.
+    /// Reads the authorities of the system, for the trusts and instances of `config`, which may have others
+    /// besides. It takes those of the system from `last` if they have not changed since. It may wait for a
+    /// file: not for a thread that serves.
     ///
     /// # Errors
     ///
     /// A file cannot be read, or a certificate in it cannot be used.
-    pub(crate) fn load(trusts: &[Trust], last: Option<&Arc<Authorities>>) -> Result<Self, TlsClientsError> {
+    pub(crate) fn load(config: &Config, last: Option<&Arc<Authorities>>) -> Result<Self, TlsClientsError> {
         let authorities = Authorities::load(last)?;
-        let own = trusts.iter().filter_map(|trust| Some((&trust.settings.name, trust.ca.as_ref()?)));
+        let own = config.trusts.iter().filter_map(|trust| Some((&trust.settings.name, trust.ca.as_ref()?)));
         let context = |(name, ca): (&String, _)| {
             let trust = name.clone();
             match authorities.with(ca) {
@@ -55,7 +61,12 @@ impl TlsClients {
                 Err(source) => Err(TlsClientsError::Trust { trust, source }),
             }
         };
-        Ok(Self { trusts: own.map(context).collect::<Result<_, _>>()?, authorities })
+        let trusts = own.map(context).collect::<Result<_, _>>()?;
+        let instances = match &config.instances_ca {
+            Some(ca) => tls_client(Some(ca)).and_then(TlsClient::new).map_err(TlsClientsError::Instances)?,
+            None => authorities.upstreams(),
+        };
+        Ok(Self { authorities, trusts, instances })
     }
 
     /// The client of a trust's documents.
@@ -69,7 +80,12 @@ impl TlsClients {
         Fetcher::sharing(self.authorities.documents.clone())
     }
 
-    /// A client of instances, of peer gateways or of Graph. It has no sessions yet.
+    /// A client of instances. It has no sessions yet.
+    pub(crate) fn instances(&self) -> TlsClient {
+        self.instances.sibling()
+    }
+
+    /// A client of peer gateways or of Graph. It has no sessions yet.
     pub(crate) fn upstreams(&self) -> TlsClient {
         self.authorities.upstreams()
     }

@@ -8,14 +8,13 @@ use switchboard_delivery::{Discovery, DnsSettings, InstanceSettings, Network, Pr
 use switchboard_delivery::{KubernetesSettings, PodPort};
 use switchboard_graph::GraphSettings;
 use switchboard_routing::{CallbackUris, Name, Owner};
-use uuid::Uuid;
 
 use super::{
+    ca::CaCertificates,
+    instance::instance,
     model::{AffinityBy, Full, PeerSettings, Placement},
-    region::parse_name,
     secret::Surroundings,
     section::{Section, Setting},
-    trust::{GUID, guid},
     unit,
 };
 use crate::platform::{CALL_LIMIT, RECORDING_LIMIT};
@@ -105,6 +104,8 @@ pub(super) struct Fleet {
     pub(super) keep_leaving: Duration,
     pub(super) slow_start: Duration,
     pub(super) probe: Option<ProbeSettings>,
+    /// The certificate authorities that are trusted for https instances besides the system's, in PEM.
+    pub(super) ca: Option<CaCertificates>,
 }
 
 /// Reads the source of the fleet and the probe. `apps` is `None` if they have a problem already.
@@ -160,9 +161,17 @@ pub(super) fn fleet(
         setting.duration(&(Duration::ZERO..=Duration::from_secs(3600)))
     });
     let probe = section.maybe("probe", |setting| probe(setting.section()));
+    let ca = section.maybe("ca", |setting| CaCertificates::read(setting, around));
+    let instances: Option<Vec<_>> = instances.into_iter().collect();
+    let discovery = dns.map(|dns| dns.map(Discovery::Dns)).zip(kubernetes);
+    let discovery = discovery.map(|(dns, kubernetes)| dns.or(kubernetes));
+    if let (Some(instances), Some(discovery), Some(Some(_))) = (&instances, &discovery, &ca)
+        && !uses_tls(instances, discovery.as_ref())
+    {
+        section.problem("ca", "applies to https instances only; leave it out");
+    }
     section.finish();
-    let instances: Vec<_> = instances.into_iter().collect::<Option<_>>()?;
-    let discovery = dns?.map(Discovery::Dns).or(kubernetes?);
+    let (instances, discovery) = (instances?, discovery?);
     if instances.is_empty() && discovery.is_none() {
         return None;
     }
@@ -174,7 +183,20 @@ pub(super) fn fleet(
         keep_leaving: keep_leaving?,
         slow_start: slow_start?,
         probe: probe?,
+        ca: ca?,
     })
+}
+
+fn uses_tls(instances: &[InstanceSettings], discovery: Option<&Discovery>) -> bool {
+    let is_secure = |one: &InstanceSettings| {
+        one.url.is_secure() || one.callback_url.as_ref().is_some_and(UpstreamUrl::is_secure)
+    };
+    match discovery {
+        Some(Discovery::Dns(dns)) => dns.secure,
+        #[cfg(feature = "kubernetes")]
+        Some(Discovery::Kubernetes(kubernetes)) => kubernetes.secure,
+        None => instances.iter().any(is_secure),
+    }
 }
 
 /// Reads the DNS servers under `key`; none means those of the system.
@@ -282,49 +304,6 @@ fn is_dns_name(text: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label) && name.parse::<std::net::IpAddr>().is_err()
 }
 
-fn instance(
-    section: Section<'_>,
-    apps: Option<&[AppSettings]>,
-    names: &mut BTreeSet<Name>,
-) -> Option<InstanceSettings> {
-    let name = section
-        .required("name", "a name like \"bot-0\", which stays the same as long as its calls last")
-        .and_then(|setting| {
-            let name = parse_name(&setting)?;
-            let is_new = names.insert(name.clone());
-            if !is_new {
-                setting.problem("another [[fleet.instance]] has the same name; give each its own");
-            }
-            is_new.then_some(name)
-        });
-    let url = section.required("url", "the URL for new calls, like \"http://10.0.0.10:3978/api/calls\"");
-    let url = url.as_ref().and_then(target);
-    let callback_url = section.maybe("callback_url", target);
-    let own_apps = section.maybe("apps", |setting| {
-        let ids: Vec<Uuid> = setting.each(&format!("a list of app ids, each {GUID}"), |id| {
-            let app = guid(id)?;
-            let is_known = apps.is_none_or(|apps| apps.iter().any(|known| known.id == app));
-            if !is_known {
-                id.problem("not the id of an [[app]]; add the app");
-            }
-            is_known.then_some(app)
-        })?;
-        if ids.is_empty() {
-            setting.problem("empty: the instance would serve no app; name one, or leave it out to serve all");
-        }
-        (!ids.is_empty()).then_some(ids)
-    });
-    let weight = section.or("weight", 1, |setting| u32::try_from(setting.integer(1..=1000)?).ok());
-    section.finish();
-    Some(InstanceSettings {
-        name: name?,
-        url: url?,
-        callback_url: callback_url?,
-        apps: own_apps?,
-        weight: weight?,
-    })
-}
-
 /// Checks that the callback URI of each instance is short enough for the platform.
 pub(super) fn check_uris(
     root: &Section<'_>,
@@ -345,23 +324,6 @@ pub(super) fn check_uris(
     }
 }
 
-fn target(setting: &Setting<'_>) -> Option<UpstreamUrl> {
-    if let Some(mistake) = setting.written().and_then(super::url::host_mistake) {
-        setting.problem(mistake);
-        return None;
-    }
-    match UpstreamUrl::parse(setting.text(TARGET)?) {
-        Ok(target) => Some(target),
-        Err(error) => {
-            match error.label() {
-                "syntax" | "relative" | "scheme" => setting.problem(format!("not {TARGET}")),
-                _ => setting.problem(error.to_string()),
-            }
-            None
-        }
-    }
-}
-
 fn probe(section: Section<'_>) -> Option<ProbeSettings> {
     if !section.is_present() {
         return None;
@@ -377,12 +339,10 @@ fn probe(section: Section<'_>) -> Option<ProbeSettings> {
         setting.duration(&(Duration::from_millis(10)..=Duration::from_secs(3600)))
     });
     section.finish();
-    Some(ProbeSettings { path: path?, interval: interval? })
+    Some(ProbeSettings { path: path?, interval: interval?, is_forwarded: false })
 }
 
 const FULL: &str = "\"refuse\", \"overflow:REGION\" or \"reject\"";
-
-const TARGET: &str = "an absolute URL like \"http://10.0.0.10:3978/api/calls\"";
 
 /// The default of `keep_leaving`: calls last up to a day.
 const KEEP_LEAVING: Duration = Duration::from_secs(24 * 3600);

@@ -15,7 +15,7 @@ use openssl::{
 };
 use switchboard_auth::Tenants;
 use switchboard_auth::TrustSettings;
-use switchboard_delivery::{Discovery, DnsSettings, Orphaned};
+use switchboard_delivery::{Discovery, DnsSettings, Orphaned, UpstreamUrl};
 #[cfg(feature = "kubernetes")]
 use switchboard_delivery::{KubernetesSettings, PodPort};
 use switchboard_routing::Owner;
@@ -129,6 +129,10 @@ fn the_example_is_valid_and_uses_every_setting() {
         "http://10.0.0.10:3978/api/callbacks"
     );
     assert_eq!(config.delivery.probe.unwrap().path, "/healthz");
+    assert_eq!(config.instances_ca.unwrap().certificates.len(), 1);
+    let named = UpstreamUrl::parse("https://10.0.0.11:3978/api/calls").unwrap();
+    let named = named.with_host("bots.contoso.com").unwrap().with_tls_name("bots.contoso.com").unwrap();
+    assert_eq!(config.delivery.instances[1].url, named);
     for setting in [
         "region",
         "cloud",
@@ -179,9 +183,12 @@ fn the_example_is_valid_and_uses_every_setting() {
         "callback_url",
         "apps",
         "weight",
+        "host",
+        "tls_name",
         "path",
         "interval",
         "authorization",
+        "x_forwarded",
         "body",
         "head",
         "connections",
@@ -298,6 +305,8 @@ fn every_optional_setting_has_its_default() {
     assert_eq!(config.delivery.instances[0].weight, 1);
     assert!(config.delivery.probe.is_none());
     assert!(config.delivery.authorization);
+    assert!(!config.x_forwarded);
+    assert!(config.instances_ca.is_none());
     assert_eq!(config.limits.body, 4 << 20);
     assert_eq!(config.limits.body_memory, 256 << 20);
     assert_eq!(config.limits.head, 16 << 10);
@@ -823,6 +832,23 @@ fn an_invalid_value_gets_a_message_with_a_valid_one() {
             "fleet.probe.interval",
             "not from 10ms to 1h",
         ),
+        (
+            "host = \"user@bots.contoso.com\"",
+            "fleet.instance[0].host",
+            "not a host with or without a port, like bots.contoso.com",
+        ),
+        ("tls_name = \"10.0.0.10\"", "fleet.instance[0].tls_name", "not a DNS name, like bots.contoso.com"),
+        (
+            "tls_name = \"bots.contoso.com\"",
+            "fleet.instance[0].tls_name",
+            "applies to an https URL only; leave it out",
+        ),
+        (
+            "[fleet]\nca = \"ca.pem\"",
+            "fleet.ca",
+            "/nonexistent/ca.pem cannot be read: No such file or directory (os error 2)",
+        ),
+        ("[forward]\nx_forwarded = 1", "forward.x_forwarded", "not true or false"),
         ("[forward]\nauthorization = \"yes\"", "forward.authorization", "not true or false"),
         ("[limits]\nbody = \"1M\"", "limits.body", SIZE),
         ("[limits]\nbody = \"17MiB\"", "limits.body", "not from 1KiB to 16MiB"),

@@ -20,7 +20,7 @@ use crate::{
     },
     request::{
         handle::handle, reason::Reason, received::Received, record::Record, refusal::Refusal,
-        reply::ReplyBody,
+        reply::ReplyBody, sender::Sender,
     },
 };
 
@@ -29,10 +29,11 @@ pub(crate) async fn respond(
     state: &ProcessState,
     request: Request<Incoming>,
     open: OpenRequest,
+    sender: Sender,
 ) -> Response<ReplyBody> {
     let (parts, incoming) = request.into_parts();
     let mut body = RequestBody::new(incoming, &parts);
-    let received = Received::new(parts, &mut body, Instant::now(), wall_clock());
+    let received = Received::new(parts, &mut body, sender, Instant::now(), wall_clock());
     let gateway = state.gateway.load_full();
     let mut record = Record::new(Arc::clone(&gateway.metrics), &received);
     let in_flight = gateway.metrics.start_request();

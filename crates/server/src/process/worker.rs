@@ -35,7 +35,7 @@ use crate::{
         exchange,
         state::ProcessState,
     },
-    request::outcome::Outcome,
+    request::{outcome::Outcome, sender::Sender},
     telemetry::Chain,
 };
 
@@ -186,8 +186,10 @@ impl Worker {
         let _open = OpenConnection { worker: &self, id, _guard: guard };
         let Ok(stream) = TcpStream::from_std(stream) else { return };
         let Some(acceptor) = self.state.tls_acceptor() else {
-            return self.serve_http(id, stream, slot, false).await;
+            let sender = Sender::of_socket(&stream, false);
+            return self.serve_http(id, stream, slot, sender, false).await;
         };
+        let sender = Sender::of_socket(&stream, true);
         let handshake = self.state.gateway.load().timeouts.handshake;
         let accepted = tokio::select! {
             accepted = timeout(handshake, accept_tls(&acceptor, stream)) => accepted,
@@ -196,7 +198,7 @@ impl Worker {
         match accepted {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.ssl().selected_alpn_protocol() == Some(b"h2");
-                self.serve_http(id, stream, slot, is_http2).await;
+                self.serve_http(id, stream, slot, sender, is_http2).await;
             }
             Ok(Err(error)) => {
                 self.state.metrics.handshake_failed();
@@ -209,7 +211,7 @@ impl Worker {
         }
     }
 
-    async fn serve_http<S>(self: &Arc<Self>, id: u64, stream: S, slot: Slot, is_http2: bool)
+    async fn serve_http<S>(self: &Arc<Self>, id: u64, stream: S, slot: Slot, sender: Sender, is_http2: bool)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -225,7 +227,7 @@ impl Worker {
         let service = service_fn(|request: Request<Incoming>| {
             let open = activity.start_request(Instant::now());
             let state = Arc::clone(&self.state);
-            async move { Ok::<_, Infallible>(exchange::respond(&state, request, open).await) }
+            async move { Ok::<_, Infallible>(exchange::respond(&state, request, open, sender).await) }
         });
         let end = if is_http2 {
             drive(http2_builder(head_bytes_max).serve_connection(io, service), &activity).await
@@ -287,13 +289,17 @@ mod tests {
     pub(super) fn worker() -> Arc<Worker> {
         let metrics = Arc::new(Metrics::new(LogCounts::default()));
         let config = parse(MINIMAL).unwrap();
-        let tls = TlsClients::load(&config.trusts, None).unwrap();
+        let tls = TlsClients::load(&config, None).unwrap();
         let gateway = Gateway::build(config, &tls, None, Arc::clone(&metrics), Arc::default(), None).unwrap();
         Arc::new(Worker {
             state: Arc::new(ProcessState::new(gateway, metrics)),
             activities: Mutex::default(),
             open: Arc::default(),
         })
+    }
+
+    pub(super) fn sender() -> Sender {
+        Sender { address: None, is_trusted_proxy: false, is_secure: false }
     }
 
     pub(super) fn slot(worker: &Worker) -> Slot {

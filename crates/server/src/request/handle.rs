@@ -31,13 +31,16 @@ use crate::{
 /// Handles one request. Each step takes a value that only the step before it can make.
 pub(crate) async fn handle(
     gateway: &Arc<Gateway>,
-    received: Received<'_>,
+    mut received: Received<'_>,
     record: &mut Record,
 ) -> Result<Reply, Refusal> {
     received.check_head()?;
     let route = received.route(&gateway.paths)?;
     record.route(&route);
     received.check_method(&route)?;
+    if gateway.x_forwarded {
+        received.set_forwarded();
+    }
     match route {
         Route::Health => Ok(Reply::Health { able: gateway.can_take_call() }),
         Route::Ready => Ok(Reply::Health { able: gateway.is_ready() }),

@@ -25,9 +25,11 @@ use crate::{
     process::connection::RequestBody,
     request::{
         body::{self, BodyLimits},
+        forwarded,
         reason::Reason,
         refusal::Refusal,
         retries::MessageKey,
+        sender::Sender,
     },
 };
 
@@ -39,6 +41,7 @@ pub(crate) struct Received<'b> {
     version: Version,
     headers: HeaderMap,
     body: &'b mut RequestBody,
+    sender: Sender,
     /// The time at which the head was complete.
     pub(crate) arrived: Instant,
     /// The same moment on the wall clock.
@@ -74,6 +77,7 @@ impl<'b> Received<'b> {
     pub(crate) fn new(
         mut parts: Parts,
         body: &'b mut RequestBody,
+        sender: Sender,
         arrived: Instant,
         now: SystemTime,
     ) -> Self {
@@ -84,6 +88,7 @@ impl<'b> Received<'b> {
             version: parts.version,
             headers: parts.headers,
             body,
+            sender,
             arrived,
             now,
         }
@@ -95,6 +100,13 @@ impl<'b> Received<'b> {
 
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.headers
+    }
+
+    /// Sets the `X-Forwarded-*` fields that an instance receives.
+    pub(crate) fn set_forwarded(&mut self) {
+        let authority = || HeaderValue::from_str(self.uri.authority()?.as_str()).ok();
+        let host = self.headers.get(HOST).cloned().or_else(authority);
+        forwarded::set(&mut self.headers, self.sender, host);
     }
 
     pub(crate) fn query(&self) -> Option<&str> {

@@ -1,8 +1,23 @@
 //! The header fields of forwarded requests: copied, removed, and set by the gateway.
 
+use std::pin::Pin;
+
+use openssl::ssl::{NameType, Ssl};
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::TcpListener,
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_openssl::SslStream;
+
 use crate::support::{
-    APP, Gateway, Instance, Issuer, Request, Settings, TENANT, Token, bodies, gateway::path_of,
-    http::Message, settings::BASE,
+    APP, Client, Gateway, Instance, Issuer, Request, Settings, TENANT, Token, bodies,
+    gateway::path_of,
+    http::{Kind, Message},
+    settings::BASE,
+    soon,
+    tls::{self, HTTP1, Identity},
 };
 
 /// Posts a new call, and the same request as a callback. Returns the two requests that the instance receives.
@@ -206,4 +221,125 @@ async fn the_url_of_an_instance_can_contain_the_app_id() {
     let path = path_of(call.field("switchboard-callback-uri").unwrap());
     assert_eq!(request.target(&path).send(&gateway).await.status(), 202);
     assert_eq!(callbacks.request().await.target(), format!("/api/calls/of/{APP}"));
+}
+
+/// The fields that say how the platform reached the gateway.
+const FORWARDED: [&str; 3] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+
+/// A bot that redirects to https does not redirect a request that came by https, whatever its sender wrote.
+#[tokio::test]
+async fn a_bot_is_told_how_the_platform_reached_the_gateway() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let sent = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1"))
+        .with("X-Forwarded-For", "203.0.113.9")
+        .with("X-Forwarded-Host", "evil.example")
+        .with("X-Forwarded-Proto", "gopher")
+        .with("X_Forwarded_Proto", "gopher")
+        .with("Forwarded", "for=203.0.113.9");
+    let host = sent.fields.iter().find(|(name, _)| name == "Host").map(|(_, value)| value.clone()).unwrap();
+
+    let mut settings = Settings::new(&issuer, &[&instance]).line("forward", "x_forwarded = true");
+    let gateway = Gateway::start(&settings).await;
+    for request in received(&gateway, &mut instance, sent.clone()).await {
+        let values = FORWARDED.map(|name| request.all(name).join("; "));
+        assert_eq!(values, ["127.0.0.1".to_owned(), host.clone(), "http".to_owned()]);
+        assert_eq!((request.field("x_forwarded_proto"), request.field("forwarded")), (None, None));
+    }
+
+    settings.tls = true;
+    let gateway = Gateway::start(&settings).await;
+    let stream = tls::connect(gateway.public, tls::session(&tls::connector(HTTP1).build())).await;
+    assert_eq!(Client::over(stream).exchange(sent.bytes()).await.status(), 202);
+    let request = instance.request().await;
+    assert_eq!(request.all("x-forwarded-proto"), ["https"]);
+
+    // Without the setting they travel on.
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    for request in received(&gateway, &mut instance, sent).await {
+        let values = FORWARDED.map(|name| request.all(name).join("; "));
+        assert_eq!(values, ["203.0.113.9", "evil.example", "gopher"]);
+    }
+}
+
+/// The server names of TLS handshakes, and the requests after them.
+type SeenRequests = mpsc::UnboundedReceiver<(Option<String>, Message)>;
+
+/// An https instance at an address whose certificate is for `localhost`. Sends the server name of the TLS
+/// handshake and each request that it receives.
+fn https_instance(identity: &Identity) -> (u16, SeenRequests, JoinSet<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let listener = TcpListener::from_std(listener).unwrap();
+    let (sender, requests) = mpsc::unbounded_channel();
+    let (acceptor, mut server) = (identity.acceptor(), JoinSet::new());
+    server.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (sender, ssl) = (sender.clone(), Ssl::new(acceptor.context()).unwrap());
+            connections.spawn(async move {
+                let mut stream = SslStream::new(ssl, stream).unwrap();
+                if Pin::new(&mut stream).accept().await.is_err() {
+                    return;
+                }
+                let name = stream.ssl().servername(NameType::HOST_NAME).map(str::to_owned);
+                let mut stream = BufReader::new(stream);
+                while let Ok(Some(request)) = Message::read(&mut stream, Kind::Request).await {
+                    let _ = sender.send((name.clone(), request));
+                    let response = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
+                    stream.write_all(response).await.unwrap();
+                    stream.flush().await.unwrap();
+                }
+            });
+        }
+    });
+    (port, requests, server)
+}
+
+/// A Windows machine: reached by its address, known to itself and to its certificate by a name.
+#[tokio::test]
+async fn an_instance_at_an_address_can_have_a_host_a_certificate_name_and_an_authority() {
+    let issuer = Issuer::start();
+    let identity = Identity::new(7);
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("bots-ca.pem");
+    std::fs::write(&ca, identity.pem()).unwrap();
+    let (port, mut requests, _server) = https_instance(&identity);
+    let request = Request::webhook(&Token::skype().sign(), bodies::incoming("call-1"));
+    let ca = format!("ca = \"{}\"", ca.display());
+    let (host, name) = ("host = \"bots.contoso.com\"", "tls_name = \"localhost\"");
+    let cases = [(true, true, true), (true, true, false), (false, true, true), (true, false, true)];
+    for (with_ca, with_name, with_host) in cases {
+        let url = format!("https://127.0.0.1:{port}/api/calls");
+        let lines = [(with_host, host), (with_name, name)];
+        let lines: Vec<_> = lines.iter().filter(|(with, _)| *with).map(|(_, line)| *line).collect();
+        let mut settings = Settings::new(&issuer, &[])
+            .line("placement", "budget = \"2s\"\nattempt = \"2s\"")
+            .instance("bot-0", &url, &lines.join("\n"));
+        if with_ca {
+            settings = settings.line("fleet", &ca);
+        }
+        let gateway = Gateway::start(&settings).await;
+        let status = request.send(&gateway).await.status();
+        let case = format!("ca {with_ca}, name {with_name}, host {with_host}");
+        if !(with_ca && with_name) {
+            assert_eq!(status, 503, "{case}");
+            gateway.log.event("the TLS failure", |event| event["reason"] == "tls").await;
+            continue;
+        }
+        assert_eq!(status, 202, "{case}");
+        let (server_name, call) = soon("a request", requests.recv()).await.unwrap();
+        let expected = if with_host { "bots.contoso.com".to_owned() } else { format!("127.0.0.1:{port}") };
+        assert_eq!(
+            (server_name.as_deref(), call.field("host")),
+            (Some("localhost"), Some(&*expected)),
+            "{case}"
+        );
+        let path = path_of(call.field("switchboard-callback-uri").unwrap());
+        assert_eq!(request.clone().target(&path).send(&gateway).await.status(), 202, "{case}");
+        let (_, callback) = soon("a callback", requests.recv()).await.unwrap();
+        assert_eq!(callback.field("host"), Some(&*expected), "{case}");
+    }
 }

@@ -93,7 +93,7 @@ async fn a_refusal_before_the_body_resets_the_stream_without_error() {
     let right = format!("Bearer {}", Token::skype().sign());
     let wrong = format!("Bearer {}", Token::skype().signed_by("stranger").sign());
     let body = bodies::incoming("call-1");
-    let large = [("authorization", right.as_str()), ("content-length", "3000000")];
+    let large = [("authorization", right.as_str()), ("content-length", "5000000")];
     // The pieces of a body that fit into the window of the stream.
     let data = |stream: u32| frame(DATA, 0, stream, &[b' '; 16_000]).repeat(4);
     for (is_authenticated, fields, status) in

@@ -70,6 +70,7 @@ mod replicas;
 mod retries;
 #[cfg(test)]
 mod slots;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tls;

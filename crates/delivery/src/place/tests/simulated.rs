@@ -172,7 +172,11 @@ pub(super) fn unrecorded(budget_ms: u64) -> PlacementLimits {
 
 /// A probe that is due once a minute.
 pub(super) fn probed(settings: &mut DeliverySettings) {
-    settings.probe = Some(ProbeSettings { path: "/healthz".into(), interval: Duration::from_secs(60) });
+    settings.probe = Some(ProbeSettings {
+        path: "/healthz".into(),
+        interval: Duration::from_secs(60),
+        is_forwarded: false,
+    });
 }
 
 pub(super) fn outbound(call_id: &str) -> Outbound {

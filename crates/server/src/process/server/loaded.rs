@@ -43,7 +43,7 @@ impl LoadedConfig {
         E: From<BuildError> + From<CertificateError>,
     {
         let certificate = config.listen.tls.clone().map(CertificateFiles::open).transpose()?;
-        let tls = TlsClients::load(&config.trusts, last).map_err(BuildError::Tls)?;
+        let tls = TlsClients::load(&config, last).map_err(BuildError::Tls)?;
         Ok(Self { config, tls, certificate })
     }
 }

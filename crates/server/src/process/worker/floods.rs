@@ -3,7 +3,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-use super::tests::{slot, worker};
+use super::tests::{sender, slot, worker};
 
 /// Returns a frame (RFC 9113 section 4.1).
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -17,7 +17,7 @@ async fn flood(start: &[u8], frames: impl Fn(u32) -> Vec<u8>) -> (u32, Vec<u8>) 
     let worker = worker();
     let (client, stream) = duplex(BUFFER_BYTES);
     let slot = slot(&worker);
-    let served = tokio::spawn(async move { worker.serve_http(1, stream, slot, true).await });
+    let served = tokio::spawn(async move { worker.serve_http(1, stream, slot, sender(), true).await });
     let (mut read, mut write) = tokio::io::split(client);
     // A client that does not read makes the gateway wait, which costs it nothing.
     let received = tokio::spawn(async move {
@@ -76,7 +76,7 @@ async fn a_flood_is_cut_by_the_number_of_its_frames() {
 }
 
 /// `limits.body` of the minimal configuration, and what HTTP/2 may send besides.
-const BODY_BYTES: u64 = 1 << 20;
+const BODY_BYTES: u64 = 4 << 20;
 const CONTROL_BYTES: u64 = 64 * 1024;
 /// The bytes that the gateway discards after it has closed its side.
 const LINGER: u32 = 8 << 20;

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::{
-    tests::{slot, worker},
+    tests::{sender, slot, worker},
     *,
 };
 
@@ -33,7 +33,7 @@ async fn a_connection_past_its_age_is_closed_after_the_next_response() {
         let slot = slot(&worker);
         // The connections of unauthenticated senders do not become old.
         slot.authenticate();
-        tokio::spawn(async move { served.serve_http(id, stream, slot, false).await });
+        tokio::spawn(async move { served.serve_http(id, stream, slot, sender(), false).await });
         assert!(!is_announced(&exchange(&mut client).await.unwrap()));
         clients.push(client);
     }

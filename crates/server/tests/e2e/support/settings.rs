@@ -82,7 +82,7 @@ impl Settings {
         let tls = if self.tls { "tls = { certificate = \"tls.crt\", key = \"tls.key\" }" } else { "" };
         let [skype, entra] = &self.metadata;
         let region = self.region;
-        let tables: String = ["affinity", "placement", "forward", "limits", "log", "fleet.probe"]
+        let tables: String = ["affinity", "placement", "forward", "limits", "log", "fleet", "fleet.probe"]
             .iter()
             .fold(String::new(), |text, table| {
                 if self.lines.contains_key(table) {

@@ -63,16 +63,21 @@ impl Identity {
 
     /// Completes handshakes on `listener` with this certificate, and closes each connection.
     pub(crate) async fn serve(self, listener: TcpListener) {
-        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
-        acceptor.set_certificate(&self.certificate).unwrap();
-        acceptor.set_private_key(&self.key).unwrap();
-        let acceptor = acceptor.build();
+        let acceptor = self.acceptor();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let mut stream = SslStream::new(Ssl::new(acceptor.context()).unwrap(), stream).unwrap();
             // A client that does not trust the certificate ends the handshake.
             let _ = Pin::new(&mut stream).accept().await;
         }
+    }
+
+    /// A server with this certificate.
+    pub(crate) fn acceptor(&self) -> SslAcceptor {
+        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+        acceptor.set_private_key(&self.key).unwrap();
+        acceptor.set_certificate(&self.certificate).unwrap();
+        acceptor.build()
     }
 
     /// Replaces the files by rename, as certificate tools do.

@@ -127,7 +127,8 @@ async fn a_pod_that_left_stays_while_the_server_is_away_until_keep_leaving_has_p
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_reports_the_incarnation_shows_that_a_pod_lives() {
-    let probe = ProbeSettings { path: "/healthz".into(), interval: Duration::from_secs(5) };
+    let probe =
+        ProbeSettings { path: "/healthz".into(), interval: Duration::from_secs(5), is_forwarded: false };
     let delivery = delivery_with(settings(), Some(probe));
     build(&delivery, slices([vec![ready_pod("bot-0", 'a'), ready_pod("bot-1", 'b')]]));
     build(&delivery, slices([Vec::new(), vec![ready_pod("bot-9", 'c')]]));
