@@ -128,7 +128,8 @@ async fn an_event_names_what_was_accepted_or_refused() {
         ),
         (
             good.clone().header("kid", "other-key"),
-            "reason=key_not_fetched error=key not fetched yet from skype trust=skype token.issuer=SKYPE token.key_id=other-key \
+            "reason=key_not_fetched error=key not fetched yet from skype trust=skype \
+             token.issuer=SKYPE token.key_id=other-key \
              token.audience=APP token.tenant=TENANT token.calling_app=CALLER key.id=null tenant.id=null",
         ),
         (
