@@ -9,9 +9,9 @@ use crate::{
     token_summary::TokenSummary,
 };
 
-/// Declares `Rule` from one table: each row has a variant and its label.
+/// Declares `Rule` from one table: each row has a variant, its label, and what the rule requires.
 macro_rules! rules {
-    ($($(#[$doc:meta])* $variant:ident = $label:literal;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $label:literal, $requirement:literal;)*) => {
         /// The rules for a token, in the order in which they are applied. The first one that a token does not
         /// meet is the reason of its refusal.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,11 @@ macro_rules! rules {
             /// Returns a stable name.
             pub fn label(self) -> &'static str {
                 match self { $(Self::$variant => $label,)* }
+            }
+
+            /// Returns what the rule requires, in words.
+            pub fn requirement(self) -> &'static str {
+                match self { $(Self::$variant => $requirement,)* }
             }
         }
 
@@ -43,37 +48,37 @@ macro_rules! rules {
 
 rules! {
     /// The token is a compact JWS of allowed length, each segment in canonical base64url.
-    Form = "form";
+    Form = "form", "a compact JWS in canonical base64url";
     /// The header has an allowed algorithm and type, and no member that is refused.
-    Header = "header";
+    Header = "header", "an allowed algorithm and type, and no member that is refused";
     /// The claims are a JSON object, each name once.
-    Claims = "claims";
+    Claims = "claims", "a JSON object, each name once";
     /// A trust has the issuer.
-    Issuer = "issuer";
+    Issuer = "issuer", "a trust has the issuer";
     /// The token names a key.
-    KeyId = "key_id";
+    KeyId = "key_id", "the token names a key";
     /// The audience is a configured app.
-    Audience = "audience";
+    Audience = "audience", "the audience is a configured app";
     /// The token is valid now, and for a bounded time.
-    Time = "time";
+    Time = "time", "valid now, and for a bounded time";
     /// The token names one tenant, that of its issuer.
-    Tenant = "tenant";
+    Tenant = "tenant", "one tenant, that of the issuer";
     /// The token was issued to an app, not to a user.
-    AppOnly = "app_only";
+    AppOnly = "app_only", "issued to an app, not to a user";
     /// The token is not bound to a key of its sender.
-    NotBound = "not_bound";
+    NotBound = "not_bound", "not bound to a key of its sender";
     /// The token names its calling app where its version says.
-    CallingApp = "calling_app";
+    CallingApp = "calling_app", "named where the version says";
     /// The trust has the key.
-    Key = "key";
+    Key = "key", "the trust has the key";
     /// The key may sign for the issuer.
-    KeyIssuer = "key_issuer";
+    KeyIssuer = "key_issuer", "the key may sign for the issuer";
     /// The signature was made with the key.
-    Signature = "signature";
+    Signature = "signature", "made with the key";
     /// The trust allows the calling app.
-    CallerAllowed = "caller_allowed";
+    CallerAllowed = "caller_allowed", "the trust allows the calling app";
     /// The app allows the tenant.
-    TenantAllowed = "tenant_allowed";
+    TenantAllowed = "tenant_allowed", "the app allows the tenant";
 }
 
 /// The finding for one rule.

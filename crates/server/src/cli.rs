@@ -25,7 +25,7 @@ pub enum Command {
     Serve(ConfigArgs),
     /// Check the configuration and print every problem with its place; exit 0, or 64 if there is a problem.
     Check(CheckArgs),
-    /// Explain what the gateway would do with a notification or a callback, rule by rule.
+    /// Explain what the gateway would do with a notification, a callback or a token, rule by rule.
     Explain(ExplainArgs),
     /// Look up and connect to everything that the configuration names; exit 0, or 1 if something fails.
     Doctor(DoctorArgs),
@@ -154,18 +154,21 @@ pub struct ExplainArgs {
     #[command(flatten)]
     pub check: CheckArgs,
     /// The body of the notification; `-` reads standard input.
-    #[arg(value_name = "BODY.json", required_unless_present = "callback")]
+    #[arg(value_name = "BODY.json", required_unless_present_any = ["callback", "token"])]
     pub body: Option<PathBuf>,
     /// A callback URI to explain, or its path.
     #[arg(long, value_name = "URI")]
     pub callback: Option<String>,
+    /// A file with a bearer token to explain, without the network; `-` reads standard input.
+    #[arg(long, value_name = "FILE")]
+    pub token: Option<PathBuf>,
     /// A header field of the request; may be repeated.
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
-    /// The tenant of the token; by default, the one in the body.
+    /// The tenant of the token; by default, the one in --token or in the body.
     #[arg(long, value_name = "GUID", value_parser = guid)]
     pub tenant: Option<Uuid>,
-    /// The app of the token; by default, the first app of the configuration.
+    /// The app of the token; by default, the one in --token or the first app of the configuration.
     #[arg(long, value_name = "GUID", value_parser = guid)]
     pub app: Option<Uuid>,
     /// The same as --format json.
@@ -272,6 +275,8 @@ mod tests {
             "switchboard|check|--config|a.toml|--without-secrets|--format|github",
             "switchboard|doctor|--config|a.toml|--json|--tenant|0efc74f7-41c3-47a4-8775-7259bfef4241",
             "switchboard|explain|--config|a.toml|--callback|/api/callbacks/emea/bot-0/k1.0.x",
+            "switchboard|explain|--config|a.toml|--token|token.jwt",
+            "switchboard|explain|--config|a.toml|--token|-|body.json|--json",
             "switchboard|explain|--config|a.toml|body.json|--format|json|--without-secrets",
             "switchboard|explain|--config|a.toml|body.json|--header|X-A: b|--header|X-C:d|--json",
             "switchboard|explain|--config|a.toml|-|--tenant|0efc74f7-41c3-47a4-8775-7259bfef4241",

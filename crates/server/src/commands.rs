@@ -15,7 +15,7 @@ use switchboard_routing::Owner;
 
 pub use self::{doctor::doctor, fleet::fleet};
 use self::{
-    explain::Explanation,
+    explain::{Explanation, TokenExplained},
     output::{FAILURE, complain, print},
 };
 use crate::{
@@ -34,7 +34,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     }
 }
 
-/// `switchboard explain`: prints what the gateway would do with a notification, or with a callback.
+/// `switchboard explain`: prints what the gateway would do with a notification, a callback or a token.
 pub fn explain(args: &ExplainArgs) -> ExitCode {
     let config = match load_checked(&args.check, args.format()) {
         Ok(config) => config,
@@ -45,13 +45,24 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
     {
         return complain(&format!("--app: {app} is not the id of an [[app]]"), EX_USAGE);
     }
+    if args.token == args.body && args.token.as_deref() == Some(Path::new("-")) {
+        return complain("--token and the body cannot both be standard input", EX_USAGE);
+    }
+    let token = args.token.as_ref().map(|file| {
+        let bytes = read_body(file, TokenExplained::BYTES_MAX)?;
+        TokenExplained::of_now(&config, &bytes)
+    });
+    let token = match token.transpose() {
+        Ok(token) => token,
+        Err(problem) => return complain(&problem, FAILURE),
+    };
     // The gateway refuses a body over the limit, so there is no decision to explain.
     let limit = u64::try_from(config.limits.body).unwrap_or(u64::MAX);
     let body = match args.body.as_ref().map(|body| read_body(body, limit)).transpose() {
         Ok(body) => body,
         Err(problem) => return complain(&problem, FAILURE),
     };
-    let explanation = Explanation::of(&config, body.as_deref(), args);
+    let explanation = Explanation::of(&config, body.as_deref(), token, args);
     print(&match args.format() {
         OutputFormat::Json => explanation.json(),
         OutputFormat::Text | OutputFormat::Github => explanation.to_string(),

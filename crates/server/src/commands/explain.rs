@@ -1,8 +1,9 @@
-//! `Explanation`: the decisions about a notification and a callback, rule by rule. `text` writes them for
-//! people, `json` for programs.
+//! `Explanation`: the decisions about a notification, a callback and a token, rule by rule. `text` writes
+//! them for people, `json` for programs.
 
 mod callback;
 mod text;
+mod token;
 
 use std::borrow::Cow;
 
@@ -14,6 +15,7 @@ use switchboard_routing::{AffinityKey, Candidate, Name, RuleOutcome, hash_name, 
 use uuid::Uuid;
 
 use self::callback::CallbackExplained;
+pub(super) use self::token::TokenExplained;
 use crate::{
     cli::ExplainArgs,
     config::Config,
@@ -36,6 +38,8 @@ pub(super) struct Explanation {
     /// The tenant whose token is assumed, if one is known.
     tenant: Option<AssumedTenant>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<TokenExplained>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     callback: Option<CallbackExplained>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<BodyExplained>,
@@ -44,7 +48,7 @@ pub(super) struct Explanation {
 #[derive(Debug, Serialize)]
 struct AssumedTenant {
     id: String,
-    /// True if the command line gives it. Otherwise it comes from the body.
+    /// True if the command line or its token gives it. Otherwise it comes from the body.
     given: bool,
 }
 
@@ -140,9 +144,15 @@ struct AffinityExplained {
 }
 
 impl Explanation {
-    /// Explains `body`, and the callback URI of the options, with the settings of `config`.
-    pub(super) fn of(config: &Config, body: Option<&[u8]>, args: &ExplainArgs) -> Self {
-        let app = args.app.or_else(|| config.apps.first().map(|app| app.id)).unwrap_or_default();
+    /// Explains `body`, `token`, and the callback URI of the options, with the settings of `config`.
+    pub(super) fn of(
+        config: &Config,
+        body: Option<&[u8]>,
+        token: Option<TokenExplained>,
+        args: &ExplainArgs,
+    ) -> Self {
+        let app = args.app.or_else(|| token.as_ref()?.app).or_else(|| config.apps.first().map(|app| app.id));
+        let app = app.unwrap_or_default();
         let envelope = body.map(Envelope::parse);
         let of_body = match &envelope {
             Some(Ok(Envelope::Graph(notifications))) => {
@@ -150,7 +160,7 @@ impl Explanation {
             }
             Some(Ok(Envelope::Legacy(_)) | Err(_)) | None => None,
         };
-        let given = args.tenant.map(|id| (id, true));
+        let given = args.tenant.or_else(|| token.as_ref()?.tenant).map(|id| (id, true));
         let tenant = given.or_else(|| of_body.map(|id| (id, false)));
         let headers = headers(&args.headers);
         let explainer = Explainer {
@@ -175,7 +185,7 @@ impl Explanation {
         });
         let tenant = tenant.map(|(id, given)| AssumedTenant { id: id.to_string(), given });
         let callback = args.callback.as_deref().map(|uri| CallbackExplained::of(config, uri, args));
-        Self { app: app.to_string(), tenant, callback, body }
+        Self { app: app.to_string(), tenant, token, callback, body }
     }
 
     /// The explanation for programs.

@@ -11,10 +11,12 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::support::{
-    Gateway, Instance, Issuer, Request, Response, Settings, TENANT, Token,
+    APP, Gateway, Instance, Issuer, Request, Response, Settings, TENANT, Token, bodies,
     gateway::{BINARY, CONFIG},
     http::Message,
     soon,
+    token::contains_secret,
+    until,
 };
 
 /// The call id in most fixtures.
@@ -223,4 +225,90 @@ async fn explain_and_the_gateway_agree_on_every_fixture() {
     for kind in ["legacy", "refused", "redirected", "delivered", "split"] {
         assert!(seen.contains_key(kind), "no fixture is {kind}: {seen:?}");
     }
+}
+
+/// Runs `switchboard explain --token` and returns its output.
+async fn explained_token(gateway: &Gateway, token: &str) -> Value {
+    let file = gateway.path("token.jwt");
+    fs::write(&file, token).unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["explain", "--json", "--config"]).arg(gateway.path(CONFIG)).arg("--token").arg(file);
+    let output = soon("explain", command.stdin(Stdio::null()).kill_on_drop(true).output()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!contains_secret(&text), "part of a token in {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// With the stored keys of the gateway, `explain` gives its verdict; without them, the signature is not
+/// checked.
+#[tokio::test]
+async fn explain_and_the_gateway_agree_on_tokens() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let folder = tempfile::tempdir().unwrap();
+    let without = Settings::new(&issuer, &[&instance]).line("app", &format!("tenants = [\"{TENANT}\"]"));
+    let store = format!("store = \"{}\"", folder.path().join("keys").display());
+    let gateway = Gateway::start(&without.clone().line("keys", &store)).await;
+    for trust in ["skype", "entra"] {
+        let file = folder.path().join(format!("keys/{trust}.json"));
+        until(trust, async || file.exists().then_some(())).await;
+    }
+    let other = "33333333-41c3-47a4-8775-7259bfef4241";
+    let tokens = [
+        Token::skype().sign(),
+        Token::entra_v1().sign(),
+        Token::entra_v2().sign(),
+        Token::skype().claim("tid", other).sign(),
+        Token::entra_v2().claim("azp", other).sign(),
+        Token::skype().claim("aud", other).sign(),
+        Token::skype().claim("iss", "https://evil.example").sign(),
+        Token::skype().header("alg", "none").sign(),
+        Token::skype().header("kid", "a\r\nb").sign(),
+        Token::skype().signed_by("stranger").sign(),
+        Token::skype().claim("exp", 1).sign(),
+        Token::skype().without("tid").sign(),
+        "x".repeat(9_000),
+    ];
+    for (number, token) in tokens.iter().enumerate() {
+        let explanation = explained_token(&gateway, token).await;
+        let id = format!("m-{number}");
+        let request = Request::webhook(token, bodies::incoming("call-1"));
+        let status = request.with("X-Microsoft-Skype-Message-ID", &id).send(&gateway).await.status();
+        let event = gateway.log.event(&id, |event| event["message.id"] == *id).await;
+        let verdict = &explanation["token"]["verdict"];
+        let expected = match status {
+            202 => serde_json::json!({ "is": "accepted" }),
+            _ => serde_json::json!({ "is": "refused", "status": status, "reason": event["reason"] }),
+        };
+        assert_eq!(verdict, &expected, "{explanation:#}");
+        assert_eq!(explanation["token"]["rules"].as_array().unwrap().len(), 16);
+    }
+
+    gateway.rewrite(&without);
+    let explanation = explained_token(&gateway, &tokens[0]).await;
+    assert_eq!(explanation["token"]["verdict"]["is"], "undecided");
+    let rules = explanation["token"]["rules"].as_array().unwrap();
+    let signature = rules.iter().find(|rule| rule["rule"] == "signature").unwrap();
+    assert_eq!(signature["result"], "not_checked", "{explanation:#}");
+    let fetches = issuer.fetches();
+    assert_eq!((fetches.skype, fetches.entra), (1, 1), "explain uses the network");
+}
+
+/// With a body, the app and the tenant are those of the token.
+#[tokio::test]
+async fn a_body_is_explained_with_the_token() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let (token, body) = (gateway.path("token.jwt"), gateway.path("body.json"));
+    fs::write(&token, Token::skype().sign()).unwrap();
+    fs::write(&body, bodies::incoming("call-1")).unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["explain", "--json", "--config"]).arg(gateway.path(CONFIG)).arg("--token").arg(token);
+    let output = soon("explain", command.arg(body).output()).await.unwrap();
+    let explanation: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(explanation["tenant"], serde_json::json!({ "id": TENANT, "given": true }));
+    assert_eq!(explanation["app"], APP);
+    assert_eq!(explanation["body"]["is"], "graph", "{explanation:#}");
 }

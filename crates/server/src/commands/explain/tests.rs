@@ -59,12 +59,13 @@ fn explained(body: &str, headers: &[(&str, &str)]) -> Explanation {
         check: CheckArgs { config: "unused".into(), without_secrets: false, format: OutputFormat::Text },
         body: None,
         callback: None,
+        token: None,
         headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         tenant: None,
         app: None,
         json: false,
     };
-    Explanation::of(&parse(CONFIG).unwrap(), Some(body.as_bytes()), &args)
+    Explanation::of(&parse(CONFIG).unwrap(), Some(body.as_bytes()), None, &args)
 }
 
 #[track_caller]

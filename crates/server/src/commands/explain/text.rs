@@ -9,11 +9,15 @@ use super::{
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(token) = &self.token {
+            write!(f, "{token}")?;
+        }
         if let Some(callback) = &self.callback {
-            write!(f, "{callback}")?;
+            let space = if self.token.is_some() { "\n\n" } else { "" };
+            write!(f, "{space}{callback}")?;
         }
         let Some(body) = &self.body else { return Ok(()) };
-        if self.callback.is_some() {
+        if self.token.is_some() || self.callback.is_some() {
             write!(f, "\n\n")?;
         }
         writeln!(f, "app: {}", self.app)?;
