@@ -88,8 +88,9 @@ impl<S> ObservedStream<S> {
     }
 
     /// Puts bytes back, to be read before all others. All that were put back before must have been read.
-    pub(super) fn unread(&mut self, bytes: Bytes) {
-        self.unread = bytes;
+    pub(super) fn unread(&mut self, bytes: &[u8]) {
+        // A copy: a slice of hyper's buffer would keep the whole buffer.
+        self.unread = Bytes::copy_from_slice(bytes);
     }
 }
 

@@ -50,7 +50,7 @@ where
             ConnectionEnd::Idle => {
                 let parts = connection.into_parts();
                 stream = parts.io.into_inner();
-                stream.unread(parts.read_buf);
+                stream.unread(&parts.read_buf);
             }
             end @ (ConnectionEnd::Closed
             | ConnectionEnd::CutOff
@@ -103,7 +103,7 @@ fn poll_byte<S: AsyncRead + Unpin>(
     ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
     let byte = buffer.filled().first().copied();
     if let Some(byte) = byte {
-        stream.unread(vec![byte].into());
+        stream.unread(&[byte]);
     }
     Poll::Ready(Ok(byte.is_some()))
 }
