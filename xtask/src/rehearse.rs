@@ -12,6 +12,7 @@ mod metrics;
 mod partial_failure;
 mod refusals;
 mod restarts;
+mod slots;
 mod testbed;
 
 use std::{
@@ -51,6 +52,8 @@ pub(crate) enum SceneName {
     Refusals,
     /// Many calls, and in the whole rehearsal also keys that rotate and an instance that is killed.
     Load,
+    /// Ten thousand unauthenticated senders that stay; not in the gate.
+    Slots,
     /// A rolling restart, and an instance that is killed and one that is suspended.
     Restarts,
     /// Instances that hang, are slow or die, a DNS server that is away, few file descriptors.
@@ -98,6 +101,9 @@ fn rehearse(root: &Path, options: &Options) -> Result<bool, String> {
     let loads = if options.quick { &load::QUICK[..] } else { &load::WHOLE[..] };
     for plan in loads.iter().filter(|_| plays(SceneName::Load)) {
         violations.extend(load::run(&binaries, &screen, plan)?);
+    }
+    if plays(SceneName::Slots) && (!options.quick || options.only.is_some()) {
+        violations.extend(slots::run(&binaries, &screen)?);
     }
     let scenarios = if options.quick { &restarts::QUICK } else { &restarts::WHOLE };
     for plan in scenarios.iter().filter(|_| plays(SceneName::Restarts)) {

@@ -21,13 +21,13 @@ use crate::{
 
 /// The parameters of one load.
 pub(super) struct Load {
-    about: &'static str,
+    pub(super) about: &'static str,
     /// The number of calls; half of them go through each gateway.
-    calls: u32,
+    pub(super) calls: u32,
     /// Calls per second; half of them go through each gateway.
-    rate: u32,
+    pub(super) rate: u32,
     /// The keys of both issuers rotate each second, and one instance is killed and restarted in the middle.
-    storm: bool,
+    pub(super) storm: bool,
 }
 
 pub(super) const QUICK: [Load; 1] =
@@ -93,6 +93,16 @@ pub(super) fn run(binaries: &Binaries, screen: &Screen, plan: &Load) -> Result<V
     Ok(violations)
 }
 
+/// Starts the processes of a load without faults.
+pub(super) fn calm_testbed(binaries: &Binaries) -> Result<Testbed, String> {
+    Testbed::start(binaries, &CALM)
+}
+
+/// Places the calls of a load, and returns the summary of its reports.
+pub(super) fn place_and_sum(testbed: &mut Testbed, plan: &Load) -> Result<LoadSummary, String> {
+    Ok(LoadSummary::of(&place(testbed, plan)?))
+}
+
 /// Places half of the calls through each gateway, and returns the reports of both loads.
 fn place(testbed: &mut Testbed, plan: &Load) -> Result<Vec<Value>, String> {
     let (calls, rate) = ((plan.calls / 2).to_string(), (plan.rate / 2).to_string());
@@ -149,7 +159,7 @@ fn watch(testbed: &mut Testbed, plan: &Load) -> Result<(), String> {
 }
 
 /// The violations of a load's rules. `refreshed` counts the key sets that the gateways read.
-fn judge(plan: &Load, sum: &LoadSummary, refreshed: usize) -> Vec<String> {
+pub(super) fn judge(plan: &Load, sum: &LoadSummary, refreshed: usize) -> Vec<String> {
     let mut violations = Vec::new();
     let mut must = |holds: bool, otherwise: String| {
         if !holds {

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     net::IpAddr,
+    pin::pin,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -77,11 +78,13 @@ async fn serve_connection(
         let api = &api;
         async move { Ok::<_, Infallible>(respond(api, request, &open, loopback).await) }
     });
-    let connection = http1::Builder::new()
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEAD_FIELDS_MAX)
-        .header_read_timeout(None) // `Activity` limits the time of a head, and all other times
-        .serve_connection(io, service);
+    let connection = pin!(
+        http1::Builder::new()
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_headers(HEAD_FIELDS_MAX)
+            .header_read_timeout(None) // `Activity` limits the time of a head, and all other times
+            .serve_connection(io, service)
+    );
     if let ConnectionEnd::Failed(error) = drive(connection, &activity).await {
         tracing::debug!(error = %Chain(&error), "admin connection failed");
     }

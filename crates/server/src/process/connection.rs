@@ -3,6 +3,7 @@
 mod activity;
 mod close;
 mod drive;
+mod idle;
 mod linger;
 pub(crate) mod protocol;
 mod request_body;
@@ -16,6 +17,7 @@ pub(crate) use self::{
     activity::{Activity, OpenRequest},
     close::closes_after,
     drive::{ConnectionEnd, ObservedStream, drive},
+    idle::drive_http1,
     request_body::RequestBody,
     shutdown::Shutdown,
     slots::{Slot, Slots, source_of},

@@ -29,7 +29,7 @@ use crate::{
     metrics::ConnectionGuard,
     process::{
         connection::{
-            Activity, ConnectionEnd, ObservedStream, Shutdown, Slot, drive,
+            Activity, ConnectionEnd, ObservedStream, Shutdown, Slot, drive, drive_http1,
             protocol::{accept_tls, http1_builder, http2_builder},
         },
         exchange,
@@ -162,6 +162,7 @@ impl Worker {
                 Shutdown::None => {}
                 shutdown @ (Shutdown::Graceful | Shutdown::Immediate) => activity.shut_down(shutdown),
             }
+            activity.ask_to_release(now);
         }
     }
 
@@ -223,16 +224,18 @@ impl Worker {
         let activity = Activity::new(slot, is_http2, body_bytes_max, age, spread, Instant::now());
         let activity = Arc::new(activity);
         self.lock().insert(id, Arc::clone(&activity));
-        let io = TokioIo::new(ObservedStream::new(stream, Arc::clone(&activity)));
+        let stream = ObservedStream::new(stream, Arc::clone(&activity));
         let service = service_fn(|request: Request<Incoming>| {
             let open = activity.start_request(Instant::now());
             let state = Arc::clone(&self.state);
             async move { Ok::<_, Infallible>(exchange::respond(&state, request, open, sender).await) }
         });
         let end = if is_http2 {
-            drive(http2_builder(head_bytes_max).serve_connection(io, service), &activity).await
+            let builder = http2_builder(head_bytes_max);
+            let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
+            drive(connection.as_mut(), &activity).await
         } else {
-            drive(http1_builder(head_bytes_max).serve_connection(io, service), &activity).await
+            drive_http1(&http1_builder(head_bytes_max), stream, &activity, service).await
         };
         self.count_failure(&end);
     }
@@ -240,7 +243,7 @@ impl Worker {
     /// Counts a connection that failed outside of any request.
     fn count_failure(&self, end: &ConnectionEnd) {
         let outcome = match end {
-            ConnectionEnd::Closed | ConnectionEnd::Evicted => return,
+            ConnectionEnd::Closed | ConnectionEnd::Evicted | ConnectionEnd::Idle => return,
             ConnectionEnd::CutOff => Outcome::TooSlow,
             ConnectionEnd::Failed(error) if error.is_parse_too_large() => Outcome::HeadTooLarge,
             ConnectionEnd::Failed(error) if error.is_parse() => Outcome::BadRequest,

@@ -37,6 +37,10 @@ pub(crate) struct Activity {
     /// The close was announced to a client that may still be sending.
     is_announced: AtomicBool,
     is_lingering: AtomicBool,
+    /// All that was written is on its way.
+    is_flushed: AtomicBool,
+    /// `BUFFERS_KEPT`, `RELEASE_ASKED` or `BUFFERS_RELEASED`.
+    buffers: AtomicU8,
     slot: Slot,
 }
 
@@ -65,6 +69,8 @@ impl Activity {
             bytes_since_request: AtomicU64::new(0),
             is_announced: AtomicBool::new(false),
             is_lingering: AtomicBool::new(false),
+            is_flushed: AtomicBool::new(true),
+            buffers: AtomicU8::new(BUFFERS_KEPT),
             slot,
         }
     }
@@ -75,6 +81,7 @@ impl Activity {
             self.slot.start_request();
         }
         self.bytes_since_request.store(0, Relaxed);
+        self.buffers.store(BUFFERS_KEPT, Relaxed);
         self.mark_changed(now);
         OpenRequest { activity: Arc::clone(self) }
     }
@@ -202,6 +209,44 @@ impl Activity {
         true
     }
 
+    /// Asks an HTTP/1.1 connection that has been idle for a while to give its buffers back.
+    pub(crate) fn ask_to_release(&self, now: Instant) {
+        let since = now
+            .saturating_duration_since(self.started)
+            .saturating_sub(Duration::from_millis(self.changed_ms.load(Relaxed)));
+        let is_idle = !self.is_http2 && self.is_between_requests() && since >= RELEASE_AFTER;
+        if is_idle && self.buffers.load(Relaxed) == BUFFERS_KEPT {
+            self.buffers.store(RELEASE_ASKED, Relaxed);
+            self.slot.shutdown().wake();
+        }
+    }
+
+    /// Returns true if the connection is idle and was asked to give its buffers back. It is asked once for
+    /// each idle time, so that bytes that it has to keep do not make it go round in a loop.
+    pub(crate) fn releases_buffers(&self) -> bool {
+        let releases = self.buffers.load(Relaxed) == RELEASE_ASKED
+            && self.is_between_requests()
+            && self.is_flushed.load(Relaxed);
+        if releases {
+            self.buffers.store(BUFFERS_RELEASED, Relaxed);
+        }
+        releases
+    }
+
+    fn is_between_requests(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0 && self.phase.load(Relaxed) == IDLE && !self.is_lingering()
+    }
+
+    /// Records that bytes were given to the stream.
+    pub(crate) fn wrote(&self) {
+        self.is_flushed.store(false, Relaxed);
+    }
+
+    /// Records that all bytes given to the stream are on their way.
+    pub(crate) fn flushed(&self) {
+        self.is_flushed.store(true, Relaxed);
+    }
+
     /// Stores the waker of the task that drives the connection; `shut_down` wakes it.
     pub(crate) fn register(&self, waker: &Waker) {
         self.slot.shutdown().register(waker);
@@ -258,10 +303,13 @@ impl Drop for OpenRequest {
     }
 }
 
-// The values of `phase` in its atomic.
+// The values of `phase` and `buffers` in their atomics.
 const FIRST_BYTE: u8 = 0;
 const HEAD: u8 = 1;
 const IDLE: u8 = 2;
+const BUFFERS_KEPT: u8 = 0;
+const RELEASE_ASKED: u8 = 1;
+const BUFFERS_RELEASED: u8 = 2;
 
 /// The bytes that HTTP/2 may send besides bodies between two requests: preface, settings, window updates,
 /// pings.
@@ -270,6 +318,8 @@ const CONTROL_BYTES_MAX: u64 = 64 * 1024;
 const GRACEFUL_TIME_MAX: Duration = Duration::from_secs(10);
 /// The same without an authenticated sender, whose client earns no patience.
 const GRACEFUL_TIME_MAX_UNAUTHENTICATED: Duration = Duration::from_secs(1);
+/// Longer than the pauses of a busy client, for which making the buffers again would be a waste.
+const RELEASE_AFTER: Duration = Duration::from_secs(1);
 /// The time for a client to read its response and to close. Long enough for 3 MiB over a slow line.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
 

@@ -3,11 +3,12 @@
 use std::{
     future::poll_fn,
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -22,16 +23,17 @@ pub(crate) enum ConnectionEnd {
     CutOff,
     /// It made room for another connection.
     Evicted,
+    /// It is idle, and may give its buffers back. It goes on.
+    Idle,
     /// hyper failed.
     Failed(hyper::Error),
 }
 
 /// Runs a hyper connection until it ends or `activity` requires its shutdown.
-pub(crate) async fn drive<C>(connection: C, activity: &Activity) -> ConnectionEnd
+pub(crate) async fn drive<C>(mut connection: Pin<&mut C>, activity: &Activity) -> ConnectionEnd
 where
     C: GracefulConnection<Error = hyper::Error>,
 {
-    let mut connection = pin!(connection);
     let mut is_closing = false;
     poll_fn(|context| {
         activity.register(context.waker());
@@ -51,6 +53,9 @@ where
             if activity.is_evicted() {
                 return Poll::Ready(ConnectionEnd::Evicted);
             }
+            if activity.releases_buffers() {
+                return Poll::Ready(ConnectionEnd::Idle);
+            }
             let is_due = activity.shutdown() == Shutdown::Graceful && !activity.awaits_request();
             if is_closing || !is_due {
                 return Poll::Pending;
@@ -68,11 +73,24 @@ pub(crate) struct ObservedStream<S> {
     stream: S,
     activity: Arc<Activity>,
     linger: Linger,
+    /// Bytes that were read and are to be read again.
+    unread: Bytes,
 }
 
 impl<S> ObservedStream<S> {
     pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, linger: Linger::Writing }
+        Self { stream, activity, linger: Linger::Writing, unread: Bytes::new() }
+    }
+
+    /// Returns true if bytes were put back and are not read yet.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Puts bytes back, to be read before all others. All that were put back before must have been read.
+    pub(super) fn unread(&mut self, bytes: &[u8]) {
+        // A copy: a slice of hyper's buffer would keep the whole buffer.
+        self.unread = Bytes::copy_from_slice(bytes);
     }
 }
 
@@ -82,6 +100,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for ObservedStream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let length = self.unread.len().min(buffer.remaining());
+            let bytes = self.unread.split_to(length);
+            buffer.put_slice(&bytes);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(context, buffer);
         let bytes = buffer.filled().len() - before;
@@ -98,15 +122,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ObservedStream<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.activity.wrote();
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let poll = Pin::new(&mut self.stream).poll_flush(context);
+        if matches!(poll, Poll::Ready(Ok(()))) {
+            self.activity.flushed();
+        }
+        poll
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, activity, linger } = &mut *self;
+        let Self { stream, activity, linger, .. } = &mut *self;
         linger.poll_shutdown(stream, activity, context)
     }
 
@@ -119,6 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ObservedStream<S> {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.activity.wrote();
         Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
     }
 }

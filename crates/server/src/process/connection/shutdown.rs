@@ -77,7 +77,8 @@ impl ShutdownRequest {
         }
     }
 
-    fn wake(&self) {
+    /// Wakes the task that drives the connection.
+    pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             waker.wake_by_ref();
         }

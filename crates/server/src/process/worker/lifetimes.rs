@@ -9,13 +9,19 @@ use super::{
 
 /// Sends a request and returns the head of the response; `None` if the connection is closed.
 async fn exchange(client: &mut DuplexStream) -> Option<String> {
-    client.write_all(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n").await.ok()?;
+    client.write_all(REQUEST).await.ok()?;
+    response_head(client).await
+}
+
+async fn response_head(client: &mut DuplexStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(client.read_u8().await.ok()?);
     }
     Some(String::from_utf8(head).unwrap())
 }
+
+const REQUEST: &[u8] = b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n";
 
 fn is_announced(head: &str) -> bool {
     head.to_ascii_lowercase().contains("connection: close")
@@ -58,4 +64,39 @@ async fn a_connection_past_its_age_is_closed_after_the_next_response() {
         tokio::time::sleep(pause / 2).await;
     }
     assert_eq!((announced, clients.len()), (16, 0));
+}
+
+/// An idle connection gives its buffers back, and loses no byte by that: not even the start of a head that
+/// came together with the request before.
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_goes_on_after_it_gave_its_buffers_back() {
+    let worker = worker();
+    let (mut client, stream) = duplex(4096);
+    let slot = slot(&worker);
+    slot.authenticate();
+    let served = Arc::clone(&worker);
+    let ended = tokio::spawn(async move { served.serve_http(1, stream, slot, false).await });
+    let (first, rest) = REQUEST.split_at(11);
+    assert!(!is_announced(&exchange(&mut client).await.unwrap()));
+    for _ in 0..3 {
+        idle(&worker).await;
+        // The whole next request and the start of another one.
+        client.write_all(&[REQUEST, first].concat()).await.unwrap();
+        assert!(!is_announced(&response_head(&mut client).await.unwrap()));
+        idle(&worker).await;
+        client.write_all(rest).await.unwrap();
+        assert!(!is_announced(&response_head(&mut client).await.unwrap()));
+    }
+    idle(&worker).await;
+    drop(client);
+    ended.await.unwrap();
+}
+
+/// Lets the connections be idle for longer than they keep their buffers.
+async fn idle(worker: &Worker) {
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        worker.sweep();
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
 }
