@@ -82,7 +82,7 @@ pub(super) enum Behaviour {
     Hangs,
     /// It refuses new calls with 503. Its probe is fine.
     Busy,
-    /// It refuses new calls with 401.
+    /// It refuses new calls and callbacks with 401. Its probe is fine.
     StaleKeys,
     /// It closes the connection instead of responding to a new call.
     Closes,
@@ -241,6 +241,9 @@ impl Bot {
             sleep(delay).await;
         } else if behaviour == Behaviour::Hangs {
             std::future::pending().await
+        }
+        if behaviour == Behaviour::StaleKeys && callback_of.is_some() {
+            return Ok(response(StatusCode::UNAUTHORIZED));
         }
         if is_probe {
             return Ok(self.report(gateway));
