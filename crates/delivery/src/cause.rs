@@ -4,11 +4,12 @@ use std::fmt;
 
 use http::{Response, StatusCode};
 
-use crate::headers::LOOP;
+use crate::{headers::LOOP, tls_failure::TlsFailure};
 
-/// Declares `Cause`. Each row of the table is one variant: its documentation, its label, its reason.
+/// Declares `Cause`. Each row of the table is one variant: its documentation, its label, and its reason in
+/// two parts. The second part is the cause itself; the first says what it did to an attempt.
 macro_rules! causes {
-    ($($(#[$doc:meta])* $variant:ident = $label:literal, $reason:literal;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $label:literal, $effect:literal $text:literal;)*) => {
         /// The reason for which an attempt at an instance, or a probe of it, failed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Cause {
@@ -25,12 +26,19 @@ macro_rules! causes {
 
             /// The cause in a few words, for the state of the instance.
             pub(crate) const fn reason(self) -> &'static str {
-                match self { $(Self::$variant => $reason,)* }
+                match self { $(Self::$variant => concat!($effect, $text),)* }
             }
 
             /// The same for an instance that is half-open after a failure with this cause.
             pub(crate) const fn half_open_reason(self) -> &'static str {
-                match self { $(Self::$variant => concat!($reason, "; half-open, one call at a time"),)* }
+                match self {
+                    $(Self::$variant => concat!($effect, $text, "; half-open, one call at a time"),)*
+                }
+            }
+
+            /// The same for an instance that missed its probes, the last one with this cause.
+            pub(crate) const fn missed_reason(self) -> &'static str {
+                match self { $(Self::$variant => concat!("missed its probes: ", $text),)* }
             }
         }
     };
@@ -38,73 +46,102 @@ macro_rules! causes {
 
 causes! {
     /// The host name has no address.
-    Lookup = "lookup", "attempt failed: host name has no address";
+    Lookup = "lookup", "attempt failed: " "host name has no address";
 
     /// The resolver did not respond in time.
-    LookupTimeout = "lookup_timeout", "attempt failed: resolver did not respond";
+    LookupTimeout = "lookup_timeout", "attempt failed: " "resolver did not respond";
 
     /// The instance does not listen.
-    Refused = "refused", "attempt failed: connection refused";
+    Refused = "refused", "attempt failed: " "connection refused";
 
     /// No connection for another reason.
-    Connect = "connect", "attempt failed: no connection";
+    Connect = "connect", "attempt failed: " "no connection";
 
     /// No connection in time.
-    ConnectTimeout = "connect_timeout", "attempt failed: no connection in time";
+    ConnectTimeout = "connect_timeout", "attempt failed: " "no connection in time";
 
-    /// The TLS handshake failed: usually the certificate is wrong.
-    Tls = "tls", "attempt failed: TLS handshake failed";
+    /// The two sides do not agree on a TLS handshake, or the server ended it.
+    Tls = "tls", "attempt failed: " "TLS handshake failed";
+
+    /// The server does not speak TLS.
+    NotTls = "not_tls", "attempt failed: " "server does not speak TLS on this port";
+
+    /// A certificate in the server's chain has expired.
+    TlsExpired = "tls_expired", "attempt failed: " "certificate has expired";
+
+    /// A certificate in the server's chain is not valid yet.
+    TlsNotYetValid = "tls_not_yet_valid", "attempt failed: " "certificate is not valid yet";
+
+    /// The server's certificate is self-signed, or its chain ends at an authority that is not trusted.
+    TlsUnknownAuthority = "tls_unknown_authority",
+        "attempt failed: " "certificate is of an unknown authority";
+
+    /// The server sent no certificate of the issuer of its own, and that issuer is no trusted authority.
+    TlsMissingIssuer = "tls_missing_issuer",
+        "attempt failed: " "certificate was sent without its intermediate, or is of an unknown authority";
+
+    /// The server's certificate is for other names.
+    TlsWrongName = "tls_wrong_name", "attempt failed: " "certificate is for another name";
+
+    /// The server's certificate fails another check.
+    TlsUntrusted = "tls_untrusted", "attempt failed: " "certificate is not trusted";
 
     /// The TLS handshake took too long.
-    TlsTimeout = "tls_timeout", "attempt failed: TLS handshake timed out";
+    TlsTimeout = "tls_timeout", "attempt failed: " "TLS handshake timed out";
 
     /// The connection ended before a response.
-    Closed = "closed", "attempt failed: connection closed without a response";
+    Closed = "closed", "attempt failed: " "connection closed without a response";
 
     /// The bytes received are not the head of an HTTP response.
-    BadHead = "bad_head", "attempt failed: response is not valid HTTP";
+    BadHead = "bad_head", "attempt failed: " "response is not valid HTTP";
 
-    /// The announced length of the response is over the limit.
-    ResponseTooLarge = "answer_too_large", "attempt failed: response too large";
+    /// The response, or its announced length, is over the limit.
+    ResponseTooLarge = "answer_too_large", "attempt failed: " "response too large";
 
     /// No response in time.
-    Timeout = "timeout", "attempt failed: no response in time";
+    Timeout = "timeout", "attempt failed: " "no response in time";
 
     /// Three other instances in a row accepted a new call first.
-    RacesLost = "races_lost", "attempts failed: three other instances in a row responded sooner";
+    RacesLost = "races_lost", "attempts failed: " "three other instances in a row responded sooner";
 
     /// The gateway itself has no descriptor, port or memory left. No instance is to blame.
-    Exhausted = "exhausted", "attempt failed: the gateway has no descriptors, ports or memory left";
+    Exhausted = "exhausted", "attempt failed: " "the gateway has no descriptors, ports or memory left";
 
-    /// The response to a new call was 3xx.
-    Redirect = "redirect", "attempt failed: response was a redirect";
+    /// The response to a new call or a probe was 3xx.
+    Redirect = "redirect", "attempt failed: " "response was a redirect";
 
     /// The response was 401: the keys of the instance are old.
-    Unauthorized = "status_401", "response was 401";
+    Unauthorized = "status_401", "" "response was 401";
 
     /// The response was 403.
-    Forbidden = "status_403", "response was 403";
+    Forbidden = "status_403", "" "response was 403";
 
     /// The response was 429.
-    TooManyRequests = "status_429", "response was 429";
+    TooManyRequests = "status_429", "" "response was 429";
 
-    /// The response to a new call was 502.
-    BadGateway = "status_502", "attempt failed: response was 502";
+    /// The response to a new call or a probe was 502.
+    BadGateway = "status_502", "attempt failed: " "response was 502";
 
     /// The response to a new call was 503.
-    Unavailable = "status_503", "attempt failed: response was 503";
+    Unavailable = "status_503", "attempt failed: " "response was 503";
 
-    /// The response to a new call was 504.
-    GatewayTimeout = "status_504", "attempt failed: response was 504";
+    /// The response to a new call or a probe was 504.
+    GatewayTimeout = "status_504", "attempt failed: " "response was 504";
 
     /// A gateway refused the request because a gateway sent it: the URL of the instance leads to a gateway.
-    Loop = "loop", "attempt failed: the URL leads to a gateway";
+    Loop = "loop", "attempt failed: " "the URL leads to a gateway";
+
+    /// The response to a probe was 404.
+    NotFound = "status_404", "" "response was 404";
+
+    /// The response to a probe has another status than 2xx and 503.
+    BadStatus = "bad_status", "" "response has a status other than 2xx and 503";
 
     /// The response to a probe is not a valid report.
-    BadReport = "bad_report", "probe response is not a valid report";
+    BadReport = "bad_report", "" "response is not a valid report";
 
     /// The time was over before the first attempt.
-    NoTime = "no_time", "no time was left";
+    NoTime = "no_time", "" "no time was left";
 }
 
 impl Cause {
@@ -134,6 +171,28 @@ impl Cause {
         }
     }
 
+    /// The cause of a response to a probe whose status is neither 2xx nor 503.
+    pub(crate) fn of_probe_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::NotFound,
+            status => Self::of_status(status).unwrap_or(Self::BadStatus),
+        }
+    }
+
+    /// The cause of a failed TLS handshake.
+    pub(crate) fn of_tls(failure: &TlsFailure) -> Self {
+        match failure {
+            TlsFailure::Expired { .. } => Self::TlsExpired,
+            TlsFailure::NotYetValid { .. } => Self::TlsNotYetValid,
+            TlsFailure::SelfSigned { .. } | TlsFailure::UnknownAuthority { .. } => Self::TlsUnknownAuthority,
+            TlsFailure::MissingIssuer { .. } => Self::TlsMissingIssuer,
+            TlsFailure::WrongName { .. } => Self::TlsWrongName,
+            TlsFailure::Untrusted { .. } => Self::TlsUntrusted,
+            TlsFailure::NotTls => Self::NotTls,
+            TlsFailure::Closed | TlsFailure::Handshake { .. } => Self::Tls,
+        }
+    }
+
     /// The cause of an error while a request is sent or a response is read.
     pub(crate) fn of_error(error: &hyper::Error) -> Self {
         if error.is_parse() { Self::BadHead } else { Self::Closed }
@@ -143,6 +202,24 @@ impl Cause {
     /// proved the token, so the sender is not to blame.
     pub(crate) fn is_declined(self) -> bool {
         matches!(self, Self::Unauthorized | Self::Forbidden | Self::TooManyRequests)
+    }
+
+    /// Returns true if a probe that was missed for this cause got the head of a response, so that the
+    /// instance accepts connections.
+    pub(crate) fn is_response(self) -> bool {
+        matches!(
+            self,
+            Self::ResponseTooLarge
+                | Self::Redirect
+                | Self::Unauthorized
+                | Self::Forbidden
+                | Self::TooManyRequests
+                | Self::BadGateway
+                | Self::GatewayTimeout
+                | Self::NotFound
+                | Self::BadStatus
+                | Self::BadReport
+        )
     }
 
     /// Returns true if an instance that received a new call and failed with this cause may have acted on it.
@@ -175,6 +252,13 @@ impl Cause {
             | Self::Connect
             | Self::ConnectTimeout
             | Self::Tls
+            | Self::NotTls
+            | Self::TlsExpired
+            | Self::TlsNotYetValid
+            | Self::TlsUnknownAuthority
+            | Self::TlsMissingIssuer
+            | Self::TlsWrongName
+            | Self::TlsUntrusted
             | Self::TlsTimeout => Blame::Unreachable,
             Self::Closed
             | Self::BadHead
@@ -189,6 +273,8 @@ impl Cause {
             | Self::Unauthorized
             | Self::Forbidden
             | Self::TooManyRequests
+            | Self::NotFound
+            | Self::BadStatus
             | Self::BadReport
             | Self::Loop
             | Self::NoTime => Blame::None,

@@ -10,6 +10,7 @@ mod exhaustion;
 mod pool;
 mod slots;
 mod tls_client;
+mod tls_log;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 

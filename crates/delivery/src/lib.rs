@@ -83,10 +83,10 @@
 //! one is a breaking change.
 //!
 //! Reading order: `delivery` (the fleet and its settings), `place`, `forward` and `peer_gateways` (the paths
-//! of a request); `upstream` and `connections` (one attempt); `request`, `headers` and `response` (the
-//! messages); `fleet` with its builder and candidates; `instance` with its `tracker`, `health`,
-//! `load_estimate`, `incarnation` and `placement_view`; `background`, `probe`, `incarnations`, `discovery`
-//! and `network` (how the fleet is learned); `names` and `resolver` (where a name leads).
+//! of a request); `upstream` and `connections` with `tls_failure` (one attempt); `request`, `headers` and
+//! `response` (the messages); `fleet` with its builder and candidates; `instance` with its `tracker`,
+//! `health`, `load_estimate`, `incarnation` and `placement_view`; `background`, `probe`, `incarnations`,
+//! `discovery` and `network` (how the fleet is learned); `names` and `resolver` (where a name leads).
 
 mod background;
 mod cause;
@@ -117,6 +117,7 @@ mod settings;
 #[cfg(test)]
 mod simulation;
 mod startup;
+mod tls_failure;
 mod upstream;
 mod upstream_url;
 
@@ -136,5 +137,6 @@ pub use self::{
     response::{UpstreamBody, UpstreamBodyError, UpstreamResponse},
     settings::{DeliverySettings, Discovery, DnsSettings, InstanceSettings, Orphaned, ProbeSettings},
     startup::Awaited,
+    tls_failure::{TlsFailure, TlsVerification},
     upstream_url::{InvalidUpstreamUrl, UpstreamUrl},
 };

@@ -1,5 +1,6 @@
 //! Probing the instances for their state: ready, draining, full, unreachable.
 
+mod miss_log;
 mod once;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -16,6 +17,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
 };
 
+use self::miss_log::MissLog;
 pub use self::once::{Examined, ExaminedState};
 use crate::{
     cause::Cause,
@@ -108,6 +110,7 @@ impl Probing {
         let mut ticks = interval_at(second, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut has_missed = false;
+        let mut log = MissLog::default();
         loop {
             let sent = Instant::now();
             // Instances that hang hold a permit for half an interval. They do not get all of them.
@@ -117,7 +120,7 @@ impl Probing {
             };
             if let Ok(_permit) = self.permits.acquire().await {
                 // Boxed: few of ten thousand such tasks probe at a time.
-                has_missed = !Box::pin(self.probe(&instance)).await;
+                has_missed = !Box::pin(self.probe(&instance, &mut log)).await;
             }
             drop(after_miss);
             let probe_wanted = async {
@@ -147,7 +150,7 @@ impl Probing {
     }
 
     /// Probes one instance; its health learns from the outcome. Returns true if it responded with a report.
-    async fn probe(&self, instance: &Arc<Instance>) -> bool {
+    async fn probe(&self, instance: &Arc<Instance>, log: &mut MissLog) -> bool {
         let tracker = &instance.tracker;
         let sent = Instant::now();
         tracker.learn(Event::ProbeSent, sent);
@@ -162,6 +165,7 @@ impl Probing {
         let has_reported = !matches!(outcome, Err(cause) if cause != Cause::Exhausted);
         match outcome {
             Ok(ProbeReport { report, incarnation }) => {
+                log.hit();
                 let incarnation = incarnation.of(instance);
                 let tracker = self.delivery.learn_incarnation(instance, incarnation.as_ref(), sent).await;
                 tracker.reported(report, sent, Instant::now());
@@ -170,8 +174,7 @@ impl Probing {
             Err(Cause::Exhausted) => {}
             Err(cause) => {
                 instance.probed_incarnation.missed(cause);
-                let reason = cause.label();
-                tracing::debug!(instance = %instance.name(), reason, "instance missed a probe");
+                log.missed(instance.name(), cause);
                 tracker.probe_missed(cause, sent, Instant::now());
             }
         }
@@ -202,6 +205,9 @@ async fn request_report(
     }
     let response = sender.send_request(request).await.map_err(|error| Cause::of_error(&error))?;
     let status = response.status();
+    if status != StatusCode::SERVICE_UNAVAILABLE && !status.is_success() {
+        return Err(Cause::of_probe_status(status));
+    }
     let body = read(response.into_body()).await?;
     report(status, &body)
 }
@@ -226,9 +232,6 @@ async fn read(mut body: Incoming) -> Result<Bytes, Cause> {
 /// refuse them.
 fn report(status: StatusCode, body: &[u8]) -> Result<ProbeReport, Cause> {
     let draining = status == StatusCode::SERVICE_UNAVAILABLE;
-    if !draining && !status.is_success() {
-        return Err(Cause::BadReport);
-    }
     let wire = if body.trim_ascii_start().starts_with(b"{") {
         serde_json::from_slice::<WireReport>(body).map_err(|_| Cause::BadReport)
     } else {
@@ -355,10 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_response_is_a_miss() {
-        for status in [301, 302, 400, 401, 404, 429, 500, 502, 504] {
-            check(status, r#"{"state":"ready"}"#, None);
-        }
+    fn an_invalid_report_is_a_miss() {
         check(200, "{", None);
         check(200, r#"{"state":"ready""#, None);
         check(200, r#"{"state":"sleeping"}"#, None);

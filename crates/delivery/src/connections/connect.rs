@@ -55,11 +55,7 @@ async fn connect_tls(
 ) -> Result<UpstreamConnection, Cause> {
     match timeout(limits.tls, connector.tls.connect(stream, origin)).await {
         Ok(Ok(stream)) => handshake(stream).await,
-        Ok(Err(error)) => {
-            // Usually the certificate is wrong, and only this error says so.
-            tracing::debug!(host = origin.authority(), %error, "TLS handshake with an upstream failed");
-            Err(Cause::Tls)
-        }
+        Ok(Err(failure)) => Err(Cause::of_tls(&failure)),
         Err(_) => Err(Cause::TlsTimeout),
     }
 }

@@ -1,7 +1,6 @@
 //! TLS with upstreams: verification of the host, and sessions that are resumed.
 
 use std::{
-    error::Error,
     fmt,
     future::{Ready, ready},
     io,
@@ -22,8 +21,10 @@ use tokio::net::TcpStream;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::tls_log::TlsLog;
 use crate::{
     origins::Origins,
+    tls_failure::{TlsFailure, TlsVerification},
     upstream_url::{Hostname, Origin},
 };
 
@@ -46,6 +47,7 @@ use crate::{
 pub struct TlsClient {
     layer: Arc<HttpsLayer>,
     trust: u64,
+    log: Arc<TlsLog>,
 }
 
 type TlsStream = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -60,13 +62,13 @@ impl TlsClient {
         builder.set_alpn_protos(b"\x08http/1.1")?;
         builder.set_session_cache_size(SESSIONS_MAX);
         let layer = Arc::new(HttpsLayer::with_connector(builder)?);
-        Ok(Self { layer, trust: Origins::next_trust() })
+        Ok(Self { layer, trust: Origins::next_trust(), log: Arc::default() })
     }
 
     /// A client with the same trust anchors, which are not read and parsed again. It starts without sessions.
     #[must_use]
     pub fn sibling(&self) -> Self {
-        Self { layer: Arc::clone(&self.layer), trust: Origins::next_trust() }
+        Self { layer: Arc::clone(&self.layer), trust: Origins::next_trust(), log: Arc::clone(&self.log) }
     }
 
     /// A connector over `tcp` with the same trust anchors, for a client with a pool of its own. Its sessions
@@ -80,17 +82,25 @@ impl TlsClient {
         self.trust
     }
 
-    /// The TLS handshake with `origin` over a connection to one of its addresses.
-    pub(super) async fn connect(
-        &self,
-        stream: TcpStream,
-        origin: &Origin,
-    ) -> Result<TlsStream, Box<dyn Error + Send + Sync>> {
-        let session = session_key(self.trust, stream.peer_addr()?.ip(), origin)?;
+    /// The TLS handshake with `origin` over a connection to one of its addresses. A failure that is news is
+    /// logged.
+    pub(super) async fn connect(&self, stream: TcpStream, origin: &Origin) -> Result<TlsStream, TlsFailure> {
+        let Ok(address) = stream.peer_addr() else { return Err(TlsFailure::Closed) };
+        let unusable = TlsFailure::Handshake { reason: "the host cannot be verified" };
+        let Ok(session) = session_key(self.trust, address.ip(), origin) else { return Err(unusable) };
         let mut connector = self.layer.layer(Opened(Some(TokioIo::new(stream))));
-        let origin = origin.clone();
-        connector.set_callback(move |ssl, _| verify_host(ssl, &origin));
-        connector.call(session).await
+        let (expected, verification) = (origin.clone(), TlsVerification::default());
+        let watched = verification.clone();
+        connector.set_callback(move |ssl, _| {
+            verify_host(ssl, &expected)?;
+            let name = certificate_name(&expected).unwrap_or_else(|address| address.to_string());
+            watched.watch(ssl, &name);
+            Ok(())
+        });
+        let connected = connector.call(session).await;
+        let connected = connected.map_err(|error| verification.failure(&*error).unwrap_or(unusable));
+        self.log.note(address, origin, connected.as_ref().err());
+        connected
     }
 }
 

@@ -541,7 +541,7 @@ async fn an_instance_that_became_ready_warms_up() {
         tokio::time::advance(slow).await;
         learn(&fleet, "bot-0", Event::Drained, Instant::now());
         for _ in 0..3 {
-            learn(&fleet, "bot-0", Event::ProbeMissed, Instant::now());
+            learn(&fleet, "bot-0", Event::ProbeMissed(Cause::Timeout), Instant::now());
         }
         let resume = [Event::Resumed, Event::Reported(ready), Event::Reported(ready)];
         let mut events = resume;

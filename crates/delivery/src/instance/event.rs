@@ -13,7 +13,7 @@ pub(crate) enum Event {
     /// The instance responded to a probe with a valid report.
     Reported(Report),
     /// The instance did not respond to a probe, or not with a valid report.
-    ProbeMissed,
+    ProbeMissed(Cause),
     /// A new call is about to be sent to the instance.
     AttemptStarted,
     /// The instance failed a new call, or has not responded to it for `placement.attempt`.

@@ -112,9 +112,9 @@ impl Health {
                 self.load.reported(report.calls, report.capacity, now);
                 self.probes.hit(report);
             }
-            Event::ProbeMissed if self.is_probed => self.probes.missed(),
+            Event::ProbeMissed(cause) if self.is_probed => self.probes.missed(cause),
             // A response to a probe that new settings have just removed.
-            Event::Reported(_) | Event::ProbeMissed => {}
+            Event::Reported(_) | Event::ProbeMissed(_) => {}
             Event::AttemptStarted => {
                 self.load.attempt_started();
                 self.ejection.attempt_started();
@@ -254,6 +254,11 @@ impl Health {
 
     pub(super) fn load_estimate(&self) -> &LoadEstimate {
         &self.load
+    }
+
+    /// The cause for which it missed a probe last.
+    pub(super) fn last_miss(&self) -> Option<Cause> {
+        self.probes.last_miss()
     }
 
     pub(super) fn last_report(&self) -> Option<Instant> {

@@ -101,7 +101,7 @@ impl ProbedIncarnation {
         let mut history = self.history();
         if cause == Cause::Refused {
             history.refused(Instant::now());
-        } else if cause.blame() == Blame::Failing || cause == Cause::BadReport {
+        } else if cause.blame() == Blame::Failing || cause.is_response() {
             history.reports_none();
         }
         self.undecided.store(history.is_undecided(), Ordering::Relaxed);

@@ -6,6 +6,7 @@ use switchboard_routing::Name;
 use tokio::time::Instant;
 
 use super::{Instance, state::InstanceState};
+use crate::cause::Cause;
 
 /// The status of one instance.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct InstanceStatus {
     pub failures: Vec<(&'static str, u64)>,
     /// Probes without a response, or without a valid report in it.
     pub missed_probes: u64,
+    /// The label of the cause for which it missed a probe last; `None` if it missed none.
+    pub last_miss: Option<&'static str>,
     /// The time since the last probe with a valid report.
     pub last_probe: Option<Duration>,
     /// The age of the stored fleet that the instance was restored from; `None` once its source was read.
@@ -72,6 +75,7 @@ impl Instance {
             callbacks: counters.callbacks.get(),
             in_flight: counters.in_flight.get(),
             attempts: counters.attempts.get(),
+            last_miss: health.last_miss().map(Cause::label),
             missed_probes: counters.missed_probes.get(),
             failures: counters.failures(),
             entered: counters.entered(),

@@ -87,7 +87,7 @@ impl Tracker {
         self.learn_with(self.health(), event, now);
         match event {
             Event::CallFailed(cause) | Event::CallbackFailed(cause) => {
-                self.note_connection(cause, now, now);
+                self.note_connection(cause, now);
                 if cause.blame() != Blame::None {
                     self.attempt_failed.notify_one();
                 }
@@ -95,7 +95,7 @@ impl Tracker {
             Event::CallResponded => self.note_connected(now),
             Event::ProbeSent
             | Event::Reported(_)
-            | Event::ProbeMissed
+            | Event::ProbeMissed(_)
             | Event::AttemptStarted
             | Event::RaceLost
             | Event::RateLimited(_)
@@ -150,8 +150,11 @@ impl Tracker {
     /// Notes that the probe that was sent at `sent` failed with `cause`.
     pub(crate) fn probe_missed(&self, cause: Cause, sent: Instant, now: Instant) {
         self.counters.missed_probes.add_one();
-        self.note_connection(cause, sent, now);
-        self.learn(Event::ProbeMissed, now);
+        self.note_connection(cause, now);
+        if cause.is_response() {
+            self.note_connected(sent);
+        }
+        self.learn(Event::ProbeMissed(cause), now);
     }
 
     pub(crate) fn eligibility(&self, now: Instant) -> Eligibility {
@@ -256,7 +259,7 @@ impl Tracker {
     /// ejection started says nothing new.
     pub(crate) fn callback_failed(&self, cause: Cause, sent: Instant, now: Instant) {
         if self.health().ejection().started_at().is_some_and(|started| sent < started) {
-            self.note_connection(cause, now, now);
+            self.note_connection(cause, now);
         } else {
             self.learn(Event::CallbackFailed(cause), now);
         }
@@ -268,13 +271,11 @@ impl Tracker {
         self.refused_at.load(Ordering::Relaxed) != 0
     }
 
-    /// Learns from a failure whether the instance accepts connections. `sent` is the time of the attempt.
-    fn note_connection(&self, cause: Cause, sent: Instant, now: Instant) {
+    /// Learns from a failure whether the instance refuses connections.
+    fn note_connection(&self, cause: Cause, now: Instant) {
         if matches!(cause, Cause::Refused | Cause::Connect) {
             // At least 1: 0 means that it accepts connections.
             self.refused_at.store(self.millis(now).max(1), Ordering::Relaxed);
-        } else if cause == Cause::BadReport {
-            self.note_connected(sent);
         }
     }
 

@@ -4,6 +4,8 @@
 mod upstream;
 
 #[cfg(test)]
+mod authority;
+#[cfg(test)]
 mod connections;
 #[cfg(test)]
 mod dns;
@@ -29,3 +31,5 @@ mod scripted_dns;
 mod setup;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod tls_failures;

@@ -88,7 +88,7 @@ async fn a_call_moves_on_when_an_instance_cannot_be_reached() {
         stream.write_all(b"220 mail.contoso.com ESMTP\r\n").await.unwrap();
         stream
     });
-    check_url(&format!("https://{plain}/"), "tls", 0, here).await;
+    check_url(&format!("https://{plain}/"), "not_tls", 0, here).await;
     talking.await.unwrap();
     check_url(&format!("https://{}/", silent.address), "tls_timeout", 0, here).await;
     assert_eq!(silent.seen().len(), 0);

@@ -23,6 +23,7 @@ pub(super) struct InstanceJson<'a> {
     attempts: u64,
     failures: BTreeMap<&'static str, u64>,
     missed_probes: u64,
+    last_miss: Option<&'static str>,
     last_probe_ms: Option<u64>,
     /// Set for an instance that was restored from the stored fleet, until its source is read.
     restored_age_ms: Option<u64>,
@@ -49,6 +50,7 @@ impl<'a> From<&'a InstanceStatus> for InstanceJson<'a> {
             attempts,
             failures,
             missed_probes,
+            last_miss,
             last_probe,
             restored_age,
             entered,
@@ -69,6 +71,7 @@ impl<'a> From<&'a InstanceStatus> for InstanceJson<'a> {
             attempts: *attempts,
             failures: failures.iter().copied().collect(),
             missed_probes: *missed_probes,
+            last_miss: *last_miss,
             last_probe_ms: last_probe.map(whole_ms),
             restored_age_ms: restored_age.map(whole_ms),
             entered: entered.iter().map(|(state, times)| (state.label(), *times)).collect(),

@@ -322,8 +322,8 @@ async fn the_fleet_lists_every_instance_with_its_status() {
         json!({
             "name": "bot-0", "incarnation": "0", "state": "ready", "calls_expected": null, "calls_counted": 0,
             "entered": {}, "calls": null, "capacity": null, "placed": 0, "callbacks": 0, "in_flight": 0,
-            "attempts": 0, "failures": {}, "missed_probes": 0, "last_probe_ms": null,
-            "restored_age_ms": null,
+            "attempts": 0, "failures": {}, "missed_probes": 0, "last_miss": null,
+            "last_probe_ms": null, "restored_age_ms": null,
         })
     );
 }

@@ -129,6 +129,7 @@ fn instance(name: &str) -> InstanceStatus {
         attempts: 12,
         failures: vec![("connect", 2), ("timeout", 1)],
         missed_probes: 6,
+        last_miss: Some("timeout"),
         restored_age: None,
         last_probe: None,
         entered: vec![(InstanceState::Ready, 1), (InstanceState::Draining, 2)],

@@ -18,6 +18,7 @@ pub(super) struct Probes {
     reason: &'static str,
     misses: u32,
     hits: u32,
+    last_miss: Option<Cause>,
     /// The cause for which the last call could not be sent.
     refused: Option<Cause>,
     /// True if a call could not be sent after the probe in flight was sent: its report may be older.
@@ -28,7 +29,7 @@ impl Probes {
     pub(super) fn new(is_probed: bool) -> Self {
         let (state, reason) =
             if is_probed { (InstanceState::Starting, NOT_PROBED) } else { (InstanceState::Ready, NO_PROBE) };
-        Self { state, reason, misses: 0, hits: 0, refused: None, is_outdated: false }
+        Self { state, reason, misses: 0, hits: 0, last_miss: None, refused: None, is_outdated: false }
     }
 
     /// The state that the probes found last, whatever happened to calls since.
@@ -43,6 +44,11 @@ impl Probes {
     /// The cause for which the last call could not be sent, until a later probe is a hit.
     pub(super) fn refused(&self) -> Option<Cause> {
         self.refused
+    }
+
+    /// The cause for which a probe was missed last.
+    pub(super) fn last_miss(&self) -> Option<Cause> {
+        self.last_miss
     }
 
     /// Returns true if the instance missed its probes.
@@ -70,11 +76,12 @@ impl Probes {
         };
     }
 
-    pub(super) fn missed(&mut self) {
+    pub(super) fn missed(&mut self, cause: Cause) {
+        self.last_miss = Some(cause);
         self.hits = 0;
         self.misses = self.misses.saturating_add(1);
         if self.misses >= MISSES {
-            (self.state, self.reason) = (InstanceState::Unreachable, "missed its probes");
+            (self.state, self.reason) = (InstanceState::Unreachable, cause.missed_reason());
         }
     }
 

@@ -59,12 +59,12 @@ fn the_first_report_decides_the_first_state() {
     check(true, &[READY], &[Ready]);
     check(true, &[FULL], &[Full]);
     check(true, &[DRAINING], &[Draining]);
-    check(true, &[Event::ProbeMissed, Event::ProbeMissed, READY], &[Starting, Starting, Ready]);
+    check(true, &[MISSED, MISSED, READY], &[Starting, Starting, Ready]);
 }
 
 #[test]
 fn an_instance_is_unreachable_after_three_misses_in_a_row_and_back_after_two_hits_in_a_row() {
-    let missed = Event::ProbeMissed;
+    let missed = MISSED;
     check(true, &[READY, missed, missed, READY, missed, missed], &[Ready; 6]);
     check(true, &[READY, missed, missed, missed], &[Ready, Ready, Ready, Unreachable]);
     check(
@@ -81,6 +81,25 @@ fn an_instance_is_unreachable_after_three_misses_in_a_row_and_back_after_two_hit
 }
 
 #[test]
+fn the_reason_names_the_cause_of_the_last_miss() {
+    let now = Instant::now();
+    let mut health = Health::new(true, SourceState::Ready, now);
+    for (cause, reason) in [
+        (Cause::Refused, "not probed yet"),
+        (Cause::Refused, "not probed yet"),
+        (Cause::TlsExpired, "missed its probes: certificate has expired"),
+        (Cause::NotFound, "missed its probes: response was 404"),
+    ] {
+        step(&mut health, Event::ProbeMissed(cause), now);
+        assert_eq!((health.reason(now), health.last_miss()), (reason, Some(cause)));
+    }
+    for event in [READY, READY] {
+        step(&mut health, event, now);
+    }
+    assert_eq!((health.reason(now), health.last_miss()), (SAYS_READY, Some(Cause::NotFound)));
+}
+
+#[test]
 fn a_failed_call_ejects_until_a_later_call_succeeds_whatever_the_probe_says() {
     for probed in [true, false] {
         let before: &[Event] = if probed { &[READY] } else { &[] };
@@ -91,7 +110,7 @@ fn a_failed_call_ejects_until_a_later_call_succeeds_whatever_the_probe_says() {
     // A response to a call that was sent before the failure is not news.
     check(true, &[READY, FAILED, RESPONDED, READY], &[Ready, Ejected, Ejected, Ejected]);
     // Three misses make it an outage, and the ejection applies again after it.
-    let missed = Event::ProbeMissed;
+    let missed = MISSED;
     check(
         true,
         &[READY, FAILED, missed, missed, missed, READY, READY],
@@ -123,7 +142,7 @@ fn an_instance_that_refuses_connections_is_unreachable_until_a_later_probe_is_a_
     check(true, &[READY, sent, REFUSED, DRAINING], &[Ready, Ready, Unreachable, Draining]);
     check(
         true,
-        &[READY, REFUSED, sent, Event::ProbeMissed, sent, READY],
+        &[READY, REFUSED, sent, MISSED, sent, READY],
         &[Ready, Unreachable, Unreachable, Unreachable, Unreachable, Ready],
     );
     // Without a probe a call finds out.
@@ -367,7 +386,7 @@ struct Case(bool, SourceState, &'static [Event], Event, InstanceState, InstanceS
 
 const LOAD_LOW: Event = reported(ReportedState::Ready, Some(0), Some(1));
 const LOAD_HIGH: Event = reported(ReportedState::Ready, Some(1), Some(1));
-const MISSED: Event = Event::ProbeMissed;
+const MISSED: Event = Event::ProbeMissed(Cause::Timeout);
 const CALL: CallKey = CallKey::numbered(1);
 const CALL_ACCEPTED: Event = Event::CallAccepted(Some(CALL));
 const NOT_READY: Event = Event::SourceChanged(SourceState::NotReady);
@@ -387,7 +406,7 @@ const SAYS_READY: &str = "its probe says ready";
 const SAYS_FULL: &str = "its probe says full";
 const SAYS_DRAINING: &str = "its probe says draining";
 const AT_CAPACITY: &str = "calls reached its capacity";
-const MISSED_PROBES: &str = "missed its probes";
+const MISSED_PROBES: &str = "missed its probes: no response in time";
 const HAS_RESPONDED: &str = "responded to a new call";
 const TIMED_OUT: &str = "attempt failed: no response in time";
 const WAS_REFUSED: &str = "attempt failed: connection refused";
@@ -570,7 +589,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => (state, number(), number())
             .prop_map(|(state, calls, capacity)| reported(state, calls, capacity)),
-        4 => Just(Event::ProbeMissed),
+        4 => Just(MISSED),
         1 => Just(Event::AttemptStarted),
         2 => Just(FAILED),
         1 => Just(REFUSED),
@@ -603,7 +622,7 @@ proptest! {
                     reported_ready = state == ReportedState::Ready && !at_capacity;
                     misses = 0;
                 }
-                Event::ProbeMissed => misses += 1,
+                Event::ProbeMissed(_) => misses += 1,
                 // Before the first report there are no calls.
                 Event::CallFailed(cause) => {
                     failed |= cause == Cause::Timeout && was_probed_ready && misses < 3 && !is_absent;

@@ -24,7 +24,7 @@ fn learn(fleet: &SimulatedFleet, instance: usize, event: Event) {
 }
 
 fn miss(fleet: &SimulatedFleet, instance: usize) {
-    (0..3).for_each(|_| learn(fleet, instance, Event::ProbeMissed));
+    (0..3).for_each(|_| learn(fleet, instance, Event::ProbeMissed(crate::cause::Cause::Timeout)));
 }
 
 async fn after(ms: u64) {

@@ -75,7 +75,7 @@ async fn an_idle_connection_goes_on_after_it_gave_its_buffers_back() {
     let slot = slot(&worker);
     slot.authenticate();
     let served = Arc::clone(&worker);
-    let ended = tokio::spawn(async move { served.serve_http(1, stream, slot, false).await });
+    let ended = tokio::spawn(async move { served.serve_http(1, stream, slot, sender(), false).await });
     let (first, rest) = REQUEST.split_at(11);
     assert!(!is_announced(&exchange(&mut client).await.unwrap()));
     for _ in 0..3 {
