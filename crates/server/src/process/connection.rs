@@ -9,6 +9,7 @@ mod request_body;
 mod shutdown;
 mod slot_log;
 mod slots;
+mod stream;
 mod timeouts;
 
 pub use self::timeouts::Timeouts;
@@ -19,4 +20,5 @@ pub(crate) use self::{
     request_body::RequestBody,
     shutdown::Shutdown,
     slots::{Slot, Slots, source_of},
+    stream::PublicStream,
 };

@@ -29,7 +29,7 @@ use crate::{
     metrics::ConnectionGuard,
     process::{
         connection::{
-            Activity, ConnectionEnd, ObservedStream, Shutdown, Slot, drive,
+            Activity, ConnectionEnd, ObservedStream, PublicStream, Shutdown, Slot, drive,
             protocol::{accept_tls, http1_builder, http2_builder},
         },
         exchange,
@@ -184,7 +184,16 @@ impl Worker {
     async fn serve(self: Arc<Self>, id: u64, connection: AcceptedConnection) {
         let AcceptedConnection { stream, slot, guard } = connection;
         let _open = OpenConnection { worker: &self, id, _guard: guard };
-        let Ok(stream) = TcpStream::from_std(stream) else { return };
+        let Ok(stream) = TcpStream::from_std(stream).map(PublicStream::new) else { return };
+        let watch = stream.watch();
+        tokio::select! {
+            biased; // what arrived before a reset is read first, so that each request has its event
+            () = self.serve_stream(id, stream, slot) => {}
+            () = watch.reset() => tracing::debug!("connection reset by its client"),
+        }
+    }
+
+    async fn serve_stream(self: &Arc<Self>, id: u64, stream: PublicStream, slot: Slot) {
         let Some(acceptor) = self.state.tls_acceptor() else {
             return self.serve_http(id, stream, slot, false).await;
         };

@@ -111,7 +111,7 @@ async fn a_request_whose_client_disconnects_is_logged() {
     let mut client = Client::connect(gateway.public).await;
     client.send(request.bytes()).await;
     instance.request().await;
-    drop(client.into_inner());
+    client.reset();
     let event = gateway.log.event("client_gone", |event| event["outcome"] == "client_gone").await;
     assert_eq!((&event["call.id"], &event["http.response.status_code"]), (&"call-1".into(), &Value::Null));
 }
