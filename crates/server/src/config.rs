@@ -29,8 +29,8 @@ use uuid::Uuid;
 
 pub use self::{
     model::{
-        Admin, AffinityBy, Drain, Full, Limits, Listen, Log, PeerSettings, Placement, RedirectStatus,
-        TlsFiles, Trust,
+        Admin, AffinityBy, Drain, Full, Limits, Listen, Log, PeerSettings, Placement, Proxies, ProxyProtocol,
+        RedirectStatus, TlsFiles, Trust,
     },
     problems::{Problem, Problems},
     secret::Secret,

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::{
     admin::{AdminState, AdminToken},
     clients::{fetch::Fetcher, graph_calls::GraphCalls, peer_health::PeerHealth, tls_client},
-    config::{Config, Limits, Placement, RedirectStatus, Trust},
+    config::{Config, Limits, Placement, Proxies, RedirectStatus, Trust},
     metrics::Metrics,
     process::{connection::Timeouts, descriptors, tasks::Tasks},
     request::{
@@ -36,6 +36,7 @@ use crate::{
 pub(crate) struct Gateway {
     pub(crate) region: Name,
     pub(crate) paths: Paths,
+    pub(crate) proxies: Option<Proxies>,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) authenticator: Arc<Authenticator>,
@@ -133,6 +134,7 @@ impl Gateway {
                 callback: listen.callback_path,
                 health: listen.health_path,
             },
+            proxies: listen.proxies,
             timeouts: timeouts.unwrap_or_else(|| Timeouts::new(limits.idle, request_time_max + BODY_TIME)),
             limits,
             authenticator: Arc::new(authenticator),

@@ -1,6 +1,7 @@
 //! One request, from its head to the response.
 
 pub(crate) mod act;
+pub(crate) mod client_address;
 pub(crate) mod handle;
 pub mod outcome;
 pub(crate) mod plan;

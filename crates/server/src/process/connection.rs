@@ -5,6 +5,8 @@ mod close;
 mod drive;
 mod linger;
 pub(crate) mod protocol;
+mod proxy_header;
+mod proxy_log;
 mod request_body;
 mod shutdown;
 mod slot_log;
@@ -17,6 +19,8 @@ pub(crate) use self::{
     activity::{Activity, OpenRequest},
     close::closes_after,
     drive::{ConnectionEnd, ObservedStream, drive},
+    proxy_header::{ProxyHeaderError, read_proxy_header},
+    proxy_log::ProxyLog,
     request_body::RequestBody,
     shutdown::Shutdown,
     slots::{Slot, Slots, source_of},

@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
@@ -19,22 +20,25 @@ use crate::{
         state::ProcessState,
     },
     request::{
-        handle::handle, outcome::Outcome, received::Received, record::Record, refusal::Refusal,
-        reply::ReplyBody,
+        client_address::client_address, handle::handle, outcome::Outcome, received::Received, record::Record,
+        refusal::Refusal, reply::ReplyBody,
     },
 };
 
-/// Responds to one request and logs it. A panic ends this request and no other.
+/// Responds to one request of a connection from `address`, and logs it. A panic ends this request and no
+/// other.
 pub(crate) async fn respond(
     state: &ProcessState,
     request: Request<Incoming>,
     open: OpenRequest,
+    address: IpAddr,
 ) -> Response<ReplyBody> {
     let (parts, incoming) = request.into_parts();
     let mut body = RequestBody::new(incoming, &parts);
-    let received = Received::new(parts, &mut body, Instant::now(), wall_clock());
     let gateway = state.gateway.load_full();
-    let mut record = Record::new(Arc::clone(&gateway.metrics), &received);
+    let client = client_address(gateway.proxies.as_ref(), address, &parts.headers);
+    let received = Received::new(parts, &mut body, Instant::now(), wall_clock());
+    let mut record = Record::new(Arc::clone(&gateway.metrics), &received, client);
     let in_flight = gateway.metrics.start_request();
     let handled = if in_flight.count() > gateway.limits.in_flight {
         Err(Refusal::new(Outcome::OverCapacity, "too_many_in_flight"))

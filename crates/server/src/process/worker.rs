@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     io,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -26,11 +27,13 @@ use tokio::{
 };
 
 use crate::{
+    config::{Proxies, ProxyProtocol},
     metrics::ConnectionGuard,
     process::{
         connection::{
-            Activity, ConnectionEnd, ObservedStream, PublicStream, Shutdown, Slot, drive,
+            Activity, ConnectionEnd, ObservedStream, ProxyHeaderError, PublicStream, Shutdown, Slot, drive,
             protocol::{accept_tls, http1_builder, http2_builder},
+            read_proxy_header,
         },
         exchange,
         state::ProcessState,
@@ -51,6 +54,7 @@ pub(crate) struct WorkerHandle {
 #[derive(Debug)]
 pub(crate) struct AcceptedConnection {
     pub(crate) stream: std::net::TcpStream,
+    pub(crate) address: IpAddr,
     pub(crate) slot: Slot,
     pub(crate) guard: ConnectionGuard,
 }
@@ -182,20 +186,55 @@ impl Worker {
 
     /// Serves one connection, from its TLS handshake to its end.
     async fn serve(self: Arc<Self>, id: u64, connection: AcceptedConnection) {
-        let AcceptedConnection { stream, slot, guard } = connection;
+        let AcceptedConnection { stream, address, slot, guard } = connection;
         let _open = OpenConnection { worker: &self, id, _guard: guard };
-        let Ok(stream) = TcpStream::from_std(stream).map(PublicStream::new) else { return };
+        let Ok(mut stream) = TcpStream::from_std(stream) else { return };
+        let Some(address) = self.sender_address(&mut stream, address, &slot).await else { return };
+        let stream = PublicStream::new(stream);
         let watch = stream.watch();
         tokio::select! {
             biased; // what arrived before a reset is read first, so that each request has its event
-            () = self.serve_stream(id, stream, slot) => {}
+            () = self.serve_stream(id, stream, address, slot) => {}
             () = watch.reset() => tracing::debug!("connection reset by its client"),
+        }
+        if watch.has_proxy_header() {
+            self.state.proxy_log.unexpected(address);
         }
     }
 
-    async fn serve_stream(self: &Arc<Self>, id: u64, stream: PublicStream, slot: Slot) {
+    /// Returns the address of the sender. A connection from a proxy begins with a header that has it. `None`:
+    /// the header is missing or wrong, and the connection is refused.
+    async fn sender_address(&self, stream: &mut TcpStream, address: IpAddr, slot: &Slot) -> Option<IpAddr> {
+        let first_byte = {
+            let gateway = self.state.gateway.load();
+            let expects_header =
+                |proxies: &Proxies| proxies.protocol == ProxyProtocol::Header && proxies.contains(address);
+            if !gateway.proxies.as_ref().is_some_and(expects_header) {
+                return Some(address);
+            }
+            gateway.timeouts.first_byte
+        };
+        let read = tokio::select! {
+            read = timeout(first_byte, read_proxy_header(stream)) => read,
+            () = slot.shutdown().evicted() => return None,
+        };
+        let outcome = match read {
+            Ok(Ok(sender)) => return Some(sender.unwrap_or(address)),
+            // Balancers check the health of the gateway by connecting only.
+            Ok(Err(ProxyHeaderError::Ended(_))) => return None,
+            Ok(Err(error)) => {
+                self.state.proxy_log.refused(address, &error);
+                Outcome::BadRequest
+            }
+            Err(_) => Outcome::TooSlow,
+        };
+        self.state.metrics.connection_ended(outcome);
+        None
+    }
+
+    async fn serve_stream(self: &Arc<Self>, id: u64, stream: PublicStream, address: IpAddr, slot: Slot) {
         let Some(acceptor) = self.state.tls_acceptor() else {
-            return self.serve_http(id, stream, slot, false).await;
+            return self.serve_http(id, stream, address, slot, false).await;
         };
         let handshake = self.state.gateway.load().timeouts.handshake;
         let accepted = tokio::select! {
@@ -205,7 +244,7 @@ impl Worker {
         match accepted {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.ssl().selected_alpn_protocol() == Some(b"h2");
-                self.serve_http(id, stream, slot, is_http2).await;
+                self.serve_http(id, stream, address, slot, is_http2).await;
             }
             Ok(Err(error)) => {
                 self.state.metrics.handshake_failed();
@@ -218,7 +257,7 @@ impl Worker {
         }
     }
 
-    async fn serve_http<S>(self: &Arc<Self>, id: u64, stream: S, slot: Slot, is_http2: bool)
+    async fn serve_http<S>(self: &Arc<Self>, id: u64, stream: S, address: IpAddr, slot: Slot, is_http2: bool)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -234,7 +273,7 @@ impl Worker {
         let service = service_fn(|request: Request<Incoming>| {
             let open = activity.start_request(Instant::now());
             let state = Arc::clone(&self.state);
-            async move { Ok::<_, Infallible>(exchange::respond(&state, request, open).await) }
+            async move { Ok::<_, Infallible>(exchange::respond(&state, request, open, address).await) }
         });
         let end = if is_http2 {
             drive(http2_builder(head_bytes_max).serve_connection(io, service), &activity).await

@@ -93,6 +93,7 @@ async fn each_request_has_one_event() {
             "{event}"
         );
         assert!(event["duration_ms"].is_number(), "{event}");
+        assert_eq!(event["client.address"], "127.0.0.1", "{event}");
         assert_eq!(event["call.chain_id"], chain, "{event}");
         assert_eq!(event["message"], "request finished");
     }

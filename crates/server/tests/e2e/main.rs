@@ -14,6 +14,8 @@ mod batches;
 #[cfg(test)]
 mod callbacks;
 #[cfg(test)]
+mod client_addresses;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod descriptors;
@@ -64,6 +66,7 @@ mod replicas;
 mod retries;
 #[cfg(test)]
 mod slots;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tls;

@@ -24,7 +24,7 @@ pub(crate) fn http1_builder(head_bytes_max: usize) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .half_close(true) // a FIN after the request is no hang-up; `ResetWatch` notices one
+        .half_close(true) // a FIN after the request is no hang-up; `StreamWatch` notices one
         .header_read_timeout(None) // `Activity` limits the time of a head, and all other times
         .max_headers(HEADER_FIELDS_MAX)
         .max_header_size(head_bytes_max)

@@ -7,7 +7,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -17,50 +20,71 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::process::connection::proxy_header::looks_like_proxy_header;
+
 /// The stream of a public connection.
 #[derive(Debug)]
 pub(crate) struct PublicStream {
-    tcp: Arc<TcpStream>,
+    socket: Arc<Socket>,
+    has_begun: bool,
 }
 
 /// Watches a [`PublicStream`] that hyper or OpenSSL owns.
 #[derive(Debug)]
-pub(crate) struct ResetWatch {
-    tcp: Arc<TcpStream>,
+pub(crate) struct StreamWatch {
+    socket: Arc<Socket>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    tcp: TcpStream,
+    has_proxy_header: AtomicBool,
 }
 
 impl PublicStream {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { tcp: Arc::new(stream) }
+        let socket = Socket { tcp: stream, has_proxy_header: AtomicBool::new(false) };
+        Self { socket: Arc::new(socket), has_begun: false }
     }
 
-    pub(crate) fn watch(&self) -> ResetWatch {
-        ResetWatch { tcp: Arc::clone(&self.tcp) }
+    pub(crate) fn watch(&self) -> StreamWatch {
+        StreamWatch { socket: Arc::clone(&self.socket) }
     }
 }
 
-impl ResetWatch {
+impl StreamWatch {
     /// Waits until the client resets the connection or can no longer be reached, even after a FIN.
     pub(crate) async fn reset(&self) {
         // An error of the runtime ends the connection, too.
-        let _ = self.tcp.ready(Interest::ERROR).await;
+        let _ = self.socket.tcp.ready(Interest::ERROR).await;
+    }
+
+    /// Returns true if the stream began with a header of the PROXY protocol, which is neither TLS nor HTTP.
+    pub(crate) fn has_proxy_header(&self) -> bool {
+        self.socket.has_proxy_header.load(Relaxed)
     }
 }
 
 impl AsyncRead for PublicStream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let Self { socket, has_begun } = &mut *self;
         loop {
-            ready!(self.tcp.poll_read_ready(context))?;
-            let room = buffer.remaining();
-            match self.tcp.try_read_buf(buffer) {
+            ready!(socket.tcp.poll_read_ready(context))?;
+            let (room, filled) = (buffer.remaining(), buffer.filled().len());
+            match socket.tcp.try_read_buf(buffer) {
                 Ok(bytes) => {
                     // A short read has emptied the socket: spare the next read a system call.
                     if (1..room).contains(&bytes) {
-                        let _ = self.tcp.try_io(Interest::READABLE, would_block::<()>);
+                        let _ = socket.tcp.try_io(Interest::READABLE, would_block::<()>);
+                    }
+                    if !std::mem::replace(has_begun, true)
+                        && buffer.filled().get(filled..).is_some_and(looks_like_proxy_header)
+                    {
+                        socket.has_proxy_header.store(true, Relaxed);
                     }
                     return Poll::Ready(Ok(()));
                 }
@@ -81,7 +105,7 @@ impl AsyncWrite for PublicStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(rustix::net::shutdown(&*self.tcp, Shutdown::Write).map_err(io::Error::from))
+        Poll::Ready(rustix::net::shutdown(&self.socket.tcp, Shutdown::Write).map_err(io::Error::from))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -104,8 +128,8 @@ impl PublicStream {
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.tcp.poll_write_ready(context))?;
-            match write(&self.tcp) {
+            ready!(self.socket.tcp.poll_write_ready(context))?;
+            match write(&self.socket.tcp) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }

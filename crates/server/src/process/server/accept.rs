@@ -53,7 +53,8 @@ impl Workers {
         let Ok(stream) = stream.into_std() else { return };
         let running = self.handles.iter().filter_map(|worker| Some((worker, worker.open_connections()?)));
         if let Some((worker, _)) = running.min_by_key(|(_, open)| *open) {
-            worker.give(AcceptedConnection { stream, slot, guard });
+            let address = peer.ip().to_canonical();
+            worker.give(AcceptedConnection { stream, address, slot, guard });
         }
     }
 

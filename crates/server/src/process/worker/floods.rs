@@ -17,7 +17,8 @@ async fn flood(start: &[u8], frames: impl Fn(u32) -> Vec<u8>) -> (u32, Vec<u8>) 
     let worker = worker();
     let (client, stream) = duplex(BUFFER_BYTES);
     let slot = slot(&worker);
-    let served = tokio::spawn(async move { worker.serve_http(1, stream, slot, true).await });
+    let served =
+        tokio::spawn(async move { worker.serve_http(1, stream, [192, 0, 2, 1].into(), slot, true).await });
     let (mut read, mut write) = tokio::io::split(client);
     // A client that does not read makes the gateway wait, which costs it nothing.
     let received = tokio::spawn(async move {

@@ -33,7 +33,7 @@ async fn a_connection_past_its_age_is_closed_after_the_next_response() {
         let slot = slot(&worker);
         // The connections of unauthenticated senders do not become old.
         slot.authenticate();
-        tokio::spawn(async move { served.serve_http(id, stream, slot, false).await });
+        tokio::spawn(async move { served.serve_http(id, stream, [127, 0, 0, 1].into(), slot, false).await });
         assert!(!is_announced(&exchange(&mut client).await.unwrap()));
         clients.push(client);
     }
