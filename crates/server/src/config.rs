@@ -36,8 +36,8 @@ pub use self::{
     ca::CaCertificates,
     file_time::FileHangs,
     model::{
-        Admin, AffinityBy, Drain, Full, Limits, Listen, Log, PeerSettings, Placement, RedirectStatus,
-        TlsFiles, Trust,
+        Admin, AffinityBy, Drain, Full, Limits, Listen, Log, PeerSettings, Placement, Proxies, ProxyProtocol,
+        RedirectStatus, TlsFiles, Trust,
     },
     problems::{Position, Problem, Problems},
     secret::Secret,

@@ -2,6 +2,7 @@
 
 pub(crate) mod act;
 pub(crate) mod body;
+pub(crate) mod client_address;
 pub(crate) mod forwarded;
 pub(crate) mod handle;
 pub mod outcome;

@@ -1,14 +1,18 @@
 //! `[listen]`, `[admin]`, `[limits]`, `[log]`: the listeners, their limits, and the log.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
+use ipnet::IpNet;
 use openssl::{pkey::PKey, x509::X509};
 use switchboard_notification::BODY_BYTES_MAX;
 use tracing::Level;
 
 use super::{
     ca::NO_CERTIFICATE,
-    model::{Admin, Drain, Limits, Listen, Log, TlsFiles},
+    model::{Admin, Drain, Limits, Listen, Log, Proxies, ProxyProtocol, TlsFiles},
     secret::Surroundings,
     section::{Section, Setting},
     unit, url,
@@ -23,6 +27,7 @@ pub(super) fn listen(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Li
     let callback_path = section.or("callback_path", "/api/callbacks".to_owned(), url::path);
     let health_path = section.maybe("health_path", url::path);
     let ready_path = section.maybe("ready_path", url::path);
+    let proxies = section.maybe("proxies", proxies);
     let drain = drain(&section);
     let paths = [
         ("webhook_path", webhook_path.as_deref()),
@@ -53,6 +58,7 @@ pub(super) fn listen(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Li
         callback_path: callback_path?,
         health_path: health_path?,
         ready_path: ready_path?,
+        proxies: proxies?,
         drain: drain?,
     })
 }
@@ -183,6 +189,30 @@ fn drain(listen: &Section<'_>) -> Option<Drain> {
     });
     section.finish();
     Some(Drain { delay: delay?, deadline: deadline? })
+}
+
+fn proxies(setting: &Setting<'_>) -> Option<Proxies> {
+    const NETWORKS: &str = "a list of networks, like [\"10.0.0.0/8\"]";
+    let section = setting.table("{ networks = [\"10.0.0.0/8\"], protocol = \"proxy\" }");
+    let networks = section.required("networks", NETWORKS).and_then(|setting| {
+        let networks = setting.each(NETWORKS, network)?;
+        if networks.is_empty() {
+            setting.problem(format!("empty; write {NETWORKS}"));
+        }
+        (!networks.is_empty()).then_some(networks)
+    });
+    let protocols = [("proxy", ProxyProtocol::Header), ("x-forwarded-for", ProxyProtocol::XForwardedFor)];
+    let protocol = section.required("protocol", "\"proxy\" or \"x-forwarded-for\"");
+    let protocol = protocol.and_then(|setting| setting.word(&protocols));
+    section.finish();
+    Some(Proxies { networks: networks?, protocol: protocol? })
+}
+
+/// Reads a network, or one address.
+fn network(setting: &Setting<'_>) -> Option<IpNet> {
+    setting.parse("a network like \"10.0.0.0/8\" or an address like \"10.0.0.4\"", |text| {
+        text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    })
 }
 
 /// Reads both files, so that a pair that does not match is found here and not at the first handshake.

@@ -1,8 +1,14 @@
 //! The parts of a configuration, each of them valid.
 
-use std::{borrow::Cow, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use ::url::Url;
+use ipnet::IpNet;
 use switchboard_auth::TrustSettings;
 use switchboard_delivery::UpstreamUrl;
 use switchboard_notification::Call;
@@ -28,8 +34,38 @@ pub struct Listen {
     pub health_path: Option<String>,
     /// The path at which balancers ask whether this gateway is ready.
     pub ready_path: Option<String>,
+    /// The proxies in front of the listener, which say where a connection or a request comes from.
+    pub proxies: Option<Proxies>,
     /// The times of a drain.
     pub drain: Drain,
+}
+
+/// The proxies in front of the public listener, and the way in which they name the address of a sender.
+///
+/// The address is for the log. Nothing is authenticated by it.
+#[derive(Clone, Debug)]
+pub struct Proxies {
+    /// The networks from which proxies connect; at least one.
+    pub networks: Vec<IpNet>,
+    /// The way in which they name the address.
+    pub protocol: ProxyProtocol,
+}
+
+/// The way in which proxies name the address of a sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// A header of the PROXY protocol, version 1 or 2, before all other bytes of a connection.
+    Header,
+    /// The field `X-Forwarded-For` of each request.
+    XForwardedFor,
+}
+
+impl Proxies {
+    /// Returns true if `address` is in one of the networks.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.networks.iter().any(|network| network.contains(&address))
+    }
 }
 
 /// A certificate chain and its key, in PEM. They existed and matched when the configuration was read.

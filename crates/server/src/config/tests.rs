@@ -279,6 +279,7 @@ fn every_optional_setting_has_its_default() {
     assert_eq!(config.listen.callback_path, "/api/callbacks");
     assert_eq!(config.listen.health_path, None);
     assert_eq!(config.listen.ready_path, None);
+    assert!(config.listen.proxies.is_none());
     assert_eq!(config.listen.drain.delay, seconds(5));
     assert_eq!(config.listen.drain.deadline, seconds(10));
     assert_eq!(config.admin.address.to_string(), "127.0.0.1:9090");
@@ -588,6 +589,31 @@ fn an_invalid_value_gets_a_message_with_a_valid_one() {
             "[listen]\nhealth_path = \"/api/health\"\nready_path = \"/api/health\"",
             "listen.ready_path",
             &OVERLAP.replace("webhook_path", "health_path"),
+        ),
+        (
+            "[listen]\nproxies = { networks = [\"10.0.0.0/33\"], protocol = \"proxy\" }",
+            "listen.proxies.networks[0]",
+            "not a network like \"10.0.0.0/8\" or an address like \"10.0.0.4\"",
+        ),
+        (
+            "[listen]\nproxies = { networks = [], protocol = \"proxy\" }",
+            "listen.proxies.networks",
+            "empty; write a list of networks, like [\"10.0.0.0/8\"]",
+        ),
+        (
+            "[listen]\nproxies = { networks = [\"::1\"], protocol = \"forwarded\" }",
+            "listen.proxies.protocol",
+            "not \"proxy\" or \"x-forwarded-for\"",
+        ),
+        (
+            "[listen]\nproxies = { networks = [\"::1\"] }",
+            "listen.proxies.protocol",
+            "missing; it must be \"proxy\" or \"x-forwarded-for\"",
+        ),
+        (
+            "[listen]\nproxies = [\"10.0.0.0/8\"]",
+            "listen.proxies",
+            "not { networks = [\"10.0.0.0/8\"], protocol = \"proxy\" }",
         ),
         ("[listen]\ndrain = { delay = \"2h\" }", "listen.drain.delay", "not from 0ms to 1h"),
         (
@@ -1146,6 +1172,27 @@ fn every_value_of_an_enumeration_is_accepted() {
 /// Returns the smallest configuration whose app has `graph`, followed by `more`.
 pub(crate) fn with_graph(graph: &str, more: &str) -> String {
     changed(&[("[callback]", &format!("graph = {{ {graph} }}\n[callback]"))]) + more
+}
+
+#[test]
+fn proxies_are_networks_or_addresses() {
+    let text = format!(
+        "{MINIMAL}\n[listen]\nproxies = {{ networks = [\"10.0.0.0/8\", \"192.0.2.7\", \"2001:db8::/32\"], \
+         protocol = \"x-forwarded-for\" }}\n"
+    );
+    let proxies = parse(&text).unwrap().listen.proxies.unwrap();
+    assert_eq!(proxies.protocol, ProxyProtocol::XForwardedFor);
+    for (address, expected) in [
+        ("10.255.0.1", true),
+        ("::ffff:10.0.0.1", true),
+        ("11.0.0.1", false),
+        ("192.0.2.7", true),
+        ("192.0.2.8", false),
+        ("2001:db8:1::1", true),
+        ("::1", false),
+    ] {
+        assert_eq!(proxies.contains(address.parse().unwrap()), expected, "{address}");
+    }
 }
 
 #[test]

@@ -6,10 +6,13 @@ mod drive;
 mod idle;
 mod linger;
 pub(crate) mod protocol;
+mod proxy_header;
+mod proxy_log;
 mod request_body;
 mod shutdown;
 mod slot_log;
 mod slots;
+mod stream;
 mod timeouts;
 
 pub use self::timeouts::Timeouts;
@@ -18,7 +21,10 @@ pub(crate) use self::{
     close::closes_after,
     drive::{ConnectionEnd, ObservedStream, drive},
     idle::drive_http1,
+    proxy_header::{ProxyHeaderError, read_proxy_header},
+    proxy_log::ProxyLog,
     request_body::RequestBody,
     shutdown::Shutdown,
     slots::{Slot, Slots, source_of},
+    stream::PublicStream,
 };

@@ -19,12 +19,13 @@ use crate::{
         state::ProcessState,
     },
     request::{
-        handle::handle, reason::Reason, received::Received, record::Record, refusal::Refusal,
-        reply::ReplyBody, sender::Sender,
+        client_address::client_address, handle::handle, reason::Reason, received::Received, record::Record,
+        refusal::Refusal, reply::ReplyBody, sender::Sender,
     },
 };
 
-/// Responds to one request and logs it. A panic ends this request and no other.
+/// Responds to one request of a connection from `address`, and logs it. A panic ends this request and no
+/// other.
 pub(crate) async fn respond(
     state: &ProcessState,
     request: Request<Incoming>,
@@ -33,9 +34,11 @@ pub(crate) async fn respond(
 ) -> Response<ReplyBody> {
     let (parts, incoming) = request.into_parts();
     let mut body = RequestBody::new(incoming, &parts);
-    let received = Received::new(parts, &mut body, sender, Instant::now(), wall_clock());
     let gateway = state.gateway.load_full();
-    let mut record = Record::new(Arc::clone(&gateway.metrics), &received);
+    let sender = sender.seen_by(gateway.proxies.as_ref());
+    let client = client_address(gateway.proxies.as_ref(), sender.address, &parts.headers);
+    let received = Received::new(parts, &mut body, sender, Instant::now(), wall_clock());
+    let mut record = Record::new(Arc::clone(&gateway.metrics), &received, client);
     let in_flight = gateway.metrics.start_request();
     let handled = if in_flight.count() > gateway.limits.in_flight {
         Err(Refusal::new(Reason::TooManyInFlight))

@@ -8,7 +8,10 @@ use openssl::ssl::SslAcceptor;
 use crate::{
     gateway::Gateway,
     metrics::Metrics,
-    process::{certificate::Certificate, connection::Slots},
+    process::{
+        certificate::Certificate,
+        connection::{ProxyLog, Slots},
+    },
 };
 
 /// The current gateway, the current certificate, and the metrics.
@@ -18,6 +21,7 @@ pub(crate) struct ProcessState {
     pub(crate) metrics: Arc<Metrics>,
     /// The slots of the public listener.
     pub(crate) slots: Arc<Slots>,
+    pub(crate) proxy_log: ProxyLog,
     certificate: ArcSwapOption<Certificate>,
 }
 
@@ -27,6 +31,7 @@ impl ProcessState {
             gateway: ArcSwap::from_pointee(gateway),
             metrics,
             slots: Arc::new(Slots::new("public")),
+            proxy_log: ProxyLog::default(),
             certificate: ArcSwapOption::empty(),
         }
     }

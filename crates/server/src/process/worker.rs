@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     io,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -26,11 +27,14 @@ use tokio::{
 };
 
 use crate::{
+    config::{Proxies, ProxyProtocol},
     metrics::ConnectionGuard,
     process::{
         connection::{
-            Activity, ConnectionEnd, ObservedStream, Shutdown, Slot, drive, drive_http1,
+            Activity, ConnectionEnd, ObservedStream, ProxyHeaderError, PublicStream, Shutdown, Slot, drive,
+            drive_http1,
             protocol::{accept_tls, http1_builder, http2_builder},
+            read_proxy_header,
         },
         exchange,
         state::ProcessState,
@@ -51,6 +55,7 @@ pub(crate) struct WorkerHandle {
 #[derive(Debug)]
 pub(crate) struct AcceptedConnection {
     pub(crate) stream: std::net::TcpStream,
+    pub(crate) address: IpAddr,
     pub(crate) slot: Slot,
     pub(crate) guard: ConnectionGuard,
 }
@@ -183,14 +188,70 @@ impl Worker {
 
     /// Serves one connection, from its TLS handshake to its end.
     async fn serve(self: Arc<Self>, id: u64, connection: AcceptedConnection) {
-        let AcceptedConnection { stream, slot, guard } = connection;
+        let AcceptedConnection { stream, address, mut slot, guard } = connection;
         let _open = OpenConnection { worker: &self, id, _guard: guard };
-        let Ok(stream) = TcpStream::from_std(stream) else { return };
+        let Ok(mut stream) = TcpStream::from_std(stream) else { return };
+        let Some(address) = self.sender_address(&mut stream, address, &mut slot).await else { return };
+        let stream = PublicStream::new(stream);
+        let watch = stream.watch();
+        tokio::select! {
+            biased; // what arrived before a reset is read first, so that each request has its event
+            () = self.serve_stream(id, stream, address, slot) => {}
+            () = watch.reset() => tracing::debug!("connection reset by its client"),
+        }
+        if watch.has_proxy_header() {
+            self.state.proxy_log.unexpected(address);
+        }
+    }
+
+    /// Returns the address of the sender. A connection from a proxy begins with a header that has it. `None`:
+    /// the header is missing or wrong, or the sender has too many connections, and the connection is refused.
+    async fn sender_address(
+        &self,
+        stream: &mut TcpStream,
+        address: IpAddr,
+        slot: &mut Slot,
+    ) -> Option<IpAddr> {
+        let (first_byte, per_source_max) = {
+            let gateway = self.state.gateway.load();
+            let expects_header =
+                |proxies: &Proxies| proxies.protocol == ProxyProtocol::Header && proxies.contains(address);
+            if !gateway.proxies.as_ref().is_some_and(expects_header) {
+                return Some(address);
+            }
+            (gateway.timeouts.first_byte, gateway.limits.connections_per_source)
+        };
+        let read = tokio::select! {
+            read = timeout(first_byte, read_proxy_header(stream)) => read,
+            () = slot.shutdown().evicted() => return None,
+        };
+        let outcome = match read {
+            Ok(Ok(None)) => return Some(address),
+            Ok(Ok(Some(sender))) => match slot.move_to(sender, per_source_max) {
+                Ok(()) => return Some(sender),
+                Err(no_slot) => {
+                    self.state.metrics.connection_refused(no_slot.label());
+                    return None;
+                }
+            },
+            // Balancers check the health of the gateway by connecting only.
+            Ok(Err(ProxyHeaderError::Ended(_))) => return None,
+            Ok(Err(error)) => {
+                self.state.proxy_log.refused(address, &error);
+                Outcome::BadRequest
+            }
+            Err(_) => Outcome::TooSlow,
+        };
+        self.state.metrics.connection_ended(outcome);
+        None
+    }
+
+    async fn serve_stream(self: &Arc<Self>, id: u64, stream: PublicStream, address: IpAddr, slot: Slot) {
         let Some(acceptor) = self.state.tls_acceptor() else {
-            let sender = Sender::of_socket(&stream, false);
+            let sender = Sender::new(address, false);
             return self.serve_http(id, stream, slot, sender, false).await;
         };
-        let sender = Sender::of_socket(&stream, true);
+        let sender = Sender::new(address, true);
         let handshake = self.state.gateway.load().timeouts.handshake;
         let accepted = tokio::select! {
             accepted = timeout(handshake, accept_tls(&acceptor, stream)) => accepted,
@@ -302,7 +363,7 @@ mod tests {
     }
 
     pub(super) fn sender() -> Sender {
-        Sender { address: None, is_trusted_proxy: false, is_secure: false }
+        Sender::new([192, 0, 2, 1].into(), false)
     }
 
     pub(super) fn slot(worker: &Worker) -> Slot {

@@ -17,13 +17,11 @@ pub(crate) fn set(headers: &mut HeaderMap, sender: Sender, host: Option<HeaderVa
             headers.remove(name);
         }
     }
-    if let Some(address) = sender.address {
-        let address = address.to_string();
-        let earlier = headers.get_all(&FOR).iter().map(HeaderValue::as_bytes);
-        let all: Vec<&[u8]> = earlier.chain([address.as_bytes()]).collect();
-        if let Ok(value) = HeaderValue::from_bytes(&all.join(b", ".as_slice())) {
-            headers.insert(&FOR, value);
-        }
+    let address = sender.address.to_string();
+    let earlier = headers.get_all(&FOR).iter().map(HeaderValue::as_bytes);
+    let all: Vec<&[u8]> = earlier.chain([address.as_bytes()]).collect();
+    if let Ok(value) = HeaderValue::from_bytes(&all.join(b", ".as_slice())) {
+        headers.insert(&FOR, value);
     }
     if let Some(host) = host {
         headers.entry(&HOST).or_insert(host);
@@ -48,7 +46,7 @@ mod tests {
     use super::*;
 
     const DIRECT: Sender = Sender {
-        address: Some(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7))),
+        address: std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
         is_trusted_proxy: false,
         is_secure: true,
     };
@@ -87,7 +85,6 @@ mod tests {
         ] {
             check(DIRECT, &[(name, "forged"), (name, "again")], &OURS);
         }
-        check(Sender { address: None, ..DIRECT }, &[("x-forwarded-for", "10.0.0.1")], &OURS[1..]);
         let plain = Sender { is_secure: false, ..DIRECT };
         check(plain, &[], &[OURS[0], OURS[1], ("x-forwarded-proto", "http")]);
     }

@@ -2,7 +2,7 @@
 
 mod sender;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, Response};
 use switchboard_auth::{Caller, RefusedSender};
@@ -35,6 +35,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Record {
     metrics: Arc<Metrics>,
+    client: IpAddr,
     arrived: Instant,
     method: &'static str,
     kind: RequestKind,
@@ -61,10 +62,12 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(metrics: Arc<Metrics>, received: &Received<'_>) -> Self {
+    /// `client` is the address of the sender.
+    pub(crate) fn new(metrics: Arc<Metrics>, received: &Received<'_>, client: IpAddr) -> Self {
         let headers = received.headers();
         Self {
             metrics,
+            client,
             arrived: received.arrived,
             method: method_name(received.method()),
             kind: RequestKind::Other,
@@ -277,6 +280,7 @@ impl Record {
             // Never the path itself: it may hold a seal, or any text of an unauthenticated sender.
             http.route = self.kind.label(),
             http.response.status_code = status,
+            client.address = %self.client,
             duration_ms = milliseconds(duration),
             outcome = outcome.label(),
             reason = refusal.map(|(reason, _)| reason),

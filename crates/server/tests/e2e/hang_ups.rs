@@ -26,9 +26,9 @@ impl GraphFixture {
         client
     }
 
-    /// Closes the platform's connection and waits until the gateway has noticed.
+    /// Resets the platform's connection and waits until the gateway has noticed.
     async fn hang_up(&self, client: Client) {
-        drop(client);
+        client.reset();
         let finished =
             self.gateway.log.event("the end of the request", |event| event["outcome"] == "client_gone");
         assert_eq!(finished.await["call.id"], "call-1");
@@ -90,6 +90,21 @@ async fn an_action_continues_without_its_connection_and_retries_share_its_result
     until("nothing is in flight", async || (fixture.in_flight().await == (0.0, 0.0)).then_some(())).await;
 }
 
+/// The platform closes its sending side, which is no hang-up, and resets the connection then.
+#[tokio::test]
+async fn a_reset_after_a_half_close_is_a_hang_up() {
+    let mut fixture = GraphFixture::start(|settings| settings).await;
+    let mut first = fixture.acting(&[Reply::status(202).held()]).await;
+    first.half_close().await;
+    let mut other = Client::connect(fixture.gateway.public).await;
+    other.send(fixture.call("call-1").without("Authorization").bytes()).await;
+    assert_eq!(other.response().await.status(), 401);
+    assert_eq!(fixture.in_flight().await, (1.0, 1.0), "a half-close is no hang-up");
+    fixture.hang_up(first).await;
+    fixture.graph.release();
+    assert_eq!(fixture.finished_after_hang_up().await["action_result"], "ok");
+}
+
 #[tokio::test]
 async fn the_instance_is_notified_of_a_failure_after_the_platform_has_hung_up() {
     let mut fixture = GraphFixture::start(|settings| settings).await;
@@ -138,7 +153,7 @@ async fn a_call_that_an_instance_received_before_a_hang_up_is_neither_rejected_n
         let mut first = Client::connect(fixture.gateway.public).await;
         first.send(fixture.call("call-1").bytes()).await;
         fixture.bot.request().await;
-        drop(first);
+        first.reset();
         fixture.gateway.log.event("the end of the request", |event| event["outcome"] == "client_gone").await;
         fixture.becomes("full").await;
         assert_eq!(fixture.call("call-1").send(&fixture.gateway).await.status(), 503, "{full}");

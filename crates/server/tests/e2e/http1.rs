@@ -1,7 +1,10 @@
 //! Hostile HTTP/1.1, as bytes. The gateway refuses or repairs it; an instance never receives it unchanged.
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use crate::support::{
-    APP, Client, Gateway, Instance, Issuer, Request, Settings, Token, WEBHOOK, bodies, gateway::path_of,
+    APP, Client, Gateway, Instance, Issuer, Reply, Request, Response, Settings, Token, WEBHOOK, bodies,
+    gateway::path_of, tls,
 };
 
 struct Fixture {
@@ -379,6 +382,61 @@ async fn a_fragment_is_dropped() {
         }
     }
     fixture.refused("a path", fixture.request.clone().target("/api#/calls").bytes(), &[404]).await;
+}
+
+/// RFC 9112 section 9.6: a client may close its sending side and read on.
+#[tokio::test]
+async fn a_sender_that_half_closes_after_its_request_is_answered() {
+    let issuer = Issuer::start();
+    for tls in [false, true] {
+        let mut instance = Instance::start("bot-0");
+        let mut settings = Settings::new(&issuer, &[&instance]).line("placement", "budget = \"2s\"");
+        settings.tls = tls;
+        let gateway = Gateway::start(&settings).await;
+        let call = |id| Request::webhook(&Token::skype().sign(), bodies::incoming(id));
+        // The FIN arrives while the instance works on the request.
+        instance.next(Reply::status(202).held());
+        let held = half_closed(&gateway, tls, call("call-1").bytes());
+        let released = async {
+            instance.request().await;
+            instance.release();
+        };
+        assert_eq!(tokio::join!(held, released).0.status(), 202);
+        // The time limits hold, too.
+        instance.next(Reply::Never);
+        assert_eq!(half_closed(&gateway, tls, call("call-2").bytes()).await.status(), 503);
+        // The FIN arrives with the request.
+        let unauthenticated = call("call-3").without("Authorization").bytes();
+        for _ in 0..10 {
+            assert_eq!(half_closed(&gateway, tls, &unauthenticated).await.status(), 401);
+        }
+        let broken_off = &unauthenticated[..unauthenticated.len() - 10];
+        let broken_off = [broken_off, b""].concat();
+        assert_eq!(half_closed(&gateway, tls, broken_off).await.status(), 401);
+        let marker = Request::get("/nowhere").with("X-Microsoft-Skype-Message-ID", "marker").bytes();
+        assert_eq!(half_closed(&gateway, tls, marker).await.status(), 404);
+        gateway.log.event("the last request", |event| event["message.id"] == "marker").await;
+        let outcomes = ["placed", "not_placed", "unauthenticated"]
+            .map(|outcome| gateway.log.events().iter().filter(|event| event["outcome"] == outcome).count());
+        assert_eq!(outcomes, [1, 1, 11], "each request has one event");
+    }
+}
+
+/// Sends bytes and a FIN. Returns the response, after which the gateway must close the connection.
+async fn half_closed(gateway: &Gateway, tls: bool, bytes: impl AsRef<[u8]>) -> Response {
+    async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut client: Client<S>, bytes: &[u8]) -> Response {
+        client.send(bytes).await;
+        client.half_close().await;
+        let response = client.response().await;
+        assert_eq!(client.closed().await.1, b"");
+        response
+    }
+    if tls {
+        let session = tls::session(&tls::connector(tls::HTTP1).build());
+        exchange(Client::over(tls::connect(gateway.public, session).await), bytes.as_ref()).await
+    } else {
+        exchange(Client::connect(gateway.public).await, bytes.as_ref()).await
+    }
 }
 
 /// The gateway never parses the body of a refused request as the next request.

@@ -238,7 +238,7 @@ async fn callbacks_of_an_instance_that_hangs_leave_room_for_the_others() {
     assert_eq!(gateway.admin("/fleet").await.json()[0]["state"], "ready");
     // A callback is taken again as soon as another one has ended.
     instances[0].always(Reply::status(202));
-    drop(hanging);
+    hanging.into_iter().for_each(Client::reset);
     until("room for a callback", async || (callbacks[0].send(&gateway).await.status() == 202).then_some(()))
         .await;
 }

@@ -93,6 +93,7 @@ async fn each_request_has_one_event() {
             "{event}"
         );
         assert!(event["duration_ms"].is_number(), "{event}");
+        assert_eq!(event["client.address"], "127.0.0.1", "{event}");
         assert_eq!(event["call.chain_id"], chain, "{event}");
         assert_eq!(event["message"], "request finished");
     }
@@ -256,7 +257,7 @@ async fn a_request_whose_client_disconnects_is_logged() {
     let mut client = Client::connect(gateway.public).await;
     client.send(request.bytes()).await;
     instance.request().await;
-    drop(client.into_inner());
+    client.reset();
     let event = gateway.log.event("client_gone", |event| event["outcome"] == "client_gone").await;
     assert_eq!((&event["call.id"], &event["http.response.status_code"]), (&"call-1".into(), &Value::Null));
 }

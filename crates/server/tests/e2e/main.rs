@@ -14,6 +14,8 @@ mod batches;
 #[cfg(test)]
 mod callbacks;
 #[cfg(test)]
+mod client_addresses;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod descriptors;

@@ -5,16 +5,15 @@ use std::{pin::Pin, time::Duration};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use openssl::ssl::{Ssl, SslAcceptor};
-use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-use crate::request::received::HEADER_FIELDS_MAX;
+use crate::{process::connection::stream::PublicStream, request::received::HEADER_FIELDS_MAX};
 
 /// Performs the TLS handshake of a connection.
 pub(crate) async fn accept_tls(
     acceptor: &SslAcceptor,
-    stream: TcpStream,
-) -> Result<SslStream<TcpStream>, openssl::ssl::Error> {
+    stream: PublicStream,
+) -> Result<SslStream<PublicStream>, openssl::ssl::Error> {
     let mut stream = SslStream::new(Ssl::new(acceptor.context())?, stream)?;
     Pin::new(&mut stream).accept().await?;
     Ok(stream)
@@ -25,6 +24,7 @@ pub(crate) fn http1_builder(head_bytes_max: usize) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        .half_close(true) // a FIN after the request is no hang-up; `StreamWatch` notices one
         .header_read_timeout(None) // `Activity` limits the time of a head, and all other times
         .max_headers(HEADER_FIELDS_MAX)
         .max_header_size(head_bytes_max)

@@ -121,14 +121,7 @@ impl Slots {
     /// A slot that does not wait yet, so that its own connection is not the victim.
     fn open(self: &Arc<Self>, source: IpAddr, per_source_max: Option<usize>) -> Option<Slot> {
         let source = network_of(source);
-        {
-            let mut waiting = self.lock();
-            let open = waiting.sources.entry(source).or_default();
-            if per_source_max.is_some_and(|max| *open >= max) {
-                return None;
-            }
-            *open += 1;
-        }
+        self.lock().count_source(source, per_source_max).ok()?;
         Some(Slot {
             slots: Arc::clone(self),
             source,
@@ -177,6 +170,28 @@ impl Slot {
     /// Returns true if a request on the connection had a token that was proven.
     pub(crate) fn is_authenticated(&self) -> bool {
         self.is_authenticated.load(Relaxed)
+    }
+
+    /// Counts the connection for another source: the sender that a proxy has named.
+    ///
+    /// # Errors
+    ///
+    /// `source` has `per_source_max` connections without an authenticated sender.
+    pub(crate) fn move_to(&mut self, source: IpAddr, per_source_max: Option<usize>) -> Result<(), NoSlot> {
+        let source = network_of(source);
+        {
+            let mut waiting = self.slots.lock();
+            waiting.forget_source(self.source);
+            match waiting.count_source(source, per_source_max) {
+                Ok(()) => {
+                    self.source = source;
+                    return Ok(());
+                }
+                Err(_) => waiting.count_source(self.source, None)?,
+            }
+        }
+        self.slots.lock_log().refused(NoSlot::Source.label(), Instant::now());
+        Err(NoSlot::Source)
     }
 
     /// A request on the connection has a token that is proven: from now on it keeps its slot.
@@ -240,6 +255,15 @@ impl Drop for Slot {
 }
 
 impl Waiting {
+    fn count_source(&mut self, source: IpAddr, per_source_max: Option<usize>) -> Result<(), NoSlot> {
+        let open = self.sources.get(&source).copied().unwrap_or_default();
+        if per_source_max.is_some_and(|max| open >= max) {
+            return Err(NoSlot::Source);
+        }
+        self.sources.insert(source, open + 1);
+        Ok(())
+    }
+
     fn forget_source(&mut self, source: IpAddr) {
         if let Some(open) = self.sources.get_mut(&source) {
             *open -= 1;
@@ -339,6 +363,21 @@ mod tests {
         drop((first, third, fourth, other, networks));
         let waiting = slots.lock();
         assert!(waiting.sources.is_empty() && waiting.queue.is_empty());
+    }
+
+    #[test]
+    fn a_connection_behind_a_proxy_counts_for_the_sender_that_the_proxy_names() {
+        let slots = slots();
+        let proxied = |sender: &str| {
+            let mut slot = slots.admit([10, 0, 0, 1].into(), None, false).unwrap().0;
+            slot.move_to(sender.parse().unwrap(), Some(1)).map(|()| slot)
+        };
+        let first = proxied("192.0.2.1").unwrap();
+        assert_eq!(proxied("192.0.2.1").map(drop), Err(NoSlot::Source));
+        let other = proxied("192.0.2.2").unwrap();
+        assert_eq!(slots.lock().sources.len(), 2);
+        drop((first, other));
+        assert!(slots.lock().sources.is_empty());
     }
 
     #[derive(Clone, Debug)]

@@ -53,7 +53,8 @@ impl Workers {
         let Ok(stream) = stream.into_std() else { return };
         let running = self.handles.iter().filter_map(|worker| Some((worker, worker.open_connections()?)));
         if let Some((worker, _)) = running.min_by_key(|(_, open)| *open) {
-            worker.give(AcceptedConnection { stream, slot, guard });
+            let address = peer.ip().to_canonical();
+            worker.give(AcceptedConnection { stream, address, slot, guard });
         }
     }
 
@@ -62,8 +63,11 @@ impl Workers {
     fn admit(&self, peer: SocketAddr) -> Option<Slot> {
         let ProcessState { gateway, metrics, slots, .. } = &*self.state;
         let (limit, per_source_max) = {
-            let limits = &gateway.load().limits;
-            (limits.connections, limits.connections_per_source)
+            let gateway = gateway.load();
+            let limits = &gateway.limits;
+            // The connections of a proxy come from many sources.
+            let is_proxy = gateway.proxies.as_ref().is_some_and(|proxies| proxies.contains(peer.ip()));
+            (limits.connections, limits.connections_per_source.filter(|_| !is_proxy))
         };
         let is_full = metrics.open_connections() >= limit;
         match slots.admit(source_of(peer), per_source_max, is_full) {

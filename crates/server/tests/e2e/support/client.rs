@@ -27,6 +27,12 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         Self::over(stream)
     }
+
+    /// Resets the connection, which is how a client hangs up. Closing it only sends a FIN, after which a
+    /// client may still read.
+    pub(crate) fn reset(self) {
+        self.into_inner().set_zero_linger().unwrap();
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
@@ -41,6 +47,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.stream.flush().await
         };
         let _ = soon("send", sent).await;
+    }
+
+    /// Closes the sending side: a FIN, after `close_notify` with TLS.
+    pub(crate) async fn half_close(&mut self) {
+        soon("half-close", self.stream.shutdown()).await.unwrap();
     }
 
     #[track_caller]
