@@ -2,6 +2,7 @@
 
 // Clippy recognises the helpers as test code only by this attribute.
 #[cfg(test)]
+mod bounds;
 mod key_rules;
 #[cfg(test)]
 mod key_sets;
