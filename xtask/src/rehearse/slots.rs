@@ -44,14 +44,20 @@ pub(super) fn run(binaries: &Binaries, screen: &Screen) -> Result<Vec<String>, S
     row("time to answer, 99th percentile, calm", time(calm.p99_ms));
     row("time to answer, 99th percentile, with senders", time(crowded.p99_ms));
     row("ratio", format!("{ratio:.2}"));
-    for name in ["connections_evicted_total", "connections_refused_total"] {
+    let count = |name: &str| {
         let line = metrics.lines().find(|line| line.starts_with(&format!("switchboard_{name}")));
-        row(name, line.and_then(|line| line.rsplit(' ').next()).unwrap_or("0").to_owned());
-    }
+        line.and_then(|line| line.rsplit(' ').next()).unwrap_or("0").to_owned()
+    };
+    let refused = count("connections_refused_total");
+    row("connections evicted", count("connections_evicted_total"));
+    row("connections refused", refused.clone());
     let mut violations = load::judge(&PLAN, &calm, 0);
     violations.extend(load::judge(&PLAN, &crowded, 0));
     if sent < SENDERS {
         violations.push(format!("only {sent} senders, which prove nothing"));
+    }
+    if refused != "0" {
+        violations.push(format!("{refused} connections were refused, perhaps some of the platform"));
     }
     if ratio > RATIO_MAX {
         violations.push(format!("the 99th percentile is {ratio:.2} times the calm one"));

@@ -2,8 +2,9 @@
 
 // Clippy recognises the helpers as test code only by this attribute.
 #[cfg(test)]
-mod examinations;
+mod bounds;
 #[cfg(test)]
+mod examinations;
 mod key_rules;
 #[cfg(test)]
 mod key_sets;
