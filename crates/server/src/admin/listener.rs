@@ -64,7 +64,7 @@ async fn serve_connection(stream: TcpStream, api: Arc<AdminApi>, loopback: Optio
         head_received.store(true, Relaxed);
         // The body is never read: hyper discards a small one and closes the connection on a large one.
         let response = api.respond(&request, loopback);
-        async { Ok::<_, Infallible>(response) }
+        async { Ok::<_, Infallible>(response.await) }
     });
     let served = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)

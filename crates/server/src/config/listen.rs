@@ -66,8 +66,9 @@ pub(super) fn admin(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Adm
         }
         fits.then_some(secret)
     });
+    let instance_metrics = section.or("instance_metrics", true, |setting| setting.boolean());
     section.finish();
-    Some(Admin { address: address?, token: token? })
+    Some(Admin { address: address?, instance_metrics: instance_metrics?, token: token? })
 }
 
 /// Checks that the two listeners do not share a port. Port 0 is another free port each time.

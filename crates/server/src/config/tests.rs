@@ -136,6 +136,7 @@ fn the_example_is_valid_and_uses_every_setting() {
         "ready_path",
         "drain",
         "token",
+        "instance_metrics",
         "id",
         "tenants",
         "audiences",
@@ -265,6 +266,7 @@ fn every_optional_setting_has_its_default() {
     assert_eq!(config.listen.callback_path, "/api/callbacks");
     assert_eq!(config.listen.health_path, None);
     assert_eq!(config.listen.ready_path, None);
+    assert!(config.admin.instance_metrics);
     assert_eq!(config.listen.drain.delay, seconds(5));
     assert_eq!(config.listen.drain.deadline, seconds(10));
     assert_eq!(config.admin.address.to_string(), "127.0.0.1:9090");
