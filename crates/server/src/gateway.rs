@@ -67,6 +67,7 @@ pub(crate) struct Gateway {
     pub(crate) authorities: Arc<Authorities>,
     apps: Vec<Uuid>,
     admin_token: Option<AdminToken>,
+    instance_metrics: bool,
     draining: Arc<AtomicBool>,
 }
 
@@ -171,6 +172,7 @@ impl Gateway {
             graph_calls,
             authorities: Arc::clone(&tls.authorities),
             apps: app_ids,
+            instance_metrics: admin.instance_metrics,
             admin_token: admin.token.as_ref().map(|token| AdminToken::new(token.expose())),
             draining,
         })
@@ -184,6 +186,7 @@ impl Gateway {
             connections: Arc::clone(&self.connections),
             callbacks: Arc::clone(&self.callbacks),
             apps: self.apps.clone(),
+            instance_metrics: self.instance_metrics,
             admin_token: self.admin_token.clone(),
         }
     }

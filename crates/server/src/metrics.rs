@@ -4,10 +4,11 @@
 //! The state of keys and instances has no copy here; each scrape reads it.
 //!
 //! Reading order: `recorder` (what is recorded), `exposition` (the metric names) with
-//! `placement`, `families`, `series`.
+//! `instances`, `placement`, `families`, `series`.
 
 mod exposition;
 mod families;
+mod instances;
 mod placement;
 mod recorder;
 mod series;

@@ -11,6 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use serde::Serialize;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 use uuid::Uuid;
 
 use crate::{
@@ -38,8 +39,19 @@ pub struct AdminApi {
 
 impl AdminApi {
     /// Responds to one request. `loopback` is the bound address if only this machine reaches it.
-    pub(super) fn respond<B>(&self, request: &Request<B>, loopback: Option<IpAddr>) -> AdminResponse {
-        self.try_respond(request, loopback).unwrap_or_else(AdminError::into_response)
+    pub(super) fn respond<B>(
+        &self,
+        request: &Request<B>,
+        loopback: Option<IpAddr>,
+    ) -> impl Future<Output = AdminResponse> + Send + use<B> {
+        let reply = self.try_respond(request, loopback);
+        async move {
+            match reply {
+                Ok(AdminReply::Ready(response)) => response,
+                Ok(AdminReply::Long(response)) => off_thread(response).await,
+                Err(error) => error.into_response(),
+            }
+        }
     }
 
     /// Returns true if `headers` have the configured token.
@@ -52,23 +64,27 @@ impl AdminApi {
         &self,
         request: &Request<B>,
         loopback: Option<IpAddr>,
-    ) -> Result<AdminResponse, AdminError> {
+    ) -> Result<AdminReply, AdminError> {
         refuse_browsers(request, loopback)?;
         let route = AdminRoute::parse(request.uri().path()).ok_or(AdminError::NOT_FOUND)?;
         route.check_method(request.method())?;
-        let state = self.state.load();
+        let state = self.state.load_full();
         if route.requires_token() {
             require_token(state.admin_token.as_ref(), request.headers(), loopback)?;
         }
-        match route {
-            AdminRoute::Healthz => Ok(self.healthz()),
-            AdminRoute::Readyz => Ok(self.readyz(&state)),
-            AdminRoute::Metrics => Ok(self.metrics(&state)),
-            AdminRoute::Fleet => Ok(fleet(&state)),
-            AdminRoute::Callback(instance) => callback(&state, instance, request.uri().query()),
-            AdminRoute::Drain(instance) => drain(&state, instance),
-            AdminRoute::Resume(instance) => resume(&state, instance),
-        }
+        let response = match route {
+            AdminRoute::Healthz => self.healthz(),
+            AdminRoute::Readyz => self.readyz(&state),
+            AdminRoute::Metrics => {
+                let counts = Arc::clone(&self.metrics);
+                return Ok(AdminReply::Long(Box::new(move || metrics(&counts, &state))));
+            }
+            AdminRoute::Fleet => return Ok(AdminReply::Long(Box::new(move || fleet(&state)))),
+            AdminRoute::Callback(instance) => callback(&state, instance, request.uri().query())?,
+            AdminRoute::Drain(instance) => drain(&state, instance)?,
+            AdminRoute::Resume(instance) => resume(&state, instance)?,
+        };
+        Ok(AdminReply::Ready(response))
     }
 
     /// Only a restart helps a gateway whose workers have stopped. In a drain they stop one after the other.
@@ -98,17 +114,43 @@ impl AdminApi {
             },
         )
     }
+}
 
-    fn metrics(&self, state: &AdminState) -> AdminResponse {
-        let (trusts, instances) = (state.authenticator.trusts(), state.delivery.instances());
-        let delivery = DeliveryNumbers {
-            placement: state.delivery.placement_counters(),
-            source_age: state.delivery.source_age(),
-            idle_connections: state.connections.idle(),
-        };
-        let text = metrics::exposition(&self.metrics, trusts, instances, delivery);
-        response(StatusCode::OK, HeaderValue::from_static(metrics::CONTENT_TYPE), text.into())
-    }
+/// The reply to a request.
+enum AdminReply {
+    Ready(AdminResponse),
+    /// A response that grows with the fleet: milliseconds for thousands of instances.
+    Long(Box<dyn FnOnce() -> AdminResponse + Send>),
+}
+
+/// Writes a response on a thread for blocking work: this thread accepts connections. One at a time, so that
+/// scrapers take at most one processor from the workers.
+async fn off_thread(response: Box<dyn FnOnce() -> AdminResponse + Send>) -> AdminResponse {
+    // Cannot fail: the semaphore is never closed.
+    let permit = LONG_RESPONSES.acquire().await.ok();
+    let written = spawn_blocking(move || {
+        let _permit = permit;
+        response()
+    });
+    written.await.unwrap_or_else(|_| {
+        let message = "the response could not be written: see the log";
+        AdminError::new(StatusCode::INTERNAL_SERVER_ERROR, "panicked", message).into_response()
+    })
+}
+
+/// Of the process, as its threads are.
+static LONG_RESPONSES: Semaphore = Semaphore::const_new(1);
+
+fn metrics(counts: &Arc<Metrics>, state: &AdminState) -> AdminResponse {
+    let (trusts, instances) = (state.authenticator.trusts(), state.delivery.instances());
+    let delivery = DeliveryNumbers {
+        placement: state.delivery.placement_counters(),
+        source_age: state.delivery.source_age(),
+        idle_connections: state.connections.idle(),
+        is_per_instance: state.instance_metrics,
+    };
+    let text = metrics::exposition(counts, trusts, instances, delivery);
+    response(StatusCode::OK, HeaderValue::from_static(metrics::CONTENT_TYPE), text.into())
 }
 
 fn fleet(state: &AdminState) -> AdminResponse {

@@ -103,7 +103,7 @@ async fn respond(
     if api.has_token(request.headers()) {
         open.authenticate();
     }
-    let mut response = api.respond(&request, loopback);
+    let mut response = api.respond(&request, loopback).await;
     if closes_after(response.status(), &mut body, open).await {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

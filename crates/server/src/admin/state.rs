@@ -22,6 +22,8 @@ pub struct AdminState {
     pub callbacks: Arc<CallbackUris>,
     /// The ids of the configured apps.
     pub apps: Vec<Uuid>,
+    /// True if `/metrics` has series of each instance, false if it has their sums.
+    pub instance_metrics: bool,
     /// The token that changes and callback URIs require. Without one, only a loopback listener serves them.
     pub admin_token: Option<AdminToken>,
 }

@@ -144,6 +144,7 @@ fn admin_state(setup: Setup) -> AdminState {
         connections: Arc::default(),
         callbacks,
         apps: vec![APP],
+        instance_metrics: true,
         admin_token: setup.token.map(|token| AdminToken::new(token.as_bytes())),
     }
 }
@@ -304,6 +305,40 @@ async fn metrics_can_be_scraped() {
     assert_eq!(series["switchboard_keys{trust=skype}"], 1.0);
     assert_eq!(series["switchboard_keys{trust=other}"], 0.0);
     assert_eq!(series["switchboard_instance_state{instance=bot-1,state=ready}"], 1.0);
+}
+
+/// The text of thousands of instances takes milliseconds, and the thread of the listener also accepts the
+/// connections of the platform.
+#[test]
+fn long_responses_are_written_on_another_thread() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let running = start(LOCAL).await;
+        // While the only other thread is busy, short responses come and long ones wait.
+        let (free, busy) = std::sync::mpsc::channel::<()>();
+        let occupied = tokio::task::spawn_blocking(move || busy.recv());
+        let mut long = JoinSet::new();
+        for path in ["/metrics", "/fleet"] {
+            let mut stream = TcpStream::connect(running.address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            long.spawn(async move {
+                let mut response = Vec::new();
+                stream.read_to_end(&mut response).await.unwrap();
+                response
+            });
+        }
+        for _ in 0..3 {
+            assert_eq!(running.send("GET /healthz", "").await.status, 200);
+        }
+        assert!(long.try_join_next().is_none(), "written by the thread of the listener");
+        drop(free);
+        let _ = occupied.await;
+        for response in long.join_all().await {
+            assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        }
+    });
 }
 
 #[tokio::test]

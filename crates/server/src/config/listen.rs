@@ -83,8 +83,9 @@ pub(super) fn admin(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Adm
         }
         Some(secret)
     });
+    let instance_metrics = section.or("instance_metrics", true, |setting| setting.boolean());
     section.finish();
-    Some(Admin { address: address?, token: token? })
+    Some(Admin { address: address?, instance_metrics: instance_metrics?, token: token? })
 }
 
 /// The shortest admin token: 128 bits if its bytes are random.

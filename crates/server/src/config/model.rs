@@ -91,6 +91,8 @@ pub struct Drain {
 pub struct Admin {
     /// The address to bind; never public.
     pub address: SocketAddr,
+    /// True if `/metrics` has series of each instance, false if it has their sums.
+    pub instance_metrics: bool,
     /// The token that every POST and the callback URI of an instance require. Without it, only a loopback
     /// listener serves them.
     pub token: Option<Secret>,

@@ -145,6 +145,7 @@ fn the_example_is_valid_and_uses_every_setting() {
         "drain",
         "body_memory",
         "token",
+        "instance_metrics",
         "id",
         "tenants",
         "audiences",
@@ -280,6 +281,7 @@ fn every_optional_setting_has_its_default() {
     assert_eq!(config.listen.health_path, None);
     assert_eq!(config.listen.ready_path, None);
     assert!(config.listen.proxies.is_none());
+    assert!(config.admin.instance_metrics);
     assert_eq!(config.listen.drain.delay, seconds(5));
     assert_eq!(config.listen.drain.deadline, seconds(10));
     assert_eq!(config.admin.address.to_string(), "127.0.0.1:9090");

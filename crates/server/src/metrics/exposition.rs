@@ -13,11 +13,12 @@ use prometheus_client::{
     registry::Registry,
 };
 use switchboard_auth::TrustStatus;
-use switchboard_delivery::{Connections, InstanceState, InstanceStatus, PlacementCounters};
+use switchboard_delivery::{Connections, InstanceStatus, PlacementCounters};
 
 use crate::{
     metrics::{
         families::Families,
+        instances::InstanceSeries,
         placement,
         recorder::{AUTHENTICATED, ITEM_KINDS, Metrics, RequestKind, UNKNOWN},
     },
@@ -36,6 +37,8 @@ pub struct DeliveryNumbers {
     pub source_age: Option<Duration>,
     /// The idle connections to instances and peer gateways.
     pub idle_connections: usize,
+    /// True if each instance has series of its own.
+    pub is_per_instance: bool,
 }
 
 /// Returns all metrics as OpenMetrics text, which Prometheus reads.
@@ -240,8 +243,6 @@ impl Scrape {
     }
 
     fn instances(&self, families: &mut Families<'_>) -> fmt::Result {
-        let instances = || self.instances.iter().map(|status| ([("instance", status.name.as_str())], status));
-
         if let Some(age) = self.delivery.source_age {
             families.gauge(
                 "fleet_source_age_seconds",
@@ -249,79 +250,9 @@ impl Scrape {
                 &age.as_secs_f64(),
             )?;
         }
-        families.gauges(
-            "instance_state",
-            "1 for the current state of an instance, 0 for the others",
-            self.instances.iter().flat_map(|status| {
-                InstanceState::ALL.map(|state| {
-                    let labels = [("instance", status.name.as_str()), ("state", state.label())];
-                    (labels, u64::from(state == status.state))
-                })
-            }),
-        )?;
-        families.counters(
-            "instance_transitions",
-            "Changes of the state of an instance, by new state",
-            self.instances.iter().flat_map(|status| {
-                let instance = status.name.as_str();
-                let labels = move |state: InstanceState| [("instance", instance), ("state", state.label())];
-                status.entered.iter().map(move |(state, times)| (labels(*state), *times))
-            }),
-        )?;
-        families.gauges(
-            "instance_calls_expected",
-            "Reported calls, plus calls placed since then, minus ended calls: the load that placement uses",
-            instances().filter_map(|(labels, status)| Some((labels, status.calls_expected?))),
-        )?;
-        families.gauges(
-            "instance_calls_counted",
-            "Calls that this gateway placed at an instance and that have not ended",
-            instances().map(|(labels, status)| (labels, number(status.calls_counted))),
-        )?;
-        families.gauges(
-            "instance_calls",
-            "Calls that an instance reports",
-            instances().filter_map(|(labels, status)| Some((labels, status.calls?))),
-        )?;
-        families.gauges(
-            "instance_capacity",
-            "Calls that an instance reports it can hold",
-            instances().filter_map(|(labels, status)| Some((labels, status.capacity?))),
-        )?;
-        families.gauges(
-            "instance_requests_in_flight",
-            "Requests in flight to an instance",
-            instances().map(|(labels, status)| (labels, status.in_flight)),
-        )?;
-        families.counters(
-            "placements",
-            "New calls that an instance accepted",
-            instances().map(|(labels, status)| (labels, status.placed)),
-        )?;
-        families.counters(
-            "instance_callbacks",
-            "Callbacks that an instance responded to",
-            instances().map(|(labels, status)| (labels, status.callbacks)),
-        )?;
-        families.counters(
-            "attempts",
-            "Attempts to forward a request to an instance",
-            instances().map(|(labels, status)| (labels, status.attempts)),
-        )?;
-        families.counters(
-            "attempt_failures",
-            "Failed attempts by instance and reason; a new call goes to the next candidate",
-            self.instances.iter().flat_map(|status| {
-                let instance = status.name.as_str();
-                let labels = move |reason| [("instance", instance), ("reason", reason)];
-                status.failures.iter().map(move |(reason, count)| (labels(*reason), *count))
-            }),
-        )?;
-        families.counters(
-            "probes_missed",
-            "Probes without a valid response from an instance",
-            instances().map(|(labels, status)| (labels, status.missed_probes)),
-        )
+        let instances =
+            InstanceSeries { instances: &self.instances, is_per_instance: self.delivery.is_per_instance };
+        instances.encode(families)
     }
 
     fn process(&self, families: &mut Families<'_>) -> fmt::Result {

@@ -19,7 +19,7 @@ use super::{
 use crate::{metrics::DeliveryNumbers, request::outcome::Outcome, telemetry::LogCounts};
 
 fn numbers() -> DeliveryNumbers {
-    DeliveryNumbers { idle_connections: 4, ..DeliveryNumbers::default() }
+    DeliveryNumbers { idle_connections: 4, is_per_instance: true, ..DeliveryNumbers::default() }
 }
 
 /// Returns the value of each series by its name and labels. Panics where the text breaks the OpenMetrics
@@ -232,6 +232,41 @@ fn keys_and_instances_are_read_at_each_scrape() {
             ("switchboard_probes_missed_total{instance=bot-3}", 6.0),
         ],
     );
+}
+
+/// A sum over the label `instance` gives the same with and without the series of each instance.
+#[test]
+fn without_the_series_of_each_instance_their_sums_are_left() {
+    let second = InstanceStatus {
+        name: Name::parse("bot-4").unwrap(),
+        state: InstanceState::Ready,
+        failures: vec![("connect", 5)],
+        ..instance("bot-4")
+    };
+    let instances = vec![instance("bot-3"), second];
+    let exposition_of = |is_per_instance| {
+        let numbers = DeliveryNumbers { is_per_instance, ..numbers() };
+        exposition(&metrics(), Vec::new(), instances.clone(), numbers)
+    };
+    let sums = parse(&exposition_of(false));
+    let mut expected = BTreeMap::new();
+    for (key, value) in parse(&exposition_of(true)) {
+        let key = key
+            .replace("instance=bot-3,", "")
+            .replace("instance=bot-4,", "")
+            .replace("instance=bot-3", "")
+            .replace("instance=bot-4", "");
+        *expected.entry(key).or_insert(0.0) += value;
+    }
+    assert_eq!(sums, expected);
+    for (name, value) in [
+        ("switchboard_instance_state{state=draining}", 1.0),
+        ("switchboard_instance_state{state=ready}", 1.0),
+        ("switchboard_attempt_failures_total{reason=connect}", 7.0),
+        ("switchboard_placements_total{}", 20.0),
+    ] {
+        assert_eq!(sums[name], value, "{name}");
+    }
 }
 
 #[test]
