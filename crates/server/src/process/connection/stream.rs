@@ -20,13 +20,14 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::process::connection::proxy_header::looks_like_proxy_header;
+use crate::process::connection::proxy_header::{PROXY_START_BYTES, looks_like_proxy_header};
 
 /// The stream of a public connection.
 #[derive(Debug)]
 pub(crate) struct PublicStream {
     socket: Arc<Socket>,
-    has_begun: bool,
+    /// The first bytes, until they show whether the stream begins with a header of the PROXY protocol.
+    start: StreamStart,
 }
 
 /// Watches a [`PublicStream`] that hyper or OpenSSL owns.
@@ -44,11 +45,31 @@ struct Socket {
 impl PublicStream {
     pub(crate) fn new(stream: TcpStream) -> Self {
         let socket = Socket { tcp: stream, has_proxy_header: AtomicBool::new(false) };
-        Self { socket: Arc::new(socket), has_begun: false }
+        Self { socket: Arc::new(socket), start: StreamStart::default() }
     }
 
     pub(crate) fn watch(&self) -> StreamWatch {
         StreamWatch { socket: Arc::clone(&self.socket) }
+    }
+}
+
+/// The first bytes of a stream. The first read may be of one byte only.
+#[derive(Debug, Default)]
+struct StreamStart {
+    bytes: [u8; PROXY_START_BYTES],
+    length: usize,
+}
+
+impl StreamStart {
+    /// Adds bytes that were read. Returns true if these are the ones that complete the start.
+    fn completes(&mut self, read: &[u8]) -> bool {
+        let room = self.bytes.get_mut(self.length..).unwrap_or_default();
+        if room.is_empty() {
+            return false;
+        }
+        let added = room.iter_mut().zip(read).map(|(place, byte)| *place = *byte).count();
+        self.length += added;
+        self.length == PROXY_START_BYTES
     }
 }
 
@@ -71,7 +92,7 @@ impl AsyncRead for PublicStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { socket, has_begun } = &mut *self;
+        let Self { socket, start } = &mut *self;
         loop {
             ready!(socket.tcp.poll_read_ready(context))?;
             let (room, filled) = (buffer.remaining(), buffer.filled().len());
@@ -81,8 +102,8 @@ impl AsyncRead for PublicStream {
                     if (1..room).contains(&bytes) {
                         let _ = socket.tcp.try_io(Interest::READABLE, would_block::<()>);
                     }
-                    if !std::mem::replace(has_begun, true)
-                        && buffer.filled().get(filled..).is_some_and(looks_like_proxy_header)
+                    if start.completes(buffer.filled().get(filled..).unwrap_or_default())
+                        && looks_like_proxy_header(&start.bytes)
                     {
                         socket.has_proxy_header.store(true, Relaxed);
                     }
