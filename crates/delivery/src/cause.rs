@@ -144,6 +144,11 @@ causes! {
     NoTime = "no_time", "" "no time was left";
 }
 
+/// Returns the labels of the failures of attempts and probes, for documents and metrics.
+pub fn attempt_failures() -> impl Iterator<Item = &'static str> {
+    Cause::ALL.into_iter().map(Cause::label)
+}
+
 impl Cause {
     /// The cause for which a response to a new call sends the call to the next candidate; `None` if it does
     /// not.

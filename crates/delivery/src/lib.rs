@@ -124,6 +124,7 @@ mod upstream_url;
 #[cfg(feature = "kubernetes")]
 pub use self::settings::{KubernetesSettings, PodPort};
 pub use self::{
+    cause::attempt_failures,
     connections::{Connections, TlsClient},
     delivery::Delivery,
     forward::{CallbackInFlight, ForwardError},

@@ -5,6 +5,7 @@
 mod bounds;
 #[cfg(test)]
 mod examinations;
+#[cfg(test)]
 mod key_rules;
 #[cfg(test)]
 mod key_sets;

@@ -75,6 +75,10 @@ pub(super) fn instance(
 }
 
 fn target(setting: &Setting<'_>) -> Option<UpstreamUrl> {
+    if let Some(mistake) = setting.written().and_then(super::url::host_mistake) {
+        setting.problem(mistake);
+        return None;
+    }
     match UpstreamUrl::parse(setting.text(TARGET)?) {
         Ok(target) => Some(target),
         Err(error) => {

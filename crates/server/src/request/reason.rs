@@ -12,6 +12,10 @@ macro_rules! reasons {
         }
 
         impl Reason {
+            /// All reasons; for the test of the documentation.
+            #[cfg(test)]
+            pub(crate) const ALL: &[Self] = &[$(Self::$variant),+];
+
             /// A stable name for the log.
             pub(crate) fn label(self) -> &'static str {
                 match self {

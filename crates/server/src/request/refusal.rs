@@ -113,21 +113,4 @@ impl From<&ProxyError> for Refusal {
 }
 
 #[cfg(test)]
-mod tests {
-    use switchboard_auth::{Forbidden, Rejection};
-
-    /// Returns the cells of the table row for `reason`.
-    fn row(reason: &str) -> Option<Vec<&'static str>> {
-        let lines = include_str!("../../../../docs/outcomes.md").lines();
-        let mut rows = lines.map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
-        rows.find(|cells| cells.len() == 5 && cells[1].contains(&format!("`{reason}`")))
-    }
-
-    #[test]
-    fn the_documentation_says_what_to_do_about_each_reason_of_a_token() {
-        for reason in Rejection::LABELS.iter().chain(Forbidden::LABELS) {
-            let row = row(reason).unwrap_or_else(|| panic!("docs/outcomes.md has no row for {reason}"));
-            assert!(row[2..4].iter().all(|cell| !cell.is_empty()), "{reason}: {row:?}");
-        }
-    }
-}
+mod documented;

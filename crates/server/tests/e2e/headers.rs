@@ -326,7 +326,9 @@ async fn an_instance_at_an_address_can_have_a_host_a_certificate_name_and_an_aut
         let case = format!("ca {with_ca}, name {with_name}, host {with_host}");
         if !(with_ca && with_name) {
             assert_eq!(status, 503, "{case}");
-            gateway.log.event("the TLS failure", |event| event["reason"] == "tls").await;
+            let event = gateway.log.event("a refusal", |event| event["outcome"] == "not_placed").await;
+            let expected = if with_ca { "tls_wrong_name" } else { "tls_unknown_authority" };
+            assert_eq!(event["reason"], expected, "{case}");
             continue;
         }
         assert_eq!(status, 202, "{case}");
