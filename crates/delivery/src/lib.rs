@@ -138,6 +138,6 @@ pub use self::{
     response::{UpstreamBody, UpstreamBodyError, UpstreamResponse},
     settings::{DeliverySettings, Discovery, DnsSettings, InstanceSettings, Orphaned, ProbeSettings},
     startup::Awaited,
-    tls_failure::{TlsFailure, TlsVerification},
+    tls_failure::{TlsFailure, TlsVerification, certificate_hosts, common_name},
     upstream_url::{InvalidUpstreamUrl, UpstreamUrl},
 };

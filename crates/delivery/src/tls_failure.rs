@@ -117,7 +117,7 @@ impl TlsFailure {
             NO_LOCAL_ISSUER | NO_ISSUER => Self::UnknownAuthority { authority: issuer() },
             NAME_MISMATCH | ADDRESS_MISMATCH => Self::WrongName {
                 expected: expected.to_owned(),
-                names: current.map(names).unwrap_or_default(),
+                names: current.map(certificate_hosts).unwrap_or_default(),
             },
             _ => Self::Untrusted { certificate, reason: result.error_string() },
         }
@@ -208,13 +208,15 @@ impl TlsVerification {
     }
 }
 
-fn common_name(name: &X509NameRef) -> String {
+/// The common name in a subject or an issuer of a certificate, escaped and cut.
+pub fn common_name(name: &X509NameRef) -> String {
     let entry = name.entries_by_nid(Nid::COMMONNAME).next();
     let text = entry.and_then(|entry| entry.data().to_string().ok());
     text.map_or_else(|| "a subject without a common name".to_owned(), |text| shown(&text))
 }
 
-fn names(certificate: &X509Ref) -> Vec<String> {
+/// The first names and addresses of hosts that a certificate is for, escaped and cut.
+pub fn certificate_hosts(certificate: &X509Ref) -> Vec<String> {
     let Some(names) = certificate.subject_alt_names() else { return Vec::new() };
     let total = names.len();
     let mut shown: Vec<_> = names.iter().filter_map(host).take(NAMES_MAX).collect();

@@ -17,21 +17,22 @@ pub use self::{doctor::doctor, fleet::fleet};
 use self::{
     explain::{Explanation, TokenExplained},
     output::{FAILURE, complain, print},
+    problems::Warning,
 };
 use crate::{
     cli::{CheckArgs, EX_USAGE, ExplainArgs, MintArgs, OutputFormat},
     config::{Config, bounded, read_bounded, shown},
+    process::certificate::CertificateFiles,
 };
 
 /// `switchboard check`: prints every problem, or a summary of the configuration.
 pub fn check(args: &CheckArgs) -> ExitCode {
-    match load_checked(args, args.format) {
-        Ok(config) => match args.format {
-            OutputFormat::Text | OutputFormat::Github => print(&summary(&config)),
-            OutputFormat::Json => print(&problems::valid_json(&summary(&config))),
-        },
-        Err(code) => code,
-    }
+    let config = match load_checked(args, args.format) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let warnings = if args.without_secrets { Vec::new() } else { certificate_warnings(&config) };
+    problems::accept(&summary(&config), &warnings, &shown(&args.config), args.format)
 }
 
 /// `switchboard explain`: prints what the gateway would do with a notification, a callback or a token.
@@ -133,6 +134,15 @@ fn load_checked(args: &CheckArgs, format: OutputFormat) -> Result<Config, ExitCo
         Config::load(&args.config, |name| env::var(name).ok())
     };
     loaded.map_err(|problems| problems::refuse(&problems, format))
+}
+
+/// The faults of the certificate of the listener. None keeps the gateway from serving.
+fn certificate_warnings(config: &Config) -> Vec<Warning> {
+    let opened = config.listen.tls.clone().map(CertificateFiles::open);
+    // A file that changed since it was loaded is examined when the gateway reads it.
+    let Some(Ok((_, certificate))) = opened else { return Vec::new() };
+    let findings = certificate.findings(config.callback.origin()).into_iter();
+    findings.map(|finding| Warning { path: "listen.tls.certificate", message: finding.to_string() }).collect()
 }
 
 fn summary(config: &Config) -> String {

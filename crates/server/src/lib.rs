@@ -33,6 +33,7 @@
 //! and `process::connection` (threads and limits), `clients` (key issuers, Graph, peers), then `config`.
 
 pub mod admin;
+mod certificate_findings;
 pub mod cli;
 mod clients;
 pub mod commands;

@@ -177,7 +177,9 @@ async fn the_certificate_of_an_instance_at_an_address_can_have_a_name() {
         let asked = ask(&Delivery::new(settings, uris(), client.clone())).await;
         match asked {
             Ok(status) => assert!(trusted && status == 202, "{tls_name:?} {status}"),
-            Err(ForwardError::Unreachable { last: "tls", .. }) => assert!(!trusted, "{tls_name:?}"),
+            Err(ForwardError::Unreachable { last: "tls_wrong_name", .. }) => {
+                assert!(!trusted, "{tls_name:?}")
+            }
             Err(error) => panic!("{tls_name:?}: {error}"),
         }
     }

@@ -111,7 +111,7 @@ async fn invalid_requests_are_refused() {
         (head(&many_headers), 431),
         ("\0\u{1}garbage\r\n\r\n".to_owned(), 400),
         (
-            format!("POST /v1/keys HTTP/1.1\r\n{host}Connection: close\r\nContent-Length: 2000000\r\n\r\n"),
+            format!("POST /v1/keys HTTP/1.1\r\n{host}Connection: close\r\nContent-Length: 5000000\r\n\r\n"),
             413,
         ),
     ] {

@@ -17,9 +17,10 @@ use hyper_util::rt::TokioIo;
 use openssl::{
     error::ErrorStack,
     ssl::{Ssl, SslConnector, SslContext, SslContextRef},
-    x509::{X509, X509VerifyResult, verify::X509CheckFlags},
+    x509::{X509, verify::X509CheckFlags},
 };
 use switchboard_auth::{Fetch, FetchError};
+use switchboard_delivery::TlsVerification;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -112,14 +113,16 @@ impl Fetcher {
         host: &Host<&str>,
         stream: TcpStream,
     ) -> Result<SslStream<TcpStream>, FetchError> {
-        let session = session(&self.tls, host).map_err(|error| failed("tls", Chain(&error).to_string()))?;
-        let stream = SslStream::new(session, stream);
-        let mut stream = stream.map_err(|error| failed("tls", Chain(&error).to_string()))?;
+        let refused = |error: ErrorStack| failed("tls", Chain(&error).to_string());
+        let mut session = session(&self.tls, host).map_err(refused)?;
+        let verification = TlsVerification::default();
+        verification.watch(&mut session, &name(host));
+        let mut stream = SslStream::new(session, stream).map_err(refused)?;
         let connected = Pin::new(&mut stream).connect().await;
-        connected.map_err(|error| {
-            let is_untrusted = stream.ssl().verify_result() != X509VerifyResult::OK;
-            let kind = if is_untrusted { FetchError::UNTRUSTED } else { "tls" };
-            failed(kind, Chain(&error).to_string())
+        connected.map_err(|error| match verification.failure(&error) {
+            Some(failure) if failure.is_untrusted() => failed(FetchError::UNTRUSTED, failure.to_string()),
+            Some(failure) => failed("tls", failure.to_string()),
+            None => failed("tls", Chain(&error).to_string()),
         })?;
         Ok(stream)
     }
@@ -161,6 +164,15 @@ fn session(context: &SslContextRef, host: &Host<&str>) -> Result<Ssl, ErrorStack
         Host::Ipv6(address) => parameters.set_ip((*address).into())?,
     }
     Ok(session)
+}
+
+/// The name or the address, without the brackets of a URL.
+fn name(host: &Host<&str>) -> String {
+    match host {
+        Host::Domain(name) => (*name).to_owned(),
+        Host::Ipv4(address) => address.to_string(),
+        Host::Ipv6(address) => address.to_string(),
+    }
 }
 
 fn request(

@@ -1,22 +1,24 @@
 //! `switchboard_graph::Transport` over hyper-util: requests to Graph and to the token endpoint.
 
-use std::{error::Error, future::Future, net::Ipv6Addr, pin::Pin, time::Duration};
+mod connector;
+
+use std::{error::Error, future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Uri, header::AUTHORIZATION};
+use http::{HeaderValue, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_openssl::client::legacy::HttpsConnector;
 use hyper_util::{
     client::legacy::{self, Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use openssl::{error::ErrorStack, ssl::ConnectConfiguration};
-use switchboard_delivery::TlsClient;
+use openssl::error::ErrorStack;
+use switchboard_delivery::{TlsClient, TlsFailure};
 use switchboard_graph::{
     GraphRequest, GraphResponse, GraphResponseBody, Transport, TransportError, TransportErrorKind,
 };
 use tokio::time::timeout_at;
 
+use self::connector::ExplainingConnector;
 use crate::telemetry::Chain;
 
 /// A client that keeps idle connections.
@@ -83,21 +85,19 @@ impl Transport for GraphTransport {
 }
 
 /// A client whose request bodies are whole. It follows no redirects.
-type GraphHttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type GraphHttpClient = Client<ExplainingConnector, Full<Bytes>>;
 
 fn http_client(tls: &TlsClient) -> GraphHttpClient {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false); // the TLS layer checks the scheme
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIME_MAX));
-    let mut connector = tls.connector(tcp);
-    connector.set_callback(verify_ipv6_address);
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_max_idle_per_host(IDLE_MAX)
         .pool_idle_timeout(IDLE_TIME)
         .http1_max_buf_size(HEAD_BYTES_MAX)
-        .build(connector)
+        .build(ExplainingConnector(tls.connector(tcp)))
 }
 
 /// The step at which a request failed.
@@ -119,25 +119,12 @@ fn failed_step(error: &legacy::Error) -> FailedStep {
     }
     let mut source = error.source();
     while let Some(cause) = source {
-        if cause.is::<openssl::ssl::Error>() || cause.is::<ErrorStack>() {
+        if cause.is::<TlsFailure>() || cause.is::<ErrorStack>() {
             return FailedStep::Tls;
         }
         source = cause.source();
     }
     FailedStep::Connect
-}
-
-/// Verifies the certificate of an IPv6 literal by address. hyper-openssl would look for a host name in
-/// brackets.
-fn verify_ipv6_address(configuration: &mut ConnectConfiguration, uri: &Uri) -> Result<(), ErrorStack> {
-    let host = uri.host().unwrap_or_default();
-    let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if let Some(address) = literal.and_then(|literal| literal.parse::<Ipv6Addr>().ok()) {
-        configuration.set_use_server_name_indication(false);
-        configuration.set_verify_hostname(false);
-        configuration.param_mut().set_ip(address.into())?;
-    }
-    Ok(())
 }
 
 /// The time for a TCP connection. A host that does not accept within it is treated as down.
@@ -148,3 +135,6 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 const IDLE_MAX: usize = 64;
 /// The time after which an idle connection is closed. Graph's balancers keep one for minutes.
 const IDLE_TIME: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

@@ -65,14 +65,24 @@ impl PeerHealth {
         metrics.peer_healthy(peer.name.as_str(), peer.healthy.load(Relaxed));
         let Some(url) = &peer.health else { return };
         let mut misses = 0_u32;
+        let mut logged = None;
         loop {
             let result = self.fetcher.document(url, HEALTH_BYTES_MAX, RESPONSE_TIME_MAX).await;
             misses = if result.is_ok() { 0 } else { misses.saturating_add(1) };
+            if let Err(error) = &result
+                && logged.as_ref() != Some(&error.detail)
+            {
+                tracing::info!(region = peer.name.as_str(), %error, "peer region failed a health check");
+                logged = Some(error.detail.clone());
+            }
             let healthy = misses < MISSES_MAX && (misses == 0 || peer.healthy.load(Relaxed));
             if peer.healthy.swap(healthy, Relaxed) != healthy {
                 metrics.peer_healthy(peer.name.as_str(), healthy);
                 match result {
-                    Ok(_) => tracing::info!(region = peer.name.as_str(), "peer region became healthy"),
+                    Ok(_) => {
+                        logged = None;
+                        tracing::info!(region = peer.name.as_str(), "peer region became healthy");
+                    }
                     Err(error) => tracing::warn!(
                         region = peer.name.as_str(),
                         error = %error,

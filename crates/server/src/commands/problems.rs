@@ -20,14 +20,39 @@ pub(super) fn refuse(problems: &Problems, format: OutputFormat) -> ExitCode {
     ExitCode::from(EX_USAGE)
 }
 
-/// The output of `check --format json` for a valid configuration.
-pub(super) fn valid_json(summary: &str) -> String {
-    text(&Report { valid: true, summary: Some(summary), problems: Vec::new() })
+/// A fault that does not keep the gateway from serving.
+#[derive(Debug, Serialize)]
+pub(super) struct Warning {
+    /// The setting.
+    pub(super) path: &'static str,
+    /// The fault, and what would be right.
+    pub(super) message: String,
+}
+
+/// Prints the summary of a valid configuration, and the warnings about it. Returns the exit code.
+pub(super) fn accept(summary: &str, warnings: &[Warning], file: &str, format: OutputFormat) -> ExitCode {
+    match format {
+        OutputFormat::Text => {
+            for Warning { path, message } in warnings {
+                complain(&format!("{file}: warning: {path}: {message}"), 0);
+            }
+            print(summary)
+        }
+        OutputFormat::Json => {
+            print(&text(&Report { valid: true, summary: Some(summary), problems: Vec::new(), warnings }))
+        }
+        OutputFormat::Github => {
+            let annotation = |Warning { path, message }: &Warning| {
+                format!("::warning file={}::{}\n", property(file), data(&format!("{path}: {message}")))
+            };
+            print(&(warnings.iter().map(annotation).collect::<String>() + summary))
+        }
+    }
 }
 
 fn json(problems: &Problems) -> String {
     let row = |problem| Row::of(problems, problem);
-    text(&Report { valid: false, summary: None, problems: problems.iter().map(row).collect() })
+    text(&Report { valid: false, summary: None, problems: problems.iter().map(row).collect(), warnings: &[] })
 }
 
 /// One workflow command for each problem (GitHub Actions, "Workflow commands", `error`).
@@ -62,6 +87,8 @@ struct Report<'p> {
     #[serde(skip_serializing_if = "Option::is_none")]
     summary: Option<&'p str>,
     problems: Vec<Row<'p>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'p [Warning],
 }
 
 #[derive(Serialize)]

@@ -17,7 +17,7 @@ use super::{
     section::{Section, Setting},
     unit, url,
 };
-use crate::telemetry::Format;
+use crate::{certificate_findings::key_fault, telemetry::Format};
 
 pub(super) fn listen(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Listen> {
     let section = root.section("listen");
@@ -229,11 +229,11 @@ fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
     let certificate = section.required("certificate", "the path of a PEM file").and_then(|setting| {
         let (path, pem) = around.read(&setting)?;
         let chain = X509::stack_from_pem(&pem).unwrap_or_default();
-        let Some(own) = chain.into_iter().next() else {
+        if chain.is_empty() {
             setting.problem(NO_CERTIFICATE);
             return None;
-        };
-        Some((path, own))
+        }
+        Some((path, chain))
     });
     let key = section.required("key", "the path of a PEM file").and_then(|setting| {
         let (path, pem) = around.read(&setting)?;
@@ -245,9 +245,9 @@ fn tls(setting: &Setting<'_>, around: &Surroundings<'_>) -> Option<TlsFiles> {
         Some((path, key))
     });
     section.finish();
-    let ((certificate, own), (key, private)) = (certificate?, key?);
-    if !own.public_key().is_ok_and(|public| public.public_eq(&private)) {
-        setting.problem("the key does not belong to the certificate; use two files that were made together");
+    let ((certificate, chain), (key, private)) = (certificate?, key?);
+    if let Some(fault) = key_fault(&chain, &private) {
+        setting.problem(fault.to_string());
         return None;
     }
     Some(TlsFiles { certificate, key })

@@ -52,7 +52,7 @@ pub(crate) fn parse(text: &str) -> Result<Config, Problems> {
 }
 
 /// Returns a certificate and its key, in PEM.
-pub(super) fn certificate() -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn certificate() -> (Vec<u8>, Vec<u8>) {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key: PKey<Private> = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
     let mut name = X509NameBuilder::new().unwrap();

@@ -14,27 +14,38 @@ use openssl::{
     x509::X509,
 };
 
-use crate::config::{FILE_BYTES_MAX, TlsFiles, is_running, read_bounded, shown, within_limit};
+use url::Url;
+
+use crate::{
+    certificate_findings::{CertificateFinding, examine, key_fault},
+    config::{FILE_BYTES_MAX, TlsFiles, is_running, read_bounded, shown, within_limit},
+};
 
 /// A certificate and its key, ready to accept TLS connections.
 pub(crate) struct Certificate {
     acceptor: SslAcceptor,
+    /// The certificates of the file, in its order.
+    chain: Vec<X509>,
 }
 
 impl Certificate {
     /// Parses the certificate chain and the key. TLS 1.2 and 1.3, HTTP/2 by ALPN only, sessions resumed by
     /// tickets.
-    fn parse(chain: &[u8], key: &[u8]) -> Result<Self, ErrorStack> {
+    fn parse(chain: &[u8], key: &[u8]) -> Result<Self, CertificateError> {
         let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
-        let mut chain = X509::stack_from_pem(chain)?.into_iter();
-        if let Some(own) = chain.next() {
-            builder.set_certificate(&own)?;
-        }
-        for certificate in chain {
-            builder.add_extra_chain_cert(certificate)?;
-        }
+        let chain = X509::stack_from_pem(chain)?;
         // OpenSSL would ask for the password of an encrypted key on the terminal. Pass an empty one instead.
         let key = PKey::private_key_from_pem_passphrase(key, b"")?;
+        if let Some(fault) = key_fault(&chain, &key) {
+            return Err(CertificateError::Key(fault.to_string()));
+        }
+        let mut certificates = chain.iter();
+        if let Some(own) = certificates.next() {
+            builder.set_certificate(own)?;
+        }
+        for certificate in certificates {
+            builder.add_extra_chain_cert(certificate.clone())?;
+        }
         builder.set_private_key(&key)?;
         builder.check_private_key()?;
         // Tickets are stateless: they work on every worker. A cache on the server would be one more lock.
@@ -42,12 +53,20 @@ impl Certificate {
         builder.set_alpn_select_callback(|_, offered| {
             select_next_proto(b"\x02h2\x08http/1.1", offered).ok_or(AlpnError::NOACK)
         });
-        Ok(Self { acceptor: builder.build() })
+        Ok(Self { acceptor: builder.build(), chain })
     }
 
     /// The acceptor of new connections.
     pub(crate) fn acceptor(&self) -> SslAcceptor {
         self.acceptor.clone()
+    }
+
+    /// The faults of the certificate for a gateway whose callbacks are at `origin`.
+    pub(crate) fn findings(&self, origin: &str) -> Vec<CertificateFinding> {
+        let base = Url::parse(origin).ok();
+        let Some(host) = base.as_ref().and_then(Url::host) else { return Vec::new() };
+        // The key was compared when it was parsed.
+        examine(&self.chain, None, &host, wall_clock())
     }
 
     /// The end of the certificate's validity.
@@ -79,6 +98,9 @@ pub enum CertificateError {
     /// OpenSSL refuses the certificate or its key.
     #[error("cannot use the certificate of listen.tls")]
     Unusable(#[from] ErrorStack),
+    /// The key is not that of the first certificate.
+    #[error("cannot use the certificate of listen.tls: {0}")]
+    Key(String),
 }
 
 /// The files of a certificate, and their fingerprint when they were last read.
@@ -139,12 +161,17 @@ impl CertificateFiles {
     fn read(files: &TlsFiles) -> Result<Certificate, CertificateError> {
         let read =
             |path: &Path| read_bounded(path, FILE_BYTES_MAX).map_err(|reason| unreadable(path, &reason));
-        Ok(Certificate::parse(&read(&files.certificate)?, &read(&files.key)?)?)
+        Certificate::parse(&read(&files.certificate)?, &read(&files.key)?)
     }
 }
 
 fn unreadable(path: &Path, reason: &impl ToString) -> CertificateError {
     CertificateError::Unreadable { path: shown(path), reason: reason.to_string() }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge: the validity of a certificate is compared with it")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
 }
 
 /// The modification times and sizes of the files; another value means that a file changed.

@@ -41,8 +41,16 @@ impl ProcessState {
         self.metrics.open_connections() == 0 && self.gateway.load().tasks.in_flight() == 0
     }
 
-    /// Serves `certificate` on new connections; `None` is plain HTTP.
+    /// Serves `certificate` on new connections, and logs its faults; `None` is plain HTTP.
     pub(crate) fn serve_certificate(&self, certificate: Option<Certificate>) {
+        let gateway = self.gateway.load();
+        for finding in certificate.iter().flat_map(|one| one.findings(gateway.callbacks.origin())) {
+            tracing::warn!(
+                finding = finding.label(),
+                detail = %finding,
+                "certificate of listen.tls needs attention"
+            );
+        }
         if let Some(not_after) = certificate.as_ref().and_then(Certificate::not_after) {
             self.metrics.certificate_not_after(not_after);
         }

@@ -2,10 +2,13 @@
 
 use std::process::{Command, Output, Stdio};
 
+use openssl::asn1::Asn1Time;
+
 use crate::support::{
     APP, Gateway, Instance, Issuer, Request, Settings, Token, bodies,
     gateway::{BINARY, CONFIG, path_of, write_configuration},
     settings::SEALS,
+    tls::Identity,
 };
 
 fn run(arguments: &[&str]) -> Output {
@@ -47,6 +50,45 @@ fn check_prints_each_mistake_with_its_path() {
     assert!(stderr.contains("webhook_path"), "the nearest setting is named: {stderr}");
     check(&["check", "--config", &fixture("config/minimal.toml")], 0);
     check(&["check", "--config", "/nowhere/at/all.toml"], 64);
+}
+
+#[test]
+fn check_warns_of_a_certificate_that_the_platform_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let minimal = std::fs::read_to_string(fixture("config/minimal.toml")).unwrap();
+    write(CONFIG, &format!("{minimal}[listen.tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n"));
+    let long_ago = Asn1Time::from_unix(1_700_000_000).unwrap();
+    Identity::of("stranger", 1, "other.example", &long_ago).write(folder.path());
+    let file = folder.path().join(CONFIG);
+    let file = file.to_str().unwrap();
+    let (stdout, stderr) = check(&["check", "--config", file], 0);
+    assert!(stdout.starts_with("region emea; "), "{stdout}");
+    let lines: Vec<_> = stderr.lines().collect();
+    let parts = ["is self-signed", "is for other.example, localhost and not for ", "expired at Nov 14"];
+    assert_eq!(lines.len(), parts.len(), "{stderr}");
+    for (line, part) in lines.iter().zip(parts) {
+        assert!(line.starts_with(&format!("{file}: warning: listen.tls.certificate: the cert")), "{line}");
+        assert!(line.contains(part), "{line}");
+    }
+    let (stdout, _) = check(&["check", "--config", file, "--format", "github"], 0);
+    assert_eq!(stdout.matches("::warning file=").count(), 3, "{stdout}");
+    let (stdout, _) = check(&["check", "--config", file, "--format", "json"], 0);
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&report["valid"], report["warnings"].as_array().unwrap().len()), (&true.into(), 3));
+    // Without secrets no file is read.
+    assert_eq!(check(&["check", "--config", file, "--without-secrets"], 0).1, "");
+
+    // The key is that of the second certificate.
+    let own = std::fs::read_to_string(folder.path().join("tls.crt")).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    Identity::of("entra-2", 2, "third.example", &long_ago).write(other.path());
+    let other = std::fs::read_to_string(other.path().join("tls.crt")).unwrap();
+    write("tls.crt", &format!("{other}{own}"));
+    let (_, stderr) = check(&["check", "--config", file], 64);
+    let expected = "listen.tls: the key belongs to certificate 2 of the file, that of other.example; put the \
+                    gateway's own certificate first";
+    assert!(stderr.contains(expected), "{stderr}");
 }
 
 #[test]

@@ -251,3 +251,54 @@ async fn a_request_that_leads_back_to_the_gateway_is_refused_once() {
     let refused = marked.replace("Authorization", &format!("Bearer {untrusted}")).send(&gateway).await;
     assert_eq!((refused.status(), refused.field("switchboard-loop")), (401, None));
 }
+
+#[tokio::test]
+async fn a_missed_probe_is_logged_once_for_each_cause() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let mut settings = Settings::new(&issuer, &[&instance]);
+    settings.tls = true;
+    let secure = Gateway::start(&settings).await;
+    // The TLS listener of a gateway is an instance with a certificate of an unknown authority.
+    let plain = Instance::start("bot-1");
+    let settings = Settings::new(&issuer, &[])
+        .instance("bot-0", &format!("https://localhost:{}/", secure.public.port()), "")
+        .instance("bot-1", &plain.url(), "")
+        .line("fleet.probe", "path = \"/healthz\"\ninterval = \"500ms\"");
+    let gateway = Gateway::start(&settings).await;
+    let changed = gateway.log.event("the change", |event| event["to"] == "unreachable").await;
+    let reason = "missed its probes: certificate is of an unknown authority";
+    assert_eq!((&changed["instance"], &changed["reason"]), (&"bot-0".into(), &reason.into()), "{changed}");
+    let fleet = gateway.admin("/fleet").await.json();
+    assert_eq!(fleet[0]["reason"], reason, "{fleet}");
+    assert_eq!(fleet[0]["last_miss"], "tls_unknown_authority", "{fleet}");
+    assert_eq!(fleet[1]["last_miss"], serde_json::Value::Null, "{fleet}");
+
+    for (reply, reason) in [
+        (Reply::status(404), "status_404"),
+        (Reply::with(302, &[("Location", "/login")], ""), "redirect"),
+        (Reply::with(200, &[], &"x".repeat(5000)), "answer_too_large"),
+    ] {
+        plain.probe(reply);
+        let missed = gateway.log.event(reason, |event| event["reason"] == reason).await;
+        assert_eq!((&missed["level"], &missed["instance"]), (&"info".into(), &"bot-1".into()), "{missed}");
+    }
+    let reason = "missed its probes: response too large";
+    until("the last cause", async || {
+        (gateway.admin("/fleet").await.json()[1]["reason"] == reason).then_some(())
+    })
+    .await;
+    // The log has no debug events. At most one miss of each cause is logged; a busy machine adds time-outs.
+    let events = gateway.log.events();
+    let of_message = |message: &str, reason: Option<&str>| {
+        let fits = |event: &&serde_json::Value| {
+            event["message"] == message && reason.is_none_or(|reason| event["reason"] == reason)
+        };
+        events.iter().filter(fits).count()
+    };
+    assert_eq!(of_message("TLS handshake with an upstream failed", None), 1);
+    for reason in ["status_404", "redirect"] {
+        assert_eq!(of_message("instance missed a probe", Some(reason)), 1, "{reason}");
+    }
+    assert!(!gateway.log.text().contains("statem"));
+}

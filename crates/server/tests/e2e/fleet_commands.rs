@@ -173,12 +173,14 @@ async fn an_error_names_the_mistake_and_the_remedy() {
     let token = gateway.path("seal-k2");
     let token = token.to_str().unwrap();
     let missing = gateway.path("no-such-file");
-    let table: [(&[&str], i32, &str); 12] = [
+    let secure = format!("https://{}", gateway.admin);
+    let table: [(&[&str], i32, &str); 13] = [
         (&["list", "--admin", "http://10.0.0.1:9090"], 64, "plain http is for loopback hosts only"),
         (&["list", "--admin", "127.0.0.1:9090"], 64, "not an absolute URL of http or https"),
         (&["list", "--admin", "ftp://127.0.0.1:9090"], 64, "like http://127.0.0.1:9090, without user"),
         (&["list", "--admin", "http://me@127.0.0.1:9090"], 64, "without user, password and fragment"),
         (&["list", "--admin", &unused], 1, "set --admin to the gateway's admin.address"),
+        (&["list", "--admin", &secure], 1, "the server does not speak TLS on this port"),
         (&["list", "--admin", &public], 1, "is not the admin listener of a gateway"),
         (&["list", "--admin", &instance.url().replace("/api/calls", "")], 1, "does not respond with a fleet"),
         (&["drain", "bot-0", "--admin", &admin], 1, "pass it with --token-env NAME or --token-file FILE"),
@@ -205,7 +207,7 @@ async fn an_error_names_the_mistake_and_the_remedy() {
         let (code, stdout, stderr) = run(command).await;
         assert_eq!((code, stdout.as_str()), (expected, ""), "{arguments:?}: {stderr}");
         assert!(stderr.contains(part), "{arguments:?}: {stderr}");
-        assert!(!stderr.contains("open-sesame"), "{stderr}");
+        assert!(!stderr.contains("open-sesame") && !stderr.contains("ssl/"), "{stderr}");
     }
     let (code, ..) = run(command(&["drain", "bot-0", "--admin", &admin, "--token-file", token])).await;
     assert_eq!(code, 0);

@@ -21,6 +21,9 @@ const AUTHORITY_WITHOUT_TLS: &str = "0efc74f7-41c3-47a4-8775-7259bfef4204";
 const NO_FILE: &str = "0efc74f7-41c3-47a4-8775-7259bfef4205";
 const NO_TOKEN_IN_FILE: &str = "0efc74f7-41c3-47a4-8775-7259bfef4206";
 
+/// The words of a failed handshake, instead of those of OpenSSL.
+const NOT_TLS: &str =
+    "has no TLS that can be trusted: client error (Connect): the server does not speak TLS on this port";
 const CREDENTIAL: &str = "the app's credential is wrong";
 const PERMISSION: &str = "lacks a permission";
 const NETWORK: &str = "could not be reached";
@@ -84,7 +87,7 @@ fn cases() -> Vec<Case> {
         login(Reply::with(503, &later, ""), "token_unavailable", "unavailable"),
         login(Reply::with(200, &[], "<html>"), "token_nonsense", "no token endpoint"),
         login(Reply::Reset, "token_lost", "the token endpoint broke the connection"),
-        configured(AUTHORITY_WITHOUT_TLS, "token_tls", "the token endpoint has no TLS that can be trusted"),
+        configured(AUTHORITY_WITHOUT_TLS, "token_tls", NOT_TLS),
         configured(NO_FILE, "token_file_unreadable", "federated token"),
         configured(NO_TOKEN_IN_FILE, "token_file_malformed", "federated token"),
         login(Reply::Never, "deadline_passed", "the deadline passed"),
@@ -111,7 +114,7 @@ fn cases() -> Vec<Case> {
             "unexpected",
             "check the endpoint",
         ),
-        configured(GRAPH_WITHOUT_TLS, "tls", "Graph has no TLS that can be trusted"),
+        configured(GRAPH_WITHOUT_TLS, "tls", NOT_TLS),
         graph(Reply::Reset, "lost", UNKNOWN),
         graph(Reply::Never, "timeout", UNKNOWN),
     ]

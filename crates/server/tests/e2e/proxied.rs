@@ -213,11 +213,17 @@ async fn the_certificate_of_the_peer_gateway_is_verified() {
     // A certificate of an untrusted authority, and a host name that is not in the certificate.
     let untrusting = Gateway::start(&at("localhost").line("callback", "# no authority")).await;
     let misnamed = Gateway::start_trusting(&at("127.0.0.1"), &peer_gateway.path("tls.crt")).await;
-    for (gateway, reason) in [(untrusting, "tls_unknown_authority"), (misnamed, "tls_wrong_name")] {
+    for (gateway, reason, error) in [
+        (untrusting, "tls_unknown_authority", "the certificate of emea.bots.example is self-signed"),
+        (misnamed, "tls_wrong_name", "is not for 127.0.0.1 but for emea.bots.example, localhost"),
+    ] {
         assert_eq!(post(&gateway, &path).await.status(), 503);
         let event =
             gateway.log.event("the failed handshake", |event| event["outcome"] == "unreachable").await;
         assert_eq!(event["reason"], reason);
+        let event = gateway.log.message("TLS handshake with an upstream failed").await;
+        assert_eq!(event["level"], "info", "{event}");
+        assert!(event["error"].as_str().unwrap().contains(error), "{event}");
     }
     instance.expect_nothing();
 }

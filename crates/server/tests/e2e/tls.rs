@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use openssl::ssl::SslVersion;
+use openssl::{asn1::Asn1Time, ssl::SslVersion};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
@@ -125,4 +125,32 @@ async fn a_replaced_certificate_is_served_without_a_restart() {
     gateway.signal("HUP");
     gateway.log.message("configuration reloaded").await;
     assert_eq!(tls::serial(gateway.public).await, 3);
+}
+
+#[tokio::test]
+async fn the_faults_of_a_certificate_are_logged_at_the_start_and_at_each_renewal() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let gateway = gateway(&issuer, &instance).await;
+    let findings = || {
+        let events = gateway.log.events();
+        let of_certificate = |event: &&serde_json::Value| {
+            event["message"] == "certificate of listen.tls needs attention" && event["level"] == "warn"
+        };
+        let finding = |event: &serde_json::Value| event["finding"].as_str().unwrap().to_owned();
+        events.iter().filter(of_certificate).map(finding).collect::<Vec<_>>()
+    };
+    assert_eq!(findings(), ["self_signed"]);
+    let long_ago = Asn1Time::from_unix(1_700_000_000).unwrap();
+    Identity::of("stranger", 2, "amer.bots.example", &long_ago)
+        .write(gateway.path("tls.crt").parent().unwrap());
+    gateway.log.message("certificate reloaded").await;
+    assert_eq!(findings(), ["self_signed", "self_signed", "wrong_host", "expired"]);
+    let wrong_host = gateway.log.event("the host", |event| event["finding"] == "wrong_host").await;
+    assert_eq!(
+        wrong_host["detail"],
+        "the certificate is for amer.bots.example, localhost and not for emea.bots.example, the host of \
+         callback.base, to which the platform posts; use one for that name"
+    );
+    assert_eq!(gateway.metric("switchboard_certificate_not_after_seconds", &[]).await, 1.7e9);
 }

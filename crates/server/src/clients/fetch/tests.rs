@@ -75,7 +75,8 @@ async fn each_failure_has_its_kind() {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         let _ = stream.read_to_end(&mut Vec::new()).await;
     });
-    assert_eq!(fetcher().document(&plain, 5, LIMIT).await.unwrap_err().kind, "tls");
+    let error = fetcher().document(&plain, 5, LIMIT).await.unwrap_err();
+    assert_eq!((error.kind, &*error.detail), ("tls", "the server does not speak TLS on this port"));
 }
 
 #[tokio::test]
@@ -204,17 +205,24 @@ async fn over_tls(address: &str, host: &str, certified: &str) -> Result<Bytes, F
 
 #[tokio::test]
 async fn a_certificate_must_name_the_host() {
-    for (host, certified, is_valid) in [
-        ("localhost", "localhost", true),
-        ("localhost", "other.test", false),
-        ("127.0.0.1", "127.0.0.1", true),
-        ("127.0.0.1", "127.0.0.2", false),
+    for (host, certified, wrong) in [
+        ("localhost", "localhost", None),
+        (
+            "localhost",
+            "other.test",
+            Some("wrong name: the certificate is not for localhost but for other.test"),
+        ),
+        ("127.0.0.1", "127.0.0.1", None),
+        (
+            "127.0.0.1",
+            "127.0.0.2",
+            Some("wrong name: the certificate is not for 127.0.0.1 but for 127.0.0.2"),
+        ),
     ] {
         let fetched = over_tls("127.0.0.1:0", host, certified).await;
-        assert_eq!(
-            fetched.map_err(|error| error.kind),
-            if is_valid { Ok("ok".into()) } else { Err("untrusted") }
-        );
+        let fetched = fetched.map_err(|error| (error.kind, error.detail));
+        let expected = wrong.map_or(Ok("ok".into()), |text| Err(("untrusted", text.to_owned())));
+        assert_eq!(fetched, expected);
     }
 }
 

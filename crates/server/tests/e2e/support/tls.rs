@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, pin::Pin};
 
 use openssl::{
-    asn1::Asn1Time,
+    asn1::{Asn1Time, Asn1TimeRef},
     bn::BigNum,
     hash::MessageDigest,
     pkey::{PKey, Private},
@@ -25,19 +25,20 @@ pub(crate) struct Identity {
 impl Identity {
     /// Makes a self-signed certificate with this serial number.
     pub(crate) fn new(serial: u32) -> Self {
-        Self::valid_until(serial, &Asn1Time::days_from_now(365).unwrap())
+        Self::of("stranger", serial, HOST, &Asn1Time::days_from_now(365).unwrap())
     }
 
     /// Makes one that expired in 1970.
     pub(crate) fn expired(serial: u32) -> Self {
-        Self::valid_until(serial, &Asn1Time::from_unix(86_400).unwrap())
+        Self::of("stranger", serial, HOST, &Asn1Time::from_unix(86_400).unwrap())
     }
 
-    fn valid_until(serial: u32, not_after: &Asn1Time) -> Self {
-        // Use a committed key: generating one would take half a second in each test.
-        let key = private_key("stranger").clone();
+    /// Makes one with this committed key, for this host and `localhost`, until `not_after`.
+    pub(crate) fn of(key: &str, serial: u32, host: &str, not_after: &Asn1TimeRef) -> Self {
+        // Generating a key would take half a second in each test.
+        let key = private_key(key).clone();
         let mut name = X509Name::builder().unwrap();
-        name.append_entry_by_text("CN", "emea.bots.example").unwrap();
+        name.append_entry_by_text("CN", host).unwrap();
         let name = name.build();
         let mut builder = X509::builder().unwrap();
         builder.set_version(2).unwrap();
@@ -48,7 +49,7 @@ impl Identity {
         builder.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
         builder.set_not_after(not_after).unwrap();
         let names = SubjectAlternativeName::new()
-            .dns("emea.bots.example")
+            .dns(host)
             .dns("localhost")
             .build(&builder.x509v3_context(None, None));
         builder.append_extension(names.unwrap()).unwrap();
@@ -122,6 +123,8 @@ pub(crate) async fn serial(address: SocketAddr) -> u32 {
     let serial = certificate.serial_number().to_bn().unwrap().to_vec();
     serial.into_iter().fold(0, |number, byte| number * 256 + u32::from(byte))
 }
+
+const HOST: &str = "emea.bots.example";
 
 pub(crate) const HTTP2: &[u8] = b"\x02h2";
 pub(crate) const HTTP1: &[u8] = b"\x08http/1.1";
