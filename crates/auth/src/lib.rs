@@ -105,5 +105,6 @@ pub use crate::{
     refused_sender::RefusedSender,
     rejection::{AuthError, Forbidden, Rejection},
     settings::{AppSettings, InvalidAuthSettings, KeyPolicy, Tenants, TrustSettings},
+    store::key_store_is_writable_by_others,
     token_summary::{LogValue, TokenSummary},
 };

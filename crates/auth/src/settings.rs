@@ -1,6 +1,6 @@
 //! The settings of trusts, apps and keys, and the check that they are safe.
 
-use std::{collections::HashMap, fs, path::PathBuf, time::Duration};
+use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use url::Url;
 use uuid::Uuid;
@@ -8,7 +8,6 @@ use uuid::Uuid;
 use crate::{
     discovery::{has_userinfo, is_loopback},
     issuer::{IssuerPattern, guid},
-    store::is_writable_by_others,
 };
 
 /// One issuer family: the address of its keys, its issuers and its allowed callers. Plain data.
@@ -192,15 +191,6 @@ fn check_keys(keys: &KeyPolicy, problems: &mut Problems) {
         if time > TIME_MAX {
             problems.add(format!("keys.{name}"), "must be at most a year");
         }
-    }
-    if let Some(folder) = &keys.store
-        && fs::metadata(folder).is_ok_and(|metadata| is_writable_by_others(&metadata))
-    {
-        problems.add(
-            "keys.store",
-            "other users may write the folder, and so decide which tokens are accepted; take the permission \
-             from them: chmod go-w",
-        );
     }
     if keys.refresh.is_zero() {
         problems.add("keys.refresh", "must not be zero");

@@ -5,7 +5,7 @@ use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -49,7 +49,7 @@ impl Store {
         match OpenOptions::new().read(true).open(self.path()) {
             Ok(file) => {
                 let metadata = file.metadata().map_err(StoreError::Read)?;
-                if is_writable_by_others(&metadata) {
+                if is_for_others(&metadata) || key_store_is_writable_by_others(&self.folder) {
                     return Err(StoreError::WritableByOthers);
                 }
                 file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(StoreError::Read)?
@@ -174,7 +174,7 @@ pub(crate) enum StoreError {
     Read(#[source] io::Error),
     #[error("cannot write the file")]
     Write(#[source] io::Error),
-    #[error("other users may write the file: its keys prove nothing; remove it")]
+    #[error("other users may write the file or its folder: its keys prove nothing; remove it")]
     WritableByOthers,
     #[error("the file is not a stored key set")]
     Malformed,
@@ -188,9 +188,13 @@ pub(crate) enum StoreError {
     TooOld,
 }
 
-/// Returns true if users other than the owner may write the file or the folder. A key set decides which
-/// tokens are accepted.
-pub(crate) fn is_writable_by_others(metadata: &fs::Metadata) -> bool {
+/// Returns true if users other than the owner may write the folder of a key store, and so decide which tokens
+/// are accepted. A folder that does not exist yet is created for the owner alone. It may wait for the disk.
+pub fn key_store_is_writable_by_others(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|metadata| is_for_others(&metadata))
+}
+
+fn is_for_others(metadata: &fs::Metadata) -> bool {
     metadata.permissions().mode() & 0o022 != 0
 }
 
@@ -244,7 +248,7 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::FileTimes, path::Path, time::SystemTime};
+    use std::{fs::FileTimes, time::SystemTime};
 
     use super::*;
 
@@ -371,10 +375,15 @@ mod tests {
         let allow = |mode| {
             move |store: &Store| fs::set_permissions(store.path(), fs::Permissions::from_mode(mode)).unwrap()
         };
-        let problem = "other users may write the file: its keys prove nothing; remove it";
+        let problem = "other users may write the file or its folder: its keys prove nothing; remove it";
         check(allow(0o644), NOW, "2 keys of 0 s");
         check(allow(0o620), NOW, problem);
         check(allow(0o602), NOW, problem);
+        let open_folder = |store: &Store| {
+            let folder = store.path().parent().unwrap().to_owned();
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+        };
+        check(open_folder, NOW, problem);
     }
 
     #[test]

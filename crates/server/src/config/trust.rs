@@ -2,16 +2,19 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use switchboard_auth::{AppSettings, Authenticator, KeyPolicy, Tenants, TrustSettings};
+use switchboard_auth::{
+    AppSettings, Authenticator, KeyPolicy, Tenants, TrustSettings, key_store_is_writable_by_others,
+};
 use switchboard_graph::GraphSettings;
 use uuid::Uuid;
 
 use super::{
     ca::CaCertificates,
     cloud::{self, CALLING_SERVICE, Cloud, SKYPE_METADATA},
+    file_time::within_limit,
     graph,
     model::Trust,
-    secret::Surroundings,
+    secret::{Surroundings, shown},
     section::{Section, Setting},
     url,
 };
@@ -169,7 +172,24 @@ pub(super) fn keys(root: &Section<'_>, around: &Surroundings<'_>) -> Option<KeyP
     let keep_stale =
         section.or("keep_stale", day, |setting| setting.duration(&(Duration::from_secs(1)..=30 * day)));
     let store = section.maybe("store", |setting| {
-        around.path(setting, "the path of a folder, like \"/var/lib/switchboard/keys\"")
+        let folder = around.path(setting, "the path of a folder, like \"/var/lib/switchboard/keys\"")?;
+        if around.without_secrets {
+            return Some(folder);
+        }
+        match within_limit(&folder, key_store_is_writable_by_others) {
+            Ok(false) => Some(folder),
+            Ok(true) => {
+                setting.problem(
+                    "other users may write the folder, and so decide which tokens are accepted; take the \
+                     permission from them: chmod go-w",
+                );
+                None
+            }
+            Err(hangs) => {
+                setting.problem(format!("{} cannot be examined: {hangs}", shown(&folder)));
+                None
+            }
+        }
     });
     section.finish();
     Some(KeyPolicy { refresh: refresh?, cooldown: cooldown?, keep_stale: keep_stale?, store: store? })

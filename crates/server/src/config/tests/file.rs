@@ -1,5 +1,7 @@
 //! The file itself: the positions of problems, its encoding, and the check without secrets.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 #[test]
@@ -177,4 +179,21 @@ fn an_admin_token_cannot_be_guessed() {
     token(16).unwrap();
     let problems = token(15).unwrap_err().to_string();
     assert!(problems.starts_with("admin.token: 15 bytes; at least 16 are required"), "{problems}");
+}
+
+/// Only the owner of a key store may write it: it decides which tokens are accepted.
+#[test]
+fn a_key_store_that_others_may_write_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("{}[keys]\nstore = \"{}\"\n", changed(&[]), folder.path().display());
+    for (mode, is_refused) in [(0o700, false), (0o755, false), (0o770, true), (0o707, true), (0o1777, true)] {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let problems = parse(&text).map(|_| ()).map_err(|problems| problems.to_string());
+        let expected = "keys.store: other users may write the folder, and so decide which tokens are \
+                        accepted; take the permission from them: chmod go-w";
+        assert_eq!(problems.is_err(), is_refused, "{mode:o}");
+        assert!(problems.err().is_none_or(|problems| problems.ends_with(expected)));
+    }
+    fs::remove_dir(folder.path()).unwrap();
+    parse(&text).unwrap();
 }
