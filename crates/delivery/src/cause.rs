@@ -308,14 +308,6 @@ mod tests {
     }
 
     #[test]
-    fn every_label_is_documented() {
-        let document = include_str!("../../../docs/outcomes.md");
-        for label in Cause::ALL.map(Cause::label) {
-            assert!(document.contains(&format!("`{label}`")), "{label} is not in docs/outcomes.md");
-        }
-    }
-
-    #[test]
     fn only_a_503_of_a_gateway_is_a_loop() {
         let cause = |status: u16, marked: bool| {
             let mut response = Response::new(());
