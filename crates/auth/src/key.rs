@@ -39,6 +39,12 @@ impl Key {
         }
     }
 
+    /// Returns the id of a member of `keys` that is not parsed any further.
+    pub(crate) fn id(raw: &RawValue) -> Option<Box<str>> {
+        let jwk: JwkId = serde_json::from_str(raw.get()).ok()?;
+        jwk.kid.filter(|key_id| is_key_id(key_id)).map(String::into_boxed_str)
+    }
+
     /// Checks the signature of `token`.
     ///
     /// josekit checks the signature only; this crate alone parses the header and the claims. josekit's errors
@@ -193,7 +199,7 @@ impl SkipReason {
             Self::OtherType => ("not_rsa", false),
             Self::OtherUse => ("other_use", false),
             Self::Secret => ("secret", true),
-            Self::TooMany => ("too_many", true),
+            Self::TooMany => ("too_many", false),
         }
     }
 }
@@ -218,6 +224,12 @@ struct Jwk {
     dq: Option<IgnoredAny>,
     qi: Option<IgnoredAny>,
     k: Option<IgnoredAny>,
+}
+
+/// The id of a key (RFC 7517 section 4.5).
+#[derive(Deserialize)]
+struct JwkId {
+    kid: Option<String>,
 }
 
 /// 65537.

@@ -235,7 +235,7 @@ impl KeyRefresher {
         let is_untrusted =
             matches!(error, KeyFetchError::Fetch(error) if error.kind == FetchError::UNTRUSTED);
         let (reason, error, url) = (error.label(), chain(error), public_parts(document));
-        if is_of_former_ca && is_untrusted {
+        if is_of_former_ca && is_untrusted && !self.cache.current().keys.is_empty() {
             self.cache.drop_keys();
             tracing::error!(
                 trust,

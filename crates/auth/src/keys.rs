@@ -62,7 +62,7 @@ impl KeySet {
         for raw in raw {
             // The keys of the document come in its order. What is beyond the bound is lost alone.
             if set.keys.len() == KEYS_MAX {
-                set.skipped.push(Skipped { key_id: None, reason: SkipReason::TooMany });
+                set.skipped.push(Skipped { key_id: Key::id(raw), reason: SkipReason::TooMany });
                 continue;
             }
             let (key_id, key) = match Key::parse(raw, cloud) {

@@ -4,12 +4,13 @@
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use tempfile::Builder;
 use url::Url;
@@ -194,8 +195,10 @@ pub fn key_store_is_writable_by_others(folder: &Path) -> bool {
     fs::metadata(folder).is_ok_and(|metadata| is_for_others(&metadata))
 }
 
+/// The owner may write, whatever the mode: it must be this process's user or root.
 fn is_for_others(metadata: &fs::Metadata) -> bool {
-    metadata.permissions().mode() & 0o022 != 0
+    let is_ours = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
+    !is_ours || metadata.mode() & 0o022 != 0
 }
 
 /// The end of the name of a temporary file.
@@ -248,7 +251,7 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::FileTimes, time::SystemTime};
+    use std::{fs::FileTimes, os::unix::fs::PermissionsExt, time::SystemTime};
 
     use super::*;
 

@@ -134,7 +134,7 @@ pub use self::{
     outbound::Outbound,
     peer_gateways::{PeerGateways, ProxyError},
     place::{PlaceError, PlacementCounters, PlacementLimits},
-    probe::{Examined, ExaminedState},
+    probe::{Examined, ExaminedFailure, ExaminedState},
     response::{UpstreamBody, UpstreamBodyError, UpstreamResponse},
     settings::{DeliverySettings, Discovery, DnsSettings, InstanceSettings, Orphaned, ProbeSettings},
     startup::Awaited,

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use self::miss_log::MissLog;
-pub use self::once::{Examined, ExaminedState};
+pub use self::once::{Examined, ExaminedFailure, ExaminedState};
 use crate::{
     cause::Cause,
     connections::{Connector, connect_near},

@@ -14,6 +14,8 @@ use openssl::{
     x509::{GeneralNameRef, X509NameRef, X509Ref, X509StoreContextRef},
 };
 
+use crate::error_chain::printable;
+
 /// The reason for which a TLS handshake with a server failed.
 ///
 /// Texts from certificates are escaped and cut: the certificate is not trusted.
@@ -218,12 +220,13 @@ pub fn common_name(name: &X509NameRef) -> String {
 /// The first names and addresses of hosts that a certificate is for, escaped and cut.
 pub fn certificate_hosts(certificate: &X509Ref) -> Vec<String> {
     let Some(names) = certificate.subject_alt_names() else { return Vec::new() };
-    let total = names.len();
-    let mut shown: Vec<_> = names.iter().filter_map(host).take(NAMES_MAX).collect();
-    if total > NAMES_MAX {
-        shown.push(format!("{} more", total - NAMES_MAX));
+    let mut hosts: Vec<_> = names.iter().filter_map(host).collect();
+    let more = hosts.len().saturating_sub(NAMES_MAX);
+    hosts.truncate(NAMES_MAX);
+    if more > 0 {
+        hosts.push(format!("{more} more"));
     }
-    shown
+    hosts
 }
 
 /// The host that an alternative name of a certificate names.
@@ -239,7 +242,7 @@ fn host(name: &GeneralNameRef) -> Option<String> {
 /// Text from a certificate, without control characters, and cut.
 fn shown(text: &str) -> String {
     let cut = if text.chars().nth(NAME_CHARS_MAX).is_some() { "…" } else { "" };
-    text.chars().take(NAME_CHARS_MAX).flat_map(char::escape_debug).chain(cut.chars()).collect()
+    format!("{}{cut}", printable(text, NAME_CHARS_MAX))
 }
 
 /// The reasons that OpenSSL gives when the bytes of the server are not TLS.

@@ -5,9 +5,10 @@ pub(crate) fn printable(text: &str, chars_max: usize) -> String {
     text.chars().flat_map(escape).take(chars_max).collect()
 }
 
-/// Escapes line breaks, control characters and bidirectional marks. Quotes print, so they stay.
+/// Escapes line breaks, control characters and bidirectional marks. Quotes and backslashes print, so they
+/// stay.
 fn escape(character: char) -> impl Iterator<Item = char> {
-    let plain = matches!(character, '"' | '\'').then_some(character);
+    let plain = matches!(character, '"' | '\'' | '\\').then_some(character);
     let escaped = plain.is_none().then(|| character.escape_debug());
     plain.into_iter().chain(escaped.into_iter().flatten())
 }

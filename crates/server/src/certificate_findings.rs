@@ -103,7 +103,8 @@ fn path<'c>(chain: &'c [X509], findings: &mut Vec<CertificateFinding>) -> Vec<&'
     path
 }
 
-fn validity_fault(certificate: &X509Ref, now: SystemTime) -> Option<CertificateFinding> {
+/// Returns what is wrong with the validity of a certificate, or that it ends soon.
+pub(crate) fn validity_fault(certificate: &X509Ref, now: SystemTime) -> Option<CertificateFinding> {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let now = Asn1Time::from_unix(i64::try_from(seconds).ok()?).ok()?;
     let (starts, ends) = (certificate.not_before(), certificate.not_after());

@@ -37,10 +37,14 @@ pub fn check(args: &CheckArgs) -> ExitCode {
 
 /// `switchboard explain`: prints what the gateway would do with a notification, a callback or a token.
 pub fn explain(args: &ExplainArgs) -> ExitCode {
-    let config = match load_checked(&args.check, args.format()) {
+    let mut config = match load_checked(&args.check, args.format()) {
         Ok(config) => config,
         Err(code) => return code,
     };
+    if args.check.without_secrets {
+        // The stored keys belong to a `ca` that was not read.
+        config.keys.store = None;
+    }
     if let Some(app) = args.app
         && config.apps.iter().all(|known| known.id != app)
     {

@@ -74,7 +74,8 @@ fn the_first_64_usable_keys_of_a_set_are_kept() {
     assert_eq!(set.len(), 64);
     let reasons: Vec<_> = set.skipped().iter().map(|skipped| skipped.reason.label()).collect();
     assert_eq!(reasons, ["not_rsa", "other_use", "too_many"]);
-    assert!(set.skipped()[2].reason.is_alarming());
+    assert_eq!(set.skipped()[2].key_id.as_deref(), Some("k64"));
+    assert!(!set.skipped()[2].reason.is_alarming());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use self::{
     members::{check_count, member},
     services::Services,
 };
-use super::source::{SourceError, SourceLog};
+use super::source::{SourceError, SourceLog, loggable};
 use crate::{
     delivery::Delivery,
     member::Member,
@@ -118,7 +118,7 @@ impl<'s> Dns<'s> {
         let host = self.settings.name.trim_end_matches('.').to_ascii_lowercase();
         let DnsSettings { secure, port, path, .. } = self.settings;
         let url = UpstreamUrl::of_parts(*secure, &host, *port, path);
-        let url = url.map_err(|_| SourceError::NotAHost(host.escape_debug().to_string()))?;
+        let url = url.map_err(|_| SourceError::NotAHost(loggable(&host)))?;
         let of = |address: &IpAddr| member(address_name(*address), url.clone().found_at(&[*address]), 1);
         Ok(found.addresses.iter().map(of).collect())
     }

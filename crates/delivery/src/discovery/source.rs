@@ -7,7 +7,7 @@ use switchboard_routing::Name;
 use tokio::time::{Duration, Instant};
 
 pub(crate) use crate::member::INSTANCES_MAX;
-use crate::{log_pace::LogPace, resolver::LookupError, startup::SourceTimes};
+use crate::{error_chain::printable, log_pace::LogPace, resolver::LookupError, startup::SourceTimes};
 
 /// A source could not be read, or its content is not usable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,7 +134,7 @@ pub(super) fn instance_name(text: &str) -> Name {
 
 /// A text that a source sent, escaped and cut for the log.
 pub(super) fn loggable(text: &str) -> String {
-    text.escape_debug().take(LOGGED_CHARS_MAX).collect()
+    printable(text, LOGGED_CHARS_MAX)
 }
 
 /// The time for which a source may list no instance before its instances leave. It is longer than a zone

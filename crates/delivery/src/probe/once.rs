@@ -26,8 +26,17 @@ pub struct Examined {
     pub name: Name,
     /// The origin that was connected to, like `http://10.0.0.10:3978`.
     pub origin: String,
-    /// The state that it reports; the error is the reason of a failure, in a few words.
-    pub outcome: Result<ExaminedState, String>,
+    /// The state that it reports.
+    pub outcome: Result<ExaminedState, ExaminedFailure>,
+}
+
+/// The failure of a probe or of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExaminedFailure {
+    /// The label of the reason, as in the metrics.
+    pub label: &'static str,
+    /// The reason in a few words.
+    pub reason: &'static str,
 }
 
 /// The state of an instance.
@@ -98,7 +107,8 @@ impl Delivery {
                 let origin = instance.new_calls.url.origin();
                 let origin =
                     format!("{}://{}", if origin.secure { "https" } else { "http" }, origin.authority());
-                let outcome = outcome.map_err(|cause| cause.reason().to_owned());
+                let outcome =
+                    outcome.map_err(|cause| ExaminedFailure { label: cause.label(), reason: cause.reason() });
                 (index, Examined { name, origin, outcome })
             });
         }

@@ -59,6 +59,7 @@ pub async fn serve(api: AdminApi, listener: TcpListener) {
                 if !idle.note_exhaustion("accept of the admin listener", &error).await {
                     tracing::warn!(error = %error, "cannot accept admin connections");
                 }
+                slots.make_room();
                 // A lack of file descriptors lasts a while; without a pause the loop would spin.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

@@ -69,7 +69,7 @@ impl Fetcher {
         authorization: Option<HeaderValue>,
         bytes_max: usize,
         limit: Duration,
-    ) -> Result<Answer, FetchError> {
+    ) -> Result<FetchedResponse, FetchError> {
         let request = request(method, url, authorization)?;
         timeout(limit, self.send(url, request, bytes_max)).await.unwrap_or_else(|_| {
             Err(failed("timeout", format!("no complete response in {} s", limit.as_secs())))
@@ -91,7 +91,7 @@ impl Fetcher {
         url: &Url,
         request: Request<Empty<Bytes>>,
         bytes_max: usize,
-    ) -> Result<Answer, FetchError> {
+    ) -> Result<FetchedResponse, FetchError> {
         let host = url.host().ok_or_else(|| failed("url", "the URL has no host".into()))?;
         let port = url.port_or_known_default().ok_or_else(|| failed("url", "the URL has no port".into()))?;
         let stream = timeout(CONNECT_TIME_MAX, connect(&host, port))
@@ -102,7 +102,7 @@ impl Fetcher {
                 .await
                 .unwrap_or_else(|_| Err(failed("tls", "no TLS handshake in 2 s".into())))?;
             let certificate = stream.ssl().peer_certificate();
-            Ok(Answer { certificate, ..read(stream, request, bytes_max).await? })
+            Ok(FetchedResponse { certificate, ..read(stream, request, bytes_max).await? })
         } else {
             read(stream, request, bytes_max).await
         }
@@ -130,7 +130,7 @@ impl Fetcher {
 
 /// A response, and what a diagnosis needs besides.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct FetchedResponse {
     pub(crate) status: StatusCode,
     /// The field `Date`.
     pub(crate) date: Option<String>,
@@ -139,7 +139,7 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
-impl Answer {
+impl FetchedResponse {
     /// Returns the body; any status but 200 is an error.
     pub(crate) fn document(self) -> Result<Bytes, FetchError> {
         if self.status == StatusCode::OK {
@@ -212,7 +212,11 @@ async fn connect(host: &Host<&str>, port: u16) -> Result<TcpStream, FetchError> 
 }
 
 /// Sends the request and reads the whole response.
-async fn read<S>(stream: S, request: Request<Empty<Bytes>>, bytes_max: usize) -> Result<Answer, FetchError>
+async fn read<S>(
+    stream: S,
+    request: Request<Empty<Bytes>>,
+    bytes_max: usize,
+) -> Result<FetchedResponse, FetchError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -228,7 +232,7 @@ where
     let status = response.status();
     let date = response.headers().get(DATE).and_then(|date| date.to_str().ok().map(str::to_owned));
     match Limited::new(response.into_body(), bytes_max).collect().await {
-        Ok(body) => Ok(Answer { status, date, certificate: None, body: body.to_bytes() }),
+        Ok(body) => Ok(FetchedResponse { status, date, certificate: None, body: body.to_bytes() }),
         Err(error) if error.is::<LengthLimitError>() => {
             Err(failed("too_large", format!("the response has more than {bytes_max} bytes")))
         }

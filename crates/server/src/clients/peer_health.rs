@@ -69,6 +69,9 @@ impl PeerHealth {
         loop {
             let result = self.fetcher.document(url, HEALTH_BYTES_MAX, RESPONSE_TIME_MAX).await;
             misses = if result.is_ok() { 0 } else { misses.saturating_add(1) };
+            if result.is_ok() {
+                logged = None;
+            }
             if let Err(error) = &result
                 && logged.as_ref() != Some(&error.detail)
             {
@@ -80,7 +83,6 @@ impl PeerHealth {
                 metrics.peer_healthy(peer.name.as_str(), healthy);
                 match result {
                     Ok(_) => {
-                        logged = None;
                         tracing::info!(region = peer.name.as_str(), "peer region became healthy");
                     }
                     Err(error) => tracing::warn!(

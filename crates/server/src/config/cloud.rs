@@ -93,7 +93,7 @@ impl Cloud {
             Self::GccHigh | Self::Dod => None,
         };
         match (root.optional(NAME), built_in) {
-            (Some(setting), _) => url::secure(&setting, SKYPE_METADATA),
+            (Some(setting), _) => url::secure(&setting, METADATA_LIKE),
             (None, Some(built_in)) => Some(parse(built_in)),
             (None, None) => {
                 root.problem(
@@ -128,6 +128,9 @@ fn parse(url: &str) -> Url {
 }
 
 const NAME: &str = "skype_metadata";
+
+/// No address of a real issuer: an operator must not copy that of another cloud.
+const METADATA_LIKE: &str = "https://keys.example/.well-known/openid-configuration";
 
 /// The metadata of the platform's own issuer in the public cloud.
 pub(super) const SKYPE_METADATA: &str = "https://api.aps.skype.com/v1/.well-known/OpenIdConfiguration";

@@ -33,10 +33,16 @@ pub(crate) fn hard_limit() -> Option<u64> {
 pub(crate) fn needed(limits: &Limits) -> u64 {
     let needed = limits
         .connections
+        .saturating_add(evictions_max(limits.connections))
         .saturating_add(limits.in_flight)
         .saturating_add(idle_connections_max())
         .saturating_add(OTHERS);
     u64::try_from(needed).unwrap_or(u64::MAX)
+}
+
+/// The evicted connections of the public listener that may be open still while `limit` others are.
+pub(crate) fn evictions_max(limit: usize) -> usize {
+    (limit / 8).max(64)
 }
 
 /// The idle connections to the fleet that the gateway keeps at most: an eighth of the descriptors, since they

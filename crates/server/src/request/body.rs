@@ -109,6 +109,10 @@ pub(crate) async fn read(body: &mut RequestBody, limits: BodyLimits<'_>) -> Resu
             if first.is_empty() && whole.is_empty() {
                 first = data;
             } else {
+                if whole.is_empty() {
+                    // One allocation for a body that announced its length.
+                    whole.reserve(announced.max(bytes));
+                }
                 whole.extend_from_slice(&std::mem::take(&mut first));
                 whole.extend_from_slice(&data);
             }

@@ -7,15 +7,14 @@ use crate::request::sender::Sender;
 
 /// Sets `X-Forwarded-For`, `-Host` and `-Proto`. `host` is the host that the request names.
 ///
-/// What a trusted proxy wrote there stays, and its address is appended to `X-Forwarded-For`. From any other
+/// The fields of a trusted proxy stay, and its address is appended to `X-Forwarded-For`. From any other
 /// sender every field of this kind is removed first: it may say anything.
 pub(crate) fn set(headers: &mut HeaderMap, sender: Sender, host: Option<HeaderValue>) {
-    if !sender.is_trusted_proxy {
-        let claims: Vec<HeaderName> =
-            headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
-        for name in &claims {
-            headers.remove(name);
-        }
+    // A proxy writes the usual spelling. Another one is from the sender before it.
+    let is_forged = |name: &str| is_claim(name) && (!sender.is_trusted_proxy || name.contains('_'));
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_forged(name.as_str())).cloned().collect();
+    for name in &claims {
+        headers.remove(name);
     }
     let address = sender.address.to_string();
     let earlier = headers.get_all(&FOR).iter().map(HeaderValue::as_bytes);
@@ -33,8 +32,10 @@ pub(crate) fn set(headers: &mut HeaderMap, sender: Sender, host: Option<HeaderVa
 /// Returns true for a field that says something about an earlier sender: `X-Forwarded-*`, and `Forwarded` of
 /// RFC 7239. Frameworks that pass fields as environment variables cannot tell `_` from `-`.
 fn is_claim(name: &str) -> bool {
-    let name = name.replace('_', "-");
-    name.starts_with("x-forwarded-") || name == "forwarded"
+    let is_same = |(one, other): (u8, u8)| one == other || one == b'_' && other == b'-';
+    let starts_like =
+        |prefix: &str| name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(is_same);
+    starts_like("x-forwarded-") || name == "forwarded"
 }
 
 static FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -97,6 +98,7 @@ mod tests {
             &[
                 ("x-forwarded-for", "203.0.113.9"),
                 ("x-forwarded-for", "10.0.0.1, 10.0.0.2"),
+                ("x_forwarded_proto", "forged"),
                 ("x-forwarded-host", "bots.contoso.com"),
                 ("x-forwarded-proto", "https"),
             ],

@@ -135,4 +135,9 @@ impl Outcome {
     pub(crate) fn is_done(self) -> bool {
         self.effect() == Effect::Done
     }
+
+    /// True if a sender that is not authenticated can cause this outcome as often as it likes.
+    pub(crate) fn may_flood(self) -> bool {
+        matches!(self, Self::Unauthenticated | Self::KeyNotFetched | Self::NotFound | Self::MethodNotAllowed)
+    }
 }

@@ -380,8 +380,16 @@ pub(crate) const HEADER_FIELDS_MAX: usize = 64;
 const PLAIN_BYTES_MAX: usize = 128;
 const GUID_LENGTH: usize = 36;
 /// The fields on which the gateway relies. They are never hop-by-hop.
-const END_TO_END: [&[u8]; 5] =
-    [b"authorization", b"content-type", b"content-length", b"content-encoding", b"host"];
+const END_TO_END: [&[u8]; 8] = [
+    b"authorization",
+    b"content-type",
+    b"content-length",
+    b"content-encoding",
+    b"host",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+];
 
 #[cfg(test)]
 mod tests {

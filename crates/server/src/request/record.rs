@@ -254,8 +254,8 @@ impl Record {
     /// Returns true if the log must not show the event: senders that are not authenticated cause too many
     /// with this reason. The metrics count the request in any case.
     fn is_suppressed(&self, outcome: Outcome, reason: &'static str) -> bool {
-        self.sender.proven().is_none()
-            && outcome != Outcome::Panicked
+        outcome.may_flood()
+            && self.sender.proven().is_none()
             && !self.metrics.refusal_events.allows(reason, Instant::now())
     }
 

@@ -288,6 +288,9 @@ async fn connection_cannot_name_end_to_end_fields() {
         "Content-Length",
         "host",
         "content-encoding",
+        "close, x-forwarded-proto",
+        "X-Forwarded-For",
+        "x-forwarded-host",
     ] {
         let request = fixture.request.clone().with("Connection", named);
         fixture.refused(named, request.bytes(), &[400]).await;

@@ -15,11 +15,12 @@ use url::{Host, Url};
 use super::{
     check::{Check, network_advice},
     finding::Finding,
-    observed::ClockOffsets,
+    observed::{ClockOffsets, wall_clock},
 };
 use crate::{
+    certificate_findings::validity_fault,
     clients::{
-        fetch::{Answer, Fetcher},
+        fetch::{FetchedResponse, Fetcher},
         tls_client,
     },
     telemetry::Chain,
@@ -61,14 +62,14 @@ async fn examine(origin: &str, path: &str, clocks: &ClockOffsets) -> Finding {
     judge(origin, path, &addresses, &answer)
 }
 
-async fn ask(url: &Url) -> Result<Answer, FetchError> {
+async fn ask(url: &Url) -> Result<FetchedResponse, FetchError> {
     let tls =
         tls_client(None).map_err(|error| FetchError { kind: "tls", detail: Chain(&error).to_string() })?;
     Fetcher::new(tls.build()).answer(Method::GET, url, None, BODY_BYTES_MAX, TIME_MAX).await
 }
 
 /// Judges a response to a GET of the webhook. A gateway refuses it, since the platform posts.
-fn judge(origin: &str, path: &str, addresses: &[IpAddr], answer: &Answer) -> Finding {
+fn judge(origin: &str, path: &str, addresses: &[IpAddr], answer: &FetchedResponse) -> Finding {
     let days = answer.certificate.as_deref().and_then(days_left);
     let certificate = days.map_or_else(String::new, |days| format!(", certificate valid for {days} days"));
     let status = answer.status.as_u16();
@@ -77,8 +78,9 @@ fn judge(origin: &str, path: &str, addresses: &[IpAddr], answer: &Answer) -> Fin
         let advice = "a gateway responds 405: check that the balancer sends this path to it";
         return Finding::warning(AREA, origin, detail, advice);
     }
-    if days.is_some_and(|days| days < RENEWAL_DAYS) {
-        return Finding::warning(AREA, origin, detail, "renew the certificate");
+    let fault = answer.certificate.as_deref().and_then(|one| validity_fault(one, wall_clock()));
+    if let Some(fault) = fault {
+        return Finding::warning(AREA, origin, format!("{detail}; {fault}"), "renew the certificate");
     }
     let is_local = Url::parse(origin).is_ok_and(|url| crate::config::is_loopback(&url));
     if !is_local && addresses.iter().all(is_private) {
@@ -126,9 +128,6 @@ fn days_left(certificate: &X509Ref) -> Option<i32> {
 }
 
 const AREA: &str = "callback.base";
-
-/// Public authorities renew 30 days before the end, and the platform posts to an expired one no more.
-const RENEWAL_DAYS: i32 = 14;
 
 const TIME_MAX: Duration = Duration::from_secs(8);
 const LOOK_UP_TIME_MAX: Duration = Duration::from_secs(4);

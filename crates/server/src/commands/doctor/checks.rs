@@ -11,11 +11,30 @@ use crate::{
 
 /// All checks that use the network, in the order of the output.
 pub(super) fn all(config: Config, args: &DoctorArgs, clocks: &Arc<ClockOffsets>) -> Vec<Check> {
-    let Config { listen, apps, graph, trusts, callback, region, peers: listed, delivery, .. } = config;
+    // Without `..`: a setting that no check uses is named here.
+    let Config {
+        region,
+        listen,
+        admin: _,
+        apps,
+        graph,
+        trusts,
+        keys: _,
+        callback,
+        peers: listed,
+        policy: _,
+        redirect_status: _,
+        placement: _,
+        delivery,
+        instances_ca,
+        x_forwarded: _,
+        limits: _,
+        log: _,
+    } = config;
     let mut checks = vec![address::check(callback.origin(), &listen.webhook_path, clocks)];
     checks.extend(trusts.into_iter().map(|one| trust::check(one, clocks)));
     let servers = delivery.name_servers.clone();
-    checks.push(fleet::check(delivery, Arc::clone(&callback)));
+    checks.push(fleet::check(delivery, instances_ca, Arc::clone(&callback)));
     checks.extend(peers::checks(&region, listed, &servers, clocks));
     checks.extend(graph::checks(graph, &apps, args.tenant, clocks));
     checks

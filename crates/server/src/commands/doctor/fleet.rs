@@ -2,17 +2,23 @@
 
 use std::{sync::Arc, time::Duration};
 
-use switchboard_delivery::{Delivery, DeliverySettings, Discovery, Examined, ExaminedState, TlsClient};
+use switchboard_delivery::{
+    Delivery, DeliverySettings, Discovery, Examined, ExaminedFailure, ExaminedState, TlsClient,
+};
 use switchboard_routing::CallbackUris;
 
 use super::{check::Check, finding::Finding};
-use crate::{clients::tls_client, telemetry::Chain};
+use crate::{clients::tls_client, config::CaCertificates, telemetry::Chain};
 
-pub(super) fn check(settings: DeliverySettings, uris: Arc<CallbackUris>) -> Check {
+pub(super) fn check(
+    settings: DeliverySettings,
+    ca: Option<CaCertificates>,
+    uris: Arc<CallbackUris>,
+) -> Check {
     let subject = if settings.discovery.is_some() { "source" } else { "instances" };
     Check::new(SOURCE, subject, async move {
         let source = source(&settings);
-        let tls = match tls_client(None).and_then(TlsClient::new) {
+        let tls = match tls_client(ca.as_ref()).and_then(TlsClient::new) {
             Ok(tls) => tls,
             Err(error) => {
                 let detail = format!("no TLS client: {}", Chain(&error));
@@ -79,9 +85,22 @@ fn finding(examined: &Examined) -> Finding {
             format!("{origin}: draining"),
             "it takes no new calls: start it again if that is not intended",
         ),
-        Err(reason) => {
-            let advice = "check that the bot listens there, fleet.probe.path, and that \
-                          this machine may connect";
+        Err(ExaminedFailure { label, reason }) => {
+            let advice = match *label {
+                "tls_expired" | "tls_not_yet_valid" => "renew the certificate of the bot",
+                "tls_wrong_name" => {
+                    "set fleet.instance.tls_name to a name of the certificate, or use another certificate"
+                }
+                "tls_unknown_authority" | "tls_missing_issuer" | "tls_untrusted" => {
+                    "name the authority in fleet.ca, and let the bot send its whole chain"
+                }
+                "not_tls" => "correct the scheme or the port of fleet.instance.url",
+                "redirect" => "let the bot respond by http, or set forward.x_forwarded",
+                "status_404" | "bad_report" | "bad_status" => {
+                    "check fleet.probe.path, and fleet.instance.host if the server knows itself by a name"
+                }
+                _ => "check that the bot listens there, fleet.probe.path, and that this machine may connect",
+            };
             Finding::failed(INSTANCE, name, format!("{origin}: {reason}"), advice)
         }
     }

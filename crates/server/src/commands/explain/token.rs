@@ -149,7 +149,9 @@ impl RuleResult {
             Finding::NotChecked(Missing::Keys) => Self::NotChecked {
                 why: match &config.keys.store {
                     Some(_) => "keys.store has no usable keys of this trust".to_owned(),
-                    None => "there are no stored keys: keys.store is not set".to_owned(),
+                    None => {
+                        "no stored keys were read: keys.store is not set, or secrets are left out".to_owned()
+                    }
                 },
             },
             Finding::NotChecked(missing @ Missing::Earlier) => Self::NotChecked { why: missing.to_string() },

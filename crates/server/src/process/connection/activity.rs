@@ -103,9 +103,16 @@ impl Activity {
     }
 
     /// Returns true if the connection ends to make room for another one. A request that has started meanwhile
-    /// is served.
+    /// is served, and its response is written; if its sender is authenticated, the connection stays.
     pub(crate) fn is_evicted(&self) -> bool {
-        self.slot.shutdown().is_evicted() && self.in_flight.load(Relaxed) == 0 && !self.is_lingering()
+        self.is_victim()
+            && self.in_flight.load(Relaxed) == 0
+            && self.is_flushed.load(Relaxed)
+            && !self.is_lingering()
+    }
+
+    fn is_victim(&self) -> bool {
+        self.slot.shutdown().is_evicted() && !self.slot.is_authenticated()
     }
 
     /// Starts to linger, if the client may still be sending: a request was not read whole, or the client has
@@ -268,7 +275,9 @@ pub(crate) struct OpenRequest {
 impl OpenRequest {
     /// Returns true if the connection closes after this request.
     pub(crate) fn is_last(&self) -> bool {
-        self.activity.shutdown() != Shutdown::None || self.activity.is_old(Instant::now())
+        self.activity.shutdown() != Shutdown::None
+            || self.activity.is_victim()
+            || self.activity.is_old(Instant::now())
     }
 
     /// Returns true if a request on this connection had a token that was proven.
@@ -357,6 +366,29 @@ mod tests {
         play(&activity, start);
         let now = start + Duration::from_secs_f64(after);
         assert_eq!(activity.required_shutdown(&TIMEOUTS, now), expected);
+    }
+
+    /// The eviction and a request of the same connection cross: the request is served, and its response is
+    /// written and announces the end. An authenticated sender keeps the connection.
+    #[tokio::test(start_paused = true)]
+    async fn an_evicted_connection_whose_request_arrives_meanwhile_gets_its_response() {
+        for is_authenticated in [false, true] {
+            let slots = Arc::new(Slots::new("public"));
+            let (slot, _) = slots.admit(IpAddr::from([192, 0, 2, 1]), None, false).unwrap();
+            let activity = Arc::new(Activity::new(slot, false, BODY, TIMEOUTS.age, 127, Instant::now()));
+            assert!(slots.make_room());
+            let request = activity.start_request(Instant::now());
+            assert!(!activity.is_evicted());
+            if is_authenticated {
+                request.authenticate();
+            }
+            assert_eq!(request.is_last(), !is_authenticated);
+            activity.wrote();
+            drop(request);
+            assert!(!activity.is_evicted(), "before the response is written");
+            activity.flushed();
+            assert_eq!(activity.is_evicted(), !is_authenticated);
+        }
     }
 
     fn silent(_: &Arc<Activity>, _: Instant) {}

@@ -131,6 +131,12 @@ impl Slots {
         })
     }
 
+    /// Logs that a new connection was refused because too many evictions are still under way.
+    pub(crate) fn refuse(&self) -> NoSlot {
+        self.lock_log().refused(NoSlot::Full.label(), Instant::now());
+        NoSlot::Full
+    }
+
     /// Evicts a connection because the process has no descriptor for a new one. Returns false if none can be
     /// evicted.
     pub(crate) fn make_room(&self) -> bool {

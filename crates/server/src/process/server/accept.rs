@@ -6,6 +6,7 @@ use tokio::{net::TcpStream, sync::watch};
 
 use crate::process::{
     connection::{Shutdown, Slot, source_of},
+    descriptors,
     state::ProcessState,
     worker::{self, AcceptedConnection, WorkerHandle},
 };
@@ -69,8 +70,14 @@ impl Workers {
             let is_proxy = gateway.proxies.as_ref().is_some_and(|proxies| proxies.contains(peer.ip()));
             (limits.connections, limits.connections_per_source.filter(|_| !is_proxy))
         };
-        let is_full = metrics.open_connections() >= limit;
-        match slots.admit(source_of(peer), per_source_max, is_full) {
+        let open = metrics.open_connections();
+        // An evicted connection is open until its worker has run.
+        let admitted = if open >= limit.saturating_add(descriptors::evictions_max(limit)) {
+            Err(slots.refuse())
+        } else {
+            slots.admit(source_of(peer), per_source_max, open >= limit)
+        };
+        match admitted {
             Ok((slot, evicts)) => {
                 if evicts {
                     metrics.connection_evicted();

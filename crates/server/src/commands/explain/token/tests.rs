@@ -63,9 +63,9 @@ fn without_stored_keys_the_signature_is_not_checked() {
           app_only: passed, issued to an app, not to a user
           not_bound: passed, not bound to a key of its sender
           calling_app: passed, named where the version says (26a18ebc-cdf7-4a6a-91cb-beb352805e81)
-          key: not checked: there are no stored keys: keys.store is not set
-          key_issuer: not checked: there are no stored keys: keys.store is not set
-          signature: not checked: there are no stored keys: keys.store is not set
+          key: not checked: no stored keys were read: keys.store is not set, or secrets are left out
+          key_issuer: not checked: no stored keys were read: keys.store is not set, or secrets are left out
+          signature: not checked: no stored keys were read: keys.store is not set, or secrets are left out
           caller_allowed: passed, the trust allows the calling app
           tenant_allowed: passed, the app allows the tenant"#]],
     );
@@ -89,9 +89,9 @@ fn each_failed_rule_has_its_reason() {
           app_only: passed, issued to an app, not to a user
           not_bound: passed, not bound to a key of its sender
           calling_app: passed, named where the version says (26a18ebc-cdf7-4a6a-91cb-beb352805e81)
-          key: not checked: there are no stored keys: keys.store is not set
-          key_issuer: not checked: there are no stored keys: keys.store is not set
-          signature: not checked: there are no stored keys: keys.store is not set
+          key: not checked: no stored keys were read: keys.store is not set, or secrets are left out
+          key_issuer: not checked: no stored keys were read: keys.store is not set, or secrets are left out
+          signature: not checked: no stored keys were read: keys.store is not set, or secrets are left out
           caller_allowed: passed, the trust allows the calling app
           tenant_allowed: passed, the app allows the tenant"#]],
     );
@@ -111,9 +111,9 @@ fn each_failed_rule_has_its_reason() {
           app_only: passed, issued to an app, not to a user
           not_bound: passed, not bound to a key of its sender
           calling_app: passed, named where the version says (deadbeef-cdf7-4a6a-91cb-beb352805e81)
-          key: not checked: there are no stored keys: keys.store is not set
-          key_issuer: not checked: there are no stored keys: keys.store is not set
-          signature: not checked: there are no stored keys: keys.store is not set
+          key: not checked: no stored keys were read: keys.store is not set, or secrets are left out
+          key_issuer: not checked: no stored keys were read: keys.store is not set, or secrets are left out
+          signature: not checked: no stored keys were read: keys.store is not set, or secrets are left out
           caller_allowed: failed, service_forbidden: calling app deadbeef-cdf7-4a6a-91cb-beb352805e81 is not allowed
           tenant_allowed: passed, the app allows the tenant"#]],
     );
