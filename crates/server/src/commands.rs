@@ -31,8 +31,9 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let warnings = if args.without_secrets { Vec::new() } else { certificate_warnings(&config) };
-    problems::accept(&summary(&config), &warnings, &shown(&args.config), args.format)
+    let warnings =
+        if args.without_secrets { Vec::new() } else { certificate_warnings(&config, &args.config) };
+    problems::accept(&summary(&config), &warnings, args.format)
 }
 
 /// `switchboard explain`: prints what the gateway would do with a notification, a callback or a token.
@@ -141,12 +142,15 @@ fn load_checked(args: &CheckArgs, format: OutputFormat) -> Result<Config, ExitCo
 }
 
 /// The faults of the certificate of the listener. None keeps the gateway from serving.
-fn certificate_warnings(config: &Config) -> Vec<Warning> {
+fn certificate_warnings(config: &Config, file: &Path) -> Vec<Warning> {
     let opened = config.listen.tls.clone().map(CertificateFiles::open);
     // A file that changed since it was loaded is examined when the gateway reads it.
     let Some(Ok((_, certificate))) = opened else { return Vec::new() };
     let findings = certificate.findings(config.callback.origin()).into_iter();
-    findings.map(|finding| Warning { path: "listen.tls.certificate", message: finding.to_string() }).collect()
+    let (path, file_shown) = ("listen.tls.certificate", shown(file));
+    let position = Config::position_of(file, path);
+    let warning = |message: String| Warning { file: file_shown.clone(), position, path, message };
+    findings.map(|finding| warning(finding.to_string())).collect()
 }
 
 fn summary(config: &Config) -> String {

@@ -114,6 +114,19 @@ impl Config {
         Self::load_in(path, &Surroundings { folder: folder_of(path), env: &|_| None, without_secrets: true })
     }
 
+    /// Returns the position of a setting in the file at `path`, for a warning about a valid configuration.
+    pub(crate) fn position_of(path: &Path, setting: &str) -> Option<Position> {
+        let text = read_bounded(path, CONFIG_BYTES_MAX).and_then(text).ok()?;
+        let file = DeTable::parse(&text).ok()?;
+        let (mut table, mut start) = (Some(file.get_ref()), None);
+        for name in setting.split('.') {
+            let (key, value) = table?.get_key_value(name)?;
+            start = Some(key.span().start);
+            table = value.get_ref().as_table();
+        }
+        Some(Position::of(&text, start?))
+    }
+
     fn load_in(path: &Path, around: &Surroundings<'_>) -> Result<Self, Problems> {
         let loaded = read_bounded(path, CONFIG_BYTES_MAX)
             .and_then(text)

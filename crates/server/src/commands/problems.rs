@@ -23,6 +23,11 @@ pub(super) fn refuse(problems: &Problems, format: OutputFormat) -> ExitCode {
 /// A fault that does not keep the gateway from serving.
 #[derive(Debug, Serialize)]
 pub(super) struct Warning {
+    /// The file.
+    pub(super) file: String,
+    /// The place of the setting; `None` if the file has changed meanwhile.
+    #[serde(flatten)]
+    pub(super) position: Option<Position>,
     /// The setting.
     pub(super) path: &'static str,
     /// The fault, and what would be right.
@@ -30,11 +35,13 @@ pub(super) struct Warning {
 }
 
 /// Prints the summary of a valid configuration, and the warnings about it. Returns the exit code.
-pub(super) fn accept(summary: &str, warnings: &[Warning], file: &str, format: OutputFormat) -> ExitCode {
+pub(super) fn accept(summary: &str, warnings: &[Warning], format: OutputFormat) -> ExitCode {
     match format {
         OutputFormat::Text => {
-            for Warning { path, message } in warnings {
-                complain(&format!("{file}: warning: {path}: {message}"), 0);
+            for Warning { file, position, path, message } in warnings {
+                let place = position
+                    .map_or_else(String::new, |Position { line, column }| format!(":{line}:{column}"));
+                complain(&format!("{file}{place}: warning: {path}: {message}"), 0);
             }
             print(summary)
         }
@@ -42,8 +49,9 @@ pub(super) fn accept(summary: &str, warnings: &[Warning], file: &str, format: Ou
             print(&text(&Report { valid: true, summary: Some(summary), problems: Vec::new(), warnings }))
         }
         OutputFormat::Github => {
-            let annotation = |Warning { path, message }: &Warning| {
-                format!("::warning file={}::{}\n", property(file), data(&format!("{path}: {message}")))
+            let annotation = |warning: &Warning| {
+                let message = format!("{}: {}", warning.path, warning.message);
+                format!("::warning {}::{}\n", place(&warning.file, warning.position), data(&message))
             };
             print(&(warnings.iter().map(annotation).collect::<String>() + summary))
         }
@@ -58,13 +66,19 @@ fn json(problems: &Problems) -> String {
 /// One workflow command for each problem (GitHub Actions, "Workflow commands", `error`).
 fn annotations(problems: &Problems) -> String {
     let annotation = |problem: &Problem| {
-        let mut properties = vec![format!("file={}", property(problems.file().unwrap_or_default()))];
-        if let Some(Position { line, column }) = problem.position {
-            properties.push(format!("line={line},col={column}"));
-        }
-        format!("::error {}::{}", properties.join(","), data(&problem.to_string()))
+        let place = place(problems.file().unwrap_or_default(), problem.position);
+        format!("::error {place}::{}", data(&problem.to_string()))
     };
     problems.iter().map(annotation).collect::<Vec<_>>().join("\n")
+}
+
+/// The properties of a workflow command that say where a problem is.
+fn place(file: &str, position: Option<Position>) -> String {
+    let mut properties = format!("file={}", property(file));
+    if let Some(Position { line, column }) = position {
+        properties.push_str(&format!(",line={line},col={column}"));
+    }
+    properties
 }
 
 /// Escapes a message of a workflow command.

@@ -132,7 +132,7 @@ impl fmt::Display for Problem {
 
 impl Position {
     /// The position of the byte `offset` of `text`.
-    fn of(text: &str, offset: usize) -> Self {
+    pub(super) fn of(text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or_default();
         let line = before.rsplit('\n').next().unwrap_or_default();
         Self {

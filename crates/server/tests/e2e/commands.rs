@@ -65,17 +65,24 @@ fn check_warns_of_a_certificate_that_the_platform_refuses() {
     let (stdout, stderr) = check(&["check", "--config", file], 0);
     assert!(stdout.starts_with("region emea; "), "{stdout}");
     let lines: Vec<_> = stderr.lines().collect();
+    let place = minimal.lines().count() + 2;
     let parts = ["is self-signed", "is for other.example, localhost and not for ", "expired at Nov 14"];
     assert_eq!(lines.len(), parts.len(), "{stderr}");
     for (line, part) in lines.iter().zip(parts) {
-        assert!(line.starts_with(&format!("{file}: warning: listen.tls.certificate: the cert")), "{line}");
+        assert!(
+            line.starts_with(&format!("{file}:{place}:1: warning: listen.tls.certificate: the cert")),
+            "{line}"
+        );
         assert!(line.contains(part), "{line}");
     }
     let (stdout, _) = check(&["check", "--config", file, "--format", "github"], 0);
     assert_eq!(stdout.matches("::warning file=").count(), 3, "{stdout}");
+    assert!(stdout.contains(&format!("line={place},col=1::listen.tls.certificate: ")), "{stdout}");
     let (stdout, _) = check(&["check", "--config", file, "--format", "json"], 0);
     let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((&report["valid"], report["warnings"].as_array().unwrap().len()), (&true.into(), 3));
+    let first = &report["warnings"][0];
+    assert_eq!((&first["file"], &first["line"], &first["column"]), (&file.into(), &place.into(), &1.into()));
     // Without secrets no file is read.
     assert_eq!(check(&["check", "--config", file, "--without-secrets"], 0).1, "");
 
