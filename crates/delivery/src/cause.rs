@@ -134,8 +134,14 @@ causes! {
     /// The response to a probe was 404.
     NotFound = "status_404", "" "response was 404";
 
+    /// The response to a probe was 400, as of a server that knows itself by another name.
+    BadRequest = "status_400", "" "response was 400";
+
+    /// The response to a probe was 500.
+    ServerError = "status_500", "" "response was 500";
+
     /// The response to a probe has another status than 2xx and 503.
-    BadStatus = "bad_status", "" "response has a status other than 2xx and 503";
+    BadStatus = "bad_status", "" "response has a status other than 2xx, 400, 404, 500 and 503";
 
     /// The response to a probe is not a valid report.
     BadReport = "bad_report", "" "response is not a valid report";
@@ -180,6 +186,8 @@ impl Cause {
     pub(crate) fn of_probe_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::BAD_REQUEST => Self::BadRequest,
+            StatusCode::INTERNAL_SERVER_ERROR => Self::ServerError,
             status => Self::of_status(status).unwrap_or(Self::BadStatus),
         }
     }
@@ -222,6 +230,8 @@ impl Cause {
                 | Self::BadGateway
                 | Self::GatewayTimeout
                 | Self::NotFound
+                | Self::BadRequest
+                | Self::ServerError
                 | Self::BadStatus
                 | Self::BadReport
         )
@@ -279,6 +289,8 @@ impl Cause {
             | Self::Forbidden
             | Self::TooManyRequests
             | Self::NotFound
+            | Self::BadRequest
+            | Self::ServerError
             | Self::BadStatus
             | Self::BadReport
             | Self::Loop

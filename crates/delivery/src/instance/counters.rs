@@ -20,8 +20,18 @@ pub(super) struct Counters {
     /// Attempts, of new calls and callbacks.
     pub(super) attempts: Counter,
     pub(super) missed_probes: Counter,
-    failures: [Counter; Cause::ALL.len()],
+    failures: FailureCounters,
     entered: [Counter; InstanceState::ALL.len()],
+}
+
+/// One counter for each cause.
+#[derive(Debug)]
+struct FailureCounters([Counter; Cause::ALL.len()]);
+
+impl Default for FailureCounters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
 }
 
 /// One counter.
@@ -61,7 +71,7 @@ impl Drop for InFlight {
 
 impl Counters {
     pub(super) fn attempt_failed(&self, cause: Cause) {
-        if let Some((_, counter)) = Cause::ALL.iter().zip(&self.failures).find(|(one, _)| **one == cause) {
+        if let Some((_, counter)) = Cause::ALL.iter().zip(&self.failures.0).find(|(one, _)| **one == cause) {
             counter.add_one();
         }
     }
@@ -75,7 +85,7 @@ impl Counters {
 
     /// The number of failed attempts by label, without zeros.
     pub(super) fn failures(&self) -> Vec<(&'static str, u64)> {
-        let failures = Cause::ALL.iter().zip(&self.failures);
+        let failures = Cause::ALL.iter().zip(&self.failures.0);
         failures
             .map(|(cause, counter)| (cause.label(), counter.get()))
             .filter(|(_, count)| *count > 0)
@@ -84,7 +94,7 @@ impl Counters {
 
     /// The number of failed attempts that say something about the instance.
     pub(super) fn blamed_failures(&self) -> u64 {
-        let failures = Cause::ALL.iter().zip(&self.failures);
+        let failures = Cause::ALL.iter().zip(&self.failures.0);
         failures.filter(|(cause, _)| cause.blame() != Blame::None).map(|(_, counter)| counter.get()).sum()
     }
 

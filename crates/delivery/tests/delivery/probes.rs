@@ -120,8 +120,14 @@ async fn an_instance_that_misses_its_probes_is_unreachable_until_it_reports_agai
     let (invalid, closed) = ("response is not a valid report", "connection closed without a response");
     tokio::join!(
         check_missed("status_404", "response was 404", Act::status(404)),
+        check_missed("status_400", "response was 400", Act::status(400)),
+        check_missed("status_500", "response was 500", Act::status(500)),
         check_missed("status_404", "response was 404", Act::body(404, "", &"x".repeat(5000))),
-        check_missed("bad_status", "response has a status other than 2xx and 503", Act::status(500)),
+        check_missed(
+            "bad_status",
+            "response has a status other than 2xx, 400, 404, 500 and 503",
+            Act::status(501)
+        ),
         check_missed("status_401", "response was 401", Act::status(401)),
         check_missed("redirect", "response was a redirect", Act::status(302)),
         check_missed("bad_report", invalid, Act::body(200, "", r#"{"state":"tired"}"#)),

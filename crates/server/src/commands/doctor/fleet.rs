@@ -96,7 +96,7 @@ fn finding(examined: &Examined) -> Finding {
                 }
                 "not_tls" => "correct the scheme or the port of fleet.instance.url",
                 "redirect" => "let the bot respond by http, or set forward.x_forwarded",
-                "status_404" | "bad_report" | "bad_status" => {
+                "status_400" | "status_404" | "bad_report" | "bad_status" => {
                     "check fleet.probe.path, and fleet.instance.host if the server knows itself by a name"
                 }
                 _ => "check that the bot listens there, fleet.probe.path, and that this machine may connect",
