@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER},
+    header::{
+        AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, RETRY_AFTER,
+    },
 };
 use switchboard_routing::Name;
 use uuid::Uuid;
@@ -137,12 +139,19 @@ pub(crate) fn relayed(headers: &mut HeaderMap) -> HeaderMap {
     relayed
 }
 
-/// The time for which an instance that responded with 429 asks to be left alone: whole or decimal seconds of
-/// `Retry-After`, at most [`RETRY_AFTER_MAX`]. `None` without a valid number, or with zero.
+/// The time for which an instance that responded with 429 asks to be left alone, at most [`RETRY_AFTER_MAX`]:
+/// whole or decimal seconds of `Retry-After`, or the time from `Date` to its date, both of the clock of the
+/// instance (RFC 9110 section 10.2.3). `None` without a valid time, or with zero.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: f64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    // A NaN is not greater than zero, and the minimum of infinity and a number is the number.
-    (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(RETRY_AFTER_MAX.as_secs_f64())))
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let after = text(RETRY_AFTER)?;
+    if let Ok(seconds) = after.parse::<f64>() {
+        // A NaN is not greater than zero, and the minimum of infinity and a number is the number.
+        return (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(RETRY_AFTER_MAX.as_secs_f64())));
+    }
+    let date = |text| httpdate::parse_http_date(text).ok();
+    let time = date(after)?.duration_since(date(text(DATE)?)?).ok()?;
+    (!time.is_zero()).then(|| time.min(RETRY_AFTER_MAX))
 }
 
 /// Removes the fields that `Connection` names: they belong to the connection on which the request arrived

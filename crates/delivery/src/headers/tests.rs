@@ -256,6 +256,18 @@ fn retry_after_is_in_seconds_and_at_most_a_minute() {
         assert_eq!(wait, milliseconds.map(Duration::from_millis), "{value}");
     }
     assert_eq!(retry_after(&HeaderMap::new()), None);
+    // The clock of the instance may be wrong: only its own dates are compared.
+    for (after, expected) in [
+        ("Thu, 01 Jan 1998 00:00:20 GMT", Some(20)),
+        ("Thu, 01 Jan 1998 01:00:00 GMT", Some(60)),
+        ("Thu, 01 Jan 1998 00:00:00 GMT", None),
+        ("Wed, 31 Dec 1997 23:59:59 GMT", None),
+        ("tomorrow", None),
+    ] {
+        let headers = map(&[("retry-after", after), ("date", "Thu, 01 Jan 1998 00:00:00 GMT")]);
+        assert_eq!(retry_after(&headers), expected.map(Duration::from_secs), "{after}");
+    }
+    assert_eq!(retry_after(&map(&[("retry-after", "Thu, 01 Jan 1998 00:00:20 GMT")])), None);
 }
 
 fn any_name() -> impl Strategy<Value = String> {
