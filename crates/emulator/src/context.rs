@@ -16,6 +16,7 @@ use crate::{
     clock,
     faults::{ActiveFaults, Faults},
     graph::{Calls, Issued},
+    history::History,
     keys::Keys,
     token::{MintError, Token, TokenCache, TokenRequest, mint},
 };
@@ -25,6 +26,8 @@ use crate::{
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) calls: Calls,
+    /// The calls that the control API shows.
+    pub(crate) history: History,
     pub(crate) faults: ActiveFaults,
     /// The tokens that calls share.
     pub(crate) tokens: TokenCache,
@@ -49,6 +52,7 @@ impl Context {
         Self {
             client,
             calls: Calls::default(),
+            history: History::default(),
             faults: ActiveFaults::new(faults),
             tokens: TokenCache::default(),
             issued,

@@ -3,6 +3,7 @@
 mod call;
 mod faults;
 mod load;
+mod step;
 mod token;
 
 use uuid::Uuid;
@@ -11,6 +12,7 @@ pub(crate) use self::{
     call::{call_to_json, parse_call},
     faults::{faults_explained, faults_to_json, parse_faults},
     load::{load_to_json, parse_load},
+    step::parse_step,
     token::{parse_rotation, parse_token},
 };
 

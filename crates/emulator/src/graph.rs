@@ -12,7 +12,7 @@ mod refusal;
 pub(crate) use self::{
     bearer::Issued,
     calls::{Calls, Gate},
-    decision::{AnswerRequest, Decision},
-    live_call::Facts,
+    decision::{AnswerRequest, CallInput, Decision},
+    live_call::StepRefused,
     refusal::CODES,
 };

@@ -103,6 +103,7 @@
 
 mod bot;
 mod call;
+mod call_record;
 mod caller;
 mod client;
 mod clock;
@@ -110,13 +111,16 @@ mod context;
 mod control;
 mod encoding;
 mod entra;
+mod exchange;
 mod faults;
 mod graph;
+mod history;
 mod issuer;
 mod keys;
 mod load;
 mod notification;
 mod platform;
+mod recorder;
 mod remote;
 mod rotation;
 mod routes;
@@ -138,6 +142,7 @@ pub use call::{
 pub use client::{Client, SendError, fetch_json};
 pub use encoding::{InvalidDuration, parse_duration};
 pub use entra::{Credential, Permission};
+pub use exchange::{RecordedRequest, RecordedResponse};
 pub use faults::{FaultName, FaultSetting, Faults, InvalidFault};
 pub use issuer::DEFAULT_TENANT;
 pub use keys::{AnnounceError, Issuer, Keys};

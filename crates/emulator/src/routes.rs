@@ -160,10 +160,15 @@ impl Routes {
         let calls = &self.context.calls;
         let regular = async { calls.handle(request, id, action, gate) };
         let fault = self.context.faults.strike(FaultName::Graph);
-        if let Some(fault) = &fault {
-            calls.struck(request.method(), id, action, &fault.to_string(), fault.graph_status());
+        let struck = fault.as_ref().map(|fault| (fault.to_string(), fault.graph_status().is_some()));
+        if let Some((fault, false)) = &struck {
+            calls.struck(request, id, action, fault, None);
         }
-        regular_or_fault(fault, regular, ErrorFormat::Graph { request, now }).await
+        let response = regular_or_fault(fault, regular, ErrorFormat::Graph { request, now }).await;
+        if let Some((fault, true)) = &struck {
+            calls.struck(request, id, action, fault, Some(&response));
+        }
+        response
     }
 
     /// Returns the origin that the request names. A platform that listens on every address has several.

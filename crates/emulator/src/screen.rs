@@ -217,6 +217,8 @@ mod tests {
             took_ms: 2.25,
             attempt,
             message_id: None,
+            request: None,
+            response: None,
             note: None,
         }
     }

@@ -201,8 +201,10 @@ fn refuse_web_pages(headers: &HeaderMap, loopback: bool) -> Option<Response<Body
             "exactly one Host header is needed",
         ));
     };
-    if headers.contains_key(header::ORIGIN) {
-        return Some(error_response(StatusCode::FORBIDDEN, "forbidden", "requests of web pages are refused"));
+    if headers.contains_key(header::ORIGIN) && !is_own_origin(headers, host) {
+        let message = "requests of web pages are refused, except those of the emulator's own page at an IP \
+                       address, localhost or a name in .test";
+        return Some(error_response(StatusCode::FORBIDDEN, "forbidden", message));
     }
     if loopback && !is_loopback_host(host) && !is_test_host(host) {
         let message =
@@ -210,6 +212,19 @@ fn refuse_web_pages(headers: &HeaderMap, loopback: bool) -> Option<Response<Body
         return Some(error_response(StatusCode::FORBIDDEN, "forbidden", message));
     }
     None
+}
+
+/// Returns true if a request comes from a page of this server: its origin is the host that it asks.
+///
+/// A name of a public domain does not count, because its owner can rebind it to this server.
+fn is_own_origin(headers: &HeaderMap, host: &str) -> bool {
+    let origin = header_text(headers, &header::ORIGIN);
+    let origin =
+        origin.and_then(|origin| origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")));
+    let url = url::Url::parse(&format!("http://{host}/")).ok();
+    let is_address =
+        matches!(url.as_ref().and_then(url::Url::host), Some(url::Host::Ipv4(_) | url::Host::Ipv6(_)));
+    origin == Some(host) && (is_address || is_loopback_host(host) || is_test_host(host))
 }
 
 /// Returns true for `localhost`, an address of 127.0.0.0/8 or `::1`, with or without a port.
@@ -247,6 +262,15 @@ pub(crate) fn hang_up() -> Response<Body> {
 #[error("closed without a response")]
 struct HangUp;
 
+/// The body of a response that is sent whole, for the timeline.
+#[derive(Clone, Debug)]
+struct WholeBody(Bytes);
+
+/// Returns the body of a response that is sent whole; nothing for a stream.
+pub(crate) fn whole_body(response: &Response<Body>) -> Bytes {
+    response.extensions().get::<WholeBody>().map(|body| body.0.clone()).unwrap_or_default()
+}
+
 /// Returns a response without a body.
 pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     respond(status, None, Bytes::new())
@@ -272,7 +296,8 @@ pub(crate) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
 
 /// Returns a response with a body of any content type.
 pub(crate) fn respond(status: StatusCode, content_type: Option<&'static str>, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Full::new(body).boxed_unsync());
+    let mut response = Response::new(Full::new(body.clone()).boxed_unsync());
+    response.extensions_mut().insert(WholeBody(body));
     *response.status_mut() = status;
     if let Some(content_type) = content_type {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::exchange::{RecordedRequest, RecordedResponse};
+
 /// An event of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
@@ -73,6 +75,12 @@ pub struct CallStep {
     pub message_id: Option<Uuid>,
     /// A note: why it failed, or the target of a redirect.
     pub note: Option<String>,
+    /// The request; `None` if the step is not one, or requests are not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RecordedRequest>,
+    /// The response; `None` if there was none, or responses are not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<RecordedResponse>,
 }
 
 /// The end of a call.
@@ -101,10 +109,15 @@ impl CallEvent {
     }
 }
 
-fn json_line(event: &impl Serialize) -> String {
+/// Returns an event as JSON.
+pub(crate) fn json_text(event: &impl Serialize) -> String {
     // Serialising a struct of strings and numbers into memory cannot fail; an empty line would end the
     // reader.
-    let mut line = serde_json::to_string(event).unwrap_or_default();
+    serde_json::to_string(event).unwrap_or_default()
+}
+
+fn json_line(event: &impl Serialize) -> String {
+    let mut line = json_text(event);
     line.push('\n');
     line
 }
@@ -116,6 +129,10 @@ pub struct Timeline {
 }
 
 impl Timeline {
+    pub(crate) fn new(events: mpsc::Receiver<CallEvent>) -> Self {
+        Self { events }
+    }
+
     /// Returns the next event; `None` after the end.
     pub async fn next(&mut self) -> Option<CallEvent> {
         self.events.recv().await
@@ -195,57 +212,10 @@ impl RemoteLines {
     }
 }
 
-/// The writing side of a timeline. It never waits for the reader: a slow reader misses events, except the
-/// end.
-#[derive(Debug)]
-pub(crate) struct Recorder {
-    events: mpsc::Sender<CallEvent>,
-    end: Option<mpsc::OwnedPermit<CallEvent>>,
-}
-
-impl Recorder {
-    pub(crate) fn new() -> (Self, Timeline) {
-        let (events, receiver) = mpsc::channel(EVENTS_MAX);
-        let end = events.clone().try_reserve_owned().ok();
-        (Self { events, end }, Timeline { events: receiver })
-    }
-
-    /// Returns a handle that records steps of the same call.
-    pub(crate) fn sender(&self) -> EventSender {
-        EventSender(self.events.downgrade())
-    }
-
-    pub(crate) fn record(&self, event: CallEvent) {
-        let _ = self.events.try_send(event);
-    }
-
-    pub(crate) fn end(mut self, end: CallEnd) {
-        if let Some(permit) = self.end.take() {
-            permit.send(CallEvent::End(end));
-        }
-    }
-}
-
-/// A handle that records steps of a call. It does not keep the timeline open.
-#[derive(Clone, Debug)]
-pub(crate) struct EventSender(mpsc::WeakSender<CallEvent>);
-
-impl EventSender {
-    pub(crate) fn record(&self, event: CallEvent) {
-        if let Some(events) = self.0.upgrade() {
-            let _ = events.try_send(event);
-        }
-    }
-}
-
 /// Returns a duration in milliseconds, rounded to the microsecond.
 pub(crate) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }
-
-/// A whole call with every retry and redirect has fewer than 400. The timeline of a bot that floods
-/// the platform loses rows, and takes no memory.
-const EVENTS_MAX: usize = 1_024;
 
 /// Longer than any event: a callbackUri may fill a whole request.
 const LINE_BYTES_MAX: usize = 1 << 20;

@@ -16,7 +16,7 @@ pub(super) struct Callbacks<'a, 'b> {
     pub(super) to: &'a Url,
 }
 
-/// The number of a script's step, and the status that it expects.
+/// The number of a script's step (0 for one of the control API), and the status that it expects.
 pub(super) type Expectation = (usize, ExpectedStatus);
 
 impl Callbacks<'_, '_> {
@@ -49,9 +49,12 @@ impl Callbacks<'_, '_> {
                 let body = result.map(|response| response.body).unwrap_or_default();
                 return Ok(Delivered { status, body });
             }
-            let reason = format!(
-                "step {number} of the script expects {expect}, but the response to {what} was {status}"
-            );
+            let step = if number == 0 {
+                "the step of the control API".to_owned()
+            } else {
+                format!("step {number} of the script")
+            };
+            let reason = format!("{step} expects {expect}, but the response to {what} was {status}");
             return Err(Conclusion {
                 status: Some(status),
                 ..Conclusion::new(CallOutcome::Unexpected, reason)

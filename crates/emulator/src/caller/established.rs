@@ -16,8 +16,9 @@ use super::{
     posting::Player,
 };
 use crate::{
+    call_record::CallStage,
     encoding::random_id,
-    graph::{AnswerRequest, Decision},
+    graph::{AnswerRequest, CallInput, Decision},
     notification::{self, Operation, ResultInfo},
     script::{ScriptAction, ScriptStep},
 };
@@ -45,11 +46,8 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
     }
 
     /// Plays the call to its end and returns one line about it.
-    pub(super) async fn play(
-        mut self,
-        decisions: &mut mpsc::Receiver<Decision>,
-    ) -> Result<String, Conclusion> {
-        let played = self.play_steps(decisions).await;
+    pub(super) async fn play(mut self, inputs: &mut mpsc::Receiver<CallInput>) -> Result<String, Conclusion> {
+        let played = self.play_steps(inputs).await;
         // From here on Graph responds that there is no such call.
         self.player.context.calls.remove(self.player.ids.call);
         let announced = match &played {
@@ -75,11 +73,12 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
 
     async fn play_steps(
         &mut self,
-        decisions: &mut mpsc::Receiver<Decision>,
+        inputs: &mut mpsc::Receiver<CallInput>,
     ) -> Result<Termination, Conclusion> {
         let ids = self.player.ids;
         self.callbacks.notify("establishing", &notification::state(ids, "establishing")).await?;
         self.callbacks.notify("established", &notification::state(ids, "established")).await?;
+        self.player.record().enter(CallStage::Established);
         self.participants.post_first_roster(&self.callbacks).await?;
 
         // People join in a few groups: a full roster for each would be a flood in a big meeting.
@@ -90,21 +89,21 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
             let joining = left.min(group);
             self.participants.join(&self.callbacks, joining, None).await?;
             left = left.saturating_sub(joining);
-            if let Some(end) = self.pause(Duration::ZERO, decisions).await? {
+            if let Some(end) = self.pause(Duration::ZERO, inputs).await? {
                 return Ok(end);
             }
         }
 
         let steps = self.player.call.script.as_ref().map_or(&[][..], |script| &script.steps);
         for step in steps {
-            if let Some(end) = self.pause(step.after, decisions).await? {
+            if let Some(end) = self.pause(step.after, inputs).await? {
                 return Ok(end);
             }
-            if let Some(end) = self.act(step, decisions).await? {
+            if let Some(end) = self.act(step, inputs).await? {
                 return Ok(end);
             }
         }
-        let end = self.pause(self.player.call.duration, decisions).await?;
+        let end = self.pause(self.player.call.duration, inputs).await?;
         Ok(end.unwrap_or(Termination::Announced(ResultInfo::OtherSideEnded, None)))
     }
 
@@ -112,12 +111,12 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
     async fn act(
         &mut self,
         step: &ScriptStep,
-        decisions: &mut mpsc::Receiver<Decision>,
+        inputs: &mut mpsc::Receiver<CallInput>,
     ) -> Result<Option<Termination>, Conclusion> {
         let expect = step.expect.map(|expect| (step.number, expect));
         let ids = self.player.ids;
         let (what, body) = match &step.action {
-            ScriptAction::Wait(duration) => return self.pause(*duration, decisions).await,
+            ScriptAction::Wait(duration) => return self.pause(*duration, inputs).await,
             ScriptAction::Join(count) => {
                 self.participants.join(&self.callbacks, *count, expect).await?;
                 return Ok(None);
@@ -135,8 +134,14 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
                 let operation = Operation { id, odata_type: kind.odata_type(), client_context: None };
                 ("operation".to_owned(), notification::operation(ids, &operation, status.label()))
             }
-            ScriptAction::Hold => ("hold".to_owned(), notification::state(ids, "hold")),
-            ScriptAction::Resume => ("resume".to_owned(), notification::state(ids, "established")),
+            ScriptAction::Hold => {
+                self.player.record().enter(CallStage::Hold);
+                ("hold".to_owned(), notification::state(ids, "hold"))
+            }
+            ScriptAction::Resume => {
+                self.player.record().enter(CallStage::Established);
+                ("resume".to_owned(), notification::state(ids, "established"))
+            }
             ScriptAction::Drop => return Ok(Some(Termination::Silent)),
             ScriptAction::Terminate { code, subcode, message } => {
                 let (code, subcode, message) = (*code, *subcode, message.clone());
@@ -148,34 +153,44 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
         Ok(None)
     }
 
-    /// Waits, and performs the operations that the bot requests meanwhile.
+    /// Waits, and plays what the bot and the control API ask for meanwhile.
     async fn pause(
-        &self,
+        &mut self,
         duration: Duration,
-        decisions: &mut mpsc::Receiver<Decision>,
+        inputs: &mut mpsc::Receiver<CallInput>,
     ) -> Result<Option<Termination>, Conclusion> {
         let until = Instant::now() + duration;
         loop {
-            let decision = tokio::select! {
+            let input = tokio::select! {
                 biased;
-                decision = decisions.recv() => decision,
+                input = inputs.recv() => input,
                 () = sleep_until(until) => return Ok(None),
             };
-            match decision {
-                Some(Decision::HangUp) => {
-                    return Ok(Some(Termination::Announced(ResultInfo::EndedByBot, None)));
-                }
-                Some(Decision::Operation(operation)) => {
-                    let body = notification::operation(self.player.ids, &operation, "completed");
-                    self.callbacks.notify("operation", &body).await?;
-                }
-                // Graph accepts none of these twice.
-                Some(Decision::Answer(_) | Decision::Reject { .. } | Decision::Redirect { .. }) => {}
+            let end = match input {
+                Some(CallInput::Decision(decision)) => self.follow(decision).await?,
+                Some(CallInput::Step(step)) => Box::pin(self.act(&step, inputs)).await?,
                 None => {
                     sleep_until(until).await;
                     return Ok(None);
                 }
+            };
+            if end.is_some() {
+                return Ok(end);
             }
+        }
+    }
+
+    /// Follows a decision of the bot. Returns the end of the call if the bot hangs up.
+    async fn follow(&mut self, decision: Decision) -> Result<Option<Termination>, Conclusion> {
+        match decision {
+            Decision::HangUp => Ok(Some(Termination::Announced(ResultInfo::EndedByBot, None))),
+            Decision::Operation(operation) => {
+                let body = notification::operation(self.player.ids, &operation, "completed");
+                self.callbacks.notify("operation", &body).await?;
+                Ok(None)
+            }
+            // Graph accepts none of these twice.
+            Decision::Answer(_) | Decision::Reject { .. } | Decision::Redirect { .. } => Ok(None),
         }
     }
 }

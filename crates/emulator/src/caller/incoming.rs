@@ -17,12 +17,12 @@ use super::{
 };
 use crate::{
     call::{CallOutcome, Protocol},
-    graph::Decision,
+    graph::{CallInput, Decision},
     notification::{self, ResultInfo},
 };
 
 /// Plays the call to its end.
-pub(super) async fn play(player: &Player<'_>, decisions: mpsc::Receiver<Decision>) -> Conclusion {
+pub(super) async fn play(player: &Player<'_>, inputs: mpsc::Receiver<CallInput>) -> Conclusion {
     if player.call.protocol == Protocol::LegacyFirst
         && let Err(conclusion) = offer_legacy(player).await
     {
@@ -37,7 +37,7 @@ pub(super) async fn play(player: &Player<'_>, decisions: mpsc::Receiver<Decision
         let result = player.deliver("incoming", &player.call.to, &body, stage).await;
         let _ = posted.send(result.map(|response| response.status));
     };
-    let ((), conclusion) = tokio::join!(post, await_decision(player, posting, decisions, deadline));
+    let ((), conclusion) = tokio::join!(post, await_decision(player, posting, inputs, deadline));
     conclusion
 }
 
@@ -62,13 +62,13 @@ async fn offer_legacy(player: &Player<'_>) -> Result<(), Conclusion> {
 async fn await_decision(
     player: &Player<'_>,
     mut posting: oneshot::Receiver<Result<StatusCode, DeliveryError>>,
-    mut decisions: mpsc::Receiver<Decision>,
+    mut inputs: mpsc::Receiver<CallInput>,
     deadline: Instant,
 ) -> Conclusion {
     let mut accepted = false;
-    let decision = loop {
+    let input = loop {
         tokio::select! {
-            decision = decisions.recv() => break decision,
+            input = inputs.recv() => break input,
             result = &mut posting, if !accepted => match result {
                 Ok(Ok(status)) if status.is_success() => accepted = true,
                 Ok(other) => return not_accepted(player, other),
@@ -78,29 +78,35 @@ async fn await_decision(
         }
     };
     let answered = player.started.elapsed();
+    let decision = match input {
+        Some(CallInput::Decision(decision)) => decision,
+        // An unanswered call takes no other step than its end.
+        Some(CallInput::Step(_)) => return cancel(player).await,
+        None => return give_up(player, accepted).await,
+    };
     match decision {
-        Some(Decision::Answer(answer)) => {
+        Decision::Answer(answer) => {
             let callback = answer.callback.clone().unwrap_or_else(|| player.call.to.clone());
             let established = EstablishedCall::new(player, &callback, &answer);
-            let conclusion = match established.play(&mut decisions).await {
+            let conclusion = match established.play(&mut inputs).await {
                 Ok(reason) => Conclusion::new(CallOutcome::Completed, reason),
                 Err(conclusion) => conclusion,
             };
             Conclusion { answered: Some(answered), callback: Some(callback), ..conclusion }
         }
-        Some(Decision::Reject { callback, reason }) => {
+        Decision::Reject { callback, reason } => {
             let reason = format!("the bot rejected the call: {reason}");
             let conclusion = Conclusion::new(CallOutcome::Rejected, reason);
             decline(player, callback, conclusion, "rejected", &ResultInfo::RejectedByBot, answered).await
         }
-        Some(Decision::Redirect { callback, targets }) => {
+        Decision::Redirect { callback, targets } => {
             let plural = if targets == 1 { "" } else { "s" };
             let reason = format!("the bot redirected the call to {targets} target{plural}");
             let conclusion = Conclusion::new(CallOutcome::Redirected, reason);
             decline(player, callback, conclusion, "redirected", &ResultInfo::RedirectedByBot, answered).await
         }
         // Graph accepts no operation of a call that is not answered.
-        Some(Decision::HangUp | Decision::Operation(_)) | None => give_up(player, accepted).await,
+        Decision::HangUp | Decision::Operation(_) => give_up(player, accepted).await,
     }
 }
 
@@ -116,6 +122,14 @@ async fn decline(
     let to = callback.unwrap_or_else(|| player.call.to.clone());
     let _ = player.deliver(what, &to, &notification::terminated(player.ids, result), Stage::Later).await;
     Conclusion { answered: Some(answered), callback: Some(to), ..conclusion }
+}
+
+/// Ends a call that the caller gave up before the bot decided.
+async fn cancel(player: &Player<'_>) -> Conclusion {
+    let body = notification::terminated(player.ids, &ResultInfo::OtherSideEnded);
+    player.context.calls.remove(player.ids.call);
+    let _ = player.deliver("terminated", &player.call.to, &body, Stage::Later).await;
+    Conclusion::new(CallOutcome::Unanswered, "the caller hung up before the bot answered".to_owned())
 }
 
 /// Ends a call that the bot did not answer in time.

@@ -14,13 +14,16 @@ use url::Url;
 use super::message::{Delivered, Message, Stage};
 use crate::{
     call::{CallRequest, PlaceError, parse_http_url},
+    call_record::CallRecord,
     client::{ClientResponse, KeepAlive, SendError},
     context::Context,
     encoding::random_id,
+    exchange::{RecordedRequest, RecordedResponse},
     faults::DeliveryFaults,
     notification::CallIds,
+    recorder::Recorder,
     server::printable,
-    timeline::{CallEvent, CallStep, Recorder, SentRequest, Timeline, milliseconds},
+    timeline::{CallEvent, CallStep, SentRequest, Timeline, milliseconds},
     token::{Flaw, MintError, Token, TokenChoice, TokenRequest, mint},
 };
 
@@ -179,6 +182,8 @@ impl<'a> Player<'a> {
             message_id: message.id,
         };
         self.recorder.record(CallEvent::Sent(sent.clone()));
+        let keeps = self.recorder.call().keeps_exchanges();
+        let recorded = keeps.then(|| RecordedRequest::new(&request, to.as_str()));
         let keep_alive = if self.call.keep_alive { KeepAlive::On } else { KeepAlive::Off };
         let result = self.context.client.send(request, to, within, keep_alive).await;
         let note = match &result {
@@ -195,6 +200,8 @@ impl<'a> Player<'a> {
             attempt,
             message_id: Some(message.id),
             note,
+            request: recorded,
+            response: result.as_ref().ok().filter(|_| keeps).map(recorded_response),
         }));
         result.map_err(PostError::Send)
     }
@@ -211,7 +218,14 @@ impl<'a> Player<'a> {
             attempt: 1,
             message_id: None,
             note: Some(printable(note)),
+            request: None,
+            response: None,
         }));
+    }
+
+    /// Returns the record of the call.
+    pub(super) fn record(&self) -> &CallRecord {
+        self.recorder.call()
     }
 
     /// Places a call of the same chain to another bot.
@@ -248,6 +262,13 @@ enum PostError {
     Send(SendError),
     /// Another attempt cannot help.
     Final(String),
+}
+
+fn recorded_response(response: &ClientResponse) -> RecordedResponse {
+    let mut head = http::Response::new(());
+    *head.status_mut() = response.status;
+    *head.headers_mut() = response.headers.clone();
+    RecordedResponse::new(&head, &response.body)
 }
 
 /// Returns the target of a redirect, or the start of a refusal's body.

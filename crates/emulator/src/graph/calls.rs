@@ -7,20 +7,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
 use super::{
     action::{GraphAction, InvalidAction},
     bearer::{BearerApp, Issued},
-    decision::Decision,
-    live_call::{Facts, LiveCall},
+    decision::CallInput,
+    live_call::{LiveCall, StepRefused},
     refusal::{self, GraphRefusal},
 };
 use crate::{
+    recorder::EventSender,
+    script::ScriptStep,
     server::{Body, header_text, method_not_allowed},
-    timeline::EventSender,
 };
 
 /// The live calls of a platform.
@@ -38,21 +39,25 @@ pub(crate) struct Gate<'a> {
 }
 
 impl Calls {
-    /// Adds a call and returns the receiver of its decisions; `None` if there are too many calls.
-    pub(crate) fn insert(
-        &self,
-        facts: Facts,
-        started: Instant,
-        events: EventSender,
-    ) -> Option<mpsc::Receiver<Decision>> {
+    /// Adds a call and returns the receiver of its inputs; `None` if there are too many calls.
+    pub(crate) fn insert(&self, started: Instant, events: EventSender) -> Option<mpsc::Receiver<CallInput>> {
         let mut calls = self.lock();
         if calls.len() >= CALLS_MAX {
             return None;
         }
-        let id = facts.id;
-        let (call, decisions) = LiveCall::new(facts, started, events);
-        calls.insert(id, call);
-        Some(decisions)
+        let (call, inputs) = LiveCall::new(started, events);
+        calls.insert(call.facts().id, call);
+        Some(inputs)
+    }
+
+    /// Returns the number of live calls.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Hands a step of the control API to the task that plays a call.
+    pub(crate) fn take_step(&self, id: Uuid, step: ScriptStep) -> Result<(), StepRefused> {
+        self.lock().get(&id).ok_or(StepRefused::NoSuchCall)?.take_step(step)
     }
 
     pub(crate) fn remove(&self, id: Uuid) {
@@ -71,18 +76,26 @@ impl Calls {
         action: Option<&str>,
         gate: Gate<'_>,
     ) -> Response<Body> {
-        let mut response = match GraphAction::parse(request.method(), action) {
-            Ok(action) => self.act(request, id, action, gate),
-            Err(InvalidAction::UnknownName) => Err(GraphRefusal::NoSuchAction),
-            Err(InvalidAction::Method { allowed }) => return method_not_allowed(allowed),
-        }
-        .unwrap_or_else(|refusal| refusal.response(request, gate.now));
-        for name in ["client-request-id", "scenario-id"].map(HeaderName::from_static) {
-            let echo = header_text(request.headers(), &name).and_then(|id| HeaderValue::from_str(id).ok());
-            if let Some(echo) = echo {
-                response.headers_mut().insert(name, echo);
+        let action = match GraphAction::parse(request.method(), action) {
+            Ok(action) => action,
+            Err(InvalidAction::UnknownName) => {
+                return echoed(request, GraphRefusal::NoSuchAction.response(request, gate.now));
             }
-        }
+            Err(InvalidAction::Method { allowed }) => return method_not_allowed(allowed),
+        };
+        let app = gate.issued.map(|issued| BearerApp::read(request.headers(), issued, gate.now)).transpose();
+        let mut calls = self.lock();
+        let Some(call) = Uuid::try_parse(id).ok().and_then(|id| calls.get_mut(&id)) else {
+            // A sender without a good token does not learn which calls exist.
+            let refusal = app.err().unwrap_or(GraphRefusal::NotFound);
+            return echoed(request, refusal.response(request, gate.now));
+        };
+        let mut url = String::new();
+        let result = app.and_then(|app| act(call, request, action, app.as_ref(), &mut url));
+        let note = result.as_ref().err().map(GraphRefusal::note);
+        let response = result.unwrap_or_else(|refusal| refusal.response(request, gate.now));
+        let response = echoed(request, response);
+        call.record(action, url, note, request, Some(&response));
         response
     }
 
@@ -101,53 +114,51 @@ impl Calls {
         refusal::of_status(request, status, now)
     }
 
-    /// Shows in the timeline of a call that a fault struck a request about it. `status` is the status that
-    /// the bot gets.
+    /// Shows in the timeline of a call that a fault struck a request about it, and the response to that.
     pub(crate) fn struck(
-        &self,
-        method: &Method,
-        id: &str,
-        action: Option<&str>,
-        fault: &str,
-        status: Option<u16>,
-    ) {
-        let (Ok(action), Ok(id)) = (GraphAction::parse(method, action), Uuid::try_parse(id)) else { return };
-        if let Some(call) = self.lock().get(&id) {
-            call.record(action, String::new(), status, Some(format!("the fault graph={fault} strikes")));
-        }
-    }
-
-    fn act(
         &self,
         request: &Request<Bytes>,
         id: &str,
-        action: GraphAction,
-        gate: Gate<'_>,
-    ) -> Result<Response<Body>, GraphRefusal> {
-        let app = gate.issued.map(|issued| BearerApp::read(request.headers(), issued, gate.now)).transpose();
-        let id = Uuid::try_parse(id).map_err(|_| GraphRefusal::NotFound);
-        let mut calls = self.lock();
-        let call = match id.and_then(|id| calls.get_mut(&id).ok_or(GraphRefusal::NotFound)) {
-            Ok(call) => call,
-            // A sender without a good token does not learn which calls exist.
-            Err(not_found) => return Err(app.err().unwrap_or(not_found)),
-        };
-        let mut url = String::new();
-        let result = app.and_then(|app| {
-            let coding = header_text(request.headers(), &header::CONTENT_ENCODING);
-            if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
-                return Err(GraphRefusal::Compressed);
-            }
-            if let Some(app) = &app {
-                call.admits(app, action)?;
-            }
-            call.act(action, request.body(), app.as_ref(), &mut url)
-        });
-        let status = result.as_ref().map_or_else(GraphRefusal::status, Response::status);
-        let note = result.as_ref().err().map(GraphRefusal::note);
-        call.record(action, url, Some(status.as_u16()), note);
-        result
+        action: Option<&str>,
+        fault: &str,
+        response: Option<&Response<Body>>,
+    ) {
+        let action = GraphAction::parse(request.method(), action);
+        let (Ok(action), Ok(id)) = (action, Uuid::try_parse(id)) else { return };
+        if let Some(call) = self.lock().get(&id) {
+            let note = format!("the fault graph={fault} strikes");
+            call.record(action, String::new(), Some(note), request, response);
+        }
     }
+}
+
+/// Applies an action that the app may ask for.
+fn act(
+    call: &mut LiveCall,
+    request: &Request<Bytes>,
+    action: GraphAction,
+    app: Option<&BearerApp>,
+    url: &mut String,
+) -> Result<Response<Body>, GraphRefusal> {
+    let coding = header_text(request.headers(), &header::CONTENT_ENCODING);
+    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        return Err(GraphRefusal::Compressed);
+    }
+    if let Some(app) = app {
+        call.admits(app, action)?;
+    }
+    call.act(action, request.body(), app, url)
+}
+
+/// Returns the response with the ids that the request gave itself.
+fn echoed(request: &Request<Bytes>, mut response: Response<Body>) -> Response<Body> {
+    for name in ["client-request-id", "scenario-id"].map(HeaderName::from_static) {
+        let echo = header_text(request.headers(), &name).and_then(|id| HeaderValue::from_str(id).ok());
+        if let Some(echo) = echo {
+            response.headers_mut().insert(name, echo);
+        }
+    }
+    response
 }
 
 /// Bounds the memory of a platform that places calls without end.

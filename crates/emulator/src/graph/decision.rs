@@ -1,8 +1,17 @@
-//! The decisions of a bot about a call, as Graph hands them to the task that plays the call.
+//! The inputs of the task that plays a call: the decisions of the bot, and steps from the control API.
 
 use url::Url;
 
-use crate::{notification::Operation, words::words};
+use crate::{notification::Operation, script::ScriptStep, words::words};
+
+/// An input of the task that plays a call.
+#[derive(Clone, Debug)]
+pub(crate) enum CallInput {
+    /// The bot asked Graph for it.
+    Decision(Decision),
+    /// The control API asks for it.
+    Step(ScriptStep),
+}
 
 /// A request of the bot that changes its call.
 #[derive(Clone, Debug)]

@@ -1,68 +1,63 @@
 //! One live call: its phase, and what each action does to it.
 
-use http::{Response, StatusCode};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
 use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 use url::Url;
-use uuid::Uuid;
 
-use super::{action::GraphAction, bearer::BearerApp, body, decision::Decision, refusal::GraphRefusal};
+use super::{
+    action::GraphAction,
+    bearer::BearerApp,
+    body,
+    decision::{CallInput, Decision},
+    refusal::GraphRefusal,
+};
 use crate::{
     call::CallKind,
+    call_record::{CallStage, Facts},
     encoding::random_id,
     entra::Permission,
+    exchange::{RecordedRequest, RecordedResponse},
     notification::Operation,
-    server::{Body, empty, json_response},
-    timeline::{CallEvent, CallStep, EventSender, milliseconds},
+    recorder::EventSender,
+    script::ScriptStep,
+    server::{Body, empty, json_response, whole_body},
+    timeline::{CallEvent, CallStep, milliseconds},
 };
-
-/// The facts about a call that never change.
-#[derive(Clone, Debug)]
-pub(crate) struct Facts {
-    pub(crate) id: Uuid,
-    pub(crate) app: Uuid,
-    pub(crate) tenant: Uuid,
-    pub(crate) kind: CallKind,
-}
 
 /// A call that has not ended.
 #[derive(Debug)]
 pub(super) struct LiveCall {
-    facts: Facts,
-    phase: CallPhase,
-    decisions: mpsc::Sender<Decision>,
+    inputs: mpsc::Sender<CallInput>,
     events: EventSender,
     started: Instant,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CallPhase {
-    Incoming,
-    Answered,
-    /// Rejected, redirected or hung up. The last notification is on its way.
-    Ending,
-}
-
 impl LiveCall {
-    /// An incoming call, and the receiver of the decisions about it.
-    pub(super) fn new(
-        facts: Facts,
-        started: Instant,
-        events: EventSender,
-    ) -> (Self, mpsc::Receiver<Decision>) {
-        let (decisions, receiver) = mpsc::channel(DECISIONS_MAX);
-        (Self { facts, phase: CallPhase::Incoming, decisions, events, started }, receiver)
+    /// A call, and the receiver of its inputs.
+    pub(super) fn new(started: Instant, events: EventSender) -> (Self, mpsc::Receiver<CallInput>) {
+        let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
+        (Self { inputs, events, started }, receiver)
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        &self.events.call().facts
+    }
+
+    fn stage(&self) -> CallStage {
+        self.events.call().state().stage()
     }
 
     /// Checks that the app owns the call and has the permission that the action needs.
     pub(super) fn admits(&self, app: &BearerApp, action: GraphAction) -> Result<(), GraphRefusal> {
-        if app.id != self.facts.app {
+        if app.id != self.facts().app {
             return Err(GraphRefusal::OtherApp);
         }
-        if app.tenant != self.facts.tenant {
+        if app.tenant != self.facts().tenant {
             return Err(GraphRefusal::OtherTenant);
         }
-        let group = match self.facts.kind {
+        let group = match self.facts().kind {
             CallKind::Group | CallKind::Meeting => true,
             CallKind::P2p | CallKind::Recording | CallKind::Pstn => false,
         };
@@ -97,43 +92,62 @@ impl LiveCall {
                     return Err(GraphRefusal::NotPermitted(MEDIA));
                 }
                 named(&answer.callback);
-                self.decide(CallPhase::Answered, Decision::Answer(answer))
+                self.decide(CallStage::Establishing, Decision::Answer(answer))
             }
             GraphAction::Reject => {
                 let (callback, reason) = body::reject(body)?;
                 named(&callback);
-                self.decide(CallPhase::Ending, Decision::Reject { callback, reason })
+                self.decide(CallStage::Terminating, Decision::Reject { callback, reason })
             }
             GraphAction::Redirect => {
                 let (callback, targets) = body::redirect(body)?;
                 named(&callback);
-                self.decide(CallPhase::Ending, Decision::Redirect { callback, targets })
+                self.decide(CallStage::Terminating, Decision::Redirect { callback, targets })
             }
             GraphAction::KeepAlive => Ok(empty(StatusCode::OK)),
             GraphAction::RecordingStatus => self.update_recording_status(body),
             GraphAction::Show => Ok(self.show()),
             GraphAction::HangUp => {
-                if self.phase == CallPhase::Ending || self.decisions.try_send(Decision::HangUp).is_err() {
+                if self.stage().is_ending() {
                     return Err(GraphRefusal::NotFound);
                 }
-                self.phase = CallPhase::Ending;
+                self.send(Decision::HangUp)?;
+                self.events.call().enter(CallStage::Terminating);
                 Ok(empty(StatusCode::NO_CONTENT))
             }
         }
     }
 
-    fn decide(&mut self, next: CallPhase, decision: Decision) -> Result<Response<Body>, GraphRefusal> {
-        if self.phase != CallPhase::Incoming {
+    fn decide(&mut self, next: CallStage, decision: Decision) -> Result<Response<Body>, GraphRefusal> {
+        if self.stage() != CallStage::Incoming {
             return Err(GraphRefusal::AlreadyDecided);
         }
-        self.decisions.try_send(decision).map_err(|_| GraphRefusal::NotFound)?;
-        self.phase = next;
+        // The task may play on as soon as it has the decision, so the stage is entered before.
+        self.events.call().enter(next);
+        self.send(decision)?;
         Ok(empty(StatusCode::ACCEPTED))
+    }
+
+    fn send(&self, decision: Decision) -> Result<(), GraphRefusal> {
+        self.inputs.try_send(CallInput::Decision(decision)).map_err(|_| GraphRefusal::NotFound)
+    }
+
+    /// Hands a step of the control API to the task that plays the call.
+    pub(super) fn take_step(&self, step: ScriptStep) -> Result<(), StepRefused> {
+        let stage = self.stage();
+        let ends = step.action.ends_the_call();
+        if stage.is_ending() {
+            return Err(StepRefused::Ending);
+        }
+        if !stage.is_answered() && !ends {
+            return Err(StepRefused::NotAnswered);
+        }
+        self.inputs.try_send(CallInput::Step(step)).map_err(|_| StepRefused::Busy)
     }
 
     fn update_recording_status(&self, body: &[u8]) -> Result<Response<Body>, GraphRefusal> {
         let client_context = body::recording_status(body)?;
-        if self.phase != CallPhase::Answered {
+        if !self.stage().is_answered() {
             return Err(GraphRefusal::NotAnswered);
         }
         let operation = Operation {
@@ -148,41 +162,78 @@ impl LiveCall {
             "clientContext": operation.client_context,
         });
         // If the queue is full, the notification is lost. Graph does not promise one.
-        let _ = self.decisions.try_send(Decision::Operation(operation));
+        let _ = self.send(Decision::Operation(operation));
         Ok(json_response(StatusCode::OK, &document))
     }
 
     fn show(&self) -> Response<Body> {
-        let state = match self.phase {
-            CallPhase::Incoming => "incoming",
-            CallPhase::Answered => "established",
-            CallPhase::Ending => "terminating",
-        };
         let document = json!({
             "@odata.type": "#microsoft.graph.call",
-            "id": self.facts.id.to_string(),
-            "state": state,
-            "direction": "incoming",
-            "tenantId": self.facts.tenant.to_string(),
+            "id": self.facts().id.to_string(),
+            "state": self.stage().label(),
+            "direction": self.facts().direction.label(),
+            "tenantId": self.facts().tenant.to_string(),
         });
         json_response(StatusCode::OK, &document)
     }
 
-    /// Adds a request to the timeline of the call.
-    pub(super) fn record(&self, action: GraphAction, url: String, status: Option<u16>, note: Option<String>) {
+    /// Adds a request to the timeline of the call. `response` is `None` if the bot gets none.
+    pub(super) fn record(
+        &self,
+        action: GraphAction,
+        url: String,
+        note: Option<String>,
+        request: &Request<Bytes>,
+        response: Option<&Response<Body>>,
+    ) {
+        let keeps = self.events.call().keeps_exchanges();
+        let path = request.uri().path_and_query().map_or("", |path| path.as_str());
         self.events.record(CallEvent::Step(CallStep {
             at_ms: milliseconds(self.started.elapsed()),
             what: action.label().to_owned(),
             received: true,
             url,
-            status,
+            status: response.map(|response| response.status().as_u16()),
             took_ms: 0.0,
             attempt: 1,
             message_id: None,
             note,
+            request: keeps.then(|| RecordedRequest::new(request, path)),
+            response: response
+                .filter(|_| keeps)
+                .map(|response| RecordedResponse::new(response, &whole_body(response))),
         }));
     }
 }
 
+/// The reason why a call does not take a step of the control API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StepRefused {
+    /// No live call has the id.
+    #[error("no live call has this id; GET /emulator/calls lists the calls")]
+    NoSuchCall,
+    /// The call ends or has ended.
+    #[error("the call has ended, or its last notification is on its way")]
+    Ending,
+    /// The bot has not answered.
+    #[error("the call is not answered yet: it takes terminate and drop only")]
+    NotAnswered,
+    /// Too many inputs wait for the end of a notification.
+    #[error("too many requests about this call wait: try again")]
+    Busy,
+}
+
+impl StepRefused {
+    /// Returns a stable name for responses.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::NoSuchCall => "noSuchCall",
+            Self::Ending => "ending",
+            Self::NotAnswered => "notAnswered",
+            Self::Busy => "busy",
+        }
+    }
+}
+
 /// Operations wait in this queue while the notifications of the call are posted.
-const DECISIONS_MAX: usize = 32;
+const INPUTS_MAX: usize = 32;

@@ -50,7 +50,7 @@ async fn place_all(
             let call = request.numbered(placed);
             let (kind, duration) = (call.kind, call.duration);
             let placed_ms = milliseconds(began.elapsed());
-            match caller::place(context, call) {
+            match caller::place_unkept(context, call) {
                 Ok(timeline) => {
                     let result = result_of(timeline, kind, duration, placed_ms);
                     context.spawn(send_result(result, events.clone()));

@@ -1,5 +1,7 @@
 //! The control API below `/emulator`.
 
+mod calls;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +19,7 @@ use crate::{
     faults::Faults,
     load,
     rotation::{RotateError, rotate},
-    server::{Body, empty, error_response, json_response, method_not_allowed},
+    server::{Body, empty, error_response, json_response, method_not_allowed, reads},
     timeline::JsonLines,
     token::{MintError, Token},
 };
@@ -30,7 +32,15 @@ pub(super) async fn respond(
     path: &[&str],
 ) -> Response<Body> {
     let response = match (path, request.method()) {
+        (["health"], method) if reads(method) => Ok(calls::health(context)),
+        (["events"], &Method::GET) => Ok(calls::stream_calls(context)),
         (["calls"], &Method::POST) => place_call(context, default_app, request.body()),
+        (["calls"], method) if reads(method) => Ok(calls::list(context)),
+        (["calls"], &Method::DELETE) => Ok(calls::delete_all(context)),
+        (["calls", id], method) if reads(method) => Ok(calls::show(context, id)),
+        (["calls", id], &Method::DELETE) => Ok(calls::delete(context, id)),
+        (["calls", id, "events"], &Method::GET) => Ok(calls::stream_events(context, id, request)),
+        (["calls", id, "steps"], &Method::POST) => calls::step(context, id, request.body()),
         (["load"], &Method::POST) => control::parse_load(request.body(), default_app)
             .map(|load| json_lines(load::start(context, load).into_body())),
         (["load"], &Method::DELETE) => {
@@ -42,7 +52,10 @@ pub(super) async fn respond(
         (["rotate"], &Method::POST) => rotate_key(context, request.uri().query()).await,
         (["faults"], method) => change_faults(context, method, request.body()),
         (["load"], _) => Ok(method_not_allowed("POST, DELETE")),
-        (["calls" | "token" | "rotate"], _) => Ok(method_not_allowed("POST")),
+        (["token" | "rotate"] | ["calls", _, "steps"], _) => Ok(method_not_allowed("POST")),
+        (["health" | "events"] | ["calls", _, "events"], _) => Ok(method_not_allowed("GET")),
+        (["calls"], _) => Ok(method_not_allowed("GET, POST, DELETE")),
+        (["calls", _], _) => Ok(method_not_allowed("GET, DELETE")),
         _ => Ok(no_such_path()),
     };
     response

@@ -31,7 +31,7 @@ impl std::error::Error for InvalidScript {}
 
 /// A problem of a script or of one step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ScriptProblem {
+pub(crate) enum ScriptProblem {
     #[error("longer than {} KiB", SCRIPT_BYTES_MAX / 1_024)]
     TooLong,
     #[error("{}", .0.replace("expected u32", "expected a whole number"))]

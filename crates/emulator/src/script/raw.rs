@@ -43,7 +43,7 @@ pub(crate) struct RawStep {
 
 impl RawStep {
     /// Returns the step, if its members are those of its action.
-    pub(super) fn check(&self, number: usize) -> Result<ScriptStep, ScriptProblem> {
+    pub(crate) fn check(&self, number: usize) -> Result<ScriptStep, ScriptProblem> {
         let name: ActionName = self.action.parse().map_err(ScriptProblem::Action)?;
         let takes = name.takes();
         if let Some(member) = self.given().find(|member| !takes.contains(member)) {

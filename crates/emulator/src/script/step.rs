@@ -7,13 +7,21 @@ use crate::words::words;
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ScriptStep {
-    /// 1, 2, …
+    /// 1, 2, …; 0 for a step of the control API.
     pub(crate) number: usize,
     /// The time to wait before it.
     pub(crate) after: Duration,
     pub(crate) action: ScriptAction,
     /// The status with which the bot must respond to the notification; any 2xx if `None`.
     pub(crate) expect: Option<ExpectedStatus>,
+}
+
+impl ScriptStep {
+    /// Returns the step by which the other side hangs up.
+    pub(crate) fn terminate() -> Self {
+        let action = ScriptAction::Terminate { code: 200, subcode: 0, message: String::new() };
+        Self { number: 0, after: Duration::ZERO, action, expect: None }
+    }
 }
 
 /// The action of a step.
@@ -37,7 +45,7 @@ pub(crate) enum ScriptAction {
 
 impl ScriptAction {
     /// Returns true if the call ends with the step.
-    pub(super) fn ends_the_call(&self) -> bool {
+    pub(crate) fn ends_the_call(&self) -> bool {
         matches!(self, Self::Drop | Self::Terminate { .. })
     }
 }

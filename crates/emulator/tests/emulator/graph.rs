@@ -269,7 +269,7 @@ async fn actions_are_refused_in_the_wrong_phase() {
 
     let headers = [("Client-Request-Id", "mine-1"), ("Scenario-Id", "s-1")];
     let shown = send(platform.address(), "GET", &path, &headers, "").await;
-    assert_eq!((shown.status, &shown.json()["state"]), (200, &json!("established")));
+    assert_eq!((shown.status, &shown.json()["state"]), (200, &json!("establishing")));
     let head = shown.head.to_ascii_lowercase();
     assert!(head.contains("client-request-id: mine-1") && head.contains("scenario-id: s-1"), "{head}");
     assert_eq!(ask(&platform, "DELETE", &path, None, &json!({})).await.status, 204);

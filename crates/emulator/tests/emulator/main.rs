@@ -8,6 +8,8 @@ mod bot;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod control;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod established;
