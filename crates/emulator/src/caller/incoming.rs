@@ -80,6 +80,9 @@ async fn await_decision(
     let answered = player.started.elapsed();
     match decision {
         Some(Decision::Answer(answer)) => {
+            if let Some(scenario) = answer.scenario.clone() {
+                player.follow_scenario(scenario);
+            }
             let callback = answer.callback.clone().unwrap_or_else(|| player.call.to.clone());
             let established = EstablishedCall::new(player, &callback, &answer);
             let conclusion = match established.play(&mut decisions).await {
@@ -100,7 +103,13 @@ async fn await_decision(
             decline(player, callback, conclusion, "redirected", &ResultInfo::RedirectedByBot, answered).await
         }
         // Graph accepts no operation of a call that is not answered.
-        Some(Decision::HangUp | Decision::Operation(_)) | None => give_up(player, accepted).await,
+        Some(Decision::Operation(_)) | None => give_up(player, accepted).await,
+        Some(Decision::HangUp) => {
+            player.context.calls.remove(player.ids.call);
+            let reason = "the bot ended the call instead of answering it".to_owned();
+            let conclusion = Conclusion::new(CallOutcome::Rejected, reason);
+            decline(player, None, conclusion, "terminated", &ResultInfo::EndedByBot, answered).await
+        }
     }
 }
 

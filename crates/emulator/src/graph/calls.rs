@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
@@ -17,6 +17,7 @@ use super::{
     decision::Decision,
     live_call::{Facts, LiveCall},
     refusal::{self, GraphRefusal},
+    response_ids::add_ids,
 };
 use crate::{
     server::{Body, header_text, method_not_allowed},
@@ -77,12 +78,7 @@ impl Calls {
             Err(InvalidAction::Method { allowed }) => return method_not_allowed(allowed),
         }
         .unwrap_or_else(|refusal| refusal.response(request, gate.now));
-        for name in ["client-request-id", "scenario-id"].map(HeaderName::from_static) {
-            let echo = header_text(request.headers(), &name).and_then(|id| HeaderValue::from_str(id).ok());
-            if let Some(echo) = echo {
-                response.headers_mut().insert(name, echo);
-            }
-        }
+        add_ids(request, &mut response);
         response
     }
 
@@ -141,7 +137,7 @@ impl Calls {
             if let Some(app) = &app {
                 call.admits(app, action)?;
             }
-            call.act(action, request.body(), app.as_ref(), &mut url)
+            call.act(action, request, app.as_ref(), &mut url)
         });
         let status = result.as_ref().map_or_else(GraphRefusal::status, Response::status);
         let note = result.as_ref().err().map(GraphRefusal::note);

@@ -1,5 +1,6 @@
 //! The decisions of a bot about a call, as Graph hands them to the task that plays the call.
 
+use http::HeaderValue;
 use url::Url;
 
 use crate::{notification::Operation, words::words};
@@ -29,6 +30,8 @@ pub(crate) struct AnswerRequest {
     pub(crate) delta_roster: bool,
     /// The number of participants that one bot of a policy group records. For more, another bot is invited.
     pub(crate) participant_capacity: Option<u32>,
+    /// The `Scenario-Id` of the request, which the notifications of the call carry from then on.
+    pub(crate) scenario: Option<HeaderValue>,
 }
 
 words! {
