@@ -6,13 +6,16 @@ mod bearer;
 mod body;
 mod calls;
 mod decision;
+mod device_quality;
 mod live_call;
 mod refusal;
+mod response_ids;
 
 pub(crate) use self::{
     bearer::Issued,
     calls::{Calls, Gate},
     decision::{AnswerRequest, CallInput, Decision},
+    device_quality::{is_device_quality, log_device_quality},
     live_call::StepRefused,
     refusal::CODES,
 };

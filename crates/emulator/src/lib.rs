@@ -41,7 +41,8 @@
 //!   without `v2.0`, `/common/discovery/instance`, `POST /{tenant}/oauth2/v2.0/token`.
 //! - Graph, also under `/beta`: `GET` and `DELETE` of `/v1.0/communications/calls/{id}`, and `POST` of its
 //!   actions `answer`, `reject`, `redirect`, `keepAlive` and `updateRecordingStatus`, also spelled
-//!   `microsoft.graph.answer`.
+//!   `microsoft.graph.answer`; `POST` of `/v1.0/communications/calls/logTeleconferenceDeviceQuality`. Values
+//!   of enums are accepted in any case.
 //!
 //! The token endpoint accepts client credentials: a secret, in the body or by basic authentication; an
 //! assertion (PS256 or RS256) signed by a registered certificate; or a federated one for

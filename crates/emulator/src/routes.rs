@@ -17,7 +17,7 @@ use crate::{
     control::faults_explained,
     entra::{self, Directory},
     faults::{ErrorFormat, FaultName, regular_or_fault},
-    graph::Gate,
+    graph::{Gate, is_device_quality, log_device_quality},
     issuer::{self, Authority},
     server::{Body, Handle, header_text, json_response, method_not_allowed, reads},
 };
@@ -158,7 +158,14 @@ impl Routes {
         let now = self.context.now();
         let gate = Gate { issued: self.context.issued.as_ref(), now };
         let calls = &self.context.calls;
-        let regular = async { calls.handle(request, id, action, gate) };
+        let regular = async {
+            if action.is_none() && is_device_quality(id) {
+                return log_device_quality(request, gate);
+            }
+            let mut response = calls.handle(request, id, action, gate);
+            self.complete_location(request, &mut response);
+            response
+        };
         let fault = self.context.faults.strike(FaultName::Graph);
         let struck = fault.as_ref().map(|fault| (fault.to_string(), fault.graph_status().is_some()));
         if let Some((fault, false)) = &struck {
@@ -169,6 +176,15 @@ impl Routes {
             calls.struck(request, id, action, fault, Some(&response));
         }
         response
+    }
+
+    /// Writes the origin in front of a `Location` that is a path.
+    fn complete_location(&self, request: &Request<Bytes>, response: &mut Response<Body>) {
+        let path = header_text(response.headers(), &header::LOCATION).filter(|path| path.starts_with('/'));
+        let url = path.map(|path| format!("{}{path}", self.origin_of(request)));
+        if let Some(url) = url.and_then(|url| header::HeaderValue::from_str(&url).ok()) {
+            response.headers_mut().insert(header::LOCATION, url);
+        }
     }
 
     /// Returns the origin that the request names. A platform that listens on every address has several.

@@ -56,3 +56,31 @@ macro_rules! words {
 }
 
 pub(crate) use words;
+
+/// Returns the word of a set that a request names.
+///
+/// Graph compares the members of its enums without regard to case. Microsoft's calling SDK writes them in
+/// PascalCase, the Graph reference in camelCase.
+pub(crate) fn word_in_any_case(text: &str, words: &[&'static str]) -> Option<&'static str> {
+    words.iter().find(|word| word.eq_ignore_ascii_case(text)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_found_in_any_case() {
+        let words = ["audio", "videoBasedScreenSharing"];
+        for (text, expected) in [
+            ("audio", Some("audio")),
+            ("Audio", Some("audio")),
+            ("VIDEOBASEDSCREENSHARING", Some("videoBasedScreenSharing")),
+            ("", None),
+            ("audi\u{f6}", None),
+            ("audios", None),
+        ] {
+            assert_eq!(word_in_any_case(text, &words), expected, "{text}");
+        }
+    }
+}

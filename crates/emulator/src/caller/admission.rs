@@ -3,7 +3,7 @@
 use serde_json::Value;
 use url::Url;
 
-use crate::call::parse_http_url;
+use crate::{call::parse_http_url, words::word_in_any_case};
 
 /// A bot's decision about a participant (Graph reference, "participantJoiningNotification").
 #[derive(Debug, PartialEq, Eq)]
@@ -24,9 +24,9 @@ impl Admission {
         let text = |name: &str| response.get(name).and_then(Value::as_str).unwrap_or_default();
         match text("@odata.type").rsplit('.').next().unwrap_or_default() {
             "acceptJoinResponse" => Self::Accepted,
-            "rejectJoinResponse" => match text("reason") {
-                reason @ ("none" | "busy" | "forbidden") => Self::Rejected(reason.to_owned()),
-                _ => Self::Invalid("reason must be none, busy or forbidden"),
+            "rejectJoinResponse" => match reject_reason(response.get("reason")) {
+                Some(reason) => Self::Rejected(reason.to_owned()),
+                None => Self::Invalid("reason must be none, busy or forbidden"),
             },
             "inviteNewBotResponse" => match parse_http_url(text("inviteUri")) {
                 Ok(to) => Self::Invite(to),
@@ -37,6 +37,14 @@ impl Admission {
                  rejectJoinResponse or inviteNewBotResponse",
             ),
         }
+    }
+}
+
+/// Reads the reason of a rejection; without one it is `none`.
+fn reject_reason(reason: Option<&Value>) -> Option<&'static str> {
+    match reason {
+        None | Some(Value::Null) => Some("none"),
+        Some(reason) => word_in_any_case(reason.as_str()?, &["none", "busy", "forbidden"]),
     }
 }
 
@@ -54,6 +62,10 @@ mod tests {
         check(r##"{"@odata.type":"#microsoft.graph.acceptJoinResponse"}"##, &Admission::Accepted);
         let busy = r##"{"@odata.type":"#microsoft.graph.rejectJoinResponse","reason":"busy"}"##;
         check(busy, &Admission::Rejected("busy".to_owned()));
+        // Both forms that Microsoft's calling SDK writes.
+        check(&busy.replace("busy", "Busy"), &Admission::Rejected("busy".to_owned()));
+        let silent = r##"{"@odata.type":"#microsoft.graph.rejectJoinResponse"}"##;
+        check(silent, &Admission::Rejected("none".to_owned()));
         let invite =
             r##"{"@odata.type":"#microsoft.graph.inviteNewBotResponse","inviteUri":"https://b.example/"}"##;
         check(invite, &Admission::Invite(Url::parse("https://b.example/").unwrap()));
@@ -62,7 +74,9 @@ mod tests {
         }
         let nowhere = invite.replace("https", "file");
         check(&nowhere, &Admission::Invalid("inviteUri is not an http or https URL"));
-        let sad = busy.replace("busy", "sad");
-        check(&sad, &Admission::Invalid("reason must be none, busy or forbidden"));
+        for reason in [r#""sad""#, r#""""#, "7"] {
+            let sad = busy.replace(r#""busy""#, reason);
+            check(&sad, &Admission::Invalid("reason must be none, busy or forbidden"));
+        }
     }
 }

@@ -131,7 +131,9 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
             }
             ScriptAction::Operation(kind, status) => {
                 let id = random_id().map_err(|_| Conclusion::no_randomness())?;
-                let operation = Operation { id, odata_type: kind.odata_type(), client_context: None };
+                // The calling SDK refuses an operation without a context, and ignores an unknown one.
+                let client_context = random_id().map_err(|_| Conclusion::no_randomness())?.to_string();
+                let operation = Operation { id, odata_type: kind.odata_type(), client_context };
                 ("operation".to_owned(), notification::operation(ids, &operation, status.label()))
             }
             ScriptAction::Hold => {

@@ -86,6 +86,9 @@ async fn await_decision(
     };
     match decision {
         Decision::Answer(answer) => {
+            if let Some(scenario) = answer.scenario.clone() {
+                player.follow_scenario(scenario);
+            }
             let callback = answer.callback.clone().unwrap_or_else(|| player.call.to.clone());
             let established = EstablishedCall::new(player, &callback, &answer);
             let conclusion = match established.play(&mut inputs).await {
@@ -106,7 +109,13 @@ async fn await_decision(
             decline(player, callback, conclusion, "redirected", &ResultInfo::RedirectedByBot, answered).await
         }
         // Graph accepts no operation of a call that is not answered.
-        Decision::HangUp | Decision::Operation(_) => give_up(player, accepted).await,
+        Decision::Operation(_) => give_up(player, accepted).await,
+        Decision::HangUp => {
+            player.context.calls.remove(player.ids.call);
+            let reason = "the bot ended the call instead of answering it".to_owned();
+            let conclusion = Conclusion::new(CallOutcome::Rejected, reason);
+            decline(player, None, conclusion, "terminated", &ResultInfo::EndedByBot, answered).await
+        }
     }
 }
 

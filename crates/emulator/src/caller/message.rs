@@ -38,11 +38,13 @@ pub(super) struct Delivered {
 }
 
 impl Message {
-    /// Returns the request with the headers of the real platform; its URI is set when it is sent.
+    /// Returns the request with the headers of the real platform; its URI is set when it is sent. `scenario`
+    /// is the one that the bot named.
     pub(super) fn request(
         &self,
         call: &CallRequest,
         ids: &CallIds,
+        scenario: Option<&HeaderValue>,
         token: Option<&Token>,
     ) -> Result<Request<Bytes>, InvalidHeaderValue> {
         let mut request = Request::new(self.body.clone());
@@ -68,7 +70,8 @@ impl Message {
                 headers.insert(HeaderName::from_static("x-microsoft-skype-caller-region"), region);
             }
             Stage::Later => {
-                headers.insert(HeaderName::from_static("scenario-id"), id(ids.scenario)?);
+                let scenario = scenario.cloned().map_or_else(|| id(ids.scenario), Ok)?;
+                headers.insert(HeaderName::from_static("scenario-id"), scenario);
                 headers.insert(HeaderName::from_static("client-request-id"), id(self.id)?);
             }
         }

@@ -38,7 +38,8 @@ impl<'a> Participants<'a> {
         callbacks: &Callbacks<'_, '_>,
     ) -> Result<(), Conclusion> {
         self.roster_changes += 1;
-        post_roster(callbacks, Roster::Full(&[]), self.roster_changes, None).await
+        let roster = if self.answer.delta_roster { Roster::FirstDelta } else { Roster::Full(&[]) };
+        post_roster(callbacks, roster, self.roster_changes, None).await
     }
 
     /// Lets people join. A bot that gave a capacity decides about each of them.

@@ -1,12 +1,12 @@
 //! Posting a notification: attempts under one message id, redirects, and the requested faults.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use url::Url;
@@ -35,6 +35,8 @@ pub(super) struct Player<'a> {
     pub(super) started: Instant,
     recorder: &'a Recorder,
     invite: &'a Invite<'a>,
+    /// The scenario that the bot named when it answered.
+    scenario: OnceLock<HeaderValue>,
     /// The flawed token of the call. Good tokens are shared by all calls.
     flawed: Mutex<Option<(TokenChoice, Arc<Token>)>>,
     /// A notification that a fault holds back until the next one was posted.
@@ -67,7 +69,13 @@ impl<'a> Player<'a> {
         invite: &'a Invite<'a>,
     ) -> Self {
         let (flawed, held_back) = (Mutex::new(None), Mutex::new(None));
-        Self { context, call, ids, started, recorder, invite, flawed, held_back }
+        let scenario = OnceLock::new();
+        Self { context, call, ids, started, recorder, invite, scenario, flawed, held_back }
+    }
+
+    /// Names the bot's scenario in all further notifications. The first scenario holds.
+    pub(super) fn follow_scenario(&self, scenario: HeaderValue) {
+        let _ = self.scenario.set(scenario);
     }
 
     /// Posts a notification, with a few attempts while the response is 5xx, and returns the last response.
@@ -170,7 +178,7 @@ impl<'a> Player<'a> {
         }
         let token = self.token().map_err(|error| PostError::Final(error.to_string()))?;
         let request = message
-            .request(self.call, self.ids, token.as_deref())
+            .request(self.call, self.ids, self.scenario.get(), token.as_deref())
             .map_err(|error| PostError::Final(error.to_string()))?;
         let began = Instant::now();
         let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);

@@ -9,7 +9,11 @@ use super::{
     decision::{AnswerRequest, RejectReason},
     refusal::GraphRefusal,
 };
-use crate::{call::parse_http_url, server::is_loopback_url};
+use crate::{
+    call::parse_http_url,
+    server::is_loopback_url,
+    words::{InvalidWord, word_in_any_case},
+};
 
 /// Unknown members are members of Graph that the emulator does not need. They are ignored, here and below.
 #[derive(Deserialize)]
@@ -47,34 +51,36 @@ pub(super) fn answer(body: &[u8]) -> Result<(AnswerRequest, bool), GraphRefusal>
             }
         };
     let modalities = raw.accepted_modalities.ok_or_else(|| bad("acceptedModalities is needed"))?;
-    if !modalities.iter().all(|modality| MODALITIES.contains(&modality.as_str())) {
+    if !modalities.iter().all(|modality| word_in_any_case(modality, &MODALITIES).is_some()) {
         return Err(bad(&format!("acceptedModalities takes {}", MODALITIES.join(", "))));
     }
     let participant_capacity = match raw.participant_capacity.filter(|capacity| !capacity.is_null()) {
         Some(capacity) => {
             let capacity = capacity.as_u64().and_then(|capacity| u32::try_from(capacity).ok());
             let capacity = capacity.filter(|capacity| i32::try_from(*capacity).is_ok());
-            Some(capacity.ok_or_else(|| bad("participantCapacity must be an Int32 of 0 or more"))?)
+            capacity.ok_or_else(|| bad("participantCapacity must be an Int32 of 0 or more"))?
         }
-        None => None,
+        None => 0,
     };
+    // The calling SDK writes 0 if the bot gives no capacity.
+    let participant_capacity = Some(participant_capacity).filter(|capacity| *capacity > 0);
     let options = raw.call_options.filter(|options| !options.is_null());
     if options.as_ref().is_some_and(|options| !options.is_object()) {
         return Err(bad("callOptions must be an incomingCallOptions object"));
     }
     let delta = options.as_ref().and_then(|options| options.get("isDeltaRosterEnabled"));
     let delta_roster = delta.and_then(Value::as_bool).unwrap_or(false);
-    Ok((AnswerRequest { callback, delta_roster, participant_capacity }, app_hosted))
+    Ok((AnswerRequest { callback, delta_roster, participant_capacity, scenario: None }, app_hosted))
 }
 
 fn prefetch(media: Option<&Value>) -> Result<(), GraphRefusal> {
     let Some(media) = media.filter(|media| !media.is_null()) else { return Ok(()) };
-    let text = |item: &Value, name: &str| item.get(name).is_some_and(Value::is_string);
-    let good = |item: &Value| text(item, "uri") && text(item, "resourceId");
+    let text = |item: &Value, name: &str| item.get(name).filter(|text| !text.is_null()).map(Value::is_string);
+    let good = |item: &Value| text(item, "uri") == Some(true) && text(item, "resourceId") != Some(false);
     if media.as_array().is_some_and(|items| items.iter().all(good)) {
         Ok(())
     } else {
-        Err(bad("preFetchMedia must be a list of mediaInfo objects with uri and resourceId"))
+        Err(bad("preFetchMedia must be a list of mediaInfo objects, each with uri and perhaps resourceId"))
     }
 }
 
@@ -89,7 +95,10 @@ struct RawReject {
 pub(super) fn reject(body: &[u8]) -> Result<(Option<Url>, RejectReason), GraphRefusal> {
     let raw: RawReject = parse(body)?;
     let reason = match raw.reason {
-        Some(reason) => reason.parse().map_err(|why| bad(&format!("reason {why}")))?,
+        Some(reason) => word_in_any_case(&reason, RejectReason::WORDS)
+            .unwrap_or_default()
+            .parse()
+            .map_err(|why: InvalidWord| bad(&format!("reason {why}")))?,
         None => RejectReason::None,
     };
     Ok((callback(raw.callback_uri.as_deref())?, reason))
@@ -146,7 +155,7 @@ struct RawRecordingStatus {
 /// Reads the body of `updateRecordingStatus`: the client context, if there is one.
 pub(super) fn recording_status(body: &[u8]) -> Result<Option<String>, GraphRefusal> {
     let raw: RawRecordingStatus = parse(body)?;
-    if !raw.status.is_some_and(|status| RECORDING_STATUS.contains(&status.as_str())) {
+    if raw.status.is_none_or(|status| word_in_any_case(&status, &RECORDING_STATUS).is_none()) {
         return Err(bad(&format!("status must be one of {}", RECORDING_STATUS.join(", "))));
     }
     let context = raw.client_context;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
@@ -17,6 +17,7 @@ use super::{
     decision::CallInput,
     live_call::{LiveCall, StepRefused},
     refusal::{self, GraphRefusal},
+    response_ids::add_ids,
 };
 use crate::{
     recorder::EventSender,
@@ -79,7 +80,7 @@ impl Calls {
         let action = match GraphAction::parse(request.method(), action) {
             Ok(action) => action,
             Err(InvalidAction::UnknownName) => {
-                return echoed(request, GraphRefusal::NoSuchAction.response(request, gate.now));
+                return identified(request, GraphRefusal::NoSuchAction.response(request, gate.now));
             }
             Err(InvalidAction::Method { allowed }) => return method_not_allowed(allowed),
         };
@@ -88,13 +89,13 @@ impl Calls {
         let Some(call) = Uuid::try_parse(id).ok().and_then(|id| calls.get_mut(&id)) else {
             // A sender without a good token does not learn which calls exist.
             let refusal = app.err().unwrap_or(GraphRefusal::NotFound);
-            return echoed(request, refusal.response(request, gate.now));
+            return identified(request, refusal.response(request, gate.now));
         };
         let mut url = String::new();
         let result = app.and_then(|app| act(call, request, action, app.as_ref(), &mut url));
         let note = result.as_ref().err().map(GraphRefusal::note);
         let response = result.unwrap_or_else(|refusal| refusal.response(request, gate.now));
-        let response = echoed(request, response);
+        let response = identified(request, response);
         call.record(action, url, note, request, Some(&response));
         response
     }
@@ -147,17 +148,12 @@ fn act(
     if let Some(app) = app {
         call.admits(app, action)?;
     }
-    call.act(action, request.body(), app, url)
+    call.act(action, request, app, url)
 }
 
-/// Returns the response with the ids that the request gave itself.
-fn echoed(request: &Request<Bytes>, mut response: Response<Body>) -> Response<Body> {
-    for name in ["client-request-id", "scenario-id"].map(HeaderName::from_static) {
-        let echo = header_text(request.headers(), &name).and_then(|id| HeaderValue::from_str(id).ok());
-        if let Some(echo) = echo {
-            response.headers_mut().insert(name, echo);
-        }
-    }
+/// Returns the response with the ids of the request.
+fn identified(request: &Request<Bytes>, mut response: Response<Body>) -> Response<Body> {
+    add_ids(request, &mut response);
     response
 }
 

@@ -1,5 +1,6 @@
 //! The inputs of the task that plays a call: the decisions of the bot, and steps from the control API.
 
+use http::HeaderValue;
 use url::Url;
 
 use crate::{notification::Operation, script::ScriptStep, words::words};
@@ -38,6 +39,8 @@ pub(crate) struct AnswerRequest {
     pub(crate) delta_roster: bool,
     /// The number of participants that one bot of a policy group records. For more, another bot is invited.
     pub(crate) participant_capacity: Option<u32>,
+    /// The `Scenario-Id` of the request, which the notifications of the call carry from then on.
+    pub(crate) scenario: Option<HeaderValue>,
 }
 
 words! {

@@ -1,7 +1,7 @@
 //! One live call: its phase, and what each action does to it.
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 use url::Url;
@@ -22,7 +22,7 @@ use crate::{
     notification::Operation,
     recorder::EventSender,
     script::ScriptStep,
-    server::{Body, empty, json_response, whole_body},
+    server::{Body, empty, header_text, json_response, whole_body},
     timeline::{CallEvent, CallStep, milliseconds},
 };
 
@@ -77,16 +77,18 @@ impl LiveCall {
     pub(super) fn act(
         &mut self,
         action: GraphAction,
-        body: &[u8],
+        request: &Request<Bytes>,
         app: Option<&BearerApp>,
         url: &mut String,
     ) -> Result<Response<Body>, GraphRefusal> {
+        let body = request.body();
         let mut named = |callback: &Option<Url>| {
             url.push_str(callback.as_ref().map_or("", Url::as_str));
         };
         match action {
             GraphAction::Answer => {
-                let (answer, app_hosted) = body::answer(body)?;
+                let (mut answer, app_hosted) = body::answer(body)?;
+                answer.scenario = scenario(request);
                 const MEDIA: &[Permission] = &[Permission::AccessMedia];
                 if app_hosted && app.is_some_and(|app| !app.may(MEDIA)) {
                     return Err(GraphRefusal::NotPermitted(MEDIA));
@@ -153,8 +155,9 @@ impl LiveCall {
         let operation = Operation {
             id: random_id().unwrap_or_default(),
             odata_type: "#microsoft.graph.updateRecordingStatusOperation".to_owned(),
-            client_context,
+            client_context: client_context.unwrap_or_else(|| random_id().unwrap_or_default().to_string()),
         };
+        let location = format!("/v1.0/communications/calls/{}/operations/{}", self.facts().id, operation.id);
         let document = json!({
             "@odata.type": operation.odata_type,
             "id": operation.id.to_string(),
@@ -163,7 +166,11 @@ impl LiveCall {
         });
         // If the queue is full, the notification is lost. Graph does not promise one.
         let _ = self.send(Decision::Operation(operation));
-        Ok(json_response(StatusCode::OK, &document))
+        let mut response = json_response(StatusCode::OK, &document);
+        if let Ok(location) = HeaderValue::from_str(&location) {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        Ok(response)
     }
 
     fn show(&self) -> Response<Body> {
@@ -234,6 +241,16 @@ impl StepRefused {
         }
     }
 }
+
+/// The scenario that a request names, if it is short enough for a notification.
+fn scenario(request: &Request<Bytes>) -> Option<HeaderValue> {
+    let scenario = header_text(request.headers(), &HeaderName::from_static("scenario-id"))?;
+    let fits = (1..=SCENARIO_BYTES_MAX).contains(&scenario.len());
+    HeaderValue::from_str(scenario).ok().filter(|_| fits)
+}
+
+/// A scenario is a GUID; some bots write other short texts.
+const SCENARIO_BYTES_MAX: usize = 128;
 
 /// Operations wait in this queue while the notifications of the call are posted.
 const INPUTS_MAX: usize = 32;

@@ -134,7 +134,8 @@ fn incoming_call(call: &CallRequest, ids: &CallIds) -> Map<String, Value> {
 /// them too.
 ///
 /// Microsoft publishes no example of this notification. The shape is the one of the Graph reference
-/// ("participantJoiningNotification").
+/// ("participantJoiningNotification"). As `updated` on the call it reaches the handler of the calling SDK; as
+/// `created` on the call it does not.
 pub(crate) fn joining(call: &CallRequest, ids: &CallIds, person: Person) -> Value {
     let observed = CallIds { caller: person.user, caller_participant: person.participant, ..*ids };
     let resource = json!({
@@ -142,7 +143,7 @@ pub(crate) fn joining(call: &CallRequest, ids: &CallIds, person: Person) -> Valu
         "id": ids.call.to_string(),
         "call": incoming_call(call, &observed),
     });
-    item("created", ids, "", resource)
+    item("updated", ids, "", resource)
 }
 
 /// The members that a recording policy adds: the recorded user, the policy and the region of the media.

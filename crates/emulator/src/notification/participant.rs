@@ -17,7 +17,7 @@ pub(super) fn participant(id: Uuid, identity: &Value, region: &str, sequence: u3
             "languageId": "en-US",
             "region": region,
             "clientVersion": CLIENT_VERSION,
-            "participantId": id.to_string(),
+            "participantId": participant_id(identity),
             "replacementLink": replacement_link(id),
             "isIdentityAnonymized": false,
         },
@@ -34,6 +34,19 @@ pub(super) fn participant(id: Uuid, identity: &Value, region: &str, sequence: u3
         "rosterSequenceNumber": sequence,
         "id": id.to_string(),
     }))
+}
+
+/// The id of the person, the number or the app, which stays the same in each call. The calling SDK finds the
+/// participant of a delta roster by it.
+fn participant_id(identity: &Value) -> String {
+    let id = |kind: &str| identity.pointer(&format!("/{kind}/id")).and_then(Value::as_str);
+    if let Some(user) = id("user") {
+        return format!("8:orgid:{user}");
+    }
+    match id("phone") {
+        Some(number) => format!("4:{number}"),
+        None => format!("28:{}", id("application").unwrap_or_default()),
+    }
 }
 
 fn media_stream(media_type: &str, label: &str, source_id: &str, direction: &str) -> Value {

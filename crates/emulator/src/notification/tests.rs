@@ -61,11 +61,45 @@ fn a_delta_roster_lists_changes_only() {
     let [joiner, leaver] = people;
     let full = roster(&call, &ids(), Roster::Full(&people), 2);
     assert_eq!(full["value"][0]["resourceData"].as_array().unwrap().len(), 4);
+    let first = roster(&call, &ids(), Roster::FirstDelta, 1);
+    let [data] = first["value"][0]["resourceData"].as_array().unwrap().as_slice() else { panic!("one item") };
+    assert_eq!(data["@odata.type"], "#microsoft.graph.deltaParticipants");
+    let names: Vec<_> = data["participants"].as_array().unwrap().iter().map(participant_id).collect();
+    let user = "8:orgid:00000000-0000-0000-0000-000000000004";
+    assert_eq!(names, [user, "28:00000000-0000-0000-0000-000000000008"]);
+
     let delta = roster(&call, &ids(), Roster::Delta { joined: &[joiner], left: &[leaver] }, 3);
-    let participants = delta["value"][0]["resourceData"].as_array().unwrap();
+    let [data] = delta["value"][0]["resourceData"].as_array().unwrap().as_slice() else { panic!("one item") };
+    assert_eq!(data["sequenceNumber"], 3);
+    let participants = data["participants"].as_array().unwrap();
     assert_eq!(participants.len(), 2);
     assert!(participants[0].get("removedState").is_none() && participants[1].get("removedState").is_some());
     assert_eq!(participants[1]["rosterSequenceNumber"], 3);
+}
+
+fn participant_id(participant: &Value) -> &str {
+    participant["info"]["participantId"].as_str().unwrap()
+}
+
+#[test]
+fn a_caller_from_the_telephone_network_is_found_by_the_number() {
+    let body = roster(&call(CallKind::Pstn), &ids(), Roster::Full(&[]), 1);
+    assert_eq!(participant_id(&body["value"][0]["resourceData"][0]), "4:+12025550123");
+}
+
+#[test]
+fn joining_and_leaving_are_updates_of_the_call() {
+    let person = Person { participant: Uuid::from_u128(20), user: Uuid::from_u128(21) };
+    let call = call(CallKind::Recording);
+    for (body, resource) in [
+        (joining(&call, &ids(), person), "#microsoft.graph.participantJoiningNotification"),
+        (left(&ids(), person), "#microsoft.graph.participantLeftNotification"),
+    ] {
+        let item = &body["value"][0];
+        assert_eq!(item["changeType"], "updated");
+        assert_eq!(item["resourceUrl"], "/communications/calls/00000000-0000-0000-0000-000000000001");
+        assert_eq!(item["resourceData"]["@odata.type"], resource);
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(crate) struct Operation {
     pub(crate) id: Uuid,
     /// Like `#microsoft.graph.playPromptOperation`.
     pub(crate) odata_type: String,
-    pub(crate) client_context: Option<String>,
+    pub(crate) client_context: String,
 }
 
 /// The content of a roster.
@@ -24,7 +24,9 @@ pub(crate) struct Operation {
 pub(crate) enum Roster<'a> {
     /// All participants: the caller, the bot and the people who joined later.
     Full(&'a [Person]),
-    /// The people who joined and left since the last roster (`isDeltaRosterEnabled`).
+    /// The caller and the bot, as the first roster of a bot that asked for changes (`isDeltaRosterEnabled`).
+    FirstDelta,
+    /// The people who joined and left since the last roster.
     Delta { joined: &'a [Person], left: &'a [Person] },
 }
 
@@ -44,20 +46,22 @@ pub(crate) fn roster(call: &CallRequest, ids: &CallIds, roster: Roster<'_>, sequ
         });
         participant(person.participant, &user)
     };
+    let full = |people: &[Person]| {
+        let bot = json!({
+            "@odata.type": "#microsoft.graph.identitySet",
+            "application": identity(&call.app.to_string(), &tenant),
+        });
+        [
+            participant(ids.caller_participant, &source_identity(call, ids)),
+            participant(ids.bot_participant, &bot),
+        ]
+        .into_iter()
+        .chain(people.iter().map(person))
+        .collect()
+    };
     let participants: Vec<Map<String, Value>> = match roster {
-        Roster::Full(people) => {
-            let bot = json!({
-                "@odata.type": "#microsoft.graph.identitySet",
-                "application": identity(&call.app.to_string(), &tenant),
-            });
-            [
-                participant(ids.caller_participant, &source_identity(call, ids)),
-                participant(ids.bot_participant, &bot),
-            ]
-            .into_iter()
-            .chain(people.iter().map(person))
-            .collect()
-        }
+        Roster::Full(people) => full(people),
+        Roster::FirstDelta => full(&[]),
         Roster::Delta { joined, left } => {
             let gone = left.iter().map(|leaver| {
                 let mut gone = person(leaver);
@@ -69,7 +73,15 @@ pub(crate) fn roster(call: &CallRequest, ids: &CallIds, roster: Roster<'_>, sequ
             joined.iter().map(person).chain(gone).collect()
         }
     };
-    item("updated", ids, "/participants", participants.into())
+    let resource = match roster {
+        Roster::Full(_) => participants.into(),
+        Roster::FirstDelta | Roster::Delta { .. } => json!([{
+            "@odata.type": "#microsoft.graph.deltaParticipants",
+            "sequenceNumber": sequence,
+            "participants": participants,
+        }]),
+    };
+    item("updated", ids, "/participants", resource)
 }
 
 /// The identity of a person who joined, as the platform writes it in rosters.
@@ -80,14 +92,15 @@ fn user(person: &Person, tenant: &str) -> Value {
     user.into()
 }
 
-/// The body that reports that an announced participant left.
+/// The body that reports that an announced participant left. As `deleted` it would make a calling SDK
+/// without a handler drop the whole call.
 pub(crate) fn left(ids: &CallIds, person: Person) -> Value {
     let resource = json!({
         "@odata.type": "#microsoft.graph.participantLeftNotification",
         "participantId": person.participant.to_string(),
         "call": {"@odata.type": "#microsoft.graph.call", "id": ids.call.to_string()},
     });
-    item("deleted", ids, "", resource)
+    item("updated", ids, "", resource)
 }
 
 /// The body that reports a pressed key (Graph reference, "toneInfo").

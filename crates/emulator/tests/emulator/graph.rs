@@ -194,7 +194,7 @@ async fn invalid_bodies_are_refused_with_a_message() {
                 "mediaConfig",
                 json!({"@odata.type": "#microsoft.graph.serviceHostedMediaConfig", "preFetchMedia": [{}]}),
             ),
-            "uri and resourceId",
+            "each with uri and perhaps resourceId",
         ),
         ("answer", changed("participantCapacity", json!(1.5)), "participantCapacity must be an Int32"),
         (
