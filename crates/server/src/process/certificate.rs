@@ -101,6 +101,9 @@ pub enum CertificateError {
     /// The key is not that of the first certificate.
     #[error("cannot use the certificate of listen.tls: {0}")]
     Key(String),
+    /// Reading it ended by a panic, which is a bug of the gateway.
+    #[error("reading the certificate of listen.tls ended by a panic: report it as a bug")]
+    Panicked,
 }
 
 /// The files of a certificate, and their fingerprint when they were last read.
@@ -135,10 +138,15 @@ impl CertificateFiles {
         if self.hanging.as_ref().is_some_and(|hanging| hanging.as_ref() == Some(&now)) && self.is_running() {
             return None; // one thread that waits for these files is enough
         }
+        // Set before the read: files whose read panics are read again only when they change.
+        let last = std::mem::replace(&mut self.fingerprint, now);
         match Self::read(&self.files) {
-            Err(error) if self.is_running() => self.hangs(Some(now), error),
+            Err(error) if self.is_running() => {
+                let now = std::mem::replace(&mut self.fingerprint, last);
+                self.hangs(Some(now), error)
+            }
             read => {
-                (self.fingerprint, self.hanging) = (now, None);
+                self.hanging = None;
                 Some(read)
             }
         }
