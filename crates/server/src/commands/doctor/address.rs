@@ -15,7 +15,7 @@ use url::{Host, Url};
 use super::{
     check::{Check, network_advice},
     finding::Finding,
-    observed::{ClockOffsets, wall_clock},
+    observed::ClockOffsets,
 };
 use crate::{
     certificate_findings::validity_fault,
@@ -24,6 +24,7 @@ use crate::{
         tls_client,
     },
     telemetry::Chain,
+    wall_clock::wall_clock,
 };
 
 /// Checks that a gateway responds at `origin`, which is `callback.base`.
