@@ -74,6 +74,11 @@ impl TlsClient {
         self.layer.layer(tcp)
     }
 
+    /// The failure of the last handshake with `origin`, if it failed.
+    pub(super) fn last_failure(&self, origin: &Origin) -> Option<TlsFailure> {
+        self.log.last_failure(&origin.authority())
+    }
+
     /// A number that no other client has.
     pub(super) fn trust(&self) -> u64 {
         self.trust
