@@ -84,13 +84,15 @@ impl PeerGateways {
     ///
     /// # Errors
     ///
-    /// There is no connection. The error is the reason, in a few words.
+    /// There is no connection. The error is the reason, in a few words, with the fault of the certificate if
+    /// TLS failed.
     pub async fn connect_to(&self, region: &Name) -> Result<(), String> {
         let Some(endpoint) = self.gateways.get(region) else { return Err("not a peer gateway".to_owned()) };
         let names = self.origins.names();
         tokio::select! {
             connected = connect_far(endpoint.url.origin(), &self.connector) => {
-                connected.map(|_| ()).map_err(|cause| cause.reason().to_owned())
+                let origin = endpoint.url.origin();
+                connected.map(|_| ()).map_err(|cause| self.connector.explain(cause, origin))
             }
             () = names.follow(&self.name_servers) => Err(Cause::LookupTimeout.reason().to_owned()),
         }

@@ -9,10 +9,12 @@ use std::{
 
 use openssl::{
     asn1::Asn1TimeRef,
+    error::ErrorStack,
     nid::Nid,
     ssl::{self, SslRef},
-    x509::{GeneralNameRef, X509NameRef, X509Ref, X509StoreContextRef},
+    x509::{GeneralNameRef, X509NameRef, X509Ref, X509StoreContextRef, verify::X509CheckFlags},
 };
+use url::Host;
 
 use crate::error_chain::printable;
 
@@ -178,11 +180,13 @@ impl Error for TlsFailure {}
 /// ```
 /// use openssl::ssl::{SslConnector, SslMethod};
 /// use switchboard_delivery::TlsVerification;
+/// use url::Host;
 ///
 /// # fn main() -> Result<(), openssl::error::ErrorStack> {
 /// let mut session = SslConnector::builder(SslMethod::tls_client())?.build().configure()?;
+/// session.set_verify_hostname(false);
 /// let verification = TlsVerification::default();
-/// verification.watch(&mut session, "emea.bots.contoso.com");
+/// verification.verify(&mut session, &Host::Domain("emea.bots.contoso.com"))?;
 /// // After a handshake that failed with `error`: `verification.failure(&error)`.
 /// assert_eq!(verification.failure(&std::io::Error::other("not TLS")), None);
 /// # Ok(())
@@ -192,9 +196,33 @@ impl Error for TlsFailure {}
 pub struct TlsVerification(Arc<OnceLock<TlsFailure>>);
 
 impl TlsVerification {
-    /// Records the failed check of the certificate of `host` in the handshake of `ssl`. Changes no check.
-    pub fn watch(&self, ssl: &mut SslRef, host: &str) {
-        let (failure, host) = (Arc::clone(&self.0), host.to_owned());
+    /// Lets the handshake of `ssl` verify that the certificate is for `host`, and records the check that
+    /// fails. A name is also sent to the server (SNI).
+    ///
+    /// The chain is verified as `ssl` says. An [`openssl::ssl::ConnectConfiguration`] must not verify a host
+    /// of its own.
+    ///
+    /// # Errors
+    ///
+    /// OpenSSL refuses the host.
+    pub fn verify<S: AsRef<str>>(&self, ssl: &mut SslRef, host: &Host<S>) -> Result<(), ErrorStack> {
+        ssl.param_mut().set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
+        let host = match host {
+            Host::Domain(name) => {
+                ssl.param_mut().set_host(name.as_ref())?;
+                ssl.set_hostname(name.as_ref())?;
+                name.as_ref().to_owned()
+            }
+            Host::Ipv4(address) => {
+                ssl.param_mut().set_ip((*address).into())?;
+                address.to_string()
+            }
+            Host::Ipv6(address) => {
+                ssl.param_mut().set_ip((*address).into())?;
+                address.to_string()
+            }
+        };
+        let failure = Arc::clone(&self.0);
         ssl.set_verify_callback(ssl.verify_mode(), move |is_valid, context| {
             if !is_valid {
                 // The first failure ends the verification.
@@ -202,6 +230,7 @@ impl TlsVerification {
             }
             is_valid
         });
+        Ok(())
     }
 
     /// The failure of the handshake that ended with `error`; `None` if the error is not one of TLS.

@@ -7,6 +7,7 @@
 
 mod ca;
 mod cloud;
+mod file_fingerprint;
 mod file_time;
 mod fleet;
 mod graph;
@@ -48,7 +49,8 @@ use self::{
     section::Section,
 };
 pub(crate) use self::{
-    file_time::{is_running, within_limit},
+    file_fingerprint::FileFingerprint,
+    file_time::is_running,
     secret::{FILE_BYTES_MAX, bounded, read_bounded, shown},
     trust::parse_guid,
     url::{absolute as absolute_url, is_loopback},

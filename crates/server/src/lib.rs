@@ -45,3 +45,4 @@ pub mod process;
 mod readiness;
 pub mod request;
 pub mod telemetry;
+mod wall_clock;

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use super::tls_client::TlsClient;
 #[cfg(test)]
 use crate::simulation::Wires;
+use crate::{cause::Cause, upstream_url::Origin};
 
 /// Opens the byte streams to upstreams. `tls` has the trust anchors by which they are verified.
 #[derive(Clone)]
@@ -38,6 +39,15 @@ impl Connector {
     /// The number of the trust anchors by which TLS connections are verified.
     pub(crate) fn trust(&self) -> u64 {
         self.tls.trust()
+    }
+
+    /// Explains the failed connection to `origin`, for a diagnosis: the cause, or the fault of the
+    /// certificate behind it.
+    pub(crate) fn explain(&self, cause: Cause, origin: &Origin) -> String {
+        match self.tls.last_failure(origin) {
+            Some(failure) if Cause::of_tls(&failure) == cause => format!("attempt failed: {failure}"),
+            Some(_) | None => cause.reason().to_owned(),
+        }
     }
 
     /// A connector whose streams lead to the hosts of a simulation.

@@ -12,14 +12,11 @@ use std::{
 use http::Uri;
 use hyper_openssl::client::legacy::{HttpsConnector, HttpsLayer, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
-use openssl::{
-    error::ErrorStack,
-    ssl::{ConnectConfiguration, SslConnectorBuilder},
-    x509::verify::X509CheckFlags,
-};
+use openssl::{error::ErrorStack, ssl::SslConnectorBuilder};
 use tokio::net::TcpStream;
 use tower_layer::Layer;
 use tower_service::Service;
+use url::Host;
 
 use super::tls_log::TlsLog;
 use crate::{
@@ -77,6 +74,11 @@ impl TlsClient {
         self.layer.layer(tcp)
     }
 
+    /// The failure of the last handshake with `origin`, if it failed.
+    pub(super) fn last_failure(&self, origin: &Origin) -> Option<TlsFailure> {
+        self.log.last_failure(&origin.authority())
+    }
+
     /// A number that no other client has.
     pub(super) fn trust(&self) -> u64 {
         self.trust
@@ -92,10 +94,10 @@ impl TlsClient {
         let (expected, verification) = (origin.clone(), TlsVerification::default());
         let watched = verification.clone();
         connector.set_callback(move |ssl, _| {
-            verify_host(ssl, &expected)?;
-            let name = certificate_name(&expected).unwrap_or_else(|address| address.to_string());
-            watched.watch(ssl, &name);
-            Ok(())
+            // In place of the host in the session's URI.
+            ssl.set_verify_hostname(false);
+            ssl.set_use_server_name_indication(false);
+            watched.verify(ssl, &certificate_host(&expected))
         });
         let connected = connector.call(session).await;
         let connected = connected.map_err(|error| verification.failure(&*error).unwrap_or(unusable));
@@ -113,34 +115,20 @@ fn session_key(trust: u64, address: IpAddr, origin: &Origin) -> Result<Uri, http
         IpAddr::V6(address) => address,
     };
     let address = address.to_bits();
-    let authority = match certificate_name(origin) {
-        Ok(name) => format!("{trust:016x}.{address:032x}.{name}:{}", origin.port),
-        Err(_) => format!("{trust:016x}.{address:032x}:{}", origin.port),
+    let authority = match certificate_host(origin) {
+        Host::Domain(name) => format!("{trust:016x}.{address:032x}.{name}:{}", origin.port),
+        Host::Ipv4(_) | Host::Ipv6(_) => format!("{trust:016x}.{address:032x}:{}", origin.port),
     };
     Uri::builder().scheme("https").authority(authority).path_and_query("/").build()
 }
 
-/// The name that the certificate of an upstream must have, or the address.
-fn certificate_name(origin: &Origin) -> Result<String, IpAddr> {
+/// The name or the address that the certificate of an upstream must have.
+fn certificate_host(origin: &Origin) -> Host<String> {
     match (&origin.tls_name, &origin.host) {
-        (Some(name), _) => Ok(name.to_string()),
-        (None, Hostname::Address(address)) => Err(*address),
-        (None, name @ (Hostname::Name(_) | Hostname::Found(..))) => Ok(name.to_string()),
-    }
-}
-
-/// Verifies the name or the address of the upstream, as [`ConnectConfiguration::into_ssl`] does, in place of
-/// the host in the session's URI.
-fn verify_host(ssl: &mut ConnectConfiguration, origin: &Origin) -> Result<(), ErrorStack> {
-    ssl.set_verify_hostname(false);
-    ssl.set_use_server_name_indication(false);
-    ssl.param_mut().set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
-    match certificate_name(origin) {
-        Err(address) => ssl.param_mut().set_ip(address),
-        Ok(name) => {
-            ssl.param_mut().set_host(&name)?;
-            ssl.set_hostname(&name)
-        }
+        (Some(name), _) => Host::Domain(name.to_string()),
+        (None, Hostname::Address(IpAddr::V4(address))) => Host::Ipv4(*address),
+        (None, Hostname::Address(IpAddr::V6(address))) => Host::Ipv6(*address),
+        (None, name @ (Hostname::Name(_) | Hostname::Found(..))) => Host::Domain(name.to_string()),
     }
 }
 

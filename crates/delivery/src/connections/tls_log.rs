@@ -26,6 +26,12 @@ impl TlsLog {
         }
     }
 
+    /// The failure of the last handshake with an address of `host` that failed, if none has succeeded since.
+    pub(super) fn last_failure(&self, host: &str) -> Option<TlsFailure> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.iter().find(|((_, failed), _)| failed == host).map(|(_, failure)| failure.clone())
+    }
+
     fn is_news(&self, address: SocketAddr, host: String, failure: Option<&TlsFailure>) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(failure) = failure else { return last.remove(&(address, host)).is_some() };

@@ -31,12 +31,12 @@ pub struct Examined {
 }
 
 /// The failure of a probe or of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExaminedFailure {
     /// The label of the reason, as in the metrics.
     pub label: &'static str,
-    /// The reason in a few words.
-    pub reason: &'static str,
+    /// The reason in a few words, with the fault of the certificate if TLS failed.
+    pub reason: String,
 }
 
 /// The state of an instance.
@@ -98,17 +98,22 @@ impl Delivery {
                     }
                 };
                 let outcome = timeout(limit, probe).await.unwrap_or(Err(Cause::Timeout));
+                let failure = |endpoint: &Endpoint, cause: Cause| ExaminedFailure {
+                    label: cause.label(),
+                    reason: connector.explain(cause, endpoint.url.origin()),
+                };
                 // A new call needs this one, and each later notification the other.
                 let outcome = match outcome {
-                    Ok(state) => accepts(&instance.callbacks, &connector).await.map(|_| state),
-                    failed => failed,
+                    Ok(state) => match accepts(&instance.callbacks, &connector).await {
+                        Ok(_) => Ok(state),
+                        Err(cause) => Err(failure(&instance.callbacks, cause)),
+                    },
+                    Err(cause) => Err(failure(&instance.new_calls, cause)),
                 };
                 let name = instance.name().clone();
                 let origin = instance.new_calls.url.origin();
                 let origin =
                     format!("{}://{}", if origin.secure { "https" } else { "http" }, origin.authority());
-                let outcome =
-                    outcome.map_err(|cause| ExaminedFailure { label: cause.label(), reason: cause.reason() });
                 (index, Examined { name, origin, outcome })
             });
         }

@@ -363,7 +363,8 @@ async fn an_examination_reads_the_source_itself() {
     dns.addresses(&[[127, 0, 0, 1]]).await;
     let settings = dns_settings(dns.address, "bots.example", bot.address.port(), &["127.0.0.0/8"]);
     let examined = Delivery::new(settings, uris(), tls()).examine(LONG).await.unwrap();
-    assert_eq!(examined.iter().map(|one| one.outcome).collect::<Vec<_>>(), [Ok(ExaminedState::Accepts)]);
+    let outcomes: Vec<_> = examined.into_iter().map(|one| one.outcome).collect();
+    assert_eq!(outcomes, [Ok(ExaminedState::Accepts)]);
     // A source that does not respond.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let settings = dns_settings(silent.local_addr().unwrap(), "bots.example", 80, &["127.0.0.0/8"]);

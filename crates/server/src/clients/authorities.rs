@@ -7,7 +7,6 @@ use std::{
     env, fmt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
 use openssl::{
@@ -24,13 +23,13 @@ use openssl::{
 };
 use switchboard_delivery::TlsClient;
 
-use crate::config::{CaCertificates, FileHangs, shown, within_limit};
+use crate::config::{CaCertificates, FileFingerprint, FileHangs, shown};
 
 /// The authorities of the system, and the TLS clients that trust them.
 pub(crate) struct Authorities {
     /// The certificates of the bundle. Each store has references to them.
     certificates: Vec<X509>,
-    bundle: Fingerprint,
+    bundle: Bundle,
     /// The context of all clients of documents without authorities of their own.
     pub(crate) documents: SslContext,
     upstreams: TlsClient,
@@ -43,14 +42,17 @@ impl Authorities {
     ///
     /// The file of the authorities does not respond, or OpenSSL refuses a setting.
     pub(crate) fn load(last: Option<&Arc<Self>>) -> Result<Arc<Self>, AuthoritiesError> {
-        let bundle = Fingerprint::of(&bundle_path())?;
+        let path = bundle_path();
+        let fingerprint = FileFingerprint::of(&path)
+            .map_err(|source| AuthoritiesError::Hangs { path: shown(&path), source })?;
+        let bundle = Bundle { path, fingerprint };
         match last.filter(|last| last.bundle == bundle) {
             Some(last) => Ok(Arc::clone(last)),
             None => Ok(Arc::new(Self::parse(bundle)?)),
         }
     }
 
-    fn parse(bundle: Fingerprint) -> Result<Self, ErrorStack> {
+    fn parse(bundle: Bundle) -> Result<Self, ErrorStack> {
         // The only parse. The connector's own context is for documents; the one of upstreams takes its place,
         // because a builder of a connector cannot be had without a parse.
         let mut connector = SslConnector::builder(SslMethod::tls_client())?;
@@ -78,6 +80,13 @@ impl Authorities {
     pub(crate) fn upstreams(&self) -> TlsClient {
         self.upstreams.sibling()
     }
+}
+
+/// The file of the authorities of the system, and its fingerprint when it was read.
+#[derive(PartialEq, Eq)]
+struct Bundle {
+    path: PathBuf,
+    fingerprint: FileFingerprint,
 }
 
 /// The authorities of the system cannot be used.
@@ -144,22 +153,4 @@ fn folders() -> String {
 /// `version::dir` is `OPENSSLDIR: "/usr/lib/ssl"`.
 fn openssl_folder() -> &'static str {
     version::dir().split('"').nth(1).unwrap_or_default()
-}
-
-/// The path, the time of change and the size of a file. Another value means that the file changed.
-#[derive(Debug, PartialEq, Eq)]
-struct Fingerprint(PathBuf, Option<(SystemTime, u64)>);
-
-impl Fingerprint {
-    /// Follows symbolic links.
-    fn of(path: &Path) -> Result<Self, AuthoritiesError> {
-        let read = within_limit(path, |path| {
-            let metadata = std::fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        });
-        match read {
-            Ok(read) => Ok(Self(path.to_owned(), read)),
-            Err(source) => Err(AuthoritiesError::Hangs { path: shown(path), source }),
-        }
-    }
 }

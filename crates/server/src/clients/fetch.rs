@@ -16,8 +16,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use openssl::{
     error::ErrorStack,
-    ssl::{Ssl, SslConnector, SslContext, SslContextRef},
-    x509::{X509, verify::X509CheckFlags},
+    ssl::{Ssl, SslConnector, SslContext},
+    x509::X509,
 };
 use switchboard_auth::{Fetch, FetchError};
 use switchboard_delivery::TlsVerification;
@@ -114,9 +114,9 @@ impl Fetcher {
         stream: TcpStream,
     ) -> Result<SslStream<TcpStream>, FetchError> {
         let refused = |error: ErrorStack| failed("tls", Chain(&error).to_string());
-        let mut session = session(&self.tls, host).map_err(refused)?;
+        let mut session = Ssl::new(&self.tls).map_err(refused)?;
         let verification = TlsVerification::default();
-        verification.watch(&mut session, &name(host));
+        verification.verify(&mut session, host).map_err(refused)?;
         let mut stream = SslStream::new(session, stream).map_err(refused)?;
         let connected = Pin::new(&mut stream).connect().await;
         connected.map_err(|error| match verification.failure(&error) {
@@ -147,31 +147,6 @@ impl FetchedResponse {
         } else {
             Err(failed("status", format!("the response has status {}", self.status.as_u16())))
         }
-    }
-}
-
-/// A session that verifies the host, as `openssl::ssl::ConnectConfiguration` does.
-fn session(context: &SslContextRef, host: &Host<&str>) -> Result<Ssl, ErrorStack> {
-    let mut session = Ssl::new(context)?;
-    let parameters = session.param_mut();
-    parameters.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
-    match host {
-        Host::Domain(name) => {
-            parameters.set_host(name)?;
-            session.set_hostname(name)?;
-        }
-        Host::Ipv4(address) => parameters.set_ip((*address).into())?,
-        Host::Ipv6(address) => parameters.set_ip((*address).into())?,
-    }
-    Ok(session)
-}
-
-/// The name or the address, without the brackets of a URL.
-fn name(host: &Host<&str>) -> String {
-    match host {
-        Host::Domain(name) => (*name).to_owned(),
-        Host::Ipv4(address) => address.to_string(),
-        Host::Ipv6(address) => address.to_string(),
     }
 }
 

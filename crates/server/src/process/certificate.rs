@@ -13,12 +13,12 @@ use openssl::{
     ssl::{AlpnError, SslAcceptor, SslMethod, SslSessionCacheMode, select_next_proto},
     x509::X509,
 };
-
 use url::Url;
 
 use crate::{
     certificate_findings::{CertificateFinding, examine, key_fault},
-    config::{FILE_BYTES_MAX, TlsFiles, is_running, read_bounded, shown, within_limit},
+    config::{FILE_BYTES_MAX, FileFingerprint, TlsFiles, is_running, read_bounded, shown},
+    wall_clock::wall_clock,
 };
 
 /// A certificate and its key, ready to accept TLS connections.
@@ -101,22 +101,25 @@ pub enum CertificateError {
     /// The key is not that of the first certificate.
     #[error("cannot use the certificate of listen.tls: {0}")]
     Key(String),
+    /// Reading it ended by a panic, which is a bug of the gateway.
+    #[error("reading the certificate of listen.tls ended by a panic: report it as a bug")]
+    Panicked,
 }
 
 /// The files of a certificate, and their fingerprint when they were last read.
 #[derive(Debug)]
 pub(crate) struct CertificateFiles {
     files: TlsFiles,
-    fingerprint: Fingerprint,
+    fingerprint: [FileFingerprint; 2],
     /// Set while the files do not respond, to their fingerprint if that much is known.
-    hanging: Option<Option<Fingerprint>>,
+    hanging: Option<Option<[FileFingerprint; 2]>>,
 }
 
 impl CertificateFiles {
     /// Reads the certificate in `files`. It may wait for a file: not for a thread that serves.
     pub(crate) fn open(files: TlsFiles) -> Result<(Self, Certificate), CertificateError> {
         // The fingerprint is taken first: files that change meanwhile are read again.
-        let fingerprint = Fingerprint::of(&files)?;
+        let fingerprint = fingerprint(&files)?;
         let certificate = Self::read(&files)?;
         Ok((Self { files, fingerprint, hanging: None }, certificate))
     }
@@ -124,7 +127,7 @@ impl CertificateFiles {
     /// Reads the certificate again if its files changed since the last read; `None` if they did not. Files
     /// that do not respond are an error once.
     pub(crate) fn reread(&mut self) -> Option<Result<Certificate, CertificateError>> {
-        let now = match Fingerprint::of(&self.files) {
+        let now = match fingerprint(&self.files) {
             Ok(now) => now,
             Err(error) => return self.hangs(None, error),
         };
@@ -135,10 +138,15 @@ impl CertificateFiles {
         if self.hanging.as_ref().is_some_and(|hanging| hanging.as_ref() == Some(&now)) && self.is_running() {
             return None; // one thread that waits for these files is enough
         }
+        // Set before the read: files whose read panics are read again only when they change.
+        let last = std::mem::replace(&mut self.fingerprint, now);
         match Self::read(&self.files) {
-            Err(error) if self.is_running() => self.hangs(Some(now), error),
+            Err(error) if self.is_running() => {
+                let now = std::mem::replace(&mut self.fingerprint, last);
+                self.hangs(Some(now), error)
+            }
             read => {
-                (self.fingerprint, self.hanging) = (now, None);
+                self.hanging = None;
                 Some(read)
             }
         }
@@ -147,7 +155,7 @@ impl CertificateFiles {
     /// The files do not respond. Returns the error the first time.
     fn hangs(
         &mut self,
-        fingerprint: Option<Fingerprint>,
+        fingerprint: Option<[FileFingerprint; 2]>,
         error: CertificateError,
     ) -> Option<Result<Certificate, CertificateError>> {
         self.hanging.replace(fingerprint).is_none().then_some(Err(error))
@@ -165,29 +173,12 @@ impl CertificateFiles {
     }
 }
 
+/// The fingerprints of the certificate and of the key.
+fn fingerprint(files: &TlsFiles) -> Result<[FileFingerprint; 2], CertificateError> {
+    let of = |path: &Path| FileFingerprint::of(path).map_err(|hangs| unreadable(path, &hangs));
+    Ok([of(&files.certificate)?, of(&files.key)?])
+}
+
 fn unreadable(path: &Path, reason: &impl ToString) -> CertificateError {
     CertificateError::Unreadable { path: shown(path), reason: reason.to_string() }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the edge: the validity of a certificate is compared with it")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
-}
-
-/// The modification times and sizes of the files; another value means that a file changed.
-#[derive(Debug, PartialEq, Eq)]
-struct Fingerprint([Option<(SystemTime, u64)>; 2]);
-
-impl Fingerprint {
-    /// Follows symbolic links: Kubernetes replaces a link to replace a mounted secret.
-    fn of(files: &TlsFiles) -> Result<Self, CertificateError> {
-        let of_file = |path: &Path| {
-            let read = within_limit(path, |path| {
-                let metadata = std::fs::metadata(path).ok()?;
-                Some((metadata.modified().ok()?, metadata.len()))
-            });
-            read.map_err(|hangs| unreadable(path, &hangs))
-        };
-        Ok(Self([of_file(&files.certificate)?, of_file(&files.key)?]))
-    }
 }

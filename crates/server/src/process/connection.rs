@@ -2,6 +2,7 @@
 
 mod activity;
 mod close;
+mod counted_line;
 mod drive;
 mod idle;
 mod linger;

@@ -6,7 +6,6 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
-    time::SystemTime,
 };
 
 use http::{HeaderValue, Request, Response, header::CONNECTION};
@@ -22,6 +21,7 @@ use crate::{
         client_address::client_address, handle::handle, reason::Reason, received::Received, record::Record,
         refusal::Refusal, reply::ReplyBody, sender::Sender,
     },
+    wall_clock::wall_clock,
 };
 
 /// Responds to one request of a connection from `address`, and logs it. A panic ends this request and no
@@ -81,12 +81,4 @@ async fn catch_panic<T>(
             .unwrap_or_else(|_| Poll::Ready(Err(Refusal::new(Reason::Panic))))
     })
     .await
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the edge: every decision about a request takes this one reading as an argument"
-)]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }

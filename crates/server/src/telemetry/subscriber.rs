@@ -6,7 +6,10 @@ use std::{cell::RefCell, sync::Arc};
 use arc_swap::ArcSwap;
 use tracing::{Event, Level, Metadata, Subscriber, level_filters::LevelFilter, span, subscriber::Interest};
 
-use crate::telemetry::{line::Line, settings::LogSettings, timestamp, writer::Writer};
+use crate::{
+    telemetry::{line::Line, settings::LogSettings, timestamp, writer::Writer},
+    wall_clock::wall_clock,
+};
 
 /// Turns events into lines.
 ///
@@ -27,7 +30,7 @@ impl LineSubscriber {
         let settings = self.settings.load();
         let metadata = event.metadata();
         text.clear();
-        let time = |out: &mut String| timestamp::push(out, timestamp::now());
+        let time = |out: &mut String| timestamp::push(out, wall_clock());
         let mut line = Line::start(text, &settings, *metadata.level(), metadata.target(), time);
         event.record(&mut line);
         line.finish();

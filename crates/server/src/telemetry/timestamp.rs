@@ -13,12 +13,6 @@ pub(super) fn push(out: &mut String, now: SystemTime) {
     let _ = write!(out, "{}", humantime::format_rfc3339_millis(now));
 }
 
-/// The wall clock, for the log.
-#[expect(clippy::disallowed_methods, reason = "the time of a log line; no decision depends on it")]
-pub(super) fn now() -> SystemTime {
-    SystemTime::now()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

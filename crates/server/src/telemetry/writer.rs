@@ -15,7 +15,10 @@ use std::{
 use arc_swap::ArcSwap;
 use tracing::Level;
 
-use crate::telemetry::{counts::LogCounts, line::Line, settings::LogSettings, timestamp};
+use crate::{
+    telemetry::{counts::LogCounts, line::Line, settings::LogSettings, timestamp},
+    wall_clock::wall_clock,
+};
 
 /// Collects lines for one output. Clones share it.
 #[derive(Clone, Debug)]
@@ -169,7 +172,7 @@ impl WriterState {
     }
 
     fn report_lost(&self, out: &mut String, lost: u64) {
-        let time = |out: &mut String| timestamp::push(out, timestamp::now());
+        let time = |out: &mut String| timestamp::push(out, wall_clock());
         let mut line = Line::start(out, &self.settings.load(), Level::WARN, module_path!(), time);
         line.message("log lines dropped: stderr is slow or refuses them");
         line.number("dropped", lost);

@@ -30,6 +30,9 @@ struct Setup {
     gateway: Gateway,
     issuer: Issuer,
     graph: Instance,
+    /// The gateway of the other region.
+    there: Gateway,
+    /// Its health and its callbacks.
     peer: Instance,
     instance: Instance,
     keyless: Issuer,
@@ -40,6 +43,9 @@ struct Setup {
     unknown: u16,
     _servers: JoinSet<()>,
 }
+
+/// The names of the certificate of `Setup::gateway`, which does not have the address.
+const NAMES: &str = "not for 127.0.0.1 but for emea.bots.example, localhost";
 
 /// A port on which no process listens.
 const CLOSED: &str = "http://127.0.0.1:9";
@@ -57,13 +63,14 @@ impl Setup {
         let date = http_date(unix_now() + 600);
         early.probe(Reply::with(405, &[("Date", &date)], ""));
 
+        let there = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
         let settings = Settings::new(&issuer, &[&instance])
             .line("fleet.probe", "path = \"/healthz\"")
             .line("app", &format!("tenants = [\"{TENANT}\"]"))
             .line("app", "[app.graph]\nsecret = { file = \"seal-k1\" }")
             .line("app", &format!("authority = \"{}\"", origin(&graph)))
-            .peer_at("amer", &origin(&peer))
-            .table(&format!("health = \"{}/api/health\"\n", origin(&peer)));
+            .table(&format!("[[peer]]\nname = \"amer\"\nwebhook = \"{}\"\n", webhook(&there)))
+            .table(&format!("callback = \"{peer}\"\nhealth = \"{peer}/api/health\"\n", peer = origin(&peer)));
         let mut of_gateway = settings.clone();
         of_gateway.tls = true;
         let gateway = Gateway::start(&of_gateway).await;
@@ -90,6 +97,7 @@ impl Setup {
             gateway,
             issuer,
             graph,
+            there,
             peer,
             instance,
             keyless,
@@ -122,6 +130,11 @@ impl Setup {
     fn base(&self) -> String {
         format!("https://localhost:{}", self.gateway.public.port())
     }
+}
+
+/// The webhook of a gateway without TLS.
+fn webhook(gateway: &Gateway) -> String {
+    format!("http://{}/api/calls", gateway.public)
 }
 
 /// The scheme, host and port of a simulated server.
@@ -165,6 +178,7 @@ async fn a_healthy_setup_has_no_fault() {
         ("trust", "skype"),
         ("trust", "entra"),
         ("instance", "bot-0"),
+        ("peer", "amer webhook"),
         ("peer", "amer health"),
         ("peer", "amer callback"),
         ("graph", APP),
@@ -231,6 +245,9 @@ fn cases(setup: &Setup) -> Vec<Case> {
     let closed_instance = format!("{CLOSED}/api/calls");
     let health = format!("{}/api/health", origin(&setup.peer));
     let peer = format!("callback = \"{}\"", origin(&setup.peer));
+    let there = webhook(&setup.there);
+    let peer_webhook =
+        |to: &str, detail| case("peer", "amer webhook", detail, &there, &format!("{to}/api/calls"));
     let graph = origin(&setup.graph);
     vec![
         base(CLOSED, "Connection refused"),
@@ -246,6 +263,15 @@ fn cases(setup: &Setup) -> Vec<Case> {
         trust(&format!("{early}/metadata"), "status 405"),
         case("instance", "bot-0", "connection refused", &instance, &closed_instance),
         case("instance", "bot-0", "", &instance, &format!("{early}/api/calls")),
+        // The names of a certificate that is for another one.
+        case("instance", "bot-0", NAMES, &instance, &format!("{other_name}/api/calls")),
+        case("instance", "bot-0", "expired at", &instance, &format!("{expired}/api/calls")),
+        case("peer", "amer callback", NAMES, &peer, &format!("callback = \"{other_name}\"")),
+        peer_webhook(CLOSED, "Connection refused"),
+        peer_webhook(&other_name, NAMES),
+        peer_webhook(&expired, "expired at"),
+        peer_webhook(&unknown, "self-signed"),
+        peer_webhook(&early, "responds 202 to POST /api/calls without a token"),
         case("peer", "amer health", "Connection refused", &health, CLOSED),
         case("peer", "amer health", "responds 405", &health, &format!("{early}/api/health")),
         case("peer", "amer callback", "connection refused", &peer, &format!("callback = \"{CLOSED}\"")),
@@ -282,7 +308,9 @@ async fn each_fault_is_one_line_with_what_to_do() {
 async fn a_clock_that_is_off_is_found_by_the_dates_of_responses() {
     let setup = Setup::start().await;
     let early = origin(&setup.early);
-    let text = setup.healthy.replace(&setup.base(), &early);
+    // A webhook that responds as a gateway does, but without a date.
+    let dateless = format!("{}/api/calls", origin(&setup.refusing_graph));
+    let text = setup.healthy.replace(&setup.base(), &early).replace(&webhook(&setup.there), &dateless);
     let report = report(&setup.run(&text, &["--json"]).await, 1);
     let failed: Vec<_> = findings(&report).into_iter().filter(|found| found[2] == "failed").collect();
     assert_eq!(failed, [["clock", "this machine", "failed"].map(str::to_owned)], "{report:#}");

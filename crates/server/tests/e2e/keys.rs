@@ -1,10 +1,11 @@
 //! Signing keys: rotation, outages and wrong documents of an issuer. No valid token is refused without need.
 
+use openssl::asn1::Asn1Time;
 use tokio::time::Instant;
 
 use crate::support::{
-    Client, Document, Gateway, Instance, Issuer, Request, Response, Settings, Token, bodies, every, soon,
-    until,
+    Client, Document, Gateway, Instance, Issuer, Request, Response, Settings, Token, bodies, every,
+    issuer::Fetches, soon, tls::Identity, until,
 };
 
 async fn post(gateway: &Gateway, token: &Token) -> Response {
@@ -261,4 +262,76 @@ async fn stored_keys_survive_a_restart_during_an_outage() {
     let third = Gateway::start(&settings).await;
     unavailable(&third, &Token::skype()).await;
     assert_eq!(status(&third, &Token::entra_v2()).await, 202);
+}
+
+/// The file of `trust.ca` keeps its path, and its content is replaced. Each certificate is self-signed, with
+/// a key and a name of its own, so that none vouches for another.
+#[tokio::test]
+async fn a_reload_of_a_changed_ca_revokes_what_the_former_one_vouched_for() {
+    let later = Asn1Time::days_from_now(365).unwrap();
+    let [first, second] = [("stranger", 1), ("skype-1", 2)]
+        .map(|(key, serial)| Identity::of(key, serial, &format!("issuer-{serial}.example"), &later));
+    let mut issuer = Issuer::secure(&first);
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, first.pem()).unwrap();
+    let instance = Instance::start("bot-0");
+    // An unknown key causes no fetch meanwhile.
+    let settings = settings(&issuer, &instance, "cooldown = \"5m\"")
+        .line("trust", &format!("ca = \"{}\"", ca.display()));
+    let gateway = Gateway::start(&settings).await;
+    let mut reloads = 0..;
+    let mut reload = async |authorities: &[&Identity]| {
+        let pem: Vec<u8> = authorities.iter().flat_map(|identity| identity.pem()).collect();
+        std::fs::write(&ca, pem).unwrap();
+        gateway.signal("HUP");
+        let nth = reloads.next().unwrap();
+        gateway.log.nth(nth, "reload", |event| event["message"] == "configuration reloaded").await;
+    };
+    let fetched = async |count: usize| {
+        let expected = Fetches { skype: count, entra: count };
+        until("the fetches", async || (issuer.fetches() == expected).then_some(())).await;
+    };
+    let accepted = async |token: Token| {
+        until("an accepted token", async || (status(&gateway, &token).await == 202).then_some(())).await;
+    };
+    let known = Token::skype();
+    assert_eq!(status(&gateway, &known).await, 202);
+    fetched(1).await;
+
+    // The authorities of the file do not vouch for the issuer: nothing is left of its keys.
+    reload(&[&second]).await;
+    for trust in ["skype", "entra"] {
+        let dropped = "keys dropped: the changed ca does not vouch for the endpoint";
+        let is_dropped = |event: &serde_json::Value| event["message"] == dropped && event["trust"] == trust;
+        gateway.log.event(trust, is_dropped).await;
+    }
+    for token in [&known, &Token::skype(), &Token::entra_v2()] {
+        unavailable(&gateway, token).await;
+    }
+    gateway.wait_for_ready(503).await;
+    assert_eq!(issuer.fetches(), Fetches { skype: 1, entra: 1 });
+
+    // They do again.
+    reload(&[&second, &first]).await;
+    fetched(2).await;
+    accepted(Token::skype()).await;
+    accepted(Token::entra_v2()).await;
+
+    // The issuer has moved to the other certificate, and to another key. Only a fetch at the reload finds it:
+    // the gateway has keys, and they are refreshed once an hour.
+    issuer.identify(&second);
+    issuer.skype(Document::Keys(vec!["skype-2"]));
+    reload(&[&second]).await;
+    fetched(3).await;
+    accepted(Token::skype().key("skype-2")).await;
+    let withdrawn = status(&gateway, &Token::skype()).await;
+    assert!([401, 503].contains(&withdrawn), "{withdrawn}");
+
+    // An issuer that does not respond has not been refused: its keys stay.
+    issuer.go_down().await;
+    reload(&[&first]).await;
+    let kept = gateway.log.message("keeping the old keys: the refresh failed").await;
+    assert_eq!(kept["note"], "the former ca vouched for the keys", "{kept}");
+    assert_eq!(status(&gateway, &Token::skype().key("skype-2")).await, 202);
 }

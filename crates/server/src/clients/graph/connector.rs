@@ -3,7 +3,6 @@
 use std::{
     error::Error,
     future::Future,
-    net::Ipv6Addr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -11,10 +10,10 @@ use std::{
 use http::Uri;
 use hyper_openssl::client::legacy::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use openssl::{error::ErrorStack, ssl::ConnectConfiguration};
 use switchboard_delivery::TlsVerification;
 use tokio::net::TcpStream;
 use tower_service::Service;
+use url::Host;
 
 /// A connector whose error is a [`switchboard_delivery::TlsFailure`] if the TLS handshake failed.
 #[derive(Clone)]
@@ -35,9 +34,9 @@ impl Service<Uri> for ExplainingConnector {
         let verification = TlsVerification::default();
         let watched = verification.clone();
         self.0.set_callback(move |configuration, uri| {
-            verify_ipv6_address(configuration, uri)?;
-            watched.watch(configuration, uri.host().unwrap_or_default());
-            Ok(())
+            configuration.set_use_server_name_indication(false);
+            configuration.set_verify_hostname(false);
+            watched.verify(configuration, &host(uri))
         });
         let connecting = self.0.call(uri);
         Box::pin(async move {
@@ -46,15 +45,8 @@ impl Service<Uri> for ExplainingConnector {
     }
 }
 
-/// Verifies the certificate of an IPv6 literal by address. hyper-openssl would look for a host name in
-/// brackets.
-fn verify_ipv6_address(configuration: &mut ConnectConfiguration, uri: &Uri) -> Result<(), ErrorStack> {
+/// The host of a URI. hyper-openssl itself would look for the brackets of an IPv6 literal in a certificate.
+fn host(uri: &Uri) -> Host<String> {
     let host = uri.host().unwrap_or_default();
-    let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if let Some(address) = literal.and_then(|literal| literal.parse::<Ipv6Addr>().ok()) {
-        configuration.set_use_server_name_indication(false);
-        configuration.set_verify_hostname(false);
-        configuration.param_mut().set_ip(address.into())?;
-    }
-    Ok(())
+    Host::parse(host).unwrap_or_else(|_| Host::Domain(host.to_owned()))
 }

@@ -15,7 +15,7 @@ use url::{Host, Url};
 use super::{
     check::{Check, network_advice},
     finding::Finding,
-    observed::{ClockOffsets, wall_clock},
+    observed::ClockOffsets,
 };
 use crate::{
     certificate_findings::validity_fault,
@@ -24,6 +24,7 @@ use crate::{
         tls_client,
     },
     telemetry::Chain,
+    wall_clock::wall_clock,
 };
 
 /// Checks that a gateway responds at `origin`, which is `callback.base`.
@@ -50,10 +51,7 @@ async fn examine(origin: &str, path: &str, clocks: &ClockOffsets) -> Finding {
                 "connect" => {
                     "start the gateway, or let the name lead to it: the platform posts there".to_owned()
                 }
-                kind => network_advice(
-                    kind,
-                    "the platform trusts public authorities only: use a certificate of one, with its chain",
-                ),
+                kind => network_advice(kind, FOR_THE_PLATFORM),
             };
             return Finding::failed(AREA, origin, format!("{}: {error}", listed(&addresses)), &advice);
         }
@@ -70,9 +68,8 @@ async fn ask(url: &Url) -> Result<FetchedResponse, FetchError> {
 
 /// Judges a response to a GET of the webhook. A gateway refuses it, since the platform posts.
 fn judge(origin: &str, path: &str, addresses: &[IpAddr], answer: &FetchedResponse) -> Finding {
-    let days = answer.certificate.as_deref().and_then(days_left);
-    let certificate = days.map_or_else(String::new, |days| format!(", certificate valid for {days} days"));
     let status = answer.status.as_u16();
+    let certificate = validity(answer);
     let detail = format!("{}: responds {status} to GET {path}{certificate}", listed(addresses));
     if answer.status != StatusCode::METHOD_NOT_ALLOWED {
         let advice = "a gateway responds 405: check that the balancer sends this path to it";
@@ -89,6 +86,12 @@ fn judge(origin: &str, path: &str, addresses: &[IpAddr], answer: &FetchedRespons
         return Finding::warning(AREA, origin, detail, advice);
     }
     Finding::ok(AREA, origin, detail)
+}
+
+/// The rest of the validity of a response's certificate, for the end of a sentence.
+pub(super) fn validity(answer: &FetchedResponse) -> String {
+    let days = answer.certificate.as_deref().and_then(days_left);
+    days.map_or_else(String::new, |days| format!(", certificate valid for {days} days"))
 }
 
 /// Looks up the host of a URL as the clients of the gateway do. The error says what failed.
@@ -129,7 +132,11 @@ fn days_left(certificate: &X509Ref) -> Option<i32> {
 
 const AREA: &str = "callback.base";
 
-const TIME_MAX: Duration = Duration::from_secs(8);
+/// The advice about a certificate that the platform has to verify.
+pub(super) const FOR_THE_PLATFORM: &str =
+    "the platform trusts public authorities only: use a certificate of one, with its chain";
+
+pub(super) const TIME_MAX: Duration = Duration::from_secs(8);
 const LOOK_UP_TIME_MAX: Duration = Duration::from_secs(4);
 /// A gateway responds with an empty body, and another server with a page.
-const BODY_BYTES_MAX: usize = 1 << 20;
+pub(super) const BODY_BYTES_MAX: usize = 1 << 20;

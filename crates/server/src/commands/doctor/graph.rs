@@ -10,11 +10,12 @@ use uuid::Uuid;
 use super::{
     check::Check,
     finding::Finding,
-    observed::{ClockOffsets, ObservedTransport, wall_clock},
+    observed::{ClockOffsets, ObservedTransport},
 };
 use crate::{
     clients::{graph::GraphTransport, tls_client},
     telemetry::Chain,
+    wall_clock::wall_clock,
 };
 
 pub(super) fn checks(

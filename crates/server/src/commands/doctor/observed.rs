@@ -13,9 +13,12 @@ use switchboard_graph::{GraphRequest, GraphResponse, Transport, TransportError};
 use url::Url;
 
 use super::finding::Finding;
-use crate::clients::{
-    fetch::{Fetcher, KEY_DOCUMENT_TIME_MAX},
-    graph::GraphTransport,
+use crate::{
+    clients::{
+        fetch::{Fetcher, KEY_DOCUMENT_TIME_MAX},
+        graph::GraphTransport,
+    },
+    wall_clock::wall_clock,
 };
 
 /// The difference of this machine's clock to those of other machines, in seconds.
@@ -108,11 +111,6 @@ impl Transport for ObservedTransport {
             Ok(response)
         })
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the edge: it is compared with the clocks of other machines")]
-pub(super) fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }
 
 /// The tolerance of the authenticator is 300 s. A token that was just issued is refused beyond it.

@@ -1,4 +1,5 @@
-//! The other regions: their health, and the gateways that take callbacks.
+//! The other regions: their webhooks, to which calls are redirected, their health, and the gateways that take
+//! callbacks.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,11 +9,13 @@ use switchboard_routing::Name;
 use url::Url;
 
 use super::{
+    address::{BODY_BYTES_MAX, FOR_THE_PLATFORM, TIME_MAX, validity},
     check::{Check, network_advice},
     finding::Finding,
     observed::ClockOffsets,
 };
 use crate::{
+    certificate_findings::validity_fault,
     clients::{
         fetch::Fetcher,
         peer_health::{HEALTH_BYTES_MAX, RESPONSE_TIME_MAX},
@@ -20,6 +23,7 @@ use crate::{
     },
     config::PeerSettings,
     telemetry::Chain,
+    wall_clock::wall_clock,
 };
 
 pub(super) fn checks(
@@ -30,7 +34,11 @@ pub(super) fn checks(
 ) -> Vec<Check> {
     let mut checks = Vec::new();
     for peer in peers {
-        let PeerSettings { name, webhook: _, callback, health } = peer;
+        let PeerSettings { name, webhook, callback, health } = peer;
+        let (subject, noted) = (format!("{name} webhook"), Arc::clone(clocks));
+        checks.push(Check::new(AREA, subject.clone(), async move {
+            vec![examine_webhook(&subject, &webhook, &noted).await]
+        }));
         match health {
             Some(url) => {
                 let (subject, clocks) = (format!("{name} health"), Arc::clone(clocks));
@@ -76,6 +84,38 @@ pub(super) fn checks(
         }
     }
     checks
+}
+
+/// Posts to the webhook without a token and without a body. A gateway refuses that before it reads anything.
+async fn examine_webhook(subject: &str, url: &Url, clocks: &ClockOffsets) -> Finding {
+    let fetcher = match tls_client(None) {
+        Ok(tls) => Fetcher::new(tls.build()),
+        Err(error) => return no_client(subject, &error),
+    };
+    let host = url.host_str().unwrap_or_default();
+    match fetcher.answer(Method::POST, url, None, BODY_BYTES_MAX, TIME_MAX).await {
+        Ok(answer) => {
+            clocks.note(url, answer.date.as_deref());
+            let (status, path) = (answer.status.as_u16(), url.path());
+            let detail =
+                format!("{host}: responds {status} to POST {path} without a token{}", validity(&answer));
+            if answer.status != StatusCode::UNAUTHORIZED {
+                let advice = "a gateway responds 401: check that peer.webhook is the webhook of that region, \
+                              and that its balancer sends the path to a gateway";
+                return Finding::failed(AREA, subject, detail, advice);
+            }
+            match answer.certificate.as_deref().and_then(|one| validity_fault(one, wall_clock())) {
+                Some(fault) => {
+                    Finding::warning(AREA, subject, format!("{detail}; {fault}"), "renew the certificate")
+                }
+                None => Finding::ok(AREA, subject, detail),
+            }
+        }
+        Err(error) => {
+            let advice = network_advice(error.kind, FOR_THE_PLATFORM);
+            Finding::failed(AREA, subject, format!("{host}: {error}"), &advice)
+        }
+    }
 }
 
 async fn examine_health(subject: &str, url: &Url, clocks: &ClockOffsets) -> Finding {

@@ -11,7 +11,7 @@ use switchboard_auth::{
 use url::Url;
 use uuid::Uuid;
 
-use crate::config::Config;
+use crate::{config::Config, wall_clock::wall_clock};
 
 /// The rules for a token, each with its finding, and what follows from them.
 #[derive(Debug, Serialize)]
@@ -236,11 +236,6 @@ impl Fetch for Offline {
     fn get(&self, _: &Url, _: usize) -> Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + '_>> {
         Box::pin(async { Err(FetchError { kind: "offline", detail: "explain does not fetch".into() }) })
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the edge: the command reads the clock once")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }
 
 /// The scheme and one space.

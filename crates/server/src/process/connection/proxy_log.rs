@@ -4,18 +4,20 @@
 use std::{
     net::IpAddr,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::{process::connection::proxy_header::ProxyHeaderError, telemetry::Chain};
+use crate::{
+    process::connection::{counted_line::CountedLine, proxy_header::ProxyHeaderError},
+    telemetry::Chain,
+};
 
 /// The lines of the public listener: of each kind at most one a minute.
 #[derive(Debug, Default)]
 pub(crate) struct ProxyLog {
-    refused: Mutex<Pace>,
-    unexpected: Mutex<Pace>,
+    refused: Mutex<CountedLine>,
+    unexpected: Mutex<CountedLine>,
 }
 
 impl ProxyLog {
@@ -44,41 +46,6 @@ impl ProxyLog {
     }
 }
 
-/// The time of the last line, and the connections since then.
-#[derive(Debug, Default)]
-struct Pace {
-    last_line: Option<Instant>,
-    connections: u64,
-}
-
-/// Counts a connection. Returns the number of connections for a line, if one is due.
-fn next_line(pace: &Mutex<Pace>) -> Option<u64> {
-    let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
-    pace.connections += 1;
-    let now = Instant::now();
-    let is_due = pace.last_line.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE);
-    is_due.then(|| {
-        pace.last_line = Some(now);
-        std::mem::take(&mut pace.connections)
-    })
-}
-
-/// The time between two lines of a kind.
-const PAUSE: Duration = Duration::from_secs(60);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_line_a_minute_has_the_number_of_connections() {
-        let pace = Mutex::default();
-        assert_eq!(next_line(&pace), Some(1));
-        for _ in 0..10_000 {
-            assert_eq!(next_line(&pace), None);
-        }
-        tokio::time::advance(PAUSE).await;
-        assert_eq!(next_line(&pace), Some(10_001));
-        assert_eq!(next_line(&pace), None);
-    }
+fn next_line(line: &Mutex<CountedLine>) -> Option<u64> {
+    line.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now())
 }

@@ -1,11 +1,11 @@
 //! The background tasks of a gateway: they refresh its keys, its fleet, and the addresses and health
 //! of its peers.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use crate::gateway::Gateway;
+use crate::{gateway::Gateway, wall_clock::wall_clock};
 
 /// The running background tasks. They stop when this value is dropped, which a reload does.
 #[derive(Debug)]
@@ -29,12 +29,4 @@ impl Drop for BackgroundTasks {
     fn drop(&mut self) {
         self.0.abort_all();
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the edge: the age of stored keys and of a stored fleet is measured with this clock"
-)]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }

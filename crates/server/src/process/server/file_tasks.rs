@@ -1,7 +1,11 @@
 //! File work of the running process, off the thread that accepts connections: reading a configuration with
 //! all of its files, and looking for a new certificate.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     task::{JoinHandle, spawn_blocking},
@@ -62,10 +66,16 @@ impl FileTasks {
     }
 
     /// Looks for a new certificate in `files`, which [`Self::finished`] returns.
-    pub(super) fn renew(&mut self, mut files: CertificateFiles) {
+    pub(super) fn renew(&mut self, files: CertificateFiles) {
+        self.renew_by(files, CertificateFiles::reread);
+    }
+
+    /// The same, with another way to look. A panic in it costs this renewal alone: `files` are returned.
+    fn renew_by(&mut self, mut files: CertificateFiles, reread: Reread) {
         self.renewal.start(move || {
-            let renewed = files.reread();
-            (files, renewed)
+            let renewed = catch_unwind(AssertUnwindSafe(|| reread(&mut files)));
+            // The panic hook has logged its place.
+            (files, renewed.unwrap_or(Some(Err(CertificateError::Panicked))))
         });
     }
 
@@ -79,7 +89,7 @@ impl FileTasks {
         loop {
             tokio::select! {
                 loaded = self.reload.finished() => return Finished::Reload(Box::new(loaded)),
-                // Its files have limits of their own, so it ends unless it panics.
+                // Its files have limits of their own, and a panic in it is contained, so it always ends.
                 renewed = self.renewal.finished() => if let Ok((files, renewed)) = renewed {
                     return Finished::Renewal(files, renewed);
                 },
@@ -88,16 +98,25 @@ impl FileTasks {
     }
 }
 
+/// Looks for a new certificate.
+type Reread = fn(&mut CertificateFiles) -> Option<Result<Certificate, CertificateError>>;
+
 /// At most one piece of file work of a kind.
 #[derive(Debug)]
 struct FileTask<T> {
     running: Option<(JoinHandle<T>, Instant)>,
 }
 
-/// File work that did not end in time, or that panicked.
+/// File work without a result.
 #[derive(Debug, thiserror::Error)]
-#[error("its files were not read in {} s: a mount hangs", FILE_WORK_TIME_MAX.as_secs())]
-pub(super) struct FileWorkError;
+pub(super) enum FileWorkError {
+    /// It did not end in time.
+    #[error("its files were not read in {} s: a mount hangs", FILE_WORK_TIME_MAX.as_secs())]
+    TimedOut,
+    /// The panic hook has logged the place.
+    #[error("reading its files ended by a panic: report it as a bug")]
+    Panicked,
+}
 
 impl<T: Send + 'static> FileTask<T> {
     fn new() -> Self {
@@ -119,7 +138,7 @@ impl<T: Send + 'static> FileTask<T> {
         let Some((work, deadline)) = &mut self.running else { return std::future::pending().await };
         let finished = timeout_at(*deadline, work).await;
         self.running = None;
-        finished.map_or(Err(FileWorkError), |result| result.map_err(|_| FileWorkError))
+        finished.map_or(Err(FileWorkError::TimedOut), |result| result.map_err(|_| FileWorkError::Panicked))
     }
 }
 
@@ -132,6 +151,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::config::{TlsFiles, tests::certificate};
 
     #[tokio::test]
     async fn work_that_is_awaited_in_pieces_returns_its_result_once() {
@@ -149,6 +169,29 @@ mod tests {
     async fn a_panic_of_the_work_is_an_error() {
         let mut task = FileTask::<()>::new();
         task.start(|| panic!("a bug"));
-        task.finished().await.unwrap_err();
+        assert!(matches!(task.finished().await, Err(FileWorkError::Panicked)));
+    }
+
+    #[tokio::test]
+    async fn a_renewal_that_panics_does_not_end_the_renewals() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = TlsFiles { certificate: folder.path().join("crt"), key: folder.path().join("key") };
+        let write = |comment: &str| {
+            let (certificate, key) = certificate();
+            std::fs::write(&files.certificate, [comment.as_bytes(), &certificate].concat()).unwrap();
+            std::fs::write(&files.key, key).unwrap();
+        };
+        write("");
+        let (opened, _) = CertificateFiles::open(files.clone()).unwrap();
+        let mut tasks = FileTasks::new(Arc::new(|| unreachable!("no reload")));
+
+        tasks.renew_by(opened, |_| panic!("a bug"));
+        let Finished::Renewal(kept, renewed) = tasks.finished().await else { unreachable!("no reload") };
+        assert!(matches!(renewed, Some(Err(CertificateError::Panicked))), "{renewed:?}");
+
+        write("# another size\n");
+        tasks.renew(kept);
+        let Finished::Renewal(_, renewed) = tasks.finished().await else { unreachable!("no reload") };
+        assert!(matches!(renewed, Some(Ok(_))), "{renewed:?}");
     }
 }

@@ -1,18 +1,26 @@
 //! The metadata and key documents of two issuers on loopback. A test can rotate keys, or make the issuers
 //! fail, stall and serve wrong documents.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    fmt,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
 
+use openssl::ssl::{Ssl, SslAcceptor};
 use serde_json::json;
 use tokio::{
-    io::{AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpListener,
     task::JoinSet,
 };
+use tokio_openssl::SslStream;
 
 use super::{
     http::{Kind, Message},
     port::Port,
+    tls::Identity,
     token,
 };
 
@@ -45,10 +53,20 @@ pub(crate) enum Document {
     Never,
 }
 
-#[derive(Debug)]
 struct State {
     skype: Document,
     entra: Document,
+    /// Serves TLS; `None` for plain HTTP.
+    tls: Option<SslAcceptor>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("skype", &self.skype)
+            .field("entra", &self.entra)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Issuer {
@@ -58,9 +76,22 @@ impl Issuer {
         issuer
     }
 
+    /// An issuer that serves TLS with this certificate.
+    pub(crate) fn secure(identity: &Identity) -> Self {
+        let issuer = Self::start();
+        issuer.identify(identity);
+        issuer
+    }
+
+    /// Serves TLS with this certificate from the next connection on.
+    pub(crate) fn identify(&self, identity: &Identity) {
+        self.state.lock().unwrap().tls = Some(identity.acceptor());
+    }
+
     /// An issuer that refuses connections until `come_up`.
     pub(crate) fn down() -> Self {
-        let state = State { skype: Document::Keys(vec!["skype-1"]), entra: Document::Keys(vec!["entra-1"]) };
+        let [skype, entra] = ["skype-1", "entra-1"].map(|key| Document::Keys(vec![key]));
+        let state = State { skype, entra, tls: None };
         Self {
             port: Port::reserve(),
             state: Arc::new(Mutex::new(state)),
@@ -89,11 +120,19 @@ impl Issuer {
     }
 
     pub(crate) fn metadata(&self, trust: &str) -> String {
-        format!("http://{}/{trust}/metadata", self.port.address)
+        format!("{}/{trust}/metadata", origin(&self.state, self.port.address))
     }
 
     pub(crate) fn fetches(&self) -> Fetches {
         *self.fetches.lock().unwrap()
+    }
+}
+
+/// A certificate is for a name, so an issuer with one has a name.
+fn origin(state: &Mutex<State>, address: SocketAddr) -> String {
+    match &state.lock().unwrap().tls {
+        Some(_) => format!("https://localhost:{}", address.port()),
+        None => format!("http://{address}"),
     }
 }
 
@@ -104,26 +143,47 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>, fetches: Arc<Mut
         let Ok((stream, _)) = listener.accept().await else { continue };
         let (state, fetches) = (Arc::clone(&state), Arc::clone(&fetches));
         connections.spawn(async move {
-            let mut stream = BufReader::new(stream);
-            while let Ok(Some(request)) = Message::read(&mut stream, Kind::Request).await {
-                let trust = request.target().split('/').nth(1).unwrap_or_default();
-                let document = if request.target().ends_with("/metadata") {
-                    Document::Text(200, metadata(trust, &format!("http://{address}/{trust}/keys")))
-                } else {
-                    let mut fetches = fetches.lock().unwrap();
-                    match trust {
-                        "skype" => fetches.skype += 1,
-                        _ => fetches.entra += 1,
+            let tls = state.lock().unwrap().tls.clone();
+            let origin = origin(&state, address);
+            match tls {
+                None => respond(stream, &origin, &state, &fetches).await,
+                Some(tls) => {
+                    let mut stream = SslStream::new(Ssl::new(tls.context()).unwrap(), stream).unwrap();
+                    // A client that does not trust the certificate ends the handshake.
+                    if Pin::new(&mut stream).accept().await.is_ok() {
+                        respond(stream, &origin, &state, &fetches).await;
                     }
-                    let state = state.lock().unwrap();
-                    if trust == "skype" { state.skype.clone() } else { state.entra.clone() }
-                };
-                if write(&mut stream, document).await.is_err() {
-                    return;
                 }
             }
         });
         while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Responds to the requests of one connection.
+async fn respond<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    origin: &str,
+    state: &Mutex<State>,
+    fetches: &Mutex<Fetches>,
+) {
+    let mut stream = BufReader::new(stream);
+    while let Ok(Some(request)) = Message::read(&mut stream, Kind::Request).await {
+        let trust = request.target().split('/').nth(1).unwrap_or_default();
+        let document = if request.target().ends_with("/metadata") {
+            Document::Text(200, metadata(trust, &format!("{origin}/{trust}/keys")))
+        } else {
+            let mut fetches = fetches.lock().unwrap();
+            match trust {
+                "skype" => fetches.skype += 1,
+                _ => fetches.entra += 1,
+            }
+            let state = state.lock().unwrap();
+            if trust == "skype" { state.skype.clone() } else { state.entra.clone() }
+        };
+        if write(&mut stream, document).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -136,7 +196,7 @@ fn metadata(trust: &str, keys: &str) -> String {
         .to_string()
 }
 
-async fn write(stream: &mut BufReader<TcpStream>, document: Document) -> std::io::Result<()> {
+async fn write<S: AsyncWrite + Unpin>(stream: &mut S, document: Document) -> std::io::Result<()> {
     let (status, text) = match document {
         Document::Keys(names) => {
             let keys: Vec<_> = names.into_iter().map(token::jwk).collect();

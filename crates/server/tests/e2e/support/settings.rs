@@ -45,7 +45,7 @@ impl Settings {
         self
     }
 
-    /// Adds a line to a table.
+    /// Adds a line to a table; `trust` is each of the two trusts.
     pub(crate) fn line(mut self, table: &'static str, line: &str) -> Self {
         self.lines.entry(table).or_default().push(line.to_owned());
         self
@@ -108,11 +108,13 @@ name = "skype"
 metadata = "{skype}"
 issuers = ["https://api.botframework.com", "https://api.botframework.com/", "https://graph.microsoft.com"]
 callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
+{trust}
 [[trust]]
 name = "entra"
 metadata = "{entra}"
 issuers = ["https://sts.windows.net/{{tid}}/", "https://login.microsoftonline.com/{{tid}}/v2.0"]
 callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
+{trust}
 [keys]
 {keys}
 [callback]
@@ -125,6 +127,7 @@ base = "{BASE}"
             admin = more("admin"),
             app = more("app"),
             seal = self.seal,
+            trust = more("trust"),
             keys = more("keys"),
             callback = more("callback"),
             own = self.tables.join("\n"),

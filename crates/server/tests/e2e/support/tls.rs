@@ -28,9 +28,10 @@ impl Identity {
         Self::of("stranger", serial, HOST, &Asn1Time::days_from_now(365).unwrap())
     }
 
-    /// Makes one that expired in 1970.
+    /// Makes one that expired in 1970. It has a key and a name of its own, so that no other one can be taken
+    /// for its issuer.
     pub(crate) fn expired(serial: u32) -> Self {
-        Self::of("stranger", serial, HOST, &Asn1Time::from_unix(86_400).unwrap())
+        Self::of("skype-1", serial, "expired.example", &Asn1Time::from_unix(86_400).unwrap())
     }
 
     /// Makes one with this committed key, for this host and `localhost`, until `not_after`.
