@@ -8,13 +8,14 @@ mod calls;
 mod decision;
 mod device_quality;
 mod live_call;
+mod operation;
 mod refusal;
 mod response_ids;
 
 pub(crate) use self::{
     bearer::Issued,
     calls::{Calls, Gate},
-    decision::{AnswerRequest, CallInput, Decision},
+    decision::{AnswerRequest, CallInput, Decision, OperationEffect, StartedOperation},
     device_quality::{is_device_quality, log_device_quality},
     live_call::StepRefused,
     refusal::CODES,

@@ -120,6 +120,7 @@ mod issuer;
 mod keys;
 mod load;
 mod notification;
+mod operation;
 mod platform;
 mod recorder;
 mod remote;
@@ -130,6 +131,7 @@ mod server;
 mod timeline;
 mod tls;
 mod token;
+mod wav;
 mod words;
 
 pub use bot::{
@@ -152,6 +154,7 @@ pub use load::{
     LoadEvents, LoadProblem, LoadReport, LoadRequest, LoadResult, OwnerCallbacks, RATE_MAX, RemoteLoad,
     WatchError,
 };
+pub use operation::{InvalidOperationResponses, OperationKind, OperationResponses};
 pub use platform::{Platform, PlatformSettings, PlatformStartError};
 pub use remote::{place_call, place_load};
 pub use rotation::{RotateError, Rotation};

@@ -65,9 +65,8 @@ impl Handle for Routes {
                 let make = || issuer::skype_keys(&self.context.keys());
                 self.issuer_document(&request, FaultName::Skype, true, make).await
             }
-            ["v1.0" | "beta", "communications" | "app", "calls", id] => self.graph(&request, id, None).await,
-            ["v1.0" | "beta", "communications" | "app", "calls", id, action] => {
-                self.graph(&request, id, Some(action)).await
+            ["v1.0" | "beta", "communications" | "app", "calls", id, path @ ..] => {
+                self.graph(&request, id, path).await
             }
             [authority, rest @ ..] => match self.entra(&request, authority, rest).await {
                 Some(response) => response,
@@ -154,26 +153,26 @@ impl Routes {
         regular_or_fault(fault, regular, ErrorFormat::Entra { now }).await
     }
 
-    async fn graph(&self, request: &Request<Bytes>, id: &str, action: Option<&str>) -> Response<Body> {
+    async fn graph(&self, request: &Request<Bytes>, id: &str, path: &[&str]) -> Response<Body> {
         let now = self.context.now();
         let gate = Gate { issued: self.context.issued.as_ref(), now };
         let calls = &self.context.calls;
         let regular = async {
-            if action.is_none() && is_device_quality(id) {
+            if path.is_empty() && is_device_quality(id) {
                 return log_device_quality(request, gate);
             }
-            let mut response = calls.handle(request, id, action, gate);
+            let mut response = calls.handle(request, id, path, gate);
             self.complete_location(request, &mut response);
             response
         };
         let fault = self.context.faults.strike(FaultName::Graph);
         let struck = fault.as_ref().map(|fault| (fault.to_string(), fault.graph_status().is_some()));
         if let Some((fault, false)) = &struck {
-            calls.struck(request, id, action, fault, None);
+            calls.struck(request, id, path, fault, None);
         }
         let response = regular_or_fault(fault, regular, ErrorFormat::Graph { request, now }).await;
         if let Some((fault, true)) = &struck {
-            calls.struck(request, id, action, fault, Some(&response));
+            calls.struck(request, id, path, fault, Some(&response));
         }
         response
     }
