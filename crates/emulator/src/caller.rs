@@ -5,10 +5,12 @@ mod callbacks;
 mod conclusion;
 mod established;
 mod incoming;
+mod media;
 mod message;
 mod operations;
 mod participants;
 mod posting;
+mod prompts;
 
 use std::sync::Arc;
 

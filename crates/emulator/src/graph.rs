@@ -8,6 +8,7 @@ mod calls;
 mod decision;
 mod device_quality;
 mod live_call;
+mod media;
 mod operation;
 mod refusal;
 mod response_ids;
@@ -15,7 +16,9 @@ mod response_ids;
 pub(crate) use self::{
     bearer::Issued,
     calls::{Calls, Gate},
-    decision::{AnswerRequest, CallInput, Decision, OperationEffect, StartedOperation},
+    decision::{
+        AnswerRequest, CallInput, Decision, MediaRequest, OperationEffect, RecordRequest, StartedOperation,
+    },
     device_quality::{is_device_quality, log_device_quality},
     live_call::StepRefused,
     refusal::CODES,

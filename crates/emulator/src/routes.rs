@@ -155,7 +155,8 @@ impl Routes {
 
     async fn graph(&self, request: &Request<Bytes>, id: &str, path: &[&str]) -> Response<Body> {
         let now = self.context.now();
-        let gate = Gate { issued: self.context.issued.as_ref(), now };
+        let origin = self.origin_of(request);
+        let gate = Gate { issued: self.context.issued.as_ref(), now, origin: &origin };
         let calls = &self.context.calls;
         let regular = async {
             if path.is_empty() && is_device_quality(id) {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     call_record::CallStage,
     encoding::random_id,
-    graph::{AnswerRequest, CallInput, Decision},
+    graph::{AnswerRequest, CallInput, Decision, OperationEffect},
     notification::{self, ResultInfo},
     operation::{Operation, OperationResult, OperationStatus},
     script::{ScriptAction, ScriptStep},
@@ -45,13 +45,8 @@ enum Termination {
 impl<'a, 'b> EstablishedCall<'a, 'b> {
     pub(super) fn new(player: &'a Player<'b>, callback: &'a Url, answer: &'a AnswerRequest) -> Self {
         let callbacks = Callbacks { player, to: callback };
-        Self {
-            player,
-            callbacks,
-            participants: Participants::new(answer),
-            operations: Operations::default(),
-            tones: 0,
-        }
+        let operations = Operations::new(player.context.client.clone());
+        Self { player, callbacks, participants: Participants::new(answer), operations, tones: 0 }
     }
 
     /// Plays the call to its end and returns one line about it.
@@ -140,7 +135,16 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
             }
             ScriptAction::Tone(tone) => {
                 self.tones += 1;
-                (format!("tone {tone}"), notification::tone(ids, &tone.wire(), self.tones))
+                let body = notification::tone(ids, &tone.wire(), self.tones);
+                self.callbacks.notify_expecting(&format!("tone {tone}"), &body, expect).await?;
+                let ended = self.operations.tone(*tone);
+                operations::report(&self.callbacks, ended).await?;
+                return Ok(None);
+            }
+            ScriptAction::Speak(lasting) => {
+                self.callbacks.say("speak", &format!("a person speaks for {lasting:?}"));
+                self.operations.speak(*lasting);
+                return Ok(None);
             }
             ScriptAction::Operation(kind, status) => {
                 let id = random_id().map_err(|_| Conclusion::no_randomness())?;
@@ -185,6 +189,10 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
             let input = tokio::select! {
                 biased;
                 input = inputs.recv() => input,
+                ended = self.operations.next() => {
+                    operations::report(&self.callbacks, [ended]).await?;
+                    continue;
+                }
                 () = sleep_until(until) => return Ok(None),
             };
             let end = match input {
@@ -206,6 +214,9 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
         match decision {
             Decision::HangUp => Ok(Some(Termination::Announced(ResultInfo::EndedByBot, None))),
             Decision::Operation(started) => {
+                if let OperationEffect::MuteBot(muted) = started.effect {
+                    self.participants.mute_bot(&self.callbacks, muted).await?;
+                }
                 let ended = self.operations.start(started);
                 operations::report(&self.callbacks, ended).await?;
                 Ok(None)

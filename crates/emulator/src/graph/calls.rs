@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -20,6 +20,7 @@ use super::{
     response_ids::add_ids,
 };
 use crate::{
+    call_record::CallRecord,
     recorder::EventSender,
     script::ScriptStep,
     server::{Body, header_text, method_not_allowed},
@@ -37,6 +38,8 @@ pub(crate) struct Gate<'a> {
     /// The accepted tokens. `None` accepts requests without a token.
     pub(crate) issued: Option<&'a Issued>,
     pub(crate) now: SystemTime,
+    /// The origin that the request names.
+    pub(crate) origin: &'a str,
 }
 
 impl Calls {
@@ -54,6 +57,11 @@ impl Calls {
     /// Returns the number of live calls.
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
+    }
+
+    /// Returns the record of a live call.
+    pub(crate) fn record(&self, id: Uuid) -> Option<Arc<CallRecord>> {
+        self.lock().get(&id).map(LiveCall::call)
     }
 
     /// Hands a step of the control API to the task that plays a call.
@@ -85,13 +93,14 @@ impl Calls {
         let mut calls = self.lock();
         let Some(call) = Uuid::try_parse(id).ok().and_then(|id| calls.get_mut(&id)) else {
             // A sender without a good token does not learn which calls exist.
-            let refusal = app.err().or(action.err()).unwrap_or(GraphRefusal::NotFound);
+            let refusal = app.err().or_else(|| action.err()).unwrap_or(GraphRefusal::NotFound);
             return identified(request, refusal.response(request, gate.now));
         };
         let mut url = String::new();
         let what = action.as_ref().map_or("not served", |action| action.label());
-        let result =
-            app.and_then(|app| action.and_then(|action| act(call, request, action, app.as_ref(), &mut url)));
+        let result = app.and_then(|app| {
+            action.and_then(|action| act(call, request, action, app.as_ref(), gate.origin, &mut url))
+        });
         let note = result.as_ref().err().map(GraphRefusal::note);
         let response = result.unwrap_or_else(|refusal| refusal.response(request, gate.now));
         let response = identified(request, response);
@@ -138,6 +147,7 @@ fn act(
     request: &Request<Bytes>,
     action: GraphAction,
     app: Option<&BearerApp>,
+    origin: &str,
     url: &mut String,
 ) -> Result<Response<Body>, GraphRefusal> {
     let coding = header_text(request.headers(), &header::CONTENT_ENCODING);
@@ -147,7 +157,7 @@ fn act(
     if let Some(app) = app {
         call.admits(app, action)?;
     }
-    call.act(action, request, app, url)
+    call.act(action, request, app, origin, url)
 }
 
 /// Returns the response with the ids of the request.

@@ -1,5 +1,7 @@
 //! One live call: its phase, and what each action does to it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -17,7 +19,7 @@ use super::{
 };
 use crate::{
     call::CallKind,
-    call_record::{CallStage, Facts},
+    call_record::{CallRecord, CallStage, Facts},
     encoding::random_id,
     entra::Permission,
     exchange::{RecordedRequest, RecordedResponse},
@@ -48,6 +50,11 @@ impl LiveCall {
         &self.events.call().facts
     }
 
+    /// Returns the record of the call.
+    pub(super) fn call(&self) -> Arc<CallRecord> {
+        Arc::clone(self.events.call())
+    }
+
     fn stage(&self) -> CallStage {
         self.events.call().state().stage()
     }
@@ -74,6 +81,7 @@ impl LiveCall {
         action: GraphAction,
         request: &Request<Bytes>,
         app: Option<&BearerApp>,
+        origin: &str,
         url: &mut String,
     ) -> Result<Response<Body>, GraphRefusal> {
         let body = request.body();
@@ -102,7 +110,7 @@ impl LiveCall {
                 self.decide(CallStage::Terminating, Decision::Redirect { callback, targets })
             }
             GraphAction::KeepAlive => Ok(empty(StatusCode::OK)),
-            GraphAction::Operate(kind) => self.operate(kind, body),
+            GraphAction::Operate(kind) => self.operate(kind, body, origin),
             GraphAction::Operations => Ok(self.operations()),
             GraphAction::Operation(id) => self.operation(id),
             GraphAction::Show => Ok(self.show()),
@@ -145,8 +153,14 @@ impl LiveCall {
     }
 
     /// Starts an operation. From here on its end is reported once.
-    fn operate(&self, kind: OperationKind, body: &[u8]) -> Result<Response<Body>, GraphRefusal> {
-        let OperationRequest { client_context, effect } = OperationRequest::read(kind, body)?;
+    fn operate(
+        &self,
+        kind: OperationKind,
+        body: &[u8],
+        origin: &str,
+    ) -> Result<Response<Body>, GraphRefusal> {
+        let folder = format!("{origin}/emulator/calls/{}/recordings", self.facts().id);
+        let OperationRequest { client_context, mut effect } = OperationRequest::read(kind, body, &folder)?;
         let record = self.events.call();
         let stage = self.stage();
         if stage.is_ending() {
@@ -160,7 +174,9 @@ impl LiveCall {
         let client_context = client_context.unwrap_or_else(|| id.to_string());
         let mut operation = Operation::new(id, kind, client_context);
         if self.facts().operations.completes(kind) {
-            operation.end(OperationResult::success().into());
+            let (end, change) = effect.at_once();
+            operation.end(end);
+            effect = change;
         }
         // The task may end the operation as soon as it has it, so the record knows it before.
         if !record.state().operations.add(operation.clone()) {

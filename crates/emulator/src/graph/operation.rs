@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::{
     body::{bad, parse},
     decision::OperationEffect,
+    media,
     refusal::GraphRefusal,
 };
 use crate::{operation::OperationKind, words::word_in_any_case};
@@ -17,21 +18,21 @@ pub(super) struct OperationRequest {
 }
 
 impl OperationRequest {
-    /// Reads the body of a request.
-    pub(super) fn read(kind: OperationKind, body: &[u8]) -> Result<Self, GraphRefusal> {
+    /// Reads the body of a request. `folder` is the URL below which the recordings of the call are.
+    pub(super) fn read(kind: OperationKind, body: &[u8], folder: &str) -> Result<Self, GraphRefusal> {
         let RawContext { client_context } = parse(body)?;
         if client_context.as_ref().is_some_and(|context| context.chars().count() > CONTEXT_LETTERS_MAX) {
             return Err(bad(&format!("clientContext takes at most {CONTEXT_LETTERS_MAX} characters")));
         }
         let effect = match kind {
             OperationKind::UpdateRecordingStatus => recording_status(body)?,
-            OperationKind::PlayPrompt
-            | OperationKind::RecordResponse
-            | OperationKind::SubscribeToTone
-            | OperationKind::CancelMediaProcessing
-            | OperationKind::Mute
-            | OperationKind::Unmute
-            | OperationKind::SendDtmfTones
+            OperationKind::PlayPrompt => media::play_prompt(body)?,
+            OperationKind::RecordResponse => media::record_response(body, folder)?,
+            OperationKind::SendDtmfTones => media::send_tones(body)?,
+            OperationKind::CancelMediaProcessing => OperationEffect::CancelMedia,
+            OperationKind::Mute => OperationEffect::MuteBot(true),
+            OperationKind::Unmute => OperationEffect::MuteBot(false),
+            OperationKind::SubscribeToTone
             | OperationKind::AddLargeGalleryView
             | OperationKind::RaiseHand
             | OperationKind::LowerHand

@@ -17,6 +17,8 @@ pub(crate) enum Roster<'a> {
     Full(&'a [Person]),
     /// The caller and the bot, as the first roster of a bot that asked for changes (`isDeltaRosterEnabled`).
     FirstDelta,
+    /// The bot, which was muted or unmuted, for a bot that asked for changes.
+    Bot,
     /// The people who joined and left since the last roster.
     Delta { joined: &'a [Person], left: &'a [Person] },
 }
@@ -27,7 +29,13 @@ pub(crate) fn state(ids: &CallIds, state: &str) -> Value {
 }
 
 /// The body of a roster. `sequence` is the number of the change.
-pub(crate) fn roster(call: &CallRequest, ids: &CallIds, roster: Roster<'_>, sequence: u32) -> Value {
+pub(crate) fn roster(
+    call: &CallRequest,
+    ids: &CallIds,
+    roster: Roster<'_>,
+    bot_muted: bool,
+    sequence: u32,
+) -> Value {
     let tenant = call.tenant.to_string();
     let participant = |id: Uuid, identity: &Value| participant(id, identity, call.region.label(), sequence);
     let person = |person: &Person| {
@@ -37,22 +45,23 @@ pub(crate) fn roster(call: &CallRequest, ids: &CallIds, roster: Roster<'_>, sequ
         });
         participant(person.participant, &user)
     };
-    let full = |people: &[Person]| {
+    let bot = || {
         let bot = json!({
             "@odata.type": "#microsoft.graph.identitySet",
             "application": identity(&call.app.to_string(), &tenant),
         });
-        [
-            participant(ids.caller_participant, &source_identity(call, ids)),
-            participant(ids.bot_participant, &bot),
-        ]
-        .into_iter()
-        .chain(people.iter().map(person))
-        .collect()
+        let mut bot = participant(ids.bot_participant, &bot);
+        bot.insert("isMuted".to_owned(), bot_muted.into());
+        bot
+    };
+    let full = |people: &[Person]| {
+        let caller = participant(ids.caller_participant, &source_identity(call, ids));
+        [caller, bot()].into_iter().chain(people.iter().map(person)).collect()
     };
     let participants: Vec<Map<String, Value>> = match roster {
         Roster::Full(people) => full(people),
         Roster::FirstDelta => full(&[]),
+        Roster::Bot => vec![bot()],
         Roster::Delta { joined, left } => {
             let gone = left.iter().map(|leaver| {
                 let mut gone = person(leaver);
@@ -66,7 +75,7 @@ pub(crate) fn roster(call: &CallRequest, ids: &CallIds, roster: Roster<'_>, sequ
     };
     let resource = match roster {
         Roster::Full(_) => participants.into(),
-        Roster::FirstDelta | Roster::Delta { .. } => json!([{
+        Roster::FirstDelta | Roster::Bot | Roster::Delta { .. } => json!([{
             "@odata.type": "#microsoft.graph.deltaParticipants",
             "sequenceNumber": sequence,
             "participants": participants,

@@ -34,6 +34,8 @@ pub(crate) enum ScriptAction {
     Join(u32),
     Leave(u32),
     Tone(Tone),
+    /// A person speaks, now or in the next recording.
+    Speak(Duration),
     Operation(OperationKind, OperationStatus),
     Hold,
     Resume,

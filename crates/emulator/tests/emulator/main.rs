@@ -24,6 +24,8 @@ mod load;
 #[cfg(test)]
 mod login;
 #[cfg(test)]
+mod media;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod sdk;

@@ -8,14 +8,17 @@ use switchboard_emulator::{CallEvent, CallRequest, Platform, Protocol, Timeline}
 use crate::support::{Act, Reply, Webhook, call_to, get, platform, platform_with, played, send};
 
 /// An answered call that lasts until it is ended.
-struct Answered {
+pub(crate) struct Answered {
     /// The path of the call at Graph.
-    path: String,
+    pub(crate) path: String,
     timeline: Timeline,
-    webhook: Webhook,
+    pub(crate) webhook: Webhook,
 }
 
-async fn answered(platform: &Platform, change: impl FnOnce(CallRequest) -> CallRequest) -> Answered {
+pub(crate) async fn answered(
+    platform: &Platform,
+    change: impl FnOnce(CallRequest) -> CallRequest,
+) -> Answered {
     let webhook = Webhook::start(platform, |seen, _| match seen.kind().as_str() {
         "incoming" => Act::answer(&format!("http://{}/callback", seen.header("host").unwrap())),
         _ => Act::status(202),
@@ -33,21 +36,21 @@ async fn answered(platform: &Platform, change: impl FnOnce(CallRequest) -> CallR
 }
 
 impl Answered {
-    async fn ask(&self, platform: &Platform, method: &str, below: &str, body: &Value) -> Reply {
+    pub(crate) async fn ask(&self, platform: &Platform, method: &str, below: &str, body: &Value) -> Reply {
         let headers = [("Content-Type", "application/json; charset=utf-8")];
         let path = format!("{}{below}", self.path);
         send(platform.address(), method, &path, &headers, &body.to_string()).await
     }
 
     /// Starts an operation, and returns the response.
-    async fn start(&self, platform: &Platform, name: &str, body: &Value) -> Value {
+    pub(crate) async fn start(&self, platform: &Platform, name: &str, body: &Value) -> Value {
         let reply = self.ask(platform, "POST", &format!("/{name}"), body).await;
         assert_eq!(reply.status, 200, "{name}: {}", reply.body);
         reply.json()
     }
 
     /// Hangs up, and returns the labels of the steps.
-    async fn end(self, platform: &Platform) -> (Vec<String>, Webhook) {
+    pub(crate) async fn end(self, platform: &Platform) -> (Vec<String>, Webhook) {
         self.ask(platform, "DELETE", "", &Value::Null).await;
         let (words, _, end) = played(self.timeline).await;
         assert!(end.ok, "{end:?}");
@@ -56,7 +59,7 @@ impl Answered {
 }
 
 /// Returns the notifications about operations, as `clientContext status code/subcode`.
-fn notified(webhook: &Webhook) -> Vec<String> {
+pub(crate) fn notified(webhook: &Webhook) -> Vec<String> {
     let items = webhook.seen().into_iter().map(|seen| seen.body["value"][0].clone());
     let ended =
         items.filter(|item| item["resourceUrl"].as_str().is_some_and(|url| url.contains("/operations/")));
