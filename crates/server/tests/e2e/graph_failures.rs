@@ -85,7 +85,7 @@ fn cases() -> Vec<Case> {
         login(aadsts("interaction_required", 53_003), "token_refused", "AADSTS53003"),
         login(Reply::with(429, &later, ""), "token_throttled", "throttles"),
         login(Reply::with(503, &later, ""), "token_unavailable", "unavailable"),
-        login(Reply::with(200, &[], "<html>"), "token_nonsense", "no token endpoint"),
+        login(Reply::with(200, &[], "<html>"), "token_nonsense", "not a token endpoint"),
         login(Reply::Reset, "token_lost", "the token endpoint broke the connection"),
         configured(AUTHORITY_WITHOUT_TLS, "token_tls", NOT_TLS),
         configured(NO_FILE, "token_file_unreadable", "federated token"),
