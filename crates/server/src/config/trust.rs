@@ -52,7 +52,7 @@ fn app(
             audience.text("an audience, like \"api://bots.contoso.com\"").map(str::to_owned)
         })
     });
-    let graph = graph::graph(&section, around, id, cloud);
+    let graph = graph::graph(&section, around, id, tenants.as_ref(), cloud);
     section.finish();
     Some((AppSettings { id: id?, tenants: tenants?, audiences: audiences? }, graph?))
 }
