@@ -10,6 +10,7 @@ mod cloud;
 mod file_time;
 mod fleet;
 mod graph;
+mod guid;
 mod instance;
 mod listen;
 mod loops;
@@ -49,8 +50,8 @@ use self::{
 };
 pub(crate) use self::{
     file_time::{is_running, within_limit},
+    guid::parse_guid,
     secret::{FILE_BYTES_MAX, bounded, read_bounded, shown},
-    trust::parse_guid,
     url::{absolute as absolute_url, is_loopback},
 };
 

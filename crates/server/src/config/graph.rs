@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::{
     cloud::Cloud,
+    guid::{GUID, guid},
     secret::Surroundings,
     section::{Section, Setting},
-    trust::{GUID, guid},
     url,
 };
 
@@ -146,10 +146,11 @@ fn in_context(setting: &str, error: &InvalidGraphSettings) -> String {
 
 const CREDENTIALS: &str = "needs exactly one credential: secret = { env = \"NAME\" } or { file = \"path\" }, \
                            certificate and key (two PEM files), federated_token (a file), \
-                           federated_identity = { client_id = \"GUID\" } or managed_identity = { tenant = \"GUID\" }";
+                           federated_identity = { client_id = \"GUID\" } or \
+                           managed_identity = { tenant = \"GUID\" }";
 
 const IDENTITY: &str = "a table like { client_id = \"GUID\" }; client_id is for a user-assigned identity";
 
-/// Azure Arc sets one variable only, and proves the caller by a file.
-const ARC: &str = "needs IDENTITY_HEADER beside IDENTITY_ENDPOINT in the environment, as App Service sets both; \
-                   the identity of Azure Arc is not supported";
+/// Azure Arc sets one variable only, and its callers prove themselves by a file.
+const ARC: &str = "needs IDENTITY_HEADER beside IDENTITY_ENDPOINT in the environment, as App Service has \
+                   both; the identity of Azure Arc is not supported";

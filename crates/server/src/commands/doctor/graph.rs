@@ -52,7 +52,7 @@ pub(super) fn checks(
 async fn examine(id: Uuid, settings: GraphSettings, tenant: Uuid, clocks: Arc<ClockOffsets>) -> Finding {
     let subject = id.to_string();
     let issuer = match settings.only_tenant() {
-        Some(_) => settings.identity_endpoint().unwrap_or(settings.authority()),
+        Some(_) => settings.identity_endpoint().unwrap_or_else(|| settings.authority()),
         None => settings.authority(),
     };
     let issuer = issuer.host_str().unwrap_or_default().to_owned();
