@@ -18,7 +18,7 @@ use crate::{
     entra::{self, Directory},
     faults::{ErrorFormat, FaultName, regular_or_fault},
     graph::Gate,
-    issuer::{self, Authority},
+    issuer::{self, Authority, SKYPE_ISSUER, SKYPE_SLASH_ISSUER},
     server::{Body, Handle, header_text, json_response, method_not_allowed, reads},
 };
 
@@ -58,7 +58,11 @@ impl Handle for Routes {
                 control::respond(&self.context, default_app, &request, rest).await
             }
             ["v1", ".well-known", "OpenIdConfiguration" | "openidconfiguration"] => {
-                let make = || issuer::skype_configuration(&self.origin_of(&request));
+                let make = || issuer::skype_configuration(&self.origin_of(&request), SKYPE_ISSUER);
+                self.issuer_document(&request, FaultName::Skype, false, make).await
+            }
+            ["slash", "v1", ".well-known", "OpenIdConfiguration" | "openidconfiguration"] => {
+                let make = || issuer::skype_configuration(&self.origin_of(&request), SKYPE_SLASH_ISSUER);
                 self.issuer_document(&request, FaultName::Skype, false, make).await
             }
             ["v1", "keys"] => {

@@ -29,9 +29,14 @@ pub(super) fn no_such_path() -> Response<Body> {
 }
 
 /// Name, path and description.
-const URLS: [(&str, &str, &str); 12] = [
+const URLS: [(&str, &str, &str); 13] = [
     ("skype_metadata", "/v1/.well-known/OpenIdConfiguration", "metadata of the Skype-like issuer"),
     ("skype_keys", "/v1/keys", "its keys"),
+    (
+        "skype_slash_metadata",
+        "/slash/v1/.well-known/OpenIdConfiguration",
+        "its metadata for tokens of the kind skype-slash: the issuer has a final slash",
+    ),
     (
         "entra_metadata",
         "/common/v2.0/.well-known/openid-configuration",
