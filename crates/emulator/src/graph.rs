@@ -1,18 +1,22 @@
 //! The Graph calls API, as far as a bot needs it to take a call: answer, reject, redirect, keep alive, report
-//! the recording status, get, hang up.
+//! the recording status, get, hang up. Several requests can come in one batch.
 
 mod action;
+mod batch;
 mod bearer;
 mod body;
 mod calls;
 mod decision;
+mod headers;
 mod live_call;
 mod refusal;
 
 pub(crate) use self::{
+    batch::Batch,
     bearer::Issued,
     calls::{Calls, Gate},
     decision::{AnswerRequest, Decision},
+    headers::add_graph_headers,
     live_call::Facts,
-    refusal::CODES,
+    refusal::{CODES, unknown_segment},
 };

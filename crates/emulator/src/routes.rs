@@ -1,6 +1,7 @@
 //! The paths of the platform: those of the real hosts, all on one origin, and those of the control API.
 
 mod control;
+mod graph_path;
 mod urls;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -10,16 +11,16 @@ use http::{Method, Request, Response, StatusCode, header};
 use serde_json::Value;
 
 pub use self::urls::NamedUrl;
-use self::urls::no_such_path;
+use self::{graph_path::GraphPath, urls::no_such_path};
 use crate::{
     call::parse_http_url,
     context::Context,
     control::faults_explained,
     entra::{self, Directory},
     faults::{ErrorFormat, FaultName, regular_or_fault},
-    graph::Gate,
+    graph::{Batch, Gate, add_graph_headers, unknown_segment},
     issuer::{self, Authority, SKYPE_ISSUER, SKYPE_SLASH_ISSUER},
-    server::{Body, Handle, header_text, json_response, method_not_allowed, reads},
+    server::{Body, Handle, hang_up, header_text, json_response, method_not_allowed, reads},
 };
 
 /// The request handler of a platform.
@@ -69,15 +70,13 @@ impl Handle for Routes {
                 let make = || issuer::skype_keys(&self.context.keys());
                 self.issuer_document(&request, FaultName::Skype, true, make).await
             }
-            ["v1.0" | "beta", "communications" | "app", "calls", id] => self.graph(&request, id, None).await,
-            ["v1.0" | "beta", "communications" | "app", "calls", id, action] => {
-                self.graph(&request, id, Some(action)).await
+            segments => {
+                if let Some(path) = GraphPath::parse(segments) {
+                    return self.graph(&request, &path).await;
+                }
+                let Some((authority, rest)) = segments.split_first() else { return no_such_path() };
+                self.entra(&request, authority, rest).await.unwrap_or_else(no_such_path)
             }
-            [authority, rest @ ..] => match self.entra(&request, authority, rest).await {
-                Some(response) => response,
-                None => no_such_path(),
-            },
-            [] => no_such_path(),
         }
     }
 }
@@ -158,7 +157,48 @@ impl Routes {
         regular_or_fault(fault, regular, ErrorFormat::Entra { now }).await
     }
 
-    async fn graph(&self, request: &Request<Bytes>, id: &str, action: Option<&str>) -> Response<Body> {
+    /// Responds to a request to Graph, or to a batch of them.
+    async fn graph(&self, request: &Request<Bytes>, path: &GraphPath<'_>) -> Response<Body> {
+        match path.segments.as_slice() {
+            ["$batch" | "%24batch"] => {
+                let mut response = self.batch(request).await;
+                add_graph_headers(request.headers(), &mut response);
+                response
+            }
+            _ => self.graph_request(request, path).await,
+        }
+    }
+
+    /// Responds to a batch as to each of its requests on its own: with the same faults and timelines.
+    async fn batch(&self, request: &Request<Bytes>) -> Response<Body> {
+        let mut batch = match Batch::parse(request, self.context.now()) {
+            Ok(batch) => batch,
+            Err(refusal) => return *refusal,
+        };
+        while let Some(part) = batch.next().await {
+            let segments: Vec<&str> = part.uri().path().split('/').skip(1).collect();
+            let response = match GraphPath::parse(&segments) {
+                Some(path) => self.graph_request(&part, &path).await,
+                None => no_such_path(),
+            };
+            if batch.add(response).await.is_err() {
+                return hang_up();
+            }
+        }
+        batch.response()
+    }
+
+    async fn graph_request(&self, request: &Request<Bytes>, path: &GraphPath<'_>) -> Response<Body> {
+        let (id, action) = match path.segments.as_slice() {
+            ["communications" | "app", "calls", id] => (*id, None),
+            ["communications" | "app", "calls", id, action] => (*id, Some(*action)),
+            segments => {
+                let last = segments.last().copied().unwrap_or_default();
+                let mut response = unknown_segment(request, last, self.context.now());
+                add_graph_headers(request.headers(), &mut response);
+                return response;
+            }
+        };
         let now = self.context.now();
         let gate = Gate { issued: self.context.issued.as_ref(), now };
         let calls = &self.context.calls;
@@ -167,7 +207,13 @@ impl Routes {
         if let Some(fault) = &fault {
             calls.struck(request.method(), id, action, &fault.to_string(), fault.graph_status());
         }
-        regular_or_fault(fault, regular, ErrorFormat::Graph { request, now }).await
+        // The page of a proxy does not come from Graph.
+        let is_of_proxy = fault.as_ref().is_some_and(|fault| fault.is_of_proxy());
+        let mut response = regular_or_fault(fault, regular, ErrorFormat::Graph { request, now }).await;
+        if !is_of_proxy {
+            add_graph_headers(request.headers(), &mut response);
+        }
+        response
     }
 
     /// Returns the origin that the request names. A platform that listens on every address has several.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
@@ -71,19 +71,12 @@ impl Calls {
         action: Option<&str>,
         gate: Gate<'_>,
     ) -> Response<Body> {
-        let mut response = match GraphAction::parse(request.method(), action) {
+        match GraphAction::parse(request.method(), action) {
             Ok(action) => self.act(request, id, action, gate),
             Err(InvalidAction::UnknownName) => Err(GraphRefusal::NoSuchAction),
             Err(InvalidAction::Method { allowed }) => return method_not_allowed(allowed),
         }
-        .unwrap_or_else(|refusal| refusal.response(request, gate.now));
-        for name in ["client-request-id", "scenario-id"].map(HeaderName::from_static) {
-            let echo = header_text(request.headers(), &name).and_then(|id| HeaderValue::from_str(id).ok());
-            if let Some(echo) = echo {
-                response.headers_mut().insert(name, echo);
-            }
-        }
-        response
+        .unwrap_or_else(|refusal| refusal.response(request, gate.now))
     }
 
     /// Responds with an error code that a fault asks for.

@@ -170,8 +170,14 @@ pub(super) fn of_status(request: &Request<Bytes>, status: StatusCode, now: Syste
     refusal.response(request, now)
 }
 
+/// The response to a path that this emulator does not serve.
+pub(crate) fn unknown_segment(request: &Request<Bytes>, segment: &str, now: SystemTime) -> Response<Body> {
+    let message = format!("Resource not found for the segment '{}'.", printable(segment));
+    graph_error(request, StatusCode::BAD_REQUEST, "BadRequest", &message, now)
+}
+
 /// An error in the shape of Graph.
-fn graph_error(
+pub(super) fn graph_error(
     request: &Request<Bytes>,
     status: StatusCode,
     code: &str,

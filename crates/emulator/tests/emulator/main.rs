@@ -2,6 +2,8 @@
 
 // `cfg(test)` is always true here; clippy lets helpers below it unwrap.
 #[cfg(test)]
+mod batch;
+#[cfg(test)]
 mod binary;
 #[cfg(test)]
 mod bot;
