@@ -16,7 +16,7 @@ use crate::{
     call::parse_http_url,
     context::Context,
     control::faults_explained,
-    entra::{self, Directory},
+    entra::{self, Directory, IdentityForm, identity_variables},
     faults::{ErrorFormat, FaultName, regular_or_fault},
     graph::{Batch, Gate, add_graph_headers, unknown_segment},
     issuer::{self, Authority, SKYPE_ISSUER, SKYPE_SLASH_ISSUER},
@@ -70,6 +70,10 @@ impl Handle for Routes {
                 let make = || issuer::skype_keys(&self.context.keys());
                 self.issuer_document(&request, FaultName::Skype, true, make).await
             }
+            ["metadata", "identity", "oauth2", "token"] => {
+                self.managed_identity(&request, IdentityForm::Imds).await
+            }
+            ["MSI" | "msi", "token"] => self.managed_identity(&request, IdentityForm::AppService).await,
             segments => {
                 if let Some(path) = GraphPath::parse(segments) {
                     return self.graph(&request, &path).await;
@@ -157,6 +161,25 @@ impl Routes {
         regular_or_fault(fault, regular, ErrorFormat::Entra { now }).await
     }
 
+    /// Responds to a request for a token of a managed identity. The faults of the token endpoint strike it
+    /// too: in the cloud it asks that endpoint.
+    async fn managed_identity(&self, request: &Request<Bytes>, form: IdentityForm) -> Response<Body> {
+        if request.method() != Method::GET {
+            return method_not_allowed("GET");
+        }
+        let now = self.context.now();
+        let regular = async {
+            let (response, token) =
+                self.directory.managed_identity_token(request, form, &self.context.keys(), now);
+            if let (Some(issued), Some(token)) = (&self.context.issued, token) {
+                issued.remember(&token);
+            }
+            response
+        };
+        let fault = self.context.faults.strike(FaultName::Login);
+        regular_or_fault(fault, regular, ErrorFormat::ManagedIdentity { form }).await
+    }
+
     /// Responds to a request to Graph, or to a batch of them.
     async fn graph(&self, request: &Request<Bytes>, path: &GraphPath<'_>) -> Response<Body> {
         match path.segments.as_slice() {
@@ -229,6 +252,9 @@ fn index(origin: &str) -> Value {
     let mut index: serde_json::Map<String, Value> =
         NamedUrl::all(origin).into_iter().map(|named| (named.name.to_owned(), named.url.into())).collect();
     index.insert("fault_values".to_owned(), faults_explained());
+    let variables = identity_variables(origin).into_iter();
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.into())).collect();
+    index.insert("identity_variables".to_owned(), Value::Object(variables));
     Value::Object(index)
 }
 

@@ -29,7 +29,7 @@ pub(super) fn no_such_path() -> Response<Body> {
 }
 
 /// Name, path and description.
-const URLS: [(&str, &str, &str); 14] = [
+const URLS: [(&str, &str, &str); 16] = [
     ("skype_metadata", "/v1/.well-known/OpenIdConfiguration", "metadata of the Skype-like issuer"),
     ("skype_keys", "/v1/keys", "its keys"),
     (
@@ -45,6 +45,12 @@ const URLS: [(&str, &str, &str); 14] = [
     ("entra_keys", "/common/discovery/v2.0/keys", "its keys, and two that a bot must not use"),
     ("authority", "/{tenant}", "the authority for a client library"),
     ("token_endpoint", "/{tenant}/oauth2/v2.0/token", "POST: a token for client credentials"),
+    (
+        "managed_identity",
+        "/metadata/identity/oauth2/token",
+        "a token of a managed identity, as a virtual machine gets it (IMDS)",
+    ),
+    ("app_service_identity", "/MSI/token", "the same as App Service gives it (IDENTITY_ENDPOINT)"),
     (
         "graph",
         "/v1.0",

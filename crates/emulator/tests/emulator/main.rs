@@ -20,6 +20,8 @@ mod graph;
 #[cfg(test)]
 mod https;
 #[cfg(test)]
+mod identity;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod login;
