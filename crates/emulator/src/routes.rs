@@ -70,10 +70,13 @@ impl Handle for Routes {
                 let make = || issuer::skype_keys(&self.context.keys());
                 self.issuer_document(&request, FaultName::Skype, true, make).await
             }
-            ["metadata", "identity", "oauth2", "token"] => {
+            // MSAL for Node writes a slash at the end.
+            ["metadata", "identity", "oauth2", "token"] | ["metadata", "identity", "oauth2", "token", ""] => {
                 self.managed_identity(&request, IdentityForm::Imds).await
             }
-            ["MSI" | "msi", "token"] => self.managed_identity(&request, IdentityForm::AppService).await,
+            ["MSI" | "msi", "token"] | ["MSI" | "msi", "token", ""] => {
+                self.managed_identity(&request, IdentityForm::AppService).await
+            }
             segments => {
                 if let Some(path) = GraphPath::parse(segments) {
                     return self.graph(&request, &path).await;

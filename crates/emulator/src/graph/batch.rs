@@ -155,9 +155,12 @@ fn parse(batch: &Request<Bytes>) -> Result<Vec<Step>, InvalidBatch> {
 fn request_of(raw: &RawStep, batch: &Request<Bytes>, version: &str) -> Result<Request<Bytes>, InvalidBatch> {
     let invalid = || InvalidBatch::Request(raw.id.clone());
     let method = raw.method.to_ascii_uppercase();
-    let separator = if raw.url.starts_with('/') { "" } else { "/" };
-    let mut builder = Request::builder().method(method.as_str());
-    builder = builder.uri(format!("/{version}{separator}{}", raw.url));
+    let target = match raw.url.split_once("://") {
+        // Graph clients for Python write absolute URLs, with the version in the path.
+        Some((_, rest)) => rest.find('/').and_then(|start| rest.get(start..)).ok_or_else(invalid)?.to_owned(),
+        None => format!("/{version}/{}", raw.url.trim_start_matches('/')),
+    };
+    let mut builder = Request::builder().method(method.as_str()).uri(target);
     if let Some(token) = batch.headers().get(header::AUTHORIZATION) {
         builder = builder.header(header::AUTHORIZATION, token);
     }
@@ -188,13 +191,21 @@ async fn part(id: &str, response: Response<Body>) -> Option<Value> {
     let body = body.to_bytes();
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers: Map<String, Value> =
-        head.headers.iter().map(|(name, value)| (name.to_string(), text(value).into())).collect();
+        head.headers.iter().map(|(name, value)| (header_name(name), text(value).into())).collect();
     let mut part = json!({"id": id, "status": head.status.as_u16(), "headers": headers});
     if let Some(members) = part.as_object_mut().filter(|_| !body.is_empty()) {
         let document = serde_json::from_slice(&body).unwrap_or_else(|_| STANDARD.encode(&body).into());
         members.insert("body".to_owned(), document);
     }
     Some(part)
+}
+
+/// Returns the spelling of a name that Graph writes. Its client for Node looks for `Content-Type` in this
+/// spelling only.
+fn header_name(name: &HeaderName) -> String {
+    let spelled = ["Content-Type", "Retry-After", "Location", "Cache-Control", "OData-Version"];
+    let found = spelled.into_iter().find(|spelled| name.as_str().eq_ignore_ascii_case(spelled));
+    found.unwrap_or(name.as_str()).to_owned()
 }
 
 const REQUESTS_MAX: usize = 20;
@@ -226,11 +237,13 @@ mod tests {
              "headers": {"content-type": "application/json", "Authorization": "Bearer u"}, "body": {"a": 1}},
             {"id": "3", "method": "POST", "url": "/x", "body": "aGk=",
              "headers": {"Content-Type": "text/plain"}},
+            {"id": "4", "method": "GET", "url": "https://graph.microsoft.com/v1.0/x?y=z"},
         ]);
         let expected = [
             "1 GET /beta/communications/calls/x?$select=id Bearer t ",
             "2 POST /beta/communications/calls/x/answer Bearer u {\"a\":1}",
             "3 POST /beta/x Bearer t hi",
+            "4 GET /v1.0/x?y=z Bearer t ",
         ];
         assert_eq!(parsed(&requests).unwrap(), expected);
     }
@@ -258,6 +271,10 @@ mod tests {
             (
                 json!([{"id": "1", "method": "POST", "url": "/x", "body": {}}]),
                 "Write request id : 1 does not contain Content-Type header or body.",
+            ),
+            (
+                json!([{"id": "1", "method": "GET", "url": "https://graph.microsoft.com"}]),
+                "Request id : 1 has an invalid method, url or header.",
             ),
             (
                 json!([{"id": "1", "method": "G T", "url": "/x"}]),

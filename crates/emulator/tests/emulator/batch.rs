@@ -82,6 +82,7 @@ async fn a_batch_acts_like_its_requests_one_by_one() {
     let responses = reply.json()["responses"].clone();
     assert_eq!(responses[0]["headers"]["client-request-id"], "mine");
     assert!(responses[0].get("body").is_none());
+    assert_eq!(responses[1]["headers"]["Content-Type"], "application/json; charset=utf-8");
     assert_eq!(
         (&responses[1]["body"]["id"], &responses[1]["body"]["state"]),
         (&json!(id), &json!("established"))
@@ -109,7 +110,7 @@ async fn a_fault_strikes_each_request_of_a_batch() {
     set_fault(&platform, "graph=429:3*2");
     let reply = batch(&platform, &json!([show("1"), show("2"), show("3")])).await;
     assert_eq!(statuses(&reply), pairs(&[("1", 429), ("2", 429), ("3", 200)]));
-    assert_eq!(reply.json()["responses"][0]["headers"]["retry-after"], "3");
+    assert_eq!(reply.json()["responses"][0]["headers"]["Retry-After"], "3");
     for fault in ["graph=down*1", "graph=lost*1", "graph=huge*1"] {
         set_fault(&platform, fault);
         assert_eq!(batch(&platform, &json!([show("1")])).await.status, 0, "{fault}");
