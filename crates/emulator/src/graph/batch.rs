@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::refusal::graph_error;
-use crate::server::{Body, hangs_up, json_response, method_not_allowed, printable};
+use super::refusal::{graph_error, wrong_method};
+use crate::server::{Body, hangs_up, json_response, printable};
 
 /// A batch, and the responses to its requests so far. They are carried out in order, one at a time.
 pub(crate) struct Batch {
@@ -36,7 +36,7 @@ impl Batch {
     /// Reads a batch. The error is the response to an invalid one.
     pub(crate) fn parse(batch: &Request<Bytes>, now: SystemTime) -> Result<Self, Box<Response<Body>>> {
         if batch.method() != Method::POST {
-            return Err(Box::new(method_not_allowed("POST")));
+            return Err(Box::new(wrong_method(batch, "POST", now)));
         }
         let steps = parse(batch).map_err(|invalid| {
             let message = invalid.to_string();

@@ -19,7 +19,7 @@ use super::{
     refusal::{self, GraphRefusal},
 };
 use crate::{
-    server::{Body, header_text, method_not_allowed},
+    server::{Body, header_text},
     timeline::EventSender,
 };
 
@@ -74,7 +74,9 @@ impl Calls {
         match GraphAction::parse(request.method(), action) {
             Ok(action) => self.act(request, id, action, gate),
             Err(InvalidAction::UnknownName) => Err(GraphRefusal::NoSuchAction),
-            Err(InvalidAction::Method { allowed }) => return method_not_allowed(allowed),
+            Err(InvalidAction::Method { allowed }) => {
+                return refusal::wrong_method(request, allowed, gate.now);
+            }
         }
         .unwrap_or_else(|refusal| refusal.response(request, gate.now))
     }

@@ -133,7 +133,11 @@ async fn an_invalid_batch_is_an_error_of_graph() {
         );
         assert!(error["innerError"]["request-id"].is_string());
     }
-    assert_eq!(get(platform.address(), "/v1.0/$batch").await.status, 405);
+    for path in ["/v1.0/$batch", "/v1.0/communications/calls/00000000-0000-4000-8000-000000000000/answer"] {
+        let reply = get(platform.address(), path).await;
+        assert_eq!((reply.status, &reply.json()["error"]["code"]), (405, &json!("Request_BadRequest")));
+        assert!(reply.head.contains("allow: POST"), "{path}");
+    }
 }
 
 #[tokio::test]
