@@ -31,8 +31,8 @@ except ClientAuthenticationError as error:
 ok("a bad assertion is a ClientAuthenticationError, AADSTS50027")
 
 try:
-    checking = ClientSecretCredential(TENANT, APP, SECRET, authority=ORIGIN, connection_timeout=5, retry_total=0)
-    checking.get_token(GRAPH_SCOPE)
+    checking = {"authority": ORIGIN, "connection_timeout": 5, "retry_total": 0}
+    ClientSecretCredential(TENANT, APP, SECRET, **checking).get_token(GRAPH_SCOPE)
     raise SystemExit("the authority was not checked")
 except (ClientAuthenticationError, ServiceRequestError, ValueError):
     ok("without disable_instance_discovery=True there is no token")

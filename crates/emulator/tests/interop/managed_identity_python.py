@@ -48,7 +48,8 @@ for form, names in FORMS.items():
     except (ClientAuthenticationError, CredentialUnavailableError):
         ok(f"{form}: an unknown identity is refused")
 
-    client = msal.ManagedIdentityClient(msal.UserAssignedManagedIdentity(client_id=APP), http_client=requests.Session())
+    identity = msal.UserAssignedManagedIdentity(client_id=APP)
+    client = msal.ManagedIdentityClient(identity, http_client=requests.Session())
     answer = client.acquire_token_for_client(resource="https://graph.microsoft.com")
     check(answer["access_token"])
     assert answer["expires_in"] > 3500, answer
