@@ -15,14 +15,14 @@ use super::{
     action::{GraphAction, InvalidAction},
     bearer::{BearerApp, Issued},
     decision::CallInput,
+    headers::add_graph_headers,
     live_call::{LiveCall, StepRefused},
     refusal::{self, GraphRefusal},
-    response_ids::add_ids,
 };
 use crate::{
     recorder::EventSender,
     script::ScriptStep,
-    server::{Body, header_text, method_not_allowed},
+    server::{Body, header_text},
 };
 
 /// The live calls of a platform.
@@ -82,7 +82,9 @@ impl Calls {
             Err(InvalidAction::UnknownName) => {
                 return identified(request, GraphRefusal::NoSuchAction.response(request, gate.now));
             }
-            Err(InvalidAction::Method { allowed }) => return method_not_allowed(allowed),
+            Err(InvalidAction::Method { allowed }) => {
+                return refusal::wrong_method(request, allowed, gate.now);
+            }
         };
         let app = gate.issued.map(|issued| BearerApp::read(request.headers(), issued, gate.now)).transpose();
         let mut calls = self.lock();
@@ -151,9 +153,9 @@ fn act(
     call.act(action, request, app, url)
 }
 
-/// Returns the response with the ids of the request.
+/// Returns the response with the headers of Graph, for the timeline too.
 fn identified(request: &Request<Bytes>, mut response: Response<Body>) -> Response<Body> {
-    add_ids(request, &mut response);
+    add_graph_headers(request.headers(), &mut response);
     response
 }
 
