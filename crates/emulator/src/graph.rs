@@ -10,13 +10,14 @@ mod decision;
 mod device_quality;
 mod headers;
 mod live_call;
+mod operation;
 mod refusal;
 
 pub(crate) use self::{
     batch::Batch,
     bearer::Issued,
     calls::{Calls, Gate},
-    decision::{AnswerRequest, CallInput, Decision},
+    decision::{AnswerRequest, CallInput, Decision, OperationEffect, StartedOperation},
     device_quality::log_device_quality,
     headers::add_graph_headers,
     live_call::StepRefused,

@@ -123,6 +123,7 @@ mod issuer;
 mod keys;
 mod load;
 mod notification;
+mod operation;
 mod platform;
 mod recorder;
 mod remote;
@@ -133,6 +134,7 @@ mod server;
 mod timeline;
 mod tls;
 mod token;
+mod wav;
 mod words;
 
 pub use bot::{
@@ -155,6 +157,7 @@ pub use load::{
     LoadEvents, LoadProblem, LoadReport, LoadRequest, LoadResult, OwnerCallbacks, RATE_MAX, RemoteLoad,
     WatchError,
 };
+pub use operation::{InvalidOperationResponses, OperationKind, OperationResponses};
 pub use platform::{Platform, PlatformSettings, PlatformStartError};
 pub use remote::{place_call, place_load};
 pub use rotation::{RotateError, Rotation};

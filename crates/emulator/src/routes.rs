@@ -215,9 +215,8 @@ impl Routes {
     }
 
     async fn graph_request(&self, request: &Request<Bytes>, path: &GraphPath<'_>) -> Response<Body> {
-        let (id, action) = match path.segments.as_slice() {
-            ["communications" | "app", "calls", id] => (*id, None),
-            ["communications" | "app", "calls", id, action] => (*id, Some(*action)),
+        let (id, path) = match path.segments.as_slice() {
+            ["communications" | "app", "calls", id, path @ ..] => (*id, path),
             segments => {
                 let last = segments.last().copied().unwrap_or_default();
                 let mut response = unknown_segment(request, last, self.context.now());
@@ -229,10 +228,10 @@ impl Routes {
         let gate = Gate { issued: self.context.issued.as_ref(), now };
         let calls = &self.context.calls;
         let regular = async {
-            if action.is_none() && id == DEVICE_QUALITY {
+            if path.is_empty() && id == DEVICE_QUALITY {
                 return log_device_quality(request, gate);
             }
-            let mut response = calls.handle(request, id, action, gate);
+            let mut response = calls.handle(request, id, path, gate);
             self.complete_location(request, &mut response);
             response
         };
@@ -241,14 +240,14 @@ impl Routes {
         let is_of_proxy = fault.as_ref().is_some_and(|fault| fault.is_of_proxy());
         let struck = fault.as_ref().map(|fault| (fault.to_string(), fault.graph_status().is_some()));
         if let Some((fault, false)) = &struck {
-            calls.struck(request, id, action, fault, None);
+            calls.struck(request, id, path, fault, None);
         }
         let mut response = regular_or_fault(fault, regular, ErrorFormat::Graph { request, now }).await;
         if !is_of_proxy {
             add_graph_headers(request.headers(), &mut response);
         }
         if let Some((fault, true)) = &struck {
-            calls.struck(request, id, action, fault, Some(&response));
+            calls.struck(request, id, path, fault, Some(&response));
         }
         response
     }

@@ -226,7 +226,7 @@ async fn invalid_bodies_are_refused_with_a_message() {
             json!({"status": "recording", "clientContext": "x".repeat(257)}),
             "256 characters",
         ),
-        ("levitate", json!({}), "this emulator knows answer, reject, redirect"),
+        ("levitate", json!({}), "this emulator does not serve it"),
     ] {
         let reply = ask(&platform, "POST", &format!("{path}/{action}"), None, &body).await;
         check(action, &reply, 400, "BadRequest");

@@ -28,6 +28,8 @@ mod load;
 #[cfg(test)]
 mod login;
 #[cfg(test)]
+mod operations;
+#[cfg(test)]
 mod sdk;
 #[cfg(test)]
 mod support;
