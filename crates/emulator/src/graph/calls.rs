@@ -87,7 +87,7 @@ impl Calls {
         let mut calls = self.lock();
         let Some(call) = Uuid::try_parse(id).ok().and_then(|id| calls.get_mut(&id)) else {
             // A sender without a good token does not learn which calls exist.
-            let refusal = app.err().or(action.err()).unwrap_or(GraphRefusal::NotFound);
+            let refusal = app.err().or_else(|| action.err()).unwrap_or(GraphRefusal::NotFound);
             return identified(request, refusal.response(request, gate.now));
         };
         let mut url = String::new();
