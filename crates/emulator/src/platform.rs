@@ -19,7 +19,7 @@ use crate::{
     caller,
     client::Client,
     context::Context,
-    entra::Directory,
+    entra::{Directory, identity_variables},
     faults::Faults,
     graph::Issued,
     keys::{Issuer, Keys},
@@ -100,6 +100,13 @@ impl Platform {
     /// Returns the URLs of the platform.
     pub fn urls(&self) -> Vec<NamedUrl> {
         NamedUrl::all(self.origin())
+    }
+
+    /// Returns the environment variables, as name and value, that lead Microsoft's client libraries to the
+    /// managed identity endpoint: `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` in the form of App Service, or
+    /// `AZURE_POD_IDENTITY_AUTHORITY_HOST` in that of a virtual machine.
+    pub fn identity_variables(&self) -> Vec<(&'static str, String)> {
+        identity_variables(self.origin()).into()
     }
 
     /// Makes a token.

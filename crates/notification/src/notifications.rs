@@ -54,12 +54,9 @@ impl<'a> Notifications<'a> {
     /// Returns the same envelope with `value` cut to the raw bytes of the items at `indices`, in their order.
     /// Indices without an item are ignored.
     pub fn subset(&self, indices: &[usize]) -> Vec<u8> {
-        let items = || indices.iter().filter_map(|index| self.items.get(*index));
-        let length = items().map(|item| item.raw.len().saturating_add(1)).sum::<usize>();
-        let mut body =
-            Vec::with_capacity(self.head.len().saturating_add(length).saturating_add(self.tail.len()));
+        let mut body = Vec::with_capacity(self.subset_bytes(indices));
         body.extend_from_slice(self.head.as_bytes());
-        for (position, item) in items().enumerate() {
+        for (position, item) in self.at(indices).enumerate() {
             if position > 0 {
                 body.push(b',');
             }
@@ -67,6 +64,17 @@ impl<'a> Notifications<'a> {
         }
         body.extend_from_slice(self.tail.as_bytes());
         body
+    }
+
+    /// Returns the number of bytes of the same subset, before it is made.
+    pub fn subset_bytes(&self, indices: &[usize]) -> usize {
+        let items = self.at(indices).map(|item| item.raw.len()).sum::<usize>();
+        let commas = self.at(indices).count().saturating_sub(1);
+        [items, commas, self.tail.len()].into_iter().fold(self.head.len(), usize::saturating_add)
+    }
+
+    fn at(&self, indices: &[usize]) -> impl Iterator<Item = &Item<'a>> {
+        indices.iter().filter_map(|index| self.items.get(*index))
     }
 }
 

@@ -103,6 +103,9 @@ pub(super) async fn run(arguments: ServeArguments) -> Result<ExitCode, String> {
         let mut object: Map<String, Value> =
             platform.urls().into_iter().map(|named| (named.name.to_owned(), named.url.into())).collect();
         object.insert("origin".to_owned(), platform.origin().into());
+        let variables = platform.identity_variables().into_iter();
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.into())).collect();
+        object.insert("identity_variables".to_owned(), Value::Object(variables));
         if let Some(ca) = platform.ca() {
             object.insert("ca".to_owned(), ca.to_string_lossy().into());
         }
@@ -121,6 +124,14 @@ fn print(platform: &Platform, app: Option<Uuid>, exposed: bool) {
     let width = urls.iter().map(|named| named.url.len()).max().unwrap_or(0);
     for named in urls {
         say(&format!("  {:width$}  {}", named.url, named.about));
+    }
+    say("\na bot with a managed identity needs one of these in its environment:");
+    let variables = platform.identity_variables();
+    let (app_service, machine): (Vec<_>, Vec<_>) =
+        variables.iter().partition(|(name, _)| name.starts_with("IDENTITY_"));
+    for form in [app_service, machine] {
+        let pairs: Vec<String> = form.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        say(&format!("  {}", pairs.join(" ")));
     }
     if let Some(ca) = platform.ca() {
         say(&format!("\nclients must trust {}", ca.display()));

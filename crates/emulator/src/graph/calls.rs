@@ -15,15 +15,15 @@ use super::{
     action::{GraphAction, InvalidAction},
     bearer::{BearerApp, Issued},
     decision::CallInput,
+    headers::add_graph_headers,
     live_call::{LiveCall, StepRefused},
     refusal::{self, GraphRefusal},
-    response_ids::add_ids,
 };
 use crate::{
     call_record::CallRecord,
     recorder::EventSender,
     script::ScriptStep,
-    server::{Body, header_text, method_not_allowed},
+    server::{Body, header_text},
 };
 
 /// The live calls of a platform.
@@ -86,7 +86,9 @@ impl Calls {
         gate: Gate<'_>,
     ) -> Response<Body> {
         let action = match GraphAction::parse(request.method(), path) {
-            Err(InvalidAction::Method { allowed }) => return method_not_allowed(allowed),
+            Err(InvalidAction::Method { allowed }) => {
+                return refusal::wrong_method(request, allowed, gate.now);
+            }
             other => other.map_err(|_| GraphRefusal::NoSuchAction),
         };
         let app = gate.issued.map(|issued| BearerApp::read(request.headers(), issued, gate.now)).transpose();
@@ -160,9 +162,9 @@ fn act(
     call.act(action, request, app, origin, url)
 }
 
-/// Returns the response with the ids of the request.
+/// Returns the response with the headers of Graph, for the timeline too.
 fn identified(request: &Request<Bytes>, mut response: Response<Body>) -> Response<Body> {
-    add_ids(request, &mut response);
+    add_graph_headers(request.headers(), &mut response);
     response
 }
 

@@ -183,8 +183,28 @@ pub(super) fn of_status(request: &Request<Bytes>, status: StatusCode, now: Syste
     refusal.response(request, now)
 }
 
+/// The response to a path that this emulator does not serve.
+pub(crate) fn unknown_segment(request: &Request<Bytes>, segment: &str, now: SystemTime) -> Response<Body> {
+    let message = format!("Resource not found for the segment '{}'.", printable(segment));
+    graph_error(request, StatusCode::BAD_REQUEST, "BadRequest", &message, now)
+}
+
+/// The response to a method that a path does not take.
+pub(super) fn wrong_method(
+    request: &Request<Bytes>,
+    allowed: &'static str,
+    now: SystemTime,
+) -> Response<Body> {
+    let message =
+        format!("Specified HTTP method is not allowed for the request target, which takes {allowed}.");
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    let mut response = graph_error(request, status, "Request_BadRequest", &message, now);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
 /// An error in the shape of Graph.
-fn graph_error(
+pub(super) fn graph_error(
     request: &Request<Bytes>,
     status: StatusCode,
     code: &str,

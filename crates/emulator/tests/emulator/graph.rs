@@ -93,6 +93,7 @@ async fn a_token_of_the_calls_app_and_tenant_is_required() {
         ("not yet valid", Some(token(json!({"nbf": 99_999_999_999_i64}))), 401, "InvalidAuthenticationToken"),
         ("forged", Some(flawed("forged")), 401, "InvalidAuthenticationToken"),
         ("unsigned", Some(flawed("unsigned")), 401, "InvalidAuthenticationToken"),
+        ("bound to a key", Some(flawed("bound")), 401, "InvalidAuthenticationToken"),
         ("another tenant", Some(graph_token(&platform, APP, other, &[], &json!({}))), 403, "7505"),
         ("another app", Some(graph_token(&platform, other, TENANT, &[], &json!({}))), 404, "8522"),
     ] {

@@ -2,6 +2,8 @@
 
 // `cfg(test)` is always true here; clippy lets helpers below it unwrap.
 #[cfg(test)]
+mod batch;
+#[cfg(test)]
 mod binary;
 #[cfg(test)]
 mod bot;
@@ -19,6 +21,8 @@ mod faults;
 mod graph;
 #[cfg(test)]
 mod https;
+#[cfg(test)]
+mod identity;
 #[cfg(test)]
 mod load;
 #[cfg(test)]

@@ -51,6 +51,7 @@ proptest! {
         let Envelope::Graph(whole) = Envelope::parse(body.as_bytes()).unwrap() else { panic!("{body}") };
         let chosen: Vec<_> = indices.iter().filter_map(|index| whole.items.get(*index)).collect();
         let part = whole.subset(&indices);
+        prop_assert_eq!(part.len(), whole.subset_bytes(&indices));
         match Envelope::parse(&part) {
             Ok(Envelope::Graph(part)) => {
                 let raw: Vec<_> = part.items.iter().map(|item| item.raw).collect();

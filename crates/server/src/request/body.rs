@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 
@@ -27,6 +27,20 @@ pub(crate) struct BodyLimits<'g> {
     pub(crate) memory_bytes_max: usize,
 }
 
+impl BodyLimits<'_> {
+    /// Makes a further body of `bytes` bytes, such as a part of one that was read. Its memory is reserved
+    /// first, and until the last clone of the body is dropped.
+    ///
+    /// # Errors
+    ///
+    /// All bodies together would have too many bytes.
+    pub(crate) fn make(&self, bytes: usize, make: impl FnOnce() -> Vec<u8>) -> Result<Bytes, Refusal> {
+        let mut reserved = Reserved::new(self.memory);
+        reserved.grow_to(bytes, self.memory_bytes_max)?;
+        Ok(Bytes::from_owner(WholeBody { bytes: make().into(), _reserved: reserved }))
+    }
+}
+
 /// The memory of all bodies of the process. It outlives a reload.
 #[derive(Debug, Default)]
 pub(crate) struct BodyMemory {
@@ -34,7 +48,7 @@ pub(crate) struct BodyMemory {
 }
 
 impl BodyMemory {
-    /// Returns the bytes of all bodies in memory, those announced by `Content-Length` included.
+    /// Returns the bytes that all bodies take in memory, those announced by `Content-Length` included.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
     }
@@ -91,39 +105,68 @@ pub(crate) async fn read(body: &mut RequestBody, limits: BodyLimits<'_>) -> Resu
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let mut reserved = Reserved::new(limits.memory);
-    reserved.grow_to(announced, limits.memory_bytes_max)?;
+    let mut collected = CollectedBody::new(&limits, announced)?;
     let read = async {
-        // A notification nearly always comes in one frame, which is passed on without a copy.
-        let mut first = Bytes::new();
-        let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Refusal::new(Reason::BodyBrokenOff))?;
-            let Ok(data) = frame.into_data() else { continue };
-            let bytes = first.len() + whole.len() + data.len();
-            if bytes > limits.bytes_max {
-                return Err(too_large());
-            }
-            // A body without `Content-Length` grows as it arrives.
-            reserved.grow_to(bytes, limits.memory_bytes_max)?;
-            if first.is_empty() && whole.is_empty() {
-                first = data;
-            } else {
-                if whole.is_empty() {
-                    // One allocation for a body that announced its length.
-                    whole.reserve(announced.max(bytes));
-                }
-                whole.extend_from_slice(&std::mem::take(&mut first));
-                whole.extend_from_slice(&data);
+            if let Ok(data) = frame.into_data() {
+                collected.push(data)?;
             }
         }
-        Ok(if whole.is_empty() { first } else { whole.freeze() })
+        Ok(())
     };
     // `timeout` polls the body first. If the body came with the head, no timer is armed.
-    let bytes = tokio::time::timeout(limits.time, read)
-        .await
-        .unwrap_or_else(|_| Err(Refusal::new(Reason::BodyTooSlow)))?;
-    Ok(Bytes::from_owner(WholeBody { bytes, _reserved: reserved }))
+    let read = tokio::time::timeout(limits.time, read).await;
+    read.unwrap_or_else(|_| Err(Refusal::new(Reason::BodyTooSlow)))?;
+    Ok(collected.finish())
+}
+
+/// The frames of a body that have arrived. All memory that it allocates is reserved first.
+struct CollectedBody<'g> {
+    limits: &'g BodyLimits<'g>,
+    announced: usize,
+    /// A notification nearly always comes in one frame, which is passed on without a copy.
+    first: Bytes,
+    /// All frames, if there are more.
+    whole: Vec<u8>,
+    reserved: Reserved,
+}
+
+impl<'g> CollectedBody<'g> {
+    /// A body of `announced` bytes, or of 0 if it does not announce its length.
+    fn new(limits: &'g BodyLimits<'g>, announced: usize) -> Result<Self, Refusal> {
+        let mut reserved = Reserved::new(limits.memory);
+        reserved.grow_to(announced, limits.memory_bytes_max)?;
+        Ok(Self { limits, announced, first: Bytes::new(), whole: Vec::new(), reserved })
+    }
+
+    fn push(&mut self, data: Bytes) -> Result<(), Refusal> {
+        let bytes = self.first.len() + self.whole.len() + data.len();
+        if bytes > self.limits.bytes_max {
+            return Err(too_large());
+        }
+        if self.first.is_empty() && self.whole.is_empty() {
+            self.reserved.grow_to(bytes, self.limits.memory_bytes_max)?;
+            self.first = data;
+            return Ok(());
+        }
+        if bytes > self.whole.capacity() {
+            // One allocation for a body that announced its length. Twice the room for another one, so that it
+            // is not copied for each frame, but no more than it may have: one body always fits.
+            let room = self.whole.capacity().saturating_mul(2).max(bytes);
+            let room = room.min(self.limits.bytes_max).max(self.announced);
+            self.reserved.grow_to(room, self.limits.memory_bytes_max)?;
+            self.whole.reserve_exact(room.saturating_sub(self.whole.len()));
+        }
+        self.whole.extend_from_slice(&std::mem::take(&mut self.first));
+        self.whole.extend_from_slice(&data);
+        Ok(())
+    }
+
+    fn finish(self) -> Bytes {
+        let bytes = if self.whole.is_empty() { self.first } else { self.whole.into() };
+        Bytes::from_owner(WholeBody { bytes, _reserved: self.reserved })
+    }
 }
 
 fn too_large() -> Refusal {
@@ -137,6 +180,43 @@ mod tests {
     use super::*;
 
     proptest! {
+        /// Whatever frames a body comes in, the memory that it takes is reserved, it is within the bound of
+        /// one body, and its bytes are those of the frames.
+        #[test]
+        fn a_body_reserves_all_memory_that_it_takes(
+            frames in vec(0_usize..300, 0..40),
+            is_announced in any::<bool>(),
+            bytes_max in 1_000_usize..8_000,
+        ) {
+            let memory = Arc::new(BodyMemory::default());
+            let time = Duration::ZERO;
+            // A single body always fits.
+            let limits = BodyLimits { bytes_max, time, memory: &memory, memory_bytes_max: bytes_max };
+            let sum: usize = frames.iter().sum();
+            let announced = if is_announced { sum.min(bytes_max) } else { 0 };
+            let mut body = CollectedBody::new(&limits, announced).unwrap();
+            let mut expected = Vec::new();
+            for (frame, byte) in frames.into_iter().zip(0..) {
+                let data = vec![byte; frame];
+                if expected.len() + frame > bytes_max {
+                    prop_assert!(body.push(data.into()).is_err());
+                    break;
+                }
+                expected.extend_from_slice(&data);
+                prop_assert!(body.push(data.into()).is_ok());
+                prop_assert!(memory.bytes() >= body.whole.capacity().max(body.first.len()));
+                prop_assert!(memory.bytes() <= bytes_max);
+            }
+            let bytes = body.finish();
+            prop_assert_eq!(&bytes, &expected);
+            prop_assert!(memory.bytes() >= bytes.len());
+            let clone = bytes.clone();
+            drop(bytes);
+            prop_assert!(memory.bytes() >= clone.len());
+            drop(clone);
+            prop_assert_eq!(memory.bytes(), 0);
+        }
+
         /// Whatever bodies grow and end, all admitted ones together stay within the bound, and in the end
         /// nothing stays reserved.
         #[test]

@@ -6,6 +6,7 @@ use crate::support::{
     Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies,
     gateway::path_of,
     instance::{ATTEMPT, first_request},
+    until,
 };
 
 async fn post(gateway: &Gateway, body: &str) -> u16 {
@@ -221,4 +222,47 @@ async fn the_calls_that_a_split_batch_ends_no_longer_count() {
         assert_eq!(post(&gateway, &bodies::envelope(&ended)).await, 202);
         assert_eq!(counted().await, before.iter().map(|count| count - 1.0).collect::<Vec<_>>());
     }
+}
+
+/// The parts of a batch are copies of its items, and count in `limits.body_memory` besides the batch.
+#[tokio::test]
+async fn a_batch_whose_parts_exceed_the_memory_of_bodies_is_refused_whole() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+    let settings = settings(&issuer, &instances)
+        .line("limits", "body = \"1MiB\"")
+        .line("limits", "body_memory = \"1MiB\"");
+    let gateway = Gateway::start(&settings).await;
+    let calls = two_calls(&gateway, &mut instances).await;
+    let batch = |padding: usize| {
+        bodies::envelope(&calls.each_ref().map(|call| {
+            let mut item = bodies::updated_item(call, "hold");
+            item["resourceData"]["padding"] = "x".repeat(padding).into();
+            item
+        }))
+    };
+    // 600 KB and its parts are more than 1 MiB.
+    assert_eq!(post(&gateway, &batch(300_000)).await, 503);
+    let event = gateway.log.event("the refusal", |event| event["outcome"] == "over_capacity").await;
+    assert_eq!(event["reason"], "too_many_body_bytes", "{event}");
+    instances.iter_mut().for_each(Instance::expect_nothing);
+
+    // 400 KB and its parts are not. They are in memory until the instances have responded.
+    instances.iter().for_each(|instance| instance.next(Reply::status(200).held()));
+    let fits = batch(200_000);
+    let held = async {
+        for instance in &mut instances {
+            instance.request().await;
+        }
+        let bytes = gateway.metric("switchboard_request_body_bytes", &[]).await;
+        instances.iter().for_each(Instance::release);
+        bytes
+    };
+    let (status, held) = tokio::join!(post(&gateway, &fits), held);
+    assert_eq!(status, 202);
+    assert!(held > 800_000.0, "{held}");
+    until("no bytes", async || {
+        (gateway.metric("switchboard_request_body_bytes", &[]).await == 0.0).then_some(())
+    })
+    .await;
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::StatusCode;
 use switchboard_delivery::{Outbound, UpstreamResponse};
 use switchboard_notification::Notifications;
@@ -44,9 +43,14 @@ impl WebhookRequest<'_> {
         parts: &[PlannedPart<'_>],
         record: &mut Record,
     ) -> Result<Reply, Refusal> {
+        let limits = self.gateway.body_limits();
+        let body = |part: &PlannedPart<'_>| {
+            limits.make(notifications.subset_bytes(&part.items), || notifications.subset(&part.items))
+        };
+        // All bodies before the first delivery: without memory for one of them, no part is sent.
+        let bodies = parts.iter().map(body).collect::<Result<Vec<_>, Refusal>>()?;
         let mut deliveries = JoinSet::new();
-        for part in parts {
-            let body = Bytes::from(notifications.subset(&part.items));
+        for (part, body) in parts.iter().zip(bodies) {
             let gateway = Arc::clone(self.gateway);
             match &part.destination {
                 Destination::NewCall(call) => {
