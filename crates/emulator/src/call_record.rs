@@ -12,6 +12,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
+    audio_routing::AudioRoutingGroups,
     call::CallKind,
     clock,
     operation::{Operation, OperationEnd, OperationLog, OperationResponses, Recording},
@@ -82,6 +83,7 @@ pub(crate) struct CallState {
     stage: CallStage,
     end: Option<CallEnd>,
     pub(crate) operations: OperationLog,
+    pub(crate) audio_routing: AudioRoutingGroups,
 }
 
 impl CallState {
@@ -125,7 +127,12 @@ impl CallRecord {
         };
         Self {
             facts,
-            state: Mutex::new(CallState { stage, end: None, operations: OperationLog::default() }),
+            state: Mutex::new(CallState {
+                stage,
+                end: None,
+                operations: OperationLog::default(),
+                audio_routing: AudioRoutingGroups::default(),
+            }),
             kept: keeps_events.then(Mutex::default),
             count: watch::Sender::new(0),
             changes,

@@ -13,6 +13,8 @@ mod live_call;
 mod media;
 mod operation;
 mod refusal;
+mod resources;
+mod transfer;
 
 pub(crate) use self::{
     batch::Batch,

@@ -105,6 +105,7 @@
 //! The enums of this crate are exhaustive on purpose: a new variant needs a decision wherever one is matched.
 //! Adding a variant is therefore a breaking change.
 
+mod audio_routing;
 mod bot;
 mod call;
 mod call_record;

@@ -18,5 +18,5 @@ pub(crate) use self::{
     ids::{CallIds, Person},
     incoming::{incoming, joining, legacy_incoming},
     operation::{operation, operation_resource},
-    update::{Roster, left, roster, state, tone},
+    update::{BotMedia, Roster, left, roster, state, tone, transfer_failed},
 };

@@ -7,6 +7,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use url::Url;
+use uuid::Uuid;
 
 use super::{
     callbacks::{Callbacks, Expectation},
@@ -17,7 +18,7 @@ use super::{
     posting::Player,
 };
 use crate::{
-    call_record::CallStage,
+    call_record::{CallRecord, CallStage},
     encoding::random_id,
     graph::{AnswerRequest, CallInput, Decision, OperationEffect},
     notification::{self, ResultInfo},
@@ -215,16 +216,52 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
             Decision::HangUp => Ok(Some(Termination::Announced(ResultInfo::EndedByBot, None))),
             Decision::Operation(started) => {
                 if let OperationEffect::MuteBot(muted) = started.effect {
-                    self.participants.mute_bot(&self.callbacks, muted).await?;
+                    self.participants.change_bot(&self.callbacks, |bot| bot.muted = muted).await?;
                 }
                 let ended = self.operations.start(started);
                 operations::report(&self.callbacks, ended).await?;
                 Ok(None)
             }
+            Decision::ShareScreen(shares) => {
+                self.participants.change_bot(&self.callbacks, |bot| bot.shares_screen = shares).await?;
+                Ok(None)
+            }
+            Decision::Transfer { replaces } => self.transfer(replaces).await,
             // Graph accepts none of these twice.
             Decision::Answer(_) | Decision::Reject { .. } | Decision::Redirect { .. } => Ok(None),
         }
     }
+
+    /// Hands the call to another callee. Returns the end of the call unless the transfer fails.
+    async fn transfer(&mut self, replaces: Option<Uuid>) -> Result<Option<Termination>, Conclusion> {
+        let (ids, context) = (self.player.ids, self.player.context);
+        self.player.record().enter(CallStage::Transferring);
+        self.callbacks.notify("transferring", &notification::state(ids, "transferring")).await?;
+        let replaced = replaces.map(|id| context.calls.record(id).filter(|call| self.may_replace(call)));
+        if let Some(None) = replaced {
+            self.player.record().enter(CallStage::Established);
+            let message = "The call to replace does not exist, or is not established.";
+            let body = notification::transfer_failed(ids, REPLACED_CALL_UNKNOWN, message);
+            self.callbacks.notify("transfer failed", &body).await?;
+            return Ok(None);
+        }
+        let accepted = notification::state(ids, "transferAccepted");
+        self.callbacks.notify("transfer accepted", &accepted).await?;
+        if let Some(call) = replaced.flatten() {
+            // The callee now talks to the other side. If that call just ended, nothing is left to end.
+            let _ = context.calls.take_step(call.facts.id, ScriptStep::terminate());
+        }
+        Ok(Some(Termination::Announced(ResultInfo::Transferred, None)))
+    }
+
+    /// Returns true for another answered call of the same app and tenant.
+    fn may_replace(&self, call: &CallRecord) -> bool {
+        let (own, other) = (&self.player.record().facts, &call.facts);
+        let answered = call.state().stage().is_answered();
+        answered && own.id != other.id && own.app == other.app && own.tenant == other.tenant
+    }
 }
 
 const GROUPS_MAX: u32 = 10;
+/// The subcode of a failed consultative transfer in the reference.
+const REPLACED_CALL_UNKNOWN: u32 = 7_700;

@@ -171,3 +171,157 @@ pub(super) async fn report_to_lost_bot(callbacks: &Callbacks<'_, '_>, ended: Vec
 pub(super) fn close(record: &CallRecord, ended: impl IntoIterator<Item = Ended>) -> Vec<Operation> {
     ended.into_iter().filter_map(|Ended { id, end }| record.end_operation(id, end)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{
+        graph::{MediaRequest, RecordRequest},
+        operation::{OperationKind, OperationLog, Recording},
+    };
+
+    /// An event of a call.
+    #[derive(Clone, Debug)]
+    enum Event {
+        Play,
+        Record { barge_in: bool, seconds: u64 },
+        Cancel,
+        Other,
+        Timed(u64),
+        Tone,
+        Speak(u64),
+        Wait(u64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            Just(Event::Play),
+            (any::<bool>(), 1_u64..20).prop_map(|(barge_in, seconds)| Event::Record { barge_in, seconds }),
+            Just(Event::Cancel),
+            Just(Event::Other),
+            (0_u64..5_000).prop_map(Event::Timed),
+            Just(Event::Tone),
+            (0_u64..3_000).prop_map(Event::Speak),
+            (0_u64..5_000).prop_map(Event::Wait),
+        ]
+    }
+
+    fn record(barge_in: bool, seconds: u64) -> OperationEffect {
+        let second = Duration::from_secs(1);
+        let recording = Recording {
+            id: Uuid::nil(),
+            location: String::new(),
+            access_token: String::new(),
+            speech: second,
+            length: second,
+        };
+        let record = RecordRequest {
+            barge_in,
+            initial_silence: second,
+            max_silence: second,
+            max_length: Duration::from_secs(seconds),
+            beep: barge_in,
+            stop_tones: vec![Tone::Pound],
+            recording,
+        };
+        OperationEffect::Media(Box::new(MediaRequest { prompts: Vec::new(), record: Some(record) }))
+    }
+
+    /// The operations of a call, and how often each was notified.
+    struct Played {
+        operations: Operations,
+        log: OperationLog,
+        notified: HashMap<Uuid, u32>,
+        next_id: u128,
+    }
+
+    impl Played {
+        fn accept(&mut self, effect: OperationEffect) -> Option<StartedOperation> {
+            self.next_id += 1;
+            let id = Uuid::from_u128(self.next_id);
+            let operation = Operation::new(id, OperationKind::PlayPrompt, id.to_string());
+            self.log.add(operation).then(|| {
+                self.notified.insert(id, 0);
+                StartedOperation { id, effect }
+            })
+        }
+
+        fn start(&mut self, effect: OperationEffect) {
+            if let Some(started) = self.accept(effect) {
+                let ended = self.operations.start(started);
+                self.close(ended);
+            }
+        }
+
+        fn close(&mut self, ended: impl IntoIterator<Item = Ended>) {
+            for Ended { id, end } in ended {
+                if self.log.end(id, end).is_some() {
+                    *self.notified.get_mut(&id).unwrap() += 1;
+                }
+            }
+        }
+
+        async fn apply(&mut self, event: Event) {
+            match event {
+                Event::Play => {
+                    let request = MediaRequest { prompts: Vec::new(), record: None };
+                    self.start(OperationEffect::Media(Box::new(request)));
+                }
+                Event::Record { barge_in, seconds } => self.start(record(barge_in, seconds)),
+                Event::Cancel => self.start(OperationEffect::CancelMedia),
+                Event::Other => self.start(OperationEffect::None),
+                Event::Timed(ms) => self.start(OperationEffect::Timed(Duration::from_millis(ms))),
+                Event::Tone => {
+                    let ended = self.operations.tone(Tone::Pound);
+                    self.close(ended);
+                }
+                Event::Speak(ms) => self.operations.speak(Duration::from_millis(ms)),
+                Event::Wait(ms) => {
+                    let until = Instant::now() + Duration::from_millis(ms);
+                    while let Ok(ended) =
+                        timeout(until.saturating_duration_since(Instant::now()), self.operations.next()).await
+                    {
+                        self.close([ended]);
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_accepted_operation_is_notified_once_whatever_happens(
+            events in prop::collection::vec(event(), 0..40),
+            late in 0_usize..5,
+        ) {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            runtime.unwrap().block_on(async {
+                let mut played = Played {
+                    operations: Operations::new(Client::new(None).unwrap()),
+                    log: OperationLog::default(),
+                    notified: HashMap::new(),
+                    next_id: 0,
+                };
+                for event in events {
+                    played.apply(event).await;
+                }
+                // The call ends while some requests wait in its queue.
+                let (sender, mut inputs) = mpsc::channel(32);
+                for _ in 0..late {
+                    if let Some(started) = played.accept(OperationEffect::None) {
+                        sender.try_send(CallInput::Decision(Decision::Operation(started))).unwrap();
+                    }
+                }
+                let ended = played.operations.end_all(&mut inputs);
+                played.close(ended);
+                assert!(played.notified.values().all(|count| *count == 1), "{:?}", played.notified);
+            });
+        }
+    }
+}

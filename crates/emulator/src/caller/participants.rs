@@ -13,7 +13,7 @@ use super::{
 use crate::{
     call::{CallKind, CallOutcome, CallRequest, Protocol},
     graph::AnswerRequest,
-    notification::{self, Person, Roster},
+    notification::{self, BotMedia, Person, Roster},
     timeline::{CallEvent, Timeline},
 };
 
@@ -22,7 +22,7 @@ pub(super) struct Participants<'a> {
     answer: &'a AnswerRequest,
     /// The participants besides the caller and the bot.
     people: Vec<Person>,
-    bot_muted: bool,
+    bot: BotMedia,
     roster_changes: u32,
     /// The calls to bots that this bot invited for a participant.
     invited: Vec<(Url, Timeline)>,
@@ -30,7 +30,7 @@ pub(super) struct Participants<'a> {
 
 impl<'a> Participants<'a> {
     pub(super) fn new(answer: &'a AnswerRequest) -> Self {
-        Self { answer, people: Vec::new(), bot_muted: false, roster_changes: 0, invited: Vec::new() }
+        Self { answer, people: Vec::new(), bot: BotMedia::default(), roster_changes: 0, invited: Vec::new() }
     }
 
     /// Posts the first roster: the caller and the bot.
@@ -40,19 +40,19 @@ impl<'a> Participants<'a> {
     ) -> Result<(), Conclusion> {
         self.roster_changes += 1;
         let roster = if self.answer.delta_roster { Roster::FirstDelta } else { Roster::Full(&[]) };
-        post_roster(callbacks, roster, self.bot_muted, self.roster_changes, None).await
+        post_roster(callbacks, roster, self.bot, self.roster_changes, None).await
     }
 
-    /// Mutes or unmutes the bot, which everyone sees in the roster.
-    pub(super) async fn mute_bot(
+    /// Changes the media of the bot, which everyone sees in the roster.
+    pub(super) async fn change_bot(
         &mut self,
         callbacks: &Callbacks<'_, '_>,
-        muted: bool,
+        change: impl FnOnce(&mut BotMedia),
     ) -> Result<(), Conclusion> {
-        self.bot_muted = muted;
+        change(&mut self.bot);
         self.roster_changes += 1;
         let roster = if self.answer.delta_roster { Roster::Bot } else { Roster::Full(&self.people) };
-        post_roster(callbacks, roster, self.bot_muted, self.roster_changes, None).await
+        post_roster(callbacks, roster, self.bot, self.roster_changes, None).await
     }
 
     /// Lets people join. A bot that gave a capacity decides about each of them.
@@ -112,7 +112,7 @@ impl<'a> Participants<'a> {
         } else {
             Roster::Full(&self.people)
         };
-        post_roster(callbacks, roster, self.bot_muted, self.roster_changes, expect).await
+        post_roster(callbacks, roster, self.bot, self.roster_changes, expect).await
     }
 
     /// Returns true if the bot decides about each further user of its policy: it gave a capacity.
@@ -178,12 +178,12 @@ impl<'a> Participants<'a> {
 async fn post_roster(
     callbacks: &Callbacks<'_, '_>,
     roster: Roster<'_>,
-    bot_muted: bool,
+    bot: BotMedia,
     change: u32,
     expect: Option<Expectation>,
 ) -> Result<(), Conclusion> {
     let player = callbacks.player;
-    let body = notification::roster(player.call, player.ids, roster, bot_muted, change);
+    let body = notification::roster(player.call, player.ids, roster, bot, change);
     callbacks.notify_expecting("roster", &body, expect).await
 }
 

@@ -99,7 +99,7 @@ impl Calls {
             return identified(request, refusal.response(request, gate.now));
         };
         let mut url = String::new();
-        let what = action.as_ref().map_or("not served", |action| action.label());
+        let what = action.as_ref().map_or("not served", GraphAction::label);
         let result = app.and_then(|app| {
             action.and_then(|action| act(call, request, action, app.as_ref(), gate.origin, &mut url))
         });
@@ -157,7 +157,7 @@ fn act(
         return Err(GraphRefusal::Compressed);
     }
     if let Some(app) = app {
-        call.admits(app, action)?;
+        call.admits(app, &action)?;
     }
     call.act(action, request, app, origin, url)
 }

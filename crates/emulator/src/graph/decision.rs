@@ -35,6 +35,13 @@ pub(crate) enum Decision {
     },
     /// An accepted operation. A notification reports its result.
     Operation(StartedOperation),
+    /// The call is handed to another callee. A consultative transfer replaces a call of the bot with that
+    /// callee.
+    Transfer {
+        replaces: Option<Uuid>,
+    },
+    /// The bot shares its screen, or ends that.
+    ShareScreen(bool),
     HangUp,
 }
 

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 use url::Url;
-use uuid::Uuid;
 
 use super::{
     action::GraphAction,
@@ -16,6 +15,7 @@ use super::{
     decision::{CallInput, Decision, StartedOperation},
     operation::OperationRequest,
     refusal::GraphRefusal,
+    resources, transfer,
 };
 use crate::{
     call::CallKind,
@@ -60,7 +60,7 @@ impl LiveCall {
     }
 
     /// Checks that the app owns the call and has the permission that the action needs.
-    pub(super) fn admits(&self, app: &BearerApp, action: GraphAction) -> Result<(), GraphRefusal> {
+    pub(super) fn admits(&self, app: &BearerApp, action: &GraphAction) -> Result<(), GraphRefusal> {
         if app.id != self.facts().app {
             return Err(GraphRefusal::OtherApp);
         }
@@ -111,8 +111,22 @@ impl LiveCall {
             }
             GraphAction::KeepAlive => Ok(empty(StatusCode::OK)),
             GraphAction::Operate(kind) => self.operate(kind, body, origin),
-            GraphAction::Operations => Ok(self.operations()),
-            GraphAction::Operation(id) => self.operation(id),
+            GraphAction::Transfer => {
+                let replaces = transfer::transfer(body)?;
+                self.change(Decision::Transfer { replaces })
+            }
+            GraphAction::ScreenSharingRole => {
+                self.change(Decision::ShareScreen(transfer::screen_sharing_role(body)?))
+            }
+            GraphAction::Operations
+            | GraphAction::Operation(_)
+            | GraphAction::Groups
+            | GraphAction::AddGroup
+            | GraphAction::Group(_)
+            | GraphAction::ChangeGroup(_)
+            | GraphAction::RemoveGroup(_)
+            | GraphAction::Sharings
+            | GraphAction::Sharing => resources::respond(self.events.call(), action, body),
             GraphAction::Show => Ok(self.show()),
             GraphAction::HangUp => {
                 if self.stage().is_ending() {
@@ -133,6 +147,21 @@ impl LiveCall {
         self.events.call().enter(next);
         self.send(decision)?;
         Ok(empty(StatusCode::ACCEPTED))
+    }
+
+    /// Accepts a request that changes an answered call.
+    fn change(&self, decision: Decision) -> Result<Response<Body>, GraphRefusal> {
+        self.check_answered()?;
+        self.inputs.try_send(CallInput::Decision(decision)).map_err(|_| GraphRefusal::TooManyOperations)?;
+        Ok(empty(StatusCode::ACCEPTED))
+    }
+
+    fn check_answered(&self) -> Result<(), GraphRefusal> {
+        let stage = self.stage();
+        if stage.is_ending() {
+            return Err(GraphRefusal::NotFound);
+        }
+        if stage.is_answered() { Ok(()) } else { Err(GraphRefusal::NotAnswered) }
     }
 
     fn send(&self, decision: Decision) -> Result<(), GraphRefusal> {
@@ -162,13 +191,7 @@ impl LiveCall {
         let folder = format!("{origin}/emulator/calls/{}/recordings", self.facts().id);
         let OperationRequest { client_context, mut effect } = OperationRequest::read(kind, body, &folder)?;
         let record = self.events.call();
-        let stage = self.stage();
-        if stage.is_ending() {
-            return Err(GraphRefusal::NotFound);
-        }
-        if !stage.is_answered() {
-            return Err(GraphRefusal::NotAnswered);
-        }
+        self.check_answered()?;
         let id = random_id().map_err(|_| GraphRefusal::Fault(INTERNAL_ERROR))?;
         // The calling SDK refuses a notification without a context.
         let client_context = client_context.unwrap_or_else(|| id.to_string());
@@ -199,23 +222,6 @@ impl LiveCall {
             response.headers_mut().insert(header::LOCATION, location);
         }
         Ok(response)
-    }
-
-    fn operations(&self) -> Response<Body> {
-        let call = self.facts().id;
-        let state = self.events.call().state();
-        let operations: Vec<Value> = state
-            .operations
-            .iter()
-            .map(|operation| notification::operation_resource(call, operation))
-            .collect();
-        json_response(StatusCode::OK, &json!({"value": operations}))
-    }
-
-    fn operation(&self, id: Uuid) -> Result<Response<Body>, GraphRefusal> {
-        let state = self.events.call().state();
-        let operation = state.operations.find(id).ok_or(GraphRefusal::NoSuchResource)?;
-        Ok(json_response(StatusCode::OK, &notification::operation_resource(self.facts().id, operation)))
     }
 
     fn show(&self) -> Response<Body> {

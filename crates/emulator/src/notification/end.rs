@@ -16,6 +16,8 @@ pub(crate) enum ResultInfo {
     RejectedByBot,
     /// Another user has the call now. The published sample says only that the call ended.
     RedirectedByBot,
+    /// The bot handed the call to another callee.
+    Transferred,
     /// A script gives the values.
     Scripted {
         code: u32,
@@ -32,6 +34,7 @@ impl ResultInfo {
             Self::NotAnswered => (408, 8_544, "Callee could not be reached."),
             Self::RejectedByBot => (603, 0, "The call was rejected."),
             Self::RedirectedByBot => (200, 0, "The call was redirected by the bot."),
+            Self::Transferred => (0, 7_015, "GracefulTransferCompleted"),
             Self::Scripted { code, subcode, message } => (*code, *subcode, message.as_str()),
         };
         result_info(code, subcode, message)
@@ -49,6 +52,7 @@ pub(crate) fn terminated(ids: &CallIds, result: &ResultInfo) -> Value {
         | ResultInfo::EndedByBot
         | ResultInfo::NotAnswered
         | ResultInfo::RedirectedByBot
+        | ResultInfo::Transferred
         | ResultInfo::Scripted { .. } => {
             resource.insert("state".to_owned(), "terminated".into());
         }

@@ -59,16 +59,17 @@ fn a_delta_roster_lists_changes_only() {
     let people =
         [10, 11].map(|id| Person { participant: Uuid::from_u128(id), user: Uuid::from_u128(id + 10) });
     let [joiner, leaver] = people;
-    let full = roster(&call, &ids(), Roster::Full(&people), false, 2);
+    let full = roster(&call, &ids(), Roster::Full(&people), BotMedia::default(), 2);
     assert_eq!(full["value"][0]["resourceData"].as_array().unwrap().len(), 4);
-    let first = roster(&call, &ids(), Roster::FirstDelta, false, 1);
+    let first = roster(&call, &ids(), Roster::FirstDelta, BotMedia::default(), 1);
     let [data] = first["value"][0]["resourceData"].as_array().unwrap().as_slice() else { panic!("one item") };
     assert_eq!(data["@odata.type"], "#microsoft.graph.deltaParticipants");
     let names: Vec<_> = data["participants"].as_array().unwrap().iter().map(participant_id).collect();
     let user = "8:orgid:00000000-0000-0000-0000-000000000004";
     assert_eq!(names, [user, "28:00000000-0000-0000-0000-000000000008"]);
 
-    let delta = roster(&call, &ids(), Roster::Delta { joined: &[joiner], left: &[leaver] }, false, 3);
+    let delta =
+        roster(&call, &ids(), Roster::Delta { joined: &[joiner], left: &[leaver] }, BotMedia::default(), 3);
     let [data] = delta["value"][0]["resourceData"].as_array().unwrap().as_slice() else { panic!("one item") };
     assert_eq!(data["sequenceNumber"], 3);
     let participants = data["participants"].as_array().unwrap();
@@ -83,7 +84,7 @@ fn participant_id(participant: &Value) -> &str {
 
 #[test]
 fn a_caller_from_the_telephone_network_is_found_by_the_number() {
-    let body = roster(&call(CallKind::Pstn), &ids(), Roster::Full(&[]), false, 1);
+    let body = roster(&call(CallKind::Pstn), &ids(), Roster::Full(&[]), BotMedia::default(), 1);
     assert_eq!(participant_id(&body["value"][0]["resourceData"][0]), "4:+12025550123");
 }
 
@@ -107,7 +108,8 @@ fn a_person_of_a_roster_has_the_size_of_public_reports() {
     let people: Vec<_> = (0..1_000)
         .map(|id| Person { participant: Uuid::from_u128(id + 100), user: Uuid::from_u128(id + 2_000) })
         .collect();
-    let body = roster(&call(CallKind::Meeting), &ids(), Roster::Full(&people), false, 1).to_string();
+    let body =
+        roster(&call(CallKind::Meeting), &ids(), Roster::Full(&people), BotMedia::default(), 1).to_string();
     assert!((1_780_000..1_880_000).contains(&body.len()), "{}", body.len());
 }
 

@@ -6,9 +6,16 @@ use uuid::Uuid;
 use super::{
     ids::{CallIds, Person},
     participant::participant,
-    parts::{identity, item, object, source_identity},
+    parts::{identity, item, object, result_info, source_identity},
 };
 use crate::call::CallRequest;
+
+/// The media of the bot, as a roster shows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BotMedia {
+    pub(crate) muted: bool,
+    pub(crate) shares_screen: bool,
+}
 
 /// The content of a roster.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +24,7 @@ pub(crate) enum Roster<'a> {
     Full(&'a [Person]),
     /// The caller and the bot, as the first roster of a bot that asked for changes (`isDeltaRosterEnabled`).
     FirstDelta,
-    /// The bot, which was muted or unmuted, for a bot that asked for changes.
+    /// The bot, whose media changed, for a bot that asked for changes.
     Bot,
     /// The people who joined and left since the last roster.
     Delta { joined: &'a [Person], left: &'a [Person] },
@@ -28,12 +35,22 @@ pub(crate) fn state(ids: &CallIds, state: &str) -> Value {
     item("updated", ids, "", json!({"@odata.type": "#microsoft.graph.call", "state": state}))
 }
 
+/// The body that reports that a transfer failed: the call goes on.
+pub(crate) fn transfer_failed(ids: &CallIds, subcode: u32, message: &str) -> Value {
+    let resource = json!({
+        "@odata.type": "#microsoft.graph.call",
+        "state": "established",
+        "resultInfo": result_info(500, subcode, message),
+    });
+    item("updated", ids, "", resource)
+}
+
 /// The body of a roster. `sequence` is the number of the change.
 pub(crate) fn roster(
     call: &CallRequest,
     ids: &CallIds,
     roster: Roster<'_>,
-    bot_muted: bool,
+    bot_media: BotMedia,
     sequence: u32,
 ) -> Value {
     let tenant = call.tenant.to_string();
@@ -51,7 +68,12 @@ pub(crate) fn roster(
             "application": identity(&call.app.to_string(), &tenant),
         });
         let mut bot = participant(ids.bot_participant, &bot);
-        bot.insert("isMuted".to_owned(), bot_muted.into());
+        bot.insert("isMuted".to_owned(), bot_media.muted.into());
+        let screen = bot.get_mut("mediaStreams").and_then(Value::as_array_mut).into_iter().flatten();
+        let screen = screen.filter(|stream| stream["mediaType"] == "videoBasedScreenSharing");
+        for stream in screen.filter_map(Value::as_object_mut).filter(|_| bot_media.shares_screen) {
+            stream.insert("direction".to_owned(), "sendOnly".into());
+        }
         bot
     };
     let full = |people: &[Person]| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use switchboard_emulator::{CallRequest, Script};
+use switchboard_emulator::CallRequest;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -134,8 +134,10 @@ async fn a_prompt_that_cannot_be_played_fails_with_the_reason() {
 #[tokio::test]
 async fn a_recording_is_made_and_only_its_token_downloads_it() {
     let platform = platform().await;
-    let script = Script::parse("[[step]]\ndo = \"speak\"\nfor = \"300ms\"").unwrap();
-    let call = answered(&platform, |call| CallRequest { script: Some(script), ..call }).await;
+    let call = answered(&platform, |call| call).await;
+    let steps = format!("/emulator/calls/{}/steps", call.path.rsplit('/').next().unwrap());
+    let spoken = post(platform.address(), &steps, r#"{"do":"speak","for":"300ms"}"#).await;
+    assert_eq!(spoken.status, 202, "{spoken:?}");
     let body = json!({"clientContext": "r", "maxRecordDurationInSeconds": 10, "maxSilenceTimeoutInSeconds": 1,
         "playBeep": false, "stopTones": ["#"]});
     let running = call.start(&platform, "recordResponse", &body).await;

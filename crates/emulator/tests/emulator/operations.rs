@@ -11,7 +11,7 @@ use crate::support::{Act, Reply, Webhook, call_to, get, platform, platform_with,
 pub(crate) struct Answered {
     /// The path of the call at Graph.
     pub(crate) path: String,
-    timeline: Timeline,
+    pub(crate) timeline: Timeline,
     pub(crate) webhook: Webhook,
 }
 
