@@ -41,8 +41,8 @@
 //!   `/{tenant}/v2.0/.well-known/openid-configuration`, `/{tenant}/discovery/v2.0/keys`, both in version 1.0
 //!   without `v2.0`, `/common/discovery/instance`, `POST /{tenant}/oauth2/v2.0/token`.
 //! - Managed identities: `GET /metadata/identity/oauth2/token` (IMDS) and `GET /MSI/token` (App Service).
-//! - Graph, also under `/beta`: `GET` and `DELETE` of `/v1.0/communications/calls/{id}`, and `POST` of its
-//!   actions `answer`, `reject`, `redirect`, `keepAlive` and `updateRecordingStatus`, also spelled
+//! - Graph, also under `/beta`: `GET` and `DELETE` of `/v1.0/communications/calls/{id}`, and the actions,
+//!   operations and lists below it (`docs/emulator.md`, "The calls API"), also spelled
 //!   `microsoft.graph.answer`; `POST` of `/v1.0/communications/calls/logTeleconferenceDeviceQuality`. Names
 //!   and values of enums may have any case, and `app` may stand for `communications`. `POST /v1.0/$batch`
 //!   takes up to 20 of these requests.
@@ -59,6 +59,7 @@
 //! JSON over HTTP. The response to an invalid request is 400, and says what is valid.
 //!
 //! - `POST /emulator/calls` places a call, and streams its timeline as JSON lines.
+//! - `GET /emulator/calls/{id}/recordings/{id}` downloads a recording, with its access token as bearer token.
 //! - `POST /emulator/load` places many calls, and streams a result for each. Its members are `call` (as
 //!   above), `calls`, `rate` and `kind_mix`.
 //! - `DELETE /emulator/load` stops placing calls. The placed ones go on to their end.

@@ -41,8 +41,8 @@ pub(super) enum PromptError {
 }
 
 impl PromptError {
-    /// Returns the result of the operation. Graph does not document the subcodes. Azure Communication Services
-    /// documents them for the same media service.
+    /// Returns the result of the operation. Graph does not document the subcodes; Azure Communication
+    /// Services documents them for the same media service.
     pub(super) fn result(&self) -> OperationResult {
         let (code, subcode) = match self {
             Self::Fetch { .. } | Self::Status { .. } => (400, 8_536),

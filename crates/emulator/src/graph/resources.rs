@@ -1,4 +1,4 @@
-//! The resources below a call that are no actions: operations, audio routing groups, content sharing sessions.
+//! The resources below a call: operations, audio routing groups, content sharing sessions.
 
 use http::{Response, StatusCode};
 use serde_json::{Value, json};

@@ -8,12 +8,14 @@ use crate::{
     support::{Seen, platform, played},
 };
 
+const CALLEE: &str = "550fae72-d251-43ec-868c-373732c2704f";
+
 fn target(replaces: Option<&str>) -> Value {
     json!({"transferTarget": {
         "@odata.type": "#microsoft.graph.invitationParticipantInfo",
         "identity": {
             "@odata.type": "#microsoft.graph.identitySet",
-            "user": {"@odata.type": "#microsoft.graph.identity", "id": "550fae72-d251-43ec-868c-373732c2704f"},
+            "user": {"@odata.type": "#microsoft.graph.identity", "id": CALLEE},
         },
         "replacesCallId": replaces,
     }})
