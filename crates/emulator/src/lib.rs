@@ -124,6 +124,7 @@ mod keys;
 mod load;
 mod notification;
 mod operation;
+mod participant;
 mod platform;
 mod recorder;
 mod remote;
@@ -142,7 +143,7 @@ pub use bot::{
     InvalidFailure, InvalidJoinResponse, JoinResponse, Stray,
 };
 pub use call::{
-    CallKind, CallOutcome, CallRequest, InvalidCountry, InvalidHttpUrl, InvalidParticipants,
+    CallKind, CallOutcome, CallRequest, CreatedCalls, InvalidCountry, InvalidHttpUrl, InvalidParticipants,
     PARTICIPANTS_MAX, PlaceError, Protocol, Region, parse_country, parse_http_url, parse_participants,
 };
 pub use client::{Client, SendError, fetch_json};
