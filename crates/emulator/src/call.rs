@@ -158,6 +158,22 @@ impl CallRequest {
     }
 }
 
+/// The part of the calls that bots create which the bots do not decide.
+#[derive(Clone, Debug)]
+pub struct CreatedCalls {
+    /// The events of each call once it is established.
+    pub script: Option<Script>,
+    /// The time after which the other side hangs up.
+    pub duration: Duration,
+}
+
+impl Default for CreatedCalls {
+    /// Returns calls of an hour without events.
+    fn default() -> Self {
+        Self { script: None, duration: Duration::from_secs(3_600) }
+    }
+}
+
 /// The reason why a call was not placed.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {

@@ -6,25 +6,29 @@ mod batch;
 mod bearer;
 mod body;
 mod calls;
+mod create;
 mod decision;
 mod device_quality;
 mod headers;
 mod live_call;
 mod media;
 mod operation;
+mod participants;
 mod refusal;
 mod resources;
 mod transfer;
 
 pub(crate) use self::{
     batch::Batch,
-    bearer::Issued,
-    calls::{Calls, Gate},
+    bearer::{Gate, Issued},
+    calls::Calls,
+    create::{CreateRequest, outgoing_document},
     decision::{
-        AnswerRequest, CallInput, Decision, MediaRequest, OperationEffect, RecordRequest, StartedOperation,
+        AnswerRequest, BotChange, CallInput, Decision, MediaRequest, OperationEffect, ParticipantChange,
+        RecordRequest, StartedOperation,
     },
     device_quality::log_device_quality,
     headers::add_graph_headers,
     live_call::StepRefused,
-    refusal::{CODES, unknown_segment},
+    refusal::{CODES, unknown_segment, wrong_method},
 };

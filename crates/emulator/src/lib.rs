@@ -126,6 +126,7 @@ mod keys;
 mod load;
 mod notification;
 mod operation;
+mod participant;
 mod platform;
 mod recorder;
 mod remote;
@@ -144,7 +145,7 @@ pub use bot::{
     InvalidFailure, InvalidJoinResponse, JoinResponse, Stray,
 };
 pub use call::{
-    CallKind, CallOutcome, CallRequest, InvalidCountry, InvalidHttpUrl, InvalidParticipants,
+    CallKind, CallOutcome, CallRequest, CreatedCalls, InvalidCountry, InvalidHttpUrl, InvalidParticipants,
     PARTICIPANTS_MAX, PlaceError, Protocol, Region, parse_country, parse_http_url, parse_participants,
 };
 pub use client::{Client, SendError, fetch_json};

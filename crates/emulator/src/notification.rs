@@ -15,8 +15,10 @@ mod update;
 
 pub(crate) use self::{
     end::{ResultInfo, terminated},
-    ids::{CallIds, Person},
-    incoming::{incoming, joining, legacy_incoming},
+    ids::CallIds,
+    incoming::{incoming, incoming_call, joining, legacy_incoming},
     operation::{operation, operation_resource},
-    update::{BotMedia, Roster, left, roster, state, tone, transfer_failed},
+    participant::participant_resource,
+    parts::source_identity,
+    update::{Roster, left, roster, state, tone, transfer_failed},
 };

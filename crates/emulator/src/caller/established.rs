@@ -11,18 +11,22 @@ use uuid::Uuid;
 
 use super::{
     callbacks::{Callbacks, Expectation},
+    callee::behaviour,
     conclusion::Conclusion,
     message::Stage,
-    operations::{self, Operations},
+    operations::{self, Ended, Operations},
     participants::Participants,
     posting::Player,
 };
 use crate::{
+    call::CallOutcome,
     call_record::{CallRecord, CallStage},
     encoding::random_id,
-    graph::{AnswerRequest, CallInput, Decision, OperationEffect},
+    faults::Callee,
+    graph::{AnswerRequest, BotChange, CallInput, Decision, OperationEffect, StartedOperation},
     notification::{self, ResultInfo},
     operation::{Operation, OperationResult, OperationStatus},
+    participant::Participant,
     script::{ScriptAction, ScriptStep},
 };
 
@@ -35,8 +39,18 @@ pub(super) struct EstablishedCall<'a, 'b> {
     tones: u32,
 }
 
+/// The way in which a call becomes an established one.
+pub(super) enum Opening {
+    /// The bot answered.
+    Answered,
+    /// The bot calls; the callee may behave unlike most.
+    Calling(Option<Callee>),
+}
+
 /// The end of an established call.
 enum Termination {
+    /// The callee did not take the call: the result for the bot, the outcome, and its reason.
+    NotTaken(ResultInfo, CallOutcome, &'static str),
     /// A last notification says why the call ended.
     Announced(ResultInfo, Option<Expectation>),
     /// The bot gets no notification.
@@ -44,23 +58,43 @@ enum Termination {
 }
 
 impl<'a, 'b> EstablishedCall<'a, 'b> {
-    pub(super) fn new(player: &'a Player<'b>, callback: &'a Url, answer: &'a AnswerRequest) -> Self {
+    /// `first` are the participants at the moment when the call is established: the other side, the bot, and
+    /// further callees.
+    pub(super) fn new(
+        player: &'a Player<'b>,
+        callback: &'a Url,
+        answer: &'a AnswerRequest,
+        first: Vec<Participant>,
+    ) -> Self {
         let callbacks = Callbacks { player, to: callback };
         let operations = Operations::new(player.context.client.clone());
-        Self { player, callbacks, participants: Participants::new(answer), operations, tones: 0 }
+        let participants = Participants::new(answer, first);
+        Self { player, callbacks, participants, operations, tones: 0 }
     }
 
     /// Plays the call to its end and returns one line about it.
-    pub(super) async fn play(mut self, inputs: &mut mpsc::Receiver<CallInput>) -> Result<String, Conclusion> {
-        let played = self.play_steps(inputs).await;
+    pub(super) async fn play(
+        mut self,
+        opening: Opening,
+        inputs: &mut mpsc::Receiver<CallInput>,
+    ) -> Result<String, Conclusion> {
+        let played = self.play_steps(opening, inputs).await;
         // From here on Graph responds that there is no such call.
         self.player.context.calls.remove(self.player.ids.call);
-        let pending = self.operations.end_all(inputs);
+        let mut pending = self.operations.end_all(inputs);
+        pending.extend(self.participants.end_arrivals());
         let announced = match &played {
             Ok(Termination::Silent) => {
                 operations::close(self.player.record(), pending);
                 self.callbacks.say("gone", "the call is over without a notification, as the script says");
                 Ok("answered, established and gone".to_owned())
+            }
+            Ok(Termination::NotTaken(result, outcome, reason)) => {
+                let reported = operations::report(&self.callbacks, pending).await;
+                let body = notification::terminated(self.player.ids, result);
+                let announced = self.callbacks.notify("terminated", &body).await;
+                let conclusion = Conclusion::new(*outcome, (*reason).to_owned());
+                reported.and(announced).and(Err(conclusion))
             }
             Ok(Termination::Announced(result, expect)) => {
                 let reported = operations::report(&self.callbacks, pending).await;
@@ -82,10 +116,20 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
 
     async fn play_steps(
         &mut self,
+        opening: Opening,
         inputs: &mut mpsc::Receiver<CallInput>,
     ) -> Result<Termination, Conclusion> {
         let ids = self.player.ids;
         self.callbacks.notify("establishing", &notification::state(ids, "establishing")).await?;
+        if let Opening::Calling(callee) = opening {
+            let (time, refusal) = behaviour(callee);
+            if let Some(end) = self.pause(time, inputs).await? {
+                return Ok(end);
+            }
+            if let Some((result, outcome, reason)) = refusal {
+                return Ok(Termination::NotTaken(result, outcome, reason));
+            }
+        }
         self.callbacks.notify("established", &notification::state(ids, "established")).await?;
         self.player.record().enter(CallStage::Established);
         self.participants.post_first_roster(&self.callbacks).await?;
@@ -96,7 +140,7 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
         let mut left = others;
         while left > 0 {
             let joining = left.min(group);
-            self.participants.join(&self.callbacks, joining, None).await?;
+            self.participants.join(&self.callbacks, joining, false, None).await?;
             left = left.saturating_sub(joining);
             if let Some(end) = self.pause(Duration::ZERO, inputs).await? {
                 return Ok(end);
@@ -127,7 +171,15 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
         let (what, body) = match &step.action {
             ScriptAction::Wait(duration) => return self.pause(*duration, inputs).await,
             ScriptAction::Join(count) => {
-                self.participants.join(&self.callbacks, *count, expect).await?;
+                self.participants.join(&self.callbacks, *count, false, expect).await?;
+                return Ok(None);
+            }
+            ScriptAction::Lobby(count) => {
+                self.participants.join(&self.callbacks, *count, true, expect).await?;
+                return Ok(None);
+            }
+            ScriptAction::Change(change, number) => {
+                self.participants.change_person(&self.callbacks, *change, *number, expect).await?;
                 return Ok(None);
             }
             ScriptAction::Leave(count) => {
@@ -187,6 +239,7 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
     ) -> Result<Option<Termination>, Conclusion> {
         let until = Instant::now() + duration;
         loop {
+            let due = self.participants.next_arrival().unwrap_or(until);
             let input = tokio::select! {
                 biased;
                 input = inputs.recv() => input,
@@ -194,9 +247,17 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
                     operations::report(&self.callbacks, [ended]).await?;
                     continue;
                 }
+                () = sleep_until(due) , if due < until => {
+                    let ended = self.participants.arrive(&self.callbacks).await?;
+                    operations::report(&self.callbacks, ended).await?;
+                    continue;
+                }
                 () = sleep_until(until) => return Ok(None),
             };
             let end = match input {
+                Some(CallInput::Decision(Decision::Transfer { replaces })) => {
+                    Box::pin(self.transfer(replaces, inputs)).await?
+                }
                 Some(CallInput::Decision(decision)) => self.follow(decision).await?,
                 Some(CallInput::Step(step)) => Box::pin(self.act(&step, inputs)).await?,
                 None => {
@@ -214,34 +275,61 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
     async fn follow(&mut self, decision: Decision) -> Result<Option<Termination>, Conclusion> {
         match decision {
             Decision::HangUp => Ok(Some(Termination::Announced(ResultInfo::EndedByBot, None))),
+            Decision::Operation(StartedOperation { id, effect: OperationEffect::Participants(change) }) => {
+                let callee = || self.player.context.faults.callee();
+                let result = self.participants.apply(&self.callbacks, id, change, callee).await?;
+                let ended = result.map(|result| Ended { id, end: result.into() });
+                operations::report(&self.callbacks, ended).await?;
+                Ok(None)
+            }
             Decision::Operation(started) => {
-                if let OperationEffect::MuteBot(muted) = started.effect {
-                    self.participants.change_bot(&self.callbacks, |bot| bot.muted = muted).await?;
+                if let OperationEffect::Bot(change) = started.effect {
+                    self.participants.change_bot(&self.callbacks, change).await?;
                 }
                 let ended = self.operations.start(started);
                 operations::report(&self.callbacks, ended).await?;
                 Ok(None)
             }
             Decision::ShareScreen(shares) => {
-                self.participants.change_bot(&self.callbacks, |bot| bot.shares_screen = shares).await?;
+                self.participants.change_bot(&self.callbacks, BotChange::SharesScreen(shares)).await?;
                 Ok(None)
             }
-            Decision::Transfer { replaces } => self.transfer(replaces).await,
-            // Graph accepts none of these twice.
-            Decision::Answer(_) | Decision::Reject { .. } | Decision::Redirect { .. } => Ok(None),
+            Decision::Removed(participant) => {
+                self.participants.remove(&self.callbacks, participant).await?;
+                Ok(None)
+            }
+            // `pause` plays transfers. Graph accepts none of the others twice.
+            Decision::Transfer { .. }
+            | Decision::Answer(_)
+            | Decision::Reject { .. }
+            | Decision::Redirect { .. } => Ok(None),
         }
     }
 
     /// Hands the call to another callee. Returns the end of the call unless the transfer fails.
-    async fn transfer(&mut self, replaces: Option<Uuid>) -> Result<Option<Termination>, Conclusion> {
+    async fn transfer(
+        &mut self,
+        replaces: Option<Uuid>,
+        inputs: &mut mpsc::Receiver<CallInput>,
+    ) -> Result<Option<Termination>, Conclusion> {
         let (ids, context) = (self.player.ids, self.player.context);
         self.player.record().enter(CallStage::Transferring);
         self.callbacks.notify("transferring", &notification::state(ids, "transferring")).await?;
         let replaced = replaces.map(|id| context.calls.record(id).filter(|call| self.may_replace(call)));
-        if let Some(None) = replaced {
+        let (time, failure) = match &replaced {
+            Some(Some(_)) => (Duration::ZERO, None),
+            Some(None) => (Duration::ZERO, Some((REPLACED_CALL_UNKNOWN, "the call to replace is not live"))),
+            None => {
+                let (time, refusal) = behaviour(context.faults.callee());
+                (time, refusal.map(|(_, _, reason)| (CALLEE_NOT_REACHED, reason)))
+            }
+        };
+        if let Some(end) = self.pause(time, inputs).await? {
+            return Ok(Some(end));
+        }
+        if let Some((subcode, reason)) = failure {
             self.player.record().enter(CallStage::Established);
-            let message = "The call to replace does not exist, or is not established.";
-            let body = notification::transfer_failed(ids, REPLACED_CALL_UNKNOWN, message);
+            let body = notification::transfer_failed(ids, subcode, reason);
             self.callbacks.notify("transfer failed", &body).await?;
             return Ok(None);
         }
@@ -263,5 +351,6 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
 }
 
 const GROUPS_MAX: u32 = 10;
-/// The subcode of a failed consultative transfer in the reference.
+/// The subcodes of a failed transfer in the reference: blind and consultative.
+const CALLEE_NOT_REACHED: u32 = 7_000;
 const REPLACED_CALL_UNKNOWN: u32 = 7_700;

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{
     conclusion::Conclusion,
-    established::EstablishedCall,
+    established::{EstablishedCall, Opening},
     message::Stage,
     posting::{DeliveryError, Player},
 };
@@ -19,6 +19,7 @@ use crate::{
     call::{CallOutcome, Protocol},
     graph::{CallInput, Decision},
     notification::{self, ResultInfo},
+    participant::{Identity, Participant},
 };
 
 /// Plays the call to its end.
@@ -90,8 +91,13 @@ async fn await_decision(
                 player.follow_scenario(scenario);
             }
             let callback = answer.callback.clone().unwrap_or_else(|| player.call.to.clone());
-            let established = EstablishedCall::new(player, &callback, &answer);
-            let conclusion = match established.play(&mut inputs).await {
+            let caller = Participant::new(
+                player.ids.caller_participant,
+                notification::source_identity(player.call, player.ids),
+            );
+            let bot = Participant::new(player.ids.bot_participant, Identity::application(player.call.app));
+            let established = EstablishedCall::new(player, &callback, &answer, vec![caller, bot]);
+            let conclusion = match established.play(Opening::Answered, &mut inputs).await {
                 Ok(reason) => Conclusion::new(CallOutcome::Completed, reason),
                 Err(conclusion) => conclusion,
             };
@@ -109,9 +115,10 @@ async fn await_decision(
             decline(player, callback, conclusion, "redirected", &ResultInfo::RedirectedByBot, answered).await
         }
         // Graph accepts none of these before the answer.
-        Decision::Operation(_) | Decision::Transfer { .. } | Decision::ShareScreen(_) => {
-            give_up(player, accepted).await
-        }
+        Decision::Operation(_)
+        | Decision::Transfer { .. }
+        | Decision::ShareScreen(_)
+        | Decision::Removed(_) => give_up(player, accepted).await,
         Decision::HangUp => {
             player.context.calls.remove(player.ids.call);
             let reason = "the bot ended the call instead of answering it".to_owned();

@@ -46,7 +46,9 @@ impl Operations {
     pub(super) fn start(&mut self, started: StartedOperation) -> Vec<Ended> {
         let StartedOperation { id, effect } = started;
         match effect {
-            OperationEffect::None | OperationEffect::MuteBot(_) => vec![succeeded(id)],
+            // The participants of the call apply it, and report its end.
+            OperationEffect::Participants(_) => Vec::new(),
+            OperationEffect::None | OperationEffect::Bot(_) => vec![succeeded(id)],
             OperationEffect::CancelMedia => {
                 let mut ended = self.cancel_media();
                 ended.push(succeeded(id));
@@ -110,7 +112,7 @@ impl Operations {
         }
     }
 
-    /// Ends all operations, also those in the queue of inputs.
+    /// Ends all operations, also the ones in the queue of inputs.
     pub(super) fn end_all(&mut self, inputs: &mut mpsc::Receiver<CallInput>) -> Vec<Ended> {
         let mut ended = self.cancel_media();
         ended.extend(self.timed.drain(..).map(|(_, id)| cancelled(id)));

@@ -3,12 +3,12 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use switchboard_emulator::{CallEvent, CallOutcome, CallRequest, OperationResponses, Script, place_call};
+use switchboard_emulator::{CallEvent, CallOutcome, CallRequest, OperationResponses, place_call};
 use tokio::time::timeout;
 
 use super::{
     call_options::CallOptions,
-    platform_options::{PlatformOptions, client, not_placed, read_text},
+    platform_options::{PlatformOptions, client, not_placed, read_script},
 };
 use crate::screen::{TimelineTable, complain, say};
 
@@ -40,13 +40,7 @@ pub(crate) struct CallArguments {
 /// Places the call. Succeeds if the call ends as expected.
 pub(super) async fn run(arguments: CallArguments) -> Result<ExitCode, String> {
     let CallArguments { call, platform, script, expect, operations, keep_alive, json } = arguments;
-    let script = match script {
-        Some(file) => {
-            let text = read_text(&file)?;
-            Some(Script::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?)
-        }
-        None => None,
-    };
+    let script = script.as_deref().map(read_script).transpose()?;
     let client = client(platform.ca.as_deref())?;
     let (platform, own) = platform.start(call.app()).await?;
     let call = CallRequest { script, expect, operations, keep_alive, ..call.into_call() };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use switchboard_emulator::{Client, Platform, PlatformSettings, SendError, parse_http_url};
+use switchboard_emulator::{Client, Platform, PlatformSettings, Script, SendError, parse_http_url};
 use url::Url;
 use uuid::Uuid;
 
@@ -86,3 +86,9 @@ pub(super) fn read_text(path: &Path) -> Result<String, String> {
 
 /// More than any file may have, so that a file that is too long is still recognized as too long.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads a file of steps.
+pub(super) fn read_script(file: &Path) -> Result<Script, String> {
+    let text = read_text(file)?;
+    Script::parse(&text).map_err(|error| format!("{}: {error}", file.display()))
+}

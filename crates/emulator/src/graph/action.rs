@@ -18,6 +18,14 @@ pub(super) enum GraphAction {
     HangUp,
     /// Starts an operation.
     Operate(OperationKind),
+    /// Starts an operation on a participant.
+    OperateOn(OperationKind, Uuid),
+    /// Lists the participants.
+    Participants,
+    /// Shows a participant.
+    Participant(Uuid),
+    /// Removes a participant.
+    RemoveParticipant(Uuid),
     /// Lists the operations.
     Operations,
     /// Shows one operation.
@@ -64,6 +72,27 @@ impl GraphAction {
             }
             ["contentSharingSessions"] => (vec![(Method::GET, Self::Sharings)], "GET"),
             ["contentSharingSessions", _] => (vec![(Method::GET, Self::Sharing)], "GET"),
+            ["participants"] => (vec![(Method::GET, Self::Participants)], "GET"),
+            ["participants", name] => {
+                match PARTICIPANTS_OPERATIONS.into_iter().find(|kind| kind.label() == *name) {
+                    Some(kind) => (vec![(Method::POST, Self::Operate(kind))], "POST"),
+                    None => {
+                        let id = guid(name);
+                        (
+                            vec![
+                                (Method::GET, Self::Participant(id)),
+                                (Method::DELETE, Self::RemoveParticipant(id)),
+                            ],
+                            "GET, DELETE",
+                        )
+                    }
+                }
+            }
+            ["participants", id, name] => {
+                let kind = PARTICIPANT_OPERATIONS.into_iter().find(|kind| kind.label() == *name);
+                let kind = kind.ok_or(InvalidAction::UnknownName)?;
+                (vec![(Method::POST, Self::OperateOn(kind, guid(id)))], "POST")
+            }
             [name] => {
                 let action = Self::named(name).ok_or(InvalidAction::UnknownName)?;
                 (vec![(Method::POST, action)], "POST")
@@ -99,6 +128,11 @@ impl GraphAction {
             Self::Show => "get",
             Self::HangUp => "hang up",
             Self::Operate(kind) => kind.step_label(),
+            Self::OperateOn(OperationKind::Mute, _) => "mute participant",
+            Self::OperateOn(kind, _) => kind.step_label(),
+            Self::Participants => "get participants",
+            Self::Participant(_) => "get participant",
+            Self::RemoveParticipant(_) => "remove participant",
             Self::Operations => "get operations",
             Self::Operation(_) => "get operation",
             Self::Groups => "get audio routing groups",
@@ -133,7 +167,12 @@ impl GraphAction {
             | Self::Group(_)
             | Self::ChangeGroup(_)
             | Self::RemoveGroup(_) => &[Permission::JoinGroupCall, Permission::JoinGroupCallAsGuest],
-            Self::Answer
+            Self::Operate(OperationKind::Invite) => &[Permission::InitiateGroupCall, Permission::Initiate],
+            Self::Participants
+            | Self::Participant(_)
+            | Self::RemoveParticipant(_)
+            | Self::OperateOn(..)
+            | Self::Answer
             | Self::Reject
             | Self::KeepAlive
             | Self::Show
@@ -165,6 +204,14 @@ const OWN_OPERATIONS: [OperationKind; 11] = [
     OperationKind::RaiseHand,
     OperationKind::LowerHand,
 ];
+
+/// The operations on all participants, below `participants`.
+const PARTICIPANTS_OPERATIONS: [OperationKind; 3] =
+    [OperationKind::Invite, OperationKind::AdmitAllFromLobby, OperationKind::LowerAllHands];
+
+/// The operations on one participant.
+const PARTICIPANT_OPERATIONS: [OperationKind; 3] =
+    [OperationKind::Mute, OperationKind::StartHoldMusic, OperationKind::StopHoldMusic];
 
 #[cfg(test)]
 mod tests {

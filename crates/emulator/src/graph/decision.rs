@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     operation::{OperationEnd, OperationResult, Recording},
+    participant::{Identity, Participant},
     script::{ScriptStep, Tone},
     words::words,
 };
@@ -42,6 +43,8 @@ pub(crate) enum Decision {
     },
     /// The bot shares its screen, or ends that.
     ShareScreen(bool),
+    /// The bot removed a participant.
+    Removed(Participant),
     HangUp,
 }
 
@@ -57,8 +60,10 @@ pub(crate) struct StartedOperation {
 pub(crate) enum OperationEffect {
     /// It changes nothing that the bot can see, and is done at once.
     None,
-    /// The bot is muted or unmuted.
-    MuteBot(bool),
+    /// It changes the bot itself.
+    Bot(BotChange),
+    /// It changes the participants.
+    Participants(ParticipantChange),
     /// Prompts are played, and an answer may be recorded.
     Media(Box<MediaRequest>),
     /// All media operations are cancelled.
@@ -77,7 +82,7 @@ impl OperationEffect {
                 (OperationEnd { recording, ..end }, Self::None)
             }
             Self::Timed(_) => (end, Self::None),
-            Self::None | Self::MuteBot(_) | Self::CancelMedia => (end, self),
+            Self::None | Self::Bot(_) | Self::Participants(_) | Self::CancelMedia => (end, self),
         }
     }
 }
@@ -101,6 +106,27 @@ pub(crate) struct RecordRequest {
     pub(crate) stop_tones: Vec<Tone>,
     /// The recording as it is if it is made at once.
     pub(crate) recording: Recording,
+}
+
+/// A change of the bot that everyone sees.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BotChange {
+    Muted(bool),
+    HandRaised(bool),
+    SharesScreen(bool),
+}
+
+/// A change of the participants by an operation.
+#[derive(Clone, Debug)]
+pub(crate) enum ParticipantChange {
+    Invite(Vec<Identity>),
+    Mute(Uuid),
+    /// A participant hears music instead of the call.
+    Hold(Uuid),
+    /// A participant hears the call again.
+    Resume(Uuid),
+    AdmitAll,
+    LowerAllHands,
 }
 
 /// The parts of an `answer` request that change how the call is played.

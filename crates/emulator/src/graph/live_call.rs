@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use serde_json::json;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
 use url::Url;
+use uuid::Uuid;
 
 use super::{
     action::GraphAction,
@@ -14,6 +15,7 @@ use super::{
     body,
     decision::{CallInput, Decision, StartedOperation},
     operation::OperationRequest,
+    participants,
     refusal::GraphRefusal,
     resources, transfer,
 };
@@ -27,7 +29,7 @@ use crate::{
     operation::{Operation, OperationKind, OperationResult},
     recorder::EventSender,
     script::ScriptStep,
-    server::{Body, empty, header_text, json_response, whole_body},
+    server::{Body, empty, json_response, whole_body},
     timeline::{CallEvent, CallStep, milliseconds},
 };
 
@@ -91,7 +93,7 @@ impl LiveCall {
         match action {
             GraphAction::Answer => {
                 let (mut answer, app_hosted) = body::answer(body)?;
-                answer.scenario = scenario(request);
+                answer.scenario = body::scenario(request);
                 const MEDIA: &[Permission] = &[Permission::AccessMedia];
                 if app_hosted && app.is_some_and(|app| !app.may(MEDIA)) {
                     return Err(GraphRefusal::NotPermitted(MEDIA));
@@ -110,7 +112,7 @@ impl LiveCall {
                 self.decide(CallStage::Terminating, Decision::Redirect { callback, targets })
             }
             GraphAction::KeepAlive => Ok(empty(StatusCode::OK)),
-            GraphAction::Operate(kind) => self.operate(kind, body, origin),
+            GraphAction::Operate(kind) => self.operate(kind, None, body, origin),
             GraphAction::Transfer => {
                 let replaces = transfer::transfer(body)?;
                 self.change(Decision::Transfer { replaces })
@@ -127,6 +129,17 @@ impl LiveCall {
             | GraphAction::RemoveGroup(_)
             | GraphAction::Sharings
             | GraphAction::Sharing => resources::respond(self.events.call(), action, body),
+            GraphAction::OperateOn(kind, participant) => {
+                participants::show(self.events.call(), participant)?;
+                self.operate(kind, Some(participant), body, origin)
+            }
+            GraphAction::Participants => Ok(participants::list(self.events.call())),
+            GraphAction::Participant(id) => participants::show(self.events.call(), id),
+            GraphAction::RemoveParticipant(id) => {
+                let participant = participants::take(self.events.call(), id)?;
+                self.send(Decision::Removed(participant))?;
+                Ok(empty(StatusCode::NO_CONTENT))
+            }
             GraphAction::Show => Ok(self.show()),
             GraphAction::HangUp => {
                 if self.stage().is_ending() {
@@ -185,11 +198,13 @@ impl LiveCall {
     fn operate(
         &self,
         kind: OperationKind,
+        participant: Option<Uuid>,
         body: &[u8],
         origin: &str,
     ) -> Result<Response<Body>, GraphRefusal> {
         let folder = format!("{origin}/emulator/calls/{}/recordings", self.facts().id);
-        let OperationRequest { client_context, mut effect } = OperationRequest::read(kind, body, &folder)?;
+        let OperationRequest { client_context, mut effect } =
+            OperationRequest::read(kind, participant, body, &folder)?;
         let record = self.events.call();
         self.check_answered()?;
         let id = random_id().map_err(|_| GraphRefusal::Fault(INTERNAL_ERROR))?;
@@ -224,15 +239,11 @@ impl LiveCall {
         Ok(response)
     }
 
+    /// Shows the whole call.
     fn show(&self) -> Response<Body> {
-        let document = json!({
-            "@odata.type": "#microsoft.graph.call",
-            "id": self.facts().id.to_string(),
-            "state": self.stage().label(),
-            "direction": self.facts().direction.label(),
-            "tenantId": self.facts().tenant.to_string(),
-        });
-        json_response(StatusCode::OK, &document)
+        let mut document = self.facts().document.clone();
+        document.insert("state".to_owned(), self.stage().label().into());
+        json_response(StatusCode::OK, &Value::Object(document))
     }
 
     /// Adds a request to the timeline of the call. `response` is `None` if the bot gets none.
@@ -246,7 +257,7 @@ impl LiveCall {
     ) {
         let keeps = self.events.call().keeps_exchanges();
         let path = request.uri().path_and_query().map_or("", |path| path.as_str());
-        self.events.record(CallEvent::Step(CallStep {
+        self.events.record(CallEvent::step(CallStep {
             at_ms: milliseconds(self.started.elapsed()),
             what: what.to_owned(),
             received: true,
@@ -292,16 +303,6 @@ impl StepRefused {
         }
     }
 }
-
-/// The scenario that a request names, if it is short enough for a notification.
-fn scenario(request: &Request<Bytes>) -> Option<HeaderValue> {
-    let scenario = header_text(request.headers(), &HeaderName::from_static("scenario-id"))?;
-    let fits = (1..=SCENARIO_BYTES_MAX).contains(&scenario.len());
-    HeaderValue::from_str(scenario).ok().filter(|_| fits)
-}
-
-/// A scenario is a GUID; some bots write other short texts.
-const SCENARIO_BYTES_MAX: usize = 128;
 
 /// The code of Graph for an error of its own.
 const INTERNAL_ERROR: u32 = 9_999;

@@ -1,11 +1,12 @@
 //! The requests that start an operation: their bodies, and what they change in the call.
 
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::{
     body::{bad, parse},
-    decision::OperationEffect,
-    media,
+    decision::{BotChange, OperationEffect},
+    media, participants,
     refusal::GraphRefusal,
 };
 use crate::{operation::OperationKind, words::word_in_any_case};
@@ -18,11 +19,20 @@ pub(super) struct OperationRequest {
 }
 
 impl OperationRequest {
-    /// Reads the body of a request. `folder` is the URL below which the recordings of the call are.
-    pub(super) fn read(kind: OperationKind, body: &[u8], folder: &str) -> Result<Self, GraphRefusal> {
+    /// Reads the body of a request. `participant` is the one that the path names. `folder` is the URL below
+    /// which the recordings of the call are.
+    pub(super) fn read(
+        kind: OperationKind,
+        participant: Option<Uuid>,
+        body: &[u8],
+        folder: &str,
+    ) -> Result<Self, GraphRefusal> {
         let RawContext { client_context } = parse(body)?;
         if client_context.as_ref().is_some_and(|context| context.chars().count() > CONTEXT_LETTERS_MAX) {
             return Err(bad(&format!("clientContext takes at most {CONTEXT_LETTERS_MAX} characters")));
+        }
+        if let Some(effect) = participants::change(kind, participant, body)? {
+            return Ok(Self { client_context, effect });
         }
         let effect = match kind {
             OperationKind::UpdateRecordingStatus => recording_status(body)?,
@@ -30,12 +40,12 @@ impl OperationRequest {
             OperationKind::RecordResponse => media::record_response(body, folder)?,
             OperationKind::SendDtmfTones => media::send_tones(body)?,
             OperationKind::CancelMediaProcessing => OperationEffect::CancelMedia,
-            OperationKind::Mute => OperationEffect::MuteBot(true),
-            OperationKind::Unmute => OperationEffect::MuteBot(false),
+            OperationKind::Mute => OperationEffect::Bot(BotChange::Muted(true)),
+            OperationKind::Unmute => OperationEffect::Bot(BotChange::Muted(false)),
+            OperationKind::RaiseHand => OperationEffect::Bot(BotChange::HandRaised(true)),
+            OperationKind::LowerHand => OperationEffect::Bot(BotChange::HandRaised(false)),
             OperationKind::SubscribeToTone
             | OperationKind::AddLargeGalleryView
-            | OperationKind::RaiseHand
-            | OperationKind::LowerHand
             | OperationKind::Invite
             | OperationKind::StartHoldMusic
             | OperationKind::StopHoldMusic

@@ -68,6 +68,10 @@ pub(super) fn respond(
         | GraphAction::ScreenSharingRole
         | GraphAction::Show
         | GraphAction::HangUp
-        | GraphAction::Operate(_) => found(None),
+        | GraphAction::Operate(_)
+        | GraphAction::OperateOn(..)
+        | GraphAction::Participants
+        | GraphAction::Participant(_)
+        | GraphAction::RemoveParticipant(_) => found(None),
     }
 }

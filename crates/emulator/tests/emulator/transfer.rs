@@ -5,7 +5,7 @@ use switchboard_emulator::CallKind;
 
 use crate::{
     operations::{answered, notified},
-    support::{Seen, platform, played},
+    support::{Seen, platform, played, request},
 };
 
 const CALLEE: &str = "550fae72-d251-43ec-868c-373732c2704f";
@@ -62,6 +62,20 @@ async fn a_transferred_call_ends_with_the_documented_notifications() {
         (&json!("deleted"), &json!("terminated"))
     );
     assert_eq!((&result["code"], &result["subcode"]), (&json!(0), &json!(7_015)));
+}
+
+#[tokio::test]
+async fn a_transfer_to_a_busy_callee_fails_and_the_call_goes_on() {
+    let platform = platform().await;
+    let call = answered(&platform, |call| call).await;
+    let busy = request(platform.address(), "PATCH", "/emulator/faults", r#"{"callee":"busy*1"}"#).await;
+    assert_eq!(busy.status, 200, "{busy:?}");
+    assert_eq!(call.ask(&platform, "POST", "/transfer", &target(None)).await.status, 202);
+    let failed = call.webhook.until("established").await;
+    let result = &failed.body["value"][0]["resourceData"]["resultInfo"];
+    assert_eq!((&result["code"], &result["subcode"]), (&json!(500), &json!(7_000)));
+    assert_eq!(call.ask(&platform, "GET", "", &Value::Null).await.json()["state"], "established");
+    call.end(&platform).await;
 }
 
 #[tokio::test]
