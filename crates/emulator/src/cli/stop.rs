@@ -27,6 +27,7 @@ pub(super) async fn stop_signal() -> Result<StopSignal, String> {
     tokio::signal::ctrl_c().await.map(|()| StopSignal::Interrupt).map_err(unavailable)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` passes the error by value")]
 fn unavailable(error: std::io::Error) -> String {
     format!("cannot wait for signals: {error}")
 }
