@@ -46,6 +46,8 @@ mod http1;
 #[cfg(test)]
 mod http2;
 #[cfg(test)]
+mod in_call_actions;
+#[cfg(test)]
 mod incarnations;
 #[cfg(test)]
 mod keys;

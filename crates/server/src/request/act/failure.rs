@@ -16,23 +16,44 @@ use crate::gateway::Gateway;
 pub(super) struct ActionFailure {
     pub(super) app: Uuid,
     pub(super) tenant: Uuid,
-    pub(super) call_id: Box<str>,
+    pub(super) call_id: Option<Box<str>>,
     pub(super) action: &'static str,
-    pub(super) error: GraphError,
+    /// The place of the action in its list, for an action in an established call.
+    pub(super) index: Option<usize>,
+    /// The `clientContext` that the bot gave.
+    pub(super) client_context: Option<Box<str>>,
+    pub(super) error: FailedAction,
+}
+
+/// The error of an action, for the bot.
+pub(super) struct FailedAction {
+    /// A label of docs/actions.md.
+    pub(super) code: &'static str,
+    pub(super) message: String,
+    /// True if Graph may have acted all the same.
+    pub(super) outcome_unknown: bool,
+}
+
+impl From<&GraphError> for FailedAction {
+    fn from(error: &GraphError) -> Self {
+        Self { code: error.label(), message: error.to_string(), outcome_unknown: error.is_outcome_unknown() }
+    }
 }
 
 /// Posts the failure to the instance, as a callback.
 pub(super) async fn notify_failure(gateway: Arc<Gateway>, owner: Owner, failure: ActionFailure) {
-    let ActionFailure { app, tenant, call_id, action, error } = failure;
-    let body = serde_json::json!({
+    let ActionFailure { app, tenant, call_id, action, index, client_context, error } = failure;
+    let FailedAction { code, message, outcome_unknown } = error;
+    let mut body = serde_json::json!({
         "action": action,
-        "callId": &*call_id,
-        "error": {
-            "code": error.label(),
-            "message": error.to_string(),
-            "outcomeUnknown": error.is_outcome_unknown(),
-        },
+        "callId": call_id,
+        "index": index,
+        "clientContext": client_context,
+        "error": { "code": code, "message": message, "outcomeUnknown": outcome_unknown },
     });
+    if let Some(members) = body.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(FAILURE_CONTENT_TYPE));
     let outbound = Outbound {
@@ -40,7 +61,7 @@ pub(super) async fn notify_failure(gateway: Arc<Gateway>, owner: Owner, failure:
         body: Bytes::from(body.to_string()),
         app,
         tenant,
-        call_id: Some(call_id),
+        call_id,
         deadline_unix_ms: None,
         arrived: Instant::now(),
     };
