@@ -224,7 +224,10 @@ impl ActionTask {
                 };
                 // In a task of its own: the response to the platform does not wait for it.
                 let tasks = Arc::clone(&gateway.tasks);
-                tasks.spawn(notify_failure(gateway, owner, failure));
+                tasks.spawn(async move {
+                    // An action in the response of the instance has no call to act on: it is not answered.
+                    notify_failure(&gateway, &owner, failure).await;
+                });
             }
         }
         shared_response(

@@ -14,7 +14,7 @@ pub(crate) const ANSWER: &str = "{\"action\":\"answer\",\"acceptedModalities\":[
 
 /// A gateway that may act on calls, one bot, and a server that simulates the token endpoint and Graph.
 pub(crate) struct GraphFixture {
-    _issuer: Issuer,
+    pub(crate) issuer: Issuer,
     pub(crate) bot: Instance,
     pub(crate) graph: Instance,
     pub(crate) gateway: Gateway,
@@ -38,7 +38,7 @@ impl GraphFixture {
             &format!("graph = {{ {secret}, authority = \"{origin}\", endpoint = \"{origin}\" }}"),
         );
         let gateway = Gateway::start(&more(settings, &origin)).await;
-        Self { _issuer: issuer, bot, graph, gateway, token: Token::skype().sign() }
+        Self { issuer, bot, graph, gateway, token: Token::skype().sign() }
     }
 
     /// As `start`, with a bot that reports that it is full, and `placement.full = "reject"`.

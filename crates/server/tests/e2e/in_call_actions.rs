@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::{
     actions::{ACTION, ANSWER, GraphFixture},
     support::{
-        Client, Gateway, Instance, Issuer, Reply, Request, Settings, TENANT, bodies, gateway::path_of, until,
+        Client, Gateway, Instance, Issuer, Reply, Request, Settings, TENANT, Token, bodies, gateway::path_of,
+        until,
     },
 };
 
@@ -158,6 +159,36 @@ async fn a_list_stops_at_the_first_refusal_and_the_instance_is_notified() {
     assert_eq!((line.as_str(), body.get("clientContext")), ("POST call-1/transfer", None));
 }
 
+/// A bot without a Graph client has no other way to react to a failure. It gets no second notice: it could
+/// respond to each with an action that fails.
+#[tokio::test]
+async fn a_bot_acts_in_response_to_the_notice_of_a_failure_once() {
+    let (mut fixture, path) = GraphFixture::answered(|settings| settings).await;
+    for failing in [r#"{"action":"tones"}"#, "{"] {
+        fixture.bot.next(Reply::with(200, &[("Content-Type", ACTION)], failing));
+        fixture.graph.next(Reply::status(403));
+        if failing == "{" {
+            fixture.graph.clear_next();
+        }
+        // The responses to the notice: actions that Graph refuses.
+        fixture.bot_acts(&json!([{ "action": "hangup" }, { "action": "mute" }]));
+        fixture.graph.next(Reply::status(404));
+        let body = bodies::updated("call-1", "established");
+        assert_eq!(fixture.callback(&path, &body).send(&fixture.gateway).await.status(), 202);
+        fixture.bot.request().await;
+        if failing != "{" {
+            assert_eq!(fixture.at_graph().await.0, "POST call-1/subscribeToTone");
+        }
+        fixture.notice().await;
+        assert_eq!(fixture.at_graph().await.0, "DELETE call-1");
+        fixture.in_progress(0.0).await;
+        fixture.bot.expect_nothing();
+        fixture.graph.expect_nothing();
+    }
+    assert_eq!(fixture.counted("hangup", "call_not_found").await, 2.0);
+    assert_eq!(fixture.counted("mute", "skipped").await, 2.0);
+}
+
 #[tokio::test]
 async fn a_retry_acts_once() {
     let (mut fixture, path) = GraphFixture::answered(|settings| settings).await;
@@ -256,7 +287,7 @@ async fn an_app_without_graph_cannot_act() {
     let issuer = Issuer::start();
     let mut bot = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&bot])).await;
-    let token = crate::support::Token::skype().sign();
+    let token = Token::skype().sign();
     assert_eq!(Request::webhook(&token, bodies::incoming("call-1")).send(&gateway).await.status(), 202);
     let path = path_of(bot.request().await.field("switchboard-callback-uri").unwrap());
     bot.next(Reply::with(200, &[("Content-Type", ACTION)], &play("menu").to_string()));
@@ -299,14 +330,42 @@ async fn an_item_without_callback_uri_acts_as_a_callback_does() {
     assert_eq!((&line["action"], &line["action_result"]), (&json!("play"), &json!("queued")));
 }
 
+/// The gateway of the region that owns the call acts. The other one repeats its response to a retry.
+#[tokio::test]
+async fn actions_in_a_callback_of_another_region_are_done_there() {
+    let (mut fixture, path) = GraphFixture::answered(|settings| settings).await;
+    let mut settings = Settings::without_fleet(&fixture.issuer)
+        .peer_at("emea", &format!("http://{}", fixture.gateway.public));
+    settings.region = "amer";
+    let other = Gateway::start_unready(&settings).await;
+    let request = fixture
+        .callback(&path, &bodies::updated("call-1", "established"))
+        .with("X-Microsoft-Skype-Message-ID", "message-1");
+    fixture.bot_acts(&play("menu"));
+    for _ in 0..2 {
+        let response = request.send(&other).await;
+        assert_eq!((response.status(), response.body.len()), (202, 0));
+    }
+    assert_eq!(fixture.at_graph().await.0, "POST call-1/playPrompt");
+    fixture.in_progress(0.0).await;
+    fixture.bot.request().await;
+    fixture.bot.expect_nothing();
+    fixture.graph.expect_nothing();
+}
+
 #[tokio::test]
 async fn lists_of_one_call_keep_their_order_and_other_calls_do_not_wait() {
     let (mut fixture, path) = GraphFixture::answered(|settings| settings).await;
     fixture.graph.next(Reply::status(200).held());
     fixture.acts(&path, "call-1", &json!([play("one"), play("two")])).await;
     assert_eq!(fixture.at_graph().await.1["clientContext"], "one");
+    // A reload changes nothing, except that it forgets the tokens.
+    fixture.gateway.signal("HUP");
+    fixture.gateway.log.message("configuration reloaded").await;
     fixture.acts(&path, "CALL-1", &play("three")).await;
+    fixture.graph.next(GraphFixture::token_response());
     fixture.acts(&path, "call-2", &play("other")).await;
+    assert!(fixture.graph.request().await.target().ends_with("/token"));
     assert_eq!(fixture.at_graph().await.1["clientContext"], "other");
     fixture.in_progress(2.0).await;
     fixture.graph.release();

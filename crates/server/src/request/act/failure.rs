@@ -1,10 +1,8 @@
 //! The notice of a failed action to the instance that replied with it. docs/actions.md has its shape.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
-use switchboard_delivery::Outbound;
+use switchboard_delivery::{Outbound, UpstreamResponse};
 use switchboard_graph::GraphError;
 use switchboard_routing::Owner;
 use tokio::time::Instant;
@@ -40,8 +38,12 @@ impl From<&GraphError> for FailedAction {
     }
 }
 
-/// Posts the failure to the instance, as a callback.
-pub(super) async fn notify_failure(gateway: Arc<Gateway>, owner: Owner, failure: ActionFailure) {
+/// Posts the failure to the instance, as a callback. Returns the response of the instance.
+pub(super) async fn notify_failure(
+    gateway: &Gateway,
+    owner: &Owner,
+    failure: ActionFailure,
+) -> Option<UpstreamResponse> {
     let ActionFailure { app, tenant, call_id, action, index, client_context, error } = failure;
     let FailedAction { code, message, outcome_unknown } = error;
     let mut body = serde_json::json!({
@@ -66,14 +68,16 @@ pub(super) async fn notify_failure(gateway: Arc<Gateway>, owner: Owner, failure:
         arrived: Instant::now(),
     };
     let notified = gateway.delivery.forward(&gateway.connections, outbound, owner.as_ref()).await;
-    if let Err(error) = notified {
-        tracing::warn!(
-            instance = owner.instance.as_str(),
-            incarnation = owner.incarnation.as_str(),
-            error = %error,
-            "cannot notify an instance that its action failed"
-        );
-    }
+    notified
+        .inspect_err(|error| {
+            tracing::warn!(
+                instance = owner.instance.as_str(),
+                incarnation = owner.incarnation.as_str(),
+                error = %error,
+                "cannot notify an instance that its action failed"
+            );
+        })
+        .ok()
 }
 
 const FAILURE_CONTENT_TYPE: &str = "application/vnd.switchboard.action-failed+json";

@@ -126,17 +126,47 @@ pub(crate) async fn start(
         instance: response.instance.clone(),
         incarnation: response.incarnation.clone(),
     };
-    match ActionList::read(gateway, response, notified, call_id).await {
-        Ok(list) => {
-            let result = ActionResult { action: list.name(), result: QUEUED };
-            gateway.tasks.spawn(list.run(Arc::clone(gateway), owner));
-            Ok(result)
-        }
-        Err(invalid) => {
-            let result = ActionResult { action: UNKNOWN, result: invalid.reason };
-            gateway.tasks.spawn(invalid.notify(Arc::clone(gateway), owner, notified, call_id));
-            Ok(result)
-        }
+    let read = ActionList::read(gateway, response, notified, call_id).await;
+    let result = match &read {
+        Ok(list) => ActionResult { action: list.name(), result: QUEUED },
+        Err(invalid) => ActionResult { action: UNKNOWN, result: invalid.reason },
+    };
+    let call_id = call_id.map(Box::from);
+    gateway.tasks.spawn(run(Arc::clone(gateway), read, notified, call_id, owner));
+    Ok(result)
+}
+
+/// Carries out the actions of a response. If that fails, notifies the instance, and carries out the actions
+/// with which it responds to the notice.
+///
+/// If one of these fails, too, there is no second notice: a bot that responds to each with the same action
+/// would ask Graph for ever.
+async fn run(
+    gateway: Arc<Gateway>,
+    read: Result<ActionList, InvalidList>,
+    notified: Notified,
+    call_id: Option<Box<str>>,
+    owner: Owner,
+) {
+    let Some(failure) = carry_out(&gateway, read, notified, call_id.as_deref(), &owner).await else { return };
+    let response = notify_failure(&gateway, &owner, failure).await;
+    if let Some(response) = response.filter(is_action) {
+        let read = ActionList::read(&gateway, response, notified, call_id.as_deref()).await;
+        let _ = carry_out(&gateway, read, notified, call_id.as_deref(), &owner).await;
+    }
+}
+
+/// Carries out the actions of a response, if they are valid. Returns the failure.
+async fn carry_out(
+    gateway: &Gateway,
+    read: Result<ActionList, InvalidList>,
+    notified: Notified,
+    call_id: Option<&str>,
+    owner: &Owner,
+) -> Option<ActionFailure> {
+    match read {
+        Ok(list) => list.carry_out(gateway, owner).await,
+        Err(invalid) => Some(invalid.failure(gateway, owner, notified, call_id)),
     }
 }
 
@@ -189,9 +219,9 @@ impl ActionList {
         }
     }
 
-    /// Carries out the actions in their order. Stops at the first that Graph does not accept, and notifies
-    /// the instance of it.
-    async fn run(mut self, gateway: Arc<Gateway>, owner: Owner) {
+    /// Carries out the actions in their order. Stops at the first that Graph does not accept, and returns its
+    /// failure. The next list of the call may then start.
+    async fn carry_out(mut self, gateway: &Gateway, owner: &Owner) -> Option<ActionFailure> {
         // If it never comes, the deadline has passed, with which the first action fails.
         let _ = self.turn.comes().await;
         let mut failure = None;
@@ -206,18 +236,14 @@ impl ActionList {
             let done = self.calls.act_in_call(tenant, &self.call_id, action, deadline, now).await;
             gateway.metrics.action(name, ActionResult::of(name, &done).result);
             if let Err(error) = done {
-                self.log_failure(&owner, index, action, &error);
+                self.log_failure(owner, index, action, &error);
                 failure = Some(self.failure(index, action, &error));
             }
         }
-        match failure {
-            Some(failure) => {
-                // The next list of the call does not wait for the notice.
-                drop(self.turn);
-                notify_failure(gateway, owner, failure).await;
-            }
-            None => self.log_success(&owner),
+        if failure.is_none() {
+            self.log_success(owner);
         }
+        failure
     }
 
     fn log_failure(&self, owner: &Owner, index: usize, action: &InCallAction, error: &GraphError) {
@@ -272,14 +298,14 @@ impl InvalidList {
         Self { reason, problem: problem.to_string() }
     }
 
-    /// Logs the problem, and returns the notice to the instance.
-    fn notify(
+    /// Logs and counts the problem, and returns it for the instance.
+    fn failure(
         self,
-        gateway: Arc<Gateway>,
-        owner: Owner,
+        gateway: &Gateway,
+        owner: &Owner,
         notified: Notified,
         call_id: Option<&str>,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    ) -> ActionFailure {
         let call_id = call_id.filter(|_| notified.calls == NotifiedCalls::One);
         gateway.metrics.action(UNKNOWN, self.reason);
         tracing::error!(
@@ -290,7 +316,7 @@ impl InvalidList {
             problem = self.problem,
             "cannot do the action that an instance replied with"
         );
-        let failure = ActionFailure {
+        ActionFailure {
             app: notified.app,
             tenant: notified.tenant,
             call_id: call_id.map(Into::into),
@@ -298,8 +324,7 @@ impl InvalidList {
             index: None,
             client_context: None,
             error: FailedAction { code: self.reason, message: self.problem, outcome_unknown: false },
-        };
-        notify_failure(gateway, owner, failure)
+        }
     }
 }
 
