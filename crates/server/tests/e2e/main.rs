@@ -50,6 +50,8 @@ mod in_call_actions;
 #[cfg(test)]
 mod incarnations;
 #[cfg(test)]
+mod ivr_bots;
+#[cfg(test)]
 mod keys;
 #[cfg(feature = "kubernetes")]
 #[cfg(test)]
