@@ -102,6 +102,7 @@ const LIST_TIME_MAX: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use tokio::time::sleep;
 
     use super::*;
@@ -160,6 +161,38 @@ mod tests {
         assert!(order.take(APP, "call").is_none());
         turns.clear();
         assert!(order.calls().is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Lists may end in any order, since each may give up.
+        #[test]
+        fn of_each_call_the_oldest_list_alone_is_in_progress(
+            events in prop::collection::vec((0..3_u8, any::<Option<prop::sample::Index>>()), 0..80),
+        ) {
+            let order = Arc::new(CallOrder::default());
+            let mut turns: Vec<(u8, Turn)> = Vec::new();
+            for (call, ends) in events {
+                match ends {
+                    Some(ends) if !turns.is_empty() => drop(turns.remove(ends.index(turns.len()))),
+                    Some(_) | None => {
+                        let of_call = turns.iter().filter(|(other, _)| *other == call).count();
+                        let turn = order.take(APP, &call.to_string());
+                        prop_assert_eq!(turn.is_some(), of_call < LISTS_MAX);
+                        turns.extend(turn.map(|turn| (call, turn)));
+                    }
+                }
+                for call in 0..3 {
+                    let of_call = turns.iter().filter(|(other, _)| *other == call).map(|(_, turn)| turn);
+                    for (at, turn) in of_call.enumerate() {
+                        prop_assert_eq!(*turn.first.borrow() == turn.number, at == 0);
+                    }
+                }
+            }
+            turns.clear();
+            prop_assert!(order.calls().is_empty());
+        }
     }
 
     /// A list that gives up does not let the next one start while the first is in progress.
