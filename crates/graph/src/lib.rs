@@ -81,8 +81,9 @@ mod transport;
 
 pub use crate::{
     action::{
-        ACTION_CONTENT_TYPE, Action, Answer, CallOptions, GraphModality, InvalidAction, MediaConfig, Prompt,
-        Redirect, RedirectTarget, RedirectTargetKind, Reject, RejectReason,
+        ACTION_CONTENT_TYPE, Action, Answer, CallOptions, GraphModality, InCallAction, InCallActionKind,
+        InvalidAction, MediaConfig, Prompt, Redirect, RedirectTarget, RedirectTargetKind, Reject,
+        RejectReason,
     },
     address::{CallbackUri, GraphCallId, InvalidCallbackUri, InvalidGraphCallId},
     call::{CallResult, GraphCall, GraphCallState},
