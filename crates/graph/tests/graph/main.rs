@@ -11,6 +11,8 @@ mod credentials;
 #[cfg(test)]
 mod identities;
 #[cfg(test)]
+mod operations;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod retries;
