@@ -44,7 +44,7 @@ pub(crate) fn redirect(redirect: &Redirect, callback: &CallbackUri) -> Vec<u8> {
     bytes(body)
 }
 
-fn media_config(config: &MediaConfig) -> Value {
+pub(crate) fn media_config(config: &MediaConfig) -> Value {
     match config {
         MediaConfig::ServiceHosted { prefetch } => {
             let media: Vec<_> = prefetch.iter().map(prompt).collect();

@@ -1,5 +1,7 @@
 //! `Calls`: the actions of a bot on its calls, through Graph.
 
+mod operations;
+
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use tokio::time::{Duration, Instant, sleep_until, timeout_at};

@@ -13,6 +13,8 @@ mod identities;
 #[cfg(test)]
 mod in_call;
 #[cfg(test)]
+mod operations;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod retries;
