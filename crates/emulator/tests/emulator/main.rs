@@ -24,6 +24,8 @@ mod login;
 #[cfg(test)]
 mod sdk;
 #[cfg(test)]
+mod sdk_bot;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tls;
