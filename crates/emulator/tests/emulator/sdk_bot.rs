@@ -264,3 +264,25 @@ async fn an_unknown_request_and_a_missing_call_are_named() {
     let kept = crate::support::get(bot.address(), "/sdk/calls").await.json();
     assert_eq!(kept, json!({"calls": []}));
 }
+
+#[tokio::test]
+async fn a_call_is_taken_over_once() {
+    let (address, seen) = graph(|request| match request.split(' ').nth(1).unwrap_or_default() {
+        path if path.ends_with("/participants") => ok(&json!({"value": [{"id": "p"}, {"id": "q"}]})),
+        path if path.ends_with("s") => {
+            "HTTP/1.1 404 X\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned()
+        }
+        _ => ok(&json!({"id": "c"})),
+    })
+    .await;
+    let bot = sdk_bot(&format!("http://{address}"), |behaviour| behaviour).await;
+    let path = "/sdk/rehydrate?call=5b6d1f8a-0000-4000-8000-000000000002";
+    assert_eq!(post(bot.address(), path, "").await.json()["outcome"], "completed");
+    let again = post(bot.address(), path, "").await.json();
+    assert_eq!(again["message"], "the SDK knows the call already");
+    let seen = seen.lock().unwrap().clone();
+    assert_eq!(seen.len(), 4);
+    assert!(seen.iter().all(|request| !request.contains("client-request-id")), "{seen:?}");
+    let kept = crate::support::get(bot.address(), "/sdk/calls").await.json();
+    assert_eq!(kept["calls"][0]["people"], 2);
+}

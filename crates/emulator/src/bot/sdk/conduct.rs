@@ -67,6 +67,14 @@ pub(in crate::bot) async fn ask(
     query: Option<&str>,
     body: &[u8],
 ) -> Response<Body> {
+    if name == "rehydrate" {
+        let id = query.and_then(|query| query.strip_prefix("call=")).unwrap_or_default();
+        let document = match rehydrate(bot, sdk, id).await {
+            Ok(outcome) => json!({"request": name, "call": id, "outcome": outcome}),
+            Err(why) => json!({"request": name, "call": id, "outcome": "failed", "message": why}),
+        };
+        return json_response(StatusCode::OK, &document);
+    }
     let Some(request) = request_named(name) else {
         let message = super::InvalidSdkRequest.to_string();
         return error_response(StatusCode::NOT_FOUND, "notFound", &message);
@@ -88,6 +96,50 @@ pub(in crate::bot) async fn ask(
         note(bot, call, name, result);
     }
     json_response(StatusCode::OK, &document)
+}
+
+/// Takes over a call of a former process. Returns `completed`, or `gone` if Graph does not know the call.
+async fn rehydrate(bot: &Instance, sdk: &SdkState, id: &str) -> Result<String, String> {
+    let id = Uuid::try_parse(id).map_err(|_| "call must be the id of a call".to_owned())?.to_string();
+    if sdk.calls().get(&id).is_some() {
+        return Err("the SDK knows the call already".to_owned());
+    }
+    let token = bot.graph.token(sdk.arguments.get("tenant").map(String::as_str)).await?;
+    let scenario = random_id().ok().map(|id| id.to_string());
+    let get = async |below: &str| {
+        let path = format!("/v1.0/communications/calls/{id}{below}");
+        let outgoing = Outgoing {
+            method: Method::GET,
+            url: sdk.platform.join(&path).map_err(|error| error.to_string())?,
+            body: None,
+            token: token.clone(),
+            scenario: scenario.clone(),
+            client_request_id: None,
+            application: bot.name.clone(),
+        };
+        let response = client::send(&sdk.client, &outgoing).await?;
+        match response.status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => {
+                serde_json::from_slice::<Value>(&response.body).map(Some).map_err(|_| UNEXPECTED.to_owned())
+            }
+            _ => Err(refusal(&response)),
+        }
+    };
+    let Some(resource) = get("").await? else { return Ok("gone".to_owned()) };
+    if !resource.get("id").is_some_and(Value::is_string) {
+        return Err(UNEXPECTED.to_owned());
+    }
+    let (people, groups, sessions) =
+        tokio::join!(get("/participants"), get("/audioRoutingGroups"), get("/contentSharingSessions"));
+    (groups?, sessions?);
+    let mut call = SdkCall { scenario, ..SdkCall::default() };
+    call.merge(&resource);
+    if let Some(people) = people?.as_ref().and_then(|document| document.get("value")) {
+        call.apply_roster(people);
+    }
+    sdk.calls().insert(&id, call);
+    Ok("completed".to_owned())
 }
 
 fn note(bot: &Instance, id: &str, name: &str, result: Result<String, String>) {
