@@ -112,3 +112,29 @@ const RESPONSE_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// .NET follows 50. A test that redirects in a circle ends sooner with these.
 const HOPS_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_without_a_connection_is_repeated_three_times() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        drop(listener);
+        let outgoing = Outgoing {
+            method: Method::POST,
+            url,
+            body: None,
+            token: None,
+            scenario: None,
+            client_request_id: None,
+            application: "bot-0".to_owned(),
+        };
+        let began = tokio::time::Instant::now();
+        assert!(send(&Client::new(None).unwrap(), &outgoing).await.is_err());
+        // Three pauses; on a slow machine attempts may end by their time limit.
+        assert!(began.elapsed() >= PAUSE * 3, "{:?}", began.elapsed());
+        assert!(began.elapsed() <= PAUSE * 3 + (RESPONSE_TIME_MAX + PAUSE) * 4, "{:?}", began.elapsed());
+    }
+}

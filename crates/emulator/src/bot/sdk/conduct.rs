@@ -132,7 +132,8 @@ async fn rehydrate(bot: &Instance, sdk: &SdkState, id: &str) -> Result<String, S
     }
     let (people, groups, sessions) =
         tokio::join!(get("/participants"), get("/audioRoutingGroups"), get("/contentSharingSessions"));
-    (groups?, sessions?);
+    groups?;
+    sessions?;
     let mut call = SdkCall { scenario, ..SdkCall::default() };
     call.merge(&resource);
     if let Some(people) = people?.as_ref().and_then(|document| document.get("value")) {
