@@ -71,11 +71,13 @@ fn handle(
     };
     let scenario = id_of(request, ["scenario-id", "x-microsoft-skype-chain-id"]);
     let handles_joining = bot.behaviour.joining != JoinResponse::Silent;
-    let mut joining = false;
+    let (mut joining, mut failed) = (false, false);
     let mut new_calls = Vec::new();
     for item in items {
         let Some(item) = item else {
-            return text(StatusCode::INTERNAL_SERVER_ERROR, "NullReferenceException".to_owned());
+            // The SDK has handled the items before it.
+            failed = true;
+            break;
         };
         match sdk.calls().apply(item, scenario.as_deref(), handles_joining) {
             Applied::Noted => {}
@@ -96,6 +98,9 @@ fn handle(
     for call in noted.established {
         let (instance, state) = (Arc::clone(bot), Arc::clone(sdk));
         bot.work(async move { conduct::follow(&instance, &state, &call.id, call.recorded).await });
+    }
+    if failed {
+        return text(StatusCode::INTERNAL_SERVER_ERROR, "NullReferenceException".to_owned());
     }
     if joining { join_response(&bot.behaviour.joining) } else { empty(StatusCode::ACCEPTED) }
 }
