@@ -63,6 +63,9 @@ mod tests {
             (&load[..], &["--calls=x"][..], "not a whole number from 1 to 100000"),
             (&load, &["--calls=0"], "not a whole number from 1 to 100000"),
             (&load, &["--calls=1", "--rate=10001"], "not a whole number from 1 to 10000"),
+            (&bot, &["--like=sdk"], "--app-id <GUID>"),
+            (&bot, &["--then=levitate"], "must be one of answer, reject, redirect"),
+            (&bot, &["--with=prompt"], "not NAME=VALUE"),
             (&bot, &["--capacity", "-1"], "not a whole number from 0 to 1000000"),
             (&bot, &["--participant-capacity=2147483648"], "not a whole number from 0 to 2147483647"),
             (&bot, &["--app-id=0efc74f7-41c3-47a4-8775-7259bfef4241", "--secret="], "--secret <TEXT>"),
@@ -79,7 +82,8 @@ mod tests {
         for line in [
             "bot --listen 127.0.0.1:0 --name b --platform http://x/ --capacity 100 --answer action \
              --app-id APP --secret s --delay 1s --fail 503:0.1 --hang-up-after 1s --participant-capacity 5 \
-             --joining reject --delta-roster --journal j --ca c --json",
+             --joining reject --delta-roster --journal j --ca c --json --like sdk \
+             --then playPrompt,recordResponse --with prompt=http://x/a.wav --with user=u",
             "load --to http://x/ --app-id APP --kind group --region amer --country US --tenant APP \
              --protocol graph --token entra-v2 --duration 1s --answer-within 1s --participants 3 \
              --platform http://x/ --ca c --calls 2 --rate 3 --bot b=http://x/ --json",

@@ -131,6 +131,7 @@ mod rotation;
 mod routes;
 mod script;
 mod server;
+mod signature;
 mod timeline;
 mod tls;
 mod token;
@@ -138,8 +139,9 @@ mod wav;
 mod words;
 
 pub use bot::{
-    AnswerMode, Behaviour, Bot, BotCall, BotCalls, BotSettings, ClientCredentials, InjectedFailure,
-    InvalidFailure, InvalidJoinResponse, JoinResponse, Stray,
+    AnswerMode, Behaviour, Bot, BotCall, BotCalls, BotOperation, BotSettings, ClientCredentials,
+    InjectedFailure, InvalidFailure, InvalidJoinResponse, InvalidSdkRequest, JoinResponse, SdkBehaviour,
+    Stray, parse_sdk_request,
 };
 pub use call::{
     CallKind, CallOutcome, CallRequest, InvalidCountry, InvalidHttpUrl, InvalidParticipants,

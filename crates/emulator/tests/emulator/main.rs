@@ -32,6 +32,8 @@ mod operations;
 #[cfg(test)]
 mod sdk;
 #[cfg(test)]
+mod sdk_bot;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tls;
