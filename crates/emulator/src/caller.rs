@@ -8,6 +8,7 @@ mod incoming;
 mod message;
 mod participants;
 mod posting;
+mod replay;
 
 use std::sync::Arc;
 
@@ -19,13 +20,14 @@ use crate::{
     call::{CallRequest, PlaceError},
     context::Context,
     graph::Facts,
-    notification::CallIds,
+    notification::{CallIds, Opening},
     timeline::{CallEvent, PlacedCall, Recorder, Timeline},
 };
 
 /// Places a call and plays it to its end in a task, even if its timeline is not read.
 pub(crate) fn place(context: &Arc<Context>, call: CallRequest) -> Result<Timeline, PlaceError> {
-    place_in_chain(context, call, None)
+    let chain = call.replay.as_ref().and_then(|replay| replay.chain);
+    place_in_chain(context, call, chain)
 }
 
 /// Places a call that belongs to the chain of another one.
@@ -35,6 +37,7 @@ fn place_in_chain(
     chain: Option<Uuid>,
 ) -> Result<Timeline, PlaceError> {
     let ids = CallIds::new(chain)?;
+    let opening = Opening::new(&call, &ids)?;
     let started = Instant::now();
     let (recorder, timeline) = Recorder::new();
     let facts = Facts { id: ids.call, app: call.app, tenant: call.tenant, kind: call.kind };
@@ -49,7 +52,12 @@ fn place_in_chain(
     context.spawn(async move {
         let invite = |call| place_in_chain(&held, call, Some(ids.chain));
         let player = Player::new(&held, &call, &ids, started, &recorder, &invite);
-        let conclusion = Box::pin(incoming::play(&player, decisions)).await;
+        let conclusion = match &call.replay {
+            Some(replay) if call.body.is_none() => {
+                Box::pin(replay::play_answered(&player, replay, decisions)).await
+            }
+            _ => Box::pin(incoming::play(&player, &opening, decisions)).await,
+        };
         drop(player);
         recorder.end(conclusion.into_end(call.expect, started));
         held.calls.remove(ids.call);

@@ -117,6 +117,7 @@ mod keys;
 mod load;
 mod notification;
 mod platform;
+mod recording;
 mod remote;
 mod rotation;
 mod routes;
@@ -133,7 +134,8 @@ pub use bot::{
 };
 pub use call::{
     CallKind, CallOutcome, CallRequest, InvalidCountry, InvalidHttpUrl, InvalidParticipants,
-    PARTICIPANTS_MAX, PlaceError, Protocol, Region, parse_country, parse_http_url, parse_participants,
+    PARTICIPANTS_MAX, PlaceError, Protocol, Region, Replay, ReplayedNotification, parse_country,
+    parse_http_url, parse_participants,
 };
 pub use client::{Client, SendError, fetch_json};
 pub use encoding::{InvalidDuration, parse_duration};
@@ -146,7 +148,12 @@ pub use load::{
     LoadEvents, LoadProblem, LoadReport, LoadRequest, LoadResult, OwnerCallbacks, RATE_MAX, RemoteLoad,
     WatchError,
 };
+pub use notification::{InvalidMember, MemberSetting};
 pub use platform::{Platform, PlatformSettings, PlatformStartError};
+pub use recording::{
+    InvalidRecording, NotificationRecorder, RECORDING_BYTES_MAX, Received, RecordedCall, RecorderSettings,
+    RecorderStartError, Recording, ReplayError, ReplaySettings,
+};
 pub use remote::{place_call, place_load};
 pub use rotation::{RotateError, Rotation};
 pub use routes::NamedUrl;

@@ -6,15 +6,21 @@
 mod end;
 mod ids;
 mod incoming;
+mod member;
+mod named;
+mod opening;
 mod participant;
 mod parts;
 #[cfg(test)]
 mod tests;
 mod update;
 
+pub use self::member::{InvalidMember, MemberSetting};
 pub(crate) use self::{
     end::{ResultInfo, terminated},
     ids::{CallIds, Person},
-    incoming::{incoming, joining, legacy_incoming},
+    incoming::joining,
+    named::NamedIds,
+    opening::Opening,
     update::{Operation, Roster, left, operation, roster, state, tone},
 };

@@ -55,6 +55,13 @@ impl Calls {
         Some(decisions)
     }
 
+    /// Marks a call as answered that was so before the platform knew it.
+    pub(crate) fn set_answered(&self, id: Uuid) {
+        if let Some(call) = self.lock().get_mut(&id) {
+            call.set_answered();
+        }
+    }
+
     pub(crate) fn remove(&self, id: Uuid) {
         self.lock().remove(&id);
     }

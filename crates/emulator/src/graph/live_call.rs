@@ -54,6 +54,11 @@ impl LiveCall {
         (Self { facts, phase: CallPhase::Incoming, decisions, events, started }, receiver)
     }
 
+    /// Marks the call as answered without a request of the bot.
+    pub(super) fn set_answered(&mut self) {
+        self.phase = CallPhase::Answered;
+    }
+
     /// Checks that the app owns the call and has the permission that the action needs.
     pub(super) fn admits(&self, app: &BearerApp, action: GraphAction) -> Result<(), GraphRefusal> {
         if app.id != self.facts.app {
