@@ -266,5 +266,8 @@ pub fn parse_participants(text: &str) -> Result<u32, InvalidParticipants> {
 #[error("not a number of participants: 1 to {PARTICIPANTS_MAX}, the caller included")]
 pub struct InvalidParticipants;
 
+/// The app id of commands and of examples that name none.
+pub const DEFAULT_APP: Uuid = Uuid::from_u128(0x0efc_74f7_41c3_47a4_8775_7259_bfef_4241);
+
 /// The capacity of a Teams meeting. A roster of that many takes about half a MiB.
 pub const PARTICIPANTS_MAX: u32 = 1_000;

@@ -133,7 +133,7 @@ pub use bot::{
     InvalidFailure, InvalidJoinResponse, JoinResponse, Stray,
 };
 pub use call::{
-    CallKind, CallOutcome, CallRequest, InvalidCountry, InvalidHttpUrl, InvalidParticipants,
+    CallKind, CallOutcome, CallRequest, DEFAULT_APP, InvalidCountry, InvalidHttpUrl, InvalidParticipants,
     PARTICIPANTS_MAX, PlaceError, Protocol, Region, Replay, ReplayedNotification, parse_country,
     parse_http_url, parse_participants,
 };
