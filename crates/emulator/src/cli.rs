@@ -109,9 +109,10 @@ mod tests {
             "load --to http://x/ --app-id APP --listen 127.0.0.1:0 --kind-mix p2p=2,group=1 --calls 2",
             "call --to http://x/ --app-id APP --kind pstn --region amer --country US --tenant APP \
              --protocol legacy-first --token skype --duration 1s --answer-within 1s --participants 3 \
-             --listen 127.0.0.1:0 --ca c --script s --body b --set a=1 --set /b=2 --expect rejected --keep-alive --json",
-            "up --bots 3 --answer action --app-id APP --listen 127.0.0.1:0 --bot-port 0 --gateway 127.0.0.1:0 \
-             --admin 127.0.0.1:0 --folder f --switchboard s --json",
+             --listen 127.0.0.1:0 --ca c --script s --body b --set a=1 --set /b=2 \
+             --expect rejected --keep-alive --json",
+            "up --bots 3 --answer action --app-id APP --listen 127.0.0.1:0 --bot-port 0 \
+             --gateway 127.0.0.1:0 --admin 127.0.0.1:0 --folder f --switchboard s --json",
             "up --config c",
             "listen --forward-to http://x --save f --listen 127.0.0.1:0 --ca c --json",
             "replay FILE --to http://x/ --app-id APP --tenant APP --fast --platform http://x/ --ca c --json",

@@ -54,7 +54,9 @@
 //!
 //! JSON over HTTP. The response to an invalid request is 400, and says what is valid.
 //!
-//! - `POST /emulator/calls` places a call, and streams its timeline as JSON lines.
+//! - `POST /emulator/calls` places a call, and streams its timeline as JSON lines. `body` is its first
+//!   notification, `set` a list of `PATH=VALUE` for members of it, `replay` a list of recorded notifications
+//!   that follow the answer.
 //! - `POST /emulator/load` places many calls, and streams a result for each. Its members are `call` (as
 //!   above), `calls`, `rate` and `kind_mix`.
 //! - `DELETE /emulator/load` stops placing calls. The placed ones go on to their end.

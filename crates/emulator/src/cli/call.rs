@@ -28,8 +28,8 @@ pub(crate) struct CallArguments {
     /// A file of steps to play after the call is established, in TOML or JSON (docs/emulator.md).
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
-    /// A file with the first notification, in JSON. Its ids of the call, the chain, the app and the tenant are
-    /// replaced by those of the placed call.
+    /// A file with the first notification, in JSON. Its ids of the call, the chain, the app and the tenant
+    /// are replaced by those of the placed call.
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
     /// Set a member of the first notification, like source.countryCode=HU (dots, from resourceData) or

@@ -135,7 +135,8 @@ impl Replay {
         Ok(end.ok)
     }
 
-    /// Waits until every earlier call has started, and has ended if it ended before this one in the recording.
+    /// Waits until every earlier call has started, and has ended if it ended before this one in the
+    /// recording.
     async fn wait_for_earlier(&self, calls: &[RecordedCall], number: usize) {
         let Some(starts_ms) = calls.get(number).map(|call| call.starts_ms) else { return };
         let mut progress = self.progress.subscribe();

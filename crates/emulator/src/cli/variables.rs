@@ -6,8 +6,8 @@ use clap::Command;
 pub(super) fn with_variables(command: Command) -> Command {
     command
         .mut_subcommands(|command| {
-            // Without --platform, call, load and replay start a platform of their own. A variable for its address
-            // would contradict one for --platform.
+            // Without --platform, call, load and replay start a platform of their own. A variable for its
+            // address would contradict one for --platform.
             let may_start_platform = command.get_arguments().any(|option| option.get_id() == "platform")
                 && command.get_name() != "bot";
             command.mut_args(move |option| {

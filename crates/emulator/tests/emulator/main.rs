@@ -22,8 +22,13 @@ mod load;
 #[cfg(test)]
 mod login;
 #[cfg(test)]
+mod recording;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+#[cfg(unix)]
+mod up;

@@ -80,12 +80,17 @@ impl Configuration {
             None => Some(new_folder()?),
         };
         let folder = temporary.clone().or(folder).unwrap_or_default();
-        let wrong = |error: io::Error| match error.kind() {
-            io::ErrorKind::AlreadyExists => format!(
-                "{0} exists and is not overwritten; use it with --config {0}, or choose another --folder",
-                folder.join(FILE_NAME).display()
-            ),
-            _ => format!("cannot write {}: {error}", folder.join(FILE_NAME).display()),
+        let wrong = |error: io::Error| {
+            let file = folder.join(FILE_NAME);
+            let file = file.display();
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                format!(
+                    "{file} exists and is not overwritten; use it with --config {file}, or choose another \
+                     --folder"
+                )
+            } else {
+                format!("cannot write {file}: {error}")
+            }
         };
         fs::create_dir_all(&folder).map_err(wrong)?;
         let file = folder.join(FILE_NAME);
