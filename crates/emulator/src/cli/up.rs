@@ -88,16 +88,19 @@ pub(super) async fn run(arguments: UpArguments) -> Result<ExitCode, String> {
     let mut gateway = Gateway::start(&program, &configuration)?;
     let started = async {
         tokio::select! {
-            ready = gateway.ready(&client, &configuration) => ready.map(|()| true),
+            biased;
             signal = stop_signal() => signal.map(|_| false),
+            ready = gateway.ready(&client, &configuration) => ready.map(|()| true),
         }
     };
     let stopped = match started.await {
         Ok(true) => {
             show(json, &platform, &bots, &configuration, app);
             tokio::select! {
-                ended = gateway.ended() => Err(ended),
+                // Ctrl-C reaches the gateway, too, which must not look as if it failed.
+                biased;
                 signal = stop_signal() => signal.map(drop),
+                ended = gateway.ended() => Err(ended),
             }
         }
         Ok(false) => Ok(()),

@@ -84,7 +84,8 @@ impl Pseudonyms {
                 let (hours, minutes, seconds) = (number / 3_600 % 24, number / 60 % 60, number % 60);
                 write!(text, "2000-01-01T{hours:02}:{minutes:02}:{seconds:02}Z")
             }
-            Class::Id => write!(text, "id-{number}"),
+            // Of one length, and long enough to be found in a text: a replay replaces ids again.
+            Class::Id => write!(text, "replaced-id-{number:06}"),
             Class::Name => write!(text, "member{number}"),
             Class::Text => write!(text, "text {number}"),
         };

@@ -96,7 +96,10 @@ async fn bots_that_reply_with_actions_have_a_gateway_that_can_act() {
     if gateway().is_none() {
         return;
     }
-    let (_process, urls) = started(&["--answer", "action", "--bots", "1"]).await;
+    // The process is killed at the end, so its folder is one that the test removes.
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let (_process, urls) = started(&["--answer", "action", "--bots", "1", "--folder", folder]).await;
     let text = |name: &str| urls[name].as_str().unwrap().to_owned();
     let (platform, webhook) = (text("platform"), text("webhook"));
     let call = ["call", "--duration", "1ms", "--platform", &platform, "--to", &webhook];

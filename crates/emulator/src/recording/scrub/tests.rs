@@ -7,6 +7,7 @@ use serde_json::{Map, json};
 use uuid::Uuid;
 
 use super::*;
+use crate::notification::NamedIds;
 
 fn scrubbed(body: &Value) -> Value {
     Scrubber::new().unwrap().body(body.to_string().as_bytes())
@@ -186,6 +187,15 @@ fn one_person_is_the_same_person_in_every_form() {
     assert_eq!(text("mri"), format!("8:orgid:{}", text("id")));
     assert_eq!(text("thread"), format!("19:{}@thread.v2", text("id")));
     assert_eq!(text("phone"), format!("4:{}", text("number")));
+}
+
+#[test]
+fn a_call_keeps_an_id_that_is_not_a_guid() {
+    let item =
+        json!({"resource": "/app/calls/a1-b2-c3-d4", "resourceUrl": "/communications/calls/a1-b2-c3-d4"});
+    let saved = scrubbed(&json!({"value": [item]}));
+    assert_eq!(NamedIds::read(&saved).call.as_deref(), Some("replaced-id-000001"), "{saved}");
+    assert_eq!(saved["value"][0]["resource"], "/app/calls/replaced-id-000001");
 }
 
 #[test]
