@@ -9,6 +9,7 @@ mod message;
 mod operations;
 mod participants;
 mod posting;
+mod replay;
 
 use std::sync::Arc;
 
@@ -21,14 +22,15 @@ use crate::{
     call_record::{CallRecord, Direction, Facts},
     clock,
     context::Context,
-    notification::CallIds,
+    notification::{CallIds, Opening},
     recorder::Recorder,
     timeline::{CallEvent, PlacedCall, Timeline},
 };
 
 /// Places a call and plays it to its end in a task, even if its timeline is not read.
 pub(crate) fn place(context: &Arc<Context>, call: CallRequest) -> Result<Timeline, PlaceError> {
-    place_in_chain(context, call, None, true)
+    let chain = call.replay.as_ref().and_then(|replay| replay.chain);
+    place_in_chain(context, call, chain, true)
 }
 
 /// Places a call of a load, of which only the result is kept.
@@ -44,6 +46,7 @@ fn place_in_chain(
     kept: bool,
 ) -> Result<Timeline, PlaceError> {
     let ids = CallIds::new(chain)?;
+    let opening = Opening::new(&call, &ids)?;
     let started = Instant::now();
     let facts = Facts {
         id: ids.call,
@@ -72,7 +75,12 @@ fn place_in_chain(
     context.spawn(async move {
         let invite = |call| place_in_chain(&held, call, Some(ids.chain), kept);
         let player = Player::new(&held, &call, &ids, started, &recorder, &invite);
-        let conclusion = Box::pin(incoming::play(&player, inputs)).await;
+        let conclusion = match &call.replay {
+            Some(replay) if call.body.is_none() => {
+                Box::pin(replay::play_answered(&player, replay, inputs)).await
+            }
+            _ => Box::pin(incoming::play(&player, &opening, inputs)).await,
+        };
         drop(player);
         recorder.end(conclusion.into_end(call.expect, started));
         held.calls.remove(ids.call);

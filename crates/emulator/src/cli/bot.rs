@@ -40,8 +40,8 @@ pub(crate) struct BotArguments {
     /// action-redirect ask the gateway to do the same; none accepts the notification and does nothing.
     #[arg(long, default_value = "graph")]
     answer: AnswerMode,
-    /// The app id for token requests.
-    #[arg(long, value_name = "GUID", value_parser = guid, requires = "secret")]
+    /// The app id for token requests. It has an effect with a secret only.
+    #[arg(long, value_name = "GUID", value_parser = guid)]
     app_id: Option<Uuid>,
     /// The client secret for token requests. Without it the bot sends no token to Graph.
     #[arg(long, value_name = "TEXT", requires = "app_id", value_parser = NonEmptyStringValueParser::new())]

@@ -30,6 +30,8 @@ mod login;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod recording;
+#[cfg(test)]
 mod sdk;
 #[cfg(test)]
 mod sdk_bot;
@@ -39,3 +41,6 @@ mod support;
 mod tls;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+#[cfg(unix)]
+mod up;
