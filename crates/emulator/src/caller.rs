@@ -13,6 +13,7 @@ mod outgoing;
 mod participants;
 mod posting;
 mod prompts;
+mod replay;
 
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ use crate::{
     context::Context,
     encoding::random_id,
     graph::{CallInput, CreateRequest, outgoing_document},
-    notification::{self, CallIds},
+    notification::{CallIds, Opening},
     participant::{Identity, Participant},
     recorder::Recorder,
     timeline::{CallEvent, PlacedCall, Timeline},
@@ -36,7 +37,8 @@ use crate::{
 
 /// Places a call and plays it to its end in a task, even if its timeline is not read.
 pub(crate) fn place(context: &Arc<Context>, call: CallRequest) -> Result<Timeline, PlaceError> {
-    place_in_chain(context, call, None, true)
+    let chain = call.replay.as_ref().and_then(|replay| replay.chain);
+    place_in_chain(context, call, chain, true)
 }
 
 /// Places a call of a load, of which only the result is kept.
@@ -52,14 +54,23 @@ fn place_in_chain(
     kept: bool,
 ) -> Result<Timeline, PlaceError> {
     let ids = CallIds::new(chain)?;
-    let document = notification::incoming_call(&call, &ids);
+    let opening = Opening::new(&call, &ids)?;
+    let document = match opening.graph.pointer("/value/0/resourceData") {
+        Some(Value::Object(call)) => call.clone(),
+        _ => Map::new(),
+    };
     let PlacedTask { started, recorder, timeline, inputs } =
         begin(context, &call, &ids, Direction::Incoming, document, kept)?;
     let held = Arc::clone(context);
     context.spawn(async move {
         let invite = |call| place_in_chain(&held, call, Some(ids.chain), kept);
         let player = Player::new(&held, &call, &ids, started, &recorder, &invite);
-        let conclusion = Box::pin(incoming::play(&player, inputs)).await;
+        let conclusion = match &call.replay {
+            Some(replay) if call.body.is_none() => {
+                Box::pin(replay::play_answered(&player, replay, inputs)).await
+            }
+            _ => Box::pin(incoming::play(&player, &opening, inputs)).await,
+        };
         drop(player);
         recorder.end(conclusion.into_end(call.expect, started));
         held.calls.remove(ids.call);

@@ -40,7 +40,7 @@ pub(super) struct EstablishedCall<'a, 'b> {
 }
 
 /// The way in which a call becomes an established one.
-pub(super) enum Opening {
+pub(super) enum Start {
     /// The bot answered.
     Answered,
     /// The bot calls; the callee may behave unlike most.
@@ -75,10 +75,10 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
     /// Plays the call to its end and returns one line about it.
     pub(super) async fn play(
         mut self,
-        opening: Opening,
+        start: Start,
         inputs: &mut mpsc::Receiver<CallInput>,
     ) -> Result<String, Conclusion> {
-        let played = self.play_steps(opening, inputs).await;
+        let played = self.play_steps(start, inputs).await;
         // From here on Graph responds that there is no such call.
         self.player.context.calls.remove(self.player.ids.call);
         let mut pending = self.operations.end_all(inputs);
@@ -116,12 +116,12 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
 
     async fn play_steps(
         &mut self,
-        opening: Opening,
+        start: Start,
         inputs: &mut mpsc::Receiver<CallInput>,
     ) -> Result<Termination, Conclusion> {
         let ids = self.player.ids;
         self.callbacks.notify("establishing", &notification::state(ids, "establishing")).await?;
-        if let Opening::Calling(callee) = opening {
+        if let Start::Calling(callee) = start {
             let (time, refusal) = behaviour(callee);
             if let Some(end) = self.pause(time, inputs).await? {
                 return Ok(end);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use serde_json::Value;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
@@ -11,31 +12,35 @@ use url::Url;
 
 use super::{
     conclusion::Conclusion,
-    established::{EstablishedCall, Opening},
+    established::{EstablishedCall, Start},
     message::Stage,
     posting::{DeliveryError, Player},
+    replay,
 };
 use crate::{
-    call::{CallOutcome, Protocol},
+    call::CallOutcome,
     graph::{CallInput, Decision},
-    notification::{self, ResultInfo},
+    notification::{self, Opening, ResultInfo},
     participant::{Identity, Participant},
 };
 
 /// Plays the call to its end.
-pub(super) async fn play(player: &Player<'_>, inputs: mpsc::Receiver<CallInput>) -> Conclusion {
-    if player.call.protocol == Protocol::LegacyFirst
-        && let Err(conclusion) = offer_legacy(player).await
+pub(super) async fn play(
+    player: &Player<'_>,
+    opening: &Opening,
+    inputs: mpsc::Receiver<CallInput>,
+) -> Conclusion {
+    if let Some(legacy) = &opening.legacy
+        && let Err(conclusion) = offer_legacy(player, legacy).await
     {
         return conclusion;
     }
     let deadline = Instant::now() + player.call.answer_within;
-    let body = notification::incoming(player.call, player.ids);
     let stage = Stage::First { until: Some(deadline) };
     let (posted, posting) = oneshot::channel();
     // A bot may answer through Graph before it responds on the webhook, so both are awaited at once.
     let post = async {
-        let result = player.deliver("incoming", &player.call.to, &body, stage).await;
+        let result = player.deliver("incoming", &player.call.to, &opening.graph, stage).await;
         let _ = posted.send(result.map(|response| response.status));
     };
     let ((), conclusion) = tokio::join!(post, await_decision(player, posting, inputs, deadline));
@@ -43,10 +48,9 @@ pub(super) async fn play(player: &Player<'_>, inputs: mpsc::Receiver<CallInput>)
 }
 
 /// Posts the legacy notification. Only 204 asks for the Graph form.
-async fn offer_legacy(player: &Player<'_>) -> Result<(), Conclusion> {
-    let body = notification::legacy_incoming(player.call, player.ids);
+async fn offer_legacy(player: &Player<'_>, body: &Value) -> Result<(), Conclusion> {
     let stage = Stage::First { until: None };
-    let result = player.deliver("incoming (legacy)", &player.call.to, &body, stage).await;
+    let result = player.deliver("incoming (legacy)", &player.call.to, body, stage).await;
     match result.map(|response| response.status) {
         Ok(StatusCode::NO_CONTENT) => Ok(()),
         Ok(status) if status.is_success() => {
@@ -96,8 +100,14 @@ async fn await_decision(
                 notification::source_identity(player.call, player.ids),
             );
             let bot = Participant::new(player.ids.bot_participant, Identity::application(player.call.app));
-            let established = EstablishedCall::new(player, &callback, &answer, vec![caller, bot]);
-            let conclusion = match established.play(Opening::Answered, &mut inputs).await {
+            let played = match &player.call.replay {
+                Some(recorded) => replay::play(player, &callback, recorded, &mut inputs).await,
+                None => {
+                    let established = EstablishedCall::new(player, &callback, &answer, vec![caller, bot]);
+                    established.play(Start::Answered, &mut inputs).await
+                }
+            };
+            let conclusion = match played {
                 Ok(reason) => Conclusion::new(CallOutcome::Completed, reason),
                 Err(conclusion) => conclusion,
             };

@@ -6,7 +6,7 @@ use tokio::{sync::mpsc, time::sleep};
 
 use super::{
     conclusion::Conclusion,
-    established::{EstablishedCall, Opening},
+    established::{EstablishedCall, Start},
     posting::Player,
 };
 use crate::{
@@ -29,8 +29,8 @@ pub(super) async fn play(
     sleep(RESPONSE_TIME).await;
     let callback = &player.call.to;
     let established = EstablishedCall::new(player, callback, answer, others);
-    let opening = Opening::Calling(player.context.faults.callee());
-    let conclusion = match established.play(opening, &mut inputs).await {
+    let start = Start::Calling(player.context.faults.callee());
+    let conclusion = match established.play(start, &mut inputs).await {
         Ok(reason) => Conclusion::new(CallOutcome::Completed, reason),
         Err(conclusion) => conclusion,
     };

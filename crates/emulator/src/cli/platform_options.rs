@@ -77,10 +77,15 @@ pub(super) fn client(ca: Option<&Path>) -> Result<Client, String> {
 
 /// Reads a small text file.
 pub(super) fn read_text(path: &Path) -> Result<String, String> {
+    read_text_of(path, TEXT_BYTES_MAX)
+}
+
+/// Reads the start of a text file, at most a number of bytes.
+pub(super) fn read_text_of(path: &Path, bytes_max: u64) -> Result<String, String> {
     let wrong = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(wrong)?;
-    file.take(TEXT_BYTES_MAX).read_to_string(&mut text).map_err(wrong)?;
+    file.take(bytes_max).read_to_string(&mut text).map_err(wrong)?;
     Ok(text)
 }
 

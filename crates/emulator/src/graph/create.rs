@@ -85,7 +85,8 @@ impl CreateRequest {
     pub(crate) fn not_placed(request: &Request<Bytes>, error: &PlaceError, gate: Gate<'_>) -> Response<Body> {
         let refusal = match error {
             PlaceError::TooMany => GraphRefusal::TooManyCalls,
-            PlaceError::Crypto(_) => GraphRefusal::Fault(9_999),
+            // The request sets no member of a notification.
+            PlaceError::Crypto(_) | PlaceError::Member(_) => GraphRefusal::Fault(9_999),
         };
         refusal.response(request, gate.now)
     }

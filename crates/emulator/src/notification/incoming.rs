@@ -60,7 +60,7 @@ pub(crate) fn incoming(call: &CallRequest, ids: &CallIds) -> Value {
 }
 
 /// The call as it is before the bot answers.
-pub(crate) fn incoming_call(call: &CallRequest, ids: &CallIds) -> Map<String, Value> {
+fn incoming_call(call: &CallRequest, ids: &CallIds) -> Map<String, Value> {
     let tenant = call.tenant.to_string();
     let mut source = object(json!({
         "@odata.type": "#microsoft.graph.participantInfo",

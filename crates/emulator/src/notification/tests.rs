@@ -3,7 +3,7 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{parts::CALLER_NUMBER, *};
+use super::{incoming::incoming, parts::CALLER_NUMBER, *};
 use crate::{
     call::{CallKind, CallRequest, parse_http_url},
     participant::{Identity, Participant},

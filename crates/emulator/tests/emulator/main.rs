@@ -32,7 +32,13 @@ mod media;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod outgoing;
+#[cfg(test)]
+mod recording;
+#[cfg(test)]
 mod sdk;
+#[cfg(test)]
+mod sdk_bot;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
@@ -41,3 +47,6 @@ mod tls;
 mod tokens;
 #[cfg(test)]
 mod transfer;
+#[cfg(test)]
+#[cfg(unix)]
+mod up;
