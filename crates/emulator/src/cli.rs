@@ -8,6 +8,7 @@ mod listen;
 mod load;
 mod platform_options;
 mod replay;
+mod sdk_options;
 mod serve;
 mod stop;
 mod up;

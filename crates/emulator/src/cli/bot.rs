@@ -5,20 +5,22 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, builder::NonEmptyStringValueParser};
 use serde_json::json;
 use switchboard_emulator::{
-    AnswerMode, Behaviour, Bot, BotSettings, ClientCredentials, InjectedFailure, JoinResponse, SdkBehaviour,
-    parse_duration, parse_http_url, parse_sdk_request,
+    AnswerMode, Behaviour, Bot, BotSettings, ClientCredentials, InjectedFailure, JoinResponse,
+    parse_duration, parse_http_url,
 };
 use url::Url;
 use uuid::Uuid;
 
 use super::{
     platform_options::client,
+    sdk_options::SdkOptions,
     stop::{StopSignal, stop_signal},
     values::{address, guid, whole},
 };
 use crate::screen::{complain, say};
 
 #[derive(Debug, Args)]
+#[command(mut_arg("like", |like| like.requires("app_id")))]
 pub(crate) struct BotArguments {
     /// The address to listen on. Port 0 takes a free port.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0", value_parser = address)]
@@ -46,16 +48,8 @@ pub(crate) struct BotArguments {
     /// The client secret for token requests. Without it the bot sends no token to Graph.
     #[arg(long, value_name = "TEXT", requires = "app_id", value_parser = NonEmptyStringValueParser::new())]
     secret: Option<String>,
-    /// Behave as a bot on Microsoft's calling SDK for .NET. It validates tokens, so it needs --app-id.
-    #[arg(long, value_name = "BOT", value_parser = ["sdk"], requires = "app_id")]
-    like: Option<String>,
-    /// The requests of the SDK that follow when a call is established, like playPrompt,recordResponse.
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = parse_sdk_request)]
-    #[arg(requires = "like")]
-    then: Vec<String>,
-    /// An argument of these requests, like prompt=https://bot.example/a.wav. Give it once for each.
-    #[arg(long = "with", value_name = "NAME=VALUE", value_parser = argument, requires = "like")]
-    with: Vec<(String, String)>,
+    #[command(flatten)]
+    sdk: SdkOptions,
     /// The time before the bot handles a notification.
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = parse_duration)]
     delay: Duration,
@@ -101,9 +95,7 @@ pub(super) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
         delta_roster: arguments.delta_roster,
         joining: arguments.joining,
         hang_up_after: arguments.hang_up_after,
-        sdk: arguments
-            .like
-            .map(|_| SdkBehaviour { then: arguments.then, arguments: arguments.with.into_iter().collect() }),
+        sdk: arguments.sdk.behaviour(),
     };
     let journal = arguments.journal;
     let settings = BotSettings {
@@ -139,12 +131,6 @@ pub(super) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn argument(text: &str) -> Result<(String, String), String> {
-    let (name, value) =
-        text.split_once('=').ok_or("not NAME=VALUE, like prompt=https://bot.example/a.wav")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn name(text: &str) -> Result<String, String> {

@@ -8,18 +8,19 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::Args;
 use serde_json::json;
 use switchboard_emulator::{
-    AnswerMode, Behaviour, Bot, BotSettings, Client, DEFAULT_APP, Platform, PlatformSettings,
-    PlatformStartError,
+    AnswerMode, Behaviour, Bot, BotSettings, Client, ClientCredentials, DEFAULT_APP, Platform,
+    PlatformSettings, PlatformStartError,
 };
 use url::Url;
 use uuid::Uuid;
 
 use self::{
     configuration::{Configuration, GatewayPlan},
-    gateway::{Gateway, find_switchboard},
+    gateway::{APP_SECRET, Gateway, find_switchboard},
 };
 use super::{
     platform_options::client,
+    sdk_options::SdkOptions,
     stop::stop_signal,
     values::{address, guid, whole},
 };
@@ -33,6 +34,8 @@ pub(crate) struct UpArguments {
     /// The treatment of a new call by the bots, as of `bot --answer`.
     #[arg(long, default_value = "graph")]
     answer: AnswerMode,
+    #[command(flatten)]
+    sdk: SdkOptions,
     /// The app id of the bots.
     #[arg(long, value_name = "GUID", value_parser = guid)]
     app_id: Option<Uuid>,
@@ -71,7 +74,12 @@ pub(super) async fn run(arguments: UpArguments) -> Result<ExitCode, String> {
     let app = arguments.app_id.or_else(|| given.as_ref().and_then(|given| given.app)).unwrap_or(DEFAULT_APP);
     let platform = start_platform(listen, app).await?;
     let client = client(None)?;
-    let bots = start_bots(bots, bot_port, answer, &platform, &client).await?;
+    let sdk = arguments.sdk.behaviour();
+    // A bot on the SDK validates tokens for its app, and sends tokens to Graph.
+    let credentials =
+        sdk.is_some().then(|| ClientCredentials { app: app.to_string(), secret: APP_SECRET.to_owned() });
+    let behaviour = Behaviour { answer, credentials, sdk, ..Behaviour::default() };
+    let bots = start_bots(bots, bot_port, &behaviour, &platform, &client).await?;
     let configuration = match given {
         Some(given) => given,
         None => Configuration::write(
@@ -123,7 +131,7 @@ async fn start_platform(listen: SocketAddr, app: Uuid) -> Result<Platform, Strin
 async fn start_bots(
     count: u16,
     first_port: u16,
-    answer: AnswerMode,
+    behaviour: &Behaviour,
     platform: &Platform,
     client: &Client,
 ) -> Result<Vec<Bot>, String> {
@@ -139,7 +147,7 @@ async fn start_bots(
         let settings = BotSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], port)),
             on_failure: complain,
-            behaviour: Behaviour { answer, ..Behaviour::default() },
+            behaviour: behaviour.clone(),
             ..BotSettings::new(&format!("bot-{number}"), platform.clone())
         };
         let bot = Bot::start(settings, client.clone()).await.map_err(|error| {

@@ -108,6 +108,39 @@ async fn bots_that_reply_with_actions_have_a_gateway_that_can_act() {
 }
 
 #[tokio::test]
+async fn bots_like_the_sdk_get_credentials_and_their_requests() {
+    if gateway().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let arguments = ["--like", "sdk", "--then", "subscribeToTone,mute", "--bots", "1", "--folder", folder];
+    let (_process, urls) = started(&arguments).await;
+    let text = |name: &str| urls[name].as_str().unwrap().to_owned();
+    let (platform, webhook) = (text("platform"), text("webhook"));
+    let call = ["call", "--duration", "600s", "--platform", &platform, "--to", &webhook];
+    let _call = Command::new(BINARY).args(call).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+    let bot = urls["bots"][0].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
+    let done = async {
+        loop {
+            let calls = crate::support::get(bot, "/calls").await.json();
+            match calls["calls"][0]["operations"].as_array() {
+                Some(operations) if operations.len() == 2 => return Value::from(operations.clone()),
+                _ => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let done = timeout(Duration::from_secs(30), done).await.expect("both requests end");
+    let expected = serde_json::json!([
+        {"name": "subscribeToTone", "outcome": "completed", "message": null},
+        {"name": "mute", "outcome": "completed", "message": null},
+    ]);
+    assert_eq!(done, expected);
+    let known = crate::support::get(bot, "/sdk/calls").await.json();
+    assert_eq!(known["calls"][0]["state"], "established");
+}
+
+#[tokio::test]
 async fn a_killed_up_leaves_no_gateway_behind() {
     if gateway().is_none() {
         return;

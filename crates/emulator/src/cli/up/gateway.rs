@@ -34,7 +34,7 @@ impl Gateway {
         let own = env::current_exe().map_err(|error| wrong(&error))?;
         let mut command = Command::new(own);
         command.arg("guard").arg("--").arg(program).arg("serve").arg("--config").arg(&configuration.file);
-        for (name, value) in [(SEAL, seal()?), (SECRET, "not-a-secret".to_owned())] {
+        for (name, value) in [(SEAL, seal()?), (SECRET, APP_SECRET.to_owned())] {
             if env::var_os(name).is_none() {
                 command.env(name, value);
             }
@@ -137,6 +137,9 @@ fn seal() -> Result<String, String> {
 
 const SEAL: &str = "SWITCHBOARD_SEAL_K1";
 const SECRET: &str = "SWITCHBOARD_APP_SECRET";
+
+/// The secret of the app. The platform of `up` accepts any.
+pub(super) const APP_SECRET: &str = "not-a-secret";
 
 const READY_PAUSE: Duration = Duration::from_millis(100);
 /// Long enough for a debug build on a loaded machine.
