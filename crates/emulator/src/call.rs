@@ -59,6 +59,8 @@ words! {
         Completed = "completed",
         /// The bot rejected it.
         Rejected = "rejected",
+        /// The bot ended it instead of answering it.
+        Ended = "ended",
         /// The bot redirected it to another callee.
         Redirected = "redirected",
         /// The webhook refused the notification with a status that the platform does not retry.

@@ -262,6 +262,7 @@ impl Routes {
         let now = self.context.now();
         let origin = self.origin_of(request);
         let gate = Gate { issued: self.context.issued.as_ref(), now, origin: &origin };
+        let mut created = None;
         let regular = async {
             if request.method() != Method::POST {
                 return wrong_method(request, "POST", now);
@@ -271,7 +272,10 @@ impl Routes {
                 Err(refusal) => return refusal.response(request, now),
             };
             let mut response = match placed {
-                Ok((id, document)) => CreateRequest::created(id, &document),
+                Ok((id, document)) => {
+                    created = Some(id);
+                    CreateRequest::created(id, &document)
+                }
                 Err(error) => CreateRequest::not_placed(request, &error, gate),
             };
             self.complete_location(request, &mut response);
@@ -282,6 +286,9 @@ impl Routes {
         let mut response = regular_or_fault(fault, regular, ErrorFormat::Graph { request, now }).await;
         if !is_of_proxy {
             add_graph_headers(request.headers(), &mut response);
+        }
+        if let Some(id) = created {
+            self.context.calls.created(request, id, &response);
         }
         response
     }

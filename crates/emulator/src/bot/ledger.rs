@@ -16,7 +16,7 @@ pub struct BotCalls {
     pub draining: bool,
     /// Calls that have not ended.
     pub active: usize,
-    /// New calls taken since the start.
+    /// New calls taken, and calls placed, since the start.
     pub taken: u64,
     /// New calls refused because the bot was full.
     pub refused: u64,
@@ -33,7 +33,8 @@ pub struct BotCalls {
 pub struct BotCall {
     /// The call id.
     pub id: String,
-    /// `taken`, `answered`, `establishing`, `established`, `ended`, `declined` or `failed`.
+    /// `taken`, `placed` (by the bot), `answered`, `establishing`, `established`, `ended`, `declined` or
+    /// `failed`.
     pub state: String,
     /// The callback URI that the bot hands to Graph.
     pub callback_uri: String,
@@ -96,6 +97,45 @@ struct LedgerEntry {
     over: bool,
 }
 
+impl LedgerEntry {
+    /// Applies a notification of a kind. Returns true if it ends the call.
+    fn apply(&mut self, kind: &str, end: bool) -> bool {
+        self.call.count += 1;
+        if self.call.notifications.len() < NOTIFICATIONS_MAX {
+            self.call.notifications.push(kind.to_owned());
+        }
+        if self.over {
+            return false;
+        }
+        if matches!(kind, "establishing" | "established") {
+            kind.clone_into(&mut self.call.state);
+        }
+        if end {
+            self.over = true;
+            self.call.state = "ended".to_owned();
+        }
+        end
+    }
+}
+
+impl BotCall {
+    /// Returns a call without notifications.
+    pub(super) fn new(id: &str, state: &str, callback_uri: String, tenant: Option<String>) -> Self {
+        Self {
+            id: id.to_owned(),
+            state: state.to_owned(),
+            callback_uri,
+            tenant,
+            recorded: false,
+            notifications: Vec::new(),
+            count: 0,
+            duplicates: 0,
+            failure: None,
+            operations: Vec::new(),
+        }
+    }
+}
+
 impl CallLedger {
     /// Adds a new call.
     pub(super) fn take(&mut self, call: BotCall) {
@@ -113,6 +153,27 @@ impl CallLedger {
         self.calls.insert(call.id.clone(), LedgerEntry { call, message_ids: VecDeque::new(), over: false });
     }
 
+    /// Adds a call that the bot has placed, with the notifications that came before Graph's response.
+    ///
+    /// Returns true if one of them reported that the call is established.
+    pub(super) fn place(&mut self, call: BotCall) -> bool {
+        let id = call.id.clone();
+        let (early, others): (VecDeque<Stray>, _) =
+            std::mem::take(&mut self.stray_calls).into_iter().partition(|stray| stray.id == id);
+        self.stray_calls = others;
+        self.strays -= self.strays_by_call.remove(&id).unwrap_or(0);
+        self.take(call);
+        let Some(entry) = self.calls.get_mut(&id) else { return false };
+        let mut ended = false;
+        for stray in &early {
+            ended |= entry.apply(&stray.kind, matches!(stray.kind.as_str(), "terminated" | "deleted"));
+        }
+        if ended {
+            self.active = self.active.saturating_sub(1);
+        }
+        !ended && early.iter().any(|stray| stray.kind == "established")
+    }
+
     /// Notes an item under its call, or as a stray.
     pub(super) fn note(&mut self, item: &NotificationItem, message_id: Option<&str>) {
         let Some(entry) = self.calls.get_mut(&item.call_id) else {
@@ -126,7 +187,6 @@ impl CallLedger {
             self.stray_calls.push_back(Stray { id: item.call_id.clone(), kind: item.kind.clone() });
             return;
         };
-        entry.call.count += 1;
         if let Some(id) = message_id {
             if entry.message_ids.iter().any(|seen| seen == id) {
                 entry.call.duplicates += 1;
@@ -138,15 +198,7 @@ impl CallLedger {
                 entry.message_ids.push_back(id.to_owned());
             }
         }
-        if entry.call.notifications.len() < NOTIFICATIONS_MAX {
-            entry.call.notifications.push(item.kind.clone());
-        }
-        if matches!(item.kind.as_str(), "establishing" | "established") && !entry.over {
-            entry.call.state.clone_from(&item.kind);
-        }
-        if item.end && !entry.over {
-            entry.over = true;
-            entry.call.state = "ended".to_owned();
+        if entry.apply(&item.kind, item.end) {
             self.active = self.active.saturating_sub(1);
         }
     }
@@ -267,23 +319,14 @@ const STRAYS_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn memory_is_bounded_and_live_calls_are_kept_longest() {
         let mut ledger = CallLedger::default();
-        let call = |id: usize| BotCall {
-            id: id.to_string(),
-            state: "taken".to_owned(),
-            callback_uri: String::new(),
-            tenant: None,
-            recorded: false,
-            notifications: Vec::new(),
-            count: 0,
-            duplicates: 0,
-            failure: None,
-            operations: Vec::new(),
-        };
+        let call = |id: usize| BotCall::new(&id.to_string(), "taken", String::new(), None);
         for id in 0..CALLS_MAX {
             ledger.take(call(id));
         }
@@ -294,5 +337,32 @@ mod tests {
         ledger.take(call(CALLS_MAX + 1));
         assert_eq!((ledger.calls.len(), ledger.active), (CALLS_MAX, CALLS_MAX));
         assert!(!ledger.calls.contains_key("0"));
+    }
+
+    #[test]
+    fn a_placed_call_gets_the_notifications_that_came_before_it() {
+        for (kinds, established, state, active) in [
+            (&[][..], false, "placed", 1),
+            (&["establishing"], false, "establishing", 1),
+            (&["establishing", "established", "roster"], true, "established", 1),
+            (&["established", "terminated"], false, "ended", 0),
+        ] {
+            let mut ledger = CallLedger::default();
+            for (call, kind) in kinds.iter().map(|kind| ("a", *kind)).chain([("b", "established")]) {
+                let url = format!("/communications/calls/{call}");
+                let data = json!({"state": kind});
+                let item = json!({"changeType": "updated", "resourceUrl": url, "resourceData": data});
+                let mut item = NotificationItem::read(&item).unwrap();
+                kind.clone_into(&mut item.kind);
+                ledger.note(&item, None);
+            }
+            let call = BotCall::new("a", "placed", String::new(), None);
+            assert_eq!(ledger.place(call), established, "{kinds:?}");
+            let shown = ledger.show("bot-0", false);
+            assert_eq!((shown.active, shown.strays, shown.stray_calls.len()), (active, 1, 1), "{kinds:?}");
+            assert_eq!(shown.calls[0].notifications, kinds);
+            assert_eq!(shown.calls[0].state, state, "{kinds:?}");
+            assert_eq!(ledger.summary().strays, HashMap::from([("b".to_owned(), 1)]));
+        }
     }
 }

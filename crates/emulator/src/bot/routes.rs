@@ -19,9 +19,7 @@ impl Handle for Instance {
             (&Method::POST, "/drain") => drain(&self, true),
             (&Method::POST, "/resume") => drain(&self, false),
             (&Method::POST, path) => match (&self.sdk, path.strip_prefix("/sdk/")) {
-                (Some(state), Some(name)) => {
-                    sdk::ask(&self, state, name, request.uri().query(), request.body()).await
-                }
+                (Some(state), Some(name)) => sdk::ask(&self, state, name, &request).await,
                 _ => notification(&self, &request).await,
             },
             (&Method::GET | &Method::HEAD, "/healthz") => json_response(StatusCode::OK, &self.health()),

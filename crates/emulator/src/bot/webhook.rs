@@ -149,20 +149,11 @@ fn taken_call(bot: &Instance, item: &NotificationItem, request: &Request<Bytes>)
         value.filter(|value| value.len() <= HEADER_BYTES_MAX).map(str::to_owned)
     };
     let tenant = item.tenant.clone().filter(|tenant| tenant.len() <= ID_BYTES_MAX);
-    BotCall {
-        id: item.call_id.clone(),
-        state: "taken".to_owned(),
-        // Without a gateway the platform posts to the bot itself.
-        callback_uri: header("switchboard-callback-uri").unwrap_or_else(|| bot.own_callback.clone()),
-        // The gateway takes its tenant from the token, so it goes before the tenant in the body.
-        tenant: header("switchboard-tenant-id").or(tenant),
-        recorded: item.recorded,
-        notifications: Vec::new(),
-        count: 0,
-        duplicates: 0,
-        failure: None,
-        operations: Vec::new(),
-    }
+    // Without a gateway the platform posts to the bot itself.
+    let callback = header("switchboard-callback-uri").unwrap_or_else(|| bot.own_callback.clone());
+    // The gateway takes its tenant from the token, so it goes before the tenant in the body.
+    let tenant = header("switchboard-tenant-id").or(tenant);
+    BotCall { recorded: item.recorded, ..BotCall::new(&item.call_id, "taken", callback, tenant) }
 }
 
 /// Notes that the gateway could not do the requested action.

@@ -132,7 +132,7 @@ async fn await_decision(
         Decision::HangUp => {
             player.context.calls.remove(player.ids.call);
             let reason = "the bot ended the call instead of answering it".to_owned();
-            let conclusion = Conclusion::new(CallOutcome::Rejected, reason);
+            let conclusion = Conclusion::new(CallOutcome::Ended, reason);
             decline(player, None, conclusion, "terminated", &ResultInfo::EndedByBot, answered).await
         }
     }

@@ -96,6 +96,13 @@ impl Calls {
         response
     }
 
+    /// Shows the request that created a call in its timeline.
+    pub(crate) fn created(&self, request: &Request<Bytes>, id: Uuid, response: &Response<Body>) {
+        if let Some(call) = self.lock().get(&id) {
+            call.record("create call", call.facts().to.to_string(), None, request, Some(response));
+        }
+    }
+
     /// Responds with an error code that a fault asks for.
     pub(crate) fn coded(request: &Request<Bytes>, code: u32, now: SystemTime) -> Response<Body> {
         GraphRefusal::Fault(code).response(request, now)

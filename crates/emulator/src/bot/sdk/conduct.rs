@@ -1,6 +1,9 @@
 //! The conduct of a bot on the calling SDK: a request, the wait for its operation, and what follows a call.
 
-use http::{Method, Response, StatusCode, header};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::{sync::oneshot, time::timeout};
 use uuid::Uuid;
@@ -13,7 +16,11 @@ use super::{
     state::SdkState,
 };
 use crate::{
-    bot::{behaviour::AnswerMode, instance::Instance, ledger::BotOperation},
+    bot::{
+        behaviour::AnswerMode,
+        instance::Instance,
+        ledger::{BotCall, BotOperation},
+    },
     client::ClientResponse,
     encoding::random_id,
     server::{Body, error_response, json_response, printable},
@@ -61,15 +68,20 @@ pub(super) async fn follow(bot: &Instance, sdk: &SdkState, id: &str, recorded: b
 
 /// Responds to `POST /sdk/{name}?call={id}` with the outcome of the request. The body may have arguments.
 pub(in crate::bot) async fn ask(
-    bot: &Instance,
-    sdk: &SdkState,
+    bot: &Arc<Instance>,
+    sdk: &Arc<SdkState>,
     name: &str,
-    query: Option<&str>,
-    body: &[u8],
+    request: &Request<Bytes>,
 ) -> Response<Body> {
+    let (query, body) = (request.uri().query(), request.body());
+    let arguments =
+        match body.is_empty().then(Arguments::new).map_or_else(|| serde_json::from_slice(body), Ok) {
+            Ok(arguments) => arguments,
+            Err(error) => return error_response(StatusCode::BAD_REQUEST, "badRequest", &error.to_string()),
+        };
     if name == "rehydrate" {
         let id = query.and_then(|query| query.strip_prefix("call=")).unwrap_or_default();
-        let document = match rehydrate(bot, sdk, id).await {
+        let document = match rehydrate(bot, sdk, id, &arguments).await {
             Ok(outcome) => json!({"request": name, "call": id, "outcome": outcome}),
             Err(why) => json!({"request": name, "call": id, "outcome": "failed", "message": why}),
         };
@@ -79,15 +91,13 @@ pub(in crate::bot) async fn ask(
         let message = super::InvalidSdkRequest.to_string();
         return error_response(StatusCode::NOT_FOUND, "notFound", &message);
     };
-    let arguments =
-        match body.is_empty().then(Arguments::new).map_or_else(|| serde_json::from_slice(body), Ok) {
-            Ok(arguments) => arguments,
-            Err(error) => return error_response(StatusCode::BAD_REQUEST, "badRequest", &error.to_string()),
-        };
     let named = query.and_then(|query| query.strip_prefix("call=")).map(str::to_ascii_lowercase);
     let call = named.or_else(|| sdk.calls().newest().map(str::to_owned));
     let call = call.filter(|_| request.is_about_a_call());
     let result = perform(bot, sdk, call.as_deref(), request, &arguments).await;
+    if let (ExpectedResponse::NewCall, Ok(id)) = (&request.response, &result) {
+        note_placed(bot, sdk, id);
+    }
     let document = match &result {
         Ok(outcome) => json!({"request": name, "call": call, "outcome": outcome}),
         Err(why) => json!({"request": name, "call": call, "outcome": "failed", "message": why}),
@@ -98,13 +108,28 @@ pub(in crate::bot) async fn ask(
     json_response(StatusCode::OK, &document)
 }
 
+/// Adds a call that the bot has placed to its ledger. Starts what follows if it is established already.
+fn note_placed(bot: &Arc<Instance>, sdk: &Arc<SdkState>, id: &str) {
+    let (callback, tenant) = {
+        let calls = sdk.calls();
+        let known = calls.get(id);
+        (known.map(|call| call.callback.clone()), known.and_then(|call| call.tenant.clone()))
+    };
+    let call = BotCall::new(id, "placed", callback.unwrap_or_default(), tenant);
+    if bot.ledger().place(call) {
+        let (instance, state, id) = (Arc::clone(bot), Arc::clone(sdk), id.to_owned());
+        bot.work(async move { follow(&instance, &state, &id, false).await });
+    }
+}
+
 /// Takes over a call of a former process. Returns `completed`, or `gone` if Graph does not know the call.
-async fn rehydrate(bot: &Instance, sdk: &SdkState, id: &str) -> Result<String, String> {
+async fn rehydrate(bot: &Instance, sdk: &SdkState, id: &str, more: &Arguments) -> Result<String, String> {
     let id = Uuid::try_parse(id).map_err(|_| "call must be the id of a call".to_owned())?.to_string();
     if sdk.calls().get(&id).is_some() {
         return Err("the SDK knows the call already".to_owned());
     }
-    let token = bot.graph.token(sdk.arguments.get("tenant").map(String::as_str)).await?;
+    let tenant = more.get("tenant").or_else(|| sdk.arguments.get("tenant"));
+    let token = bot.graph.token(tenant.map(String::as_str)).await?;
     let scenario = random_id().ok().map(|id| id.to_string());
     let get = async |below: &str| {
         let path = format!("/v1.0/communications/calls/{id}{below}");
@@ -163,11 +188,12 @@ async fn perform(
     more: &Arguments,
 ) -> Result<String, String> {
     let context = random_id().map_err(|error| error.to_string())?.to_string();
-    let (mut arguments, scenario, tenant) = arguments(bot, sdk, call, &context);
-    arguments.extend(sdk.arguments.clone());
-    arguments.extend(more.clone());
     if request.is_about_a_call() && call.is_none() {
         return Err("the bot has no call".to_owned());
+    }
+    let (arguments, scenario, tenant) = arguments(bot, sdk, call, &context, more);
+    if request.needs_hosted_media() && !arguments.contains_key("blob") {
+        return Err("ArgumentNullException: the call has no application-hosted media".to_owned());
     }
     let tenant = tenant.or_else(|| arguments.get("tenant").cloned());
     let path = request.path(&arguments)?;
@@ -194,12 +220,14 @@ async fn perform(
     end
 }
 
-/// The arguments that the call and the bot give, and the scenario and the tenant of the call.
+/// The arguments of a request, and the scenario and the tenant of its call. The request's own arguments go
+/// before those of the call, which go before those of the settings.
 fn arguments(
     bot: &Instance,
     sdk: &SdkState,
     call: Option<&str>,
     context: &str,
+    more: &Arguments,
 ) -> (Arguments, Option<String>, Option<String>) {
     let capacity = bot.behaviour.participant_capacity.unwrap_or(0).to_string();
     let mut arguments: Arguments = [
@@ -210,6 +238,7 @@ fn arguments(
         ("callback", &bot.own_callback),
         ("service", ""),
         ("reason", "Busy"),
+        ("role", "Sharer"),
         ("status", "Recording"),
         ("tones", "Tone1,Star,Pound"),
         ("resource", SOME_ID),
@@ -220,18 +249,26 @@ fn arguments(
     if bot.behaviour.delta_roster {
         arguments.insert("delta".to_owned(), String::new());
     }
-    if sdk.arguments.contains_key("blob") {
-        arguments.remove("service");
+    arguments.extend(sdk.arguments.clone());
+    let (mut scenario, mut tenant) = (None, None);
+    if let Some(id) = call {
+        arguments.insert("call".to_owned(), id.to_owned());
+        if let Some(known) = sdk.calls().get(id) {
+            // The gateway's callback URI is for this call only. Without one the setting of the bot holds.
+            if !known.callback.is_empty() && known.callback != bot.own_callback {
+                arguments.insert("callback".to_owned(), known.callback.clone());
+            }
+            (scenario, tenant) = (known.scenario.clone(), known.tenant.clone());
+        }
     }
-    let random = || random_id().ok().map(|id| id.to_string());
-    let Some(id) = call else { return (arguments, random(), None) };
-    arguments.insert("call".to_owned(), id.to_owned());
-    let calls = sdk.calls();
-    let Some(known) = calls.get(id) else { return (arguments, random(), None) };
-    if !known.callback.is_empty() {
-        arguments.insert("callback".to_owned(), known.callback.clone());
+    arguments.extend(more.clone());
+    // A call has one kind of media, and a callee is a person or a number.
+    for (given, replaced) in [("blob", "service"), ("phone", "user")] {
+        if arguments.contains_key(given) {
+            arguments.remove(replaced);
+        }
     }
-    (arguments, known.scenario.clone().or_else(random), known.tenant.clone())
+    (arguments, scenario.or_else(|| random_id().ok().map(|id| id.to_string())), tenant)
 }
 
 type Ended = oneshot::Receiver<OperationEnd>;

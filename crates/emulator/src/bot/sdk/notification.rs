@@ -63,9 +63,7 @@ impl SdkRefusal {
             Self::Item(member) => format!("The notification has no valid {member}."),
             Self::UnknownType(name) => format!("The type {name} is not known."),
             Self::NoClientContext => "Client context is missing.".to_owned(),
-            Self::Targets => {
-                "ArgumentException: the targets are not of type invitationParticipantInfo.".to_owned()
-            }
+            Self::Targets => "ArgumentException".to_owned(),
         }
     }
 }

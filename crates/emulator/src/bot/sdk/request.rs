@@ -48,6 +48,11 @@ impl SdkRequest {
         self.name != "logTeleconferenceDeviceQuality"
     }
 
+    /// True if the SDK sends the request only in a call whose media the application hosts.
+    pub(super) fn needs_hosted_media(&self) -> bool {
+        self.name == "changeScreenSharingRole"
+    }
+
     /// The path of the request. The error names an argument that is missing.
     pub(super) fn path(&self, arguments: &Arguments) -> Result<String, String> {
         let escaped = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();

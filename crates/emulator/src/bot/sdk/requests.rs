@@ -12,11 +12,12 @@ macro_rules! prompt {
     };
 }
 
-/// A person to invite, to transfer to or to redirect to.
+/// A person or a number to invite, to transfer to or to redirect to.
 macro_rules! invited {
     () => {
         "{'@odata.type':'#microsoft.graph.invitationParticipantInfo','identity':{'@odata.type':\
-         '#microsoft.graph.identitySet','user':{'@odata.type':'#microsoft.graph.identity','id':'$user'}}\
+         '#microsoft.graph.identitySet'`user:,'user':{'@odata.type':'#microsoft.graph.identity',\
+         'id':'$user'}``phone:,'phone':{'@odata.type':'#microsoft.graph.identity','id':'$phone'}`}\
          `replaces:,'replacesCallId':'$replaces'`}"
     };
 }
@@ -47,8 +48,8 @@ pub(super) fn request_names() -> impl Iterator<Item = &'static str> {
     REQUESTS.iter().map(|request| request.name)
 }
 
-/// Every request of the SDK. `changeScreenSharingRole` is not among them: the SDK sends nothing without
-/// application-hosted media.
+/// Every request of the SDK. The body of `changeScreenSharingRole` and an identity with `phone` are those of
+/// Graph's reference: they were not recorded.
 const REQUESTS: &[SdkRequest] = &[
     post("answer", "/$call/answer", Some(ANSWER), SUCCESS),
     post("reject", "/$call/reject", Some("{'callbackUri':'$callback'`reason:,'reason':'$reason'`}"), SUCCESS),
@@ -83,6 +84,7 @@ const REQUESTS: &[SdkRequest] = &[
         CONTEXT,
         ends_by(SHORT, &["cancelMediaProcessingOperation", PLAIN]),
     ),
+    post("changeScreenSharingRole", "/$call/changeScreenSharingRole", Some("{'role':'$role'}"), SUCCESS),
     post("transfer", "/$call/transfer", Some(concat!("{'transferTarget':", invited!(), "}")), SUCCESS),
     post(
         "invite",

@@ -271,6 +271,8 @@ fn arguments() -> Arguments {
 fn each_request_has_the_recorded_path_and_bytes() {
     let recorded: Vec<[String; 4]> = serde_json::from_str(include_str!("recorded.json")).unwrap();
     let written: Vec<[String; 4]> = request_names()
+        // The SDK sent none, for the recorded calls had no application-hosted media.
+        .filter(|name| *name != "changeScreenSharingRole")
         .map(|name| {
             let request = request_named(name).unwrap();
             let path = request.path(&arguments()).unwrap();
