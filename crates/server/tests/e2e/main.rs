@@ -77,6 +77,8 @@ mod replicas;
 #[cfg(test)]
 mod retries;
 #[cfg(test)]
+mod sdk_bots;
+#[cfg(test)]
 mod slots;
 #[cfg(test)]
 mod support;

@@ -2,6 +2,7 @@
 
 pub(crate) mod bodies;
 pub(crate) mod client;
+pub(crate) mod emulator;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod instance;

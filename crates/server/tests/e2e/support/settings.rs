@@ -1,6 +1,6 @@
 //! The configuration of a gateway under test, to which a test adds settings.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::{APP, Instance, Issuer};
 
@@ -9,6 +9,9 @@ pub(crate) struct Settings {
     pub(crate) region: &'static str,
     pub(crate) tls: bool,
     metadata: [String; 2],
+    /// The public address, and the origin of every callback URI.
+    address: String,
+    base: String,
     seal: String,
     /// Further lines, by table.
     lines: BTreeMap<&'static str, Vec<String>>,
@@ -19,18 +22,34 @@ pub(crate) struct Settings {
 impl Settings {
     /// Plain HTTP on loopback, region emea, both trusts, a fleet without probe.
     pub(crate) fn new(issuer: &Issuer, instances: &[&Instance]) -> Self {
-        let mut settings = Self {
-            region: "emea",
-            tls: false,
-            metadata: [issuer.metadata("skype"), issuer.metadata("entra")],
-            seal: r#"seal = [{ id = "k1", secret = { file = "seal-k1" } }]"#.into(),
-            lines: BTreeMap::new(),
-            tables: Vec::new(),
-        };
+        let metadata = ["skype", "entra"].map(|trust| issuer.metadata(trust));
+        let mut settings = Self::trusting(metadata);
         for instance in instances {
             settings = settings.instance(&instance.name, &instance.url(), "");
         }
         settings
+    }
+
+    /// A gateway at this address that trusts the emulator's platform. The platform reaches its callback URIs.
+    pub(crate) fn of_platform(origin: &str, public: SocketAddr) -> Self {
+        let paths = ["v1/.well-known/OpenIdConfiguration", "common/v2.0/.well-known/openid-configuration"];
+        let mut settings = Self::trusting(paths.map(|path| format!("{origin}/{path}")));
+        settings.address = public.to_string();
+        settings.base = format!("http://{public}");
+        settings
+    }
+
+    fn trusting(metadata: [String; 2]) -> Self {
+        Self {
+            region: "emea",
+            tls: false,
+            metadata,
+            address: "127.0.0.1:0".to_owned(),
+            base: BASE.to_owned(),
+            seal: r#"seal = [{ id = "k1", secret = { file = "seal-k1" } }]"#.into(),
+            lines: BTreeMap::new(),
+            tables: Vec::new(),
+        }
     }
 
     /// A fleet of one instance that refuses all connections.
@@ -94,7 +113,7 @@ impl Settings {
         format!(
             r#"region = "{region}"
 [listen]
-address = "127.0.0.1:0"
+address = "{address}"
 {tls}
 {listen}
 [admin]
@@ -118,11 +137,13 @@ callers = ["26a18ebc-cdf7-4a6a-91cb-beb352805e81"]
 [keys]
 {keys}
 [callback]
-base = "{BASE}"
+base = "{base}"
 {seal}
 {callback}
 {tables}
 {own}"#,
+            address = self.address,
+            base = self.base,
             listen = more("listen"),
             admin = more("admin"),
             app = more("app"),
@@ -135,7 +156,7 @@ base = "{BASE}"
     }
 }
 
-/// The origin of every callback URI.
+/// The origin of every callback URI, unless the platform must reach it.
 pub(crate) const BASE: &str = "https://emea.bots.example";
 
 /// The files with seal keys beside the configuration: name and content.
