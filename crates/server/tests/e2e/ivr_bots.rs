@@ -11,12 +11,23 @@ use tempfile::TempDir;
 use crate::{
     actions::GraphFixture,
     support::{
-        Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, gateway::path_of, settings::SEALS,
+        Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies,
+        emulator::{self, Process, Testbed},
+        gateway::path_of,
+        settings::SEALS,
+        until,
     },
 };
 
 const DOCUMENT: &str = include_str!("../../../../docs/bots.md");
+const MENU: &str = "http://cdn.example/menu.wav";
 const DESK: &str = "0a0a0a0a-1111-4aaa-8bbb-000000000002";
+
+/// A bot of the documentation: its language, the program that runs it, and the name of its file.
+type Source = (&'static str, &'static str, &'static str);
+
+const PYTHON: Source = ("python", "python3", "bot.py");
+const NODE: Source = ("javascript", "node", "bot.mjs");
 
 /// A bot of the documentation, as a process.
 struct Bot {
@@ -27,8 +38,8 @@ struct Bot {
 }
 
 impl Bot {
-    /// Starts the bot in `language`. `None` without its runtime, `program`; with `CI=true` that is a failure.
-    fn start(language: &str, program: &str, file: &str) -> Option<Self> {
+    /// Starts a bot with the URL of its menu. `None` without its runtime; with `CI=true` that is a failure.
+    fn start((language, program, file): Source, menu: &str) -> Option<Self> {
         let (_, section) = DOCUMENT.split_once("\n## An IVR without a Graph client\n").unwrap();
         let (_, code) = section.split_once(&format!("```{language}\n")).unwrap();
         let (code, _) = code.split_once("```").unwrap();
@@ -36,12 +47,8 @@ impl Bot {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(file);
         std::fs::write(&path, code).unwrap();
-        let started = Command::new(program)
-            .arg(path)
-            .env("PORT", "0")
-            .env("MENU", "http://cdn.example/menu.wav")
-            .stdout(Stdio::piped())
-            .spawn();
+        let started =
+            Command::new(program).arg(path).env("PORT", "0").env("MENU", menu).stdout(Stdio::piped()).spawn();
         let mut process = match started {
             Ok(process) => process,
             Err(error) => {
@@ -148,7 +155,7 @@ async fn leads_calls(bot: Option<Bot>) {
     fixture.notify(bodies::updated_item("call-1", "establishing")).await;
     fixture.notify(bodies::updated_item("call-1", "established")).await;
     let body = fixture.at_graph("POST call-1/playPrompt").await;
-    assert_eq!(body["prompts"][0]["mediaInfo"]["uri"], "http://cdn.example/menu.wav");
+    assert_eq!(body["prompts"][0]["mediaInfo"]["uri"], MENU);
     fixture.at_graph("POST call-1/subscribeToTone").await;
     let path = "/communications/calls/call-1/participants";
     let roster = json!([{ "@odata.type": "#microsoft.graph.participant", "id": "1" }]);
@@ -187,10 +194,114 @@ async fn leads_calls(bot: Option<Bot>) {
 
 #[tokio::test]
 async fn the_python_bot_leads_calls_by_responding_only() {
-    leads_calls(Bot::start("python", "python3", "bot.py")).await;
+    leads_calls(Bot::start(PYTHON, MENU)).await;
 }
 
 #[tokio::test]
 async fn the_node_bot_leads_calls_by_responding_only() {
-    leads_calls(Bot::start("javascript", "node", "bot.mjs")).await;
+    leads_calls(Bot::start(NODE, MENU)).await;
+}
+
+/// Leads calls of the emulator, which fetches and checks the menu, presses keys, records, and transfers.
+async fn leads_calls_of_the_emulator(source: Source) {
+    let Some(platform) = Testbed::platform() else { return };
+    let menu = emulator::sound(200).await;
+    let Some(mut bot) = Bot::start(source, &menu) else { return };
+    let origin = &platform.origin;
+    let graph = format!(
+        "graph = {{ secret = {{ file = \"{}\" }}, authority = \"{origin}\", endpoint = \"{origin}\" }}",
+        SEALS[1].0
+    );
+    let urls = [format!("http://127.0.0.1:{}/api/calls", bot.port)];
+    let gateway = Testbed::gateway(&platform, &urls, |settings| settings.line("app", &graph)).await;
+
+    let speaks = json!({ "protocol": "graph", "script": [{ "do": "speak", "for": "300ms" }] });
+    let call = emulator::place(&platform, &gateway, &speaks).await;
+    let menu = ["play prompt 200", "subscribe to tone 200"];
+    until_seen(&platform, &call, &menu).await;
+    // Key 5 means nothing to the bot.
+    press(&platform, &call, 5).await;
+    press(&platform, &call, 1).await;
+    let ended = emulator::end(&platform, &call).await;
+    assert_eq!((&ended["outcome"], &ended["ok"]), (&json!("completed"), &json!(true)), "{ended}");
+    let mut steps = emulator::steps(&platform, &call).await;
+    steps.sort_by(|left, right| left["at_ms"].as_f64().unwrap().total_cmp(&right["at_ms"].as_f64().unwrap()));
+    let operations: Vec<_> = steps.iter().filter(|step| step["what"] == "operation").cloned().collect();
+    // Rosters and the ends of the menu's operations come at their own time.
+    steps.retain(|step| !["speak", "roster", "operation"].contains(&step["what"].as_str().unwrap()));
+    let expected = [
+        &["incoming 202", "answer 202", "establishing 202", "established 202"][..],
+        &menu,
+        &["tone 5 202", "tone 1 202", "record response 200"],
+        &TRANSFERRED,
+    ];
+    assert_eq!(steps.iter().map(emulator::word).collect::<Vec<_>>(), expected.concat());
+    check_end(steps.last().unwrap());
+
+    let ends: Vec<_> = operations
+        .iter()
+        .map(|step| emulator::body_of(step, "request")["value"][0]["resourceData"].clone())
+        .collect();
+    let mut contexts: Vec<_> = ends.iter().map(|end| (&end["clientContext"], &end["status"])).collect();
+    contexts.sort_by_key(|(context, _)| context.to_string());
+    let completed = json!("completed");
+    let [keys, prompt, message] = [json!("keys"), json!("menu"), json!("message")];
+    assert_eq!(contexts, [(&keys, &completed), (&prompt, &completed), (&message, &completed)]);
+    // The recording ended before the transfer, and its location reached the bot.
+    let recorded = ends.iter().find(|end| end["clientContext"] == message).unwrap();
+    assert_eq!(recorded["@odata.type"], "#microsoft.graph.recordOperation");
+    let location = recorded["recordingLocation"].as_str().unwrap();
+    assert_eq!(bot.line(), format!("recorded: {location}"));
+    let file = location.strip_prefix(origin.as_str()).unwrap();
+    let token = recorded["recordingAccessToken"].as_str().unwrap();
+    let file = platform.send("GET", file, token, "").await;
+    assert_eq!((file.status(), &file.body[..4]), (200, &b"RIFF"[..]));
+
+    // Key 2 transfers at once, to a person who is busy: the caller is back and hears the menu again.
+    let busy = platform.send("PATCH", "/emulator/faults", "", r#"{"callee":"busy*1"}"#).await;
+    assert_eq!(busy.status(), 200);
+    let call = emulator::place(&platform, &gateway, &json!({ "protocol": "graph" })).await;
+    until_seen(&platform, &call, &menu).await;
+    press(&platform, &call, 2).await;
+    until_seen(&platform, &call, &["transfer 202", "transferring 202", menu[0], menu[1]]).await;
+    press(&platform, &call, 2).await;
+    assert_eq!(emulator::end(&platform, &call).await["outcome"], "completed");
+    until_seen(&platform, &call, &TRANSFERRED).await;
+    check_end(emulator::steps(&platform, &call).await.last().unwrap());
+}
+
+/// Presses a key in a call.
+async fn press(platform: &Process, call: &str, tone: u8) {
+    let target = format!("/emulator/calls/{call}/steps");
+    let step = json!({ "do": "tone", "tone": tone }).to_string();
+    assert_eq!(platform.send("POST", &target, "", &step).await.status(), 202);
+}
+
+/// Waits until the timeline of a call has these steps in this order, with any others between them.
+async fn until_seen(platform: &Process, call: &str, expected: &[&str]) {
+    until(&expected.join(", "), async || {
+        let steps = emulator::steps(platform, call).await;
+        let mut words = steps.iter().map(emulator::word);
+        expected.iter().all(|expected| words.any(|word| word == *expected)).then_some(())
+    })
+    .await;
+}
+
+/// Checks the last notification of a call that was transferred.
+fn check_end(step: &Value) {
+    let result = &emulator::body_of(step, "request")["value"][0]["resourceData"]["resultInfo"];
+    assert_eq!((&result["code"], &result["subcode"]), (&json!(0), &json!(7_015)));
+}
+
+const TRANSFERRED: [&str; 4] =
+    ["transfer 202", "transferring 202", "transfer accepted 202", "terminated 202"];
+
+#[tokio::test]
+async fn the_python_bot_leads_calls_of_the_emulator() {
+    leads_calls_of_the_emulator(PYTHON).await;
+}
+
+#[tokio::test]
+async fn the_node_bot_leads_calls_of_the_emulator() {
+    leads_calls_of_the_emulator(NODE).await;
 }
