@@ -16,7 +16,7 @@ pub struct BotCalls {
     pub draining: bool,
     /// Calls that have not ended.
     pub active: usize,
-    /// New calls taken, and calls placed, since the start.
+    /// Calls taken, placed and taken over since the start.
     pub taken: u64,
     /// New calls refused because the bot was full.
     pub refused: u64,
@@ -153,10 +153,13 @@ impl CallLedger {
         self.calls.insert(call.id.clone(), LedgerEntry { call, message_ids: VecDeque::new(), over: false });
     }
 
-    /// Adds a call that the bot has placed, with the notifications that came before Graph's response.
+    /// Adds a call that the bot has placed or taken over, with the notifications that came before it.
     ///
     /// Returns true if one of them reported that the call is established.
     pub(super) fn place(&mut self, call: BotCall) -> bool {
+        if self.knows(&call.id) {
+            return false;
+        }
         let id = call.id.clone();
         let (early, others): (VecDeque<Stray>, _) =
             std::mem::take(&mut self.stray_calls).into_iter().partition(|stray| stray.id == id);

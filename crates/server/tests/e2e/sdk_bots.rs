@@ -216,10 +216,15 @@ async fn every_request_of_the_sdk_has_its_documented_sequence() {
 
     // The other bot takes the call over: it reads the call, its people, groups and sessions.
     let other = 1 - owner;
+    let before = steps(&bed.platform, &call).await.len();
     assert_eq!(
         bed.ask(other, "rehydrate", &call, &json!({ "tenant": TENANT })).await["outcome"],
         "completed"
     );
+    let mut read: Vec<_> = steps(&bed.platform, &call).await[before..].iter().map(word).collect();
+    read[1..].sort();
+    let lists = ["get audio routing groups 200", "get content sharing 200", "get participants 200"];
+    assert_eq!(read, [&["get 200"][..], &lists].concat());
     let known = bed.bots[other].get("/sdk/calls").await;
     assert_eq!(
         (&known["calls"][0]["state"], &known["calls"][0]["people"]),
@@ -255,8 +260,8 @@ async fn every_request_of_the_sdk_has_its_documented_sequence() {
         (&kept["count"], &kept["duplicates"], &kept["state"]),
         (&json!(sent), &json!(0), &json!("ended"))
     );
-    let nothing = json!({ "calls": {}, "strays": {}, "duplicates": 0 });
-    assert_eq!(bed.bots[other].get("/ledger").await, nothing);
+    let taken_over = json!({ "calls": { &call: 0 }, "strays": {}, "duplicates": 0 });
+    assert_eq!(bed.bots[other].get("/ledger").await, taken_over);
     assert_eq!(bed.bots[owner].get("/ledger").await["strays"], json!({}));
 }
 
@@ -374,6 +379,25 @@ async fn calls_that_bots_place_have_their_callbacks_and_what_follows_them() {
             (shown(&bed, 1, call).await["state"] == "ended").then_some(())
         })
         .await;
+    }
+
+    // A callee who does not take the call ends it with the documented code, and nothing follows.
+    with["user"] = json!("550fae72-d251-43ec-868c-373732c2704f");
+    for (callee, code, subcode) in [("busy", 486, 0), ("reject", 603, 0), ("not-found", 480, 10_037)] {
+        let fault = json!({ "callee": format!("{callee}*1") }).to_string();
+        assert_eq!(bed.platform.send("PATCH", "/emulator/faults", "", &fault).await.status(), 200);
+        let placed = bed.ask(1, "create", "", &with).await;
+        let call = placed["outcome"].as_str().unwrap();
+        let words = ["create call 201", "establishing 202", "terminated 202"];
+        let all = follow(&bed, call, 0, &words, callee).await;
+        check_owner(&all, 1);
+        let result = &body_of(&all[2], "request")["value"][0]["resourceData"]["resultInfo"];
+        assert_eq!((&result["code"], &result["subcode"]), (&json!(code), &json!(subcode)), "{callee}");
+        let kept = shown(&bed, 1, call).await;
+        assert_eq!(
+            (&kept["state"], &kept["count"], &kept["operations"]),
+            (&json!("ended"), &json!(2), &Value::Null)
+        );
     }
     let ledger = bed.bots[1].get("/ledger").await;
     assert_eq!((&ledger["strays"], &bed.bots[1].get("/healthz").await["calls"]), (&json!({}), &json!(0)));

@@ -95,8 +95,11 @@ pub(in crate::bot) async fn ask(
     let call = named.or_else(|| sdk.calls().newest().map(str::to_owned));
     let call = call.filter(|_| request.is_about_a_call());
     let result = perform(bot, sdk, call.as_deref(), request, &arguments).await;
-    if let (ExpectedResponse::NewCall, Ok(id)) = (&request.response, &result) {
-        note_placed(bot, sdk, id);
+    if let (ExpectedResponse::NewCall, Ok(id)) = (&request.response, &result)
+        && add_to_ledger(bot, sdk, id, "placed")
+    {
+        let (instance, state, id) = (Arc::clone(bot), Arc::clone(sdk), id.clone());
+        bot.work(async move { follow(&instance, &state, &id, false).await });
     }
     let document = match &result {
         Ok(outcome) => json!({"request": name, "call": call, "outcome": outcome}),
@@ -108,18 +111,15 @@ pub(in crate::bot) async fn ask(
     json_response(StatusCode::OK, &document)
 }
 
-/// Adds a call that the bot has placed to its ledger. Starts what follows if it is established already.
-fn note_placed(bot: &Arc<Instance>, sdk: &Arc<SdkState>, id: &str) {
+/// Adds a call that the bot has placed or taken over to its ledger. Returns true if a notification reported
+/// before that it is established.
+fn add_to_ledger(bot: &Instance, sdk: &SdkState, id: &str, state: &str) -> bool {
     let (callback, tenant) = {
         let calls = sdk.calls();
         let known = calls.get(id);
         (known.map(|call| call.callback.clone()), known.and_then(|call| call.tenant.clone()))
     };
-    let call = BotCall::new(id, "placed", callback.unwrap_or_default(), tenant);
-    if bot.ledger().place(call) {
-        let (instance, state, id) = (Arc::clone(bot), Arc::clone(sdk), id.to_owned());
-        bot.work(async move { follow(&instance, &state, &id, false).await });
-    }
+    bot.ledger().place(BotCall::new(id, state, callback.unwrap_or_default(), tenant))
 }
 
 /// Takes over a call of a former process. Returns `completed`, or `gone` if Graph does not know the call.
@@ -165,6 +165,7 @@ async fn rehydrate(bot: &Instance, sdk: &SdkState, id: &str, more: &Arguments) -
         call.apply_roster(people);
     }
     sdk.calls().insert(&id, call);
+    add_to_ledger(bot, sdk, &id, "taken");
     Ok("completed".to_owned())
 }
 
