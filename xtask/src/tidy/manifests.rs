@@ -14,7 +14,7 @@ use super::{
 pub(super) fn findings(tree: &Tree) -> Vec<Finding> {
     let members = tree
         .ending("Cargo.toml")
-        .filter(|file| file.path == "xtask/Cargo.toml" || file.path.starts_with("crates/"));
+        .filter(|file| file.path.starts_with("xtask/") || file.path.starts_with("crates/"));
     members.flat_map(of_member).collect()
 }
 
@@ -59,6 +59,7 @@ struct Dependency<'t> {
     /// The name of the package, also if the dependency is renamed.
     package: &'t str,
     value: &'t DeValue<'t>,
+    is_of_tests: bool,
 }
 
 fn dependencies<'t>(table: &'t DeTable<'_>) -> Vec<Dependency<'t>> {
@@ -70,14 +71,15 @@ fn dependencies<'t>(table: &'t DeTable<'_>) -> Vec<Dependency<'t>> {
     let tables = std::iter::once(table).chain(of_targets).flat_map(|table| {
         ["dependencies", "dev-dependencies", "build-dependencies"]
             .into_iter()
-            .filter_map(|kind| table.get(kind).and_then(|table| table.get_ref().as_table()))
+            .filter_map(|kind| Some((kind, table.get(kind)?.get_ref().as_table()?)))
     });
     tables
-        .flat_map(|table| {
-            table.iter().map(|(name, value)| Dependency {
+        .flat_map(|(kind, table)| {
+            table.iter().map(move |(name, value)| Dependency {
                 offset: name.span().start,
                 package: text(value, "package").unwrap_or_else(|| name.get_ref()),
                 value: value.get_ref(),
+                is_of_tests: kind == "dev-dependencies",
             })
         })
         .collect()
@@ -107,6 +109,9 @@ fn of_dependency(file: &File, package: &str, dependency: &Dependency<'_>) -> Vec
             }
         }
     }
+    if on == TEST_ONLY && !dependency.is_of_tests {
+        texts.push(format!("{on} is for tests; move it to `[dev-dependencies]`"));
+    }
     for (library, users) in CONFINED {
         let is_it = on == library || on.strip_prefix(library).is_some_and(|rest| rest.starts_with('-'));
         if is_it && !users.contains(&package) {
@@ -118,7 +123,7 @@ fn of_dependency(file: &File, package: &str, dependency: &Dependency<'_>) -> Vec
 }
 
 fn is_ours(package: &str) -> bool {
-    package == "switchboard" || package == "xtask" || package.starts_with("switchboard-")
+    ["switchboard", "xtask", TEST_ONLY].contains(&package) || package.starts_with("switchboard-")
 }
 
 fn is_true(table: &DeTable<'_>, section: &str, name: &str) -> bool {
@@ -133,7 +138,7 @@ fn text<'t>(value: &'t Spanned<DeValue<'_>>, name: &str) -> Option<&'t str> {
 
 /// The crates that each crate may use, also in its tests. The emulator and xtask use none of the others, so
 /// that they cannot repeat their mistakes.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     (
         "switchboard",
         &[
@@ -142,16 +147,21 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "switchboard-graph",
             "switchboard-notification",
             "switchboard-routing",
+            TEST_ONLY,
         ],
     ),
     ("switchboard-auth", &[]),
     ("switchboard-delivery", &["switchboard-routing"]),
-    ("switchboard-emulator", &[]),
+    ("switchboard-emulator", &[TEST_ONLY]),
     ("switchboard-graph", &[]),
     ("switchboard-notification", &[]),
     ("switchboard-routing", &["switchboard-notification"]),
     ("xtask", &[]),
+    (TEST_ONLY, &[]),
 ];
+
+/// The crate that is for tests, and is not published.
+const TEST_ONLY: &str = "xtask-browser";
 
 /// Families of libraries, and the crates that may use them.
 const CONFINED: [(&str, &[&str]); 2] = [
@@ -189,11 +199,29 @@ mod tests {
 
     #[test]
     fn a_test_may_use_no_more_than_the_crate() {
-        let emulator = manifest("switchboard-emulator", "[dev-dependencies]\nswitchboard.workspace = true\n");
+        let graph = manifest("switchboard-graph", "[dev-dependencies]\nswitchboard.workspace = true\n");
         check(
-            &[("crates/emulator/Cargo.toml", &emulator)],
-            &["crates/emulator/Cargo.toml:7: switchboard-emulator may use no crate of the workspace, and \
+            &[("crates/graph/Cargo.toml", &graph)],
+            &["crates/graph/Cargo.toml:7: switchboard-graph may use no crate of the workspace, and \
                switchboard is one"],
+        );
+    }
+
+    #[test]
+    fn only_tests_use_the_browser() {
+        let emulator = |section: &str| {
+            manifest("switchboard-emulator", &format!("[{section}]\nxtask-browser.workspace = true\n"))
+        };
+        check(&[("crates/emulator/Cargo.toml", &emulator("dev-dependencies"))], &[]);
+        check(
+            &[("crates/emulator/Cargo.toml", &emulator("dependencies"))],
+            &["crates/emulator/Cargo.toml:7: xtask-browser is for tests; move it to `[dev-dependencies]`"],
+        );
+        let graph = manifest("switchboard-graph", "[dev-dependencies]\nxtask-browser.workspace = true\n");
+        check(
+            &[("crates/graph/Cargo.toml", &graph)],
+            &["crates/graph/Cargo.toml:7: switchboard-graph may use no crate of the workspace, and \
+               xtask-browser is one"],
         );
     }
 
