@@ -86,9 +86,14 @@ struct Installed {
     scripts: PathBuf,
 }
 
-const LIBRARIES: [Library; 8] = [
+const LIBRARIES: [Library; 10] = [
     Library { name: "msal (Python)", runtime: Runtime::Python, script: "msal_python.py" },
     Library { name: "azure-identity (Python)", runtime: Runtime::Python, script: "azure_identity_python.py" },
+    Library {
+        name: "managed identity (Python)",
+        runtime: Runtime::Python,
+        script: "managed_identity_python.py",
+    },
     Library { name: "msgraph-sdk (Python)", runtime: Runtime::Python, script: "msgraph_python.py" },
     Library {
         name: "botframework-connector (Python)",
@@ -97,6 +102,7 @@ const LIBRARIES: [Library; 8] = [
     },
     Library { name: "@azure/msal-node", runtime: Runtime::Node, script: "msal_node.mjs" },
     Library { name: "@azure/identity", runtime: Runtime::Node, script: "azure_identity_node.mjs" },
+    Library { name: "managed identity (Node)", runtime: Runtime::Node, script: "managed_identity_node.mjs" },
     Library {
         name: "@microsoft/microsoft-graph-client",
         runtime: Runtime::Node,

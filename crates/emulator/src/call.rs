@@ -6,7 +6,9 @@ use openssl::error::ErrorStack;
 use url::Url;
 use uuid::Uuid;
 
-use crate::{issuer::DEFAULT_TENANT, script::Script, token::TokenChoice, words::words};
+use crate::{
+    issuer::DEFAULT_TENANT, operation::OperationResponses, script::Script, token::TokenChoice, words::words,
+};
 
 words! {
     /// The kind of a call.
@@ -116,6 +118,8 @@ pub struct CallRequest {
     pub participants: u32,
     /// The events of the established call; if `None`, it just lasts for `duration`.
     pub script: Option<Script>,
+    /// The time when the bot learns the results of its operations; that of the platform if `None`.
+    pub operations: Option<OperationResponses>,
     /// If true, a connection carries several notifications, as until 2023. Today the platform closes each
     /// one.
     pub keep_alive: bool,
@@ -139,6 +143,7 @@ impl CallRequest {
             answer_within: CallKind::P2p.answer_within(),
             participants: 1,
             script: None,
+            operations: None,
             keep_alive: false,
             expect: CallOutcome::Completed,
         }

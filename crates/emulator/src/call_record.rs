@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::{
     call::CallKind,
     clock,
+    operation::{Operation, OperationEnd, OperationLog, OperationResponses, Recording},
     timeline::{CallEnd, CallEvent, json_text},
     words::words,
 };
@@ -30,6 +31,7 @@ pub(crate) struct Facts {
     /// The webhook or, for a call of the bot, its callbackUri.
     pub(crate) to: Url,
     pub(crate) placed_at: SystemTime,
+    pub(crate) operations: OperationResponses,
 }
 
 words! {
@@ -79,6 +81,7 @@ impl CallStage {
 pub(crate) struct CallState {
     stage: CallStage,
     end: Option<CallEnd>,
+    pub(crate) operations: OperationLog,
 }
 
 impl CallState {
@@ -122,7 +125,7 @@ impl CallRecord {
         };
         Self {
             facts,
-            state: Mutex::new(CallState { stage, end: None }),
+            state: Mutex::new(CallState { stage, end: None, operations: OperationLog::default() }),
             kept: keeps_events.then(Mutex::default),
             count: watch::Sender::new(0),
             changes,
@@ -138,6 +141,11 @@ impl CallRecord {
     pub(crate) fn enter(&self, stage: CallStage) {
         self.state().enter(stage);
         self.announce();
+    }
+
+    /// Ends an operation and returns it; `None` if it has ended before.
+    pub(crate) fn end_operation(&self, id: Uuid, end: OperationEnd) -> Option<Operation> {
+        self.state().operations.end(id, end)
     }
 
     /// Returns true if requests and responses are to be recorded whole.
@@ -197,7 +205,7 @@ impl CallRecord {
 
     /// Returns the summary of the call for the control API.
     pub(crate) fn summary(&self) -> Value {
-        let Facts { id, chain, app, tenant, kind, direction, to, placed_at } = &self.facts;
+        let Facts { id, chain, app, tenant, kind, direction, to, placed_at, operations: _ } = &self.facts;
         let state = self.state();
         let end = state.end.as_ref();
         json!({
@@ -220,6 +228,12 @@ impl CallRecord {
     pub(crate) fn details(&self) -> Map<String, Value> {
         let mut details = Map::new();
         details.insert("call".to_owned(), self.summary());
+        let state = self.state();
+        let operations: Vec<Value> = state.operations.iter().map(Operation::summary).collect();
+        details.insert("operations".to_owned(), operations.into());
+        let recordings = state.operations.iter().filter_map(|operation| operation.recording.as_ref());
+        let recordings: Vec<Value> = recordings.map(Recording::summary).collect();
+        details.insert("recordings".to_owned(), recordings.into());
         details
     }
 }

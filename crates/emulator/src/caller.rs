@@ -6,6 +6,7 @@ mod conclusion;
 mod established;
 mod incoming;
 mod message;
+mod operations;
 mod participants;
 mod posting;
 
@@ -53,6 +54,7 @@ fn place_in_chain(
         direction: Direction::Incoming,
         to: call.to.clone(),
         placed_at: clock::now(),
+        operations: call.operations.clone().unwrap_or_else(|| context.operations.clone()),
     };
     let record = Arc::new(CallRecord::new(facts, context.history.changes().clone(), kept));
     let (recorder, timeline) = Recorder::new(Arc::clone(&record));

@@ -112,7 +112,10 @@ mod tests {
         check_rejected(&["--listen=4000"], "not an IP address and a port, like 127.0.0.1:4000");
         check_rejected(&["--duration=5"], "a whole number with its unit, like 500ms, 1s or 2m");
         check_rejected(&["--tenant=contoso"], "not a GUID like");
-        check_rejected(&["--token=bad"], "must be a kind (skype, entra-v1, entra-v2), a flaw (none, forged");
+        check_rejected(
+            &["--token=bad"],
+            "must be a kind (skype, skype-slash, entra-v1, entra-v2), a flaw (none",
+        );
         check_rejected(&["--country=USA"], "two letters, like US");
         check_rejected(&["--durations=1s"], "'--duration'");
     }

@@ -18,6 +18,7 @@ use crate::{
     graph::{Calls, Issued},
     history::History,
     keys::Keys,
+    operation::OperationResponses,
     token::{MintError, Token, TokenCache, TokenRequest, mint},
 };
 
@@ -35,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) issued: Option<Issued>,
     /// The time limit of an attempt to post a notification.
     pub(crate) post_timeout: Duration,
+    /// The time when bots learn the results of their operations.
+    pub(crate) operations: OperationResponses,
     keys: Mutex<Keys>,
     /// The number of times that all loads were stopped.
     load_stops: AtomicU64,
@@ -48,6 +51,7 @@ impl Context {
         faults: Faults,
         issued: Option<Issued>,
         post_timeout: Duration,
+        operations: OperationResponses,
     ) -> Self {
         Self {
             client,
@@ -57,6 +61,7 @@ impl Context {
             tokens: TokenCache::default(),
             issued,
             post_timeout,
+            operations,
             keys: Mutex::new(keys),
             load_stops: AtomicU64::new(0),
             tasks: Mutex::new(JoinSet::new()),

@@ -1,21 +1,25 @@
 //! The Graph calls API, as far as a bot needs it to take a call: answer, reject, redirect, keep alive, report
-//! the recording status, get, hang up.
+//! the recording status, get, hang up. Several requests can come in one batch.
 
 mod action;
+mod batch;
 mod bearer;
 mod body;
 mod calls;
 mod decision;
 mod device_quality;
+mod headers;
 mod live_call;
+mod operation;
 mod refusal;
-mod response_ids;
 
 pub(crate) use self::{
+    batch::Batch,
     bearer::Issued,
     calls::{Calls, Gate},
-    decision::{AnswerRequest, CallInput, Decision},
-    device_quality::{is_device_quality, log_device_quality},
+    decision::{AnswerRequest, CallInput, Decision, OperationEffect, StartedOperation},
+    device_quality::log_device_quality,
+    headers::add_graph_headers,
     live_call::StepRefused,
-    refusal::CODES,
+    refusal::{CODES, unknown_segment},
 };

@@ -57,9 +57,9 @@ impl Authority {
 }
 
 /// `GET /v1/.well-known/OpenIdConfiguration`.
-pub(crate) fn skype_configuration(origin: &str) -> Value {
+pub(crate) fn skype_configuration(origin: &str, issuer: &str) -> Value {
     json!({
-        "issuer": SKYPE_ISSUER,
+        "issuer": issuer,
         "authorization_endpoint": "https://invalid.botframework.com",
         "jwks_uri": format!("{origin}/v1/keys"),
         // RFC 7518 has no such name; the real document does.
@@ -178,6 +178,9 @@ fn with_members(mut jwk: Value, more: Value) -> Value {
 
 /// The issuer of the tokens that the calling service sends today.
 pub(crate) const SKYPE_ISSUER: &str = "https://api.botframework.com";
+
+/// The same issuer with a final slash, as reported of tokens of the GCC High cloud.
+pub(crate) const SKYPE_SLASH_ISSUER: &str = "https://api.botframework.com/";
 
 const ENTRA_ISSUER: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
 const ENTRA_V1_ISSUER: &str = "https://sts.windows.net/{tenantid}/";

@@ -35,21 +35,24 @@
 //! Everything is on one origin, under the paths of the real hosts; `GET /emulator` lists them with their
 //! URLs.
 //!
-//! - The Skype-like issuer: `/v1/.well-known/OpenIdConfiguration` and `/v1/keys`.
+//! - The Skype-like issuer: `/v1/.well-known/OpenIdConfiguration` and `/v1/keys`. The metadata below `/slash`
+//!   name the issuer with a final slash, as tokens of the kind `skype-slash` do.
 //! - Entra, where `{tenant}` is an id, `common` or `organizations`:
 //!   `/{tenant}/v2.0/.well-known/openid-configuration`, `/{tenant}/discovery/v2.0/keys`, both in version 1.0
 //!   without `v2.0`, `/common/discovery/instance`, `POST /{tenant}/oauth2/v2.0/token`.
+//! - Managed identities: `GET /metadata/identity/oauth2/token` (IMDS) and `GET /MSI/token` (App Service).
 //! - Graph, also under `/beta`: `GET` and `DELETE` of `/v1.0/communications/calls/{id}`, and `POST` of its
 //!   actions `answer`, `reject`, `redirect`, `keepAlive` and `updateRecordingStatus`, also spelled
-//!   `microsoft.graph.answer`; `POST` of `/v1.0/communications/calls/logTeleconferenceDeviceQuality`. Values
-//!   of enums are accepted in any case.
+//!   `microsoft.graph.answer`; `POST` of `/v1.0/communications/calls/logTeleconferenceDeviceQuality`. Names
+//!   and values of enums may have any case, and `app` may stand for `communications`. `POST /v1.0/$batch`
+//!   takes up to 20 of these requests.
 //!
 //! The token endpoint accepts client credentials: a secret, in the body or by basic authentication; an
 //! assertion (PS256 or RS256) signed by a registered certificate; or a federated one for
 //! `api://AzureADTokenExchange`, with any issuer and subject, signed by a key that is registered for that.
-//! Without a registered credential it accepts every secret of every known app, and Graph asks for no token.
-//! With one, Graph accepts only tokens that this process issued, for Graph, of the call's app and tenant,
-//! with the roles that an action needs.
+//! A managed identity needs no credential. Without a registered one the token endpoint accepts every secret
+//! of every known app, and Graph asks for no token. With one, Graph accepts only tokens that this process
+//! issued, for Graph, of the call's app and tenant, with the roles that an action needs.
 //!
 //! # Control API
 //!
@@ -74,12 +77,12 @@
 //! - `skype`, `entra`: metadata and keys of an issuer. Values: `down`, `hang`, `slow:2s`, `html`, `empty`,
 //!   `truncated`, `huge`, `drip`, `no-keys`, `wrong-keys` (the right key ids), `redirect`, a status like
 //!   `500` or `503:7`.
-//! - `login`: the token endpoint. Values: the same without `no-keys`, `wrong-keys` and `redirect`; `lost`,
-//!   and an AADSTS code like `7000215`.
+//! - `login`: the token endpoint and the managed identity endpoint. Values: the same without `no-keys`,
+//!   `wrong-keys` and `redirect`; `lost`, and an AADSTS code like `7000215`.
 //! - `graph`: the calls API. Values: the same with codes like `7504`, `7505` and `8529`.
 //! - `clock`: the clock by which tokens are dated and checked. Values: `+10m`, `-6m`.
 //! - `token`: the token of every call that names no flaw itself. Values: `expired`, `wrong-audience`,
-//!   `wrong-issuer`, `wrong-tenant`, `unsigned`, ….
+//!   `wrong-issuer`, `wrong-tenant`, `bound`, `unsigned`, ….
 //! - `drop`, `duplicate`, `reorder`: a share of the notifications to the callbackUri. Values: `0.1`; `1`
 //!   means all.
 //! - `delay`: the time that these are held back. Values: `2s`, `100ms..2s`.
@@ -92,10 +95,10 @@
 //! # Client libraries
 //!
 //! With `serve --tls FOLDER`, Microsoft's own client libraries work unmodified once they trust
-//! `FOLDER/ca.pem`. Some of them ask a public host for the known authorities; an option switches that off
-//! (`instance_discovery=False`, `disableInstanceDiscovery`, `knownAuthorities`). `cargo xtask interop` tests
-//! MSAL, Azure Identity, the Graph SDK and the Bot Framework in Python and in Node. It installs them from the
-//! package registries, so `cargo xtask check` does not run it.
+//! `FOLDER/ca.pem`. Some of them ask Microsoft for the known authorities. Each has a switch that turns this
+//! off; `docs/emulator.md` names it. [`Platform::identity_variables`] are for those with a managed identity.
+//! `cargo xtask interop` tests MSAL, Azure Identity, the Graph SDK and the Bot Framework in Python and in
+//! Node. It installs them from the package registries, so `cargo xtask check` does not run it.
 //!
 //! # Enums
 //!
@@ -120,6 +123,7 @@ mod issuer;
 mod keys;
 mod load;
 mod notification;
+mod operation;
 mod platform;
 mod recorder;
 mod remote;
@@ -130,6 +134,7 @@ mod server;
 mod timeline;
 mod tls;
 mod token;
+mod wav;
 mod words;
 
 pub use bot::{
@@ -152,6 +157,7 @@ pub use load::{
     LoadEvents, LoadProblem, LoadReport, LoadRequest, LoadResult, OwnerCallbacks, RATE_MAX, RemoteLoad,
     WatchError,
 };
+pub use operation::{InvalidOperationResponses, OperationKind, OperationResponses};
 pub use platform::{Platform, PlatformSettings, PlatformStartError};
 pub use remote::{place_call, place_load};
 pub use rotation::{RotateError, Rotation};

@@ -6,6 +6,7 @@
 mod end;
 mod ids;
 mod incoming;
+mod operation;
 mod participant;
 mod parts;
 #[cfg(test)]
@@ -16,5 +17,6 @@ pub(crate) use self::{
     end::{ResultInfo, terminated},
     ids::{CallIds, Person},
     incoming::{incoming, joining, legacy_incoming},
-    update::{Operation, Roster, left, operation, roster, state, tone},
+    operation::{operation, operation_resource},
+    update::{Roster, left, roster, state, tone},
 };

@@ -19,7 +19,7 @@ use crate::{
     caller,
     client::Client,
     context::Context,
-    entra::Directory,
+    entra::{Directory, identity_variables},
     faults::Faults,
     graph::Issued,
     keys::{Issuer, Keys},
@@ -52,7 +52,8 @@ impl Platform {
     pub async fn start(settings: PlatformSettings) -> Result<Self, PlatformStartError> {
         let PlatformSettings { listen, apps, keys, ca, tls, credentials, tenants, permissions, .. } =
             settings;
-        let PlatformSettings { token_life, graph_auth, post_timeout, rotation, faults, .. } = settings;
+        let PlatformSettings { token_life, graph_auth, post_timeout, operations, .. } = settings;
+        let PlatformSettings { rotation, faults, .. } = settings;
         if rotation.is_some_and(|rotation| !rotation.fits()) {
             return Err(PlatformStartError::Rotation);
         }
@@ -66,7 +67,7 @@ impl Platform {
         };
         let client = Client::new(ca.as_deref()).map_err(PlatformStartError::Crypto)?;
         let issued = graph_auth.unwrap_or(!credentials.is_empty()).then(Issued::default);
-        let context = Arc::new(Context::new(client, keys, faults, issued, post_timeout));
+        let context = Arc::new(Context::new(client, keys, faults, issued, post_timeout, operations));
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         let directory = Directory { apps, credentials, tenants, permissions, token_life };
         let routes = Arc::new(Routes::new(Arc::clone(&context), scheme, address, directory));
@@ -99,6 +100,13 @@ impl Platform {
     /// Returns the URLs of the platform.
     pub fn urls(&self) -> Vec<NamedUrl> {
         NamedUrl::all(self.origin())
+    }
+
+    /// Returns the environment variables, as name and value, that lead Microsoft's client libraries to the
+    /// managed identity endpoint: `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` in the form of App Service, or
+    /// `AZURE_POD_IDENTITY_AUTHORITY_HOST` in that of a virtual machine.
+    pub fn identity_variables(&self) -> Vec<(&'static str, String)> {
+        identity_variables(self.origin()).into()
     }
 
     /// Makes a token.

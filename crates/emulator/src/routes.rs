@@ -1,6 +1,7 @@
 //! The paths of the platform: those of the real hosts, all on one origin, and those of the control API.
 
 mod control;
+mod graph_path;
 mod urls;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -10,16 +11,16 @@ use http::{Method, Request, Response, StatusCode, header};
 use serde_json::Value;
 
 pub use self::urls::NamedUrl;
-use self::urls::no_such_path;
+use self::{graph_path::GraphPath, urls::no_such_path};
 use crate::{
     call::parse_http_url,
     context::Context,
     control::faults_explained,
-    entra::{self, Directory},
+    entra::{self, Directory, IdentityForm, identity_variables},
     faults::{ErrorFormat, FaultName, regular_or_fault},
-    graph::{Gate, is_device_quality, log_device_quality},
-    issuer::{self, Authority},
-    server::{Body, Handle, header_text, json_response, method_not_allowed, reads},
+    graph::{Batch, Gate, add_graph_headers, log_device_quality, unknown_segment},
+    issuer::{self, Authority, SKYPE_ISSUER, SKYPE_SLASH_ISSUER},
+    server::{Body, Handle, hang_up, header_text, json_response, method_not_allowed, reads},
 };
 
 /// The request handler of a platform.
@@ -58,22 +59,31 @@ impl Handle for Routes {
                 control::respond(&self.context, default_app, &request, rest).await
             }
             ["v1", ".well-known", "OpenIdConfiguration" | "openidconfiguration"] => {
-                let make = || issuer::skype_configuration(&self.origin_of(&request));
+                let make = || issuer::skype_configuration(&self.origin_of(&request), SKYPE_ISSUER);
+                self.issuer_document(&request, FaultName::Skype, false, make).await
+            }
+            ["slash", "v1", ".well-known", "OpenIdConfiguration" | "openidconfiguration"] => {
+                let make = || issuer::skype_configuration(&self.origin_of(&request), SKYPE_SLASH_ISSUER);
                 self.issuer_document(&request, FaultName::Skype, false, make).await
             }
             ["v1", "keys"] => {
                 let make = || issuer::skype_keys(&self.context.keys());
                 self.issuer_document(&request, FaultName::Skype, true, make).await
             }
-            ["v1.0" | "beta", "communications" | "app", "calls", id] => self.graph(&request, id, None).await,
-            ["v1.0" | "beta", "communications" | "app", "calls", id, action] => {
-                self.graph(&request, id, Some(action)).await
+            // MSAL for Node writes a slash at the end.
+            ["metadata", "identity", "oauth2", "token"] | ["metadata", "identity", "oauth2", "token", ""] => {
+                self.managed_identity(&request, IdentityForm::Imds).await
             }
-            [authority, rest @ ..] => match self.entra(&request, authority, rest).await {
-                Some(response) => response,
-                None => no_such_path(),
-            },
-            [] => no_such_path(),
+            ["MSI" | "msi", "token"] | ["MSI" | "msi", "token", ""] => {
+                self.managed_identity(&request, IdentityForm::AppService).await
+            }
+            segments => {
+                if let Some(path) = GraphPath::parse(segments) {
+                    return self.graph(&request, &path).await;
+                }
+                let Some((authority, rest)) = segments.split_first() else { return no_such_path() };
+                self.entra(&request, authority, rest).await.unwrap_or_else(no_such_path)
+            }
         }
     }
 }
@@ -154,26 +164,90 @@ impl Routes {
         regular_or_fault(fault, regular, ErrorFormat::Entra { now }).await
     }
 
-    async fn graph(&self, request: &Request<Bytes>, id: &str, action: Option<&str>) -> Response<Body> {
+    /// Responds to a request for a token of a managed identity. The faults of the token endpoint strike it
+    /// too: in the cloud it asks that endpoint.
+    async fn managed_identity(&self, request: &Request<Bytes>, form: IdentityForm) -> Response<Body> {
+        if request.method() != Method::GET {
+            return method_not_allowed("GET");
+        }
+        let now = self.context.now();
+        let regular = async {
+            let (response, token) =
+                self.directory.managed_identity_token(request, form, &self.context.keys(), now);
+            if let (Some(issued), Some(token)) = (&self.context.issued, token) {
+                issued.remember(&token);
+            }
+            response
+        };
+        let fault = self.context.faults.strike(FaultName::Login);
+        regular_or_fault(fault, regular, ErrorFormat::ManagedIdentity { form }).await
+    }
+
+    /// Responds to a request to Graph, or to a batch of them.
+    async fn graph(&self, request: &Request<Bytes>, path: &GraphPath<'_>) -> Response<Body> {
+        match path.segments.as_slice() {
+            ["$batch" | "%24batch"] => {
+                let mut response = self.batch(request).await;
+                add_graph_headers(request.headers(), &mut response);
+                response
+            }
+            _ => self.graph_request(request, path).await,
+        }
+    }
+
+    /// Responds to a batch as to each of its requests on its own: with the same faults and timelines.
+    async fn batch(&self, request: &Request<Bytes>) -> Response<Body> {
+        let mut batch = match Batch::parse(request, self.context.now()) {
+            Ok(batch) => batch,
+            Err(refusal) => return *refusal,
+        };
+        while let Some(part) = batch.next().await {
+            let segments: Vec<&str> = part.uri().path().split('/').skip(1).collect();
+            let response = match GraphPath::parse(&segments) {
+                Some(path) => self.graph_request(&part, &path).await,
+                None => no_such_path(),
+            };
+            if batch.add(response).await.is_err() {
+                return hang_up();
+            }
+        }
+        batch.response()
+    }
+
+    async fn graph_request(&self, request: &Request<Bytes>, path: &GraphPath<'_>) -> Response<Body> {
+        let (id, path) = match path.segments.as_slice() {
+            ["communications" | "app", "calls", id, path @ ..] => (*id, path),
+            segments => {
+                let last = segments.last().copied().unwrap_or_default();
+                let mut response = unknown_segment(request, last, self.context.now());
+                add_graph_headers(request.headers(), &mut response);
+                return response;
+            }
+        };
         let now = self.context.now();
         let gate = Gate { issued: self.context.issued.as_ref(), now };
         let calls = &self.context.calls;
         let regular = async {
-            if action.is_none() && is_device_quality(id) {
+            if path.is_empty() && id == DEVICE_QUALITY {
                 return log_device_quality(request, gate);
             }
-            let mut response = calls.handle(request, id, action, gate);
+            let mut response = calls.handle(request, id, path, gate);
             self.complete_location(request, &mut response);
             response
         };
         let fault = self.context.faults.strike(FaultName::Graph);
+        // The page of a proxy does not come from Graph.
+        let is_of_proxy = fault.as_ref().is_some_and(|fault| fault.is_of_proxy());
         let struck = fault.as_ref().map(|fault| (fault.to_string(), fault.graph_status().is_some()));
         if let Some((fault, false)) = &struck {
-            calls.struck(request, id, action, fault, None);
+            calls.struck(request, id, path, fault, None);
         }
-        let response = regular_or_fault(fault, regular, ErrorFormat::Graph { request, now }).await;
+        let mut response = regular_or_fault(fault, regular, ErrorFormat::Graph { request, now }).await;
+        if !is_of_proxy {
+            add_graph_headers(request.headers(), &mut response);
+        }
         if let Some((fault, true)) = &struck {
-            calls.struck(request, id, action, fault, Some(&response));
+            calls.struck(request, id, path, fault, Some(&response));
         }
         response
     }
@@ -200,6 +274,9 @@ fn index(origin: &str) -> Value {
     let mut index: serde_json::Map<String, Value> =
         NamedUrl::all(origin).into_iter().map(|named| (named.name.to_owned(), named.url.into())).collect();
     index.insert("fault_values".to_owned(), faults_explained());
+    let variables = identity_variables(origin).into_iter();
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.into())).collect();
+    index.insert("identity_variables".to_owned(), Value::Object(variables));
     Value::Object(index)
 }
 
@@ -214,3 +291,6 @@ fn cached(request: &Request<Bytes>, make: impl FnOnce() -> Value) -> Response<Bo
     response.headers_mut().insert(header::CACHE_CONTROL, day);
     response
 }
+
+/// The action below `/communications/calls` that is about no call.
+const DEVICE_QUALITY: &str = "logTeleconferenceDeviceQuality";

@@ -145,7 +145,7 @@ async fn serve<H: Handle>(
         async move {
             let response = respond_to(request, handler, loopback).await;
             // hyper closes the connection without a byte when there is no response.
-            if response.extensions().get::<HangUp>().is_some() { Err(HangUp) } else { Ok(response) }
+            if hangs_up(&response) { Err(HangUp) } else { Ok(response) }
         }
     });
     let connection = http1::Builder::new()
@@ -256,6 +256,11 @@ pub(crate) fn hang_up() -> Response<Body> {
     let mut response = empty(StatusCode::OK);
     response.extensions_mut().insert(HangUp);
     response
+}
+
+/// Returns true for the sign of [`hang_up`].
+pub(crate) fn hangs_up(response: &Response<Body>) -> bool {
+    response.extensions().get::<HangUp>().is_some()
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

@@ -4,11 +4,8 @@ use tokio::time::{Duration, Instant};
 use url::Url;
 
 use crate::{
-    GraphMethod, GraphRefusalKind, GraphRequest, TransportErrorKind,
-    assertion::random_id,
-    refusal::BODY_BYTES_MAX,
-    retry::back_off,
-    token::{Token, USER_AGENT},
+    GraphMethod, GraphRefusalKind, GraphRequest, TransportErrorKind, assertion::random_id,
+    refusal::BODY_BYTES_MAX, retry::back_off, token_response::Token, transport::USER_AGENT,
 };
 
 /// One request to Graph, for all its attempts.

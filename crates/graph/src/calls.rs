@@ -9,13 +9,8 @@ use uuid::Uuid;
 use crate::{
     Action, Answer, CallbackUri, GraphCall, GraphCallId, GraphError, GraphMethod, GraphRefusal,
     GraphRefusalKind, GraphResponse, GraphSettings, Redirect, Reject, TokenError, Transport, TransportError,
-    TransportErrorKind,
-    address::call_url,
-    body,
-    call_request::CallRequest,
-    refusal::BODY_BYTES_MAX,
-    token::{Token, TokenEndpoint},
-    tokens::Tokens,
+    TransportErrorKind, address::call_url, body, call_request::CallRequest, refusal::BODY_BYTES_MAX,
+    token::TokenEndpoint, token_response::Token, tokens::Tokens,
 };
 
 /// The calls API for one app. Share one value: its tokens serve all calls of a tenant. It needs a tokio

@@ -10,7 +10,7 @@ use std::{
 use tokio::io::AsyncReadExt;
 use uuid::Uuid;
 
-use crate::{InvalidGraphSettings, assertion::Certificate};
+use crate::{InvalidGraphSettings, ManagedIdentity, assertion::Certificate, secret::Secret};
 
 /// The proof of an app's identity. `Debug` shows the kind and nothing else.
 ///
@@ -27,8 +27,20 @@ use crate::{InvalidGraphSettings, assertion::Certificate};
 #[derive(Clone)]
 pub struct Credential(CredentialKind);
 
+/// The ways to a token.
 #[derive(Clone)]
-enum CredentialKind {
+pub(crate) enum CredentialKind {
+    /// The app proves its identity to Entra.
+    Proof(ProofSource),
+    /// The same; the proof is a token of a managed identity that Entra trusts for the app.
+    FederatedIdentity(ManagedIdentity),
+    /// The identity endpoint issues the token itself, for this tenant only.
+    ManagedIdentity(ManagedIdentity, Uuid),
+}
+
+/// The sources of a proof that need no network.
+#[derive(Clone)]
+pub(crate) enum ProofSource {
     Secret(Secret),
     Certificate(Arc<Certificate>),
     FederatedToken(PathBuf),
@@ -46,7 +58,7 @@ impl Credential {
             let problem = "must be 1 to 1024 visible ASCII characters, without blanks and line breaks";
             return Err(InvalidGraphSettings::new("graph.secret", problem));
         }
-        Ok(Self(CredentialKind::Secret(Secret(text.into()))))
+        Ok(Self(CredentialKind::Proof(ProofSource::Secret(Secret::new(text.to_owned())))))
     }
 
     /// A certificate and its RSA key, both as PEM. In a chain, the first certificate counts. The key has no
@@ -56,7 +68,8 @@ impl Credential {
     ///
     /// One of them is malformed, they do not belong together, or the key cannot sign with PS256.
     pub fn certificate(certificate: &[u8], key: &[u8]) -> Result<Self, InvalidGraphSettings> {
-        Ok(Self(CredentialKind::Certificate(Arc::new(Certificate::parse(certificate, key)?))))
+        let certificate = Arc::new(Certificate::parse(certificate, key)?);
+        Ok(Self(CredentialKind::Proof(ProofSource::Certificate(certificate))))
     }
 
     /// A file with a token of another issuer that Entra trusts for this app (workload identity federation).
@@ -69,9 +82,27 @@ impl Credential {
         if path.as_os_str().is_empty() {
             return Err(InvalidGraphSettings::new("graph.federated_token", "must be the path of a file"));
         }
-        Ok(Self(CredentialKind::FederatedToken(path)))
+        Ok(Self(CredentialKind::Proof(ProofSource::FederatedToken(path))))
     }
 
+    /// A managed identity whose tokens for another audience Entra trusts for this app (workload identity
+    /// federation with a managed identity). The app may act in any tenant.
+    pub fn federated_identity(identity: ManagedIdentity) -> Self {
+        Self(CredentialKind::FederatedIdentity(identity))
+    }
+
+    /// A managed identity that is itself the app. Its tokens are for `tenant`, the identity's own, and no
+    /// other: an action on a call of another tenant fails before anything is sent.
+    pub fn managed_identity(identity: ManagedIdentity, tenant: Uuid) -> Self {
+        Self(CredentialKind::ManagedIdentity(identity, tenant))
+    }
+
+    pub(crate) fn kind(&self) -> &CredentialKind {
+        &self.0
+    }
+}
+
+impl ProofSource {
     /// Returns the proof of `app`'s identity for the token endpoint `audience`.
     pub(crate) async fn proof(
         &self,
@@ -79,13 +110,13 @@ impl Credential {
         audience: &str,
         now: SystemTime,
     ) -> Result<Proof, CredentialError> {
-        match &self.0 {
-            CredentialKind::Secret(secret) => Ok(Proof::Secret(secret.clone())),
-            CredentialKind::Certificate(certificate) => certificate
+        match self {
+            Self::Secret(secret) => Ok(Proof::Secret(secret.clone())),
+            Self::Certificate(certificate) => certificate
                 .assertion(app, audience, now)
-                .map(|assertion| Proof::Assertion(Secret(assertion.into())))
+                .map(|assertion| Proof::Assertion(Secret::new(assertion)))
                 .ok_or(CredentialError::Signing),
-            CredentialKind::FederatedToken(path) => read_token(path).await.map(Proof::Assertion),
+            Self::FederatedToken(path) => read_token(path).await.map(Proof::Assertion),
         }
     }
 }
@@ -93,9 +124,11 @@ impl Credential {
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            CredentialKind::Secret(_) => "Credential(secret)",
-            CredentialKind::Certificate(_) => "Credential(certificate)",
-            CredentialKind::FederatedToken(_) => "Credential(federated token)",
+            CredentialKind::Proof(ProofSource::Secret(_)) => "Credential(secret)",
+            CredentialKind::Proof(ProofSource::Certificate(_)) => "Credential(certificate)",
+            CredentialKind::Proof(ProofSource::FederatedToken(_)) => "Credential(federated token)",
+            CredentialKind::FederatedIdentity(_) => "Credential(federated identity)",
+            CredentialKind::ManagedIdentity(..) => "Credential(managed identity)",
         })
     }
 }
@@ -105,27 +138,6 @@ impl fmt::Debug for Credential {
 pub(crate) enum Proof {
     Secret(Secret),
     Assertion(Secret),
-}
-
-/// A text that `Debug` does not show.
-#[derive(Clone)]
-pub(crate) struct Secret(Box<str>);
-
-impl Secret {
-    pub(crate) fn new(text: String) -> Self {
-        Self(text.into())
-    }
-
-    /// Returns the text, for the request that needs it.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
 }
 
 /// The credential cannot be used at the moment.
@@ -161,7 +173,7 @@ async fn read_token(path: &Path) -> Result<Secret, CredentialError> {
     let token = bytes.trim_ascii();
     let is_token = is_short && !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
     match std::str::from_utf8(token) {
-        Ok(token) if is_token => Ok(Secret(token.into())),
+        Ok(token) if is_token => Ok(Secret::new(token.to_owned())),
         Ok(_) | Err(_) => Err(CredentialError::FileMalformed),
     }
 }

@@ -65,14 +65,17 @@ mod call_request;
 mod calls;
 mod credential;
 mod error;
+mod identity;
 mod invalid_settings;
 mod refusal;
 mod retry;
+mod secret;
 mod settings;
 mod spelled;
 mod text;
 mod token;
 mod token_error;
+mod token_response;
 mod tokens;
 mod transport;
 
@@ -86,6 +89,7 @@ pub use crate::{
     calls::Calls,
     credential::{Credential, CredentialError},
     error::GraphError,
+    identity::ManagedIdentity,
     invalid_settings::InvalidGraphSettings,
     refusal::{GraphRefusal, GraphRefusalKind},
     settings::{Cloud, GraphSettings, Hosts},

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{GraphResponse, credential::Secret, retry::retry_after, text::printable};
+use crate::{GraphResponse, retry::retry_after, secret::Secret, text::printable};
 
 /// A response of Graph that is not a success. `Display` is one line that says what to do. It leaves out
 /// Graph's own message, which may contain names of people and phone numbers.

@@ -21,6 +21,12 @@ pub(crate) fn back_off(attempts: u32) -> Duration {
     (BACK_OFF * (1 << doublings)).min(BACK_OFF_MAX)
 }
 
+/// Returns the back-off of the identity endpoint, which takes a repetition within a second for a reason to
+/// throttle: 1 s, 2 s, 4 s ("Retry guidance").
+pub(crate) fn identity_back_off(attempts: u32) -> Duration {
+    IDENTITY_BACK_OFF * (1 << attempts.saturating_sub(1).min(2))
+}
+
 /// Parses digits, with or without a fraction: no sign, no exponent, no `inf`.
 fn seconds(value: &str) -> Option<Duration> {
     let is_number = value.len() <= NUMBER_BYTES_MAX
@@ -34,6 +40,7 @@ fn seconds(value: &str) -> Option<Duration> {
 
 const BACK_OFF: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+const IDENTITY_BACK_OFF: Duration = Duration::from_secs(1);
 
 /// No caller waits longer, and a larger value could overflow a clock.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);

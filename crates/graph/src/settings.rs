@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     Credential, InvalidGraphSettings,
     address::{has_userinfo, is_safe},
+    credential::CredentialKind,
 };
 
 /// The settings that one app needs to act on calls.
@@ -27,6 +28,10 @@ pub struct GraphSettings {
     pub(crate) authority: Url,
     pub(crate) endpoint: Url,
     pub(crate) scope: &'static str,
+    /// The resource of the scope, for the identity endpoint.
+    pub(crate) resource: &'static str,
+    /// The audience of a token that proves the app's identity to Entra.
+    pub(crate) exchange: &'static str,
     pub(crate) credential: Credential,
 }
 
@@ -48,6 +53,8 @@ impl GraphSettings {
             authority: host("graph.authority", hosts.authority, preset.authority)?,
             endpoint: host("graph.endpoint", hosts.endpoint, preset.endpoint)?,
             scope: preset.scope,
+            resource: preset.resource,
+            exchange: preset.exchange,
             credential,
         })
     }
@@ -65,6 +72,25 @@ impl GraphSettings {
     /// Returns the scope of token requests. It depends on the cloud only.
     pub fn scope(&self) -> &'static str {
         self.scope
+    }
+
+    /// Returns the identity endpoint of a managed identity, which issues the tokens or the proofs for them.
+    pub fn identity_endpoint(&self) -> Option<&Url> {
+        match self.credential.kind() {
+            CredentialKind::Proof(_) => None,
+            CredentialKind::FederatedIdentity(identity) | CredentialKind::ManagedIdentity(identity, _) => {
+                Some(identity.endpoint())
+            }
+        }
+    }
+
+    /// Returns the only tenant on whose calls the app can act: that of its managed identity. `None` if the
+    /// credential works in any tenant.
+    pub fn only_tenant(&self) -> Option<Uuid> {
+        match self.credential.kind() {
+            CredentialKind::ManagedIdentity(_, tenant) => Some(*tenant),
+            CredentialKind::Proof(_) | CredentialKind::FederatedIdentity(_) => None,
+        }
     }
 }
 
@@ -101,18 +127,24 @@ impl Cloud {
                 authority: "https://login.microsoftonline.com",
                 endpoint: "https://graph.microsoft.com",
                 scope: "https://graph.microsoft.com/.default",
+                resource: "https://graph.microsoft.com",
+                exchange: "api://AzureADTokenExchange",
             },
             Self::GccHigh => Preset {
                 name: "gcc-high",
                 authority: "https://login.microsoftonline.us",
                 endpoint: "https://graph.microsoft.us",
                 scope: "https://graph.microsoft.us/.default",
+                resource: "https://graph.microsoft.us",
+                exchange: "api://AzureADTokenExchangeUSGov",
             },
             Self::Dod => Preset {
                 name: "dod",
                 authority: "https://login.microsoftonline.us",
                 endpoint: "https://dod-graph.microsoft.us",
                 scope: "https://dod-graph.microsoft.us/.default",
+                resource: "https://dod-graph.microsoft.us",
+                exchange: "api://AzureADTokenExchangeUSGov",
             },
         }
     }
@@ -145,6 +177,8 @@ struct Preset {
     authority: &'static str,
     endpoint: &'static str,
     scope: &'static str,
+    resource: &'static str,
+    exchange: &'static str,
 }
 
 /// Returns the host that is `given`, or that of the preset, if it is safe.

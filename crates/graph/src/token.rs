@@ -1,34 +1,24 @@
-//! `TokenEndpoint`: requests a token by client credentials (Microsoft identity platform, "OAuth 2.0 client
-//! credentials flow"; RFC 6749 sections 4.4 and 5).
+//! `TokenEndpoint`: requests a token from Entra by client credentials (Microsoft identity platform, "OAuth
+//! 2.0 client credentials flow"; RFC 6749 section 4.4), or from the endpoint of a managed identity.
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout_at};
 use url::{Url, form_urlencoded};
 use uuid::Uuid;
 
 use crate::{
-    GraphMethod, GraphRequest, GraphResponse, GraphSettings, TokenError, TokenRefusal, Transport,
-    TransportError, TransportErrorKind,
+    GraphMethod, GraphRequest, GraphSettings, ManagedIdentity, TokenError, Transport, TransportError,
+    TransportErrorKind,
     address::below,
-    credential::{Proof, Secret},
-    retry::{back_off, retry_after},
+    credential::{CredentialKind, Proof},
+    retry::{back_off, identity_back_off},
+    token_response::{Token, read_error, read_identity_error, read_token},
+    transport::{TOKEN_BODY_BYTES_MAX, USER_AGENT},
 };
-
-/// A bearer token for Graph.
-#[derive(Debug)]
-pub(crate) struct Token {
-    pub(crate) secret: Secret,
-    /// From this time on it is renewed, and still used.
-    pub(crate) stale_at: Instant,
-    /// From this time on it is not used.
-    pub(crate) expired_at: Instant,
-}
 
 /// The token endpoint, with the settings of the app that requests tokens.
 pub(crate) struct TokenEndpoint {
@@ -41,9 +31,23 @@ impl TokenEndpoint {
         Self { settings, transport }
     }
 
+    /// Fails if no token is to be had for `tenant`, whatever the network responds.
+    pub(crate) fn serves(&self, tenant: Uuid) -> Result<(), TokenError> {
+        match self.settings.only_tenant() {
+            Some(identity) if identity != tenant => Err(TokenError::OtherTenant { identity }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Requests a token for `tenant`. It repeats the request if that can help, which is safe: a token request
     /// changes nothing.
     pub(crate) async fn request(&self, tenant: Uuid, now: SystemTime) -> Result<Token, TokenError> {
+        let (attempts_max, back_off): (_, fn(u32) -> Duration) = match self.settings.credential.kind() {
+            CredentialKind::Proof(_) => (ATTEMPTS_MAX, back_off),
+            CredentialKind::FederatedIdentity(_) | CredentialKind::ManagedIdentity(..) => {
+                (IDENTITY_ATTEMPTS_MAX, identity_back_off)
+            }
+        };
         let started = Instant::now();
         let give_up_at = started + REQUEST_TIME_MAX;
         let mut attempts = 0;
@@ -65,10 +69,11 @@ impl TokenEndpoint {
                 }
                 TokenError::Credential(_)
                 | TokenError::Refused { .. }
+                | TokenError::OtherTenant { .. }
                 | TokenError::InvalidResponse { .. }
                 | TokenError::Interrupted => return Err(error),
             };
-            if attempts >= ATTEMPTS_MAX || Instant::now() + wait >= give_up_at {
+            if attempts >= attempts_max || Instant::now() + wait >= give_up_at {
                 return Err(error);
             }
             sleep(wait).await;
@@ -76,20 +81,44 @@ impl TokenEndpoint {
     }
 
     async fn attempt(&self, tenant: Uuid, now: SystemTime, give_up_at: Instant) -> Result<Token, TokenError> {
-        let sent_at = Instant::now();
-        let deadline = (sent_at + ATTEMPT_TIME_MAX).min(give_up_at);
-        let url = below(&self.settings.authority, &format!("{tenant}/oauth2/v2.0/token"));
+        let deadline = (Instant::now() + ATTEMPT_TIME_MAX).min(give_up_at);
         let timed_out =
             |_| TransportError { kind: TransportErrorKind::TimedOut, detail: "no response".to_owned() };
-        let exchange = async {
-            let proof = self.settings.credential.proof(self.settings.app, url.as_str(), now).await?;
-            let request = self.build(url.clone(), &proof, deadline);
-            Ok::<_, TokenError>(self.transport.send(request).await?)
+        timeout_at(deadline, self.exchange(tenant, now, deadline)).await.map_err(timed_out)?
+    }
+
+    async fn exchange(&self, tenant: Uuid, now: SystemTime, deadline: Instant) -> Result<Token, TokenError> {
+        let GraphSettings { app, authority, resource, exchange, credential, .. } = &self.settings;
+        let url = below(authority, &format!("{tenant}/oauth2/v2.0/token"));
+        let proof = match credential.kind() {
+            CredentialKind::Proof(source) => source.proof(*app, url.as_str(), now).await?,
+            CredentialKind::FederatedIdentity(identity) => {
+                Proof::Assertion(self.identity_token(identity, exchange, now, deadline).await?.secret)
+            }
+            CredentialKind::ManagedIdentity(identity, _) => {
+                return self.identity_token(identity, resource, now, deadline).await;
+            }
         };
-        let response = timeout_at(deadline, exchange).await.map_err(timed_out)??;
+        let sent_at = Instant::now();
+        let response = self.transport.send(self.build(url, &proof, deadline)).await?;
         match response.status {
-            200 => read_token(&response, sent_at).ok_or(TokenError::InvalidResponse { status: 200 }),
+            200 => read_token(&response, sent_at, now).ok_or(TokenError::InvalidResponse { status: 200 }),
             _ => Err(read_error(&response, now)),
+        }
+    }
+
+    async fn identity_token(
+        &self,
+        identity: &ManagedIdentity,
+        resource: &str,
+        now: SystemTime,
+        deadline: Instant,
+    ) -> Result<Token, TokenError> {
+        let sent_at = Instant::now();
+        let response = self.transport.send(identity.request(resource, deadline)).await?;
+        match response.status {
+            200 => read_token(&response, sent_at, now).ok_or(TokenError::InvalidResponse { status: 200 }),
+            _ => Err(read_identity_error(&response, now)),
         }
     }
 
@@ -118,90 +147,10 @@ impl TokenEndpoint {
             headers,
             body: form.finish().into_bytes(),
             deadline,
-            body_bytes_max: BODY_BYTES_MAX,
+            body_bytes_max: TOKEN_BODY_BYTES_MAX,
         }
     }
 }
-
-/// RFC 6749 section 5.1.
-#[derive(Deserialize)]
-struct TokenResponse {
-    token_type: String,
-    access_token: String,
-    expires_in: Value,
-}
-
-fn read_token(response: &GraphResponse, sent_at: Instant) -> Option<Token> {
-    let token: TokenResponse = serde_json::from_slice(response.whole_body(BODY_BYTES_MAX)?).ok()?;
-    // Entra's older endpoint sends the number as a string.
-    let expires_in = &token.expires_in;
-    let seconds = expires_in.as_u64().or_else(|| expires_in.as_str().and_then(|text| text.parse().ok()))?;
-    // It becomes the value of a header, so other characters are not safe.
-    let is_token = (1..=TOKEN_BYTES_MAX).contains(&token.access_token.len())
-        && token.access_token.bytes().all(|byte| byte.is_ascii_graphic());
-    if !token.token_type.eq_ignore_ascii_case("Bearer") || !is_token || seconds == 0 {
-        return None;
-    }
-    let lifetime = Duration::from_secs(seconds).min(LIFETIME_MAX);
-    Some(Token {
-        secret: Secret::new(token.access_token),
-        stale_at: sent_at + (lifetime - STALE_BEFORE_MAX.min(lifetime / 5)),
-        expired_at: sent_at + (lifetime - EXPIRED_BEFORE_MAX.min(lifetime / 10)),
-    })
-}
-
-/// RFC 6749 section 5.2, with Entra's additions.
-fn read_error(response: &GraphResponse, now: SystemTime) -> TokenError {
-    let retry_after = retry_after(response, now);
-    let status = response.status;
-    let body = response.whole_body(BODY_BYTES_MAX);
-    let document: Value = body.and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
-    let error = document.get("error").and_then(Value::as_str);
-    match status {
-        429 => return TokenError::Throttled { retry_after },
-        500..=599 => return TokenError::Unavailable { status, retry_after },
-        _ if error == Some("temporarily_unavailable") => {
-            return TokenError::Unavailable { status, retry_after };
-        }
-        400..=499 if error.is_some() => {}
-        _ => return TokenError::InvalidResponse { status },
-    }
-    let aadsts = aadsts(&document);
-    TokenError::Refused {
-        reason: TokenRefusal::of(aadsts, error),
-        aadsts,
-        trace_id: document.get("trace_id").and_then(Value::as_str).and_then(|id| Uuid::try_parse(id).ok()),
-    }
-}
-
-/// Returns the first of `error_codes`, else the number at the start of the description.
-fn aadsts(document: &Value) -> Option<u32> {
-    let listed = document.get("error_codes").and_then(|codes| codes.get(0)).and_then(Value::as_u64);
-    if let Some(code) = listed {
-        return u32::try_from(code).ok();
-    }
-    let digits = document.get("error_description")?.as_str()?.strip_prefix("AADSTS")?;
-    let end = digits.find(|character: char| !character.is_ascii_digit()).unwrap_or(digits.len());
-    digits.get(..end)?.parse().ok()
-}
-
-/// RFC 9110 section 10.1.5.
-pub(crate) const USER_AGENT: &str = concat!("switchboard-graph/", env!("CARGO_PKG_VERSION"));
-
-/// A token has 2 KiB; with many groups or roles it has several times as much.
-const BODY_BYTES_MAX: usize = 64 * 1024;
-
-/// A token becomes one header line, and servers accept 16 KiB of head at most.
-const TOKEN_BYTES_MAX: usize = 15 * 1024;
-
-/// Entra's tokens are valid for an hour; some are valid for a day.
-const LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
-
-/// A token is renewed five minutes before it expires; a short-lived one after four fifths of its lifetime.
-const STALE_BEFORE_MAX: Duration = Duration::from_secs(300);
-
-/// Just before it expires, a token is no longer used: it could expire on its way.
-const EXPIRED_BEFORE_MAX: Duration = Duration::from_secs(30);
 
 /// A call must be answered within 15 s, so a token that takes longer is of no use.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
@@ -210,3 +159,7 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(4);
 
 const ATTEMPTS_MAX: u32 = 3;
+
+/// With the waits of `identity_back_off` they fit into [`REQUEST_TIME_MAX`]. An update of the identity
+/// endpoint may take 70 s; the next call, or the next renewal, asks again.
+const IDENTITY_ATTEMPTS_MAX: u32 = 4;

@@ -25,13 +25,19 @@ pub enum TokenError {
         /// The id that Microsoft's support asks for.
         trace_id: Option<Uuid>,
     },
+    /// The tokens of the managed identity are for another tenant than the call's. Nothing was sent.
+    #[error("the managed identity has tokens for the tenant {identity} only, and the call is of another")]
+    OtherTenant {
+        /// The tenant of the managed identity.
+        identity: Uuid,
+    },
     /// The token endpoint responded 429.
     #[error("the token endpoint throttles the app")]
     Throttled {
         /// The wait that it asks for.
         retry_after: Option<Duration>,
     },
-    /// The token endpoint responded 5xx.
+    /// The token endpoint responded 5xx, or the identity endpoint 404, 408, 410 or 5xx.
     #[error("the token endpoint is unavailable: it responded {status}")]
     Unavailable {
         /// The HTTP status.
@@ -43,9 +49,7 @@ pub enum TokenError {
     #[error("the token endpoint {0}")]
     Transport(TransportError),
     /// The response is not one of a token endpoint.
-    #[error(
-        "the authority has no token endpoint: it responded {status} with neither a token nor an OAuth error"
-    )]
+    #[error("not a token endpoint: it responded {status} with neither a token nor an OAuth error")]
     InvalidResponse {
         /// The HTTP status.
         status: u16,
@@ -61,6 +65,7 @@ impl TokenError {
         match self {
             Self::Credential(error) => error.label(),
             Self::Refused { reason, .. } => reason.label(),
+            Self::OtherTenant { .. } => "token_other_tenant",
             Self::Throttled { .. } => "token_throttled",
             Self::Unavailable { .. } => "token_unavailable",
             Self::Transport(error) => error.kind.token_label(),
@@ -88,6 +93,8 @@ pub enum TokenRefusal {
     InvalidAssertion,
     /// AADSTS70021 and the like.
     MissingFederatedCredential,
+    /// The identity endpoint responded 4xx: it has no such managed identity.
+    UnknownIdentity,
     /// `invalid_client` without a code that this crate knows.
     InvalidClient,
     /// AADSTS700016, AADSTS7000229.
@@ -136,7 +143,13 @@ impl TokenRefusal {
                 "token_not_federated",
                 true,
                 "the app's credential is wrong: \
-                 no federated credential of the app fits the token in the file",
+                 no federated credential of the app fits the token that it sent",
+            ),
+            Self::UnknownIdentity => (
+                "token_unknown_identity",
+                true,
+                "the app's credential is wrong: the machine does not have this managed identity; \
+                 assign it to the machine, check client_id",
             ),
             Self::InvalidClient => ("token_invalid_client", true, "the app's credential is wrong"),
             Self::UnknownApp => (

@@ -10,10 +10,7 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
-use crate::{
-    TokenError,
-    token::{Token, TokenEndpoint},
-};
+use crate::{TokenError, token::TokenEndpoint, token_response::Token};
 
 /// Tokens by tenant. A token that is about to expire is renewed in the background while it is still used. A
 /// failure goes to all callers that waited for the request, and is not remembered.
@@ -50,6 +47,7 @@ impl Tokens {
     /// Returns a token for `tenant` that Graph has not refused yet. Dropping the future does not cancel the
     /// request.
     pub(crate) async fn token(&self, tenant: Uuid, now: SystemTime) -> Result<Arc<Token>, TokenError> {
+        self.endpoint.serves(tenant)?;
         let entry = self.tenants.get_with(tenant, Arc::default);
         // Twice: the runtime of another thread may shut down, and take the pending request with it.
         for _ in 0..2 {

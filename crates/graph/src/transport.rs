@@ -29,7 +29,7 @@ pub trait Transport: Send + Sync + 'static {
 pub struct GraphRequest {
     /// The method.
     pub method: GraphMethod,
-    /// The URL: https, or http to a loopback host.
+    /// The URL: https, or http to a loopback host or to the endpoint of a managed identity.
     pub url: Url,
     /// The headers. Names are in lower case and occur once; values are visible ASCII and blanks. One may be a
     /// credential.
@@ -199,3 +199,10 @@ impl TransportErrorKind {
 
 /// A detail may repeat text from the network.
 const DETAIL_CHARS_MAX: usize = 200;
+
+/// The name of this crate in requests (RFC 9110 section 10.1.5).
+pub(crate) const USER_AGENT: &str = concat!("switchboard-graph/", env!("CARGO_PKG_VERSION"));
+
+/// The limit of a response with a token. A token has 2 KiB; with many groups or roles it has several times as
+/// much.
+pub(crate) const TOKEN_BODY_BYTES_MAX: usize = 64 * 1024;

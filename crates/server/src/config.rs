@@ -11,6 +11,7 @@ mod file_fingerprint;
 mod file_time;
 mod fleet;
 mod graph;
+mod guid;
 mod instance;
 mod listen;
 mod loops;
@@ -51,8 +52,8 @@ use self::{
 pub(crate) use self::{
     file_fingerprint::FileFingerprint,
     file_time::is_running,
+    guid::parse_guid,
     secret::{FILE_BYTES_MAX, bounded, read_bounded, shown},
-    trust::parse_guid,
     url::{absolute as absolute_url, is_loopback},
 };
 

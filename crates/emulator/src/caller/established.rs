@@ -12,6 +12,7 @@ use super::{
     callbacks::{Callbacks, Expectation},
     conclusion::Conclusion,
     message::Stage,
+    operations::{self, Operations},
     participants::Participants,
     posting::Player,
 };
@@ -19,7 +20,8 @@ use crate::{
     call_record::CallStage,
     encoding::random_id,
     graph::{AnswerRequest, CallInput, Decision},
-    notification::{self, Operation, ResultInfo},
+    notification::{self, ResultInfo},
+    operation::{Operation, OperationResult, OperationStatus},
     script::{ScriptAction, ScriptStep},
 };
 
@@ -28,6 +30,7 @@ pub(super) struct EstablishedCall<'a, 'b> {
     player: &'a Player<'b>,
     callbacks: Callbacks<'a, 'b>,
     participants: Participants<'a>,
+    operations: Operations,
     tones: u32,
 }
 
@@ -42,7 +45,13 @@ enum Termination {
 impl<'a, 'b> EstablishedCall<'a, 'b> {
     pub(super) fn new(player: &'a Player<'b>, callback: &'a Url, answer: &'a AnswerRequest) -> Self {
         let callbacks = Callbacks { player, to: callback };
-        Self { player, callbacks, participants: Participants::new(answer), tones: 0 }
+        Self {
+            player,
+            callbacks,
+            participants: Participants::new(answer),
+            operations: Operations::default(),
+            tones: 0,
+        }
     }
 
     /// Plays the call to its end and returns one line about it.
@@ -50,17 +59,21 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
         let played = self.play_steps(inputs).await;
         // From here on Graph responds that there is no such call.
         self.player.context.calls.remove(self.player.ids.call);
+        let pending = self.operations.end_all(inputs);
         let announced = match &played {
             Ok(Termination::Silent) => {
+                operations::close(self.player.record(), pending);
                 self.callbacks.say("gone", "the call is over without a notification, as the script says");
                 Ok("answered, established and gone".to_owned())
             }
             Ok(Termination::Announced(result, expect)) => {
+                let reported = operations::report(&self.callbacks, pending).await;
                 let body = notification::terminated(self.player.ids, result);
                 let announced = self.callbacks.notify_expecting("terminated", &body, *expect).await;
-                announced.map(|()| "answered, established and terminated".to_owned())
+                reported.and(announced).map(|()| "answered, established and terminated".to_owned())
             }
             Err(_) => {
+                operations::report_to_lost_bot(&self.callbacks, pending).await;
                 // The platform hangs up after the last attempt, so nothing but the end follows.
                 let body = notification::terminated(self.player.ids, &ResultInfo::OtherSideEnded);
                 let _ = self.player.deliver("terminated", self.callbacks.to, &body, Stage::Later).await;
@@ -132,9 +145,15 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
             ScriptAction::Operation(kind, status) => {
                 let id = random_id().map_err(|_| Conclusion::no_randomness())?;
                 // The calling SDK refuses an operation without a context, and ignores an unknown one.
-                let client_context = random_id().map_err(|_| Conclusion::no_randomness())?.to_string();
-                let operation = Operation { id, odata_type: kind.odata_type(), client_context };
-                ("operation".to_owned(), notification::operation(ids, &operation, status.label()))
+                let mut operation = Operation::new(id, *kind, id.to_string());
+                match status {
+                    OperationStatus::Running => {}
+                    OperationStatus::Completed => operation.end(OperationResult::success().into()),
+                    OperationStatus::Failed => {
+                        operation.end(OperationResult::new(500, 0, "Action failed.").into());
+                    }
+                }
+                ("operation".to_owned(), notification::operation(ids, &operation))
             }
             ScriptAction::Hold => {
                 self.player.record().enter(CallStage::Hold);
@@ -186,9 +205,9 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
     async fn follow(&mut self, decision: Decision) -> Result<Option<Termination>, Conclusion> {
         match decision {
             Decision::HangUp => Ok(Some(Termination::Announced(ResultInfo::EndedByBot, None))),
-            Decision::Operation(operation) => {
-                let body = notification::operation(self.player.ids, &operation, "completed");
-                self.callbacks.notify("operation", &body).await?;
+            Decision::Operation(started) => {
+                let ended = self.operations.start(started);
+                operations::report(&self.callbacks, ended).await?;
                 Ok(None)
             }
             // Graph accepts none of these twice.

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use switchboard_emulator::{CallEvent, CallOutcome, CallRequest, Script, place_call};
+use switchboard_emulator::{CallEvent, CallOutcome, CallRequest, OperationResponses, Script, place_call};
 use tokio::time::timeout;
 
 use super::{
@@ -25,6 +25,10 @@ pub(crate) struct CallArguments {
     /// unexpected.
     #[arg(long, default_value = "completed")]
     expect: CallOutcome,
+    /// Report the results of operations by notifications (notified) or in the responses (immediate, or
+    /// immediate:NAME,…) [default: as the platform was started].
+    #[arg(long, value_name = "WHEN")]
+    operations: Option<OperationResponses>,
     /// Keep connections open for the next notification. The platform closes each connection today.
     #[arg(long)]
     keep_alive: bool,
@@ -35,7 +39,7 @@ pub(crate) struct CallArguments {
 
 /// Places the call. Succeeds if the call ends as expected.
 pub(super) async fn run(arguments: CallArguments) -> Result<ExitCode, String> {
-    let CallArguments { call, platform, script, expect, keep_alive, json } = arguments;
+    let CallArguments { call, platform, script, expect, operations, keep_alive, json } = arguments;
     let script = match script {
         Some(file) => {
             let text = read_text(&file)?;
@@ -45,7 +49,7 @@ pub(super) async fn run(arguments: CallArguments) -> Result<ExitCode, String> {
     };
     let client = client(platform.ca.as_deref())?;
     let (platform, own) = platform.start(call.app()).await?;
-    let call = CallRequest { script, expect, keep_alive, ..call.into_call() };
+    let call = CallRequest { script, expect, operations, keep_alive, ..call.into_call() };
 
     let mut timeline =
         place_call(&client, &platform, &call).await.map_err(|error| not_placed(&platform, &error))?;

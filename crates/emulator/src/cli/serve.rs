@@ -8,8 +8,8 @@ use clap::{
 };
 use serde_json::{Map, Value};
 use switchboard_emulator::{
-    Credential, FaultSetting, Faults, Permission, Platform, PlatformSettings, PlatformStartError, Rotation,
-    parse_duration,
+    Credential, FaultSetting, Faults, OperationResponses, Permission, Platform, PlatformSettings,
+    PlatformStartError, Rotation, parse_duration,
 };
 use uuid::Uuid;
 
@@ -44,6 +44,10 @@ pub(crate) struct ServeArguments {
     /// The time limit of one attempt to deliver a notification.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
     post_timeout: Duration,
+    /// Report the results of operations by notifications (notified), or in the responses (immediate, or
+    /// immediate:NAME,… for some operations, like immediate:recordResponse).
+    #[arg(long, value_name = "WHEN", default_value = "notified")]
+    operations: OperationResponses,
     /// Rotate the keys of both issuers at this interval. The last eleven earlier keys stay published.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     rotate_every: Option<Duration>,
@@ -67,7 +71,7 @@ pub(crate) struct ServeArguments {
 pub(super) async fn run(arguments: ServeArguments) -> Result<ExitCode, String> {
     let ServeArguments { listen, tls, apps, tenants, permissions, token_life, graph_auth, .. } = arguments;
     let ServeArguments { post_timeout, rotate_every, publish_before, faults: fault_settings, .. } = arguments;
-    let ServeArguments { ca, json, .. } = arguments;
+    let ServeArguments { operations, ca, json, .. } = arguments;
     let app = apps.ids.first().copied();
     let mut faults = Faults::default();
     for setting in &fault_settings {
@@ -85,6 +89,7 @@ pub(super) async fn run(arguments: ServeArguments) -> Result<ExitCode, String> {
         token_life,
         graph_auth,
         post_timeout,
+        operations,
         rotation: rotate_every.map(|every| Rotation { every, publish_before }),
         faults,
         ..PlatformSettings::loopback()
@@ -98,6 +103,9 @@ pub(super) async fn run(arguments: ServeArguments) -> Result<ExitCode, String> {
         let mut object: Map<String, Value> =
             platform.urls().into_iter().map(|named| (named.name.to_owned(), named.url.into())).collect();
         object.insert("origin".to_owned(), platform.origin().into());
+        let variables = platform.identity_variables().into_iter();
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.into())).collect();
+        object.insert("identity_variables".to_owned(), Value::Object(variables));
         if let Some(ca) = platform.ca() {
             object.insert("ca".to_owned(), ca.to_string_lossy().into());
         }
@@ -116,6 +124,14 @@ fn print(platform: &Platform, app: Option<Uuid>, exposed: bool) {
     let width = urls.iter().map(|named| named.url.len()).max().unwrap_or(0);
     for named in urls {
         say(&format!("  {:width$}  {}", named.url, named.about));
+    }
+    say("\na bot with a managed identity needs one of these in its environment:");
+    let variables = platform.identity_variables();
+    let (app_service, machine): (Vec<_>, Vec<_>) =
+        variables.iter().partition(|(name, _)| name.starts_with("IDENTITY_"));
+    for form in [app_service, machine] {
+        let pairs: Vec<String> = form.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        say(&format!("  {}", pairs.join(" ")));
     }
     if let Some(ca) = platform.ca() {
         say(&format!("\nclients must trust {}", ca.display()));

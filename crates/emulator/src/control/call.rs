@@ -28,6 +28,7 @@ pub(super) struct RawCall {
     participants: Option<u32>,
     /// The steps of a script.
     script: Option<Vec<RawStep>>,
+    operations: Option<String>,
     keep_alive: Option<bool>,
     expect: Option<String>,
 }
@@ -86,6 +87,10 @@ pub(super) fn read_call(
         call.script =
             Some(Script::from_steps(steps).map_err(|error| InvalidControlRequest::member("script", &error))?);
     }
+    if let Some(text) = raw.operations {
+        let operations = text.parse().map_err(|error| InvalidControlRequest::member("operations", &error))?;
+        call.operations = Some(operations);
+    }
     call.keep_alive = raw.keep_alive.unwrap_or(call.keep_alive);
     if let Some(text) = raw.expect {
         call.expect = text.parse().map_err(|error| InvalidControlRequest::member("expect", &error))?;
@@ -113,6 +118,9 @@ pub(crate) fn call_to_json(call: &CallRequest) -> Value {
     if let Some(body) = body.as_object_mut() {
         if let Some(country) = &call.country {
             body.insert("country".to_owned(), country.as_str().into());
+        }
+        if let Some(operations) = &call.operations {
+            body.insert("operations".to_owned(), operations.to_string().into());
         }
         if let Some(script) = &call.script {
             body.insert("script".to_owned(), serde_json::json!(script.source()));
@@ -156,13 +164,17 @@ mod tests {
             r#"{"to":"http://x/","script":[{"do":"wait"}]}"#,
             "script: step 1 (wait): for is needed",
         );
+        check_invalid(
+            r#"{"to":"http://x/","operations":"later"}"#,
+            "operations: must be notified, immediate",
+        );
         check_invalid(r#"{"to":"http://x/","expect":"joy"}"#, "expect: must be one of completed");
     }
 
     #[test]
     fn a_call_reads_back_as_written() {
         let body = r#"{"to":"https://x.example/api/calls?a=1","kind":"recording",
-            "region":"amer","country":"us","protocol":"graph","token":"entra-v2+expired","duration":"20ms","expect":"refused",
+            "region":"amer","country":"us","operations":"immediate:recordResponse","protocol":"graph","token":"entra-v2+expired","duration":"20ms","expect":"refused",
             "participants":3,"keep_alive":true,"script":[{"do":"tone","tone":5,"expect":"2xx"}]}"#;
         let call = parse_call(body.as_bytes(), Some(APP)).unwrap();
         let again = parse_call(call_to_json(&call).to_string().as_bytes(), None).unwrap();

@@ -92,7 +92,7 @@ impl Directory {
         let app = Uuid::try_parse(&client).ok().filter(|app| self.apps.is_empty() || self.apps.contains(app));
         let app = app.ok_or_else(|| TokenRefusal::UnknownApp { client: client.clone(), tenant })?;
         let method = self.prove(&form, basic_secret.as_deref(), app, authority, now)?;
-        let audience = TokenAudience::parse(form.need("scope")?, app)?;
+        let audience = TokenAudience::of_scope(form.need("scope")?, &self.apps)?;
         self.mint(keys, app, tenant, audience, method, now)
     }
 
@@ -128,7 +128,8 @@ impl Directory {
         }
     }
 
-    fn mint(
+    /// Makes a token. `method` is the value of `appidacr`: the way in which the app proved its identity.
+    pub(super) fn mint(
         &self,
         keys: &Keys,
         app: Uuid,
@@ -143,19 +144,23 @@ impl Directory {
         let mut claims = Map::new();
         let mut set = |name: &str, value: Value| claims.insert(name.to_owned(), value);
         let (version, caller, caller_method, issuer) = match &audience {
-            // Microsoft's own APIs take tokens of version 1.0; other apps usually take 2.0.
-            TokenAudience::Resource(_) => ("1.0", "appid", "appidacr", entra_v1_issuer(tenant)),
-            TokenAudience::App(_) => ("2.0", "azp", "azpacr", entra_v2_issuer(tenant)),
+            TokenAudience::Microsoft(_) | TokenAudience::AppV1(_) => {
+                ("1.0", "appid", "appidacr", entra_v1_issuer(tenant))
+            }
+            TokenAudience::AppV2(_) => ("2.0", "azp", "azpacr", entra_v2_issuer(tenant)),
         };
         match audience {
-            TokenAudience::Resource(resource) => {
+            TokenAudience::Microsoft(resource) => {
                 set("aud", resource.into());
                 set("app_displayname", "emulated app".into());
                 set("idtyp", "app".into());
                 set("roles", self.permissions.iter().map(|permission| permission.label()).collect());
             }
-            TokenAudience::App(app) => {
-                set("aud", app.to_string().into());
+            TokenAudience::AppV1(resource) => {
+                set("aud", resource.into());
+            }
+            TokenAudience::AppV2(resource) => {
+                set("aud", resource.to_string().into());
             }
         }
         set("iss", issuer.into());

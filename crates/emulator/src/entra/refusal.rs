@@ -44,7 +44,7 @@ impl From<ErrorStack> for TokenRefusal {
 
 impl TokenRefusal {
     /// The AADSTS code, the OAuth error (RFC 6749 section 5.2) and the text.
-    fn parts(&self) -> (u32, &'static str, String) {
+    pub(super) fn parts(&self) -> (u32, &'static str, String) {
         match self {
             Self::Missing(name) => (
                 900_144,
@@ -159,7 +159,13 @@ impl TokenRefusal {
 
 /// Responds with one of [`CODES`], which a fault asks for.
 pub(crate) fn coded(code: u32, now: SystemTime) -> Response<Body> {
-    let (error, text) = match code {
+    let (error, text) = fault_text(code);
+    response(code, error, text, None, now)
+}
+
+/// Returns the OAuth error and the text of one of [`CODES`].
+pub(super) fn fault_text(code: u32) -> (&'static str, &'static str) {
+    match code {
         700_016 => ("unauthorized_client", "Application was not found in the directory."),
         90_033 | 50_196 => ("temporarily_unavailable", "A transient error has occurred. Please try again."),
         90_002 => ("invalid_request", "Tenant not found."),
@@ -167,8 +173,7 @@ pub(crate) fn coded(code: u32, now: SystemTime) -> Response<Body> {
         53_003 => ("access_denied", "Access has been blocked by Conditional Access policies."),
         7_000_222 => ("invalid_client", "The provided client secret keys are expired."),
         _ => ("invalid_client", "Invalid client secret provided."),
-    };
-    response(code, error, text, None, now)
+    }
 }
 
 /// Responds to a request for a document of an unknown tenant.

@@ -1,31 +1,45 @@
-//! The scope of a token request, and the audience that it asks for.
+//! The audience that a token request asks for, by a scope or by a resource.
 
 use uuid::Uuid;
 
 use super::refusal::TokenRefusal;
 
-/// The audience of a token.
+/// The audience of a token. It decides the version of the token.
+#[derive(Debug, PartialEq)]
 pub(super) enum TokenAudience {
-    /// One of Microsoft's own APIs.
-    Resource(String),
-    /// The app itself.
-    App(Uuid),
+    /// One of Microsoft's own APIs. They take tokens of version 1.0 with the permissions as roles.
+    Microsoft(String),
+    /// An app that takes tokens of version 1.0, as `api://{id}`: the audience is the resource as requested.
+    AppV1(String),
+    /// An app that takes tokens of version 2.0: the audience is always its bare id.
+    AppV2(Uuid),
 }
 
 impl TokenAudience {
     /// Reads a scope of the form `{resource}/.default`. Other scopes are for users only.
-    pub(super) fn parse(scope: &str, app: Uuid) -> Result<Self, TokenRefusal> {
+    pub(super) fn of_scope(scope: &str, apps: &[Uuid]) -> Result<Self, TokenRefusal> {
         let resource =
             scope.trim().strip_suffix("/.default").ok_or_else(|| TokenRefusal::BadScope(scope.to_owned()))?;
-        let own = resource.strip_prefix("api://").unwrap_or(resource);
-        if Uuid::try_parse(own).is_ok_and(|own| own == app) {
-            return Ok(Self::App(app));
-        }
+        Self::of_resource(resource, apps)
+    }
+
+    /// Finds a resource: an API of Microsoft, or one of the apps, of which an empty list has all.
+    ///
+    /// In the cloud the manifest of an app decides which version it takes. Here its name does: `api://{id}`
+    /// gives version 1.0, `{id}` gives version 2.0.
+    pub(super) fn of_resource(resource: &str, apps: &[Uuid]) -> Result<Self, TokenRefusal> {
+        let known = |id: &str| {
+            let id = if id.len() == 36 { Uuid::try_parse(id).ok() } else { None };
+            id.filter(|id| apps.is_empty() || apps.contains(id))
+        };
         let plain = resource.trim_end_matches('/');
         if GRAPH_RESOURCES.contains(&plain) || BOT_FRAMEWORK_RESOURCES.contains(&plain) {
-            Ok(Self::Resource(plain.to_owned()))
-        } else {
-            Err(TokenRefusal::UnknownResource(resource.to_owned()))
+            return Ok(Self::Microsoft(plain.to_owned()));
+        }
+        match (plain.strip_prefix("api://"), known(plain)) {
+            (Some(id), _) if known(id).is_some() => Ok(Self::AppV1(plain.to_owned())),
+            (None, Some(app)) => Ok(Self::AppV2(app)),
+            _ => Err(TokenRefusal::UnknownResource(resource.to_owned())),
         }
     }
 }

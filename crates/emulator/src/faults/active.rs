@@ -80,7 +80,7 @@ impl ActiveFaults {
             _ => return wanted,
         };
         match (flaw, wanted.kind) {
-            (Flaw::OtherCloud | Flaw::ConsumerKey, TokenKind::Skype) => {
+            (Flaw::OtherCloud | Flaw::ConsumerKey, TokenKind::Skype | TokenKind::SkypeSlash) => {
                 TokenChoice { kind: TokenKind::EntraV2, flaw }
             }
             (flaw, kind) => TokenChoice { kind, flaw },

@@ -139,6 +139,11 @@ impl EndpointFault {
         matches!(self, Self::Plain(PlainFault::WrongKeys))
     }
 
+    /// Returns true if the response is that of a proxy before the endpoint.
+    pub(crate) fn is_of_proxy(&self) -> bool {
+        matches!(self, Self::Plain(PlainFault::Html))
+    }
+
     /// Returns the status that a client of the calls API sees, if the fault decides it.
     pub(crate) fn graph_status(&self) -> Option<u16> {
         match self {

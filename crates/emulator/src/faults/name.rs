@@ -9,7 +9,7 @@ words! {
         Skype = "skype",
         /// The documents of the Entra-like issuer: metadata and keys.
         Entra = "entra",
-        /// The token endpoint.
+        /// The token endpoint and the managed identity endpoint.
         Login = "login",
         /// The Graph calls API.
         Graph = "graph",

@@ -16,7 +16,7 @@ use tokio::time::{Interval, interval, sleep};
 
 use super::endpoint::{EndpointFault, PlainFault};
 use crate::{
-    entra,
+    entra::{self, IdentityForm},
     graph::Calls,
     server::{Body, empty, error_response, hang_up, json_response, respond},
 };
@@ -27,6 +27,8 @@ pub(crate) enum ErrorFormat<'a> {
     Emulator,
     /// That of the token endpoint.
     Entra { now: SystemTime },
+    /// That of the managed identity endpoint.
+    ManagedIdentity { form: IdentityForm },
     /// That of the calls API.
     Graph { request: &'a Request<Bytes>, now: SystemTime },
 }
@@ -43,6 +45,7 @@ impl ErrorFormat<'_> {
                 *response.status_mut() = status;
                 response
             }
+            Self::ManagedIdentity { form } => entra::identity_fault(*form, status, None),
             Self::Graph { request, now } => Calls::error(request, status, *now),
         }
     }
@@ -52,6 +55,9 @@ impl ErrorFormat<'_> {
         match self {
             Self::Emulator => self.status(StatusCode::INTERNAL_SERVER_ERROR),
             Self::Entra { now } => entra::coded(code, *now),
+            Self::ManagedIdentity { form } => {
+                entra::identity_fault(*form, StatusCode::BAD_REQUEST, Some(code))
+            }
             Self::Graph { request, now } => Calls::coded(request, code, *now),
         }
     }

@@ -1,6 +1,9 @@
-//! The requests below `/communications/calls/{id}`, by method and name.
+//! The requests below `/communications/calls/{id}`, by method and path, and the permissions that they need.
 
 use http::Method;
+use uuid::Uuid;
+
+use crate::{entra::Permission, operation::OperationKind};
 
 /// A request about one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,80 +12,145 @@ pub(super) enum GraphAction {
     Reject,
     Redirect,
     KeepAlive,
-    RecordingStatus,
     Show,
     HangUp,
+    /// Starts an operation.
+    Operate(OperationKind),
+    /// Lists the operations.
+    Operations,
+    /// Shows one operation.
+    Operation(Uuid),
 }
 
 /// The path and the method name no action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InvalidAction {
-    /// No action has this name.
+    /// No action has this path.
     UnknownName,
     /// The path takes other methods.
     Method { allowed: &'static str },
 }
 
 impl GraphAction {
-    const ALL: [Self; 7] = [
-        Self::Answer,
-        Self::Reject,
-        Self::Redirect,
-        Self::KeepAlive,
-        Self::RecordingStatus,
-        Self::Show,
-        Self::HangUp,
-    ];
-
-    /// The method, the name in the path, and the name in the timeline of the call.
-    fn row(self) -> (Method, Option<&'static str>, &'static str) {
-        match self {
-            Self::Answer => (Method::POST, Some("answer"), "answer"),
-            Self::Reject => (Method::POST, Some("reject"), "reject"),
-            Self::Redirect => (Method::POST, Some("redirect"), "redirect"),
-            Self::KeepAlive => (Method::POST, Some("keepAlive"), "keep alive"),
-            Self::RecordingStatus => (Method::POST, Some("updateRecordingStatus"), "recording status"),
-            Self::Show => (Method::GET, None, "get"),
-            Self::HangUp => (Method::DELETE, None, "hang up"),
-        }
-    }
-
     /// Finds the action of a request. Clients may write the name with its namespace, `microsoft.graph.`.
-    pub(super) fn parse(method: &Method, name: Option<&str>) -> Result<Self, InvalidAction> {
-        let name = name.map(|name| name.strip_prefix("microsoft.graph.").unwrap_or(name));
-        let named: Vec<Self> = Self::ALL.into_iter().filter(|action| action.row().1 == name).collect();
-        match named.iter().find(|action| action.row().0 == method) {
-            Some(action) => Ok(*action),
-            None if named.is_empty() => Err(InvalidAction::UnknownName),
-            None if name.is_none() => Err(InvalidAction::Method { allowed: "GET, DELETE" }),
-            None => Err(InvalidAction::Method { allowed: "POST" }),
+    pub(super) fn parse(method: &Method, path: &[&str]) -> Result<Self, InvalidAction> {
+        let names: Vec<&str> =
+            path.iter().map(|name| name.strip_prefix("microsoft.graph.").unwrap_or(name)).collect();
+        let (actions, allowed): (&[(Method, Self)], &'static str) = match names.as_slice() {
+            [] => (&[(Method::GET, Self::Show), (Method::DELETE, Self::HangUp)], "GET, DELETE"),
+            ["operations"] => (&[(Method::GET, Self::Operations)], "GET"),
+            ["operations", id] => (&[(Method::GET, Self::Operation(guid(id)))], "GET"),
+            [name] => {
+                let action = Self::named(name).ok_or(InvalidAction::UnknownName)?;
+                (&[(Method::POST, action)], "POST")
+            }
+            _ => return Err(InvalidAction::UnknownName),
+        };
+        let found = actions.iter().find(|(taken, _)| taken == method);
+        found.map(|(_, action)| *action).ok_or(InvalidAction::Method { allowed })
+    }
+
+    /// Finds the action of a path with one name.
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "answer" => Some(Self::Answer),
+            "reject" => Some(Self::Reject),
+            "redirect" => Some(Self::Redirect),
+            "keepAlive" => Some(Self::KeepAlive),
+            _ => OWN_OPERATIONS.into_iter().find(|kind| kind.label() == name).map(Self::Operate),
         }
     }
 
-    /// The name in the timeline of the call.
+    /// Returns the name in the timeline of the call.
     pub(super) fn label(self) -> &'static str {
-        self.row().2
+        match self {
+            Self::Answer => "answer",
+            Self::Reject => "reject",
+            Self::Redirect => "redirect",
+            Self::KeepAlive => "keep alive",
+            Self::Show => "get",
+            Self::HangUp => "hang up",
+            Self::Operate(kind) => kind.step_label(),
+            Self::Operations => "get operations",
+            Self::Operation(_) => "get operation",
+        }
+    }
+
+    /// Returns the permissions of which the token needs one; none if the list is empty. `group` is true for
+    /// a group call or a meeting.
+    ///
+    /// The reference names permissions for further operations, and says that they are not checked again
+    /// when the call exists ("call: playPrompt", "call: cancelMediaProcessing", "call: mute",
+    /// "call: sendDtmfTones").
+    pub(super) fn permissions(self, group: bool) -> &'static [Permission] {
+        match self {
+            Self::Answer if group => &[Permission::JoinGroupCall, Permission::JoinGroupCallAsGuest],
+            Self::Redirect => &[Permission::Initiate],
+            Self::HangUp => &[Permission::Initiate, Permission::AccessMedia],
+            Self::Operate(
+                OperationKind::RecordResponse
+                | OperationKind::SubscribeToTone
+                | OperationKind::UpdateRecordingStatus,
+            ) => &[Permission::AccessMedia],
+            Self::Operate(OperationKind::AddLargeGalleryView) => {
+                &[Permission::JoinGroupCall, Permission::JoinGroupCallAsGuest]
+            }
+            Self::Answer
+            | Self::Reject
+            | Self::KeepAlive
+            | Self::Show
+            | Self::Operate(_)
+            | Self::Operations
+            | Self::Operation(_) => &[],
+        }
     }
 }
+
+/// Returns the id of a path. An id that is not a GUID is an unknown one.
+fn guid(text: &str) -> Uuid {
+    Uuid::try_parse(text).unwrap_or_default()
+}
+
+/// The operations whose path has one name below the call.
+const OWN_OPERATIONS: [OperationKind; 11] = [
+    OperationKind::PlayPrompt,
+    OperationKind::RecordResponse,
+    OperationKind::SubscribeToTone,
+    OperationKind::CancelMediaProcessing,
+    OperationKind::Mute,
+    OperationKind::Unmute,
+    OperationKind::UpdateRecordingStatus,
+    OperationKind::SendDtmfTones,
+    OperationKind::AddLargeGalleryView,
+    OperationKind::RaiseHand,
+    OperationKind::LowerHand,
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_action_is_found_by_method_and_name() {
-        for action in GraphAction::ALL {
-            let (method, name, _) = action.row();
-            assert_eq!(GraphAction::parse(&method, name), Ok(action));
-        }
-        let answer = GraphAction::parse(&Method::POST, Some("microsoft.graph.answer"));
-        assert_eq!(answer, Ok(GraphAction::Answer));
-        for (method, name, expected) in [
-            (Method::PUT, None, InvalidAction::Method { allowed: "GET, DELETE" }),
-            (Method::GET, Some("answer"), InvalidAction::Method { allowed: "POST" }),
-            (Method::POST, Some("levitate"), InvalidAction::UnknownName),
+    fn an_action_is_found_by_method_and_path() {
+        let id = Uuid::from_u128(5);
+        let text = id.to_string();
+        for (method, path, expected) in [
+            (Method::GET, &[][..], Ok(GraphAction::Show)),
+            (Method::DELETE, &[], Ok(GraphAction::HangUp)),
+            (Method::POST, &["answer"], Ok(GraphAction::Answer)),
+            (Method::POST, &["microsoft.graph.answer"], Ok(GraphAction::Answer)),
+            (Method::POST, &["playPrompt"], Ok(GraphAction::Operate(OperationKind::PlayPrompt))),
+            (Method::GET, &["operations"], Ok(GraphAction::Operations)),
+            (Method::GET, &["operations", &text], Ok(GraphAction::Operation(id))),
+            (Method::GET, &["operations", "x"], Ok(GraphAction::Operation(Uuid::nil()))),
+            (Method::PUT, &[], Err(InvalidAction::Method { allowed: "GET, DELETE" })),
+            (Method::GET, &["answer"], Err(InvalidAction::Method { allowed: "POST" })),
+            (Method::POST, &["operations"], Err(InvalidAction::Method { allowed: "GET" })),
+            (Method::POST, &["levitate"], Err(InvalidAction::UnknownName)),
+            (Method::POST, &["invite"], Err(InvalidAction::UnknownName)),
+            (Method::POST, &["answer", "x"], Err(InvalidAction::UnknownName)),
         ] {
-            assert_eq!(GraphAction::parse(&method, name), Err(expected));
+            assert_eq!(GraphAction::parse(&method, path), expected, "{method} {path:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderMap, header};
 use openssl::sha::sha256;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use uuid::Uuid;
 
 use super::refusal::GraphRefusal;
@@ -90,6 +90,10 @@ impl BearerApp {
         if !GRAPH_RESOURCES.contains(&claims.aud.trim_end_matches('/')) {
             return Err(GraphRefusal::Token("Access token validation failure. Invalid audience."));
         }
+        if claims.cnf.is_some() {
+            let message = "Access token validation failure. The token is bound to a key of its sender.";
+            return Err(GraphRefusal::Token(message));
+        }
         let (now, skew) = (unix_seconds(now), i64::from(CLOCK_SKEW_SECONDS));
         if claims.exp.saturating_add(skew) <= now {
             return Err(GraphRefusal::Token("Lifetime validation failed, the token is expired."));
@@ -115,6 +119,7 @@ struct BearerClaims {
     tid: Uuid,
     appid: Option<Uuid>,
     azp: Option<Uuid>,
+    cnf: Option<IgnoredAny>,
     #[serde(default)]
     roles: Vec<String>,
 }

@@ -1,5 +1,5 @@
 //! The bodies of the actions, checked as the Graph reference describes them ("call: answer", "call: reject",
-//! "call: redirect", "call: updateRecordingStatus").
+//! "call: redirect").
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -145,27 +145,8 @@ pub(super) fn redirect(body: &[u8]) -> Result<(Option<Url>, usize), GraphRefusal
     Ok((callback(raw.callback_uri.as_deref())?, targets.len()))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawRecordingStatus {
-    client_context: Option<String>,
-    status: Option<String>,
-}
-
-/// Reads the body of `updateRecordingStatus`: the client context, if there is one.
-pub(super) fn recording_status(body: &[u8]) -> Result<Option<String>, GraphRefusal> {
-    let raw: RawRecordingStatus = parse(body)?;
-    if raw.status.is_none_or(|status| word_in_any_case(&status, &RECORDING_STATUS).is_none()) {
-        return Err(bad(&format!("status must be one of {}", RECORDING_STATUS.join(", "))));
-    }
-    let context = raw.client_context;
-    if context.as_ref().is_some_and(|context| context.chars().count() > CONTEXT_LETTERS_MAX) {
-        return Err(bad(&format!("clientContext takes at most {CONTEXT_LETTERS_MAX} characters")));
-    }
-    Ok(context)
-}
-
-fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, GraphRefusal> {
+/// Reads a body.
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, GraphRefusal> {
     serde_json::from_slice(body).map_err(|error| GraphRefusal::BadBody(error.to_string()))
 }
 
@@ -180,11 +161,10 @@ fn callback(text: Option<&str>) -> Result<Option<Url>, GraphRefusal> {
     }
 }
 
-fn bad(what: &str) -> GraphRefusal {
+/// Returns the refusal of a body.
+pub(super) fn bad(what: &str) -> GraphRefusal {
     GraphRefusal::BadBody(what.to_owned())
 }
 
 const MODALITIES: [&str; 4] = ["audio", "video", "videoBasedScreenSharing", "data"];
-const RECORDING_STATUS: [&str; 3] = ["notRecording", "recording", "failed"];
 const TARGETS_MAX: usize = 25;
-const CONTEXT_LETTERS_MAX: usize = 256;

@@ -15,14 +15,14 @@ use super::{
     action::{GraphAction, InvalidAction},
     bearer::{BearerApp, Issued},
     decision::CallInput,
+    headers::add_graph_headers,
     live_call::{LiveCall, StepRefused},
     refusal::{self, GraphRefusal},
-    response_ids::add_ids,
 };
 use crate::{
     recorder::EventSender,
     script::ScriptStep,
-    server::{Body, header_text, method_not_allowed},
+    server::{Body, header_text},
 };
 
 /// The live calls of a platform.
@@ -74,29 +74,30 @@ impl Calls {
         &self,
         request: &Request<Bytes>,
         id: &str,
-        action: Option<&str>,
+        path: &[&str],
         gate: Gate<'_>,
     ) -> Response<Body> {
-        let action = match GraphAction::parse(request.method(), action) {
-            Ok(action) => action,
-            Err(InvalidAction::UnknownName) => {
-                return identified(request, GraphRefusal::NoSuchAction.response(request, gate.now));
+        let action = match GraphAction::parse(request.method(), path) {
+            Err(InvalidAction::Method { allowed }) => {
+                return refusal::wrong_method(request, allowed, gate.now);
             }
-            Err(InvalidAction::Method { allowed }) => return method_not_allowed(allowed),
+            other => other.map_err(|_| GraphRefusal::NoSuchAction),
         };
         let app = gate.issued.map(|issued| BearerApp::read(request.headers(), issued, gate.now)).transpose();
         let mut calls = self.lock();
         let Some(call) = Uuid::try_parse(id).ok().and_then(|id| calls.get_mut(&id)) else {
             // A sender without a good token does not learn which calls exist.
-            let refusal = app.err().unwrap_or(GraphRefusal::NotFound);
+            let refusal = app.err().or_else(|| action.err()).unwrap_or(GraphRefusal::NotFound);
             return identified(request, refusal.response(request, gate.now));
         };
         let mut url = String::new();
-        let result = app.and_then(|app| act(call, request, action, app.as_ref(), &mut url));
+        let what = action.as_ref().map_or("not served", |action| action.label());
+        let result =
+            app.and_then(|app| action.and_then(|action| act(call, request, action, app.as_ref(), &mut url)));
         let note = result.as_ref().err().map(GraphRefusal::note);
         let response = result.unwrap_or_else(|refusal| refusal.response(request, gate.now));
         let response = identified(request, response);
-        call.record(action, url, note, request, Some(&response));
+        call.record(what, url, note, request, Some(&response));
         response
     }
 
@@ -120,15 +121,15 @@ impl Calls {
         &self,
         request: &Request<Bytes>,
         id: &str,
-        action: Option<&str>,
+        path: &[&str],
         fault: &str,
         response: Option<&Response<Body>>,
     ) {
-        let action = GraphAction::parse(request.method(), action);
+        let action = GraphAction::parse(request.method(), path);
         let (Ok(action), Ok(id)) = (action, Uuid::try_parse(id)) else { return };
         if let Some(call) = self.lock().get(&id) {
             let note = format!("the fault graph={fault} strikes");
-            call.record(action, String::new(), Some(note), request, response);
+            call.record(action.label(), String::new(), Some(note), request, response);
         }
     }
 }
@@ -151,9 +152,9 @@ fn act(
     call.act(action, request, app, url)
 }
 
-/// Returns the response with the ids of the request.
+/// Returns the response with the headers of Graph, for the timeline too.
 fn identified(request: &Request<Bytes>, mut response: Response<Body>) -> Response<Body> {
-    add_ids(request, &mut response);
+    add_graph_headers(request.headers(), &mut response);
     response
 }
 

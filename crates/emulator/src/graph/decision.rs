@@ -2,8 +2,9 @@
 
 use http::HeaderValue;
 use url::Url;
+use uuid::Uuid;
 
-use crate::{notification::Operation, script::ScriptStep, words::words};
+use crate::{script::ScriptStep, words::words};
 
 /// An input of the task that plays a call.
 #[derive(Clone, Debug)]
@@ -27,8 +28,22 @@ pub(crate) enum Decision {
         targets: usize,
     },
     /// An accepted operation. A notification reports its result.
-    Operation(Operation),
+    Operation(StartedOperation),
     HangUp,
+}
+
+/// An operation that Graph accepted. The record of the call has its name and its result.
+#[derive(Clone, Debug)]
+pub(crate) struct StartedOperation {
+    pub(crate) id: Uuid,
+    pub(crate) effect: OperationEffect,
+}
+
+/// The change that an operation makes in the call.
+#[derive(Clone, Debug)]
+pub(crate) enum OperationEffect {
+    /// It changes nothing that the bot can see, and is done at once.
+    None,
 }
 
 /// The parts of an `answer` request that change how the call is played.

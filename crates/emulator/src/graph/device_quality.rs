@@ -4,25 +4,22 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 
-use super::{bearer::BearerApp, calls::Gate, refusal::GraphRefusal, response_ids::add_ids};
-use crate::server::{Body, empty, method_not_allowed};
-
-/// Returns true if a segment below `/communications/calls` names the action instead of a call.
-pub(crate) fn is_device_quality(segment: &str) -> bool {
-    segment.strip_prefix("microsoft.graph.").unwrap_or(segment) == "logTeleconferenceDeviceQuality"
-}
+use super::{
+    bearer::BearerApp,
+    calls::Gate,
+    refusal::{self, GraphRefusal},
+};
+use crate::server::{Body, empty};
 
 /// Accepts a report (Graph reference, "call: logTeleconferenceDeviceQuality").
 pub(crate) fn log_device_quality(request: &Request<Bytes>, gate: Gate<'_>) -> Response<Body> {
     if request.method() != Method::POST {
-        return method_not_allowed("POST");
+        return refusal::wrong_method(request, "POST", gate.now);
     }
-    let mut response = match read(request, gate) {
+    match read(request, gate) {
         Ok(()) => empty(StatusCode::OK),
         Err(refusal) => refusal.response(request, gate.now),
-    };
-    add_ids(request, &mut response);
-    response
+    }
 }
 
 fn read(request: &Request<Bytes>, gate: Gate<'_>) -> Result<(), GraphRefusal> {

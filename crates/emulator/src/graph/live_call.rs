@@ -2,15 +2,17 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 use url::Url;
+use uuid::Uuid;
 
 use super::{
     action::GraphAction,
     bearer::BearerApp,
     body,
-    decision::{CallInput, Decision},
+    decision::{CallInput, Decision, StartedOperation},
+    operation::OperationRequest,
     refusal::GraphRefusal,
 };
 use crate::{
@@ -19,7 +21,8 @@ use crate::{
     encoding::random_id,
     entra::Permission,
     exchange::{RecordedRequest, RecordedResponse},
-    notification::Operation,
+    notification,
+    operation::{Operation, OperationKind, OperationResult},
     recorder::EventSender,
     script::ScriptStep,
     server::{Body, empty, header_text, json_response, whole_body},
@@ -61,16 +64,8 @@ impl LiveCall {
             CallKind::Group | CallKind::Meeting => true,
             CallKind::P2p | CallKind::Recording | CallKind::Pstn => false,
         };
-        let needed: &'static [Permission] = match action {
-            GraphAction::Answer if group => &[Permission::JoinGroupCall, Permission::JoinGroupCallAsGuest],
-            GraphAction::Redirect => &[Permission::Initiate],
-            GraphAction::HangUp => &[Permission::Initiate, Permission::AccessMedia],
-            GraphAction::RecordingStatus => &[Permission::AccessMedia],
-            GraphAction::Answer | GraphAction::Reject | GraphAction::KeepAlive | GraphAction::Show => {
-                return Ok(());
-            }
-        };
-        if app.may(needed) { Ok(()) } else { Err(GraphRefusal::NotPermitted(needed)) }
+        let needed = action.permissions(group);
+        if needed.is_empty() || app.may(needed) { Ok(()) } else { Err(GraphRefusal::NotPermitted(needed)) }
     }
 
     /// Applies an action. `url` receives the callbackUri that the body names.
@@ -107,7 +102,9 @@ impl LiveCall {
                 self.decide(CallStage::Terminating, Decision::Redirect { callback, targets })
             }
             GraphAction::KeepAlive => Ok(empty(StatusCode::OK)),
-            GraphAction::RecordingStatus => self.update_recording_status(body),
+            GraphAction::Operate(kind) => self.operate(kind, body),
+            GraphAction::Operations => Ok(self.operations()),
+            GraphAction::Operation(id) => self.operation(id),
             GraphAction::Show => Ok(self.show()),
             GraphAction::HangUp => {
                 if self.stage().is_ending() {
@@ -147,30 +144,62 @@ impl LiveCall {
         self.inputs.try_send(CallInput::Step(step)).map_err(|_| StepRefused::Busy)
     }
 
-    fn update_recording_status(&self, body: &[u8]) -> Result<Response<Body>, GraphRefusal> {
-        let client_context = body::recording_status(body)?;
-        if !self.stage().is_answered() {
+    /// Starts an operation. From here on its end is reported once.
+    fn operate(&self, kind: OperationKind, body: &[u8]) -> Result<Response<Body>, GraphRefusal> {
+        let OperationRequest { client_context, effect } = OperationRequest::read(kind, body)?;
+        let record = self.events.call();
+        let stage = self.stage();
+        if stage.is_ending() {
+            return Err(GraphRefusal::NotFound);
+        }
+        if !stage.is_answered() {
             return Err(GraphRefusal::NotAnswered);
         }
-        let operation = Operation {
-            id: random_id().unwrap_or_default(),
-            odata_type: "#microsoft.graph.updateRecordingStatusOperation".to_owned(),
-            client_context: client_context.unwrap_or_else(|| random_id().unwrap_or_default().to_string()),
-        };
-        let location = format!("/v1.0/communications/calls/{}/operations/{}", self.facts().id, operation.id);
-        let document = json!({
-            "@odata.type": operation.odata_type,
-            "id": operation.id.to_string(),
-            "status": "completed",
-            "clientContext": operation.client_context,
-        });
-        // If the queue is full, the notification is lost. Graph does not promise one.
-        let _ = self.send(Decision::Operation(operation));
-        let mut response = json_response(StatusCode::OK, &document);
+        let id = random_id().map_err(|_| GraphRefusal::Fault(INTERNAL_ERROR))?;
+        // The calling SDK refuses a notification without a context.
+        let client_context = client_context.unwrap_or_else(|| id.to_string());
+        let mut operation = Operation::new(id, kind, client_context);
+        if self.facts().operations.completes(kind) {
+            operation.end(OperationResult::success().into());
+        }
+        // The task may end the operation as soon as it has it, so the record knows it before.
+        if !record.state().operations.add(operation.clone()) {
+            return Err(GraphRefusal::TooManyOperations);
+        }
+        let started = CallInput::Decision(Decision::Operation(StartedOperation { id, effect }));
+        if self.inputs.try_send(started).is_err() {
+            record.state().operations.remove(id);
+            return Err(GraphRefusal::TooManyOperations);
+        }
+        record.announce();
+        if kind == OperationKind::UpdateRecordingStatus {
+            // Graph says so at once, and notifies it too.
+            operation.end(OperationResult::success().into());
+        }
+        let mut response =
+            json_response(StatusCode::OK, &notification::operation_resource(self.facts().id, &operation));
+        let location = format!("/v1.0/communications/calls/{}/operations/{id}", self.facts().id);
         if let Ok(location) = HeaderValue::from_str(&location) {
             response.headers_mut().insert(header::LOCATION, location);
         }
         Ok(response)
+    }
+
+    fn operations(&self) -> Response<Body> {
+        let call = self.facts().id;
+        let state = self.events.call().state();
+        let operations: Vec<Value> = state
+            .operations
+            .iter()
+            .map(|operation| notification::operation_resource(call, operation))
+            .collect();
+        json_response(StatusCode::OK, &json!({"value": operations}))
+    }
+
+    fn operation(&self, id: Uuid) -> Result<Response<Body>, GraphRefusal> {
+        let state = self.events.call().state();
+        let operation = state.operations.find(id).ok_or(GraphRefusal::NoSuchResource)?;
+        Ok(json_response(StatusCode::OK, &notification::operation_resource(self.facts().id, operation)))
     }
 
     fn show(&self) -> Response<Body> {
@@ -187,7 +216,7 @@ impl LiveCall {
     /// Adds a request to the timeline of the call. `response` is `None` if the bot gets none.
     pub(super) fn record(
         &self,
-        action: GraphAction,
+        what: &str,
         url: String,
         note: Option<String>,
         request: &Request<Bytes>,
@@ -197,7 +226,7 @@ impl LiveCall {
         let path = request.uri().path_and_query().map_or("", |path| path.as_str());
         self.events.record(CallEvent::Step(CallStep {
             at_ms: milliseconds(self.started.elapsed()),
-            what: action.label().to_owned(),
+            what: what.to_owned(),
             received: true,
             url,
             status: response.map(|response| response.status().as_u16()),
@@ -252,5 +281,7 @@ fn scenario(request: &Request<Bytes>) -> Option<HeaderValue> {
 /// A scenario is a GUID; some bots write other short texts.
 const SCENARIO_BYTES_MAX: usize = 128;
 
+/// The code of Graph for an error of its own.
+const INTERNAL_ERROR: u32 = 9_999;
 /// Operations wait in this queue while the notifications of the call are posted.
 const INPUTS_MAX: usize = 32;

@@ -24,6 +24,10 @@ pub(super) enum GraphRefusal {
     BadCallback,
     BadBody(String),
     NoSuchAction,
+    /// The call has no such operation or other resource.
+    NoSuchResource,
+    /// More operations of the call go on than the platform plays.
+    TooManyOperations,
     /// The body has a content coding. The real service refuses it too.
     Compressed,
     /// There is no token, or it is not accepted.
@@ -91,9 +95,16 @@ impl GraphRefusal {
                 GraphErrorParts::new(StatusCode::BAD_REQUEST, "BadRequest", message)
             }
             Self::NoSuchAction => {
-                let message = "Resource not found for the segment: this emulator knows answer, reject, \
-                               redirect, keepAlive and updateRecordingStatus.";
+                let message = "Resource not found for the segment: this emulator does not serve it. \
+                               docs/emulator.md lists all that it serves.";
                 GraphErrorParts::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+            }
+            Self::NoSuchResource => {
+                GraphErrorParts::new(StatusCode::NOT_FOUND, "NotFound", "Resource not found.")
+            }
+            Self::TooManyOperations => {
+                let message = "Too many operations of this call go on.";
+                GraphErrorParts::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
             }
             Self::Compressed => {
                 let message = "The body must not be compressed.";
@@ -123,6 +134,8 @@ impl GraphRefusal {
             | Self::BadCallback
             | Self::BadBody(_)
             | Self::NoSuchAction
+            | Self::NoSuchResource
+            | Self::TooManyOperations
             | Self::Compressed
             | Self::Token(_) => printable(&format!("{code}: {message}")),
         }
@@ -170,8 +183,28 @@ pub(super) fn of_status(request: &Request<Bytes>, status: StatusCode, now: Syste
     refusal.response(request, now)
 }
 
+/// The response to a path that this emulator does not serve.
+pub(crate) fn unknown_segment(request: &Request<Bytes>, segment: &str, now: SystemTime) -> Response<Body> {
+    let message = format!("Resource not found for the segment '{}'.", printable(segment));
+    graph_error(request, StatusCode::BAD_REQUEST, "BadRequest", &message, now)
+}
+
+/// The response to a method that a path does not take.
+pub(super) fn wrong_method(
+    request: &Request<Bytes>,
+    allowed: &'static str,
+    now: SystemTime,
+) -> Response<Body> {
+    let message =
+        format!("Specified HTTP method is not allowed for the request target, which takes {allowed}.");
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    let mut response = graph_error(request, status, "Request_BadRequest", &message, now);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
 /// An error in the shape of Graph.
-fn graph_error(
+pub(super) fn graph_error(
     request: &Request<Bytes>,
     status: StatusCode,
     code: &str,

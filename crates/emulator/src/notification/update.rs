@@ -1,4 +1,4 @@
-//! The bodies of changes to an answered call: state, roster, tone, operation.
+//! The bodies of changes to an answered call: state, roster, tone.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -6,18 +6,9 @@ use uuid::Uuid;
 use super::{
     ids::{CallIds, Person},
     participant::participant,
-    parts::{identity, item, object, result_info, source_identity},
+    parts::{identity, item, object, source_identity},
 };
 use crate::call::CallRequest;
-
-/// An operation of the calls API that a bot started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Operation {
-    pub(crate) id: Uuid,
-    /// Like `#microsoft.graph.playPromptOperation`.
-    pub(crate) odata_type: String,
-    pub(crate) client_context: String,
-}
 
 /// The content of a roster.
 #[derive(Clone, Copy, Debug)]
@@ -111,23 +102,4 @@ pub(crate) fn tone(ids: &CallIds, tone: &str, sequence: u32) -> Value {
         "toneInfo": {"@odata.type": "#microsoft.graph.toneInfo", "sequenceId": sequence, "tone": tone},
     });
     item("updated", ids, "", resource)
-}
-
-/// The body that reports an operation: `deleted` if it has ended, `updated` if it goes on.
-pub(crate) fn operation(ids: &CallIds, operation: &Operation, status: &str) -> Value {
-    let Operation { id, odata_type, client_context } = operation;
-    let (code, change) = match status {
-        "failed" => (500, "deleted"),
-        "completed" => (200, "deleted"),
-        _ => (200, "updated"),
-    };
-    let resource = json!({
-        "@odata.type": odata_type,
-        "@odata.id": format!("/communications/calls/{}/operations/{id}", ids.call),
-        "id": id.to_string(),
-        "clientContext": client_context,
-        "status": status,
-        "resultInfo": result_info(code, 0, ""),
-    });
-    item(change, ids, &format!("/operations/{id}"), resource)
 }

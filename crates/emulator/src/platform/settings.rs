@@ -8,6 +8,7 @@ use crate::{
     entra::{Credential, Permission},
     faults::Faults,
     keys::Keys,
+    operation::OperationResponses,
     rotation::Rotation,
 };
 
@@ -37,6 +38,8 @@ pub struct PlatformSettings {
     pub graph_auth: Option<bool>,
     /// The time limit of one attempt to post a notification.
     pub post_timeout: Duration,
+    /// The time when bots learn the results of their operations.
+    pub operations: OperationResponses,
     /// Rotates the keys of both issuers by itself.
     pub rotation: Option<Rotation>,
     /// The faults from the start on.
@@ -59,6 +62,7 @@ impl PlatformSettings {
             token_life: TOKEN_LIFE,
             graph_auth: None,
             post_timeout: POST_TIMEOUT,
+            operations: OperationResponses::default(),
             rotation: None,
             faults: Faults::default(),
         }

@@ -29,9 +29,14 @@ pub(super) fn no_such_path() -> Response<Body> {
 }
 
 /// Name, path and description.
-const URLS: [(&str, &str, &str); 12] = [
+const URLS: [(&str, &str, &str); 16] = [
     ("skype_metadata", "/v1/.well-known/OpenIdConfiguration", "metadata of the Skype-like issuer"),
     ("skype_keys", "/v1/keys", "its keys"),
+    (
+        "skype_slash_metadata",
+        "/slash/v1/.well-known/OpenIdConfiguration",
+        "its metadata for tokens of the kind skype-slash: the issuer has a final slash",
+    ),
     (
         "entra_metadata",
         "/common/v2.0/.well-known/openid-configuration",
@@ -41,10 +46,17 @@ const URLS: [(&str, &str, &str); 12] = [
     ("authority", "/{tenant}", "the authority for a client library"),
     ("token_endpoint", "/{tenant}/oauth2/v2.0/token", "POST: a token for client credentials"),
     (
+        "managed_identity",
+        "/metadata/identity/oauth2/token",
+        "a token of a managed identity, as a virtual machine gets it (IMDS)",
+    ),
+    ("app_service_identity", "/MSI/token", "the same as App Service gives it (IDENTITY_ENDPOINT)"),
+    (
         "graph",
         "/v1.0",
         "the Graph endpoint: /communications/calls/{id}/answer, reject, redirect, keepAlive, …",
     ),
+    ("batch", "/v1.0/$batch", "POST: up to 20 requests to Graph in one"),
     ("calls", "/emulator/calls", "POST: place a call, read its timeline as JSON lines"),
     ("load", "/emulator/load", "POST: place many calls, read a result for each as JSON lines"),
     ("token", "/emulator/token", "POST: a token, good or flawed"),

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     encoding::{DurationText, parse_duration},
-    words::words,
+    operation::OperationKind,
+    words::{InvalidWord, words},
 };
 
 /// A step as written. Its members depend on `do`.
@@ -71,7 +72,7 @@ impl RawStep {
             }
             ActionName::Operation => {
                 let kind = self.operation.as_deref().ok_or(ScriptProblem::MissingMember("operation"))?;
-                let kind = kind.parse().map_err(|error| value("operation", &error))?;
+                let kind = operation_kind(kind).map_err(|error| value("operation", &error))?;
                 let status = self.status.as_deref().unwrap_or("completed");
                 ScriptAction::Operation(kind, status.parse().map_err(|error| value("status", &error))?)
             }
@@ -110,6 +111,17 @@ impl RawStep {
         ]
         .into_iter()
         .filter_map(|(name, given)| given.then_some(name))
+    }
+}
+
+/// Finds an operation by the name in its path, or by the name of its type without `Operation`.
+fn operation_kind(text: &str) -> Result<OperationKind, InvalidWord> {
+    match text {
+        "record" => Ok(OperationKind::RecordResponse),
+        "inviteParticipants" => Ok(OperationKind::Invite),
+        "muteParticipant" => Ok(OperationKind::Mute),
+        "unmuteParticipant" => Ok(OperationKind::Unmute),
+        name => name.parse(),
     }
 }
 

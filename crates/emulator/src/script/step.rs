@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use crate::words::words;
+use crate::{
+    operation::{OperationKind, OperationStatus},
+    words::words,
+};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,67 +120,5 @@ impl Tone {
     pub(crate) fn wire(self) -> String {
         let label = self.label();
         if label.len() == 1 { format!("tone{label}") } else { label.to_owned() }
-    }
-}
-
-words! {
-    /// An operation of the calls API.
-    pub(crate) enum OperationKind {
-        /// A prompt was played.
-        PlayPrompt = "playPrompt",
-        /// A short recording was made.
-        Record = "record",
-        /// People were invited.
-        InviteParticipants = "inviteParticipants",
-        /// The bot was muted.
-        Mute = "muteParticipant",
-        /// The bot was unmuted.
-        Unmute = "unmuteParticipant",
-        /// A recording was announced or ended.
-        UpdateRecordingStatus = "updateRecordingStatus",
-        /// The bot listens for keys.
-        SubscribeToTone = "subscribeToTone",
-        /// Prompts and recordings were cancelled.
-        CancelMediaProcessing = "cancelMediaProcessing",
-    }
-}
-
-impl OperationKind {
-    /// Returns the type of the operation's resource, like `#microsoft.graph.playPromptOperation`.
-    pub(crate) fn odata_type(self) -> String {
-        format!("#microsoft.graph.{}Operation", self.label())
-    }
-}
-
-words! {
-    /// The status of an operation.
-    pub(crate) enum OperationStatus {
-        /// The operation goes on.
-        Running = "running",
-        /// The operation is done.
-        Completed = "completed",
-        /// The operation failed.
-        Failed = "failed",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_operation_has_the_type_of_its_resource() {
-        let types: Vec<String> = OperationKind::ALL.iter().map(|kind| kind.odata_type()).collect();
-        let expected = [
-            "#microsoft.graph.playPromptOperation",
-            "#microsoft.graph.recordOperation",
-            "#microsoft.graph.inviteParticipantsOperation",
-            "#microsoft.graph.muteParticipantOperation",
-            "#microsoft.graph.unmuteParticipantOperation",
-            "#microsoft.graph.updateRecordingStatusOperation",
-            "#microsoft.graph.subscribeToToneOperation",
-            "#microsoft.graph.cancelMediaProcessingOperation",
-        ];
-        assert_eq!(types, expected);
     }
 }

@@ -9,6 +9,8 @@ words! {
     pub enum TokenKind {
         /// Signed by the Skype-like issuer; valid for 300 s, without `iat` and `ver`.
         Skype = "skype",
+        /// As `skype`, from the issuer with a final slash, as reported of the GCC High cloud.
+        SkypeSlash = "skype-slash",
         /// Entra, version 1.0: issuer `sts.windows.net`, caller in `appid`.
         EntraV1 = "entra-v1",
         /// Entra, version 2.0: issuer `login.microsoftonline.com`, caller in `azp`.
@@ -19,7 +21,7 @@ words! {
 impl TokenKind {
     pub(crate) fn issuer(self) -> Issuer {
         match self {
-            Self::Skype => Issuer::Skype,
+            Self::Skype | Self::SkypeSlash => Issuer::Skype,
             Self::EntraV1 | Self::EntraV2 => Issuer::Entra,
         }
     }
@@ -48,6 +50,8 @@ words! {
         WrongTenant = "wrong-tenant",
         /// Issued to another app than Microsoft's calling service.
         OtherCaller = "other-caller",
+        /// Bound to a key of its sender (`cnf`, RFC 7800), which a bearer token cannot prove.
+        Bound = "bound",
         /// Entra only: signed by a key of another cloud, which the key set contains too.
         OtherCloud = "other-cloud",
         /// Entra only: signed by a key of the tenant of personal accounts, which the key set contains too.
@@ -64,6 +68,7 @@ impl Flaw {
         match self {
             Self::None | Self::Expired | Self::NotYetValid => true,
             Self::WrongAudience | Self::WrongIssuer | Self::WrongTenant | Self::OtherCaller => true,
+            Self::Bound => true,
             Self::Forged | Self::UnknownKey | Self::Unsigned => false,
             Self::OtherCloud | Self::ConsumerKey | Self::Missing => false,
         }
@@ -107,7 +112,7 @@ impl FromStr for TokenChoice {
             },
         };
         match kind.zip(flaw) {
-            Some((TokenKind::Skype, flaw @ (Flaw::OtherCloud | Flaw::ConsumerKey))) => {
+            Some((kind, flaw @ (Flaw::OtherCloud | Flaw::ConsumerKey))) if kind.issuer() == Issuer::Skype => {
                 Err(InvalidTokenChoice::EntraOnly { flaw })
             }
             Some((kind, flaw)) => Ok(Self { kind, flaw }),
@@ -152,12 +157,15 @@ mod tests {
     #[test]
     fn a_choice_is_a_kind_a_flaw_or_both() {
         check("skype", Ok("skype"));
+        check("skype-slash+bound", Ok("skype-slash+bound"));
+        check("bound", Ok("skype+bound"));
         check("entra-v1+none", Ok("entra-v1"));
         check("expired", Ok("skype+expired"));
         check("consumer-key", Ok("entra-v2+consumer-key"));
+        check("skype-slash+other-cloud", Err("other-cloud is a flaw of Entra tokens"));
         check("skype+consumer-key", Err("consumer-key is a flaw of Entra tokens: use entra-v1+consumer-key"));
         for text in ["", "+", "expired+skype", "skype+expired+forged", "Skype"] {
-            check(text, Err("must be a kind (skype, entra-v1, entra-v2), a flaw (none, forged"));
+            check(text, Err("must be a kind (skype, skype-slash, entra-v1, entra-v2), a flaw (none, forged"));
         }
     }
 }

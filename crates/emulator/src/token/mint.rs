@@ -10,7 +10,7 @@ use super::choice::{Flaw, TokenChoice, TokenKind};
 use crate::{
     clock::unix_seconds,
     encoding::{base64_url, random_id},
-    issuer::{SKYPE_ISSUER, entra_v1_issuer, entra_v2_issuer},
+    issuer::{SKYPE_ISSUER, SKYPE_SLASH_ISSUER, entra_v1_issuer, entra_v2_issuer},
     keys::{Keys, SigningKey},
 };
 
@@ -111,7 +111,7 @@ pub(crate) fn mint(keys: &Keys, request: &TokenRequest, now: SystemTime) -> Resu
     let signing = keys.ring(kind.issuer()).signing();
     let key: &SigningKey = match (flaw, kind) {
         (Flaw::Missing, _) => return Err(MintError::NothingToMake),
-        (Flaw::OtherCloud | Flaw::ConsumerKey, TokenKind::Skype) => {
+        (Flaw::OtherCloud | Flaw::ConsumerKey, TokenKind::Skype | TokenKind::SkypeSlash) => {
             return Err(MintError::EntraOnly { flaw });
         }
         (Flaw::OtherCloud, TokenKind::EntraV1 | TokenKind::EntraV2) => keys.other_cloud(),
@@ -124,7 +124,9 @@ pub(crate) fn mint(keys: &Keys, request: &TokenRequest, now: SystemTime) -> Resu
     let header = match (flaw, kind) {
         (Flaw::Unsigned, _) => json!({"alg": "none", "typ": "JWT", "kid": kid}),
         // Real tokens have `cty: "JWT"` although they contain no other token.
-        (_, TokenKind::Skype) => json!({"alg": "RS256", "kid": kid, "typ": "JWT", "cty": "JWT", "x5t": kid}),
+        (_, TokenKind::Skype | TokenKind::SkypeSlash) => {
+            json!({"alg": "RS256", "kid": kid, "typ": "JWT", "cty": "JWT", "x5t": kid})
+        }
         (_, TokenKind::EntraV1 | TokenKind::EntraV2) => {
             json!({"typ": "JWT", "alg": "RS256", "x5t": kid, "kid": kid})
         }
@@ -181,6 +183,7 @@ fn claims(request: &TokenRequest, now: SystemTime) -> Result<(Map<String, Value>
     let issuer = match (flaw, kind) {
         (Flaw::WrongIssuer, _) => "https://issuer.example".to_owned(),
         (_, TokenKind::Skype) => SKYPE_ISSUER.to_owned(),
+        (_, TokenKind::SkypeSlash) => SKYPE_SLASH_ISSUER.to_owned(),
         (_, TokenKind::EntraV1) => entra_v1_issuer(request.tenant),
         (_, TokenKind::EntraV2) => entra_v2_issuer(request.tenant),
     };
@@ -191,7 +194,7 @@ fn claims(request: &TokenRequest, now: SystemTime) -> Result<(Map<String, Value>
     set("aud", audience.to_string().into());
     set("tid", tenant.to_string().into());
     let expires_at = match kind {
-        TokenKind::Skype => {
+        TokenKind::Skype | TokenKind::SkypeSlash => {
             set("appid", caller.to_string().into());
             set("nbf", now.into());
             now.saturating_add(SKYPE_LIFE_SECONDS)
@@ -217,6 +220,10 @@ fn claims(request: &TokenRequest, now: SystemTime) -> Result<(Map<String, Value>
         }
     };
     set("exp", expires_at.into());
+    if flaw == Flaw::Bound {
+        // The member that Entra sets in a token that needs a proof of possession.
+        set("cnf", json!({"kid": random_id()?.simple().to_string()}));
+    }
     Ok((claims, expires_at))
 }
 

@@ -8,15 +8,20 @@ use crate::support::{APP, TENANT, exchange, get, platform, post, request};
 #[tokio::test]
 async fn the_skype_like_metadata_has_the_real_shape() {
     let platform = platform().await;
-    let document = get(platform.address(), "/v1/.well-known/OpenIdConfiguration").await.json();
-    let expected = json!({
-        "issuer": "https://api.botframework.com",
-        "authorization_endpoint": "https://invalid.botframework.com",
-        "jwks_uri": format!("{}/v1/keys", platform.origin()),
-        "id_token_signing_alg_values_supported": ["RSA256"],
-        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
-    });
-    assert_eq!(document, expected);
+    for (folder, issuer) in
+        [("", "https://api.botframework.com"), ("/slash", "https://api.botframework.com/")]
+    {
+        let path = format!("{folder}/v1/.well-known/OpenIdConfiguration");
+        let document = get(platform.address(), &path).await.json();
+        let expected = json!({
+            "issuer": issuer,
+            "authorization_endpoint": "https://invalid.botframework.com",
+            "jwks_uri": format!("{}/v1/keys", platform.origin()),
+            "id_token_signing_alg_values_supported": ["RSA256"],
+            "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+        });
+        assert_eq!(document, expected);
+    }
 }
 
 #[tokio::test]

@@ -93,6 +93,7 @@ async fn a_token_of_the_calls_app_and_tenant_is_required() {
         ("not yet valid", Some(token(json!({"nbf": 99_999_999_999_i64}))), 401, "InvalidAuthenticationToken"),
         ("forged", Some(flawed("forged")), 401, "InvalidAuthenticationToken"),
         ("unsigned", Some(flawed("unsigned")), 401, "InvalidAuthenticationToken"),
+        ("bound to a key", Some(flawed("bound")), 401, "InvalidAuthenticationToken"),
         ("another tenant", Some(graph_token(&platform, APP, other, &[], &json!({}))), 403, "7505"),
         ("another app", Some(graph_token(&platform, other, TENANT, &[], &json!({}))), 404, "8522"),
     ] {
@@ -225,7 +226,7 @@ async fn invalid_bodies_are_refused_with_a_message() {
             json!({"status": "recording", "clientContext": "x".repeat(257)}),
             "256 characters",
         ),
-        ("levitate", json!({}), "this emulator knows answer, reject, redirect"),
+        ("levitate", json!({}), "this emulator does not serve it"),
     ] {
         let reply = ask(&platform, "POST", &format!("{path}/{action}"), None, &body).await;
         check(action, &reply, 400, "BadRequest");

@@ -83,16 +83,30 @@ async fn a_secret_yields_a_token_for_graph() {
 }
 
 #[tokio::test]
-async fn a_token_of_an_app_for_itself_names_the_app_as_caller() {
-    let platform = platform().await;
+async fn the_name_of_an_app_decides_the_version_of_a_token_for_it() {
+    let other = TENANT;
+    let platform = platform_with(|settings| PlatformSettings {
+        apps: vec![APP, other],
+        credentials: vec![(APP, Credential::secret(SECRET))],
+        ..settings
+    })
+    .await;
     let keys = get(platform.address(), "/common/discovery/v2.0/keys").await.json();
-    for scope in [format!("{APP}/.default"), format!("api://{APP}/.default")] {
-        let body = parameters(&[("scope", &scope)]);
+    let v1 = format!("https://sts.windows.net/{TENANT}/");
+    let v2 = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
+    for (resource, version, audience, caller, issuer) in [
+        (APP.to_string(), "2.0", APP.to_string(), "azp", &v2),
+        (other.to_string(), "2.0", other.to_string(), "azp", &v2),
+        (format!("api://{APP}"), "1.0", format!("api://{APP}"), "appid", &v1),
+        (format!("api://{other}"), "1.0", format!("api://{other}"), "appid", &v1),
+    ] {
+        let body = parameters(&[("scope", &format!("{resource}/.default"))]);
         let document = ask(&platform, &TENANT.to_string(), &body, &[]).await.json();
         let (_, claims, _) = verify(document["access_token"].as_str().unwrap(), &keys).unwrap();
-        assert_eq!((&claims["aud"], &claims["azp"]), (&json!(APP.to_string()), &json!(APP.to_string())));
-        assert_eq!(claims["iss"], format!("https://login.microsoftonline.com/{TENANT}/v2.0"));
-        assert_eq!(claims["ver"], "2.0");
+        let seen = (&claims["aud"], &claims["ver"], &claims["iss"], &claims[caller]);
+        let expected = (&json!(audience), &json!(version), &json!(issuer), &json!(APP.to_string()));
+        assert_eq!(seen, expected, "{resource}");
+        assert!(claims.get("roles").is_none(), "the roles are those of Graph");
     }
 }
 
@@ -131,6 +145,8 @@ async fn errors_have_the_codes_of_the_real_endpoint() {
         (vec![("scope", "")], 400, "invalid_request", 900_144),
         (vec![("scope", "https://graph.microsoft.com/Calls.Initiate.All")], 400, "invalid_scope", 1_002_012),
         (vec![("scope", "https://api.example/.default")], 400, "invalid_resource", 500_011),
+        (vec![("scope", &format!("api://{other}/.default"))], 400, "invalid_resource", 500_011),
+        (vec![("scope", &format!("api://{}/.default", APP.simple()))], 400, "invalid_resource", 500_011),
         (
             vec![("client_assertion", "a.b.c"), ("client_assertion_type", "x")],
             400,

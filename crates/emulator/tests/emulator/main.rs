@@ -2,6 +2,8 @@
 
 // `cfg(test)` is always true here; clippy lets helpers below it unwrap.
 #[cfg(test)]
+mod batch;
+#[cfg(test)]
 mod binary;
 #[cfg(test)]
 mod bot;
@@ -20,9 +22,13 @@ mod graph;
 #[cfg(test)]
 mod https;
 #[cfg(test)]
+mod identity;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod login;
+#[cfg(test)]
+mod operations;
 #[cfg(test)]
 mod sdk;
 #[cfg(test)]

@@ -28,6 +28,7 @@ async fn each_kind_has_the_real_shape() {
     let service = json!("26a18ebc-cdf7-4a6a-91cb-beb352805e81");
     for (choice, issuer, caller, life, version) in [
         ("skype", "https://api.botframework.com".to_owned(), "appid", 300, Value::Null),
+        ("skype-slash", "https://api.botframework.com/".to_owned(), "appid", 300, Value::Null),
         ("entra-v1", format!("https://sts.windows.net/{TENANT}/"), "appid", 3_900, json!("1.0")),
         ("entra-v2", format!("https://login.microsoftonline.com/{TENANT}/v2.0"), "azp", 3_900, json!("2.0")),
     ] {
@@ -39,8 +40,8 @@ async fn each_kind_has_the_real_shape() {
         assert_eq!(claims[caller], service);
         assert_eq!(claims["ver"], version);
         assert_eq!(claims["exp"].as_i64().unwrap() - claims["nbf"].as_i64().unwrap(), life);
-        assert_eq!(claims.get("iat").is_none(), choice == "skype");
-        assert_eq!(header.get("cty").is_some(), choice == "skype");
+        assert_eq!(claims.get("iat").is_none(), choice.starts_with("skype"));
+        assert_eq!(header.get("cty").is_some(), choice.starts_with("skype"));
         assert_eq!((&header["typ"], &header["x5t"]), (&json!("JWT"), &header["kid"]));
         assert!(token.len() < 2_048);
     }
@@ -82,6 +83,7 @@ async fn each_token_has_the_flaw_that_it_names() {
                 assert!(claims["iss"].as_str().unwrap().contains(&TENANT.to_string()));
             }
             Flaw::OtherCaller => assert_ne!(claims["azp"], "26a18ebc-cdf7-4a6a-91cb-beb352805e81"),
+            Flaw::Bound => assert!(claims["cnf"]["kid"].is_string()),
             Flaw::OtherCloud => assert_eq!(key["cloud_instance_name"], "microsoftonline.us"),
             Flaw::ConsumerKey => assert!(key["issuer"].as_str().unwrap().contains("9188040d")),
             Flaw::Missing => unreachable!("handled above"),

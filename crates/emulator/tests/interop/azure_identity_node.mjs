@@ -14,3 +14,6 @@ ok("a certificate gets a token");
 
 const wrong = new ClientSecretCredential(tenant, app, "wrong", options);
 await refused("a wrong secret is AADSTS7000215", () => wrong.getToken(graphScope), /7000215/);
+
+const checking = new ClientSecretCredential(tenant, app, secret, { authorityHost: origin });
+await refused("without disableInstanceDiscovery there is no token", () => checking.getToken(graphScope), /./);

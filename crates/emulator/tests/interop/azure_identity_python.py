@@ -1,6 +1,6 @@
 """azure-identity for Python: secret, certificate and assertion."""
 
-from azure.core.exceptions import ClientAuthenticationError
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 from azure.identity import CertificateCredential, ClientAssertionCredential, ClientSecretCredential
 
 from setting import APP, CERTIFICATE, GRAPH_SCOPE, KEY, ORIGIN, SECRET, TENANT, ok, read
@@ -29,3 +29,10 @@ try:
 except ClientAuthenticationError as error:
     assert "AADSTS50027" in str(error), error
 ok("a bad assertion is a ClientAuthenticationError, AADSTS50027")
+
+try:
+    checking = {"authority": ORIGIN, "connection_timeout": 5, "retry_total": 0}
+    ClientSecretCredential(TENANT, APP, SECRET, **checking).get_token(GRAPH_SCOPE)
+    raise SystemExit("the authority was not checked")
+except (ClientAuthenticationError, ServiceRequestError, ValueError):
+    ok("without disable_instance_discovery=True there is no token")

@@ -1,7 +1,7 @@
 // @microsoft/microsoft-graph-client for Node: answer, get, hang up.
 
 import { ClientSecretCredential } from "@azure/identity";
-import { Client } from "@microsoft/microsoft-graph-client";
+import { BatchRequestContent, BatchResponseContent, Client } from "@microsoft/microsoft-graph-client";
 import { app, graphScope, ok, origin, placeCall, refused, secret, tenant } from "./setting.mjs";
 
 const credential = new ClientSecretCredential(tenant, app, secret, {
@@ -23,6 +23,17 @@ await client.api(`${call}/answer`).post({
 });
 if ((await client.api(call).get()).state !== "established") throw new Error("not established");
 ok("a call is answered and read");
+
+// The library strips the host, and the version is that of the batch.
+const steps = [
+  { id: "1", request: new Request(`${origin}${call}`, { method: "GET" }) },
+  { id: "2", request: new Request(`${origin}${call}/keepAlive`, { method: "POST" }), dependsOn: ["1"] },
+];
+const batch = await client.api("/$batch").post(await new BatchRequestContent(steps).getContent());
+const responses = new BatchResponseContent(batch);
+const shown = await responses.getResponseById("1").json();
+if (shown.id !== id || responses.getResponseById("2").status !== 200) throw new Error(JSON.stringify(batch));
+ok("a batch reads a call and keeps it alive");
 
 await client.api(call).delete();
 ok("a call is hung up");

@@ -24,3 +24,6 @@ ok("a certificate gets a token");
 
 const wrongSecret = () => acquire({ clientSecret: "wrong" });
 await refused("a wrong secret is invalid_client, AADSTS7000215", wrongSecret, /7000215/);
+
+const checking = () => acquire({ clientSecret: secret, knownAuthorities: [] });
+await refused("without knownAuthorities there is no token", checking, /./);

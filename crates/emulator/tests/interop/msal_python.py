@@ -5,13 +5,13 @@ import msal
 from setting import APP, CA, CERTIFICATE, GRAPH_SCOPE, KEY, ORIGIN, SECRET, TENANT, ok, read
 
 
-def acquire(credential):
+def acquire(credential, **options):
     app = msal.ConfidentialClientApplication(
         APP,
         authority=f"{ORIGIN}/{TENANT}",
         client_credential=credential,
-        instance_discovery=False,
         verify=CA,
+        **{"instance_discovery": False, **options},
     )
     return app, app.acquire_token_for_client(scopes=[GRAPH_SCOPE])
 
@@ -29,3 +29,9 @@ ok("a certificate gets a token")
 _, answer = acquire("wrong")
 assert answer["error"] == "invalid_client" and answer["error_codes"] == [7000215], answer
 ok("a wrong secret is invalid_client, AADSTS7000215")
+
+try:
+    _, answer = acquire(SECRET, instance_discovery=True)
+    raise SystemExit(f"the authority was not checked: {answer}")
+except (ValueError, OSError):  # Microsoft does not know this authority, or cannot be reached.
+    ok("without instance_discovery=False there is no token")

@@ -12,6 +12,9 @@ from msgraph.generated.communications.calls.item.answer.answer_post_request_body
 from msgraph.generated.models.modality import Modality
 from msgraph.generated.models.o_data_errors.o_data_error import ODataError
 from msgraph.generated.models.service_hosted_media_config import ServiceHostedMediaConfig
+from msgraph_core.requests.batch_request_builder import BatchRequestBuilder
+from msgraph_core.requests.batch_request_content import BatchRequestContent
+from msgraph_core.requests.batch_request_item import BatchRequestItem
 
 from setting import APP, GRAPH_SCOPE, ORIGIN, SECRET, TENANT, ok, place_call
 
@@ -44,6 +47,15 @@ async def main():
         )
         assert (await item.get()).state.value == "established"
         ok("a call is answered")
+
+        request = item.to_get_request_information()
+        request.path_parameters["baseurl"] = adapter.base_url
+        show = BatchRequestItem(request, id="1")
+        batch = BatchRequestContent()
+        batch.add_request(show.id, show)
+        responses = await BatchRequestBuilder(adapter).post(batch)
+        assert responses.get_response_by_id("1").status == 200, responses
+        ok("a batch reads a call")
 
         await item.keep_alive.post()
         await item.delete()

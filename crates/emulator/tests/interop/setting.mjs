@@ -34,6 +34,10 @@ export const post = async (path, body) =>
     body: JSON.stringify(body),
   });
 
+// The environment variables that lead client libraries to the managed identity endpoint.
+export const identityVariables = async () =>
+  (await (await fetch(`${origin}/emulator`)).json()).identity_variables;
+
 // Places a call that lasts until it is hung up: its id, and the URL it is posted to.
 export const placeCall = async () => {
   const server = createServer((request, response) => {

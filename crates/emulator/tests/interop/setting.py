@@ -30,6 +30,13 @@ def post(path, body):
     return urllib.request.urlopen(request, context=ssl.create_default_context(cafile=CA), timeout=20)
 
 
+def identity_variables():
+    """The environment variables that lead client libraries to the managed identity endpoint."""
+    context = ssl.create_default_context(cafile=CA)
+    with urllib.request.urlopen(f"{ORIGIN}/emulator", context=context, timeout=20) as response:
+        return json.load(response)["identity_variables"]
+
+
 class Webhook(BaseHTTPRequestHandler):
     """Asks for the Graph form of a legacy notification, and accepts the rest."""
 

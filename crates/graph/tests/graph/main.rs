@@ -9,6 +9,8 @@ mod bodies;
 #[cfg(test)]
 mod credentials;
 #[cfg(test)]
+mod identities;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod retries;

@@ -262,7 +262,7 @@ fn refusals_of_entra_have_different_labels_and_lines() {
     let assertion = "the app's credential is wrong: Entra does not accept the assertion; \
                      upload this certificate, check the clock";
     let federated =
-        "the app's credential is wrong: no federated credential of the app fits the token in the file";
+        "the app's credential is wrong: no federated credential of the app fits the token that it sent";
     let app = "the app is not known in the call's tenant: check its id, or have an administrator consent";
     let unknown_tenant = "Entra does not know the call's tenant: check the cloud";
     let rows = [
@@ -310,10 +310,7 @@ fn refusals_of_entra_have_different_labels_and_lines() {
 #[test]
 fn other_responses_are_not_from_a_token_endpoint() {
     let not_a_token = |status| {
-        format!(
-            "the authority has no token endpoint: \
-             it responded {status} with neither a token nor an OAuth error"
-        )
+        format!("not a token endpoint: it responded {status} with neither a token nor an OAuth error")
     };
     let deep = format!(r#"{{"token_type":{}"#, "[".repeat(60_000));
     let long = "x".repeat(15 * 1024 + 1);

@@ -108,9 +108,12 @@ impl Script {
 
     /// Returns the value of header `name` in each request to Graph.
     pub(super) fn headers(&self, name: &str) -> Vec<Option<String>> {
-        self.requests(false, |_, request| {
-            request.headers.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone())
-        })
+        self.requests(false, |_, request| header(request, name))
+    }
+
+    /// Returns the value of header `name` in each token request.
+    pub(super) fn token_headers(&self, name: &str) -> Vec<Option<String>> {
+        self.requests(true, |_, request| header(request, name))
     }
 
     /// Returns the bodies that Graph received.
@@ -120,7 +123,16 @@ impl Script {
 
     /// Returns the time of each request to Graph, in milliseconds since the first.
     pub(super) fn times(&self) -> Vec<u128> {
-        let times = self.requests(false, |at, _| *at);
+        self.times_of(false)
+    }
+
+    /// Returns the time of each token request, in milliseconds since the first.
+    pub(super) fn token_times(&self) -> Vec<u128> {
+        self.times_of(true)
+    }
+
+    fn times_of(&self, token: bool) -> Vec<u128> {
+        let times = self.requests(token, |at, _| *at);
         times.iter().map(|at| at.duration_since(times[0]).as_millis()).collect()
     }
 
@@ -130,8 +142,12 @@ impl Script {
     }
 }
 
+fn header(request: &GraphRequest, name: &str) -> Option<String> {
+    request.headers.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone())
+}
+
 fn is_token(request: &GraphRequest) -> bool {
-    request.url.path().ends_with("/oauth2/v2.0/token")
+    request.url.path().ends_with("/token")
 }
 
 impl Transport for Script {

@@ -8,9 +8,9 @@ use switchboard_routing::Name;
 use uuid::Uuid;
 
 use super::{
+    guid::{GUID, guid},
     region::parse_name,
     section::{Section, Setting},
-    trust::{GUID, guid},
 };
 
 /// Reads one instance. `apps` is `None` if they have a problem already; `names` are those of the instances so

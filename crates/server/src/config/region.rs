@@ -7,10 +7,11 @@ use switchboard_delivery::{Orphaned, UpstreamUrl};
 use switchboard_routing::{CallbackUris, Name, Peer, Policy, Rule, SealKey};
 
 use super::{
+    guid,
     model::{PeerSettings, RedirectStatus},
     secret::{SECRET, Surroundings},
     section::{Section, Setting},
-    trust, url,
+    url,
 };
 
 pub(super) fn name(root: &Section<'_>) -> Option<Name> {
@@ -176,8 +177,8 @@ fn rule(section: Section<'_>, regions: Option<(&Name, &BTreeSet<Name>)>) -> Opti
     };
     let tenants = |name| {
         section.or(name, Vec::new(), |setting| {
-            let one = |tenant: &Setting<'_>| trust::guid(tenant).map(|id| id.hyphenated().to_string());
-            not_empty(setting, setting.each(&format!("a list of tenant ids, each {}", trust::GUID), one))
+            let one = |tenant: &Setting<'_>| guid::guid(tenant).map(|id| id.hyphenated().to_string());
+            not_empty(setting, setting.each(&format!("a list of tenant ids, each {}", guid::GUID), one))
         })
     };
     let source_region = texts("source_region", "amer");

@@ -1225,7 +1225,9 @@ fn an_app_can_have_a_graph_credential() {
 fn an_invalid_graph_setting_gets_a_message_with_a_valid_one() {
     let one_credential = "app[0].graph: needs exactly one credential: secret = { env = \"NAME\" } or \
                           { file = \"path\" }, \
-                          certificate and key (two PEM files), or federated_token (a file)";
+                          certificate and key (two PEM files), federated_token (a file), \
+                          federated_identity = { client_id = \"GUID\" } or managed_identity = \
+                          { tenant = \"GUID\" }";
     let secret = "secret = { env = \"SWITCHBOARD_APP_SECRET\" }";
     for (graph, expected) in [
         ("", one_credential),
@@ -1250,6 +1252,95 @@ fn an_invalid_graph_setting_gets_a_message_with_a_valid_one() {
         "[placement]\nfull = \"reject\"\n",
         "placement.full: \"reject\" needs Graph, and app[0] has no [app.graph]; add it",
     );
+}
+
+const TENANT: &str = "11111111-2222-4333-8444-555555555555";
+
+/// The app has `credential`, in an environment with these variables. Returns the identity endpoint and the
+/// only tenant, or the problems.
+fn identity(credential: &str, variables: &[(&str, &str)]) -> Result<(String, Option<String>), String> {
+    let text = with_graph(credential, "");
+    let found = |name: &str| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
+    let env = |name: &str| found(name).map(str::to_owned).or_else(|| env(name));
+    let config = Config::parse(&text, Path::new("/nonexistent"), env).map_err(|error| error.to_string())?;
+    let graph = &config.graph[0].1;
+    let endpoint = graph.identity_endpoint().map(ToString::to_string).unwrap();
+    Ok((endpoint, graph.only_tenant().map(|tenant| tenant.to_string())))
+}
+
+#[test]
+fn an_app_can_have_a_managed_identity() {
+    const METADATA: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
+    const APP_SERVICE: &str = "http://169.254.130.2:8081/msi/token";
+    let app_service = [("IDENTITY_ENDPOINT", APP_SERVICE), ("IDENTITY_HEADER", "h3ad3r")];
+    let managed = format!("managed_identity = {{ tenant = \"{TENANT}\" }}");
+    let federated = format!("federated_identity = {{ client_id = \"{TENANT}\" }}");
+    let own = "http://127.0.0.1:4000/metadata/identity/oauth2/token";
+    let at = |credential: &str| credential.replace(" }", &format!(", endpoint = \"{own}\" }}"));
+    let empty = [("IDENTITY_ENDPOINT", ""), ("IDENTITY_HEADER", "")];
+    let managed_tenant = Some(TENANT.to_owned());
+    for (credential, variables, expected, tenant) in [
+        (&managed, &[][..], METADATA, &managed_tenant),
+        (&managed, &empty, METADATA, &managed_tenant),
+        (&managed, &app_service, APP_SERVICE, &managed_tenant),
+        (&at(&managed), &app_service, own, &managed_tenant),
+        (&federated, &[], METADATA, &None),
+        (&federated, &app_service, APP_SERVICE, &None),
+        (&at(&federated), &app_service, own, &None),
+        (&"federated_identity = {}".to_owned(), &[], METADATA, &None),
+    ] {
+        let found = identity(credential, variables).unwrap();
+        assert_eq!((found.0.as_str(), &found.1), (expected, tenant), "{credential}");
+    }
+}
+
+#[test]
+fn an_invalid_managed_identity_gets_a_message_with_a_valid_one() {
+    let at = "app[0].graph.managed_identity";
+    let managed = |more: &str| format!("managed_identity = {{ tenant = \"{TENANT}\"{more} }}");
+    let app_service = |endpoint, header| [("IDENTITY_ENDPOINT", endpoint), ("IDENTITY_HEADER", header)];
+    let url = format!("{at}: needs an IDENTITY_ENDPOINT that is an http or https URL");
+    let secret = "s3cr3t two";
+    for (credential, variables, expected) in [
+        ("managed_identity = {}".to_owned(), vec![], format!("{at}.tenant: missing; it must be a GUID")),
+        (managed(", client = \"a\""), vec![], format!("{at}.client: unknown setting")),
+        (managed(", client_id = \"a\""), vec![], format!("{at}.client_id: not a GUID")),
+        ("managed_identity = true".to_owned(), vec![], format!("{at}: not a table like {{ client_id")),
+        (
+            managed(", endpoint = \"http://169.254.169.254/\""),
+            vec![],
+            format!("{at}.endpoint: plain http is for loopback hosts only"),
+        ),
+        (
+            format!("{}, authority = \"https://login.example\"", managed("")),
+            vec![],
+            "app[0].graph.authority: not used with managed_identity".to_owned(),
+        ),
+        (
+            format!("{}, federated_token = \"f\"", managed("")),
+            vec![],
+            "app[0].graph: needs exactly one credential".to_owned(),
+        ),
+        (managed(""), app_service("localhost:1", "a").to_vec(), url.clone()),
+        (managed(""), app_service("http://u:p@localhost:1/", "a").to_vec(), url),
+        (
+            managed(""),
+            app_service("http://localhost:1/", secret).to_vec(),
+            format!("{at}: needs an IDENTITY_HEADER of"),
+        ),
+        (
+            managed(""),
+            app_service("http://localhost:1/", "").to_vec(),
+            format!("{at}: needs IDENTITY_HEADER beside IDENTITY_ENDPOINT"),
+        ),
+    ] {
+        let problems = identity(&credential, &variables).unwrap_err();
+        assert!(problems.starts_with(&expected), "{problems}\nexpected: {expected}");
+        assert!(!problems.contains('\n') && !problems.contains("s3cr3t"), "{problems}");
+    }
+    let other = "tenants = [\"0efc74f7-41c3-47a4-8775-7259bfef4241\"]";
+    let text = changed(&[("[callback]", &format!("{other}\ngraph = {{ {} }}\n[callback]", managed("")))]);
+    refused_text(&text, &format!("{at}.tenant: not among the tenants of the app; add it there"));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::{
     cloud::{self, CALLING_SERVICE, Cloud, SKYPE_METADATA},
     file_time::within_limit,
     graph,
+    guid::{GUID, guid, parse_guid},
     model::Trust,
     secret::{Surroundings, shown},
     section::{Section, Setting},
@@ -52,7 +53,7 @@ fn app(
             audience.text("an audience, like \"api://bots.contoso.com\"").map(str::to_owned)
         })
     });
-    let graph = graph::graph(&section, around, id, cloud);
+    let graph = graph::graph(&section, around, id, tenants.as_ref(), cloud);
     section.finish();
     Some((AppSettings { id: id?, tenants: tenants?, audiences: audiences? }, graph?))
 }
@@ -226,18 +227,6 @@ fn is_of(text: &str, issuer: &str) -> bool {
         None => text == issuer,
     }
 }
-
-/// Parses a GUID with dashes.
-pub(super) fn guid(setting: &Setting<'_>) -> Option<Uuid> {
-    setting.parse(GUID, parse_guid)
-}
-
-/// Parses a GUID with dashes. `Uuid` alone would also accept braces and `urn:`.
-pub(crate) fn parse_guid(text: &str) -> Option<Uuid> {
-    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
-}
-
-pub(super) const GUID: &str = "a GUID like \"0efc74f7-41c3-47a4-8775-7259bfef4241\"";
 
 const ISSUERS: &str = "a list of issuers, like [\"https://api.botframework.com\"]";
 

@@ -249,6 +249,11 @@ fn cases(setup: &Setup) -> Vec<Case> {
     let peer_webhook =
         |to: &str, detail| case("peer", "amer webhook", detail, &there, &format!("{to}/api/calls"));
     let graph = origin(&setup.graph);
+    let credential = format!("secret = {{ file = \"seal-k1\" }}\nauthority = \"{graph}\"");
+    let identity = |at: &str| {
+        format!("managed_identity = {{ tenant = \"{TENANT}\", endpoint = \"{at}/metadata/identity\" }}")
+    };
+    let refusing = identity(&origin(&setup.refusing_graph));
     vec![
         base(CLOSED, "Connection refused"),
         base(&expired, "certificate"),
@@ -277,6 +282,8 @@ fn cases(setup: &Setup) -> Vec<Case> {
         case("peer", "amer callback", "connection refused", &peer, &format!("callback = \"{CLOSED}\"")),
         case("graph", APP, "AADSTS7000215", &graph, &origin(&setup.refusing_graph)),
         case("graph", APP, "the token endpoint", &graph, CLOSED),
+        case("graph", APP, "AADSTS7000215", &credential, &refusing),
+        case("graph", APP, "Connection refused", &credential, &identity(CLOSED)),
     ]
 }
 

@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     actions::{ACTION, ANSWER, GraphFixture},
-    support::{APP, Reply, Request, Token, bodies, settings::SEALS},
+    support::{APP, Reply, Request, TENANT, Token, bodies, settings::SEALS},
 };
 
 const NO_GRAPH: &str = "0efc74f7-41c3-47a4-8775-7259bfef4201";
@@ -20,6 +20,8 @@ const GRAPH_WITHOUT_TLS: &str = "0efc74f7-41c3-47a4-8775-7259bfef4203";
 const AUTHORITY_WITHOUT_TLS: &str = "0efc74f7-41c3-47a4-8775-7259bfef4204";
 const NO_FILE: &str = "0efc74f7-41c3-47a4-8775-7259bfef4205";
 const NO_TOKEN_IN_FILE: &str = "0efc74f7-41c3-47a4-8775-7259bfef4206";
+const FEDERATED_IDENTITY: &str = "0efc74f7-41c3-47a4-8775-7259bfef4207";
+const MANAGED_IDENTITY: &str = "0efc74f7-41c3-47a4-8775-7259bfef4208";
 
 /// The words of a failed handshake, instead of those of OpenSSL.
 const NOT_TLS: &str =
@@ -85,11 +87,16 @@ fn cases() -> Vec<Case> {
         login(aadsts("interaction_required", 53_003), "token_refused", "AADSTS53003"),
         login(Reply::with(429, &later, ""), "token_throttled", "throttles"),
         login(Reply::with(503, &later, ""), "token_unavailable", "unavailable"),
-        login(Reply::with(200, &[], "<html>"), "token_nonsense", "no token endpoint"),
+        login(Reply::with(200, &[], "<html>"), "token_nonsense", "not a token endpoint"),
         login(Reply::Reset, "token_lost", "the token endpoint broke the connection"),
         configured(AUTHORITY_WITHOUT_TLS, "token_tls", NOT_TLS),
         configured(NO_FILE, "token_file_unreadable", "federated token"),
         configured(NO_TOKEN_IN_FILE, "token_file_malformed", "federated token"),
+        Case {
+            replies: vec![Reply::with(400, &[], "{\"error\":\"invalid_request\"}")],
+            ..configured(FEDERATED_IDENTITY, "token_unknown_identity", CREDENTIAL)
+        },
+        configured(MANAGED_IDENTITY, "token_other_tenant", "tokens for the tenant"),
         login(Reply::Never, "deadline_passed", "the deadline passed"),
         graph(code(404, "8522"), "call_not_found", "the call is not there"),
         graph(code(409, "Conflict"), "conflict", "already"),
@@ -153,6 +160,7 @@ async fn each_failure_of_graph_is_logged_once_with_its_remedy() {
     let unreachable = "http://127.0.0.1:9";
     let mut fixture = GraphFixture::start_with_origin(|settings, origin| {
         let secret = format!("secret = {{ file = \"{}\" }}", SEALS[1].0);
+        let identity = format!("federated_identity = {{ endpoint = \"{origin}/machine\" }}");
         let federated = |file: &str| format!("federated_token = \"{file}\"");
         [
             (NO_GRAPH, &secret, origin, unreachable),
@@ -161,6 +169,7 @@ async fn each_failure_of_graph_is_logged_once_with_its_remedy() {
             (AUTHORITY_WITHOUT_TLS, &secret, &*plain, origin),
             (NO_FILE, &federated("no-such-file"), origin, origin),
             (NO_TOKEN_IN_FILE, &federated("switchboard.toml"), origin, origin),
+            (FEDERATED_IDENTITY, &identity, unreachable, origin),
         ]
         .into_iter()
         .fold(settings, |settings, (app, credential, authority, endpoint)| {
@@ -169,6 +178,10 @@ async fn each_failure_of_graph_is_logged_once_with_its_remedy() {
                  graph = {{ {credential}, authority = \"{authority}\", endpoint = \"{endpoint}\" }}\n"
             ))
         })
+        .table(&format!(
+            "[[app]]\nid = \"{MANAGED_IDENTITY}\"\n\
+             graph = {{ managed_identity = {{ tenant = \"{TENANT}\" }}, endpoint = \"{origin}\" }}\n"
+        ))
     })
     .await;
     for (number, case) in cases.into_iter().enumerate() {

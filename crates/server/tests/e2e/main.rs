@@ -59,6 +59,8 @@ mod limits;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod managed_identities;
+#[cfg(test)]
 mod proxied;
 #[cfg(test)]
 mod redirects;

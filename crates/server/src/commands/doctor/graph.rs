@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use switchboard_auth::{AppSettings, Tenants};
 use switchboard_delivery::TlsClient;
-use switchboard_graph::{Calls, GraphSettings, TokenError, Transport};
+use switchboard_graph::{Calls, GraphSettings, TokenError, TokenRefusal, Transport};
 use uuid::Uuid;
 
 use super::{
@@ -30,7 +30,10 @@ pub(super) fn checks(
             Some(Tenants::Only(ids)) => ids.clone(),
             Some(Tenants::Any) | None => Vec::new(),
         };
-        let tenants = tenant.map_or(listed, |tenant| vec![tenant]);
+        let tenants = match tenant.or_else(|| settings.only_tenant().filter(|_| listed.is_empty())) {
+            Some(tenant) => vec![tenant],
+            None => listed,
+        };
         if tenants.is_empty() {
             checks.push(Check::new(AREA, id.to_string(), async move {
                 let advice = "name a tenant with --tenant, to request a token as for a call of that tenant";
@@ -49,7 +52,11 @@ pub(super) fn checks(
 
 async fn examine(id: Uuid, settings: GraphSettings, tenant: Uuid, clocks: Arc<ClockOffsets>) -> Finding {
     let subject = id.to_string();
-    let authority = settings.authority().host_str().unwrap_or_default().to_owned();
+    let issuer = match settings.only_tenant() {
+        Some(_) => settings.identity_endpoint().unwrap_or_else(|| settings.authority()),
+        None => settings.authority(),
+    };
+    let issuer = issuer.host_str().unwrap_or_default().to_owned();
     let transport = match tls_client(None).and_then(TlsClient::new) {
         Ok(tls) => GraphTransport::new(&tls),
         Err(error) => {
@@ -59,9 +66,9 @@ async fn examine(id: Uuid, settings: GraphSettings, tenant: Uuid, clocks: Arc<Cl
     };
     let transport: Arc<dyn Transport> = Arc::new(ObservedTransport { transport, clocks });
     match Calls::new(settings, transport).authorize(tenant, wall_clock()).await {
-        Ok(()) => Finding::ok(AREA, &subject, format!("{authority} issues a token for the tenant {tenant}")),
+        Ok(()) => Finding::ok(AREA, &subject, format!("{issuer} issues a token for the tenant {tenant}")),
         Err(error) => {
-            let detail = format!("{authority}, tenant {tenant}: {}", Chain(&error));
+            let detail = format!("{issuer}, tenant {tenant}: {}", Chain(&error));
             Finding::failed(AREA, &subject, detail, advice(&error))
         }
     }
@@ -70,14 +77,23 @@ async fn examine(id: Uuid, settings: GraphSettings, tenant: Uuid, clocks: Arc<Cl
 fn advice(error: &TokenError) -> &'static str {
     match error {
         TokenError::Credential(_) => "check the files of app.graph",
+        TokenError::Refused { reason: TokenRefusal::UnknownIdentity, .. } => {
+            "assign the managed identity to this machine, and check its client_id in app.graph"
+        }
+        TokenError::OtherTenant { .. } => {
+            "list only the tenant of the managed identity in app.tenants, or use another credential"
+        }
         TokenError::Refused { .. } => {
             "check the id, the credential (a secret expires) and the admin consent of the app in Entra"
         }
         TokenError::Throttled { .. } | TokenError::Unavailable { .. } => "try again later",
         TokenError::Transport(_) => {
-            "check that this machine may connect to the authority (firewall, egress), and its certificate"
+            "check that this machine may connect to the authority or to the identity endpoint (firewall, \
+             egress), and the certificate of the authority"
         }
-        TokenError::InvalidResponse { .. } => "check app.graph.authority: another server responded",
+        TokenError::InvalidResponse { .. } => {
+            "check app.graph: another server than a token endpoint responded"
+        }
         TokenError::Interrupted => "run doctor again",
     }
 }

@@ -94,6 +94,7 @@ fn a_configuration_is_checked_without_its_secrets() {
         DNS,
         &with_graph("certificate = \"a.crt\", key = \"a.key\"", ""),
         &with_graph("federated_token = \"a\"", ""),
+        &with_graph("federated_identity = {}", ""),
         &with_graph("secret = { file = \"a\" }", ""),
     ] {
         load(text).unwrap();

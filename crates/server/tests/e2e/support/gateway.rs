@@ -51,6 +51,15 @@ impl Gateway {
         Self::spawn(settings, command).await
     }
 
+    /// Starts a gateway with these variables, and waits until it is ready.
+    pub(crate) async fn start_with_variables(settings: &Settings, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.envs(variables.iter().copied());
+        let gateway = Self::spawn(settings, command).await;
+        gateway.wait_for_ready(200).await;
+        gateway
+    }
+
     /// Starts a gateway with these limits of file descriptors, and waits until its sockets are bound.
     pub(crate) async fn start_limited(settings: &Settings, soft: u32, hard: u32) -> Self {
         let script = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\" \"$@\"");

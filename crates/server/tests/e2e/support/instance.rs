@@ -180,15 +180,17 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
     let mut stream = BufReader::new(stream);
     while let Ok(Some(request)) = Message::read(&mut stream, Kind::Request).await {
+        // A request for a token of a managed identity is a GET, too.
+        let is_probe = request.method() == "GET" && !request.target().contains("api-version=");
         let mut reply = {
             let mut script = shared.script.lock().unwrap();
-            if request.method() == "GET" {
+            if is_probe {
                 script.probe.clone()
             } else {
                 script.next.pop_front().unwrap_or_else(|| script.always.clone())
             }
         };
-        if request.method() != "GET" && shared.requests.send(request).is_err() {
+        if !is_probe && shared.requests.send(request).is_err() {
             return;
         }
         while let Reply::Held(after) = reply {

@@ -1,0 +1,149 @@
+//! Operations: their responses, their notifications, and their ends.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use switchboard_emulator::{CallEvent, CallRequest, Platform, Protocol, Timeline};
+
+use crate::support::{Act, Reply, Webhook, call_to, get, platform, platform_with, played, send};
+
+/// An answered call that lasts until it is ended.
+struct Answered {
+    /// The path of the call at Graph.
+    path: String,
+    timeline: Timeline,
+    webhook: Webhook,
+}
+
+async fn answered(platform: &Platform, change: impl FnOnce(CallRequest) -> CallRequest) -> Answered {
+    let webhook = Webhook::start(platform, |seen, _| match seen.kind().as_str() {
+        "incoming" => Act::answer(&format!("http://{}/callback", seen.header("host").unwrap())),
+        _ => Act::status(202),
+    })
+    .await;
+    let call = CallRequest {
+        protocol: Protocol::Graph,
+        duration: Duration::from_secs(600),
+        ..call_to(&webhook.url())
+    };
+    let mut timeline = platform.call(change(call)).unwrap();
+    let Some(CallEvent::Call(placed)) = timeline.next().await else { panic!("the first event") };
+    webhook.until("participants").await;
+    Answered { path: format!("/v1.0/communications/calls/{}", placed.call), timeline, webhook }
+}
+
+impl Answered {
+    async fn ask(&self, platform: &Platform, method: &str, below: &str, body: &Value) -> Reply {
+        let headers = [("Content-Type", "application/json; charset=utf-8")];
+        let path = format!("{}{below}", self.path);
+        send(platform.address(), method, &path, &headers, &body.to_string()).await
+    }
+
+    /// Starts an operation, and returns the response.
+    async fn start(&self, platform: &Platform, name: &str, body: &Value) -> Value {
+        let reply = self.ask(platform, "POST", &format!("/{name}"), body).await;
+        assert_eq!(reply.status, 200, "{name}: {}", reply.body);
+        reply.json()
+    }
+
+    /// Hangs up, and returns the labels of the steps.
+    async fn end(self, platform: &Platform) -> (Vec<String>, Webhook) {
+        self.ask(platform, "DELETE", "", &Value::Null).await;
+        let (words, _, end) = played(self.timeline).await;
+        assert!(end.ok, "{end:?}");
+        (words, self.webhook)
+    }
+}
+
+/// Returns the notifications about operations, as `clientContext status code/subcode`.
+fn notified(webhook: &Webhook) -> Vec<String> {
+    let items = webhook.seen().into_iter().map(|seen| seen.body["value"][0].clone());
+    let ended =
+        items.filter(|item| item["resourceUrl"].as_str().is_some_and(|url| url.contains("/operations/")));
+    let line = |item: Value| {
+        assert_eq!(item["changeType"], "deleted");
+        let data = &item["resourceData"];
+        let (context, status) = (data["clientContext"].as_str().unwrap(), data["status"].as_str().unwrap());
+        format!("{context} {status} {}/{}", data["resultInfo"]["code"], data["resultInfo"]["subcode"])
+    };
+    ended.map(line).collect()
+}
+
+#[tokio::test]
+async fn an_operation_runs_is_listed_and_its_end_is_notified() {
+    let platform = platform().await;
+    let call = answered(&platform, |call| call).await;
+    for (name, odata_type) in [
+        ("raiseHand", "comms"),
+        ("microsoft.graph.lowerHand", "comms"),
+        ("addLargeGalleryView", "addLargeGalleryView"),
+    ] {
+        let context = format!("context of {name}");
+        let reply =
+            call.ask(&platform, "POST", &format!("/{name}"), &json!({"clientContext": context})).await;
+        let operation = reply.json();
+        assert_eq!((reply.status, &operation["status"]), (200, &json!("running")), "{name}");
+        assert_eq!(operation["@odata.type"], format!("#microsoft.graph.{odata_type}Operation"));
+        assert_eq!((&operation["clientContext"], &operation["resultInfo"]), (&json!(context), &Value::Null));
+        let id = operation["id"].as_str().unwrap();
+        let location =
+            format!("location: {}{}/operations/{id}", platform.origin(), call.path).to_ascii_lowercase();
+        assert!(reply.head.to_ascii_lowercase().contains(&location), "{}", reply.head);
+        let shown = call.ask(&platform, "GET", &format!("/operations/{id}"), &Value::Null).await;
+        assert_eq!((shown.status, &shown.json()["id"]), (200, &json!(id)), "{name}");
+    }
+    let listed = call.ask(&platform, "GET", "/operations", &Value::Null).await.json();
+    assert_eq!(listed["value"].as_array().unwrap().len(), 3);
+    let unknown = "/operations/00000000-0000-4000-8000-000000000001";
+    assert_eq!(call.ask(&platform, "GET", unknown, &Value::Null).await.status, 404);
+
+    let id = call.path.rsplit('/').next().unwrap();
+    let details = get(platform.address(), &format!("/emulator/calls/{id}")).await.json();
+    assert_eq!(details["operations"][0]["name"], "raiseHand");
+    let (_, webhook) = call.end(&platform).await;
+    assert_eq!(
+        notified(&webhook),
+        [
+            "context of raiseHand completed 200/0",
+            "context of microsoft.graph.lowerHand completed 200/0",
+            "context of addLargeGalleryView completed 200/0",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn operations_are_immediate_on_request_and_then_not_notified() {
+    let immediate = "immediate:raiseHand".parse().unwrap();
+    let platform = platform_with(|settings| switchboard_emulator::PlatformSettings {
+        operations: immediate,
+        ..settings
+    })
+    .await;
+    let call = answered(&platform, |call| call).await;
+    let raised = call.start(&platform, "raiseHand", &json!({"clientContext": "up"})).await;
+    assert_eq!((&raised["status"], &raised["resultInfo"]["code"]), (&json!("completed"), &json!(200)));
+    let lowered = call.start(&platform, "lowerHand", &json!({"clientContext": "down"})).await;
+    assert_eq!(lowered["status"], "running");
+    let (_, webhook) = call.end(&platform).await;
+    assert_eq!(notified(&webhook), ["down completed 200/0"]);
+
+    let all =
+        answered(&platform, |call| CallRequest { operations: Some("immediate".parse().unwrap()), ..call });
+    let all = all.await;
+    assert_eq!(all.start(&platform, "lowerHand", &json!({})).await["status"], "completed");
+    let (_, webhook) = all.end(&platform).await;
+    assert_eq!(notified(&webhook), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_an_error_of_graph_in_the_timeline() {
+    let platform = platform().await;
+    let call = answered(&platform, |call| call).await;
+    for below in ["/levitate", "/participants/x/levitate", "/a/b/c/d"] {
+        let reply = call.ask(&platform, "POST", below, &json!({})).await;
+        assert_eq!(reply.status, 400, "{below}");
+        assert!(reply.json()["error"]["innerError"]["request-id"].is_string(), "{below}: {}", reply.body);
+    }
+    let (words, _) = call.end(&platform).await;
+    assert_eq!(words.iter().filter(|word| *word == "not served 400").count(), 3, "{words:?}");
+}
