@@ -56,7 +56,8 @@
 //!
 //! # Control API
 //!
-//! JSON over HTTP. The response to an invalid request is 400, and says what is valid.
+//! JSON over HTTP. The response to an invalid request is 400, and says what is valid. `GET /` is a page for a
+//! browser that uses nothing else.
 //!
 //! - `POST /emulator/calls` places a call, and streams its timeline as JSON lines.
 //! - `POST /emulator/load` places many calls, and streams a result for each. Its members are `call` (as
@@ -124,6 +125,7 @@ mod keys;
 mod load;
 mod notification;
 mod operation;
+mod page;
 mod platform;
 mod recorder;
 mod remote;

@@ -30,6 +30,9 @@ mod login;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+#[cfg(unix)]
+mod page;
+#[cfg(test)]
 mod sdk;
 #[cfg(test)]
 mod support;

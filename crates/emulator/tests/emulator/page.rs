@@ -1,0 +1,381 @@
+//! The page at `/`: its headers, and its use in a real browser.
+
+use serde_json::{Value, json};
+use switchboard_emulator::{Bot, BotSettings, Client, Platform, PlatformSettings};
+use xtask_browser::{Browser, ColorScheme, Page};
+
+use crate::support::{Act, Webhook, call_to, get, platform, platform_with, played, post, send};
+
+/// Starts the emulator's own bot.
+async fn bot(platform: &Platform) -> Bot {
+    let settings = BotSettings::new("bot-0", platform.origin().parse().unwrap());
+    Bot::start(settings, Client::new(None).unwrap()).await.unwrap()
+}
+
+/// Opens the page of the platform in a wide window.
+async fn open(browser: &Browser, platform: &Platform) -> Page {
+    let page = browser.open(&format!("{}/", platform.origin())).await.unwrap();
+    page.resize(1400, 1000).await.unwrap();
+    page.wait_for("document.getElementById('connection').dataset.state === 'live'").await.unwrap();
+    page
+}
+
+/// Fills the form with the webhook and places a call.
+async fn place(page: &Page, to: &str) {
+    page.fill("#to", to).await.unwrap();
+    page.click("#place-call").await.unwrap();
+}
+
+/// The rows of the diagram, as `what status`.
+const ROWS: &str = "[...document.querySelectorAll('.step')].map(row =>
+    row.querySelector('.what').textContent + ' ' + row.querySelector('.status').textContent)";
+
+async fn wait_for_row(page: &Page, row: &str) {
+    page.wait_for(&format!("{ROWS}.includes({})", json!(row))).await.unwrap();
+}
+
+async fn rows(page: &Page) -> Vec<String> {
+    serde_json::from_value(page.evaluate(ROWS).await.unwrap()).unwrap()
+}
+
+fn none() -> Vec<String> {
+    Vec::new()
+}
+
+#[tokio::test]
+async fn the_page_runs_only_its_own_files_and_json_clients_get_the_index() {
+    let platform = platform().await;
+    for (path, content_type) in
+        [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")]
+    {
+        let reply = get(platform.address(), path).await;
+        let head = reply.head.to_ascii_lowercase();
+        assert_eq!(reply.status, 200, "{path}");
+        assert!(head.contains(&format!("content-type: {content_type}; charset=utf-8")), "{head}");
+        assert!(
+            head.contains(
+                "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; \
+                 connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
+                 frame-ancestors 'none'\r\n"
+            ),
+            "{head}"
+        );
+        for header in ["x-content-type-options: nosniff", "referrer-policy: no-referrer"] {
+            assert!(head.contains(header), "{head}");
+        }
+        assert!(head.contains("cache-control: no-store"), "{head}");
+        assert_eq!(post(platform.address(), path, "").await.status, 405);
+    }
+    let of = |accept: &'static str| {
+        let address = platform.address();
+        async move { send(address, "GET", "/", &[("Accept", accept)], "").await }
+    };
+    assert!(of("text/html,application/json").await.body.starts_with("<!doctype html>"));
+    let index = of("application/json").await.json();
+    assert_eq!(index, get(platform.address(), "/emulator").await.json());
+    assert_eq!(index["app"], crate::support::APP.to_string());
+}
+
+#[tokio::test]
+async fn a_call_is_placed_watched_and_ended_in_the_page() {
+    let Some(browser) = Browser::start().await.unwrap() else { return };
+    let platform = platform().await;
+    let bot = bot(&platform).await;
+    let page = open(&browser, &platform).await;
+    page.click("#kinds label:nth-of-type(2)").await.unwrap();
+    assert_eq!(
+        page.evaluate("document.getElementById('place').elements.participants.value").await.unwrap(),
+        "3"
+    );
+    place(&page, &format!("http://{}/api/calls", bot.address())).await;
+
+    // The diagram grows while the call is established and the people join.
+    page.wait_for("document.getElementById('state').textContent === 'established'").await.unwrap();
+    for row in ["incoming (legacy) 204", "incoming 202", "answer 202", "establishing 202", "established 202"]
+    {
+        wait_for_row(&page, row).await;
+    }
+    page.wait_for(
+        "[...document.querySelectorAll('.step.received .what')].some(what => what.textContent === 'answer')",
+    )
+    .await
+    .unwrap();
+    let before = rows(&page).await.len();
+
+    // The bot reacts to the key with 202 to its callback.
+    page.click("#tone-5").await.unwrap();
+    wait_for_row(&page, "tone 5 202").await;
+    assert!(rows(&page).await.len() > before);
+    page.wait_for("document.getElementById('last-step').textContent === 'tone 5: accepted'").await.unwrap();
+    page.click("#copy-step").await.unwrap();
+    let copied = page.evaluate("navigator.clipboard.readText()").await.unwrap();
+    let copied = copied.as_str().unwrap();
+    assert!(
+        copied.starts_with("curl -sS --data-raw '{\"do\":\"tone\",\"tone\":5}' http://127.0.0.1"),
+        "{copied}"
+    );
+
+    // A row opens to its request, its response and the claims of its token.
+    page.click(".step > button[aria-label*='tone 5']").await.unwrap();
+    let detail = page.text(".detail").await.unwrap();
+    for text in ["POST http://", "Response 202", "toneInfo", "Token: claims", "https://api.botframework.com"]
+    {
+        assert!(detail.contains(text), "{text} in {detail}");
+    }
+    assert!(detail.contains("UTC, in "), "the expiry is a date: {detail}");
+    page.press("Escape").await.unwrap();
+    page.wait_for("!document.querySelector('.detail')").await.unwrap();
+
+    page.click("[data-step=hold]").await.unwrap();
+    page.wait_for("document.querySelector('[data-step=resume]')?.disabled === false").await.unwrap();
+    page.click("[data-step=terminate]").await.unwrap();
+    wait_for_row(&page, "terminated 202").await;
+    page.wait_for("document.getElementById('outcome').textContent.startsWith('completed')").await.unwrap();
+    assert_eq!(page.evaluate("document.getElementById('tone-5').disabled").await.unwrap(), true);
+    assert!(page.text("#calls [aria-selected=true]").await.unwrap().contains("completed"));
+    assert_eq!(bot.calls().calls.len(), 1);
+    page.click("#forget").await.unwrap();
+    page.wait_for("document.querySelectorAll('#calls li').length === 0").await.unwrap();
+    assert_eq!(get(platform.address(), "/emulator/calls").await.json(), json!({"calls": []}));
+    assert_eq!(page.problems(), none());
+    browser.close().await.unwrap();
+}
+
+/// A webhook that answers with markup in its callbackUri and in a member of its body.
+async fn hostile(platform: &Platform) -> Webhook {
+    Webhook::start(platform, |seen, _| match seen.kind().as_str() {
+        "legacy" => Act::status(204),
+        "incoming" => {
+            let callback = format!("http://{}/callback?{}", seen.header("host").unwrap(), MARKUP);
+            let body = json!({
+                "callbackUri": callback,
+                "acceptedModalities": ["audio"],
+                "mediaConfig": {"@odata.type": "#microsoft.graph.serviceHostedMediaConfig"},
+                MARKUP: MARKUP,
+            });
+            Act::Ask { method: "POST", action: "/answer", body: body.to_string() }
+        }
+        _ => Act::Status(500, Some("/<img src=/page.svg onerror=hacked()>".to_owned())),
+    })
+    .await
+}
+
+const MARKUP: &str = "<img src=/none onerror=document.title='hacked'>";
+
+#[tokio::test]
+async fn text_of_bots_stays_text() {
+    let Some(browser) = Browser::start().await.unwrap() else { return };
+    let platform = platform().await;
+    let webhook = hostile(&platform).await;
+    let page = open(&browser, &platform).await;
+    place(&page, &webhook.url()).await;
+    page.wait_for("document.getElementById('outcome').textContent !== ''").await.unwrap();
+    // The retries have rows of their own.
+    page.wait_for("document.querySelector('#steps').textContent.includes('attempt 4')").await.unwrap();
+    page.evaluate("document.querySelectorAll('.step > button').forEach(button => button.click())")
+        .await
+        .unwrap();
+    let steps = page.text("#steps").await.unwrap();
+    assert!(steps.contains(&format!("\"{MARKUP}\": \"{MARKUP}\"")), "{steps}");
+
+    let person = json!({"id": MARKUP, "name": MARKUP, "kind": MARKUP, "muted": true, "in_lobby": true});
+    let operation = json!({"id": "1", "name": MARKUP, "status": MARKUP, "client_context": MARKUP});
+    let recordings =
+        json!([{"id": "1", "url": "javascript:alert(1)", "bytes": 1}, {"id": "2", "url": "/r", "bytes": 2}]);
+    let details = json!({"participants": [person], "operations": [operation], "recordings": recordings});
+    page.evaluate(&format!("showDetails({details})")).await.unwrap();
+    let people = page.text("#people").await.unwrap();
+    for text in [MARKUP, "muted", "in lobby", "Unmute"] {
+        assert!(people.contains(text), "{people}");
+    }
+    let more = page.text("#more").await.unwrap();
+    assert!(more.contains(&format!("{MARKUP}: {MARKUP}")) && more.contains("javascript:alert(1)"), "{more}");
+    let links = "[...document.querySelectorAll('#more a')].map(link => link.getAttribute('href'))";
+    assert_eq!(page.evaluate(links).await.unwrap(), json!(["/r"]));
+
+    assert_eq!(page.evaluate("document.images.length").await.unwrap(), 0);
+    assert_eq!(page.evaluate("document.title").await.unwrap(), "Switchboard emulator");
+    assert_eq!(page.problems(), none());
+
+    // A word with control characters is quoted so that no terminal obeys it.
+    for (word, expected) in
+        [("a b", "'a b'"), ("it's", r"'it'\''s'"), ("x\u{1b}[201~\n'", r"$'x\u001b[201~\u000a\''")]
+    {
+        assert_eq!(page.evaluate(&format!("quoted({})", json!(word))).await.unwrap(), expected);
+    }
+    browser.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_page_is_usable_when_narrow_dark_and_by_keyboard() {
+    let Some(browser) = Browser::start().await.unwrap() else { return };
+    let platform = platform().await;
+    let bot = bot(&platform).await;
+    let to = format!("http://{}/api/calls", bot.address());
+    for _ in 0..2 {
+        assert!(played(platform.call(call_to(&to)).unwrap()).await.2.ok);
+    }
+    let page = open(&browser, &platform).await;
+
+    // The arrow keys select in the list, and move from row to row in the diagram.
+    page.wait_for("document.querySelectorAll('#calls li').length === 2").await.unwrap();
+    page.evaluate("document.querySelector('#calls li').focus()").await.unwrap();
+    page.press("ArrowDown").await.unwrap();
+    page.wait_for("document.querySelector('#calls li:last-child').ariaSelected === 'true'").await.unwrap();
+    wait_for_row(&page, "terminated 202").await;
+    page.evaluate("document.querySelector('.step > button').focus()").await.unwrap();
+    page.press("ArrowDown").await.unwrap();
+    page.press("Enter").await.unwrap();
+    page.wait_for("document.querySelectorAll('.step')[1].querySelector('.detail')").await.unwrap();
+    let outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle").await.unwrap();
+    assert_eq!(outline, "solid");
+
+    // A page in the background leaves its connections to others, and continues without a row twice.
+    let see = async |hidden: bool, state: &str| {
+        let script = format!(
+            "Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }});
+             document.dispatchEvent(new Event('visibilitychange'))"
+        );
+        page.evaluate(&script).await.unwrap();
+        let condition = format!("document.getElementById('connection').dataset.state === '{state}'");
+        page.wait_for(&condition).await.unwrap();
+    };
+    let before = rows(&page).await;
+    see(true, "waiting").await;
+    see(false, "live").await;
+    assert_eq!(rows(&page).await, before);
+
+    page.resize(400, 800).await.unwrap();
+    page.evaluate("document.getElementById('tab-place').focus()").await.unwrap();
+    for tab in ["place", "faults", "keys"] {
+        let wide = page.evaluate("document.documentElement.scrollWidth > innerWidth").await.unwrap();
+        assert_eq!(wide, false, "{tab}");
+        assert_eq!(page.evaluate(&format!("document.getElementById('{tab}').hidden")).await.unwrap(), false);
+        page.press("ArrowRight").await.unwrap();
+    }
+
+    let ground = "getComputedStyle(document.body).backgroundColor";
+    let mut grounds = Vec::new();
+    for scheme in [ColorScheme::Light, ColorScheme::Dark] {
+        page.prefer(scheme).await.unwrap();
+        grounds.push(page.evaluate(ground).await.unwrap());
+    }
+    assert_ne!(grounds[0], grounds[1]);
+    // The switch overrides the preference: light, then dark, and it is kept.
+    page.click("#theme").await.unwrap();
+    assert_eq!(page.evaluate(ground).await.unwrap(), grounds[0]);
+    page.navigate(&format!("{}/", platform.origin())).await.unwrap();
+    page.wait_for("document.getElementById('theme').textContent === 'Theme: light'").await.unwrap();
+    assert_eq!(page.problems(), none());
+    browser.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn faults_keys_and_tokens_are_changed_in_the_page() {
+    let Some(browser) = Browser::start().await.unwrap() else { return };
+    let platform = platform().await;
+    let page = open(&browser, &platform).await;
+    let faults = async || get(platform.address(), "/emulator/faults").await.json();
+
+    page.click("#tab-faults").await.unwrap();
+    page.fill("[data-name=graph] [type=text]", "429:3*2").await.unwrap();
+    page.click("[data-name=graph] [type=checkbox]").await.unwrap();
+    page.wait_for("document.getElementById('fault-count').textContent === '1 on'").await.unwrap();
+    assert_eq!(faults().await["graph"], "429:3*2");
+    page.click("[data-name=graph] [type=checkbox]").await.unwrap();
+    page.wait_for("document.getElementById('fault-count').hidden").await.unwrap();
+    assert_eq!(faults().await["graph"], Value::Null);
+
+    page.click("#tab-keys").await.unwrap();
+    let keys = async || get(platform.address(), "/v1/keys").await.json()["keys"].as_array().unwrap().len();
+    let before = keys().await;
+    page.click("#rotation [value=later]").await.unwrap();
+    page.wait_for("document.getElementById('rotations').textContent.includes('signs in 30s')").await.unwrap();
+    assert_eq!(keys().await, before + 1);
+    page.choose("#mint [name=token_kind]", "entra-v2").await.unwrap();
+    page.choose("#mint [name=flaw]", "expired").await.unwrap();
+    page.click("#mint .buttons button:first-child").await.unwrap();
+    page.wait_for("document.getElementById('decoded').textContent.includes('UTC')").await.unwrap();
+    let decoded = page.text("#decoded").await.unwrap();
+    assert!(decoded.contains("https://login.microsoftonline.com/") && decoded.contains(" ago"), "{decoded}");
+
+    // The command that the form copies is one that the program takes.
+    page.click("#tab-place").await.unwrap();
+    page.fill("#to", "http://127.0.0.1:1/it's?a=1").await.unwrap();
+    page.click("#copy-command").await.unwrap();
+    page.wait_for("document.getElementById('notice').textContent === 'Copied: the command'").await.unwrap();
+    let copied = page.evaluate("navigator.clipboard.readText()").await.unwrap();
+    let expected = format!(
+        "switchboard-emulator call --platform {} --app-id {} --to 'http://127.0.0.1:1/it'\\''s?a=1' \
+         --kind p2p --duration 5m --participants 1 --protocol legacy-first --token skype",
+        platform.origin(),
+        crate::support::APP,
+    );
+    assert_eq!(copied, expected);
+    let command =
+        copied.as_str().unwrap().replace("switchboard-emulator", env!("CARGO_BIN_EXE_switchboard-emulator"));
+    let command = command.replace("--duration 5m", "--duration 5m --expect undelivered");
+    let output = tokio::process::Command::new("sh").args(["-c", &command]).output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(page.problems(), none());
+    browser.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_long_call_moves_nothing_and_stays_whole() {
+    let Some(browser) = Browser::start().await.unwrap() else { return };
+    let platform = platform().await;
+    let bot = bot(&platform).await;
+    let page = open(&browser, &platform).await;
+    page.evaluate(
+        "new PerformanceObserver(list => {
+            for (const { hadRecentInput, value } of list.getEntries()) {
+                if (!hadRecentInput) window.shift = (window.shift ?? 0) + value;
+            }
+        }).observe({ type: 'layout-shift' })",
+    )
+    .await
+    .unwrap();
+    let script: Vec<Value> = (0..490).map(|_| json!({"do": "tone", "tone": 5})).collect();
+    let to = format!("http://{}/api/calls", bot.address());
+    let body = json!({"to": to, "script": script, "duration": "10ms"}).to_string();
+    let placing = post(platform.address(), "/emulator/calls", &body);
+    let watching = async {
+        page.wait_for("document.querySelector('#calls li')").await.unwrap();
+        page.click("#calls li").await.unwrap();
+        page.wait_for("document.getElementById('outcome').textContent !== ''").await.unwrap();
+    };
+    let (reply, ()) = tokio::join!(placing, watching);
+    assert_eq!(reply.status, 200);
+    let tones =
+        "[...document.querySelectorAll('.step .what')].filter(what => what.textContent === 'tone 5').length";
+    page.wait_for(&format!("{tones} === 490")).await.unwrap();
+    page.wait_for("!document.querySelector('.pending')").await.unwrap();
+    // The end of the diagram is in view, as the reader did not scroll away.
+    let at_end =
+        "(({ scrollTop, clientHeight, scrollHeight }) => scrollTop + clientHeight >= scrollHeight - 60)";
+    page.wait_for(&format!("{at_end}(document.getElementById('steps'))")).await.unwrap();
+    let shift = page.evaluate("window.shift ?? 0").await.unwrap();
+    assert!(shift.as_f64().unwrap() < 0.01, "{shift}");
+    assert_eq!(page.problems(), none());
+    browser.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_page_waits_for_an_emulator_that_is_gone_and_forgets_its_calls() {
+    let Some(browser) = Browser::start().await.unwrap() else { return };
+    let first = platform().await;
+    let address = first.address();
+    let bot = bot(&first).await;
+    let (_, _, end) = played(first.call(call_to(&format!("http://{}/", bot.address()))).unwrap()).await;
+    assert!(end.ok);
+    let page = open(&browser, &first).await;
+    page.click("#calls li").await.unwrap();
+    drop(first);
+    page.wait_for("document.getElementById('connection').dataset.state === 'lost'").await.unwrap();
+    let _second = platform_with(|settings| PlatformSettings { listen: address, ..settings }).await;
+    page.wait_for("document.getElementById('connection').dataset.state === 'live'").await.unwrap();
+    page.wait_for("document.querySelectorAll('#calls li').length === 0").await.unwrap();
+    assert_eq!(page.text("#call-title").await.unwrap(), "No call selected");
+    browser.close().await.unwrap();
+}
