@@ -49,7 +49,8 @@ const HEADERS: [(HeaderName, &str); 4] = [
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::REFERRER_POLICY, "no-referrer"),
+    // With `no-referrer`, a browser may hide the origin from the emulator too, which then refuses the request.
+    (header::REFERRER_POLICY, "same-origin"),
     // A new version of the emulator has another page at the same address.
     (header::CACHE_CONTROL, "no-store"),
 ];

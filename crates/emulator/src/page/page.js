@@ -308,7 +308,7 @@ function showDetails({ participants = [], operations = [], recordings = [] }) {
       if (mark) row.append(element("span", { className: "mark" }, String(mark).replaceAll("_", " ")));
     }
     // A step counts the people without the bot.
-    if (person.identity !== calls.get(selected)?.summary.app) row.append(personButton(person, number++));
+    if (person.identity !== calls.get(selected)?.summary.app) row.append(...personButtons(person, number++));
     return row;
   }));
   if (!participants.length) $("people").append(element("li", { className: "hint" }, "None reported"));
@@ -325,12 +325,13 @@ function showDetails({ participants = [], operations = [], recordings = [] }) {
   showState();
 }
 
-function personButton(person, participant) {
-  const action = person.muted ? "unmute" : "mute";
-  const button = element("button", { type: "button", onclick: () => play({ do: action, participant }) },
-    person.muted ? "Unmute" : "Mute");
-  button.setAttribute("aria-label", `${button.textContent} ${person.name ?? person.id}`);
-  return button;
+function personButtons(person, participant) {
+  const actions = [person.muted ? "unmute" : "mute", person.hand_raised ? "lower_hand" : "raise_hand"];
+  return actions.map(action => {
+    const text = action[0].toUpperCase() + action.slice(1).replace("_", " ");
+    const ariaLabel = `${text}: ${person.name ?? person.id}`;
+    return element("button", { type: "button", ariaLabel, onclick: () => play({ do: action, participant }) }, text);
+  });
 }
 
 function link(url, text) {

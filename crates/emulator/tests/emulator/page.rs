@@ -60,7 +60,7 @@ async fn the_page_runs_only_its_own_files_and_json_clients_get_the_index() {
             ),
             "{head}"
         );
-        for header in ["x-content-type-options: nosniff", "referrer-policy: no-referrer"] {
+        for header in ["x-content-type-options: nosniff", "referrer-policy: same-origin"] {
             assert!(head.contains(header), "{head}");
         }
         assert!(head.contains("cache-control: no-store"), "{head}");
