@@ -7,6 +7,7 @@ mod documents;
 mod finding;
 mod lengths;
 mod manifests;
+mod portability;
 mod sources;
 mod syntax;
 mod tree;
@@ -37,6 +38,7 @@ fn findings(tree: &Tree) -> Vec<Finding> {
     findings.extend(lengths::findings(tree));
     findings.extend(circles::findings(tree));
     findings.extend(documents::findings(tree));
+    findings.extend(portability::findings(tree));
     findings.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
     // A word may occur twice in a line, and two rules may report that a file cannot be parsed.
     findings.dedup_by(|a, b| (&a.path, a.line, &a.text) == (&b.path, b.line, &b.text));

@@ -4,13 +4,11 @@
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use tempfile::Builder;
 use url::Url;
@@ -126,7 +124,7 @@ impl Store {
 
     /// The temporary file can be read by this process's user only, and is removed after an error.
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        create_private_folder(&self.folder)?;
         let prefix = self.temporary_prefix();
         let mut file = Builder::new().prefix(&prefix).suffix(TEMPORARY).tempfile_in(&self.folder)?;
         file.write_all(bytes)?;
@@ -196,9 +194,28 @@ pub fn key_store_is_writable_by_others(folder: &Path) -> bool {
 }
 
 /// The owner may write, whatever the mode: it must be this process's user or root.
+#[cfg(unix)]
 fn is_for_others(metadata: &fs::Metadata) -> bool {
-    let is_ours = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
+    use std::os::unix::fs::MetadataExt as _;
+    let is_ours = metadata.uid() == 0 || metadata.uid() == rustix::process::geteuid().as_raw();
     !is_ours || metadata.mode() & 0o022 != 0
+}
+
+/// Nothing here reads an access control list, so nothing shows that a file is this user's alone. Its keys are
+/// not used.
+#[cfg(not(unix))]
+fn is_for_others(_: &fs::Metadata) -> bool {
+    true
+}
+
+/// Creates the folder and its parents, for this process's user only.
+fn create_private_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    // Elsewhere the access control list of the parent applies.
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 /// The end of the name of a temporary file.
@@ -251,7 +268,9 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::FileTimes, os::unix::fs::PermissionsExt, time::SystemTime};
+    #[cfg(unix)]
+    use std::os::unix::fs::PermissionsExt;
+    use std::{fs::FileTimes, time::SystemTime};
 
     use super::*;
 
@@ -362,6 +381,7 @@ mod tests {
         check(|store| fs::remove_file(store.path()).unwrap(), NOW, "no file");
     }
 
+    #[cfg(unix)]
     #[test]
     fn only_the_owner_may_read_and_no_temporary_file_is_left() {
         let folder = tempfile::tempdir().unwrap();
@@ -373,6 +393,7 @@ mod tests {
         assert_eq!(fs::read_dir(store.path().parent().unwrap()).unwrap().count(), 1);
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_file_that_others_may_write_is_not_read() {
         let allow = |mode| {

@@ -8,6 +8,7 @@ mod item;
 mod ledger;
 mod page;
 mod routes;
+mod sdk;
 mod settings;
 mod webhook;
 
@@ -19,9 +20,10 @@ use self::instance::Instance;
 pub use self::{
     behaviour::{
         AnswerMode, Behaviour, ClientCredentials, InjectedFailure, InvalidFailure, InvalidJoinResponse,
-        JoinResponse,
+        JoinResponse, SdkBehaviour,
     },
-    ledger::{BotCall, BotCalls, Stray},
+    ledger::{BotCall, BotCalls, BotOperation, Stray},
+    sdk::{InvalidSdkRequest, parse_sdk_request},
     settings::BotSettings,
 };
 use crate::{client::Client, server::Server};

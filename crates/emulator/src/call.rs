@@ -3,11 +3,17 @@
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
+use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    issuer::DEFAULT_TENANT, operation::OperationResponses, script::Script, token::TokenChoice, words::words,
+    issuer::DEFAULT_TENANT,
+    notification::{InvalidMember, MemberSetting},
+    operation::OperationResponses,
+    script::Script,
+    token::TokenChoice,
+    words::words,
 };
 
 words! {
@@ -120,6 +126,14 @@ pub struct CallRequest {
     pub script: Option<Script>,
     /// The time when the bot learns the results of its operations; that of the platform if `None`.
     pub operations: Option<OperationResponses>,
+    /// The first notification, Graph or legacy; if `None`, the platform makes one. Its ids of the call, the
+    /// chain, the app and the tenant are replaced by those of the placed call.
+    pub body: Option<Value>,
+    /// The members of the first notification that are set before it is posted. If both forms are posted, the
+    /// one in the Graph form.
+    pub set: Vec<MemberSetting>,
+    /// The notifications that follow the bot's answer instead of a script.
+    pub replay: Option<Replay>,
     /// If true, a connection carries several notifications, as until 2023. Today the platform closes each
     /// one.
     pub keep_alive: bool,
@@ -144,6 +158,9 @@ impl CallRequest {
             participants: 1,
             script: None,
             operations: None,
+            body: None,
+            set: Vec::new(),
+            replay: None,
             keep_alive: false,
             expect: CallOutcome::Completed,
         }
@@ -158,12 +175,53 @@ impl CallRequest {
     }
 }
 
+/// The part of the calls that bots create which the bots do not decide.
+#[derive(Clone, Debug)]
+pub struct CreatedCalls {
+    /// The events of each call once it is established.
+    pub script: Option<Script>,
+    /// The time after which the other side hangs up.
+    pub duration: Duration,
+}
+
+impl Default for CreatedCalls {
+    /// Returns calls of an hour without events.
+    fn default() -> Self {
+        Self { script: None, duration: Duration::from_secs(3_600) }
+    }
+}
+
+/// Recorded notifications of one call.
+///
+/// They are posted once the bot has answered. Without a first notification ([`CallRequest::body`]) the call
+/// is answered from the start: the recording has no first notification because the bot placed the call, or
+/// because the recorder was started later.
+#[derive(Clone, Debug, Default)]
+pub struct Replay {
+    /// The chain that the call belongs to; a new one if `None`.
+    pub chain: Option<Uuid>,
+    /// The notifications in the recorded order.
+    pub notifications: Vec<ReplayedNotification>,
+}
+
+/// A recorded notification.
+#[derive(Clone, Debug)]
+pub struct ReplayedNotification {
+    /// The time from the notification before it, of the first one from the bot's answer.
+    pub after: Duration,
+    /// The body, with the recorded ids.
+    pub body: Value,
+}
+
 /// The reason why a call was not placed.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     /// The platform plays as many calls as it can hold.
     #[error("too many calls are alive")]
     TooMany,
+    /// A member of the first notification cannot be set.
+    #[error("set: {0}")]
+    Member(#[from] InvalidMember),
     /// OpenSSL has no randomness.
     #[error("openssl failed")]
     Crypto(#[from] ErrorStack),
@@ -174,6 +232,7 @@ impl PlaceError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::TooMany => "too_many",
+            Self::Member(_) => "badRequest",
             Self::Crypto(_) => "crypto",
         }
     }
@@ -226,6 +285,9 @@ pub fn parse_participants(text: &str) -> Result<u32, InvalidParticipants> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a number of participants: 1 to {PARTICIPANTS_MAX}, the caller included")]
 pub struct InvalidParticipants;
+
+/// The app id of commands and of examples that name none.
+pub const DEFAULT_APP: Uuid = Uuid::from_u128(0x0efc_74f7_41c3_47a4_8775_7259_bfef_4241);
 
 /// The capacity of a Teams meeting. A roster of that many takes about half a MiB.
 pub const PARTICIPANTS_MAX: u32 = 1_000;

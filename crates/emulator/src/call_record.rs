@@ -12,9 +12,10 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    call::CallKind,
+    call::{CallKind, Region},
     clock,
     operation::{Operation, OperationEnd, OperationLog, OperationResponses, Recording},
+    participant::Participant,
     timeline::{CallEnd, CallEvent, json_text},
     words::words,
 };
@@ -31,7 +32,17 @@ pub(crate) struct Facts {
     /// The webhook or, for a call of the bot, its callbackUri.
     pub(crate) to: Url,
     pub(crate) placed_at: SystemTime,
+    pub(crate) region: Region,
+    /// The resource of the call as it is when it begins.
+    pub(crate) document: Map<String, Value>,
     pub(crate) operations: OperationResponses,
+}
+
+impl Facts {
+    /// Returns the id of the bot among the participants.
+    pub(crate) fn bot_participant(&self) -> Option<Uuid> {
+        self.document.get("myParticipantId").and_then(Value::as_str).and_then(|id| Uuid::try_parse(id).ok())
+    }
 }
 
 words! {
@@ -82,6 +93,8 @@ pub(crate) struct CallState {
     stage: CallStage,
     end: Option<CallEnd>,
     pub(crate) operations: OperationLog,
+    /// The participants: the other side, the bot, and the people who joined later.
+    pub(crate) participants: Vec<Participant>,
 }
 
 impl CallState {
@@ -125,7 +138,12 @@ impl CallRecord {
         };
         Self {
             facts,
-            state: Mutex::new(CallState { stage, end: None, operations: OperationLog::default() }),
+            state: Mutex::new(CallState {
+                stage,
+                end: None,
+                operations: OperationLog::default(),
+                participants: Vec::new(),
+            }),
             kept: keeps_events.then(Mutex::default),
             count: watch::Sender::new(0),
             changes,
@@ -205,7 +223,7 @@ impl CallRecord {
 
     /// Returns the summary of the call for the control API.
     pub(crate) fn summary(&self) -> Value {
-        let Facts { id, chain, app, tenant, kind, direction, to, placed_at, operations: _ } = &self.facts;
+        let Facts { id, chain, app, tenant, kind, direction, to, placed_at, .. } = &self.facts;
         let state = self.state();
         let end = state.end.as_ref();
         json!({
@@ -231,6 +249,8 @@ impl CallRecord {
         let state = self.state();
         let operations: Vec<Value> = state.operations.iter().map(Operation::summary).collect();
         details.insert("operations".to_owned(), operations.into());
+        let participants: Vec<Value> = state.participants.iter().map(Participant::summary).collect();
+        details.insert("participants".to_owned(), participants.into());
         let recordings = state.operations.iter().filter_map(|operation| operation.recording.as_ref());
         let recordings: Vec<Value> = recordings.map(Recording::summary).collect();
         details.insert("recordings".to_owned(), recordings.into());

@@ -237,6 +237,7 @@ const RESPONSE_BYTES_MAX: usize = 4 << 20;
 const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
 const IDLE_MAX: usize = 512;
 
+#[cfg(unix)]
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;

@@ -12,6 +12,7 @@ use std::{
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
+    call::CreatedCalls,
     client::Client,
     clock,
     faults::{ActiveFaults, Faults},
@@ -38,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) post_timeout: Duration,
     /// The time when bots learn the results of their operations.
     pub(crate) operations: OperationResponses,
+    /// The other side of the calls that bots create.
+    pub(crate) created_calls: CreatedCalls,
     keys: Mutex<Keys>,
     /// The number of times that all loads were stopped.
     load_stops: AtomicU64,
@@ -52,6 +55,7 @@ impl Context {
         issued: Option<Issued>,
         post_timeout: Duration,
         operations: OperationResponses,
+        created_calls: CreatedCalls,
     ) -> Self {
         Self {
             client,
@@ -62,6 +66,7 @@ impl Context {
             issued,
             post_timeout,
             operations,
+            created_calls,
             keys: Mutex::new(keys),
             load_stops: AtomicU64::new(0),
             tasks: Mutex::new(JoinSet::new()),

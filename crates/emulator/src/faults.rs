@@ -10,7 +10,7 @@ mod value;
 pub(crate) use self::{
     active::{ActiveFaults, DeliveryFaults},
     response::{ErrorFormat, regular_or_fault},
-    value::takes,
+    value::{Callee, takes},
 };
 pub use self::{
     name::FaultName,

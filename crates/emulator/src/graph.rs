@@ -6,20 +6,23 @@ mod batch;
 mod bearer;
 mod body;
 mod calls;
+mod create;
 mod decision;
 mod device_quality;
 mod headers;
 mod live_call;
 mod operation;
+mod participants;
 mod refusal;
 
 pub(crate) use self::{
     batch::Batch,
-    bearer::Issued,
-    calls::{Calls, Gate},
-    decision::{AnswerRequest, CallInput, Decision, OperationEffect, StartedOperation},
+    bearer::{Gate, Issued},
+    calls::Calls,
+    create::{CreateRequest, outgoing_document},
+    decision::{AnswerRequest, CallInput, Decision, OperationEffect, ParticipantChange, StartedOperation},
     device_quality::log_device_quality,
     headers::add_graph_headers,
     live_call::StepRefused,
-    refusal::{CODES, unknown_segment},
+    refusal::{CODES, unknown_segment, wrong_method},
 };

@@ -59,7 +59,9 @@
 //! JSON over HTTP. The response to an invalid request is 400, and says what is valid. `GET /` is a page for a
 //! browser that uses nothing else.
 //!
-//! - `POST /emulator/calls` places a call, and streams its timeline as JSON lines.
+//! - `POST /emulator/calls` places a call, and streams its timeline as JSON lines. `body` is its first
+//!   notification, `set` a list of `PATH=VALUE` for members of it, `replay` a list of recorded notifications
+//!   that follow the answer.
 //! - `POST /emulator/load` places many calls, and streams a result for each. Its members are `call` (as
 //!   above), `calls`, `rate` and `kind_mix`.
 //! - `DELETE /emulator/load` stops placing calls. The placed ones go on to their end.
@@ -126,13 +128,16 @@ mod load;
 mod notification;
 mod operation;
 mod page;
+mod participant;
 mod platform;
 mod recorder;
+mod recording;
 mod remote;
 mod rotation;
 mod routes;
 mod script;
 mod server;
+mod signature;
 mod timeline;
 mod tls;
 mod token;
@@ -140,12 +145,14 @@ mod wav;
 mod words;
 
 pub use bot::{
-    AnswerMode, Behaviour, Bot, BotCall, BotCalls, BotSettings, ClientCredentials, InjectedFailure,
-    InvalidFailure, InvalidJoinResponse, JoinResponse, Stray,
+    AnswerMode, Behaviour, Bot, BotCall, BotCalls, BotOperation, BotSettings, ClientCredentials,
+    InjectedFailure, InvalidFailure, InvalidJoinResponse, InvalidSdkRequest, JoinResponse, SdkBehaviour,
+    Stray, parse_sdk_request,
 };
 pub use call::{
-    CallKind, CallOutcome, CallRequest, InvalidCountry, InvalidHttpUrl, InvalidParticipants,
-    PARTICIPANTS_MAX, PlaceError, Protocol, Region, parse_country, parse_http_url, parse_participants,
+    CallKind, CallOutcome, CallRequest, CreatedCalls, DEFAULT_APP, InvalidCountry, InvalidHttpUrl,
+    InvalidParticipants, PARTICIPANTS_MAX, PlaceError, Protocol, Region, Replay, ReplayedNotification,
+    parse_country, parse_http_url, parse_participants,
 };
 pub use client::{Client, SendError, fetch_json};
 pub use encoding::{InvalidDuration, parse_duration};
@@ -159,8 +166,13 @@ pub use load::{
     LoadEvents, LoadProblem, LoadReport, LoadRequest, LoadResult, OwnerCallbacks, RATE_MAX, RemoteLoad,
     WatchError,
 };
+pub use notification::{InvalidMember, MemberSetting};
 pub use operation::{InvalidOperationResponses, OperationKind, OperationResponses};
 pub use platform::{Platform, PlatformSettings, PlatformStartError};
+pub use recording::{
+    InvalidRecording, NotificationRecorder, RECORDING_BYTES_MAX, Received, RecordedCall, RecorderSettings,
+    RecorderStartError, Recording, ReplayError, ReplaySettings,
+};
 pub use remote::{place_call, place_load};
 pub use rotation::{RotateError, Rotation};
 pub use routes::NamedUrl;

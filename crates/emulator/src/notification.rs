@@ -6,6 +6,9 @@
 mod end;
 mod ids;
 mod incoming;
+mod member;
+mod named;
+mod opening;
 mod operation;
 mod participant;
 mod parts;
@@ -13,10 +16,15 @@ mod parts;
 mod tests;
 mod update;
 
+pub use self::member::{InvalidMember, MemberSetting};
 pub(crate) use self::{
     end::{ResultInfo, terminated},
-    ids::{CallIds, Person},
-    incoming::{incoming, joining, legacy_incoming},
+    ids::CallIds,
+    incoming::joining,
+    named::NamedIds,
+    opening::Opening,
     operation::{operation, operation_resource},
+    participant::participant_resource,
+    parts::source_identity,
     update::{Roster, left, roster, state, tone},
 };

@@ -269,8 +269,8 @@ impl OperationLog {
 /// The time when a bot learns the result of an operation.
 ///
 /// `notified` is what Graph does: the response says `running`, and a notification reports the end.
-/// `immediate` responds `completed`, which some operations of Microsoft's calling SDK need; `immediate:NAME,…`
-/// does so for these operations only.
+/// `immediate` responds `completed`, which some operations of Microsoft's calling SDK need;
+/// `immediate:NAME,…` does so for these operations only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OperationResponses {
     /// Every operation is notified.

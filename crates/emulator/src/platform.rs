@@ -52,7 +52,8 @@ impl Platform {
     pub async fn start(settings: PlatformSettings) -> Result<Self, PlatformStartError> {
         let PlatformSettings { listen, apps, keys, ca, tls, credentials, tenants, permissions, .. } =
             settings;
-        let PlatformSettings { token_life, graph_auth, post_timeout, operations, .. } = settings;
+        let PlatformSettings { token_life, graph_auth, post_timeout, operations, created_calls, .. } =
+            settings;
         let PlatformSettings { rotation, faults, .. } = settings;
         if rotation.is_some_and(|rotation| !rotation.fits()) {
             return Err(PlatformStartError::Rotation);
@@ -67,7 +68,8 @@ impl Platform {
         };
         let client = Client::new(ca.as_deref()).map_err(PlatformStartError::Crypto)?;
         let issued = graph_auth.unwrap_or(!credentials.is_empty()).then(Issued::default);
-        let context = Arc::new(Context::new(client, keys, faults, issued, post_timeout, operations));
+        let context =
+            Arc::new(Context::new(client, keys, faults, issued, post_timeout, operations, created_calls));
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         let directory = Directory { apps, credentials, tenants, permissions, token_life };
         let routes = Arc::new(Routes::new(Arc::clone(&context), scheme, address, directory));

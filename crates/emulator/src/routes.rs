@@ -15,11 +15,14 @@ pub use self::urls::NamedUrl;
 use self::{graph_path::GraphPath, urls::no_such_path};
 use crate::{
     call::parse_http_url,
+    caller,
     context::Context,
     control::faults_explained,
     entra::{self, Directory, IdentityForm, identity_variables},
     faults::{ErrorFormat, FaultName, regular_or_fault},
-    graph::{Batch, Gate, add_graph_headers, log_device_quality, unknown_segment},
+    graph::{
+        Batch, CreateRequest, Gate, add_graph_headers, log_device_quality, unknown_segment, wrong_method,
+    },
     issuer::{self, Authority, SKYPE_ISSUER, SKYPE_SLASH_ISSUER},
     page::{PageFile, wants_json},
     server::{Body, Handle, hang_up, header_text, json_response, method_not_allowed, reads},
@@ -222,6 +225,7 @@ impl Routes {
 
     async fn graph_request(&self, request: &Request<Bytes>, path: &GraphPath<'_>) -> Response<Body> {
         let (id, path) = match path.segments.as_slice() {
+            ["communications" | "app", "calls"] => return self.create_call(request).await,
             ["communications" | "app", "calls", id, path @ ..] => (*id, path),
             segments => {
                 let last = segments.last().copied().unwrap_or_default();
@@ -254,6 +258,34 @@ impl Routes {
         }
         if let Some((fault, true)) = &struck {
             calls.struck(request, id, path, fault, Some(&response));
+        }
+        response
+    }
+
+    /// Responds to a request to create a call.
+    async fn create_call(&self, request: &Request<Bytes>) -> Response<Body> {
+        let now = self.context.now();
+        let gate = Gate { issued: self.context.issued.as_ref(), now };
+        let regular = async {
+            if request.method() != Method::POST {
+                return wrong_method(request, "POST", now);
+            }
+            let placed = match CreateRequest::read(request, gate, self.directory.apps.first().copied()) {
+                Ok(create) => caller::call_out(&self.context, create),
+                Err(refusal) => return refusal.response(request, now),
+            };
+            let mut response = match placed {
+                Ok((id, document)) => CreateRequest::created(id, &document),
+                Err(error) => CreateRequest::not_placed(request, &error, gate),
+            };
+            self.complete_location(request, &mut response);
+            response
+        };
+        let fault = self.context.faults.strike(FaultName::Graph);
+        let is_of_proxy = fault.as_ref().is_some_and(|fault| fault.is_of_proxy());
+        let mut response = regular_or_fault(fault, regular, ErrorFormat::Graph { request, now }).await;
+        if !is_of_proxy {
+            add_graph_headers(request.headers(), &mut response);
         }
         response
     }

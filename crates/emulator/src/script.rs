@@ -10,7 +10,7 @@ pub use self::error::InvalidScript;
 use self::error::{SCRIPT_BYTES_MAX, STEPS_MAX, ScriptProblem};
 pub(crate) use self::{
     raw::RawStep,
-    step::{ExpectedStatus, ScriptAction, ScriptStep},
+    step::{ExpectedStatus, PersonChange, ScriptAction, ScriptStep},
 };
 
 /// Steps in the order in which they are played.

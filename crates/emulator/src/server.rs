@@ -47,6 +47,15 @@ impl Server {
         Self::start_with(listener, handler, None)
     }
 
+    /// Starts to serve the connections of a listener, for requests with any `Host`: a tunnel keeps its own
+    /// name there.
+    pub(crate) fn start_for_any_host<H: Handle>(listener: TcpListener, handler: Arc<H>) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (finishing, finished) = watch::channel(false);
+        let accepting = tokio::spawn(accept(listener, handler, None, false, finished));
+        Ok(Self { address, accepting, finishing })
+    }
+
     /// Starts to serve the connections of a listener, over TLS if there is an acceptor.
     pub(crate) fn start_with<H: Handle>(
         listener: TcpListener,

@@ -3,7 +3,6 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -30,7 +29,7 @@ use openssl::{
 ///
 /// Clients must trust `ca.pem`.
 pub(crate) fn acceptor(folder: &Path) -> Result<SslAcceptor, TlsError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at(folder))?;
+    create_private_folder(folder).map_err(at(folder))?;
     let (authority, authority_key) = match load_pair(folder, "ca")? {
         // Replacing an authority that another program made would break the clients that trust it.
         Some(pair) if common_name(&pair.0).as_deref() != Some(AUTHORITY_NAME) => {
@@ -137,11 +136,30 @@ fn store_pair(folder: &Path, name: &str, (certificate, key): &CertifiedKey) -> R
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
             _ => {}
         }
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(at(&path))?;
+        let mut file = create_new(&path, mode).map_err(at(&path))?;
         file.write_all(&bytes).map_err(at(&path))?;
     }
     Ok(())
+}
+
+/// Creates the folder and its parents, for the user of this process only.
+fn create_private_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    // Elsewhere the access control list of the parent applies.
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+/// Creates a file with the given mode; without one where there are no modes.
+#[cfg_attr(not(unix), expect(unused_variables, reason = "only Unix has modes"))]
+fn create_new(path: &Path, mode: u32) -> io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    options.open(path)
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> TlsError {
@@ -234,8 +252,6 @@ const RENEW_DAYS: u32 = 30;
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
@@ -251,10 +267,17 @@ mod tests {
         acceptor(folder.path()).unwrap();
         assert_eq!(ca, file("ca.pem"));
         assert_ne!(server, file("server.pem"));
+    }
 
-        for key in ["ca-key.pem", "server-key.pem"] {
-            let mode = fs::metadata(folder.path().join(key)).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600, "{key}");
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_can_read_a_key() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        acceptor(&folder.path().join("tls")).unwrap();
+        for (name, expected) in [("", 0o700), ("ca-key.pem", 0o600), ("server-key.pem", 0o600)] {
+            let mode = fs::metadata(folder.path().join("tls").join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, expected, "{name}");
         }
     }
 

@@ -1,9 +1,12 @@
-//! `Action`: what a bot wants done with a new call, from its reply or from code.
+//! `Action`: what a bot wants done with a new call, from its reply or from code. `InCallAction`: what it
+//! wants done in an established one.
 
 mod answer;
 mod error;
+mod in_call;
 mod json;
 mod read;
+mod read_in_call;
 mod redirect;
 mod reject;
 mod target;
@@ -11,6 +14,7 @@ mod target;
 pub use self::{
     answer::{Answer, CallOptions, GraphModality, MediaConfig, Prompt},
     error::InvalidAction,
+    in_call::{InCallAction, InCallActionKind},
     redirect::Redirect,
     reject::{Reject, RejectReason},
     target::{RedirectTarget, RedirectTargetKind},

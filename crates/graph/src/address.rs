@@ -133,14 +133,39 @@ impl fmt::Display for GraphCallId {
     }
 }
 
-/// The text is not a call id.
+/// The id of a participant of a call. The same rules hold as for [`GraphCallId`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParticipantId(GraphCallId);
+
+impl ParticipantId {
+    /// Parses an id.
+    ///
+    /// # Errors
+    ///
+    /// `text` is empty or too long, or contains a character that is not allowed.
+    pub fn parse(text: &str) -> Result<Self, InvalidGraphCallId> {
+        GraphCallId::parse(text).map(Self)
+    }
+
+    /// Returns the text as it was given.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// Returns `participants/{id}`, the path below the call.
+    pub(crate) fn path(&self) -> String {
+        format!("participants/{}", self.0.segment())
+    }
+}
+
+/// The text is not the id of a call or of a participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidGraphCallId {
     /// It is empty or too long.
-    #[error("call id is not 1 to {CALL_ID_BYTES_MAX} bytes long")]
+    #[error("id is not 1 to {CALL_ID_BYTES_MAX} bytes long")]
     Length,
     /// It contains a character that is not allowed.
-    #[error("call id has a character that is not allowed")]
+    #[error("id has a character that is not allowed")]
     Character,
 }
 
@@ -149,6 +174,11 @@ pub enum InvalidGraphCallId {
 pub(crate) fn call_url(endpoint: &Url, call: &GraphCallId, action: Option<&str>) -> Url {
     let action = action.map(|action| format!("/{action}")).unwrap_or_default();
     below(endpoint, &format!("v1.0/communications/calls/{}{action}", call.segment()))
+}
+
+/// Returns the URL of the collection of calls.
+pub(crate) fn calls_url(endpoint: &Url) -> Url {
+    below(endpoint, "v1.0/communications/calls")
 }
 
 /// Returns the URL of `path` below the path of `base`. `path` needs no escaping.

@@ -44,7 +44,7 @@ pub(crate) fn redirect(redirect: &Redirect, callback: &CallbackUri) -> Vec<u8> {
     bytes(body)
 }
 
-fn media_config(config: &MediaConfig) -> Value {
+pub(crate) fn media_config(config: &MediaConfig) -> Value {
     match config {
         MediaConfig::ServiceHosted { prefetch } => {
             let media: Vec<_> = prefetch.iter().map(prompt).collect();
@@ -66,6 +66,11 @@ fn prompt(prompt: &Prompt) -> Value {
 }
 
 fn target(target: &RedirectTarget) -> Value {
+    json!({"@odata.type": "#microsoft.graph.invitationParticipantInfo", "identity": identity_set(target)})
+}
+
+/// Returns the identity set of a target.
+pub(crate) fn identity_set(target: &RedirectTarget) -> Value {
     // Only this kind needs the derived types. The Graph reference shows the base types for all others.
     let (set, identity) = match target.kind {
         RedirectTargetKind::AzureCommunicationServicesUser => (
@@ -83,8 +88,7 @@ fn target(target: &RedirectTarget) -> Value {
     let mut one = object([("@odata.type", identity.into()), ("id", target.id.as_str().into())]);
     put(&mut one, "displayName", target.display_name.as_deref());
     put(&mut one, "tenantId", target.tenant.map(|tenant| tenant.to_string()));
-    let set = object([("@odata.type", set.into()), (target.kind.as_str(), one.into())]);
-    json!({"@odata.type": "#microsoft.graph.invitationParticipantInfo", "identity": set})
+    object([("@odata.type", set.into()), (target.kind.as_str(), one.into())]).into()
 }
 
 fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {

@@ -19,12 +19,7 @@ impl GraphCall {
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         let document: Value = serde_json::from_slice(body).ok()?;
         let call = document.as_object()?;
-        let number =
-            |value: &Value| value.as_i64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
-        let result = call.get("resultInfo").filter(|info| info.is_object()).map(|info| CallResult {
-            code: info.get("code").and_then(number),
-            subcode: info.get("subcode").and_then(number),
-        });
+        let result = call.get("resultInfo").and_then(CallResult::read);
         Some(Self { state: call.get("state").and_then(Value::as_str).map(GraphCallState::of), result })
     }
 }
@@ -36,6 +31,18 @@ pub struct CallResult {
     pub code: Option<i64>,
     /// Graph's `subcode`.
     pub subcode: Option<i64>,
+}
+
+impl CallResult {
+    /// Reads a `resultInfo`; `None` if it is not an object.
+    pub(crate) fn read(info: &Value) -> Option<Self> {
+        let number =
+            |value: &Value| value.as_i64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+        info.is_object().then(|| Self {
+            code: info.get("code").and_then(number),
+            subcode: info.get("subcode").and_then(number),
+        })
+    }
 }
 
 /// Graph's `callState`. Its words are compared without regard to ASCII case.

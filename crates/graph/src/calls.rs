@@ -1,5 +1,7 @@
 //! `Calls`: the actions of a bot on its calls, through Graph.
 
+mod operations;
+
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use tokio::time::{Duration, Instant, sleep_until, timeout_at};
@@ -8,9 +10,9 @@ use uuid::Uuid;
 
 use crate::{
     Action, Answer, CallbackUri, GraphCall, GraphCallId, GraphError, GraphMethod, GraphRefusal,
-    GraphRefusalKind, GraphResponse, GraphSettings, Redirect, Reject, TokenError, Transport, TransportError,
-    TransportErrorKind, address::call_url, body, call_request::CallRequest, refusal::BODY_BYTES_MAX,
-    token::TokenEndpoint, token_response::Token, tokens::Tokens,
+    GraphRefusalKind, GraphResponse, GraphSettings, InCallAction, Redirect, Reject, TokenError, Transport,
+    TransportError, TransportErrorKind, address::call_url, body, call_request::CallRequest,
+    refusal::BODY_BYTES_MAX, token::TokenEndpoint, token_response::Token, tokens::Tokens,
 };
 
 /// The calls API for one app. Share one value: its tokens serve all calls of a tenant. It needs a tokio
@@ -58,6 +60,26 @@ impl Calls {
                 self.redirect(tenant, call, redirect, callback, deadline, now).await
             }
         }
+    }
+
+    /// Carries out an action in an established call. It does not wait for the end of an operation that the
+    /// action starts: Graph notifies the bot of it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Calls::act`].
+    pub async fn act_in_call(
+        &self,
+        tenant: Uuid,
+        call: &GraphCallId,
+        action: &InCallAction,
+        deadline: Instant,
+        now: SystemTime,
+    ) -> Result<(), GraphError> {
+        let path = action.kind().path();
+        let method = if path.is_some() { GraphMethod::Post } else { GraphMethod::Delete };
+        let request = self.request(method, call, path, action.body());
+        self.send(tenant, &request, deadline, now).await.map(|_| ())
     }
 
     /// Answers the call.

@@ -15,9 +15,9 @@ pub enum GraphError {
     /// Graph refused.
     #[error(transparent)]
     Refused(#[from] GraphRefusal),
-    /// The deadline passed before anything was sent: the token endpoint is slow, or the deadline was too
-    /// early.
-    #[error("the deadline passed while waiting for a token; nothing was sent to Graph")]
+    /// The deadline passed before anything was sent: the token endpoint is slow, the actions before this one
+    /// took too long, or the deadline was too early.
+    #[error("the deadline passed before the request could be sent; nothing was sent to Graph")]
     DeadlinePassed,
 }
 

@@ -29,6 +29,7 @@ use crate::{
     process::{connection::Timeouts, descriptors, tasks::Tasks},
     readiness::Readiness,
     request::{
+        act::CallOrder,
         body::BodyLimits,
         received::{Paths, Received},
         record::Record,
@@ -59,6 +60,8 @@ pub(crate) struct Gateway {
     pub(crate) connections: Arc<Connections>,
     pub(crate) retries: Arc<Retries>,
     pub(crate) tasks: Arc<Tasks>,
+    /// The order of the actions in each established call.
+    pub(crate) call_order: Arc<CallOrder>,
     /// The longest time that a request may take to be placed, acted on or forwarded.
     pub(crate) request_time_max: Duration,
     pub(crate) metrics: Arc<Metrics>,
@@ -167,6 +170,7 @@ impl Gateway {
                 || Arc::new(Tasks::new(Handle::current(), Arc::clone(&metrics))),
                 |last| Arc::clone(&last.tasks),
             ),
+            call_order: last.map_or_else(Arc::default, |last| Arc::clone(&last.call_order)),
             request_time_max,
             metrics,
             graph_calls,

@@ -10,6 +10,7 @@ pub(crate) mod certificate;
 pub mod connection;
 pub(crate) mod descriptors;
 mod exchange;
+mod signals;
 mod state;
 pub(crate) mod tasks;
 mod worker;

@@ -21,11 +21,21 @@ pub(super) struct Step {
 /// A program that may be missing.
 #[derive(Clone, Copy)]
 pub(super) struct Tool {
-    /// Succeeds if the program is installed.
-    pub(super) probe: &'static str,
+    /// Command lines. One of them succeeds if the program is installed.
+    pub(super) probes: &'static [&'static str],
     pub(super) missing: &'static str,
-    /// Leave the step out, rather than fail.
-    pub(super) is_optional: bool,
+    pub(super) without: Without,
+}
+
+/// The consequence of a missing program. In continuous integration the gate fails instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Without {
+    /// The step fails.
+    Fail,
+    /// The step is left out.
+    LeaveOut,
+    /// The step runs, and leaves out what needs the program.
+    RunPartly,
 }
 
 /// The part of a step that `--quick` runs.
@@ -76,9 +86,9 @@ pub(super) const STEPS: [Step; 13] = [
         command: "cargo fmt --all --check",
         inside: None,
         tool: Some(Tool {
-            probe: "cargo fmt --version",
+            probes: &["cargo fmt --version"],
             missing: "rustfmt is not installed; install it with `rustup component add rustfmt`",
-            is_optional: false,
+            without: Without::Fail,
         }),
         quick: Quick::All,
     },
@@ -107,7 +117,12 @@ pub(super) const STEPS: [Step; 13] = [
         name: "tests",
         command: "cargo test --workspace --locked",
         inside: None,
-        tool: None,
+        tool: Some(Tool {
+            // The names of `PROGRAMS` in xtask/browser.
+            probes: &["chromium --version", "google-chrome --version", "google-chrome-stable --version"],
+            missing: "Chromium is not installed, so the tests of pages are skipped; run ./install-packages",
+            without: Without::RunPartly,
+        }),
         quick: Quick::Tested,
     },
     // The feature of the release builds. It rebuilds its dependencies, so the gate runs only the tests that
@@ -147,7 +162,8 @@ pub(super) const STEPS: [Step; 13] = [
     // have fetched everything that this step needs offline.
     Step {
         name: "package",
-        command: "cargo package --workspace --exclude xtask --no-verify --allow-dirty --quiet --locked \
+        command: "cargo package --workspace --exclude xtask --exclude xtask-browser \
+            --no-verify --allow-dirty --quiet --locked \
             --offline",
         inside: None,
         tool: None,
@@ -158,9 +174,9 @@ pub(super) const STEPS: [Step; 13] = [
         command: "cargo deny check bans licenses sources",
         inside: None,
         tool: Some(Tool {
-            probe: "cargo deny --version",
-            missing: "cargo-deny is not installed; install it with `cargo install --locked cargo-deny`",
-            is_optional: true,
+            probes: &["cargo deny --version"],
+            missing: "cargo-deny is not installed; run ./install-packages",
+            without: Without::LeaveOut,
         }),
         quick: Quick::Nothing,
     },
@@ -177,15 +193,19 @@ pub(super) const STEPS: [Step; 13] = [
         inside: Some(|root| {
             rehearse::run(root, &rehearse::Options { quick: true, binaries: None, only: None })
         }),
-        tool: None,
+        tool: Some(Tool {
+            probes: &["haproxy -v", "/usr/sbin/haproxy -v"],
+            missing: "haproxy is not installed; run ./install-packages",
+            without: Without::Fail,
+        }),
         quick: Quick::Nothing,
     },
 ];
 
 const CLIPPY: Tool = Tool {
-    probe: "cargo clippy --version",
+    probes: &["cargo clippy --version"],
     missing: "clippy is not installed; install it with `rustup component add clippy`",
-    is_optional: false,
+    without: Without::Fail,
 };
 
 #[cfg(test)]
@@ -204,6 +224,20 @@ mod tests {
     fn changes(tested: &[&str], linted: &[&str]) -> Changes {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Changes { base: "main".to_owned(), tested: set(tested), linted: set(linted) }
+    }
+
+    #[test]
+    fn the_browser_of_the_tests_is_looked_for_by_its_names() {
+        let tests = STEPS.iter().find(|step| step.name == "tests").unwrap();
+        let source = include_str!("../../browser/src/browser.rs");
+        let (_, names) = source.split_once("pub const PROGRAMS: [&str; 3] = [").unwrap();
+        let names: Vec<_> = names.split("];").next().unwrap().split(", ").collect();
+        let probed: Vec<_> = tests.tool.unwrap().probes.iter().map(|probe| probe.split(' ').next()).collect();
+        assert_eq!(
+            probed,
+            names.iter().map(|name| Some(name.trim_matches('"'))).collect::<Vec<_>>(),
+            "the harness and the gate know the same programs"
+        );
     }
 
     #[test]

@@ -13,12 +13,13 @@ use std::{
     time::Duration,
 };
 
+#[cfg(unix)]
 use rustix::io::Errno;
 use tokio::time::Instant;
 
 /// Returns true if `error` says that there is no descriptor, port or memory left for a socket.
 pub(super) fn is_exhaustion(error: &io::Error) -> bool {
-    Errno::from_io_error(error).is_some_and(|errno| EXHAUSTED.contains(&errno))
+    code(error).is_some_and(|code| EXHAUSTED.contains(&code))
 }
 
 /// Returns true if `error` of a connect to `address` says that there is no descriptor, port or memory left.
@@ -35,9 +36,18 @@ pub(super) fn prevents_connect(error: &io::Error, address: SocketAddr) -> bool {
     };
     let reached = || UdpSocket::bind((unspecified, 0))?.connect(address);
     let has_no_address = error.kind() == io::ErrorKind::AddrNotAvailable
-        && reached()
-            .is_err_and(|error| !matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)));
+        && reached().is_err_and(|error| code(&error).is_none_or(|code| !NO_DESCRIPTOR.contains(&code)));
     !has_no_address
+}
+
+#[cfg(unix)]
+fn code(error: &io::Error) -> Option<Errno> {
+    Errno::from_io_error(error)
+}
+
+#[cfg(not(unix))]
+fn code(error: &io::Error) -> Option<i32> {
+    error.raw_os_error()
 }
 
 /// Counts an exhaustion, and logs the first of each [`LOG_INTERVAL`].
@@ -59,12 +69,22 @@ pub(super) fn count() -> u64 {
     COUNT.load(Relaxed)
 }
 
+#[cfg(unix)]
 const EXHAUSTED: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::ADDRNOTAVAIL, Errno::NOMEM];
+/// `WSAEMFILE`, `WSAENOBUFS`, `WSAEADDRNOTAVAIL` and `WSA_NOT_ENOUGH_MEMORY` of Windows.
+#[cfg(not(unix))]
+const EXHAUSTED: [i32; 4] = [10_024, 10_055, 10_049, 8];
+/// There is no descriptor left in the process, or in the system.
+#[cfg(unix)]
+const NO_DESCRIPTOR: [Errno; 2] = [Errno::MFILE, Errno::NFILE];
+#[cfg(not(unix))]
+const NO_DESCRIPTOR: [i32; 1] = [10_024];
 /// Often enough to see that it lasts. The metric has each of them.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
 
+#[cfg(unix)]
 #[cfg(test)]
 mod tests {
     use super::*;

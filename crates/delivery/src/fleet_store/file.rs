@@ -5,7 +5,6 @@ use std::{
     fs::{DirBuilder, OpenOptions},
     io::{self, Read, Write},
     net::IpAddr,
-    os::unix::fs::DirBuilderExt,
     path::PathBuf,
     time::Duration,
 };
@@ -142,7 +141,12 @@ impl FleetFile {
 
     /// The temporary file can be read by this process's user only, and is removed after an error.
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let mut folder = DirBuilder::new();
+        folder.recursive(true);
+        // Elsewhere the access control list of the parent applies.
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        folder.create(&self.folder)?;
         let prefix = format!("{}.fleet.", self.region);
         let mut file = Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(&self.folder)?;
         file.write_all(bytes)?;

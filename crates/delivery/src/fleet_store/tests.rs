@@ -1,6 +1,6 @@
 //! Storing and restoring a fleet: real files, in-memory streams, paused time.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, path::Path};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -280,6 +280,7 @@ async fn a_reload_keeps_the_restored_fleet() {
 
 // Writing.
 
+#[cfg(unix)]
 #[tokio::test(start_paused = true)]
 async fn the_file_follows_the_fleet() {
     let (folder, wires) = (tempfile::tempdir().unwrap(), Arc::new(Wires::default()));
@@ -332,8 +333,10 @@ fn an_error_is_logged_when_it_starts_and_again_after_it_ended() {
     assert_eq!(log.error, None);
 }
 
+#[cfg(unix)]
 #[test]
 fn only_the_owner_may_read_the_file_and_no_temporary_file_is_left() {
+    use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), &three());
     write(folder.path(), &three());

@@ -1,6 +1,6 @@
 //! The behaviour of a bot: its treatment of new calls, and the failures injected on request.
 
-use std::{str::FromStr, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use url::Url;
 
@@ -45,6 +45,18 @@ pub struct Behaviour {
     pub joining: JoinResponse,
     /// The time from `established` until the bot hangs up. `None` means that it does not hang up.
     pub hang_up_after: Option<Duration>,
+    /// The behaviour as a bot on Microsoft's calling SDK for .NET; `None` for a plain bot. It needs
+    /// credentials.
+    pub sdk: Option<SdkBehaviour>,
+}
+
+/// The behaviour of a bot on Microsoft's calling SDK for .NET.
+#[derive(Clone, Debug, Default)]
+pub struct SdkBehaviour {
+    /// The names of the requests that follow when a call is established.
+    pub then: Vec<String>,
+    /// The arguments of requests by name, like `prompt`.
+    pub arguments: BTreeMap<String, String>,
 }
 
 impl Default for Behaviour {
@@ -58,6 +70,7 @@ impl Default for Behaviour {
             delta_roster: false,
             joining: JoinResponse::Accept,
             hang_up_after: None,
+            sdk: None,
         }
     }
 }

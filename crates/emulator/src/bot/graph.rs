@@ -114,7 +114,7 @@ impl GraphClient {
     }
 
     /// Returns a token of the call's tenant. A token is used until shortly before it expires.
-    async fn token(&self, tenant: Option<&str>) -> Result<Option<String>, String> {
+    pub(super) async fn token(&self, tenant: Option<&str>) -> Result<Option<String>, String> {
         let Some(ClientCredentials { app, secret }) = &self.credentials else { return Ok(None) };
         let default = DEFAULT_TENANT.to_string();
         let tenant = tenant.filter(|tenant| Uuid::try_parse(tenant).is_ok()).unwrap_or(&default);

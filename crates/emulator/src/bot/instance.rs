@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -21,6 +21,7 @@ use super::{
     graph::GraphClient,
     item::NotificationItem,
     ledger::{BotCalls, CallLedger},
+    sdk::SdkState,
     settings::BotSettings,
 };
 use crate::{client::Client, encoding::random_id};
@@ -36,6 +37,8 @@ pub(super) struct Instance {
     pub(super) own_callback: String,
     pub(super) graph: GraphClient,
     pub(super) behaviour: Behaviour,
+    /// The state of a bot on the calling SDK.
+    pub(super) sdk: Option<Arc<SdkState>>,
     capacity: Option<usize>,
     on_failure: fn(&str),
     draining: AtomicBool,
@@ -56,6 +59,10 @@ impl Instance {
         let BotSettings { name, incarnation, listen: _, platform, capacity, journal, on_failure, behaviour } =
             settings;
         let id = random_id().map_err(io::Error::other)?;
+        let sdk = behaviour.sdk.as_ref().map(|sdk| {
+            let credentials = behaviour.credentials.as_ref();
+            Arc::new(SdkState::new(sdk, credentials, platform.clone(), client.clone()))
+        });
         let reported = incarnation.unwrap_or_else(|| id.to_string());
         Ok(Self {
             name,
@@ -64,6 +71,7 @@ impl Instance {
             own_callback: format!("http://{address}/callbacks"),
             graph: GraphClient::new(platform, client, behaviour.credentials.clone()),
             behaviour,
+            sdk,
             capacity,
             on_failure,
             draining: AtomicBool::new(false),

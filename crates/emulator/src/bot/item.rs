@@ -21,7 +21,8 @@ impl NotificationItem {
     pub(super) fn read(item: &Value) -> Option<Self> {
         let text = |name: &str| item.get(name).and_then(Value::as_str);
         let path = text("resourceUrl").or_else(|| text("resource"))?;
-        let mut segments = path.split('/').skip_while(|segment| *segment != "calls").skip(1);
+        let mut segments =
+            path.split('/').skip_while(|segment| !segment.eq_ignore_ascii_case("calls")).skip(1);
         let call_id = segments.next()?;
         let fits = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.');
         if call_id.is_empty()

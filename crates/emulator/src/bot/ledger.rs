@@ -49,6 +49,20 @@ pub struct BotCall {
     pub duplicates: u64,
     /// The reason why the call failed, or a failure during the call.
     pub failure: Option<String>,
+    /// The first 64 requests of a bot on the calling SDK that have ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operations: Vec<BotOperation>,
+}
+
+/// A request of a bot on the calling SDK.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BotOperation {
+    /// The name, like `playPrompt`.
+    pub name: String,
+    /// `accepted`, `completed` or `failed`.
+    pub outcome: String,
+    /// The reason of a failure.
+    pub message: Option<String>,
 }
 
 /// A notification about a call that the bot did not take.
@@ -215,6 +229,15 @@ impl CallLedger {
         }
     }
 
+    /// Notes a request that has ended.
+    pub(super) fn note_operation(&mut self, id: &str, operation: BotOperation) {
+        if let Some(call) = self.call_mut(id)
+            && call.operations.len() < OPERATIONS_MAX
+        {
+            call.operations.push(operation);
+        }
+    }
+
     pub(super) fn knows(&self, id: &str) -> bool {
         self.calls.contains_key(id)
     }
@@ -239,6 +262,7 @@ const CALLS_MAX: usize = 20_000;
 const LISTED_MAX: usize = 1_000;
 const NOTIFICATIONS_MAX: usize = 16;
 const MESSAGE_IDS_MAX: usize = 32;
+const OPERATIONS_MAX: usize = 64;
 const STRAYS_MAX: usize = 100;
 
 #[cfg(test)]
@@ -258,6 +282,7 @@ mod tests {
             count: 0,
             duplicates: 0,
             failure: None,
+            operations: Vec::new(),
         };
         for id in 0..CALLS_MAX {
             ledger.take(call(id));

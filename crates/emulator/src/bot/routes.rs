@@ -7,7 +7,7 @@ use http::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::{behaviour::FailureMode, instance::Instance, page::page, webhook};
+use super::{behaviour::FailureMode, instance::Instance, page::page, sdk, webhook};
 use crate::{
     load::BotIdentity,
     server::{Body, Handle, empty, error_response, hang_up, json_response, method_not_allowed},
@@ -18,13 +18,21 @@ impl Handle for Instance {
         match (request.method(), request.uri().path()) {
             (&Method::POST, "/drain") => drain(&self, true),
             (&Method::POST, "/resume") => drain(&self, false),
-            (&Method::POST, _) => notification(&self, &request).await,
+            (&Method::POST, path) => match (&self.sdk, path.strip_prefix("/sdk/")) {
+                (Some(state), Some(name)) => {
+                    sdk::ask(&self, state, name, request.uri().query(), request.body()).await
+                }
+                _ => notification(&self, &request).await,
+            },
             (&Method::GET | &Method::HEAD, "/healthz") => json_response(StatusCode::OK, &self.health()),
             (&Method::GET | &Method::HEAD, "/calls") => document(&self.calls()),
             (&Method::GET | &Method::HEAD, "/life") => {
                 document(&BotIdentity { name: self.name.clone(), incarnation: self.incarnation })
             }
             (&Method::GET | &Method::HEAD, "/ledger") => document(&self.ledger().summary()),
+            (&Method::GET | &Method::HEAD, "/sdk/calls") if self.sdk.is_some() => {
+                json_response(StatusCode::OK, &self.sdk.as_ref().map(|sdk| sdk.show()).unwrap_or_default())
+            }
             (&Method::GET | &Method::HEAD, "/") => page(&self.calls()),
             (&Method::GET | &Method::HEAD, _) => error_response(
                 StatusCode::NOT_FOUND,
@@ -49,7 +57,10 @@ async fn notification(bot: &Arc<Instance>, request: &Request<Bytes>) -> Response
             hang_up()
         }
         Some(FailureMode::Reset) => hang_up(),
-        None => webhook::receive(bot, request),
+        None => match &bot.sdk {
+            Some(state) => sdk::receive(bot, state, request).await,
+            None => webhook::receive(bot, request),
+        },
     }
 }
 

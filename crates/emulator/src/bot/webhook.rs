@@ -46,9 +46,7 @@ fn notified(bot: &Arc<Instance>, request: &Request<Bytes>, items: Vec<Notificati
         items.iter().filter(|item| item.new_call).map(|item| item.call_id.clone()).collect();
     let Noted { new_calls, established, joining } = match note(bot, request, items) {
         Ok(noted) => noted,
-        Err(Unavailable { code, message }) => {
-            return error_response(StatusCode::SERVICE_UNAVAILABLE, code, message);
-        }
+        Err(unavailable) => return unavailable.response(),
     };
     for call in established {
         let instance = Arc::clone(bot);
@@ -75,21 +73,27 @@ fn notified(bot: &Arc<Instance>, request: &Request<Bytes>, items: Vec<Notificati
 
 /// The items of a notification that need more than a note.
 #[derive(Default)]
-struct Noted {
-    new_calls: Vec<NewCall>,
-    established: Vec<BotCall>,
+pub(super) struct Noted {
+    pub(super) new_calls: Vec<NewCall>,
+    pub(super) established: Vec<BotCall>,
     /// A participant of a recorded call is about to join.
     joining: bool,
 }
 
 /// The reason why the bot takes no new call.
-struct Unavailable {
+pub(super) struct Unavailable {
     code: &'static str,
     message: &'static str,
 }
 
+impl Unavailable {
+    pub(super) fn response(&self) -> Response<Body> {
+        error_response(StatusCode::SERVICE_UNAVAILABLE, self.code, self.message)
+    }
+}
+
 /// Adds the items to the ledger and to the journal, or refuses all of them.
-fn note(
+pub(super) fn note(
     bot: &Instance,
     request: &Request<Bytes>,
     items: Vec<NotificationItem>,
@@ -157,6 +161,7 @@ fn taken_call(bot: &Instance, item: &NotificationItem, request: &Request<Bytes>)
         count: 0,
         duplicates: 0,
         failure: None,
+        operations: Vec::new(),
     }
 }
 

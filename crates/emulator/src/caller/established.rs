@@ -10,18 +10,22 @@ use url::Url;
 
 use super::{
     callbacks::{Callbacks, Expectation},
+    callee::behaviour,
     conclusion::Conclusion,
     message::Stage,
-    operations::{self, Operations},
+    operations::{self, Ended, Operations},
     participants::Participants,
     posting::Player,
 };
 use crate::{
+    call::CallOutcome,
     call_record::CallStage,
     encoding::random_id,
-    graph::{AnswerRequest, CallInput, Decision},
+    faults::Callee,
+    graph::{AnswerRequest, CallInput, Decision, OperationEffect, StartedOperation},
     notification::{self, ResultInfo},
     operation::{Operation, OperationResult, OperationStatus},
+    participant::Participant,
     script::{ScriptAction, ScriptStep},
 };
 
@@ -34,8 +38,18 @@ pub(super) struct EstablishedCall<'a, 'b> {
     tones: u32,
 }
 
+/// The way in which a call becomes an established one.
+pub(super) enum Start {
+    /// The bot answered.
+    Answered,
+    /// The bot calls; the callee may behave unlike most.
+    Calling(Option<Callee>),
+}
+
 /// The end of an established call.
 enum Termination {
+    /// The callee did not take the call: the result for the bot, the outcome, and its reason.
+    NotTaken(ResultInfo, CallOutcome, &'static str),
     /// A last notification says why the call ended.
     Announced(ResultInfo, Option<Expectation>),
     /// The bot gets no notification.
@@ -43,28 +57,47 @@ enum Termination {
 }
 
 impl<'a, 'b> EstablishedCall<'a, 'b> {
-    pub(super) fn new(player: &'a Player<'b>, callback: &'a Url, answer: &'a AnswerRequest) -> Self {
+    /// `first` are the participants at the moment when the call is established: the other side, the bot, and
+    /// further callees.
+    pub(super) fn new(
+        player: &'a Player<'b>,
+        callback: &'a Url,
+        answer: &'a AnswerRequest,
+        first: Vec<Participant>,
+    ) -> Self {
         let callbacks = Callbacks { player, to: callback };
         Self {
             player,
             callbacks,
-            participants: Participants::new(answer),
+            participants: Participants::new(answer, first),
             operations: Operations::default(),
             tones: 0,
         }
     }
 
     /// Plays the call to its end and returns one line about it.
-    pub(super) async fn play(mut self, inputs: &mut mpsc::Receiver<CallInput>) -> Result<String, Conclusion> {
-        let played = self.play_steps(inputs).await;
+    pub(super) async fn play(
+        mut self,
+        start: Start,
+        inputs: &mut mpsc::Receiver<CallInput>,
+    ) -> Result<String, Conclusion> {
+        let played = self.play_steps(start, inputs).await;
         // From here on Graph responds that there is no such call.
         self.player.context.calls.remove(self.player.ids.call);
-        let pending = self.operations.end_all(inputs);
+        let mut pending = self.operations.end_all(inputs);
+        pending.extend(self.participants.end_arrivals());
         let announced = match &played {
             Ok(Termination::Silent) => {
                 operations::close(self.player.record(), pending);
                 self.callbacks.say("gone", "the call is over without a notification, as the script says");
                 Ok("answered, established and gone".to_owned())
+            }
+            Ok(Termination::NotTaken(result, outcome, reason)) => {
+                let reported = operations::report(&self.callbacks, pending).await;
+                let body = notification::terminated(self.player.ids, result);
+                let announced = self.callbacks.notify("terminated", &body).await;
+                let conclusion = Conclusion::new(*outcome, (*reason).to_owned());
+                reported.and(announced).and(Err(conclusion))
             }
             Ok(Termination::Announced(result, expect)) => {
                 let reported = operations::report(&self.callbacks, pending).await;
@@ -86,10 +119,20 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
 
     async fn play_steps(
         &mut self,
+        start: Start,
         inputs: &mut mpsc::Receiver<CallInput>,
     ) -> Result<Termination, Conclusion> {
         let ids = self.player.ids;
         self.callbacks.notify("establishing", &notification::state(ids, "establishing")).await?;
+        if let Start::Calling(callee) = start {
+            let (time, refusal) = behaviour(callee);
+            if let Some(end) = self.pause(time, inputs).await? {
+                return Ok(end);
+            }
+            if let Some((result, outcome, reason)) = refusal {
+                return Ok(Termination::NotTaken(result, outcome, reason));
+            }
+        }
         self.callbacks.notify("established", &notification::state(ids, "established")).await?;
         self.player.record().enter(CallStage::Established);
         self.participants.post_first_roster(&self.callbacks).await?;
@@ -100,7 +143,7 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
         let mut left = others;
         while left > 0 {
             let joining = left.min(group);
-            self.participants.join(&self.callbacks, joining, None).await?;
+            self.participants.join(&self.callbacks, joining, false, None).await?;
             left = left.saturating_sub(joining);
             if let Some(end) = self.pause(Duration::ZERO, inputs).await? {
                 return Ok(end);
@@ -131,7 +174,15 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
         let (what, body) = match &step.action {
             ScriptAction::Wait(duration) => return self.pause(*duration, inputs).await,
             ScriptAction::Join(count) => {
-                self.participants.join(&self.callbacks, *count, expect).await?;
+                self.participants.join(&self.callbacks, *count, false, expect).await?;
+                return Ok(None);
+            }
+            ScriptAction::Lobby(count) => {
+                self.participants.join(&self.callbacks, *count, true, expect).await?;
+                return Ok(None);
+            }
+            ScriptAction::Change(change, number) => {
+                self.participants.change_person(&self.callbacks, *change, *number, expect).await?;
                 return Ok(None);
             }
             ScriptAction::Leave(count) => {
@@ -182,9 +233,15 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
     ) -> Result<Option<Termination>, Conclusion> {
         let until = Instant::now() + duration;
         loop {
+            let due = self.participants.next_arrival().unwrap_or(until);
             let input = tokio::select! {
                 biased;
                 input = inputs.recv() => input,
+                () = sleep_until(due) , if due < until => {
+                    let ended = self.participants.arrive(&self.callbacks).await?;
+                    operations::report(&self.callbacks, ended).await?;
+                    continue;
+                }
                 () = sleep_until(until) => return Ok(None),
             };
             let end = match input {
@@ -205,9 +262,20 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
     async fn follow(&mut self, decision: Decision) -> Result<Option<Termination>, Conclusion> {
         match decision {
             Decision::HangUp => Ok(Some(Termination::Announced(ResultInfo::EndedByBot, None))),
+            Decision::Operation(StartedOperation { id, effect: OperationEffect::Participants(change) }) => {
+                let callee = || self.player.context.faults.callee();
+                let result = self.participants.apply(&self.callbacks, id, change, callee).await?;
+                let ended = result.map(|result| Ended { id, end: result.into() });
+                operations::report(&self.callbacks, ended.into_iter().collect()).await?;
+                Ok(None)
+            }
             Decision::Operation(started) => {
                 let ended = self.operations.start(started);
                 operations::report(&self.callbacks, ended).await?;
+                Ok(None)
+            }
+            Decision::Removed(participant) => {
+                self.participants.remove(&self.callbacks, participant).await?;
                 Ok(None)
             }
             // Graph accepts none of these twice.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use serde_json::Value;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
@@ -11,30 +12,35 @@ use url::Url;
 
 use super::{
     conclusion::Conclusion,
-    established::EstablishedCall,
+    established::{EstablishedCall, Start},
     message::Stage,
     posting::{DeliveryError, Player},
+    replay,
 };
 use crate::{
-    call::{CallOutcome, Protocol},
+    call::CallOutcome,
     graph::{CallInput, Decision},
-    notification::{self, ResultInfo},
+    notification::{self, Opening, ResultInfo},
+    participant::{Identity, Participant},
 };
 
 /// Plays the call to its end.
-pub(super) async fn play(player: &Player<'_>, inputs: mpsc::Receiver<CallInput>) -> Conclusion {
-    if player.call.protocol == Protocol::LegacyFirst
-        && let Err(conclusion) = offer_legacy(player).await
+pub(super) async fn play(
+    player: &Player<'_>,
+    opening: &Opening,
+    inputs: mpsc::Receiver<CallInput>,
+) -> Conclusion {
+    if let Some(legacy) = &opening.legacy
+        && let Err(conclusion) = offer_legacy(player, legacy).await
     {
         return conclusion;
     }
     let deadline = Instant::now() + player.call.answer_within;
-    let body = notification::incoming(player.call, player.ids);
     let stage = Stage::First { until: Some(deadline) };
     let (posted, posting) = oneshot::channel();
     // A bot may answer through Graph before it responds on the webhook, so both are awaited at once.
     let post = async {
-        let result = player.deliver("incoming", &player.call.to, &body, stage).await;
+        let result = player.deliver("incoming", &player.call.to, &opening.graph, stage).await;
         let _ = posted.send(result.map(|response| response.status));
     };
     let ((), conclusion) = tokio::join!(post, await_decision(player, posting, inputs, deadline));
@@ -42,10 +48,9 @@ pub(super) async fn play(player: &Player<'_>, inputs: mpsc::Receiver<CallInput>)
 }
 
 /// Posts the legacy notification. Only 204 asks for the Graph form.
-async fn offer_legacy(player: &Player<'_>) -> Result<(), Conclusion> {
-    let body = notification::legacy_incoming(player.call, player.ids);
+async fn offer_legacy(player: &Player<'_>, body: &Value) -> Result<(), Conclusion> {
     let stage = Stage::First { until: None };
-    let result = player.deliver("incoming (legacy)", &player.call.to, &body, stage).await;
+    let result = player.deliver("incoming (legacy)", &player.call.to, body, stage).await;
     match result.map(|response| response.status) {
         Ok(StatusCode::NO_CONTENT) => Ok(()),
         Ok(status) if status.is_success() => {
@@ -90,8 +95,19 @@ async fn await_decision(
                 player.follow_scenario(scenario);
             }
             let callback = answer.callback.clone().unwrap_or_else(|| player.call.to.clone());
-            let established = EstablishedCall::new(player, &callback, &answer);
-            let conclusion = match established.play(&mut inputs).await {
+            let caller = Participant::new(
+                player.ids.caller_participant,
+                notification::source_identity(player.call, player.ids),
+            );
+            let bot = Participant::new(player.ids.bot_participant, Identity::application(player.call.app));
+            let played = match &player.call.replay {
+                Some(recorded) => replay::play(player, &callback, recorded, &mut inputs).await,
+                None => {
+                    let established = EstablishedCall::new(player, &callback, &answer, vec![caller, bot]);
+                    established.play(Start::Answered, &mut inputs).await
+                }
+            };
+            let conclusion = match played {
                 Ok(reason) => Conclusion::new(CallOutcome::Completed, reason),
                 Err(conclusion) => conclusion,
             };
@@ -108,8 +124,8 @@ async fn await_decision(
             let conclusion = Conclusion::new(CallOutcome::Redirected, reason);
             decline(player, callback, conclusion, "redirected", &ResultInfo::RedirectedByBot, answered).await
         }
-        // Graph accepts no operation of a call that is not answered.
-        Decision::Operation(_) => give_up(player, accepted).await,
+        // Graph accepts no operation and no removal in a call that is not answered.
+        Decision::Operation(_) | Decision::Removed(_) => give_up(player, accepted).await,
         Decision::HangUp => {
             player.context.calls.remove(player.ids.call);
             let reason = "the bot ended the call instead of answering it".to_owned();

@@ -29,11 +29,13 @@ impl Operations {
     pub(super) fn start(&mut self, started: StartedOperation) -> Vec<Ended> {
         let StartedOperation { id, effect } = started;
         match effect {
+            // The participants of the call apply it, and report its end.
+            OperationEffect::Participants(_) => Vec::new(),
             OperationEffect::None => vec![Ended { id, end: OperationResult::success().into() }],
         }
     }
 
-    /// Ends all operations, also those that wait in the queue of inputs.
+    /// Ends all operations, also the ones in the queue of inputs.
     pub(super) fn end_all(&mut self, inputs: &mut mpsc::Receiver<CallInput>) -> Vec<Ended> {
         while let Ok(input) = inputs.try_recv() {
             if let CallInput::Decision(Decision::Operation(started)) = input {
@@ -67,7 +69,7 @@ pub(super) async fn report_to_lost_bot(callbacks: &Callbacks<'_, '_>, ended: Vec
     }
 }
 
-/// Ends operations in the record of the call, and returns those that have not ended before.
+/// Ends operations in the record of the call, and returns the ones that had not ended before.
 pub(super) fn close(record: &CallRecord, ended: Vec<Ended>) -> Vec<Operation> {
     ended.into_iter().filter_map(|Ended { id, end }| record.end_operation(id, end)).collect()
 }

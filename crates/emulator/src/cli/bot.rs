@@ -5,8 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, builder::NonEmptyStringValueParser};
 use serde_json::json;
 use switchboard_emulator::{
-    AnswerMode, Behaviour, Bot, BotSettings, ClientCredentials, InjectedFailure, JoinResponse,
-    parse_duration, parse_http_url,
+    AnswerMode, Behaviour, Bot, BotSettings, ClientCredentials, InjectedFailure, JoinResponse, SdkBehaviour,
+    parse_duration, parse_http_url, parse_sdk_request,
 };
 use url::Url;
 use uuid::Uuid;
@@ -40,12 +40,22 @@ pub(crate) struct BotArguments {
     /// action-redirect ask the gateway to do the same; none accepts the notification and does nothing.
     #[arg(long, default_value = "graph")]
     answer: AnswerMode,
-    /// The app id for token requests.
-    #[arg(long, value_name = "GUID", value_parser = guid, requires = "secret")]
+    /// The app id for token requests. It has an effect with a secret only.
+    #[arg(long, value_name = "GUID", value_parser = guid)]
     app_id: Option<Uuid>,
     /// The client secret for token requests. Without it the bot sends no token to Graph.
     #[arg(long, value_name = "TEXT", requires = "app_id", value_parser = NonEmptyStringValueParser::new())]
     secret: Option<String>,
+    /// Behave as a bot on Microsoft's calling SDK for .NET. It validates tokens, so it needs --app-id.
+    #[arg(long, value_name = "BOT", value_parser = ["sdk"], requires = "app_id")]
+    like: Option<String>,
+    /// The requests of the SDK that follow when a call is established, like playPrompt,recordResponse.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = parse_sdk_request)]
+    #[arg(requires = "like")]
+    then: Vec<String>,
+    /// An argument of these requests, like prompt=https://bot.example/a.wav. Give it once for each.
+    #[arg(long = "with", value_name = "NAME=VALUE", value_parser = argument, requires = "like")]
+    with: Vec<(String, String)>,
     /// The time before the bot handles a notification.
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = parse_duration)]
     delay: Duration,
@@ -91,6 +101,9 @@ pub(super) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
         delta_roster: arguments.delta_roster,
         joining: arguments.joining,
         hang_up_after: arguments.hang_up_after,
+        sdk: arguments
+            .like
+            .map(|_| SdkBehaviour { then: arguments.then, arguments: arguments.with.into_iter().collect() }),
     };
     let journal = arguments.journal;
     let settings = BotSettings {
@@ -126,6 +139,12 @@ pub(super) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn argument(text: &str) -> Result<(String, String), String> {
+    let (name, value) =
+        text.split_once('=').ok_or("not NAME=VALUE, like prompt=https://bot.example/a.wav")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn name(text: &str) -> Result<String, String> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use switchboard_emulator::{
-    CallKind, CallRequest, DEFAULT_TENANT, Protocol, Region, TokenChoice, parse_country, parse_duration,
-    parse_http_url, parse_participants,
+    CallKind, CallRequest, DEFAULT_APP, DEFAULT_TENANT, Protocol, Region, TokenChoice, parse_country,
+    parse_duration, parse_http_url, parse_participants,
 };
 use url::Url;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ pub(super) struct CallOptions {
     #[arg(long, value_name = "URL", value_parser = parse_http_url)]
     to: Url,
     /// The app id of the bot.
-    #[arg(long, value_name = "GUID", value_parser = guid)]
+    #[arg(long, value_name = "GUID", value_parser = guid, default_value_t = DEFAULT_APP)]
     app_id: Uuid,
     /// The kind of the call: p2p, group, meeting, recording or pstn.
     #[arg(long, default_value = "p2p")]
@@ -33,9 +33,10 @@ pub(super) struct CallOptions {
     /// The tenant of the call.
     #[arg(long, value_name = "GUID", value_parser = guid, default_value_t = DEFAULT_TENANT)]
     tenant: Uuid,
-    /// The form of the first notification: legacy-first (the legacy body, then Graph after a 204) or graph.
-    #[arg(long, default_value = "legacy-first")]
-    protocol: Protocol,
+    /// The form of the first notification: legacy-first (the legacy body, then Graph after a 204) or graph
+    /// [default: legacy-first; graph with a `--body` of your own].
+    #[arg(long)]
+    protocol: Option<Protocol>,
     /// The token that the platform sends: skype, entra-v1 or entra-v2, or a flawed one, like forged, expired
     /// or entra-v2+wrong-audience.
     #[arg(long, default_value = "skype")]
@@ -57,12 +58,18 @@ impl CallOptions {
         self.app_id
     }
 
+    /// Chooses the form of the first notification if the command line does not.
+    pub(super) fn or_protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol.get_or_insert(protocol);
+        self
+    }
+
     pub(super) fn into_call(self) -> CallRequest {
         let mut call = CallRequest::new(self.to, self.app_id).with_kind(self.kind);
         call.tenant = self.tenant;
         call.region = self.region;
         call.country = self.country;
-        call.protocol = self.protocol;
+        call.protocol = self.protocol.unwrap_or(call.protocol);
         call.token = self.token;
         call.duration = self.duration;
         call.answer_within = self.answer_within.unwrap_or(call.answer_within);

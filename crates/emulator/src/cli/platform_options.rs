@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use switchboard_emulator::{Client, Platform, PlatformSettings, SendError, parse_http_url};
+use switchboard_emulator::{Client, Platform, PlatformSettings, Script, SendError, parse_http_url};
 use url::Url;
 use uuid::Uuid;
 
@@ -77,12 +77,23 @@ pub(super) fn client(ca: Option<&Path>) -> Result<Client, String> {
 
 /// Reads a small text file.
 pub(super) fn read_text(path: &Path) -> Result<String, String> {
+    read_text_of(path, TEXT_BYTES_MAX)
+}
+
+/// Reads the start of a text file, at most a number of bytes.
+pub(super) fn read_text_of(path: &Path, bytes_max: u64) -> Result<String, String> {
     let wrong = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(wrong)?;
-    file.take(TEXT_BYTES_MAX).read_to_string(&mut text).map_err(wrong)?;
+    file.take(bytes_max).read_to_string(&mut text).map_err(wrong)?;
     Ok(text)
 }
 
 /// More than any file may have, so that a file that is too long is still recognized as too long.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads a file of steps.
+pub(super) fn read_script(file: &Path) -> Result<Script, String> {
+    let text = read_text(file)?;
+    Script::parse(&text).map_err(|error| format!("{}: {error}", file.display()))
+}

@@ -8,12 +8,13 @@ use clap::{
 };
 use serde_json::{Map, Value};
 use switchboard_emulator::{
-    Credential, FaultSetting, Faults, OperationResponses, Permission, Platform, PlatformSettings,
-    PlatformStartError, Rotation, parse_duration,
+    CreatedCalls, Credential, FaultSetting, Faults, OperationResponses, Permission, Platform,
+    PlatformSettings, PlatformStartError, Rotation, parse_duration,
 };
 use uuid::Uuid;
 
 use super::{
+    platform_options::read_script,
     stop::stop_signal,
     values::{address, guid},
 };
@@ -48,6 +49,14 @@ pub(crate) struct ServeArguments {
     /// immediate:NAME,… for some operations, like immediate:recordResponse).
     #[arg(long, value_name = "WHEN", default_value = "notified")]
     operations: OperationResponses,
+
+    /// Play the script of a file in every call that a bot creates.
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+
+    /// Let the other side hang up a call that a bot created after this time.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
+    duration: Duration,
     /// Rotate the keys of both issuers at this interval. The last eleven earlier keys stay published.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     rotate_every: Option<Duration>,
@@ -71,7 +80,8 @@ pub(crate) struct ServeArguments {
 pub(super) async fn run(arguments: ServeArguments) -> Result<ExitCode, String> {
     let ServeArguments { listen, tls, apps, tenants, permissions, token_life, graph_auth, .. } = arguments;
     let ServeArguments { post_timeout, rotate_every, publish_before, faults: fault_settings, .. } = arguments;
-    let ServeArguments { operations, ca, json, .. } = arguments;
+    let ServeArguments { operations, script, duration, ca, json, .. } = arguments;
+    let script = script.as_deref().map(read_script).transpose()?;
     let app = apps.ids.first().copied();
     let mut faults = Faults::default();
     for setting in &fault_settings {
@@ -90,6 +100,7 @@ pub(super) async fn run(arguments: ServeArguments) -> Result<ExitCode, String> {
         graph_auth,
         post_timeout,
         operations,
+        created_calls: CreatedCalls { script, duration },
         rotation: rotate_every.map(|every| Rotation { every, publish_before }),
         faults,
         ..PlatformSettings::loopback()

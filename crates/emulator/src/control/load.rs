@@ -38,7 +38,11 @@ pub(crate) fn parse_load(
         .kind_mix
         .map(|text| text.parse().map_err(|error| InvalidControlRequest::member("kind_mix", &error)))
         .transpose()?;
-    Ok(LoadRequest { call: read_call(raw.call, default_app)?, calls: raw.calls, rate: raw.rate, kinds })
+    let call = read_call(raw.call, default_app)?;
+    if call.body.is_some() || !call.set.is_empty() || call.replay.is_some() {
+        return Err(InvalidControlRequest::member("call", "the calls of a load take no body, set or replay"));
+    }
+    Ok(LoadRequest { call, calls: raw.calls, rate: raw.rate, kinds })
 }
 
 /// Returns the body that `parse_load` reads.

@@ -2,17 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use openssl::{
-    hash::MessageDigest,
-    pkey::{PKey, Public},
-    rsa::Padding,
-    sign::{RsaPssSaltlen, Verifier},
-};
+use openssl::pkey::{PKey, Public};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{credential::CredentialKind, refusal::TokenRefusal};
-use crate::{clock::CLOCK_SKEW_SECONDS, encoding::from_base64_url};
+use crate::{clock::CLOCK_SKEW_SECONDS, encoding::from_base64_url, signature::verify_rsa};
 
 /// Checks an assertion against the credentials that the app registered.
 pub(super) fn check<'a>(
@@ -27,7 +22,7 @@ pub(super) fn check<'a>(
     let header: AssertionHeader = parse(header)?;
     let claims: AssertionClaims = parse(claims)?;
     let signature = from_base64_url(signature).ok_or(TokenRefusal::AssertionMalformed)?;
-    let verifies = |public: &PKey<Public>| verify(public, &header.alg, signed.as_bytes(), &signature);
+    let verifies = |public: &PKey<Public>| verify_rsa(public, &header.alg, signed.as_bytes(), &signature);
 
     if claims.aud == EXCHANGE {
         let mut federated = registered.filter_map(|kind| match kind {
@@ -83,20 +78,6 @@ fn is_audience_of(audience: &str, authority: &str) -> bool {
     let named = segments.next().unwrap_or_default();
     named.eq_ignore_ascii_case(authority)
         && matches!(segments.next(), None | Some("v2.0" | "oauth2/v2.0/token" | "oauth2/token"))
-}
-
-fn verify(public: &PKey<Public>, algorithm: &str, signed: &[u8], signature: &[u8]) -> bool {
-    let verify = || {
-        let mut verifier = Verifier::new(MessageDigest::sha256(), public)?;
-        if algorithm == "PS256" {
-            // RFC 7518 section 3.5.
-            verifier.set_rsa_padding(Padding::PKCS1_PSS)?;
-            verifier.set_rsa_mgf1_md(MessageDigest::sha256())?;
-            verifier.set_rsa_pss_saltlen(RsaPssSaltlen::DIGEST_LENGTH)?;
-        }
-        verifier.verify_oneshot(signature, signed)
-    };
-    matches!(algorithm, "PS256" | "RS256") && public.rsa().is_ok() && verify().unwrap_or(false)
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenRefusal> {

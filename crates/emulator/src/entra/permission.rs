@@ -7,6 +7,8 @@ words! {
     pub enum Permission {
         /// Allows an app to place, redirect and end calls.
         Initiate = "Calls.Initiate.All",
+        /// Allows an app to place calls with several people, and to invite.
+        InitiateGroupCall = "Calls.InitiateGroupCall.All",
         /// Allows an app to access the media of calls: application-hosted media, recording status.
         AccessMedia = "Calls.AccessMedia.All",
         /// Allows an app to answer group calls and meetings.

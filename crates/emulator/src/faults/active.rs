@@ -5,7 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{endpoint::EndpointFault, name::FaultName, set::Faults, value::FaultValue};
+use super::{
+    endpoint::EndpointFault,
+    name::FaultName,
+    set::Faults,
+    value::{Callee, FaultValue},
+};
 use crate::token::{Flaw, TokenChoice, TokenKind};
 
 /// The faults of a running platform.
@@ -63,6 +68,15 @@ impl ActiveFaults {
         let duplicate = !drop && roll(FaultName::Duplicate);
         let reorder = !drop && roll(FaultName::Reorder);
         DeliveryFaults { drop, duplicate, reorder, delay }
+    }
+
+    /// Returns how the callee of a bot's call behaves, and counts it; `None` if the callee answers.
+    pub(crate) fn callee(&self) -> Option<Callee> {
+        let mut faults = self.lock();
+        let Some(FaultValue::Callee(callee)) = faults.get(FaultName::Callee) else { return None };
+        let callee = callee.value;
+        faults.spend(FaultName::Callee);
+        Some(callee)
     }
 
     /// Returns the time of the platform's clock.

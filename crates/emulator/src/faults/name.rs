@@ -15,6 +15,8 @@ words! {
         Graph = "graph",
         /// The platform's clock, by which tokens are dated and checked: `+10m`, `-6m`.
         Clock = "clock",
+        /// The callees of the calls that bots place.
+        Callee = "callee",
         /// The flaw of the token of every call that names none itself.
         Token = "token",
         /// The share of notifications that are never posted.

@@ -22,6 +22,7 @@ pub(super) enum FaultValue {
     Token(Flaw),
     Share(Counted<Share>),
     Delay(Delay),
+    Callee(Counted<Callee>),
 }
 
 /// The syntax of a fault's value.
@@ -54,6 +55,10 @@ fn syntax(name: FaultName) -> Syntax {
             parse: |text| text.parse().ok().map(FaultValue::Token),
             takes: format!("one of {}", Flaw::WORDS.join(", ")),
         },
+        FaultName::Callee => Syntax {
+            parse: |text| Counted::parse(text, Callee::parse).map(FaultValue::Callee),
+            takes: counted("one of busy, reject, no-answer, not-found, slow:DURATION"),
+        },
         FaultName::Drop | FaultName::Duplicate | FaultName::Reorder => Syntax {
             parse: |text| Counted::parse(text, Share::parse).map(FaultValue::Share),
             takes: counted("a share from 0 to 1, like 0.1; 1 strikes always"),
@@ -83,6 +88,7 @@ impl FaultValue {
         let times = match self {
             Self::Endpoint(fault) => &mut fault.times,
             Self::Share(share) => &mut share.times,
+            Self::Callee(callee) => &mut callee.times,
             Self::Clock(_) | Self::Token(_) | Self::Delay(_) => &mut None,
         };
         let Some(times) = times else { return true };
@@ -104,6 +110,42 @@ impl fmt::Display for FaultValue {
             Self::Token(flaw) => flaw.fmt(f),
             Self::Share(share) => share.fmt(f),
             Self::Delay(delay) => delay.fmt(f),
+            Self::Callee(callee) => callee.fmt(f),
+        }
+    }
+}
+
+/// A callee of a call that a bot places.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Callee {
+    Busy,
+    Reject,
+    NoAnswer,
+    NotFound,
+    /// The callee answers after this time.
+    Slow(Duration),
+}
+
+impl Callee {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "busy" => Some(Self::Busy),
+            "reject" => Some(Self::Reject),
+            "no-answer" => Some(Self::NoAnswer),
+            "not-found" => Some(Self::NotFound),
+            _ => parse_duration(text.strip_prefix("slow:")?).ok().map(Self::Slow),
+        }
+    }
+}
+
+impl fmt::Display for Callee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("busy"),
+            Self::Reject => f.write_str("reject"),
+            Self::NoAnswer => f.write_str("no-answer"),
+            Self::NotFound => f.write_str("not-found"),
+            Self::Slow(time) => write!(f, "slow:{}", duration_text(*time)),
         }
     }
 }

@@ -16,6 +16,14 @@ pub(super) enum GraphAction {
     HangUp,
     /// Starts an operation.
     Operate(OperationKind),
+    /// Starts an operation on a participant.
+    OperateOn(OperationKind, Uuid),
+    /// Lists the participants.
+    Participants,
+    /// Shows a participant.
+    Participant(Uuid),
+    /// Removes a participant.
+    RemoveParticipant(Uuid),
     /// Lists the operations.
     Operations,
     /// Shows one operation.
@@ -36,13 +44,34 @@ impl GraphAction {
     pub(super) fn parse(method: &Method, path: &[&str]) -> Result<Self, InvalidAction> {
         let names: Vec<&str> =
             path.iter().map(|name| name.strip_prefix("microsoft.graph.").unwrap_or(name)).collect();
-        let (actions, allowed): (&[(Method, Self)], &'static str) = match names.as_slice() {
-            [] => (&[(Method::GET, Self::Show), (Method::DELETE, Self::HangUp)], "GET, DELETE"),
-            ["operations"] => (&[(Method::GET, Self::Operations)], "GET"),
-            ["operations", id] => (&[(Method::GET, Self::Operation(guid(id)))], "GET"),
+        let (actions, allowed): (Vec<(Method, Self)>, &'static str) = match names.as_slice() {
+            [] => (vec![(Method::GET, Self::Show), (Method::DELETE, Self::HangUp)], "GET, DELETE"),
+            ["operations"] => (vec![(Method::GET, Self::Operations)], "GET"),
+            ["operations", id] => (vec![(Method::GET, Self::Operation(guid(id)))], "GET"),
+            ["participants"] => (vec![(Method::GET, Self::Participants)], "GET"),
+            ["participants", name] => {
+                match PARTICIPANTS_OPERATIONS.into_iter().find(|kind| kind.label() == *name) {
+                    Some(kind) => (vec![(Method::POST, Self::Operate(kind))], "POST"),
+                    None => {
+                        let id = guid(name);
+                        (
+                            vec![
+                                (Method::GET, Self::Participant(id)),
+                                (Method::DELETE, Self::RemoveParticipant(id)),
+                            ],
+                            "GET, DELETE",
+                        )
+                    }
+                }
+            }
+            ["participants", id, name] => {
+                let kind = PARTICIPANT_OPERATIONS.into_iter().find(|kind| kind.label() == *name);
+                let kind = kind.ok_or(InvalidAction::UnknownName)?;
+                (vec![(Method::POST, Self::OperateOn(kind, guid(id)))], "POST")
+            }
             [name] => {
                 let action = Self::named(name).ok_or(InvalidAction::UnknownName)?;
-                (&[(Method::POST, action)], "POST")
+                (vec![(Method::POST, action)], "POST")
             }
             _ => return Err(InvalidAction::UnknownName),
         };
@@ -71,6 +100,11 @@ impl GraphAction {
             Self::Show => "get",
             Self::HangUp => "hang up",
             Self::Operate(kind) => kind.step_label(),
+            Self::OperateOn(OperationKind::Mute, _) => "mute participant",
+            Self::OperateOn(kind, _) => kind.step_label(),
+            Self::Participants => "get participants",
+            Self::Participant(_) => "get participant",
+            Self::RemoveParticipant(_) => "remove participant",
             Self::Operations => "get operations",
             Self::Operation(_) => "get operation",
         }
@@ -95,7 +129,12 @@ impl GraphAction {
             Self::Operate(OperationKind::AddLargeGalleryView) => {
                 &[Permission::JoinGroupCall, Permission::JoinGroupCallAsGuest]
             }
-            Self::Answer
+            Self::Operate(OperationKind::Invite) => &[Permission::InitiateGroupCall, Permission::Initiate],
+            Self::Participants
+            | Self::Participant(_)
+            | Self::RemoveParticipant(_)
+            | Self::OperateOn(..)
+            | Self::Answer
             | Self::Reject
             | Self::KeepAlive
             | Self::Show
@@ -125,6 +164,14 @@ const OWN_OPERATIONS: [OperationKind; 11] = [
     OperationKind::RaiseHand,
     OperationKind::LowerHand,
 ];
+
+/// The operations on all participants, below `participants`.
+const PARTICIPANTS_OPERATIONS: [OperationKind; 3] =
+    [OperationKind::Invite, OperationKind::AdmitAllFromLobby, OperationKind::LowerAllHands];
+
+/// The operations on one participant.
+const PARTICIPANT_OPERATIONS: [OperationKind; 3] =
+    [OperationKind::Mute, OperationKind::StartHoldMusic, OperationKind::StopHoldMusic];
 
 #[cfg(test)]
 mod tests {

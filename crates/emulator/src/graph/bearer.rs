@@ -58,6 +58,14 @@ impl Issued {
     }
 }
 
+/// The tokens and the time by which a request is judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gate<'a> {
+    /// The accepted tokens. `None` accepts requests without a token.
+    pub(crate) issued: Option<&'a Issued>,
+    pub(crate) now: SystemTime,
+}
+
 /// The app that sends a request, as its token names it.
 #[derive(Debug)]
 pub(super) struct BearerApp {

@@ -1,6 +1,8 @@
 //! The bodies of the actions, checked as the Graph reference describes them ("call: answer", "call: reject",
 //! "call: redirect").
 
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
@@ -11,7 +13,7 @@ use super::{
 };
 use crate::{
     call::parse_http_url,
-    server::is_loopback_url,
+    server::{header_text, is_loopback_url},
     words::{InvalidWord, word_in_any_case},
 };
 
@@ -30,30 +32,8 @@ struct RawAnswer {
 pub(super) fn answer(body: &[u8]) -> Result<(AnswerRequest, bool), GraphRefusal> {
     let raw: RawAnswer = parse(body)?;
     let callback = callback(raw.callback_uri.as_deref())?;
-    let media = raw.media_config.ok_or_else(|| bad("mediaConfig is needed"))?;
-    let app_hosted =
-        match media.get("@odata.type").and_then(Value::as_str).map(|name| name.trim_start_matches('#')) {
-            Some("microsoft.graph.serviceHostedMediaConfig") => {
-                prefetch(media.get("preFetchMedia"))?;
-                false
-            }
-            Some("microsoft.graph.appHostedMediaConfig") => {
-                if media.get("blob").and_then(Value::as_str).is_none_or(str::is_empty) {
-                    return Err(bad("mediaConfig.blob is needed with appHostedMediaConfig"));
-                }
-                true
-            }
-            _ => {
-                return Err(bad(
-                    "the @odata.type of mediaConfig must be #microsoft.graph.serviceHostedMediaConfig \
-                 or #microsoft.graph.appHostedMediaConfig",
-                ));
-            }
-        };
-    let modalities = raw.accepted_modalities.ok_or_else(|| bad("acceptedModalities is needed"))?;
-    if !modalities.iter().all(|modality| word_in_any_case(modality, &MODALITIES).is_some()) {
-        return Err(bad(&format!("acceptedModalities takes {}", MODALITIES.join(", "))));
-    }
+    let app_hosted = app_hosted(raw.media_config)?;
+    modalities(raw.accepted_modalities, "acceptedModalities")?;
     let participant_capacity = match raw.participant_capacity.filter(|capacity| !capacity.is_null()) {
         Some(capacity) => {
             let capacity = capacity.as_u64().and_then(|capacity| u32::try_from(capacity).ok());
@@ -64,13 +44,57 @@ pub(super) fn answer(body: &[u8]) -> Result<(AnswerRequest, bool), GraphRefusal>
     };
     // The calling SDK writes 0 if the bot gives no capacity.
     let participant_capacity = Some(participant_capacity).filter(|capacity| *capacity > 0);
-    let options = raw.call_options.filter(|options| !options.is_null());
+    let delta_roster =
+        is_delta_roster(raw.call_options, "callOptions must be an incomingCallOptions object")?;
+    Ok((AnswerRequest { callback, delta_roster, participant_capacity, scenario: None }, app_hosted))
+}
+
+/// Checks a media configuration; true if the app hosts the media.
+pub(super) fn app_hosted(media: Option<Value>) -> Result<bool, GraphRefusal> {
+    let media = media.ok_or_else(|| bad("mediaConfig is needed"))?;
+    match media.get("@odata.type").and_then(Value::as_str).map(|name| name.trim_start_matches('#')) {
+        Some("microsoft.graph.serviceHostedMediaConfig") => {
+            prefetch(media.get("preFetchMedia"))?;
+            Ok(false)
+        }
+        Some("microsoft.graph.appHostedMediaConfig") => {
+            if media.get("blob").and_then(Value::as_str).is_none_or(str::is_empty) {
+                return Err(bad("mediaConfig.blob is needed with appHostedMediaConfig"));
+            }
+            Ok(true)
+        }
+        _ => Err(bad("the @odata.type of mediaConfig must be #microsoft.graph.serviceHostedMediaConfig \
+             or #microsoft.graph.appHostedMediaConfig")),
+    }
+}
+
+/// Checks the modalities of a member.
+pub(super) fn modalities(list: Option<Vec<String>>, member: &str) -> Result<(), GraphRefusal> {
+    let list = list.ok_or_else(|| bad(&format!("{member} is needed")))?;
+    if list.iter().all(|modality| word_in_any_case(modality, &MODALITIES).is_some()) {
+        Ok(())
+    } else {
+        Err(bad(&format!("{member} takes {}", MODALITIES.join(", "))))
+    }
+}
+
+/// Returns true if the options of a call ask for rosters that hold changes only.
+pub(super) fn is_delta_roster(options: Option<Value>, invalid: &str) -> Result<bool, GraphRefusal> {
+    let options = options.filter(|options| !options.is_null());
     if options.as_ref().is_some_and(|options| !options.is_object()) {
-        return Err(bad("callOptions must be an incomingCallOptions object"));
+        return Err(bad(invalid));
     }
     let delta = options.as_ref().and_then(|options| options.get("isDeltaRosterEnabled"));
-    let delta_roster = delta.and_then(Value::as_bool).unwrap_or(false);
-    Ok((AnswerRequest { callback, delta_roster, participant_capacity, scenario: None }, app_hosted))
+    Ok(delta.and_then(Value::as_bool).unwrap_or(false))
+}
+
+/// Refuses a body with a content coding, as the real service does.
+pub(super) fn check_coding(headers: &HeaderMap) -> Result<(), GraphRefusal> {
+    let coding = header_text(headers, &header::CONTENT_ENCODING);
+    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        return Err(GraphRefusal::Compressed);
+    }
+    Ok(())
 }
 
 fn prefetch(media: Option<&Value>) -> Result<(), GraphRefusal> {
@@ -151,7 +175,7 @@ pub(super) fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Grap
 }
 
 /// Reads a callbackUri. The platform demands https; on loopback the emulator accepts http too.
-fn callback(text: Option<&str>) -> Result<Option<Url>, GraphRefusal> {
+pub(super) fn callback(text: Option<&str>) -> Result<Option<Url>, GraphRefusal> {
     let Some(text) = text else { return Ok(None) };
     let url = parse_http_url(text).map_err(|_| GraphRefusal::BadCallback)?;
     if url.scheme() == "https" || is_loopback_url(&url) {
@@ -165,6 +189,16 @@ fn callback(text: Option<&str>) -> Result<Option<Url>, GraphRefusal> {
 pub(super) fn bad(what: &str) -> GraphRefusal {
     GraphRefusal::BadBody(what.to_owned())
 }
+
+/// The scenario that a request names, if it is short enough for a notification.
+pub(super) fn scenario(request: &Request<Bytes>) -> Option<HeaderValue> {
+    let scenario = header_text(request.headers(), &HeaderName::from_static("scenario-id"))?;
+    let fits = (1..=SCENARIO_BYTES_MAX).contains(&scenario.len());
+    HeaderValue::from_str(scenario).ok().filter(|_| fits)
+}
+
+/// A scenario is a GUID; some bots write other short texts.
+const SCENARIO_BYTES_MAX: usize = 128;
 
 const MODALITIES: [&str; 4] = ["audio", "video", "videoBasedScreenSharing", "data"];
 const TARGETS_MAX: usize = 25;

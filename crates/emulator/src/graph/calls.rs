@@ -7,36 +7,25 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
 use super::{
     action::{GraphAction, InvalidAction},
-    bearer::{BearerApp, Issued},
+    bearer::{BearerApp, Gate},
+    body::check_coding,
     decision::CallInput,
     headers::add_graph_headers,
     live_call::{LiveCall, StepRefused},
     refusal::{self, GraphRefusal},
 };
-use crate::{
-    recorder::EventSender,
-    script::ScriptStep,
-    server::{Body, header_text},
-};
+use crate::{recorder::EventSender, script::ScriptStep, server::Body};
 
 /// The live calls of a platform.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     by_id: Mutex<HashMap<Uuid, LiveCall>>,
-}
-
-/// The tokens and the time by which a request is judged.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Gate<'a> {
-    /// The accepted tokens. `None` accepts requests without a token.
-    pub(crate) issued: Option<&'a Issued>,
-    pub(crate) now: SystemTime,
 }
 
 impl Calls {
@@ -142,10 +131,7 @@ fn act(
     app: Option<&BearerApp>,
     url: &mut String,
 ) -> Result<Response<Body>, GraphRefusal> {
-    let coding = header_text(request.headers(), &header::CONTENT_ENCODING);
-    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
-        return Err(GraphRefusal::Compressed);
-    }
+    check_coding(request.headers())?;
     if let Some(app) = app {
         call.admits(app, action)?;
     }

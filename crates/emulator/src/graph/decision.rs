@@ -4,7 +4,11 @@ use http::HeaderValue;
 use url::Url;
 use uuid::Uuid;
 
-use crate::{script::ScriptStep, words::words};
+use crate::{
+    participant::{Identity, Participant},
+    script::ScriptStep,
+    words::words,
+};
 
 /// An input of the task that plays a call.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub(crate) enum Decision {
     },
     /// An accepted operation. A notification reports its result.
     Operation(StartedOperation),
+    /// The bot removed a participant.
+    Removed(Participant),
     HangUp,
 }
 
@@ -44,6 +50,21 @@ pub(crate) struct StartedOperation {
 pub(crate) enum OperationEffect {
     /// It changes nothing that the bot can see, and is done at once.
     None,
+    /// It changes the participants.
+    Participants(ParticipantChange),
+}
+
+/// A change of the participants by an operation.
+#[derive(Clone, Debug)]
+pub(crate) enum ParticipantChange {
+    Invite(Vec<Identity>),
+    Mute(Uuid),
+    /// A participant hears music instead of the call.
+    Hold(Uuid),
+    /// A participant hears the call again.
+    Resume(Uuid),
+    AdmitAll,
+    LowerAllHands,
 }
 
 /// The parts of an `answer` request that change how the call is played.

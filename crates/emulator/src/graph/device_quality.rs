@@ -5,8 +5,7 @@ use http::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 
 use super::{
-    bearer::BearerApp,
-    calls::Gate,
+    bearer::{BearerApp, Gate},
     refusal::{self, GraphRefusal},
 };
 use crate::server::{Body, empty};

@@ -1,7 +1,7 @@
 //! One live call: its phase, and what each action does to it.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 use url::Url;
@@ -13,6 +13,7 @@ use super::{
     body,
     decision::{CallInput, Decision, StartedOperation},
     operation::OperationRequest,
+    participants,
     refusal::GraphRefusal,
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
     operation::{Operation, OperationKind, OperationResult},
     recorder::EventSender,
     script::ScriptStep,
-    server::{Body, empty, header_text, json_response, whole_body},
+    server::{Body, empty, json_response, whole_body},
     timeline::{CallEvent, CallStep, milliseconds},
 };
 
@@ -83,7 +84,7 @@ impl LiveCall {
         match action {
             GraphAction::Answer => {
                 let (mut answer, app_hosted) = body::answer(body)?;
-                answer.scenario = scenario(request);
+                answer.scenario = body::scenario(request);
                 const MEDIA: &[Permission] = &[Permission::AccessMedia];
                 if app_hosted && app.is_some_and(|app| !app.may(MEDIA)) {
                     return Err(GraphRefusal::NotPermitted(MEDIA));
@@ -102,7 +103,18 @@ impl LiveCall {
                 self.decide(CallStage::Terminating, Decision::Redirect { callback, targets })
             }
             GraphAction::KeepAlive => Ok(empty(StatusCode::OK)),
-            GraphAction::Operate(kind) => self.operate(kind, body),
+            GraphAction::Operate(kind) => self.operate(kind, None, body),
+            GraphAction::OperateOn(kind, participant) => {
+                participants::show(self.events.call(), participant)?;
+                self.operate(kind, Some(participant), body)
+            }
+            GraphAction::Participants => Ok(participants::list(self.events.call())),
+            GraphAction::Participant(id) => participants::show(self.events.call(), id),
+            GraphAction::RemoveParticipant(id) => {
+                let participant = participants::take(self.events.call(), id)?;
+                self.send(Decision::Removed(participant))?;
+                Ok(empty(StatusCode::NO_CONTENT))
+            }
             GraphAction::Operations => Ok(self.operations()),
             GraphAction::Operation(id) => self.operation(id),
             GraphAction::Show => Ok(self.show()),
@@ -145,8 +157,13 @@ impl LiveCall {
     }
 
     /// Starts an operation. From here on its end is reported once.
-    fn operate(&self, kind: OperationKind, body: &[u8]) -> Result<Response<Body>, GraphRefusal> {
-        let OperationRequest { client_context, effect } = OperationRequest::read(kind, body)?;
+    fn operate(
+        &self,
+        kind: OperationKind,
+        participant: Option<Uuid>,
+        body: &[u8],
+    ) -> Result<Response<Body>, GraphRefusal> {
+        let OperationRequest { client_context, effect } = OperationRequest::read(kind, participant, body)?;
         let record = self.events.call();
         let stage = self.stage();
         if stage.is_ending() {
@@ -202,15 +219,11 @@ impl LiveCall {
         Ok(json_response(StatusCode::OK, &notification::operation_resource(self.facts().id, operation)))
     }
 
+    /// Shows the whole call.
     fn show(&self) -> Response<Body> {
-        let document = json!({
-            "@odata.type": "#microsoft.graph.call",
-            "id": self.facts().id.to_string(),
-            "state": self.stage().label(),
-            "direction": self.facts().direction.label(),
-            "tenantId": self.facts().tenant.to_string(),
-        });
-        json_response(StatusCode::OK, &document)
+        let mut document = self.facts().document.clone();
+        document.insert("state".to_owned(), self.stage().label().into());
+        json_response(StatusCode::OK, &Value::Object(document))
     }
 
     /// Adds a request to the timeline of the call. `response` is `None` if the bot gets none.
@@ -270,16 +283,6 @@ impl StepRefused {
         }
     }
 }
-
-/// The scenario that a request names, if it is short enough for a notification.
-fn scenario(request: &Request<Bytes>) -> Option<HeaderValue> {
-    let scenario = header_text(request.headers(), &HeaderName::from_static("scenario-id"))?;
-    let fits = (1..=SCENARIO_BYTES_MAX).contains(&scenario.len());
-    HeaderValue::from_str(scenario).ok().filter(|_| fits)
-}
-
-/// A scenario is a GUID; some bots write other short texts.
-const SCENARIO_BYTES_MAX: usize = 128;
 
 /// The code of Graph for an error of its own.
 const INTERNAL_ERROR: u32 = 9_999;

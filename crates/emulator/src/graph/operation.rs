@@ -1,10 +1,12 @@
 //! The requests that start an operation: their bodies, and what they change in the call.
 
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::{
     body::{bad, parse},
     decision::OperationEffect,
+    participants,
     refusal::GraphRefusal,
 };
 use crate::{operation::OperationKind, words::word_in_any_case};
@@ -17,11 +19,18 @@ pub(super) struct OperationRequest {
 }
 
 impl OperationRequest {
-    /// Reads the body of a request.
-    pub(super) fn read(kind: OperationKind, body: &[u8]) -> Result<Self, GraphRefusal> {
+    /// Reads the body of a request. `participant` is the one that the path names.
+    pub(super) fn read(
+        kind: OperationKind,
+        participant: Option<Uuid>,
+        body: &[u8],
+    ) -> Result<Self, GraphRefusal> {
         let RawContext { client_context } = parse(body)?;
         if client_context.as_ref().is_some_and(|context| context.chars().count() > CONTEXT_LETTERS_MAX) {
             return Err(bad(&format!("clientContext takes at most {CONTEXT_LETTERS_MAX} characters")));
+        }
+        if let Some(effect) = participants::change(kind, participant, body)? {
+            return Ok(Self { client_context, effect });
         }
         let effect = match kind {
             OperationKind::UpdateRecordingStatus => recording_status(body)?,

@@ -15,7 +15,7 @@ use crate::{
 
 /// The reason why Graph refuses a request.
 #[derive(Debug)]
-pub(super) enum GraphRefusal {
+pub(crate) enum GraphRefusal {
     NotFound,
     /// The token belongs to another app than the call. Graph shows an app its own calls only.
     OtherApp,
@@ -28,6 +28,8 @@ pub(super) enum GraphRefusal {
     NoSuchResource,
     /// More operations of the call go on than the platform plays.
     TooManyOperations,
+    /// The platform plays as many calls as it can hold.
+    TooManyCalls,
     /// The body has a content coding. The real service refuses it too.
     Compressed,
     /// There is no token, or it is not accepted.
@@ -106,6 +108,10 @@ impl GraphRefusal {
                 let message = "Too many operations of this call go on.";
                 GraphErrorParts::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
             }
+            Self::TooManyCalls => {
+                let message = "The emulator plays as many calls as it can hold.";
+                GraphErrorParts::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+            }
             Self::Compressed => {
                 let message = "The body must not be compressed.";
                 GraphErrorParts::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
@@ -136,12 +142,13 @@ impl GraphRefusal {
             | Self::NoSuchAction
             | Self::NoSuchResource
             | Self::TooManyOperations
+            | Self::TooManyCalls
             | Self::Compressed
             | Self::Token(_) => printable(&format!("{code}: {message}")),
         }
     }
 
-    pub(super) fn response(&self, request: &Request<Bytes>, now: SystemTime) -> Response<Body> {
+    pub(crate) fn response(&self, request: &Request<Bytes>, now: SystemTime) -> Response<Body> {
         let GraphErrorParts { status, code, message } = self.parts();
         if matches!(self, Self::Fault(8_529)) {
             // The calls service itself sends this one, without the shape of Graph.
@@ -190,7 +197,7 @@ pub(crate) fn unknown_segment(request: &Request<Bytes>, segment: &str, now: Syst
 }
 
 /// The response to a method that a path does not take.
-pub(super) fn wrong_method(
+pub(crate) fn wrong_method(
     request: &Request<Bytes>,
     allowed: &'static str,
     now: SystemTime,

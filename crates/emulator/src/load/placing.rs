@@ -58,7 +58,8 @@ async fn place_all(
                 }
                 // The platform holds no more calls: the next one waits.
                 Err(PlaceError::TooMany) => break,
-                Err(PlaceError::Crypto(_)) => return,
+                // Every other call would fail in the same way.
+                Err(PlaceError::Crypto(_) | PlaceError::Member(_)) => return,
             }
         }
         if reported.elapsed() >= REPORT_INTERVAL {

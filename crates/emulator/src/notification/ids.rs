@@ -29,16 +29,3 @@ impl CallIds {
         })
     }
 }
-
-/// A participant who joins after the caller.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Person {
-    pub(crate) participant: Uuid,
-    pub(crate) user: Uuid,
-}
-
-impl Person {
-    pub(crate) fn new() -> Result<Self, ErrorStack> {
-        Ok(Self { participant: random_id()?, user: random_id()? })
-    }
-}

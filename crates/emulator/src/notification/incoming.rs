@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
-    ids::{CallIds, Person},
+    ids::CallIds,
     parts::{CALLER_NUMBER, identity, item, object, source_identity},
 };
 use crate::call::{CallKind, CallRequest};
@@ -59,11 +59,12 @@ pub(crate) fn incoming(call: &CallRequest, ids: &CallIds) -> Value {
     item("created", ids, "", Value::Object(incoming_call(call, ids)))
 }
 
+/// The call as it is before the bot answers.
 fn incoming_call(call: &CallRequest, ids: &CallIds) -> Map<String, Value> {
     let tenant = call.tenant.to_string();
     let mut source = object(json!({
         "@odata.type": "#microsoft.graph.participantInfo",
-        "identity": source_identity(call, ids),
+        "identity": source_identity(call, ids).to_json(&tenant),
         "endpointType": "default",
         "region": call.region.label(),
         "languageId": "en-us",
@@ -136,8 +137,8 @@ fn incoming_call(call: &CallRequest, ids: &CallIds) -> Map<String, Value> {
 /// Microsoft publishes no example of this notification. The shape is the one of the Graph reference
 /// ("participantJoiningNotification"). As `updated` on the call it reaches the handler of the calling SDK; as
 /// `created` on the call it does not.
-pub(crate) fn joining(call: &CallRequest, ids: &CallIds, person: Person) -> Value {
-    let observed = CallIds { caller: person.user, caller_participant: person.participant, ..*ids };
+pub(crate) fn joining(call: &CallRequest, ids: &CallIds, user: Uuid, participant: Uuid) -> Value {
+    let observed = CallIds { caller: user, caller_participant: participant, ..*ids };
     let resource = json!({
         "@odata.type": "#microsoft.graph.participantJoiningNotification",
         "id": ids.call.to_string(),

@@ -4,49 +4,44 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::parts::object;
+use crate::participant::Participant;
 
 /// The entry of a participant. `sequence` is the number of the roster's change.
-pub(super) fn participant(id: Uuid, identity: &Value, region: &str, sequence: u32) -> Map<String, Value> {
+pub(crate) fn participant_resource(
+    participant: &Participant,
+    tenant: &str,
+    region: &str,
+    sequence: u32,
+) -> Map<String, Value> {
+    let id = participant.id;
+    let audio = if participant.on_hold { "inactive" } else { "sendReceive" };
     object(json!({
         "@odata.type": "#microsoft.graph.participant",
         "info": {
             "@odata.type": "#microsoft.graph.participantInfo",
-            "identity": identity,
+            "identity": participant.identity.to_json(tenant),
             "endpointType": "default",
             "endpointId": id.to_string(),
             "languageId": "en-US",
             "region": region,
             "clientVersion": CLIENT_VERSION,
-            "participantId": participant_id(identity),
+            "participantId": participant.identity.stable_id(),
             "replacementLink": replacement_link(id),
             "isIdentityAnonymized": false,
         },
         "mediaStreams": [
-            media_stream("audio", "main-audio", "1", "sendReceive"),
+            media_stream("audio", "main-audio", "1", audio),
             media_stream("video", "main-video", "2", "receiveOnly"),
             media_stream("videoBasedScreenSharing", "applicationsharing-video", "3", "receiveOnly"),
             media_stream("data", "data", "4", "sendReceive"),
         ],
-        "isMuted": false,
-        "isInLobby": false,
+        "isMuted": participant.muted,
+        "isInLobby": participant.in_lobby,
         "publishedStates": [],
         "meetingRole": "attendee",
         "rosterSequenceNumber": sequence,
         "id": id.to_string(),
     }))
-}
-
-/// The id of the person, the number or the app, which stays the same in each call. The calling SDK finds the
-/// participant of a delta roster by it.
-fn participant_id(identity: &Value) -> String {
-    let id = |kind: &str| identity.pointer(&format!("/{kind}/id")).and_then(Value::as_str);
-    if let Some(user) = id("user") {
-        return format!("8:orgid:{user}");
-    }
-    match id("phone") {
-        Some(number) => format!("4:{number}"),
-        None => format!("28:{}", id("application").unwrap_or_default()),
-    }
 }
 
 fn media_stream(media_type: &str, label: &str, source_id: &str, direction: &str) -> Value {

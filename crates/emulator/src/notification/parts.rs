@@ -3,7 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::ids::CallIds;
-use crate::call::{CallKind, CallRequest};
+use crate::{
+    call::{CallKind, CallRequest},
+    participant::{Identity, IdentityKind},
+};
 
 /// The document of one notification. `below` is the path below the call; `change_type` is `created`,
 /// `updated` or `deleted`.
@@ -19,16 +22,12 @@ pub(super) fn item(change_type: &str, ids: &CallIds, below: &str, resource_data:
 }
 
 /// The identity of the caller: a telephone number or a user.
-pub(super) fn source_identity(call: &CallRequest, ids: &CallIds) -> Value {
+pub(crate) fn source_identity(call: &CallRequest, ids: &CallIds) -> Identity {
     match call.kind {
-        CallKind::Pstn => json!({
-            "@odata.type": "#microsoft.graph.identitySet",
-            "phone": {"@odata.type": "#microsoft.graph.identity", "id": CALLER_NUMBER},
-        }),
-        CallKind::P2p | CallKind::Group | CallKind::Meeting | CallKind::Recording => json!({
-            "@odata.type": "#microsoft.graph.identitySet",
-            "user": identity(&ids.caller.to_string(), &call.tenant.to_string()),
-        }),
+        CallKind::Pstn => Identity { kind: IdentityKind::Phone, id: CALLER_NUMBER.to_owned(), name: None },
+        CallKind::P2p | CallKind::Group | CallKind::Meeting | CallKind::Recording => {
+            Identity { name: None, ..Identity::user(ids.caller) }
+        }
     }
 }
 

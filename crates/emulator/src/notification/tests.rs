@@ -3,8 +3,11 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{parts::CALLER_NUMBER, *};
-use crate::call::{CallKind, CallRequest, parse_http_url};
+use super::{incoming::incoming, parts::CALLER_NUMBER, *};
+use crate::{
+    call::{CallKind, CallRequest, parse_http_url},
+    participant::{Identity, Participant},
+};
 
 fn ids() -> CallIds {
     let id = Uuid::from_u128;
@@ -53,22 +56,26 @@ fn a_state_change_has_the_length_seen_on_the_wire() {
     assert_eq!(state(&ids(), "establishing").to_string().len(), 353);
 }
 
+fn person(id: u128) -> Participant {
+    Participant::new(Uuid::from_u128(id), Identity::user(Uuid::from_u128(id + 10)))
+}
+
 #[test]
 fn a_delta_roster_lists_changes_only() {
     let call = call(CallKind::Group);
-    let people =
-        [10, 11].map(|id| Person { participant: Uuid::from_u128(id), user: Uuid::from_u128(id + 10) });
-    let [joiner, leaver] = people;
-    let full = roster(&call, &ids(), Roster::Full(&people), 2);
-    assert_eq!(full["value"][0]["resourceData"].as_array().unwrap().len(), 4);
-    let first = roster(&call, &ids(), Roster::FirstDelta, 1);
+    let (joiner, leaver) = (person(10), person(11));
+    let full = roster(&call, &ids(), Roster::Full(&[joiner.clone(), leaver.clone()]), 2);
+    assert_eq!(full["value"][0]["resourceData"].as_array().unwrap().len(), 2);
+    let bot = Participant::new(ids().bot_participant, Identity::application(call.app));
+    let caller = Participant::new(ids().caller_participant, source_identity(&call, &ids()));
+    let first = roster(&call, &ids(), Roster::Delta { changed: &[caller, bot], left: &[] }, 1);
     let [data] = first["value"][0]["resourceData"].as_array().unwrap().as_slice() else { panic!("one item") };
     assert_eq!(data["@odata.type"], "#microsoft.graph.deltaParticipants");
     let names: Vec<_> = data["participants"].as_array().unwrap().iter().map(participant_id).collect();
     let user = "8:orgid:00000000-0000-0000-0000-000000000004";
     assert_eq!(names, [user, "28:00000000-0000-0000-0000-000000000008"]);
 
-    let delta = roster(&call, &ids(), Roster::Delta { joined: &[joiner], left: &[leaver] }, 3);
+    let delta = roster(&call, &ids(), Roster::Delta { changed: &[joiner], left: &[leaver] }, 3);
     let [data] = delta["value"][0]["resourceData"].as_array().unwrap().as_slice() else { panic!("one item") };
     assert_eq!(data["sequenceNumber"], 3);
     let participants = data["participants"].as_array().unwrap();
@@ -83,17 +90,21 @@ fn participant_id(participant: &Value) -> &str {
 
 #[test]
 fn a_caller_from_the_telephone_network_is_found_by_the_number() {
-    let body = roster(&call(CallKind::Pstn), &ids(), Roster::Full(&[]), 1);
+    let call = call(CallKind::Pstn);
+    let caller = Participant::new(ids().caller_participant, source_identity(&call, &ids()));
+    let body = roster(&call, &ids(), Roster::Full(&[caller]), 1);
     assert_eq!(participant_id(&body["value"][0]["resourceData"][0]), "4:+12025550123");
 }
 
 #[test]
 fn joining_and_leaving_are_updates_of_the_call() {
-    let person = Person { participant: Uuid::from_u128(20), user: Uuid::from_u128(21) };
     let call = call(CallKind::Recording);
     for (body, resource) in [
-        (joining(&call, &ids(), person), "#microsoft.graph.participantJoiningNotification"),
-        (left(&ids(), person), "#microsoft.graph.participantLeftNotification"),
+        (
+            joining(&call, &ids(), Uuid::from_u128(21), Uuid::from_u128(20)),
+            "#microsoft.graph.participantJoiningNotification",
+        ),
+        (left(&ids(), Uuid::from_u128(20)), "#microsoft.graph.participantLeftNotification"),
     ] {
         let item = &body["value"][0];
         assert_eq!(item["changeType"], "updated");
@@ -104,9 +115,7 @@ fn joining_and_leaving_are_updates_of_the_call() {
 
 #[test]
 fn a_person_of_a_roster_has_the_size_of_public_reports() {
-    let people: Vec<_> = (0..1_000)
-        .map(|id| Person { participant: Uuid::from_u128(id + 100), user: Uuid::from_u128(id + 2_000) })
-        .collect();
+    let people: Vec<_> = (100..1_100).map(person).collect();
     let body = roster(&call(CallKind::Meeting), &ids(), Roster::Full(&people), 1).to_string();
     assert!((1_780_000..1_880_000).contains(&body.len()), "{}", body.len());
 }

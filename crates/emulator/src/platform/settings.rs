@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use uuid::Uuid;
 
 use crate::{
+    call::CreatedCalls,
     entra::{Credential, Permission},
     faults::Faults,
     keys::Keys,
@@ -40,6 +41,8 @@ pub struct PlatformSettings {
     pub post_timeout: Duration,
     /// The time when bots learn the results of their operations.
     pub operations: OperationResponses,
+    /// The other side of the calls that bots create.
+    pub created_calls: CreatedCalls,
     /// Rotates the keys of both issuers by itself.
     pub rotation: Option<Rotation>,
     /// The faults from the start on.
@@ -63,6 +66,7 @@ impl PlatformSettings {
             graph_auth: None,
             post_timeout: POST_TIMEOUT,
             operations: OperationResponses::default(),
+            created_calls: CreatedCalls::default(),
             rotation: None,
             faults: Faults::default(),
         }

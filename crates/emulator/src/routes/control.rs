@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::urls::no_such_path;
 use crate::{
+    call::PlaceError,
     caller,
     context::Context,
     control::{self, InvalidControlRequest},
@@ -70,6 +71,9 @@ fn place_call(
     let call = control::parse_call(body, default_app)?;
     Ok(match caller::place(context, call) {
         Ok(timeline) => json_lines(timeline.into_body()),
+        Err(error @ PlaceError::Member(_)) => {
+            error_response(StatusCode::BAD_REQUEST, error.label(), &error.to_string())
+        }
         Err(error) => error_response(StatusCode::SERVICE_UNAVAILABLE, error.label(), &error.to_string()),
     })
 }

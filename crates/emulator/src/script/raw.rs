@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de};
 
 use super::{
     error::ScriptProblem,
-    step::{ExpectedStatus, ScriptAction, ScriptStep},
+    step::{ExpectedStatus, PersonChange, ScriptAction, ScriptStep},
 };
 use crate::{
     encoding::{DurationText, parse_duration},
@@ -26,6 +26,8 @@ pub(crate) struct RawStep {
     lasting: Option<DurationText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     participants: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    participant: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tone: Option<NumberOrWord>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,6 +61,7 @@ impl RawStep {
             Some(count @ 1..=100) => count,
             Some(_) => return Err(value("participants", &"must be 1 to 100")),
         };
+        let participant = usize::try_from(self.participant.unwrap_or(0)).unwrap_or(usize::MAX);
         let action = match name {
             ActionName::Wait => {
                 let text = self.lasting.as_ref().ok_or(ScriptProblem::MissingMember("for"))?;
@@ -66,6 +69,11 @@ impl RawStep {
             }
             ActionName::Join => ScriptAction::Join(participants),
             ActionName::Leave => ScriptAction::Leave(participants),
+            ActionName::Lobby => ScriptAction::Lobby(participants),
+            ActionName::Mute => ScriptAction::Change(PersonChange::Mute, participant),
+            ActionName::Unmute => ScriptAction::Change(PersonChange::Unmute, participant),
+            ActionName::RaiseHand => ScriptAction::Change(PersonChange::RaiseHand, participant),
+            ActionName::LowerHand => ScriptAction::Change(PersonChange::LowerHand, participant),
             ActionName::Tone => {
                 let NumberOrWord(text) = self.tone.as_ref().ok_or(ScriptProblem::MissingMember("tone"))?;
                 ScriptAction::Tone(text.parse().map_err(|error| value("tone", &error))?)
@@ -101,6 +109,7 @@ impl RawStep {
         [
             ("for", self.lasting.is_some()),
             ("participants", self.participants.is_some()),
+            ("participant", self.participant.is_some()),
             ("tone", self.tone.is_some()),
             ("operation", self.operation.is_some()),
             ("status", self.status.is_some()),
@@ -172,6 +181,16 @@ words! {
         Join = "join",
         /// People leave.
         Leave = "leave",
+        /// People wait in the lobby.
+        Lobby = "lobby",
+        /// A person mutes the own microphone.
+        Mute = "mute",
+        /// A person unmutes it.
+        Unmute = "unmute",
+        /// A person raises a hand.
+        RaiseHand = "raise-hand",
+        /// A person lowers it.
+        LowerHand = "lower-hand",
         /// A participant presses a key.
         Tone = "tone",
         /// An operation ends or goes on.
@@ -192,7 +211,8 @@ impl ActionName {
     fn takes(self) -> &'static [&'static str] {
         match self {
             Self::Wait => &["for"],
-            Self::Join | Self::Leave => &["participants", "expect"],
+            Self::Join | Self::Leave | Self::Lobby => &["participants", "expect"],
+            Self::Mute | Self::Unmute | Self::RaiseHand | Self::LowerHand => &["participant", "expect"],
             Self::Tone => &["tone", "expect"],
             Self::Operation => &["operation", "status", "expect"],
             Self::Hold | Self::Resume => &["expect"],

@@ -33,6 +33,10 @@ pub(crate) enum ScriptAction {
     Wait(Duration),
     Join(u32),
     Leave(u32),
+    /// People wait in the lobby.
+    Lobby(u32),
+    /// A person changes: the change, and the number of the person.
+    Change(PersonChange, usize),
     Tone(Tone),
     Operation(OperationKind, OperationStatus),
     Hold,
@@ -50,6 +54,20 @@ impl ScriptAction {
     /// Returns true if the call ends with the step.
     pub(crate) fn ends_the_call(&self) -> bool {
         matches!(self, Self::Drop | Self::Terminate { .. })
+    }
+}
+
+words! {
+    /// A change of one person.
+    pub(crate) enum PersonChange {
+        /// The person mutes the own microphone.
+        Mute = "mute",
+        /// The person unmutes it.
+        Unmute = "unmute",
+        /// The person raises a hand.
+        RaiseHand = "raise-hand",
+        /// The person lowers it.
+        LowerHand = "lower-hand",
     }
 }
 

@@ -123,7 +123,7 @@ async fn each_action_needs_its_permission() {
     let redirect = json!({"targets": [{"identity": {"user": {"id": "u"}}}]});
     let mut app_hosted = answer();
     app_hosted["mediaConfig"] = json!({"@odata.type": "#microsoft.graph.appHostedMediaConfig", "blob": "x"});
-    let [initiate, media, join, guest] = Permission::ALL.map(Permission::label);
+    let [initiate, _, media, join, guest] = Permission::ALL.map(Permission::label);
     for (kind, method, action, body, enough) in [
         (CallKind::Meeting, "POST", "/answer", answer(), vec![join, guest]),
         (CallKind::Group, "POST", "/answer", answer(), vec![join, guest]),

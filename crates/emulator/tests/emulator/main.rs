@@ -30,13 +30,22 @@ mod login;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod outgoing;
+#[cfg(test)]
 #[cfg(unix)]
 mod page;
 #[cfg(test)]
+mod recording;
+#[cfg(test)]
 mod sdk;
+#[cfg(test)]
+mod sdk_bot;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+#[cfg(unix)]
+mod up;

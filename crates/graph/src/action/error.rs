@@ -50,7 +50,7 @@ impl InvalidAction {
     }
 
     /// `must` says what the value must be.
-    pub(super) fn value(at: impl Into<String>, must: &'static str) -> Self {
+    pub(crate) fn value(at: impl Into<String>, must: &'static str) -> Self {
         Self { at: at.into(), problem: ActionProblem::InvalidValue { must } }
     }
 

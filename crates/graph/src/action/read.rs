@@ -91,7 +91,7 @@ fn prompt(mut members: Members) -> Result<Prompt, InvalidAction> {
 }
 
 /// `Url` accepts blanks, as browsers do. Graph may not.
-fn is_web(uri: &str) -> bool {
+pub(super) fn is_web(uri: &str) -> bool {
     uri.bytes().all(|byte| byte.is_ascii_graphic())
         && Url::parse(uri).is_ok_and(|url| matches!(url.scheme(), "https" | "http"))
 }
@@ -162,7 +162,7 @@ fn target(mut members: Members) -> Result<RedirectTarget, InvalidAction> {
     identity_set(Members::of(identity, path)?)
 }
 
-fn identity_set(mut members: Members) -> Result<RedirectTarget, InvalidAction> {
+pub(super) fn identity_set(mut members: Members) -> Result<RedirectTarget, InvalidAction> {
     members.only(&[
         "user",
         "application",
@@ -215,7 +215,11 @@ fn one_identity(kind: RedirectTargetKind, mut members: Members) -> Result<Redire
 }
 
 /// A type annotation may be left out where the place determines the type. A wrong one is an error.
-fn odata_type(members: &mut Members, allowed: &[&str], must: &'static str) -> Result<(), InvalidAction> {
+pub(super) fn odata_type(
+    members: &mut Members,
+    allowed: &[&str],
+    must: &'static str,
+) -> Result<(), InvalidAction> {
     let Some((name, path)) = members.take("@odata.type") else { return Ok(()) };
     match text(name) {
         Some(name) if allowed.contains(&name.as_str()) => Ok(()),
@@ -223,7 +227,7 @@ fn odata_type(members: &mut Members, allowed: &[&str], must: &'static str) -> Re
     }
 }
 
-fn flag(members: &mut Members, name: &str) -> Result<Option<bool>, InvalidAction> {
+pub(super) fn flag(members: &mut Members, name: &str) -> Result<Option<bool>, InvalidAction> {
     match members.take(name) {
         Some((Node::Bool(value), _)) => Ok(Some(value)),
         Some((_, path)) => Err(InvalidAction::value(path, "must be true or false")),
@@ -236,28 +240,29 @@ fn choice<T: Copy>(node: Node, all: &[T], name: fn(T) -> &'static str) -> Option
     all.iter().copied().find(|one| name(*one) == text)
 }
 
-fn text(node: Node) -> Option<String> {
+pub(super) fn text(node: Node) -> Option<String> {
     if let Node::Text(text) = node { Some(text) } else { None }
 }
 
-fn array(node: Node) -> Option<Vec<Node>> {
+pub(super) fn array(node: Node) -> Option<Vec<Node>> {
     if let Node::Array(nodes) = node { Some(nodes) } else { None }
 }
 
-fn whole(node: &Node) -> Option<i64> {
+pub(super) fn whole(node: &Node) -> Option<i64> {
     if let Node::Whole(number) = node { Some(*number) } else { None }
 }
 
 const ACTION_MUST: &str = "must be \"answer\", \"reject\" or \"redirect\"";
 const MEDIA_MUST: &str =
     "must be \"#microsoft.graph.serviceHostedMediaConfig\" or \"#microsoft.graph.appHostedMediaConfig\"";
-const IDENTITY_MUST: &str = "must be an object with exactly one of user, application, applicationInstance, \
-                             phone, guest, encrypted, onPremises, azureCommunicationServicesUser";
-const URI_MUST: &str = "must be an absolute http or https URL";
-const NOT_EMPTY_MUST: &str = "must be a string that is not empty";
+pub(super) const IDENTITY_MUST: &str = "must be an object with exactly one of user, application, \
+                                        applicationInstance, phone, guest, encrypted, onPremises, \
+                                        azureCommunicationServicesUser";
+pub(super) const URI_MUST: &str = "must be an absolute http or https URL";
+pub(super) const NOT_EMPTY_MUST: &str = "must be a string that is not empty";
 
 /// `Uuid` accepts other spellings, too. Graph documents this one.
 const GUID_BYTES: usize = 36;
 
 /// An app-hosted media blob has about 1 KiB, 25 targets have about 8 KiB.
-const ACTION_BYTES_MAX: usize = 64 * 1024;
+pub(super) const ACTION_BYTES_MAX: usize = 64 * 1024;

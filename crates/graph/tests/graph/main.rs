@@ -11,6 +11,10 @@ mod credentials;
 #[cfg(test)]
 mod identities;
 #[cfg(test)]
+mod in_call;
+#[cfg(test)]
+mod operations;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod retries;

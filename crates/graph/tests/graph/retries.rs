@@ -151,7 +151,10 @@ async fn nothing_is_sent_after_the_deadline() {
     let script = Script::graph([]);
     let calls = calls(&script);
     let error = reject(&calls, 0).await.unwrap_err();
-    assert_eq!(error.to_string(), "the deadline passed while waiting for a token; nothing was sent to Graph");
+    assert_eq!(
+        error.to_string(),
+        "the deadline passed before the request could be sent; nothing was sent to Graph"
+    );
     assert_eq!((error.label(), error.is_outcome_unknown()), ("deadline_passed", false));
     // Also with a token in the cache.
     reject(&calls, 5).await.unwrap();

@@ -57,7 +57,7 @@ fn count(rule: &Value) -> usize {
     rule.as_u64().unwrap().try_into().unwrap()
 }
 
-/// Matches one of the three patterns of the schema. A new pattern needs a new arm.
+/// Matches one of the four patterns of the schema. A new pattern needs a new arm.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern {
         "^[hH][tT][tT][pP][sS]?:[!-~]+$" => text.split_once(':').is_some_and(|(scheme, rest)| {
@@ -74,6 +74,10 @@ fn matches(pattern: &str, text: &str) -> bool {
         "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$" => {
             let lengths: Vec<_> = text.split('-').map(str::len).collect();
             lengths == [8, 4, 4, 4, 12] && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+        }
+        "^[0-9A-Da-d*#]{1,16}$" => {
+            (1..=16).contains(&text.len())
+                && text.chars().all(|key| matches!(key, '0'..='9' | 'A'..='D' | 'a'..='d' | '*' | '#'))
         }
         other => panic!("pattern {other}"),
     }

@@ -28,6 +28,7 @@ impl FileFingerprint {
 mod tests {
     use super::*;
 
+    #[cfg(unix)]
     #[test]
     fn a_replaced_file_has_another_fingerprint_and_an_absent_one_has_none() {
         let folder = tempfile::tempdir().unwrap();

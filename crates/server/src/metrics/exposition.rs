@@ -156,7 +156,8 @@ impl Scrape {
         )?;
         families.gauge(
             "actions_in_flight",
-            "Actions in flight at Graph, and notices of failed actions in flight to instances",
+            "Actions in flight at Graph, lists of actions in progress or waiting, and notices of failed \
+             actions in flight to instances",
             &number(metrics.actions_in_flight.load(Relaxed)),
         )?;
         families.gauge(

@@ -3,16 +3,12 @@
 //! Shells, service managers and container runtimes start a process with a soft limit of about 1024, because
 //! programs that use `select` cannot handle more. Other programs have to raise it themselves.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use crate::config::Limits;
 
 /// Raises the soft limit to the hard limit, and warns if that is less than the configured limits may need.
 pub(crate) fn raise_limit(limits: &Limits) {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    // An unlimited number may be more than the system supports. Then the soft limit stays as it is.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    let descriptors = getrlimit(Resource::Nofile).current;
+    raise_soft_limit();
+    let descriptors = soft_limit();
     let needed = needed(limits);
     if descriptors.is_some_and(|descriptors| descriptors < needed) {
         tracing::warn!(
@@ -23,9 +19,34 @@ pub(crate) fn raise_limit(limits: &Limits) {
     }
 }
 
+#[cfg(unix)]
+fn raise_soft_limit() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let maximum = hard_limit();
+    // An unlimited number may be more than the system supports. Then the soft limit stays as it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// Other systems have no such limit.
+#[cfg(not(unix))]
+fn raise_soft_limit() {}
+
+/// The limit that applies; `None` if there is none.
+fn soft_limit() -> Option<u64> {
+    #[cfg(unix)]
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    let limit = None;
+    limit
+}
+
 /// The hard limit, to which the gateway raises its own; `None` if there is none.
 pub(crate) fn hard_limit() -> Option<u64> {
-    getrlimit(Resource::Nofile).maximum
+    #[cfg(unix)]
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    #[cfg(not(unix))]
+    let limit = None;
+    limit
 }
 
 /// The descriptors that the limits may need: one per public connection, one per request that is forwarded to
@@ -48,7 +69,7 @@ pub(crate) fn evictions_max(limit: usize) -> usize {
 /// The idle connections to the fleet that the gateway keeps at most: an eighth of the descriptors, since they
 /// are the least useful ones.
 pub(crate) fn idle_connections_max() -> usize {
-    let descriptors = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
+    let descriptors = soft_limit().and_then(|limit| usize::try_from(limit).ok());
     descriptors.map_or(IDLE_CONNECTIONS_MAX, |descriptors| (descriptors / 8).min(IDLE_CONNECTIONS_MAX))
 }
 

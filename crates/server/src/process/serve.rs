@@ -2,10 +2,7 @@
 
 use std::{io, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
 use crate::{
     cli::EX_USAGE,
@@ -14,7 +11,8 @@ use crate::{
     metrics::Metrics,
     process::{
         descriptors,
-        server::{ProcessCommand, Server, StartError},
+        server::{Server, StartError},
+        signals,
     },
     telemetry::{self, Chain},
 };
@@ -64,21 +62,7 @@ async fn run(config: Config, path: &Path, log: &telemetry::Guard) -> Result<bool
     let region = config.region.to_string();
     let server = Server::bind(config, None, metrics).await?;
     let (commands, received) = mpsc::channel(8);
-    for (kind, command) in [
-        (SignalKind::terminate(), ProcessCommand::Drain),
-        (SignalKind::interrupt(), ProcessCommand::Drain),
-        (SignalKind::hangup(), ProcessCommand::Reload),
-    ] {
-        let mut signals = signal(kind)?;
-        let commands = commands.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() {
-                if commands.send(command).await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
+    signals::forward(&commands)?;
     tracing::info!(
         public.address = %server.public_address()?,
         admin.address = %server.admin_address()?,

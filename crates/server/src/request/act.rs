@@ -1,7 +1,11 @@
-//! Actions: an instance replies to a new call with what it wants done, and the gateway asks Graph for it.
+//! Actions: an instance replies to a notification with what it wants done, and the gateway asks Graph for it.
+//!
+//! This file has the action on a new call, `in_call` those in an established one.
 
 mod action_body;
+mod call_order;
 mod failure;
+mod in_call;
 
 use std::{fmt, future::Future, sync::Arc, time::SystemTime};
 
@@ -15,6 +19,10 @@ use tokio::{sync::oneshot, time::Instant};
 use uuid::Uuid;
 
 use self::failure::{ActionFailure, notify_failure};
+pub(crate) use self::{
+    call_order::CallOrder,
+    in_call::{Notified, relay_or_act, start},
+};
 use crate::{
     clients::graph_calls::RESPONSE_MARGIN,
     gateway::Gateway,
@@ -52,22 +60,6 @@ pub(crate) fn is_action(response: &UpstreamResponse) -> bool {
         essence.eq_ignore_ascii_case(ACTION_CONTENT_TYPE.as_bytes())
     };
     response.status.is_success() && response.headers.get(CONTENT_TYPE).is_some_and(is_action_type)
-}
-
-/// Returns the reply for a response to a notification that is not a new call.
-///
-/// An action is not carried out there. The platform gets 202 all the same: the instance has accepted the
-/// notification.
-pub(crate) fn without_action(gateway: &Gateway, response: UpstreamResponse, outcome: Outcome) -> Reply {
-    if is_action(&response) {
-        gateway.metrics.action("misplaced", "ignored");
-        tracing::error!(
-            instance = response.instance.as_str(),
-            "ignoring an action: an instance replied with it to something other than a new call"
-        );
-        return Reply::Accepted { outcome };
-    }
-    Reply::Relay { response: Box::new(response), outcome }
 }
 
 /// Carries out the action with which an instance replied to a new call. Takes `leader` once the action
@@ -224,13 +216,18 @@ impl ActionTask {
                 let failure = ActionFailure {
                     app: call.app,
                     tenant: call.tenant,
-                    call_id: call.call_id,
+                    call_id: Some(call.call_id),
                     action: action.name(),
-                    error,
+                    index: None,
+                    client_context: None,
+                    error: (&error).into(),
                 };
                 // In a task of its own: the response to the platform does not wait for it.
                 let tasks = Arc::clone(&gateway.tasks);
-                tasks.spawn(notify_failure(gateway, owner, failure));
+                tasks.spawn(async move {
+                    // An action in the response of the instance has no call to act on: it is not answered.
+                    notify_failure(&gateway, &owner, failure).await;
+                });
             }
         }
         shared_response(

@@ -16,7 +16,7 @@ use self::webhook::WebhookRequest;
 use crate::{
     gateway::Gateway,
     request::{
-        act::without_action,
+        act::{Notified, relay_or_act},
         outcome::Outcome,
         plan::{Destination, ended_calls},
         reason::Reason,
@@ -111,11 +111,12 @@ async fn callback(
     };
     let admitted = received.admit(caller, gateway.body_limits()).await?;
     // The content is the business of the instance. The gateway reads it for the log, and it may be anything.
-    let (call_id, ended) = match Envelope::parse(&admitted.body) {
+    let (call_id, ended, notified) = match Envelope::parse(&admitted.body) {
         Ok(Envelope::Graph(notifications)) => {
-            (record.notifications(&notifications.items), ended_calls(&notifications.items))
+            let items = &notifications.items;
+            (record.notifications(items), ended_calls(items), Notified::of(&admitted, items))
         }
-        Ok(Envelope::Legacy(_)) | Err(_) => (None, Vec::new()),
+        Ok(Envelope::Legacy(_)) | Err(_) => (None, Vec::new(), Notified::of(&admitted, &[])),
     };
     if let Some(reply) = shared_response(gateway, &admitted, record).await? {
         return Ok(reply);
@@ -129,7 +130,7 @@ async fn callback(
     let response = forwarded.map_err(|error| record.not_forwarded(&error))?;
     record.responded(&response);
     gateway.delivery.calls_ended(response.instance.as_str(), ended);
-    Ok(without_action(gateway, response, Outcome::Forwarded))
+    relay_or_act(gateway, response, notified, Outcome::Forwarded, record).await
 }
 
 /// The response of the first request with this message, if this request is a retry of it.

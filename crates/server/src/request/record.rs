@@ -44,7 +44,7 @@ pub(crate) struct Record {
     client_request_id: Option<HeaderValue>,
     scenario_id: Option<HeaderValue>,
     sender: RecordedSender,
-    call_id: Option<Box<str>>,
+    pub(crate) call_id: Option<Box<str>>,
     item: Option<&'static str>,
     state: Option<&'static str>,
     items: usize,

@@ -46,7 +46,7 @@ pub(crate) enum Reply {
     },
     /// A response that all requests of a message share.
     Shared(Arc<SharedResponse>),
-    /// 202: all owners of a batch have accepted their parts, or the gateway asks Graph for an action.
+    /// 202: all owners of a batch have accepted their parts, or the gateway asks Graph for actions.
     Accepted { outcome: Outcome },
     /// 200 or 503: true if this region can take a new call, or if this gateway is ready.
     Health { able: bool },
@@ -150,16 +150,6 @@ impl Reply {
             Self::Shared(response) => response.outcome,
             Self::Accepted { outcome } => *outcome,
             Self::Health { .. } => Outcome::Health,
-        }
-    }
-
-    /// True if the instance or the peer gateway has accepted what it was sent.
-    pub(crate) fn is_accepted(&self) -> bool {
-        match self {
-            Self::Relay { response, .. } => response.status.is_success(),
-            Self::Shared(response) => response.is_accepted(),
-            Self::Accepted { .. } => true,
-            Self::AskForGraph | Self::Redirect { .. } | Self::Health { .. } => false,
         }
     }
 

@@ -46,7 +46,11 @@ mod http1;
 #[cfg(test)]
 mod http2;
 #[cfg(test)]
+mod in_call_actions;
+#[cfg(test)]
 mod incarnations;
+#[cfg(test)]
+mod ivr_bots;
 #[cfg(test)]
 mod keys;
 #[cfg(feature = "kubernetes")]

@@ -295,6 +295,7 @@ const LINE_BYTES_MAX: usize = 4 << 20;
 /// The largest body of an error response.
 const STATUS_BYTES_MAX: usize = 16 << 10;
 
+#[cfg(unix)]
 #[cfg(test)]
 mod tests {
     use std::{

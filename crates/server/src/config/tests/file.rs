@@ -1,7 +1,5 @@
 //! The file itself: the positions of problems, its encoding, and the check without secrets.
 
-use std::os::unix::fs::PermissionsExt;
-
 use super::*;
 
 #[test]
@@ -183,8 +181,10 @@ fn an_admin_token_cannot_be_guessed() {
 }
 
 /// Only the owner of a key store may write it: it decides which tokens are accepted.
+#[cfg(unix)]
 #[test]
 fn a_key_store_that_others_may_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let text = format!("{}[keys]\nstore = \"{}\"\n", changed(&[]), folder.path().display());
     for (mode, is_refused) in [(0o700, false), (0o755, false), (0o770, true), (0o707, true), (0o1777, true)] {

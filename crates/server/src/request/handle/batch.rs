@@ -11,7 +11,7 @@ use super::{new_call::PlacementRequest, webhook::WebhookRequest};
 use crate::{
     gateway::Gateway,
     request::{
-        act::{act, is_action, without_action},
+        act::{Notified, act, is_action, start},
         outcome::Outcome,
         plan::{Destination, PlannedPart, ended_calls},
         reason::Reason,
@@ -62,7 +62,8 @@ impl WebhookRequest<'_> {
                     let mut outbound = self.admitted.outbound(Some(part.call_id.into()), None);
                     outbound.body = body;
                     let items = part.items.iter().filter_map(|item| notifications.items.get(*item));
-                    deliveries.spawn(forward(gateway, outbound, ended_calls(items)));
+                    let notified = Notified::of_batch(self.admitted);
+                    deliveries.spawn(forward(gateway, outbound, ended_calls(items), notified));
                 }
             }
         }
@@ -105,7 +106,12 @@ async fn place(gateway: Arc<Gateway>, placement: PlacementRequest) -> PartResult
     PartResult { accepted, forbidden, attempts }
 }
 
-async fn forward(gateway: Arc<Gateway>, outbound: Outbound, ended: Vec<Box<str>>) -> PartResult {
+async fn forward(
+    gateway: Arc<Gateway>,
+    outbound: Outbound,
+    ended: Vec<Box<str>>,
+    notified: Notified,
+) -> PartResult {
     let forwarded = gateway.delivery.forward_unsealed(&gateway.connections, outbound).await;
     if let Ok(response) = &forwarded {
         gateway.delivery.calls_ended(response.instance.as_str(), ended);
@@ -115,10 +121,12 @@ async fn forward(gateway: Arc<Gateway>, outbound: Outbound, ended: Vec<Box<str>>
         Ok(response) if response.status == StatusCode::FORBIDDEN => {
             PartResult { accepted: false, forbidden: if_forbidden(response), attempts }
         }
-        Ok(response) => {
-            let accepted = without_action(&gateway, response, Outcome::Split).is_accepted();
+        // A batch cannot act. The instance is notified of that.
+        Ok(response) if is_action(&response) => {
+            let accepted = start(&gateway, response, notified, None).await.is_ok();
             PartResult { accepted, forbidden: None, attempts }
         }
+        Ok(response) => PartResult { accepted: response.status.is_success(), forbidden: None, attempts },
         Err(_) => PartResult { attempts, ..PartResult::default() },
     }
 }

@@ -4,7 +4,7 @@ use switchboard_notification::Item;
 
 use super::webhook::WebhookRequest;
 use crate::request::{
-    act::without_action,
+    act::{Notified, relay_or_act},
     outcome::Outcome,
     plan::{PlannedPart, ended_calls},
     record::Record,
@@ -25,6 +25,7 @@ impl WebhookRequest<'_> {
         let response = forwarded.map_err(|error| record.not_forwarded(&error))?;
         record.responded(&response);
         self.gateway.delivery.calls_ended(response.instance.as_str(), ended_calls(items));
-        Ok(without_action(self.gateway, response, Outcome::Unsealed))
+        let notified = Notified::of(self.admitted, items);
+        relay_or_act(self.gateway, response, notified, Outcome::Unsealed, record).await
     }
 }
