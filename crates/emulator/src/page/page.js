@@ -212,6 +212,7 @@ const list = {
       if (this.stream.readyState === EventSource.CLOSED) this.timer = setTimeout(() => this.open(), 2000);
     };
     this.stream.addEventListener("call", event => showSummary(JSON.parse(event.data)));
+    this.stream.addEventListener("forgotten", event => remove(JSON.parse(event.data).call));
   },
   close() {
     clearTimeout(this.timer);
@@ -258,6 +259,9 @@ function select(id) {
   refreshSoon();
 }
 
+/** The steps that a call takes before the bot answers. */
+const ENDS = new Set(["terminate", "drop"]);
+
 /** Shows the summary of the selected call. */
 function showState() {
   const summary = calls.get(selected)?.summary;
@@ -276,7 +280,7 @@ function showState() {
   const ended = state === "terminated" || state === "terminating";
   const answered = !ended && state !== "incoming";
   for (const button of document.querySelectorAll("#keypad button, #actions [data-step], #people button")) {
-    button.disabled = button.dataset.step === "terminate" ? ended : !answered;
+    button.disabled = ENDS.has(button.dataset.step) ? ended : !answered;
   }
   const hold = document.querySelector("[data-step=hold], [data-step=resume]");
   hold.dataset.step = state === "hold" ? "resume" : "hold";
@@ -303,12 +307,17 @@ function showDetails({ participants = [], operations = [], recordings = [] }) {
   let number = 0;
   $("people").replaceChildren(...participants.map(person => {
     const marks = ["muted", "on_hold", "in_lobby", "hand_raised"].filter(mark => person[mark]);
-    const row = element("li", {}, element("span", { className: "name" }, String(person.name ?? person.id)));
+    const { app, direction } = calls.get(selected)?.summary ?? {};
+    const isBot = person.identity === app;
+    const isCaller = !isBot && number === 0 && direction === "incoming";
+    const role = isBot ? "The bot" : isCaller ? "The caller" : person.identity ?? person.id;
+    const name = String(person.name ?? role);
+    const row = element("li", {}, element("span", { className: "name", title: name }, name));
     for (const mark of [person.kind, ...marks]) {
       if (mark) row.append(element("span", { className: "mark" }, String(mark).replaceAll("_", " ")));
     }
     // A step counts the people without the bot.
-    if (person.identity !== calls.get(selected)?.summary.app) row.append(...personButtons(person, number++));
+    if (!isBot) row.append(...personButtons(name, person, number++));
     return row;
   }));
   if (!participants.length) $("people").append(element("li", { className: "hint" }, "None reported"));
@@ -325,12 +334,12 @@ function showDetails({ participants = [], operations = [], recordings = [] }) {
   showState();
 }
 
-function personButtons(person, participant) {
-  const actions = [person.muted ? "unmute" : "mute", person.hand_raised ? "lower_hand" : "raise_hand"];
+function personButtons(name, person, participant) {
+  const actions = [person.muted ? "unmute" : "mute", person.hand_raised ? "lower-hand" : "raise-hand"];
   return actions.map(action => {
-    const text = action[0].toUpperCase() + action.slice(1).replace("_", " ");
-    const ariaLabel = `${text}: ${person.name ?? person.id}`;
-    return element("button", { type: "button", ariaLabel, onclick: () => play({ do: action, participant }) }, text);
+    const text = action[0].toUpperCase() + action.slice(1).replace("-", " ");
+    const press = () => play({ do: action, participant });
+    return element("button", { type: "button", ariaLabel: `${text}: ${name}`, onclick: press }, text);
   });
 }
 
@@ -363,20 +372,33 @@ async function play(step) {
 const timeline = {
   next: 0,
   queue: [],
+  ended: false,
   open() {
-    this.stream = new EventSource(`/emulator/calls/${selected}/events`);
+    if (this.ended) return;
+    const id = selected;
+    this.stream = new EventSource(`/emulator/calls/${id}/events`);
+    this.stream.onerror = () => {
+      if (this.stream.readyState !== EventSource.CLOSED) return;
+      // A browser does not open a refused stream again. The call may be forgotten.
+      list.forget().catch(() => undefined);
+      this.timer = setTimeout(() => { if (selected === id) this.open(); }, 2000);
+    };
     this.stream.onmessage = event => {
       const value = JSON.parse(event.data);
       // A browser opens a stream again that is over.
-      if (value.event === "end") this.stream.close();
+      if (value.event === "end") { this.ended = true; this.stream.close(); }
       // A stream that is opened again repeats the events that are there.
       if (Number(event.lastEventId) < this.next) return;
       this.next = Number(event.lastEventId) + 1;
       if (this.queue.push(value) === 1) requestAnimationFrame(() => this.draw());
     };
   },
-  close() { this.stream?.close(); },
+  close() {
+    clearTimeout(this.timer);
+    this.stream?.close();
+  },
   clear() {
+    this.ended = false;
     this.next = 0;
     this.queue = [];
     this.pending = new Map();
@@ -421,13 +443,14 @@ function fill(row, event) {
   row.className = `step ${event.received ? "received" : "sent"}`;
   row.classList.toggle("pending", isSent);
   row.classList.toggle("bad", isBad);
+  row.classList.toggle("lost", !isSent && !event.status);
   const status = isSent ? "…" : String(event.status ?? "none");
   const button = row.querySelector("button") ?? element("button", { type: "button", ariaExpanded: "false" });
   button.replaceChildren(
     element("span", { className: "time" }, duration(event.at_ms)),
     element("span", { className: "label" },
       element("span", { className: "what" }, event.what),
-      element("span", { className: "note" }, event.note ?? ""),
+      element("span", { className: "note" }, event.note ?? operationOf(event)),
       ...(event.attempt > 1 ? [element("span", { className: "mark" }, `attempt ${event.attempt}`)] : []),
       element("span", { className: "status" }, status),
       element("span", { className: "took" }, isSent || event.received ? "" : duration(event.took_ms))),
@@ -437,6 +460,13 @@ function fill(row, event) {
   button.onclick = () => toggle(row, event);
   if (!button.isConnected) row.append(button);
   if (row.querySelector(".detail")) { toggle(row, event); toggle(row, event); }
+}
+
+/** Returns the name and the status of the operation that a notification is about. */
+function operationOf({ what, request }) {
+  const data = what === "operation" ? parsed(request?.body)?.value?.[0]?.resourceData : null;
+  const [, name] = /^#microsoft\.graph\.(\w+)Operation$/.exec(data?.["@odata.type"]) ?? [];
+  return name ? `${name}: ${data.status}` : "";
 }
 
 /** Opens or closes the detail of a row. */
@@ -512,6 +542,7 @@ function callOfForm() {
     token: token(fields),
     ...(fields.app.value.trim() && { app: fields.app.value.trim() }),
     ...(fields.answer_within.value.trim() && { answer_within: fields.answer_within.value.trim() }),
+    ...(fields.operations.value !== "notified" && { operations: fields.operations.value }),
     ...(steps.length && { script: steps }),
   };
 }
@@ -731,6 +762,14 @@ function prepareCall() {
   $("actions").onclick = event => {
     const step = event.target.closest("[data-step]")?.dataset.step;
     if (step) play({ do: step });
+  };
+  $("other-step").onsubmit = event => {
+    event.preventDefault();
+    attempt("call-error", async () => {
+      const step = parsed($("other-step").elements.step.value);
+      if (typeof step !== "object" || step === null) throw new Error("The step is not a JSON object.");
+      await play(step);
+    });
   };
   $("forget").onclick = () => forget(selected);
   $("forget-all").onclick = () => attempt("call-error", forgetAll);

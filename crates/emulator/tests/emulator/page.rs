@@ -1,10 +1,17 @@
 //! The page at `/`: its headers, and its use in a real browser.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 use switchboard_emulator::{Bot, BotSettings, Client, Platform, PlatformSettings};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use xtask_browser::{Browser, ColorScheme, Page};
 
-use crate::support::{Act, Webhook, call_to, get, platform, platform_with, played, post, send};
+use crate::support::{Act, Webhook, call_to, get, platform, platform_with, played, post, request, send};
 
 /// Starts the emulator's own bot.
 async fn bot(platform: &Platform) -> Bot {
@@ -76,18 +83,35 @@ async fn the_page_runs_only_its_own_files_and_json_clients_get_the_index() {
     assert_eq!(index["app"], crate::support::APP.to_string());
 }
 
+/// A bot that mutes itself when a person presses 5.
+async fn bot_that_hears_tones(platform: &Platform) -> Webhook {
+    Webhook::start(platform, |seen, _| {
+        let tone = seen.body.pointer("/value/0/resourceData/toneInfo/tone");
+        match seen.kind().as_str() {
+            "legacy" => Act::status(204),
+            "incoming" => Act::answer(&format!("http://{}/callback", seen.header("host").unwrap())),
+            _ if tone.is_some_and(|tone| tone == "tone5") => {
+                let body = json!({"clientContext": "tone-5"}).to_string();
+                Act::Ask { method: "POST", action: "/mute", body }
+            }
+            _ => Act::status(202),
+        }
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_call_is_placed_watched_and_ended_in_the_page() {
     let Some(browser) = Browser::start().await.unwrap() else { return };
     let platform = platform().await;
-    let bot = bot(&platform).await;
+    let bot = bot_that_hears_tones(&platform).await;
     let page = open(&browser, &platform).await;
     page.click("#kinds label:nth-of-type(2)").await.unwrap();
     assert_eq!(
         page.evaluate("document.getElementById('place').elements.participants.value").await.unwrap(),
         "3"
     );
-    place(&page, &format!("http://{}/api/calls", bot.address())).await;
+    place(&page, &bot.url()).await;
 
     // The diagram grows while the call is established and the people join.
     page.wait_for("document.getElementById('state').textContent === 'established'").await.unwrap();
@@ -95,19 +119,24 @@ async fn a_call_is_placed_watched_and_ended_in_the_page() {
     {
         wait_for_row(&page, row).await;
     }
-    page.wait_for(
-        "[...document.querySelectorAll('.step.received .what')].some(what => what.textContent === 'answer')",
-    )
-    .await
-    .unwrap();
+    page.wait_for("document.querySelectorAll('#people li').length === 4").await.unwrap();
     let before = rows(&page).await.len();
+    assert!(!rows(&page).await.contains(&"mute 200".to_owned()));
 
-    // The bot reacts to the key with 202 to its callback.
+    // The bot mutes itself: an arrow from the bot, an operation, and its notification.
     page.click("#tone-5").await.unwrap();
     wait_for_row(&page, "tone 5 202").await;
-    assert!(rows(&page).await.len() > before);
+    wait_for_row(&page, "mute 200").await;
+    wait_for_row(&page, "operation 202").await;
+    let received = "[...document.querySelectorAll('.step.received .what')].map(what => what.textContent)";
+    page.wait_for(&format!("{received}.includes('mute')")).await.unwrap();
+    page.wait_for("document.getElementById('more').textContent.includes('mute: completed tone-5')")
+        .await
+        .unwrap();
+    assert!(rows(&page).await.len() >= before + 2);
     page.wait_for("document.getElementById('last-step').textContent === 'tone 5: accepted'").await.unwrap();
     page.click("#copy-step").await.unwrap();
+    page.wait_for("document.getElementById('notice').textContent === 'Copied: the step'").await.unwrap();
     let copied = page.evaluate("navigator.clipboard.readText()").await.unwrap();
     let copied = copied.as_str().unwrap();
     assert!(
@@ -133,7 +162,20 @@ async fn a_call_is_placed_watched_and_ended_in_the_page() {
     page.wait_for("document.getElementById('outcome').textContent.startsWith('completed')").await.unwrap();
     assert_eq!(page.evaluate("document.getElementById('tone-5').disabled").await.unwrap(), true);
     assert!(page.text("#calls [aria-selected=true]").await.unwrap().contains("completed"));
-    assert_eq!(bot.calls().calls.len(), 1);
+
+    // The download is the whole call, with each request and response.
+    let link = "(({ download, href }) => [download, href])(document.getElementById('download'))";
+    let link = page.evaluate(link).await.unwrap();
+    let id = get(platform.address(), "/emulator/calls").await.json()["calls"][0]["call"].clone();
+    assert_eq!(link[0], format!("call-{}.json", id.as_str().unwrap()));
+    let fetched =
+        page.evaluate(&format!("fetch({}).then(response => response.json())", link[1])).await.unwrap();
+    assert_eq!(fetched["call"]["call"], id);
+    let events = fetched["events"].as_array().unwrap();
+    let tone = events.iter().find(|event| event["event"] == "step" && event["what"] == "tone 5").unwrap();
+    assert!(tone["request"]["body"].as_str().unwrap().contains("toneInfo"), "{tone}");
+    assert_eq!(tone["response"]["status"], 202);
+
     page.click("#forget").await.unwrap();
     page.wait_for("document.querySelectorAll('#calls li').length === 0").await.unwrap();
     assert_eq!(get(platform.address(), "/emulator/calls").await.json(), json!({"calls": []}));
@@ -377,5 +419,207 @@ async fn the_page_waits_for_an_emulator_that_is_gone_and_forgets_its_calls() {
     page.wait_for("document.getElementById('connection').dataset.state === 'live'").await.unwrap();
     page.wait_for("document.querySelectorAll('#calls li').length === 0").await.unwrap();
     assert_eq!(page.text("#call-title").await.unwrap(), "No call selected");
+    browser.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn people_join_wait_leave_and_change_by_buttons() {
+    let Some(browser) = Browser::start().await.unwrap() else { return };
+    let platform = platform().await;
+    let bot = bot(&platform).await;
+    let page = open(&browser, &platform).await;
+    place(&page, &format!("http://{}/api/calls", bot.address())).await;
+    page.wait_for("document.getElementById('state').textContent === 'established'").await.unwrap();
+    let people = |count: usize| format!("document.querySelectorAll('#people li').length === {count}");
+    page.wait_for(&people(2)).await.unwrap();
+    page.click("[data-step=join]").await.unwrap();
+    page.wait_for(&people(3)).await.unwrap();
+    page.click("[data-step=lobby]").await.unwrap();
+    page.wait_for("document.getElementById('people').innerText.includes('in lobby')").await.unwrap();
+    page.click("[data-step=leave]").await.unwrap();
+    page.wait_for(&people(3)).await.unwrap();
+
+    // The buttons of a person change that person, and then offer the way back.
+    for (action, mark, back) in [("Mute", "muted", "Unmute"), ("Raise hand", "hand raised", "Lower hand")] {
+        let of_person = |action: &str| format!("#people li:first-child button[aria-label^='{action}:']");
+        page.click(&of_person(action)).await.unwrap();
+        let marked = format!(
+            "[...document.querySelectorAll('#people li:first-child .mark')]
+                 .some(mark => mark.textContent === '{mark}')"
+        );
+        page.wait_for(&marked).await.unwrap();
+        page.click(&of_person(back)).await.unwrap();
+        page.wait_for(&format!("!{marked}")).await.unwrap();
+    }
+
+    // Any step of a script can be played; the emulator says what is wrong with another.
+    page.fill("#other-step input", r#"{"do":"fly"}"#).await.unwrap();
+    page.press("Enter").await.unwrap();
+    page.wait_for("document.getElementById('call-error').textContent.includes('must be one of')")
+        .await
+        .unwrap();
+    assert_eq!(page.text("#last-step").await.unwrap(), "fly: refused");
+    page.fill("#other-step input", r#"{"do":"operation","operation":"playPrompt"}"#).await.unwrap();
+    page.press("Enter").await.unwrap();
+    page.wait_for(&format!("{ROWS}.some(row => row === 'operation 202')")).await.unwrap();
+    page.wait_for("document.getElementById('steps').innerText.includes('playPrompt: completed')")
+        .await
+        .unwrap();
+    assert_eq!(page.evaluate("document.getElementById('call-error').hidden").await.unwrap(), true);
+
+    // A refused step is a problem of the console; nothing else went wrong.
+    assert!(page.problems().iter().all(|problem| problem.contains("400")), "{:?}", page.problems());
+    browser.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_is_placed_and_played_with_the_keyboard_only() {
+    let Some(browser) = Browser::start().await.unwrap() else { return };
+    let platform = platform().await;
+    let bot = bot_that_hears_tones(&platform).await;
+    let page = open(&browser, &platform).await;
+    let tab_to = async |id: &str| {
+        for _ in 0..60 {
+            page.press("Tab").await.unwrap();
+            if page.evaluate("document.activeElement.id").await.unwrap() == id {
+                return;
+            }
+        }
+        panic!("the key Tab does not reach {id}");
+    };
+    tab_to("to").await;
+    // The key Tab selects the text of an input.
+    page.type_text(&bot.url()).await.unwrap();
+    page.press("Enter").await.unwrap();
+    // The focus follows to the call.
+    page.wait_for("document.activeElement.id === 'call-title'").await.unwrap();
+    page.wait_for("document.getElementById('tone-1').disabled === false").await.unwrap();
+    tab_to("tone-1").await;
+    page.press("5").await.unwrap();
+    wait_for_row(&page, "mute 200").await;
+    let hang_up = "document.activeElement.dataset.step === 'terminate'";
+    for _ in 0..60 {
+        page.press("Tab").await.unwrap();
+        if page.evaluate(hang_up).await.unwrap() == true {
+            break;
+        }
+    }
+    page.press("Enter").await.unwrap();
+    wait_for_row(&page, "terminated 202").await;
+    assert_eq!(page.problems(), none());
+    browser.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn events_of_a_dropped_connection_are_recovered() {
+    let Some(browser) = Browser::start().await.unwrap() else { return };
+    let platform = platform().await;
+    let bot = bot_that_hears_tones(&platform).await;
+    let proxy = Proxy::start(platform.address()).await;
+    let page = browser.open(&format!("http://{}/", proxy.address)).await.unwrap();
+    page.wait_for("document.getElementById('connection').dataset.state === 'live'").await.unwrap();
+    place(&page, &bot.url()).await;
+    wait_for_row(&page, "established 202").await;
+    let id = get(platform.address(), "/emulator/calls").await.json()["calls"][0]["call"].clone();
+    let id = id.as_str().unwrap();
+
+    proxy.connected.send_replace(false);
+    page.wait_for("document.getElementById('connection').dataset.state === 'lost'").await.unwrap();
+    let steps = format!("/emulator/calls/{id}/steps");
+    assert_eq!(post(platform.address(), &steps, r#"{"do":"tone","tone":5}"#).await.status, 202);
+    let muted = async || {
+        let call = get(platform.address(), &format!("/emulator/calls/{id}")).await.json();
+        call["events"].as_array().unwrap().iter().any(|event| event["what"] == "mute")
+    };
+    while !muted().await {
+        tokio::task::yield_now().await;
+    }
+    assert!(!rows(&page).await.iter().any(|row| row.starts_with("tone 5")));
+
+    proxy.connected.send_replace(true);
+    page.wait_for("document.getElementById('connection').dataset.state === 'live'").await.unwrap();
+    wait_for_row(&page, "mute 200").await;
+    wait_for_row(&page, "tone 5 202").await;
+    let rows = rows(&page).await;
+    for row in ["incoming 202", "answer 202", "tone 5 202", "mute 200"] {
+        assert_eq!(rows.iter().filter(|shown| *shown == row).count(), 1, "{row} in {rows:?}");
+    }
+    // What another client forgets leaves the page too.
+    assert_eq!(request(platform.address(), "DELETE", "/emulator/calls", "").await.status, 204);
+    page.wait_for("document.querySelectorAll('#calls li').length === 0").await.unwrap();
+    page.wait_for("document.getElementById('call-title').textContent === 'No call selected'").await.unwrap();
+    browser.close().await.unwrap();
+}
+
+/// A proxy whose connections can be cut.
+struct Proxy {
+    address: SocketAddr,
+    connected: watch::Sender<bool>,
+}
+
+impl Proxy {
+    async fn start(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connected, receiver) = watch::channel(true);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut receiver = receiver.clone();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(to).await.unwrap();
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = receiver.wait_for(|connected| !connected) => {}
+                    }
+                });
+            }
+        });
+        Self { address, connected }
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_are_refused() {
+    let platform = platform().await;
+    let address = platform.address();
+    let own = platform.origin();
+    let foreign = ["https://evil.example", "null", "http://127.0.0.1:1"];
+    let requests = [
+        ("GET", "/emulator/calls", ""),
+        ("GET", "/emulator/events", ""),
+        ("POST", "/emulator/calls", r#"{"to":"http://127.0.0.1:1/"}"#),
+        ("POST", "/emulator/token", "{}"),
+        ("POST", "/emulator/rotate", ""),
+        ("PATCH", "/emulator/faults", r#"{"graph":"500"}"#),
+        ("DELETE", "/emulator/calls", ""),
+    ];
+    for (method, path, body) in requests {
+        for origin in foreign {
+            let reply = send(address, method, path, &[("Origin", origin)], body).await;
+            assert_eq!(reply.status, 403, "{method} {path} from {origin}");
+        }
+    }
+    assert_eq!(send(address, "GET", "/emulator/calls", &[("Origin", own)], "").await.status, 200);
+
+    // The same in a browser: the page of another server sends what a form could.
+    let Some(browser) = Browser::start().await.unwrap() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).await;
+            let text =
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<title>Other</title>";
+            let _ = stream.write_all(text.as_bytes()).await;
+        }
+    });
+    let page = browser.open(&format!("http://{other}/")).await.unwrap();
+    let place = format!(
+        "fetch('{own}/emulator/calls', {{ method: 'POST', mode: 'no-cors', body: '{{\"to\":\"{own}/\"}}' }})
+            .then(response => response.type)"
+    );
+    assert_eq!(page.evaluate(&place).await.unwrap(), "opaque");
+    assert_eq!(get(address, "/emulator/calls").await.json(), json!({"calls": []}));
     browser.close().await.unwrap();
 }
