@@ -62,8 +62,8 @@
 //! - `POST /emulator/calls` places a call, and streams its timeline as JSON lines. `body` is its first
 //!   notification, `set` a list of `PATH=VALUE` for members of it, `replay` a list of recorded notifications
 //!   that follow the answer.
-//! - `GET /emulator/events` streams server-sent events: `call` has the summary of each call, and again at each
-//!   change; `forgotten` has the id of a call that is no longer kept.
+//! - `GET /emulator/events` streams server-sent events: `call` has the summary of each call, and again at
+//!   each change; `forgotten` has the id of a call that is no longer kept.
 //! - `POST /emulator/load` places many calls, and streams a result for each. Its members are `call` (as
 //!   above), `calls`, `rate` and `kind_mix`.
 //! - `DELETE /emulator/load` stops placing calls. The placed ones go on to their end.

@@ -57,6 +57,19 @@ const HEADERS: [(HeaderName, &str); 4] = [
 
 #[cfg(test)]
 mod tests {
+    /// Text of bots can become markup or script by these only.
+    #[test]
+    fn the_script_writes_text_only() {
+        let script = include_str!("page/page.js");
+        for way in ["HTML", "document.write", "eval(", "Function(", "srcdoc", "http://", "https://"] {
+            let lines = script.lines().filter(|line| line.contains(way));
+            // The default of the field for the webhook.
+            let found: Vec<&str> =
+                lines.filter(|line| !line.contains("http://127.0.0.1:3978/api/calls")).collect();
+            assert!(found.is_empty(), "{way}: {found:?}");
+        }
+    }
+
     /// The page loads in a moment on any machine, and a reader can take it in.
     #[test]
     fn the_page_is_small() {

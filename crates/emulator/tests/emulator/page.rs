@@ -152,6 +152,10 @@ async fn a_call_is_placed_watched_and_ended_in_the_page() {
         assert!(detail.contains(text), "{text} in {detail}");
     }
     assert!(detail.contains("UTC, in "), "the expiry is a date: {detail}");
+    page.click(".detail > button").await.unwrap();
+    page.wait_for("document.getElementById('notice').textContent === 'Copied: the request'").await.unwrap();
+    let copied = page.evaluate("navigator.clipboard.readText()").await.unwrap();
+    assert!(copied.as_str().unwrap().contains("-H 'authorization: Bearer ey"), "{copied}");
     page.press("Escape").await.unwrap();
     page.wait_for("!document.querySelector('.detail')").await.unwrap();
 
@@ -249,6 +253,40 @@ async fn text_of_bots_stays_text() {
 }
 
 #[tokio::test]
+async fn names_of_people_whom_a_bot_calls_stay_text() {
+    let Some(browser) = Browser::start().await.unwrap() else { return };
+    let platform = platform().await;
+    let webhook = Webhook::start(&platform, |_, _| Act::status(202)).await;
+    let page = open(&browser, &platform).await;
+    let user = json!({"id": "11111111-0000-4000-8000-000000000007", "displayName": MARKUP});
+    let body = json!({
+        "callbackUri": webhook.url(),
+        "mediaConfig": {"@odata.type": "#microsoft.graph.serviceHostedMediaConfig"},
+        "requestedModalities": ["audio"],
+        "source": {"identity": {"application": {"id": crate::support::APP.to_string()}}},
+        "targets": [{"identity": {"user": user}}],
+        "tenantId": crate::support::TENANT.to_string(),
+    });
+    let reply = post(platform.address(), "/v1.0/communications/calls", &body.to_string()).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+    // The page shows a call that a bot places as it shows others.
+    page.click("#calls li").await.unwrap();
+    wait_for_row(&page, "established 202").await;
+    page.wait_for(&format!("document.getElementById('people').textContent.includes({})", json!(MARKUP)))
+        .await
+        .unwrap();
+    assert_eq!(page.text("#call-title").await.unwrap(), "p2p call of the bot");
+    page.evaluate("document.querySelectorAll('.step > button').forEach(button => button.click())")
+        .await
+        .unwrap();
+    assert!(page.text("#steps").await.unwrap().contains(MARKUP));
+    assert_eq!(page.evaluate("document.images.length").await.unwrap(), 0);
+    assert_eq!(page.evaluate("document.title").await.unwrap(), "Switchboard emulator");
+    assert_eq!(page.problems(), none());
+    browser.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn the_page_is_usable_when_narrow_dark_and_by_keyboard() {
     let Some(browser) = Browser::start().await.unwrap() else { return };
     let platform = platform().await;
@@ -334,6 +372,15 @@ async fn faults_keys_and_tokens_are_changed_in_the_page() {
     page.click("#rotation [value=later]").await.unwrap();
     page.wait_for("document.getElementById('rotations').textContent.includes('signs in 30s')").await.unwrap();
     assert_eq!(keys().await, before + 1);
+    // The next one signs at once, and the others are withdrawn.
+    page.click("#rotation [name=overlap]").await.unwrap();
+    page.click("#rotation [value=now]").await.unwrap();
+    page.wait_for("document.querySelector('#rotations li').textContent.endsWith('of skype signs')")
+        .await
+        .unwrap();
+    let published = get(platform.address(), "/v1/keys").await.json();
+    let kid = published["keys"][0]["kid"].as_str().unwrap();
+    assert!(page.text("#rotations li:first-child").await.unwrap().contains(kid), "{published}");
     page.choose("#mint [name=token_kind]", "entra-v2").await.unwrap();
     page.choose("#mint [name=flaw]", "expired").await.unwrap();
     page.click("#mint .buttons button:first-child").await.unwrap();
