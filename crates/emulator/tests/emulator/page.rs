@@ -229,15 +229,22 @@ async fn text_of_bots_stays_text() {
     let recordings =
         json!([{"id": "1", "url": "javascript:alert(1)", "bytes": 1}, {"id": "2", "url": "/r", "bytes": 2}]);
     let details = json!({"participants": [person], "operations": [operation], "recordings": recordings});
-    page.evaluate(&format!("showDetails({details})")).await.unwrap();
-    let people = page.text("#people").await.unwrap();
+    // The page may read the details again at any time, so one script shows them and looks at the result.
+    let script = format!(
+        "(() => {{
+            showDetails({details});
+            const links = [...document.querySelectorAll('#more a')].map(link => link.getAttribute('href'));
+            return [document.images.length, links,
+                document.getElementById('people').innerText, document.getElementById('more').innerText];
+        }})()"
+    );
+    let shown = page.evaluate(&script).await.unwrap();
+    assert_eq!(json!([shown[0], shown[1]]), json!([0, ["/r"]]));
+    let (people, more) = (shown[2].as_str().unwrap(), shown[3].as_str().unwrap());
     for text in [MARKUP, "muted", "in lobby", "Unmute"] {
         assert!(people.contains(text), "{people}");
     }
-    let more = page.text("#more").await.unwrap();
     assert!(more.contains(&format!("{MARKUP}: {MARKUP}")) && more.contains("javascript:alert(1)"), "{more}");
-    let links = "[...document.querySelectorAll('#more a')].map(link => link.getAttribute('href'))";
-    assert_eq!(page.evaluate(links).await.unwrap(), json!(["/r"]));
 
     assert_eq!(page.evaluate("document.images.length").await.unwrap(), 0);
     assert_eq!(page.evaluate("document.title").await.unwrap(), "Switchboard emulator");
