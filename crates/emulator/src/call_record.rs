@@ -12,6 +12,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
+    audio_routing::AudioRoutingGroups,
     call::{CallKind, Region},
     clock,
     operation::{Operation, OperationEnd, OperationLog, OperationResponses, Recording},
@@ -93,6 +94,7 @@ pub(crate) struct CallState {
     stage: CallStage,
     end: Option<CallEnd>,
     pub(crate) operations: OperationLog,
+    pub(crate) audio_routing: AudioRoutingGroups,
     /// The participants: the other side, the bot, and the people who joined later.
     pub(crate) participants: Vec<Participant>,
 }
@@ -142,6 +144,7 @@ impl CallRecord {
                 stage,
                 end: None,
                 operations: OperationLog::default(),
+                audio_routing: AudioRoutingGroups::default(),
                 participants: Vec::new(),
             }),
             kept: keeps_events.then(Mutex::default),

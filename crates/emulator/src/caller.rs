@@ -6,11 +6,13 @@ mod callee;
 mod conclusion;
 mod established;
 mod incoming;
+mod media;
 mod message;
 mod operations;
 mod outgoing;
 mod participants;
 mod posting;
+mod prompts;
 mod replay;
 
 use std::sync::Arc;

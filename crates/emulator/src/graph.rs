@@ -11,16 +11,22 @@ mod decision;
 mod device_quality;
 mod headers;
 mod live_call;
+mod media;
 mod operation;
 mod participants;
 mod refusal;
+mod resources;
+mod transfer;
 
 pub(crate) use self::{
     batch::Batch,
     bearer::{Gate, Issued},
     calls::Calls,
     create::{CreateRequest, outgoing_document},
-    decision::{AnswerRequest, CallInput, Decision, OperationEffect, ParticipantChange, StartedOperation},
+    decision::{
+        AnswerRequest, BotChange, CallInput, Decision, MediaRequest, OperationEffect, ParticipantChange,
+        RecordRequest, StartedOperation,
+    },
     device_quality::log_device_quality,
     headers::add_graph_headers,
     live_call::StepRefused,

@@ -41,8 +41,8 @@
 //!   `/{tenant}/v2.0/.well-known/openid-configuration`, `/{tenant}/discovery/v2.0/keys`, both in version 1.0
 //!   without `v2.0`, `/common/discovery/instance`, `POST /{tenant}/oauth2/v2.0/token`.
 //! - Managed identities: `GET /metadata/identity/oauth2/token` (IMDS) and `GET /MSI/token` (App Service).
-//! - Graph, also under `/beta`: `GET` and `DELETE` of `/v1.0/communications/calls/{id}`, and `POST` of its
-//!   actions `answer`, `reject`, `redirect`, `keepAlive` and `updateRecordingStatus`, also spelled
+//! - Graph, also under `/beta`: `GET` and `DELETE` of `/v1.0/communications/calls/{id}`, and the actions,
+//!   operations and lists below it (`docs/emulator.md`, "The calls API"), also spelled
 //!   `microsoft.graph.answer`; `POST` of `/v1.0/communications/calls/logTeleconferenceDeviceQuality`. Names
 //!   and values of enums may have any case, and `app` may stand for `communications`. `POST /v1.0/$batch`
 //!   takes up to 20 of these requests.
@@ -64,6 +64,7 @@
 //!   that follow the answer.
 //! - `GET /emulator/events` streams server-sent events: `call` has the summary of each call, and again at
 //!   each change; `forgotten` has the id of a call that is no longer kept.
+//! - `GET /emulator/calls/{id}/recordings/{id}` downloads a recording, with its access token as bearer token.
 //! - `POST /emulator/load` places many calls, and streams a result for each. Its members are `call` (as
 //!   above), `calls`, `rate` and `kind_mix`.
 //! - `DELETE /emulator/load` stops placing calls. The placed ones go on to their end.
@@ -110,6 +111,7 @@
 //! The enums of this crate are exhaustive on purpose: a new variant needs a decision wherever one is matched.
 //! Adding a variant is therefore a breaking change.
 
+mod audio_routing;
 mod bot;
 mod call;
 mod call_record;

@@ -26,5 +26,5 @@ pub(crate) use self::{
     operation::{operation, operation_resource},
     participant::participant_resource,
     parts::source_identity,
-    update::{Roster, left, roster, state, tone},
+    update::{Roster, left, roster, state, tone, transfer_failed},
 };

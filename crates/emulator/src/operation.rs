@@ -1,7 +1,8 @@
 //! The operations of the calls API: their names, their results, and when the bot learns them.
 
-use std::{collections::VecDeque, str::FromStr};
+use std::{collections::VecDeque, str::FromStr, time::Duration};
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -148,14 +149,21 @@ pub(crate) struct Recording {
     pub(crate) location: String,
     pub(crate) access_token: String,
     /// The time for which the person speaks, from the start.
-    pub(crate) speech: std::time::Duration,
-    pub(crate) length: std::time::Duration,
+    pub(crate) speech: Duration,
+    pub(crate) length: Duration,
 }
 
 impl Recording {
+    /// Returns the file, if the token is the one of this recording.
+    pub(crate) fn file(&self, token: &str) -> Option<Bytes> {
+        let (given, own) = (token.as_bytes(), self.access_token.as_bytes());
+        let allowed = given.len() == own.len() && openssl::memcmp::eq(given, own);
+        allowed.then(|| wav::recording(self.speech, self.length))
+    }
+
     /// Returns the entry of the control API.
     pub(crate) fn summary(&self) -> Value {
-        json!({"id": self.id.to_string(), "url": self.location, "bytes": wav::bytes(self.length)})
+        json!({"id": self.id.to_string(), "url": self.location, "bytes": wav::recording_bytes(self.length)})
     }
 }
 
@@ -192,6 +200,12 @@ impl Operation {
         self.status = end.result.status();
         self.result = Some(end.result);
         self.recording = end.recording;
+    }
+
+    /// Returns the reason why it failed.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        let result = self.result.as_ref().filter(|_| self.status == OperationStatus::Failed)?;
+        Some(&result.message)
     }
 
     /// Returns the entry of the control API.
@@ -260,6 +274,12 @@ impl OperationLog {
         self.operations.iter().find(|operation| operation.id == id)
     }
 
+    /// Returns a recording.
+    pub(crate) fn recording(&self, id: Uuid) -> Option<&Recording> {
+        let mut recordings = self.operations.iter().filter_map(|operation| operation.recording.as_ref());
+        recordings.find(|recording| recording.id == id)
+    }
+
     /// Returns the operations, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Operation> {
         self.operations.iter()
@@ -302,7 +322,8 @@ impl FromStr for OperationResponses {
             None if text == "immediate" => Ok(Self::Immediate),
             Some(("immediate", names)) => {
                 let kinds = names.split(',').map(|name| {
-                    let unknown = InvalidOperationResponses::Name(InvalidWord::one_of(OperationKind::WORDS));
+                    let words = InvalidWord::one_of(OperationKind::WORDS);
+                    let unknown = InvalidOperationResponses::Name(words);
                     OperationKind::named(name.trim()).ok_or(unknown)
                 });
                 Ok(Self::ImmediateOf(kinds.collect::<Result<_, _>>()?))

@@ -100,11 +100,20 @@ pub(crate) struct Participant {
     pub(crate) on_hold: bool,
     pub(crate) in_lobby: bool,
     pub(crate) hand_raised: bool,
+    pub(crate) shares_screen: bool,
 }
 
 impl Participant {
     pub(crate) fn new(id: Uuid, identity: Identity) -> Self {
-        Self { id, identity, muted: false, on_hold: false, in_lobby: false, hand_raised: false }
+        Self {
+            id,
+            identity,
+            muted: false,
+            on_hold: false,
+            in_lobby: false,
+            hand_raised: false,
+            shares_screen: false,
+        }
     }
 
     /// Returns the participant as the control API shows it.
@@ -118,6 +127,7 @@ impl Participant {
             "on_hold": self.on_hold,
             "in_lobby": self.in_lobby,
             "hand_raised": self.hand_raised,
+            "shares_screen": self.shares_screen,
         })
     }
 }

@@ -235,7 +235,8 @@ impl Routes {
             }
         };
         let now = self.context.now();
-        let gate = Gate { issued: self.context.issued.as_ref(), now };
+        let origin = self.origin_of(request);
+        let gate = Gate { issued: self.context.issued.as_ref(), now, origin: &origin };
         let calls = &self.context.calls;
         let regular = async {
             if path.is_empty() && id == DEVICE_QUALITY {
@@ -265,7 +266,8 @@ impl Routes {
     /// Responds to a request to create a call.
     async fn create_call(&self, request: &Request<Bytes>) -> Response<Body> {
         let now = self.context.now();
-        let gate = Gate { issued: self.context.issued.as_ref(), now };
+        let origin = self.origin_of(request);
+        let gate = Gate { issued: self.context.issued.as_ref(), now, origin: &origin };
         let regular = async {
             if request.method() != Method::POST {
                 return wrong_method(request, "POST", now);

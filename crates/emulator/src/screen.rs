@@ -248,7 +248,8 @@ mod tests {
             None => CallEvent::Sent(SentRequest { at_ms, what, url, attempt: 1, message_id }),
             Some(took_ms) => {
                 let message_id = Some(message_id);
-                CallEvent::Step(CallStep { at_ms, what, url, took_ms, message_id, ..step(Some(202), 1) })
+                let step = CallStep { at_ms, what, url, took_ms, message_id, ..step(Some(202), 1) };
+                CallEvent::Step(Box::new(step))
             }
         }
     }
@@ -277,12 +278,8 @@ mod tests {
             &["1.0 -> n1 202 2.0 http://x/", "4.0 -> n2 202 1.0 http://x/"],
         );
         // The bot answers the call and gets another notification before it responds to the first one.
-        let answer = CallEvent::Step(CallStep {
-            at_ms: 2.0,
-            what: "answer".to_owned(),
-            received: true,
-            ..step(Some(202), 1)
-        });
+        let answer = CallStep { at_ms: 2.0, what: "answer".to_owned(), received: true, ..step(Some(202), 1) };
+        let answer = CallEvent::Step(Box::new(answer));
         let events = [
             posted(1, 1.0, None),
             answer,

@@ -10,7 +10,7 @@ pub use self::error::InvalidScript;
 use self::error::{SCRIPT_BYTES_MAX, STEPS_MAX, ScriptProblem};
 pub(crate) use self::{
     raw::RawStep,
-    step::{ExpectedStatus, PersonChange, ScriptAction, ScriptStep},
+    step::{ExpectedStatus, PersonChange, ScriptAction, ScriptStep, Tone},
 };
 
 /// Steps in the order in which they are played.
@@ -160,7 +160,7 @@ mod tests {
             "line 3: unknown field `form`, expected one of",
         );
         let dance = "[[step]]\ndo = \"hold\"\n\n[[step]]\ndo = \"dance\"";
-        check_invalid(dance, "line 4, step 2 (dance): do must be one of wait, join, leave, tone");
+        check_invalid(dance, "line 4, step 2 (dance): do must be one of wait, join, leave, lobby");
         check_invalid("[[step]]\ndo = \"wait\"", "line 1, step 1 (wait): for is needed");
         check_invalid(
             "[[step]]\ndo = \"wait\"\nfor = \"5\"",

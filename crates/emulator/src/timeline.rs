@@ -20,9 +20,16 @@ pub enum CallEvent {
     /// A request was sent. Its [`CallStep`] follows when it is over, possibly after other events.
     Sent(SentRequest),
     /// A sent request is over, or a request was received.
-    Step(CallStep),
+    Step(Box<CallStep>),
     /// The call is over. Always the last event.
     End(CallEnd),
+}
+
+impl CallEvent {
+    /// Returns the event of a step.
+    pub(crate) fn step(step: CallStep) -> Self {
+        Self::Step(Box::new(step))
+    }
 }
 
 /// The ids of a call that was placed.

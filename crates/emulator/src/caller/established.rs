@@ -7,6 +7,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use url::Url;
+use uuid::Uuid;
 
 use super::{
     callbacks::{Callbacks, Expectation},
@@ -19,10 +20,10 @@ use super::{
 };
 use crate::{
     call::CallOutcome,
-    call_record::CallStage,
+    call_record::{CallRecord, CallStage},
     encoding::random_id,
     faults::Callee,
-    graph::{AnswerRequest, CallInput, Decision, OperationEffect, StartedOperation},
+    graph::{AnswerRequest, BotChange, CallInput, Decision, OperationEffect, StartedOperation},
     notification::{self, ResultInfo},
     operation::{Operation, OperationResult, OperationStatus},
     participant::Participant,
@@ -66,13 +67,9 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
         first: Vec<Participant>,
     ) -> Self {
         let callbacks = Callbacks { player, to: callback };
-        Self {
-            player,
-            callbacks,
-            participants: Participants::new(answer, first),
-            operations: Operations::default(),
-            tones: 0,
-        }
+        let operations = Operations::new(player.context.client.clone());
+        let participants = Participants::new(answer, first);
+        Self { player, callbacks, participants, operations, tones: 0 }
     }
 
     /// Plays the call to its end and returns one line about it.
@@ -191,7 +188,16 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
             }
             ScriptAction::Tone(tone) => {
                 self.tones += 1;
-                (format!("tone {tone}"), notification::tone(ids, &tone.wire(), self.tones))
+                let body = notification::tone(ids, &tone.wire(), self.tones);
+                self.callbacks.notify_expecting(&format!("tone {tone}"), &body, expect).await?;
+                let ended = self.operations.tone(*tone);
+                operations::report(&self.callbacks, ended).await?;
+                return Ok(None);
+            }
+            ScriptAction::Speak(lasting) => {
+                self.callbacks.say("speak", &format!("a person speaks for {lasting:?}"));
+                self.operations.speak(*lasting);
+                return Ok(None);
             }
             ScriptAction::Operation(kind, status) => {
                 let id = random_id().map_err(|_| Conclusion::no_randomness())?;
@@ -237,6 +243,10 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
             let input = tokio::select! {
                 biased;
                 input = inputs.recv() => input,
+                ended = self.operations.next() => {
+                    operations::report(&self.callbacks, [ended]).await?;
+                    continue;
+                }
                 () = sleep_until(due) , if due < until => {
                     let ended = self.participants.arrive(&self.callbacks).await?;
                     operations::report(&self.callbacks, ended).await?;
@@ -245,6 +255,9 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
                 () = sleep_until(until) => return Ok(None),
             };
             let end = match input {
+                Some(CallInput::Decision(Decision::Transfer { replaces })) => {
+                    Box::pin(self.transfer(replaces, inputs)).await?
+                }
                 Some(CallInput::Decision(decision)) => self.follow(decision).await?,
                 Some(CallInput::Step(step)) => Box::pin(self.act(&step, inputs)).await?,
                 None => {
@@ -266,22 +279,78 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
                 let callee = || self.player.context.faults.callee();
                 let result = self.participants.apply(&self.callbacks, id, change, callee).await?;
                 let ended = result.map(|result| Ended { id, end: result.into() });
-                operations::report(&self.callbacks, ended.into_iter().collect()).await?;
+                operations::report(&self.callbacks, ended).await?;
                 Ok(None)
             }
             Decision::Operation(started) => {
+                if let OperationEffect::Bot(change) = started.effect {
+                    self.participants.change_bot(&self.callbacks, change).await?;
+                }
                 let ended = self.operations.start(started);
                 operations::report(&self.callbacks, ended).await?;
+                Ok(None)
+            }
+            Decision::ShareScreen(shares) => {
+                self.participants.change_bot(&self.callbacks, BotChange::SharesScreen(shares)).await?;
                 Ok(None)
             }
             Decision::Removed(participant) => {
                 self.participants.remove(&self.callbacks, participant).await?;
                 Ok(None)
             }
-            // Graph accepts none of these twice.
-            Decision::Answer(_) | Decision::Reject { .. } | Decision::Redirect { .. } => Ok(None),
+            // `pause` plays transfers. Graph accepts none of the others twice.
+            Decision::Transfer { .. }
+            | Decision::Answer(_)
+            | Decision::Reject { .. }
+            | Decision::Redirect { .. } => Ok(None),
         }
+    }
+
+    /// Hands the call to another callee. Returns the end of the call unless the transfer fails.
+    async fn transfer(
+        &mut self,
+        replaces: Option<Uuid>,
+        inputs: &mut mpsc::Receiver<CallInput>,
+    ) -> Result<Option<Termination>, Conclusion> {
+        let (ids, context) = (self.player.ids, self.player.context);
+        self.player.record().enter(CallStage::Transferring);
+        self.callbacks.notify("transferring", &notification::state(ids, "transferring")).await?;
+        let replaced = replaces.map(|id| context.calls.record(id).filter(|call| self.may_replace(call)));
+        let (time, failure) = match &replaced {
+            Some(Some(_)) => (Duration::ZERO, None),
+            Some(None) => (Duration::ZERO, Some((REPLACED_CALL_UNKNOWN, "the call to replace is not live"))),
+            None => {
+                let (time, refusal) = behaviour(context.faults.callee());
+                (time, refusal.map(|(_, _, reason)| (CALLEE_NOT_REACHED, reason)))
+            }
+        };
+        if let Some(end) = self.pause(time, inputs).await? {
+            return Ok(Some(end));
+        }
+        if let Some((subcode, reason)) = failure {
+            self.player.record().enter(CallStage::Established);
+            let body = notification::transfer_failed(ids, subcode, reason);
+            self.callbacks.notify("transfer failed", &body).await?;
+            return Ok(None);
+        }
+        let accepted = notification::state(ids, "transferAccepted");
+        self.callbacks.notify("transfer accepted", &accepted).await?;
+        if let Some(call) = replaced.flatten() {
+            // The callee now talks to the other side. If that call just ended, nothing is left to end.
+            let _ = context.calls.take_step(call.facts.id, ScriptStep::terminate());
+        }
+        Ok(Some(Termination::Announced(ResultInfo::Transferred, None)))
+    }
+
+    /// Returns true for another answered call of the same app and tenant.
+    fn may_replace(&self, call: &CallRecord) -> bool {
+        let (own, other) = (&self.player.record().facts, &call.facts);
+        let answered = call.state().stage().is_answered();
+        answered && own.id != other.id && own.app == other.app && own.tenant == other.tenant
     }
 }
 
 const GROUPS_MAX: u32 = 10;
+/// The subcodes of a failed transfer in the reference: blind and consultative.
+const CALLEE_NOT_REACHED: u32 = 7_000;
+const REPLACED_CALL_UNKNOWN: u32 = 7_700;

@@ -124,8 +124,11 @@ async fn await_decision(
             let conclusion = Conclusion::new(CallOutcome::Redirected, reason);
             decline(player, callback, conclusion, "redirected", &ResultInfo::RedirectedByBot, answered).await
         }
-        // Graph accepts no operation and no removal in a call that is not answered.
-        Decision::Operation(_) | Decision::Removed(_) => give_up(player, accepted).await,
+        // Graph accepts none of these before the answer.
+        Decision::Operation(_)
+        | Decision::Transfer { .. }
+        | Decision::ShareScreen(_)
+        | Decision::Removed(_) => give_up(player, accepted).await,
         Decision::HangUp => {
             player.context.calls.remove(player.ids.call);
             let reason = "the bot ended the call instead of answering it".to_owned();

@@ -17,7 +17,7 @@ use crate::{
     call::{CallKind, CallOutcome, CallRequest, Protocol},
     encoding::random_id,
     faults::Callee,
-    graph::{AnswerRequest, ParticipantChange},
+    graph::{AnswerRequest, BotChange, ParticipantChange},
     notification::{self, Roster},
     operation::OperationResult,
     participant::{Identity, Participant},
@@ -143,6 +143,25 @@ impl<'a> Participants<'a> {
         }
         self.post_change(callbacks, &changed, &[], expect).await?;
         Ok(true)
+    }
+
+    /// Changes the bot itself, which everyone sees in the roster.
+    pub(super) async fn change_bot(
+        &mut self,
+        callbacks: &Callbacks<'_, '_>,
+        change: BotChange,
+    ) -> Result<(), Conclusion> {
+        let bot = callbacks.player.ids.bot_participant;
+        let apply = |person: &mut Participant| {
+            match change {
+                BotChange::Muted(muted) => person.muted = muted,
+                BotChange::HandRaised(raised) => person.hand_raised = raised,
+                BotChange::SharesScreen(shares) => person.shares_screen = shares,
+            }
+            true
+        };
+        let of_bot = |person: &mut Participant| person.id == bot && apply(person);
+        self.change(callbacks, of_bot, None).await.map(drop)
     }
 
     /// Removes a participant whom the bot removes, and posts the change.

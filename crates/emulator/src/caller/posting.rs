@@ -198,7 +198,7 @@ impl<'a> Player<'a> {
             Ok(response) => note_of(response),
             Err(error) => Some(printable(&error.to_string())),
         };
-        self.recorder.record(CallEvent::Step(CallStep {
+        self.recorder.record(CallEvent::step(CallStep {
             at_ms: sent.at_ms,
             what: sent.what,
             received: false,
@@ -216,7 +216,7 @@ impl<'a> Player<'a> {
 
     /// Adds a line to the timeline that is not a request.
     pub(super) fn say(&self, what: &str, about: &Url, note: &str) {
-        self.recorder.record(CallEvent::Step(CallStep {
+        self.recorder.record(CallEvent::step(CallStep {
             at_ms: milliseconds(self.started.elapsed()),
             what: what.to_owned(),
             received: false,

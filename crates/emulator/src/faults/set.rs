@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn an_invalid_fault_is_rejected_with_the_valid_values() {
         check("graph", Err("a fault is NAME=VALUE, like graph=429:2"));
-        check("grahp=500", Err("the names are skype, entra, login, graph, clock, token, drop"));
+        check("grahp=500", Err("the names are skype, entra, login, graph, clock, callee, token, drop"));
         for value in [
             "", "0", "200", "429:", "429:x", "429:-1", "500*0", "500*", "500*+1", "slow", "slow:2", "no-keys",
         ] {

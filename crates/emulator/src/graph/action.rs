@@ -6,12 +6,14 @@ use uuid::Uuid;
 use crate::{entra::Permission, operation::OperationKind};
 
 /// A request about one call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum GraphAction {
     Answer,
     Reject,
     Redirect,
     KeepAlive,
+    Transfer,
+    ScreenSharingRole,
     Show,
     HangUp,
     /// Starts an operation.
@@ -28,6 +30,15 @@ pub(super) enum GraphAction {
     Operations,
     /// Shows one operation.
     Operation(Uuid),
+    /// Lists the audio routing groups.
+    Groups,
+    AddGroup,
+    Group(String),
+    ChangeGroup(String),
+    RemoveGroup(String),
+    /// Lists the content sharing sessions.
+    Sharings,
+    Sharing,
 }
 
 /// The path and the method name no action.
@@ -44,10 +55,23 @@ impl GraphAction {
     pub(super) fn parse(method: &Method, path: &[&str]) -> Result<Self, InvalidAction> {
         let names: Vec<&str> =
             path.iter().map(|name| name.strip_prefix("microsoft.graph.").unwrap_or(name)).collect();
-        let (actions, allowed): (Vec<(Method, Self)>, &'static str) = match names.as_slice() {
+        let (actions, allowed) = match names.as_slice() {
             [] => (vec![(Method::GET, Self::Show), (Method::DELETE, Self::HangUp)], "GET, DELETE"),
             ["operations"] => (vec![(Method::GET, Self::Operations)], "GET"),
             ["operations", id] => (vec![(Method::GET, Self::Operation(guid(id)))], "GET"),
+            ["audioRoutingGroups"] => {
+                (vec![(Method::GET, Self::Groups), (Method::POST, Self::AddGroup)], "GET, POST")
+            }
+            ["audioRoutingGroups", id] => {
+                let actions = vec![
+                    (Method::GET, Self::Group((*id).to_owned())),
+                    (Method::PATCH, Self::ChangeGroup((*id).to_owned())),
+                    (Method::DELETE, Self::RemoveGroup((*id).to_owned())),
+                ];
+                (actions, "GET, PATCH, DELETE")
+            }
+            ["contentSharingSessions"] => (vec![(Method::GET, Self::Sharings)], "GET"),
+            ["contentSharingSessions", _] => (vec![(Method::GET, Self::Sharing)], "GET"),
             ["participants"] => (vec![(Method::GET, Self::Participants)], "GET"),
             ["participants", name] => {
                 match PARTICIPANTS_OPERATIONS.into_iter().find(|kind| kind.label() == *name) {
@@ -75,8 +99,8 @@ impl GraphAction {
             }
             _ => return Err(InvalidAction::UnknownName),
         };
-        let found = actions.iter().find(|(taken, _)| taken == method);
-        found.map(|(_, action)| *action).ok_or(InvalidAction::Method { allowed })
+        let found = actions.into_iter().find(|(taken, _)| taken == method);
+        found.map(|(_, action)| action).ok_or(InvalidAction::Method { allowed })
     }
 
     /// Finds the action of a path with one name.
@@ -86,17 +110,21 @@ impl GraphAction {
             "reject" => Some(Self::Reject),
             "redirect" => Some(Self::Redirect),
             "keepAlive" => Some(Self::KeepAlive),
+            "transfer" => Some(Self::Transfer),
+            "changeScreenSharingRole" => Some(Self::ScreenSharingRole),
             _ => OWN_OPERATIONS.into_iter().find(|kind| kind.label() == name).map(Self::Operate),
         }
     }
 
     /// Returns the name in the timeline of the call.
-    pub(super) fn label(self) -> &'static str {
+    pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Answer => "answer",
             Self::Reject => "reject",
             Self::Redirect => "redirect",
             Self::KeepAlive => "keep alive",
+            Self::Transfer => "transfer",
+            Self::ScreenSharingRole => "screen sharing role",
             Self::Show => "get",
             Self::HangUp => "hang up",
             Self::Operate(kind) => kind.step_label(),
@@ -107,6 +135,12 @@ impl GraphAction {
             Self::RemoveParticipant(_) => "remove participant",
             Self::Operations => "get operations",
             Self::Operation(_) => "get operation",
+            Self::Groups => "get audio routing groups",
+            Self::AddGroup => "add audio routing group",
+            Self::Group(_) => "get audio routing group",
+            Self::ChangeGroup(_) => "change audio routing group",
+            Self::RemoveGroup(_) => "remove audio routing group",
+            Self::Sharings | Self::Sharing => "get content sharing",
         }
     }
 
@@ -116,19 +150,23 @@ impl GraphAction {
     /// The reference names permissions for further operations, and says that they are not checked again
     /// when the call exists ("call: playPrompt", "call: cancelMediaProcessing", "call: mute",
     /// "call: sendDtmfTones").
-    pub(super) fn permissions(self, group: bool) -> &'static [Permission] {
+    pub(super) fn permissions(&self, group: bool) -> &'static [Permission] {
         match self {
             Self::Answer if group => &[Permission::JoinGroupCall, Permission::JoinGroupCallAsGuest],
-            Self::Redirect => &[Permission::Initiate],
+            Self::Redirect | Self::Transfer => &[Permission::Initiate],
+            Self::ScreenSharingRole => &[Permission::AccessMedia],
             Self::HangUp => &[Permission::Initiate, Permission::AccessMedia],
             Self::Operate(
                 OperationKind::RecordResponse
                 | OperationKind::SubscribeToTone
                 | OperationKind::UpdateRecordingStatus,
             ) => &[Permission::AccessMedia],
-            Self::Operate(OperationKind::AddLargeGalleryView) => {
-                &[Permission::JoinGroupCall, Permission::JoinGroupCallAsGuest]
-            }
+            Self::Operate(OperationKind::AddLargeGalleryView)
+            | Self::Groups
+            | Self::AddGroup
+            | Self::Group(_)
+            | Self::ChangeGroup(_)
+            | Self::RemoveGroup(_) => &[Permission::JoinGroupCall, Permission::JoinGroupCallAsGuest],
             Self::Operate(OperationKind::Invite) => &[Permission::InitiateGroupCall, Permission::Initiate],
             Self::Participants
             | Self::Participant(_)
@@ -140,7 +178,9 @@ impl GraphAction {
             | Self::Show
             | Self::Operate(_)
             | Self::Operations
-            | Self::Operation(_) => &[],
+            | Self::Operation(_)
+            | Self::Sharings
+            | Self::Sharing => &[],
         }
     }
 }
@@ -190,6 +230,8 @@ mod tests {
             (Method::GET, &["operations"], Ok(GraphAction::Operations)),
             (Method::GET, &["operations", &text], Ok(GraphAction::Operation(id))),
             (Method::GET, &["operations", "x"], Ok(GraphAction::Operation(Uuid::nil()))),
+            (Method::PATCH, &["audioRoutingGroups", "a"], Ok(GraphAction::ChangeGroup("a".to_owned()))),
+            (Method::GET, &["contentSharingSessions"], Ok(GraphAction::Sharings)),
             (Method::PUT, &[], Err(InvalidAction::Method { allowed: "GET, DELETE" })),
             (Method::GET, &["answer"], Err(InvalidAction::Method { allowed: "POST" })),
             (Method::POST, &["operations"], Err(InvalidAction::Method { allowed: "GET" })),

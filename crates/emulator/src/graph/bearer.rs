@@ -64,6 +64,8 @@ pub(crate) struct Gate<'a> {
     /// The accepted tokens. `None` accepts requests without a token.
     pub(crate) issued: Option<&'a Issued>,
     pub(crate) now: SystemTime,
+    /// The origin that the request names.
+    pub(crate) origin: &'a str,
 }
 
 /// The app that sends a request, as its token names it.

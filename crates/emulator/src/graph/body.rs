@@ -145,14 +145,7 @@ pub(super) fn redirect(body: &[u8]) -> Result<(Option<Url>, usize), GraphRefusal
     if !(1..=TARGETS_MAX).contains(&targets.len()) {
         return Err(bad(&format!("targets takes 1 to {TARGETS_MAX} invitationParticipantInfo objects")));
     }
-    let named = |target: &Value| {
-        target.get("identity").and_then(Value::as_object).is_some_and(|identity| {
-            identity
-                .values()
-                .any(|one| one.get("id").and_then(Value::as_str).is_some_and(|id| !id.is_empty()))
-        })
-    };
-    if !targets.iter().all(named) {
+    if !targets.iter().all(is_invitation) {
         return Err(bad("each target needs an identity with an id"));
     }
     let seconds = raw.timeout.filter(|timeout| !timeout.is_null());
@@ -167,6 +160,12 @@ pub(super) fn redirect(body: &[u8]) -> Result<(Option<Url>, usize), GraphRefusal
         return Err(bad("maskCallee and maskCaller must be true or false"));
     }
     Ok((callback(raw.callback_uri.as_deref())?, targets.len()))
+}
+
+/// Returns true for an `invitationParticipantInfo`: it has an identity with an id.
+pub(super) fn is_invitation(target: &Value) -> bool {
+    let id = |identity: &Value| identity.get("id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
+    target.get("identity").and_then(Value::as_object).is_some_and(|identity| identity.values().any(id))
 }
 
 /// Reads a body.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -20,7 +20,7 @@ use super::{
     live_call::{LiveCall, StepRefused},
     refusal::{self, GraphRefusal},
 };
-use crate::{recorder::EventSender, script::ScriptStep, server::Body};
+use crate::{call_record::CallRecord, recorder::EventSender, script::ScriptStep, server::Body};
 
 /// The live calls of a platform.
 #[derive(Debug, Default)]
@@ -43,6 +43,11 @@ impl Calls {
     /// Returns the number of live calls.
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
+    }
+
+    /// Returns the record of a live call.
+    pub(crate) fn record(&self, id: Uuid) -> Option<Arc<CallRecord>> {
+        self.lock().get(&id).map(LiveCall::call)
     }
 
     /// Hands a step of the control API to the task that plays a call.
@@ -80,9 +85,10 @@ impl Calls {
             return identified(request, refusal.response(request, gate.now));
         };
         let mut url = String::new();
-        let what = action.as_ref().map_or("not served", |action| action.label());
-        let result =
-            app.and_then(|app| action.and_then(|action| act(call, request, action, app.as_ref(), &mut url)));
+        let what = action.as_ref().map_or("not served", GraphAction::label);
+        let result = app.and_then(|app| {
+            action.and_then(|action| act(call, request, action, app.as_ref(), gate.origin, &mut url))
+        });
         let note = result.as_ref().err().map(GraphRefusal::note);
         let response = result.unwrap_or_else(|refusal| refusal.response(request, gate.now));
         let response = identified(request, response);
@@ -129,13 +135,14 @@ fn act(
     request: &Request<Bytes>,
     action: GraphAction,
     app: Option<&BearerApp>,
+    origin: &str,
     url: &mut String,
 ) -> Result<Response<Body>, GraphRefusal> {
     check_coding(request.headers())?;
     if let Some(app) = app {
-        call.admits(app, action)?;
+        call.admits(app, &action)?;
     }
-    call.act(action, request, app, url)
+    call.act(action, request, app, origin, url)
 }
 
 /// Returns the response with the headers of Graph, for the timeline too.

@@ -1,8 +1,10 @@
 //! One live call: its phase, and what each action does to it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
 use url::Url;
 use uuid::Uuid;
@@ -15,10 +17,11 @@ use super::{
     operation::OperationRequest,
     participants,
     refusal::GraphRefusal,
+    resources, transfer,
 };
 use crate::{
     call::CallKind,
-    call_record::{CallStage, Facts},
+    call_record::{CallRecord, CallStage, Facts},
     encoding::random_id,
     entra::Permission,
     exchange::{RecordedRequest, RecordedResponse},
@@ -49,12 +52,17 @@ impl LiveCall {
         &self.events.call().facts
     }
 
+    /// Returns the record of the call.
+    pub(super) fn call(&self) -> Arc<CallRecord> {
+        Arc::clone(self.events.call())
+    }
+
     fn stage(&self) -> CallStage {
         self.events.call().state().stage()
     }
 
     /// Checks that the app owns the call and has the permission that the action needs.
-    pub(super) fn admits(&self, app: &BearerApp, action: GraphAction) -> Result<(), GraphRefusal> {
+    pub(super) fn admits(&self, app: &BearerApp, action: &GraphAction) -> Result<(), GraphRefusal> {
         if app.id != self.facts().app {
             return Err(GraphRefusal::OtherApp);
         }
@@ -75,6 +83,7 @@ impl LiveCall {
         action: GraphAction,
         request: &Request<Bytes>,
         app: Option<&BearerApp>,
+        origin: &str,
         url: &mut String,
     ) -> Result<Response<Body>, GraphRefusal> {
         let body = request.body();
@@ -103,10 +112,26 @@ impl LiveCall {
                 self.decide(CallStage::Terminating, Decision::Redirect { callback, targets })
             }
             GraphAction::KeepAlive => Ok(empty(StatusCode::OK)),
-            GraphAction::Operate(kind) => self.operate(kind, None, body),
+            GraphAction::Operate(kind) => self.operate(kind, None, body, origin),
+            GraphAction::Transfer => {
+                let replaces = transfer::transfer(body)?;
+                self.change(Decision::Transfer { replaces })
+            }
+            GraphAction::ScreenSharingRole => {
+                self.change(Decision::ShareScreen(transfer::screen_sharing_role(body)?))
+            }
+            GraphAction::Operations
+            | GraphAction::Operation(_)
+            | GraphAction::Groups
+            | GraphAction::AddGroup
+            | GraphAction::Group(_)
+            | GraphAction::ChangeGroup(_)
+            | GraphAction::RemoveGroup(_)
+            | GraphAction::Sharings
+            | GraphAction::Sharing => resources::respond(self.events.call(), action, body),
             GraphAction::OperateOn(kind, participant) => {
                 participants::show(self.events.call(), participant)?;
-                self.operate(kind, Some(participant), body)
+                self.operate(kind, Some(participant), body, origin)
             }
             GraphAction::Participants => Ok(participants::list(self.events.call())),
             GraphAction::Participant(id) => participants::show(self.events.call(), id),
@@ -115,8 +140,6 @@ impl LiveCall {
                 self.send(Decision::Removed(participant))?;
                 Ok(empty(StatusCode::NO_CONTENT))
             }
-            GraphAction::Operations => Ok(self.operations()),
-            GraphAction::Operation(id) => self.operation(id),
             GraphAction::Show => Ok(self.show()),
             GraphAction::HangUp => {
                 if self.stage().is_ending() {
@@ -137,6 +160,21 @@ impl LiveCall {
         self.events.call().enter(next);
         self.send(decision)?;
         Ok(empty(StatusCode::ACCEPTED))
+    }
+
+    /// Accepts a request that changes an answered call.
+    fn change(&self, decision: Decision) -> Result<Response<Body>, GraphRefusal> {
+        self.check_answered()?;
+        self.inputs.try_send(CallInput::Decision(decision)).map_err(|_| GraphRefusal::TooManyOperations)?;
+        Ok(empty(StatusCode::ACCEPTED))
+    }
+
+    fn check_answered(&self) -> Result<(), GraphRefusal> {
+        let stage = self.stage();
+        if stage.is_ending() {
+            return Err(GraphRefusal::NotFound);
+        }
+        if stage.is_answered() { Ok(()) } else { Err(GraphRefusal::NotAnswered) }
     }
 
     fn send(&self, decision: Decision) -> Result<(), GraphRefusal> {
@@ -162,22 +200,21 @@ impl LiveCall {
         kind: OperationKind,
         participant: Option<Uuid>,
         body: &[u8],
+        origin: &str,
     ) -> Result<Response<Body>, GraphRefusal> {
-        let OperationRequest { client_context, effect } = OperationRequest::read(kind, participant, body)?;
+        let folder = format!("{origin}/emulator/calls/{}/recordings", self.facts().id);
+        let OperationRequest { client_context, mut effect } =
+            OperationRequest::read(kind, participant, body, &folder)?;
         let record = self.events.call();
-        let stage = self.stage();
-        if stage.is_ending() {
-            return Err(GraphRefusal::NotFound);
-        }
-        if !stage.is_answered() {
-            return Err(GraphRefusal::NotAnswered);
-        }
+        self.check_answered()?;
         let id = random_id().map_err(|_| GraphRefusal::Fault(INTERNAL_ERROR))?;
         // The calling SDK refuses a notification without a context.
         let client_context = client_context.unwrap_or_else(|| id.to_string());
         let mut operation = Operation::new(id, kind, client_context);
         if self.facts().operations.completes(kind) {
-            operation.end(OperationResult::success().into());
+            let (end, change) = effect.at_once();
+            operation.end(end);
+            effect = change;
         }
         // The task may end the operation as soon as it has it, so the record knows it before.
         if !record.state().operations.add(operation.clone()) {
@@ -202,23 +239,6 @@ impl LiveCall {
         Ok(response)
     }
 
-    fn operations(&self) -> Response<Body> {
-        let call = self.facts().id;
-        let state = self.events.call().state();
-        let operations: Vec<Value> = state
-            .operations
-            .iter()
-            .map(|operation| notification::operation_resource(call, operation))
-            .collect();
-        json_response(StatusCode::OK, &json!({"value": operations}))
-    }
-
-    fn operation(&self, id: Uuid) -> Result<Response<Body>, GraphRefusal> {
-        let state = self.events.call().state();
-        let operation = state.operations.find(id).ok_or(GraphRefusal::NoSuchResource)?;
-        Ok(json_response(StatusCode::OK, &notification::operation_resource(self.facts().id, operation)))
-    }
-
     /// Shows the whole call.
     fn show(&self) -> Response<Body> {
         let mut document = self.facts().document.clone();
@@ -237,7 +257,7 @@ impl LiveCall {
     ) {
         let keeps = self.events.call().keeps_exchanges();
         let path = request.uri().path_and_query().map_or("", |path| path.as_str());
-        self.events.record(CallEvent::Step(CallStep {
+        self.events.record(CallEvent::step(CallStep {
             at_ms: milliseconds(self.started.elapsed()),
             what: what.to_owned(),
             received: true,

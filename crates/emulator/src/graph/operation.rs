@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::{
     body::{bad, parse},
-    decision::OperationEffect,
-    participants,
+    decision::{BotChange, OperationEffect},
+    media, participants,
     refusal::GraphRefusal,
 };
 use crate::{operation::OperationKind, words::word_in_any_case};
@@ -19,11 +19,13 @@ pub(super) struct OperationRequest {
 }
 
 impl OperationRequest {
-    /// Reads the body of a request. `participant` is the one that the path names.
+    /// Reads the body of a request. `participant` is the one that the path names. `folder` is the URL below
+    /// which the recordings of the call are.
     pub(super) fn read(
         kind: OperationKind,
         participant: Option<Uuid>,
         body: &[u8],
+        folder: &str,
     ) -> Result<Self, GraphRefusal> {
         let RawContext { client_context } = parse(body)?;
         if client_context.as_ref().is_some_and(|context| context.chars().count() > CONTEXT_LETTERS_MAX) {
@@ -34,16 +36,16 @@ impl OperationRequest {
         }
         let effect = match kind {
             OperationKind::UpdateRecordingStatus => recording_status(body)?,
-            OperationKind::PlayPrompt
-            | OperationKind::RecordResponse
-            | OperationKind::SubscribeToTone
-            | OperationKind::CancelMediaProcessing
-            | OperationKind::Mute
-            | OperationKind::Unmute
-            | OperationKind::SendDtmfTones
+            OperationKind::PlayPrompt => media::play_prompt(body)?,
+            OperationKind::RecordResponse => media::record_response(body, folder)?,
+            OperationKind::SendDtmfTones => media::send_tones(body)?,
+            OperationKind::CancelMediaProcessing => OperationEffect::CancelMedia,
+            OperationKind::Mute => OperationEffect::Bot(BotChange::Muted(true)),
+            OperationKind::Unmute => OperationEffect::Bot(BotChange::Muted(false)),
+            OperationKind::RaiseHand => OperationEffect::Bot(BotChange::HandRaised(true)),
+            OperationKind::LowerHand => OperationEffect::Bot(BotChange::HandRaised(false)),
+            OperationKind::SubscribeToTone
             | OperationKind::AddLargeGalleryView
-            | OperationKind::RaiseHand
-            | OperationKind::LowerHand
             | OperationKind::Invite
             | OperationKind::StartHoldMusic
             | OperationKind::StopHoldMusic

@@ -22,6 +22,8 @@ pub(crate) enum ResultInfo {
     CalleeNotFound,
     /// Another user has the call now. The published sample says only that the call ended.
     RedirectedByBot,
+    /// The bot handed the call to another callee.
+    Transferred,
     /// A script gives the values.
     Scripted {
         code: u32,
@@ -53,6 +55,7 @@ impl ResultInfo {
             Self::CalleeSilent => (408, 10_057, "Call timed out due to no signaling from callee endpoints."),
             Self::CalleeNotFound => (480, 10_037, "No callee endpoints were found."),
             Self::RedirectedByBot => (200, 0, "The call was redirected by the bot."),
+            Self::Transferred => (0, 7_015, "GracefulTransferCompleted"),
             Self::Scripted { code, subcode, message } => (*code, *subcode, message.as_str()),
         }
     }
@@ -69,6 +72,7 @@ pub(crate) fn terminated(ids: &CallIds, result: &ResultInfo) -> Value {
         | ResultInfo::EndedByBot
         | ResultInfo::NotAnswered
         | ResultInfo::RedirectedByBot
+        | ResultInfo::Transferred
         | ResultInfo::CalleeBusy
         | ResultInfo::CalleeRejected
         | ResultInfo::CalleeSilent

@@ -15,6 +15,7 @@ pub(crate) fn participant_resource(
 ) -> Map<String, Value> {
     let id = participant.id;
     let audio = if participant.on_hold { "inactive" } else { "sendReceive" };
+    let screen = if participant.shares_screen { "sendOnly" } else { "receiveOnly" };
     object(json!({
         "@odata.type": "#microsoft.graph.participant",
         "info": {
@@ -32,7 +33,7 @@ pub(crate) fn participant_resource(
         "mediaStreams": [
             media_stream("audio", "main-audio", "1", audio),
             media_stream("video", "main-video", "2", "receiveOnly"),
-            media_stream("videoBasedScreenSharing", "applicationsharing-video", "3", "receiveOnly"),
+            media_stream("videoBasedScreenSharing", "applicationsharing-video", "3", screen),
             media_stream("data", "data", "4", "sendReceive"),
         ],
         "isMuted": participant.muted,

@@ -3,7 +3,11 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{ids::CallIds, participant::participant_resource, parts::item};
+use super::{
+    ids::CallIds,
+    participant::participant_resource,
+    parts::{item, result_info},
+};
 use crate::{call::CallRequest, participant::Participant};
 
 /// The content of a roster.
@@ -19,6 +23,16 @@ pub(crate) enum Roster<'a> {
 /// The body that reports a change of the call's state, in the smallest shape seen on the wire.
 pub(crate) fn state(ids: &CallIds, state: &str) -> Value {
     item("updated", ids, "", json!({"@odata.type": "#microsoft.graph.call", "state": state}))
+}
+
+/// The body that reports that a transfer failed: the call goes on.
+pub(crate) fn transfer_failed(ids: &CallIds, subcode: u32, message: &str) -> Value {
+    let resource = json!({
+        "@odata.type": "#microsoft.graph.call",
+        "state": "established",
+        "resultInfo": result_info(500, subcode, message),
+    });
+    item("updated", ids, "", resource)
 }
 
 /// The body of a roster. `sequence` is the number of the change.

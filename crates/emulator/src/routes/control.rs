@@ -41,6 +41,9 @@ pub(super) async fn respond(
         (["calls", id], method) if reads(method) => Ok(calls::show(context, id)),
         (["calls", id], &Method::DELETE) => Ok(calls::delete(context, id)),
         (["calls", id, "events"], &Method::GET) => Ok(calls::stream_events(context, id, request)),
+        (["calls", id, "recordings", recording], &Method::GET) => {
+            Ok(calls::recording(context, id, recording, request))
+        }
         (["calls", id, "steps"], &Method::POST) => calls::step(context, id, request.body()),
         (["load"], &Method::POST) => control::parse_load(request.body(), default_app)
             .map(|load| json_lines(load::start(context, load).into_body())),
@@ -54,7 +57,9 @@ pub(super) async fn respond(
         (["faults"], method) => change_faults(context, method, request.body()),
         (["load"], _) => Ok(method_not_allowed("POST, DELETE")),
         (["token" | "rotate"] | ["calls", _, "steps"], _) => Ok(method_not_allowed("POST")),
-        (["health" | "events"] | ["calls", _, "events"], _) => Ok(method_not_allowed("GET")),
+        (["health" | "events"] | ["calls", _, "events"] | ["calls", _, "recordings", _], _) => {
+            Ok(method_not_allowed("GET"))
+        }
         (["calls"], _) => Ok(method_not_allowed("GET, POST, DELETE")),
         (["calls", _], _) => Ok(method_not_allowed("GET, DELETE")),
         _ => Ok(no_such_path()),

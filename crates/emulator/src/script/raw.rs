@@ -67,6 +67,10 @@ impl RawStep {
                 let text = self.lasting.as_ref().ok_or(ScriptProblem::MissingMember("for"))?;
                 ScriptAction::Wait(parse_duration(&text.0).map_err(|error| value("for", &error))?)
             }
+            ActionName::Speak => {
+                let text = self.lasting.as_ref().ok_or(ScriptProblem::MissingMember("for"))?;
+                ScriptAction::Speak(parse_duration(&text.0).map_err(|error| value("for", &error))?)
+            }
             ActionName::Join => ScriptAction::Join(participants),
             ActionName::Leave => ScriptAction::Leave(participants),
             ActionName::Lobby => ScriptAction::Lobby(participants),
@@ -193,6 +197,8 @@ words! {
         LowerHand = "lower-hand",
         /// A participant presses a key.
         Tone = "tone",
+        /// A person speaks: a recording hears it.
+        Speak = "speak",
         /// An operation ends or goes on.
         Operation = "operation",
         /// The call is put on hold.
@@ -210,7 +216,7 @@ impl ActionName {
     /// Returns the members that the step may have besides `do` and `after`.
     fn takes(self) -> &'static [&'static str] {
         match self {
-            Self::Wait => &["for"],
+            Self::Wait | Self::Speak => &["for"],
             Self::Join | Self::Leave | Self::Lobby => &["participants", "expect"],
             Self::Mute | Self::Unmute | Self::RaiseHand | Self::LowerHand => &["participant", "expect"],
             Self::Tone => &["tone", "expect"],

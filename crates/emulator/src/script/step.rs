@@ -38,6 +38,8 @@ pub(crate) enum ScriptAction {
     /// A person changes: the change, and the number of the person.
     Change(PersonChange, usize),
     Tone(Tone),
+    /// A person speaks, now or in the next recording.
+    Speak(Duration),
     Operation(OperationKind, OperationStatus),
     Hold,
     Resume,

@@ -147,6 +147,38 @@ async fn each_action_needs_its_permission() {
 }
 
 #[tokio::test]
+async fn each_operation_needs_its_permission() {
+    let platform = guarded().await;
+    let (path, _timeline, _webhook) = live(&platform, CallKind::Meeting).await;
+    let [initiate, _, media, join, guest] = Permission::ALL.map(Permission::label);
+    let target = json!({"transferTarget": {"identity": {"user": {"id": "u"}}}});
+    for (action, body, enough) in [
+        ("recordResponse", json!({}), vec![media]),
+        ("subscribeToTone", json!({}), vec![media]),
+        ("updateRecordingStatus", json!({"status": "recording"}), vec![media]),
+        ("changeScreenSharingRole", json!({"role": "viewer"}), vec![media]),
+        ("transfer", target, vec![initiate]),
+        ("addLargeGalleryView", json!({}), vec![join, guest]),
+        // The reference says that these are not checked again.
+        ("cancelMediaProcessing", json!({}), vec![]),
+        ("mute", json!({}), vec![]),
+    ] {
+        let path = format!("{path}/{action}");
+        let others: Vec<&str> = Permission::ALL
+            .map(Permission::label)
+            .into_iter()
+            .filter(|role| !enough.contains(role))
+            .collect();
+        if !enough.is_empty() {
+            let poor = graph_token(&platform, APP, TENANT, &others, &json!({}));
+            check(action, &ask(&platform, "POST", &path, Some(&poor), &body).await, 403, "7504");
+        }
+        let rich = graph_token(&platform, APP, TENANT, &enough, &json!({}));
+        check(action, &ask(&platform, "POST", &path, Some(&rich), &body).await, 409, "Conflict");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_is_in_the_timeline_with_its_reason() {
     let platform = guarded().await;
     let (path, mut timeline, _webhook) = live(&platform, CallKind::P2p).await;

@@ -28,6 +28,8 @@ mod load;
 #[cfg(test)]
 mod login;
 #[cfg(test)]
+mod media;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod outgoing;
@@ -46,6 +48,8 @@ mod support;
 mod tls;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod transfer;
 #[cfg(test)]
 #[cfg(unix)]
 mod up;

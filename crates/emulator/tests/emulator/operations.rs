@@ -3,21 +3,34 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use switchboard_emulator::{CallEvent, CallRequest, Platform, Protocol, Timeline};
+use switchboard_emulator::{CallEvent, CallOutcome, CallRequest, Platform, Protocol, Timeline};
 
-use crate::support::{Act, Reply, Webhook, call_to, get, platform, platform_with, played, send};
+use crate::support::{Act, Reply, Seen, Webhook, call_to, get, platform, platform_with, played, post, send};
 
 /// An answered call that lasts until it is ended.
-struct Answered {
+pub(crate) struct Answered {
     /// The path of the call at Graph.
-    path: String,
-    timeline: Timeline,
-    webhook: Webhook,
+    pub(crate) path: String,
+    pub(crate) timeline: Timeline,
+    pub(crate) webhook: Webhook,
 }
 
-async fn answered(platform: &Platform, change: impl FnOnce(CallRequest) -> CallRequest) -> Answered {
-    let webhook = Webhook::start(platform, |seen, _| match seen.kind().as_str() {
+pub(crate) async fn answered(
+    platform: &Platform,
+    change: impl FnOnce(CallRequest) -> CallRequest,
+) -> Answered {
+    answered_by(platform, |_| 202, change).await
+}
+
+/// As `answered`, with the status of the response to each notification about an operation.
+async fn answered_by(
+    platform: &Platform,
+    status: impl Fn(&Seen) -> u16 + Send + Sync + 'static,
+    change: impl FnOnce(CallRequest) -> CallRequest,
+) -> Answered {
+    let webhook = Webhook::start(platform, move |seen, _| match seen.kind().as_str() {
         "incoming" => Act::answer(&format!("http://{}/callback", seen.header("host").unwrap())),
+        _ if seen.body.to_string().contains("/operations/") => Act::status(status(seen)),
         _ => Act::status(202),
     })
     .await;
@@ -33,21 +46,21 @@ async fn answered(platform: &Platform, change: impl FnOnce(CallRequest) -> CallR
 }
 
 impl Answered {
-    async fn ask(&self, platform: &Platform, method: &str, below: &str, body: &Value) -> Reply {
+    pub(crate) async fn ask(&self, platform: &Platform, method: &str, below: &str, body: &Value) -> Reply {
         let headers = [("Content-Type", "application/json; charset=utf-8")];
         let path = format!("{}{below}", self.path);
         send(platform.address(), method, &path, &headers, &body.to_string()).await
     }
 
     /// Starts an operation, and returns the response.
-    async fn start(&self, platform: &Platform, name: &str, body: &Value) -> Value {
+    pub(crate) async fn start(&self, platform: &Platform, name: &str, body: &Value) -> Value {
         let reply = self.ask(platform, "POST", &format!("/{name}"), body).await;
         assert_eq!(reply.status, 200, "{name}: {}", reply.body);
         reply.json()
     }
 
     /// Hangs up, and returns the labels of the steps.
-    async fn end(self, platform: &Platform) -> (Vec<String>, Webhook) {
+    pub(crate) async fn end(self, platform: &Platform) -> (Vec<String>, Webhook) {
         self.ask(platform, "DELETE", "", &Value::Null).await;
         let (words, _, end) = played(self.timeline).await;
         assert!(end.ok, "{end:?}");
@@ -56,7 +69,7 @@ impl Answered {
 }
 
 /// Returns the notifications about operations, as `clientContext status code/subcode`.
-fn notified(webhook: &Webhook) -> Vec<String> {
+pub(crate) fn notified(webhook: &Webhook) -> Vec<String> {
     let items = webhook.seen().into_iter().map(|seen| seen.body["value"][0].clone());
     let ended =
         items.filter(|item| item["resourceUrl"].as_str().is_some_and(|url| url.contains("/operations/")));
@@ -146,4 +159,58 @@ async fn what_is_not_served_is_an_error_of_graph_in_the_timeline() {
     }
     let (words, _) = call.end(&platform).await;
     assert_eq!(words.iter().filter(|word| *word == "not served 400").count(), 3, "{words:?}");
+}
+
+/// A body of `sendDtmfTones` that takes a minute.
+fn slow(context: &str) -> Value {
+    json!({"clientContext": context, "tones": ["tone1"], "delayBetweenTonesMs": 60_000})
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_what_was_accepted_is_notified() {
+    let platform = platform().await;
+    let call = answered(&platform, |call| call).await;
+    let mut accepted = Vec::new();
+    let refused = loop {
+        let context = format!("{}", accepted.len());
+        let reply = call.ask(&platform, "POST", "/sendDtmfTones", &slow(&context)).await;
+        if reply.status != 200 {
+            break reply;
+        }
+        accepted.push(format!("{context} failed 400/8508"));
+    };
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (429, &json!("TooManyRequests")));
+    assert!(accepted.len() <= 32, "{}", accepted.len());
+    let long = json!({"clientContext": "x".repeat(257)});
+    let reply = call.ask(&platform, "POST", "/mute", &long).await;
+    assert!(reply.status == 400 && reply.body.contains("256 characters"), "{}", reply.body);
+    let (_, webhook) = call.end(&platform).await;
+    assert_eq!(notified(&webhook), accepted);
+}
+
+#[tokio::test]
+async fn a_bot_that_refuses_the_end_of_an_operation_gets_the_other_ends() {
+    let platform = platform().await;
+    let refuses = |seen: &Seen| if seen.body.to_string().contains("refused") { 404 } else { 202 };
+    let call =
+        answered_by(&platform, refuses, |call| CallRequest { expect: CallOutcome::Lost, ..call }).await;
+    call.start(&platform, "sendDtmfTones", &slow("one")).await;
+    call.start(&platform, "sendDtmfTones", &slow("two")).await;
+    call.start(&platform, "raiseHand", &json!({"clientContext": "refused"})).await;
+    let (_, _, end) = played(call.timeline).await;
+    assert!(end.ok, "{end:?}");
+    let expected = ["refused completed 200/0", "one failed 400/8508", "two failed 400/8508"];
+    assert_eq!(notified(&call.webhook), expected);
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_ends_its_operations_in_silence() {
+    let platform = platform().await;
+    let call = answered(&platform, |call| call).await;
+    call.start(&platform, "sendDtmfTones", &slow("one")).await;
+    let path = format!("/emulator/calls/{}", call.path.rsplit('/').next().unwrap());
+    post(platform.address(), &format!("{path}/steps"), r#"{"do":"drop"}"#).await;
+    played(call.timeline).await;
+    assert_eq!(notified(&call.webhook), [""; 0]);
+    assert_eq!(get(platform.address(), &path).await.json()["operations"][0]["status"], "failed");
 }

@@ -56,7 +56,7 @@ pub(crate) async fn played(timeline: Timeline) -> (Vec<String>, Vec<CallStep>, C
         match event {
             CallEvent::Call(_) => assert!(steps.is_empty(), "the call is the first event"),
             CallEvent::Sent(_) => {}
-            CallEvent::Step(step) => steps.push(step),
+            CallEvent::Step(step) => steps.push(*step),
             CallEvent::End(last) => end = Some(last),
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     control,
     graph::StepRefused,
     script::ScriptStep,
-    server::{Body, empty, error_response, header_text, json_response},
+    server::{Body, empty, error_response, header_text, json_response, respond},
 };
 
 /// Responds with the version, and the number of calls.
@@ -43,6 +43,34 @@ pub(super) fn show(context: &Context, id: &str) -> Response<Body> {
     let mut document = call.details();
     document.insert("events".to_owned(), events.into());
     json_response(StatusCode::OK, &Value::Object(document))
+}
+
+/// Responds with a recording, to a request with the access token of its operation.
+pub(super) fn recording(
+    context: &Context,
+    id: &str,
+    recording: &str,
+    request: &Request<Bytes>,
+) -> Response<Body> {
+    let token = header_text(request.headers(), &header::AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    let call = find(context, id).or_else(|| context.calls.record(Uuid::try_parse(id).ok()?));
+    // A sender without the token does not learn which recordings exist.
+    let file = call.zip(token).and_then(|(call, token)| {
+        let state = call.state();
+        state.operations.recording(Uuid::try_parse(recording).ok()?)?.file(token)
+    });
+    match file {
+        Some(file) => respond(StatusCode::OK, Some("audio/wav"), file),
+        None => {
+            let message = "the recordingAccessToken of the operation is needed as bearer token";
+            let mut response = error_response(StatusCode::UNAUTHORIZED, "invalidToken", message);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        }
+    }
 }
 
 /// Plays a step of a script in a live call.
