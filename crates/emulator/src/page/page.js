@@ -16,8 +16,8 @@ function element(tag, properties = {}, ...children) {
 }
 
 /** Sends a request to the control API. Throws the message of an error response. */
-async function send(method, path, body) {
-  const response = await fetch(path, { method, body: body && JSON.stringify(body) })
+async function send(method, path, body, headers) {
+  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) })
     .catch(() => { throw new Error("The emulator does not respond."); });
   if (response.ok) return response;
   const message = parsed(await response.text())?.error?.message;
@@ -323,7 +323,7 @@ function showDetails({ participants = [], operations = [], recordings = [] }) {
   if (!participants.length) $("people").append(element("li", { className: "hint" }, "None reported"));
   const lists = [
     ["Operations", operations, ({ name, status, client_context }) => [`${name}: ${status}`, client_context]],
-    ["Recordings", recordings, ({ url, bytes, id }) => [link(url, id), `${bytes} bytes`]],
+    ["Recordings", recordings, recording => [`${recording.bytes} bytes`, recordingButton(recording)]],
   ];
   $("more").replaceChildren(...lists.filter(([, items]) => items.length).flatMap(([title, items, show]) => [
     element("h3", {}, title),
@@ -343,9 +343,16 @@ function personButtons(name, person, participant) {
   });
 }
 
-function link(url, text) {
-  const isHttp = URL.canParse(url, location) && /^https?:$/.test(new URL(url, location).protocol);
-  return isHttp ? element("a", { href: url }, text ?? url) : String(url);
+/** Returns the button that saves a recording. A link cannot carry its access token. */
+function recordingButton({ id, access_token: token }) {
+  const path = `/emulator/calls/${selected}/recordings/${encodeURIComponent(id)}`;
+  const save = () => attempt("call-error", async () => {
+    const response = await send("GET", path, undefined, { Authorization: `Bearer ${token}` });
+    const href = URL.createObjectURL(await response.blob());
+    element("a", { href, download: `recording-${id}.wav` }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 60000);
+  });
+  return element("button", { type: "button", onclick: save }, "Download");
 }
 
 /** Plays a step in the selected call. */
@@ -761,7 +768,7 @@ function prepareCall() {
   }
   $("actions").onclick = event => {
     const step = event.target.closest("[data-step]")?.dataset.step;
-    if (step) play({ do: step });
+    if (step) play(step === "speak" ? { do: step, for: "2s" } : { do: step });
   };
   $("other-step").onsubmit = event => {
     event.preventDefault();

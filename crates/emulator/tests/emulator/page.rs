@@ -1,6 +1,6 @@
 //! The page at `/`: its headers, and its use in a real browser.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 use switchboard_emulator::{Bot, BotSettings, Client, Platform, PlatformSettings};
@@ -8,6 +8,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
     sync::watch,
+    time::{Instant, sleep},
 };
 use xtask_browser::{Browser, ColorScheme, Page};
 
@@ -43,6 +44,22 @@ async fn wait_for_row(page: &Page, row: &str) {
 
 async fn rows(page: &Page) -> Vec<String> {
     serde_json::from_value(page.evaluate(ROWS).await.unwrap()).unwrap()
+}
+
+/// Waits for the file that the page saves, and returns its name and its bytes.
+async fn downloaded(browser: &Browser, prefix: &str) -> (String, Vec<u8>) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        // Chromium writes to a file with another name, and renames it at the end.
+        for entry in std::fs::read_dir(browser.downloads()).into_iter().flatten() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.starts_with(prefix) && !name.ends_with(".crdownload") {
+                return (name.clone(), std::fs::read(browser.downloads().join(name)).unwrap());
+            }
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no file {prefix}… was saved");
 }
 
 fn none() -> Vec<String> {
@@ -168,12 +185,11 @@ async fn a_call_is_placed_watched_and_ended_in_the_page() {
     assert!(page.text("#calls [aria-selected=true]").await.unwrap().contains("completed"));
 
     // The download is the whole call, with each request and response.
-    let link = "(({ download, href }) => [download, href])(document.getElementById('download'))";
-    let link = page.evaluate(link).await.unwrap();
     let id = get(platform.address(), "/emulator/calls").await.json()["calls"][0]["call"].clone();
-    assert_eq!(link[0], format!("call-{}.json", id.as_str().unwrap()));
-    let fetched =
-        page.evaluate(&format!("fetch({}).then(response => response.json())", link[1])).await.unwrap();
+    page.click("#download").await.unwrap();
+    let (name, file) = downloaded(&browser, "call-").await;
+    assert_eq!(name, format!("call-{}.json", id.as_str().unwrap()));
+    let fetched: Value = serde_json::from_slice(&file).unwrap();
     assert_eq!(fetched["call"]["call"], id);
     let events = fetched["events"].as_array().unwrap();
     let tone = events.iter().find(|event| event["event"] == "step" && event["what"] == "tone 5").unwrap();
@@ -226,25 +242,24 @@ async fn text_of_bots_stays_text() {
 
     let person = json!({"id": MARKUP, "name": MARKUP, "kind": MARKUP, "muted": true, "in_lobby": true});
     let operation = json!({"id": "1", "name": MARKUP, "status": MARKUP, "client_context": MARKUP});
-    let recordings =
-        json!([{"id": "1", "url": "javascript:alert(1)", "bytes": 1}, {"id": "2", "url": "/r", "bytes": 2}]);
-    let details = json!({"participants": [person], "operations": [operation], "recordings": recordings});
+    let recording = json!({"id": MARKUP, "url": "javascript:alert(1)", "bytes": MARKUP});
+    let details = json!({"participants": [person], "operations": [operation], "recordings": [recording]});
     // The page may read the details again at any time, so one script shows them and looks at the result.
     let script = format!(
         "(() => {{
             showDetails({details});
-            const links = [...document.querySelectorAll('#more a')].map(link => link.getAttribute('href'));
-            return [document.images.length, links,
+            return [document.images.length, document.querySelectorAll('#more a').length,
                 document.getElementById('people').innerText, document.getElementById('more').innerText];
         }})()"
     );
     let shown = page.evaluate(&script).await.unwrap();
-    assert_eq!(json!([shown[0], shown[1]]), json!([0, ["/r"]]));
+    assert_eq!(json!([shown[0], shown[1]]), json!([0, 0]));
     let (people, more) = (shown[2].as_str().unwrap(), shown[3].as_str().unwrap());
     for text in [MARKUP, "muted", "in lobby", "Unmute"] {
         assert!(people.contains(text), "{people}");
     }
-    assert!(more.contains(&format!("{MARKUP}: {MARKUP}")) && more.contains("javascript:alert(1)"), "{more}");
+    assert!(more.contains(&format!("{MARKUP}: {MARKUP}")), "{more}");
+    assert!(more.contains(&format!("{MARKUP} bytes")), "{more}");
 
     assert_eq!(page.evaluate("document.images.length").await.unwrap(), 0);
     assert_eq!(page.evaluate("document.title").await.unwrap(), "Switchboard emulator");
@@ -523,6 +538,43 @@ async fn people_join_wait_leave_and_change_by_buttons() {
 
     // A refused step is a problem of the console; nothing else went wrong.
     assert!(page.problems().iter().all(|problem| problem.contains("400")), "{:?}", page.problems());
+    browser.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_recording_hears_the_speech_of_a_person_and_can_be_saved() {
+    let Some(browser) = Browser::start().await.unwrap() else { return };
+    let platform = platform().await;
+    let bot = Webhook::start(&platform, |seen, _| {
+        let tone = seen.body.pointer("/value/0/resourceData/toneInfo").is_some();
+        match seen.kind().as_str() {
+            "legacy" => Act::status(204),
+            "incoming" => Act::answer(&format!("http://{}/callback", seen.header("host").unwrap())),
+            _ if tone => {
+                let body =
+                    json!({"clientContext": "record", "maxSilenceTimeoutInSeconds": 1, "playBeep": false});
+                Act::Ask { method: "POST", action: "/recordResponse", body: body.to_string() }
+            }
+            _ => Act::status(202),
+        }
+    })
+    .await;
+    let page = open(&browser, &platform).await;
+    place(&page, &bot.url()).await;
+    wait_for_row(&page, "established 202").await;
+    page.click("[data-step=speak]").await.unwrap();
+    page.wait_for("document.getElementById('last-step').textContent === 'speak 2s: accepted'").await.unwrap();
+    page.click("#tone-1").await.unwrap();
+    page.wait_for("document.getElementById('more').innerText.includes('recordResponse: completed')")
+        .await
+        .unwrap();
+    page.click("#more button").await.unwrap();
+    let (name, file) = downloaded(&browser, "recording-").await;
+    assert!(name.ends_with(".wav"), "{name}");
+    assert!(file.starts_with(b"RIFF"));
+    // 16,000 samples of two bytes a second: the speech is in it.
+    assert!(file.len() > 64_000, "{}", file.len());
+    assert_eq!(page.problems(), none());
     browser.close().await.unwrap();
 }
 
