@@ -140,11 +140,14 @@ async fn a_call_is_placed_watched_and_ended_in_the_page() {
     let before = rows(&page).await.len();
     assert!(!rows(&page).await.contains(&"mute 200".to_owned()));
 
-    // The bot mutes itself: an arrow from the bot, an operation, and its notification.
+    // The bot mutes itself: an arrow from the bot, its operation, and its state.
     page.click("#tone-5").await.unwrap();
     wait_for_row(&page, "tone 5 202").await;
     wait_for_row(&page, "mute 200").await;
     wait_for_row(&page, "operation 202").await;
+    page.wait_for("document.querySelector('#people li:nth-child(2)').innerText.includes('muted')")
+        .await
+        .unwrap();
     let received = "[...document.querySelectorAll('.step.received .what')].map(what => what.textContent)";
     page.wait_for(&format!("{received}.includes('mute')")).await.unwrap();
     page.wait_for("document.getElementById('more').textContent.includes('mute: completed tone-5')")
