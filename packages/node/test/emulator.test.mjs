@@ -202,3 +202,22 @@ test("https and a secret", async (t) => {
   const connected = await Emulator.connect(secured.origin, { ca: secured.ca });
   assert.deepEqual(await connected.calls(), []);
 });
+
+test("an emulator that goes away cuts the timeline off", async (t) => {
+  const other = await Emulator.start();
+  t.after(() => other.stop());
+  const call = await other.placeCall(bot.url);
+  await call.waitForStep("incoming");
+  await other.stop();
+  await assert.rejects(call.waitForEnd(), (error) => {
+    assert(error.message.startsWith("the timeline was cut off before end of the call\n\n"), error.message);
+    assert.match(error.message, /\ncut off: /);
+    return true;
+  });
+  await assert.rejects(call.press(5), /cannot reach the emulator/);
+});
+
+test("an unknown call is refused", async () => {
+  const unknown = emulator.followCall("00000000-0000-4000-8000-000000000000");
+  await assert.rejects(unknown, /404 noSuchCall: no call has this id/);
+});

@@ -146,3 +146,19 @@ def test_https_and_a_secret(tmp_path):
         assert emulator.origin.startswith("https://") and emulator.ca is not None
         with Emulator.connect(emulator.origin, ca=emulator.ca) as connected:
             assert connected.calls() == []
+
+
+def test_an_emulator_that_goes_away_cuts_the_timeline_off(bot):
+    with Emulator.start() as other:
+        call = other.place_call(bot.url)
+        call.wait_for_step("incoming")
+    with pytest.raises(TimelineError, match="the timeline was cut off before end of the call") as failure:
+        call.wait_for_end()
+    assert "\ncut off: " in str(failure.value)
+    with pytest.raises(ControlError, match="cannot reach the emulator"):
+        call.press(5)
+
+
+def test_an_unknown_call_is_refused(emulator):
+    with pytest.raises(ControlError, match="404 noSuchCall: no call has this id"):
+        emulator.follow_call("00000000-0000-4000-8000-000000000000")

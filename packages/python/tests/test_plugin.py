@@ -1,5 +1,10 @@
 """The pytest plugin: what its fixtures undo, and what a failed test shows."""
 
+import os
+import signal
+import subprocess
+import sys
+
 CONFTEST = """
 import pytest
 from bot import Bot
@@ -12,11 +17,16 @@ def bot(emulator):
 """
 
 
-def run(pytester, request, monkeypatch, code, *options):
-    monkeypatch.setenv("PYTHONPATH", str(request.path.parent))
+def prepare(pytester, request, monkeypatch, code):
+    folders = [str(request.path.parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(code)
-    return pytester.runpytest_subprocess(*options)
+
+
+def run(pytester, request, monkeypatch, code):
+    prepare(pytester, request, monkeypatch, code)
+    return pytester.runpytest_subprocess()
 
 
 def test_calls_and_faults_end_with_their_test(pytester, request, monkeypatch):
@@ -73,3 +83,30 @@ def test_settings_and_a_running_emulator(pytester, request, monkeypatch, emulato
     run(pytester, request, monkeypatch, code).assert_outcomes(passed=1)
     monkeypatch.setenv("SWITCHBOARD_EMULATOR_PLATFORM", emulator.origin)
     run(pytester, request, monkeypatch, code).assert_outcomes(passed=1)
+
+
+def test_ctrl_c_cleans_up_and_leaves_no_emulator(pytester, request, monkeypatch):
+    code = """
+        import time
+
+        def test_forever(emulator, place_call, set_faults, bot):
+            place_call(bot.url)
+            print("\\nemulator", emulator._process.id, flush=True)
+            time.sleep(60)
+    """
+    prepare(pytester, request, monkeypatch, code)
+    # A terminal sends the signal to all processes of the group.
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-s"], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with run:
+        pid = next(int(line.split()[1]) for line in run.stdout if line.startswith("emulator "))
+        os.killpg(run.pid, signal.SIGINT)
+        rest = run.stdout.read()
+    assert run.returncode == 2, rest
+    assert "KeyboardInterrupt" in rest and "ControlError" not in rest
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return
+    raise AssertionError(f"the emulator {pid} still runs")

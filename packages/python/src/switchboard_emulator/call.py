@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from .control import Control, ControlError
 from .timeline import Event, Timeline
@@ -24,13 +24,13 @@ class Call:
         events = control.events(f"{self._path}/events")
         threading.Thread(target=self._read, args=(events,), daemon=True).start()
 
-    def _read(self, events: Any) -> None:
+    def _read(self, events: Iterator[Event]) -> None:
         why = "the emulator closed the stream"
         try:
             for event in events:
                 self.timeline.add(event)
-        except Exception as error:  # Of the connection or the JSON: the timeline shows it.
-            why = f"{type(error).__name__}: {error}"
+        except (ControlError, ValueError) as error:
+            why = str(error)
         self.timeline.close(why)
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import ssl
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional
 from urllib.parse import urlsplit
 
 TIMEOUT_S = 30
@@ -38,29 +39,26 @@ class Control:
 
     def request(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> Any:
         """Sends a request, and returns the JSON of the response; `None` if it has no body."""
-        connection, response = self._send(method, path, body)
-        try:
+        with self._open(method, path, body) as response:
             text = response.read()
-        finally:
-            connection.close()
         return json.loads(text) if text else None
 
     def first_line(self, path: str, body: Dict[str, Any]) -> Any:
         """Posts a body, and returns the first line of a response of JSON lines. The rest is not read."""
-        connection, response = self._send("POST", path, body)
-        try:
+        with self._open("POST", path, body) as response:
             return json.loads(response.readline())
-        finally:
-            connection.close()
 
     def events(self, path: str) -> Iterator[Dict[str, Any]]:
         """Opens a stream of server-sent events, and returns their data one by one."""
-        connection, response = self._send("GET", path)
-        return read_events(connection, response)
+        stack = contextlib.ExitStack()
+        response = stack.enter_context(self._open("GET", path))
+        return read_events(stack, response)
 
-    def _send(
+    @contextlib.contextmanager
+    def _open(
         self, method: str, path: str, body: Optional[Dict[str, Any]] = None
-    ) -> Tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Sends a request. The errors of the connection are `ControlError`, also those of the reader."""
         if self._tls is None:
             connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
         else:
@@ -74,25 +72,21 @@ class Control:
             response = connection.getresponse()
             if response.status >= 400:
                 raise refusal(f"{method} {path}", response)
+            yield response
         except (OSError, http.client.HTTPException) as error:
-            connection.close()
             raise ControlError(f"cannot reach the emulator at {self.origin}: {error}") from error
-        except BaseException:
+        finally:
             connection.close()
-            raise
-        return connection, response
 
 
 def read_events(
-    connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+    stack: contextlib.ExitStack, response: http.client.HTTPResponse
 ) -> Iterator[Dict[str, Any]]:
     # The emulator sends a comment every 15 s, so a silent stream is broken and ends by the timeout.
-    try:
+    with stack:
         for line in response:
             if line.startswith(b"data: "):
                 yield json.loads(line[len(b"data: ") :])
-    finally:
-        connection.close()
 
 
 def refusal(request: str, response: http.client.HTTPResponse) -> ControlError:

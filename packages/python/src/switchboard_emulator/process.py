@@ -78,6 +78,11 @@ class EmulatorProcess:
             self.stop()
             raise
 
+    @property
+    def id(self) -> int:
+        """The process id of the guard."""
+        return self._process.pid
+
     def _read_document(self, timeout: float) -> Dict[str, Any]:
         lines: "queue.Queue[bytes]" = queue.Queue()
         output = self._process.stdout
