@@ -37,6 +37,9 @@ mod outgoing;
 #[cfg(unix)]
 mod packages;
 #[cfg(test)]
+#[cfg(unix)]
+mod page;
+#[cfg(test)]
 mod recording;
 #[cfg(test)]
 mod sdk;
