@@ -1,26 +1,22 @@
 //! `cargo xtask interop`: runs Microsoft's client libraries, unmodified, against the emulator.
 
+mod install;
+mod kits;
+
 use std::{
     env, fs,
     io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitCode, Stdio},
 };
 
-use openssl::{
-    asn1::Asn1Time,
-    hash::MessageDigest,
-    nid::Nid,
-    pkey::PKey,
-    rsa::Rsa,
-    x509::{X509, X509NameBuilder},
-};
 use serde_json::Value;
 
+use self::install::{Installed, finish};
 use crate::console::{complain, say};
 
-/// Installs the libraries, starts the emulator over TLS, and runs one script per library. It needs the
-/// package registries, so it is not part of the gate.
+/// Installs the libraries, starts the emulator over TLS, and runs one script per library, then the tests of
+/// the packages for tests. It needs the package registries, so it is not part of the gate.
 pub(crate) fn run(root: &Path) -> ExitCode {
     match run_all(root) {
         Ok(0) => ExitCode::SUCCESS,
@@ -41,10 +37,11 @@ fn run_all(root: &Path) -> Result<usize, String> {
     let folder = root.join("target/interop");
     fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
     say("installing the libraries");
-    let python = install_python(&scripts, &folder);
-    let node = install_node(&scripts, &folder);
+    let python = install::install_python(&scripts, &folder)
+        .and_then(|installed| kits::install_python(root, &folder, installed));
+    let node = install::install_node(&scripts, &folder);
 
-    write_certificate(&folder)?;
+    install::write_certificate(&folder)?;
     let emulator = Emulator::start(root, &folder)?;
     say(&format!("the emulator listens on {}\n", emulator.origin));
     let mut failed = 0;
@@ -65,6 +62,7 @@ fn run_all(root: &Path) -> Result<usize, String> {
             }
         }
     }
+    failed += kits::run_tests(root, &python, &node, Path::new(&emulator.binary));
     Ok(failed)
 }
 
@@ -78,12 +76,6 @@ struct Library {
 enum Runtime {
     Python,
     Node,
-}
-
-/// The program that runs scripts, and the folder of the scripts.
-struct Installed {
-    program: PathBuf,
-    scripts: PathBuf,
 }
 
 const LIBRARIES: [Library; 10] = [
@@ -115,67 +107,10 @@ const LIBRARIES: [Library; 10] = [
     },
 ];
 
-fn install_python(scripts: &Path, folder: &Path) -> Result<Installed, String> {
-    let venv = folder.join("venv");
-    let program = venv.join("bin/python");
-    if !program.exists() {
-        finish(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-    }
-    let requirements = scripts.join("requirements.txt");
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-    finish(Command::new(&program).args(pip).arg(requirements))?;
-    Ok(Installed { program, scripts: scripts.to_owned() })
-}
-
-/// Copies the scripts beside the packages, where Node looks for them, and installs the packages.
-fn install_node(scripts: &Path, folder: &Path) -> Result<Installed, String> {
-    let target = folder.join("node");
-    let copy = || -> std::io::Result<()> {
-        fs::create_dir_all(&target)?;
-        for entry in fs::read_dir(scripts)? {
-            let path = entry?.path();
-            let wanted = path.extension().is_some_and(|extension| extension == "mjs" || extension == "json");
-            if let Some(name) = path.file_name().filter(|_| wanted) {
-                fs::copy(&path, target.join(name))?;
-            }
-        }
-        Ok(())
-    };
-    copy().map_err(|error| format!("cannot copy the scripts to {}: {error}", target.display()))?;
-    let npm = ["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"];
-    finish(Command::new("npm").args(npm).current_dir(&target))?;
-    Ok(Installed { program: PathBuf::from("node"), scripts: target })
-}
-
-/// Writes a certificate of the app, its key, and a file with both.
-fn write_certificate(folder: &Path) -> Result<(), String> {
-    let make = || -> Result<(Vec<u8>, Vec<u8>), openssl::error::ErrorStack> {
-        let key = PKey::from_rsa(Rsa::generate(2_048)?)?;
-        let mut name = X509NameBuilder::new()?;
-        name.append_entry_by_nid(Nid::COMMONNAME, "interop")?;
-        let name = name.build();
-        let mut certificate = X509::builder()?;
-        certificate.set_version(2)?;
-        certificate.set_subject_name(&name)?;
-        certificate.set_issuer_name(&name)?;
-        certificate.set_not_before(&*Asn1Time::days_from_now(0)?)?;
-        certificate.set_not_after(&*Asn1Time::days_from_now(1)?)?;
-        certificate.set_pubkey(&key)?;
-        certificate.sign(&key, MessageDigest::sha256())?;
-        Ok((key.private_key_to_pem_pkcs8()?, certificate.build().to_pem()?))
-    };
-    let (key, certificate) = make().map_err(|error| format!("openssl cannot make a certificate: {error}"))?;
-    let both = [key.as_slice(), certificate.as_slice()].concat();
-    for (name, bytes) in [("app-key.pem", &key), ("app.pem", &certificate), ("app-both.pem", &both)] {
-        let path = folder.join(name);
-        fs::write(&path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    }
-    Ok(())
-}
-
 /// The running emulator. Dropping it ends the process.
 struct Emulator {
     child: Child,
+    binary: String,
     origin: String,
     ca: String,
 }
@@ -200,7 +135,7 @@ impl Emulator {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .find_map(|message| message.get("executable").and_then(Value::as_str).map(str::to_owned))
             .ok_or("the build failed")?;
-        let mut child = Command::new(binary)
+        let mut child = Command::new(&binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--json", "--app-id", APP, "--secret", SECRET])
             .arg("--certificate")
             .arg(folder.join("app.pem"))
@@ -217,7 +152,7 @@ impl Emulator {
         let urls: Value = serde_json::from_str(&line).unwrap_or_default();
         let text = |name: &str| urls.get(name).and_then(Value::as_str).map(str::to_owned);
         match text("origin").zip(text("ca")) {
-            Some((origin, ca)) => Ok(Self { child, origin, ca }),
+            Some((origin, ca)) => Ok(Self { child, binary, origin, ca }),
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -253,19 +188,6 @@ impl Drop for Emulator {
         // By its process id, which stays valid until the child is waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Runs a command and returns its output. The error of a failed command has all of its output.
-fn finish(command: &mut Command) -> Result<String, String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output =
-        command.stdin(Stdio::null()).output().map_err(|error| format!("cannot run {name}: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() {
-        Ok(text)
-    } else {
-        Err(format!("{text}{}({name}: {})", String::from_utf8_lossy(&output.stderr), output.status))
     }
 }
 

@@ -73,6 +73,8 @@ mod tests {
     #[test]
     fn build_output_is_ignored() {
         check(&[("target/debug/build/x.rs", "no head \n"), (".git/HEAD", "ref \n")], &[]);
+        check(&[("packages/python/build/lib/x.py", "x \n")], &[]);
+        check(&[("packages/python/src/switchboard_emulator.egg-info/PKG-INFO", "x \n")], &[]);
     }
 
     #[test]

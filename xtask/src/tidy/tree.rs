@@ -91,4 +91,12 @@ impl File {
     }
 }
 
-const LEFT_OUT: [&str; 2] = [".git", "target"];
+const LEFT_OUT: [&str; 6] = [
+    ".git",
+    "target",
+    // Written by pip, pytest and npm.
+    "packages/python/build",
+    "packages/python/src/switchboard_emulator.egg-info",
+    "packages/python/.pytest_cache",
+    "packages/node/node_modules",
+];

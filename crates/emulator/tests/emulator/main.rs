@@ -35,6 +35,9 @@ mod operations;
 mod outgoing;
 #[cfg(test)]
 #[cfg(unix)]
+mod packages;
+#[cfg(test)]
+#[cfg(unix)]
 mod page;
 #[cfg(test)]
 mod recording;

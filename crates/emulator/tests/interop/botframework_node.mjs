@@ -2,14 +2,14 @@
 
 import connector from "botframework-connector";
 import extractor from "botframework-connector/lib/auth/jwtTokenExtractor.js";
-import { app, ok, origin, post, refused, tenant } from "./setting.mjs";
+import { app, emulator, ok, origin, refused, tenant } from "./setting.mjs";
 
 const { ChannelValidation, SimpleCredentialProvider } = connector;
 const { JwtTokenExtractor } = extractor;
 const metadata = `${origin}/v1/.well-known/OpenIdConfiguration`;
 ChannelValidation.OpenIdMetadataEndpoint = metadata;
 
-const mint = async (kind) => (await (await post("/emulator/token", { app, tenant, kind })).json()).token;
+const mint = (kind) => emulator.makeToken(kind, { tenant });
 const provider = new SimpleCredentialProvider(app, "");
 const validate = async (kind) =>
   ChannelValidation.authenticateChannelToken(`Bearer ${await mint(kind)}`, provider, "msteams");

@@ -1,15 +1,14 @@
 """botframework-connector for Python: validation of the platform's token."""
 
 import asyncio
-import json
 
 from botframework.connector.auth import ChannelValidation, SimpleCredentialProvider
 
-from setting import APP, ORIGIN, TENANT, ok, post
+from setting import APP, EMULATOR, ORIGIN, TENANT, ok
 
 
 def mint(**more):
-    return json.load(post("/emulator/token", {"app": APP, "tenant": TENANT, **more}))["token"]
+    return EMULATOR.make_token(tenant=TENANT, **more)
 
 
 async def validate(token):

@@ -14,13 +14,14 @@ const client = Client.initWithMiddleware({
   customHosts: new Set([new URL(origin).hostname]),
 });
 
-const { id, to } = await placeCall();
+const { id, placed, to } = await placeCall();
 const call = `/communications/calls/${id}`;
 await client.api(`${call}/answer`).post({
   callbackUri: to,
   acceptedModalities: ["audio"],
   mediaConfig: { "@odata.type": "#microsoft.graph.serviceHostedMediaConfig" },
 });
+await placed.waitForState("established");
 if ((await client.api(call).get()).state !== "established") throw new Error("not established");
 ok("a call is answered and read");
 
@@ -36,6 +37,8 @@ if (shown.id !== id || responses.getResponseById("2").status !== 200) throw new 
 ok("a batch reads a call and keeps it alive");
 
 await client.api(call).delete();
+await placed.assertEnd();
+placed.assertSteps("answer", "established", "keep alive", "hang up");
 ok("a call is hung up");
 
 const unknown = client.api("/communications/calls/00000000-0000-4000-8000-000000000000");
@@ -46,5 +49,3 @@ await refused("an unknown call is a GraphError 8522", async () => {
     throw new Error(`${error.statusCode} ${error.code}`);
   }
 }, /404 8522/);
-// Exit here: calls that are still alive keep their connections open.
-process.exit(0);

@@ -2,9 +2,9 @@
 
 import { ManagedIdentityApplication } from "@azure/msal-node";
 import { ManagedIdentityCredential } from "@azure/identity";
-import { app, graphScope, identityVariables, ok, refused, tenant } from "./setting.mjs";
+import { app, emulator, graphScope, ok, refused, tenant } from "./setting.mjs";
 
-const variables = await identityVariables();
+const variables = emulator.identityVariables;
 const forms = {
   "virtual machine": ["AZURE_POD_IDENTITY_AUTHORITY_HOST"],
   "App Service": ["IDENTITY_ENDPOINT", "IDENTITY_HEADER"],

@@ -9,9 +9,9 @@ import requests
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
 
-from setting import APP, GRAPH_SCOPE, TENANT, identity_variables, ok
+from setting import APP, EMULATOR, GRAPH_SCOPE, TENANT, ok
 
-VARIABLES = identity_variables()
+VARIABLES = EMULATOR.identity_variables
 FORMS = {
     "virtual machine": ["AZURE_POD_IDENTITY_AUTHORITY_HOST"],
     "App Service": ["IDENTITY_ENDPOINT", "IDENTITY_HEADER"],

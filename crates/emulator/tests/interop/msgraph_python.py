@@ -30,7 +30,7 @@ async def main():
         adapter.base_url = f"{ORIGIN}/v1.0"
         calls = GraphServiceClient(request_adapter=adapter).communications.calls
 
-        call, _events, webhook = await asyncio.to_thread(place_call)
+        call, placed, webhook = await asyncio.to_thread(place_call)
         item = calls.by_call_id(call)
         shown = await item.get()
         assert shown.id == call and shown.state.value == "incoming", shown
@@ -45,6 +45,7 @@ async def main():
                 ),
             )
         )
+        await asyncio.to_thread(placed.wait_for_state, "established")
         assert (await item.get()).state.value == "established"
         ok("a call is answered")
 
@@ -59,6 +60,8 @@ async def main():
 
         await item.keep_alive.post()
         await item.delete()
+        await asyncio.to_thread(placed.assert_end)
+        placed.assert_steps("answer", "established", "keep alive", "hang up")
         ok("a call is kept alive and hung up")
 
         try:

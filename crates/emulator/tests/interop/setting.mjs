@@ -3,6 +3,8 @@
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 
+import { Emulator } from "switchboard-emulator";
+
 const env = (name) => process.env[`EMULATOR_${name}`];
 
 export const origin = env("ORIGIN");
@@ -27,18 +29,9 @@ export const refused = async (what, attempt, expected) => {
   throw new Error(`not refused: ${what}`);
 };
 
-export const post = async (path, body) =>
-  fetch(origin + path, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  });
+export const emulator = await Emulator.connect(origin, { app, ca: env("CA") });
 
-// The environment variables that lead client libraries to the managed identity endpoint.
-export const identityVariables = async () =>
-  (await (await fetch(`${origin}/emulator`)).json()).identity_variables;
-
-// Places a call that lasts until it is hung up: its id, and the URL it is posted to.
+// Places a call that lasts until it is hung up: its id, the call, and the URL that it is posted to.
 export const placeCall = async () => {
   const server = createServer((request, response) => {
     let body = "";
@@ -48,7 +41,6 @@ export const placeCall = async () => {
   await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
   server.unref();
   const to = `http://127.0.0.1:${server.address().port}/api/calls`;
-  const events = await post("/emulator/calls", { to, app, tenant, duration: "1h" });
-  const { value } = await events.body.getReader().read();
-  return { id: JSON.parse(new TextDecoder().decode(value).split("\n")[0]).call, to };
+  const call = await emulator.placeCall(to, { tenant });
+  return { id: call.id, placed: call, to };
 };

@@ -3,9 +3,9 @@
 import json
 import os
 import threading
-import urllib.request
-import ssl
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from switchboard_emulator import Emulator
 
 ORIGIN = os.environ["EMULATOR_ORIGIN"]
 CA = os.environ["EMULATOR_CA"]
@@ -22,19 +22,7 @@ def read(path):
         return file.read()
 
 
-def post(path, body):
-    """Sends a request to the control API. The caller reads the response."""
-    request = urllib.request.Request(
-        ORIGIN + path, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
-    )
-    return urllib.request.urlopen(request, context=ssl.create_default_context(cafile=CA), timeout=20)
-
-
-def identity_variables():
-    """The environment variables that lead client libraries to the managed identity endpoint."""
-    context = ssl.create_default_context(cafile=CA)
-    with urllib.request.urlopen(f"{ORIGIN}/emulator", context=context, timeout=20) as response:
-        return json.load(response)["identity_variables"]
+EMULATOR = Emulator.connect(ORIGIN, app=APP, ca=CA)
 
 
 class Webhook(BaseHTTPRequestHandler):
@@ -50,12 +38,12 @@ class Webhook(BaseHTTPRequestHandler):
 
 
 def place_call():
-    """Places a call that lasts until it is hung up: its id, its later events, the URL it is posted to."""
+    """Places a call that lasts until it is hung up: its id, the call, the URL that it is posted to."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/api/calls"
-    events = post("/emulator/calls", {"to": url, "app": APP, "tenant": TENANT, "duration": "1h"})
-    return json.loads(events.readline())["call"], events, url
+    call = EMULATOR.place_call(url, tenant=TENANT)
+    return call.id, call, url
 
 
 def ok(what):
