@@ -30,11 +30,15 @@ mod login;
 #[cfg(test)]
 mod media;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod outgoing;
 #[cfg(test)]
 mod recording;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 mod sdk;
 #[cfg(test)]
