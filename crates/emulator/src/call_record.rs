@@ -130,6 +130,19 @@ struct KeptEvents {
     bytes: usize,
 }
 
+impl KeptEvents {
+    /// Adds an event and returns their number; `None` if there is no place. The end always has one.
+    fn add(&mut self, event: &CallEvent) -> Option<usize> {
+        if self.events.len() >= EVENTS_MAX && !matches!(event, CallEvent::End(_)) {
+            return None;
+        }
+        let text = Bytes::from(json_text(event));
+        self.bytes += text.len();
+        self.events.push(text);
+        Some(self.events.len())
+    }
+}
+
 impl CallRecord {
     /// The record of a call that begins. `changes` receives its id at each change. With `keeps_events` the
     /// events can be read later.
@@ -176,26 +189,16 @@ impl CallRecord {
 
     /// Adds an event.
     pub(crate) fn add(&self, event: &CallEvent) {
+        let count = self.kept.as_ref().and_then(|kept| lock(kept).add(event));
+        // A reader that finds the call over finds the end among its events.
         if let CallEvent::End(end) = event {
             let mut state = self.state();
             state.end = Some(end.clone());
             state.enter(CallStage::Terminated);
         }
-        let Some(kept) = &self.kept else { return };
-        let is_end = matches!(event, CallEvent::End(_));
-        let count = {
-            let mut kept = lock(kept);
-            // The end always has a place.
-            if kept.events.len() >= EVENTS_MAX && !is_end {
-                return;
-            }
-            let text = Bytes::from(json_text(event));
-            kept.bytes += text.len();
-            kept.events.push(text);
-            kept.events.len()
-        };
+        let Some(count) = count else { return };
         self.count.send_replace(count);
-        if is_end {
+        if matches!(event, CallEvent::End(_)) {
             self.announce();
         }
     }
@@ -273,3 +276,50 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const EVENTS_MAX: usize = 1_024;
 /// Beyond this, the events of a call are kept without requests and responses.
 const EXCHANGE_BYTES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_reader_never_misses_the_end() {
+        let facts = Facts {
+            id: Uuid::nil(),
+            chain: Uuid::nil(),
+            app: Uuid::nil(),
+            tenant: Uuid::nil(),
+            kind: CallKind::P2p,
+            direction: Direction::Incoming,
+            to: Url::parse("http://127.0.0.1/").unwrap(),
+            placed_at: SystemTime::UNIX_EPOCH,
+            region: Region::Emea,
+            document: Map::new(),
+            operations: OperationResponses::Notified,
+        };
+        let end = CallEvent::End(CallEnd {
+            outcome: "completed".to_owned(),
+            ok: true,
+            reason: String::new(),
+            status: None,
+            answered_ms: None,
+            callback_uri: None,
+            took_ms: 1.0,
+        });
+        for _ in 0..5_000 {
+            let record = Arc::new(CallRecord::new(facts.clone(), broadcast::Sender::new(1), true));
+            let reading = Arc::clone(&record);
+            let reader = thread::spawn(move || {
+                loop {
+                    let (events, over) = reading.events_from(0);
+                    if over {
+                        return events.len();
+                    }
+                }
+            });
+            record.add(&end);
+            assert_eq!(reader.join().unwrap(), 1);
+        }
+    }
+}

@@ -59,6 +59,7 @@
 //! JSON over HTTP. The response to an invalid request is 400, and says what is valid. `GET /` is a page for a
 //! browser that uses nothing else.
 //!
+//! - `GET /emulator/openapi.json` is the OpenAPI document of all the paths below `/emulator`.
 //! - `POST /emulator/calls` places a call, and streams its timeline as JSON lines. `body` is its first
 //!   notification, `set` a list of `PATH=VALUE` for members of it, `replay` a list of recorded notifications
 //!   that follow the answer.

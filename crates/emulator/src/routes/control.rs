@@ -1,6 +1,7 @@
 //! The control API below `/emulator`.
 
 mod calls;
+mod openapi;
 
 use std::sync::Arc;
 
@@ -20,10 +21,28 @@ use crate::{
     faults::Faults,
     load,
     rotation::{RotateError, rotate},
-    server::{Body, empty, error_response, json_response, method_not_allowed, reads},
+    server::{Body, empty, error_response, json_response, method_not_allowed},
     timeline::JsonLines,
     token::{MintError, Token},
 };
+
+/// The paths below `/emulator`, where `{…}` stands for any segment, and the methods that each takes.
+///
+/// `openapi.json` documents each of them, which the tests check.
+const ROUTES: [(&str, &str); 12] = [
+    ("openapi.json", "GET"),
+    ("health", "GET"),
+    ("events", "GET"),
+    ("calls", "GET, POST, DELETE"),
+    ("calls/{call}", "GET, DELETE"),
+    ("calls/{call}/events", "GET"),
+    ("calls/{call}/steps", "POST"),
+    ("calls/{call}/recordings/{recording}", "GET"),
+    ("load", "POST, DELETE"),
+    ("token", "POST"),
+    ("rotate", "POST"),
+    ("faults", "GET, PATCH, POST, PUT, DELETE"),
+];
 
 /// Responds to a request whose path below `/emulator` is `path`.
 pub(super) async fn respond(
@@ -32,40 +51,50 @@ pub(super) async fn respond(
     request: &Request<Bytes>,
     path: &[&str],
 ) -> Response<Body> {
-    let response = match (path, request.method()) {
-        (["health"], method) if reads(method) => Ok(calls::health(context)),
-        (["events"], &Method::GET) => Ok(calls::stream_calls(context)),
-        (["calls"], &Method::POST) => place_call(context, default_app, request.body()),
-        (["calls"], method) if reads(method) => Ok(calls::list(context)),
-        (["calls"], &Method::DELETE) => Ok(calls::delete_all(context)),
-        (["calls", id], method) if reads(method) => Ok(calls::show(context, id)),
-        (["calls", id], &Method::DELETE) => Ok(calls::delete(context, id)),
-        (["calls", id, "events"], &Method::GET) => Ok(calls::stream_events(context, id, request)),
-        (["calls", id, "recordings", recording], &Method::GET) => {
-            Ok(calls::recording(context, id, recording, request))
-        }
-        (["calls", id, "steps"], &Method::POST) => calls::step(context, id, request.body()),
-        (["load"], &Method::POST) => control::parse_load(request.body(), default_app)
-            .map(|load| json_lines(load::start(context, load).into_body())),
-        (["load"], &Method::DELETE) => {
+    let Some(methods) = methods_of(path) else { return no_such_path() };
+    // The server sends no body in response to HEAD.
+    let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
+    if !methods.split(", ").any(|allowed| allowed == method) {
+        return method_not_allowed(methods);
+    }
+    let response = match (path, method) {
+        (["openapi.json"], _) => Ok(openapi::document()),
+        (["health"], _) => Ok(calls::health(context)),
+        (["events"], _) => Ok(calls::stream_calls(context)),
+        (["calls"], "POST") => place_call(context, default_app, request.body()),
+        (["calls"], "DELETE") => Ok(calls::delete_all(context)),
+        (["calls"], _) => Ok(calls::list(context)),
+        (["calls", id], "DELETE") => Ok(calls::delete(context, id)),
+        (["calls", id], _) => Ok(calls::show(context, id)),
+        (["calls", id, "events"], _) => Ok(calls::stream_events(context, id, request)),
+        (["calls", id, "recordings", recording], _) => Ok(calls::recording(context, id, recording, request)),
+        (["calls", id, "steps"], _) => calls::step(context, id, request.body()),
+        (["load"], "DELETE") => {
             context.stop_loads();
             Ok(empty(StatusCode::NO_CONTENT))
         }
-        (["token"], &Method::POST) => control::parse_token(request.body(), default_app)
+        (["load"], _) => control::parse_load(request.body(), default_app)
+            .map(|load| json_lines(load::start(context, load).into_body())),
+        (["token"], _) => control::parse_token(request.body(), default_app)
             .map(|request| token_response(context.mint(&request))),
-        (["rotate"], &Method::POST) => rotate_key(context, request.uri().query()).await,
+        (["rotate"], _) => rotate_key(context, request.uri().query()).await,
         (["faults"], method) => change_faults(context, method, request.body()),
-        (["load"], _) => Ok(method_not_allowed("POST, DELETE")),
-        (["token" | "rotate"] | ["calls", _, "steps"], _) => Ok(method_not_allowed("POST")),
-        (["health" | "events"] | ["calls", _, "events"] | ["calls", _, "recordings", _], _) => {
-            Ok(method_not_allowed("GET"))
-        }
-        (["calls"], _) => Ok(method_not_allowed("GET, POST, DELETE")),
-        (["calls", _], _) => Ok(method_not_allowed("GET, DELETE")),
         _ => Ok(no_such_path()),
     };
     response
         .unwrap_or_else(|invalid| error_response(StatusCode::BAD_REQUEST, "badRequest", &invalid.to_string()))
+}
+
+/// Returns the methods that a path takes; `None` if there is no such path.
+fn methods_of(path: &[&str]) -> Option<&'static str> {
+    let fits = |pattern: &str| {
+        let mut segments = path.iter();
+        let all = pattern.split('/').all(|expected| {
+            segments.next().is_some_and(|segment| expected.starts_with('{') || expected == *segment)
+        });
+        all && segments.next().is_none()
+    };
+    ROUTES.iter().find(|(pattern, _)| fits(pattern)).map(|(_, methods)| *methods)
 }
 
 fn place_call(
@@ -101,16 +130,15 @@ async fn rotate_key(context: &Context, query: Option<&str>) -> Result<Response<B
 
 fn change_faults(
     context: &Context,
-    method: &Method,
+    method: &str,
     body: &[u8],
 ) -> Result<Response<Body>, InvalidControlRequest> {
     let mut faults = context.faults.lock();
-    let changed = match *method {
-        Method::GET | Method::HEAD => faults.clone(),
-        Method::PATCH | Method::POST => control::parse_faults(body, faults.clone())?,
-        Method::PUT => control::parse_faults(body, Faults::default())?,
-        Method::DELETE => Faults::default(),
-        _ => return Ok(method_not_allowed("GET, PATCH, POST, PUT, DELETE")),
+    let changed = match method {
+        "PATCH" | "POST" => control::parse_faults(body, faults.clone())?,
+        "PUT" => control::parse_faults(body, Faults::default())?,
+        "DELETE" => Faults::default(),
+        _ => faults.clone(),
     };
     *faults = changed;
     Ok(json_response(StatusCode::OK, &control::faults_to_json(&faults)))

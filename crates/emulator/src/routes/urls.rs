@@ -29,7 +29,7 @@ pub(super) fn no_such_path() -> Response<Body> {
 }
 
 /// Name, path and description.
-const URLS: [(&str, &str, &str); 16] = [
+const URLS: [(&str, &str, &str); 17] = [
     ("skype_metadata", "/v1/.well-known/OpenIdConfiguration", "metadata of the Skype-like issuer"),
     ("skype_keys", "/v1/keys", "its keys"),
     (
@@ -57,6 +57,7 @@ const URLS: [(&str, &str, &str); 16] = [
         "the Graph endpoint: /communications/calls/{id}/answer, reject, redirect, keepAlive, …",
     ),
     ("batch", "/v1.0/$batch", "POST: up to 20 requests to Graph in one"),
+    ("openapi", "/emulator/openapi.json", "the OpenAPI document of the paths below /emulator"),
     ("calls", "/emulator/calls", "POST: place a call, read its timeline as JSON lines"),
     ("load", "/emulator/load", "POST: place many calls, read a result for each as JSON lines"),
     ("token", "/emulator/token", "POST: a token, good or flawed"),

@@ -30,6 +30,8 @@ mod login;
 #[cfg(test)]
 mod media;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod outgoing;
@@ -41,6 +43,8 @@ mod packages;
 mod page;
 #[cfg(test)]
 mod recording;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 mod sdk;
 #[cfg(test)]
