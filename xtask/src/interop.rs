@@ -2,21 +2,19 @@
 
 mod install;
 mod kits;
+mod platform;
 
-use std::{
-    env, fs,
-    io::{BufRead as _, BufReader},
-    path::Path,
-    process::{Child, Command, ExitCode, Stdio},
+use std::{fs, path::Path, process::ExitCode};
+
+use self::platform::Platform;
+use crate::{
+    console::{complain, say},
+    support::binaries::{self, Profile},
 };
 
-use serde_json::Value;
-
-use self::install::{Installed, finish};
-use crate::console::{complain, say};
-
-/// Installs the libraries, starts the emulator over TLS, and runs one script per library, then the tests of
-/// the packages for tests. It needs the package registries, so it is not part of the gate.
+/// Installs the libraries, starts the emulator over TLS and a gateway for the bots of the scripts, and runs
+/// one script per library, then the tests of the packages for tests. It needs the package registries, so it
+/// is not part of the gate.
 pub(crate) fn run(root: &Path) -> ExitCode {
     match run_all(root) {
         Ok(0) => ExitCode::SUCCESS,
@@ -42,8 +40,9 @@ fn run_all(root: &Path) -> Result<usize, String> {
     let node = install::install_node(&scripts, &folder);
 
     install::write_certificate(&folder)?;
-    let emulator = Emulator::start(root, &folder)?;
-    say(&format!("the emulator listens on {}\n", emulator.origin));
+    let binaries = binaries::build(root, Profile::Dev)?;
+    let mut platform = Platform::start(&binaries, &folder)?;
+    say(&format!("the emulator listens on {}, the gateway on {}\n", platform.origin, platform.gateway));
     let mut failed = 0;
     for library in LIBRARIES {
         let runtime = match library.runtime {
@@ -51,7 +50,7 @@ fn run_all(root: &Path) -> Result<usize, String> {
             Runtime::Node => &node,
         };
         let outcome = match runtime {
-            Ok(installed) => emulator.run(installed, library.script, &folder),
+            Ok(installed) => platform.run(installed, library.script, &folder),
             Err(problem) => Err(format!("cannot install it: {problem}")),
         };
         match outcome {
@@ -62,7 +61,7 @@ fn run_all(root: &Path) -> Result<usize, String> {
             }
         }
     }
-    failed += kits::run_tests(root, &python, &node, Path::new(&emulator.binary));
+    failed += kits::run_tests(root, &python, &node, &binaries.emulator);
     Ok(failed)
 }
 
@@ -106,91 +105,3 @@ const LIBRARIES: [Library; 10] = [
         script: "botframework_node.mjs",
     },
 ];
-
-/// The running emulator. Dropping it ends the process.
-struct Emulator {
-    child: Child,
-    binary: String,
-    origin: String,
-    ca: String,
-}
-
-impl Emulator {
-    fn start(root: &Path, folder: &Path) -> Result<Self, String> {
-        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .current_dir(root)
-            .args([
-                "build",
-                "-p",
-                "switchboard-emulator",
-                "--bins",
-                "--message-format=json-render-diagnostics",
-            ])
-            .stderr(Stdio::inherit())
-            .output()
-            .map_err(|error| format!("cannot run cargo: {error}"))?;
-        let binary = String::from_utf8_lossy(&built.stdout)
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .find_map(|message| message.get("executable").and_then(Value::as_str).map(str::to_owned))
-            .ok_or("the build failed")?;
-        let mut child = Command::new(&binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--json", "--app-id", APP, "--secret", SECRET])
-            .arg("--certificate")
-            .arg(folder.join("app.pem"))
-            .arg("--tls")
-            .arg(folder.join("tls"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("cannot start the emulator: {error}"))?;
-        let mut line = String::new();
-        if let Some(output) = child.stdout.take() {
-            let _ = BufReader::new(output).read_line(&mut line);
-        }
-        let urls: Value = serde_json::from_str(&line).unwrap_or_default();
-        let text = |name: &str| urls.get(name).and_then(Value::as_str).map(str::to_owned);
-        match text("origin").zip(text("ca")) {
-            Some((origin, ca)) => Ok(Self { child, binary, origin, ca }),
-            None => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err("the emulator did not print its addresses".to_owned())
-            }
-        }
-    }
-
-    /// Runs a script and returns its output. The error of a failed script has all of its output.
-    fn run(&self, installed: &Installed, script: &str, folder: &Path) -> Result<String, String> {
-        let mut command = Command::new(&installed.program);
-        command
-            .arg(installed.scripts.join(script))
-            .env("EMULATOR_ORIGIN", &self.origin)
-            .env("EMULATOR_CA", &self.ca)
-            .env("EMULATOR_APP", APP)
-            .env("EMULATOR_SECRET", SECRET)
-            .env("EMULATOR_TENANT", TENANT)
-            .env("EMULATOR_CERTIFICATE", folder.join("app.pem"))
-            .env("EMULATOR_KEY", folder.join("app-key.pem"))
-            .env("EMULATOR_PEM", folder.join("app-both.pem"))
-            .env("PYTHONDONTWRITEBYTECODE", "1");
-        // The variables in which the runtimes and libraries look for a certificate authority.
-        for variable in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
-            command.env(variable, &self.ca);
-        }
-        finish(&mut command)
-    }
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        // By its process id, which stays valid until the child is waited for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-const APP: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";
-const SECRET: &str = "not-secret-interop";
-const TENANT: &str = "11111111-2222-4333-8444-555555555555";

@@ -1,7 +1,6 @@
 // Settings and helpers of every script: the address of the emulator, and the identity of the app.
 
 import { readFileSync } from "node:fs";
-import { createServer } from "node:http";
 
 import { Emulator } from "switchboard-emulator";
 
@@ -15,6 +14,8 @@ export const certificateFile = env("CERTIFICATE");
 export const certificate = readFileSync(certificateFile, "ascii");
 export const key = readFileSync(env("KEY"), "ascii");
 export const pemFile = env("PEM");
+// The callback URI of the bot behind the gateway, for the calls that it places.
+export const callback = process.env.BOT_CALLBACK;
 export const graphScope = "https://graph.microsoft.com/.default";
 
 export const ok = (what) => console.log(`  ${what}`);
@@ -31,16 +32,6 @@ export const refused = async (what, attempt, expected) => {
 
 export const emulator = await Emulator.connect(origin, { app, ca: env("CA") });
 
-// Places a call that lasts until it is hung up: its id, the call, and the URL that it is posted to.
-export const placeCall = async () => {
-  const server = createServer((request, response) => {
-    let body = "";
-    request.on("data", (chunk) => (body += chunk));
-    request.on("end", () => response.writeHead("value" in JSON.parse(body) ? 202 : 204).end());
-  });
-  await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
-  server.unref();
-  const to = `http://127.0.0.1:${server.address().port}/api/calls`;
-  const call = await emulator.placeCall(to, { tenant });
-  return { id: call.id, placed: call, to };
-};
+// Lets a person call the bot behind the gateway. The call lasts until it is hung up.
+export const placeCall = (options = {}) =>
+  emulator.placeCall(process.env.GATEWAY_WEBHOOK, { tenant, ...options });

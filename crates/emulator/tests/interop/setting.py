@@ -1,9 +1,6 @@
 """Settings and helpers of every script: the address of the emulator, and the identity of the app."""
 
-import json
 import os
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from switchboard_emulator import Emulator
 
@@ -14,6 +11,9 @@ SECRET = os.environ["EMULATOR_SECRET"]
 TENANT = os.environ["EMULATOR_TENANT"]
 CERTIFICATE = os.environ["EMULATOR_CERTIFICATE"]
 KEY = os.environ["EMULATOR_KEY"]
+# The webhook of the gateway, and the callback URI of the bot behind it for the calls that it places.
+WEBHOOK = os.environ["GATEWAY_WEBHOOK"]
+CALLBACK = os.environ["BOT_CALLBACK"]
 GRAPH_SCOPE = "https://graph.microsoft.com/.default"
 
 
@@ -25,25 +25,9 @@ def read(path):
 EMULATOR = Emulator.connect(ORIGIN, app=APP, ca=CA)
 
 
-class Webhook(BaseHTTPRequestHandler):
-    """Asks for the Graph form of a legacy notification, and accepts the rest."""
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(202 if "value" in body else 204)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-def place_call():
-    """Places a call that lasts until it is hung up: its id, the call, the URL that it is posted to."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/api/calls"
-    call = EMULATOR.place_call(url, tenant=TENANT)
-    return call.id, call, url
+def place_call(**options):
+    """Lets a person call the bot behind the gateway. The call lasts until it is hung up."""
+    return EMULATOR.place_call(WEBHOOK, tenant=TENANT, **options)
 
 
 def ok(what):
