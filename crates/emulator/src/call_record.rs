@@ -220,6 +220,10 @@ impl CallRecord {
 
     /// Announces a change to the readers of the control API.
     pub(crate) fn announce(&self) {
+        // Calls of a load are not shown.
+        if self.kept.is_none() {
+            return;
+        }
         // There may be no reader.
         let _ = self.changes.send(self.facts.id);
     }

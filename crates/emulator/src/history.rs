@@ -25,7 +25,7 @@ impl Default for History {
 }
 
 impl History {
-    /// Returns the sender that receives the id of each call that changes.
+    /// Returns the sender that receives the id of each call that changes or is forgotten.
     pub(crate) fn changes(&self) -> &broadcast::Sender<Uuid> {
         &self.changes
     }
@@ -36,8 +36,9 @@ impl History {
         calls.push_back(Arc::clone(record));
         let mut bytes: usize = calls.iter().map(|call| call.bytes()).sum();
         while calls.len() > CALLS_MAX || (bytes > BYTES_MAX && calls.len() > 1) {
-            let forgotten = calls.pop_front();
-            bytes -= forgotten.map_or(0, |call| call.bytes()).min(bytes);
+            let Some(forgotten) = calls.pop_front() else { break };
+            bytes -= forgotten.bytes().min(bytes);
+            forgotten.announce();
         }
         drop(calls);
         record.announce();
@@ -57,7 +58,9 @@ impl History {
     pub(crate) fn forget(&self, id: Uuid) -> Option<Arc<CallRecord>> {
         let mut calls = self.lock();
         let position = calls.iter().position(|call| call.facts.id == id)?;
-        calls.remove(position)
+        let forgotten = calls.remove(position)?;
+        forgotten.announce();
+        Some(forgotten)
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<CallRecord>>> {

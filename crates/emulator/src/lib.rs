@@ -56,11 +56,14 @@
 //!
 //! # Control API
 //!
-//! JSON over HTTP. The response to an invalid request is 400, and says what is valid.
+//! JSON over HTTP. The response to an invalid request is 400, and says what is valid. `GET /` is a page for a
+//! browser that uses nothing else.
 //!
 //! - `POST /emulator/calls` places a call, and streams its timeline as JSON lines. `body` is its first
 //!   notification, `set` a list of `PATH=VALUE` for members of it, `replay` a list of recorded notifications
 //!   that follow the answer.
+//! - `GET /emulator/events` streams server-sent events: `call` has the summary of each call, and again at
+//!   each change; `forgotten` has the id of a call that is no longer kept.
 //! - `GET /emulator/calls/{id}/recordings/{id}` downloads a recording, with its access token as bearer token.
 //! - `POST /emulator/load` places many calls, and streams a result for each. Its members are `call` (as
 //!   above), `calls`, `rate` and `kind_mix`.
@@ -128,6 +131,7 @@ mod keys;
 mod load;
 mod notification;
 mod operation;
+mod page;
 mod participant;
 mod platform;
 mod recorder;

@@ -163,7 +163,12 @@ impl Recording {
 
     /// Returns the entry of the control API.
     pub(crate) fn summary(&self) -> Value {
-        json!({"id": self.id.to_string(), "url": self.location, "bytes": wav::recording_bytes(self.length)})
+        json!({
+            "id": self.id.to_string(),
+            "url": self.location,
+            "access_token": self.access_token,
+            "bytes": wav::recording_bytes(self.length),
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use std::{net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::Value;
+use uuid::Uuid;
 
 pub use self::urls::NamedUrl;
 use self::{graph_path::GraphPath, urls::no_such_path};
@@ -23,6 +24,7 @@ use crate::{
         Batch, CreateRequest, Gate, add_graph_headers, log_device_quality, unknown_segment, wrong_method,
     },
     issuer::{self, Authority, SKYPE_ISSUER, SKYPE_SLASH_ISSUER},
+    page::{PageFile, wants_json},
     server::{Body, Handle, hang_up, header_text, json_response, method_not_allowed, reads},
 };
 
@@ -56,7 +58,11 @@ impl Handle for Routes {
         let path = request.uri().path().to_owned();
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         match segments.as_slice() {
-            ["" | "emulator"] => document(&request, || index(&self.origin_of(&request))),
+            [""] if !wants_json(&request) => PageFile::Document.respond(&request),
+            ["page.css"] => PageFile::Style.respond(&request),
+            ["page.js"] => PageFile::Script.respond(&request),
+            ["page.svg"] => PageFile::Icon.respond(&request),
+            ["" | "emulator"] => document(&request, || self.index(&request)),
             ["emulator", rest @ ..] => {
                 let default_app = self.directory.apps.first().copied();
                 control::respond(&self.context, default_app, &request, rest).await
@@ -302,23 +308,27 @@ impl Routes {
         }
     }
 
+    /// Returns the index of the platform: every URL, the default app, and the values of the faults.
+    fn index(&self, request: &Request<Bytes>) -> Value {
+        let origin = self.origin_of(request);
+        let mut index: serde_json::Map<String, Value> = NamedUrl::all(&origin)
+            .into_iter()
+            .map(|named| (named.name.to_owned(), named.url.into()))
+            .collect();
+        index.insert("app".to_owned(), self.directory.apps.first().map(Uuid::to_string).into());
+        index.insert("fault_values".to_owned(), faults_explained());
+        let variables = identity_variables(&origin).into_iter();
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.into())).collect();
+        index.insert("identity_variables".to_owned(), Value::Object(variables));
+        Value::Object(index)
+    }
+
     /// Returns the origin that the request names. A platform that listens on every address has several.
     fn origin_of(&self, request: &Request<Bytes>) -> String {
         header_text(request.headers(), &header::HOST)
             .and_then(|host| parse_http_url(&format!("{}://{host}/", self.scheme)).ok())
             .map_or_else(|| self.origin.clone(), |url| url.origin().ascii_serialization())
     }
-}
-
-/// Returns the index of the platform: every URL, and the values of the faults.
-fn index(origin: &str) -> Value {
-    let mut index: serde_json::Map<String, Value> =
-        NamedUrl::all(origin).into_iter().map(|named| (named.name.to_owned(), named.url.into())).collect();
-    index.insert("fault_values".to_owned(), faults_explained());
-    let variables = identity_variables(origin).into_iter();
-    let variables = variables.map(|(name, value)| (name.to_owned(), value.into())).collect();
-    index.insert("identity_variables".to_owned(), Value::Object(variables));
-    Value::Object(index)
 }
 
 fn document(request: &Request<Bytes>, make: impl FnOnce() -> Value) -> Response<Body> {

@@ -17,7 +17,11 @@ pub(crate) fn events(key: &str) -> Result<[Value; 2], BrowserError> {
     }
     let mut characters = name.chars();
     let (code, text) = match (characters.next(), characters.next()) {
-        (Some(character), None) => (u32::from(character.to_ascii_uppercase()), name),
+        // The codes of other characters are those of keys that type nothing: 46 is `.`, and the key Delete.
+        (Some(character), None) if character.is_ascii_alphanumeric() => {
+            (u32::from(character.to_ascii_uppercase()), name)
+        }
+        (Some(_), None) => (0, name),
         _ => {
             let known = NAMED.iter().find(|(known, ..)| *known == name);
             let (_, code, text) = known.ok_or_else(|| BrowserError(format!("unknown key {key}")))?;
@@ -68,7 +72,7 @@ mod tests {
     fn keys_have_names_codes_modifiers_and_text() {
         for (key, name, code, modifiers, text) in [
             ("a", "a", 65, 0, "a"),
-            ("+", "+", 43, 0, "+"),
+            ("+", "+", 0, 0, "+"),
             ("Enter", "Enter", 13, 0, "\r"),
             ("Space", " ", 32, 0, " "),
             ("Shift+Tab", "Tab", 9, 8, ""),

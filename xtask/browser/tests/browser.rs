@@ -75,8 +75,8 @@ mod page {
         page.click("#far").await.unwrap();
         page.fill("#name", "née").await.unwrap();
         page.press("End").await.unwrap();
-        page.type_text("-1").await.unwrap();
-        assert_eq!(page.evaluate("document.getElementById('name').value").await.unwrap(), "née-1");
+        page.type_text("-1.(").await.unwrap();
+        assert_eq!(page.evaluate("document.getElementById('name').value").await.unwrap(), "née-1.(");
         page.press("Enter").await.unwrap();
         page.choose("#kind", "group").await.unwrap();
         page.wait_for("log.textContent.includes('later')").await.unwrap();
@@ -91,6 +91,8 @@ mod page {
                 "key End",
                 "key -",
                 "key 1",
+                "key .",
+                "key (",
                 "key Enter",
                 "submitted",
                 "kind group",

@@ -34,6 +34,9 @@ mod operations;
 #[cfg(test)]
 mod outgoing;
 #[cfg(test)]
+#[cfg(unix)]
+mod page;
+#[cfg(test)]
 mod recording;
 #[cfg(test)]
 mod sdk;

@@ -170,7 +170,8 @@ pub(super) fn stream_events(context: &Context, id: &str, request: &Request<Bytes
     event_stream(receiver)
 }
 
-/// Streams the summary of every call, and again that of each call that changes.
+/// Streams the summary of every call, again that of each call that changes, and the id of each that is
+/// forgotten.
 pub(super) fn stream_calls(context: &Arc<Context>) -> Response<Body> {
     let mut changes = context.history.changes().subscribe();
     let (sender, receiver) = mpsc::channel(STREAM_EVENTS_MAX);
@@ -186,7 +187,15 @@ pub(super) fn stream_calls(context: &Arc<Context>) -> Response<Body> {
             }
             tokio::select! {
                 change = changes.recv() => match change {
-                    Ok(id) => due.extend(held.history.get(id)),
+                    Ok(id) => match held.history.get(id) {
+                        Some(call) => due.push(call),
+                        None => {
+                            let forgotten = Bytes::from(json!({"call": id.to_string()}).to_string());
+                            if sender.send(server_sent("forgotten", None, &forgotten)).await.is_err() {
+                                return;
+                            }
+                        }
+                    },
                     Err(RecvError::Lagged(_)) => due.extend(held.history.newest_first().into_iter().rev()),
                     Err(RecvError::Closed) => return,
                 },
