@@ -55,6 +55,13 @@ impl Calls {
         self.lock().get(&id).ok_or(StepRefused::NoSuchCall)?.take_step(step)
     }
 
+    /// Ends a call at once if it lives: the other side hangs up.
+    pub(crate) fn end(&self, id: Uuid) {
+        if let Some(call) = self.lock().get(&id) {
+            call.end();
+        }
+    }
+
     pub(crate) fn remove(&self, id: Uuid) {
         self.lock().remove(&id);
     }

@@ -194,6 +194,12 @@ impl LiveCall {
         self.inputs.try_send(CallInput::Step(step)).map_err(|_| StepRefused::Busy)
     }
 
+    /// Lets the other side hang up at once.
+    pub(super) fn end(&self) {
+        // The task that has ended needs no input.
+        let _ = self.inputs.try_send(CallInput::End);
+    }
+
     /// Starts an operation. From here on its end is reported once.
     fn operate(
         &self,

@@ -72,6 +72,47 @@ async fn a_step_is_played_in_a_live_call_and_ends_it() {
 }
 
 #[tokio::test]
+async fn steps_wait_for_each_other_and_a_deleted_call_for_none() {
+    let platform = platform().await;
+    let webhook = webhook(&platform).await;
+    let timeline = place(&platform, &webhook);
+    let list = until(&platform, |list| list["calls"][0]["state"] == "established").await;
+    let path = format!("/emulator/calls/{}", list["calls"][0]["call"].as_str().unwrap());
+    let steps = format!("{path}/steps");
+    let started = tokio::time::Instant::now();
+    for step in [
+        json!({"do": "tone", "tone": 1}),
+        json!({"do": "tone", "tone": 2, "after": "100ms"}),
+        json!({"do": "wait", "for": "100ms"}),
+        json!({"do": "tone", "tone": 3}),
+    ] {
+        let reply = request(platform.address(), "POST", &steps, &step.to_string()).await;
+        assert_eq!(reply.status, 202, "{reply:?}");
+    }
+    let is_played = |call: &Value| {
+        let mut events = call["events"].as_array().unwrap().iter();
+        events.any(|event| event["event"] == "step" && event["what"] == "tone 3")
+    };
+    while !is_played(&get(platform.address(), &path).await.json()) {
+        assert!(started.elapsed() < Duration::from_secs(20), "tone 3 was never played");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(started.elapsed() >= Duration::from_millis(200), "{:?}", started.elapsed());
+
+    // Steps that wait need no stack: this many ended the process.
+    let wait = json!({"do": "wait", "for": "1h"}).to_string();
+    for _ in 0..300 {
+        let status = request(platform.address(), "POST", &steps, &wait).await.status;
+        assert!(status == 202 || status == 503, "{status}");
+    }
+    assert_eq!(request(platform.address(), "DELETE", &path, "").await.status, 204);
+    let (words, _, _) = played(timeline).await;
+    let tones: Vec<&String> = words.iter().filter(|word| word.starts_with("tone")).collect();
+    assert_eq!(tones, ["tone 1 202", "tone 2 202", "tone 3 202"]);
+    assert_eq!(words.last().map(String::as_str), Some("terminated 202"));
+}
+
+#[tokio::test]
 async fn events_are_streamed_from_the_first_to_the_end() {
     let platform = platform().await;
     let webhook = webhook(&platform).await;
