@@ -91,14 +91,15 @@ def test_a_call_that_never_ends_is_ended_by_the_test(place_call, bot):
 
 def test_a_bot_that_does_not_answer(place_call, bot):
     bot.answers = False
-    call = place_call(bot.url, answer_within="50ms", expect="unanswered")
+    call = place_call(bot.url, answer_within="1s", expect="unanswered")
     assert call.assert_end("unanswered")["ok"]
 
 
 def test_a_fault_and_its_end(place_call, set_faults, emulator, bot):
     set_faults(graph="500*1")
-    failed = place_call(bot.url, answer_within="300ms")
+    failed = place_call(bot.url)
     failed.wait_for_step("answer", status=500)
+    failed.forget()
     failed.assert_end("unanswered")
     assert emulator.faults()["graph"] is None
     set_faults(graph=7504)

@@ -36,8 +36,8 @@ pub(crate) struct CallArguments {
     /// /value/0/changeType=updated (a JSON pointer, from the body). May be repeated.
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<MemberSetting>,
-    /// The expected outcome: completed, rejected, ended, redirected, refused, undelivered, unanswered, lost or
-    /// unexpected.
+    /// The expected outcome: completed, rejected, ended, redirected, refused, undelivered, unanswered, lost
+    /// or unexpected.
     #[arg(long, default_value = "completed")]
     expect: CallOutcome,
     /// Report the results of operations by notifications (notified) or in the responses (immediate, or

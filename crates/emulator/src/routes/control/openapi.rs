@@ -157,7 +157,7 @@ mod tests {
         let faults = FaultName::WORDS.iter().map(|&name| name.to_owned());
         assert_eq!(members("FaultChange"), faults.collect());
         let named = NamedUrl::all("").into_iter().map(|url| url.name);
-        let index = named.chain(["fault_values", "identity_variables"]).map(str::to_owned);
+        let index = named.chain(["app", "fault_values", "identity_variables"]).map(str::to_owned);
         assert_eq!(members("Index"), index.collect());
     }
 }
