@@ -89,6 +89,8 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
         self.player.context.calls.remove(self.player.ids.call);
         let mut pending = self.operations.end_all(inputs);
         pending.extend(self.participants.end_arrivals());
+        // The bot may have refused the roster of an operation, which then is in no queue.
+        pending.extend(operations::cancel_all(self.player.record()));
         let announced = match &played {
             Ok(Termination::Silent) => {
                 operations::close(self.player.record(), pending);
