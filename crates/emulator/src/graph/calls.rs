@@ -80,7 +80,13 @@ impl Calls {
     ) -> Response<Body> {
         let action = match GraphAction::parse(request.method(), path) {
             Err(InvalidAction::Method { allowed }) => {
-                return refusal::wrong_method(request, allowed, gate.now);
+                let response = identified(request, refusal::wrong_method(request, allowed, gate.now));
+                let calls = self.lock();
+                if let Some(call) = Uuid::try_parse(id).ok().and_then(|id| calls.get(&id)) {
+                    let note = format!("the path takes {allowed}");
+                    call.record(NOT_SERVED, String::new(), Some(note), request, Some(&response));
+                }
+                return response;
             }
             other => other.map_err(|_| GraphRefusal::NoSuchAction),
         };
@@ -92,7 +98,7 @@ impl Calls {
             return identified(request, refusal.response(request, gate.now));
         };
         let mut url = String::new();
-        let what = action.as_ref().map_or("not served", GraphAction::label);
+        let what = action.as_ref().map_or(NOT_SERVED, GraphAction::label);
         let result = app.and_then(|app| {
             action.and_then(|action| act(call, request, action, app.as_ref(), gate.origin, &mut url))
         });
@@ -165,5 +171,7 @@ fn identified(request: &Request<Bytes>, mut response: Response<Body>) -> Respons
     response
 }
 
+/// The name of a request in the timeline that has no action.
+const NOT_SERVED: &str = "not served";
 /// Bounds the memory of a platform that places calls without end.
 const CALLS_MAX: usize = 10_000;

@@ -156,8 +156,14 @@ async fn what_is_not_served_is_an_error_of_graph_in_the_timeline() {
         assert_eq!(reply.status, 400, "{below}");
         assert!(reply.json()["error"]["innerError"]["request-id"].is_string(), "{below}: {}", reply.body);
     }
+    for (method, below) in [("PATCH", ""), ("GET", "/answer"), ("POST", "/operations")] {
+        assert_eq!(call.ask(&platform, method, below, &json!({})).await.status, 405, "{method} {below}");
+    }
     let (words, _) = call.end(&platform).await;
-    assert_eq!(words.iter().filter(|word| *word == "not served 400").count(), 3, "{words:?}");
+    for status in [400, 405] {
+        let line = format!("not served {status}");
+        assert_eq!(words.iter().filter(|word| **word == line).count(), 3, "{words:?}");
+    }
 }
 
 /// A body of `sendDtmfTones` that takes a minute.
