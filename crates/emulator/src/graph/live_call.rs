@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use serde_json::Value;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::Instant,
+};
 use url::Url;
 use uuid::Uuid;
 
@@ -136,8 +139,10 @@ impl LiveCall {
             GraphAction::Participants => Ok(participants::list(self.events.call())),
             GraphAction::Participant(id) => participants::show(self.events.call(), id),
             GraphAction::RemoveParticipant(id) => {
+                // Who leaves the call must be reported, so a place for that comes first.
+                let place = self.inputs.try_reserve().map_err(|error| not_taken(&error))?;
                 let participant = participants::take(self.events.call(), id)?;
-                self.send(Decision::Removed(participant))?;
+                place.send(CallInput::Decision(Decision::Removed(participant)));
                 Ok(empty(StatusCode::NO_CONTENT))
             }
             GraphAction::Show => Ok(self.show()),
@@ -165,7 +170,7 @@ impl LiveCall {
     /// Accepts a request that changes an answered call.
     fn change(&self, decision: Decision) -> Result<Response<Body>, GraphRefusal> {
         self.check_answered()?;
-        self.inputs.try_send(CallInput::Decision(decision)).map_err(|_| GraphRefusal::TooManyOperations)?;
+        self.send(decision)?;
         Ok(empty(StatusCode::ACCEPTED))
     }
 
@@ -178,7 +183,7 @@ impl LiveCall {
     }
 
     fn send(&self, decision: Decision) -> Result<(), GraphRefusal> {
-        self.inputs.try_send(CallInput::Decision(decision)).map_err(|_| GraphRefusal::NotFound)
+        self.inputs.try_send(CallInput::Decision(decision)).map_err(|error| not_taken(&error))
     }
 
     /// Hands a step of the control API to the task that plays the call.
@@ -278,6 +283,14 @@ impl LiveCall {
                 .filter(|_| keeps)
                 .map(|response| RecordedResponse::new(response, &whole_body(response))),
         }));
+    }
+}
+
+/// The refusal of a decision that the task of the call does not take. The call lives if its queue is full.
+fn not_taken<T>(error: &TrySendError<T>) -> GraphRefusal {
+    match error {
+        TrySendError::Full(_) => GraphRefusal::TooManyOperations,
+        TrySendError::Closed(_) => GraphRefusal::NotFound,
     }
 }
 
