@@ -277,7 +277,7 @@ impl LiveCall {
             took_ms: 0.0,
             attempt: 1,
             message_id: None,
-            note,
+            note: note.map(|note| note.chars().take(NOTE_LETTERS_MAX).collect()),
             request: keeps.then(|| RecordedRequest::new(request, path)),
             response: response
                 .filter(|_| keeps)
@@ -325,5 +325,7 @@ impl StepRefused {
 
 /// The code of Graph for an error of its own.
 const INTERNAL_ERROR: u32 = 9_999;
+/// The error of a body may repeat all of it.
+const NOTE_LETTERS_MAX: usize = 1_000;
 /// Operations wait in this queue while the notifications of the call are posted.
 const INPUTS_MAX: usize = 32;

@@ -155,6 +155,7 @@ async fn an_invalid_request_is_refused_with_what_is_wrong() {
         ("direction", json!("incoming"), "direction must be outgoing"),
         ("tenantId", json!("x"), "must be GUIDs"),
         ("callOptions", json!([]), "callOptions must be an outgoingCallOptions object"),
+        ("subject", json!("x".repeat(200_000)), "it takes at most 131072 bytes"),
     ] {
         let mut body = good.clone();
         body[member] = value;
