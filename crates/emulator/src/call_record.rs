@@ -183,6 +183,11 @@ impl CallRecord {
         self.state().operations.end(id, end)
     }
 
+    /// Returns true if the control API shows the call: it is not one of a load.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// Returns true if requests and responses are to be recorded whole.
     pub(crate) fn keeps_exchanges(&self) -> bool {
         self.kept.as_ref().is_some_and(|kept| lock(kept).bytes < EXCHANGE_BYTES_MAX)
@@ -224,8 +229,7 @@ impl CallRecord {
 
     /// Announces a change to the readers of the control API.
     pub(crate) fn announce(&self) {
-        // Calls of a load are not shown.
-        if self.kept.is_none() {
+        if !self.is_shown() {
             return;
         }
         // There may be no reader.

@@ -50,6 +50,11 @@ impl Calls {
         self.lock().get(&id).map(LiveCall::call)
     }
 
+    /// Returns the records of all live calls.
+    pub(crate) fn records(&self) -> Vec<Arc<CallRecord>> {
+        self.lock().values().map(LiveCall::call).collect()
+    }
+
     /// Hands a step of the control API to the task that plays a call.
     pub(crate) fn take_step(&self, id: Uuid, step: ScriptStep) -> Result<(), StepRefused> {
         self.lock().get(&id).ok_or(StepRefused::NoSuchCall)?.take_step(step)

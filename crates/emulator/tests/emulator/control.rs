@@ -202,3 +202,27 @@ async fn a_call_whose_queue_is_full_is_still_there() {
     let (_, _, end) = played(timeline).await;
     assert!(end.ok, "{end:?}");
 }
+
+#[tokio::test]
+async fn all_live_calls_end_also_the_ones_that_are_no_longer_listed() {
+    let platform = platform().await;
+    // It accepts no connection, so the calls stay as they are.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("http://{}/api/calls", silent.local_addr().unwrap());
+    for _ in 0..205 {
+        let call = CallRequest { answer_within: Duration::from_secs(600), ..call_to(&to) };
+        let call = CallRequest { protocol: switchboard_emulator::Protocol::Graph, ..call };
+        drop(platform.call(call).unwrap());
+    }
+    let health = get(platform.address(), "/emulator/health").await.json();
+    assert_eq!(health["calls"], json!({"live": 205, "kept": 200}));
+    assert_eq!(request(platform.address(), "DELETE", "/emulator/calls", "").await.status, 204);
+    for _ in 0..600 {
+        let health = get(platform.address(), "/emulator/health").await.json();
+        if health["calls"] == json!({"live": 0, "kept": 0}) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("some calls live on");
+}

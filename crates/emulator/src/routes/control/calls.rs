@@ -113,8 +113,11 @@ pub(super) fn delete(context: &Context, id: &str) -> Response<Body> {
 
 /// Ends and forgets all calls.
 pub(super) fn delete_all(context: &Context) -> Response<Body> {
-    for call in context.history.newest_first() {
+    // The history may have forgotten a live call.
+    for call in context.calls.records().iter().filter(|call| call.is_shown()) {
         context.calls.end(call.facts.id);
+    }
+    for call in context.history.newest_first() {
         context.history.forget(call.facts.id);
     }
     empty(StatusCode::NO_CONTENT)
