@@ -261,6 +261,21 @@ async fn a_bot_invites_mutes_holds_and_removes_people() {
 }
 
 #[tokio::test]
+async fn every_kind_of_person_whom_graph_invites_can_be_invited() {
+    let platform = platform().await;
+    let webhook = webhook(&platform).await;
+    let path = path_of(&place(&platform, &create(&webhook, &[user(7)])).await).await;
+    webhook.until("participants").await;
+    for kind in ["guest", "encrypted", "onPremises", "azureCommunicationServicesUser"] {
+        let invite = json!({"clientContext": kind, "participants": [{"identity": {kind: {"id": "1"}}}]});
+        let done = operate(&platform, &webhook, &format!("{path}/participants/invite"), invite).await;
+        assert_eq!(done["resultInfo"]["code"], 200, "{kind}");
+        let people = participants(&platform, &path).await;
+        assert_eq!(people.last().unwrap()["info"]["identity"][kind]["id"], "1");
+    }
+}
+
+#[tokio::test]
 async fn an_invitation_to_a_busy_person_fails_and_one_without_an_answer_ends_with_the_call() {
     let mut faults = Faults::default();
     faults.set(FaultName::Callee, "busy*1").unwrap();
