@@ -62,7 +62,7 @@ impl Calls {
 
     /// Ends a call at once if it lives: the other side hangs up.
     pub(crate) fn end(&self, id: Uuid) {
-        if let Some(call) = self.lock().get(&id) {
+        if let Some(call) = self.lock().get_mut(&id) {
             call.end();
         }
     }

@@ -40,6 +40,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct LiveCall {
     inputs: mpsc::Sender<CallInput>,
+    /// The place of the input that ends the call; `None` once it was sent.
+    end: Option<mpsc::OwnedPermit<CallInput>>,
     events: EventSender,
     started: Instant,
 }
@@ -47,8 +49,9 @@ pub(super) struct LiveCall {
 impl LiveCall {
     /// A call, and the receiver of its inputs.
     pub(super) fn new(started: Instant, events: EventSender) -> (Self, mpsc::Receiver<CallInput>) {
-        let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
-        (Self { inputs, events, started }, receiver)
+        let (inputs, receiver) = mpsc::channel(INPUTS_MAX + 1);
+        let end = inputs.clone().try_reserve_owned().ok();
+        (Self { inputs, end, events, started }, receiver)
     }
 
     pub(super) fn facts(&self) -> &Facts {
@@ -150,7 +153,7 @@ impl LiveCall {
                 if self.stage().is_ending() {
                     return Err(GraphRefusal::NotFound);
                 }
-                self.send(Decision::HangUp)?;
+                self.send_end(CallInput::Decision(Decision::HangUp))?;
                 self.events.call().enter(CallStage::Terminating);
                 Ok(empty(StatusCode::NO_CONTENT))
             }
@@ -200,9 +203,18 @@ impl LiveCall {
     }
 
     /// Lets the other side hang up at once.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&mut self) {
         // The task that has ended needs no input.
-        let _ = self.inputs.try_send(CallInput::End);
+        let _ = self.send_end(CallInput::End);
+    }
+
+    /// Sends an input that ends the call. The first one has its place, however full the queue is.
+    fn send_end(&mut self, input: CallInput) -> Result<(), GraphRefusal> {
+        if let Some(place) = self.end.take() {
+            place.send(input);
+            return Ok(());
+        }
+        self.inputs.try_send(input).map_err(|error| not_taken(&error))
     }
 
     /// Starts an operation. From here on its end is reported once.

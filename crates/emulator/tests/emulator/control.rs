@@ -182,25 +182,34 @@ async fn a_step_needs_an_answered_call_and_must_be_one() {
 }
 
 #[tokio::test]
-async fn a_call_whose_queue_is_full_is_still_there() {
+async fn a_call_whose_queue_is_full_loses_no_participant_and_can_be_ended() {
     let platform = platform().await;
     let webhook = webhook(&platform).await;
-    let timeline = place(&platform, &webhook);
-    let list = until(&platform, |list| list["calls"][0]["state"] == "established").await;
-    let id = list["calls"][0]["call"].as_str().unwrap();
-    let set_delay = |delay: &'static str| request(platform.address(), "PATCH", "/emulator/faults", delay);
-    assert_eq!(set_delay(r#"{"delay":"1s"}"#).await.status, 200);
-    let steps = format!("/emulator/calls/{id}/steps");
-    while request(platform.address(), "POST", &steps, r#"{"do":"hold"}"#).await.status == 202 {}
-    let path = format!("/v1.0/communications/calls/{id}");
-    let reply = request(platform.address(), "DELETE", &path, "").await;
-    assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (429, Some("TooManyRequests")));
-    assert_eq!(set_delay(r#"{"delay":null}"#).await.status, 200);
-    while request(platform.address(), "DELETE", &path, "").await.status != 204 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    for ended_by_bot in [true, false] {
+        let timeline = place(&platform, &webhook);
+        let list = until(&platform, |list| list["calls"][0]["state"] == "established").await;
+        let id = list["calls"][0]["call"].as_str().unwrap();
+        let path = format!("/v1.0/communications/calls/{id}");
+        let people =
+            async || get(platform.address(), &format!("{path}/participants")).await.json()["value"].clone();
+        while people().await.as_array().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let set_delay = |delay: &'static str| request(platform.address(), "PATCH", "/emulator/faults", delay);
+        assert_eq!(set_delay(r#"{"delay":"1s"}"#).await.status, 200);
+        let steps = format!("/emulator/calls/{id}/steps");
+        while request(platform.address(), "POST", &steps, r#"{"do":"hold"}"#).await.status == 202 {}
+        let before = people().await;
+        let one = format!("{path}/participants/{}", before[0]["id"].as_str().unwrap());
+        let reply = request(platform.address(), "DELETE", &one, "").await;
+        assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (429, Some("TooManyRequests")));
+        assert_eq!(people().await, before);
+        let end = if ended_by_bot { path.clone() } else { format!("/emulator/calls/{id}") };
+        assert_eq!(request(platform.address(), "DELETE", &end, "").await.status, 204);
+        assert_eq!(set_delay(r#"{"delay":null}"#).await.status, 200);
+        let (_, _, end) = played(timeline).await;
+        assert!(end.ok, "{end:?}");
     }
-    let (_, _, end) = played(timeline).await;
-    assert!(end.ok, "{end:?}");
 }
 
 #[tokio::test]
