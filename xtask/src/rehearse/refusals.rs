@@ -101,9 +101,9 @@ const CASES: [RefusalCase; 39] = [
     login("50196", "token_unavailable", "the token endpoint is unavailable"),
     login("429:60", "token_throttled", "throttles"),
     login("500", "token_unavailable", "it responded 500"),
-    login("html", "token_nonsense", "no token endpoint"),
-    login("empty", "token_nonsense", "no token endpoint"),
-    login("truncated", "token_nonsense", "no token endpoint"),
+    login("html", "token_nonsense", "not a token endpoint"),
+    login("empty", "token_nonsense", "not a token endpoint"),
+    login("truncated", "token_nonsense", "not a token endpoint"),
     login("down", "token_lost", "the token endpoint"),
     login("hang", "deadline_passed", "the deadline passed"),
 ];
