@@ -1,5 +1,6 @@
 //! `cargo xtask`: the tasks of this repository, such as its gate, its fixtures and its demo.
 
+mod bench;
 mod check;
 mod console;
 mod demo;
@@ -66,6 +67,21 @@ enum Command {
         #[arg(long, value_name = "SCENE")]
         only: Option<rehearse::SceneName>,
     },
+    /// Count the instructions of the gateway per request, by callgrind, and compare them with the budget.
+    Bench {
+        /// Count instructions. They hardly depend on the load of the machine.
+        #[arg(long, required = true)]
+        instructions: bool,
+        /// Write the counts to the budget.
+        #[arg(long, conflicts_with = "json")]
+        record: bool,
+        /// Print one JSON document instead of tables.
+        #[arg(long)]
+        json: bool,
+        /// Use this binary of the gateway instead of building it.
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
     /// Run Microsoft's client libraries against the emulator; installs them from the package registries.
     Interop,
 }
@@ -89,6 +105,9 @@ fn main() -> ExitCode {
         Command::Demo { once } => demo::run(&root, once),
         Command::Rehearse { quick, binaries, only } => {
             rehearse::run(&root, &rehearse::Options { quick, binaries, only })
+        }
+        Command::Bench { instructions: _, record, json, binary } => {
+            bench::count_instructions(&root, &bench::InstructionOptions { record, json, binary })
         }
         Command::Interop => interop::run(&root),
     }
