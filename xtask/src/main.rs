@@ -67,21 +67,9 @@ enum Command {
         #[arg(long, value_name = "SCENE")]
         only: Option<rehearse::SceneName>,
     },
-    /// Count the instructions of the gateway per request, by callgrind, and compare them with the budget.
-    Bench {
-        /// Count instructions. They hardly depend on the load of the machine.
-        #[arg(long, required = true)]
-        instructions: bool,
-        /// Write the counts to the budget.
-        #[arg(long, conflicts_with = "json")]
-        record: bool,
-        /// Print one JSON document instead of tables.
-        #[arg(long)]
-        json: bool,
-        /// Use this binary of the gateway instead of building it.
-        #[arg(long, value_name = "FILE")]
-        binary: Option<PathBuf>,
-    },
+    /// Measure the CPU time of a request beside nginx, HAProxy and a bare proxy, and the gateway's memory and
+    /// start. Or count instructions.
+    Bench(bench::Options),
     /// Run Microsoft's client libraries against the emulator; installs them from the package registries.
     Interop,
 }
@@ -106,9 +94,7 @@ fn main() -> ExitCode {
         Command::Rehearse { quick, binaries, only } => {
             rehearse::run(&root, &rehearse::Options { quick, binaries, only })
         }
-        Command::Bench { instructions: _, record, json, binary } => {
-            bench::count_instructions(&root, &bench::InstructionOptions { record, json, binary })
-        }
+        Command::Bench(options) => bench::run(&root, &options),
         Command::Interop => interop::run(&root),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     callgrind::Callgrind,
     client::Client,
-    gateway::{self, GATEWAY},
+    gateway::{self, Settings},
     groups::{GROUPS, by_group},
     machine,
     origin::Origin,
@@ -31,15 +31,13 @@ pub(super) struct Count {
 pub(super) fn count(binary: &Path) -> Result<Vec<Count>, String> {
     let mut processes = Processes::new("bench")?;
     let origin = Origin::start()?;
-    gateway::write_settings(processes.folder(), &origin, INSTANCES)?;
+    let settings = Settings { issuer: origin.address, bot: origin.address, instances: INSTANCES, tls: false };
+    let settings = gateway::write_settings(processes.folder(), GATEWAY, settings)?;
+    let mut traffic = Traffic::new(&gateway::callback_path(binary, &settings)?);
     let mut command = Callgrind::command(processes.folder(), machine::first_processor()?, binary);
-    let gateway = gateway::start(&mut processes, &mut command)?;
+    let gateway = gateway::start(&mut processes, GATEWAY, &mut command, &settings)?;
     let mut callgrind = Callgrind::of(&processes, GATEWAY)?;
-    // A new call tells the URI of its callbacks.
     let mut client = Client::connect(gateway.public, CONNECTIONS)?;
-    let mut traffic = Traffic::new("");
-    client.send(&mut traffic, Mode::NewCall, CONNECTIONS)?;
-    let mut traffic = Traffic::new(&gateway::callback_path(&origin)?);
 
     callgrind.start_counting()?;
     for mode in MODES {
@@ -130,6 +128,7 @@ fn whole(instructions: f64) -> u64 {
 
 /// The modes that have a budget.
 const MODES: [Mode; 4] = [Mode::Callback, Mode::Legacy, Mode::Redirect, Mode::NewCall];
+const GATEWAY: &str = "gateway";
 /// A fleet of a usual size.
 const INSTANCES: usize = 100;
 const CONNECTIONS: usize = 16;

@@ -19,16 +19,58 @@ pub(super) fn environment() -> Result<String, String> {
     Ok(format!("{ARCH} with {vectors}, rustc {compiler}, {}, OpenSSL {openssl}", c_library.trim()))
 }
 
-/// The first processor that this process may use.
-pub(super) fn first_processor() -> Result<usize, String> {
-    let status =
-        fs::read_to_string("/proc/self/status").map_err(|error| format!("/proc/self/status: {error}"))?;
-    first_allowed(&status).ok_or_else(|| "/proc/self/status names no processor".to_owned())
+/// The processor, the system, and the versions of the programs that are compared. Fails if one is missing.
+pub(super) fn describe() -> Result<Vec<(&'static str, String)>, String> {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
+    let features = flags().filter(|flag| ["avx2", "avx512f", "sha_ni"].contains(&flag.as_str()));
+    let features = features.collect::<Vec<_>>().join(" ");
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let version = |program: &str, options: &[&str]| {
+        let text =
+            output(program, options).map_err(|problem| format!("{problem}; run ./install-packages bench"));
+        Ok::<_, String>(text?.lines().next().unwrap_or_default().trim().to_owned())
+    };
+    Ok(vec![
+        ("CPU", format!("{} ({features})", cpu.trim_start_matches([':', '\t', ' ']))),
+        ("Linux", kernel.trim().to_owned()),
+        ("load", load.split(' ').take(3).collect::<Vec<_>>().join(" ")),
+        ("rustc", version("rustc", &["--version"])?),
+        ("OpenSSL", openssl::version::version().to_owned()),
+        ("nginx", version("nginx", &["-v"])?),
+        ("HAProxy", version("haproxy", &["-v"])?),
+        ("wrk", version("wrk", &["-v"])?),
+    ])
 }
 
-fn first_allowed(status: &str) -> Option<usize> {
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-    list.trim().split([',', '-']).next()?.parse().ok()
+/// The first processor that this process may use.
+pub(super) fn first_processor() -> Result<usize, String> {
+    allowed()?.first().copied().ok_or_else(|| "/proc/self/status names no processor".to_owned())
+}
+
+/// The first two processors that this process may use.
+pub(super) fn two_processors() -> Result<[usize; 2], String> {
+    match *allowed()?.as_slice() {
+        [first, second, ..] => Ok([first, second]),
+        _ => Err("a comparison needs two processors".to_owned()),
+    }
+}
+
+fn allowed() -> Result<Vec<usize>, String> {
+    let status =
+        fs::read_to_string("/proc/self/status").map_err(|error| format!("/proc/self/status: {error}"))?;
+    Ok(allowed_in(&status))
+}
+
+/// The processors in a list like `0,2-5`.
+fn allowed_in(status: &str) -> Vec<usize> {
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
+    let ranges = list.trim().split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    });
+    ranges.flatten().collect()
 }
 
 fn flags() -> impl Iterator<Item = String> {
@@ -44,7 +86,9 @@ fn minor(version: &str) -> String {
 
 fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program).args(arguments).output();
-    let output = output.map_err(|error| format!("cannot run {program}: {error}"))?;
+    let mut output = output.map_err(|error| format!("cannot run {program}: {error}"))?;
+    // nginx prints its version to stderr.
+    output.stdout.append(&mut output.stderr);
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -53,9 +97,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_processor_is_that_of_the_list() {
-        for (list, first) in [("0-1", Some(0)), ("3,5-7", Some(3)), ("12", Some(12)), ("", None)] {
-            assert_eq!(first_allowed(&format!("Name:\tx\nCpus_allowed_list:\t{list}\n")), first, "{list}");
+    fn processors_are_those_of_the_list() {
+        for (list, expected) in
+            [("0-1", vec![0, 1]), ("3,5-7", vec![3, 5, 6, 7]), ("12", vec![12]), ("", vec![])]
+        {
+            assert_eq!(allowed_in(&format!("Name:\tx\nCpus_allowed_list:\t{list}\n")), expected, "{list}");
         }
     }
 

@@ -4,7 +4,6 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -13,11 +12,7 @@ use serde_json::json;
 /// The server. Its threads end with this process.
 pub(super) struct Origin {
     pub(super) address: SocketAddr,
-    callback_uri: CallbackUri,
 }
-
-/// The callback URI of the last new call, once a gateway has sent one.
-type CallbackUri = Arc<Mutex<Option<String>>>;
 
 impl Origin {
     /// Binds a free port and serves it.
@@ -25,26 +20,18 @@ impl Origin {
         let text = |error: std::io::Error| format!("cannot serve on loopback: {error}");
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(text)?;
         let address = listener.local_addr().map_err(text)?;
-        let callback_uri = CallbackUri::default();
-        let seen = Arc::clone(&callback_uri);
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
-                let seen = Arc::clone(&seen);
                 // A connection that fails is closed, and its request fails at the sender.
-                thread::spawn(move || serve(stream, address, &seen));
+                thread::spawn(move || serve(stream, address));
             }
         });
-        Ok(Self { address, callback_uri })
-    }
-
-    /// The callback URI that a gateway sent with the last new call.
-    pub(super) fn callback_uri(&self) -> Option<String> {
-        self.callback_uri.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        Ok(Self { address })
     }
 }
 
 /// Responds to the requests of one connection. `None` is its end.
-fn serve(stream: TcpStream, address: SocketAddr, callback_uri: &CallbackUri) -> Option<()> {
+fn serve(stream: TcpStream, address: SocketAddr) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let mut stream = BufReader::new(stream);
     let (mut line, mut body) = (String::new(), Vec::new());
@@ -60,9 +47,6 @@ fn serve(stream: TcpStream, address: SocketAddr, callback_uri: &CallbackUri) -> 
             let Some((name, value)) = line.split_once(':') else { break };
             if name.eq_ignore_ascii_case("content-length") {
                 length = value.trim().parse().ok()?;
-            } else if name.eq_ignore_ascii_case("switchboard-callback-uri") {
-                let mut seen = callback_uri.lock().unwrap_or_else(PoisonError::into_inner);
-                *seen = Some(value.trim().to_owned());
             }
         }
         body.resize(length, 0);

@@ -54,6 +54,16 @@ impl Traffic {
         Self { token: token(0), callback_path: callback_path.to_owned(), calls: 0 }
     }
 
+    /// Uses another token from now on.
+    pub(super) fn use_token(&mut self, token: String) {
+        self.token = token;
+    }
+
+    /// Leaves out the first ids of calls, which were used before.
+    pub(super) fn skip_calls(&mut self, count: u64) {
+        self.calls += count;
+    }
+
     /// The bytes of the next request of a mode.
     pub(super) fn request(&mut self, mode: Mode) -> Vec<u8> {
         let (path, body) = match mode {

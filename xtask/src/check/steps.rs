@@ -163,7 +163,8 @@ pub(super) const STEPS: [Step; 14] = [
     // have fetched everything that this step needs offline.
     Step {
         name: "package",
-        command: "cargo package --workspace --exclude xtask --exclude xtask-browser \
+        command: "cargo package --workspace --exclude xtask --exclude xtask-bench \
+            --exclude xtask-browser \
             --no-verify --allow-dirty --quiet --locked \
             --offline",
         inside: None,
@@ -205,7 +206,7 @@ pub(super) const STEPS: [Step; 14] = [
     Step {
         name: "instructions",
         command: "cargo xtask bench --instructions",
-        inside: Some(|root| bench::count_instructions(root, &bench::InstructionOptions::default())),
+        inside: Some(|root| bench::run(root, &bench::Options::of_gate())),
         tool: Some(Tool {
             probes: &["valgrind --version"],
             missing: "valgrind is not installed; run ./install-packages",
