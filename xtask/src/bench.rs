@@ -17,6 +17,7 @@ mod report;
 mod resources;
 mod subjects;
 mod traffic;
+mod verification;
 
 use std::{
     path::{Path, PathBuf},
@@ -110,7 +111,9 @@ fn compare(root: &Path, options: &Options) -> Result<(), String> {
         return Err(format!("there is no comparison {unknown}; there are {}", names.join(", ")));
     }
     let is_wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
-    let machine = machine::describe()?;
+    let mut machine = machine::describe()?;
+    let verification = verification::time()?.as_secs_f64() * 1e6;
+    machine.push(("RSA check", format!("{verification:.1} µs for a signature of 2,048 bits")));
     let gateway = gateway_binary(root, options)?;
     let plan =
         Plan { gateway, tool: binaries::build_bench_tool(root)?, processors: machine::two_processors()? };
@@ -131,11 +134,13 @@ fn compare(root: &Path, options: &Options) -> Result<(), String> {
         say(&report::json(&machine, &rows, &footprints).to_string());
         return Ok(());
     }
-    let tables = [
-        (!rows.is_empty(), report::table(&rows)),
-        (!footprints.is_empty(), report::footprint_table(&footprints)),
-    ];
-    for (_, lines) in tables.into_iter().filter(|(is_shown, _)| *is_shown) {
+    let mut lines = report::table(&rows);
+    lines.extend(report::notes(&rows, verification));
+    for lines in [
+        (!rows.is_empty()).then_some(lines),
+        (!footprints.is_empty()).then(|| report::footprint_table(&footprints)),
+    ] {
+        let Some(lines) = lines else { continue };
         say("");
         lines.iter().for_each(|line| say(line));
     }

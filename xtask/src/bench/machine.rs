@@ -1,6 +1,10 @@
 //! The machine and the libraries that a measurement depends on.
 
-use std::{env::consts::ARCH, fs, process::Command};
+use std::{
+    env::{self, consts::ARCH},
+    fs,
+    process::Command,
+};
 
 /// True on the processors that the budget is for.
 pub(super) fn is_x86_64() -> bool {
@@ -84,8 +88,13 @@ fn minor(version: &str) -> String {
     version.split('.').take(2).collect::<Vec<_>>().join(".")
 }
 
+/// The folders of programs. Debian leaves out that of nginx and HAProxy for users other than root.
+pub(super) fn path() -> String {
+    format!("{}:/usr/sbin", env::var("PATH").unwrap_or_default())
+}
+
 fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(program).args(arguments).output();
+    let output = Command::new(program).args(arguments).env("PATH", path()).output();
     let mut output = output.map_err(|error| format!("cannot run {program}: {error}"))?;
     // nginx prints its version to stderr.
     output.stdout.append(&mut output.stderr);

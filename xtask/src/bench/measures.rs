@@ -31,7 +31,8 @@ pub(super) enum Tokens {
     New,
 }
 
-const PROXIES: &[Server] = &[Server::Gateway, Server::Nginx, Server::Haproxy, Server::HyperProxy];
+/// The servers that forward.
+pub(super) const PROXIES: &[Server] = &[Server::Gateway, Server::Nginx, Server::Haproxy, Server::HyperProxy];
 const WITH_TLS: &[Server] = &[Server::Gateway, Server::Nginx, Server::Haproxy];
 const FLEETS: &[Server] = &[
     Server::Gateway,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{
     comparison::{Cell, Row},
     footprint::Footprint,
+    measures::PROXIES,
     subjects::Server,
 };
 
@@ -48,6 +49,28 @@ pub(super) fn table(rows: &[Row]) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Lines below the table: the agreement of the generators, and the cost of new tokens. `verification` is the
+/// time of one RSA verification in microseconds.
+pub(super) fn notes(rows: &[Row], verification: f64) -> Vec<String> {
+    let median_of = |name: &str, server: Server| {
+        let row = rows.iter().find(|row| row.measure.name == name)?;
+        row.cells.iter().find(|cell| cell.server == server).map(median)
+    };
+    let mut notes = Vec::new();
+    let differences = PROXIES.iter().filter_map(|server| {
+        Some(median_of("callback-own", *server)? / median_of("callback", *server)? - 1.0)
+    });
+    if let Some(largest) = differences.max_by(|one, other| one.abs().total_cmp(&other.abs())) {
+        notes.push(format!("own generator: at most {:+.0} % beside wrk", largest * 100.0));
+    }
+    let [gateway, proxy] = [Server::Gateway, Server::HyperProxy].map(|server| median_of("new-token", server));
+    if let Some((gateway, proxy)) = gateway.zip(proxy) {
+        let ratio = gateway / (proxy + verification);
+        notes.push(format!("callback, new tokens: {ratio:.2} of a hyper proxy with one RSA verification"));
+    }
+    notes
 }
 
 /// The table of the gateway's memory and times.
@@ -154,6 +177,25 @@ mod tests {
         assert_eq!(table[2].trim(), "gateway, fleet of 10,000           40.0");
         let json = json(&[("CPU", "x".to_owned())], &[row], &[]);
         assert_eq!(json["cpu_time_per_request"]["callback"]["nginx"]["median_us"], 14.0);
+    }
+
+    #[test]
+    fn notes_compare_generators_and_the_cost_of_new_tokens() {
+        let row = |name: &str, gateway: f64, proxy: f64| {
+            let measure = *MEASURES.iter().find(|measure| measure.name == name).unwrap();
+            let cells = vec![cell(Server::Gateway, &[gateway]), cell(Server::HyperProxy, &[proxy])];
+            Row { measure, cells }
+        };
+        let rows =
+            [row("callback", 20.0, 10.0), row("callback-own", 21.0, 9.0), row("new-token", 44.0, 15.0)];
+        assert_eq!(
+            notes(&rows, 25.0),
+            [
+                "own generator: at most -10 % beside wrk",
+                "callback, new tokens: 1.10 of a hyper proxy with one RSA verification",
+            ]
+        );
+        assert!(notes(&[], 25.0).is_empty());
     }
 
     #[test]

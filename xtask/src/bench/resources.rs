@@ -1,10 +1,15 @@
 //! The CPU time and the memory of a process and of all its descendants, from /proc.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 /// The CPU time of the running threads.
 pub(super) fn cpu_time(process: u32) -> Duration {
     tree(process).into_iter().map(of_process).sum()
+}
+
+/// The CPU time of the calling thread.
+pub(super) fn own_cpu_time() -> Duration {
+    of_task(Path::new("/proc/thread-self")).unwrap_or_default()
 }
 
 /// The resident memory in KiB.
@@ -20,11 +25,12 @@ pub(super) fn memory_kib(process: u32) -> u64 {
 /// The scheduler counts nanoseconds, in the first field of `schedstat`. Ticks of 10 ms would be too coarse.
 fn of_process(id: u32) -> Duration {
     let Ok(tasks) = fs::read_dir(format!("/proc/{id}/task")) else { return Duration::ZERO };
-    let of_task = |path: std::path::PathBuf| -> Option<Duration> {
-        let text = fs::read_to_string(path.join("schedstat")).ok()?;
-        text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
-    };
-    tasks.flatten().filter_map(|task| of_task(task.path())).sum()
+    tasks.flatten().filter_map(|task| of_task(&task.path())).sum()
+}
+
+fn of_task(folder: &Path) -> Option<Duration> {
+    let text = fs::read_to_string(folder.join("schedstat")).ok()?;
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// A process and its descendants.

@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     gateway::{self, Settings},
+    machine,
     origin::Origin,
 };
 use crate::support::{
@@ -44,7 +45,7 @@ impl Plan {
 fn pinned(processor: usize, program: &Path) -> Command {
     let mut command = Command::new("sh");
     let script = "ulimit -n \"$(ulimit -Hn)\" && exec taskset --cpu-list \"$0\" \"$@\"";
-    command.args(["-c", script, &processor.to_string()]).arg(program);
+    command.args(["-c", script, &processor.to_string()]).arg(program).env("PATH", machine::path());
     command
 }
 
