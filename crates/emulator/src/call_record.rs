@@ -133,7 +133,8 @@ struct KeptEvents {
 impl KeptEvents {
     /// Adds an event and returns their number; `None` if there is no place. The end always has one.
     fn add(&mut self, event: &CallEvent) -> Option<usize> {
-        if self.events.len() >= EVENTS_MAX && !matches!(event, CallEvent::End(_)) {
+        let full = self.events.len() >= EVENTS_MAX || self.bytes >= EVENT_BYTES_MAX;
+        if full && !matches!(event, CallEvent::End(_)) {
             return None;
         }
         let text = Bytes::from(json_text(event));
@@ -182,6 +183,11 @@ impl CallRecord {
         self.state().operations.end(id, end)
     }
 
+    /// Returns true if the control API shows the call: it is not one of a load.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// Returns true if requests and responses are to be recorded whole.
     pub(crate) fn keeps_exchanges(&self) -> bool {
         self.kept.as_ref().is_some_and(|kept| lock(kept).bytes < EXCHANGE_BYTES_MAX)
@@ -223,8 +229,7 @@ impl CallRecord {
 
     /// Announces a change to the readers of the control API.
     pub(crate) fn announce(&self) {
-        // Calls of a load are not shown.
-        if self.kept.is_none() {
+        if !self.is_shown() {
             return;
         }
         // There may be no reader.
@@ -274,19 +279,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A whole call with every retry and redirect has fewer events than this.
 const EVENTS_MAX: usize = 1_024;
+/// A URL or a note may be as long as a bot makes it.
+const EVENT_BYTES_MAX: usize = 4 << 20;
 /// Beyond this, the events of a call are kept without requests and responses.
 const EXCHANGE_BYTES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{sync::Arc, thread};
 
     use super::*;
+    use crate::timeline::SentRequest;
 
-    #[test]
-    fn a_reader_never_misses_the_end() {
-        let facts = Facts {
-            id: Uuid::nil(),
+    /// The facts about a call with this id.
+    pub(crate) fn facts(id: Uuid) -> Facts {
+        Facts {
+            id,
             chain: Uuid::nil(),
             app: Uuid::nil(),
             tenant: Uuid::nil(),
@@ -297,8 +305,11 @@ mod tests {
             region: Region::Emea,
             document: Map::new(),
             operations: OperationResponses::Notified,
-        };
-        let end = CallEvent::End(CallEnd {
+        }
+    }
+
+    fn end() -> CallEvent {
+        CallEvent::End(CallEnd {
             outcome: "completed".to_owned(),
             ok: true,
             reason: String::new(),
@@ -306,9 +317,33 @@ mod tests {
             answered_ms: None,
             callback_uri: None,
             took_ms: 1.0,
+        })
+    }
+
+    #[test]
+    fn a_call_with_long_events_keeps_few_and_its_end() {
+        let record = CallRecord::new(facts(Uuid::nil()), broadcast::Sender::new(1), true);
+        let sent = CallEvent::Sent(SentRequest {
+            at_ms: 0.0,
+            what: String::new(),
+            url: "x".repeat(1 << 20),
+            attempt: 1,
+            message_id: Uuid::nil(),
         });
+        for _ in 0..20 {
+            record.add(&sent);
+        }
+        record.add(&end());
+        let (events, over) = record.events_from(0);
+        assert_eq!((events.len(), over), (5, true));
+        assert!(events.last().is_some_and(|last| last.starts_with(br#"{"event":"end""#)));
+    }
+
+    #[test]
+    fn a_reader_never_misses_the_end() {
+        let end = end();
         for _ in 0..5_000 {
-            let record = Arc::new(CallRecord::new(facts.clone(), broadcast::Sender::new(1), true));
+            let record = Arc::new(CallRecord::new(facts(Uuid::nil()), broadcast::Sender::new(1), true));
             let reading = Arc::clone(&record);
             let reader = thread::spawn(move || {
                 loop {

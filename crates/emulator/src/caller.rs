@@ -14,6 +14,7 @@ mod participants;
 mod posting;
 mod prompts;
 mod replay;
+mod steps;
 
 use std::sync::Arc;
 

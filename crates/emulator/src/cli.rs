@@ -119,6 +119,7 @@ mod tests {
             "up --bots 3 --answer action --app-id APP --listen 127.0.0.1:0 --bot-port 0 \
              --gateway 127.0.0.1:0 --admin 127.0.0.1:0 --folder f --switchboard s --json",
             "up --config c",
+            "up --own-bot http://127.0.0.1:3978/api/calls --own-bot http://127.0.0.1:3979/api/calls",
             "listen --forward-to http://x --save f --listen 127.0.0.1:0 --ca c --json",
             "replay FILE --to http://x/ --app-id APP --tenant APP --fast --platform http://x/ --ca c --json",
             "replay FILE --to http://x/ --listen 127.0.0.1:0",

@@ -41,11 +41,11 @@
 //!   `/{tenant}/v2.0/.well-known/openid-configuration`, `/{tenant}/discovery/v2.0/keys`, both in version 1.0
 //!   without `v2.0`, `/common/discovery/instance`, `POST /{tenant}/oauth2/v2.0/token`.
 //! - Managed identities: `GET /metadata/identity/oauth2/token` (IMDS) and `GET /MSI/token` (App Service).
-//! - Graph, also under `/beta`: `GET` and `DELETE` of `/v1.0/communications/calls/{id}`, and the actions,
-//!   operations and lists below it (`docs/emulator.md`, "The calls API"), also spelled
-//!   `microsoft.graph.answer`; `POST` of `/v1.0/communications/calls/logTeleconferenceDeviceQuality`. Names
-//!   and values of enums may have any case, and `app` may stand for `communications`. `POST /v1.0/$batch`
-//!   takes up to 20 of these requests.
+//! - Graph, also under `/beta`: `POST /v1.0/communications/calls` (a call of the bot); `GET` and `DELETE` of
+//!   `/v1.0/communications/calls/{id}`, and the actions, operations, participants and other lists below it
+//!   (`docs/emulator.md`, "The calls API"), also spelled `microsoft.graph.answer`; `POST` of
+//!   `/v1.0/communications/calls/logTeleconferenceDeviceQuality`. Names and values of enums may have any
+//!   case, and `app` may stand for `communications`. `POST /v1.0/$batch` takes up to 20 of these requests.
 //!
 //! The token endpoint accepts client credentials: a secret, in the body or by basic authentication; an
 //! assertion (PS256 or RS256) signed by a registered certificate; or a federated one for
@@ -59,10 +59,17 @@
 //! JSON over HTTP. The response to an invalid request is 400, and says what is valid. `GET /` is a page for a
 //! browser that uses nothing else.
 //!
+//! - `GET /emulator` lists the URLs and the values of the faults. `GET /emulator/health` has the version and
+//!   the number of calls.
 //! - `GET /emulator/openapi.json` is the OpenAPI document of all the paths below `/emulator`.
 //! - `POST /emulator/calls` places a call, and streams its timeline as JSON lines. `body` is its first
 //!   notification, `set` a list of `PATH=VALUE` for members of it, `replay` a list of recorded notifications
 //!   that follow the answer.
+//! - `GET /emulator/calls` lists the calls that are kept, the newest first; `DELETE` ends and forgets all.
+//! - `GET /emulator/calls/{id}` has a call with its people, operations, recordings and timeline; `DELETE`
+//!   ends and forgets it.
+//! - `GET /emulator/calls/{id}/events` streams its timeline as server-sent events, from the start.
+//! - `POST /emulator/calls/{id}/steps` plays one step of a script in a live call.
 //! - `GET /emulator/events` streams server-sent events: `call` has the summary of each call, and again at
 //!   each change; `forgotten` has the id of a call that is no longer kept.
 //! - `GET /emulator/calls/{id}/recordings/{id}` downloads a recording, with its access token as bearer token.
@@ -88,6 +95,8 @@
 //!   `wrong-keys` and `redirect`; `lost`, and an AADSTS code like `7000215`.
 //! - `graph`: the calls API. Values: the same with codes like `7504`, `7505` and `8529`.
 //! - `clock`: the clock by which tokens are dated and checked. Values: `+10m`, `-6m`.
+//! - `callee`: the people whom a bot calls, invites, or to whom it transfers a call. Values: `busy`,
+//!   `reject`, `no-answer`, `not-found`, `slow:2s`.
 //! - `token`: the token of every call that names no flaw itself. Values: `expired`, `wrong-audience`,
 //!   `wrong-issuer`, `wrong-tenant`, `bound`, `unsigned`, ….
 //! - `drop`, `duplicate`, `reorder`: a share of the notifications to the callbackUri. Values: `0.1`; `1`

@@ -18,7 +18,13 @@ words! {
         ApplicationInstance = "applicationInstance",
         /// A person of another tenant.
         Guest = "guest",
+        /// A person who is not named to the bot.
+        Encrypted = "encrypted",
+        /// A person of a server on premises.
+        OnPremises = "onPremises",
         /// A user of Azure Communication Services.
+        AzureCommunicationServicesUser = "azureCommunicationServicesUser",
+        /// The same, as older notifications name it.
         AcsUser = "acsUser",
         /// A user of Skype.
         SkypeUser = "skypeUser",
@@ -84,7 +90,12 @@ impl Identity {
             IdentityKind::Phone => "4:",
             IdentityKind::Application => "28:",
             IdentityKind::ApplicationInstance => "28:orgid:",
-            IdentityKind::AcsUser | IdentityKind::SkypeUser | IdentityKind::Device => "8:",
+            IdentityKind::Encrypted
+            | IdentityKind::OnPremises
+            | IdentityKind::AzureCommunicationServicesUser
+            | IdentityKind::AcsUser
+            | IdentityKind::SkypeUser
+            | IdentityKind::Device => "8:",
         };
         format!("{prefix}{}", self.id)
     }

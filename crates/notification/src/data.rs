@@ -2,11 +2,9 @@
 
 use std::borrow::Cow;
 
-use serde::de::MapAccess;
-
 use crate::{
     call::{Call, RawCall},
-    json::{self, Receive, Received, Shape},
+    json::{Malformed, Receive, Received, Shape, Value},
     resource::ResourcePart,
     result_info::ResultInfo,
 };
@@ -62,17 +60,17 @@ pub(crate) struct RawData<'a> {
     call: RawCall<'a>,
 }
 
-impl<'de> Receive<'de> for RawData<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for RawData<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         match name {
-            "@odata.type" => self.odata_type = json::text(map)?,
-            "id" => self.id = json::text(map)?,
-            "status" => self.status = json::text(map)?,
+            "@odata.type" => self.odata_type = value.text()?,
+            "id" => self.id = value.text()?,
+            "status" => self.status = value.text()?,
             "resultInfo" => {
-                let result: Received<ResultInfo> = map.next_value()?;
+                let result: Received<ResultInfo> = value.receive()?;
                 self.result = (result.shape == Shape::Object).then_some(result.value);
             }
-            _ => self.call.member(name, map)?,
+            _ => self.call.member(name, value)?,
         }
         Ok(())
     }

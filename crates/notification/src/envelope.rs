@@ -2,13 +2,10 @@
 
 use std::borrow::Cow;
 
-use serde::de::MapAccess;
-use serde_json::value::RawValue;
-
 use crate::{
     error::{ErrorCode, InvalidNotification},
     id::CallId,
-    json::{self, Receive, Received},
+    json::{self, DEPTH_MAX, Malformed, Problem, Receive, Received, Value},
     labelled::labelled,
     notifications::{Notifications, RawItems},
     preflight,
@@ -91,16 +88,20 @@ labelled! {
 }
 
 fn read(text: &str) -> Result<RawEnvelope<'_>, InvalidNotification> {
-    let at = |error: serde_json::Error| format!("line {} column {}", error.line(), error.column());
-
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let received: Received<RawEnvelope<'_>> =
-        serde::Deserialize::deserialize(&mut deserializer).map_err(|error: serde_json::Error| {
-            let problem = if error.is_eof() { "the JSON is incomplete" } else { "the body is not JSON" };
-            InvalidNotification::new(ErrorCode::InvalidJson, format!("{problem} at {}", at(error)))
-        })?;
-    deserializer.end().map_err(|error| {
-        InvalidNotification::new(ErrorCode::InvalidJson, format!("text follows the JSON at {}", at(error)))
+    let received = json::receive(text).map_err(|Malformed { problem, at }| {
+        let problem = match problem {
+            Problem::Incomplete => "the JSON is incomplete",
+            Problem::NotJson => "the body is not JSON",
+            Problem::Trailing => "text follows the JSON",
+            Problem::TooDeep => {
+                let message = format!("the JSON is nested deeper than {DEPTH_MAX} levels");
+                return InvalidNotification::new(ErrorCode::TooDeep, message);
+            }
+        };
+        let before = text.as_bytes().get(..at).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+        InvalidNotification::new(ErrorCode::InvalidJson, format!("{problem} at line {line} column {column}"))
     })?;
     Ok(received.value)
 }
@@ -109,13 +110,13 @@ fn read(text: &str) -> Result<RawEnvelope<'_>, InvalidNotification> {
 #[derive(Default)]
 struct RawEnvelope<'a> {
     value: Option<Received<RawItems<'a>>>,
-    id: Option<&'a RawValue>,
-    participants: Option<&'a RawValue>,
-    presented_modality_types: Option<&'a RawValue>,
-    call_state: Option<&'a RawValue>,
-    operation_outcome: Option<&'a RawValue>,
-    message_type: Option<&'a RawValue>,
-    service_url: Option<&'a RawValue>,
+    id: Option<&'a str>,
+    participants: Option<&'a str>,
+    presented_modality_types: Option<&'a str>,
+    call_state: Option<&'a str>,
+    operation_outcome: Option<&'a str>,
+    message_type: Option<&'a str>,
+    service_url: Option<&'a str>,
     duplicate: Option<&'static str>,
 }
 
@@ -162,18 +163,18 @@ impl<'a> RawEnvelope<'a> {
     }
 }
 
-impl<'de> Receive<'de> for RawEnvelope<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for RawEnvelope<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         let is_first = match name {
-            "value" => self.value.replace(map.next_value()?).is_none(),
-            "id" => self.id.replace(map.next_value()?).is_none(),
-            "participants" => self.participants.replace(map.next_value()?).is_none(),
-            "presentedModalityTypes" => self.presented_modality_types.replace(map.next_value()?).is_none(),
-            "callState" => self.call_state.replace(map.next_value()?).is_none(),
-            "operationOutcome" => self.operation_outcome.replace(map.next_value()?).is_none(),
-            "type" => self.message_type.replace(map.next_value()?).is_none(),
-            "serviceUrl" => self.service_url.replace(map.next_value()?).is_none(),
-            _ => return json::skip(map),
+            "value" => self.value.replace(value.receive()?).is_none(),
+            "id" => self.id.replace(value.raw()?).is_none(),
+            "participants" => self.participants.replace(value.raw()?).is_none(),
+            "presentedModalityTypes" => self.presented_modality_types.replace(value.raw()?).is_none(),
+            "callState" => self.call_state.replace(value.raw()?).is_none(),
+            "operationOutcome" => self.operation_outcome.replace(value.raw()?).is_none(),
+            "type" => self.message_type.replace(value.raw()?).is_none(),
+            "serviceUrl" => self.service_url.replace(value.raw()?).is_none(),
+            _ => return value.skip(),
         };
         if !is_first {
             self.duplicate = MEMBERS.into_iter().find(|own| *own == name);
@@ -182,8 +183,8 @@ impl<'de> Receive<'de> for RawEnvelope<'de> {
     }
 }
 
-fn starts(raw: Option<&RawValue>, with: char) -> bool {
-    raw.is_some_and(|raw| raw.get().starts_with(with))
+fn starts(raw: Option<&str>, with: char) -> bool {
+    raw.is_some_and(|raw| raw.starts_with(with))
 }
 
 const MEMBERS: [&str; 8] = [

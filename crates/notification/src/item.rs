@@ -2,15 +2,12 @@
 
 use std::borrow::Cow;
 
-use serde::de::MapAccess;
-use serde_json::value::RawValue;
-
 use crate::{
     call::{Call, CallState},
     data::{Data, RawData},
     error::{ErrorCode, InvalidNotification},
     id::CallId,
-    json::{self, Receive, Received},
+    json::{self, Malformed, Receive, Received, Shape, Value},
     labelled::labelled,
     resource::{Resource, ResourcePart},
 };
@@ -69,22 +66,25 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Parses the item at `index` of `value`.
-    pub(crate) fn parse(index: usize, raw: &'a RawValue) -> Result<Self, InvalidNotification> {
+    /// Converts the received item at `index` of `value`. `raw` is its JSON.
+    pub(crate) fn new(
+        index: usize,
+        raw: &'a str,
+        received: Received<RawItem<'a>>,
+    ) -> Result<Self, InvalidNotification> {
         let error =
             |code, message: String| InvalidNotification::new(code, format!("value[{index}]{message}"));
 
-        if !raw.get().starts_with('{') {
+        let Received { shape: Shape::Object, value: item } = received else {
             return Err(error(ErrorCode::ItemNotObject, " is not an object".into()));
-        }
-        let item = RawItem::read(raw).map_err(|_| error(ErrorCode::InvalidJson, " is not JSON".into()))?;
+        };
         if let Some(name) = item.duplicate {
             return Err(error(ErrorCode::Duplicate, format!(".{name} occurs twice")));
         }
         let change_type = ChangeType::of(item.change_type)
             .map_err(|problem| error(ErrorCode::ChangeType, format!(".changeType {problem}")))?;
 
-        let find = |name: &str, path: Option<&'a RawValue>| {
+        let find = |name: &str, path: Option<&'a str>| {
             let path = path.and_then(json::text_of);
             path.map_or(Ok(None), Resource::parse)
                 .map_err(|invalid| error(ErrorCode::CallId, format!(".{name}: {invalid}")))
@@ -104,12 +104,14 @@ impl<'a> Item<'a> {
         }
 
         let data = Data::new(data, resource.as_ref().map(|resource| resource.part));
-        Ok(Self { raw: raw.get(), change_type, resource, data })
+        Ok(Self { raw, change_type, resource, data })
     }
 
     /// Returns the paths that the item names, about a call or not, for error messages.
     pub(crate) fn paths(&self) -> Vec<Cow<'a, str>> {
-        let Ok(Ok(item)) = serde_json::from_str(self.raw).map(RawItem::read) else { return Vec::new() };
+        let Ok(Received { value: item, .. }) = json::receive::<RawItem<'_>>(self.raw) else {
+            return Vec::new();
+        };
         [item.resource_url, item.resource].into_iter().flatten().filter_map(json::text_of).collect()
     }
 }
@@ -154,9 +156,9 @@ labelled! {
 
 impl ChangeType {
     /// Parses the value. The error completes the sentence "changeType …".
-    fn of(raw: Option<&RawValue>) -> Result<Self, &'static str> {
+    fn of(raw: Option<&str>) -> Result<Self, &'static str> {
         let raw = raw.ok_or("is missing")?;
-        if !raw.get().starts_with('"') {
+        if !raw.starts_with('"') {
             return Err("is not a string");
         }
         let text = json::text_of(raw).unwrap_or_default();
@@ -170,33 +172,22 @@ impl ChangeType {
 
 /// The members of an item, unparsed.
 #[derive(Default)]
-struct RawItem<'a> {
-    change_type: Option<&'a RawValue>,
-    resource: Option<&'a RawValue>,
-    resource_url: Option<&'a RawValue>,
+pub(crate) struct RawItem<'a> {
+    change_type: Option<&'a str>,
+    resource: Option<&'a str>,
+    resource_url: Option<&'a str>,
     data: Option<Received<RawData<'a>>>,
     duplicate: Option<&'static str>,
 }
 
-impl<'a> RawItem<'a> {
-    /// Reads the members. The JSON is well-formed; only a number that no float can hold, in a place that
-    /// needs no number, can still fail. Like any wrong type, it costs the data and not the notification.
-    fn read(raw: &'a RawValue) -> Result<Self, serde_json::Error> {
-        let item = serde_json::from_str::<Received<Self>>(raw.get()).map(|received| received.value);
-        item.or_else(|_| {
-            serde_json::from_str::<Received<WithoutData<'a>>>(raw.get()).map(|received| received.value.0)
-        })
-    }
-}
-
-impl<'de> Receive<'de> for RawItem<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for RawItem<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         let is_first = match name {
-            "changeType" => self.change_type.replace(map.next_value()?).is_none(),
-            "resource" => self.resource.replace(map.next_value()?).is_none(),
-            "resourceUrl" => self.resource_url.replace(map.next_value()?).is_none(),
-            "resourceData" => self.data.replace(map.next_value()?).is_none(),
-            _ => return json::skip(map),
+            "changeType" => self.change_type.replace(value.raw()?).is_none(),
+            "resource" => self.resource.replace(value.raw()?).is_none(),
+            "resourceUrl" => self.resource_url.replace(value.raw()?).is_none(),
+            "resourceData" => self.data.replace(value.receive()?).is_none(),
+            _ => return value.skip(),
         };
         if !is_first {
             self.duplicate = ["changeType", "resource", "resourceUrl", "resourceData"]
@@ -204,20 +195,5 @@ impl<'de> Receive<'de> for RawItem<'de> {
                 .find(|own| *own == name);
         }
         Ok(())
-    }
-}
-
-#[derive(Default)]
-struct WithoutData<'a>(RawItem<'a>);
-
-impl<'de> Receive<'de> for WithoutData<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
-        if name != "resourceData" {
-            return self.0.member(name, map);
-        }
-        if self.0.data.replace(Received::default()).is_some() {
-            self.0.duplicate = Some("resourceData");
-        }
-        json::skip(map)
     }
 }

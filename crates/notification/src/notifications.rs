@@ -1,11 +1,9 @@
 //! `Notifications`: the items of a Graph body, and the body cut to some of them.
 
-use serde_json::value::RawValue;
-
 use crate::{
     error::{ErrorCode, InvalidNotification},
     item::Item,
-    json::{Receive, Received, Shape},
+    json::{Malformed, Receive, Received, Shape, Value},
 };
 
 /// The items of a Graph body, at least one of which is about a call.
@@ -85,15 +83,17 @@ pub(crate) struct RawItems<'a> {
     error: Option<InvalidNotification>,
 }
 
-impl<'de> Receive<'de> for RawItems<'de> {
-    fn element(&mut self, index: usize, raw: &'de RawValue) {
+impl<'a> Receive<'a> for RawItems<'a> {
+    fn element(&mut self, index: usize, value: Value<'_, 'a>) -> Result<(), Malformed> {
         if index >= ITEMS_MAX || self.error.is_some() {
-            return;
+            return value.skip();
         }
-        match Item::parse(index, raw) {
+        let (raw, item) = value.receive_with_raw()?;
+        match Item::new(index, raw, item) {
             Ok(item) => self.items.push(item),
             Err(error) => self.error = Some(error),
         }
+        Ok(())
     }
 }
 

@@ -1,11 +1,14 @@
-//! The checks of a body before it is parsed: size, text, depth.
+//! The checks of a body before it is parsed: size and text.
 
 use std::str;
 
-use crate::error::{ErrorCode, InvalidNotification};
+use crate::{
+    error::{ErrorCode, InvalidNotification},
+    json::is_whitespace,
+};
 
-/// Returns the body as text for the parser: UTF-8, nested at most `DEPTH_MAX` deep. The parser checks that it
-/// is JSON.
+/// Returns the body as text for the parser: UTF-8 that starts as an object. The parser checks that
+/// it is JSON.
 ///
 /// One byte order mark in front of it is skipped, as RFC 8259 section 8.1 permits: writers of .NET put it
 /// there.
@@ -30,59 +33,12 @@ pub(crate) fn check(body: &[u8]) -> Result<&str, InvalidNotification> {
             return Err(InvalidNotification::new(ErrorCode::BodyNotObject, "the body is not a JSON object"));
         }
     }
-
-    // Nearly all bodies have few brackets: they need no pass that follows strings and brackets.
-    if brackets(body) > DEPTH_MAX {
-        check_depth(body)?;
-    }
     Ok(text)
-}
-
-/// Returns the number of opening brackets. Sums of single bytes over short chunks are vectorised: a plain
-/// `filter().count()` took 2 of the 6 µs that a body of 4.3 KB cost.
-fn brackets(body: &[u8]) -> usize {
-    let opening = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>();
-    body.chunks(usize::from(u8::MAX)).map(|chunk| usize::from(opening(chunk))).sum()
-}
-
-/// Checks the depth by following strings and brackets. `body` need not be JSON.
-fn check_depth(body: &[u8]) -> Result<(), InvalidNotification> {
-    let mut depth = 0_usize;
-    let mut in_string = false;
-    let mut bytes = body.iter();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => in_string = !in_string,
-            // An escaped character does not end the string. The digits of `\uXXXX` need no attention.
-            b'\\' if in_string => {
-                bytes.next();
-            }
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                if depth > DEPTH_MAX {
-                    let message = format!("the JSON is nested deeper than {DEPTH_MAX} levels");
-                    return Err(InvalidNotification::new(ErrorCode::TooDeep, message));
-                }
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Returns true for the white space of JSON (RFC 8259 section 2).
-fn is_whitespace(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 /// The largest body, in bytes. Published bodies have 4.4 KB at most, and the roster of a meeting of 1,000
 /// people has 1.8 MB.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Published bodies have 11 levels. This crate does not recurse without bound, but a bot behind the gateway
-/// may.
-pub(crate) const DEPTH_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,6 @@
 //! `ResultInfo`: the result of a call or an operation.
 
-use serde::de::MapAccess;
-
-use crate::json::{self, Receive};
+use crate::json::{Malformed, Receive, Value};
 
 /// `resultInfo`. The platform sends the codes as numbers or as strings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,12 +11,12 @@ pub struct ResultInfo {
     pub subcode: Option<i64>,
 }
 
-impl<'de> Receive<'de> for ResultInfo {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for ResultInfo {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         match name {
-            "code" => self.code = json::integer(map)?,
-            "subcode" | "subCode" => self.subcode = json::integer(map)?,
-            _ => json::skip(map)?,
+            "code" => self.code = value.integer()?,
+            "subcode" | "subCode" => self.subcode = value.integer()?,
+            _ => value.skip()?,
         }
         Ok(())
     }

@@ -162,7 +162,7 @@ impl Regions {
 
     /// The address of every process, and commands to try.
     pub(super) fn addresses(&self) -> Vec<String> {
-        let mut lines = vec![format!("  platform       {}/emulator", self.platform)];
+        let mut lines = vec![format!("  platform       {}/", self.platform)];
         for gateway in &self.gateways {
             let RegionGateway { region, public, admin } = gateway;
             lines.push(format!("  {:<14} http://{public}/api/calls", format!("{region} gateway")));

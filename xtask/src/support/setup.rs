@@ -41,7 +41,7 @@ pub(crate) fn trusts(platform: &str) -> String {
     TRUSTS.replace("{platform}", platform)
 }
 
-/// The trusts of docs/emulator.md. The short cool-down lets keys rotate at once.
+/// The trusts of `switchboard-emulator up`. The short cool-down lets keys rotate at once.
 const TRUSTS: &str = r#"[[trust]]
 name = "skype"
 metadata = "{platform}/v1/.well-known/OpenIdConfiguration"

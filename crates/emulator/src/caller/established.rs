@@ -17,6 +17,7 @@ use super::{
     operations::{self, Ended, Operations},
     participants::Participants,
     posting::Player,
+    steps::Steps,
 };
 use crate::{
     call::CallOutcome,
@@ -36,7 +37,11 @@ pub(super) struct EstablishedCall<'a, 'b> {
     callbacks: Callbacks<'a, 'b>,
     participants: Participants<'a>,
     operations: Operations,
+    /// The steps of the control API.
+    steps: Steps,
     tones: u32,
+    /// The bot hands the call to another callee, which goes on.
+    transferring: bool,
 }
 
 /// The way in which a call becomes an established one.
@@ -69,7 +74,8 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
         let callbacks = Callbacks { player, to: callback };
         let operations = Operations::new(player.context.client.clone());
         let participants = Participants::new(answer, first);
-        Self { player, callbacks, participants, operations, tones: 0 }
+        let steps = Steps::default();
+        Self { player, callbacks, participants, operations, steps, tones: 0, transferring: false }
     }
 
     /// Plays the call to its end and returns one line about it.
@@ -83,6 +89,8 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
         self.player.context.calls.remove(self.player.ids.call);
         let mut pending = self.operations.end_all(inputs);
         pending.extend(self.participants.end_arrivals());
+        // The bot may have refused the roster of an operation, which then is in no queue.
+        pending.extend(operations::cancel_all(self.player.record()));
         let announced = match &played {
             Ok(Termination::Silent) => {
                 operations::close(self.player.record(), pending);
@@ -239,7 +247,15 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
     ) -> Result<Option<Termination>, Conclusion> {
         let until = Instant::now() + duration;
         loop {
-            let due = self.participants.next_arrival().unwrap_or(until);
+            if let Some(step) = self.steps.take_due() {
+                let end = Box::pin(self.act(&step, inputs)).await?;
+                if end.is_some() {
+                    return Ok(end);
+                }
+                continue;
+            }
+            let due = [self.participants.next_arrival(), self.steps.next_due()];
+            let due = due.into_iter().flatten().min().unwrap_or(until);
             let input = tokio::select! {
                 biased;
                 input = inputs.recv() => input,
@@ -247,7 +263,7 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
                     operations::report(&self.callbacks, [ended]).await?;
                     continue;
                 }
-                () = sleep_until(due) , if due < until => {
+                () = sleep_until(due), if due < until => {
                     let ended = self.participants.arrive(&self.callbacks).await?;
                     operations::report(&self.callbacks, ended).await?;
                     continue;
@@ -255,11 +271,27 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
                 () = sleep_until(until) => return Ok(None),
             };
             let end = match input {
+                Some(CallInput::Decision(Decision::Transfer { .. })) if self.transferring => {
+                    self.callbacks.say("transfer", "ignored: an earlier transfer goes on");
+                    None
+                }
                 Some(CallInput::Decision(Decision::Transfer { replaces })) => {
-                    Box::pin(self.transfer(replaces, inputs)).await?
+                    self.transferring = true;
+                    let end = Box::pin(self.transfer(replaces, inputs)).await?;
+                    self.transferring = false;
+                    end
                 }
                 Some(CallInput::Decision(decision)) => self.follow(decision).await?,
-                Some(CallInput::Step(step)) => Box::pin(self.act(&step, inputs)).await?,
+                Some(CallInput::Step(step)) => {
+                    if !self.steps.add(step) {
+                        self.callbacks.say("step", "dropped: too many steps wait");
+                    }
+                    None
+                }
+                Some(CallInput::End) => {
+                    let result = ResultInfo::Scripted { code: 200, subcode: 0, message: String::new() };
+                    Some(Termination::Announced(result, None))
+                }
                 None => {
                     sleep_until(until).await;
                     return Ok(None);
@@ -337,7 +369,7 @@ impl<'a, 'b> EstablishedCall<'a, 'b> {
         self.callbacks.notify("transfer accepted", &accepted).await?;
         if let Some(call) = replaced.flatten() {
             // The callee now talks to the other side. If that call just ended, nothing is left to end.
-            let _ = context.calls.take_step(call.facts.id, ScriptStep::terminate());
+            context.calls.end(call.facts.id);
         }
         Ok(Some(Termination::Announced(ResultInfo::Transferred, None)))
     }

@@ -86,7 +86,7 @@ async fn await_decision(
     let decision = match input {
         Some(CallInput::Decision(decision)) => decision,
         // An unanswered call takes no other step than its end.
-        Some(CallInput::Step(_)) => return cancel(player).await,
+        Some(CallInput::Step(_) | CallInput::End) => return cancel(player).await,
         None => return give_up(player, accepted).await,
     };
     match decision {

@@ -14,7 +14,7 @@ use crate::{
     client::Client,
     graph::{CallInput, Decision, OperationEffect, StartedOperation},
     notification,
-    operation::{Operation, OperationEnd, OperationResult},
+    operation::{Operation, OperationEnd, OperationResult, OperationStatus},
     script::Tone,
 };
 
@@ -172,6 +172,13 @@ pub(super) async fn report_to_lost_bot(callbacks: &Callbacks<'_, '_>, ended: Vec
 /// Ends operations in the record of the call, and returns the ones that went on until now.
 pub(super) fn close(record: &CallRecord, ended: impl IntoIterator<Item = Ended>) -> Vec<Operation> {
     ended.into_iter().filter_map(|Ended { id, end }| record.end_operation(id, end)).collect()
+}
+
+/// Cancels the operations that go on, as the record of the call has them.
+pub(super) fn cancel_all(record: &CallRecord) -> Vec<Ended> {
+    let state = record.state();
+    let running = state.operations.iter().filter(|one| one.status == OperationStatus::Running);
+    running.map(|operation| cancelled(operation.id)).collect()
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ impl RecordedCall<'_, '_> {
                 () = sleep_until(until) => return Ok(None),
             };
             match input {
-                Some(CallInput::Decision(Decision::HangUp)) => return Ok(Some(())),
+                Some(CallInput::Decision(Decision::HangUp) | CallInput::End) => return Ok(Some(())),
                 Some(CallInput::Decision(Decision::Operation(started))) => {
                     let requested =
                         self.callbacks.player.record().state().operations.find(started.id).cloned();

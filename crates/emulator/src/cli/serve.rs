@@ -49,13 +49,11 @@ pub(crate) struct ServeArguments {
     /// immediate:NAME,… for some operations, like immediate:recordResponse).
     #[arg(long, value_name = "WHEN", default_value = "notified")]
     operations: OperationResponses,
-
-    /// Play the script of a file in every call that a bot creates.
+    /// A file with the script of every call that a bot places, TOML or JSON.
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
-
-    /// Let the other side hang up a call that a bot created after this time.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
+    /// The time from the end of the script, or from established, to the end of a call that a bot places.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1h")]
     duration: Duration,
     /// Rotate the keys of both issuers at this interval. The last eleven earlier keys stay published.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -148,11 +146,12 @@ fn print(platform: &Platform, app: Option<Uuid>, exposed: bool) {
         say(&format!("\nclients must trust {}", ca.display()));
     }
     if exposed {
-        say("\nevery client that reaches this address can mint tokens: keep it in a closed network");
+        say("\nevery client that reaches this address can make tokens: keep it in a closed network");
     }
     let app = app.map_or_else(|| "APP-ID".to_owned(), |app| app.to_string());
+    let ca = platform.ca().map_or_else(String::new, |ca| format!(" --ca {}", ca.display()));
     say(&format!(
-        "\nplace a call:\n  switchboard-emulator call --platform {origin} --app-id {app} --to WEBHOOK-URL"
+        "\nplace a call:\n  switchboard-emulator call --platform {origin}{ca} --app-id {app} --to WEBHOOK-URL"
     ));
 }
 

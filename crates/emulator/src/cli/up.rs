@@ -9,13 +9,13 @@ use clap::Args;
 use serde_json::json;
 use switchboard_emulator::{
     AnswerMode, Behaviour, Bot, BotSettings, Client, ClientCredentials, DEFAULT_APP, Platform,
-    PlatformSettings, PlatformStartError,
+    PlatformSettings, PlatformStartError, parse_http_url,
 };
 use url::Url;
 use uuid::Uuid;
 
 use self::{
-    configuration::{Configuration, GatewayPlan},
+    configuration::{Bots, Configuration, GatewayPlan},
     gateway::{APP_SECRET, Gateway, find_switchboard},
 };
 use super::{
@@ -31,6 +31,11 @@ pub(crate) struct UpArguments {
     /// The number of bots.
     #[arg(long, value_name = "N", default_value = "2", value_parser = whole(1_u16, 100))]
     bots: u16,
+    /// The webhook of a bot of your own, like http://127.0.0.1:3978/api/calls, in place of the emulator's
+    /// bots. May be repeated.
+    #[arg(long = "own-bot", value_name = "URL", value_parser = parse_http_url)]
+    #[arg(conflicts_with_all = ["bots", "answer", "like", "config"])]
+    own_bots: Vec<Url>,
     /// The treatment of a new call by the bots, as of `bot --answer`.
     #[arg(long, default_value = "graph")]
     answer: AnswerMode,
@@ -68,7 +73,7 @@ pub(crate) struct UpArguments {
 
 /// Runs all until Ctrl-C, until SIGTERM, or until the gateway ends.
 pub(super) async fn run(arguments: UpArguments) -> Result<ExitCode, String> {
-    let UpArguments { bots, answer, listen, bot_port, config, folder, json, .. } = arguments;
+    let UpArguments { bots, own_bots, answer, listen, bot_port, config, folder, json, .. } = arguments;
     let program = find_switchboard(arguments.switchboard)?;
     let given = config.map(Configuration::read).transpose()?;
     let app = arguments.app_id.or_else(|| given.as_ref().and_then(|given| given.app)).unwrap_or(DEFAULT_APP);
@@ -79,7 +84,8 @@ pub(super) async fn run(arguments: UpArguments) -> Result<ExitCode, String> {
     let credentials =
         sdk.is_some().then(|| ClientCredentials { app: app.to_string(), secret: APP_SECRET.to_owned() });
     let behaviour = Behaviour { answer, credentials, sdk, ..Behaviour::default() };
-    let bots = start_bots(bots, bot_port, &behaviour, &platform, &client).await?;
+    let count = if own_bots.is_empty() { bots } else { 0 };
+    let bots = start_bots(count, bot_port, &behaviour, &platform, &client).await?;
     let configuration = match given {
         Some(given) => given,
         None => Configuration::write(
@@ -88,7 +94,10 @@ pub(super) async fn run(arguments: UpArguments) -> Result<ExitCode, String> {
                 public: arguments.gateway.unwrap_or(GATEWAY),
                 admin: arguments.admin.unwrap_or(ADMIN),
                 platform: platform.origin(),
-                bots: bots.iter().map(Bot::address).collect(),
+                bots: match own_bots.as_slice() {
+                    [] => Bots::Emulated(bots.iter().map(Bot::address).collect()),
+                    own => Bots::Own(own.to_vec()),
+                },
             },
             folder,
         )?,
@@ -103,7 +112,12 @@ pub(super) async fn run(arguments: UpArguments) -> Result<ExitCode, String> {
     };
     let stopped = match started.await {
         Ok(true) => {
-            show(json, &platform, &bots, &configuration, app);
+            let addresses: Vec<String> = if own_bots.is_empty() {
+                bots.iter().map(|bot| format!("http://{}", bot.address())).collect()
+            } else {
+                own_bots.iter().map(Url::to_string).collect()
+            };
+            show(json, &platform, &addresses, &configuration, app);
             tokio::select! {
                 // Ctrl-C reaches the gateway, too, which must not look as if it failed.
                 biased;
@@ -158,19 +172,19 @@ async fn start_bots(
     Ok(bots)
 }
 
-fn show(json: bool, platform: &Platform, bots: &[Bot], configuration: &Configuration, app: Uuid) {
+fn show(json: bool, platform: &Platform, bots: &[String], configuration: &Configuration, app: Uuid) {
     let (origin, webhook) = (platform.origin(), configuration.webhook());
     let config = configuration.file.display().to_string();
-    let addresses: Vec<String> = bots.iter().map(|bot| format!("http://{}", bot.address())).collect();
     if json {
-        let line = json!({"platform": origin, "webhook": webhook, "bots": addresses, "app_id": app,
+        let line = json!({"platform": origin, "webhook": webhook, "bots": bots, "app_id": app,
                           "config": config});
         say(&line.to_string());
         return;
     }
     let kept = if configuration.is_temporary() { ", which is removed at the end" } else { "" };
     say(&format!("the platform   {origin}"));
-    for (number, address) in addresses.iter().enumerate() {
+    say(&format!("its page       {origin}/"));
+    for (number, address) in bots.iter().enumerate() {
         say(&format!("bot-{number:<10} {address}"));
     }
     say(&format!("the gateway    {webhook}"));

@@ -176,6 +176,9 @@ pub(super) fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Grap
 /// Reads a callbackUri. The platform demands https; on loopback the emulator accepts http too.
 pub(super) fn callback(text: Option<&str>) -> Result<Option<Url>, GraphRefusal> {
     let Some(text) = text else { return Ok(None) };
+    if text.len() > CALLBACK_BYTES_MAX {
+        return Err(bad(&format!("callbackUri takes at most {CALLBACK_BYTES_MAX} bytes")));
+    }
     let url = parse_http_url(text).map_err(|_| GraphRefusal::BadCallback)?;
     if url.scheme() == "https" || is_loopback_url(&url) {
         Ok(Some(url))
@@ -199,5 +202,7 @@ pub(super) fn scenario(request: &Request<Bytes>) -> Option<HeaderValue> {
 /// A scenario is a GUID; some bots write other short texts.
 const SCENARIO_BYTES_MAX: usize = 128;
 
+/// The timeline repeats it with each notification.
+const CALLBACK_BYTES_MAX: usize = 4_096;
 const MODALITIES: [&str; 4] = ["audio", "video", "videoBasedScreenSharing", "data"];
 const TARGETS_MAX: usize = 25;

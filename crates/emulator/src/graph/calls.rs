@@ -50,9 +50,21 @@ impl Calls {
         self.lock().get(&id).map(LiveCall::call)
     }
 
+    /// Returns the records of all live calls.
+    pub(crate) fn records(&self) -> Vec<Arc<CallRecord>> {
+        self.lock().values().map(LiveCall::call).collect()
+    }
+
     /// Hands a step of the control API to the task that plays a call.
     pub(crate) fn take_step(&self, id: Uuid, step: ScriptStep) -> Result<(), StepRefused> {
         self.lock().get(&id).ok_or(StepRefused::NoSuchCall)?.take_step(step)
+    }
+
+    /// Ends a call at once if it lives: the other side hangs up.
+    pub(crate) fn end(&self, id: Uuid) {
+        if let Some(call) = self.lock().get_mut(&id) {
+            call.end();
+        }
     }
 
     pub(crate) fn remove(&self, id: Uuid) {
@@ -73,7 +85,13 @@ impl Calls {
     ) -> Response<Body> {
         let action = match GraphAction::parse(request.method(), path) {
             Err(InvalidAction::Method { allowed }) => {
-                return refusal::wrong_method(request, allowed, gate.now);
+                let response = identified(request, refusal::wrong_method(request, allowed, gate.now));
+                let calls = self.lock();
+                if let Some(call) = Uuid::try_parse(id).ok().and_then(|id| calls.get(&id)) {
+                    let note = format!("the path takes {allowed}");
+                    call.record(NOT_SERVED, String::new(), Some(note), request, Some(&response));
+                }
+                return response;
             }
             other => other.map_err(|_| GraphRefusal::NoSuchAction),
         };
@@ -85,7 +103,7 @@ impl Calls {
             return identified(request, refusal.response(request, gate.now));
         };
         let mut url = String::new();
-        let what = action.as_ref().map_or("not served", GraphAction::label);
+        let what = action.as_ref().map_or(NOT_SERVED, GraphAction::label);
         let result = app.and_then(|app| {
             action.and_then(|action| act(call, request, action, app.as_ref(), gate.origin, &mut url))
         });
@@ -158,5 +176,7 @@ fn identified(request: &Request<Bytes>, mut response: Response<Body>) -> Respons
     response
 }
 
+/// The name of a request in the timeline that has no action.
+const NOT_SERVED: &str = "not served";
 /// Bounds the memory of a platform that places calls without end.
 const CALLS_MAX: usize = 10_000;

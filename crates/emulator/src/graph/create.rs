@@ -62,6 +62,9 @@ impl CreateRequest {
         let app =
             gate.issued.map(|issued| BearerApp::read(request.headers(), issued, gate.now)).transpose()?;
         check_coding(request.headers())?;
+        if request.body().len() > REQUEST_BYTES_MAX {
+            return Err(bad(&format!("it takes at most {REQUEST_BYTES_MAX} bytes")));
+        }
         let raw: RawCall = parse(request.body())?;
         let call = raw.check(request, app.as_ref(), default_app)?;
         let whole: Value = parse(request.body())?;
@@ -238,6 +241,8 @@ pub(crate) fn outgoing_document(
     document
 }
 
+/// The call keeps what its request names. One with 100 people has some 40 KiB.
+const REQUEST_BYTES_MAX: usize = 128 << 10;
 /// The members of a request that the resource of its call repeats.
 const COPIED: [&str; 7] =
     ["source", "targets", "requestedModalities", "mediaConfig", "chatInfo", "meetingInfo", "subject"];

@@ -20,6 +20,8 @@ pub(crate) enum CallInput {
     Decision(Decision),
     /// The control API asks for it.
     Step(ScriptStep),
+    /// The other side hangs up at once.
+    End,
 }
 
 /// A request of the bot that changes its call.

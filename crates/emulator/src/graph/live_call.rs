@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use serde_json::Value;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::Instant,
+};
 use url::Url;
 use uuid::Uuid;
 
@@ -37,6 +40,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct LiveCall {
     inputs: mpsc::Sender<CallInput>,
+    /// The place of the input that ends the call; `None` once it was sent.
+    end: Option<mpsc::OwnedPermit<CallInput>>,
     events: EventSender,
     started: Instant,
 }
@@ -44,8 +49,9 @@ pub(super) struct LiveCall {
 impl LiveCall {
     /// A call, and the receiver of its inputs.
     pub(super) fn new(started: Instant, events: EventSender) -> (Self, mpsc::Receiver<CallInput>) {
-        let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
-        (Self { inputs, events, started }, receiver)
+        let (inputs, receiver) = mpsc::channel(INPUTS_MAX + 1);
+        let end = inputs.clone().try_reserve_owned().ok();
+        (Self { inputs, end, events, started }, receiver)
     }
 
     pub(super) fn facts(&self) -> &Facts {
@@ -136,8 +142,10 @@ impl LiveCall {
             GraphAction::Participants => Ok(participants::list(self.events.call())),
             GraphAction::Participant(id) => participants::show(self.events.call(), id),
             GraphAction::RemoveParticipant(id) => {
+                // Who leaves the call must be reported, so a place for that comes first.
+                let place = self.inputs.try_reserve().map_err(|error| not_taken(&error))?;
                 let participant = participants::take(self.events.call(), id)?;
-                self.send(Decision::Removed(participant))?;
+                place.send(CallInput::Decision(Decision::Removed(participant)));
                 Ok(empty(StatusCode::NO_CONTENT))
             }
             GraphAction::Show => Ok(self.show()),
@@ -145,7 +153,7 @@ impl LiveCall {
                 if self.stage().is_ending() {
                     return Err(GraphRefusal::NotFound);
                 }
-                self.send(Decision::HangUp)?;
+                self.send_end(CallInput::Decision(Decision::HangUp))?;
                 self.events.call().enter(CallStage::Terminating);
                 Ok(empty(StatusCode::NO_CONTENT))
             }
@@ -165,7 +173,7 @@ impl LiveCall {
     /// Accepts a request that changes an answered call.
     fn change(&self, decision: Decision) -> Result<Response<Body>, GraphRefusal> {
         self.check_answered()?;
-        self.inputs.try_send(CallInput::Decision(decision)).map_err(|_| GraphRefusal::TooManyOperations)?;
+        self.send(decision)?;
         Ok(empty(StatusCode::ACCEPTED))
     }
 
@@ -178,7 +186,7 @@ impl LiveCall {
     }
 
     fn send(&self, decision: Decision) -> Result<(), GraphRefusal> {
-        self.inputs.try_send(CallInput::Decision(decision)).map_err(|_| GraphRefusal::NotFound)
+        self.inputs.try_send(CallInput::Decision(decision)).map_err(|error| not_taken(&error))
     }
 
     /// Hands a step of the control API to the task that plays the call.
@@ -192,6 +200,21 @@ impl LiveCall {
             return Err(StepRefused::NotAnswered);
         }
         self.inputs.try_send(CallInput::Step(step)).map_err(|_| StepRefused::Busy)
+    }
+
+    /// Lets the other side hang up at once.
+    pub(super) fn end(&mut self) {
+        // The task that has ended needs no input.
+        let _ = self.send_end(CallInput::End);
+    }
+
+    /// Sends an input that ends the call. The first one has its place, however full the queue is.
+    fn send_end(&mut self, input: CallInput) -> Result<(), GraphRefusal> {
+        if let Some(place) = self.end.take() {
+            place.send(input);
+            return Ok(());
+        }
+        self.inputs.try_send(input).map_err(|error| not_taken(&error))
     }
 
     /// Starts an operation. From here on its end is reported once.
@@ -266,12 +289,20 @@ impl LiveCall {
             took_ms: 0.0,
             attempt: 1,
             message_id: None,
-            note,
+            note: note.map(|note| note.chars().take(NOTE_LETTERS_MAX).collect()),
             request: keeps.then(|| RecordedRequest::new(request, path)),
             response: response
                 .filter(|_| keeps)
                 .map(|response| RecordedResponse::new(response, &whole_body(response))),
         }));
+    }
+}
+
+/// The refusal of a decision that the task of the call does not take. The call lives if its queue is full.
+fn not_taken<T>(error: &TrySendError<T>) -> GraphRefusal {
+    match error {
+        TrySendError::Full(_) => GraphRefusal::TooManyOperations,
+        TrySendError::Closed(_) => GraphRefusal::NotFound,
     }
 }
 
@@ -306,5 +337,7 @@ impl StepRefused {
 
 /// The code of Graph for an error of its own.
 const INTERNAL_ERROR: u32 = 9_999;
+/// The error of a body may repeat all of it.
+const NOTE_LETTERS_MAX: usize = 1_000;
 /// Operations wait in this queue while the notifications of the call are posted.
 const INPUTS_MAX: usize = 32;

@@ -29,7 +29,8 @@ pub(super) fn no_such_path() -> Response<Body> {
 }
 
 /// Name, path and description.
-const URLS: [(&str, &str, &str); 17] = [
+const URLS: [(&str, &str, &str); 20] = [
+    ("page", "/", "the page, for a browser"),
     ("skype_metadata", "/v1/.well-known/OpenIdConfiguration", "metadata of the Skype-like issuer"),
     ("skype_keys", "/v1/keys", "its keys"),
     (
@@ -58,7 +59,13 @@ const URLS: [(&str, &str, &str); 17] = [
     ),
     ("batch", "/v1.0/$batch", "POST: up to 20 requests to Graph in one"),
     ("openapi", "/emulator/openapi.json", "the OpenAPI document of the paths below /emulator"),
-    ("calls", "/emulator/calls", "POST: place a call, read its timeline as JSON lines"),
+    ("health", "/emulator/health", "the version and the number of calls"),
+    (
+        "calls",
+        "/emulator/calls",
+        "GET: the calls; POST: place a call, read its timeline as JSON lines; DELETE: end all",
+    ),
+    ("events", "/emulator/events", "every call and each change of one, as server-sent events"),
     ("load", "/emulator/load", "POST: place many calls, read a result for each as JSON lines"),
     ("token", "/emulator/token", "POST: a token, good or flawed"),
     ("rotate", "/emulator/rotate?issuer=skype&overlap=true", "POST: make a new key sign"),

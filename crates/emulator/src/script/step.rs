@@ -19,14 +19,6 @@ pub(crate) struct ScriptStep {
     pub(crate) expect: Option<ExpectedStatus>,
 }
 
-impl ScriptStep {
-    /// Returns the step by which the other side hangs up.
-    pub(crate) fn terminate() -> Self {
-        let action = ScriptAction::Terminate { code: 200, subcode: 0, message: String::new() };
-        Self { number: 0, after: Duration::ZERO, action, expect: None }
-    }
-}
-
 /// The action of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ScriptAction {

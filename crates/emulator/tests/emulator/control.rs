@@ -72,6 +72,47 @@ async fn a_step_is_played_in_a_live_call_and_ends_it() {
 }
 
 #[tokio::test]
+async fn steps_wait_for_each_other_and_a_deleted_call_for_none() {
+    let platform = platform().await;
+    let webhook = webhook(&platform).await;
+    let timeline = place(&platform, &webhook);
+    let list = until(&platform, |list| list["calls"][0]["state"] == "established").await;
+    let path = format!("/emulator/calls/{}", list["calls"][0]["call"].as_str().unwrap());
+    let steps = format!("{path}/steps");
+    let started = tokio::time::Instant::now();
+    for step in [
+        json!({"do": "tone", "tone": 1}),
+        json!({"do": "tone", "tone": 2, "after": "100ms"}),
+        json!({"do": "wait", "for": "100ms"}),
+        json!({"do": "tone", "tone": 3}),
+    ] {
+        let reply = request(platform.address(), "POST", &steps, &step.to_string()).await;
+        assert_eq!(reply.status, 202, "{reply:?}");
+    }
+    let is_played = |call: &Value| {
+        let mut events = call["events"].as_array().unwrap().iter();
+        events.any(|event| event["event"] == "step" && event["what"] == "tone 3")
+    };
+    while !is_played(&get(platform.address(), &path).await.json()) {
+        assert!(started.elapsed() < Duration::from_secs(20), "tone 3 was never played");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(started.elapsed() >= Duration::from_millis(200), "{:?}", started.elapsed());
+
+    // Steps that wait need no stack: this many ended the process.
+    let wait = json!({"do": "wait", "for": "1h"}).to_string();
+    for _ in 0..300 {
+        let status = request(platform.address(), "POST", &steps, &wait).await.status;
+        assert!(status == 202 || status == 503, "{status}");
+    }
+    assert_eq!(request(platform.address(), "DELETE", &path, "").await.status, 204);
+    let (words, _, _) = played(timeline).await;
+    let tones: Vec<&String> = words.iter().filter(|word| word.starts_with("tone")).collect();
+    assert_eq!(tones, ["tone 1 202", "tone 2 202", "tone 3 202"]);
+    assert_eq!(words.last().map(String::as_str), Some("terminated 202"));
+}
+
+#[tokio::test]
 async fn events_are_streamed_from_the_first_to_the_end() {
     let platform = platform().await;
     let webhook = webhook(&platform).await;
@@ -138,4 +179,59 @@ async fn a_step_needs_an_answered_call_and_must_be_one() {
     for path in ["/emulator/calls/x", "/emulator/calls/x/events"] {
         assert_eq!(get(platform.address(), path).await.status, 404);
     }
+}
+
+#[tokio::test]
+async fn a_call_whose_queue_is_full_loses_no_participant_and_can_be_ended() {
+    let platform = platform().await;
+    let webhook = webhook(&platform).await;
+    for ended_by_bot in [true, false] {
+        let timeline = place(&platform, &webhook);
+        let list = until(&platform, |list| list["calls"][0]["state"] == "established").await;
+        let id = list["calls"][0]["call"].as_str().unwrap();
+        let path = format!("/v1.0/communications/calls/{id}");
+        let people =
+            async || get(platform.address(), &format!("{path}/participants")).await.json()["value"].clone();
+        while people().await.as_array().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let set_delay = |delay: &'static str| request(platform.address(), "PATCH", "/emulator/faults", delay);
+        assert_eq!(set_delay(r#"{"delay":"1s"}"#).await.status, 200);
+        let steps = format!("/emulator/calls/{id}/steps");
+        while request(platform.address(), "POST", &steps, r#"{"do":"hold"}"#).await.status == 202 {}
+        let before = people().await;
+        let one = format!("{path}/participants/{}", before[0]["id"].as_str().unwrap());
+        let reply = request(platform.address(), "DELETE", &one, "").await;
+        assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (429, Some("TooManyRequests")));
+        assert_eq!(people().await, before);
+        let end = if ended_by_bot { path.clone() } else { format!("/emulator/calls/{id}") };
+        assert_eq!(request(platform.address(), "DELETE", &end, "").await.status, 204);
+        assert_eq!(set_delay(r#"{"delay":null}"#).await.status, 200);
+        let (_, _, end) = played(timeline).await;
+        assert!(end.ok, "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn all_live_calls_end_also_the_ones_that_are_no_longer_listed() {
+    let platform = platform().await;
+    // It accepts no connection, so the calls stay as they are.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("http://{}/api/calls", silent.local_addr().unwrap());
+    for _ in 0..205 {
+        let call = CallRequest { answer_within: Duration::from_secs(600), ..call_to(&to) };
+        let call = CallRequest { protocol: switchboard_emulator::Protocol::Graph, ..call };
+        drop(platform.call(call).unwrap());
+    }
+    let health = get(platform.address(), "/emulator/health").await.json();
+    assert_eq!(health["calls"], json!({"live": 205, "kept": 200}));
+    assert_eq!(request(platform.address(), "DELETE", "/emulator/calls", "").await.status, 204);
+    for _ in 0..600 {
+        let health = get(platform.address(), "/emulator/health").await.json();
+        if health["calls"] == json!({"live": 0, "kept": 0}) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("some calls live on");
 }

@@ -144,7 +144,7 @@ async fn invalid_requests_are_refused() {
 async fn the_index_names_every_url() {
     let platform = platform().await;
     let index = get(platform.address(), "/emulator").await.json();
-    for name in ["calls", "load", "token", "rotate", "faults"] {
+    for name in ["health", "events", "calls", "load", "token", "rotate", "faults"] {
         assert!(index[name].as_str().unwrap().contains(&format!("/emulator/{name}")), "{name}");
     }
     for named in platform.urls() {

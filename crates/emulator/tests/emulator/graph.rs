@@ -241,6 +241,11 @@ async fn invalid_bodies_are_refused_with_a_message() {
             changed("callbackUri", json!("http://bot.example/")),
             "callbackUri must be an absolute https URL",
         ),
+        (
+            "answer",
+            changed("callbackUri", json!(format!("https://bot.example/{}", "x".repeat(4_096)))),
+            "callbackUri takes at most 4096 bytes",
+        ),
         ("reject", json!({"reason": "bored"}), "reason must be one of none, busy, forbidden"),
         ("redirect", json!({"targets": []}), "targets takes 1 to 25"),
         ("redirect", redirect(json!({"targets": vec![target.clone(); 26]})), "targets takes 1 to 25"),

@@ -22,7 +22,7 @@ pub(crate) async fn answered(
     answered_by(platform, |_| 202, change).await
 }
 
-/// As `answered`, with the status of the response to each notification about an operation.
+/// As `answered`, with the status of the response to each later notification.
 async fn answered_by(
     platform: &Platform,
     status: impl Fn(&Seen) -> u16 + Send + Sync + 'static,
@@ -30,8 +30,7 @@ async fn answered_by(
 ) -> Answered {
     let webhook = Webhook::start(platform, move |seen, _| match seen.kind().as_str() {
         "incoming" => Act::answer(&format!("http://{}/callback", seen.header("host").unwrap())),
-        _ if seen.body.to_string().contains("/operations/") => Act::status(status(seen)),
-        _ => Act::status(202),
+        _ => Act::status(status(seen)),
     })
     .await;
     let call = CallRequest {
@@ -157,8 +156,14 @@ async fn what_is_not_served_is_an_error_of_graph_in_the_timeline() {
         assert_eq!(reply.status, 400, "{below}");
         assert!(reply.json()["error"]["innerError"]["request-id"].is_string(), "{below}: {}", reply.body);
     }
+    for (method, below) in [("PATCH", ""), ("GET", "/answer"), ("POST", "/operations")] {
+        assert_eq!(call.ask(&platform, method, below, &json!({})).await.status, 405, "{method} {below}");
+    }
     let (words, _) = call.end(&platform).await;
-    assert_eq!(words.iter().filter(|word| *word == "not served 400").count(), 3, "{words:?}");
+    for status in [400, 405] {
+        let line = format!("not served {status}");
+        assert_eq!(words.iter().filter(|word| **word == line).count(), 3, "{words:?}");
+    }
 }
 
 /// A body of `sendDtmfTones` that takes a minute.
@@ -201,6 +206,29 @@ async fn a_bot_that_refuses_the_end_of_an_operation_gets_the_other_ends() {
     assert!(end.ok, "{end:?}");
     let expected = ["refused completed 200/0", "one failed 400/8508", "two failed 400/8508"];
     assert_eq!(notified(&call.webhook), expected);
+}
+
+#[tokio::test]
+async fn an_operation_is_notified_also_if_the_bot_refuses_its_roster() {
+    let platform = platform().await;
+    let refuses = |seen: &Seen| {
+        let people = seen.body["value"][0]["resourceData"].as_array();
+        let changed =
+            |people: &Vec<Value>| people.len() > 2 || people.iter().any(|one| one["isMuted"] == true);
+        if people.is_some_and(changed) { 404 } else { 202 }
+    };
+    let invited = json!([{"identity": {"user": {"id": "u"}}}]);
+    for (name, body) in [
+        ("mute", json!({"clientContext": "c"})),
+        ("participants/invite", json!({"clientContext": "c", "participants": invited})),
+    ] {
+        let call = answered_by(&platform, refuses, |call| CallRequest { expect: CallOutcome::Lost, ..call });
+        let call = call.await;
+        call.start(&platform, name, &body).await;
+        let (_, _, end) = played(call.timeline).await;
+        assert!(end.ok, "{end:?}");
+        assert_eq!(notified(&call.webhook), ["c failed 400/8508"], "{name}");
+    }
 }
 
 #[tokio::test]

@@ -155,6 +155,7 @@ async fn an_invalid_request_is_refused_with_what_is_wrong() {
         ("direction", json!("incoming"), "direction must be outgoing"),
         ("tenantId", json!("x"), "must be GUIDs"),
         ("callOptions", json!([]), "callOptions must be an outgoingCallOptions object"),
+        ("subject", json!("x".repeat(200_000)), "it takes at most 131072 bytes"),
     ] {
         let mut body = good.clone();
         body[member] = value;
@@ -257,6 +258,21 @@ async fn a_bot_invites_mutes_holds_and_removes_people() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(rosters(), 6);
+}
+
+#[tokio::test]
+async fn every_kind_of_person_whom_graph_invites_can_be_invited() {
+    let platform = platform().await;
+    let webhook = webhook(&platform).await;
+    let path = path_of(&place(&platform, &create(&webhook, &[user(7)])).await).await;
+    webhook.until("participants").await;
+    for kind in ["guest", "encrypted", "onPremises", "azureCommunicationServicesUser"] {
+        let invite = json!({"clientContext": kind, "participants": [{"identity": {kind: {"id": "1"}}}]});
+        let done = operate(&platform, &webhook, &format!("{path}/participants/invite"), invite).await;
+        assert_eq!(done["resultInfo"]["code"], 200, "{kind}");
+        let people = participants(&platform, &path).await;
+        assert_eq!(people.last().unwrap()["info"]["identity"][kind]["id"], "1");
+    }
 }
 
 #[tokio::test]

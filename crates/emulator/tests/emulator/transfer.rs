@@ -79,6 +79,22 @@ async fn a_transfer_to_a_busy_callee_fails_and_the_call_goes_on() {
 }
 
 #[tokio::test]
+async fn a_transfer_during_another_one_is_ignored() {
+    let platform = platform().await;
+    let call = answered(&platform, |call| call).await;
+    let slow = request(platform.address(), "PATCH", "/emulator/faults", r#"{"callee":"slow:1h"}"#).await;
+    assert_eq!(slow.status, 200, "{slow:?}");
+    // Each of them waited inside the one before: this many ended the process.
+    for _ in 0..300 {
+        let status = call.ask(&platform, "POST", "/transfer", &target(None)).await.status;
+        assert!(status == 202 || status == 429, "{status}");
+    }
+    let (words, webhook) = call.end(&platform).await;
+    assert_eq!(webhook.seen().iter().filter(|seen| seen.kind() == "transferring").count(), 1);
+    assert!(words.iter().any(|word| word.starts_with("transfer")), "{words:?}");
+}
+
+#[tokio::test]
 async fn a_consultative_transfer_replaces_a_live_call_of_the_bot() {
     let platform = platform().await;
     let other = answered(&platform, |call| call).await;

@@ -108,6 +108,27 @@ async fn bots_that_reply_with_actions_have_a_gateway_that_can_act() {
 }
 
 #[tokio::test]
+async fn a_bot_of_the_user_takes_the_place_of_the_emulators_bots() {
+    if gateway().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let own = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let webhook = format!("http://{}/calls?key=a\\b", own.local_addr().unwrap());
+    let (_process, urls) = started(&["--own-bot", &webhook, "--folder", folder]).await;
+    assert_eq!(urls["bots"], serde_json::json!([webhook]));
+    let text = |name: &str| urls[name].as_str().unwrap().to_owned();
+    let call = ["call", "--platform", &text("platform"), "--to", &text("webhook")];
+    let _call = Command::new(BINARY).args(call).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+    let (stream, _) =
+        timeout(Duration::from_secs(30), own.accept()).await.expect("the call arrives").unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).await.unwrap();
+    assert!(line.starts_with("POST /calls?key=a"), "{line}");
+}
+
+#[tokio::test]
 async fn bots_like_the_sdk_get_credentials_and_their_requests() {
     if gateway().is_none() {
         return;

@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 
-use serde::de::MapAccess;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Call, CallState, Modality};
 use crate::{
-    json::{self, Receive},
+    json::{Malformed, Receive, Value},
     result_info::ResultInfo,
 };
 
@@ -62,20 +60,20 @@ impl<'a> RawCall<'a> {
     }
 }
 
-impl<'de> Receive<'de> for RawCall<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for RawCall<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         match name {
-            "state" => self.state = json::text(map)?.map(CallState::from),
-            "callChainId" => self.chain_id = json::text(map)?,
-            "tenantId" => self.tenant_id = guid(map)?,
-            "mediaHostedRegion" => self.media_region = json::text(map)?,
-            "requestedModalities" => self.modalities = json::read(map)?,
-            "source" => self.source = json::read(map)?,
-            "incomingContext" => self.context = json::read(map)?,
-            "chatInfo" => self.chat = json::read(map)?,
-            "meetingInfo" => self.meeting = json::read(map)?,
-            "applicationMetadata" => self.metadata = json::read(map)?,
-            _ => json::skip(map)?,
+            "state" => self.state = value.text()?.map(CallState::from),
+            "callChainId" => self.chain_id = value.text()?,
+            "tenantId" => self.tenant_id = guid(value)?,
+            "mediaHostedRegion" => self.media_region = value.text()?,
+            "requestedModalities" => self.modalities = value.read()?,
+            "source" => self.source = value.read()?,
+            "incomingContext" => self.context = value.read()?,
+            "chatInfo" => self.chat = value.read()?,
+            "meetingInfo" => self.meeting = value.read()?,
+            "applicationMetadata" => self.metadata = value.read()?,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -84,11 +82,13 @@ impl<'de> Receive<'de> for RawCall<'de> {
 #[derive(Default)]
 struct Modalities(Vec<Modality>);
 
-impl<'de> Receive<'de> for Modalities {
-    fn element(&mut self, index: usize, raw: &'de RawValue) {
+impl<'a> Receive<'a> for Modalities {
+    fn element(&mut self, index: usize, value: Value<'_, 'a>) -> Result<(), Malformed> {
+        let modality = value.text()?;
         if index < MODALITIES_MAX {
-            self.0.extend(json::text_of(raw).map(Modality::from));
+            self.0.extend(modality.map(Modality::from));
         }
+        Ok(())
     }
 }
 
@@ -100,13 +100,13 @@ struct Source<'a> {
     identity: IdentitySet<'a>,
 }
 
-impl<'de> Receive<'de> for Source<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for Source<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         match name {
-            "region" => self.region = json::text(map)?,
-            "countryCode" => self.country = json::text(map)?,
-            "identity" => self.identity = json::read(map)?,
-            _ => json::skip(map)?,
+            "region" => self.region = value.text()?,
+            "countryCode" => self.country = value.text()?,
+            "identity" => self.identity = value.read()?,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -121,9 +121,9 @@ struct IdentitySet<'a> {
     tenant_rank: usize,
 }
 
-impl<'de> Receive<'de> for IdentitySet<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
-        let Identity { id, tenant_id } = json::read(map)?;
+impl<'a> Receive<'a> for IdentitySet<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
+        let Identity { id, tenant_id } = value.read()?;
         // The platform may add kinds. Kinds that are not listed come last.
         let rank = IDENTITY_KINDS.iter().position(|kind| *kind == name).unwrap_or(IDENTITY_KINDS.len());
         if id.is_some() && (self.id.is_none() || rank <= self.id_rank) {
@@ -143,12 +143,12 @@ struct Identity<'a> {
     tenant_id: Option<Uuid>,
 }
 
-impl<'de> Receive<'de> for Identity<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for Identity<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         match name {
-            "id" => self.id = json::text(map)?,
-            "tenantId" => self.tenant_id = guid(map)?,
-            _ => json::skip(map)?,
+            "id" => self.id = value.text()?,
+            "tenantId" => self.tenant_id = guid(value)?,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -161,12 +161,12 @@ struct IncomingContext<'a> {
     on_behalf_of: OnBehalfOf<'a>,
 }
 
-impl<'de> Receive<'de> for IncomingContext<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for IncomingContext<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         match name {
-            "observedParticipantId" => self.is_observed = json::text(map)?.is_some(),
-            "onBehalfOf" => self.on_behalf_of = json::read(map)?,
-            _ => json::skip(map)?,
+            "observedParticipantId" => self.is_observed = value.text()?.is_some(),
+            "onBehalfOf" => self.on_behalf_of = value.read()?,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -187,18 +187,18 @@ impl<'a> OnBehalfOf<'a> {
     }
 }
 
-impl<'de> Receive<'de> for OnBehalfOf<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for OnBehalfOf<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         match name {
-            "id" => self.id = json::text(map)?,
-            "identity" => self.participant = json::read(map)?,
-            _ => self.set.member(name, map)?,
+            "id" => self.id = value.text()?,
+            "identity" => self.participant = value.read()?,
+            _ => self.set.member(name, value)?,
         }
         Ok(())
     }
 
-    fn text(&mut self, text: Cow<'de, str>) {
-        self.text = Some(text).filter(|text| !text.is_empty()).map(without_mri_prefix);
+    fn text(&mut self, text: Cow<'a, str>) {
+        self.text = Some(without_mri_prefix(text));
     }
 }
 
@@ -208,11 +208,11 @@ struct ChatInfo<'a> {
     thread_id: Option<Cow<'a, str>>,
 }
 
-impl<'de> Receive<'de> for ChatInfo<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for ChatInfo<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         match name {
-            "threadId" => self.thread_id = json::text(map)?,
-            _ => json::skip(map)?,
+            "threadId" => self.thread_id = value.text()?,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -224,11 +224,11 @@ struct MeetingInfo<'a> {
     organizer: Organizer<'a>,
 }
 
-impl<'de> Receive<'de> for MeetingInfo<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for MeetingInfo<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         match name {
-            "organizer" => self.organizer = json::read(map)?,
-            _ => json::skip(map)?,
+            "organizer" => self.organizer = value.read()?,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -240,11 +240,11 @@ struct Organizer<'a> {
     user: Identity<'a>,
 }
 
-impl<'de> Receive<'de> for Organizer<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for Organizer<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         match name {
-            "user" => self.user = json::read(map)?,
-            _ => json::skip(map)?,
+            "user" => self.user = value.read()?,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -256,11 +256,11 @@ struct ApplicationMetadata<'a> {
     bot_data: BotData<'a>,
 }
 
-impl<'de> Receive<'de> for ApplicationMetadata<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for ApplicationMetadata<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         match name {
-            "botData" => self.bot_data = json::read(map)?,
-            _ => json::skip(map)?,
+            "botData" => self.bot_data = value.read()?,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -277,15 +277,15 @@ struct BotData<'a> {
     is_policy: bool,
 }
 
-impl<'de> Receive<'de> for BotData<'de> {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for BotData<'a> {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         match name {
-            "mediaHostedRegion" => self.media_region = json::text(map)?,
-            "inviteReasons" => self.is_policy |= json::read::<InviteReasons, M>(map)?.is_policy,
-            "policyIdentifier" => self.is_policy |= json::text(map)?.is_some(),
-            "pairedRecorders" | "otherRecorders" => self.is_policy |= json::read::<NotEmpty, M>(map)?.0,
-            "user" => self.is_policy |= json::read::<BotUser, M>(map)?.is_policy_holder,
-            _ => json::skip(map)?,
+            "mediaHostedRegion" => self.media_region = value.text()?,
+            "inviteReasons" => self.is_policy |= value.read::<InviteReasons>()?.is_policy,
+            "policyIdentifier" => self.is_policy |= value.text()?.is_some(),
+            "pairedRecorders" | "otherRecorders" => self.is_policy |= value.read::<NotEmpty>()?.0,
+            "user" => self.is_policy |= value.read::<BotUser>()?.is_policy_holder,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -296,21 +296,23 @@ struct InviteReasons {
     is_policy: bool,
 }
 
-impl<'de> Receive<'de> for InviteReasons {
-    fn element(&mut self, _: usize, raw: &'de RawValue) {
-        self.is_policy |= json::text_of(raw).is_some_and(|reason| {
+impl<'a> Receive<'a> for InviteReasons {
+    fn element(&mut self, _: usize, value: Value<'_, 'a>) -> Result<(), Malformed> {
+        self.is_policy |= value.text()?.is_some_and(|reason| {
             reason.eq_ignore_ascii_case("ComplianceRecording")
                 || reason.eq_ignore_ascii_case("PolicyBasedRecording")
         });
+        Ok(())
     }
 }
 
 #[derive(Default)]
 struct NotEmpty(bool);
 
-impl<'de> Receive<'de> for NotEmpty {
-    fn element(&mut self, _: usize, _: &'de RawValue) {
+impl<'a> Receive<'a> for NotEmpty {
+    fn element(&mut self, _: usize, value: Value<'_, 'a>) -> Result<(), Malformed> {
         self.0 = true;
+        value.skip()
     }
 }
 
@@ -320,18 +322,18 @@ struct BotUser {
     is_policy_holder: bool,
 }
 
-impl<'de> Receive<'de> for BotUser {
-    fn member<M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
+impl<'a> Receive<'a> for BotUser {
+    fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
         match name {
-            "policyHolderId" => self.is_policy_holder = json::text(map)?.is_some(),
-            _ => json::skip(map)?,
+            "policyHolderId" => self.is_policy_holder = value.text()?.is_some(),
+            _ => value.skip()?,
         }
         Ok(())
     }
 }
 
-fn guid<'de, M: MapAccess<'de>>(map: &mut M) -> Result<Option<Uuid>, M::Error> {
-    Ok(json::text(map)?.and_then(|text| Uuid::try_parse(&text).ok()))
+fn guid(value: Value<'_, '_>) -> Result<Option<Uuid>, Malformed> {
+    Ok(value.text()?.and_then(|text| Uuid::try_parse(&text).ok()))
 }
 
 /// Returns the object id of `8:orgid:{object id}`, so that a rule can name a user in one way only. Other

@@ -65,8 +65,8 @@ fn expectations() -> Vec<(&'static str, Expect)> {
         (
             "garbage-cut-short",
             expect![[r#"
-            not_json
-            the JSON is incomplete at line 1 column 53"#]],
+                not_json
+                the JSON is incomplete at line 1 column 54"#]],
         ),
         (
             "garbage-deep",
@@ -359,7 +359,7 @@ fn expectations() -> Vec<(&'static str, Expect)> {
             "graph-number-out-of-range",
             expect![[r#"
                 call_state updated Call of 6d1c0b00-77a3-4f0e-9b1d-3c5e2a7f9001
-                  Absent"#]],
+                  call state=Some(Established)"#]],
         ),
         (
             "graph-operation-addLargeGalleryViewOperation",

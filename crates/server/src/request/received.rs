@@ -375,7 +375,7 @@ fn not_found() -> Refusal {
 /// The longest target. The longest path is a callback of 250 characters; 2 KiB leave room for a query.
 const TARGET_BYTES_MAX: usize = 2048;
 /// The most header fields. The platform sends about fifteen.
-pub(crate) const HEADER_FIELDS_MAX: usize = 64;
+const HEADER_FIELDS_MAX: usize = 64;
 /// The longest plain value. Correlation ids are GUIDs, and some clients send a few of them in one value.
 const PLAIN_BYTES_MAX: usize = 128;
 const GUID_LENGTH: usize = 36;

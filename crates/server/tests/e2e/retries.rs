@@ -374,9 +374,15 @@ async fn a_retry_of_a_call_is_placed_again_when_its_instance_has_another_incarna
     instance.expect_nothing();
     instance.probe(reports("second"));
     incarnation("second").await;
-    assert_eq!(request.send(&gateway).await.status(), 202);
+    // The report after the first one of the second incarnation says that the first is gone.
+    until("the retry is placed again", async || {
+        assert_eq!(request.send(&gateway).await.status(), 202);
+        (retries(&gateway, "placed_again").await == 1.0).then_some(())
+    })
+    .await;
     let again = instance.request().await;
     assert_eq!(again.field("switchboard-incarnation"), Some("second"));
+    instance.expect_nothing();
 }
 
 /// A slow or ejected instance may still hold its calls.

@@ -9,8 +9,7 @@ use url::Url;
 
 use crate::client::{Client, ClientResponse, KeepAlive, SendError};
 
-/// A request before its headers are written.
-#[derive(Debug)]
+/// A request before its headers are written. It has no `Debug`, because it has a token.
 pub(super) struct Outgoing {
     pub(super) method: Method,
     pub(super) url: Url,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use toml::{Table, Value};
+use url::Url;
 use uuid::Uuid;
 
 use crate::cli::platform_options::read_text;
@@ -36,7 +37,16 @@ pub(super) struct GatewayPlan<'a> {
     pub(super) admin: SocketAddr,
     /// The origin of the platform.
     pub(super) platform: &'a str,
-    pub(super) bots: Vec<SocketAddr>,
+    pub(super) bots: Bots,
+}
+
+/// The instances of the gateway.
+#[derive(Clone, Debug)]
+pub(super) enum Bots {
+    /// Bots of the emulator, which report their state.
+    Emulated(Vec<SocketAddr>),
+    /// The webhooks of the user's bots. They are not probed, since they may have no path for it.
+    Own(Vec<Url>),
 }
 
 impl Configuration {
@@ -158,15 +168,24 @@ fn new_folder() -> Result<PathBuf, String> {
     Err(format!("{} is full of folders of `up`; give --folder", parent.display()))
 }
 
-/// Returns the text. Every value is an address or an id, so none needs an escape.
+/// Returns the text. Every other value than a webhook is an address or an id, so none needs an escape.
 fn text_of(plan: &GatewayPlan<'_>) -> String {
     let GatewayPlan { app, public, admin, platform, bots } = plan;
     let base = reachable(*public);
-    let instances: String = bots
+    let (webhooks, probe) = match bots {
+        Bots::Emulated(addresses) => {
+            let webhooks = addresses.iter().map(|address| format!("http://{address}/api/calls")).collect();
+            (webhooks, "\n[fleet.probe]\npath = \"/healthz\"\ninterval = \"1s\"\n")
+        }
+        Bots::Own(urls) => (urls.iter().map(Url::to_string).collect::<Vec<_>>(), ""),
+    };
+    let instances: String = webhooks
         .iter()
         .enumerate()
-        .map(|(number, address)| {
-            format!("\n[[fleet.instance]]\nname = \"bot-{number}\"\nurl = \"http://{address}/api/calls\"\n")
+        .map(|(number, url)| {
+            // A URL is ASCII, so as a string of JSON it is one of TOML.
+            let url = serde_json::Value::from(url.as_str());
+            format!("\n[[fleet.instance]]\nname = \"bot-{number}\"\nurl = {url}\n")
         })
         .collect();
     format!(
@@ -206,11 +225,7 @@ cooldown = \"1s\"                            # keys may be rotated at once
 [callback]
 base = \"http://{base}\"
 seal = [{{ id = \"k1\", secret = {{ env = \"SWITCHBOARD_SEAL_K1\" }} }}]
-{instances}
-[fleet.probe]
-path = \"/healthz\"
-interval = \"1s\"
-
+{instances}{probe}
 [log]
 format = \"text\"
 "

@@ -104,7 +104,7 @@ fn take_step(context: &Context, id: &str, step: ScriptStep) -> Result<(), StepRe
 pub(super) fn delete(context: &Context, id: &str) -> Response<Body> {
     match Uuid::try_parse(id).ok().and_then(|id| context.history.forget(id)) {
         Some(call) => {
-            end(context, &call);
+            context.calls.end(call.facts.id);
             empty(StatusCode::NO_CONTENT)
         }
         None => no_such_call(),
@@ -113,16 +113,14 @@ pub(super) fn delete(context: &Context, id: &str) -> Response<Body> {
 
 /// Ends and forgets all calls.
 pub(super) fn delete_all(context: &Context) -> Response<Body> {
+    // The history may have forgotten a live call.
+    for call in context.calls.records().iter().filter(|call| call.is_shown()) {
+        context.calls.end(call.facts.id);
+    }
     for call in context.history.newest_first() {
-        end(context, &call);
         context.history.forget(call.facts.id);
     }
     empty(StatusCode::NO_CONTENT)
-}
-
-fn end(context: &Context, call: &CallRecord) {
-    // A call that has ended takes no step, and needs none.
-    let _ = context.calls.take_step(call.facts.id, ScriptStep::terminate());
 }
 
 fn find(context: &Context, id: &str) -> Option<Arc<CallRecord>> {

@@ -7,7 +7,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use openssl::ssl::{Ssl, SslAcceptor};
 use tokio_openssl::SslStream;
 
-use crate::{process::connection::stream::PublicStream, request::received::HEADER_FIELDS_MAX};
+use crate::process::connection::stream::PublicStream;
 
 /// Performs the TLS handshake of a connection.
 pub(crate) async fn accept_tls(
@@ -26,7 +26,8 @@ pub(crate) fn http1_builder(head_bytes_max: usize) -> http1::Builder {
         .timer(TokioTimer::new())
         .half_close(true) // a FIN after the request is no hang-up; `StreamWatch` notices one
         .header_read_timeout(None) // `Activity` limits the time of a head, and all other times
-        .max_headers(HEADER_FIELDS_MAX)
+        // Without `max_headers`: hyper's default of 100 fields is parsed on the stack, and `Received` refuses
+        // more than 64 with an event.
         .max_header_size(head_bytes_max)
         .max_buf_size(head_bytes_max.max(HTTP1_BUFFER_BYTES));
     builder
