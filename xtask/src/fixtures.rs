@@ -3,7 +3,7 @@
 mod config;
 mod fixture;
 mod jwks;
-mod keys;
+pub(crate) mod keys;
 mod notifications;
 mod pss;
 mod tokens;

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the tasks of this repository, such as its gate, its fixtures and its demo.
 
+mod bench;
 mod check;
 mod console;
 mod demo;
@@ -66,6 +67,9 @@ enum Command {
         #[arg(long, value_name = "SCENE")]
         only: Option<rehearse::SceneName>,
     },
+    /// Measure the CPU time of a request beside nginx, HAProxy and a bare proxy, and the gateway's memory and
+    /// start. Or count instructions.
+    Bench(bench::Options),
     /// Run Microsoft's client libraries against the emulator; installs them from the package registries.
     Interop,
 }
@@ -90,6 +94,7 @@ fn main() -> ExitCode {
         Command::Rehearse { quick, binaries, only } => {
             rehearse::run(&root, &rehearse::Options { quick, binaries, only })
         }
+        Command::Bench(options) => bench::run(&root, &options),
         Command::Interop => interop::run(&root),
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
 use super::{changes::Changes, compiler::Compiler};
-use crate::{console, demo, fixtures, rehearse, tidy};
+use crate::{bench, console, demo, fixtures, rehearse, tidy};
 
 /// One step of the gate.
 pub(super) struct Step {
@@ -79,8 +79,9 @@ impl Step {
     }
 }
 
-/// Cheap steps come first. The demo and the rehearsal come last: earlier tests prove parts of the same.
-pub(super) const STEPS: [Step; 13] = [
+/// Cheap steps come first. The demo, the rehearsal and the optimised build come last: earlier tests prove
+/// parts of the same.
+pub(super) const STEPS: [Step; 14] = [
     Step {
         name: "format",
         command: "cargo fmt --all --check",
@@ -162,7 +163,8 @@ pub(super) const STEPS: [Step; 13] = [
     // have fetched everything that this step needs offline.
     Step {
         name: "package",
-        command: "cargo package --workspace --exclude xtask --exclude xtask-browser \
+        command: "cargo package --workspace --exclude xtask --exclude xtask-bench \
+            --exclude xtask-browser \
             --no-verify --allow-dirty --quiet --locked \
             --offline",
         inside: None,
@@ -197,6 +199,18 @@ pub(super) const STEPS: [Step; 13] = [
             probes: &["haproxy -v", "/usr/sbin/haproxy -v"],
             missing: "haproxy is not installed; run ./install-packages",
             without: Without::Fail,
+        }),
+        quick: Quick::Nothing,
+    },
+    // The only step that needs an optimised build, whose compilation takes longer than any other step.
+    Step {
+        name: "instructions",
+        command: "cargo xtask bench --instructions",
+        inside: Some(|root| bench::run(root, &bench::Options::of_gate())),
+        tool: Some(Tool {
+            probes: &["valgrind --version"],
+            missing: "valgrind is not installed; run ./install-packages",
+            without: Without::LeaveOut,
         }),
         quick: Quick::Nothing,
     },

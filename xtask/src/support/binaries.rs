@@ -53,6 +53,17 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<Binaries, String> {
     })
 }
 
+/// Builds the gateway as the gate's optimised build.
+pub(crate) fn build_gateway(root: &Path) -> Result<PathBuf, String> {
+    let options = ["-p", "switchboard", "--bin", "switchboard", "--profile", "gate", "--locked"];
+    cargo_build(root, &options)?.executable("switchboard")
+}
+
+/// Builds the load generator and the servers without checks of a benchmark.
+pub(crate) fn build_bench_tool(root: &Path) -> Result<PathBuf, String> {
+    cargo_build(root, &["-p", "xtask-bench", "--profile", "gate", "--locked"])?.executable("xtask-bench")
+}
+
 /// Builds the DNS server of a rehearsal. Its speed does not matter, so it is always a debug build.
 pub(crate) fn build_dns_server(root: &Path) -> Result<PathBuf, String> {
     cargo_build(root, &["-p", "switchboard-delivery", "--example", "dns_server"])?.executable("dns_server")

@@ -146,6 +146,12 @@ impl Processes {
         Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
+    /// The process id of a child.
+    pub(crate) fn id(&self, name: &str) -> Result<u32, String> {
+        let running = self.children.iter().find(|running| running.name == name);
+        running.map(|running| running.child.id()).ok_or_else(|| format!("there is no {name}"))
+    }
+
     /// The CPU time of a child until now; `None` on a system without /proc (see proc_pid_stat(5)).
     pub(crate) fn cpu_time(&self, name: &str) -> Option<Duration> {
         let running = self.children.iter().find(|running| running.name == name)?;

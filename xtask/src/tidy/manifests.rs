@@ -138,7 +138,7 @@ fn text<'t>(value: &'t Spanned<DeValue<'_>>, name: &str) -> Option<&'t str> {
 
 /// The crates that each crate may use, also in its tests. The emulator and xtask use none of the others, so
 /// that they cannot repeat their mistakes.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     (
         "switchboard",
         &[
@@ -157,6 +157,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("switchboard-notification", &[]),
     ("switchboard-routing", &["switchboard-notification"]),
     ("xtask", &[]),
+    ("xtask-bench", &[]),
     (TEST_ONLY, &[]),
 ];
 
@@ -165,7 +166,7 @@ const TEST_ONLY: &str = "xtask-browser";
 
 /// Families of libraries, and the crates that may use them.
 const CONFINED: [(&str, &[&str]); 2] = [
-    ("hyper", &["switchboard", "switchboard-delivery", "switchboard-emulator"]),
+    ("hyper", &["switchboard", "switchboard-delivery", "switchboard-emulator", "xtask-bench"]),
     ("josekit", &["switchboard-auth", "switchboard-emulator", "switchboard-graph"]),
 ];
 
@@ -249,8 +250,8 @@ mod tests {
         check(
             &[("crates/routing/Cargo.toml", &routing)],
             &[
-                "crates/routing/Cargo.toml:7: only switchboard, switchboard-delivery, switchboard-emulator \
-                 may use hyper-util, not switchboard-routing",
+                "crates/routing/Cargo.toml:7: only switchboard, switchboard-delivery, switchboard-emulator, \
+                 xtask-bench may use hyper-util, not switchboard-routing",
                 "crates/routing/Cargo.toml:8: only switchboard-auth, switchboard-emulator, \
                  switchboard-graph may use josekit, not switchboard-routing",
             ],
