@@ -202,7 +202,7 @@ impl Subjects {
         fs::create_dir(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
         let path = folder.join("nginx.conf");
         let text = format!("{NGINX_HEAD}{text}").replace("{folder}", &folder.display().to_string());
-        write_private(&path, &text.replace("{user}", &user()))?;
+        write_private(&path, &text)?;
         command.arg("-p").arg(&folder).arg("-c").arg(&path).args(["-e", "stderr", "-g", "daemon off;"]);
         Ok(command)
     }
@@ -265,21 +265,12 @@ impl Subjects {
     }
 }
 
-/// nginx as root gives its worker to another user, who cannot write into the folder.
-fn user() -> String {
-    let is_root = fs::metadata("/proc/self").is_ok_and(|data| {
-        use std::os::unix::fs::MetadataExt as _;
-        data.uid() == 0
-    });
-    if is_root { "user root;".to_owned() } else { String::new() }
-}
-
 /// A path of the same length as the gateway's.
 const CALLBACK_PATH: &str = "/api/callbacks/emea/bot-0/k1.0.AAAAAAAAAAAAAAAAAAAAAA";
 
+/// One process: workers would survive a master that is killed.
 const NGINX_HEAD: &str = "# Made by `cargo xtask bench`.
-{user}
-worker_processes 1;
+master_process off;
 pid {folder}/pid;
 events { worker_connections 16384; }
 ";
