@@ -28,4 +28,18 @@ impl CallIds {
             bot_participant: random_id()?,
         })
     }
+
+    /// The ids 1 to 6, in the order of the members.
+    #[cfg(test)]
+    pub(crate) fn numbered() -> Self {
+        let id = Uuid::from_u128;
+        Self {
+            call: id(1),
+            chain: id(2),
+            scenario: id(3),
+            caller: id(4),
+            caller_participant: id(5),
+            bot_participant: id(6),
+        }
+    }
 }

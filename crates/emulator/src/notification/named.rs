@@ -122,18 +122,6 @@ mod tests {
 
     use super::*;
 
-    fn ids() -> CallIds {
-        let id = Uuid::from_u128;
-        CallIds {
-            call: id(1),
-            chain: id(2),
-            scenario: id(3),
-            caller: id(4),
-            caller_participant: id(5),
-            bot_participant: id(6),
-        }
-    }
-
     #[test]
     fn every_mention_of_an_id_is_replaced_whatever_its_case() {
         let mut body = json!({"value": [{
@@ -146,7 +134,7 @@ mod tests {
             },
         }]});
         let named = NamedIds::read(&body);
-        named.replace(&mut body, &ids(), Uuid::from_u128(7), Uuid::from_u128(8));
+        named.replace(&mut body, &CallIds::numbered(), Uuid::from_u128(7), Uuid::from_u128(8));
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
         let guid = |number| Uuid::from_u128(number).to_string();
         assert_eq!(text("/value/0/resource"), format!("/app/calls/{}/participants", guid(1)));

@@ -1,12 +1,10 @@
 //! The Graph calls API: tokens and permissions, bodies, and the phases of a call.
 
 use serde_json::{Value, json};
-use switchboard_emulator::{
-    CallEvent, CallKind, Credential, Permission, Platform, PlatformSettings, Protocol, Timeline, TokenRequest,
-};
+use switchboard_emulator::{CallEvent, CallKind, Permission, Platform, Protocol, Timeline, TokenRequest};
 use uuid::Uuid;
 
-use crate::support::{APP, Act, Reply, TENANT, Webhook, call_to, platform_with, send};
+use crate::support::{APP, Act, Reply, TENANT, Webhook, call_to, guarded, send};
 
 /// A live call: its path, and the timeline and webhook that keep it alive.
 async fn live(platform: &Platform, kind: CallKind) -> (String, Timeline, Webhook) {
@@ -52,14 +50,6 @@ fn answer() -> Value {
         "acceptedModalities": ["audio"],
         "mediaConfig": {"@odata.type": "#microsoft.graph.serviceHostedMediaConfig"},
     })
-}
-
-async fn guarded() -> Platform {
-    platform_with(|settings| PlatformSettings {
-        credentials: vec![(APP, Credential::secret("s"))],
-        ..settings
-    })
-    .await
 }
 
 #[tokio::test]

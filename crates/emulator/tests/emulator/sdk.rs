@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use switchboard_emulator::{
-    CallEvent, CallKind, CallOutcome, CallRequest, Credential, Platform, PlatformSettings, Protocol, Script,
-    Timeline,
+    CallEvent, CallKind, CallOutcome, CallRequest, Platform, Protocol, Script, Timeline,
 };
 
-use crate::support::{APP, Act, Reply, Webhook, call_to, platform, platform_with, played, send};
+use crate::support::{Act, Reply, Webhook, call_to, guarded, platform, played, send};
 
 const SCENARIO: &str = "5b6d1f8a-0000-4000-8000-00000000000a";
 
@@ -165,16 +164,12 @@ async fn a_call_that_is_deleted_before_the_answer_was_ended_by_the_bot() {
 
 #[tokio::test]
 async fn the_quality_of_a_device_is_logged() {
-    let platform = platform_with(|settings| PlatformSettings {
-        credentials: vec![(APP, Credential::secret("s"))],
-        ..settings
-    })
-    .await;
+    let guarded = guarded().await;
     let quality = json!({"quality": {"@odata.type": "#microsoft.graph.teleconferenceDeviceQuality"}});
     let path = "/v1.0/communications/calls/logTeleconferenceDeviceQuality";
-    assert_eq!(ask(&platform, "POST", path, &quality).await.status, 401);
+    assert_eq!(ask(&guarded, "POST", path, &quality).await.status, 401);
 
-    let platform = crate::support::platform().await;
+    let platform = platform().await;
     for (method, body, status) in [
         ("POST", &quality, 200),
         ("POST", &json!({}), 400),

@@ -8,15 +8,15 @@ use std::{
 
 use serde_json::{Value, json};
 use switchboard_emulator::{
-    Behaviour, Bot, BotSettings, CallKind, Client, ClientCredentials, Credential, JoinResponse, Platform,
-    PlatformSettings, Protocol, SdkBehaviour, TokenRequest, parse_http_url,
+    Behaviour, Bot, BotSettings, CallKind, Client, ClientCredentials, JoinResponse, Protocol, SdkBehaviour,
+    TokenRequest, parse_http_url,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
 
-use crate::support::{APP, Reply, TENANT, call_to, platform_with, played, post, send};
+use crate::support::{APP, Reply, TENANT, call_to, guarded, played, post, send};
 
 async fn sdk_bot(origin: &str, change: impl FnOnce(Behaviour) -> Behaviour) -> Bot {
     let credentials = Some(ClientCredentials { app: APP.to_string(), secret: "s".to_owned() });
@@ -25,14 +25,6 @@ async fn sdk_bot(origin: &str, change: impl FnOnce(Behaviour) -> Behaviour) -> B
     Bot::start(BotSettings { behaviour: change(behaviour), ..settings }, Client::new(None).unwrap())
         .await
         .unwrap()
-}
-
-async fn guarded() -> Platform {
-    platform_with(|settings| PlatformSettings {
-        credentials: vec![(APP, Credential::secret("s"))],
-        ..settings
-    })
-    .await
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use std::{
 use openssl::{bn::BigNum, hash::MessageDigest, pkey::PKey, rsa::Rsa, sign::Verifier};
 use serde_json::Value;
 use switchboard_emulator::{
-    CallEnd, CallEvent, CallRequest, CallStep, Keys, Platform, PlatformSettings, Timeline, parse_http_url,
+    CallEnd, CallEvent, CallRequest, CallStep, Credential, Keys, Platform, PlatformSettings, Timeline,
+    parse_http_url,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -38,6 +39,15 @@ pub(crate) async fn platform_with(change: impl FnOnce(PlatformSettings) -> Platf
     let keys = KEYS.get_or_init(|| Keys::generate().unwrap()).clone();
     let settings = PlatformSettings { apps: vec![APP], keys: Some(keys), ..PlatformSettings::loopback() };
     Platform::start(change(settings)).await.unwrap()
+}
+
+/// Starts a platform with a registered credential, whose Graph asks for tokens.
+pub(crate) async fn guarded() -> Platform {
+    platform_with(|settings| PlatformSettings {
+        credentials: vec![(APP, Credential::secret("s"))],
+        ..settings
+    })
+    .await
 }
 
 /// Returns a request for a call of 1 ms to a webhook.

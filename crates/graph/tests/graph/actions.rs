@@ -7,7 +7,7 @@ use switchboard_graph::{
     RedirectTargetKind, Reject, RejectReason,
 };
 
-use crate::schema::fits;
+use crate::{schema::fits, support::nested};
 
 const SCHEMA: &str = include_str!("../../../../docs/action.schema.json");
 pub(super) const DOCUMENT: &str = include_str!("../../../../docs/actions.md");
@@ -501,7 +501,7 @@ fn similar_json() -> impl Strategy<Value = Value> {
         ])
         .prop_map(Value::from),
     ];
-    let names = prop::sample::select(vec![
+    let names = [
         "action",
         "reason",
         "targets",
@@ -514,15 +514,8 @@ fn similar_json() -> impl Strategy<Value = Value> {
         "mediaConfig",
         "@odata.type",
         "blob",
-    ]);
-    leaf.prop_recursive(4, 32, 4, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            prop::collection::hash_map(names.clone(), inner, 0..4).prop_map(|members| {
-                members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-            }),
-        ]
-    })
+    ];
+    nested(leaf, names)
 }
 
 proptest! {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     actions::{DOCUMENT, fits_response},
-    support::{CALL, Reply, Script, call, calls, now, tenant},
+    support::{CALL, Reply, Script, call, calls, nested, now, tenant},
 };
 
 const KIND: &str = "inCallResponse";
@@ -354,7 +354,7 @@ fn similar_json() -> impl Strategy<Value = Value> {
         Just(media_prompt()),
         Just(user("a")),
     ];
-    let names = prop::sample::select(vec![
+    let names = [
         "action",
         "prompts",
         "mediaInfo",
@@ -370,15 +370,8 @@ fn similar_json() -> impl Strategy<Value = Value> {
         "playBeep",
         "maxRecordDurationInSeconds",
         "clientContext",
-    ]);
-    leaf.prop_recursive(4, 32, 4, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            prop::collection::hash_map(names.clone(), inner, 0..4).prop_map(|members| {
-                members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-            }),
-        ]
-    })
+    ];
+    nested(leaf, names)
 }
 
 proptest! {

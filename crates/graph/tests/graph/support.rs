@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use proptest::prelude::*;
+use serde_json::Value;
 use switchboard_graph::{
     Action, CallbackUri, Calls, Cloud, Credential, GraphCallId, GraphError, GraphRequest, GraphResponse,
     GraphResponseBody, GraphSettings, Hosts, Transport, TransportError, TransportErrorKind,
@@ -209,3 +211,19 @@ pub(super) const APP: &str = "9fd00000-f7af-4f74-947d-000000000abc";
 pub(super) const TENANT: &str = "11111111-2222-4333-8444-555555555555";
 pub(super) const CALL: &str = "a31f5a00-44dc-4b21-9c3e-0d07d53b1001";
 pub(super) const SECRET: &str = "s3cr3t~Value&With=Signs";
+
+/// JSON of these leaves, and of lists and of objects with members of these names around them.
+pub(super) fn nested(
+    leaf: impl Strategy<Value = Value> + 'static,
+    names: impl Into<Vec<&'static str>>,
+) -> impl Strategy<Value = Value> {
+    let names = prop::sample::select(names.into());
+    leaf.prop_recursive(4, 32, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::hash_map(names.clone(), inner, 0..4).prop_map(|members| {
+                members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+            }),
+        ]
+    })
+}
