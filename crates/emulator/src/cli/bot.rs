@@ -1,6 +1,6 @@
 //! `bot`: runs a small bot instance until it is stopped.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, builder::NonEmptyStringValueParser};
 use serde_json::json;
@@ -108,7 +108,12 @@ pub(super) async fn run(arguments: BotArguments) -> Result<ExitCode, String> {
         on_failure: complain,
         behaviour,
     };
-    let bot = Bot::start(settings, client).await.map_err(|error| error.to_string())?;
+    let bot = Bot::start(settings, client).await;
+    let bot = bot.map_err(|error| {
+        let is_taken = error.kind() == io::ErrorKind::AddrInUse;
+        let advice = if is_taken { "; choose another address or port with --listen" } else { "" };
+        format!("{error}{advice}")
+    })?;
     let url = format!("http://{}", bot.address());
     if arguments.json {
         say(&json!({"name": name, "url": url, "platform": platform.as_str(), "capacity": capacity})

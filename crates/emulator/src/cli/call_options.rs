@@ -34,7 +34,7 @@ pub(super) struct CallOptions {
     #[arg(long, value_name = "GUID", value_parser = guid, default_value_t = DEFAULT_TENANT)]
     tenant: Uuid,
     /// The form of the first notification: legacy-first (the legacy body, then Graph after a 204) or graph
-    /// [default: legacy-first; graph with a `--body` of your own].
+    /// [default: legacy-first; graph if `call` has a `--body`].
     #[arg(long)]
     protocol: Option<Protocol>,
     /// The token that the platform sends: skype, entra-v1 or entra-v2, or a flawed one, like forged, expired

@@ -240,6 +240,7 @@ async fn an_unknown_request_and_a_missing_call_are_named() {
     let unknown = post(bot.address(), "/sdk/levitate", "").await;
     assert_eq!(unknown.status, 404);
     assert!(unknown.body.contains("must be one of answer, reject"), "{}", unknown.body);
+    assert!(unknown.body.contains(", rehydrate"), "{}", unknown.body);
     assert_eq!(post(bot.address(), "/sdk/mute", "").await.json()["message"], "the bot has no call");
     assert_eq!(post(bot.address(), "/sdk/mute", "7").await.status, 400);
     let mut call = call_to(&format!("http://{}/", bot.address()));

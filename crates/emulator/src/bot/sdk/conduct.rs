@@ -88,7 +88,7 @@ pub(in crate::bot) async fn ask(
         return json_response(StatusCode::OK, &document);
     }
     let Some(request) = request_named(name) else {
-        let message = super::InvalidSdkRequest.to_string();
+        let message = format!("{}, rehydrate", super::InvalidSdkRequest);
         return error_response(StatusCode::NOT_FOUND, "notFound", &message);
     };
     let named = query.and_then(|query| query.strip_prefix("call=")).map(str::to_ascii_lowercase);
