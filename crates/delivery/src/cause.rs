@@ -206,11 +206,6 @@ impl Cause {
         }
     }
 
-    /// The cause of an error while a request is sent or a response is read.
-    pub(crate) fn of_error(error: &hyper::Error) -> Self {
-        if error.is_parse() { Self::BadHead } else { Self::Closed }
-    }
-
     /// Returns true for 401, 403 and 429: the instance is well and does not take the request. The gateway has
     /// proved the token, so the sender is not to blame.
     pub(crate) fn is_declined(self) -> bool {

@@ -1,13 +1,16 @@
 //! The keep-alive connections to upstreams, shared by all worker threads.
 //!
-//! The runtime that made a connection drives it; any thread can send a request over it. hyper-util's pooled
-//! client was measured and rejected: it boxes and spawns for each request.
+//! The runtime that made a connection tells when it can be read; any thread can send a request over it.
 
+mod chunks;
 mod connect;
 mod connection;
 mod connector;
+mod exchange;
 mod exhaustion;
 mod pool;
+mod response_body;
+mod response_head;
 mod slots;
 mod tls_client;
 mod tls_log;
@@ -19,10 +22,15 @@ use tokio::time::{Instant, sleep};
 pub use self::tls_client::TlsClient;
 use self::{
     connect::{FAR, NEAR},
-    connection::UpstreamConnection,
     slots::IdleCount,
 };
-pub(crate) use self::{connector::Connector, pool::Pool};
+pub(crate) use self::{
+    connection::{SendError, UpstreamConnection},
+    connector::Connector,
+    exchange::exchange,
+    pool::Pool,
+    response_body::ResponseBody,
+};
 use crate::{cause::Cause, upstream_url::Origin};
 
 /// The idle connections of this process to its upstreams. All threads share them.
@@ -75,11 +83,11 @@ impl Connections {
     /// Notes an error of `operation`, such as `accept`. Returns false unless it says that there is no
     /// descriptor, port or memory left for a socket. Then it is counted and logged, and the oldest idle
     /// connections are closed to make room.
-    pub async fn note_exhaustion(&self, operation: &'static str, error: &io::Error) -> bool {
+    pub fn note_exhaustion(&self, operation: &'static str, error: &io::Error) -> bool {
         let is_exhaustion = exhaustion::is_exhaustion(error);
         if is_exhaustion {
             exhaustion::note(operation, error);
-            let _ = self.instances.make_room().await || self.peers.make_room().await;
+            let _ = self.instances.make_room() || self.peers.make_room();
         }
         is_exhaustion
     }

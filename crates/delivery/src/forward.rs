@@ -3,14 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
 use switchboard_routing::{AffinityKey, Name, NameRef, OwnerRef};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use crate::{
     cause::Cause,
-    connections::Connections,
+    connections::{Connections, ResponseBody},
     delivery::Delivery,
     fleet::Fleet,
     headers::{self, Mark},
@@ -145,7 +144,7 @@ impl Delivery {
     async fn deliver(
         &self,
         connections: &Connections,
-        mut notification: Outbound,
+        notification: Outbound,
         (fleet, instance, incarnation): (&Fleet, &Instance, NameRef<'_>),
         mark: Mark,
     ) -> Result<UpstreamResponse, ForwardError> {
@@ -153,8 +152,6 @@ impl Delivery {
         let tracker = &instance.tracker;
         let started = Instant::now();
         let in_flight = self.started(instance)?;
-        headers::clean(&mut notification.headers, self.settings.authorization);
-        mark.add_to(&mut notification.headers);
         let parts = instance.app_parts(notification.app);
         let endpoint = &instance.callbacks;
         let incarnation = if instance.owner.incarnation == incarnation {
@@ -162,13 +159,13 @@ impl Delivery {
         } else {
             headers::name_value(&incarnation.to_name())
         };
-        let path = parts.callback_path.clone();
-        let request = self.request(instance, endpoint, &parts, path, &incarnation, notification);
-        let again = request.clone();
+        let to = (endpoint, &parts.callback_path);
+        let request =
+            self.request(instance, to, &parts, &incarnation, &notification, |head| mark.add_to(head));
         let pool = &connections.instances;
         let upstream = Upstream { pool, origins: fleet.origins(), endpoint, connector: &self.connector };
         let ends_when_refused = instance.ends_when_it_refuses();
-        let sent = match upstream.send_until(request, end, ends_when_refused, Some(tracker)).await {
+        let sent = match upstream.send_until(&request, end, ends_when_refused, Some(tracker)).await {
             Ok((response, made)) if response.status() == StatusCode::UNAUTHORIZED => {
                 drop(response);
                 tracker.count_failure(Cause::Unauthorized);
@@ -176,7 +173,7 @@ impl Delivery {
                 if !self.may_have_new_keys(instance, end).await {
                     return Err(declined(instance, made));
                 }
-                match upstream.send_until(again, end, ends_when_refused, Some(tracker)).await {
+                match upstream.send_until(&request, end, ends_when_refused, Some(tracker)).await {
                     Ok((response, more)) => Ok((response, made.saturating_add(more))),
                     Err((last, more)) => Err((last, made.saturating_add(more))),
                 }
@@ -210,7 +207,7 @@ impl Delivery {
     /// The instance responded to a notification that was first sent at `started`, and that had until `end`.
     fn responded(
         instance: &Instance,
-        response: Response<Incoming>,
+        response: Response<ResponseBody>,
         attempts: u32,
         in_flight: InFlight,
         (started, end): (Instant, Instant),

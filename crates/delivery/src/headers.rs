@@ -4,39 +4,110 @@ mod trace_context;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
         AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, RETRY_AFTER,
     },
+    uri::PathAndQuery,
 };
 use switchboard_routing::Name;
 use uuid::Uuid;
 
-/// Removes the fields that must not reach an instance: hop-by-hop fields, the fields that `Connection` names,
-/// `Expect`, and all `Switchboard-*` fields. `Host` and `Content-Length` stay until they are replaced.
-pub(crate) fn clean(headers: &mut HeaderMap, authorization: bool) {
-    remove_named_by_connection(headers);
-    // The vector allocates only when a name is found. The walk costs less than a look-up per name.
-    let mut unwanted: Vec<HeaderName> = Vec::new();
-    for name in headers.keys() {
-        if is_unwanted(name.as_str()) {
-            unwanted.push(name.clone());
+/// A request, ready to be sent: a clone of it costs no copy. It has no `Debug`, since it may have a token.
+#[derive(Clone)]
+pub(crate) struct UpstreamRequest {
+    pub(crate) head: Bytes,
+    pub(crate) body: Bytes,
+}
+
+/// The head of a request to an upstream, written field by field.
+pub(crate) struct RequestHead(Vec<u8>);
+
+impl RequestHead {
+    /// A POST with a body of this many bytes.
+    pub(crate) fn post(target: &PathAndQuery, host: &HeaderValue, body_bytes: usize) -> Self {
+        let mut head = Self::new("POST ", target, host);
+        // Also for an empty body: without it some servers respond with 411 (RFC 9110, section 8.6).
+        head.add(&CONTENT_LENGTH, &HeaderValue::from(body_bytes));
+        head
+    }
+
+    /// A GET, without a body.
+    pub(crate) fn get(target: &PathAndQuery, host: &HeaderValue) -> Self {
+        Self::new("GET ", target, host)
+    }
+
+    fn new(method: &str, target: &PathAndQuery, host: &HeaderValue) -> Self {
+        let mut head = Self(Vec::with_capacity(HEAD_BYTES));
+        for part in [method, target.as_str(), " HTTP/1.1\r\n"] {
+            head.0.extend_from_slice(part.as_bytes());
+        }
+        head.add(&HOST, host);
+        head
+    }
+
+    /// Adds a field.
+    pub(crate) fn add(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.add_bytes(name, value.as_bytes());
+    }
+
+    /// Adds a field whose value has no control characters.
+    fn add_bytes(&mut self, name: &HeaderName, value: &[u8]) {
+        for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
+            self.0.extend_from_slice(part);
         }
     }
-    for name in &unwanted {
-        headers.remove(name);
+
+    /// Adds the fields of a received request that may reach an upstream, with a valid `traceparent`.
+    ///
+    /// Left out are the hop-by-hop fields, also the ones that `Connection` names (they belong to the
+    /// connection on which the request arrived, RFC 9110, section 7.6.1), `Expect`, `Host` and
+    /// `Content-Length`, which are the gateway's, and all `Switchboard-*` fields.
+    pub(crate) fn add_received(&mut self, headers: &HeaderMap, authorization: bool) {
+        let hop_by_hop = named_by_connection(headers);
+        let is_kept = |name: &HeaderName| {
+            !is_unwanted(name.as_str())
+                && (authorization || name != AUTHORIZATION)
+                && !hop_by_hop.iter().any(|one| one == name)
+        };
+        let trace = trace_context::received(headers, is_kept);
+        for (name, value) in headers {
+            if is_kept(name) && !trace.replaces(name) {
+                self.add(name, value);
+            }
+        }
+        if let Some(parent) = trace.new_parent() {
+            self.add(&trace_context::TRACEPARENT, &parent);
+        }
     }
-    if !authorization {
-        headers.remove(AUTHORIZATION);
+
+    /// Adds the number of the attempt of a new call.
+    pub(crate) fn add_attempt(&mut self, attempt: u32) {
+        self.add(&ATTEMPT, &HeaderValue::from(attempt));
+    }
+
+    /// Adds the time by which a new call must be answered.
+    pub(crate) fn add_deadline(&mut self, unix_ms: u64) {
+        self.add(&DEADLINE, &HeaderValue::from(unix_ms));
+    }
+
+    /// Adds the region from which a callback is proxied to the gateway of another one.
+    pub(crate) fn add_forwarded_from(&mut self, region: &HeaderValue) {
+        self.add(&FORWARDED_FROM, region);
+    }
+
+    /// The request with this head and `body`.
+    pub(crate) fn with_body(mut self, body: Bytes) -> UpstreamRequest {
+        self.0.extend_from_slice(b"\r\n");
+        UpstreamRequest { head: Bytes::from(self.0), body }
     }
 }
 
 /// The fields that the gateway adds to a request to an instance.
 #[derive(Debug)]
 pub(crate) struct GatewayHeaders<'a> {
-    pub(crate) host: &'a HeaderValue,
-    pub(crate) body_bytes: usize,
     pub(crate) callback_uri: Option<&'a HeaderValue>,
     pub(crate) call_id: Option<&'a str>,
     pub(crate) tenant: Uuid,
@@ -47,49 +118,21 @@ pub(crate) struct GatewayHeaders<'a> {
 }
 
 impl GatewayHeaders<'_> {
-    /// Adds the fields to a cleaned map. Fields of these names were removed, or are replaced.
-    pub(crate) fn add_to(&self, headers: &mut HeaderMap) {
-        // One growth instead of several; a new call adds two more, and a batch or an orphaned callback one.
-        headers.reserve(13);
-        headers.insert(HOST, self.host.clone());
-        // Also for an empty body: without it some servers respond with 411 (RFC 9110, section 8.6).
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body_bytes));
+    pub(crate) fn add_to(&self, head: &mut RequestHead) {
         if let Some(uri) = self.callback_uri {
-            headers.insert(&CALLBACK_URI, uri.clone());
+            head.add(&CALLBACK_URI, uri);
         }
-        if let Some(call_id) = self.call_id.and_then(call_id_value) {
-            headers.insert(&CALL_ID, call_id);
+        if let Some(call_id) = sendable_call_id(self.call_id) {
+            head.add_bytes(&CALL_ID, call_id.as_bytes());
         }
-        headers.insert(&TENANT_ID, guid_value(self.tenant));
-        headers.insert(&APP_ID, self.app_id.clone());
-        headers.insert(&REGION, self.region.clone());
-        headers.insert(&INSTANCE, self.instance.clone());
-        headers.insert(&INCARNATION, self.incarnation.clone());
-        trace_context::ensure(headers);
+        let mut buffer = Uuid::encode_buffer();
+        let tenant = self.tenant.hyphenated().encode_lower(&mut buffer);
+        head.add_bytes(&TENANT_ID, tenant.as_bytes());
+        head.add(&APP_ID, self.app_id);
+        head.add(&REGION, self.region);
+        head.add(&INSTANCE, self.instance);
+        head.add(&INCARNATION, self.incarnation);
     }
-}
-
-/// Adds the number of the attempt of a new call.
-pub(crate) fn add_attempt(headers: &mut HeaderMap, attempt: u32) {
-    headers.insert(&ATTEMPT, HeaderValue::from(attempt));
-}
-
-/// Adds the time by which a new call must be answered.
-pub(crate) fn add_deadline(headers: &mut HeaderMap, unix_ms: u64) {
-    headers.insert(&DEADLINE, HeaderValue::from(unix_ms));
-}
-
-/// Adds the fields of a callback that is proxied to the gateway of another region.
-pub(crate) fn add_proxied(
-    headers: &mut HeaderMap,
-    host: &HeaderValue,
-    body_bytes: usize,
-    from: &HeaderValue,
-) {
-    headers.insert(HOST, host.clone());
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
-    headers.insert(&FORWARDED_FROM, from.clone());
-    trace_context::ensure(headers);
 }
 
 /// The relation of an instance to the callback that it receives.
@@ -104,17 +147,22 @@ pub(crate) enum Mark {
 }
 
 impl Mark {
-    pub(crate) fn add_to(self, headers: &mut HeaderMap) {
+    pub(crate) fn add_to(self, head: &mut RequestHead) {
         match self {
             Self::Owner => {}
-            Self::Unsealed => {
-                headers.insert(&UNSEALED, TRUE.clone());
-            }
-            Self::Orphaned => {
-                headers.insert(&ORPHANED, TRUE.clone());
-            }
+            Self::Unsealed => head.add(&UNSEALED, &TRUE),
+            Self::Orphaned => head.add(&ORPHANED, &TRUE),
         }
     }
+}
+
+/// Returns true if the platform receives a field of a response. The name may have any case.
+pub(crate) fn is_relayed(name: &str) -> bool {
+    let is = |one: &HeaderName| name.eq_ignore_ascii_case(one.as_str());
+    let has_prefix =
+        |prefix: &str| name.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(prefix));
+    [&CONTENT_TYPE, &CONTENT_ENCODING, &RETRY_AFTER, &CLIENT_REQUEST_ID, &SCENARIO_ID].into_iter().any(is)
+        || has_prefix(BOT_PREFIX)
 }
 
 /// The fields of a response that the platform receives; of a repeated field the first value.
@@ -122,21 +170,13 @@ impl Mark {
 /// `Content-Length` is not among them. An instance may announce a length that is not the body's (with a 204,
 /// or beside chunks), and the sender would then read the next response as the rest of this one. The body
 /// itself knows its length.
-pub(crate) fn relayed(headers: &mut HeaderMap) -> HeaderMap {
-    let mut relayed = HeaderMap::new();
-    for name in [&CONTENT_TYPE, &CONTENT_ENCODING, &RETRY_AFTER, &CLIENT_REQUEST_ID, &SCENARIO_ID] {
-        if let Some(value) = headers.remove(name) {
-            relayed.insert(name, value);
-        }
+pub(crate) fn relayed(mut headers: HeaderMap) -> HeaderMap {
+    if headers.keys().all(|name| is_relayed(name.as_str())) && headers.len() == headers.keys_len() {
+        return headers;
     }
-    let of_bot = headers.keys().filter(|name| name.as_str().starts_with(BOT_PREFIX));
-    // The vector allocates only when a name is found.
-    for name in of_bot.cloned().collect::<Vec<_>>() {
-        if let Some(value) = headers.remove(&name) {
-            relayed.insert(name, value);
-        }
-    }
-    relayed
+    // Of a repeated field only the first value comes with the name.
+    let fields = headers.drain().filter_map(|(name, value)| Some((name?, value)));
+    fields.filter(|(name, _)| is_relayed(name.as_str())).collect()
 }
 
 /// The time for which an instance that responded with 429 asks to be left alone, at most [`RETRY_AFTER_MAX`]:
@@ -154,13 +194,9 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     (!time.is_zero()).then(|| time.min(RETRY_AFTER_MAX))
 }
 
-/// Removes the fields that `Connection` names: they belong to the connection on which the request arrived
-/// (RFC 9110, section 7.6.1).
-fn remove_named_by_connection(headers: &mut HeaderMap) {
-    if !headers.contains_key(CONNECTION) {
-        return;
-    }
-    let named: Vec<HeaderName> = headers
+/// The fields that `Connection` names. The vector allocates only when there is one.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
         .get_all(CONNECTION)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
@@ -169,10 +205,7 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
             !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
         })
         .filter_map(|option| HeaderName::from_bytes(option).ok())
-        .collect();
-    for name in &named {
-        headers.remove(name);
-    }
+        .collect()
 }
 
 /// Returns true if a field must not reach an instance, whatever its value. Names are lower case, as in the
@@ -190,8 +223,8 @@ fn is_unwanted(name: &str) -> bool {
         | "transfer-encoding"
         | "upgrade"
         | "http2-settings" => true,
-        // The gateway already has the body.
-        "expect" => true,
+        // The gateway already has the body, and sends its own length and host.
+        "expect" | "content-length" | "host" => true,
         _ => is_reserved(name),
     }
 }
@@ -203,17 +236,14 @@ fn is_reserved(name: &str) -> bool {
         .is_some_and(|rest| !rest.starts_with(|first: char| first.is_ascii_alphanumeric()))
 }
 
-/// A call id as a field value, if it is valid as one. It comes from a body, so it may be any text.
-fn call_id_value(call_id: &str) -> Option<HeaderValue> {
-    let fits = !call_id.is_empty()
-        && call_id.len() <= CALL_ID_BYTES_MAX
-        && call_id.bytes().all(|byte| byte.is_ascii_graphic());
-    if fits { HeaderValue::from_str(call_id).ok() } else { None }
-}
-
-/// A call id for the log: only ids that are also sent as a field.
-pub(crate) fn call_id_for_log(call_id: Option<&str>) -> Option<&str> {
-    call_id.filter(|call_id| call_id_value(call_id).is_some())
+/// A call id that is valid as a field value. It comes from a body, so it may be any text. Only such ids are
+/// logged, too.
+pub(crate) fn sendable_call_id(call_id: Option<&str>) -> Option<&str> {
+    call_id.filter(|call_id| {
+        !call_id.is_empty()
+            && call_id.len() <= CALL_ID_BYTES_MAX
+            && call_id.bytes().all(|byte| byte.is_ascii_graphic())
+    })
 }
 
 /// A name as a field value.
@@ -250,6 +280,8 @@ pub static SCENARIO_ID: HeaderName = HeaderName::from_static("scenario-id");
 const BOT_PREFIX: &str = "x-microsoft-bot-";
 static TRUE: HeaderValue = HeaderValue::from_static("true");
 
+/// Room for most heads: a token takes 1 to 2 KiB.
+const HEAD_BYTES: usize = 3 * 1024;
 /// Real call ids are GUIDs of 36 characters. A longer text is not sent.
 const CALL_ID_BYTES_MAX: usize = 256;
 /// The longest `Retry-After` that is applied. A number that was meant as milliseconds, or for another client,

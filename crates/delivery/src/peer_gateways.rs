@@ -8,11 +8,10 @@ use switchboard_routing::Name;
 use crate::{
     cause::Cause,
     connections::{Connections, Connector, TlsClient, connect_far},
-    headers,
+    headers::{self, RequestHead},
     member::Member,
     origins::{Endpoint, Origins, OriginsBuilder},
     outbound::Outbound,
-    request::post,
     response::UpstreamResponse,
     upstream::Upstream,
     upstream_url::UpstreamUrl,
@@ -131,13 +130,15 @@ impl PeerGateways {
             return Err(ProxyError::UnknownPeer);
         };
         let end = notification.arrived + self.patience;
-        let Outbound { mut headers, body, .. } = notification;
-        headers::clean(&mut headers, true);
-        headers::add_proxied(&mut headers, &endpoint.host, body.len(), &self.here);
-        let request = post(headers, target, body);
+        let Outbound { headers, body, .. } = notification;
+        let mut head = RequestHead::post(&target, &endpoint.host, body.len());
+        // The gateway there authenticates the sender itself.
+        head.add_received(&headers, true);
+        head.add_forwarded_from(&self.here);
+        let request = head.with_body(body);
         let pool = &connections.peers;
         let upstream = Upstream { pool, origins: &self.origins, endpoint, connector: &self.connector };
-        match upstream.send_until(request, end, false, None).await {
+        match upstream.send_until(&request, end, false, None).await {
             Ok((response, attempts)) => {
                 Ok(UpstreamResponse { attempts, ..UpstreamResponse::of_peer(response, region, end) })
             }

@@ -21,9 +21,7 @@ use self::{
     wait::Wait,
 };
 pub use self::{error::PlaceError, limits::PlacementLimits, state::PlacementCounters};
-use crate::{
-    connections::Connections, delivery::Delivery, headers, outbound::Outbound, response::UpstreamResponse,
-};
+use crate::{connections::Connections, delivery::Delivery, outbound::Outbound, response::UpstreamResponse};
 
 impl Delivery {
     /// Places a new call at one instance: asks candidates in the order of `key`, until the end of the budget.
@@ -43,7 +41,7 @@ impl Delivery {
     pub async fn place(
         &self,
         connections: &Connections,
-        mut notification: Outbound,
+        notification: Outbound,
         key: AffinityKey,
         limits: PlacementLimits,
     ) -> Result<UpstreamResponse, PlaceError> {
@@ -51,7 +49,6 @@ impl Delivery {
             return Err(PlaceError::FleetUnknown);
         }
         self.placement.count_call(Instant::now());
-        headers::clean(&mut notification.headers, self.settings.authorization);
         let call = Call {
             delivery: self,
             connections,

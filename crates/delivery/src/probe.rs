@@ -3,12 +3,15 @@
 mod miss_log;
 mod once;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, StatusCode, Uri, header, uri::PathAndQuery};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http::{HeaderValue, StatusCode, header, uri::PathAndQuery};
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use switchboard_routing::Name;
 use tokio::{
@@ -21,8 +24,9 @@ use self::miss_log::MissLog;
 pub use self::once::{Examined, ExaminedFailure, ExaminedState};
 use crate::{
     cause::Cause,
-    connections::{Connector, connect_near},
+    connections::{Connector, ResponseBody, SendError, connect_near, exchange},
     delivery::Delivery,
+    headers::RequestHead,
     instance::{EJECTION_MIN, Event, Instance, Report, ReportedState},
     member::is_known,
     settings::ProbeSettings,
@@ -191,19 +195,19 @@ async fn request_report(
     is_forwarded: bool,
 ) -> Result<ProbeReport, Cause> {
     let endpoint = &instance.new_calls;
-    let mut sender = connect_near(endpoint.url.origin(), connector).await?;
-    let mut request = Request::new(Full::new(Bytes::new()));
-    *request.method_mut() = Method::GET;
-    *request.uri_mut() = Uri::from(path.clone());
-    let headers = request.headers_mut();
-    headers.insert(header::HOST, endpoint.host.clone());
-    headers.insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
-    headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
-    headers.insert(header::USER_AGENT, header::HeaderValue::from_static("switchboard-probe"));
+    let connection = connect_near(endpoint.url.origin(), connector).await?;
+    let mut head = RequestHead::get(path, &endpoint.host);
+    head.add(&header::ACCEPT, &HeaderValue::from_static("application/json"));
+    head.add(&header::CONNECTION, &HeaderValue::from_static("close"));
+    head.add(&header::USER_AGENT, &HeaderValue::from_static("switchboard-probe"));
     if is_forwarded {
-        headers.insert(FORWARDED_PROTO, header::HeaderValue::from_static("https"));
+        head.add(&FORWARDED_PROTO, &HeaderValue::from_static("https"));
     }
-    let response = sender.send_request(request).await.map_err(|error| Cause::of_error(&error))?;
+    let sent = exchange(connection, head.with_body(Bytes::new()), &AtomicBool::default(), None).await;
+    let response = sent.map_err(|error| match error {
+        SendError::Unsent => Cause::Closed,
+        SendError::Sent(cause) => cause,
+    })?;
     let status = response.status();
     if status != StatusCode::SERVICE_UNAVAILABLE && !status.is_success() {
         return Err(Cause::of_probe_status(status));
@@ -212,7 +216,7 @@ async fn request_report(
     report(status, &body)
 }
 
-async fn read(mut body: Incoming) -> Result<Bytes, Cause> {
+async fn read(mut body: ResponseBody) -> Result<Bytes, Cause> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Cause::Closed)?.into_data() else { continue };

@@ -8,11 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use switchboard_routing::{Name, Owner};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{headers, instance::InFlight, member::Member};
+use crate::{connections::ResponseBody, headers, instance::InFlight, member::Member};
 
 /// The response of an instance, or of the gateway of another region.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct UpstreamResponse {
 impl UpstreamResponse {
     /// The relayed part of an instance's response. Its body has until `until`, and at least a second.
     pub(crate) fn of_instance(
-        response: Response<Incoming>,
+        response: Response<ResponseBody>,
         owner: &Owner,
         in_flight: InFlight,
         until: Instant,
@@ -48,21 +48,21 @@ impl UpstreamResponse {
     }
 
     /// The same for the gateway of `region`.
-    pub(crate) fn of_peer(response: Response<Incoming>, region: &Name, until: Instant) -> Self {
+    pub(crate) fn of_peer(response: Response<ResponseBody>, region: &Name, until: Instant) -> Self {
         Self::new(response, region.clone(), Member::no_incarnation(), None, until)
     }
 
     fn new(
-        response: Response<Incoming>,
+        response: Response<ResponseBody>,
         instance: Name,
         incarnation: Name,
         in_flight: Option<InFlight>,
         until: Instant,
     ) -> Self {
-        let (mut head, incoming) = response.into_parts();
+        let (head, incoming) = response.into_parts();
         Self {
             status: head.status,
-            headers: headers::relayed(&mut head.headers),
+            headers: headers::relayed(head.headers),
             body: UpstreamBody {
                 incoming,
                 left: BODY_BYTES_MAX,
@@ -82,7 +82,7 @@ impl UpstreamResponse {
 /// The body of a response. Dropping it before its end closes the connection.
 #[derive(Debug)]
 pub struct UpstreamBody {
-    incoming: Incoming,
+    incoming: ResponseBody,
     /// The number of bytes that may still arrive.
     left: u64,
     until: Instant,
@@ -107,7 +107,6 @@ impl Body for UpstreamBody {
         let error = loop {
             match Pin::new(&mut this.incoming).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers are dropped: their fields were not checked (RFC 9110, section 6.5.1).
                     let Ok(data) = frame.into_data() else { continue };
                     let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
                     match this.left.checked_sub(bytes) {

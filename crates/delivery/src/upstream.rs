@@ -2,18 +2,18 @@
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use http::Response;
+use hyper::body::Body;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
     cause::Cause,
-    connections::{Connector, Pool},
+    connections::{Connector, Pool, ResponseBody, SendError, exchange},
+    headers::UpstreamRequest,
     instance::Tracker,
     origins::{Endpoint, Origins},
     response::BODY_BYTES_MAX,
@@ -31,46 +31,33 @@ pub(crate) struct Upstream<'a> {
 impl Upstream<'_> {
     /// Sends a request and waits for the head of the response, however long that takes.
     ///
-    /// A pooled connection that turns out to be closed is not a failure. hyper hands back a request that was
-    /// not written, and it goes over the next connection. `written` is true while the request may have been
-    /// written.
+    /// A pooled connection that turns out to be closed is not a failure: a request of which not a byte was
+    /// written goes over the next connection. `written` is true once a byte may have been written.
     pub(crate) async fn attempt(
         self,
-        request: Request<Full<Bytes>>,
+        request: UpstreamRequest,
         written: &AtomicBool,
-    ) -> Result<Response<Incoming>, AttemptError> {
+    ) -> Result<Response<ResponseBody>, AttemptError> {
         let Self { pool, origins, endpoint, connector } = self;
-        let mut request = request;
+        let slot = pool.slot(origins, endpoint.slot);
         loop {
-            let pooled = pool.take(origins, endpoint.slot, Instant::now());
+            let pooled = slot.as_ref().and_then(|slot| slot.take(thread::current().id(), Instant::now()));
             let fresh = pooled.is_none();
-            let mut sender = match pooled {
-                Some(sender) => sender,
+            let connection = match pooled {
+                Some(connection) => connection,
                 // Boxed, since it is rare and large: the future of a request is moved, and pays for its size
                 // each time.
-                None => match Box::pin(pool.connect(endpoint.url.origin(), connector)).await {
-                    Ok(sender) => sender,
-                    Err(cause) => return Err(AttemptError::unsent(request, cause)),
-                },
+                None => Box::pin(pool.connect(endpoint.url.origin(), connector))
+                    .await
+                    .map_err(AttemptError::Unsent)?,
             };
-            written.store(true, Ordering::Relaxed);
             // Dropping this future closes the connection, which tells the instance that the gateway stopped
             // waiting.
-            match sender.try_send_request(request).await {
-                Ok(response) => {
-                    pool.keep(origins, endpoint.slot, sender, response.headers(), Instant::now());
-                    return check(response);
-                }
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => {
-                        written.store(false, Ordering::Relaxed);
-                        if fresh {
-                            return Err(AttemptError::unsent(unsent, Cause::Closed));
-                        }
-                        request = unsent;
-                    }
-                    None => return Err(AttemptError::Sent(Cause::of_error(&error.into_error()))),
-                },
+            match exchange(connection, request.clone(), written, slot.as_ref()).await {
+                Ok(response) => return check(response),
+                Err(SendError::Unsent) if fresh => return Err(AttemptError::Unsent(Cause::Closed)),
+                Err(SendError::Unsent) => {}
+                Err(SendError::Sent(cause)) => return Err(AttemptError::Sent(cause)),
             }
         }
     }
@@ -81,11 +68,11 @@ impl Upstream<'_> {
     /// while no connection was refused. `tracker` counts attempts and failures.
     pub(crate) async fn send_until(
         self,
-        mut request: Request<Full<Bytes>>,
+        request: &UpstreamRequest,
         end: Instant,
         ends_when_refused: bool,
         tracker: Option<&Tracker>,
-    ) -> Result<(Response<Incoming>, u32), (Cause, u32)> {
+    ) -> Result<(Response<ResponseBody>, u32), (Cause, u32)> {
         let mut attempts: u32 = 0;
         let mut pause = PAUSE_FIRST;
         let mut last = Cause::NoTime;
@@ -95,7 +82,7 @@ impl Upstream<'_> {
                 tracker.count_attempt();
             }
             let written = AtomicBool::new(false);
-            let error = match timeout_at(end, self.attempt(request, &written)).await {
+            let error = match timeout_at(end, self.attempt(request.clone(), &written)).await {
                 Ok(Ok(response)) => return Ok((response, attempts)),
                 Ok(Err(error)) => error,
                 Err(_) => {
@@ -114,13 +101,10 @@ impl Upstream<'_> {
             }
             match error {
                 AttemptError::Sent(cause) => return Err((cause, attempts)),
-                AttemptError::Unsent(_, Cause::Refused) if ends_when_refused => {
+                AttemptError::Unsent(Cause::Refused) if ends_when_refused => {
                     return Err((Cause::Refused, attempts));
                 }
-                AttemptError::Unsent(unsent, cause) => {
-                    last = cause;
-                    request = *unsent;
-                }
+                AttemptError::Unsent(cause) => last = cause,
             }
             sleep_until(end.min(Instant::now() + pause)).await;
             pause = pause.saturating_mul(2).min(PAUSE_MAX);
@@ -130,9 +114,9 @@ impl Upstream<'_> {
 }
 
 /// Rejects responses that cannot be relayed.
-fn check(response: Response<Incoming>) -> Result<Response<Incoming>, AttemptError> {
+fn check(response: Response<ResponseBody>) -> Result<Response<ResponseBody>, AttemptError> {
     if response.status().is_informational() {
-        // hyper skips 1xx except 101, and the gateway asked for no other protocol.
+        // Only a 101 is no interim response, and the gateway asked for no other protocol.
         Err(AttemptError::Sent(Cause::BadHead))
     } else if response.body().size_hint().lower() > BODY_BYTES_MAX {
         Err(AttemptError::Sent(Cause::ResponseTooLarge))
@@ -142,22 +126,18 @@ fn check(response: Response<Incoming>) -> Result<Response<Incoming>, AttemptErro
 }
 
 /// An attempt failed.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum AttemptError {
-    /// Not a byte of the request was written; here it is. (Boxed: the request would make every result large.)
-    Unsent(Box<Request<Full<Bytes>>>, Cause),
+    /// Not a byte of the request was written.
+    Unsent(Cause),
     /// The request may have reached the instance, which may have acted on it.
     Sent(Cause),
 }
 
 impl AttemptError {
-    fn unsent(request: Request<Full<Bytes>>, cause: Cause) -> Self {
-        Self::Unsent(Box::new(request), cause)
-    }
-
     pub(crate) fn cause(&self) -> Cause {
         match self {
-            Self::Unsent(_, cause) | Self::Sent(cause) => *cause,
+            Self::Unsent(cause) | Self::Sent(cause) => *cause,
         }
     }
 

@@ -1,14 +1,10 @@
-//! Making a connection: look-up, TCP, TLS and the HTTP/1.1 handshake, each with a limit.
+//! Making a connection: look-up, TCP and TLS, each with a limit.
 //!
 //! The server's HTTP clients cannot replace this one: it knows if a byte of a request was written, and names
 //! the step that failed by a [`Cause`].
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use hyper::{
-    client::conn::http1,
-    rt::{Read, Write},
-};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
@@ -33,7 +29,7 @@ pub(crate) struct ConnectLimits {
     pub(super) idle: Duration,
 }
 
-/// A new connection, with its driver spawned on this runtime.
+/// A new connection, which this runtime watches.
 pub(crate) async fn connect(
     origin: &Origin,
     connector: &Connector,
@@ -41,9 +37,9 @@ pub(crate) async fn connect(
 ) -> Result<UpstreamConnection, Cause> {
     match connect_tcp(origin, connector, limits).await? {
         ByteStream::Tcp(stream) if origin.secure => connect_tls(stream, origin, connector, limits).await,
-        ByteStream::Tcp(stream) => handshake(TokioIo::new(stream)).await,
+        stream @ (ByteStream::Tcp(_) | ByteStream::Tls(_)) => Ok(UpstreamConnection::new(stream)),
         #[cfg(test)]
-        ByteStream::Simulated(stream) => handshake(TokioIo::new(stream)).await,
+        stream @ ByteStream::Simulated(_) => Ok(UpstreamConnection::new(stream)),
     }
 }
 
@@ -54,7 +50,7 @@ async fn connect_tls(
     limits: &ConnectLimits,
 ) -> Result<UpstreamConnection, Cause> {
     match timeout(limits.tls, connector.tls.connect(stream, origin)).await {
-        Ok(Ok(stream)) => handshake(stream).await,
+        Ok(Ok(stream)) => Ok(UpstreamConnection::new(ByteStream::Tls(TokioIo::new(stream)))),
         Ok(Err(failure)) => Err(Cause::of_tls(&failure)),
         Err(_) => Err(Cause::TlsTimeout),
     }
@@ -126,23 +122,6 @@ async fn connect_address(
     }
 }
 
-async fn handshake<S>(stream: S) -> Result<UpstreamConnection, Cause>
-where
-    S: Read + Write + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(HEAD_BYTES_MAX)
-        .handshake(stream)
-        .await
-        .map_err(|_| Cause::Closed)?;
-    let driver = tokio::spawn(async move {
-        // A request that waits for a response on it receives the error. The end of an idle connection is not
-        // news.
-        let _ = connection.await;
-    });
-    Ok(UpstreamConnection::new(sender, driver))
-}
-
 /// Instances, which are near. A connection that takes longer than 300 ms has lost a packet, and the next
 /// candidate is quicker than TCP's retransmission after 1 s. A TLS handshake costs an instance an RSA
 /// signature, which a busy one may delay.
@@ -166,6 +145,3 @@ const NEAR_IDLE_TIME: Duration = Duration::from_millis(1500);
 const FIRST_LOOK_UP_TIME: Duration = Duration::from_secs(1);
 /// Addresses of one name to connect to.
 const ADDRESSES_MAX: usize = 4;
-/// The head of a response, and the read buffer of a connection. Bots send some hundred bytes. hyper itself
-/// refuses a head of more than 100 fields (a limit of the gateway would cost an allocation per response).
-const HEAD_BYTES_MAX: usize = 16 * 1024;

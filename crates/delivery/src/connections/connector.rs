@@ -2,11 +2,20 @@
 
 #[cfg(test)]
 use std::sync::Arc;
-use std::{fmt, io, net::SocketAddr};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
-use tokio::net::TcpStream;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
-use super::tls_client::TlsClient;
+use super::tls_client::{TlsClient, TlsStream};
 #[cfg(test)]
 use crate::simulation::Wires;
 use crate::{cause::Cause, upstream_url::Origin};
@@ -20,9 +29,10 @@ pub(crate) struct Connector {
     wires: Option<Arc<Wires>>,
 }
 
-/// A byte stream to an upstream, before TLS.
+/// A byte stream to an upstream.
 pub(super) enum ByteStream {
     Tcp(TcpStream),
+    Tls(TokioIo<TlsStream>),
     #[cfg(test)]
     Simulated(tokio::io::DuplexStream),
 }
@@ -65,6 +75,67 @@ impl Connector {
         // Requests are written whole; waiting for more to send would only add latency.
         let _ = stream.set_nodelay(true);
         Ok(ByteStream::Tcp(stream))
+    }
+}
+
+impl ByteStream {
+    fn reader(self: Pin<&mut Self>) -> Pin<&mut (dyn AsyncRead + Send + Unpin)> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream),
+            Self::Tls(stream) => Pin::new(stream),
+            #[cfg(test)]
+            Self::Simulated(stream) => Pin::new(stream),
+        }
+    }
+
+    fn writer(self: Pin<&mut Self>) -> Pin<&mut (dyn AsyncWrite + Send + Unpin)> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream),
+            Self::Tls(stream) => Pin::new(stream),
+            #[cfg(test)]
+            Self::Simulated(stream) => Pin::new(stream),
+        }
+    }
+}
+
+impl AsyncRead for ByteStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.reader().poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for ByteStream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.writer().poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.writer().poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+            #[cfg(test)]
+            Self::Simulated(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer().poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer().poll_shutdown(context)
     }
 }
 

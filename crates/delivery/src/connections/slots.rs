@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::time::Instant;
 
-use super::connection::UpstreamConnection;
+use super::{connection::UpstreamConnection, response_head::IdleTime};
 use crate::origins::{Origins, ProcessOrigin};
 
 /// The slots of one list of origins.
@@ -26,11 +26,13 @@ pub(super) struct Slots {
 }
 
 /// The idle connections to one process at one origin.
-pub(super) struct Slot {
+pub(crate) struct Slot {
     key: ProcessOrigin,
     /// Held for a search of a few entries, and never across an await.
     idle: Mutex<Idle>,
     count: Arc<IdleCount>,
+    /// The time for which a connection may be idle if the upstream does not say.
+    idle_time: Duration,
 }
 
 #[derive(Default)]
@@ -60,8 +62,8 @@ impl Slots {
         self.generation
     }
 
-    pub(super) fn get(&self, slot: usize) -> Option<&Slot> {
-        self.list.get(slot).map(|slot| &**slot)
+    pub(super) fn get(&self, slot: usize) -> Option<&Arc<Slot>> {
+        self.list.get(slot)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
@@ -69,14 +71,14 @@ impl Slots {
     }
 
     /// The slots of newer origins. Origins whose process stays keep their connections.
-    pub(super) fn successor(&self, origins: &Origins, count: &Arc<IdleCount>) -> Self {
+    pub(super) fn successor(&self, origins: &Origins, count: &Arc<IdleCount>, idle_time: Duration) -> Self {
         // The peer of a TLS connection was verified with the trust anchors of the earlier settings.
         let is_trusted = |key: &ProcessOrigin| self.trust == origins.trust() || !key.origin.secure;
         let kept: HashMap<&ProcessOrigin, &Arc<Slot>> =
             self.list.iter().filter(|slot| is_trusted(&slot.key)).map(|slot| (&slot.key, slot)).collect();
         let slot = |key: &ProcessOrigin| match kept.get(key) {
             Some(slot) => Arc::clone(slot),
-            None => Arc::new(Slot::new(key.clone(), Arc::clone(count))),
+            None => Arc::new(Slot::new(key.clone(), Arc::clone(count), idle_time)),
         };
         Self {
             generation: origins.generation(),
@@ -105,23 +107,34 @@ impl Slots {
 }
 
 impl Slot {
-    fn new(key: ProcessOrigin, count: Arc<IdleCount>) -> Self {
-        Self { key, idle: Mutex::default(), count }
+    fn new(key: ProcessOrigin, count: Arc<IdleCount>, idle_time: Duration) -> Self {
+        Self { key, idle: Mutex::default(), count, idle_time }
     }
 
-    /// The connection used last, of `thread` if it has one. The first one used is the last one used again:
-    /// that keeps few of them warm.
-    pub(super) fn take(&self, thread: ThreadId, now: Instant) -> Option<UpstreamConnection> {
-        let mut idle = self.lock();
-        let at = idle.find(thread, now)?;
-        let taken = idle.connections.remove(at);
-        drop(idle);
-        self.count.subtract(1);
-        Some(taken.connection)
+    /// An open connection: the one used last, of `thread` if it has one. The first one used is the last one
+    /// used again: that keeps few of them warm. The upstream may be closing it.
+    pub(crate) fn take(&self, thread: ThreadId, now: Instant) -> Option<UpstreamConnection> {
+        loop {
+            let mut idle = self.lock();
+            let at = idle.find(thread, now)?;
+            let mut taken = idle.connections.remove(at);
+            // Unlocked first: the check may read from the connection.
+            drop(idle);
+            self.count.subtract(1);
+            if taken.connection.is_open() {
+                return Some(taken.connection);
+            }
+        }
     }
 
     /// Keeps a connection. At the bound it takes the place of the oldest one here, or is closed.
-    pub(super) fn keep(&self, connection: IdleConnection) {
+    pub(super) fn keep(&self, connection: UpstreamConnection, idle: IdleTime) {
+        let since = Instant::now();
+        let until = match idle {
+            IdleTime::Default => since + self.idle_time,
+            IdleTime::Of(time) => since + time,
+        };
+        let connection = IdleConnection { connection, since, until };
         let mut idle = self.lock();
         let has_room = self.count.try_add();
         let oldest =
@@ -129,17 +142,20 @@ impl Slot {
         if has_room || oldest.is_some() {
             idle.connections.push(connection);
         }
-        // Unlocked first: closing a connection wakes the thread that drives it.
+        // Unlocked first: closing a connection takes a system call.
         drop(idle);
         drop(oldest);
     }
 
-    /// Closes the connections whose time is over.
+    /// Closes the connections whose time is over, and the connections that the upstream has closed.
     pub(super) fn sweep(&self, now: Instant) {
-        self.remove(|one| one.until <= now || one.connection.is_closed()).for_each(drop);
+        self.remove(|one| one.until <= now || !one.connection.is_open()).for_each(drop);
     }
 
-    fn remove(&self, is_removed: impl Fn(&IdleConnection) -> bool) -> impl Iterator<Item = IdleConnection> {
+    fn remove(
+        &self,
+        is_removed: impl Fn(&mut IdleConnection) -> bool,
+    ) -> impl Iterator<Item = IdleConnection> {
         let removed: Vec<_> = self.lock().connections.extract_if(.., |one| is_removed(one)).collect();
         self.count.subtract(removed.len());
         removed.into_iter()
@@ -159,32 +175,20 @@ impl Drop for Slot {
 impl Idle {
     /// The place of the connection that `thread` takes.
     ///
-    /// A connection of another thread costs the wake-up of that thread, and a new connection costs more. A
+    /// A connection of another thread costs the wake-up of that thread, which waits for its readiness, and a
+    /// new connection costs more. A
     /// thread that would borrow again within [`BORROW_INTERVAL`] has enough requests for a connection of its
     /// own. It makes one, and keeps it warm.
     fn find(&mut self, thread: ThreadId, now: Instant) -> Option<usize> {
         let latest = || self.connections.iter().enumerate().rev().take(SEARCH_MAX);
-        let own = latest().find(|(_, one)| one.connection.is_driven_by(thread) && one.is_usable(now));
+        let own = latest().find(|(_, one)| one.connection.is_of(thread) && now < one.until);
         if let Some((at, _)) = own {
             return Some(at);
         }
-        let (at, _) = latest().find(|(_, one)| one.is_usable(now))?;
+        let (at, _) = latest().find(|(_, one)| now < one.until)?;
         let again = self.borrowed.is_some_and(|(by, when)| by == thread && now < when + BORROW_INTERVAL);
         self.borrowed = if again { None } else { Some((thread, now)) };
         if again { None } else { Some(at) }
-    }
-}
-
-impl IdleConnection {
-    /// Returns true if it can take a request. It cannot while the body of the last response is being read, or
-    /// its driver has not run since.
-    fn is_usable(&self, now: Instant) -> bool {
-        now < self.until && self.connection.is_ready()
-    }
-
-    /// Closes it. The task that is returned ends when its descriptor is free.
-    pub(super) fn close(self) -> JoinHandle<()> {
-        self.connection.close()
     }
 }
 
@@ -221,14 +225,10 @@ const BORROW_INTERVAL: Duration = Duration::from_millis(25);
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use http_body_util::Full;
-    use hyper::client::conn::http1;
-    use hyper_util::rt::TokioIo;
     use switchboard_routing::Name;
     use tokio::io::{DuplexStream, duplex};
 
-    use super::*;
+    use super::{super::connector::ByteStream, *};
     use crate::{member::Member, origins::OriginsBuilder, upstream_url::UpstreamUrl};
 
     struct Fixture {
@@ -243,7 +243,7 @@ mod tests {
             let origin = UpstreamUrl::parse("http://10.0.0.1/").unwrap().origin().clone();
             let key = ProcessOrigin { origin, incarnation: Member::no_incarnation() };
             Self {
-                slot: Slot::new(key, Arc::new(IdleCount::new(max))),
+                slot: Slot::new(key, Arc::new(IdleCount::new(max)), Duration::from_secs(1)),
                 here: std::thread::current().id(),
                 elsewhere: on_another_thread(|| std::thread::current().id()),
                 far_ends: Vec::new(),
@@ -251,16 +251,12 @@ mod tests {
         }
 
         /// Keeps a new connection for a second, made here or on another thread.
-        async fn keep(&mut self, here: bool) {
+        fn keep(&mut self, here: bool) {
             let (near, far) = duplex(1024);
             self.far_ends.push(far);
-            let (sender, connection) = http1::handshake::<_, Full<Bytes>>(TokioIo::new(near)).await.unwrap();
-            let driver = tokio::spawn(async move { drop(connection.await) });
-            tokio::task::yield_now().await;
-            let made = move || UpstreamConnection::new(sender, driver);
+            let made = move || UpstreamConnection::new(ByteStream::Simulated(near));
             let connection = if here { made() } else { on_another_thread(made) };
-            let since = Instant::now();
-            self.slot.keep(IdleConnection { connection, since, until: since + Duration::from_secs(1) });
+            self.slot.keep(connection, IdleTime::Default);
         }
 
         fn take(&self, thread: ThreadId) -> Option<UpstreamConnection> {
@@ -276,10 +272,10 @@ mod tests {
     async fn a_thread_prefers_its_own_connections() {
         let mut fixture = Fixture::new(10);
         for here in [true, false, true, false, false] {
-            fixture.keep(here).await;
+            fixture.keep(here);
         }
         let here = fixture.here;
-        let own = |taken: Option<UpstreamConnection>| taken.unwrap().is_driven_by(here);
+        let own = |taken: Option<UpstreamConnection>| taken.unwrap().is_of(here);
         assert_eq!([own(fixture.take(here)), own(fixture.take(here))], [true, true]);
         assert!(!own(fixture.take(here)));
         assert_eq!(fixture.slot.count.get(), 2);
@@ -289,7 +285,7 @@ mod tests {
     async fn a_thread_that_borrows_again_at_once_makes_its_own_connection() {
         let mut fixture = Fixture::new(10);
         for _ in 0..4 {
-            fixture.keep(true).await;
+            fixture.keep(true);
         }
         let (here, elsewhere) = (fixture.here, fixture.elsewhere);
         assert!(fixture.take(elsewhere).is_some());
@@ -310,13 +306,13 @@ mod tests {
             origins.finish()
         };
         let mut fixture = Fixture::new(10);
-        fixture.keep(true).await;
+        fixture.keep(true);
         let count = Arc::clone(&fixture.slot.count);
         let first = Slots { generation: 1, trust: 1, list: vec![Arc::new(fixture.slot)] };
-        let same = first.successor(&origins("0"), &count);
+        let same = first.successor(&origins("0"), &count, Duration::ZERO);
         drop(first);
         assert_eq!(count.get(), 1);
-        let restarted = same.successor(&origins("b2"), &count);
+        let restarted = same.successor(&origins("b2"), &count, Duration::ZERO);
         drop(same);
         assert_eq!((restarted.list.len(), count.get()), (1, 0));
     }
@@ -324,7 +320,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_whose_time_is_over_is_not_taken_and_is_swept() {
         let mut fixture = Fixture::new(10);
-        fixture.keep(true).await;
+        fixture.keep(true);
         fixture.slot.sweep(Instant::now());
         assert_eq!(fixture.slot.count.get(), 1);
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -339,7 +335,7 @@ mod tests {
     async fn at_the_bound_the_newest_connection_replaces_the_oldest() {
         let mut fixture = Fixture::new(2);
         for _ in 0..5 {
-            fixture.keep(true).await;
+            fixture.keep(true);
             tokio::time::advance(Duration::from_millis(100)).await;
         }
         assert_eq!(fixture.slot.count.get(), 2);
@@ -355,7 +351,7 @@ mod tests {
             let mut fixture = Fixture::new(0);
             fixture.slot.count = Arc::clone(&count);
             for _ in 0..2 {
-                fixture.keep(true).await;
+                fixture.keep(true);
                 tokio::time::advance(Duration::from_millis(1)).await;
             }
             list.push(Arc::new(fixture.slot));

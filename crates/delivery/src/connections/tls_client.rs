@@ -47,7 +47,8 @@ pub struct TlsClient {
     log: Arc<TlsLog>,
 }
 
-type TlsStream = MaybeHttpsStream<TokioIo<TcpStream>>;
+/// A stream after its handshake.
+pub(super) type TlsStream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 impl TlsClient {
     /// A client without sessions that verifies upstreams as `builder` says.

@@ -7,18 +7,36 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Ensures that the map has exactly one valid `traceparent`.
-pub(crate) fn ensure(headers: &mut HeaderMap) {
+/// The trace context of a received request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TraceContext {
+    Valid,
+    Missing,
+    Invalid,
+}
+
+/// Checks the trace context among the fields that are kept: one valid `traceparent`.
+pub(crate) fn received(headers: &HeaderMap, is_kept: impl FnOnce(&HeaderName) -> bool) -> TraceContext {
     let mut values = headers.get_all(&TRACEPARENT).iter();
-    let first = values.next();
-    if first.is_some_and(|value| is_valid(value.as_bytes())) && values.next().is_none() {
-        return;
+    match values.next() {
+        Some(_) if !is_kept(&TRACEPARENT) => TraceContext::Missing,
+        Some(value) if is_valid(value.as_bytes()) && values.next().is_none() => TraceContext::Valid,
+        Some(_) => TraceContext::Invalid,
+        None => TraceContext::Missing,
     }
-    if first.is_some() {
+}
+
+impl TraceContext {
+    /// Returns true if the received field is not forwarded.
+    pub(crate) fn replaces(self, name: &HeaderName) -> bool {
         // "If parsing of traceparent fails, the vendor MUST NOT forward the tracestate" (section 3.3).
-        headers.remove(&TRACESTATE);
+        self == Self::Invalid && (name == TRACEPARENT || name == TRACESTATE)
     }
-    headers.insert(&TRACEPARENT, new_value());
+
+    /// The `traceparent` that is sent in place of the received one.
+    pub(crate) fn new_parent(self) -> Option<HeaderValue> {
+        (self != Self::Valid).then(new_value)
+    }
 }
 
 /// Returns true for `00-{32 hex}-{16 hex}-{2 hex}`. A later version may have more after another dash.
@@ -80,7 +98,7 @@ thread_local! {
     static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
 }
 
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 const VALUE_BYTES: usize = 55;

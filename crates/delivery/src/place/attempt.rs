@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Response;
-use hyper::body::Incoming;
 use switchboard_routing::Owner;
 use tokio::time::Instant;
 
 use super::state::{PlacementState, Retry};
 use crate::{
     cause::{Blame, Cause},
-    headers::call_id_for_log,
+    connections::ResponseBody,
+    headers::sendable_call_id,
     instance::{Event, InFlight, Instance, PendingCall},
     placements::Placements,
     response::UpstreamResponse,
@@ -43,7 +43,7 @@ pub(super) struct Attempt<'a> {
 
 /// A refusal of an instance that may be relayed later.
 pub(super) struct Refusal<'a> {
-    response: Response<Incoming>,
+    response: Response<ResponseBody>,
     owner: &'a Owner,
     in_flight: InFlight,
 }
@@ -63,7 +63,7 @@ impl<'a> Attempt<'a> {
     /// The instance accepted the call. `end`: the end of the budget.
     pub(super) fn accepted(
         mut self,
-        response: Response<Incoming>,
+        response: Response<ResponseBody>,
         end: Instant,
         now: Instant,
     ) -> Option<UpstreamResponse> {
@@ -76,13 +76,13 @@ impl<'a> Attempt<'a> {
     }
 
     /// The instance responded with a refusal that no other instance is asked after.
-    pub(super) fn refused(self, response: Response<Incoming>, now: Instant) -> Option<Refusal<'a>> {
+    pub(super) fn refused(self, response: Response<ResponseBody>, now: Instant) -> Option<Refusal<'a>> {
         self.learn_response(now);
         self.into_refusal(response, now)
     }
 
     /// The instance refused the caller (403). It is relayed if all do.
-    pub(super) fn forbidden(self, response: Response<Incoming>, now: Instant) -> Option<Refusal<'a>> {
+    pub(super) fn forbidden(self, response: Response<ResponseBody>, now: Instant) -> Option<Refusal<'a>> {
         self.fail(Cause::Forbidden, now);
         self.log_failure(Cause::Forbidden.label(), false);
         self.into_refusal(response, now)
@@ -154,7 +154,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn into_refusal(mut self, response: Response<Incoming>, now: Instant) -> Option<Refusal<'a>> {
+    fn into_refusal(mut self, response: Response<ResponseBody>, now: Instant) -> Option<Refusal<'a>> {
         if let Some(pending) = self.pending.take() {
             pending.not_accepted(now);
         }
@@ -168,7 +168,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn log_failure(&self, reason: &'static str, outcome_unknown: bool) {
-        let call_id = call_id_for_log(self.call_id.as_deref());
+        let call_id = sendable_call_id(self.call_id.as_deref());
         if outcome_unknown {
             tracing::warn!(
                 instance = %self.instance.name(),

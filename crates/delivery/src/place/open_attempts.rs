@@ -3,11 +3,10 @@
 use std::{future::poll_fn, pin::Pin, task::Poll};
 
 use http::Response;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
-use crate::upstream::AttemptError;
+use crate::{connections::ResponseBody, upstream::AttemptError};
 
 /// The attempts that are open, in the order of their start. There are at most as many as the call may have
 /// with an unknown outcome.
@@ -15,7 +14,7 @@ use crate::upstream::AttemptError;
 pub(super) struct OpenAttempts<'o, 'a>(Vec<OpenAttempt<'o, 'a>>);
 
 /// The head of the response of an instance.
-pub(super) type Sent = Result<Response<Incoming>, AttemptError>;
+pub(super) type Sent = Result<Response<ResponseBody>, AttemptError>;
 
 /// An attempt, and the future that sends its request. Dropping the future closes the connection, which tells
 /// the instance that the gateway stopped waiting.

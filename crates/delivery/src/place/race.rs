@@ -6,9 +6,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -21,7 +18,7 @@ use super::{
 use crate::{
     cause::Cause,
     fleet::{Candidates, Fleet},
-    headers,
+    headers::UpstreamRequest,
     response::UpstreamResponse,
     upstream::Upstream,
 };
@@ -153,7 +150,7 @@ impl<'a> Race<'a> {
         &mut self,
         open: usize,
         now: Instant,
-    ) -> Result<(Attempt<'a>, Request<Full<Bytes>>, Upstream<'a>), Next> {
+    ) -> Result<(Attempt<'a>, UpstreamRequest, Upstream<'a>), Next> {
         let &Call { delivery, connections, notification, end, .. } = self.call;
         let remaining = end.saturating_duration_since(now);
         let unknown = usize::try_from(self.progress.outcome_unknown).unwrap_or(usize::MAX);
@@ -207,15 +204,15 @@ impl<'a> Race<'a> {
             pending: Some(pending),
             _retry: retry,
         };
-        let mut notification = notification.clone();
-        headers::add_attempt(&mut notification.headers, number);
-        if let Some(unix_ms) = notification.deadline_unix_ms {
-            headers::add_deadline(&mut notification.headers, unix_ms);
-        }
         let parts = instance.app_parts(notification.app);
-        let (endpoint, path) = (&instance.new_calls, parts.new_call_path.clone());
-        let incarnation = &instance.incarnation_value;
-        let request = delivery.request(instance, endpoint, &parts, path, incarnation, notification);
+        let endpoint = &instance.new_calls;
+        let (to, incarnation) = ((endpoint, &parts.new_call_path), &instance.incarnation_value);
+        let request = delivery.request(instance, to, &parts, incarnation, notification, |head| {
+            head.add_attempt(number);
+            if let Some(unix_ms) = notification.deadline_unix_ms {
+                head.add_deadline(unix_ms);
+            }
+        });
         let (pool, origins) = (&connections.instances, self.fleet.origins());
         Ok((attempt, request, Upstream { pool, origins, endpoint, connector: &delivery.connector }))
     }

@@ -224,8 +224,8 @@ async fn a_connection_ends_with_the_runtime_that_made_it() {
     let delivery = Arc::new(delivery(settings([upstream.address])));
     let connections = Arc::new(Connections::default());
     ask_from_threads(Arc::clone(&delivery), Arc::clone(&connections), 1).await;
-    until("the connection is closed", || upstream.closed() == 1).await;
     assert_eq!(ask(&delivery, &connections).await, 202);
+    until("the connection is closed", || upstream.closed() == 1).await;
     assert_eq!((upstream.accepted(), upstream.seen().len()), (2, 3));
     assert_eq!(status(&delivery, "bot-0").failures, []);
 }

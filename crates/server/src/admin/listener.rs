@@ -56,7 +56,7 @@ pub async fn serve(api: AdminApi, listener: TcpListener) {
             }
             Err(error) => {
                 let idle = Arc::clone(&api.state.load().connections);
-                if !idle.note_exhaustion("accept of the admin listener", &error).await {
+                if !idle.note_exhaustion("accept of the admin listener", &error) {
                     tracing::warn!(error = %error, "cannot accept admin connections");
                 }
                 slots.make_room();

@@ -37,7 +37,7 @@ impl Workers {
                     return;
                 }
                 let connections = Arc::clone(&self.state.gateway.load().connections);
-                if !connections.note_exhaustion("accept", &error).await {
+                if !connections.note_exhaustion("accept", &error) {
                     tracing::error!(error = %error, "cannot accept connections");
                 } else if self.state.slots.make_room() {
                     self.state.metrics.connection_evicted();
