@@ -28,7 +28,8 @@ impl<'a> Resource<'a> {
     }
 
     fn split(path: &'a str) -> Result<Option<Self>, InvalidCallId> {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let end = path.bytes().position(|byte| matches!(byte, b'?' | b'#'));
+        let path = path.get(..end.unwrap_or(path.len())).unwrap_or_default();
         let mut segments = path.strip_prefix('/').unwrap_or(path).split('/');
         let mut next = || segments.next().unwrap_or_default();
         let (root, calls, call_id, part) = (next(), next(), next(), next());

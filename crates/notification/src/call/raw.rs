@@ -6,53 +6,50 @@ use uuid::Uuid;
 
 use super::{Call, CallState, Modality};
 use crate::{
-    json::{Malformed, Receive, Value},
+    json::{self, Malformed, Receive, Value, text_of},
     result_info::ResultInfo,
 };
 
-/// The members of a call as posted.
+/// The members of a call as posted. The ones that only a new call needs are not read yet: most notifications
+/// are about other calls.
 #[derive(Default)]
 pub(crate) struct RawCall<'a> {
     state: Option<CallState>,
     chain_id: Option<Cow<'a, str>>,
-    tenant_id: Option<Uuid>,
-    media_region: Option<Cow<'a, str>>,
-    modalities: Modalities,
-    source: Source<'a>,
-    context: IncomingContext<'a>,
-    chat: ChatInfo<'a>,
-    meeting: MeetingInfo<'a>,
-    metadata: ApplicationMetadata<'a>,
+    tenant_id: Option<&'a str>,
+    media_region: Option<&'a str>,
+    modalities: Option<&'a str>,
+    source: Option<&'a str>,
+    context: Option<&'a str>,
+    chat: Option<&'a str>,
+    meeting: Option<&'a str>,
+    metadata: Option<&'a str>,
 }
 
 impl<'a> RawCall<'a> {
     pub(crate) fn into_call(self, result: Option<ResultInfo>) -> Call<'a> {
-        let Self {
-            state,
-            chain_id,
-            tenant_id,
-            media_region,
-            modalities,
-            source,
-            context,
-            chat,
-            meeting,
-            metadata,
-        } = self;
+        let Self { state, chain_id, .. } = self;
+        if state != Some(CallState::Incoming) {
+            return Call { state, chain_id, result, ..Call::default() };
+        }
+        let source: Source<'_> = read(self.source);
+        let context: IncomingContext<'_> = read(self.context);
+        let metadata: ApplicationMetadata<'_> = read(self.metadata);
+        let organizer = read::<MeetingInfo<'_>>(self.meeting).organizer.user;
         let policy_recording = context.is_observed || metadata.bot_data.is_policy;
         let observed_user =
             if policy_recording { context.on_behalf_of.user().or(source.identity.id) } else { None };
         Call {
             state,
             chain_id,
-            tenant_id: tenant_id.or(source.identity.tenant_id),
+            tenant_id: self.tenant_id.and_then(guid_of).or(source.identity.tenant_id),
             source_region: source.region,
             country: source.country,
-            media_region: media_region.or(metadata.bot_data.media_region),
-            organizer: meeting.organizer.user.id,
-            organizer_tenant: meeting.organizer.user.tenant_id,
-            thread_id: chat.thread_id,
-            modalities: modalities.0,
+            media_region: self.media_region.and_then(text_of).or(metadata.bot_data.media_region),
+            organizer: organizer.id,
+            organizer_tenant: organizer.tenant_id,
+            thread_id: read::<ChatInfo<'_>>(self.chat).thread_id,
+            modalities: read::<Modalities>(self.modalities).0,
             policy_recording,
             observed_user,
             result,
@@ -60,21 +57,34 @@ impl<'a> RawCall<'a> {
     }
 }
 
+/// Reads the bytes of a value.
+fn read<'a, T: Receive<'a>>(raw: Option<&'a str>) -> T {
+    let received = raw.and_then(|raw| json::receive(raw).ok());
+    received.map_or_else(T::default, |received| received.value)
+}
+
 impl<'a> Receive<'a> for RawCall<'a> {
     fn member(&mut self, name: &str, value: Value<'_, 'a>) -> Result<(), Malformed> {
-        match name {
-            "state" => self.state = value.text()?.map(CallState::from),
-            "callChainId" => self.chain_id = value.text()?,
-            "tenantId" => self.tenant_id = guid(value)?,
-            "mediaHostedRegion" => self.media_region = value.text()?,
-            "requestedModalities" => self.modalities = value.read()?,
-            "source" => self.source = value.read()?,
-            "incomingContext" => self.context = value.read()?,
-            "chatInfo" => self.chat = value.read()?,
-            "meetingInfo" => self.meeting = value.read()?,
-            "applicationMetadata" => self.metadata = value.read()?,
-            _ => value.skip()?,
-        }
+        let member = match name {
+            "state" => {
+                self.state = value.text()?.map(CallState::from);
+                return Ok(());
+            }
+            "callChainId" => {
+                self.chain_id = value.text()?;
+                return Ok(());
+            }
+            "tenantId" => &mut self.tenant_id,
+            "mediaHostedRegion" => &mut self.media_region,
+            "requestedModalities" => &mut self.modalities,
+            "source" => &mut self.source,
+            "incomingContext" => &mut self.context,
+            "chatInfo" => &mut self.chat,
+            "meetingInfo" => &mut self.meeting,
+            "applicationMetadata" => &mut self.metadata,
+            _ => return value.skip(),
+        };
+        *member = Some(value.raw()?);
         Ok(())
     }
 }
@@ -333,7 +343,11 @@ impl<'a> Receive<'a> for BotUser {
 }
 
 fn guid(value: Value<'_, '_>) -> Result<Option<Uuid>, Malformed> {
-    Ok(value.text()?.and_then(|text| Uuid::try_parse(&text).ok()))
+    value.raw().map(guid_of)
+}
+
+fn guid_of(raw: &str) -> Option<Uuid> {
+    text_of(raw).and_then(|text| Uuid::try_parse(&text).ok())
 }
 
 /// Returns the object id of `8:orgid:{object id}`, so that a rule can name a user in one way only. Other

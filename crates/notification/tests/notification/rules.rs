@@ -15,8 +15,10 @@ fn parse(body: &str) -> Notifications<'_> {
 
 /// Applies `check` to a call with `members`.
 #[track_caller]
+/// Checks a call, which is incoming unless `members` has another state.
 fn check_call(members: &str, check: impl Fn(&Call<'_>)) {
-    let body = graph(&item("created", &format!(r##"{{"@odata.type":"#microsoft.graph.call",{members}}}"##)));
+    let data = format!(r##"{{"@odata.type":"#microsoft.graph.call","state":"incoming",{members}}}"##);
+    let body = graph(&item("created", &data));
     let notifications = parse(&body);
     let Data::Call(call) = &notifications.items[0].data else { panic!("{members} makes {notifications:?}") };
     check(call);
@@ -206,6 +208,20 @@ fn the_tenant_is_that_of_the_call_else_of_the_source() {
             assert_eq!(call.tenant_id.unwrap().to_string(), expected);
         });
     }
+}
+
+#[test]
+fn of_a_call_that_is_not_incoming_the_state_the_chain_and_the_result_are_read() {
+    let members = r#""callChainId":"c","tenantId":"4c0ffee0-0000-4444-8aaa-0000000000a1",
+        "source":{"region":"x"},"resultInfo":{"code":200},"state":"established""#;
+    check_call(members, |call| {
+        assert_eq!(
+            (call.state.as_ref().unwrap().label(), call.chain_id.as_deref()),
+            ("established", Some("c"))
+        );
+        assert_eq!(call.result.as_ref().unwrap().code, Some(200));
+        assert_eq!((call.tenant_id, call.source_region.as_deref()), (None, None));
+    });
 }
 
 #[test]
