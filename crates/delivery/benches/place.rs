@@ -61,7 +61,7 @@ async fn measure_refusals(count: usize, address: SocketAddr) -> Result<(), Bench
         for call in 0..BATCH {
             let key = AffinityKey::of(&format!("491f0b00-6aee-11ef-a87f-{call:012x}"));
             let limits = PlacementLimits { budget: Duration::from_secs(12), outcome_unknown_max: 3 };
-            if delivery.place(&connections, outbound("a-call"), key, limits).await.is_ok() {
+            if delivery.place(&connections, &outbound("a-call"), key, limits).await.is_ok() {
                 return Err("a full instance took a call".into());
             }
         }
@@ -94,7 +94,7 @@ async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), B
             let call_id = format!("491f0b00-6aee-11ef-a87f-{calls:012x}");
             let key = AffinityKey::of(&call_id);
             let limits = PlacementLimits { budget: Duration::from_secs(12), outcome_unknown_max: 3 };
-            let response = delivery.place(&connections, outbound(&call_id), key, limits).await?;
+            let response = delivery.place(&connections, &outbound(&call_id), key, limits).await?;
             finish(response).await?;
         }
         // The first batch opens connections and mints callback URIs.
@@ -105,7 +105,7 @@ async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), B
         let owners = owners.collect::<Result<Vec<_>, _>>()?;
         let started = processor_time()?;
         for owner in &owners {
-            let response = delivery.forward(&connections, outbound("a-call"), owner.as_ref()).await?;
+            let response = delivery.forward(&connections, &outbound("a-call"), owner.as_ref()).await?;
             finish(response).await?;
         }
         if batch > 0 {

@@ -60,7 +60,7 @@ impl Delivery {
     pub async fn forward(
         &self,
         connections: &Connections,
-        notification: Outbound,
+        notification: &Outbound,
         owner: OwnerRef<'_>,
     ) -> Result<UpstreamResponse, ForwardError> {
         let fleet = self.fleet.load_full();
@@ -110,7 +110,7 @@ impl Delivery {
     pub async fn forward_unsealed(
         &self,
         connections: &Connections,
-        notification: Outbound,
+        notification: &Outbound,
     ) -> Result<UpstreamResponse, ForwardError> {
         let fleet = self.fleet.load_full();
         if !fleet.is_known() {
@@ -144,7 +144,7 @@ impl Delivery {
     async fn deliver(
         &self,
         connections: &Connections,
-        notification: Outbound,
+        notification: &Outbound,
         (fleet, instance, incarnation): (&Fleet, &Instance, NameRef<'_>),
         mark: Mark,
     ) -> Result<UpstreamResponse, ForwardError> {
@@ -161,7 +161,7 @@ impl Delivery {
         };
         let to = (endpoint, &parts.callback_path);
         let request =
-            self.request(instance, to, &parts, &incarnation, &notification, |head| mark.add_to(head));
+            self.request(instance, to, &parts, &incarnation, notification, |head| mark.add_to(head));
         let pool = &connections.instances;
         let upstream = Upstream { pool, origins: fleet.origins(), endpoint, connector: &self.connector };
         let ends_when_refused = instance.ends_when_it_refuses();

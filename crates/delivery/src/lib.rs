@@ -72,7 +72,7 @@
 //! };
 //! let key = AffinityKey::of("491f0b00-6aee-11ef-a87f-0d9e4ba7d6c7");
 //! let limits = PlacementLimits { budget: Duration::from_secs(12), outcome_unknown_max: 3 };
-//! let response = delivery.place(&connections, notification, key, limits).await?;
+//! let response = delivery.place(&connections, &notification, key, limits).await?;
 //! assert_eq!(response.status, 202);
 //! assert_eq!(response.instance.as_str(), "bot-0");
 //! # Ok(())

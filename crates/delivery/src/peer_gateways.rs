@@ -122,7 +122,7 @@ impl PeerGateways {
     pub async fn proxy(
         &self,
         connections: &Connections,
-        notification: Outbound,
+        notification: &Outbound,
         region: &str,
         target: PathAndQuery,
     ) -> Result<UpstreamResponse, ProxyError> {
@@ -133,9 +133,9 @@ impl PeerGateways {
         let Outbound { headers, body, .. } = notification;
         let mut head = RequestHead::post(&target, &endpoint.host, body.len());
         // The gateway there authenticates the sender itself.
-        head.add_received(&headers, true);
+        head.add_received(headers, true);
         head.add_forwarded_from(&self.here);
-        let request = head.with_body(body);
+        let request = head.with_body(body.clone());
         let pool = &connections.peers;
         let upstream = Upstream { pool, origins: &self.origins, endpoint, connector: &self.connector };
         match upstream.send_until(&request, end, false, None).await {

@@ -41,7 +41,7 @@ impl Delivery {
     pub async fn place(
         &self,
         connections: &Connections,
-        notification: Outbound,
+        notification: &Outbound,
         key: AffinityKey,
         limits: PlacementLimits,
     ) -> Result<UpstreamResponse, PlaceError> {
@@ -52,7 +52,7 @@ impl Delivery {
         let call = Call {
             delivery: self,
             connections,
-            notification: &notification,
+            notification,
             key,
             end: notification.arrived + limits.budget,
             outcome_unknown_max: limits.outcome_unknown_max,

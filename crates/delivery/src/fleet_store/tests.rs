@@ -86,7 +86,7 @@ impl Gateway {
     async fn forward(&self, instance: &str, incarnation: &str) -> Result<UpstreamResponse, ForwardError> {
         let name = |text| Name::parse(text).unwrap();
         let owner = Owner { region: name("emea"), instance: name(instance), incarnation: name(incarnation) };
-        self.delivery.forward(&Connections::default(), outbound(), owner.as_ref()).await
+        self.delivery.forward(&Connections::default(), &outbound(), owner.as_ref()).await
     }
 
     async fn is_gone(&self, instance: &str, incarnation: &str) -> bool {
@@ -212,9 +212,9 @@ async fn a_fleet_survives_a_restart_while_its_source_is_away() {
     // New calls and items without an owner need a fleet that is known.
     let (connections, key) = (Connections::default(), AffinityKey::of("call"));
     let limits = PlacementLimits { budget: Duration::from_secs(3), outcome_unknown_max: 3 };
-    let placed = gateway.delivery.place(&connections, outbound(), key, limits).await;
+    let placed = gateway.delivery.place(&connections, &outbound(), key, limits).await;
     assert!(placed.is_err());
-    let unsealed = gateway.delivery.forward_unsealed(&connections, outbound()).await;
+    let unsealed = gateway.delivery.forward_unsealed(&connections, &outbound()).await;
     assert_eq!(unsealed.unwrap_err(), ForwardError::FleetUnknown);
     assert!(!gateway.delivery.can_take_call());
 

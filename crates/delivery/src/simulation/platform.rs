@@ -61,7 +61,7 @@ impl Platform {
             retries_refused: gateway.delivery.placement_counters().retries_refused,
         };
         let (outbound, key) = (outbound(call, None), AffinityKey::of(call));
-        let placed = gateway.delivery.place(&gateway.connections, outbound, key, limits).await;
+        let placed = gateway.delivery.place(&gateway.connections, &outbound, key, limits).await;
         self.check_bounds(&announcement, &placed);
         let refusal = match placed {
             Ok(response) if response.status.is_success() => {
@@ -236,7 +236,7 @@ impl Platform {
         for _ in 0..3 {
             let gateway = random.choice(&self.gateways).unwrap();
             let outbound = outbound(call, Some((owner, ends)));
-            let forwarded = gateway.delivery.forward(&gateway.connections, outbound, owner.as_ref()).await;
+            let forwarded = gateway.delivery.forward(&gateway.connections, &outbound, owner.as_ref()).await;
             if self.note_callback(gateway, call, owner, ends, forwarded) {
                 return;
             }

@@ -337,7 +337,7 @@ async fn a_response_sent_before_the_request_is_read_is_relayed() {
     });
     let mut large = outbound();
     large.body = vec![b' '; 1024 * 1024].into();
-    let response = delivery.forward(&Connections::default(), large, owner("bot-0").as_ref()).await.unwrap();
+    let response = delivery.forward(&Connections::default(), &large, owner("bot-0").as_ref()).await.unwrap();
     assert_eq!(response.status, 413);
     assert_eq!(text(response).await.as_deref(), Ok("no"));
 }

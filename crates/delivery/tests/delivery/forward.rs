@@ -48,7 +48,7 @@ async fn an_empty_callback_has_a_length() {
     let delivery = delivery(settings([upstream.address]));
     let mut notification = outbound();
     notification.body = bytes::Bytes::new();
-    delivery.forward(&Connections::default(), notification, owner("bot-0").as_ref()).await.unwrap();
+    delivery.forward(&Connections::default(), &notification, owner("bot-0").as_ref()).await.unwrap();
     assert_eq!(upstream.only().field("content-length"), Some("0"));
 }
 
@@ -168,7 +168,8 @@ async fn a_callback_of_another_instance_or_region_has_no_owner() {
         Owner { instance: name("bot-1"), ..owner("bot-0") },
         Owner { region: name("amer"), ..owner("bot-0") },
     ] {
-        let failed = delivery.forward(&Connections::default(), outbound(), owner.as_ref()).await.unwrap_err();
+        let failed =
+            delivery.forward(&Connections::default(), &outbound(), owner.as_ref()).await.unwrap_err();
         assert_eq!(failed, ForwardError::Gone { instance: owner.instance });
     }
     assert_eq!(upstream.accepted(), 0);
@@ -195,7 +196,7 @@ async fn an_orphaned_callback_goes_to_the_first_in_the_ranking_if_configured() {
 
     let mut without_call_id = outbound();
     without_call_id.call_id = None;
-    delivery.forward(&Connections::default(), without_call_id, owner("bot-9").as_ref()).await.unwrap();
+    delivery.forward(&Connections::default(), &without_call_id, owner("bot-9").as_ref()).await.unwrap();
 }
 
 #[tokio::test]
@@ -221,7 +222,7 @@ async fn an_unsealed_item_goes_to_the_instance_at_which_the_call_was_placed() {
     let response = place(&delivery, &connections, LONG).await.unwrap();
     assert_eq!(response.instance.as_str(), order[1]);
     assert_eq!(delivery.probable_owner(&CALL.to_uppercase(), APP), Some(name(&order[1])));
-    let response = delivery.forward_unsealed(&connections, outbound()).await.unwrap();
+    let response = delivery.forward_unsealed(&connections, &outbound()).await.unwrap();
     assert_eq!(response.instance.as_str(), order[1]);
     let seen = accepting.seen();
     assert_eq!(seen[1].field("switchboard-unsealed"), Some("true"));
@@ -248,7 +249,7 @@ async fn an_unsealed_item_is_refused_without_an_instance_for_the_app() {
     settings.instances[0].apps = Some(vec![Uuid::from_u128(1)]);
     let delivery = delivery(settings);
     assert_eq!(delivery.probable_owner(CALL, APP), None);
-    let failed = delivery.forward_unsealed(&Connections::default(), outbound()).await.unwrap_err();
+    let failed = delivery.forward_unsealed(&Connections::default(), &outbound()).await.unwrap_err();
     assert_eq!(failed, ForwardError::NoInstance);
 }
 
@@ -299,7 +300,7 @@ async fn an_instance_with_too_many_requests_in_flight_gets_no_other_callback() {
     forward(&delivery, &connections, "bot-1").await.unwrap();
     // An item without a callback URI goes to the instance that its call id ranks first.
     let first = ranking(2).swap_remove(0);
-    let unsealed = delivery.forward_unsealed(&connections, outbound()).await;
+    let unsealed = delivery.forward_unsealed(&connections, &outbound()).await;
     match first.as_str() {
         "bot-0" => assert_eq!(unsealed.unwrap_err(), expected),
         _ => assert_eq!(unsealed.unwrap().instance.as_str(), first),

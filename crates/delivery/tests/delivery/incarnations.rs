@@ -91,7 +91,7 @@ impl Running {
     }
 
     async fn forward(&self, incarnation: &str) -> Result<UpstreamResponse, ForwardError> {
-        self.delivery.forward(&self.connections, outbound(), owner_of(incarnation).as_ref()).await
+        self.delivery.forward(&self.connections, &outbound(), owner_of(incarnation).as_ref()).await
     }
 
     /// Waits until callbacks for an incarnation have this result.
@@ -291,7 +291,7 @@ async fn a_reload_keeps_the_incarnations_and_a_restart_keeps_the_drain() {
     let forwarded = |owner: Owner| {
         let (after, connections) = (&after, &before.connections);
         async move {
-            let response = after.forward(connections, outbound(), owner.as_ref()).await;
+            let response = after.forward(connections, &outbound(), owner.as_ref()).await;
             response.map(|response| response.status.as_u16())
         }
     };

@@ -207,7 +207,7 @@ async fn a_peer_gateway_is_reached_while_dns_is_away() {
     };
     let proxy = async |peers: &PeerGateways| {
         let target = "/api/callbacks/amer/bot-0/k1.0.AAAA".parse().unwrap();
-        peers.proxy(&Connections::default(), outbound(), "amer", target).await.unwrap().status
+        peers.proxy(&Connections::default(), &outbound(), "amer", target).await.unwrap().status
     };
     let peers = new(None);
     tokio::spawn(Arc::clone(&peers).run());

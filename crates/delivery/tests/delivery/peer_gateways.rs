@@ -20,7 +20,7 @@ async fn proxy(
     region: &str,
 ) -> Result<UpstreamResponse, ProxyError> {
     let target = PathAndQuery::from_static(TARGET);
-    peers.proxy(&Connections::default(), notification, region, target).await
+    peers.proxy(&Connections::default(), &notification, region, target).await
 }
 
 #[tokio::test]

@@ -272,7 +272,7 @@ async fn a_bot_that_needs_1300_ms_takes_a_recorded_call_in_a_fleet_of_three() {
     settings.attempt = Duration::from_secs(3);
     let delivery = delivery(settings);
     let limits = PlacementLimits { budget: Duration::from_millis(3500), outcome_unknown_max: 2 };
-    let placed = delivery.place(&Connections::default(), outbound(), AffinityKey::of(CALL), limits).await;
+    let placed = delivery.place(&Connections::default(), &outbound(), AffinityKey::of(CALL), limits).await;
     assert_eq!(placed.unwrap().status, 202);
     assert!(delivery.instances().iter().all(|known| known.state == InstanceState::Ready));
     assert!(upstreams.iter().map(|up| up.seen().len()).sum::<usize>() <= 2);
@@ -286,7 +286,7 @@ async fn twenty_calls_on_forty_instances_that_refuse_them_make_at_most_a_hundred
     let connections = Connections::default();
     for call in 0..20 {
         let key = AffinityKey::of(&call.to_string());
-        let failed = delivery.place(&connections, outbound(), key, limits(LONG)).await.unwrap_err();
+        let failed = delivery.place(&connections, &outbound(), key, limits(LONG)).await.unwrap_err();
         assert!(matches!(failed, PlaceError::AllFailed { attempts: 1..=5, outcome_unknown: 0, .. }));
     }
     let attempts: usize = upstreams.iter().map(|up| up.seen().len()).sum();
@@ -385,7 +385,7 @@ async fn an_instance_is_asked_for_its_apps_only() {
     let mut other = outbound();
     other.app = Uuid::from_u128(2);
     let failed = delivery
-        .place(&Connections::default(), other, AffinityKey::of(CALL), limits(LONG))
+        .place(&Connections::default(), &other, AffinityKey::of(CALL), limits(LONG))
         .await
         .unwrap_err();
     assert_eq!(failed, PlaceError::NoInstance);
@@ -427,7 +427,10 @@ async fn the_request_arrives_as_received_except_for_the_fields_of_the_gateway() 
         ("switchboard-orphaned", "forged"),
         ("x-microsoft-skype-chain-id", "chain"),
     ]));
-    delivery.place(&Connections::default(), notification, AffinityKey::of(CALL), limits(LONG)).await.unwrap();
+    delivery
+        .place(&Connections::default(), &notification, AffinityKey::of(CALL), limits(LONG))
+        .await
+        .unwrap();
     let seen = upstream.only();
     assert_eq!(seen.line(), format!("POST /{APP}/calls?v=1 HTTP/1.1"));
     assert_eq!(seen.body, outbound().body);
@@ -484,7 +487,7 @@ fn futures_can_be_sent() {
     shared(&*delivery);
     shared(&connections);
     check(&place(&delivery, &connections, LONG));
-    check(&delivery.forward(&connections, outbound(), owner("x").as_ref()));
-    check(&delivery.forward_unsealed(&connections, outbound()));
+    check(&delivery.forward(&connections, &outbound(), owner("x").as_ref()));
+    check(&delivery.forward_unsealed(&connections, &outbound()));
     check(&Arc::clone(&delivery).run());
 }

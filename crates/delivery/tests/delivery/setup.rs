@@ -107,7 +107,7 @@ pub(crate) async fn place(
     connections: &Connections,
     budget: Duration,
 ) -> Result<UpstreamResponse, PlaceError> {
-    delivery.place(connections, outbound(), AffinityKey::of(CALL), limits(budget)).await
+    delivery.place(connections, &outbound(), AffinityKey::of(CALL), limits(budget)).await
 }
 
 /// The limits of a call that no policy records.
@@ -120,7 +120,7 @@ pub(crate) async fn forward(
     connections: &Connections,
     instance: &str,
 ) -> Result<UpstreamResponse, ForwardError> {
-    delivery.forward(connections, outbound(), owner(instance).as_ref()).await
+    delivery.forward(connections, &outbound(), owner(instance).as_ref()).await
 }
 
 #[track_caller]

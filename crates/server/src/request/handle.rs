@@ -126,7 +126,7 @@ async fn callback(
     }
     let outbound = admitted.into_outbound(call_id);
     drop(in_flight);
-    let forwarded = gateway.delivery.forward(&gateway.connections, outbound, owner).await;
+    let forwarded = gateway.delivery.forward(&gateway.connections, &outbound, owner).await;
     let response = forwarded.map_err(|error| record.not_forwarded(&error))?;
     record.responded(&response);
     gateway.delivery.calls_ended(response.instance.as_str(), ended);

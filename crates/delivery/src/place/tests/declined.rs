@@ -24,9 +24,9 @@ async fn forward(act: Act, patience_ms: u64) -> (SimulatedFleet, Result<u16, For
         });
         let (connections, outbound) = (Connections::default(), outbound("call"));
         let forwarded = if sealed {
-            fleet.delivery.forward(&connections, outbound, owner(&fleet).as_ref()).await
+            fleet.delivery.forward(&connections, &outbound, owner(&fleet).as_ref()).await
         } else {
-            fleet.delivery.forward_unsealed(&connections, outbound).await
+            fleet.delivery.forward_unsealed(&connections, &outbound).await
         };
         let attempts = match &forwarded {
             Ok(UpstreamResponse { attempts, .. }) | Err(ForwardError::Declined { attempts, .. }) => *attempts,
@@ -79,7 +79,8 @@ async fn a_process_that_replaced_the_one_with_old_keys_gets_no_callback_of_it() 
         fleet.delivery.replace_fleet(|_| Some((members, true)));
     };
     let (owner, connections) = (owner(&fleet), Connections::default());
-    let forwarded = fleet.delivery.forward(&connections, outbound("call"), owner.as_ref());
+    let outbound = outbound("call");
+    let forwarded = fleet.delivery.forward(&connections, &outbound, owner.as_ref());
     let (forwarded, ()) = tokio::join!(forwarded, replaced);
     assert_eq!(forwarded.unwrap_err().label(), "declined");
     assert_eq!(fleet.asked(), [0]);

@@ -126,7 +126,7 @@ impl SimulatedFleet {
         limits: PlacementLimits,
     ) -> Result<UpstreamResponse, PlaceError> {
         let connections = Connections::default();
-        self.delivery.place(&connections, outbound(call_id), AffinityKey::of("call"), limits).await
+        self.delivery.place(&connections, &outbound(call_id), AffinityKey::of("call"), limits).await
     }
 
     /// The requests for new calls so far, in the order of their arrival.

@@ -67,7 +67,7 @@ pub(super) async fn notify_failure(
         deadline_unix_ms: None,
         arrived: Instant::now(),
     };
-    let notified = gateway.delivery.forward(&gateway.connections, outbound, owner.as_ref()).await;
+    let notified = gateway.delivery.forward(&gateway.connections, &outbound, owner.as_ref()).await;
     notified
         .inspect_err(|error| {
             tracing::warn!(

@@ -112,7 +112,7 @@ async fn forward(
     ended: Vec<Box<str>>,
     notified: Notified,
 ) -> PartResult {
-    let forwarded = gateway.delivery.forward_unsealed(&gateway.connections, outbound).await;
+    let forwarded = gateway.delivery.forward_unsealed(&gateway.connections, &outbound).await;
     if let Ok(response) = &forwarded {
         gateway.delivery.calls_ended(response.instance.as_str(), ended);
     }

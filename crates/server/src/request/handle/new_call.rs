@@ -141,7 +141,8 @@ impl PlacementRequest {
         self,
         gateway: &Arc<Gateway>,
     ) -> (NewCall, Result<UpstreamResponse, PlaceError>) {
-        let placed = gateway.delivery.place(&gateway.connections, self.outbound, self.key, self.limits).await;
+        let placed =
+            gateway.delivery.place(&gateway.connections, &self.outbound, self.key, self.limits).await;
         (self.call, placed)
     }
 }

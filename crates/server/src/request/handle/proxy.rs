@@ -40,7 +40,7 @@ pub(super) async fn proxy(
     let target = admitted.target();
     let outbound = admitted.into_outbound(None);
     let proxied =
-        gateway.peer_gateways.proxy(&gateway.connections, outbound, owner.region.as_str(), target).await;
+        gateway.peer_gateways.proxy(&gateway.connections, &outbound, owner.region.as_str(), target).await;
     let response = proxied.map_err(|error| record.not_proxied(&error))?;
     record.proxy_responded(&response);
     Ok(Reply::Relay { response: Box::new(response), outcome: Outcome::Proxied })

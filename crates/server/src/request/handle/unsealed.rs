@@ -21,7 +21,7 @@ impl WebhookRequest<'_> {
         record: &mut Record,
     ) -> Result<Reply, Refusal> {
         let outbound = self.admitted.outbound(Some(part.call_id.into()), None);
-        let forwarded = self.gateway.delivery.forward_unsealed(&self.gateway.connections, outbound).await;
+        let forwarded = self.gateway.delivery.forward_unsealed(&self.gateway.connections, &outbound).await;
         let response = forwarded.map_err(|error| record.not_forwarded(&error))?;
         record.responded(&response);
         self.gateway.delivery.calls_ended(response.instance.as_str(), ended_calls(items));
