@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use switchboard_routing::{CallbackUris, Name, Owner, OwnerRef};
 use tokio::{sync::Notify, time::Instant};
 
@@ -43,8 +43,6 @@ pub struct Delivery {
     pub(crate) placements: Placements,
     pub(crate) placement: Arc<PlacementState>,
     pub(crate) connector: Connector,
-    /// The region, as the value of `Switchboard-Region`.
-    pub(crate) region: HeaderValue,
     /// The settings without the instances, which are in `fleet`.
     pub(crate) settings: DeliverySettings,
 }
@@ -111,7 +109,6 @@ impl Delivery {
             placements,
             placement,
             connector,
-            region: headers::name_value(&settings.region),
             settings,
         }
     }

@@ -12,7 +12,7 @@ use crate::{
     connections::{Connections, ResponseBody},
     delivery::Delivery,
     fleet::Fleet,
-    headers::{self, Mark},
+    headers::Mark,
     instance::{InFlight, Instance, Standing},
     outbound::Outbound,
     response::UpstreamResponse,
@@ -154,14 +154,8 @@ impl Delivery {
         let in_flight = self.started(instance)?;
         let parts = instance.app_parts(notification.app);
         let endpoint = &instance.callbacks;
-        let incarnation = if instance.owner.incarnation == incarnation {
-            instance.incarnation_value.clone()
-        } else {
-            headers::name_value(&incarnation.to_name())
-        };
         let to = (endpoint, &parts.callback_path);
-        let request =
-            self.request(instance, to, &parts, &incarnation, notification, |head| mark.add_to(head));
+        let request = self.request(to, &parts, incarnation, notification, |head| mark.add_to(head));
         let pool = &connections.instances;
         let upstream = Upstream { pool, origins: fleet.origins(), endpoint, connector: &self.connector };
         let ends_when_refused = instance.ends_when_it_refuses();

@@ -12,7 +12,7 @@ use http::{
     },
     uri::PathAndQuery,
 };
-use switchboard_routing::Name;
+use switchboard_routing::{Name, NameRef, Owner};
 use uuid::Uuid;
 
 /// A request, ready to be sent: a clone of it costs no copy. It has no `Debug`, since it may have a token.
@@ -26,15 +26,10 @@ pub(crate) struct UpstreamRequest {
 pub(crate) struct RequestHead(Vec<u8>);
 
 impl RequestHead {
-    /// A POST with a body of this many bytes.
-    pub(crate) fn post(target: &PathAndQuery, host: &HeaderValue, body_bytes: usize) -> Self {
-        let mut head = Self::new("POST ", target, host);
-        // Also for an empty body: without it some servers respond with 411 (RFC 9110, section 8.6).
-        head.add(&CONTENT_LENGTH, &HeaderValue::from(body_bytes));
-        head
+    pub(crate) fn post(target: &PathAndQuery, host: &HeaderValue) -> Self {
+        Self::new("POST ", target, host)
     }
 
-    /// A GET, without a body.
     pub(crate) fn get(target: &PathAndQuery, host: &HeaderValue) -> Self {
         Self::new("GET ", target, host)
     }
@@ -53,7 +48,7 @@ impl RequestHead {
         self.add_bytes(name, value.as_bytes());
     }
 
-    /// Adds a field whose value has no control characters.
+    /// Adds a field whose value is visible ASCII.
     fn add_bytes(&mut self, name: &HeaderName, value: &[u8]) {
         for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
             self.0.extend_from_slice(part);
@@ -98,40 +93,57 @@ impl RequestHead {
         self.add(&FORWARDED_FROM, region);
     }
 
+    /// Adds the fields that are the same in all requests to an instance about an app.
+    pub(crate) fn add_instance(&mut self, fields: &InstanceFields) {
+        self.0.extend_from_slice(&fields.0);
+    }
+
+    /// Adds the call and its tenant.
+    pub(crate) fn add_call(&mut self, call_id: Option<&str>, tenant: Uuid) {
+        if let Some(call_id) = sendable_call_id(call_id) {
+            self.add_bytes(&CALL_ID, call_id.as_bytes());
+        }
+        let mut buffer = Uuid::encode_buffer();
+        let tenant = tenant.hyphenated().encode_lower(&mut buffer);
+        self.add_bytes(&TENANT_ID, tenant.as_bytes());
+    }
+
+    /// Adds the incarnation of the instance that the request is about.
+    pub(crate) fn add_incarnation(&mut self, incarnation: NameRef<'_>) {
+        self.add_bytes(&INCARNATION, incarnation.as_str().as_bytes());
+    }
+
     /// The request with this head and `body`.
     pub(crate) fn with_body(mut self, body: Bytes) -> UpstreamRequest {
+        // Also for an empty body: without it some servers respond with 411 (RFC 9110, section 8.6).
+        self.add(&CONTENT_LENGTH, &HeaderValue::from(body.len()));
+        UpstreamRequest { body, ..self.without_body() }
+    }
+
+    /// The request with this head, whose method has no body.
+    pub(crate) fn without_body(mut self) -> UpstreamRequest {
         self.0.extend_from_slice(b"\r\n");
-        UpstreamRequest { head: Bytes::from(self.0), body }
+        UpstreamRequest { head: Bytes::from(self.0), body: Bytes::new() }
     }
 }
 
-/// The fields that the gateway adds to a request to an instance.
+/// The fields that are the same in all requests to an instance about an app, as bytes.
 #[derive(Debug)]
-pub(crate) struct GatewayHeaders<'a> {
-    pub(crate) callback_uri: Option<&'a HeaderValue>,
-    pub(crate) call_id: Option<&'a str>,
-    pub(crate) tenant: Uuid,
-    pub(crate) app_id: &'a HeaderValue,
-    pub(crate) region: &'a HeaderValue,
-    pub(crate) instance: &'a HeaderValue,
-    pub(crate) incarnation: &'a HeaderValue,
-}
+pub(crate) struct InstanceFields(pub(crate) Vec<u8>);
 
-impl GatewayHeaders<'_> {
-    pub(crate) fn add_to(&self, head: &mut RequestHead) {
-        if let Some(uri) = self.callback_uri {
-            head.add(&CALLBACK_URI, uri);
-        }
-        if let Some(call_id) = sendable_call_id(self.call_id) {
-            head.add_bytes(&CALL_ID, call_id.as_bytes());
+impl InstanceFields {
+    pub(crate) fn new(owner: &Owner, app: Uuid, callback_uri: &str) -> Self {
+        let mut head = RequestHead(Vec::new());
+        // Its alphabet has no other characters.
+        if let Ok(uri) = HeaderValue::from_str(callback_uri) {
+            head.add(&CALLBACK_URI, &uri);
         }
         let mut buffer = Uuid::encode_buffer();
-        let tenant = self.tenant.hyphenated().encode_lower(&mut buffer);
-        head.add_bytes(&TENANT_ID, tenant.as_bytes());
-        head.add(&APP_ID, self.app_id);
-        head.add(&REGION, self.region);
-        head.add(&INSTANCE, self.instance);
-        head.add(&INCARNATION, self.incarnation);
+        head.add_bytes(&APP_ID, app.hyphenated().encode_lower(&mut buffer).as_bytes());
+        head.add_bytes(&REGION, owner.region.as_str().as_bytes());
+        head.add_bytes(&INSTANCE, owner.instance.as_str().as_bytes());
+        head.0.shrink_to_fit();
+        Self(head.0)
     }
 }
 
@@ -249,13 +261,6 @@ pub(crate) fn sendable_call_id(call_id: Option<&str>) -> Option<&str> {
 /// A name as a field value.
 pub(crate) fn name_value(name: &Name) -> HeaderValue {
     HeaderValue::from_str(name.as_str()).expect("a name is of A-Z a-z 0-9 . _ -")
-}
-
-/// A GUID as a field value.
-pub(crate) fn guid_value(guid: Uuid) -> HeaderValue {
-    let mut buffer = Uuid::encode_buffer();
-    HeaderValue::from_str(guid.hyphenated().encode_lower(&mut buffer))
-        .expect("a GUID is hex digits and dashes")
 }
 
 static CALLBACK_URI: HeaderName = HeaderName::from_static("switchboard-callback-uri");

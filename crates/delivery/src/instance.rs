@@ -16,7 +16,7 @@ mod tracker;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, uri::PathAndQuery};
+use http::uri::PathAndQuery;
 use switchboard_routing::{CallbackUris, Name, Owner, OwnerRef, hash_name};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -34,7 +34,7 @@ pub(crate) use self::{
 pub use self::{state::InstanceState, status::InstanceStatus};
 use crate::{
     cause::{Blame, Cause},
-    headers,
+    headers::InstanceFields,
     member::{Member, SourceState, is_known},
     origins::{Endpoint, OriginsBuilder},
 };
@@ -51,10 +51,6 @@ pub(crate) struct Instance {
     pub(crate) apps: Option<Vec<Uuid>>,
     pub(crate) new_calls: Endpoint,
     pub(crate) callbacks: Endpoint,
-    /// Its name, as the value of `Switchboard-Instance`.
-    pub(crate) name_value: HeaderValue,
-    /// Its incarnation, as the value of `Switchboard-Incarnation`.
-    pub(crate) incarnation_value: HeaderValue,
     /// The incarnation according to its source.
     source_incarnation: Name,
     pub(crate) probed_incarnation: Arc<ProbedIncarnation>,
@@ -71,9 +67,7 @@ pub(crate) struct Instance {
 /// The parts of a request to one instance that depend on the app only.
 #[derive(Debug)]
 pub(crate) struct AppParts {
-    pub(crate) app_id: HeaderValue,
-    /// `None` only if a callback URI were not a header value, which its alphabet rules out.
-    pub(crate) callback_uri: Option<HeaderValue>,
+    pub(crate) fields: InstanceFields,
     pub(crate) new_call_path: PathAndQuery,
     pub(crate) callback_path: PathAndQuery,
 }
@@ -100,8 +94,6 @@ impl Instance {
         let Process { incarnation: known, probed_incarnation, tracker } = process;
         Self {
             name_hash: hash_name(&name),
-            name_value: headers::name_value(&name),
-            incarnation_value: headers::name_value(&known),
             source_incarnation: incarnation,
             probed_incarnation,
             apps,
@@ -229,8 +221,7 @@ impl Instance {
             return Arc::clone(parts);
         }
         let parts = Arc::new(AppParts {
-            app_id: headers::guid_value(app),
-            callback_uri: HeaderValue::from_str(&self.uris.mint(&self.owner, app)).ok(),
+            fields: InstanceFields::new(&self.owner, app, &self.uris.mint(&self.owner, app)),
             new_call_path: self.new_calls.url.path(app),
             callback_path: self.callbacks.url.path(app),
         });

@@ -131,7 +131,7 @@ impl PeerGateways {
         };
         let end = notification.arrived + self.patience;
         let Outbound { headers, body, .. } = notification;
-        let mut head = RequestHead::post(&target, &endpoint.host, body.len());
+        let mut head = RequestHead::post(&target, &endpoint.host);
         // The gateway there authenticates the sender itself.
         head.add_received(headers, true);
         head.add_forwarded_from(&self.here);

@@ -203,7 +203,7 @@ async fn request_report(
     if is_forwarded {
         head.add(&FORWARDED_PROTO, &HeaderValue::from_static("https"));
     }
-    let sent = exchange(connection, head.with_body(Bytes::new()), &AtomicBool::default(), None).await;
+    let sent = exchange(connection, head.without_body(), &AtomicBool::default(), None).await;
     let response = sent.map_err(|error| match error {
         SendError::Unsent => Cause::Closed,
         SendError::Sent(cause) => cause,

@@ -1,11 +1,12 @@
 //! The HTTP request that an instance receives.
 
-use http::{HeaderValue, uri::PathAndQuery};
+use http::uri::PathAndQuery;
+use switchboard_routing::NameRef;
 
 use crate::{
     delivery::Delivery,
-    headers::{GatewayHeaders, RequestHead, UpstreamRequest},
-    instance::{AppParts, Instance},
+    headers::{RequestHead, UpstreamRequest},
+    instance::AppParts,
     origins::Endpoint,
     outbound::Outbound,
 };
@@ -15,26 +16,18 @@ impl Delivery {
     /// is about, and `add` adds the fields of its kind.
     pub(crate) fn request(
         &self,
-        instance: &Instance,
         (endpoint, target): (&Endpoint, &PathAndQuery),
         parts: &AppParts,
-        incarnation: &HeaderValue,
+        incarnation: NameRef<'_>,
         notification: &Outbound,
         add: impl FnOnce(&mut RequestHead),
     ) -> UpstreamRequest {
         let Outbound { headers, body, tenant, call_id, .. } = notification;
-        let mut head = RequestHead::post(target, &endpoint.host, body.len());
+        let mut head = RequestHead::post(target, &endpoint.host);
         head.add_received(headers, self.settings.authorization);
-        let added = GatewayHeaders {
-            callback_uri: parts.callback_uri.as_ref(),
-            call_id: call_id.as_deref(),
-            tenant: *tenant,
-            app_id: &parts.app_id,
-            region: &self.region,
-            instance: &instance.name_value,
-            incarnation,
-        };
-        added.add_to(&mut head);
+        head.add_instance(&parts.fields);
+        head.add_call(call_id.as_deref(), *tenant);
+        head.add_incarnation(incarnation);
         add(&mut head);
         head.with_body(body.clone())
     }

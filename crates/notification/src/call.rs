@@ -11,8 +11,8 @@ use crate::result_info::ResultInfo;
 
 /// The parts of a call resource that routing, logs and metrics need.
 ///
-/// Texts are as posted. An empty text counts as absent. A call whose state is not incoming has its state, chain
-/// and result only: the others decide where a new call goes.
+/// Texts are as posted. An empty text counts as absent. A call whose state is not incoming has its state,
+/// chain and result only: the others decide where a new call goes.
 #[derive(Debug, Default)]
 pub struct Call<'a> {
     /// `state`

@@ -22,7 +22,7 @@ fn fields(headers: &HeaderMap) -> Vec<(String, String)> {
 
 /// The fields of a head that was written.
 fn written(head: RequestHead) -> HeaderMap {
-    let bytes = head.with_body(Bytes::new()).head;
+    let bytes = head.with_body(Bytes::from_static(b"12345")).head;
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut request = httparse::Request::new(&mut fields);
     assert_eq!(request.parse(&bytes), Ok(httparse::Status::Complete(bytes.len())));
@@ -44,11 +44,11 @@ fn written(head: RequestHead) -> HeaderMap {
 /// The fields of a received request that are forwarded, without a `traceparent` that was created.
 fn forwarded(received: &HeaderMap, authorization: bool) -> HeaderMap {
     let mut head =
-        RequestHead::post(&PathAndQuery::from_static("/"), &HeaderValue::from_static("bot.example"), 0);
+        RequestHead::post(&PathAndQuery::from_static("/"), &HeaderValue::from_static("bot.example"));
     head.add_received(received, authorization);
     let mut forwarded = written(head);
     assert_eq!(forwarded.remove("host").unwrap(), "bot.example");
-    assert_eq!(forwarded.remove("content-length").unwrap(), "0");
+    assert_eq!(forwarded.remove("content-length").unwrap(), "5");
     if !received.contains_key("traceparent") {
         forwarded.remove("traceparent").unwrap();
     }
@@ -164,20 +164,14 @@ fn with_gateway_headers(headers: &HeaderMap, call_id: Option<&str>) -> HeaderMap
 
 fn head_with_gateway_headers(headers: &HeaderMap, call_id: Option<&str>) -> RequestHead {
     let host = HeaderValue::from_static("bot.example:3978");
-    let mut head = RequestHead::post(&PathAndQuery::from_static("/api/calls"), &host, 5);
+    let mut head = RequestHead::post(&PathAndQuery::from_static("/api/calls"), &host);
     head.add_received(headers, true);
-    let added = GatewayHeaders {
-        callback_uri: Some(&HeaderValue::from_static(
-            "https://emea.bots.contoso.com/api/callbacks/emea/bot-3/k1.0.A",
-        )),
-        call_id,
-        tenant: Uuid::from_u128(2),
-        app_id: &guid_value(Uuid::from_u128(1)),
-        region: &name_value(&Name::parse("emea").unwrap()),
-        instance: &name_value(&Name::parse("bot-3").unwrap()),
-        incarnation: &name_value(&Name::parse("5f2c").unwrap()),
-    };
-    added.add_to(&mut head);
+    let name = |text| Name::parse(text).unwrap();
+    let owner = Owner { region: name("emea"), instance: name("bot-3"), incarnation: name("5f2c") };
+    let uri = "https://emea.bots.contoso.com/api/callbacks/emea/bot-3/k1.0.A";
+    head.add_instance(&InstanceFields::new(&owner, Uuid::from_u128(1), uri));
+    head.add_call(call_id, Uuid::from_u128(2));
+    head.add_incarnation(owner.incarnation.as_name_ref());
     head
 }
 

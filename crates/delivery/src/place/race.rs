@@ -206,8 +206,8 @@ impl<'a> Race<'a> {
         };
         let parts = instance.app_parts(notification.app);
         let endpoint = &instance.new_calls;
-        let (to, incarnation) = ((endpoint, &parts.new_call_path), &instance.incarnation_value);
-        let request = delivery.request(instance, to, &parts, incarnation, notification, |head| {
+        let (to, incarnation) = ((endpoint, &parts.new_call_path), instance.owner.incarnation.as_name_ref());
+        let request = delivery.request(to, &parts, incarnation, notification, |head| {
             head.add_attempt(number);
             if let Some(unix_ms) = notification.deadline_unix_ms {
                 head.add_deadline(unix_ms);

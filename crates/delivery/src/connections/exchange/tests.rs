@@ -12,7 +12,7 @@ use crate::{cause::Cause, headers::RequestHead};
 
 fn request(body: &'static [u8]) -> UpstreamRequest {
     let host = HeaderValue::from_static("bot.example");
-    let head = RequestHead::post(&PathAndQuery::from_static("/api/calls"), &host, body.len());
+    let head = RequestHead::post(&PathAndQuery::from_static("/api/calls"), &host);
     head.with_body(Bytes::from_static(body))
 }
 
