@@ -6,6 +6,7 @@ mod client;
 mod comparison;
 mod footprint;
 mod gateway;
+mod goals;
 mod groups;
 mod instructions;
 mod load;
@@ -13,8 +14,10 @@ mod machine;
 mod measures;
 mod origin;
 mod profile;
+mod proxies;
 mod report;
 mod resources;
+mod results;
 mod subjects;
 mod traffic;
 mod verification;
@@ -30,6 +33,7 @@ use self::{
     budget::{Budget, Verdict},
     comparison::Size,
     measures::MEASURES,
+    results::Results,
     subjects::{Plan, Subjects},
 };
 use crate::{
@@ -112,8 +116,8 @@ fn compare(root: &Path, options: &Options) -> Result<(), String> {
     }
     let is_wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
     let mut machine = machine::describe()?;
-    let verification = verification::time()?.as_secs_f64() * 1e6;
-    machine.push(("RSA check", format!("{verification:.1} µs for a signature of 2,048 bits")));
+    let verification_us = verification::time()?.as_secs_f64() * 1e6;
+    machine.push(("RSA check", format!("{verification_us:.1} µs for a signature of 2,048 bits")));
     let gateway = gateway_binary(root, options)?;
     let plan =
         Plan { gateway, tool: binaries::build_bench_tool(root)?, processors: machine::two_processors()? };
@@ -130,19 +134,13 @@ fn compare(root: &Path, options: &Options) -> Result<(), String> {
         true => footprint::measure(&mut subjects, &plan, options.rounds.into())?,
         false => Vec::new(),
     };
+    let results = Results { rows, footprints, verification_us };
     if options.json {
-        say(&report::json(&machine, &rows, &footprints).to_string());
+        say(&report::json(&machine, &results).to_string());
         return Ok(());
     }
-    let mut lines = report::table(&rows);
-    lines.extend(report::notes(&rows, verification));
-    for lines in [
-        (!rows.is_empty()).then_some(lines),
-        (!footprints.is_empty()).then(|| report::footprint_table(&footprints)),
-    ] {
-        let Some(lines) = lines else { continue };
-        say("");
-        lines.iter().for_each(|line| say(line));
+    for line in [String::new()].into_iter().chain(report::text(&results)) {
+        say(&line);
     }
     Ok(())
 }

@@ -17,13 +17,14 @@ use crate::{
 /// Opens the connections one after the other, some 1,000 a second, prints their number, and waits for the end
 /// of the input.
 pub(crate) async fn run(target: &Target) -> Result<(), String> {
-    let requests = Requests::read(&target.requests, target.length)?;
+    let requests = Requests::read(target)?;
     let connector = Connector::new(target.to, target.tls)?;
     let mut connections = Vec::with_capacity(target.connections);
-    let mut buffer = Vec::new();
+    let (mut request, mut buffer) = (Vec::new(), Vec::new());
     for number in 0..target.connections {
         let mut stream = connector.connect().await?;
-        exchange(&mut stream, &requests.get(number), &mut buffer).await?;
+        requests.write(number, &mut request);
+        exchange(&mut stream, &request, &mut buffer).await?;
         connections.push(stream);
         if number % 100 == 99 {
             sleep(PAUSE).await;

@@ -1,4 +1,5 @@
-//! The load generator: each connection sends its next request when it has the response to the last one.
+//! The load generator: each connection sends its next request when it has the response to the last one, and,
+//! with a schedule, when the next request is due.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,19 +17,27 @@ use tokio::{
 use crate::{
     connector::Connector,
     requests::{Requests, exchange},
+    schedule::Schedule,
     target::Target,
 };
 
 /// Sends `count` requests and prints the result. An error or another status is counted, and its connection is
 /// opened again.
-pub(crate) async fn run(target: &Target, count: usize, expect: u16, close: bool) -> Result<(), String> {
-    let requests = Requests::read(&target.requests, target.length)?;
+pub(crate) async fn run(
+    target: &Target,
+    count: usize,
+    expect: u16,
+    close: bool,
+    rate: Option<u32>,
+) -> Result<(), String> {
+    let requests = Requests::read(target)?;
     let load = Rc::new(Load {
         requests,
         connector: Connector::new(target.to, target.tls)?,
         count,
         expect,
         close,
+        schedule: rate.map(|rate| Schedule::start(count, rate)),
         next: Cell::new(0),
         times: RefCell::new(Vec::with_capacity(count)),
         failure: RefCell::default(),
@@ -69,6 +78,7 @@ struct Load {
     count: usize,
     expect: u16,
     close: bool,
+    schedule: Option<Schedule>,
     /// The number of the next request.
     next: Cell<usize>,
     /// The times of the responses with the expected status.
@@ -84,14 +94,19 @@ impl Load {
     /// Sends requests over one connection at a time.
     async fn send(&self) {
         let mut connection = None;
-        let mut buffer = Vec::with_capacity(4096);
+        let (mut request, mut buffer) = (Vec::with_capacity(4096), Vec::with_capacity(4096));
         loop {
+            let due = match &self.schedule {
+                None => Some(Instant::now()),
+                Some(schedule) => schedule.next().await,
+            };
+            let Some(started) = due else { return };
             let number = self.next.get();
             if number >= self.count {
                 return;
             }
             self.next.set(number + 1);
-            let started = Instant::now();
+            self.requests.write(number, &mut request);
             let exchanged = async {
                 let stream = match &mut connection {
                     Some(stream) => stream,
@@ -99,7 +114,7 @@ impl Load {
                         self.resumed.set(self.resumed.get() + usize::from(stream.is_resumed()));
                     })?),
                 };
-                exchange(stream, &self.requests.get(number), &mut buffer).await
+                exchange(stream, &request, &mut buffer).await
             };
             match exchanged.await {
                 Ok(status) if status == self.expect => self.times.borrow_mut().push(started.elapsed()),

@@ -8,6 +8,7 @@ mod load;
 mod proxy;
 mod requests;
 mod respond;
+mod schedule;
 mod serve;
 mod target;
 
@@ -59,6 +60,10 @@ enum Command {
         /// Open a connection for each request, and ask the server to close it.
         #[arg(long)]
         close: bool,
+        /// Send this many requests a second, whatever the responses do. The time of a response then counts
+        /// from the moment at which its request was due.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        rate: Option<u32>,
     },
     /// Open connections, send one request on each, report it, and keep them until the end of the input.
     Hold {
@@ -72,7 +77,9 @@ async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Proxy { listen, to } => proxy::run(listen, to).await,
         Command::Respond { listen, status } => respond::run(listen, status).await,
-        Command::Load { target, count, expect, close } => load::run(&target, count, expect, close).await,
+        Command::Load { target, count, expect, close, rate } => {
+            load::run(&target, count, expect, close, rate).await
+        }
         Command::Hold { target } => hold::run(&target).await,
     };
     match result {

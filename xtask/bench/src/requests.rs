@@ -1,31 +1,51 @@
 //! The requests of a load, and the responses to them.
 
-use std::path::Path;
+use std::{io::Write as _, ops::Range};
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-/// Requests that all have the same length.
+use crate::target::Target;
+
+/// Requests that all have the same length and layout.
 #[derive(Clone, Debug)]
 pub(crate) struct Requests {
-    bytes: Bytes,
+    bytes: Vec<u8>,
     length: usize,
+    /// The place of the number in the message id of a request, and the number of the first request.
+    message: Range<usize>,
+    first_message: u64,
 }
 
 impl Requests {
-    /// Reads a file.
-    pub(crate) fn read(path: &Path, length: usize) -> Result<Self, String> {
-        let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        if length == 0 || bytes.is_empty() || bytes.len() % length != 0 {
-            return Err(format!("{} has no requests of {length} bytes", path.display()));
-        }
-        Ok(Self { bytes: bytes.into(), length })
+    /// Reads the file of a load.
+    pub(crate) fn read(target: &Target) -> Result<Self, String> {
+        let path = target.requests.display();
+        let bytes = std::fs::read(&target.requests).map_err(|error| format!("{path}: {error}"))?;
+        Self::of(bytes, target.length, target.first_message).map_err(|problem| format!("{path}: {problem}"))
     }
 
-    /// The request of this number. The file repeats.
-    pub(crate) fn get(&self, number: usize) -> Bytes {
+    fn of(bytes: Vec<u8>, length: usize, first_message: u64) -> Result<Self, String> {
+        if length == 0 || bytes.is_empty() || !bytes.len().is_multiple_of(length) {
+            return Err(format!("no requests of {length} bytes"));
+        }
+        let field = bytes.windows(MESSAGE_ID.len()).take(length).position(|window| window == MESSAGE_ID);
+        let start = field.ok_or("no message id")? + MESSAGE_ID.len() + GROUPS_BEFORE_NUMBER;
+        let message = start..start + NUMBER;
+        if message.end > length {
+            return Err("a message id is too short".to_owned());
+        }
+        Ok(Self { bytes, length, message, first_message })
+    }
+
+    /// Writes the request of this number to `request`. The file repeats; no message id does.
+    pub(crate) fn write(&self, number: usize, request: &mut Vec<u8>) {
         let start = number % (self.bytes.len() / self.length) * self.length;
-        self.bytes.slice(start..start + self.length)
+        request.clear();
+        request.extend_from_slice(self.bytes.get(start..start + self.length).unwrap_or_default());
+        let message = self.first_message + u64::try_from(number).unwrap_or_default();
+        if let Some(mut place) = request.get_mut(self.message.clone()) {
+            let _ = write!(place, "{message:0NUMBER$}");
+        }
     }
 }
 
@@ -64,6 +84,12 @@ fn response(bytes: &[u8]) -> Option<(u16, usize)> {
     (length <= bytes.len()).then_some((status, length))
 }
 
+/// The field of the message id: the platform gives each message another one. The last group of 12 digits is
+/// the number here.
+const MESSAGE_ID: &[u8] = b"X-Microsoft-Skype-Message-ID: ";
+const GROUPS_BEFORE_NUMBER: usize = "2f6b7d10-5c1e-4a7b-9d3e-".len();
+const NUMBER: usize = 12;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,8 +105,17 @@ mod tests {
     }
 
     #[test]
-    fn requests_repeat() {
-        let requests = Requests { bytes: Bytes::from_static(b"aabb"), length: 2 };
-        assert_eq!([0, 1, 2].map(|number| requests.get(number)), ["aa", "bb", "aa"]);
+    fn requests_repeat_with_new_message_ids() {
+        let field = "X-Microsoft-Skype-Message-ID: 2f6b7d10-5c1e-4a7b-9d3e-000000000000";
+        let (first, second) = (format!("a\r\n{field}\r\n"), format!("b\r\n{field}\r\n"));
+        let requests = Requests::of(format!("{first}{second}").into_bytes(), first.len(), 98).unwrap();
+        let mut request = Vec::new();
+        for (number, name, id) in [(0, "a", "098"), (1, "b", "099"), (2, "a", "100")] {
+            requests.write(number, &mut request);
+            let expected = format!("{name}\r\n{}{id}\r\n", field.strip_suffix("000").unwrap());
+            assert_eq!(String::from_utf8_lossy(&request), expected);
+        }
+        assert!(Requests::of(b"aabb".to_vec(), 2, 0).is_err());
+        assert!(Requests::of(first.into_bytes(), 2, 0).is_err());
     }
 }

@@ -20,6 +20,9 @@ pub(crate) struct Target {
     /// The length of a request in bytes.
     #[arg(long)]
     pub(crate) length: usize,
+    /// The number in the message id of the first request. Each request has the next number.
+    #[arg(long)]
+    pub(crate) first_message: u64,
     /// Use TLS, without a check of the certificate.
     #[arg(long)]
     pub(crate) tls: Option<Tls>,

@@ -101,6 +101,7 @@ fn connected(
     let mut hold = plan.other(&plan.tool);
     hold.args(["hold", "--to", &address.to_string(), "--connections", &CONNECTIONS.to_string()]);
     hold.arg("--requests").arg(&file).args(["--length", &request.len().to_string()]);
+    hold.args(["--first-message", "0"]);
     if tls {
         hold.args(["--tls", "full"]);
     }

@@ -13,11 +13,16 @@ use super::{
     gateway::{self, Settings},
     machine,
     origin::Origin,
+    proxies::{HAPROXY, NGINX, NGINX_HEAD, NGINX_UPSTREAM},
+    traffic::{APP, SIGNING_KEY},
 };
-use crate::support::{
-    instant, pause,
-    process::{Processes, START_TIME_MAX},
-    setup::{free_addresses, write_private},
+use crate::{
+    fixtures::keys::key,
+    support::{
+        instant, pause,
+        process::{Processes, START_TIME_MAX},
+        setup::{free_addresses, write_private},
+    },
 };
 
 /// The binaries of a comparison, and the processors to which they are pinned.
@@ -33,20 +38,39 @@ pub(super) struct Plan {
 impl Plan {
     /// A command on the processor of the measured servers, with many file descriptors.
     pub(super) fn measured(&self, program: &Path) -> Command {
-        pinned(self.processors[0], program)
+        pinned(&self.processors[..1], program)
     }
 
     /// A command on the other processor.
     pub(super) fn other(&self, program: &Path) -> Command {
-        pinned(self.processors[1], program)
+        pinned(&self.processors[1..], program)
+    }
+
+    /// A command on both processors.
+    fn both(&self, program: &Path) -> Command {
+        pinned(&self.processors, program)
+    }
+
+    /// Gives all threads of a process both processors.
+    fn spread(&self, process: u32) -> Result<(), String> {
+        let mut taskset = Command::new("taskset");
+        taskset.args(["--all-tasks", "--pid", "--cpu-list", &list(&self.processors), &process.to_string()]);
+        match taskset.output() {
+            Ok(output) if output.status.success() => Ok(()),
+            _ => Err(format!("taskset cannot move process {process}")),
+        }
     }
 }
 
-fn pinned(processor: usize, program: &Path) -> Command {
+fn pinned(processors: &[usize], program: &Path) -> Command {
     let mut command = Command::new("sh");
     let script = "ulimit -n \"$(ulimit -Hn)\" && exec taskset --cpu-list \"$0\" \"$@\"";
-    command.args(["-c", script, &processor.to_string()]).arg(program).env("PATH", machine::path());
+    command.args(["-c", script, &list(processors)]).arg(program).env("PATH", machine::path());
     command
+}
+
+fn list(processors: &[usize]) -> String {
+    processors.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// A server that is compared.
@@ -56,12 +80,19 @@ pub(super) enum Server {
     /// The gateway with a fleet of one instance, and one of 10,000.
     SmallFleet,
     LargeFleet,
+    /// The gateway on both processors.
+    OneWorker,
+    TwoWorkers,
     Nginx,
     Haproxy,
+    /// HAProxy, which checks the token of each request and remembers none.
+    HaproxyCheck,
     HyperProxy,
     /// hyper's bare response: 204 or 302.
     Hyper204,
     Hyper302,
+    /// The upstream of the others, without a proxy.
+    Upstream,
 }
 
 impl Server {
@@ -71,16 +102,34 @@ impl Server {
             Self::Gateway => "gateway",
             Self::SmallFleet => "gateway, fleet of 1",
             Self::LargeFleet => "gateway, fleet of 10,000",
+            Self::OneWorker => "gateway, one worker",
+            Self::TwoWorkers => "gateway, two workers",
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
+            Self::HaproxyCheck => "HAProxy, token check",
             Self::HyperProxy => "hyper proxy",
             Self::Hyper204 | Self::Hyper302 => "hyper, no proxy",
+            Self::Upstream => "upstream",
         }
     }
 
     /// True for each form of the gateway.
     pub(super) fn is_gateway(self) -> bool {
-        matches!(self, Self::Gateway | Self::SmallFleet | Self::LargeFleet)
+        match self {
+            Self::Gateway | Self::SmallFleet | Self::LargeFleet | Self::OneWorker | Self::TwoWorkers => true,
+            Self::Nginx
+            | Self::Haproxy
+            | Self::HaproxyCheck
+            | Self::HyperProxy
+            | Self::Hyper204
+            | Self::Hyper302
+            | Self::Upstream => false,
+        }
+    }
+
+    /// True for another form of a server that has a column of the table.
+    pub(super) fn is_variant(self) -> bool {
+        self == Self::HaproxyCheck || (self.is_gateway() && self != Self::Gateway)
     }
 }
 
@@ -92,7 +141,8 @@ pub(super) struct Subject {
     pub(super) address: SocketAddr,
     /// The path of its callbacks. The other servers accept each path.
     pub(super) callback_path: String,
-    pub(super) log: PathBuf,
+    /// The log with a line for each request. The upstream has none.
+    pub(super) log: Option<PathBuf>,
 }
 
 /// The running servers, their upstream and their issuer.
@@ -108,8 +158,9 @@ pub(super) struct Subjects {
 impl Subjects {
     /// Starts all servers.
     pub(super) fn start(plan: &Plan) -> Result<Self, String> {
-        let addresses = free_addresses("127.0.0.1", 8)?;
-        let [upstream, nginx, nginx_tls, haproxy, haproxy_tls, proxy, hyper_204, hyper_302] = *addresses
+        let addresses = free_addresses("127.0.0.1", 9)?;
+        let [upstream, nginx, nginx_tls, haproxy, haproxy_tls, haproxy_check, proxy, hyper_204, hyper_302] =
+            *addresses
         else {
             return Err("too few free ports".to_owned());
         };
@@ -123,18 +174,9 @@ impl Subjects {
         let folder = subjects.processes.folder().to_owned();
         gateway::write_certificate(&folder)?;
         subjects.start_upstream(plan)?;
-        for (server, instances, tls) in [
-            (Server::Gateway, 100, false),
-            (Server::Gateway, 100, true),
-            (Server::SmallFleet, 1, false),
-            (Server::LargeFleet, 10_000, false),
-        ] {
-            let name = format!("gateway-{instances}{}", if tls { "-tls" } else { "" });
-            let subject = subjects.start_gateway(plan, server, &name, instances, tls)?;
-            if tls { subjects.secure.push(subject) } else { subjects.plain.push(subject) }
-        }
+        // The servers with fixed addresses start first, before other processes can use these.
         subjects.start_nginx(plan, [nginx, nginx_tls])?;
-        subjects.start_haproxy(plan, [haproxy, haproxy_tls])?;
+        subjects.start_haproxy(plan, [haproxy, haproxy_tls], haproxy_check)?;
         let tool = |words: [&str; 5]| {
             let mut command = plan.measured(&plan.tool);
             command.args(words);
@@ -147,6 +189,17 @@ impl Subjects {
         {
             let at = address.to_string();
             subjects.start_tool(server, address, tool(["respond", "--listen", &at, "--status", status]))?;
+        }
+        for (server, instances, tls) in [
+            (Server::Gateway, 100, false),
+            (Server::Gateway, 100, true),
+            (Server::SmallFleet, 1, false),
+            (Server::LargeFleet, 10_000, false),
+            (Server::OneWorker, 100, false),
+            (Server::TwoWorkers, 100, false),
+        ] {
+            let subject = subjects.start_gateway(plan, server, instances, tls)?;
+            if tls { subjects.secure.push(subject) } else { subjects.plain.push(subject) }
         }
         Ok(subjects)
     }
@@ -161,21 +214,29 @@ impl Subjects {
         &mut self,
         plan: &Plan,
         server: Server,
-        name: &str,
         instances: usize,
         tls: bool,
     ) -> Result<Subject, String> {
+        let name = &server.name().replace([' ', ','], "-");
+        let name = if tls { &format!("{name}-tls") } else { name };
         let folder = self.processes.folder().to_owned();
         let settings = Settings { issuer: self.issuer.address, bot: self.upstream, instances, tls };
         let settings = gateway::write_settings(&folder, name, settings)?;
-        let mut command = plan.measured(&plan.gateway);
+        let program = &plan.gateway;
+        let is_spread = server == Server::TwoWorkers;
+        let mut command = if is_spread { plan.both(program) } else { plan.measured(program) };
         let gateway = gateway::start(&mut self.processes, name, &mut command, &settings)?;
+        let process = self.processes.id(name)?;
+        if server == Server::OneWorker {
+            // It has started a worker for its one processor.
+            plan.spread(process)?;
+        }
         Ok(Subject {
             server,
-            process: self.processes.id(name)?,
+            process,
             address: gateway.public,
             callback_path: gateway::callback_path(&plan.gateway, &settings)?,
-            log: folder.join(format!("{name}.log")),
+            log: Some(folder.join(format!("{name}.log"))),
         })
     }
 
@@ -183,6 +244,13 @@ impl Subjects {
         let text = NGINX_UPSTREAM.replace("{address}", &self.upstream.to_string());
         let mut command = self.nginx("upstream", &text, plan.other(Path::new("nginx")))?;
         self.processes.start("upstream", &mut command)?;
+        self.plain.push(Subject {
+            server: Server::Upstream,
+            process: self.processes.id("upstream")?,
+            address: self.upstream,
+            callback_path: CALLBACK_PATH.to_owned(),
+            log: None,
+        });
         self.wait_for(self.upstream)
     }
 
@@ -207,9 +275,19 @@ impl Subjects {
         Ok(command)
     }
 
-    fn start_haproxy(&mut self, plan: &Plan, [plain, secure]: [SocketAddr; 2]) -> Result<(), String> {
+    fn start_haproxy(
+        &mut self,
+        plan: &Plan,
+        [plain, secure]: [SocketAddr; 2],
+        check: SocketAddr,
+    ) -> Result<(), String> {
         let folder = self.processes.folder().to_owned();
+        let public_key = folder.join("token-key.pem");
+        write_private(&public_key, &String::from_utf8_lossy(&key(SIGNING_KEY).public_pem()))?;
         let text = HAPROXY
+            .replace("{app}", APP)
+            .replace("{public_key}", &public_key.display().to_string())
+            .replace("{check}", &check.to_string())
             .replace("{certificate}", &folder.join("tls.pem").display().to_string())
             .replace("{upstream}", &self.upstream.to_string())
             .replace("{plain}", &plain.to_string())
@@ -219,7 +297,14 @@ impl Subjects {
         let mut command = plan.measured(Path::new("haproxy"));
         command.args(["-db", "-f"]).arg(path);
         let log = folder.join("haproxy.log");
-        self.start_proxy(Server::Haproxy, "haproxy", &mut command, [plain, secure], &log)
+        self.start_proxy(Server::Haproxy, "haproxy", &mut command, [plain, secure], &log)?;
+        let haproxy = self.of(Server::Haproxy, false).cloned();
+        self.plain.extend(haproxy.map(|haproxy| Subject {
+            server: Server::HaproxyCheck,
+            address: check,
+            ..haproxy
+        }));
+        Ok(())
     }
 
     fn start_proxy(
@@ -234,7 +319,7 @@ impl Subjects {
         let process = self.processes.id(name)?;
         for (address, subjects) in addresses.into_iter().zip([&mut self.plain, &mut self.secure]) {
             let callback_path = CALLBACK_PATH.to_owned();
-            subjects.push(Subject { server, process, address, callback_path, log: log.to_owned() });
+            subjects.push(Subject { server, process, address, callback_path, log: Some(log.to_owned()) });
         }
         self.wait_for(addresses[0])
     }
@@ -248,7 +333,8 @@ impl Subjects {
         let name = format!("hyper-{}", address.port());
         self.processes.start(&name, &mut command)?;
         let (process, log) = (self.processes.id(&name)?, self.processes.folder().join(format!("{name}.log")));
-        self.plain.push(Subject { server, process, address, callback_path: CALLBACK_PATH.to_owned(), log });
+        let (callback_path, log) = (CALLBACK_PATH.to_owned(), Some(log));
+        self.plain.push(Subject { server, process, address, callback_path, log });
         self.wait_for(address)
     }
 
@@ -267,69 +353,3 @@ impl Subjects {
 
 /// A path of the same length as the gateway's.
 const CALLBACK_PATH: &str = "/api/callbacks/emea/bot-0/k1.0.AAAAAAAAAAAAAAAAAAAAAA";
-
-/// One process: workers would survive a master that is killed.
-const NGINX_HEAD: &str = "# Made by `cargo xtask bench`.
-master_process off;
-pid {folder}/pid;
-events { worker_connections 16384; }
-";
-
-const NGINX_UPSTREAM: &str = "http {
-    access_log off;
-    keepalive_requests 1000000000;
-    client_body_temp_path {folder}/body;
-    server { listen {address}; location / { return 202; } }
-}
-";
-
-/// The log is written several times a second, as the gateway writes its own.
-const NGINX: &str = r#"http {
-    log_format json escape=json '{"time":"$time_iso8601","method":"$request_method","path":"$uri",'
-        '"status":$status,"duration":$request_time,"address":"$remote_addr","bytes":$body_bytes_sent}';
-    access_log {folder}/access.log json buffer=64k flush=250ms;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    keepalive_requests 1000000000;
-    upstream bots { server {upstream}; keepalive 128; keepalive_requests 1000000000; }
-    server {
-        listen {plain};
-        listen {secure} ssl;
-        ssl_certificate {folder}/../tls.crt;
-        ssl_certificate_key {folder}/../tls.key;
-        ssl_protocols TLSv1.2 TLSv1.3;
-        ssl_session_cache shared:tls:10m;
-        location / {
-            proxy_pass http://bots;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-        }
-    }
-}
-"#;
-
-const HAPROXY: &str = r#"# Made by `cargo xtask bench`.
-global
-    nbthread 1
-    maxconn 16000
-    no strict-limits
-    log stdout format raw local0
-
-defaults
-    mode http
-    log global
-    log-format '{"time":"%tr","method":"%HM","path":"%HP","status":%ST,"duration_ms":%Ta,"address":"%ci","bytes":%B}'
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-    timeout http-keep-alive 60s
-
-frontend platform
-    bind {plain}
-    bind {secure} ssl crt {certificate}
-    default_backend bots
-
-backend bots
-    http-reuse always
-    server bot {upstream}
-"#;

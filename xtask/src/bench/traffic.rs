@@ -1,11 +1,11 @@
 //! The requests of a measurement: tokens and bodies like those of the platform, of 1 kB each.
 
-use std::time::SystemTime;
+use std::{num::NonZeroUsize, thread, time::SystemTime};
 
 use openssl::hash::MessageDigest;
 use serde_json::{Value, json};
 
-use crate::fixtures::keys::{base64url, key};
+use crate::fixtures::keys::{SigningKey, base64url, key};
 
 /// A kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,17 +41,19 @@ impl Mode {
     }
 }
 
-/// Makes requests with one token. Each new call has an id of its own; all else is the same in each request.
+/// Makes requests with one token. Each request has another message id, and each new call another call id. All
+/// else is the same in each request.
 pub(super) struct Traffic {
     token: String,
     callback_path: String,
     calls: u64,
+    messages: u64,
 }
 
 impl Traffic {
     /// Requests whose callbacks go to `callback_path`.
     pub(super) fn new(callback_path: &str) -> Self {
-        Self { token: token(0), callback_path: callback_path.to_owned(), calls: 0 }
+        Self { token: token(0), callback_path: callback_path.to_owned(), calls: 0, messages: 0 }
     }
 
     /// Uses another token from now on.
@@ -75,16 +77,18 @@ impl Traffic {
                 (WEBHOOK, incoming(&call_id(self.calls), region))
             }
         };
-        request(path, &self.token, &body)
+        self.messages += 1;
+        request(path, &self.token, &message_id(self.messages), &body)
     }
 }
 
 /// A POST like those of the platform.
-pub(super) fn request(path: &str, token: &str, body: &str) -> Vec<u8> {
+fn request(path: &str, token: &str, message_id: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "POST {path} HTTP/1.1\r\nHost: emea.bots.example\r\nAuthorization: Bearer {token}\r\n\
          User-Agent: Microsoft-Skype/3.0,(Calling/1.0)\r\nAccept: application/json\r\n\
+         X-Microsoft-Skype-Message-ID: {message_id}\r\n\
          Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
@@ -92,7 +96,10 @@ pub(super) fn request(path: &str, token: &str, body: &str) -> Vec<u8> {
 
 /// A token of the platform's own issuer, of about 1 kB. Each number makes another token.
 pub(super) fn token(number: u64) -> String {
-    let key = key("skype-1");
+    signed_token(&key(SIGNING_KEY), number)
+}
+
+fn signed_token(key: &SigningKey, number: u64) -> String {
     let now = unix_now();
     let header = json!({ "alg": "RS256", "kid": key.id, "typ": "JWT", "cty": "JWT", "x5t": key.id });
     let claims = json!({
@@ -111,9 +118,30 @@ pub(super) fn token(number: u64) -> String {
     format!("{input}.{}", base64url(&key.sign(MessageDigest::sha256(), input.as_bytes())))
 }
 
+/// The tokens of `count` numbers, signed on all processors.
+pub(super) fn tokens(first: u64, count: usize) -> Result<Vec<String>, String> {
+    let numbers: Vec<_> = (first..).take(count).collect();
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let key = &key(SIGNING_KEY);
+    let sign = |numbers: &[u64]| numbers.iter().map(|number| signed_token(key, *number)).collect::<Vec<_>>();
+    thread::scope(|scope| {
+        let parts: Vec<_> = numbers
+            .chunks(count.div_ceil(processors).max(1))
+            .map(|part| scope.spawn(move || sign(part)))
+            .collect();
+        let signed: Result<Vec<_>, _> = parts.into_iter().map(|part| part.join()).collect();
+        signed.map(|parts| parts.concat()).map_err(|_| "cannot sign the tokens".to_owned())
+    })
+}
+
 /// The id of a call. All have the same length.
 pub(super) fn call_id(number: u64) -> String {
     format!("6d1c0b00-77a3-4f0e-9b1d-{number:012}")
+}
+
+/// The id of a message. The generators count its last group up.
+fn message_id(number: u64) -> String {
+    format!("2f6b7d10-5c1e-4a7b-9d3e-{number:012}")
 }
 
 /// A change of a call's state.
@@ -223,11 +251,15 @@ pub(super) const APP: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";
 pub(super) const HOME: &str = "emea";
 pub(super) const PEER: &str = "amer";
 pub(super) const WEBHOOK: &str = "/api/calls";
+/// The name of the key that signs the tokens.
+pub(super) const SIGNING_KEY: &str = "skype-1";
 const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 const FILLER: usize = 100;
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
     use super::*;
 
     #[test]
@@ -236,16 +268,32 @@ mod tests {
         for text in [token(7), updated(&call_id(1)), incoming(&call_id(1), HOME), legacy()] {
             assert!(of_one_kilobyte.contains(&text.len()), "{}: {text}", text.len());
         }
-        assert_ne!(token(1), token(2));
     }
 
     #[test]
-    fn only_new_calls_differ() {
+    fn tokens_have_the_numbers_in_order() {
+        let number_of = |token: String| {
+            let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+            serde_json::from_slice::<Value>(&claims).unwrap()["number"].as_str().unwrap().parse().unwrap()
+        };
+        let numbers: Vec<u64> = tokens(7, 3).unwrap().into_iter().map(number_of).collect();
+        assert_eq!(numbers, [7, 8, 9]);
+        assert_eq!(tokens(7, 0), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn requests_differ_in_the_message_id_and_new_calls_in_the_call_id() {
         let mut traffic = Traffic::new("/api/callbacks/emea/bot-0/k1.0.A");
-        for (mode, differs) in [(Mode::Callback, false), (Mode::Legacy, false), (Mode::NewCall, true)] {
-            let (first, second) = (traffic.request(mode), traffic.request(mode));
+        for (mode, body_differs) in [(Mode::Callback, false), (Mode::Legacy, false), (Mode::NewCall, true)] {
+            let [first, second] = [(); 2].map(|()| String::from_utf8(traffic.request(mode)).unwrap());
             assert_eq!(first.len(), second.len());
-            assert_eq!(first != second, differs, "{mode:?}");
+            let parts = |request: &str| {
+                request.split_once("\r\n\r\n").map(|(head, body)| [head, body].map(str::to_owned))
+            };
+            let ([first_head, first_body], [second_head, second_body]) =
+                (parts(&first).unwrap(), parts(&second).unwrap());
+            assert_ne!(first_head, second_head, "{mode:?}");
+            assert_eq!(first_body != second_body, body_differs, "{mode:?}");
         }
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use openssl::{hash::MessageDigest, sign::Verifier};
 
-use super::{resources, traffic::token};
+use super::{
+    resources,
+    traffic::{SIGNING_KEY, token},
+};
 use crate::fixtures::keys::key;
 
 /// The mean of many verifications of one signature with a key of 2,048 bits. Fails if the signature is wrong.
@@ -13,7 +16,7 @@ pub(super) fn time() -> Result<Duration, String> {
     let token = token(0);
     let (input, signature) = token.rsplit_once('.').ok_or("a token has no signature")?;
     let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|error| error.to_string())?;
-    let signing_key = key("skype-1");
+    let signing_key = key(SIGNING_KEY);
     let started = resources::own_cpu_time();
     for _ in 0..REPEATS {
         let verified = Verifier::new(MessageDigest::sha256(), signing_key.private())
