@@ -73,10 +73,10 @@ impl Record {
             now: received.now,
             method: method_name(received.method()),
             kind: RequestKind::Other,
-            message_id: plain(headers, MESSAGE_ID).cloned(),
-            chain_id: plain(headers, CHAIN_ID).cloned(),
-            client_request_id: plain(headers, CLIENT_REQUEST_ID.as_str()).cloned(),
-            scenario_id: plain(headers, SCENARIO_ID.as_str()).cloned(),
+            message_id: plain(headers, &MESSAGE_ID).cloned(),
+            chain_id: plain(headers, &CHAIN_ID).cloned(),
+            client_request_id: plain(headers, &CLIENT_REQUEST_ID).cloned(),
+            scenario_id: plain(headers, &SCENARIO_ID).cloned(),
             sender: RecordedSender::default(),
             call_id: None,
             item: None,
@@ -242,9 +242,10 @@ impl Record {
         }
     }
 
-    /// Writes the log event: the request gets a response with `status`.
+    /// Writes the log event: the request gets a response with `status`. The record ends after it, and is not
+    /// moved here: that would copy all of it.
     pub(crate) fn finish(
-        mut self,
+        &mut self,
         status: u16,
         outcome: Outcome,
         refusal: Option<(&'static str, Option<&str>)>,
