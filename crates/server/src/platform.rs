@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 /// The time in which a call must be answered, from its first notification (Microsoft Graph, call: answer).
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(15);
 /// The same for a call under a recording policy (the same document).
@@ -13,8 +15,8 @@ pub(crate) const OUTCOME_UNKNOWN_MAX: u32 = 3;
 pub(crate) const RECORDING_OUTCOME_UNKNOWN_MAX: u32 = 2;
 
 /// The id of one message. A retry of the platform has the id of the first request.
-pub(crate) const MESSAGE_ID: &str = "x-microsoft-skype-message-id";
+pub(crate) static MESSAGE_ID: HeaderName = HeaderName::from_static("x-microsoft-skype-message-id");
 /// The id that the legs of one call share.
-pub(crate) const CHAIN_ID: &str = "x-microsoft-skype-chain-id";
+pub(crate) static CHAIN_ID: HeaderName = HeaderName::from_static("x-microsoft-skype-chain-id");
 /// The region of the caller, which a rule's `caller_region` is compared with.
-pub(crate) const CALLER_REGION: &str = "x-microsoft-skype-caller-region";
+pub(crate) static CALLER_REGION: HeaderName = HeaderName::from_static("x-microsoft-skype-caller-region");

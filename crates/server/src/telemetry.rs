@@ -1,25 +1,27 @@
 //! The log: one line per event on stderr, written by a thread of its own.
 //!
-//! Reading order: `install` (the entry), `subscriber` (which events), `line` (the format of a line), `writer`
-//! (the output). `event_limiter` bounds the events that unauthenticated senders cause.
+//! Reading order: `install` (the entry), `subscriber` (which events), `line` and `escape` (the format of a
+//! line), `writer` (the output). `event_limiter` bounds the events that unauthenticated senders cause.
 
 mod counts;
+mod escape;
 mod event_limiter;
 mod fields;
 mod install;
 mod line;
+mod number;
 mod settings;
 mod subscriber;
 mod timestamp;
 mod writer;
 
-pub(crate) use self::event_limiter::EventLimiter;
 pub use self::{
     counts::LogCounts,
     fields::{Chain, milliseconds},
     install::{Guard, install},
     settings::Format,
 };
+pub(crate) use self::{event_limiter::EventLimiter, subscriber::log_line};
 
 #[cfg(test)]
 mod tests;

@@ -45,18 +45,13 @@ pub(crate) async fn respond(
     } else {
         catch_panic(pin!(handle(&gateway, received, &mut record))).await
     };
-    let (mut response, outcome, refusal) = match handled {
-        Ok(reply) => {
-            let outcome = reply.outcome();
-            let reason = reply.reason().map(|reason| (reason, None));
-            (reply.into_response(), outcome, reason)
-        }
-        Err(refusal) => {
-            let outcome = refusal.outcome;
-            let text = refusal.message().map(str::to_owned);
-            let reason = refusal.reason;
-            (refusal.into_response(), outcome, Some((reason, text)))
-        }
+    let (outcome, refusal) = match &handled {
+        Ok(reply) => (reply.outcome(), reply.reason().map(|reason| (reason, None))),
+        Err(refusal) => (refusal.outcome, Some((refusal.reason, refusal.message().map(str::to_owned)))),
+    };
+    let mut response = match handled {
+        Ok(reply) => reply.into_response(),
+        Err(refusal) => refusal.into_response(),
     };
     record.share(&mut response, outcome, refusal.as_ref().map(|(reason, _)| *reason));
     record.echo(response.headers_mut());

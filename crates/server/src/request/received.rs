@@ -7,7 +7,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{
         AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, Entry, HOST,
         TRANSFER_ENCODING,
@@ -289,8 +289,8 @@ impl Admitted {
 
     /// The identity that this request shares with its retries. `None` without exactly one message id.
     pub(crate) fn message(&self) -> Option<MessageKey> {
-        let id = plain(&self.headers, MESSAGE_ID)
-            .filter(|_| self.headers.get_all(MESSAGE_ID).iter().nth(1).is_none())?;
+        let id = plain(&self.headers, &MESSAGE_ID)
+            .filter(|_| self.headers.get_all(&MESSAGE_ID).iter().nth(1).is_none())?;
         let target = self.uri.path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
         let forwarded = PeerGateways::is_forwarded(&self.headers);
         Some(MessageKey::of(self.caller.app, self.caller.tenant, target, forwarded, id, &self.body))
@@ -324,7 +324,7 @@ impl Admitted {
 }
 
 /// The value of a header if it is short visible ASCII. No other value is logged, matched or echoed.
-pub(crate) fn plain<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h HeaderValue> {
+pub(crate) fn plain<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
     headers
         .get(name)
         .filter(|value| value.len() <= PLAIN_BYTES_MAX && value.as_bytes().iter().all(u8::is_ascii_graphic))
@@ -332,7 +332,7 @@ pub(crate) fn plain<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h Header
 
 /// The region of the caller, as the platform's header names it.
 pub(crate) fn caller_region(headers: &HeaderMap) -> Option<&str> {
-    plain(headers, CALLER_REGION)?.to_str().ok()
+    plain(headers, &CALLER_REGION)?.to_str().ok()
 }
 
 /// Marks tokens as sensitive, so that neither `Debug` nor the header compression of HTTP/2 keeps them.

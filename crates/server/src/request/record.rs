@@ -1,20 +1,19 @@
 //! `Record`: the one log event of a request, and its metrics.
 
+mod attempts;
 mod sender;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, Method, Response};
 use switchboard_auth::{Caller, RefusedSender};
-use switchboard_delivery::{
-    CLIENT_REQUEST_ID, ForwardError, PlaceError, ProxyError, SCENARIO_ID, UpstreamResponse,
-};
+use switchboard_delivery::{CLIENT_REQUEST_ID, ForwardError, ProxyError, SCENARIO_ID, UpstreamResponse};
 use switchboard_notification::{CallState, Data, Item};
 use switchboard_routing::{Decision, Name};
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use self::sender::{RecordedSender, id_text};
+pub(crate) use self::attempts::Attempts;
+use self::sender::RecordedSender;
 use crate::{
     metrics::{Metrics, RequestKind},
     platform::{CHAIN_ID, MESSAGE_ID},
@@ -25,7 +24,7 @@ use crate::{
         reply::ReplyBody,
         retries::{ActionResult, Leader, SharedResponse},
     },
-    telemetry::milliseconds,
+    telemetry::log_line,
 };
 
 /// Collects the fields of the log event of a request.
@@ -37,6 +36,8 @@ pub(crate) struct Record {
     metrics: Arc<Metrics>,
     client: IpAddr,
     arrived: Instant,
+    /// The wall-clock time of the arrival.
+    now: SystemTime,
     method: &'static str,
     kind: RequestKind,
     message_id: Option<HeaderValue>,
@@ -69,12 +70,13 @@ impl Record {
             metrics,
             client,
             arrived: received.arrived,
+            now: received.now,
             method: method_name(received.method()),
             kind: RequestKind::Other,
-            message_id: plain(headers, MESSAGE_ID).cloned(),
-            chain_id: plain(headers, CHAIN_ID).cloned(),
-            client_request_id: plain(headers, CLIENT_REQUEST_ID.as_str()).cloned(),
-            scenario_id: plain(headers, SCENARIO_ID.as_str()).cloned(),
+            message_id: plain(headers, &MESSAGE_ID).cloned(),
+            chain_id: plain(headers, &CHAIN_ID).cloned(),
+            client_request_id: plain(headers, &CLIENT_REQUEST_ID).cloned(),
+            scenario_id: plain(headers, &SCENARIO_ID).cloned(),
             sender: RecordedSender::default(),
             call_id: None,
             item: None,
@@ -101,13 +103,13 @@ impl Record {
         };
     }
 
-    pub(crate) fn caller(&mut self, caller: &Caller) {
-        self.sender.accept(caller);
+    pub(crate) fn caller(&mut self, caller: &Arc<Caller>) {
+        self.sender = RecordedSender::Accepted(Arc::clone(caller));
     }
 
     /// The sender is not authenticated, or not allowed.
     pub(crate) fn refused_sender(&mut self, refused: Box<RefusedSender>) {
-        self.sender.refuse(refused);
+        self.sender = RecordedSender::Refused(refused);
     }
 
     /// Returns true if the sender is proven and allowed.
@@ -240,9 +242,10 @@ impl Record {
         }
     }
 
-    /// Writes the log event: the request gets a response with `status`.
+    /// Writes the log event: the request gets a response with `status`. The record ends after it, and is not
+    /// moved here: that would copy all of it.
     pub(crate) fn finish(
-        mut self,
+        &mut self,
         status: u16,
         outcome: Outcome,
         refusal: Option<(&'static str, Option<&str>)>,
@@ -269,52 +272,57 @@ impl Record {
         if refusal.is_some_and(|(reason, _)| self.is_suppressed(outcome, reason)) {
             return;
         }
-        let sender = self.sender.proven();
-        let [mut tenant, mut app, mut caller] = [Uuid::encode_buffer(); 3];
-        let (problem, token) = (self.sender.problem(), self.sender.token());
-        let incarnation = self.incarnation.as_ref().map(Name::as_str).filter(|name| *name != NO_INCARNATION);
-        tracing::event!(
-            target: "switchboard::request",
-            tracing::Level::INFO,
-            http.request.method = self.method,
+        let (reason, message) = refusal.unzip();
+        let (sender, refused) = (self.sender.proven(), self.sender.refused());
+        log_line("switchboard::request", "request finished", self.now + duration, |line| {
+            line.text("http.request.method", self.method);
             // Never the path itself: it may hold a seal, or any text of an unauthenticated sender.
-            http.route = self.kind.label(),
-            http.response.status_code = status,
-            client.address = %self.client,
-            duration_ms = milliseconds(duration),
-            outcome = outcome.label(),
-            reason = refusal.map(|(reason, _)| reason),
-            error = refusal.and_then(|(_, message)| message).or(problem.as_deref()),
-            call.id = self.call_id.as_deref(),
-            call.chain_id = as_text(&self.chain_id),
-            call.state = self.state,
-            item = self.item,
-            items = (self.items > 1).then_some(self.items),
-            message.id = as_text(&self.message_id),
-            tenant.id = id_text(sender.map(|it| it.tenant), &mut tenant),
-            app.id = id_text(sender.map(|it| it.app), &mut app),
-            caller.id = id_text(sender.and_then(|it| it.service), &mut caller),
-            trust = self.sender.trust(),
-            key.id = sender.map(|it| &*it.key_id),
-            key.generation = sender.map(|it| it.generation),
-            token.issuer = token.issuer.as_deref(),
-            token.key_id = token.key_id.as_deref(),
-            token.audience = token.audience.as_deref(),
-            token.tenant = token.tenant.as_deref(),
-            token.calling_app = token.calling_app.as_deref(),
-            token.age_s = token.age_s,
-            token.expires_in_s = token.expires_in_s,
-            rule = self.rule,
-            region = self.region.as_ref().map(Name::as_str),
-            instance = self.instance.as_ref().map(Name::as_str),
-            incarnation = incarnation,
-            attempts = (attempts > 1).then_some(attempts),
-            outcome_unknown = (outcome_unknown > 0).then_some(outcome_unknown),
-            action = self.action.map(|acted| acted.action),
-            action_result = self.action.map(|acted| acted.result),
-            retry = self.retry,
-            "request finished"
-        );
+            line.text("http.route", self.kind.label());
+            line.number("http.response.status_code", status);
+            line.address("client.address", self.client);
+            line.milliseconds("duration_ms", duration);
+            line.text("outcome", outcome.label());
+            line.text("reason", reason);
+            let problem = refused.map(RefusedSender::problem);
+            line.text("error", message.flatten().or(problem.as_deref()));
+            line.text("call.id", self.call_id.as_deref());
+            line.text("call.chain_id", as_text(&self.chain_id));
+            line.text("call.state", self.state);
+            line.text("item", self.item);
+            line.number("items", Some(self.items).filter(|items| *items > 1));
+            line.text("message.id", as_text(&self.message_id));
+            if let Some(sender) = sender {
+                line.id("tenant.id", Some(sender.tenant));
+                line.id("app.id", Some(sender.app));
+                line.id("caller.id", sender.service);
+            }
+            // It is unproven for a refused token.
+            let trust = sender.map(|sender| &*sender.trust);
+            line.text("trust", trust.or_else(|| refused?.error.trust()));
+            if let Some(sender) = sender {
+                line.text("key.id", &*sender.key_id);
+                line.number("key.generation", Some(sender.generation));
+            }
+            if let Some(token) = self.sender.unproven_token() {
+                line.text("token.issuer", token.issuer.as_deref());
+                line.text("token.key_id", token.key_id.as_deref());
+                line.text("token.audience", token.audience.as_deref());
+                line.text("token.tenant", token.tenant.as_deref());
+                line.text("token.calling_app", token.calling_app.as_deref());
+                line.number("token.age_s", token.age_s);
+                line.number("token.expires_in_s", token.expires_in_s);
+            }
+            line.number("rule", self.rule);
+            line.text("region", self.region.as_ref().map(Name::as_str));
+            line.text("instance", self.instance.as_ref().map(Name::as_str));
+            let incarnation = self.incarnation.as_ref().map(Name::as_str);
+            line.text("incarnation", incarnation.filter(|name| *name != NO_INCARNATION));
+            line.number("attempts", Some(attempts).filter(|attempts| *attempts > 1));
+            line.number("outcome_unknown", Some(outcome_unknown).filter(|attempts| *attempts > 0));
+            line.text("action", self.action.map(|acted| acted.action));
+            line.text("action_result", self.action.map(|acted| acted.result));
+            line.text("retry", self.retry);
+        });
     }
 }
 
@@ -322,53 +330,6 @@ impl Drop for Record {
     fn drop(&mut self) {
         if !self.is_finished {
             self.write(None, Outcome::ClientGone, None);
-        }
-    }
-}
-
-/// The attempts to deliver a request.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Attempts {
-    made: u32,
-    /// The attempts of a new call that ended after the request had been written: the instance may have acted.
-    outcome_unknown: u32,
-}
-
-impl Attempts {
-    pub(crate) fn of_response(response: &UpstreamResponse) -> Self {
-        Self { made: response.attempts, outcome_unknown: response.outcome_unknown }
-    }
-
-    pub(crate) fn of_place_error(error: &PlaceError) -> Self {
-        match error {
-            PlaceError::FleetUnknown
-            | PlaceError::NoInstance
-            | PlaceError::Full
-            | PlaceError::NoneReachable => Self::default(),
-            PlaceError::AllDeclined { attempts, .. } => Self { made: *attempts, outcome_unknown: 0 },
-            PlaceError::AllFailed { attempts, outcome_unknown, .. } => {
-                Self { made: *attempts, outcome_unknown: *outcome_unknown }
-            }
-        }
-    }
-
-    pub(crate) fn of_forward_error(error: &ForwardError) -> Self {
-        match error {
-            ForwardError::Declined { attempts, .. } | ForwardError::Unreachable { attempts, .. } => {
-                Self { made: *attempts, outcome_unknown: 0 }
-            }
-            ForwardError::FleetUnknown
-            | ForwardError::Gone { .. }
-            | ForwardError::IncarnationUnknown { .. }
-            | ForwardError::NoInstance
-            | ForwardError::OverCapacity { .. } => Self::default(),
-        }
-    }
-
-    fn of_proxy_error(error: &ProxyError) -> Self {
-        match error {
-            ProxyError::Unreachable { attempts, .. } => Self { made: *attempts, outcome_unknown: 0 },
-            ProxyError::UnknownPeer => Self::default(),
         }
     }
 }
@@ -391,7 +352,8 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 fn as_text(value: &Option<HeaderValue>) -> Option<&str> {
-    value.as_ref().and_then(|value| value.to_str().ok())
+    // `HeaderValue::to_str` reads byte by byte.
+    value.as_ref().and_then(|value| str::from_utf8(value.as_bytes()).ok())
 }
 
 /// The value of `retry` for a retry of a new call whose instance is lost.

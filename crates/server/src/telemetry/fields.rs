@@ -39,7 +39,12 @@ impl fmt::Display for Chain<'_> {
 /// A duration for the field `duration_ms`: milliseconds with microsecond precision, so that it prints few
 /// digits.
 pub fn milliseconds(duration: Duration) -> f64 {
-    f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1000.0
+    f64::from(whole_microseconds(duration)) / 1000.0
+}
+
+/// The whole microseconds of a duration, up to 71 minutes.
+pub(super) fn whole_microseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,25 +1,31 @@
-//! The format of a line. No value can forge a second line or a second field.
+//! The format of a line.
 
 use std::{
     error::Error,
     fmt::{self, Write},
+    mem,
+    net::IpAddr,
+    time::Duration,
 };
 
 use tracing::{
     Level,
     field::{Field, Visit},
 };
+use uuid::Uuid;
 
 use crate::telemetry::{
-    fields::Chain,
+    escape::{is_plain, push_bare_or_quoted, push_escaped, push_quoted},
+    fields::{Chain, whole_microseconds},
+    number::{push_last_digit, push_number},
     settings::{Format, LogSettings},
 };
 
 /// A line that is being written. `finish` ends it.
 ///
-/// The fields must be visited one after the other, as `Event::record` does.
+/// The fields are written one after the other. An absent one is left out.
 #[derive(Debug)]
-pub(super) struct Line<'a> {
+pub(crate) struct Line<'a> {
     out: &'a mut String,
     format: Format,
     /// True until the first field is written.
@@ -30,7 +36,7 @@ impl<'a> Line<'a> {
     /// Starts a line. `time` appends the time.
     pub(super) fn start(
         out: &'a mut String,
-        settings: &LogSettings,
+        settings: LogSettings,
         level: Level,
         target: &str,
         time: impl FnOnce(&mut String),
@@ -71,20 +77,81 @@ impl<'a> Line<'a> {
         });
     }
 
-    /// Writes a message without an event.
+    /// Writes the message.
     pub(super) fn message(&mut self, text: &str) {
-        self.text(MESSAGE, text);
+        self.push_text(MESSAGE, text);
     }
 
-    /// Writes a number.
-    pub(super) fn number(&mut self, name: &str, number: impl fmt::Display) {
+    /// Writes a text.
+    pub(crate) fn text<'t>(&mut self, name: &str, text: impl Into<Option<&'t str>>) {
+        if let Some(text) = text.into() {
+            self.push_text(name, text);
+        }
+    }
+
+    /// Writes a whole number.
+    pub(crate) fn number<N: TryInto<u64> + Copy + fmt::Display>(&mut self, name: &str, number: Option<N>) {
+        let Some(number) = number else { return };
         self.name(name);
-        // Writing to a `String` cannot fail.
-        let _ = write!(self.out, "{number}");
+        match number.try_into() {
+            Ok(number) => push_number(self.out, number),
+            // Negative, or above 2^64. Writing to a `String` cannot fail.
+            Err(_) => drop(write!(self.out, "{number}")),
+        }
+    }
+
+    /// Writes a GUID.
+    pub(crate) fn id(&mut self, name: &str, id: Option<Uuid>) {
+        if let Some(id) = id {
+            self.word(name, |out| out.push_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())));
+        }
+    }
+
+    /// Writes an address.
+    pub(crate) fn address(&mut self, name: &str, address: IpAddr) {
+        self.word(name, |out| match address {
+            IpAddr::V4(address) => {
+                for (index, octet) in address.octets().into_iter().enumerate() {
+                    if index > 0 {
+                        out.push('.');
+                    }
+                    push_number(out, octet.into());
+                }
+            }
+            // Writing to a `String` cannot fail.
+            IpAddr::V6(address) => drop(write!(out, "{address}")),
+        });
+    }
+
+    /// Writes a duration in milliseconds, with the digits of `fields::milliseconds`.
+    pub(crate) fn milliseconds(&mut self, name: &str, duration: Duration) {
+        self.name(name);
+        let microseconds = u64::from(whole_microseconds(duration));
+        push_number(self.out, microseconds / 1000);
+        let mut rest = microseconds % 1000;
+        if rest > 0 {
+            self.out.push('.');
+        }
+        while rest > 0 {
+            push_last_digit(self.out, rest / 100);
+            rest = rest % 100 * 10;
+        }
+    }
+
+    /// Writes a value that needs no escapes, and is neither empty nor several words.
+    fn word(&mut self, name: &str, push: impl FnOnce(&mut String)) {
+        self.name(name);
+        let quotes = self.format == Format::Json;
+        if quotes {
+            self.out.push('"');
+        }
+        push(self.out);
+        if quotes {
+            self.out.push('"');
+        }
     }
 
     fn name(&mut self, name: &str) {
-        let first = std::mem::take(&mut self.first);
         match self.format {
             Format::Json => {
                 // A name needs no escapes: `tracing`'s macros take only identifiers and literals, and ours
@@ -95,6 +162,7 @@ impl<'a> Line<'a> {
             }
             Format::Text => {
                 self.out.push(' ');
+                let first = mem::take(&mut self.first);
                 // The message is first and has no name.
                 if !(first && name == MESSAGE) {
                     push_bare_or_quoted(self.out, name);
@@ -104,7 +172,16 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn text(&mut self, name: &str, text: &str) {
+    fn push_text(&mut self, name: &str, text: &str) {
+        // The usual case: nearly all lines consist of such values.
+        if self.format == Format::Json && text.len() <= VALUE_BYTES_MAX && is_plain(text) {
+            self.out.push_str(",\"");
+            self.out.push_str(name);
+            self.out.push_str("\":\"");
+            self.out.push_str(text);
+            self.out.push('"');
+            return;
+        }
         let is_message = self.first && name == MESSAGE;
         self.name(name);
         match text.get(..text.floor_char_boundary(VALUE_BYTES_MAX)) {
@@ -121,7 +198,7 @@ impl<'a> Line<'a> {
 
     fn display(&mut self, name: &str, value: fmt::Arguments<'_>) {
         if let Some(text) = value.as_str() {
-            return self.text(name, text);
+            return self.push_text(name, text);
         }
         match self.format {
             Format::Json => {
@@ -142,7 +219,7 @@ impl<'a> Line<'a> {
                 let left = VALUE_BYTES_MAX + char::MAX.len_utf8();
                 let _ =
                     LimitedText { out: &mut text, left, cut: false, push: String::push_str }.write_fmt(value);
-                self.text(name, &text);
+                self.push_text(name, &text);
             }
         }
     }
@@ -151,7 +228,9 @@ impl<'a> Line<'a> {
 impl Visit for Line<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         if value.is_finite() {
-            self.number(field.name(), value);
+            self.name(field.name());
+            // Writing to a `String` cannot fail.
+            let _ = write!(self.out, "{value}");
         } else {
             // JSON has no number for these.
             self.display(field.name(), format_args!("{value}"));
@@ -159,19 +238,19 @@ impl Visit for Line<'_> {
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.number(field.name(), value);
+        self.number(field.name(), Some(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.number(field.name(), value);
+        self.number(field.name(), Some(value));
     }
 
     fn record_i128(&mut self, field: &Field, value: i128) {
-        self.number(field.name(), value);
+        self.number(field.name(), Some(value));
     }
 
     fn record_u128(&mut self, field: &Field, value: u128) {
-        self.number(field.name(), value);
+        self.number(field.name(), Some(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -180,7 +259,7 @@ impl Visit for Line<'_> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field.name(), value);
+        self.push_text(field.name(), value);
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
@@ -211,59 +290,6 @@ impl Write for LimitedText<'_> {
         self.left -= taken.len();
         Ok(())
     }
-}
-
-fn push_bare_or_quoted(out: &mut String, text: &str) {
-    let bare = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'=');
-    if !text.is_empty() && text.bytes().all(bare) {
-        out.push_str(text);
-    } else {
-        push_quoted(out, text);
-    }
-}
-
-fn push_quoted(out: &mut String, text: &str) {
-    out.push('"');
-    push_escaped(out, text);
-    out.push('"');
-}
-
-/// Appends `text` as the inside of a JSON string (RFC 8259 section 7).
-///
-/// Escapes more than JSON requires: C1 controls, which terminals obey, and characters that reorder or hide
-/// the text around them.
-fn push_escaped(out: &mut String, text: &str) {
-    if is_plain(text) {
-        out.push_str(text);
-        return;
-    }
-    for char in text.chars() {
-        match char {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            _ if char.is_control() || is_deceptive(char) => {
-                // All of these are in the basic multilingual plane: four digits are enough.
-                let _ = write!(out, "\\u{:04x}", u32::from(char));
-            }
-            _ => out.push(char),
-        }
-    }
-}
-
-/// Returns true if `text` needs no escapes in a quoted string. It has no early exit, so that it compiles to
-/// vector code.
-fn is_plain(text: &str) -> bool {
-    text.bytes()
-        .fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\'))
-}
-
-fn is_deceptive(char: char) -> bool {
-    matches!(char,
-        '\u{00ad}' | '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 /// The name of a level in JSON, its name in text, and its colour.

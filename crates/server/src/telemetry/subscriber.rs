@@ -1,13 +1,15 @@
 //! The `tracing` subscriber: it selects the events that become lines, and formats each in a buffer of its
 //! thread.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::Cell, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
-use tracing::{Event, Level, Metadata, Subscriber, level_filters::LevelFilter, span, subscriber::Interest};
+use tracing::{
+    Event, Level, Metadata, Subscriber, dispatcher, level_filters::LevelFilter, span, subscriber::Interest,
+};
 
 use crate::{
-    telemetry::{line::Line, settings::LogSettings, timestamp, writer::Writer},
+    telemetry::{line::Line, settings::LogSettings, timestamp::Timestamp, writer::Writer},
     wall_clock::wall_clock,
 };
 
@@ -26,19 +28,32 @@ impl LineSubscriber {
         Self { settings, writer }
     }
 
-    fn write(&self, event: &Event<'_>, text: &mut String) {
-        let settings = self.settings.load();
-        let metadata = event.metadata();
-        text.clear();
-        let time = |out: &mut String| timestamp::push(out, wall_clock());
-        let mut line = Line::start(text, &settings, *metadata.level(), metadata.target(), time);
-        event.record(&mut line);
+    /// Writes a line, unless the log leaves out its level.
+    pub(super) fn write(
+        &self,
+        level: Level,
+        target: &str,
+        time: SystemTime,
+        fields: impl FnOnce(&mut Line<'_>),
+    ) {
+        let settings = **self.settings.load();
+        if level > settings.level {
+            return;
+        }
+        // A value may log while it is formatted, and a thread may log while it ends. Then the line has a
+        // buffer of its own.
+        let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+        let LineBuffer { text, timestamp } = &mut buffer;
+        let mut line = Line::start(text, settings, level, target, |out| timestamp.push(out, time));
+        fields(&mut line);
         line.finish();
         self.writer.append(text);
+        text.clear();
         // A long line must not stay in the memory of each thread.
         if text.capacity() > BUFFER_BYTES_MAX {
             *text = String::new();
         }
+        let _ = BUFFER.try_with(|own| own.set(buffer));
     }
 }
 
@@ -60,14 +75,8 @@ impl Subscriber for LineSubscriber {
     }
 
     fn event(&self, event: &Event<'_>) {
-        // The fields of an event may log while they are formatted, and a thread may log while it ends. Then
-        // the buffer of the thread is not available.
-        let written = BUFFER.try_with(|buffer| {
-            buffer.try_borrow_mut().map(|mut buffer| self.write(event, &mut buffer)).is_ok()
-        });
-        if written != Ok(true) {
-            self.write(event, &mut String::new());
-        }
+        let metadata = event.metadata();
+        self.write(*metadata.level(), metadata.target(), wall_clock(), |line| event.record(line));
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -83,9 +92,40 @@ impl Subscriber for LineSubscriber {
     fn exit(&self, _: &span::Id) {}
 }
 
+/// Writes a line of the level `info` without an event: the line of a request.
+///
+/// `tracing` calls two trait objects for each field of an event, also for absent ones. With the fields of a
+/// request, that costs as much as the line itself.
+pub(crate) fn log_line(target: &str, message: &str, time: SystemTime, fields: impl FnOnce(&mut Line<'_>)) {
+    let mut fields = Some(fields);
+    dispatcher::get_default(|dispatch| {
+        if let Some(subscriber) = dispatch.downcast_ref::<LineSubscriber>()
+            && let Some(fields) = fields.take()
+        {
+            subscriber.write(Level::INFO, target, time, |line| {
+                line.message(message);
+                fields(line);
+            });
+        }
+    });
+}
+
+/// The buffer for the line that a thread formats.
+#[derive(Default)]
+struct LineBuffer {
+    /// Empty between two lines.
+    text: String,
+    timestamp: Timestamp,
+}
+
+impl LineBuffer {
+    const fn new() -> Self {
+        Self { text: String::new(), timestamp: Timestamp::new() }
+    }
+}
+
 thread_local! {
-    /// The buffer for the line that the thread formats.
-    static BUFFER: RefCell<String> = RefCell::default();
+    static BUFFER: Cell<LineBuffer> = const { Cell::new(LineBuffer::new()) };
 }
 
 /// Returns true for the crates of this workspace: `switchboard` and `switchboard_…`.
@@ -96,8 +136,3 @@ fn is_ours(target: &str) -> bool {
 }
 
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
-
-#[cfg(test)]
-pub(super) fn with_buffer_in_use<T>(action: impl FnOnce() -> T) -> T {
-    BUFFER.with_borrow_mut(|_| action())
-}

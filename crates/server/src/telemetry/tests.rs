@@ -3,15 +3,17 @@
 use std::{
     error::Error,
     io::{self, ErrorKind, Write},
+    net::IpAddr,
     sync::{Arc, Condvar, Mutex},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tracing::{Level, field};
+use uuid::Uuid;
 
-use super::{Format, Guard, milliseconds, settings::LogSettings, subscriber};
+use super::{Format, Guard, log_line, milliseconds, settings::LogSettings};
 
 /// An output that tests can read, block and break.
 #[derive(Clone, Debug, Default)]
@@ -144,6 +146,96 @@ fn fields_keep_their_names_and_types() {
          duration_ms=1.25 outcome=placed call.id=57dab8b1-894c-409a-b240-bd8beae78896 retried=false \
          offset=-3 region=emea",
     );
+}
+
+/// The values of a line without an event.
+#[derive(Clone, Debug)]
+struct Values {
+    text: String,
+    absent: Option<String>,
+    number: i64,
+    large_number: u64,
+    id: Uuid,
+    address: IpAddr,
+    duration: Duration,
+}
+
+/// Checks that a line without an event has the bytes of an event with the same fields.
+#[track_caller]
+fn check_line(values: &Values) {
+    let Values { text, absent, number, large_number, id, address, duration } = values;
+    for format in [Format::Json, Format::Text] {
+        let line = capture(format, || {
+            log_line("switchboard::request", "a message", UNIX_EPOCH, |line| {
+                line.text("text", text.as_str());
+                line.text("absent", absent.as_deref());
+                line.number("number", Some(*number));
+                line.number("large.number", Some(*large_number));
+                line.number("absent_number", None::<u32>);
+                line.id("id", Some(*id));
+                line.id("absent_id", None);
+                line.address("address", *address);
+                line.milliseconds("duration_ms", *duration);
+            });
+        });
+        let event = capture(format, || {
+            tracing::info!(
+                target: "switchboard::request",
+                text,
+                absent,
+                number,
+                large.number = large_number,
+                id = %id,
+                address = %address,
+                duration_ms = milliseconds(*duration),
+                "a message"
+            );
+        });
+        let without_time = |line: &str| match format {
+            Format::Json => line.split_once(',').unwrap().1.to_owned(),
+            Format::Text => line.split_once(' ').unwrap().1.to_owned(),
+        };
+        assert_eq!(without_time(&line), without_time(&event));
+        assert!(line.contains("1970-01-01T00:00:00.000Z"), "{line}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_line_without_an_event_has_the_bytes_of_an_event(
+        text in any::<String>(),
+        absent in any::<Option<String>>(),
+        number in any::<i64>(),
+        large_number in any::<u64>(),
+        id in any::<u128>(),
+        address in any::<IpAddr>(),
+        microseconds in prop_oneof![0_u64..100_000, any::<u64>()],
+    ) {
+        check_line(&Values {
+            text,
+            absent,
+            number,
+            large_number,
+            id: Uuid::from_u128(id),
+            address,
+            duration: Duration::from_micros(microseconds),
+        });
+    }
+}
+
+#[test]
+fn a_line_without_an_event_needs_the_level_info_and_an_installed_log() {
+    let log = || log_line("switchboard::request", "m", UNIX_EPOCH, |_| ());
+    for (level, lines) in [(Level::DEBUG, 1), (Level::INFO, 1), (Level::WARN, 0), (Level::ERROR, 0)] {
+        let (sink, guard) = start(Format::Text, level, false);
+        tracing::subscriber::with_default(guard.subscriber(), log);
+        end(guard);
+        assert_eq!(sink.text().lines().count(), lines, "{level}");
+    }
+    // Without a log, nothing is written.
+    log();
 }
 
 #[test]
@@ -307,11 +399,21 @@ fn only_the_level_is_coloured() {
 
 /// This happens when the value of a field logs while it is formatted.
 #[test]
-fn a_line_is_written_while_the_buffer_of_its_thread_is_in_use() {
-    let text = subscriber::with_buffer_in_use(|| {
-        capture(Format::Text, || tracing::info!(target: "switchboard", "inner"))
-    });
-    assert_eq!(text.split_once(' ').unwrap().1, "INFO  switchboard: inner\n");
+fn a_line_within_a_line_is_a_line_of_its_own() {
+    let (sink, guard) = start(Format::Text, Level::INFO, false);
+    let subscriber = guard.subscriber();
+    let write = |message, within: &dyn Fn()| {
+        subscriber.write(Level::INFO, "switchboard", UNIX_EPOCH, |line| {
+            within();
+            line.message(message);
+        });
+    };
+    write("outer", &|| write("inner", &|| ()));
+    write("next", &|| ());
+    end(guard);
+    let text = sink.text();
+    let lines: Vec<_> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    assert_eq!(lines, ["INFO  switchboard: inner", "INFO  switchboard: outer", "INFO  switchboard: next"]);
 }
 
 #[test]
@@ -479,5 +581,9 @@ fn milliseconds_have_three_decimals() {
         (Duration::MAX, "4294967.295"),
     ] {
         assert_eq!(milliseconds(duration).to_string(), expected);
+        let line = capture(Format::Text, || {
+            log_line("switchboard", "m", UNIX_EPOCH, |line| line.milliseconds("ms", duration));
+        });
+        assert!(line.ends_with(&format!(" ms={expected}\n")), "{line}");
     }
 }

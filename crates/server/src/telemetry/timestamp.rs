@@ -2,27 +2,61 @@
 
 use std::{
     fmt::Write,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Appends `now`.
-pub(super) fn push(out: &mut String, now: SystemTime) {
-    // A clock before 1970 was never set, and `humantime` panics on it.
-    let now = now.max(UNIX_EPOCH);
-    // Fails for years above 9999 only: such a line has no time.
-    let _ = write!(out, "{}", humantime::format_rfc3339_millis(now));
+use crate::telemetry::number::push_thousandths;
+
+/// Writes times. Keeps the text of the last second, which most lines share.
+#[derive(Debug, Default)]
+pub(super) struct Timestamp {
+    /// Unix seconds. `None` before the first time.
+    second: Option<u64>,
+    /// The time up to the point before the milliseconds. Empty if the second has no text.
+    text: String,
+}
+
+impl Timestamp {
+    pub(super) const fn new() -> Self {
+        Self { second: None, text: String::new() }
+    }
+
+    /// Appends `now`.
+    pub(super) fn push(&mut self, out: &mut String, now: SystemTime) {
+        // A clock before 1970 was never set, and `humantime` panics on it.
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.second != Some(now.as_secs()) {
+            self.set(now.as_secs());
+        }
+        if !self.text.is_empty() {
+            out.push_str(&self.text);
+            push_thousandths(out, now.subsec_millis().into());
+            out.push('Z');
+        }
+    }
+
+    fn set(&mut self, second: u64) {
+        self.second = Some(second);
+        self.text.clear();
+        let time = UNIX_EPOCH.checked_add(Duration::from_secs(second));
+        // Fails for years above 9999 only: such a line has no time.
+        let text = time.map(humantime::format_rfc3339_seconds);
+        if text.is_some_and(|text| write!(self.text, "{text}").is_ok()) && self.text.pop() == Some('Z') {
+            self.text.push('.');
+        } else {
+            self.text.clear();
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[track_caller]
     fn check(unix_ms: u64, expected: &str) {
         let mut out = String::new();
-        push(&mut out, UNIX_EPOCH + Duration::from_millis(unix_ms));
+        Timestamp::new().push(&mut out, UNIX_EPOCH + Duration::from_millis(unix_ms));
         assert_eq!(out, expected);
     }
 
@@ -42,16 +76,27 @@ mod tests {
     #[test]
     fn a_clock_before_1970_is_the_epoch() {
         let mut out = String::new();
-        push(&mut out, UNIX_EPOCH - Duration::from_secs(1));
+        Timestamp::new().push(&mut out, UNIX_EPOCH - Duration::from_secs(1));
         assert_eq!(out, "1970-01-01T00:00:00.000Z");
     }
 
     #[test]
     fn times_follow_the_clock_both_ways() {
+        let mut timestamp = Timestamp::new();
         for (ms, expected) in [(999, "00.999Z"), (1000, "01.000Z"), (1001, "01.001Z"), (5, "00.005Z")] {
             let mut out = String::new();
-            push(&mut out, UNIX_EPOCH + Duration::from_millis(ms));
+            timestamp.push(&mut out, UNIX_EPOCH + Duration::from_millis(ms));
             assert!(out.ends_with(expected), "{out}");
+        }
+    }
+
+    #[test]
+    fn a_year_above_9999_has_no_time_and_the_next_line_has_one() {
+        let mut timestamp = Timestamp::new();
+        for (seconds, expected) in [(253_402_300_800, ""), (1, "1970-01-01T00:00:01.000Z")] {
+            let mut out = String::new();
+            timestamp.push(&mut out, UNIX_EPOCH + Duration::from_secs(seconds));
+            assert_eq!(out, expected);
         }
     }
 
@@ -60,9 +105,10 @@ mod tests {
     fn every_day_of_five_centuries_follows_the_day_before() {
         let (mut year, mut month, mut day) = (1970_u32, 1_u32, 1_u32);
         let mut out = String::new();
+        let mut timestamp = Timestamp::new();
         for days in 0..182_621 {
             out.clear();
-            push(&mut out, UNIX_EPOCH + Duration::from_secs(days * 86_400));
+            timestamp.push(&mut out, UNIX_EPOCH + Duration::from_secs(days * 86_400));
             assert_eq!(out, format!("{year:04}-{month:02}-{day:02}T00:00:00.000Z"));
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
             let length = match month {

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use tracing::Level;
 
 use crate::{
-    telemetry::{counts::LogCounts, line::Line, settings::LogSettings, timestamp},
+    telemetry::{counts::LogCounts, line::Line, settings::LogSettings, timestamp::Timestamp},
     wall_clock::wall_clock,
 };
 
@@ -172,10 +172,10 @@ impl WriterState {
     }
 
     fn report_lost(&self, out: &mut String, lost: u64) {
-        let time = |out: &mut String| timestamp::push(out, wall_clock());
-        let mut line = Line::start(out, &self.settings.load(), Level::WARN, module_path!(), time);
+        let time = |out: &mut String| Timestamp::new().push(out, wall_clock());
+        let mut line = Line::start(out, **self.settings.load(), Level::WARN, module_path!(), time);
         line.message("log lines dropped: stderr is slow or refuses them");
-        line.number("dropped", lost);
+        line.number("dropped", Some(lost));
         line.finish();
     }
 }

@@ -109,7 +109,7 @@ fn a_new_call_that_goes_names_where() {
     let body = envelope(&[incoming("call-1", r#"{"region":"emea"}"#)]);
     check(
         &body,
-        &[(CALLER_REGION, "AMER")],
+        &[(CALLER_REGION.as_str(), "AMER")],
         &expect![[r#"
             app: 0efc74f7-41c3-47a4-8775-7259bfef4241
             tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, from the body
@@ -183,7 +183,7 @@ fn nothing_of_a_batch_of_several_owners_is_redirected() {
     ]);
     check(
         &body,
-        &[(CALLER_REGION, "amer")],
+        &[(CALLER_REGION.as_str(), "amer")],
         &expect![[r#"
             app: 0efc74f7-41c3-47a4-8775-7259bfef4241
             tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, from the body

@@ -1,58 +1,49 @@
 //! `RecordedSender`: the sender of a request as its log event shows it.
 
-use switchboard_auth::{AuthError, Caller, RefusedSender, Sender, TokenSummary};
-use uuid::Uuid;
+use std::sync::Arc;
 
-/// The sender of a request. Neither proven nor refused: no token was checked.
+use switchboard_auth::{AuthError, Caller, RefusedSender, Sender, TokenSummary};
+
+/// The sender of a request.
 #[derive(Debug, Default)]
-pub(super) struct RecordedSender {
-    proven: Option<Sender>,
-    /// Boxed: most senders are accepted.
-    refused: Option<Box<RefusedSender>>,
+pub(super) enum RecordedSender {
+    /// No token was checked.
+    #[default]
+    Unknown,
+    Accepted(Arc<Caller>),
+    /// Not authenticated, or not allowed. Boxed: most senders are accepted.
+    Refused(Box<RefusedSender>),
 }
 
 impl RecordedSender {
-    pub(super) fn accept(&mut self, caller: &Caller) {
-        self.proven = Some(Sender::clone(caller));
-    }
-
-    /// The sender is not authenticated, or not allowed.
-    pub(super) fn refuse(&mut self, refused: Box<RefusedSender>) {
-        if let AuthError::Forbidden(_, sender) = &refused.error {
-            self.proven = Some(Sender::clone(sender));
-        }
-        self.refused = Some(refused);
-    }
-
     pub(super) fn is_accepted(&self) -> bool {
-        self.proven.is_some() && self.refused.is_none()
+        matches!(self, Self::Accepted(_))
     }
 
+    /// Returns the sender if its token proves it, also one that is not allowed.
     pub(super) fn proven(&self) -> Option<&Sender> {
-        self.proven.as_ref()
+        match self {
+            Self::Unknown => None,
+            Self::Accepted(caller) => Some(caller),
+            Self::Refused(refused) => match &refused.error {
+                AuthError::Forbidden(_, sender) => Some(sender),
+                AuthError::KeysUnavailable { .. }
+                | AuthError::KeyNotFetched { .. }
+                | AuthError::Rejected(..) => None,
+            },
+        }
     }
 
-    /// Returns the trust that has the issuer. It is unproven for a refused token.
-    pub(super) fn trust(&self) -> Option<&str> {
-        let of_refused = || self.refused.as_ref()?.error.trust();
-        self.proven().map(|sender| &*sender.trust).or_else(of_refused)
-    }
-
-    /// Returns the reason of a refusal in words.
-    pub(super) fn problem(&self) -> Option<String> {
-        self.refused.as_deref().map(RefusedSender::problem)
+    /// Returns the refusal of the sender.
+    pub(super) fn refused(&self) -> Option<&RefusedSender> {
+        match self {
+            Self::Unknown | Self::Accepted(_) => None,
+            Self::Refused(refused) => Some(refused),
+        }
     }
 
     /// Returns the content of an unproven token. That of a proven one is in the sender.
-    pub(super) fn token(&self) -> TokenSummary {
-        match &self.refused {
-            Some(refused) if self.proven.is_none() => refused.token.clone(),
-            Some(_) | None => TokenSummary::default(),
-        }
+    pub(super) fn unproven_token(&self) -> Option<&TokenSummary> {
+        if self.proven().is_some() { None } else { self.refused().map(|refused| &refused.token) }
     }
-}
-
-/// Writes an id into a buffer. A displayed value goes through `fmt`, at three times the cost.
-pub(super) fn id_text(id: Option<Uuid>, buffer: &mut [u8]) -> Option<&str> {
-    id.map(|id| &*id.hyphenated().encode_lower(buffer))
 }
