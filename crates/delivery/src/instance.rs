@@ -201,8 +201,8 @@ impl Instance {
     }
 
     /// The data that ranking needs, for the instance at index `at` of its fleet.
-    pub(crate) fn rankable(&self, at: usize) -> Rankable {
-        Rankable::new(self.tracker.view(), self.name_hash, self.weight, at)
+    pub(crate) fn rankable(&self, at: usize, slow_start: Duration) -> Rankable {
+        Rankable::new(self.tracker.view(), self.name_hash, self.weight, slow_start, at)
     }
 
     /// The incarnation that its callback URIs would name if the fleet were built now.

@@ -28,7 +28,7 @@ impl Fleet {
     /// Returns true if an instance that serves `app` is eligible.
     pub(crate) fn has_eligible(&self, app: Uuid, now: Instant) -> bool {
         let clock = self.clock(now);
-        self.rankable(app).any(|one| one.eligibility(clock) == Eligibility::Eligible)
+        self.rankable(app).into_iter().flatten().any(|one| one.eligibility(clock) == Eligibility::Eligible)
     }
 
     /// Counts the instances that serve `app`. It takes a lock for each one that is starting or
@@ -36,7 +36,7 @@ impl Fleet {
     pub(crate) fn availability(&self, app: Uuid, now: Instant) -> Availability {
         let clock = self.clock(now);
         let mut availability = Availability::default();
-        for one in self.rankable(app) {
+        for one in self.rankable(app).into_iter().flatten() {
             availability.serving += 1;
             match one.eligibility(clock) {
                 Eligibility::Eligible => availability.eligible += 1,

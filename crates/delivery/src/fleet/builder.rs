@@ -200,7 +200,7 @@ impl<'a> Builder<'a> {
         if matches!(instance.source_state, SourceState::Restored | SourceState::Unlisted) {
             return;
         }
-        let rankable = instance.rankable(self.fleet.instances.len());
+        let rankable = instance.rankable(self.fleet.instances.len(), self.fleet.slow_start);
         match &instance.apps {
             None => self.fleet.for_all.push(rankable),
             Some(apps) => {
@@ -215,6 +215,7 @@ impl<'a> Builder<'a> {
     fn finish(self, before: Option<&Fleet>, removed: Vec<Arc<Instance>>) -> Fleet {
         let Self { mut fleet, origins, .. } = self;
         fleet.origins = origins.finish();
+        fleet.sort_by_weight();
         let earlier = before.iter().flat_map(|before| &before.gone).cloned();
         let mut gone: Vec<_> = earlier.chain(removed).collect();
         gone.retain(|gone| !fleet.by_name.contains_key(gone.name()));

@@ -2,12 +2,12 @@
 
 use std::ptr;
 
-use switchboard_routing::{AffinityKey, Candidate, Choice, choose, rank};
+use switchboard_routing::{AffinityKey, Candidate, choose, rank};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Fleet;
-use crate::instance::{Clock, Eligibility, Instance, Tracker};
+use crate::instance::{Clock, Eligibility, Instance, Rankable, Tracker};
 
 impl Fleet {
     /// The instances that may take a new call of `app`, in the order in which `key` ranks them.
@@ -35,8 +35,8 @@ impl Fleet {
     /// the same one at every gateway for as long as the fleet is the same. An unlisted instance is never
     /// ranked.
     pub(crate) fn first_ranked(&self, key: AffinityKey, app: Uuid) -> Option<&Instance> {
-        let ranked = self.rankable(app).map(|one| (one.at, one.unloaded()));
-        choose(key, ranked).and_then(|choice| self.at(choice.first))
+        let ranked = self.rankable(app).map(|list| list.map(|one| (one, one.unloaded())));
+        choose(key, ranked, |one| Some(one.unloaded())).and_then(|first| self.at(first.at))
     }
 }
 
@@ -63,7 +63,8 @@ pub(crate) struct RankedCandidate<'a> {
     pub(crate) instance: &'a Instance,
     /// The eligibility with which it is asked.
     pub(crate) eligibility: Eligibility,
-    /// The number of candidates after it. With few eligible ones, those of last resort count, too.
+    /// The number of candidates after it, those of last resort included. After the first one, no more than
+    /// [`LEFT_COUNTED`] are counted.
     pub(crate) left: usize,
     /// Its index in the fleet.
     at: usize,
@@ -91,21 +92,14 @@ impl<'a> Candidates<'a> {
         let clock = self.fleet.clock(now);
         let (RankedIndex { at, eligibility }, left) = match &mut self.progress {
             Progress::Start => {
-                let (choice, eligibility) = match choose(self.key, self.with(Eligibility::Eligible, clock)) {
-                    Some(choice) => (choice, Eligibility::Eligible),
-                    None => {
-                        let last_resort = choose(self.key, self.with(Eligibility::LastResort, clock))?;
-                        (last_resort, Eligibility::LastResort)
-                    }
-                };
-                let Choice { first, mut candidates } = choice;
-                // With many candidates nothing depends on the exact count, and counting is one more pass.
-                if candidates < COUNTED_MIN {
-                    let eligible = self.with(Eligibility::Eligible, clock);
-                    candidates = eligible.chain(self.with(Eligibility::LastResort, clock)).count();
-                }
-                self.progress = Progress::First(first);
-                (RankedIndex { at: first, eligibility }, candidates.saturating_sub(1))
+                let choose = |eligibility| self.first(eligibility, clock).map(|first| (first, eligibility));
+                let (at, eligibility) =
+                    choose(Eligibility::Eligible).or_else(|| choose(Eligibility::LastResort))?;
+                let eligible = self.with(Eligibility::Eligible, clock);
+                let all = eligible.chain(self.with(Eligibility::LastResort, clock));
+                let left = all.filter(|one| one.at != at).take(LEFT_COUNTED).count();
+                self.progress = Progress::First(at);
+                (RankedIndex { at, eligibility }, left)
             }
             Progress::First(first) => {
                 let first = *first;
@@ -136,23 +130,27 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// The instances with this eligibility, as candidates for the ranking.
-    fn with(
-        &self,
-        eligibility: Eligibility,
-        clock: Clock,
-    ) -> impl Iterator<Item = (usize, Candidate)> + Clone + use<'a> {
+    /// The first instance with this eligibility.
+    fn first(&self, eligibility: Eligibility, clock: Clock) -> Option<usize> {
+        let all = self.fleet.rankable(self.app).map(|list| list.map(|one| (one, one.at_most())));
+        let has_it = |one: &Rankable| one.eligibility(clock) == eligibility;
+        choose(self.key, all, |one| has_it(one).then(|| one.candidate(clock))).map(|first| first.at)
+    }
+
+    /// The instances with this eligibility.
+    fn with(&self, eligibility: Eligibility, clock: Clock) -> impl Iterator<Item = &'a Rankable> + use<'a> {
         self.fleet
             .rankable(self.app)
+            .into_iter()
+            .flatten()
             .filter(move |one| one.eligibility(clock) == eligibility)
-            .map(move |one| (one.at, one.candidate(clock)))
     }
 
     /// The instances with this eligibility, in the order of their rank, whatever their load.
     fn in_order(&self, eligibility: Eligibility, clock: Clock) -> Vec<RankedIndex> {
         let (indices, candidates): (Vec<_>, Vec<_>) = self
             .with(eligibility, clock)
-            .map(|(at, candidate)| (at, Candidate { load: None, ..candidate }))
+            .map(|one| (one.at, Candidate { load: None, ..one.candidate(clock) }))
             .unzip();
         let in_order = rank(self.key, &candidates).filter_map(|index| indices.get(index).copied());
         in_order.map(|at| RankedIndex { at, eligibility }).collect()
@@ -160,4 +158,4 @@ impl<'a> Candidates<'a> {
 }
 
 /// More candidates than the time share of an attempt depends on.
-const COUNTED_MIN: usize = 4;
+const LEFT_COUNTED: usize = 3;

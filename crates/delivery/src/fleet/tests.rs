@@ -3,14 +3,14 @@
 use std::{env::current_exe, process::Command, sync::Arc};
 
 use proptest::prelude::*;
-use switchboard_routing::{AffinityKey, CallbackUris, SealKey};
+use switchboard_routing::{AffinityKey, CallbackUris, SealKey, rank};
 use url::Url;
 
 use super::*;
 use crate::{
     InstanceState,
     cause::Cause,
-    instance::{Clock, Eligibility, Event, Report, ReportedState, Shared},
+    instance::{Eligibility, Event, Report, ReportedState, Shared},
     member::INSTANCES_MAX,
     upstream_url::UpstreamUrl,
 };
@@ -274,7 +274,7 @@ fn an_instance_is_a_candidate_for_its_apps_only() {
 fn the_number_of_candidates_left_is_known() {
     let now = Instant::now();
     for (count, failed, expected) in
-        [(3, 0, vec![2, 1, 0]), (3, 1, vec![2, 1, 0]), (3, 3, vec![2, 1, 0]), (5, 0, vec![4, 3, 2, 1, 0])]
+        [(3, 0, vec![2, 1, 0]), (3, 1, vec![2, 1, 0]), (3, 3, vec![2, 1, 0]), (5, 0, vec![3, 3, 2, 1, 0])]
     {
         let fleet = fleet(count, false, now);
         for at in 0..failed {
@@ -521,10 +521,10 @@ fn a_new_incarnation_is_another_instance_and_the_old_one_is_gone() {
 async fn an_instance_that_became_ready_warms_up() {
     let slow = Duration::from_secs(100);
     let start = Instant::now();
-    let settings = FleetSettings { slow_start: slow, ..settings(true) };
-    let fleet = Fleet::new(vec![Member { weight: 5, ..member("bot-0", "0") }], true, &settings, None, start);
-    let weight = |now, slow| fleet.for_all[0].candidate(Clock::new(now, fleet.epoch, slow)).weight;
-    let warm = |now| weight(now, slow);
+    let slowly = FleetSettings { slow_start: slow, ..settings(true) };
+    let fleet = Fleet::new(vec![Member { weight: 5, ..member("bot-0", "0") }], true, &slowly, None, start);
+    let weight = |fleet: &Fleet, now| fleet.for_all[0].candidate(fleet.clock(now)).weight;
+    let warm = |now| weight(&fleet, now);
     tokio::time::advance(slow).await;
     let ready = Report { state: ReportedState::Ready, calls: None, capacity: None };
     learn(&fleet, "bot-0", Event::Reported(ready), Instant::now());
@@ -536,7 +536,9 @@ async fn an_instance_that_became_ready_warms_up() {
     tokio::time::advance(slow).await;
     learn(&fleet, "bot-0", Event::Resumed, Instant::now());
     assert_eq!(warm(Instant::now()), 500);
-    assert_eq!(weight(Instant::now(), Duration::ZERO), 5);
+    let now = Instant::now();
+    let at_once = Fleet::new(fleet.members(), true, &settings(true), Some(&fleet), now);
+    assert_eq!(weight(&at_once, now), 5);
     // An instance that was drained, restarted and resumed is cold, whether its report or the resume comes
     // first.
     for resumed_first in [false, true] {
@@ -599,11 +601,62 @@ fn the_memory_of_ten_thousand_instances() {
     let next = Fleet::new(fleet.members(), true, &settings(true), Some(&fleet), now);
     let bytes = resident_bytes().saturating_sub(before);
     assert!(bytes < 60 << 20, "{bytes}");
-    assert_eq!(next.candidates(APP, AffinityKey::of("call")).next(now).unwrap().left, 9_999);
+    assert_eq!(next.candidates(APP, AffinityKey::of("call")).next(now).unwrap().left, 3);
+}
+
+fn any_event() -> impl Strategy<Value = Option<Event>> {
+    let event = prop_oneof![
+        Just(Event::Drained),
+        Just(Event::CallFailed(Cause::Timeout)),
+        Just(Event::RateLimited(Duration::from_secs(9))),
+        Just(Event::ProbeMissed(Cause::Timeout)),
+    ];
+    prop::option::weighted(0.4, event)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// The first candidate, which is found without a look at most instances, is the one that a sort of all of
+    /// them puts first.
+    #[test]
+    fn the_first_candidate_is_the_first_of_all_in_order(
+        instances in prop::collection::vec(
+            (1..4_u32, prop::option::of(1..3_u128), any_event(), prop::option::of((0..20_u32, 1..20_u32))),
+            0..40,
+        ),
+        slow_start in prop_oneof![Just(0_u64), Just(60)],
+        seconds in 0..90_u64,
+        key in any::<u64>(),
+    ) {
+        let start = Instant::now();
+        let settings = FleetSettings { slow_start: Duration::from_secs(slow_start), ..settings(true) };
+        let members = instances.iter().enumerate().map(|(at, (weight, app, ..))| Member {
+            weight: *weight,
+            apps: app.map(|app| vec![Uuid::from_u128(app)]),
+            ..member(&format!("bot-{at}"), "0")
+        });
+        let fleet = Fleet::new(members.collect(), true, &settings, None, start);
+        let now = start + Duration::from_secs(seconds);
+        for (at, (_, _, event, load)) in instances.iter().enumerate() {
+            let name = format!("bot-{at}");
+            let (calls, capacity) = load.unzip();
+            let reported = start + Duration::from_secs(u64::try_from(at).unwrap());
+            learn(&fleet, &name, Event::Reported(Report { calls, capacity, ..READY }), reported);
+            event.iter().for_each(|event| learn(&fleet, &name, *event, reported));
+        }
+        let (clock, key) = (fleet.clock(now), AffinityKey::of(&key.to_string()));
+        let expected = [Eligibility::Eligible, Eligibility::LastResort].into_iter().find_map(|eligibility| {
+            let all = fleet.rankable(APP).into_iter().flatten();
+            let (names, candidates): (Vec<_>, Vec<_>) = all
+                .filter(|one| one.eligibility(clock) == eligibility)
+                .map(|one| (fleet.at(one.at).unwrap().name(), one.candidate(clock)))
+                .unzip();
+            rank(key, &candidates).next().map(|first| (names[first], eligibility))
+        });
+        let first = fleet.candidates(APP, key).next(now);
+        prop_assert_eq!(first.map(|one| (one.instance.name(), one.eligibility)), expected);
+    }
 
     /// One more of equal instances takes about its share of the keys, and no other key moves. The other
     /// instances keep their trackers and owners, so their callbacks stay where they are.

@@ -106,10 +106,10 @@ impl PlacementView {
     fn warmth_percent(&self, clock: Clock) -> u32 {
         let warmed_ms = clock.now_ms.saturating_sub(self.warming_since.load(Ordering::Relaxed));
         if warmed_ms >= clock.slow_start_ms {
-            return 100;
+            return WARM;
         }
-        let percent = warmed_ms.saturating_mul(100).checked_div(clock.slow_start_ms).unwrap_or(100);
-        u32::try_from(percent).unwrap_or(100).clamp(1, 100)
+        let percent = warmed_ms.saturating_mul(WARM.into()).checked_div(clock.slow_start_ms);
+        percent.and_then(|percent| u32::try_from(percent).ok()).unwrap_or(WARM).clamp(1, WARM)
     }
 }
 
@@ -119,33 +119,50 @@ pub(crate) struct Rankable {
     view: Arc<PlacementView>,
     name_hash: u64,
     weight: u32,
+    /// Its weight once it is warm. With a slow start, weights count hundredths, and a warming instance has
+    /// fewer.
+    warm_weight: u32,
     /// Its index among the instances of the fleet.
     pub(crate) at: usize,
 }
 
 impl Rankable {
-    pub(super) fn new(view: &Arc<PlacementView>, name_hash: u64, weight: u32, at: usize) -> Self {
-        Self { view: Arc::clone(view), name_hash, weight, at }
+    pub(super) fn new(
+        view: &Arc<PlacementView>,
+        name_hash: u64,
+        weight: u32,
+        slow_start: Duration,
+        at: usize,
+    ) -> Self {
+        let warm_weight = if slow_start.is_zero() { weight } else { weight.saturating_mul(WARM) };
+        Self { view: Arc::clone(view), name_hash, weight, warm_weight, at }
     }
 
     pub(crate) fn eligibility(&self, clock: Clock) -> Eligibility {
         self.view.eligibility(clock.now_ms)
     }
 
-    /// The candidate with its load. With a slow start, weights count hundredths, and a warming instance has
-    /// fewer.
+    /// The candidate with its load and its present weight.
     pub(crate) fn candidate(&self, clock: Clock) -> Candidate {
-        let weight = if clock.slow_start_ms == 0 {
-            self.weight
-        } else {
-            self.weight.saturating_mul(self.view.warmth_percent(clock))
+        let weight = match self.view.warmth_percent(clock) {
+            WARM => self.warm_weight,
+            percent => self.weight.saturating_mul(percent),
         };
         Candidate { name_hash: self.name_hash, weight, load: self.view.load() }
+    }
+
+    /// The candidate without load and with the greatest weight that it may have.
+    pub(crate) fn at_most(&self) -> Candidate {
+        Candidate { name_hash: self.name_hash, weight: self.warm_weight, load: None }
     }
 
     /// The candidate without load and warmth, which change from moment to moment.
     pub(crate) fn unloaded(&self) -> Candidate {
         Candidate { name_hash: self.name_hash, weight: self.weight, load: None }
+    }
+
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight
     }
 }
 
@@ -167,6 +184,8 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX >> FLAG_BITS)
 }
 
+/// The warmth of a warm instance, in percent.
+const WARM: u32 = 100;
 /// See [`Admission::All`].
 const ALL: u64 = 1;
 /// See [`Admission::TrialFrom`].

@@ -1,10 +1,13 @@
 //! The properties of the ranking, and its bounded loads.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, HashSet},
+};
 
 use proptest::prelude::*;
 
-use super::{AffinityKey, Candidate, Load, hash_name, rank};
+use super::{AffinityKey, Candidate, Load, choose, hash_name, rank};
 use crate::name::Name;
 
 fn bot(number: usize) -> Candidate {
@@ -114,6 +117,28 @@ proptest! {
         prop_assert_eq!(order(AffinityKey(key), &fleet), expected(AffinityKey(key), &fleet));
     }
 
+    /// Each candidate has a part of its greatest weight now, or takes no call.
+    #[test]
+    fn the_choice_is_the_first_candidate_that_takes_calls(
+        key in any::<u64>(),
+        fleet in any_fleet(),
+        parts in prop::collection::vec(prop::option::of(1..4_u32), 24),
+        split in 0..24_usize,
+    ) {
+        let key = AffinityKey(key);
+        let now = |index: usize| {
+            let candidate = fleet[index];
+            parts[index].map(|part| Candidate { weight: candidate.weight / part, ..candidate })
+        };
+        let at_most = |index: usize| (index, Candidate { load: None, ..fleet[index] });
+        let split = split.min(fleet.len());
+        let lists = [(0..split).map(at_most), (split..fleet.len()).map(at_most)];
+        let (indices, candidates): (Vec<_>, Vec<_>) =
+            (0..fleet.len()).filter_map(|index| Some((index, now(index)?))).unzip();
+        let expected = expected(key, &candidates).first().map(|at| indices[*at]);
+        prop_assert_eq!(choose(key, lists, now), expected);
+    }
+
     #[test]
     fn each_candidate_occurs_once(key in any::<u64>(), fleet in any_fleet()) {
         let mut found = order(AffinityKey(key), &fleet);
@@ -171,6 +196,27 @@ proptest! {
         let found = order(AffinityKey(key), &fleet);
         prop_assert_eq!(found[..2].to_vec(), vec![plain[1], crowded]);
         prop_assert_eq!(&found[2..], &plain[2..]);
+    }
+}
+
+/// The state of an instance is read from memory all over: a pass that reads it for all takes twice as long.
+#[test]
+fn few_of_ten_thousand_are_asked_for_their_state() {
+    let load = Some(Load { calls: 1, capacity: 3 });
+    for (light, heavy) in [(1, 1), (1, 3), (100, 1000)] {
+        let candidates: Vec<_> = (0..10_000)
+            .map(|number| weighing(number, if number % 3 == 0 { heavy } else { light }))
+            .map(|candidate| Candidate { load, ..candidate })
+            .collect();
+        let asked = Cell::new(0);
+        for number in 0..50 {
+            let now = |index: usize| {
+                asked.set(asked.get() + 1);
+                Some(candidates[index])
+            };
+            assert!(choose(call(number), [candidates.iter().copied().enumerate()], now).is_some());
+        }
+        assert!(asked.get() < 50 * 20, "{}", asked.get());
     }
 }
 
