@@ -1,14 +1,20 @@
 //! `MessageKey`: the identity of a message, which its retries share.
 
-use std::fmt;
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::LazyLock,
+};
 
 use http::HeaderValue;
-use openssl::sha::Sha256;
 use uuid::Uuid;
+use xxhash_rust::xxh3::Xxh3;
 
-/// The identity of a message: a hash of its sender, target, message id and body, cut to 128 bits.
+/// The identity of a message: a hash of its sender, target, message id and body, of 128 bits.
 ///
-/// SHA-256, so that no sender can make two messages look like one.
+/// The sender is authenticated, and it is the platform that chooses the message id. A participant of a call
+/// chooses at most a part of the body, and not the seed, so XXH3 is safe here. SHA-256 took a third of the
+/// instructions of a callback.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct MessageKey([u8; 16]);
 
@@ -26,7 +32,7 @@ impl MessageKey {
         message_id: &HeaderValue,
         body: &[u8],
     ) -> Self {
-        let mut hash = Sha256::new();
+        let mut hash = Xxh3::with_seed(*SEED);
         hash.update(app.as_bytes());
         hash.update(tenant.as_bytes());
         hash.update(&[u8::from(is_forwarded)]);
@@ -35,9 +41,7 @@ impl MessageKey {
             hash.update(&field.len().to_be_bytes());
             hash.update(field);
         }
-        let whole = hash.finish();
-        let (half, _) = whole.split_first_chunk().expect("the first half of 32 bytes has 16");
-        Self(*half)
+        Self(hash.digest128().to_be_bytes())
     }
 
     /// The first byte, by which messages are spread over shards.
@@ -58,3 +62,6 @@ impl fmt::Debug for MessageKey {
         f.write_str("MessageKey")
     }
 }
+
+/// Differs between processes.
+static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
