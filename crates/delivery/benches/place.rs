@@ -88,7 +88,7 @@ async fn measure(count: usize, fleet: &str, address: SocketAddr) -> Result<(), B
     // The first request to an instance mints its callback URI.
     for at in 0..count {
         let owner = owner(at)?;
-        finish(delivery.forward(&connections, outbound("a-call"), owner.as_ref()).await?).await?;
+        finish(delivery.forward(&connections, &outbound("a-call"), owner.as_ref()).await?).await?;
     }
     let (mut place, mut forward) = (Times::new(), Times::new());
     let mut calls = 0_u64;
