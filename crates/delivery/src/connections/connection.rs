@@ -152,7 +152,8 @@ impl UpstreamConnection {
         }
         if self.unsent.is_buffered {
             ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-            self.unsent.is_buffered = false;
+            // An empty `Bytes` still holds its memory, and an idle connection would keep token and body.
+            self.unsent = Unsent::default();
         }
         Poll::Ready(Ok(()))
     }
