@@ -84,9 +84,14 @@ impl UpstreamConnection {
             {
                 return Poll::Ready(Err(SendError::Unsent));
             }
+            let arrived = ready!(self.poll_receive(context));
+            if !written.load(Ordering::Relaxed) {
+                // Whatever arrived is no response to this request. The upstream may not have read the last one.
+                return Poll::Ready(Err(SendError::Unsent));
+            }
             // A server that refuses a request may respond before it closes the connection. So the response
             // decides, also after a write has failed.
-            let arrived = match ready!(self.poll_receive(context)) {
+            let arrived = match arrived {
                 Ok(0) | Err(_) => return Poll::Ready(Err(SendError::Sent(Cause::Closed))),
                 Ok(arrived) => arrived,
             };
