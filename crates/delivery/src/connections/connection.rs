@@ -17,6 +17,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    task::coop::unconstrained,
     time::timeout,
 };
 
@@ -182,9 +183,12 @@ impl UpstreamConnection {
     /// Returns true if an idle connection can take a request: the upstream has not closed it or sent
     /// something without a request, and the runtime that made it still runs.
     pub(super) fn is_open(&mut self) -> bool {
-        let mut byte = [0];
-        let mut context = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+        let (stream, mut byte) = (&mut self.stream, [0]);
+        // After many reads in a turn of a task, tokio says `Pending` of any stream, also of a closed one.
+        let read = unconstrained(poll_fn(|context| {
+            Pin::new(&mut *stream).poll_read(context, &mut ReadBuf::new(&mut byte))
+        }));
+        pin!(read).poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 }
 
