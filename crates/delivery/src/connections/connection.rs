@@ -17,6 +17,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    task::coop::unconstrained,
     time::timeout,
 };
 
@@ -84,9 +85,14 @@ impl UpstreamConnection {
             {
                 return Poll::Ready(Err(SendError::Unsent));
             }
+            let arrived = ready!(self.poll_receive(context));
+            if !written.load(Ordering::Relaxed) {
+                // Whatever arrived is no response to this request. The upstream may not have read the last one.
+                return Poll::Ready(Err(SendError::Unsent));
+            }
             // A server that refuses a request may respond before it closes the connection. So the response
             // decides, also after a write has failed.
-            let arrived = match ready!(self.poll_receive(context)) {
+            let arrived = match arrived {
                 Ok(0) | Err(_) => return Poll::Ready(Err(SendError::Sent(Cause::Closed))),
                 Ok(arrived) => arrived,
             };
@@ -152,7 +158,8 @@ impl UpstreamConnection {
         }
         if self.unsent.is_buffered {
             ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-            self.unsent.is_buffered = false;
+            // An empty `Bytes` still holds its memory, and an idle connection would keep token and body.
+            self.unsent = Unsent::default();
         }
         Poll::Ready(Ok(()))
     }
@@ -176,9 +183,12 @@ impl UpstreamConnection {
     /// Returns true if an idle connection can take a request: the upstream has not closed it or sent
     /// something without a request, and the runtime that made it still runs.
     pub(super) fn is_open(&mut self) -> bool {
-        let mut byte = [0];
-        let mut context = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+        let (stream, mut byte) = (&mut self.stream, [0]);
+        // After many reads in a turn of a task, tokio says `Pending` of any stream, also of a closed one.
+        let read = unconstrained(poll_fn(|context| {
+            Pin::new(&mut *stream).poll_read(context, &mut ReadBuf::new(&mut byte))
+        }));
+        pin!(read).poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 }
 

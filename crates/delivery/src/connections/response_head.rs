@@ -89,7 +89,14 @@ impl ResponseHead {
             (Some(_), _) | (None, None) => BodyLength::UntilClose,
             (None, Some(bytes)) => BodyLength::Exact(bytes),
         };
-        let is_kept = keeps && !closes && length != BodyLength::UntilClose;
+        // Some servers send the body that such a response cannot have. It would arrive after the next request.
+        let is_in_doubt = match (coding, exact) {
+            _ if status == StatusCode::SWITCHING_PROTOCOLS => true,
+            (Some(_), _) if has_no_body || exact.is_some() => true,
+            (_, Some(bytes)) => status == StatusCode::NO_CONTENT && bytes > 0,
+            (_, None) => false,
+        };
+        let is_kept = keeps && !closes && !is_in_doubt && length != BodyLength::UntilClose;
         Ok(Self { status, headers, length, idle: is_kept.then_some(idle) })
     }
 

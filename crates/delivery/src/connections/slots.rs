@@ -331,6 +331,24 @@ mod tests {
         assert_eq!(tokio::io::AsyncReadExt::read(far_end, &mut [0]).await.unwrap(), 0);
     }
 
+    /// More than a task of tokio may read in one turn.
+    #[tokio::test(start_paused = true)]
+    async fn of_any_number_of_closed_connections_none_is_taken_or_kept() {
+        let mut fixture = Fixture::new(1000);
+        let keep_closed = |fixture: &mut Fixture| {
+            for _ in 0..200 {
+                fixture.keep(true);
+            }
+            fixture.far_ends.clear();
+        };
+        tokio::task::yield_now().await;
+        keep_closed(&mut fixture);
+        assert!(fixture.take(fixture.here).is_none());
+        keep_closed(&mut fixture);
+        fixture.slot.sweep(Instant::now());
+        assert_eq!(fixture.slot.count.get(), 0);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn at_the_bound_the_newest_connection_replaces_the_oldest() {
         let mut fixture = Fixture::new(2);

@@ -89,6 +89,34 @@ async fn a_connection_with_bytes_that_no_request_asked_for_is_not_open() {
     assert!(!connection.is_open());
 }
 
+/// The bytes of the last request may still be on their way when the upstream ends the connection.
+#[tokio::test]
+async fn a_request_that_could_not_be_written_is_unsent_whatever_arrives() {
+    for response in ["", "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"] {
+        let (mut near, mut far) = duplex(128);
+        near.write_all(&[b'x'; 128]).await.unwrap();
+        far.write_all(response.as_bytes()).await.unwrap();
+        far.shutdown().await.unwrap();
+        let connection = UpstreamConnection::new(ByteStream::Simulated(near));
+        let written = AtomicBool::default();
+        let sent = exchange(connection, request(b"{}"), &written, None).await;
+        assert!(matches!(sent, Err(SendError::Unsent)) && !written.into_inner(), "{response}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_holds_no_part_of_a_request_that_was_written() {
+    let (mut connection, mut far) = connection(1024);
+    far.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    let body = Bytes::from(vec![b'x'; 100]);
+    let request = UpstreamRequest { head: request(b"").head, body: body.clone() };
+    let head = connection.send(request.clone(), &AtomicBool::default()).await;
+    assert!(head.is_ok() && connection.is_idle());
+    let UpstreamRequest { head, body: sent } = request;
+    drop(sent);
+    assert!(head.is_unique() && body.is_unique());
+}
+
 /// A server that refuses a large body responds and closes before it has read it.
 #[tokio::test]
 async fn a_response_counts_although_the_request_could_not_be_written_whole() {

@@ -25,12 +25,12 @@ fn the_length_of_a_body_is_that_of_rfc_9112_section_6_3() {
     check("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", exact(202, 0));
     check("HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n", exact(200, 12));
     check("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\nContent-Length: 2\r\n\r\n", exact(200, 2));
-    check("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", exact(204, 0));
-    check("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", exact(304, 0));
+    check("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", exact(204, 0));
+    check("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", exact(304, 0));
     check("HTTP/1.1 100 Continue\r\n\r\n", exact(100, 0));
     let chunked = Ok((200, BodyLength::Chunked, DEFAULT));
     check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunked);
-    check("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, Chunked\r\nContent-Length: 2\r\n\r\n", chunked);
+    check("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n", chunked);
     let until_close = Ok((200, BodyLength::UntilClose, None));
     check("HTTP/1.1 200 OK\r\n\r\n", until_close);
     check("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nContent-Length: 2\r\n\r\n", until_close);
@@ -52,6 +52,19 @@ fn a_length_that_is_not_one_number_is_invalid() {
         check(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"), Err(Cause::BadHead));
     }
     check("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Err(Cause::BadHead));
+}
+
+#[test]
+fn a_connection_ends_after_a_response_whose_end_is_in_doubt() {
+    let check = |head: &str, status, length| check(head, Ok((status, length, None)));
+    check("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", 101, BodyLength::Exact(0));
+    check("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", 204, BodyLength::Exact(0));
+    for status in [204, 304] {
+        let head = format!("HTTP/1.1 {status} x\r\nTransfer-Encoding: chunked\r\n\r\n");
+        check(&head, status, BodyLength::Exact(0));
+    }
+    let both = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n";
+    check(both, 200, BodyLength::Chunked);
 }
 
 #[test]
