@@ -6,9 +6,16 @@ use httparse::Status;
 use super::response_head::HEAD_BYTES_MAX;
 use crate::cause::Cause;
 
-/// The position in a body in chunks.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum Chunks {
+/// A body in chunks, as far as it was read.
+#[derive(Debug, Default)]
+pub(super) struct Chunks {
+    position: Position,
+    /// The bytes of extensions and trailers that were dropped.
+    dropped: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Position {
     /// Before the size of a chunk.
     #[default]
     Size,
@@ -16,14 +23,14 @@ pub(super) enum Chunks {
     Data(u64),
     /// Before the line end of a chunk.
     DataEnd,
-    /// In the trailers, of which this many bytes were dropped.
-    Trailers(usize),
+    /// At the start of a line of the trailers.
+    Trailers,
     End,
 }
 
 impl Chunks {
     pub(super) fn is_at_end(&self) -> bool {
-        *self == Self::End
+        self.position == Position::End
     }
 
     /// Takes the next data from `received`. Without data, more must arrive or the body has ended.
@@ -31,49 +38,57 @@ impl Chunks {
     /// Extensions and trailers are dropped: their fields are not checked (RFC 9110 section 6.5.1).
     pub(super) fn take(&mut self, received: &mut BytesMut) -> Result<Bytes, Cause> {
         loop {
-            *self = match *self {
+            self.position = match self.position {
                 // httparse takes a size without digits as zero.
-                Self::Size if received.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) => {
+                Position::Size if received.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) => {
                     return Err(Cause::Closed);
                 }
-                Self::Size => match httparse::parse_chunk_size(received) {
+                Position::Size => match httparse::parse_chunk_size(received) {
                     Ok(Status::Complete((line, size))) => {
+                        let digits = received.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
                         received.advance(line);
-                        if size == 0 { Self::Trailers(0) } else { Self::Data(size) }
+                        self.drop_bytes(line.saturating_sub(digits).saturating_sub(2))?;
+                        if size == 0 { Position::Trailers } else { Position::Data(size) }
                     }
                     Ok(Status::Partial) if received.len() < LINE_BYTES_MAX => return Ok(Bytes::new()),
                     Ok(Status::Partial) | Err(_) => return Err(Cause::Closed),
                 },
-                Self::Data(left) => {
+                Position::Data(left) => {
                     let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(received.len());
                     let left = left.saturating_sub(u64::try_from(bytes).unwrap_or(u64::MAX));
-                    *self = if left == 0 { Self::DataEnd } else { Self::Data(left) };
+                    self.position = if left == 0 { Position::DataEnd } else { Position::Data(left) };
                     return Ok(received.split_to(bytes).freeze());
                 }
-                Self::DataEnd => match received.get(..2) {
+                Position::DataEnd => match received.get(..2) {
                     Some(b"\r\n") => {
                         received.advance(2);
-                        Self::Size
+                        Position::Size
                     }
                     Some(_) => return Err(Cause::Closed),
                     None => return Ok(Bytes::new()),
                 },
-                Self::Trailers(dropped) => {
+                Position::Trailers => {
                     let Some(at) = received.iter().position(|byte| *byte == b'\n') else {
-                        let is_long = dropped.saturating_add(received.len()) >= HEAD_BYTES_MAX;
+                        let is_long = self.dropped.saturating_add(received.len()) >= HEAD_BYTES_MAX;
                         return if is_long { Err(Cause::Closed) } else { Ok(Bytes::new()) };
                     };
                     let line = received.split_to(at.saturating_add(1));
-                    let dropped = dropped.saturating_add(line.len());
-                    match &*line {
-                        b"\r\n" => Self::End,
-                        _ if dropped >= HEAD_BYTES_MAX => return Err(Cause::Closed),
-                        _ => Self::Trailers(dropped),
+                    if &*line == b"\r\n" {
+                        Position::End
+                    } else {
+                        self.drop_bytes(line.len())?;
+                        Position::Trailers
                     }
                 }
-                Self::End => return Ok(Bytes::new()),
+                Position::End => return Ok(Bytes::new()),
             };
         }
+    }
+
+    /// Counts bytes that no reader of the body sees. Without a bound a small body could be long.
+    fn drop_bytes(&mut self, bytes: usize) -> Result<(), Cause> {
+        self.dropped = self.dropped.saturating_add(bytes);
+        if self.dropped < HEAD_BYTES_MAX { Ok(()) } else { Err(Cause::Closed) }
     }
 }
 

@@ -64,6 +64,8 @@ fn bytes_that_are_no_chunks_are_invalid() {
 fn lines_and_trailers_have_bounds() {
     let extension = format!("1;{}", "a".repeat(LINE_BYTES_MAX));
     assert_eq!(read(extension.as_bytes(), &[100]), Err(Cause::Closed));
+    let chunks = format!("1;{}\r\na\r\n", "b".repeat(LINE_BYTES_MAX / 2)).repeat(40);
+    assert_eq!(read(chunks.as_bytes(), &[100]), Err(Cause::Closed));
     let trailer = format!("0\r\na: {}", "b".repeat(HEAD_BYTES_MAX));
     assert_eq!(read(trailer.as_bytes(), &[1000]), Err(Cause::Closed));
     let trailers = format!("0\r\n{}", "a: b\r\n".repeat(HEAD_BYTES_MAX));
