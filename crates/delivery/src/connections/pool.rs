@@ -72,11 +72,13 @@ impl Pool {
     }
 
     fn replace(&self, origins: &Origins) {
-        let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        let slots = self.slots.load();
+        let replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = self.slots.load_full();
         if slots.generation() < origins.generation() {
             self.slots.store(Arc::new(slots.successor(origins, &self.count, self.limits.idle)));
         }
+        // Unlocked first: the former slots may close thousands of connections.
+        drop(replacing);
     }
 }
 

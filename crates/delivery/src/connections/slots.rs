@@ -176,9 +176,8 @@ impl Idle {
     /// The place of the connection that `thread` takes.
     ///
     /// A connection of another thread costs the wake-up of that thread, which waits for its readiness, and a
-    /// new connection costs more. A
-    /// thread that would borrow again within [`BORROW_INTERVAL`] has enough requests for a connection of its
-    /// own. It makes one, and keeps it warm.
+    /// new connection costs more. A thread that would borrow again within [`BORROW_INTERVAL`] has enough
+    /// requests for a connection of its own. It makes one, and keeps it warm.
     fn find(&mut self, thread: ThreadId, now: Instant) -> Option<usize> {
         let latest = || self.connections.iter().enumerate().rev().take(SEARCH_MAX);
         let own = latest().find(|(_, one)| one.connection.is_of(thread) && now < one.until);

@@ -13,9 +13,8 @@ fn parse(body: &str) -> Notifications<'_> {
     }
 }
 
-/// Applies `check` to a call with `members`.
+/// Applies `check` to a call with `members`, which is incoming unless they have another state.
 #[track_caller]
-/// Checks a call, which is incoming unless `members` has another state.
 fn check_call(members: &str, check: impl Fn(&Call<'_>)) {
     let data = format!(r##"{{"@odata.type":"#microsoft.graph.call","state":"incoming",{members}}}"##);
     let body = graph(&item("created", &data));
