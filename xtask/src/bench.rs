@@ -118,7 +118,7 @@ fn compare(root: &Path, options: &Options) -> Result<(), String> {
     let mut machine = machine::describe()?;
     let verification_us = verification::time()?.as_secs_f64() * 1e6;
     machine.push(("RSA check", format!("{verification_us:.1} µs for a signature of 2,048 bits")));
-    let gateway = gateway_binary(root, options)?;
+    let gateway = gateway_binary(root, options, "release")?;
     let plan =
         Plan { gateway, tool: binaries::build_bench_tool(root)?, processors: machine::two_processors()? };
     if !options.json {
@@ -145,11 +145,11 @@ fn compare(root: &Path, options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-fn gateway_binary(root: &Path, options: &Options) -> Result<PathBuf, String> {
+fn gateway_binary(root: &Path, options: &Options, profile: &str) -> Result<PathBuf, String> {
     match &options.binary {
         // Servers run in other folders.
         Some(binary) => binary.canonicalize().map_err(|error| format!("{}: {error}", binary.display())),
-        None => binaries::build_gateway(root),
+        None => binaries::build_gateway(root, profile),
     }
 }
 
@@ -160,7 +160,7 @@ fn count_instructions(root: &Path, options: &Options) -> Result<Vec<String>, Str
         return Ok(Vec::new());
     }
     let environment = machine::environment()?;
-    let binary = gateway_binary(root, options)?;
+    let binary = gateway_binary(root, options, "gate")?;
     let started = instant();
     let counts = instructions::count(&binary)?;
     if options.json {

@@ -53,9 +53,9 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<Binaries, String> {
     })
 }
 
-/// Builds the gateway as the gate's optimised build.
-pub(crate) fn build_gateway(root: &Path) -> Result<PathBuf, String> {
-    let options = ["-p", "switchboard", "--bin", "switchboard", "--profile", "gate", "--locked"];
+/// Builds the gateway with an optimised profile: `release`, or `gate`, which builds faster.
+pub(crate) fn build_gateway(root: &Path, profile: &str) -> Result<PathBuf, String> {
+    let options = ["-p", "switchboard", "--bin", "switchboard", "--profile", profile, "--locked"];
     cargo_build(root, &options)?.executable("switchboard")
 }
 
