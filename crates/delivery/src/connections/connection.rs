@@ -87,7 +87,7 @@ impl UpstreamConnection {
             }
             let arrived = ready!(self.poll_receive(context));
             if !written.load(Ordering::Relaxed) {
-                // Whatever arrived is no response to this request. The upstream may not have read the last one.
+                // What arrived is no response to this request. The upstream may not have read the last one.
                 return Poll::Ready(Err(SendError::Unsent));
             }
             // A server that refuses a request may respond before it closes the connection. So the response

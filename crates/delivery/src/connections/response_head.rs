@@ -89,7 +89,7 @@ impl ResponseHead {
             (Some(_), _) | (None, None) => BodyLength::UntilClose,
             (None, Some(bytes)) => BodyLength::Exact(bytes),
         };
-        // Some servers send the body that such a response cannot have. It would arrive after the next request.
+        // Some servers send the body that such a response cannot have. It would follow the next request.
         let is_in_doubt = match (coding, exact) {
             _ if status == StatusCode::SWITCHING_PROTOCOLS => true,
             (Some(_), _) if has_no_body || exact.is_some() => true,
