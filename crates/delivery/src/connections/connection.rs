@@ -1,8 +1,8 @@
 //! One connection to an upstream, and the requests on it (RFC 9112).
 //!
-//! It replaces hyper's client, which is made for streams in both directions: that needs a task for each
-//! connection, a channel to it, and maps of the fields of each message. Here the request is known as bytes,
-//! and the task that waits for the response reads it. That costs less than half.
+//! It is used in place of hyper's client, which is made for streams in both directions: that needs a task for
+//! each connection, a channel to it, and maps of the fields of each message. Here the request is known as
+//! bytes, and the task that waits for the response reads it.
 
 use std::{
     future::poll_fn,
