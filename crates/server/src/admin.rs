@@ -1,16 +1,22 @@
 //! The admin listener: health, readiness, metrics and the fleet, for operators and their tools; never public.
 //!
-//! Reading order: `listener` (connections), `api` (routes), `access` (checks of the sender).
+//! Reading order: `listener` (connections), `api` (routes), `access` (checks of the sender), `events` (the
+//! live view).
 
 mod access;
 mod api;
+mod calls;
 mod error;
+mod events;
+mod frame_context;
 mod instance_json;
 mod listener;
+mod off_thread;
+mod overview;
 mod response;
 mod state;
 
-pub use self::{access::AdminToken, api::AdminApi, listener::serve, state::AdminState};
+pub use self::{access::AdminToken, api::AdminApi, events::Feed, listener::serve, state::AdminState};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 
 mod ca;
 mod cloud;
+mod effective;
 mod file_fingerprint;
 mod file_time;
 mod fleet;
@@ -25,9 +26,11 @@ pub(crate) mod tests;
 mod trust;
 mod unit;
 mod url;
+mod written;
 
 use std::{path::Path, sync::Arc};
 
+use serde_json::Value;
 use switchboard_auth::{AppSettings, KeyPolicy};
 use switchboard_delivery::ProbeSettings;
 use switchboard_routing::{CallbackUris, Name, Policy};
@@ -36,6 +39,7 @@ use uuid::Uuid;
 
 pub use self::{
     ca::CaCertificates,
+    effective::EffectiveConfig,
     file_time::FileHangs,
     model::{
         Admin, AffinityBy, Drain, Full, Limits, Listen, Log, PeerSettings, Placement, Proxies, ProxyProtocol,
@@ -94,6 +98,8 @@ pub struct Config {
     pub limits: Limits,
     /// The settings of the log.
     pub log: Log,
+    /// All settings as operators see them.
+    pub effective: EffectiveConfig,
 }
 
 impl Config {
@@ -154,7 +160,8 @@ impl Config {
             return Err(syntax(text, first));
         }
         let root = Section::root(table.get_ref());
-        let config = Self::read(&root, around);
+        let config =
+            Self::read(&root, around, |defaults| EffectiveConfig::new(text, table.get_ref(), defaults));
         let problems = root.into_problems();
         match config {
             Some(config) if problems.is_empty() => Ok(config),
@@ -162,7 +169,11 @@ impl Config {
         }
     }
 
-    fn read(root: &Section<'_>, around: &Surroundings<'_>) -> Option<Self> {
+    fn read(
+        root: &Section<'_>,
+        around: &Surroundings<'_>,
+        effective: impl FnOnce(Vec<(String, Value)>) -> EffectiveConfig,
+    ) -> Option<Self> {
         // Read every part before the first `?`, so that every problem is found.
         let region = region::name(root);
         let cloud = Cloud::read(root);
@@ -262,6 +273,7 @@ impl Config {
             x_forwarded,
             limits,
             log: log?,
+            effective: effective(root.defaults()),
         })
     }
 }

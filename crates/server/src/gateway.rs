@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use switchboard_auth::{AppSettings, Authenticator, Caller, Fetch, KeyPolicy};
@@ -24,8 +24,9 @@ use crate::{
         peer_health::PeerHealth,
         tls_clients::{TlsClients, TlsClientsError},
     },
-    config::{Config, Limits, Placement, Proxies, RedirectStatus, Trust},
+    config::{Config, EffectiveConfig, Limits, Placement, Proxies, RedirectStatus, Trust},
     metrics::Metrics,
+    observed::Observed,
     process::{connection::Timeouts, descriptors, tasks::Tasks},
     readiness::Readiness,
     request::{
@@ -36,6 +37,7 @@ use crate::{
         refusal::Refusal,
         retries::Retries,
     },
+    wall_clock::{unix_ms, wall_clock},
 };
 
 /// The parts that a request needs.
@@ -68,7 +70,12 @@ pub(crate) struct Gateway {
     pub(crate) graph_calls: GraphCalls,
     /// The certificate authorities of the system, for the next gateway.
     pub(crate) authorities: Arc<Authorities>,
+    /// The observations of the process, for the operators' live view.
+    pub(crate) observed: Arc<Observed>,
     apps: Vec<Uuid>,
+    effective: Arc<EffectiveConfig>,
+    /// The time at which the gateway was built.
+    built: SystemTime,
     admin_token: Option<AdminToken>,
     instance_metrics: bool,
     draining: Arc<AtomicBool>,
@@ -115,6 +122,7 @@ impl Gateway {
             x_forwarded,
             limits,
             log: _, // telemetry has it before the gateway is built
+            effective,
         } = config;
         let app_ids = apps.iter().map(|app| app.id).collect();
         let authenticator = authenticator(trusts, tls, apps, keys, last.map(|last| &*last.authenticator))?;
@@ -175,7 +183,12 @@ impl Gateway {
             metrics,
             graph_calls,
             authorities: Arc::clone(&tls.authorities),
+            // Operators see the same history after a reload.
+            observed: last
+                .map_or_else(|| Arc::new(Observed::new(wall_clock())), |last| Arc::clone(&last.observed)),
             apps: app_ids,
+            effective: Arc::new(effective),
+            built: wall_clock(),
             instance_metrics: admin.instance_metrics,
             admin_token: admin.token.as_ref().map(|token| AdminToken::new(token.expose())),
             draining,
@@ -185,11 +198,16 @@ impl Gateway {
     /// Returns the parts that the admin listener shows and controls.
     pub(crate) fn admin_state(&self) -> AdminState {
         AdminState {
+            region: self.region.clone(),
             authenticator: Arc::clone(&self.authenticator),
             delivery: Arc::clone(&self.delivery),
             connections: Arc::clone(&self.connections),
             callbacks: Arc::clone(&self.callbacks),
+            peers: Arc::clone(&self.peers),
+            observed: Arc::clone(&self.observed),
             apps: self.apps.clone(),
+            config: Arc::clone(&self.effective),
+            config_loaded_ms: unix_ms(self.built),
             instance_metrics: self.instance_metrics,
             admin_token: self.admin_token.clone(),
         }

@@ -40,6 +40,7 @@ pub mod commands;
 pub mod config;
 mod gateway;
 pub mod metrics;
+pub mod observed;
 mod platform;
 pub mod process;
 mod readiness;

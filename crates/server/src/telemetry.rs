@@ -21,7 +21,11 @@ pub use self::{
     install::{Guard, install},
     settings::Format,
 };
-pub(crate) use self::{event_limiter::EventLimiter, subscriber::log_line};
+pub(crate) use self::{
+    event_limiter::EventLimiter,
+    line::Line,
+    subscriber::{json_line, log_line},
+};
 
 #[cfg(test)]
 mod tests;

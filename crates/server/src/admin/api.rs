@@ -11,19 +11,22 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use serde::Serialize;
-use tokio::{sync::Semaphore, task::spawn_blocking};
 use uuid::Uuid;
 
 use crate::{
     admin::{
-        access::{refuse_browsers, require_token},
+        access::{check_sender, require_token},
+        calls::{CallsQuery, call, calls},
         error::AdminError,
+        events::Feed,
         instance_json::InstanceJson,
+        off_thread::off_thread,
         response::{AdminResponse, json, response},
         state::AdminState,
     },
     metrics::{self, DeliveryNumbers, Metrics},
     readiness::Readiness,
+    wall_clock::{unix_ms, wall_clock},
 };
 
 /// The state behind the routes.
@@ -35,6 +38,8 @@ pub struct AdminApi {
     pub metrics: Arc<Metrics>,
     /// True while the process drains.
     pub draining: Arc<AtomicBool>,
+    /// The live view.
+    pub feed: Feed,
 }
 
 impl AdminApi {
@@ -48,7 +53,10 @@ impl AdminApi {
         async move {
             match reply {
                 Ok(AdminReply::Ready(response)) => response,
-                Ok(AdminReply::Long(response)) => off_thread(response).await,
+                Ok(AdminReply::Long(response)) => off_thread(response).await.unwrap_or_else(|| {
+                    let message = "the response could not be written: see the log";
+                    AdminError::new(StatusCode::INTERNAL_SERVER_ERROR, "panicked", message).into_response()
+                }),
                 Err(error) => error.into_response(),
             }
         }
@@ -65,13 +73,15 @@ impl AdminApi {
         request: &Request<B>,
         loopback: Option<IpAddr>,
     ) -> Result<AdminReply, AdminError> {
-        refuse_browsers(request, loopback)?;
+        let state = self.state.load_full();
+        let token = state.admin_token.as_ref();
+        check_sender(request, loopback, token)?;
         let route = AdminRoute::parse(request.uri().path()).ok_or(AdminError::NOT_FOUND)?;
         route.check_method(request.method())?;
-        let state = self.state.load_full();
         if route.requires_token() {
-            require_token(state.admin_token.as_ref(), request.headers(), loopback)?;
+            require_token(token, request.headers(), loopback)?;
         }
+        let query = request.uri().query();
         let response = match route {
             AdminRoute::Healthz => self.healthz(),
             AdminRoute::Readyz => self.readyz(&state),
@@ -80,7 +90,19 @@ impl AdminApi {
                 return Ok(AdminReply::Long(Box::new(move || metrics(&counts, &state))));
             }
             AdminRoute::Fleet => return Ok(AdminReply::Long(Box::new(move || fleet(&state)))),
-            AdminRoute::Callback(instance) => callback(&state, instance, request.uri().query())?,
+            AdminRoute::Callback(instance) => callback(&state, instance, query)?,
+            AdminRoute::Events => {
+                let request = (request.headers(), query);
+                self.feed.open(&state, &self.draining, request, wall_clock())?
+            }
+            AdminRoute::Calls => {
+                let (query, now_ms) = (CallsQuery::parse(query)?, unix_ms(wall_clock()));
+                return Ok(AdminReply::Long(Box::new(move || calls(&state, &query, now_ms))));
+            }
+            AdminRoute::Call(id) => call(&state, id, unix_ms(wall_clock()))?,
+            AdminRoute::Config => {
+                return Ok(AdminReply::Long(Box::new(move || json(StatusCode::OK, &state.config.settings))));
+            }
             AdminRoute::Drain(instance) => drain(&state, instance)?,
             AdminRoute::Resume(instance) => resume(&state, instance)?,
         };
@@ -119,27 +141,9 @@ impl AdminApi {
 /// The reply to a request.
 enum AdminReply {
     Ready(AdminResponse),
-    /// A response that grows with the fleet: milliseconds for thousands of instances.
+    /// A response that grows with the fleet, the calls or the configuration: milliseconds for thousands.
     Long(Box<dyn FnOnce() -> AdminResponse + Send>),
 }
-
-/// Writes a response on a thread for blocking work: this thread accepts connections. One at a time, so that
-/// scrapers take at most one processor from the workers.
-async fn off_thread(response: Box<dyn FnOnce() -> AdminResponse + Send>) -> AdminResponse {
-    // Cannot fail: the semaphore is never closed.
-    let permit = LONG_RESPONSES.acquire().await.ok();
-    let written = spawn_blocking(move || {
-        let _permit = permit;
-        response()
-    });
-    written.await.unwrap_or_else(|_| {
-        let message = "the response could not be written: see the log";
-        AdminError::new(StatusCode::INTERNAL_SERVER_ERROR, "panicked", message).into_response()
-    })
-}
-
-/// Of the process, as its threads are.
-static LONG_RESPONSES: Semaphore = Semaphore::const_new(1);
 
 fn metrics(counts: &Arc<Metrics>, state: &AdminState) -> AdminResponse {
     let (trusts, instances) = (state.authenticator.trusts(), state.delivery.instances());
@@ -225,6 +229,10 @@ enum AdminRoute<'p> {
     Metrics,
     Fleet,
     Callback(&'p str),
+    Events,
+    Calls,
+    Call(&'p str),
+    Config,
     Drain(&'p str),
     Resume(&'p str),
 }
@@ -236,6 +244,10 @@ impl<'p> AdminRoute<'p> {
             "/readyz" => Some(Self::Readyz),
             "/metrics" => Some(Self::Metrics),
             "/fleet" => Some(Self::Fleet),
+            "/events" => Some(Self::Events),
+            "/calls" => Some(Self::Calls),
+            "/config" => Some(Self::Config),
+            _ if path.starts_with("/calls/") => path.strip_prefix("/calls/").map(Self::Call),
             _ => match path.strip_prefix("/fleet/")?.split_once('/')? {
                 (instance, "callback") => Some(Self::Callback(instance)),
                 (instance, "drain") => Some(Self::Drain(instance)),
@@ -247,19 +259,33 @@ impl<'p> AdminRoute<'p> {
 
     fn check_method(self, method: &Method) -> Result<(), AdminError> {
         let (allowed, allow): (&[Method], _) = match self {
-            Self::Healthz | Self::Readyz | Self::Metrics | Self::Fleet | Self::Callback(_) => {
-                (&[Method::GET, Method::HEAD], "GET, HEAD")
-            }
+            Self::Healthz
+            | Self::Readyz
+            | Self::Metrics
+            | Self::Fleet
+            | Self::Callback(_)
+            | Self::Calls
+            | Self::Call(_)
+            | Self::Config => (&[Method::GET, Method::HEAD], "GET, HEAD"),
+            // A stream without its body is none.
+            Self::Events => (&[Method::GET], "GET"),
             Self::Drain(_) | Self::Resume(_) => (&[Method::POST], "POST"),
         };
         if allowed.contains(method) { Ok(()) } else { Err(AdminError::method_not_allowed(allow)) }
     }
 
-    /// Returns true for changes, and for callback URIs: their seals let their holder receive callbacks.
+    /// Returns true for changes, for callback URIs, whose seals let their holder receive callbacks, and for
+    /// what names calls, senders or the configuration.
     fn requires_token(self) -> bool {
         match self {
             Self::Healthz | Self::Readyz | Self::Metrics | Self::Fleet => false,
-            Self::Callback(_) | Self::Drain(_) | Self::Resume(_) => true,
+            Self::Callback(_)
+            | Self::Events
+            | Self::Calls
+            | Self::Call(_)
+            | Self::Config
+            | Self::Drain(_)
+            | Self::Resume(_) => true,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::{
     HeaderName, HeaderValue, StatusCode,
-    header::{ALLOW, WWW_AUTHENTICATE},
+    header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
 
@@ -33,8 +33,8 @@ impl AdminError {
         status: StatusCode::NOT_FOUND,
         code: "not_found",
         message: Cow::Borrowed(
-            "the paths are GET /healthz, /readyz, /metrics, /fleet, /fleet/{instance}/callback?app={id} and \
-             POST /fleet/{instance}/drain, /fleet/{instance}/resume",
+            "the paths are GET /healthz, /readyz, /metrics, /fleet, /fleet/{instance}/callback?app={id}, \
+             /events, /calls, /calls/{id}, /config and POST /fleet/{instance}/drain, /fleet/{instance}/resume",
         ),
         header: None,
     };
@@ -53,6 +53,14 @@ impl AdminError {
                 "method_not_allowed",
                 format!("this path takes {allow}"),
             )
+        }
+    }
+
+    /// A refusal that is over soon.
+    pub(super) fn busy(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            header: Some((RETRY_AFTER, HeaderValue::from_static("5"))),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
         }
     }
 

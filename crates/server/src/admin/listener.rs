@@ -11,6 +11,7 @@ use std::{
 use http::{HeaderValue, Request, header::CONNECTION};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -18,7 +19,10 @@ use tokio::{
 };
 
 use crate::{
-    admin::{api::AdminApi, response::AdminResponse},
+    admin::{
+        api::AdminApi,
+        response::{AdminBody, AdminResponse},
+    },
     process::connection::{
         Activity, ConnectionEnd, ObservedStream, OpenRequest, RequestBody, Shutdown, Slot, Slots, Timeouts,
         closes_after, drive, source_of,
@@ -32,6 +36,7 @@ pub async fn serve(api: AdminApi, listener: TcpListener) {
     let bound = listener.local_addr().map(|address| address.ip().to_canonical()).ok();
     let loopback = bound.filter(IpAddr::is_loopback);
     let api = Arc::new(api);
+    let mut frames = pin!(api.feed.run(&api.state, &api.metrics, &api.draining));
     let slots = Arc::new(Slots::new("admin"));
     let mut connections = JoinSet::new();
     let mut activities: Vec<Weak<Activity>> = Vec::new();
@@ -42,13 +47,17 @@ pub async fn serve(api: AdminApi, listener: TcpListener) {
             accepted = listener.accept() => accepted,
             _ = sweep.tick() => {
                 apply_time_limits(&mut activities);
+                api.state.load().observed.lines().stop_if_unused(Instant::now());
                 continue;
             }
+            () = &mut frames => continue, // never: it runs until it is dropped
         };
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, peer)) => {
-                let is_full = connections.len() >= CONNECTIONS_MAX;
+                let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES); // without it, 4 MiB
+                // The streams do not count: whatever they do, there is a slot for a probe.
+                let is_full = connections.len() >= CONNECTIONS_MAX + api.feed.open_streams();
                 let Ok((slot, _)) = slots.admit(source_of(peer), None, is_full) else { continue };
                 let activity = Arc::new(activity(slot));
                 activities.push(Arc::downgrade(&activity));
@@ -77,7 +86,7 @@ async fn serve_connection(
     let service = service_fn(|request| {
         let open = activity.start_request(Instant::now());
         let api = &api;
-        async move { Ok::<_, Infallible>(respond(api, request, &open, loopback).await) }
+        async move { Ok::<_, Infallible>(respond(api, request, open, loopback).await) }
     });
     let connection = pin!(
         http1::Builder::new()
@@ -95,7 +104,7 @@ async fn serve_connection(
 async fn respond(
     api: &AdminApi,
     request: Request<Incoming>,
-    open: &OpenRequest,
+    open: OpenRequest,
     loopback: Option<IpAddr>,
 ) -> AdminResponse {
     let (parts, incoming) = request.into_parts();
@@ -105,8 +114,11 @@ async fn respond(
         open.authenticate();
     }
     let mut response = api.respond(&request, loopback).await;
-    if closes_after(response.status(), &mut body, open).await {
+    if closes_after(response.status(), &mut body, &open).await {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let AdminBody::Events(events) = response.body_mut() {
+        events.hold(open);
     }
     response
 }
@@ -142,8 +154,10 @@ const TIMEOUTS: Timeouts = Timeouts {
     // Longer than the minute that scrapers usually leave between two scrapes. They send no token.
     idle: Duration::from_secs(75),
     idle_unauthenticated: Duration::from_secs(75),
-    stuck: Duration::from_secs(75),
+    stuck: Duration::from_secs(75), // of a stream: while its reader reads nothing
     age: Duration::from_secs(86_400), // one process: there is no load to spread
 };
+/// A stream whose reader has stopped holds little memory of the kernel, and is noticed soon.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use switchboard_auth::Authenticator;
 use switchboard_delivery::{Connections, Delivery};
-use switchboard_routing::CallbackUris;
+use switchboard_routing::{CallbackUris, Name};
 use uuid::Uuid;
 
-use crate::admin::access::AdminToken;
+use crate::{
+    admin::access::AdminToken, clients::peer_health::PeerHealth, config::EffectiveConfig, observed::Observed,
+};
 
 /// The parts that one configuration made. A reload replaces them.
 #[derive(Debug)]
 pub struct AdminState {
+    /// The region that the gateway serves.
+    pub region: Name,
     /// The state of the keys.
     pub authenticator: Arc<Authenticator>,
     /// The fleet.
@@ -20,8 +24,16 @@ pub struct AdminState {
     pub connections: Arc<Connections>,
     /// The callback URIs of the instances.
     pub callbacks: Arc<CallbackUris>,
+    /// The health of the other regions.
+    pub(crate) peers: Arc<PeerHealth>,
+    /// The observations of the process. The same after a reload.
+    pub observed: Arc<Observed>,
     /// The ids of the configured apps.
     pub apps: Vec<Uuid>,
+    /// The configuration as operators see it.
+    pub config: Arc<EffectiveConfig>,
+    /// The time at which it applied, in Unix milliseconds.
+    pub config_loaded_ms: u64,
     /// True if `/metrics` has series of each instance, false if it has their sums.
     pub instance_metrics: bool,
     /// The token that changes and callback URIs require. Without one, only a loopback listener serves them.

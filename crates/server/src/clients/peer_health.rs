@@ -49,6 +49,11 @@ impl PeerHealth {
         self.peers.iter().any(|peer| peer.name.as_str() == region)
     }
 
+    /// Returns the name of each peer, and whether it is healthy.
+    pub(crate) fn healths(&self) -> impl Iterator<Item = (&Name, bool)> {
+        self.peers.iter().map(|peer| (&peer.name, peer.healthy.load(Relaxed)))
+    }
+
     /// Checks every peer at intervals, until the future is dropped.
     pub(crate) async fn run(self: Arc<Self>, metrics: Arc<Metrics>) {
         let mut checks = JoinSet::new();

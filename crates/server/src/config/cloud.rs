@@ -27,7 +27,7 @@ impl Cloud {
     /// Reads `cloud`.
     pub(super) fn read(root: &Section<'_>) -> Option<Self> {
         let words = Self::ALL.map(|cloud| (cloud.name(), cloud));
-        root.or("cloud", Self::Public, |setting| setting.word(&words))
+        root.word_or("cloud", Self::Public, &words)
     }
 
     /// The name in the configuration.

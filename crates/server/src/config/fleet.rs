@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
+use serde_json::Value;
 use switchboard_auth::AppSettings;
 use switchboard_delivery::{Discovery, DnsSettings, InstanceSettings, Network, ProbeSettings, UpstreamUrl};
 #[cfg(feature = "kubernetes")]
@@ -16,6 +17,7 @@ use super::{
     secret::Surroundings,
     section::{Section, Setting},
     unit,
+    written::Written,
 };
 use crate::platform::{CALL_LIMIT, RECORDING_LIMIT};
 
@@ -33,7 +35,7 @@ pub(super) fn placement(
         ("thread", AffinityBy::Thread),
         ("tenant", AffinityBy::Tenant),
     ];
-    let key = section.or("key", AffinityBy::Call, |setting| setting.word(&keys));
+    let key = section.word_or("key", AffinityBy::Call, &keys);
     let budget = section.or("budget", Duration::from_secs(12), |setting| less_than(setting, CALL_LIMIT));
     let recording_budget = section
         .or("recording_budget", Duration::from_millis(3500), |setting| less_than(setting, RECORDING_LIMIT));
@@ -95,6 +97,16 @@ fn full(
     Some(Full::Overflow(region))
 }
 
+impl Written for Full {
+    fn written(&self) -> Value {
+        Value::from(match self {
+            Self::Refuse => "refuse".to_owned(),
+            Self::Overflow(region) => format!("overflow:{region}"),
+            Self::Reject => "reject".to_owned(),
+        })
+    }
+}
+
 /// The settings of the fleet.
 pub(super) struct Fleet {
     pub(super) instances: Vec<InstanceSettings>,
@@ -115,7 +127,7 @@ pub(super) fn fleet(
     apps: Option<&[AppSettings]>,
 ) -> Option<Fleet> {
     let section = root.section("fleet");
-    let allow = section.or("allow", Vec::new(), |setting| {
+    let allow = section.or_empty("allow", |setting| {
         setting.each("a list of networks, like [\"10.0.0.0/8\"]", |network| {
             let parsed = network.text("a network, like \"10.0.0.0/8\"")?.parse::<Network>();
             parsed.map_err(|error| network.problem(error.to_string())).ok()
@@ -201,7 +213,7 @@ fn uses_tls(instances: &[InstanceSettings], discovery: Option<&Discovery>) -> bo
 
 /// Reads the DNS servers under `key`; none means those of the system.
 fn servers(section: &Section<'_>, key: &'static str) -> Option<Vec<SocketAddr>> {
-    section.or(key, Vec::new(), |setting| {
+    section.or_empty(key, |setting| {
         setting.each("a list of addresses, like [\"10.0.0.53:53\"]", |server| {
             server.parse("an address and port, like \"10.0.0.53:53\"", |text| text.parse().ok())
         })
@@ -282,7 +294,7 @@ fn kubernetes(setting: &Setting<'_>, _: Option<Vec<Network>>) -> Option<Discover
 
 /// Reads the scheme (true for https) and the path of discovered instances.
 fn scheme_and_path(section: &Section<'_>) -> (Option<bool>, Option<Box<str>>) {
-    let secure = section.or("scheme", false, |setting| setting.word(&[("http", false), ("https", true)]));
+    let secure = section.word_or("scheme", false, &[("http", false), ("https", true)]);
     let path = section.or("path", "/api/calls".into(), |setting| {
         // Parse it behind a host, as it will be used.
         setting.parse("a path like \"/api/calls\"; {app} in it stands for the app id", |text| {

@@ -1,5 +1,6 @@
 //! `[app.graph]`: the credential and the hosts with which the gateway acts on the calls of an app.
 
+use serde_json::Value;
 use switchboard_auth::Tenants;
 use switchboard_graph::{Credential, GraphSettings, Hosts, InvalidGraphSettings, ManagedIdentity};
 use uuid::Uuid;
@@ -24,6 +25,7 @@ pub(super) fn graph(
 ) -> Option<Option<GraphSettings>> {
     let section = of_app.section("graph");
     if !section.is_present() {
+        of_app.note_default("graph", Value::Null);
         return Some(None);
     }
     let credential = credential(of_app, &section, around, tenants);

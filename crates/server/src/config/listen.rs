@@ -106,9 +106,9 @@ pub(super) fn limits(root: &Section<'_>) -> Option<Limits> {
     let count = |name, default| {
         section.or(name, default, |setting| usize::try_from(setting.integer(1..=1_000_000)?).ok())
     };
-    let body = section.or("body", BODY_BYTES, |setting| setting.size(&(1 << 10..=BODY_BYTES_MAX)));
+    let body = section.size_or("body", BODY_BYTES, |setting| setting.size(&(1 << 10..=BODY_BYTES_MAX)));
     let least = body.unwrap_or(BODY_BYTES);
-    let body_memory = section.or("body_memory", BODY_MEMORY_BYTES.max(least), |setting| {
+    let body_memory = section.size_or("body_memory", BODY_MEMORY_BYTES.max(least), |setting| {
         let bytes = setting.size(&(1 << 10..=1 << 31))?;
         if bytes < least {
             setting.problem(format!("less than limits.body, which is {}", unit::show_size(least)));
@@ -116,7 +116,7 @@ pub(super) fn limits(root: &Section<'_>) -> Option<Limits> {
         (bytes >= least).then_some(bytes)
     });
     // hyper refuses a buffer of less than 8 KiB.
-    let head = section.or("head", 16 << 10, |setting| setting.size(&(8 << 10..=256 << 10)));
+    let head = section.size_or("head", 16 << 10, |setting| setting.size(&(8 << 10..=256 << 10)));
     let connections = count("connections", 10_000);
     let per_source = section
         .maybe("connections_per_source", |setting| usize::try_from(setting.integer(1..=1_000_000)?).ok());
@@ -152,7 +152,7 @@ pub(super) fn limits(root: &Section<'_>) -> Option<Limits> {
 pub(super) fn log(root: &Section<'_>) -> Option<Log> {
     let section = root.section("log");
     let formats = [("json", Format::Json), ("text", Format::Text)];
-    let format = section.or("format", Format::Json, |setting| setting.word(&formats));
+    let format = section.word_or("format", Format::Json, &formats);
     let levels = [
         ("error", Level::ERROR),
         ("warn", Level::WARN),
@@ -160,7 +160,7 @@ pub(super) fn log(root: &Section<'_>) -> Option<Log> {
         ("debug", Level::DEBUG),
         ("trace", Level::TRACE),
     ];
-    let level = section.or("level", Level::INFO, |setting| setting.word(&levels));
+    let level = section.word_or("level", Level::INFO, &levels);
     section.finish();
     Some(Log { format: format?, level: level? })
 }

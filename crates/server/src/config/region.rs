@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use ::url::Url;
+use serde_json::Value;
 use switchboard_delivery::{Orphaned, UpstreamUrl};
 use switchboard_routing::{CallbackUris, Name, Peer, Policy, Rule, SealKey};
 
@@ -12,6 +13,7 @@ use super::{
     secret::{SECRET, Surroundings},
     section::{Section, Setting},
     url,
+    written::Written,
 };
 
 pub(super) fn name(root: &Section<'_>) -> Option<Name> {
@@ -56,7 +58,7 @@ pub(super) fn callback(
         setting.duration(&(Duration::from_millis(1)..=Duration::from_secs(60)))
     });
     let words = [("refuse", Orphaned::Refuse), ("reassign", Orphaned::Reassign)];
-    let orphaned = section.or("orphaned", Orphaned::Refuse, |setting| setting.word(&words));
+    let orphaned = section.word_or("orphaned", Orphaned::Refuse, &words);
     let uris = match (&base, seal, path) {
         (Some(base), Some(seal), Some(path)) => {
             let uris = CallbackUris::new(base, path, seal);
@@ -141,6 +143,16 @@ pub(super) fn affinity(root: &Section<'_>, here: Option<&Name>) -> Option<Affini
     }
 }
 
+impl Written for RedirectStatus {
+    fn written(&self) -> Value {
+        Value::from(match self {
+            Self::Found => 302,
+            Self::TemporaryRedirect => 307,
+            Self::PermanentRedirect => 308,
+        })
+    }
+}
+
 fn peer(section: Section<'_>, here: Option<&Name>, names: &mut BTreeSet<Name>) -> Option<PeerSettings> {
     let name = section.required("name", "the name of another region, like \"amer\"").and_then(|setting| {
         let name = parse_name(&setting)?;
@@ -169,14 +181,14 @@ fn peer(section: Section<'_>, here: Option<&Name>, names: &mut BTreeSet<Name>) -
 /// Reads a rule. `regions`: this region and the others, if they have no problem.
 fn rule(section: Section<'_>, regions: Option<(&Name, &BTreeSet<Name>)>) -> Option<Rule> {
     let texts = |name, like: &str| {
-        section.or(name, Vec::new(), |setting| {
+        section.or_empty(name, |setting| {
             let right = format!("a list of texts, like [{like:?}]");
             let one = |value: &Setting<'_>| value.text(&format!("a text, like {like:?}")).map(str::to_owned);
             not_empty(setting, setting.each(&right, one))
         })
     };
     let tenants = |name| {
-        section.or(name, Vec::new(), |setting| {
+        section.or_empty(name, |setting| {
             let one = |tenant: &Setting<'_>| guid::guid(tenant).map(|id| id.hyphenated().to_string());
             not_empty(setting, setting.each(&format!("a list of tenant ids, each {}", guid::GUID), one))
         })

@@ -3,6 +3,7 @@
 
 use std::{cell::RefCell, ops::RangeInclusive, rc::Rc, time::Duration};
 
+use serde_json::Value;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -11,6 +12,7 @@ use toml::{
 use super::{
     problems::{Problem, Problems},
     unit,
+    written::Written,
 };
 
 /// A table, or the place of an absent one. Reading a setting returns `None` if it recorded a problem.
@@ -21,7 +23,7 @@ pub(super) struct Section<'t> {
     is_wrong: bool,
     offset: usize,
     read: RefCell<Vec<&'static str>>,
-    problems: Rc<RefCell<Vec<Problem>>>,
+    found: Rc<Found>,
 }
 
 /// A value and its place in the file.
@@ -29,7 +31,15 @@ pub(super) struct Setting<'t> {
     path: String,
     value: &'t DeValue<'t>,
     offset: usize,
-    problems: Rc<RefCell<Vec<Problem>>>,
+    found: Rc<Found>,
+}
+
+/// The findings in the whole file.
+#[derive(Default)]
+struct Found {
+    problems: RefCell<Vec<Problem>>,
+    /// The paths and the values of the settings that the file does not write.
+    defaults: RefCell<Vec<(String, Value)>>,
 }
 
 impl<'t> Section<'t> {
@@ -41,7 +51,7 @@ impl<'t> Section<'t> {
             is_wrong: false,
             offset: 0,
             read: RefCell::default(),
-            problems: Rc::default(),
+            found: Rc::default(),
         }
     }
 
@@ -58,7 +68,7 @@ impl<'t> Section<'t> {
             path: self.path_of(name),
             value: value.get_ref(),
             offset: key.span().start,
-            problems: Rc::clone(&self.problems),
+            found: Rc::clone(&self.found),
         })
     }
 
@@ -72,16 +82,65 @@ impl<'t> Section<'t> {
     }
 
     /// Reads a setting with a default. `None` only if the setting has a problem.
-    pub(super) fn or<T>(
+    pub(super) fn or<T: Written>(
         &self,
         name: &'static str,
         default: T,
         read: impl FnOnce(&Setting<'t>) -> Option<T>,
     ) -> Option<T> {
+        let written = default.written();
+        self.or_shown(name, (default, written), read)
+    }
+
+    /// Reads one of a few words, with a default among them. `None` only if the setting has a problem.
+    pub(super) fn word_or<T: Copy + PartialEq>(
+        &self,
+        name: &'static str,
+        default: T,
+        words: &[(&str, T)],
+    ) -> Option<T> {
+        let written = words.iter().find(|(_, value)| *value == default).map(|(word, _)| *word);
+        self.or_shown(name, (default, written.into()), |setting| setting.word(words))
+    }
+
+    /// Reads a size with a default. `None` only if the setting has a problem.
+    pub(super) fn size_or(
+        &self,
+        name: &'static str,
+        default: usize,
+        read: impl FnOnce(&Setting<'t>) -> Option<usize>,
+    ) -> Option<usize> {
+        self.or_shown(name, (default, unit::show_size(default).into()), read)
+    }
+
+    /// Reads a list that is empty by default. `None` only if the setting has a problem.
+    pub(super) fn or_empty<T>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&Setting<'t>) -> Option<Vec<T>>,
+    ) -> Option<Vec<T>> {
+        self.or_shown(name, (Vec::new(), Value::Null), read)
+    }
+
+    /// Reads a setting with a default, and with the form in which the file would write it.
+    fn or_shown<T>(
+        &self,
+        name: &'static str,
+        (default, written): (T, Value),
+        read: impl FnOnce(&Setting<'t>) -> Option<T>,
+    ) -> Option<T> {
         match self.optional(name) {
             Some(setting) => read(&setting),
-            None => Some(default),
+            None => {
+                self.note_default(name, written);
+                Some(default)
+            }
         }
+    }
+
+    /// Notes the value that a setting has because the file does not write it.
+    pub(super) fn note_default(&self, name: &str, written: Value) {
+        self.found.defaults.borrow_mut().push((self.path_of(name), written));
     }
 
     /// Reads a setting that is absent by default. The outer `None` only if the setting has a problem.
@@ -91,10 +150,7 @@ impl<'t> Section<'t> {
         name: &'static str,
         read: impl FnOnce(&Setting<'t>) -> Option<T>,
     ) -> Option<Option<T>> {
-        match self.optional(name) {
-            Some(setting) => read(&setting).map(Some),
-            None => Some(None),
-        }
+        self.or_shown(name, (None, Value::Null), |setting| read(setting).map(Some))
     }
 
     /// Returns a table inside this one.
@@ -107,23 +163,26 @@ impl<'t> Section<'t> {
                 is_wrong: false,
                 offset: self.offset,
                 read: RefCell::default(),
-                problems: Rc::clone(&self.problems),
+                found: Rc::clone(&self.found),
             },
         }
     }
 
     /// Returns the tables of `[[name]]`; none if it is absent.
     pub(super) fn sections(&self, name: &'static str) -> Vec<Self> {
-        let Some(setting) = self.optional(name) else { return Vec::new() };
+        let Some(setting) = self.optional(name) else {
+            self.note_default(name, Value::Array(Vec::new()));
+            return Vec::new();
+        };
         let tables = setting.list(&format!("a list of tables, each under [[{}]]", setting.path));
         tables.unwrap_or_default().iter().map(Setting::section).collect()
     }
 
     /// Returns the tables of `[[name]]`, at least one. `right` says what would be right.
     pub(super) fn some_sections(&self, name: &'static str, right: &str) -> Option<Vec<Self>> {
-        let before = self.problems.borrow().len();
+        let before = self.found.problems.borrow().len();
         let sections = self.sections(name);
-        if sections.is_empty() && !self.is_wrong && self.problems.borrow().len() == before {
+        if sections.is_empty() && !self.is_wrong && self.found.problems.borrow().len() == before {
             let problem = if self.optional(name).is_some() { "empty" } else { "missing" };
             self.problem(name, format!("{problem}; {right}"));
         }
@@ -135,12 +194,12 @@ impl<'t> Section<'t> {
     pub(super) fn problem(&self, name: &str, message: impl Into<String>) {
         let place = self.table.and_then(|table| place_of(table, name));
         let problem = Problem::new(self.path_of(name), message).at(place.unwrap_or(self.offset));
-        self.problems.borrow_mut().push(problem);
+        self.found.problems.borrow_mut().push(problem);
     }
 
     /// True if the file has a recorded problem so far.
     pub(super) fn has_problems(&self) -> bool {
-        !self.problems.borrow().is_empty()
+        !self.found.problems.borrow().is_empty()
     }
 
     /// Records the settings that were not read, each with the known one that it resembles, or with all known
@@ -156,11 +215,16 @@ impl<'t> Section<'t> {
         }
     }
 
+    /// Returns the paths and the values of the settings that the file does not write.
+    pub(super) fn defaults(&self) -> Vec<(String, Value)> {
+        self.found.defaults.take()
+    }
+
     /// Returns the problems of the whole file.
     pub(super) fn into_problems(self) -> Problems {
-        let problems = Rc::clone(&self.problems);
+        let found = Rc::clone(&self.found);
         self.finish();
-        Problems::in_order(problems.take())
+        Problems::in_order(found.problems.take())
     }
 
     fn path_of(&self, name: &str) -> String {
@@ -172,7 +236,7 @@ impl<'t> Section<'t> {
 impl<'t> Setting<'t> {
     /// Records a problem of the setting.
     pub(super) fn problem(&self, message: impl Into<String>) {
-        self.problems.borrow_mut().push(Problem::new(self.path.clone(), message).at(self.offset));
+        self.found.problems.borrow_mut().push(Problem::new(self.path.clone(), message).at(self.offset));
     }
 
     /// Reads text that `parse` accepts. Otherwise the problem is that it is not `right`.
@@ -260,7 +324,7 @@ impl<'t> Setting<'t> {
             path: format!("{}[{index}]", self.path),
             value: value.get_ref(),
             offset: value.span().start,
-            problems: Rc::clone(&self.problems),
+            found: Rc::clone(&self.found),
         };
         Some(items.iter().enumerate().map(item).collect())
     }
@@ -290,7 +354,7 @@ impl<'t> Setting<'t> {
             is_wrong: table.is_none(),
             offset: self.offset,
             read: RefCell::default(),
-            problems: Rc::clone(&self.problems),
+            found: Rc::clone(&self.found),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Tests of the configuration through `Config::parse`.
 
+mod effective;
 mod file;
 
 use std::{fs, path::PathBuf, time::Duration};

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use serde_json::{Value, json};
 use switchboard_auth::{
     AppSettings, Authenticator, KeyPolicy, Tenants, TrustSettings, key_store_is_writable_by_others,
 };
@@ -18,6 +19,7 @@ use super::{
     secret::{Surroundings, shown},
     section::{Section, Setting},
     url,
+    written::Written,
 };
 
 /// Reads the apps, and the calls API of those for which the gateway acts. `cloud` is `None` if it has a
@@ -48,7 +50,7 @@ fn app(
         is_new.then_some(id)
     });
     let tenants = section.or("tenants", Tenants::Any, tenants);
-    let audiences = section.or("audiences", Vec::new(), |setting| {
+    let audiences = section.or_empty("audiences", |setting| {
         setting.each("a list of audiences, like [\"api://bots.contoso.com\"]", |audience| {
             audience.text("an audience, like \"api://bots.contoso.com\"").map(str::to_owned)
         })
@@ -86,7 +88,9 @@ pub(super) fn trusts(
     cloud: Option<Cloud>,
 ) -> Option<Vec<Trust>> {
     if root.optional("trust").is_none() {
-        return cloud?.trusts(root);
+        let trusts = cloud?.trusts(root)?;
+        root.note_default("trust", trusts.written());
+        return Some(trusts);
     }
     cloud::refuse_skype_metadata(root);
     let sections =
@@ -120,7 +124,7 @@ fn trust(section: Section<'_>, around: &Surroundings<'_>, names: &mut BTreeSet<S
         }
         (!issuers.is_empty()).then_some(issuers)
     });
-    let callers = section.or("callers", Vec::new(), |setting| {
+    let callers = section.or_empty("callers", |setting| {
         setting.each(&format!("a list of app ids, like [\"{CALLING_SERVICE}\"]"), guid)
     });
     if let (Some(issuers), Some(callers)) = (&issuers, &callers)
@@ -225,6 +229,31 @@ fn is_of(text: &str, issuer: &str) -> bool {
             .and_then(|rest| rest.strip_suffix(after))
             .is_some_and(|tenant| tenant == TENANT || parse_guid(tenant).is_some()),
         None => text == issuer,
+    }
+}
+
+impl Written for Tenants {
+    fn written(&self) -> Value {
+        match self {
+            Self::Any => Value::from(vec!["*"]),
+            Self::Only(tenants) => tenants.iter().map(|tenant| tenant.hyphenated().to_string()).collect(),
+        }
+    }
+}
+
+/// The trusts of a cloud.
+impl Written for Vec<Trust> {
+    fn written(&self) -> Value {
+        let trust = |trust: &Trust| {
+            // Without `..`: a new setting must be shown.
+            let Trust { settings, ca: _ } = trust;
+            let TrustSettings { name, metadata, issuers, callers, ca_digest: _ } = settings;
+            let callers: Vec<_> = callers.iter().map(|caller| caller.hyphenated().to_string()).collect();
+            json!({
+                "name": name, "metadata": metadata.as_str(), "issuers": issuers, "callers": callers, "ca": null,
+            })
+        };
+        self.iter().map(trust).collect()
     }
 }
 

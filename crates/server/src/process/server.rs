@@ -39,7 +39,7 @@ use self::{
     reload::Reloader,
 };
 use crate::{
-    admin::{self, AdminApi},
+    admin::{self, AdminApi, Feed},
     config::{Config, Log, Problems},
     gateway::Gateway,
     metrics::Metrics,
@@ -155,6 +155,7 @@ impl Server {
             state: Arc::clone(&reloader.admin_state),
             metrics: Arc::clone(&state.metrics),
             draining: Arc::clone(&reloader.draining),
+            feed: Feed::default(),
         };
         let admin = tokio::spawn(admin::serve(api, admin));
         let metrics = Arc::clone(&state.metrics);

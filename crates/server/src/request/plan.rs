@@ -162,7 +162,13 @@ pub(crate) struct Redirection {
 
 /// The ids of the calls that these items end: terminated, or deleted.
 pub(crate) fn ended_calls<'a>(items: impl IntoIterator<Item = &'a Item<'a>>) -> Vec<Box<str>> {
-    let ends_call = |item: &&Item<'_>| match &item.data {
+    let ended = items.into_iter().filter(|item| ends_call(item));
+    ended.filter_map(|item| Some(item.call_id()?.as_str().into())).collect()
+}
+
+/// Returns true if the item ends its call: terminated, or deleted.
+pub(crate) fn ends_call(item: &Item<'_>) -> bool {
+    match &item.data {
         Data::Call(call) if call.state == Some(CallState::Terminated) => true,
         Data::Call(_) | Data::Absent => {
             let resource = item.resource.as_ref();
@@ -174,8 +180,7 @@ pub(crate) fn ended_calls<'a>(items: impl IntoIterator<Item = &'a Item<'a>>) -> 
         | Data::Operation(_)
         | Data::List(_)
         | Data::Other => false,
-    };
-    items.into_iter().filter(ends_call).filter_map(|item| Some(item.call_id()?.as_str().into())).collect()
+    }
 }
 
 /// The items of one part, before its destination is worked out.

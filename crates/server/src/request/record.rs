@@ -1,9 +1,14 @@
 //! `Record`: the one log event of a request, and its metrics.
 
 mod attempts;
+mod observe;
 mod sender;
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderMap, HeaderValue, Method, Response};
 use switchboard_auth::{Caller, RefusedSender};
@@ -16,15 +21,17 @@ pub(crate) use self::attempts::Attempts;
 use self::sender::RecordedSender;
 use crate::{
     metrics::{Metrics, RequestKind},
+    observed::{CallKind, Observed},
     platform::{CHAIN_ID, MESSAGE_ID},
     request::{
         outcome::Outcome,
+        plan::ends_call,
         received::{Received, Route, plain},
         refusal::Refusal,
         reply::ReplyBody,
         retries::{ActionResult, Leader, SharedResponse},
     },
-    telemetry::log_line,
+    telemetry::{Line, json_line, log_line},
 };
 
 /// Collects the fields of the log event of a request.
@@ -34,6 +41,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Record {
     metrics: Arc<Metrics>,
+    observed: Arc<Observed>,
     client: IpAddr,
     arrived: Instant,
     /// The wall-clock time of the arrival.
@@ -48,7 +56,13 @@ pub(crate) struct Record {
     pub(crate) call_id: Option<Box<str>>,
     item: Option<&'static str>,
     state: Option<&'static str>,
+    /// The kind of the call that the item announces as new.
+    announced: Option<CallKind>,
+    /// The item ends its call.
+    ends_call: bool,
     items: usize,
+    /// The gateway has decided where a new call goes.
+    is_decided: bool,
     rule: Option<usize>,
     region: Option<Name>,
     instance: Option<Name>,
@@ -64,10 +78,16 @@ pub(crate) struct Record {
 
 impl Record {
     /// `client` is the address of the sender.
-    pub(crate) fn new(metrics: Arc<Metrics>, received: &Received<'_>, client: IpAddr) -> Self {
+    pub(crate) fn new(
+        metrics: Arc<Metrics>,
+        observed: Arc<Observed>,
+        received: &Received<'_>,
+        client: IpAddr,
+    ) -> Self {
         let headers = received.headers();
         Self {
             metrics,
+            observed,
             client,
             arrived: received.arrived,
             now: received.now,
@@ -81,7 +101,10 @@ impl Record {
             call_id: None,
             item: None,
             state: None,
+            announced: None,
+            ends_call: false,
             items: 0,
+            is_decided: false,
             rule: None,
             region: None,
             instance: None,
@@ -127,11 +150,14 @@ impl Record {
         self.item = Some(item.kind().label());
         self.state =
             if let Data::Call(call) = &item.data { call.state.as_ref().map(CallState::label) } else { None };
+        self.announced = item.new_call().map(CallKind::of);
+        self.ends_call = ends_call(item);
         self.call_id = item.call_id().map(|id| id.as_str().into());
         self.call_id.clone()
     }
 
     pub(crate) fn decided(&mut self, decision: &Decision<'_>) {
+        self.is_decided = true;
         self.rule = decision.rule;
     }
 
@@ -265,64 +291,87 @@ impl Record {
     fn write(&self, status: Option<u16>, outcome: Outcome, refusal: Option<(&'static str, Option<&str>)>) {
         let duration = self.arrived.elapsed();
         self.metrics.request(outcome, self.kind, duration);
-        let Attempts { made: attempts, outcome_unknown } = self.attempts;
-        if outcome_unknown > 0 {
-            self.metrics.outcome_unknown(u64::from(outcome_unknown));
+        if self.attempts.outcome_unknown > 0 {
+            self.metrics.outcome_unknown(u64::from(self.attempts.outcome_unknown));
         }
+        let ended = self.now + duration;
+        self.observe(status, outcome, ended);
         if refusal.is_some_and(|(reason, _)| self.is_suppressed(outcome, reason)) {
             return;
         }
         let (reason, message) = refusal.unzip();
+        let refused = self.sender.refused();
+        let problem = refused.map(RefusedSender::problem);
+        let problem = message.flatten().or(problem.as_deref());
+        if let Some(reason) = reason {
+            self.observe_refusal((status, outcome), reason, problem, ended);
+        }
+        let fields =
+            |line: &mut Line<'_>| self.write_fields(line, status, duration, outcome, reason, problem);
+        log_line(TARGET, MESSAGE, ended, fields);
+        if self.observed.lines().is_recording() {
+            let line = json_line(TARGET, MESSAGE, ended, fields);
+            self.observed.lines().push(self.call_id.as_deref(), outcome, line);
+        }
+    }
+
+    fn write_fields(
+        &self,
+        line: &mut Line<'_>,
+        status: Option<u16>,
+        duration: Duration,
+        outcome: Outcome,
+        reason: Option<&str>,
+        problem: Option<&str>,
+    ) {
+        let Attempts { made: attempts, outcome_unknown } = self.attempts;
         let (sender, refused) = (self.sender.proven(), self.sender.refused());
-        log_line("switchboard::request", "request finished", self.now + duration, |line| {
-            line.text("http.request.method", self.method);
-            // Never the path itself: it may hold a seal, or any text of an unauthenticated sender.
-            line.text("http.route", self.kind.label());
-            line.number("http.response.status_code", status);
-            line.address("client.address", self.client);
-            line.milliseconds("duration_ms", duration);
-            line.text("outcome", outcome.label());
-            line.text("reason", reason);
-            let problem = refused.map(RefusedSender::problem);
-            line.text("error", message.flatten().or(problem.as_deref()));
-            line.text("call.id", self.call_id.as_deref());
-            line.text("call.chain_id", as_text(&self.chain_id));
-            line.text("call.state", self.state);
-            line.text("item", self.item);
-            line.number("items", Some(self.items).filter(|items| *items > 1));
-            line.text("message.id", as_text(&self.message_id));
-            if let Some(sender) = sender {
-                line.id("tenant.id", Some(sender.tenant));
-                line.id("app.id", Some(sender.app));
-                line.id("caller.id", sender.service);
-            }
-            // It is unproven for a refused token.
-            let trust = sender.map(|sender| &*sender.trust);
-            line.text("trust", trust.or_else(|| refused?.error.trust()));
-            if let Some(sender) = sender {
-                line.text("key.id", &*sender.key_id);
-                line.number("key.generation", Some(sender.generation));
-            }
-            if let Some(token) = self.sender.unproven_token() {
-                line.text("token.issuer", token.issuer.as_deref());
-                line.text("token.key_id", token.key_id.as_deref());
-                line.text("token.audience", token.audience.as_deref());
-                line.text("token.tenant", token.tenant.as_deref());
-                line.text("token.calling_app", token.calling_app.as_deref());
-                line.number("token.age_s", token.age_s);
-                line.number("token.expires_in_s", token.expires_in_s);
-            }
-            line.number("rule", self.rule);
-            line.text("region", self.region.as_ref().map(Name::as_str));
-            line.text("instance", self.instance.as_ref().map(Name::as_str));
-            let incarnation = self.incarnation.as_ref().map(Name::as_str);
-            line.text("incarnation", incarnation.filter(|name| *name != NO_INCARNATION));
-            line.number("attempts", Some(attempts).filter(|attempts| *attempts > 1));
-            line.number("outcome_unknown", Some(outcome_unknown).filter(|attempts| *attempts > 0));
-            line.text("action", self.action.map(|acted| acted.action));
-            line.text("action_result", self.action.map(|acted| acted.result));
-            line.text("retry", self.retry);
-        });
+        line.text("http.request.method", self.method);
+        // Never the path itself: it may hold a seal, or any text of an unauthenticated sender.
+        line.text("http.route", self.kind.label());
+        line.number("http.response.status_code", status);
+        line.address("client.address", self.client);
+        line.milliseconds("duration_ms", duration);
+        line.text("outcome", outcome.label());
+        line.text("reason", reason);
+        line.text("error", problem);
+        line.text("call.id", self.call_id.as_deref());
+        line.text("call.chain_id", as_text(&self.chain_id));
+        line.text("call.state", self.state);
+        line.text("item", self.item);
+        line.number("items", Some(self.items).filter(|items| *items > 1));
+        line.text("message.id", as_text(&self.message_id));
+        if let Some(sender) = sender {
+            line.id("tenant.id", Some(sender.tenant));
+            line.id("app.id", Some(sender.app));
+            line.id("caller.id", sender.service);
+        }
+        // It is unproven for a refused token.
+        let trust = sender.map(|sender| &*sender.trust);
+        line.text("trust", trust.or_else(|| refused?.error.trust()));
+        if let Some(sender) = sender {
+            line.text("key.id", &*sender.key_id);
+            line.number("key.generation", Some(sender.generation));
+        }
+        if let Some(token) = self.sender.unproven_token() {
+            line.text("token.issuer", token.issuer.as_deref());
+            line.text("token.key_id", token.key_id.as_deref());
+            line.text("token.audience", token.audience.as_deref());
+            line.text("token.tenant", token.tenant.as_deref());
+            line.text("token.calling_app", token.calling_app.as_deref());
+            line.number("token.age_s", token.age_s);
+            line.number("token.expires_in_s", token.expires_in_s);
+        }
+        line.number("rule", self.rule);
+        line.text("region", self.region.as_ref().map(Name::as_str));
+        line.text("instance", self.instance.as_ref().map(Name::as_str));
+        let incarnation = self.incarnation.as_ref().map(Name::as_str);
+        line.text("incarnation", incarnation.filter(|name| *name != NO_INCARNATION));
+        line.number("attempts", Some(attempts).filter(|attempts| *attempts > 1));
+        line.number("outcome_unknown", Some(outcome_unknown).filter(|attempts| *attempts > 0));
+        line.text("action", self.action.map(|acted| acted.action));
+        line.text("action_result", self.action.map(|acted| acted.result));
+        line.text("retry", self.retry);
     }
 }
 
@@ -356,6 +405,9 @@ fn as_text(value: &Option<HeaderValue>) -> Option<&str> {
     value.as_ref().and_then(|value| str::from_utf8(value.as_bytes()).ok())
 }
 
+/// The target and the message of the event.
+const TARGET: &str = "switchboard::request";
+const MESSAGE: &str = "request finished";
 /// The value of `retry` for a retry of a new call whose instance is lost.
 const PLACED_AGAIN: &str = "placed_again";
 /// The incarnation of instances whose source does not know any.

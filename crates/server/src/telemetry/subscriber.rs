@@ -9,7 +9,12 @@ use tracing::{
 };
 
 use crate::{
-    telemetry::{line::Line, settings::LogSettings, timestamp::Timestamp, writer::Writer},
+    telemetry::{
+        line::Line,
+        settings::{Format, LogSettings},
+        timestamp::Timestamp,
+        writer::Writer,
+    },
     wall_clock::wall_clock,
 };
 
@@ -108,6 +113,24 @@ pub(crate) fn log_line(target: &str, message: &str, time: SystemTime, fields: im
             });
         }
     });
+}
+
+/// Returns the line that [`log_line`] writes, in JSON whatever the format of the log, without its line feed.
+pub(crate) fn json_line(
+    target: &str,
+    message: &str,
+    time: SystemTime,
+    fields: impl FnOnce(&mut Line<'_>),
+) -> String {
+    let mut text = String::new();
+    let settings = LogSettings { format: Format::Json, level: Level::INFO, colour: false };
+    let mut line =
+        Line::start(&mut text, settings, Level::INFO, target, |out| Timestamp::new().push(out, time));
+    line.message(message);
+    fields(&mut line);
+    line.finish();
+    text.pop();
+    text
 }
 
 /// The buffer for the line that a thread formats.

@@ -30,6 +30,8 @@ mod failover;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
+mod feed;
+#[cfg(test)]
 mod fleet_commands;
 #[cfg(test)]
 mod fleet_store;

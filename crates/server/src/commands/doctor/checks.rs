@@ -30,6 +30,7 @@ pub(super) fn all(config: Config, args: &DoctorArgs, clocks: &Arc<ClockOffsets>)
         x_forwarded: _,
         limits: _,
         log: _,
+        effective: _,
     } = config;
     let mut checks = vec![address::check(callback.origin(), &listen.webhook_path, clocks)];
     checks.extend(trusts.into_iter().map(|one| trust::check(one, clocks)));

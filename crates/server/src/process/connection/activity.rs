@@ -273,6 +273,14 @@ pub(crate) struct OpenRequest {
 }
 
 impl OpenRequest {
+    /// The response continues, for longer than the limit of a stuck one. Counts as a change if the client has
+    /// read what was written before: the kernel has taken it.
+    pub(crate) fn note_progress(&self, now: Instant) {
+        if self.activity.is_flushed.load(Relaxed) {
+            self.activity.mark_changed(now);
+        }
+    }
+
     /// Returns true if the connection closes after this request.
     pub(crate) fn is_last(&self) -> bool {
         self.activity.shutdown() != Shutdown::None

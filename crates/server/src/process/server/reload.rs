@@ -19,6 +19,7 @@ use crate::{
         state::ProcessState,
     },
     telemetry::Chain,
+    wall_clock::wall_clock,
 };
 
 /// Applies new configurations and new certificates to the running process.
@@ -56,15 +57,18 @@ impl Reloader {
         let loaded = loaded.map_err(ReloadError::Hangs).and_then(|loaded| loaded.map_err(ReloadError::Load));
         let built = loaded.and_then(|loaded| self.build(loaded));
         self.state.metrics.reload(built.is_ok());
+        let observed = Arc::clone(&self.state.gateway.load().observed);
         match built {
             Ok(built) => {
                 let log = built.log;
                 self.apply(built);
                 reloaded(&log);
+                observed.note_reload(None, wall_clock());
                 tracing::info!("configuration reloaded");
                 true
             }
             Err(error) => {
+                observed.note_reload(Some(&Chain(&error).to_string()), wall_clock());
                 tracing::error!(problems = %Chain(&error), "reload refused: keeping the old configuration");
                 false
             }
