@@ -13,6 +13,7 @@ mod file_time;
 mod fleet;
 mod graph;
 mod guid;
+mod hint;
 mod instance;
 mod listen;
 mod loops;

@@ -35,7 +35,7 @@ impl fmt::Debug for AdminToken {
     }
 }
 
-/// Refuses requests of web pages, except of those that this listener serves. `loopback` is the bound address
+/// Refuses requests of web pages, except the pages of this listener. `loopback` is the bound address
 /// if only this machine reaches it.
 ///
 /// A web page that an operator visits may post to any address that the browser reaches. Such a request has an

@@ -34,7 +34,8 @@ impl AdminError {
         code: "not_found",
         message: Cow::Borrowed(
             "the paths are GET /healthz, /readyz, /metrics, /fleet, /fleet/{instance}/callback?app={id}, \
-             /events, /calls, /calls/{id}, /config and POST /fleet/{instance}/drain, /fleet/{instance}/resume",
+             /events, /calls, /calls/{id}, /config and POST /fleet/{instance}/drain, \
+             /fleet/{instance}/resume",
         ),
         header: None,
     };

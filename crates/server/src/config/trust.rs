@@ -250,7 +250,8 @@ impl Written for Vec<Trust> {
             let TrustSettings { name, metadata, issuers, callers, ca_digest: _ } = settings;
             let callers: Vec<_> = callers.iter().map(|caller| caller.hyphenated().to_string()).collect();
             json!({
-                "name": name, "metadata": metadata.as_str(), "issuers": issuers, "callers": callers, "ca": null,
+                "name": name, "metadata": metadata.as_str(), "issuers": issuers, "callers": callers,
+                "ca": null,
             })
         };
         self.iter().map(trust).collect()

@@ -131,8 +131,11 @@ mod tests {
             instance: None,
             outcome: "redirected",
         };
-        let json = r#"{"time":7,"call":"c","chain":null,"rule":"affinity.rule[2]","decision":"redirect","region":"amer","instance":null,"outcome":"redirected"}"#;
-        assert_eq!(serde_json::to_string(&decision).unwrap(), json);
+        let json = serde_json::json!({
+            "time": 7, "call": "c", "chain": null, "rule": "affinity.rule[2]", "decision": "redirect",
+            "region": "amer", "instance": null, "outcome": "redirected",
+        });
+        assert_eq!(serde_json::to_value(&decision).unwrap(), json);
         decision.rule = None;
         assert!(serde_json::to_string(&decision).unwrap().contains(r#""rule":null"#));
     }

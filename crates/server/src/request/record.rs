@@ -1,14 +1,11 @@
 //! `Record`: the one log event of a request, and its metrics.
 
 mod attempts;
+mod fields;
 mod observe;
 mod sender;
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, Method, Response};
 use switchboard_auth::{Caller, RefusedSender};
@@ -314,65 +311,6 @@ impl Record {
             self.observed.lines().push(self.call_id.as_deref(), outcome, line);
         }
     }
-
-    fn write_fields(
-        &self,
-        line: &mut Line<'_>,
-        status: Option<u16>,
-        duration: Duration,
-        outcome: Outcome,
-        reason: Option<&str>,
-        problem: Option<&str>,
-    ) {
-        let Attempts { made: attempts, outcome_unknown } = self.attempts;
-        let (sender, refused) = (self.sender.proven(), self.sender.refused());
-        line.text("http.request.method", self.method);
-        // Never the path itself: it may hold a seal, or any text of an unauthenticated sender.
-        line.text("http.route", self.kind.label());
-        line.number("http.response.status_code", status);
-        line.address("client.address", self.client);
-        line.milliseconds("duration_ms", duration);
-        line.text("outcome", outcome.label());
-        line.text("reason", reason);
-        line.text("error", problem);
-        line.text("call.id", self.call_id.as_deref());
-        line.text("call.chain_id", as_text(&self.chain_id));
-        line.text("call.state", self.state);
-        line.text("item", self.item);
-        line.number("items", Some(self.items).filter(|items| *items > 1));
-        line.text("message.id", as_text(&self.message_id));
-        if let Some(sender) = sender {
-            line.id("tenant.id", Some(sender.tenant));
-            line.id("app.id", Some(sender.app));
-            line.id("caller.id", sender.service);
-        }
-        // It is unproven for a refused token.
-        let trust = sender.map(|sender| &*sender.trust);
-        line.text("trust", trust.or_else(|| refused?.error.trust()));
-        if let Some(sender) = sender {
-            line.text("key.id", &*sender.key_id);
-            line.number("key.generation", Some(sender.generation));
-        }
-        if let Some(token) = self.sender.unproven_token() {
-            line.text("token.issuer", token.issuer.as_deref());
-            line.text("token.key_id", token.key_id.as_deref());
-            line.text("token.audience", token.audience.as_deref());
-            line.text("token.tenant", token.tenant.as_deref());
-            line.text("token.calling_app", token.calling_app.as_deref());
-            line.number("token.age_s", token.age_s);
-            line.number("token.expires_in_s", token.expires_in_s);
-        }
-        line.number("rule", self.rule);
-        line.text("region", self.region.as_ref().map(Name::as_str));
-        line.text("instance", self.instance.as_ref().map(Name::as_str));
-        let incarnation = self.incarnation.as_ref().map(Name::as_str);
-        line.text("incarnation", incarnation.filter(|name| *name != NO_INCARNATION));
-        line.number("attempts", Some(attempts).filter(|attempts| *attempts > 1));
-        line.number("outcome_unknown", Some(outcome_unknown).filter(|attempts| *attempts > 0));
-        line.text("action", self.action.map(|acted| acted.action));
-        line.text("action_result", self.action.map(|acted| acted.result));
-        line.text("retry", self.retry);
-    }
 }
 
 impl Drop for Record {
@@ -410,5 +348,3 @@ const TARGET: &str = "switchboard::request";
 const MESSAGE: &str = "request finished";
 /// The value of `retry` for a retry of a new call whose instance is lost.
 const PLACED_AGAIN: &str = "placed_again";
-/// The incarnation of instances whose source does not know any.
-const NO_INCARNATION: &str = "0";

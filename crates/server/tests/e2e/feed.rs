@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Gateway, Instance, Issuer, Request, Settings, Token, bodies, gateway::path_of, soon, until,
+    Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, gateway::path_of, soon, until,
 };
 
 /// A client of `/events`.
@@ -35,12 +35,16 @@ impl Stream {
         (read > 0).then(|| line.trim_end().to_owned())
     }
 
-    /// Returns the name and the data of the next event; `None` at the end of the stream. No data has a line
-    /// feed, so an event is not cut by the framing of chunks.
+    /// Returns the name and the data of the next event; `None` at the end of the stream. A chunk has whole
+    /// events, so its framing stands between them.
     async fn event(&mut self) -> Option<(String, Value)> {
         let mut name = None;
         loop {
             let line = self.line().await?;
+            // The last chunk.
+            if line == "0" {
+                return None;
+            }
             if let Some(event) = line.strip_prefix("event: ") {
                 name = Some(event.to_owned());
             }
@@ -185,7 +189,7 @@ async fn a_call_that_no_instance_accepted_is_not_remembered() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
-    instance.always(crate::support::Reply::status(400));
+    instance.always(Reply::status(400));
     assert_eq!(call(&gateway, "call-1").await, 400);
     instance.request().await;
     assert_eq!(gateway.admin("/calls").await.json()["remembered"], 0);
@@ -233,4 +237,77 @@ async fn the_configuration_is_shown_as_it_applies_after_a_reload() {
     for (_, secret) in crate::support::settings::SEALS {
         assert!(!text.contains(secret), "{text}");
     }
+}
+
+#[tokio::test]
+async fn the_overview_has_the_latest_decisions_refusals_and_reload() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance]).peer("amer").rule("amer");
+    let gateway = Gateway::start(&settings).await;
+    let mut stream = Stream::open(&gateway, "?topics=overview").await;
+    assert_eq!(stream.next("overview").await["last_notification"], Value::Null);
+    let token = Token::skype().sign();
+    assert_eq!(call(&gateway, "call-1").await, 202);
+    instance.request().await;
+    instance.always(Reply::status(503));
+    for (request, status) in [
+        (Request::webhook(&token, bodies::incoming_from("call-2", "amer")), 302),
+        (Request::webhook(&token, bodies::incoming("call-3")), 503),
+        (Request::webhook(&token, "{}"), 400),
+        (Request::webhook(&Token::skype().claim("exp", 1_600_000_000).sign(), "{}"), 401),
+        (Request::webhook(&Token::skype().signed_by("stranger").sign(), "{}"), 401),
+    ] {
+        assert_eq!(request.send(&gateway).await.status(), status, "{request:?}");
+    }
+    gateway.rewrite_text("region = 7");
+    gateway.signal("HUP");
+    let overview = loop {
+        let overview = stream.next("overview").await;
+        if !overview["configuration"]["last_reload"].is_null() {
+            break overview;
+        }
+    };
+    let decisions = overview["decisions"].as_array().unwrap();
+    let shown: Vec<_> = decisions
+        .iter()
+        .map(|one| {
+            ["call", "decision", "rule", "region", "instance", "outcome"].map(|name| one[name].as_str())
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            [Some("call-3"), Some("refuse"), None, None, None, Some("not_placed")],
+            [
+                Some("call-2"),
+                Some("redirect"),
+                Some("affinity.rule[0]"),
+                Some("amer"),
+                None,
+                Some("redirected")
+            ],
+            [Some("call-1"), Some("here"), None, None, Some("bot-0"), Some("placed")],
+        ]
+    );
+    assert_eq!(decisions[2]["chain"], "chain-1");
+    let refusals = overview["refusals"]["latest"].as_array().unwrap();
+    let shown: Vec<_> = refusals
+        .iter()
+        .map(|one| ["outcome", "reason", "trust", "client"].map(|name| one[name].as_str()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            [Some("unauthenticated"), Some("signature"), Some("skype"), Some("127.0.0.1")],
+            [Some("unauthenticated"), Some("lifetime"), Some("skype"), Some("127.0.0.1")],
+            [Some("not_a_notification"), Some("neither_legacy_nor_graph"), Some("skype"), Some("127.0.0.1")],
+        ]
+    );
+    assert!(refusals.iter().all(|one| one["problem"].as_str().is_some_and(|problem| !problem.is_empty())));
+    let reload = &overview["configuration"]["last_reload"];
+    assert_eq!(reload["ok"], false);
+    assert!(reload["problem"].as_str().unwrap().contains("region"), "{reload}");
+    assert_eq!(overview["configuration"]["hash"].as_str().unwrap().len(), 12);
+    assert!(overview["last_notification"].is_u64());
 }

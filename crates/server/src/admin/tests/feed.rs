@@ -215,11 +215,11 @@ async fn a_slow_reader_loses_the_oldest_lines_and_learns_how_many() {
     let text = format!("\"{}\"", "x".repeat(10_000));
     let (mut pushed, mut received) = (0, 0);
     while pushed < 1600 {
-        for _ in 0..20 {
+        for _ in 0..200 {
             running.push("call", Outcome::Placed, &text);
             pushed += 1;
         }
-        for _ in 0..20 {
+        for _ in 0..200 {
             let event = fast.next().await;
             assert_eq!(event.name, "request");
             received += 1;

@@ -53,7 +53,7 @@ fn written_settings_are_shown_as_the_file_writes_them() {
     assert!(expected.starts_with(&shown.hash));
 }
 
-/// The example writes every setting, so a setting that the smallest configuration does not show was forgotten.
+/// The example writes every setting, so one that the smallest configuration does not show was forgotten.
 #[test]
 fn every_setting_is_shown_with_its_default() {
     let shown = parse(MINIMAL).unwrap().effective.settings;

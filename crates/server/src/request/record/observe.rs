@@ -74,7 +74,7 @@ impl Record {
                 "overflow"
             } else if outcome == Outcome::RejectedAsBusy {
                 "reject"
-            } else if outcome.is_done() {
+            } else if outcome.is_done() || outcome == Outcome::ClientGone {
                 "here"
             } else {
                 "refuse"
