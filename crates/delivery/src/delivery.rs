@@ -13,6 +13,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     connections::{Connector, TlsClient},
+    durations::DeliveryDurations,
     fleet::{Fleet, FleetSettings},
     headers,
     instance::{Eligibility, Event, Instance, InstanceStatus, Shared, Standing},
@@ -84,6 +85,8 @@ impl Delivery {
                 ejections: before
                     .map_or_else(Arc::default, |one| Arc::clone(&one.fleet_settings.shared.ejections)),
                 eligible: Arc::clone(&placement.eligible),
+                durations: before
+                    .map_or_else(Arc::default, |one| Arc::clone(&one.fleet_settings.shared.durations)),
             },
         };
         let last = before.map(|before| (before.fleet.load_full(), before.settings.discovery.as_ref()));
@@ -223,6 +226,11 @@ impl Delivery {
             ..instance.status(now)
         };
         fleet.instances().iter().map(status).chain(gone).collect()
+    }
+
+    /// Returns the durations of attempts and probes since the start; for `/metrics`.
+    pub fn durations(&self) -> &DeliveryDurations {
+        &self.fleet_settings.shared.durations
     }
 
     /// Notes that these calls have ended, which frees their places at their instance. Calls that this gateway

@@ -160,23 +160,23 @@ impl Delivery {
         let upstream = Upstream { pool, origins: fleet.origins(), endpoint, connector: &self.connector };
         let ends_when_refused = instance.ends_when_it_refuses();
         let sent = match upstream.send_until(&request, end, ends_when_refused, Some(tracker)).await {
-            Ok((response, made)) if response.status() == StatusCode::UNAUTHORIZED => {
+            Ok((response, made, attempted)) if response.status() == StatusCode::UNAUTHORIZED => {
                 drop(response);
-                tracker.count_failure(Cause::Unauthorized);
+                tracker.count_failure(Cause::Unauthorized, attempted.elapsed());
                 tracker.note_connected(started);
                 if !self.may_have_new_keys(instance, end).await {
                     return Err(declined(instance, made));
                 }
                 match upstream.send_until(&request, end, ends_when_refused, Some(tracker)).await {
-                    Ok((response, more)) => Ok((response, made.saturating_add(more))),
+                    Ok((response, more, attempted)) => Ok((response, made.saturating_add(more), attempted)),
                     Err((last, more)) => Err((last, made.saturating_add(more))),
                 }
             }
             sent => sent,
         };
         match sent {
-            Ok((response, attempts)) => {
-                Self::responded(instance, response, attempts, in_flight, (started, end))
+            Ok((response, attempts, attempted)) => {
+                Self::responded(instance, response, attempts, in_flight, (started, attempted, end))
             }
             Err((last, attempts)) => Err(self.not_delivered(instance, last, attempts, started)),
         }
@@ -198,18 +198,21 @@ impl Delivery {
         now.is_some_and(|now| Arc::ptr_eq(&now.tracker, &instance.tracker))
     }
 
-    /// The instance responded to a notification that was first sent at `started`, and that had until `end`.
+    /// The instance responded to a notification that was first sent at `started` and last at `attempted`, and
+    /// that had until `end`.
     fn responded(
         instance: &Instance,
         response: Response<ResponseBody>,
         attempts: u32,
         in_flight: InFlight,
-        (started, end): (Instant, Instant),
+        (started, attempted, end): (Instant, Instant, Instant),
     ) -> Result<UpstreamResponse, ForwardError> {
         let (tracker, now) = (&instance.tracker, Instant::now());
+        let took = now.saturating_duration_since(attempted);
         let cause = Cause::of_response(&response);
-        if let Some(cause) = cause.filter(|cause| is_failure(*cause)) {
-            tracker.count_failure(cause);
+        match cause.filter(|cause| is_failure(*cause)) {
+            Some(cause) => tracker.count_failure(cause, took),
+            None => tracker.count_success(took),
         }
         match cause {
             Some(Cause::Loop) => {

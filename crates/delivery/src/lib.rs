@@ -93,6 +93,7 @@ mod cause;
 mod connections;
 mod delivery;
 mod discovery;
+mod durations;
 mod error_chain;
 mod fleet;
 mod fleet_store;
@@ -127,6 +128,7 @@ pub use self::{
     cause::attempt_failures,
     connections::{Connections, TlsClient},
     delivery::Delivery,
+    durations::{DeliveryDurations, Histogram, HistogramReading},
     forward::{CallbackInFlight, ForwardError},
     headers::{CLIENT_REQUEST_ID, LOOP, SCENARIO_ID},
     instance::{InstanceState, InstanceStatus},

@@ -139,7 +139,7 @@ impl PeerGateways {
         let pool = &connections.peers;
         let upstream = Upstream { pool, origins: &self.origins, endpoint, connector: &self.connector };
         match upstream.send_until(&request, end, false, None).await {
-            Ok((response, attempts)) => {
+            Ok((response, attempts, _)) => {
                 Ok(UpstreamResponse { attempts, ..UpstreamResponse::of_peer(response, region, end) })
             }
             Err((last, attempts)) => {

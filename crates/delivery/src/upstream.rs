@@ -62,7 +62,8 @@ impl Upstream<'_> {
         }
     }
 
-    /// Sends a request until there is a response, or until `end`. Returns the number of attempts either way.
+    /// Sends a request until there is a response, or until `end`. Returns the number of attempts either way,
+    /// and with a response the start of its attempt.
     ///
     /// A request is sent again only while not a byte of it was written, and with `ends_when_refused` only
     /// while no connection was refused. `tracker` counts attempts and failures.
@@ -72,24 +73,28 @@ impl Upstream<'_> {
         end: Instant,
         ends_when_refused: bool,
         tracker: Option<&Tracker>,
-    ) -> Result<(Response<ResponseBody>, u32), (Cause, u32)> {
+    ) -> Result<(Response<ResponseBody>, u32, Instant), (Cause, u32)> {
         let mut attempts: u32 = 0;
         let mut pause = PAUSE_FIRST;
         let mut last = Cause::NoTime;
-        while Instant::now() < end {
+        loop {
+            let started = Instant::now();
+            if started >= end {
+                return Err((last, attempts));
+            }
             attempts = attempts.saturating_add(1);
             if let Some(tracker) = tracker {
                 tracker.count_attempt();
             }
             let written = AtomicBool::new(false);
             let error = match timeout_at(end, self.attempt(request.clone(), &written)).await {
-                Ok(Ok(response)) => return Ok((response, attempts)),
+                Ok(Ok(response)) => return Ok((response, attempts, started)),
                 Ok(Err(error)) => error,
                 Err(_) => {
                     let was_written = written.load(Ordering::Relaxed);
                     let cause = if was_written { Cause::Timeout } else { Cause::ConnectTimeout };
                     if let Some(tracker) = tracker {
-                        tracker.count_failure(cause);
+                        tracker.count_failure(cause, started.elapsed());
                     }
                     // An attempt cut short while it connects says less than the one before it.
                     let cause = if was_written || attempts == 1 { cause } else { last };
@@ -97,7 +102,7 @@ impl Upstream<'_> {
                 }
             };
             if let Some(tracker) = tracker {
-                tracker.count_failure(error.cause());
+                tracker.count_failure(error.cause(), started.elapsed());
             }
             match error {
                 AttemptError::Sent(cause) => return Err((cause, attempts)),
@@ -109,7 +114,6 @@ impl Upstream<'_> {
             sleep_until(end.min(Instant::now() + pause)).await;
             pause = pause.saturating_mul(2).min(PAUSE_MAX);
         }
-        Err((last, attempts))
     }
 }
 

@@ -10,6 +10,8 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
+use crate::durations::DeliveryDurations;
+
 /// The ejections of a fleet for slow or failed responses, and the number of them that may last at once.
 ///
 /// If most of a fleet fails, the cause is often outside of it. With most of it ejected, the rest would fail,
@@ -37,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) ejections: Arc<EjectionShare>,
     /// Notified when an instance may take new calls again.
     pub(crate) eligible: Arc<Notify>,
+    pub(crate) durations: Arc<DeliveryDurations>,
 }
 
 /// The identity of one instance in the share.

@@ -116,7 +116,7 @@ impl Tracker {
         let (episode, counted) = (health.ejection().number(), health.ejection().counted_until(now));
         let change = health.step(event, now, |until| self.shared.ejections.start(self.member_id, until, now));
         if health.ejection().number() != episode && health.ejection().cause() == Some(Cause::RacesLost) {
-            self.count_failure(Cause::RacesLost);
+            self.counters.attempt_failed(Cause::RacesLost);
         }
         if let Some(until) = counted
             && health.ejection().counted_until(now).is_none()
@@ -143,6 +143,7 @@ impl Tracker {
 
     /// Applies the report of a probe that was sent at `sent`.
     pub(crate) fn reported(&self, report: Report, sent: Instant, now: Instant) {
+        self.shared.durations.probes_ok.observe(now.saturating_duration_since(sent));
         self.note_connected(sent);
         self.learn(Event::Reported(report), now);
     }
@@ -150,6 +151,7 @@ impl Tracker {
     /// Notes that the probe that was sent at `sent` failed with `cause`.
     pub(crate) fn probe_missed(&self, cause: Cause, sent: Instant, now: Instant) {
         self.counters.missed_probes.add_one();
+        self.shared.durations.probes_missed.observe(now.saturating_duration_since(sent));
         self.note_connection(cause, now);
         if cause.is_response() {
             self.note_connected(sent);
@@ -294,8 +296,15 @@ impl Tracker {
         self.counters.attempts.add_one();
     }
 
-    pub(crate) fn count_failure(&self, cause: Cause) {
+    /// Counts the success of an attempt that took `took`.
+    pub(crate) fn count_success(&self, took: Duration) {
+        self.shared.durations.attempts_ok.observe(took);
+    }
+
+    /// Counts the failure of an attempt that took `took`.
+    pub(crate) fn count_failure(&self, cause: Cause, took: Duration) {
         self.counters.attempt_failed(cause);
+        self.shared.durations.attempts_failed.observe(took);
     }
 
     /// Notes a response with 429: the instance takes no new call for the time in its `Retry-After`.

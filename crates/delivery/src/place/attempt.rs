@@ -1,6 +1,9 @@
 //! One attempt of a new call at one instance: everything that must be settled, however it ends.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use http::Response;
 use switchboard_routing::Owner;
@@ -24,6 +27,7 @@ pub(super) struct Attempt<'a> {
     pub(super) instance: &'a Instance,
     /// The number of the attempt, from 1.
     pub(super) number: u32,
+    pub(super) started: Instant,
     /// The end of its share of the budget: the time at which the next candidate is asked beside it.
     pub(super) share_end: Instant,
     /// The time at which it counts as a failure of the instance although it stays open.
@@ -106,7 +110,7 @@ impl<'a> Attempt<'a> {
         let was_sent = self.is_written();
         let cause = if was_sent { Cause::Timeout } else { Cause::ConnectTimeout };
         if !self.timed_out {
-            self.instance.tracker.count_failure(cause);
+            self.instance.tracker.count_failure(cause, self.took(now));
         }
         self.log_failure(cause.label(), was_sent);
         if !was_sent && let Some(pending) = self.pending.take() {
@@ -139,15 +143,20 @@ impl<'a> Attempt<'a> {
     /// The instance is judged once: a late response does not take back the time-out.
     fn learn_response(&self, now: Instant) {
         if !self.timed_out {
+            self.instance.tracker.count_success(self.took(now));
             self.instance.tracker.learn(Event::CallResponded, now);
         }
+    }
+
+    fn took(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
     }
 
     fn fail(&self, cause: Cause, now: Instant) {
         if self.timed_out {
             return;
         }
-        self.instance.tracker.count_failure(cause);
+        self.instance.tracker.count_failure(cause, self.took(now));
         self.instance.attempt_failed(cause);
         if cause.blame() != Blame::None {
             self.instance.tracker.learn(Event::CallFailed(cause), now);

@@ -193,6 +193,7 @@ impl<'a> Race<'a> {
         let attempt = Attempt {
             instance,
             number,
+            started: now,
             share_end,
             timeout_at: now + delivery.settings.attempt,
             timed_out: false,

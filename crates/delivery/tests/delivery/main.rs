@@ -12,6 +12,8 @@ mod dns;
 #[cfg(test)]
 mod dns_server;
 #[cfg(test)]
+mod durations;
+#[cfg(test)]
 mod forward;
 #[cfg(test)]
 mod incarnations;

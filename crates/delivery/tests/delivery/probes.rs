@@ -6,7 +6,9 @@ use std::sync::{
 };
 
 use crate::{setup::*, upstream::*};
-use switchboard_delivery::{Connections, Delivery, ExaminedState, InstanceState, PlaceError, ProbeSettings};
+use switchboard_delivery::{
+    Connections, Delivery, ExaminedState, Histogram, InstanceState, PlaceError, ProbeSettings,
+};
 
 /// An instance whose response to probes a test can change, and that accepts all other requests.
 struct ProbedBot {
@@ -108,6 +110,9 @@ async fn check_missed(cause: &str, reason: &str, miss: Act) {
     let known = status(&delivery, "bot-0");
     assert_eq!((known.state, known.last_miss), (InstanceState::Unreachable, Some(cause)), "{shown}");
     assert!(known.missed_probes >= 3, "{shown}");
+    let count = |histogram: &Histogram| histogram.read().buckets.last().unwrap().1;
+    assert_eq!(count(&delivery.durations().probes_missed), known.missed_probes, "{shown}");
+    assert!(count(&delivery.durations().probes_ok) >= 1, "{shown}");
     assert_eq!(known.failures, [], "{shown}");
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoneReachable, "{shown}");
     assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202, "{shown}");
