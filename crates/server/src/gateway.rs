@@ -128,7 +128,7 @@ impl Gateway {
         let authenticator = authenticator(trusts, tls, apps, keys, last.map(|last| &*last.authenticator))?;
         let patience = delivery.patience;
         let name_servers = delivery.name_servers.clone();
-        let graph_calls = GraphCalls::new(graph, &tls.upstreams());
+        let graph_calls = GraphCalls::new(graph, &tls.upstreams(), &metrics);
         let request_time_max = placement.budget.max(patience).max(graph_calls.longest());
         let delivery = match last {
             Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), tls.instances()),
@@ -208,6 +208,7 @@ impl Gateway {
             apps: self.apps.clone(),
             config: Arc::clone(&self.effective),
             config_loaded_ms: unix_ms(self.built),
+            limits: self.limits.clone(),
             instance_metrics: self.instance_metrics,
             admin_token: self.admin_token.clone(),
         }

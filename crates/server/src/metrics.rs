@@ -3,18 +3,24 @@
 //! A request touches only atomics that exist before it arrives: no look-up by label, no lock, no allocation.
 //! The state of keys and instances has no copy here; each scrape reads it.
 //!
-//! Reading order: `recorder` (what is recorded), `exposition` (the metric names) with
-//! `instances`, `placement`, `families`, `series`.
+//! Reading order: `recorder` (what is recorded), `exposition` (the metric names) with `calls`, `instances`,
+//! `placement` and `process`, `families` (the text), `format` (its choice),
+//! `new_calls` and `series` (the counters).
 
+mod calls;
 mod exposition;
 mod families;
+mod format;
 mod instances;
+mod new_calls;
 mod placement;
+mod process;
 mod recorder;
 mod series;
 
 pub use self::{
-    exposition::{CONTENT_TYPE, DeliveryNumbers, exposition},
+    exposition::{ConfigNumbers, DeliveryNumbers, Scrape},
+    format::Format,
     recorder::{ConnectionGuard, InFlight, Metrics, RequestKind, WorkerGuard},
 };
 

@@ -9,7 +9,7 @@ pub(super) struct Metrics(Vec<Sample>);
 
 struct Sample {
     name: String,
-    /// As in the text: `instance="bot-0",state="ready"`.
+    /// As in the text: `bot="bot-0",state="ready"`.
     labels: String,
     value: f64,
 }
@@ -23,7 +23,7 @@ impl Metrics {
         }
     }
 
-    /// Reads OpenMetrics text.
+    /// Reads the text of metrics, in either format.
     pub(super) fn parse(text: &str) -> Self {
         let sample = |line: &str| {
             let (series, value) = line.rsplit_once(' ')?;

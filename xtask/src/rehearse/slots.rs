@@ -12,12 +12,15 @@ use std::{
     time::Duration,
 };
 
-use super::load::{self, Load};
+use super::{
+    load::{self, Load},
+    metrics::Metrics,
+};
 use crate::{
     console::say,
     support::{
         binaries::Binaries,
-        http, instant, pause,
+        instant, pause,
         screen::{Screen, time},
     },
 };
@@ -37,26 +40,22 @@ pub(super) fn run(binaries: &Binaries, screen: &Screen) -> Result<Vec<String>, S
     }
     let crowded = load::place_and_sum(&mut testbed, &PLAN)?;
     let sent = senders.stop();
-    let metrics = http::get(admin, "/metrics").map(|(_, body)| body).unwrap_or_default();
+    let metrics = Metrics::read(admin)?;
     let ratio = crowded.p99_ms / calm.p99_ms.max(f64::MIN_POSITIVE);
     let row = |name: &str, value: String| say(&format!("  {name:<44} {value:>10}"));
     row("wrong requests, each on its own connection", sent.to_string());
     row("time to answer, 99th percentile, calm", time(calm.p99_ms));
     row("time to answer, 99th percentile, with senders", time(crowded.p99_ms));
     row("ratio", format!("{ratio:.2}"));
-    let count = |name: &str| {
-        let line = metrics.lines().find(|line| line.starts_with(&format!("switchboard_{name}")));
-        line.and_then(|line| line.rsplit(' ').next()).unwrap_or("0").to_owned()
-    };
-    let refused = count("connections_refused_total");
-    row("connections evicted", count("connections_evicted_total"));
-    row("connections refused", refused.clone());
+    let refused = metrics.sum("switchboard_connections_refused_total", &[]);
+    row("connections evicted", metrics.sum("switchboard_connections_evicted_total", &[]).to_string());
+    row("connections refused", refused.to_string());
     let mut violations = load::judge(&PLAN, &calm, 0);
     violations.extend(load::judge(&PLAN, &crowded, 0));
     if sent < SENDERS {
         violations.push(format!("only {sent} senders, which prove nothing"));
     }
-    if refused != "0" {
+    if refused > 0.0 {
         violations.push(format!("{refused} connections were refused, perhaps some of the platform"));
     }
     if ratio > RATIO_MAX {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ use crate::{
         response::{AdminResponse, json, response},
         state::AdminState,
     },
-    metrics::{self, DeliveryNumbers, Metrics},
+    metrics::{ConfigNumbers, DeliveryNumbers, Format, Metrics, Scrape},
     readiness::Readiness,
     wall_clock::{unix_ms, wall_clock},
 };
@@ -86,8 +86,8 @@ impl AdminApi {
             AdminRoute::Healthz => self.healthz(),
             AdminRoute::Readyz => self.readyz(&state),
             AdminRoute::Metrics => {
-                let counts = Arc::clone(&self.metrics);
-                return Ok(AdminReply::Long(Box::new(move || metrics(&counts, &state))));
+                let (counts, format) = (Arc::clone(&self.metrics), Format::negotiate(request.headers()));
+                return Ok(AdminReply::Long(Box::new(move || metrics(&counts, &state, format))));
             }
             AdminRoute::Fleet => return Ok(AdminReply::Long(Box::new(move || fleet(&state)))),
             AdminRoute::Callback(instance) => callback(&state, instance, query)?,
@@ -145,16 +145,22 @@ enum AdminReply {
     Long(Box<dyn FnOnce() -> AdminResponse + Send>),
 }
 
-fn metrics(counts: &Arc<Metrics>, state: &AdminState) -> AdminResponse {
-    let (trusts, instances) = (state.authenticator.trusts(), state.delivery.instances());
-    let delivery = DeliveryNumbers {
-        placement: state.delivery.placement_counters(),
-        source_age: state.delivery.source_age(),
-        idle_connections: state.connections.idle(),
-        is_per_instance: state.instance_metrics,
+fn metrics(counts: &Metrics, state: &AdminState, format: Format) -> AdminResponse {
+    let scrape = Scrape {
+        metrics: counts,
+        trusts: state.authenticator.trusts(),
+        instances: state.delivery.instances(),
+        delivery: DeliveryNumbers {
+            placement: state.delivery.placement_counters(),
+            source_age: state.delivery.source_age(),
+            idle_connections: state.connections.idle(),
+            is_per_instance: state.instance_metrics,
+        },
+        durations: state.delivery.durations(),
+        config: ConfigNumbers { apps: &state.apps, limits: &state.limits },
+        now: wall_clock(),
     };
-    let text = metrics::exposition(counts, trusts, instances, delivery);
-    response(StatusCode::OK, HeaderValue::from_static(metrics::CONTENT_TYPE), text.into())
+    response(StatusCode::OK, format.content_type(), scrape.text(format).into())
 }
 
 fn fleet(state: &AdminState) -> AdminResponse {

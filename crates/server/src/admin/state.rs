@@ -8,7 +8,10 @@ use switchboard_routing::{CallbackUris, Name};
 use uuid::Uuid;
 
 use crate::{
-    admin::access::AdminToken, clients::peer_health::PeerHealth, config::EffectiveConfig, observed::Observed,
+    admin::access::AdminToken,
+    clients::peer_health::PeerHealth,
+    config::{EffectiveConfig, Limits},
+    observed::Observed,
 };
 
 /// The parts that one configuration made. A reload replaces them.
@@ -34,6 +37,8 @@ pub struct AdminState {
     pub config: Arc<EffectiveConfig>,
     /// The time at which it applied, in Unix milliseconds.
     pub config_loaded_ms: u64,
+    /// The limits.
+    pub limits: Limits,
     /// True if `/metrics` has series of each instance, false if it has their sums.
     pub instance_metrics: bool,
     /// The token that changes and callback URIs require. Without one, only a loopback listener serves them.

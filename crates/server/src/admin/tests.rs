@@ -155,6 +155,7 @@ fn admin_state(setup: Setup) -> AdminState {
         apps: vec![APP],
         config: Arc::new(parse(MINIMAL).unwrap().effective),
         config_loaded_ms: 0,
+        limits: metrics::tests::LIMITS,
         instance_metrics: true,
         admin_token: setup.token.map(|token| AdminToken::new(token.as_bytes())),
     }
@@ -309,14 +310,19 @@ async fn metrics_can_be_scraped() {
     running.metrics.request(Outcome::Placed, RequestKind::Webhook, Duration::from_millis(3));
     let response = running.send("GET /metrics", "").await;
     assert_eq!(response.status, 200);
+    assert!(response.head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"));
+    let series = metrics::tests::parse(&response.body);
+    let accept = "Accept: application/openmetrics-text; version=1.0.0, */*; q=0.1\r\n";
+    let response = running.send("GET /metrics", accept).await;
     assert!(
         response.head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8")
     );
-    let series = metrics::tests::parse(&response.body);
+    assert!(response.body.ends_with("# EOF\n"));
+    assert_eq!(metrics::tests::parse(&response.body).len(), series.len());
     assert_eq!(series["switchboard_requests_total{outcome=placed}"], 1.0);
     assert_eq!(series["switchboard_keys{trust=skype}"], 1.0);
     assert_eq!(series["switchboard_keys{trust=other}"], 0.0);
-    assert_eq!(series["switchboard_instance_state{instance=bot-1,state=ready}"], 1.0);
+    assert_eq!(series["switchboard_instance_state{bot=bot-1,state=ready}"], 1.0);
 }
 
 /// The text of thousands of instances takes milliseconds, and the thread of the listener also accepts the

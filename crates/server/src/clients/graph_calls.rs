@@ -1,13 +1,14 @@
 //! `GraphCalls`: the calls API of each app for which the gateway acts on calls.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use switchboard_delivery::TlsClient;
-use switchboard_graph::{Calls, GraphSettings, Transport};
+use switchboard_graph::{Calls, GraphRequest, GraphResponse, GraphSettings, Transport, TransportError};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::graph::GraphTransport;
-use crate::platform::CALL_LIMIT;
+use crate::{metrics::Metrics, platform::CALL_LIMIT};
 
 /// The calls API of each app with `[app.graph]`.
 #[derive(Debug)]
@@ -16,8 +17,9 @@ pub(crate) struct GraphCalls {
 }
 
 impl GraphCalls {
-    pub(crate) fn new(settings: Vec<(Uuid, GraphSettings)>, tls: &TlsClient) -> Self {
-        let transport: Arc<dyn Transport> = Arc::new(GraphTransport::new(tls));
+    pub(crate) fn new(settings: Vec<(Uuid, GraphSettings)>, tls: &TlsClient, metrics: &Arc<Metrics>) -> Self {
+        let (transport, metrics) = (GraphTransport::new(tls), Arc::clone(metrics));
+        let transport: Arc<dyn Transport> = Arc::new(TimedTransport { transport, metrics });
         let calls = |(app, settings)| (app, Arc::new(Calls::new(settings, Arc::clone(&transport))));
         Self { calls: settings.into_iter().map(calls).collect() }
     }
@@ -30,6 +32,26 @@ impl GraphCalls {
     /// The longest time that an action may take; zero if the gateway acts for no app.
     pub(crate) fn longest(&self) -> Duration {
         if self.calls.is_empty() { Duration::ZERO } else { CALL_LIMIT.saturating_sub(RESPONSE_MARGIN) }
+    }
+}
+
+/// A transport that records how long its requests take.
+struct TimedTransport {
+    transport: GraphTransport,
+    metrics: Arc<Metrics>,
+}
+
+impl Transport for TimedTransport {
+    fn send(
+        &self,
+        request: GraphRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<GraphResponse, TransportError>> + Send + '_>> {
+        Box::pin(async {
+            let started = Instant::now();
+            let result = self.transport.send(request).await;
+            self.metrics.graph_request(&result, started.elapsed());
+            result
+        })
     }
 }
 

@@ -3,30 +3,37 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, text},
-    registry::Registry,
-};
-use switchboard_auth::TrustStatus;
-use switchboard_delivery::{Connections, InstanceStatus, PlacementCounters};
+use switchboard_auth::{Forbidden, Rejection, TrustStatus};
+use switchboard_delivery::{Connections, DeliveryDurations, InstanceStatus, PlacementCounters};
+use uuid::Uuid;
 
 use crate::{
+    config::Limits,
     metrics::{
+        calls,
         families::Families,
+        format::Format,
         instances::InstanceSeries,
-        placement,
-        recorder::{AUTHENTICATED, ITEM_KINDS, Metrics, RequestKind, UNKNOWN},
+        placement, process,
+        recorder::{AUTHENTICATED, CONNECTION_FAILURES, ITEM_KINDS, Metrics, RequestKind, UNKNOWN},
+        series::index_of,
     },
+    process::connection::NoSlot,
     request::outcome::Outcome,
 };
 
-/// The media type of [`exposition`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The parts of the configuration that the metrics show.
+#[derive(Clone, Copy, Debug)]
+pub struct ConfigNumbers<'c> {
+    /// The ids of the configured apps.
+    pub apps: &'c [Uuid],
+    /// The limits.
+    pub limits: &'c Limits,
+}
 
 /// The numbers of the delivery to the fleet as a whole.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,45 +48,50 @@ pub struct DeliveryNumbers {
     pub is_per_instance: bool,
 }
 
-/// Returns all metrics as OpenMetrics text, which Prometheus reads.
-pub fn exposition(
-    metrics: &Arc<Metrics>,
-    trusts: Vec<TrustStatus>,
-    instances: Vec<InstanceStatus>,
-    delivery: DeliveryNumbers,
-) -> String {
-    let metrics = Arc::clone(metrics);
-    let mut registry = Registry::with_prefix("switchboard");
-    registry.register_collector(Box::new(Scrape { metrics, trusts, instances, delivery }));
-    let mut out = String::new();
-    // Writing to a `String` cannot fail.
-    let _ = text::encode(&mut out, &registry);
-    out
-}
-
 /// The values of one scrape.
 #[derive(Debug)]
-struct Scrape {
-    metrics: Arc<Metrics>,
-    trusts: Vec<TrustStatus>,
-    instances: Vec<InstanceStatus>,
-    delivery: DeliveryNumbers,
+pub struct Scrape<'s> {
+    /// The numbers of the process.
+    pub metrics: &'s Metrics,
+    /// The state of the keys.
+    pub trusts: Vec<TrustStatus>,
+    /// The state of the instances.
+    pub instances: Vec<InstanceStatus>,
+    /// The numbers of the delivery.
+    pub delivery: DeliveryNumbers,
+    /// The durations of attempts and probes.
+    pub durations: &'s DeliveryDurations,
+    /// The configuration.
+    pub config: ConfigNumbers<'s>,
+    /// The time of the scrape.
+    pub now: SystemTime,
 }
 
-impl Collector for Scrape {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut families = Families::new(encoder);
+impl Scrape<'_> {
+    /// Returns all metrics as text.
+    pub fn text(&self, format: Format) -> String {
+        let mut out = String::new();
+        // Writing to a `String` cannot fail.
+        let _ = self.encode(&mut out, format);
+        if format == Format::OpenMetrics {
+            out.push_str("# EOF\n");
+        }
+        out
+    }
+
+    fn encode(&self, out: &mut String, format: Format) -> fmt::Result {
+        let mut families = Families::new(out, format, "switchboard_");
         self.requests(&mut families)?;
+        calls::encode(self.metrics, self.config.apps, self.durations, &mut families)?;
+        self.connections(&mut families)?;
         self.authentication(&mut families)?;
         self.instances(&mut families)?;
         placement::encode(&self.delivery.placement, &mut families)?;
-        self.process(&mut families)
+        self.process(&mut families)?;
+        process::encode(out, format)
     }
-}
-
-impl Scrape {
     fn requests(&self, families: &mut Families<'_>) -> fmt::Result {
-        let metrics = &self.metrics;
+        let metrics = self.metrics;
         let outcomes = || Outcome::ALL.map(Outcome::label).into_iter();
 
         families.counters(
@@ -96,23 +108,26 @@ impl Scrape {
             ]
             .map(|(kind, histogram)| ([("kind", kind.label())], histogram.read())),
         )?;
+        families.gauge("requests_in_flight", "Requests in flight", &metrics.in_flight.load(Relaxed))?;
         families.gauge(
-            "requests_in_flight",
-            "Requests in flight",
-            &number(metrics.in_flight.load(Relaxed)),
+            "requests_in_flight_limit",
+            "The setting limits.in_flight",
+            &self.config.limits.in_flight,
         )?;
         families.gauge(
             "request_body_bytes",
             "Bytes of request bodies in memory",
-            &number(metrics.body_memory.bytes()),
+            &metrics.body_memory.bytes(),
+        )?;
+        families.gauge(
+            "request_body_limit_bytes",
+            "The setting limits.body_memory",
+            &self.config.limits.body_memory,
         )?;
         families.counters(
             "callbacks",
             "Requests to a callback URI, by outcome",
-            outcomes()
-                .zip(metrics.callbacks.read())
-                .filter(|(outcome, count)| *count > 0 || *outcome == Outcome::Forwarded.label())
-                .map(|(result, count)| ([("result", result)], count)),
+            outcomes().zip(metrics.callbacks.read()).map(|(outcome, count)| ([("outcome", outcome)], count)),
         )?;
         families.counters(
             "notifications",
@@ -121,71 +136,40 @@ impl Scrape {
                 .iter()
                 .zip(metrics.notifications.read())
                 .map(|(kind, count)| ([("kind", kind.label())], count)),
-        )?;
-        let redirects = metrics.redirects.read();
-        families.counters(
-            "redirects",
-            "New calls redirected to another region",
-            redirects.iter().map(|([region], count)| ([("region", &**region)], *count)),
-        )?;
-        families.counter(
-            "outcomes_unknown",
-            "Attempts of new calls abandoned after the request was written: two instances may have acted",
-            metrics.outcomes_unknown.load(Relaxed),
-        )?;
-        let retries = metrics.retries.read();
-        families.counters(
-            "retries",
-            "Retries that got the response to the first request of their message: shared while that one was \
-             in flight, repeated after it",
-            retries.iter().map(|([result], count)| ([("result", &**result)], *count)),
-        )?;
-        families.counter(
-            "responses_forgotten_early",
-            "Responses forgotten before three minutes had passed, because their memory was full: a retry of \
-             their message would be delivered again",
-            metrics.responses_forgotten.load(Relaxed),
-        )?;
-        let actions = metrics.actions.read();
-        families.counters(
-            "actions",
-            "Actions that instances requested, by result at Graph",
-            actions
-                .iter()
-                .map(|([action, result], count)| ([("action", &**action), ("result", &**result)], *count)),
-        )?;
-        families.gauge(
-            "actions_in_flight",
-            "Actions in flight at Graph, lists of actions in progress or waiting, and notices of failed \
-             actions in flight to instances",
-            &number(metrics.actions_in_flight.load(Relaxed)),
-        )?;
+        )
+    }
+
+    fn connections(&self, families: &mut Families<'_>) -> fmt::Result {
+        let metrics = self.metrics;
         families.gauge(
             "connections",
             "Open connections of the public listener",
-            &number(metrics.connections.load(Relaxed)),
+            &metrics.connections.load(Relaxed),
         )?;
+        families.gauge(
+            "connections_limit",
+            "The setting limits.connections",
+            &self.config.limits.connections,
+        )?;
+        let refused = metrics.connections_refused.read(NoSlot::ALL.map(|reason| [reason.label()]));
         families.counters(
             "connections_refused",
             "Connections closed at once, by reason",
-            metrics
-                .connections_refused
-                .read()
-                .iter()
-                .map(|([reason], count)| ([("reason", &**reason)], *count)),
+            refused.iter().map(|([reason], count)| ([("reason", &**reason)], *count)),
         )?;
         families.counter(
             "connections_evicted",
             "Connections without an authenticated sender that were closed to make room for new ones",
             metrics.connections_evicted.load(Relaxed),
         )?;
+        let failed = metrics.connections_failed.read();
         families.counters(
             "connections_failed",
             "Connections that failed before or between requests, by reason",
-            outcomes()
-                .zip(metrics.connections_failed.read())
-                .filter(|(_, count)| *count > 0)
-                .map(|(reason, count)| ([("reason", reason)], count)),
+            CONNECTION_FAILURES.iter().map(|outcome| {
+                let count = failed.get(index_of(*outcome)).copied().unwrap_or_default();
+                ([("reason", outcome.label())], count)
+            }),
         )?;
         families.counter(
             "handshakes_failed",
@@ -195,7 +179,7 @@ impl Scrape {
         families.gauge(
             "idle_connections",
             "Idle connections to instances and peer gateways",
-            &number(self.delivery.idle_connections),
+            &self.delivery.idle_connections,
         )?;
         families.counter(
             "exhaustions",
@@ -205,22 +189,27 @@ impl Scrape {
     }
 
     fn authentication(&self, families: &mut Families<'_>) -> fmt::Result {
-        let (authenticated, rejected) = (self.metrics.authenticated.read(), self.metrics.rejected.read());
+        let names = || self.trusts.iter().map(|trust| &*trust.name);
+        let authenticated = self.metrics.authenticated.read(names().map(|trust| [trust]));
+        let of_trust = || [NOT_CHECKED, Forbidden::LABELS, Rejection::LABELS].into_iter().flatten();
+        let of_none = Rejection::LABELS.iter().map(|reason| ["", *reason]);
+        let refused = names().flat_map(|trust| of_trust().map(move |reason| [trust, *reason]));
+        let refused = self.metrics.rejected.read(refused.chain(of_none));
         let authenticated = authenticated.iter().map(|([trust], count)| (&**trust, AUTHENTICATED, *count));
-        let rejected = rejected.iter().map(|([trust, reason], count)| (&**trust, &**reason, *count));
+        let refused = refused.iter().map(|([trust, reason], count)| (&**trust, &**reason, *count));
         families.counters(
             "authentications",
             "Checked tokens by trust (empty if the token names none) and result",
             authenticated
-                .chain(rejected)
-                .map(|(trust, reason, count)| ([("trust", trust), ("reason", reason)], count)),
+                .chain(refused)
+                .map(|(trust, result, count)| ([("trust", trust), ("result", result)], count)),
         )?;
 
         let trusts = || self.trusts.iter().map(|trust| ([("trust", &*trust.name)], trust));
         families.gauges(
             "keys",
             "Usable verification keys of a trust",
-            trusts().map(|(labels, trust)| (labels, number(trust.keys))),
+            trusts().map(|(labels, trust)| (labels, trust.keys)),
         )?;
         families.gauges(
             "key_generation",
@@ -228,9 +217,9 @@ impl Scrape {
             trusts().map(|(labels, trust)| (labels, trust.generation)),
         )?;
         families.gauges(
-            "key_age_seconds",
-            "Seconds since the keys of a trust were last fetched; absent without keys",
-            trusts().filter_map(|(labels, trust)| Some((labels, trust.age?.as_secs_f64()))),
+            "key_last_fetch_success_timestamp_seconds",
+            "Time at which the keys of a trust were last fetched, in Unix seconds; absent without keys",
+            trusts().filter_map(|(labels, trust)| Some((labels, self.timestamp(trust.age?)))),
         )?;
         families.counters(
             "key_fetches",
@@ -244,20 +233,19 @@ impl Scrape {
     }
 
     fn instances(&self, families: &mut Families<'_>) -> fmt::Result {
-        if let Some(age) = self.delivery.source_age {
-            families.gauge(
-                "fleet_source_age_seconds",
-                "Seconds since the last good answer of the fleet's source; absent for listed instances",
-                &age.as_secs_f64(),
-            )?;
-        }
+        families.gauges(
+            "fleet_source_last_success_timestamp_seconds",
+            "Time of the last good answer of the fleet's source, or of the first question without one, in \
+             Unix seconds; absent for listed instances",
+            self.delivery.source_age.map(|age| ([], self.timestamp(age))),
+        )?;
         let instances =
             InstanceSeries { instances: &self.instances, is_per_instance: self.delivery.is_per_instance };
         instances.encode(families)
     }
 
     fn process(&self, families: &mut Families<'_>) -> fmt::Result {
-        let metrics = &self.metrics;
+        let metrics = self.metrics;
         let peers = metrics.peers().clone();
         families.gauges(
             "peer_healthy",
@@ -270,30 +258,49 @@ impl Scrape {
             [("ok", &metrics.reloads_ok), ("failed", &metrics.reloads_failed)]
                 .map(|(result, count)| ([("result", result)], count.load(Relaxed))),
         )?;
-        let not_after =
-            Some(metrics.certificate_not_after.load(Relaxed)).filter(|seconds| *seconds != UNKNOWN);
-        if let Some(not_after) = not_after {
-            families.gauge(
-                "certificate_not_after_seconds",
-                "End of the validity of the served certificate in Unix seconds; absent without TLS",
-                &not_after,
-            )?;
-        }
+        families.gauge(
+            "config_last_reload_successful",
+            "1 if the last reload applied, or if there was none; 0 if it failed",
+            &u64::from(!metrics.last_reload_failed.load(Relaxed)),
+        )?;
+        let known = |time: &AtomicI64| Some(time.load(Relaxed)).filter(|seconds| *seconds != UNKNOWN);
+        families.gauges(
+            "config_last_reload_success_timestamp_seconds",
+            "Time since which the configuration applies, in Unix seconds",
+            known(&metrics.configured_at).map(|time| ([], time)),
+        )?;
+        families.gauges(
+            "certificate_not_after_timestamp_seconds",
+            "End of the validity of the served certificate in Unix seconds; absent without TLS",
+            known(&metrics.certificate_not_after).map(|time| ([], time)),
+        )?;
         families.gauge(
             "workers",
             "Worker threads that serve requests; one less than at the start is a bug, 0 serves nothing",
-            &number(metrics.workers()),
+            &metrics.workers(),
         )?;
-        families.counter("log_dropped", "Log lines that could not be written", metrics.log.dropped())?;
+        families.counter(
+            "log_lines_dropped",
+            "Log lines that could not be written",
+            metrics.log.dropped(),
+        )?;
         families.counter("panics", "Panics in any thread; each is a bug", metrics.log.panics())?;
-        families.gauges(
-            "build_info",
-            "Always 1; the label is the version",
-            [([("version", env!("CARGO_PKG_VERSION"))], 1_u64)],
+        let revision = option_env!("SWITCHBOARD_REVISION").unwrap_or("unknown");
+        families.info(
+            "build",
+            "The version and the revision of the gateway",
+            [("version", env!("CARGO_PKG_VERSION")), ("revision", revision)],
         )
+    }
+
+    /// The time of an event in Unix seconds, by its age. Whole, so that it is the same in each scrape: the
+    /// age and the time of the scrape are read at different moments.
+    fn timestamp(&self, age: Duration) -> u64 {
+        let time = self.now.checked_sub(age).unwrap_or(UNIX_EPOCH);
+        let time = time.duration_since(UNIX_EPOCH).unwrap_or_default() + Duration::from_millis(500);
+        time.as_secs()
     }
 }
 
-fn number(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
-}
+/// The results of tokens that could not be checked.
+const NOT_CHECKED: &[&str] = &["keys_unavailable", "key_not_fetched"];

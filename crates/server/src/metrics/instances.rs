@@ -1,9 +1,10 @@
 //! The series of the instances: one for each instance, or sums over all of them.
+//!
+//! The label of an instance is `bot`. Prometheus has a label `instance` of its own, for the gateway.
 
 use std::{collections::BTreeMap, fmt};
 
-use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
-use switchboard_delivery::{InstanceState, InstanceStatus};
+use switchboard_delivery::{InstanceState, InstanceStatus, attempt_failures};
 
 use crate::metrics::families::Families;
 
@@ -11,24 +12,28 @@ use crate::metrics::families::Families;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InstanceSeries<'s> {
     pub(super) instances: &'s [InstanceStatus],
-    /// If false, the series are sums over all instances, without the label `instance`.
+    /// If false, the series are sums over all instances, without the label `bot`.
     pub(super) is_per_instance: bool,
 }
 
 impl<'s> InstanceSeries<'s> {
     pub(super) fn encode(&self, families: &mut Families<'_>) -> fmt::Result {
+        let states = || InstanceState::ALL.map(InstanceState::label).into_iter();
         families.gauges(
             "instance_state",
             "1 for the current state of an instance, 0 for the others",
-            self.series_by("state", |status| {
+            self.series_by("state", states(), |status| {
                 InstanceState::ALL.map(|state| (state.label(), u64::from(state == status.state)))
             }),
         )?;
         families.counters(
             "instance_transitions",
             "Changes of the state of an instance, by new state",
-            self.series_by("state", |status| {
-                status.entered.iter().map(|(state, times)| (state.label(), *times))
+            self.series_by("state", states(), |status| {
+                InstanceState::ALL.map(|state| {
+                    let entered = status.entered.iter().find(|(one, _)| *one == state);
+                    (state.label(), entered.map_or(0, |(_, times)| *times))
+                })
             }),
         )?;
         self.gauges(
@@ -55,25 +60,24 @@ impl<'s> InstanceSeries<'s> {
             "Requests in flight to an instance",
             |status| Some(status.in_flight),
         )?;
-        self.counters(families, "placements", "New calls that an instance accepted", |status| {
-            Some(status.placed)
-        })?;
+        self.counters(families, "placements", "New calls that an instance accepted", |status| status.placed)?;
         self.counters(families, "instance_callbacks", "Callbacks that an instance responded to", |status| {
-            Some(status.callbacks)
+            status.callbacks
         })?;
         self.counters(families, "attempts", "Attempts to forward a request to an instance", |status| {
-            Some(status.attempts)
+            status.attempts
         })?;
         families.counters(
             "attempt_failures",
             "Failed attempts by instance and reason; a new call goes to the next candidate",
-            self.series_by("reason", |status| status.failures.iter().copied()),
+            // Not all reasons for each instance: they are many, and few occur.
+            self.series_by("reason", attempt_failures(), |status| status.failures.iter().copied()),
         )?;
         self.counters(
             families,
             "probes_missed",
             "Probes without a valid response from an instance",
-            |status| Some(status.missed_probes),
+            |status| status.missed_probes,
         )
     }
 
@@ -85,11 +89,7 @@ impl<'s> InstanceSeries<'s> {
         help: &str,
         number: impl Fn(&'s InstanceStatus) -> Option<u64>,
     ) -> fmt::Result {
-        match self.numbers(number) {
-            Numbers::Each(series) => families.gauges(name, help, series),
-            Numbers::Sum(sum) => families.gauge(name, help, &sum),
-            Numbers::None => Ok(()),
-        }
+        families.gauges(name, help, self.series([], |status| Some((None, number(status)?))))
     }
 
     /// Writes a counter.
@@ -98,82 +98,53 @@ impl<'s> InstanceSeries<'s> {
         families: &mut Families<'_>,
         name: &str,
         help: &str,
-        number: impl Fn(&'s InstanceStatus) -> Option<u64>,
+        number: impl Fn(&'s InstanceStatus) -> u64,
     ) -> fmt::Result {
-        match self.numbers(number) {
-            Numbers::Each(series) => families.counters(name, help, series),
-            Numbers::Sum(sum) => families.counter(name, help, sum),
-            Numbers::None => Ok(()),
-        }
+        families.counters(name, help, self.series([None], |status| Some((None, number(status)))))
     }
 
-    fn numbers(&self, number: impl Fn(&'s InstanceStatus) -> Option<u64>) -> Numbers<'s> {
-        let series = self.series(|status| number(status).map(|value| (None, value)));
-        match series.as_slice() {
-            _ if self.is_per_instance => Numbers::Each(series),
-            [(_, sum)] => Numbers::Sum(*sum),
-            _ => Numbers::None,
-        }
-    }
-
-    /// The series of a number that has a further label.
+    /// The series of a number that has a further label. The sums have all its values.
     fn series_by<I>(
         &self,
         name: &'static str,
+        values: impl Iterator<Item = &'static str>,
         numbers: impl Fn(&'s InstanceStatus) -> I,
     ) -> Vec<(Labels<'s>, u64)>
     where
         I: IntoIterator<Item = (&'static str, u64)>,
     {
-        self.series(|status| {
+        self.series(values.map(|value| Some((name, value))), |status| {
             numbers(status).into_iter().map(move |(label, value)| (Some((name, label)), value))
         })
     }
 
-    fn series<I>(&self, numbers: impl Fn(&'s InstanceStatus) -> I) -> Vec<(Labels<'s>, u64)>
+    fn series<I>(
+        &self,
+        known: impl IntoIterator<Item = OtherLabel>,
+        numbers: impl Fn(&'s InstanceStatus) -> I,
+    ) -> Vec<(Labels<'s>, u64)>
     where
         I: IntoIterator<Item = (OtherLabel, u64)>,
     {
         if self.is_per_instance {
             let of_one = |status: &'s InstanceStatus| {
-                let instance = Some(status.name.as_str());
-                numbers(status).into_iter().map(move |(other, value)| (Labels { instance, other }, value))
+                let bot = ("bot", status.name.as_str());
+                let labels = move |other: OtherLabel| [bot].into_iter().chain(other).collect();
+                numbers(status).into_iter().map(move |(other, value)| (labels(other), value))
             };
             return self.instances.iter().flat_map(of_one).collect();
         }
-        let mut sums = BTreeMap::<OtherLabel, u64>::new();
+        let mut sums: BTreeMap<OtherLabel, u64> = known.into_iter().map(|label| (label, 0)).collect();
         for (other, value) in self.instances.iter().flat_map(&numbers) {
             let sum = sums.entry(other).or_default();
             *sum = sum.saturating_add(value);
         }
-        sums.into_iter().map(|(other, sum)| (Labels { instance: None, other }, sum)).collect()
+        sums.into_iter().map(|(other, sum)| (other.into_iter().collect(), sum)).collect()
     }
-}
-
-/// The numbers of a family without further labels.
-enum Numbers<'s> {
-    Each(Vec<(Labels<'s>, u64)>),
-    Sum(u64),
-    /// No instance has a number.
-    None,
 }
 
 /// The labels of one series.
-#[derive(Clone, Copy, Debug)]
-struct Labels<'s> {
-    instance: Option<&'s str>,
-    other: OtherLabel,
-}
+type Labels<'s> = Vec<(&'s str, &'s str)>;
 
-/// A label besides `instance`: its name and its value.
+/// A label besides `bot`: its name and its value.
 type OtherLabel = Option<(&'static str, &'static str)>;
-
-impl EncodeLabelSet for Labels<'_> {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        let instance = self.instance.map(|name| ("instance", name));
-        for label in instance.into_iter().chain(self.other) {
-            label.encode(encoder.encode_label())?;
-        }
-        Ok(())
-    }
-}

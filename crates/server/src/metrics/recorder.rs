@@ -4,15 +4,20 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use switchboard_delivery::Histogram;
+use switchboard_graph::{GraphResponse, TransportError};
 use switchboard_notification::ItemKind;
 
 use crate::{
-    metrics::series::{Histogram, IndexedCounters, LabelledCounters},
+    metrics::{
+        new_calls::NewCallMetrics,
+        series::{IndexedCounters, LabelledCounters, OutcomeCounters, index_of},
+    },
     request::{body::BodyMemory, outcome::Outcome},
     telemetry::{EventLimiter, LogCounts},
 };
@@ -20,11 +25,14 @@ use crate::{
 /// The numbers of this process. All threads share them, and they outlive a reload.
 #[derive(Debug)]
 pub struct Metrics {
-    pub(super) requests: IndexedCounters<{ Outcome::ALL.len() }>,
-    pub(super) callbacks: IndexedCounters<{ Outcome::ALL.len() }>,
-    pub(super) connections_failed: IndexedCounters<{ Outcome::ALL.len() }>,
+    pub(super) requests: OutcomeCounters,
+    pub(super) callbacks: OutcomeCounters,
+    pub(super) connections_failed: OutcomeCounters,
     pub(super) webhook_seconds: Histogram,
     pub(super) callback_seconds: Histogram,
+    pub(crate) new_calls: NewCallMetrics,
+    /// By `GRAPH_RESULTS`.
+    pub(super) graph_seconds: [Histogram; GRAPH_RESULTS.len()],
     pub(super) in_flight: AtomicUsize,
     pub(super) body_memory: Arc<BodyMemory>,
     pub(super) notifications: IndexedCounters<{ ITEM_KINDS.len() }>,
@@ -49,6 +57,9 @@ pub struct Metrics {
     pub(super) peers: Mutex<BTreeMap<Box<str>, bool>>,
     pub(super) reloads_ok: AtomicU64,
     pub(super) reloads_failed: AtomicU64,
+    pub(super) last_reload_failed: AtomicBool,
+    /// The time since which the configuration applies, in Unix seconds; `UNKNOWN` before the first.
+    pub(super) configured_at: AtomicI64,
     /// Unix seconds; `UNKNOWN` without a certificate.
     pub(super) certificate_not_after: AtomicI64,
     pub(super) log: LogCounts,
@@ -93,6 +104,8 @@ impl Metrics {
             connections_failed: IndexedCounters::default(),
             webhook_seconds: Histogram::default(),
             callback_seconds: Histogram::default(),
+            new_calls: NewCallMetrics::default(),
+            graph_seconds: Default::default(),
             in_flight: AtomicUsize::new(0),
             body_memory: Arc::default(),
             notifications: IndexedCounters::default(),
@@ -112,6 +125,8 @@ impl Metrics {
             peers: Mutex::default(),
             reloads_ok: AtomicU64::new(0),
             reloads_failed: AtomicU64::new(0),
+            last_reload_failed: AtomicBool::new(false),
+            configured_at: AtomicI64::new(UNKNOWN),
             certificate_not_after: AtomicI64::new(UNKNOWN),
             log,
             refusal_events: EventLimiter::default(),
@@ -139,6 +154,23 @@ impl Metrics {
                 self.callback_seconds.observe(duration);
             }
             RequestKind::Health | RequestKind::Ready | RequestKind::Other => {}
+        }
+    }
+
+    /// Records a request to Graph or to a token endpoint.
+    pub fn graph_request(&self, result: &Result<GraphResponse, TransportError>, duration: Duration) {
+        let label = match result {
+            Ok(response) => match response.status {
+                ..300 => "2xx",
+                300..400 => "3xx",
+                400..500 => "4xx",
+                500.. => "5xx",
+            },
+            Err(error) => error.kind.label(),
+        };
+        let mut results = GRAPH_RESULTS.iter().zip(&self.graph_seconds);
+        if let Some((_, histogram)) = results.find(|(one, _)| **one == label) {
+            histogram.observe(duration);
         }
     }
 
@@ -241,15 +273,23 @@ impl Metrics {
     }
 
     /// Records a reload that applied or was refused.
-    pub fn reload(&self, ok: bool) {
+    pub fn reload(&self, ok: bool, now: SystemTime) {
         let counter = if ok { &self.reloads_ok } else { &self.reloads_failed };
         counter.fetch_add(1, Relaxed);
+        self.last_reload_failed.store(!ok, Relaxed);
+        if ok {
+            self.configured(now);
+        }
     }
 
-    /// Sets the end of the served certificate's validity.
-    pub fn certificate_not_after(&self, time: SystemTime) {
-        let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.certificate_not_after.store(i64::try_from(seconds).unwrap_or(i64::MAX), Relaxed);
+    /// Records that a configuration applies from now on.
+    pub fn configured(&self, now: SystemTime) {
+        self.configured_at.store(unix_seconds(now), Relaxed);
+    }
+
+    /// Sets the end of the served certificate's validity; `None` without TLS.
+    pub fn certificate_not_after(&self, time: Option<SystemTime>) {
+        self.certificate_not_after.store(time.map_or(UNKNOWN, unix_seconds), Relaxed);
     }
 
     pub(super) fn peers(&self) -> MutexGuard<'_, BTreeMap<Box<str>, bool>> {
@@ -310,19 +350,25 @@ impl Drop for ConnectionGuard {
 
 #[expect(
     clippy::as_conversions,
-    reason = "the discriminant of a fieldless enum is its index in `Outcome::ALL`"
-)]
-pub(super) fn index_of(outcome: Outcome) -> usize {
-    outcome as usize
-}
-
-#[expect(
-    clippy::as_conversions,
     reason = "the discriminant of a fieldless enum is its index in `ITEM_KINDS`"
 )]
 pub(super) fn index_of_item(kind: ItemKind) -> usize {
     kind as usize
 }
+
+/// Returns a time in Unix seconds.
+fn unix_seconds(time: SystemTime) -> i64 {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+/// The results of requests to Graph: the class of the status, or the kind of failure.
+pub(super) const GRAPH_RESULTS: [&str; 8] =
+    ["2xx", "3xx", "4xx", "5xx", "unreachable", "tls", "lost", "timeout"];
+
+/// The outcomes of connections that fail outside of a request.
+pub(super) const CONNECTION_FAILURES: [Outcome; 3] =
+    [Outcome::BadRequest, Outcome::HeadTooLarge, Outcome::TooSlow];
 
 /// All kinds of items, in the order of their discriminants.
 pub(super) const ITEM_KINDS: [ItemKind; 9] = [

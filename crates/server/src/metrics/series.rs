@@ -1,15 +1,17 @@
-//! Counters by label, and histograms, as plain atomics.
+//! Counters by label, as plain atomics.
 
 use std::{
     array,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use arc_swap::ArcSwap;
+
+use crate::request::outcome::Outcome;
 
 /// One counter for each value of a closed set, found by its index in the set.
 #[derive(Debug)]
@@ -25,8 +27,12 @@ impl<const N: usize> Default for IndexedCounters<N> {
 
 impl<const N: usize> IndexedCounters<N> {
     pub(super) fn increment(&self, index: usize) {
-        if let Some(count) = self.counts.get(index) {
-            count.fetch_add(1, Relaxed);
+        self.add(index, 1);
+    }
+
+    pub(super) fn add(&self, index: usize, count: u64) {
+        if let Some(counter) = self.counts.get(index) {
+            counter.fetch_add(count, Relaxed);
         }
     }
 
@@ -34,6 +40,17 @@ impl<const N: usize> IndexedCounters<N> {
     pub(super) fn read(&self) -> [u64; N] {
         array::from_fn(|index| self.counts.get(index).map_or(0, |count| count.load(Relaxed)))
     }
+}
+
+/// One counter for each outcome.
+pub(super) type OutcomeCounters = IndexedCounters<{ Outcome::ALL.len() }>;
+
+#[expect(
+    clippy::as_conversions,
+    reason = "the discriminant of a fieldless enum is its index in `Outcome::ALL`"
+)]
+pub(super) fn index_of(outcome: Outcome) -> usize {
+    outcome as usize
 }
 
 /// One counter for each combination of label values that occurred.
@@ -81,13 +98,16 @@ impl<const N: usize> LabelledCounters<N> {
         }
     }
 
-    /// Returns the labels and counts, in the order of the labels.
-    pub(super) fn read(&self) -> Vec<([Box<str>; N], u64)> {
+    /// Returns the labels and counts, in the order of the labels. The counters of `known` are there in any
+    /// case: a rate needs a first value to start from.
+    pub(super) fn read<'l>(
+        &self,
+        known: impl IntoIterator<Item = [&'l str; N]>,
+    ) -> BTreeMap<[Box<str>; N], u64> {
+        let known = known.into_iter().map(|labels| (labels.map(Box::from), 0));
         let counters = self.counters.load();
-        let mut counts: Vec<_> =
-            counters.iter().map(|counter| (counter.labels.clone(), counter.count.load(Relaxed))).collect();
-        counts.sort_unstable();
-        counts
+        let counted = counters.iter().map(|counter| (counter.labels.clone(), counter.count.load(Relaxed)));
+        known.chain(counted).collect()
     }
 }
 
@@ -100,64 +120,6 @@ fn find<'e, const N: usize>(
         .map(|counter| &**counter)
         .find(|counter| counter.labels.iter().zip(labels).all(|(known, label)| **known == *label))
 }
-
-/// Durations, counted in buckets.
-#[derive(Debug, Default)]
-pub(super) struct Histogram {
-    /// One counter per bound: the durations up to it and above the one before. The last counts all above the
-    /// last bound.
-    counts: IndexedCounters<{ BOUNDS.len() + 1 }>,
-    /// Enough for 584 years.
-    sum_ns: AtomicU64,
-}
-
-impl Histogram {
-    pub(super) fn observe(&self, duration: Duration) {
-        self.counts.increment(BOUNDS.partition_point(|bound| *bound < duration));
-        self.sum_ns.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-    }
-
-    pub(super) fn read(&self) -> HistogramReading {
-        let counts = self.counts.read();
-        let bounds = BOUNDS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
-        HistogramReading {
-            sum_seconds: Duration::from_nanos(self.sum_ns.load(Relaxed)).as_secs_f64(),
-            count: counts.iter().sum(),
-            buckets: bounds.zip(counts).collect(),
-        }
-    }
-}
-
-/// The values of a histogram at one moment.
-#[derive(Debug)]
-pub(super) struct HistogramReading {
-    pub(super) sum_seconds: f64,
-    pub(super) count: u64,
-    /// The upper bound of each bucket in seconds, and the number of durations in it.
-    pub(super) buckets: Vec<(f64, u64)>,
-}
-
-/// The bounds of the buckets. They start at the time of a callback on an idle machine and end at the 15 s
-/// within which the platform expects an answer. The default budgets of 3.5 s and 12 s each have a bound on
-/// both sides.
-const BOUNDS: [Duration; 16] = [
-    Duration::from_micros(500),
-    Duration::from_millis(1),
-    Duration::from_micros(2500),
-    Duration::from_millis(5),
-    Duration::from_millis(10),
-    Duration::from_millis(25),
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_millis(2500),
-    Duration::from_secs(5),
-    Duration::from_secs(8),
-    Duration::from_secs(12),
-    Duration::from_secs(15),
-];
 
 const COUNTERS_MAX: usize = 1024;
 const OTHERS: &str = "others";

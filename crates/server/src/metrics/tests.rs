@@ -6,59 +6,112 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use proptest::prelude::*;
 use switchboard_auth::TrustStatus;
-use switchboard_delivery::{InstanceState, InstanceStatus, PlacementCounters};
+use switchboard_delivery::{DeliveryDurations, InstanceState, InstanceStatus, PlacementCounters};
+use switchboard_graph::{TransportError, TransportErrorKind};
 use switchboard_notification::ItemKind;
 use switchboard_routing::Name;
+use uuid::{Uuid, uuid};
 
 use super::{
-    Metrics, RequestKind, exposition,
-    recorder::{ITEM_KINDS, index_of, index_of_item},
+    ConfigNumbers, DeliveryNumbers, Format, Metrics, RequestKind, Scrape,
+    recorder::{ITEM_KINDS, index_of_item},
+    series::index_of,
 };
-use crate::{metrics::DeliveryNumbers, request::outcome::Outcome, telemetry::LogCounts};
+use crate::{config::Limits, request::outcome::Outcome, telemetry::LogCounts};
+
+const APP: Uuid = uuid!("0efc74f7-41c3-47a4-8775-7259bfef4241");
+pub(crate) const LIMITS: Limits = Limits {
+    body: 1,
+    body_memory: 2000,
+    head: 1,
+    connections: 300,
+    connections_per_source: None,
+    in_flight: 100,
+    in_flight_per_instance: 1,
+    idle: Duration::ZERO,
+};
 
 fn numbers() -> DeliveryNumbers {
     DeliveryNumbers { idle_connections: 4, is_per_instance: true, ..DeliveryNumbers::default() }
 }
 
-/// Returns the value of each series by its name and labels. Panics where the text breaks the OpenMetrics
-/// grammar.
+fn exposition(
+    metrics: &Metrics,
+    trusts: Vec<TrustStatus>,
+    instances: Vec<InstanceStatus>,
+    delivery: DeliveryNumbers,
+) -> String {
+    let scrape = Scrape {
+        metrics,
+        trusts,
+        instances,
+        delivery,
+        durations: &DeliveryDurations::default(),
+        config: ConfigNumbers { apps: &[APP], limits: &LIMITS },
+        now: UNIX_EPOCH + Duration::from_secs(1_790_000_100),
+    };
+    let texts = [Format::OpenMetrics, Format::Text].map(|format| scrape.text(format));
+    let [one, other] = texts.each_ref().map(|text| parse(text));
+    // The two are written at different moments, between which the process does something.
+    let of_gateway = |series: BTreeMap<String, f64>| {
+        series.into_iter().filter(|(name, _)| name.starts_with("switchboard_")).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(one.len(), other.len());
+    assert_eq!(of_gateway(one), of_gateway(other), "both formats have the same series");
+    let [text, _] = texts;
+    text
+}
+
+/// Returns the value of each series by its name and labels. Panics where the text breaks the grammar of its
+/// format: of OpenMetrics if it ends with `# EOF`, else of the text format 0.0.4.
 #[track_caller]
 pub(crate) fn parse(text: &str) -> BTreeMap<String, f64> {
-    let mut lines = text.strip_suffix("# EOF\n").expect("the text ends with # EOF").lines();
+    let (text, is_open_metrics) = match text.strip_suffix("# EOF\n") {
+        Some(text) => (text, true),
+        None => (text, false),
+    };
+    let mut lines = text.lines().peekable();
     let mut families = BTreeSet::new();
     let mut series = BTreeMap::new();
-    let (mut family, mut kind) = (String::new(), String::new());
-    while let Some(line) = lines.next() {
-        if let Some(help) = line.strip_prefix("# HELP ") {
-            let (name, help) = help.split_once(' ').unwrap();
-            assert!(is_name(name) && name.starts_with("switchboard_"), "{line}");
-            assert!(!help.is_empty() && !help.contains(['\\', '"']), "{line}");
-            assert!(families.insert(name.to_owned()), "a family comes once: {line}");
-            name.clone_into(&mut family);
-            let kind_line = lines.next().unwrap();
-            kind_line
-                .strip_prefix(&format!("# TYPE {name} "))
-                .filter(|kind| ["counter", "gauge", "histogram"].contains(kind))
-                .unwrap_or_else(|| panic!("{kind_line}"))
-                .clone_into(&mut kind);
-            continue;
+    while lines.peek().is_some() {
+        let mut metadata = BTreeMap::new();
+        while let Some(line) = lines.next_if(|line| line.starts_with('#')) {
+            let [_, kind, name, rest] = line.splitn(4, ' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            assert!(metadata.insert(kind, (name, rest)).is_none(), "{line}");
         }
-        let name_length = line.find(['{', ' ']).unwrap();
-        let (name, rest) = line.split_at(name_length);
-        let suffixes: &[&str] = match &*kind {
-            "counter" => &["_total"],
-            "histogram" => &["_sum", "_count", "_bucket"],
-            _ => &[""],
+        let (family, kind) = metadata["TYPE"];
+        assert!(families.insert(family), "a family comes once: {family}");
+        assert!(metadata.values().all(|(name, _)| *name == family), "{metadata:?}");
+        assert!(is_name(family), "{family}");
+        assert!(family.starts_with("switchboard_") || family.starts_with("process_"), "{family}");
+        let (_, help) = metadata["HELP"];
+        assert!(!help.is_empty() && !help.contains(['\\', '"']), "{help}");
+        let unit = family.rsplit('_').next().filter(|unit| ["seconds", "bytes"].contains(unit));
+        let shown = metadata.get("UNIT").map(|(_, unit)| *unit);
+        assert_eq!(shown, unit.filter(|_| is_open_metrics), "{family}");
+        let suffixes: &[&str] = match (kind, is_open_metrics) {
+            ("counter", true) => &["_total"],
+            ("info", true) => &["_info"],
+            ("counter", false) if family.ends_with("_total") => &[""],
+            ("histogram", _) => &["_sum", "_count", "_bucket"],
+            ("gauge", _) => &[""],
+            other => panic!("{family} {other:?}"),
         };
-        let suffix = name.strip_prefix(&*family).unwrap_or_else(|| panic!("{line}"));
-        assert!(suffixes.contains(&suffix), "{line}");
-        let (labels, value) = parse_labels(rest);
-        let value: f64 = value.strip_prefix(' ').unwrap().parse().unwrap();
-        let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let key = format!("{name}{{{}}}", labels.join(","));
-        assert!(series.insert(key, value).is_none(), "a series comes once: {line}");
+        let mut samples = 0;
+        while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
+            let name_length = line.find(['{', ' ']).unwrap();
+            let (name, rest) = line.split_at(name_length);
+            let suffix = name.strip_prefix(family).unwrap_or_else(|| panic!("{line}"));
+            assert!(suffixes.contains(&suffix), "{line}");
+            let (labels, value) = parse_labels(rest);
+            let value: f64 = value.strip_prefix(' ').unwrap().parse().unwrap();
+            let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let key = format!("{name}{{{}}}", labels.join(","));
+            assert!(series.insert(key, value).is_none(), "a series comes once: {line}");
+            samples += 1;
+        }
+        assert!(samples > 0, "a family has samples: {family}");
     }
     series
 }
@@ -166,10 +219,17 @@ fn every_record_method_changes_its_series() {
     metrics.peer_healthy("apac", false);
     metrics.peer_healthy("gone", true);
     metrics.retain_peers(|peer| peer != "gone");
-    metrics.reload(true);
-    metrics.reload(false);
-    metrics.reload(false);
-    metrics.certificate_not_after(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+    let time = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+    metrics.configured(time(1_790_000_000));
+    metrics.reload(true, time(1_790_000_001));
+    metrics.reload(false, time(1_790_000_002));
+    metrics.reload(false, time(1_790_000_003));
+    metrics.certificate_not_after(Some(time(1_800_000_000)));
+    metrics.new_calls.record(APP, Outcome::Placed, 1, false, Duration::from_millis(30));
+    metrics.new_calls.record(APP, Outcome::Split, 2, true, Duration::from_millis(3));
+    metrics.new_calls.record(APP, Outcome::Redirected, 1, false, Duration::ZERO);
+    let failed = TransportError { kind: TransportErrorKind::TimedOut, detail: String::new() };
+    metrics.graph_request(&Err(failed), Duration::from_secs(3));
     check(
         &metrics,
         &[
@@ -179,19 +239,19 @@ fn every_record_method_changes_its_series() {
             ("switchboard_requests_total{outcome=panicked}", 0.0),
             ("switchboard_request_duration_seconds_count{kind=webhook}", 1.0),
             ("switchboard_request_duration_seconds_sum{kind=webhook}", 0.002),
-            ("switchboard_request_duration_seconds_bucket{le=0.001,kind=webhook}", 0.0),
-            ("switchboard_request_duration_seconds_bucket{le=0.0025,kind=webhook}", 1.0),
-            ("switchboard_request_duration_seconds_bucket{le=0.0005,kind=callback}", 1.0),
-            ("switchboard_request_duration_seconds_bucket{le=15.0,kind=callback}", 1.0),
-            ("switchboard_request_duration_seconds_bucket{le=+Inf,kind=callback}", 2.0),
-            ("switchboard_callbacks_total{result=forwarded}", 1.0),
-            ("switchboard_callbacks_total{result=gone}", 1.0),
-            ("switchboard_authentications_total{trust=skype,reason=ok}", 2.0),
-            ("switchboard_authentications_total{trust=skype,reason=expired}", 1.0),
-            ("switchboard_authentications_total{trust=,reason=malformed}", 1.0),
+            ("switchboard_request_duration_seconds_bucket{kind=webhook,le=0.001}", 0.0),
+            ("switchboard_request_duration_seconds_bucket{kind=webhook,le=0.0025}", 1.0),
+            ("switchboard_request_duration_seconds_bucket{kind=callback,le=0.0005}", 1.0),
+            ("switchboard_request_duration_seconds_bucket{kind=callback,le=15.0}", 1.0),
+            ("switchboard_request_duration_seconds_bucket{kind=callback,le=+Inf}", 2.0),
+            ("switchboard_callbacks_total{outcome=forwarded}", 1.0),
+            ("switchboard_callbacks_total{outcome=gone}", 1.0),
+            ("switchboard_authentications_total{trust=skype,result=ok}", 2.0),
+            ("switchboard_authentications_total{trust=skype,result=expired}", 1.0),
+            ("switchboard_authentications_total{trust=,result=malformed}", 1.0),
             ("switchboard_notifications_total{kind=roster}", 1.0),
             ("switchboard_notifications_total{kind=not_a_call}", 0.0),
-            ("switchboard_redirects_total{region=amer}", 1.0),
+            ("switchboard_redirects_total{peer=amer}", 1.0),
             ("switchboard_outcomes_unknown_total{}", 2.0),
             ("switchboard_connections_failed_total{reason=head_too_large}", 1.0),
             ("switchboard_handshakes_failed_total{}", 1.0),
@@ -200,8 +260,22 @@ fn every_record_method_changes_its_series() {
             ("switchboard_peer_healthy{peer=apac}", 0.0),
             ("switchboard_config_reloads_total{result=ok}", 1.0),
             ("switchboard_config_reloads_total{result=failed}", 2.0),
-            ("switchboard_certificate_not_after_seconds{}", 1_800_000_000.0),
-            ("switchboard_log_dropped_total{}", 0.0),
+            ("switchboard_config_last_reload_successful{}", 0.0),
+            ("switchboard_config_last_reload_success_timestamp_seconds{}", 1_790_000_001.0),
+            ("switchboard_certificate_not_after_timestamp_seconds{}", 1_800_000_000.0),
+            ("switchboard_log_lines_dropped_total{}", 0.0),
+            (&format!("switchboard_new_calls_total{{app={APP},outcome=placed}}"), 1.0),
+            (&format!("switchboard_new_calls_total{{app={APP},outcome=split}}"), 2.0),
+            (&format!("switchboard_new_calls_total{{app={APP},outcome=redirected}}"), 1.0),
+            (&format!("switchboard_new_calls_total{{app={APP},outcome=not_placed}}"), 0.0),
+            ("switchboard_new_call_duration_seconds_count{recording=false}", 1.0),
+            ("switchboard_new_call_duration_seconds_sum{recording=false}", 0.03),
+            ("switchboard_new_call_duration_seconds_count{recording=true}", 1.0),
+            ("switchboard_graph_request_duration_seconds_bucket{result=timeout,le=2.5}", 0.0),
+            ("switchboard_graph_request_duration_seconds_bucket{result=timeout,le=5.0}", 1.0),
+            ("switchboard_requests_in_flight_limit{}", 100.0),
+            ("switchboard_connections_limit{}", 300.0),
+            ("switchboard_request_body_limit_bytes{}", 2000.0),
             ("switchboard_panics_total{}", 0.0),
         ],
     );
@@ -216,25 +290,25 @@ fn keys_and_instances_are_read_at_each_scrape() {
         &[
             ("switchboard_keys{trust=skype}", 3.0),
             ("switchboard_key_generation{trust=skype}", 7.0),
-            ("switchboard_key_age_seconds{trust=skype}", 1.5),
+            ("switchboard_key_last_fetch_success_timestamp_seconds{trust=skype}", 1_790_000_099.0),
             ("switchboard_key_fetches_total{trust=skype,result=ok}", 5.0),
             ("switchboard_key_fetches_total{trust=skype,result=failed}", 3.0),
             ("switchboard_key_fetches_total{trust=skype,result=held_back}", 1.0),
-            ("switchboard_instance_state{instance=bot-3,state=draining}", 1.0),
-            ("switchboard_instance_state{instance=bot-3,state=ready}", 0.0),
-            ("switchboard_instance_calls{instance=bot-3}", 4.0),
-            ("switchboard_instance_requests_in_flight{instance=bot-3}", 1.0),
-            ("switchboard_placements_total{instance=bot-3}", 10.0),
-            ("switchboard_instance_callbacks_total{instance=bot-3}", 11.0),
-            ("switchboard_attempts_total{instance=bot-3}", 12.0),
-            ("switchboard_attempt_failures_total{instance=bot-3,reason=connect}", 2.0),
-            ("switchboard_attempt_failures_total{instance=bot-3,reason=timeout}", 1.0),
-            ("switchboard_probes_missed_total{instance=bot-3}", 6.0),
+            ("switchboard_instance_state{bot=bot-3,state=draining}", 1.0),
+            ("switchboard_instance_state{bot=bot-3,state=ready}", 0.0),
+            ("switchboard_instance_calls{bot=bot-3}", 4.0),
+            ("switchboard_instance_requests_in_flight{bot=bot-3}", 1.0),
+            ("switchboard_placements_total{bot=bot-3}", 10.0),
+            ("switchboard_instance_callbacks_total{bot=bot-3}", 11.0),
+            ("switchboard_attempts_total{bot=bot-3}", 12.0),
+            ("switchboard_attempt_failures_total{bot=bot-3,reason=connect}", 2.0),
+            ("switchboard_attempt_failures_total{bot=bot-3,reason=timeout}", 1.0),
+            ("switchboard_probes_missed_total{bot=bot-3}", 6.0),
         ],
     );
 }
 
-/// A sum over the label `instance` gives the same with and without the series of each instance.
+/// A sum over the label `bot` gives the same with and without the series of each instance.
 #[test]
 fn without_the_series_of_each_instance_their_sums_are_left() {
     let second = InstanceStatus {
@@ -248,15 +322,22 @@ fn without_the_series_of_each_instance_their_sums_are_left() {
         let numbers = DeliveryNumbers { is_per_instance, ..numbers() };
         exposition(&metrics(), Vec::new(), instances.clone(), numbers)
     };
-    let sums = parse(&exposition_of(false));
+    let mut sums = parse(&exposition_of(false));
     let mut expected = BTreeMap::new();
     for (key, value) in parse(&exposition_of(true)) {
         let key = key
-            .replace("instance=bot-3,", "")
-            .replace("instance=bot-4,", "")
-            .replace("instance=bot-3", "")
-            .replace("instance=bot-4", "");
+            .replace("bot=bot-3,", "")
+            .replace("bot=bot-4,", "")
+            .replace("bot=bot-3", "")
+            .replace("bot=bot-4", "");
         *expected.entry(key).or_insert(0.0) += value;
+    }
+    // The sums have all reasons from the start.
+    for name in sums.keys().filter(|name| name.starts_with("switchboard_attempt_failures_total")) {
+        expected.entry(name.clone()).or_insert(0.0);
+    }
+    for series in [&mut sums, &mut expected] {
+        series.retain(|name, _| !name.starts_with("process_"));
     }
     assert_eq!(sums, expected);
     for (name, value) in [
@@ -274,21 +355,21 @@ fn unknown_values_are_absent() {
     let status = TrustStatus { keys: 0, age: None, ..trust("skype") };
     let series = parse(&exposition(&metrics(), vec![status], vec![instance("bot-3")], numbers()));
     for name in [
-        "switchboard_key_age_seconds{trust=skype}",
-        "switchboard_instance_capacity{instance=bot-3}",
-        "switchboard_certificate_not_after_seconds{}",
-        "switchboard_fleet_source_age_seconds{}",
+        "switchboard_key_last_fetch_success_timestamp_seconds{trust=skype}",
+        "switchboard_instance_capacity{bot=bot-3}",
+        "switchboard_certificate_not_after_timestamp_seconds{}",
+        "switchboard_fleet_source_last_success_timestamp_seconds{}",
     ] {
         assert!(!series.contains_key(name), "{name}");
     }
-    let age = Some(Duration::from_millis(90_500));
+    let age = Some(Duration::from_millis(90_400));
     let series = parse(&exposition(
         &metrics(),
         Vec::new(),
         Vec::new(),
         DeliveryNumbers { source_age: age, ..numbers() },
     ));
-    assert_eq!(series["switchboard_fleet_source_age_seconds{}"], 90.5);
+    assert_eq!(series["switchboard_fleet_source_last_success_timestamp_seconds{}"], 1_790_000_010.0);
 }
 
 #[test]
@@ -356,7 +437,7 @@ fn hostile_labels_forge_no_series() {
     metrics.peer_healthy(name, true);
     let series = parse(&exposition(&metrics, vec![trust(name)], Vec::new(), numbers()));
     assert_eq!(series["switchboard_requests_total{outcome=placed}"], 0.0);
-    assert_eq!(series[&format!("switchboard_redirects_total{{region={name}}}")], 1.0);
+    assert_eq!(series[&format!("switchboard_redirects_total{{peer={name}}}")], 1.0);
     assert_eq!(series[&format!("switchboard_keys{{trust={name}}}")], 3.0);
 }
 
@@ -367,7 +448,7 @@ fn labels_from_outside_share_one_counter_beyond_the_limit() {
         metrics.redirect(&format!("region-{number}"));
     }
     let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), numbers()));
-    assert_eq!(series["switchboard_redirects_total{region=others}"], 976.0);
+    assert_eq!(series["switchboard_redirects_total{peer=others}"], 976.0);
 }
 
 #[test]
@@ -384,40 +465,7 @@ fn new_labels_in_many_threads_lose_no_count() {
     });
     let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), numbers()));
     for number in 0..50 {
-        assert_eq!(series[&format!("switchboard_redirects_total{{region=region-{number}}}")], 40.0);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_histogram_counts_each_duration_in_its_bucket(
-        micros in proptest::collection::vec(0_u64..20_000_000, 0..50),
-    ) {
-        let metrics = metrics();
-        for micros in &micros {
-            metrics.request(Outcome::Forwarded, RequestKind::Callback, Duration::from_micros(*micros));
-        }
-        let series = parse(&exposition(&metrics, Vec::new(), Vec::new(), numbers()));
-        let prefix = "switchboard_request_duration_seconds_bucket{le=";
-        let buckets: Vec<_> = series
-            .iter()
-            .filter_map(|(name, count)| {
-                let bound = name.strip_prefix(prefix)?.strip_suffix(",kind=callback}")?;
-                Some((bound, *count))
-            })
-            .collect();
-        prop_assert_eq!(buckets.len(), 17);
-        for (bound, count) in buckets {
-            let bound: f64 = if bound == "+Inf" { f64::INFINITY } else { bound.parse().unwrap() };
-            let seconds = micros.iter().map(|micros| Duration::from_micros(*micros).as_secs_f64());
-            let expected = seconds.filter(|seconds| *seconds <= bound).count();
-            prop_assert_eq!(count, f64::from(u32::try_from(expected).unwrap()));
-        }
-        let sum: u64 = micros.iter().sum();
-        let shown = series["switchboard_request_duration_seconds_sum{kind=callback}"];
-        prop_assert!((shown - Duration::from_micros(sum).as_secs_f64()).abs() < 1e-6);
+        assert_eq!(series[&format!("switchboard_redirects_total{{peer=region-{number}}}")], 40.0);
     }
 }
 

@@ -26,6 +26,6 @@ pub(crate) use self::{
     proxy_log::ProxyLog,
     request_body::RequestBody,
     shutdown::Shutdown,
-    slots::{Slot, Slots, source_of},
+    slots::{NoSlot, Slot, Slots, source_of},
     stream::PublicStream,
 };

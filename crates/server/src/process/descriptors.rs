@@ -32,7 +32,7 @@ fn raise_soft_limit() {
 fn raise_soft_limit() {}
 
 /// The limit that applies; `None` if there is none.
-fn soft_limit() -> Option<u64> {
+pub(crate) fn soft_limit() -> Option<u64> {
     #[cfg(unix)]
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     #[cfg(not(unix))]

@@ -47,6 +47,7 @@ use crate::{
         connection::{Shutdown, Timeouts},
         state::ProcessState,
     },
+    wall_clock::wall_clock,
 };
 
 pub use self::command::ProcessCommand;
@@ -108,6 +109,7 @@ impl Server {
         let listener = listen("listen.address", fixed.listen).await?;
         let admin = listen("admin.address", fixed.admin).await?;
         let admin_state = Arc::new(ArcSwap::from_pointee(gateway.admin_state()));
+        metrics.configured(wall_clock());
         let state = Arc::new(ProcessState::new(gateway, metrics));
         state.serve_certificate(certificate);
         let reloader = Reloader { state, admin_state, draining, timeouts, fixed, certificate: files, drain };

@@ -51,9 +51,7 @@ impl ProcessState {
                 "certificate of listen.tls needs attention"
             );
         }
-        if let Some(not_after) = certificate.as_ref().and_then(Certificate::not_after) {
-            self.metrics.certificate_not_after(not_after);
-        }
+        self.metrics.certificate_not_after(certificate.as_ref().and_then(Certificate::not_after));
         self.certificate.store(certificate.map(Arc::new));
     }
 

@@ -60,6 +60,9 @@ pub(crate) struct Record {
     items: usize,
     /// The gateway has decided where a new call goes.
     is_decided: bool,
+    new_calls: u64,
+    /// True if a new call is for policy-based recording.
+    is_recorded: bool,
     rule: Option<usize>,
     region: Option<Name>,
     instance: Option<Name>,
@@ -102,6 +105,8 @@ impl Record {
             ends_call: false,
             items: 0,
             is_decided: false,
+            new_calls: 0,
+            is_recorded: false,
             rule: None,
             region: None,
             instance: None,
@@ -151,6 +156,12 @@ impl Record {
         self.ends_call = ends_call(item);
         self.call_id = item.call_id().map(|id| id.as_str().into());
         self.call_id.clone()
+    }
+
+    /// The request has a new call.
+    pub(crate) fn new_call(&mut self, is_recorded: bool) {
+        self.new_calls = self.new_calls.saturating_add(1);
+        self.is_recorded |= is_recorded;
     }
 
     pub(crate) fn decided(&mut self, decision: &Decision<'_>) {
@@ -288,6 +299,12 @@ impl Record {
     fn write(&self, status: Option<u16>, outcome: Outcome, refusal: Option<(&'static str, Option<&str>)>) {
         let duration = self.arrived.elapsed();
         self.metrics.request(outcome, self.kind, duration);
+        if self.new_calls > 0
+            && let Some(sender) = self.sender.proven()
+        {
+            let (count, is_recorded) = (self.new_calls, self.is_recorded);
+            self.metrics.new_calls.record(sender.app, outcome, count, is_recorded, duration);
+        }
         if self.attempts.outcome_unknown > 0 {
             self.metrics.outcome_unknown(u64::from(self.attempts.outcome_unknown));
         }

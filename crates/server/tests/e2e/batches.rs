@@ -210,7 +210,7 @@ async fn the_calls_that_a_split_batch_ends_no_longer_count() {
     let counted = async || {
         let mut counted = Vec::new();
         for instance in ["bot-0", "bot-1"] {
-            let labels = [("instance", instance)];
+            let labels = [("bot", instance)];
             counted.push(gateway.metric("switchboard_instance_calls_counted", &labels).await);
         }
         counted

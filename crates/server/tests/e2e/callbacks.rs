@@ -210,7 +210,7 @@ async fn a_callback_waits_for_an_instance_that_restarts() {
     let returns = async {
         // At least one connection was refused.
         let mut ticks = every(25);
-        while gateway.metric("switchboard_attempt_failures_total", &[("instance", "bot-0")]).await < 1.0 {
+        while gateway.metric("switchboard_attempt_failures_total", &[("bot", "bot-0")]).await < 1.0 {
             ticks.tick().await;
         }
         instances[0].restart();
@@ -281,7 +281,7 @@ async fn a_callback_that_a_bot_with_old_keys_refuses_is_sent_once_more() {
     }
     let declined = gateway.log.nth(1, "both refusals", |event| event["outcome"] == "declined").await;
     assert_eq!((&declined["reason"], &declined["instance"]), (&"status_401".into(), &"bot-0".into()));
-    let labels = [("instance", "bot-0"), ("reason", "status_401")];
+    let labels = [("bot", "bot-0"), ("reason", "status_401")];
     assert_eq!(gateway.metric("switchboard_attempt_failures_total", &labels).await, 6.0);
     assert_eq!(gateway.admin("/fleet").await.json()[0]["state"], "ready");
 }

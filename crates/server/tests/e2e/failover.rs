@@ -187,7 +187,7 @@ async fn a_call_that_one_bot_declines_goes_to_the_next_bot() {
             instances[1].request().await;
         }
         let reason = format!("status_{status}");
-        let labels = [("instance", "bot-0"), ("reason", reason.as_str())];
+        let labels = [("bot", "bot-0"), ("reason", reason.as_str())];
         assert_eq!(gateway.metric("switchboard_attempt_failures_total", &labels).await, 1.0, "{status}");
         assert_eq!(gateway.admin("/fleet").await.json()[0]["state"], "ready", "{status}");
 

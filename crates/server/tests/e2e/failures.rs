@@ -49,9 +49,9 @@ async fn check(issuer: &Issuer, bad: SocketAddr, reason: &str, unknown: bool) {
     assert_eq!(fleet[0]["state"], state, "{reason}: {fleet}");
     let changed = gateway.log.event("the change", |event| event["to"] == state).await;
     assert_eq!((&changed["level"], &changed["instance"]), (&"warn".into(), &"bot-0".into()), "{changed}");
-    let labels = [("instance", "bot-0"), ("reason", reason)];
+    let labels = [("bot", "bot-0"), ("reason", reason)];
     assert_eq!(gateway.metric("switchboard_attempt_failures_total", &labels).await, 1.0, "{reason}");
-    let labels = [("instance", "bot-0"), ("state", state)];
+    let labels = [("bot", "bot-0"), ("state", state)];
     assert_eq!(gateway.metric("switchboard_instance_transitions_total", &labels).await, 1.0, "{reason}");
     assert_eq!(gateway.metric("switchboard_instance_state", &labels).await, 1.0, "{reason}");
     let change = gateway.log.message("instance state changed").await;

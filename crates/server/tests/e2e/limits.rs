@@ -218,7 +218,7 @@ async fn callbacks_of_an_instance_that_hangs_leave_room_for_the_others() {
     };
     until("the callbacks beyond the bound are refused", async || (refused().await == 200.0).then_some(()))
         .await;
-    let in_flight = gateway.metric("switchboard_instance_requests_in_flight", &[("instance", "bot-0")]).await;
+    let in_flight = gateway.metric("switchboard_instance_requests_in_flight", &[("bot", "bot-0")]).await;
     assert_eq!(in_flight, 50.0);
     for _ in 0..100 {
         assert_eq!(callbacks[1].send(&gateway).await.status(), 202);

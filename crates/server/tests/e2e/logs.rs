@@ -231,7 +231,7 @@ async fn a_flood_of_refused_requests_does_not_flood_the_log() {
         let count = gateway.metric("switchboard_requests_total", &[("outcome", outcome)]).await;
         assert_eq!(count, 300.0, "{outcome}");
     }
-    assert_eq!(gateway.metric("switchboard_authentications_total", &[("reason", "audience")]).await, 300.0);
+    assert_eq!(gateway.metric("switchboard_authentications_total", &[("result", "audience")]).await, 300.0);
     gateway.signal("TERM");
     gateway.signal("TERM");
     gateway.exit().await;

@@ -26,6 +26,8 @@ mod drain;
 #[cfg(test)]
 mod explained;
 #[cfg(test)]
+mod exposition;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod failures;

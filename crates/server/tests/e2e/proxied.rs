@@ -60,7 +60,7 @@ async fn a_callback_of_another_region_is_proxied_to_its_gateway() {
     let event =
         peer_gateway.log.event("the forwarded callback", |event| event["outcome"] == "forwarded").await;
     assert_eq!(event["instance"], "bot-0");
-    assert_eq!(gateway.metric("switchboard_callbacks_total", &[("result", "proxied")]).await, 1.0);
+    assert_eq!(gateway.metric("switchboard_callbacks_total", &[("outcome", "proxied")]).await, 1.0);
 
     // This gateway responds to a retry itself.
     assert_eq!(request.send(&gateway).await.body, b"hello");
@@ -137,8 +137,8 @@ async fn a_proxied_callback_is_not_proxied_again() {
     assert_eq!(post(&gateway, &path).await.status(), 410);
     assert_eq!(post(&peer_gateway, &path).await.status(), 410);
     for gateway in [&gateway, &peer_gateway] {
-        assert_eq!(gateway.metric("switchboard_callbacks_total", &[("result", "proxied")]).await, 1.0);
-        assert_eq!(gateway.metric("switchboard_callbacks_total", &[("result", "wrong_region")]).await, 1.0);
+        assert_eq!(gateway.metric("switchboard_callbacks_total", &[("outcome", "proxied")]).await, 1.0);
+        assert_eq!(gateway.metric("switchboard_callbacks_total", &[("outcome", "wrong_region")]).await, 1.0);
     }
     // The mark needs no proof: all that it can do is prevent the proxying.
     let marked = callback(&path).with("Switchboard-Forwarded-From", "nowhere");

@@ -152,5 +152,5 @@ async fn the_faults_of_a_certificate_are_logged_at_the_start_and_at_each_renewal
         "the certificate is for amer.bots.example, localhost and not for emea.bots.example, the host of \
          callback.base, to which the platform posts; use one for that name"
     );
-    assert_eq!(gateway.metric("switchboard_certificate_not_after_seconds", &[]).await, 1.7e9);
+    assert_eq!(gateway.metric("switchboard_certificate_not_after_timestamp_seconds", &[]).await, 1.7e9);
 }

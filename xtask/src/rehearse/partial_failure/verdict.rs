@@ -74,14 +74,14 @@ impl Figures {
     /// The calls that the grey instance delayed between two scrapes, and all calls that were placed. It
     /// accepts none, so each attempt is one delay.
     fn delayed(from: &Metrics, until: &Metrics) -> (f64, f64) {
-        let grey = format!("instance=\"{}\"", instance(GREY));
+        let grey = format!("bot=\"{}\"", instance(GREY));
         let delayed = until.growth(from, "switchboard_attempts_total", &[&grey]);
         (delayed, until.growth(from, "switchboard_placements_total", &[]))
     }
 
     /// The changes of an instance's state under the second load.
     fn flaps(&self, bot: &str) -> f64 {
-        let label = format!("instance=\"{}\"", instance(bot));
+        let label = format!("bot=\"{}\"", instance(bot));
         self.after.growth(&self.before, "switchboard_instance_transitions_total", &[&label])
     }
 
@@ -249,10 +249,10 @@ mod tests {
     /// healthy and of the grey instance.
     fn metrics([calls, grey, healthy_changes, grey_changes]: [u32; 4]) -> Metrics {
         Metrics::parse(&format!(
-            "switchboard_placements_total{{instance=\"bot-0.bots.test\"}} {calls}
-switchboard_attempts_total{{instance=\"bot-1.bots.test\"}} {grey}
-switchboard_instance_transitions_total{{instance=\"bot-0.bots.test\",state=\"ready\"}} {healthy_changes}
-switchboard_instance_transitions_total{{instance=\"bot-1.bots.test\",state=\"ready\"}} {grey_changes}
+            "switchboard_placements_total{{bot=\"bot-0.bots.test\"}} {calls}
+switchboard_attempts_total{{bot=\"bot-1.bots.test\"}} {grey}
+switchboard_instance_transitions_total{{bot=\"bot-0.bots.test\",state=\"ready\"}} {healthy_changes}
+switchboard_instance_transitions_total{{bot=\"bot-1.bots.test\",state=\"ready\"}} {grey_changes}
 "
         ))
     }

@@ -74,6 +74,8 @@ pub(crate) struct Slot {
 }
 
 impl NoSlot {
+    pub(crate) const ALL: [Self; 2] = [Self::Full, Self::Source];
+
     /// A stable name for logs and metrics.
     pub(crate) fn label(self) -> &'static str {
         match self {

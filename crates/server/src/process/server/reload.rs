@@ -56,8 +56,8 @@ impl Reloader {
     ) -> bool {
         let loaded = loaded.map_err(ReloadError::Hangs).and_then(|loaded| loaded.map_err(ReloadError::Load));
         let built = loaded.and_then(|loaded| self.build(loaded));
-        self.state.metrics.reload(built.is_ok());
         let observed = Arc::clone(&self.state.gateway.load().observed);
+        self.state.metrics.reload(built.is_ok(), wall_clock());
         match built {
             Ok(built) => {
                 let log = built.log;

@@ -49,6 +49,11 @@ impl WebhookRequest<'_> {
         };
         // All bodies before the first delivery: without memory for one of them, no part is sent.
         let bodies = parts.iter().map(body).collect::<Result<Vec<_>, Refusal>>()?;
+        for part in parts {
+            if let Destination::NewCall(plan) = &part.destination {
+                record.new_call(plan.call.policy_recording);
+            }
+        }
         let mut deliveries = JoinSet::new();
         for (part, body) in parts.iter().zip(bodies) {
             let gateway = Arc::clone(self.gateway);

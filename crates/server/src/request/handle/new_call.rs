@@ -29,6 +29,7 @@ impl WebhookRequest<'_> {
         plan: &NewCallPlan<'_>,
         record: &mut Record,
     ) -> Result<Reply, Refusal> {
+        record.new_call(plan.call.policy_recording);
         record.decided(&plan.decision);
         if let Some(region) = plan.redirect {
             return self.redirect(region, Outcome::Redirected, record);
