@@ -147,7 +147,15 @@ mod tests {
         let decided: Vec<_> = STEPS.iter().map(|step| (step, step.decide(&compiler, None))).collect();
         let found = missing(&decided, |_| true);
         let named = |word: &str| found.iter().filter(|line| line.contains(word)).count();
-        for tool in ["rustfmt is", "clippy is", "Chromium is", "cargo-deny is", "haproxy is", "valgrind is"] {
+        for tool in [
+            "rustfmt is",
+            "clippy is",
+            "promtool is",
+            "Chromium is",
+            "cargo-deny is",
+            "haproxy is",
+            "valgrind is",
+        ] {
             assert_eq!(named(tool), 1, "{tool}");
         }
         assert!(missing(&decided, |_| false).is_empty());

@@ -81,7 +81,7 @@ impl Step {
 
 /// Cheap steps come first. The demo, the rehearsal and the optimised build come last: earlier tests prove
 /// parts of the same.
-pub(super) const STEPS: [Step; 14] = [
+pub(super) const STEPS: [Step; 15] = [
     Step {
         name: "format",
         command: "cargo fmt --all --check",
@@ -112,6 +112,18 @@ pub(super) const STEPS: [Step; 14] = [
         command: "cargo xtask fixtures --check",
         inside: Some(|root| console::report("fixtures", &fixtures::check(root))),
         tool: None,
+        quick: Quick::All,
+    },
+    Step {
+        name: "alerts",
+        command: "target/tools/promtool test rules deploy/prometheus/alerts.test.yaml",
+        inside: None,
+        tool: Some(Tool {
+            // Some tests of the server use it, too, and are skipped without.
+            probes: &["target/tools/promtool --version"],
+            missing: "promtool is not installed; run ./install-packages",
+            without: Without::LeaveOut,
+        }),
         quick: Quick::All,
     },
     Step {
