@@ -6,7 +6,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use switchboard_auth::TrustStatus;
+use switchboard_auth::{Forbidden, Rejection, TrustStatus};
 use switchboard_delivery::{DeliveryDurations, InstanceState, InstanceStatus, PlacementCounters};
 use switchboard_graph::{TransportError, TransportErrorKind};
 use switchboard_notification::ItemKind;
@@ -370,6 +370,40 @@ fn unknown_values_are_absent() {
         DeliveryNumbers { source_age: age, ..numbers() },
     ));
     assert_eq!(series["switchboard_fleet_source_last_success_timestamp_seconds{}"], 1_790_000_010.0);
+}
+
+/// A rate needs a first value to start from.
+#[test]
+fn counters_start_at_0_with_all_values_of_their_labels() {
+    let metrics = metrics();
+    metrics.peer_healthy("amer", true);
+    let instance = InstanceStatus { entered: Vec::new(), ..instance("bot-3") };
+    let series = parse(&exposition(&metrics, vec![trust("skype")], vec![instance], numbers()));
+    let outcomes = Outcome::ALL.map(Outcome::label);
+    let tokens = ["ok", "keys_unavailable", "key_not_fetched"];
+    let tokens = [&tokens, Rejection::LABELS, Forbidden::LABELS].concat();
+    for (labels, values) in [
+        ("requests_total{outcome=", &outcomes[..]),
+        ("callbacks_total{outcome=", &outcomes),
+        (&format!("new_calls_total{{app={APP},outcome="), &outcomes),
+        ("authentications_total{trust=skype,result=", &tokens),
+        ("authentications_total{trust=,result=", Rejection::LABELS),
+        ("notifications_total{kind=", &ITEM_KINDS.map(ItemKind::label)),
+        ("instance_transitions_total{bot=bot-3,state=", &InstanceState::ALL.map(InstanceState::label)),
+        ("retries_total{result=", &["shared", "repeated", "placed_again"]),
+        ("redirects_total{peer=", &["amer"]),
+        ("connections_refused_total{reason=", &["no_slot", "source_share"]),
+        ("connections_failed_total{reason=", &["bad_request", "head_too_large", "too_slow"]),
+        ("config_reloads_total{result=", &["ok", "failed"]),
+        ("placement_retries_total{kind=", &["hedge", "further"]),
+        ("attempt_duration_seconds_count{result=", &["ok", "failed"]),
+        ("probe_duration_seconds_count{result=", &["ok", "missed"]),
+    ] {
+        for value in values {
+            let name = format!("switchboard_{labels}{value}}}");
+            assert_eq!(series.get(&name), Some(&0.0), "{name}");
+        }
+    }
 }
 
 #[test]
