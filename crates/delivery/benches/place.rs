@@ -20,7 +20,7 @@ use http::HeaderMap;
 use http_body_util::BodyExt;
 use openssl::ssl::{SslConnector, SslMethod};
 use switchboard_delivery::{
-    Connections, Delivery, DeliverySettings, InstanceSettings, InstanceState, Orphaned, Outbound,
+    Connections, Delivery, DeliverySettings, Fill, InstanceSettings, InstanceState, Orphaned, Outbound,
     PlacementLimits, ProbeSettings, TlsClient, UpstreamResponse, UpstreamUrl,
 };
 use switchboard_routing::{AffinityKey, CallbackUris, Name, Owner, SealKey};
@@ -152,6 +152,7 @@ fn delivery(count: usize, address: SocketAddr) -> Result<Delivery, BenchError> {
         name_servers: Vec::new(),
         keep_leaving: Duration::from_secs(24 * 3600),
         slow_start: Duration::ZERO,
+        fill: Fill::Spread,
         probe: Some(ProbeSettings {
             path: "/healthz".into(),
             interval: Duration::from_secs(20),

@@ -79,6 +79,7 @@ impl Delivery {
             uris,
             keep_leaving: settings.keep_leaving,
             slow_start: settings.slow_start,
+            fill: settings.fill,
             eject_share: settings.eject_share,
             trust: connector.trust(),
             shared: Shared {

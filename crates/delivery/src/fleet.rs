@@ -3,6 +3,7 @@
 mod availability;
 mod builder;
 mod candidates;
+mod pack;
 
 use std::{collections::HashMap, slice, sync::Arc, time::Duration};
 
@@ -10,6 +11,7 @@ use switchboard_routing::Name;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::pack::Pack;
 pub(crate) use self::{availability::Availability, builder::FleetSettings, candidates::Candidates};
 use crate::{
     instance::{Clock, Instance, Rankable},
@@ -31,6 +33,8 @@ pub(crate) struct Fleet {
     /// True once the source was read.
     known: bool,
     slow_start: Duration,
+    /// The order in which new calls fill the instances, if they are not spread.
+    pack: Option<Pack>,
     /// The zero of times that are read without a lock: the same in all snapshots that follow each other.
     epoch: Instant,
     origins: Origins,
@@ -89,6 +93,19 @@ impl Fleet {
         for list in self.for_app.values_mut().chain([&mut self.for_all]) {
             list.sort_by_key(Rankable::weight);
         }
+    }
+
+    /// Sorts the instances that placement ranks in the order in which they are filled.
+    ///
+    /// In a fleet of different weights that order is bad for the ranking of thousands, which a call needs if
+    /// all instances are filled: see [`Fleet::sort_by_weight`]. Two lists would cost memory and reads.
+    fn sort_for_packing(&mut self, share: f64) {
+        let unloaded = |instance: &Arc<Instance>| instance.rankable(0, self.slow_start).unloaded();
+        let pack = Pack::new(share, &self.instances.iter().map(unloaded).collect::<Vec<_>>());
+        for list in self.for_app.values_mut().chain([&mut self.for_all]) {
+            pack.sort(list);
+        }
+        self.pack = Some(pack);
     }
 
     /// The listed instances that serve `app`.

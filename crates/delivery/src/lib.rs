@@ -10,9 +10,8 @@
 //! # use bytes::Bytes;
 //! # use openssl::ssl::{SslConnector, SslMethod};
 //! # use switchboard_delivery::{
-//! #     Connections, Delivery, DeliverySettings, InstanceSettings, Orphaned, Outbound, PlacementLimits,
-//! #     TlsClient,
-//! #     UpstreamUrl,
+//! #     Connections, Delivery, DeliverySettings, Fill, InstanceSettings, Orphaned, Outbound,
+//! #     PlacementLimits, TlsClient, UpstreamUrl,
 //! # };
 //! # use switchboard_routing::{AffinityKey, CallbackUris, Name, SealKey};
 //! # use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::TcpListener, time::Instant};
@@ -47,6 +46,7 @@
 //!     name_servers: Vec::new(),
 //!     keep_leaving: Duration::from_secs(24 * 3600),
 //!     slow_start: Duration::ZERO,
+//!     fill: Fill::Spread,
 //!     probe: None,
 //!     attempt: Duration::from_secs(3),
 //!     waiting_max: 100,
@@ -138,7 +138,7 @@ pub use self::{
     place::{PlaceError, PlacementCounters, PlacementLimits},
     probe::{Examined, ExaminedFailure, ExaminedState},
     response::{UpstreamBody, UpstreamBodyError, UpstreamResponse},
-    settings::{DeliverySettings, Discovery, DnsSettings, InstanceSettings, Orphaned, ProbeSettings},
+    settings::{DeliverySettings, Discovery, DnsSettings, Fill, InstanceSettings, Orphaned, ProbeSettings},
     startup::Awaited,
     tls_failure::{TlsFailure, TlsVerification, certificate_hosts, common_name},
     upstream_url::{InvalidUpstreamUrl, UpstreamUrl},

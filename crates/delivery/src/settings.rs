@@ -32,6 +32,8 @@ pub struct DeliverySettings {
     /// The time over which the weight of an instance rises that has just become ready. With zero it rises at
     /// once.
     pub slow_start: Duration,
+    /// The way in which new calls fill the instances.
+    pub fill: Fill,
     /// The probe. Without it every instance is treated as ready until an attempt fails.
     pub probe: Option<ProbeSettings>,
     /// The time after which an attempt of a new call without a response is a failure of its instance. It also
@@ -50,6 +52,19 @@ pub struct DeliverySettings {
     pub orphaned: Orphaned,
     /// True if `Authorization` is forwarded.
     pub authorization: bool,
+}
+
+/// The way in which new calls fill the instances.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fill {
+    /// Each call goes to the instance that its own key ranks first.
+    Spread,
+    /// The instances are filled one after the other, in one order for all calls. An instance that reports no
+    /// capacity cannot be filled. If there is none to fill, calls are spread.
+    Pack {
+        /// The part of its capacity up to which an instance is filled, 0 to 1.
+        share: f64,
+    },
 }
 
 /// One instance of the static list.

@@ -33,7 +33,7 @@ use self::{
     ledger::{Counts, Ledger},
     platform::Platform,
 };
-use crate::{Connections, Delivery, DeliverySettings, Orphaned, ProbeSettings, TlsClient};
+use crate::{Connections, Delivery, DeliverySettings, Fill, Orphaned, ProbeSettings, TlsClient};
 
 /// A gateway of a run.
 struct Gateway {
@@ -73,8 +73,10 @@ async fn simulate(seed: u64) -> Outcome {
     let bots = (0..random.usize(1..7)).map(|at| Bot::new(at, capacity, random.u64(..), &wires, &ledger));
     let bots = Arc::new(bots.collect::<Vec<_>>());
     let interval = random.bool().then(|| Duration::from_millis(random.u64(500..3000)));
-    let gateways =
-        (0..random.usize(1..4)).map(|number| gateway(interval, wires.of_gateway(number))).collect::<Vec<_>>();
+    let fill = if random.bool() { Fill::Pack { share: 0.8 } } else { Fill::Spread };
+    let gateways = (0..random.usize(1..4))
+        .map(|number| gateway(interval, fill, wires.of_gateway(number)))
+        .collect::<Vec<_>>();
     let end = Instant::now() + RUN_TIME;
     let mut tasks = JoinSet::new();
     for gateway in &gateways {
@@ -103,7 +105,7 @@ async fn simulate(seed: u64) -> Outcome {
     Outcome { violations: ledger.violations.clone(), counts: ledger.counts, events: ledger.hash() }
 }
 
-fn gateway(interval: Option<Duration>, wires: Wires) -> Arc<Gateway> {
+fn gateway(interval: Option<Duration>, fill: Fill, wires: Wires) -> Arc<Gateway> {
     let settings = DeliverySettings {
         region: Name::parse("emea").unwrap(),
         instances: Vec::new(),
@@ -111,6 +113,7 @@ fn gateway(interval: Option<Duration>, wires: Wires) -> Arc<Gateway> {
         name_servers: Vec::new(),
         keep_leaving: Duration::from_secs(3600),
         slow_start: Duration::ZERO,
+        fill,
         probe: interval.map(|interval| ProbeSettings {
             path: "/healthz".into(),
             interval,

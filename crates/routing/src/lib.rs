@@ -70,7 +70,7 @@ pub use callback::{
 };
 pub use endpoint::InvalidUrl;
 pub use name::{InvalidName, Name, NameRef};
-pub use ranking::{AffinityKey, Candidate, Load, choose, hash_name, rank};
+pub use ranking::{AffinityKey, Candidate, Load, choose, fill_order, hash_name, rank};
 pub use region::{
     Decision, DecisionReason, InvalidPolicy, Peer, Policy, Rule, RuleOutcome, Traits, is_marked,
 };

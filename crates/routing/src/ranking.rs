@@ -15,6 +15,10 @@ use crate::{hash, name::Name};
 pub struct AffinityKey(u64);
 
 impl AffinityKey {
+    /// The key of [`fill_order`]: a constant, so that the order is the same for all calls. It is the fraction
+    /// of the square root of 2.
+    const FILL: Self = Self(0x6a09_e667_f3bc_c908);
+
     /// Returns the key of a text. The hash is the same in every process and version.
     pub fn of(text: &str) -> Self {
         Self(hash::folded(text, KEY_SEED))
@@ -123,6 +127,27 @@ pub fn rank(key: AffinityKey, candidates: &[Candidate]) -> impl Iterator<Item = 
         others.map(|(index, candidate)| Reverse((Place::of(key, candidate), Reverse(index)))).collect();
     others.sort_unstable();
     first.into_iter().chain(others.into_iter().map(|Reverse((_, Reverse(index)))| index))
+}
+
+/// Returns the order in which new calls fill the candidates: their indices, each once.
+///
+/// It is the rank for a constant key, whatever the loads: all calls and all gateways have the same order, and
+/// a new candidate changes no place but its own.
+///
+/// ```
+/// use switchboard_routing::{Candidate, Load, Name, fill_order, hash_name};
+///
+/// let names = [Name::parse("bot-0")?, Name::parse("bot-1")?, Name::parse("bot-2")?];
+/// let fleet =
+///     names.each_ref().map(|name| Candidate { name_hash: hash_name(name), weight: 1, load: None });
+/// let calls = [8, 3, 0];
+/// let next = fill_order(&fleet).find(|at| Load { calls: calls[*at], capacity: 10 }.is_below(0.8));
+/// assert_eq!(next, Some(2));
+/// # Ok::<(), switchboard_routing::InvalidName>(())
+/// ```
+pub fn fill_order(candidates: &[Candidate]) -> impl Iterator<Item = usize> + use<> {
+    let unloaded: Vec<_> = candidates.iter().map(|one| Candidate { load: None, ..*one }).collect();
+    rank(AffinityKey::FILL, &unloaded)
 }
 
 /// The best of the candidates seen so far. Of two with one name, the first.
@@ -244,6 +269,13 @@ impl FleetLoad {
 }
 
 impl Load {
+    /// Returns true if the calls are fewer than `share` of the capacity. Example: 7 of 10 are below 0.8, and
+    /// 8 are not.
+    pub fn is_below(self, share: f64) -> bool {
+        // The margin exceeds the rounding error of a product such as 0.55 × 100.
+        f64::from(self.calls) * ROUNDING_MARGIN < share * f64::from(self.capacity)
+    }
+
     fn is_over_half(self) -> bool {
         self.capacity > 0 && u64::from(self.calls) * 2 > u64::from(self.capacity)
     }

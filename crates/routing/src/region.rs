@@ -43,6 +43,7 @@ pub struct Policy {
     here: Name,
     redirects: Vec<RedirectUrl>,
     rules: Vec<CompiledRule>,
+    has_dry_runs: bool,
 }
 
 /// The decision of a policy.
@@ -95,6 +96,7 @@ impl Policy {
             return Err(problem);
         }
         Ok(Self {
+            has_dry_runs: rules.iter().any(|rule| rule.dry_run),
             redirects: peers.into_iter().map(|peer| RedirectUrl::new(peer, &here)).collect(),
             rules: rules.into_iter().map(CompiledRule::new).collect(),
             here,
@@ -109,12 +111,43 @@ impl Policy {
     /// Decides the region of a new call. `marked` says that the request carries the loop marker. `healthy` is
     /// called at most once.
     ///
-    /// The first rule that matches decides, even if its region cannot be used: a later rule was written for
-    /// calls that the first one does not take.
+    /// The first rule that matches and is in no dry run decides, even if its region cannot be used: a later
+    /// rule was written for calls that the first one does not take.
     pub fn decide(&self, traits: &Traits<'_>, marked: bool, healthy: impl Fn(&Name) -> bool) -> Decision<'_> {
-        let Some((index, rule)) = self.rules.iter().enumerate().find(|(_, rule)| rule.matches(traits)) else {
-            return Decision { redirect: None, rule: None, reason: DecisionReason::NoRule };
-        };
+        let decides = |(_, rule): &(usize, &CompiledRule)| !rule.is_dry_run() && rule.matches(traits);
+        match self.rules.iter().enumerate().find(decides) {
+            Some((index, rule)) => self.decision_of(index, rule, marked, healthy),
+            None => Decision { redirect: None, rule: None, reason: DecisionReason::NoRule },
+        }
+    }
+
+    /// Returns the shadows of a decision: the decisions of the rules in a dry run that match and were
+    /// reached, in their order. A rule is reached if it stands before the one that decided.
+    pub fn shadows<'p>(
+        &'p self,
+        decision: &Decision<'_>,
+        traits: &Traits<'_>,
+        marked: bool,
+        healthy: impl Fn(&Name) -> bool,
+    ) -> Vec<Decision<'p>> {
+        if !self.has_dry_runs {
+            return Vec::new();
+        }
+        let reached = self.rules.iter().take(decision.rule.unwrap_or(usize::MAX)).enumerate();
+        reached
+            .filter(|(_, rule)| rule.is_dry_run() && rule.matches(traits))
+            .map(|(index, rule)| self.decision_of(index, rule, marked, &healthy))
+            .collect()
+    }
+
+    /// The decision of a rule that matches.
+    fn decision_of<'p>(
+        &'p self,
+        index: usize,
+        rule: &'p CompiledRule,
+        marked: bool,
+        healthy: impl Fn(&Name) -> bool,
+    ) -> Decision<'p> {
         let region = rule.serve_in();
         let (redirect, reason) = if *region == self.here {
             (None, DecisionReason::RuleHere)
@@ -128,8 +161,19 @@ impl Policy {
         Decision { redirect, rule: Some(index), reason }
     }
 
+    /// The region of this policy.
+    pub fn here(&self) -> &Name {
+        &self.here
+    }
+
+    /// Returns true if there are rules.
+    pub fn has_rules(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
     /// Returns the outcome of each rule: whether it matches, or the first condition that fails with the
-    /// call's value. The first rule that matches decides; the outcomes of later rules are included.
+    /// call's value. The first rule that matches and is in no dry run decides; the outcomes of later rules
+    /// are included.
     pub fn explain(&self, traits: &Traits<'_>) -> Vec<RuleOutcome> {
         self.rules.iter().map(|rule| rule.explain(traits)).collect()
     }

@@ -222,7 +222,7 @@ impl Config {
 
         let region = region?;
         let region::Callback { base: _, uris, patience, orphaned } = callback?;
-        let (placement, attempt, eject_share) = placement?;
+        let (placement, attempt, eject_share, fill) = placement?;
         let fleet::Fleet {
             instances,
             discovery,
@@ -243,6 +243,7 @@ impl Config {
                 name_servers,
                 keep_leaving,
                 slow_start,
+                fill,
                 eject_share,
                 probe: probe.map(|probe| ProbeSettings { is_forwarded: x_forwarded, ..probe }),
                 attempt,

@@ -4,8 +4,8 @@
 //! The state of keys and instances has no copy here; each scrape reads it.
 //!
 //! Reading order: `recorder` (what is recorded), `exposition` (the metric names) with `calls`, `instances`,
-//! `placement` and `process`, `families` (the text), `format` (its choice),
-//! `new_calls` and `series` (the counters).
+//! `placement`, `rules` and `process`, `families` (the text), `format` (its choice), `new_calls` and `series`
+//! (the counters).
 
 mod calls;
 mod exposition;
@@ -16,6 +16,7 @@ mod new_calls;
 mod placement;
 mod process;
 mod recorder;
+mod rules;
 mod series;
 
 pub use self::{

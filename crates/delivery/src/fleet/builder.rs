@@ -16,6 +16,7 @@ use crate::{
     },
     member::{INSTANCES_MAX, Member, SourceState},
     origins::{Origins, OriginsBuilder},
+    settings::Fill,
 };
 
 /// The settings that all instances of a fleet share.
@@ -28,6 +29,7 @@ pub(crate) struct FleetSettings {
     pub(crate) keep_leaving: Duration,
     /// The time over which the weight of an instance rises that has just become ready.
     pub(crate) slow_start: Duration,
+    pub(crate) fill: Fill,
     /// The part of the fleet that may be ejected at once, 0 to 1.
     pub(crate) eject_share: f64,
     /// See [`Origins::trust`].
@@ -86,6 +88,7 @@ impl<'a> Builder<'a> {
             gone: Vec::new(),
             known,
             slow_start: settings.slow_start,
+            pack: None,
             epoch: before.map_or(now, |before| before.epoch),
             origins: Origins::default(),
         };
@@ -213,9 +216,12 @@ impl<'a> Builder<'a> {
 
     /// The snapshot, with the last [`GONE_MAX`] removed instances whose name is free, the newest last.
     fn finish(self, before: Option<&Fleet>, removed: Vec<Arc<Instance>>) -> Fleet {
-        let Self { mut fleet, origins, .. } = self;
+        let Self { mut fleet, origins, settings, .. } = self;
         fleet.origins = origins.finish();
-        fleet.sort_by_weight();
+        match settings.fill {
+            Fill::Spread => fleet.sort_by_weight(),
+            Fill::Pack { share } => fleet.sort_for_packing(share),
+        }
         let earlier = before.iter().flat_map(|before| &before.gone).cloned();
         let mut gone: Vec<_> = earlier.chain(removed).collect();
         gone.retain(|gone| !fleet.by_name.contains_key(gone.name()));

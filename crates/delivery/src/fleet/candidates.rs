@@ -1,6 +1,6 @@
 //! The instances that may take a new call, in the order of their rank.
 
-use std::ptr;
+use std::{collections::HashSet, ptr};
 
 use switchboard_routing::{AffinityKey, Candidate, choose, rank};
 use tokio::time::Instant;
@@ -37,6 +37,20 @@ impl Fleet {
     pub(crate) fn first_ranked(&self, key: AffinityKey, app: Uuid) -> Option<&Instance> {
         let ranked = self.rankable(app).map(|list| list.map(|one| (one, one.unloaded())));
         choose(key, ranked, |one| Some(one.unloaded())).and_then(|first| self.at(first.at))
+    }
+
+    /// The instance that the next new call of `app` fills. `None` if there is none, or if calls are spread.
+    fn first_to_fill(&self, app: Uuid, clock: Clock) -> Option<usize> {
+        self.pack.as_ref().and_then(|pack| pack.to_fill(self.rankable(app), clock).next())
+    }
+
+    /// Moves the instances that are to be filled to the front of a list, in their order.
+    fn fill_first(&self, list: &mut Vec<usize>, app: Uuid, clock: Clock) {
+        let Some(pack) = &self.pack else { return };
+        let mut front: Vec<_> = pack.to_fill(self.rankable(app), clock).collect();
+        let moved: HashSet<_> = front.iter().copied().collect();
+        front.extend(list.iter().filter(|at| !moved.contains(*at)));
+        *list = front;
     }
 }
 
@@ -93,8 +107,11 @@ impl<'a> Candidates<'a> {
         let (RankedIndex { at, eligibility }, left) = match &mut self.progress {
             Progress::Start => {
                 let choose = |eligibility| self.first(eligibility, clock).map(|first| (first, eligibility));
-                let (at, eligibility) =
-                    choose(Eligibility::Eligible).or_else(|| choose(Eligibility::LastResort))?;
+                let filled = self.fleet.first_to_fill(self.app, clock);
+                let (at, eligibility) = filled
+                    .map(|at| (at, Eligibility::Eligible))
+                    .or_else(|| choose(Eligibility::Eligible))
+                    .or_else(|| choose(Eligibility::LastResort))?;
                 let eligible = self.with(Eligibility::Eligible, clock);
                 let all = eligible.chain(self.with(Eligibility::LastResort, clock));
                 let left = all.filter(|one| one.at != at).take(LEFT_COUNTED).count();
@@ -146,14 +163,19 @@ impl<'a> Candidates<'a> {
             .filter(move |one| one.eligibility(clock) == eligibility)
     }
 
-    /// The instances with this eligibility, in the order of their rank, whatever their load.
+    /// The instances with this eligibility: first each that is to be filled, then the others in the order of
+    /// their rank, whatever their load.
     fn in_order(&self, eligibility: Eligibility, clock: Clock) -> Vec<RankedIndex> {
         let (indices, candidates): (Vec<_>, Vec<_>) = self
             .with(eligibility, clock)
             .map(|one| (one.at, Candidate { load: None, ..one.candidate(clock) }))
             .unzip();
-        let in_order = rank(self.key, &candidates).filter_map(|index| indices.get(index).copied());
-        in_order.map(|at| RankedIndex { at, eligibility }).collect()
+        let mut in_order: Vec<_> =
+            rank(self.key, &candidates).filter_map(|index| indices.get(index).copied()).collect();
+        if eligibility == Eligibility::Eligible {
+            self.fleet.fill_first(&mut in_order, self.app, clock);
+        }
+        in_order.into_iter().map(|at| RankedIndex { at, eligibility }).collect()
     }
 }
 

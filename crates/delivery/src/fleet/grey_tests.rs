@@ -11,7 +11,7 @@ use url::Url;
 
 use super::*;
 use crate::{
-    InstanceState,
+    Fill, InstanceState,
     cause::Cause,
     instance::{Eligibility, Event, PendingCall, Report, ReportedState, Shared},
     upstream_url::UpstreamUrl,
@@ -53,6 +53,7 @@ impl Simulation {
             uris: Arc::new(CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap()),
             keep_leaving: Duration::ZERO,
             slow_start: Duration::ZERO,
+            fill: Fill::Spread,
             eject_share: 0.5,
             trust: 1,
             shared: Shared::default(),

@@ -8,17 +8,17 @@ use url::Url;
 
 use super::*;
 use crate::{
-    InstanceState,
+    Fill, InstanceState,
     cause::Cause,
     instance::{Eligibility, Event, Report, ReportedState, Shared},
     member::INSTANCES_MAX,
     upstream_url::UpstreamUrl,
 };
 
-const APP: Uuid = Uuid::from_u128(1);
-const READY: Report = Report { state: ReportedState::Ready, calls: None, capacity: None };
+pub(super) const APP: Uuid = Uuid::from_u128(1);
+pub(super) const READY: Report = Report { state: ReportedState::Ready, calls: None, capacity: None };
 
-fn settings(probed: bool) -> FleetSettings {
+pub(super) fn settings(probed: bool) -> FleetSettings {
     let key = SealKey::new("k1", &[7; 32]).unwrap();
     let base = Url::parse("https://emea.bots.contoso.com").unwrap();
     let uris = Arc::new(CallbackUris::new(&base, "/api/callbacks", vec![key]).unwrap());
@@ -28,13 +28,14 @@ fn settings(probed: bool) -> FleetSettings {
         uris,
         keep_leaving: Duration::ZERO,
         slow_start: Duration::ZERO,
+        fill: Fill::Spread,
         eject_share: 1.0,
         trust: 1,
         shared: Shared::default(),
     }
 }
 
-fn member(name: &str, incarnation: &str) -> Member {
+pub(super) fn member(name: &str, incarnation: &str) -> Member {
     let target = UpstreamUrl::parse(&format!("http://{name}:3978/api/calls")).unwrap();
     Member {
         name: Name::parse(name).unwrap(),
@@ -52,7 +53,7 @@ fn fleet(count: usize, probed: bool, now: Instant) -> Fleet {
     Fleet::new(members, true, &settings(probed), None, now)
 }
 
-fn order(fleet: &Fleet, key: &str, now: Instant) -> Vec<String> {
+pub(super) fn order(fleet: &Fleet, key: &str, now: Instant) -> Vec<String> {
     order_for(APP, fleet, key, now)
 }
 
@@ -61,7 +62,7 @@ fn order_for(app: Uuid, fleet: &Fleet, key: &str, now: Instant) -> Vec<String> {
     std::iter::from_fn(|| candidates.next(now)).map(|one| one.instance.name().to_string()).collect()
 }
 
-fn learn(fleet: &Fleet, name: &str, event: Event, now: Instant) {
+pub(super) fn learn(fleet: &Fleet, name: &str, event: Event, now: Instant) {
     fleet.instance(name).unwrap().tracker.learn(event, now);
 }
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::*;
 use crate::TlsClient;
 use crate::{
-    Awaited, Connections, DeliverySettings, Discovery, DnsSettings, ForwardError, Orphaned, Outbound,
+    Awaited, Connections, DeliverySettings, Discovery, DnsSettings, Fill, ForwardError, Orphaned, Outbound,
     PlacementLimits, UpstreamResponse,
     member::{Member, SourceState},
     simulation::Wires,
@@ -47,6 +47,7 @@ pub(crate) fn settings(folder: &Path) -> DeliverySettings {
         name_servers: Vec::new(),
         keep_leaving: Duration::from_secs(24 * 3600),
         slow_start: Duration::ZERO,
+        fill: Fill::Spread,
         probe: None,
         attempt: Duration::from_secs(3),
         patience: Duration::from_secs(8),

@@ -151,6 +151,13 @@ impl Rankable {
         Candidate { name_hash: self.name_hash, weight, load: self.view.load() }
     }
 
+    /// Returns true if its expected load is known and below `share` of its capacity. While it is warming, it
+    /// has the part of that share that it has of its weight. Without calls it is always below.
+    pub(crate) fn is_below(&self, share: f64, clock: Clock) -> bool {
+        let warmth = f64::from(self.view.warmth_percent(clock)) / f64::from(WARM);
+        self.view.load().is_some_and(|load| load.is_below(share * warmth))
+    }
+
     /// The candidate without load and with the greatest weight that it may have.
     pub(crate) fn at_most(&self) -> Candidate {
         Candidate { name_hash: self.name_hash, weight: self.warm_weight, load: None }

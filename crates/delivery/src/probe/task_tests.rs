@@ -12,7 +12,9 @@ use url::Url;
 
 use super::*;
 use crate::TlsClient;
-use crate::{DeliverySettings, InstanceSettings, InstanceState, Orphaned, UpstreamUrl, simulation::Wires};
+use crate::{
+    DeliverySettings, Fill, InstanceSettings, InstanceState, Orphaned, UpstreamUrl, simulation::Wires,
+};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -37,6 +39,7 @@ fn delivery(count: u16, wires: &Arc<Wires>) -> Arc<Delivery> {
         name_servers: Vec::new(),
         keep_leaving: Duration::ZERO,
         slow_start: Duration::ZERO,
+        fill: Fill::Spread,
         probe: Some(ProbeSettings { path: "/healthz".into(), interval: INTERVAL, is_forwarded: false }),
         attempt: Duration::from_secs(3),
         eject_share: 0.5,

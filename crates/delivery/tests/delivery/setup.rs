@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use openssl::ssl::{SslConnector, SslMethod};
 use switchboard_delivery::{
-    Connections, Delivery, DeliverySettings, ForwardError, InstanceSettings, InstanceState, InstanceStatus,
-    Orphaned, Outbound, PlaceError, PlacementLimits, ProbeSettings, TlsClient, UpstreamResponse, UpstreamUrl,
+    Connections, Delivery, DeliverySettings, Fill, ForwardError, InstanceSettings, InstanceState,
+    InstanceStatus, Orphaned, Outbound, PlaceError, PlacementLimits, ProbeSettings, TlsClient,
+    UpstreamResponse, UpstreamUrl,
 };
 use switchboard_routing::{AffinityKey, CallbackUris, Name, Owner, SealKey};
 use tokio::time::Instant;
@@ -43,6 +44,7 @@ pub(crate) fn settings(addresses: impl IntoIterator<Item = SocketAddr>) -> Deliv
         name_servers: Vec::new(),
         keep_leaving: Duration::ZERO,
         slow_start: Duration::ZERO,
+        fill: Fill::Spread,
         probe: None,
         attempt: LONG,
         waiting_max: 100,

@@ -7,7 +7,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{AffinityKey, Candidate, Load, choose, hash_name, rank};
+use super::{AffinityKey, Candidate, Load, choose, fill_order, hash_name, rank};
 use crate::name::Name;
 
 fn bot(number: usize) -> Candidate {
@@ -197,6 +197,57 @@ proptest! {
         prop_assert_eq!(found[..2].to_vec(), vec![plain[1], crowded]);
         prop_assert_eq!(&found[2..], &plain[2..]);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn the_fill_order_is_total_and_depends_on_names_and_weights_alone(
+        fleet in any_fleet(),
+        rotation in 0..24_usize,
+    ) {
+        let mut found: Vec<_> = fill_order(&fleet).collect();
+        let names = |list: &[Candidate]| -> Vec<u64> {
+            fill_order(list).map(|index| list[index].name_hash).collect()
+        };
+        let mut turned: Vec<_> = fleet.iter().map(|one| Candidate { load: None, ..*one }).collect();
+        turned.rotate_left(rotation.min(fleet.len()));
+        prop_assert_eq!(names(&turned), names(&fleet));
+        turned.reverse();
+        prop_assert_eq!(names(&turned), names(&fleet));
+        found.sort_unstable();
+        prop_assert_eq!(found, (0..fleet.len()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_new_instance_changes_no_place_of_the_fill_order_but_its_own(
+        fleet in any_fleet(),
+        name_hash: u64,
+        weight: u32,
+    ) {
+        let before: Vec<_> = fill_order(&fleet).collect();
+        let new = fleet.len();
+        let grown: Vec<_> =
+            fleet.iter().copied().chain([Candidate { name_hash, weight, load: None }]).collect();
+        let after: Vec<_> = fill_order(&grown).filter(|index| *index != new).collect();
+        prop_assert_eq!(after, before);
+    }
+
+    #[test]
+    fn a_load_is_below_a_share_exactly_if_its_calls_are(
+        calls in 0..300_u32,
+        capacity in 0..300_u32,
+        percent in 0..=100_u32,
+    ) {
+        let load = Load { calls, capacity };
+        prop_assert_eq!(load.is_below(f64::from(percent) / 100.0), calls * 100 < percent * capacity);
+    }
+}
+
+#[test]
+fn the_fill_order_is_stable() {
+    assert_eq!(fill_order(&fleet(8)).collect::<Vec<_>>(), [0, 6, 5, 2, 7, 1, 4, 3]);
 }
 
 /// The state of an instance is read from memory all over: a pass that reads it for all takes twice as long.

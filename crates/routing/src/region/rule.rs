@@ -33,6 +33,9 @@ pub struct Rule {
     pub share: f64,
     /// The region that serves these calls.
     pub serve_in: Name,
+    /// True for a dry run: the rule is evaluated and not followed. The next rule is, as if this one did not
+    /// match.
+    pub dry_run: bool,
 }
 
 impl Rule {
@@ -48,6 +51,7 @@ impl Rule {
             user: Vec::new(),
             share: 1.0,
             serve_in,
+            dry_run: false,
         }
     }
 }
@@ -88,6 +92,7 @@ pub(super) struct CompiledRule {
     share: f64,
     share_seed: u64,
     serve_in: Name,
+    dry_run: bool,
 }
 
 /// One condition that is set.
@@ -137,11 +142,16 @@ impl CompiledRule {
             share: rule.share,
             share_seed: hash::exact(rule.serve_in.as_str(), SHARE_SEED),
             serve_in: rule.serve_in,
+            dry_run: rule.dry_run,
         }
     }
 
     pub(super) fn serve_in(&self) -> &Name {
         &self.serve_in
+    }
+
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
 
     pub(super) fn matches(&self, traits: &Traits<'_>) -> bool {

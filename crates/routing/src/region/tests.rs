@@ -282,6 +282,109 @@ proptest! {
     }
 }
 
+/// The rules that shadow the decision about `a_call`: index, redirect and reason.
+#[track_caller]
+fn check_shadows(rules: Vec<Rule>, marked: bool, expected: &[(usize, Option<&str>, DecisionReason)]) {
+    let (policy, call) = (policy(rules), a_call());
+    let traits = traits(&call);
+    let decision = policy.decide(&traits, marked, |region| region.as_str() != "apac");
+    let shadows = policy.shadows(&decision, &traits, marked, |region| region.as_str() != "apac");
+    let found: Vec<_> = shadows
+        .iter()
+        .map(|shadow| (shadow.rule.unwrap(), shadow.redirect.map(Name::as_str), shadow.reason))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+fn dry(rule: Rule) -> Rule {
+    Rule { dry_run: true, ..rule }
+}
+
+#[test]
+fn a_dry_run_does_not_decide() {
+    check(vec![dry(to("amer"))], None, None, DecisionReason::NoRule);
+    check(vec![dry(to("amer")), to("apac")], Some("apac"), Some(1), DecisionReason::Rule);
+    check(vec![to("apac"), dry(to("amer"))], Some("apac"), Some(0), DecisionReason::Rule);
+}
+
+#[test]
+fn a_shadow_is_the_decision_of_a_dry_run_that_was_reached() {
+    use DecisionReason::{Marked, Rule as ByRule, RuleHere, Unhealthy};
+    let german = || Rule { country: texts(&["DE"]), ..to("amer") };
+    check_shadows(vec![to("amer")], false, &[]);
+    check_shadows(vec![dry(to("amer"))], false, &[(0, Some("amer"), ByRule)]);
+    check_shadows(vec![dry(german()), dry(to("emea"))], false, &[(1, None, RuleHere)]);
+    check_shadows(vec![dry(to("apac"))], false, &[(0, None, Unhealthy)]);
+    check_shadows(vec![dry(to("amer"))], true, &[(0, None, Marked)]);
+    // Each is evaluated as if the ones before had not matched, up to the rule that decides.
+    let all = vec![dry(to("amer")), dry(to("emea")), to("apac"), dry(to("amer"))];
+    check_shadows(all, false, &[(0, Some("amer"), ByRule), (1, None, RuleHere)]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// The first shadow is the decision with the dry run switched off, and the decision is the one without
+    /// the rules in a dry run.
+    #[test]
+    fn a_shadow_is_what_the_rule_would_decide(
+        rules in prop::collection::vec((0..3_usize, 0..4_usize, 0.0..=1.0_f64, any::<bool>()), 0..8),
+        region in prop::sample::select(vec!["amer", "apac", "emea"]),
+        marked: bool,
+        down in 0..3_usize,
+    ) {
+        let regions = ["emea", "amer", "apac"];
+        let conditions = [&[][..], &["amer"], &["apac"], &["emea", "amer"]];
+        let rules: Vec<_> = rules
+            .into_iter()
+            .map(|(serve_in, condition, share, dry_run)| Rule {
+                source_region: texts(conditions[condition]),
+                share,
+                dry_run,
+                ..to(regions[serve_in])
+            })
+            .collect();
+        let call = Call { source_region: Some(region.into()), ..a_call() };
+        let (traits, healthy) = (traits(&call), |name: &Name| name.as_str() != regions[down]);
+        let whole = policy(rules.clone());
+        let decision = whole.decide(&traits, marked, healthy);
+        let shadows = whole.shadows(&decision, &traits, marked, healthy);
+
+        let followed: Vec<_> = (0..rules.len()).filter(|index| !rules[*index].dry_run).collect();
+        let without = policy(followed.iter().map(|index| rules[*index].clone()).collect());
+        let expected = without.decide(&traits, marked, healthy);
+        prop_assert_eq!(decision.rule, expected.rule.map(|index| followed[index]));
+        prop_assert_eq!((decision.redirect, decision.reason), (expected.redirect, expected.reason));
+
+        let live = policy(rules.iter().map(|rule| Rule { dry_run: false, ..rule.clone() }).collect());
+        let first = live.decide(&traits, marked, healthy);
+        match shadows.first() {
+            Some(shadow) => prop_assert_eq!(*shadow, first),
+            None => prop_assert_eq!(decision, first),
+        }
+        for shadow in &shadows {
+            let index = shadow.rule.unwrap();
+            prop_assert!(rules[index].dry_run && decision.rule.is_none_or(|decisive| index < decisive));
+        }
+        prop_assert!(shadows.is_sorted_by_key(|shadow| shadow.rule));
+    }
+
+    #[test]
+    fn the_shadow_of_a_share_moves_the_same_chains_as_the_share(
+        chain in "[a-z0-9-]{1,40}",
+        share in 0.0..=1.0_f64,
+    ) {
+        let call = Call { chain_id: Some(chain.as_str().into()), ..Call::default() };
+        let traits = traits(&call);
+        let rule = Rule { share, ..to("amer") };
+        let (wet, shadowed) = (policy(vec![rule.clone()]), policy(vec![dry(rule)]));
+        let decision = shadowed.decide(&traits, false, |_| true);
+        let moved = shadowed.shadows(&decision, &traits, false, |_| true).len() == 1;
+        prop_assert_eq!(moved, wet.decide(&traits, false, |_| true).redirect.is_some());
+        prop_assert_eq!(decision.redirect, None);
+    }
+}
+
 #[track_caller]
 fn check_location(webhook: &str, app: Option<Uuid>, expected: &str) {
     let policy = Policy::new(name("emea"), vec![peer("amer", webhook)], vec![]).unwrap();

@@ -21,7 +21,9 @@ use openssl::{
 };
 use serde_json::{Value, json};
 use switchboard_auth::{AppSettings, Authenticator, Fetch, FetchError, KeyPolicy, Tenants, TrustSettings};
-use switchboard_delivery::{Delivery, DeliverySettings, InstanceSettings, Orphaned, TlsClient, UpstreamUrl};
+use switchboard_delivery::{
+    Delivery, DeliverySettings, Fill, InstanceSettings, Orphaned, TlsClient, UpstreamUrl,
+};
 use switchboard_routing::{CallbackUris, Name, SealKey};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -133,6 +135,7 @@ fn admin_state(setup: Setup) -> AdminState {
         name_servers: Vec::new(),
         keep_leaving: Duration::ZERO,
         slow_start: Duration::ZERO,
+        fill: Fill::Spread,
         probe: None,
         attempt: Duration::from_secs(3),
         waiting_max: 100,

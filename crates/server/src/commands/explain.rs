@@ -9,9 +9,9 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
-use switchboard_delivery::InstanceSettings;
+use switchboard_delivery::{Fill, InstanceSettings};
 use switchboard_notification::{Envelope, InvalidNotification, Notifications};
-use switchboard_routing::{AffinityKey, Candidate, Name, RuleOutcome, hash_name, rank};
+use switchboard_routing::{AffinityKey, Candidate, Name, RuleOutcome, fill_order, hash_name, rank};
 use uuid::Uuid;
 
 use self::callback::CallbackExplained;
@@ -96,8 +96,19 @@ struct NewCallExplained {
     budget_ms: u64,
     rules: Vec<RuleExplained>,
     decision: DecisionExplained,
+    /// Set if new calls fill the instances one after the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filled: Option<FilledExplained>,
     affinity: AffinityExplained,
-    /// The instances in the order in which the gateway asks them.
+    /// The instances in the order in which the gateway asks them, if none is to be filled.
+    instances: Vec<String>,
+}
+
+/// The order of `placement.fill = "pack"`.
+#[derive(Debug, Serialize)]
+struct FilledExplained {
+    /// The part of its capacity up to which an instance is filled.
+    share: f64,
     instances: Vec<String>,
 }
 
@@ -120,6 +131,18 @@ struct RuleExplained {
     condition: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seen: Option<String>,
+    /// The decision of a rule in a dry run that matches and was reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dry_run: Option<DryRunExplained>,
+}
+
+/// The decision of a rule in a dry run.
+#[derive(Debug, Serialize)]
+struct DryRunExplained {
+    reason: &'static str,
+    /// The region that would serve the call.
+    region: String,
+    redirect: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -261,17 +284,33 @@ impl<'c> Explainer<'c> {
             thread_id: owned(&call.thread_id),
             policy_recording: call.policy_recording,
             budget_ms: u64::try_from(plan.budget.as_millis()).unwrap_or(u64::MAX),
-            rules: {
-                let traits = self.context.traits(call_id, call);
-                self.config.policy.explain(&traits).into_iter().map(RuleExplained::from).collect()
-            },
+            rules: self.rules(call_id, plan),
             decision: self.decision(plan),
+            filled: match self.config.delivery.fill {
+                Fill::Spread => None,
+                Fill::Pack { share } => Some(FilledExplained { share, instances: self.fill_order() }),
+            },
             instances: self.ranking(&plan.affinity).map(Name::to_string).collect(),
             affinity: AffinityExplained {
                 key: self.config.placement.key.label(),
                 value: plan.affinity.to_string(),
             },
         }
+    }
+
+    fn rules(&self, call_id: &str, plan: &NewCallPlan<'_>) -> Vec<RuleExplained> {
+        let traits = self.context.traits(call_id, plan.call);
+        let outcomes = self.config.policy.explain(&traits).into_iter().enumerate();
+        let explained = outcomes.map(|(index, outcome)| {
+            let shadow = plan.shadows.iter().find(|shadow| shadow.rule == Some(index));
+            let dry_run = shadow.map(|shadow| DryRunExplained {
+                reason: shadow.reason.label(),
+                region: shadow.redirect.unwrap_or(&self.config.region).to_string(),
+                redirect: shadow.redirect.is_some(),
+            });
+            RuleExplained { dry_run, ..RuleExplained::from(outcome) }
+        });
+        explained.collect()
     }
 
     fn decision(&self, plan: &NewCallPlan<'_>) -> DecisionExplained {
@@ -291,26 +330,34 @@ impl<'c> Explainer<'c> {
 
     /// The instances that serve the app, in the order of a text.
     fn ranking(&self, text: &str) -> impl Iterator<Item = &'c Name> {
+        let ranked: Vec<_> = rank(AffinityKey::of(text), &self.candidates()).collect();
+        ranked.into_iter().filter_map(|index| self.instances.get(index)).map(|instance| &instance.name)
+    }
+
+    /// The instances that serve the app, in the order in which new calls fill them.
+    fn fill_order(&self) -> Vec<String> {
+        let order = fill_order(&self.candidates());
+        order.filter_map(|index| Some(self.instances.get(index)?.name.to_string())).collect()
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
         let candidate = |instance: &&InstanceSettings| Candidate {
             name_hash: hash_name(&instance.name),
             weight: instance.weight,
             load: None,
         };
-        let candidates: Vec<_> = self.instances.iter().map(candidate).collect();
-        let ranked: Vec<_> = rank(AffinityKey::of(text), &candidates).collect();
-        ranked.into_iter().filter_map(|index| self.instances.get(index)).map(|instance| &instance.name)
+        self.instances.iter().map(candidate).collect()
     }
 }
 
 impl From<RuleOutcome> for RuleExplained {
     fn from(outcome: RuleOutcome) -> Self {
-        match outcome {
-            RuleOutcome::Matched => Self { outcome: "matched", condition: None, seen: None },
-            RuleOutcome::OutsideShare => Self { outcome: "not_in_share", condition: None, seen: None },
-            RuleOutcome::Failed { condition, seen } => {
-                Self { outcome: "failed", condition: Some(condition), seen }
-            }
-        }
+        let (outcome, condition, seen) = match outcome {
+            RuleOutcome::Matched => ("matched", None, None),
+            RuleOutcome::OutsideShare => ("not_in_share", None, None),
+            RuleOutcome::Failed { condition, seen } => ("failed", Some(condition), seen),
+        };
+        Self { outcome, condition, seen, dry_run: None }
     }
 }
 

@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde_json::Value;
 use switchboard_auth::AppSettings;
-use switchboard_delivery::{Discovery, DnsSettings, InstanceSettings, Network, ProbeSettings, UpstreamUrl};
+use switchboard_delivery::{
+    Discovery, DnsSettings, Fill, InstanceSettings, Network, ProbeSettings, UpstreamUrl,
+};
 #[cfg(feature = "kubernetes")]
 use switchboard_delivery::{KubernetesSettings, PodPort};
 use switchboard_graph::GraphSettings;
@@ -21,13 +23,14 @@ use super::{
 };
 use crate::platform::{CALL_LIMIT, RECORDING_LIMIT};
 
-/// Reads the rules of placement, the longest attempt, and the part of the fleet that may be ejected. `graph`
-/// has an element for each app. `peers` and `graph` are `None` if they have a problem already.
+/// Reads the rules of placement, the longest attempt, the part of the fleet that may be ejected, and the way
+/// in which instances are filled. `graph` has an element for each app. `peers` and `graph` are `None` if they
+/// have a problem already.
 pub(super) fn placement(
     root: &Section<'_>,
     peers: Option<&[PeerSettings]>,
     graph: Option<&[Option<GraphSettings>]>,
-) -> Option<(Placement, Duration, f64)> {
+) -> Option<(Placement, Duration, f64, Fill)> {
     let section = root.section("placement");
     let keys = [
         ("call", AffinityBy::Call),
@@ -50,11 +53,41 @@ pub(super) fn placement(
         longest.is_none().then_some(attempt)
     });
     let eject_share = section.or("eject_share", 0.5, Setting::fraction);
+    let fill = fill(&section, key);
     let full = section.or("full", Full::Refuse, |setting| full(setting, peers, graph));
     section.finish();
     let placement =
         Placement { key: key?, budget: budget?, recording_budget: recording_budget?, full: full? };
-    Some((placement, attempt?, eject_share?))
+    Some((placement, attempt?, eject_share?, fill?))
+}
+
+/// Reads the way in which instances are filled. `key` is `None` if it has a problem already.
+fn fill(section: &Section<'_>, key: Option<AffinityBy>) -> Option<Fill> {
+    let is_packed = section.or("fill", false, |setting| {
+        let is_packed = setting.word(&[("spread", false), ("pack", true)])?;
+        let other_key = key.filter(|key| is_packed && *key != AffinityBy::Call);
+        if let Some(key) = other_key {
+            setting.problem(format!(
+                "\"pack\" fills the instances in one order, and placement.key = \"{}\" would have no effect; \
+                 leave the key out, or write \"spread\"",
+                key.label()
+            ));
+        }
+        other_key.is_none().then_some(is_packed)
+    });
+    let share = section.or("fill_share", 0.8, |setting| {
+        if is_packed == Some(false) {
+            setting.problem("applies to placement.fill = \"pack\" only; write it, too, or leave this out");
+            return None;
+        }
+        let share = setting.fraction()?;
+        if share == 0.0 {
+            setting.problem("0 fills no instance; write a number above it, like 0.8");
+        }
+        (share > 0.0).then_some(share)
+    });
+    let (is_packed, share) = (is_packed?, share?);
+    Some(if is_packed { Fill::Pack { share } } else { Fill::Spread })
 }
 
 fn less_than(setting: &Setting<'_>, limit: Duration) -> Option<Duration> {

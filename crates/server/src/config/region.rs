@@ -214,6 +214,7 @@ fn rule(section: Section<'_>, regions: Option<(&Name, &BTreeSet<Name>)>) -> Opti
             }
             Some(name)
         });
+    let dry_run = section.or("dry_run", false, Setting::boolean);
     section.finish();
     Some(Rule {
         source_region: source_region?,
@@ -225,6 +226,7 @@ fn rule(section: Section<'_>, regions: Option<(&Name, &BTreeSet<Name>)>) -> Opti
         user: user?,
         share: share?,
         serve_in: serve_in?,
+        dry_run: dry_run?,
     })
 }
 

@@ -16,7 +16,7 @@ use openssl::{
 };
 use switchboard_auth::Tenants;
 use switchboard_auth::TrustSettings;
-use switchboard_delivery::{Discovery, DnsSettings, Orphaned, UpstreamUrl};
+use switchboard_delivery::{Discovery, DnsSettings, Fill, Orphaned, UpstreamUrl};
 #[cfg(feature = "kubernetes")]
 use switchboard_delivery::{KubernetesSettings, PodPort};
 use switchboard_routing::Owner;
@@ -455,6 +455,18 @@ fn in_dns(more: &str) -> String {
 }
 
 #[test]
+fn instances_are_filled_if_placement_packs() {
+    assert_eq!(parse(MINIMAL).unwrap().delivery.fill, Fill::Spread);
+    for (text, expected) in [
+        ("fill = \"spread\"", Fill::Spread),
+        ("fill = \"pack\"", Fill::Pack { share: 0.8 }),
+        ("fill = \"pack\"\nfill_share = 1\nkey = \"call\"", Fill::Pack { share: 1.0 }),
+    ] {
+        assert_eq!(parse(&format!("{MINIMAL}\n[placement]\n{text}\n")).unwrap().delivery.fill, expected);
+    }
+}
+
+#[test]
 fn dns_can_be_the_source_of_the_fleet() {
     assert!(parse(DNS).unwrap().delivery.discovery.is_some());
     let config = parse(&in_dns("")).unwrap();
@@ -816,6 +828,33 @@ fn an_invalid_value_gets_a_message_with_a_valid_one() {
             "not less than 5s, the time after which the platform gives the call up",
         ),
         ("[placement]\neject_share = 1.5", "placement.eject_share", "not a number from 0.0 to 1.0"),
+        ("[placement]\nfill = \"full\"", "placement.fill", "not \"spread\" or \"pack\""),
+        (
+            "[placement]\nfill = \"pack\"\nkey = \"chain\"",
+            "placement.fill",
+            "\"pack\" fills the instances in one order, and placement.key = \"chain\" would have no effect; \
+             leave the key out, or write \"spread\"",
+        ),
+        (
+            "[placement]\nfill_share = 0.5",
+            "placement.fill_share",
+            "applies to placement.fill = \"pack\" only; write it, too, or leave this out",
+        ),
+        (
+            "[placement]\nfill = \"pack\"\nfill_share = 0.0",
+            "placement.fill_share",
+            "0 fills no instance; write a number above it, like 0.8",
+        ),
+        (
+            "[placement]\nfill = \"pack\"\nfill_share = 80",
+            "placement.fill_share",
+            "not a number from 0.0 to 1.0",
+        ),
+        (
+            "[[affinity.rule]]\nserve_in = \"emea\"\ndry_run = \"yes\"",
+            "affinity.rule[0].dry_run",
+            "not true or false",
+        ),
         (
             "[placement]\nbudget = \"2s\"\nattempt = \"3s\"",
             "placement.attempt",

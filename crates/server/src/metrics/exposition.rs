@@ -87,6 +87,7 @@ impl Scrape<'_> {
         self.authentication(&mut families)?;
         self.instances(&mut families)?;
         placement::encode(&self.delivery.placement, &mut families)?;
+        self.metrics.rules.encode(&mut families)?;
         self.process(&mut families)?;
         process::encode(out, format)
     }

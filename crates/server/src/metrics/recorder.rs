@@ -16,6 +16,7 @@ use switchboard_notification::ItemKind;
 use crate::{
     metrics::{
         new_calls::NewCallMetrics,
+        rules::RuleCounters,
         series::{IndexedCounters, LabelledCounters, OutcomeCounters, index_of},
     },
     request::{body::BodyMemory, outcome::Outcome},
@@ -37,6 +38,7 @@ pub struct Metrics {
     pub(super) body_memory: Arc<BodyMemory>,
     pub(super) notifications: IndexedCounters<{ ITEM_KINDS.len() }>,
     pub(super) redirects: LabelledCounters<1>,
+    pub(crate) rules: RuleCounters,
     pub(super) outcomes_unknown: AtomicU64,
     /// By the way they got their response.
     pub(super) retries: LabelledCounters<1>,
@@ -110,6 +112,7 @@ impl Metrics {
             body_memory: Arc::default(),
             notifications: IndexedCounters::default(),
             redirects: LabelledCounters::default(),
+            rules: RuleCounters::default(),
             outcomes_unknown: AtomicU64::new(0),
             retries: LabelledCounters::default(),
             responses_forgotten: AtomicU64::new(0),

@@ -80,6 +80,8 @@ pub(crate) struct NewCallPlan<'a> {
     pub(crate) call: &'a Call<'a>,
     /// The decision of the region policy.
     pub(crate) decision: Decision<'a>,
+    /// The decisions of the rules in a dry run, which nothing follows. Always empty in a batch.
+    pub(crate) shadows: Vec<Decision<'a>>,
     /// The region that the platform is redirected to. Always `None` in a batch: a redirect would take all
     /// parts along.
     pub(crate) redirect: Option<&'a Name>,
@@ -123,6 +125,12 @@ impl<'a> PlanContext<'a> {
     ) -> NewCallPlan<'a> {
         let traits = self.traits(call_id, call);
         let decision = self.policy.decide(&traits, self.is_redirected, knowledge.is_healthy);
+        // No call of a batch is redirected, so no rule has a shadow there.
+        let shadows = if is_batch {
+            Vec::new()
+        } else {
+            self.policy.shadows(&decision, &traits, self.is_redirected, knowledge.is_healthy)
+        };
         let (budget, limit) = if call.policy_recording {
             (self.placement.recording_budget, RECORDING_LIMIT)
         } else {
@@ -133,6 +141,7 @@ impl<'a> PlanContext<'a> {
             call,
             redirect: decision.redirect.filter(|_| !is_batch),
             decision,
+            shadows,
             affinity: self.placement.key.text(call_id, call, self.tenant),
             budget,
             limit,

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Response};
 use switchboard_auth::{Caller, RefusedSender};
 use switchboard_delivery::{CLIENT_REQUEST_ID, ForwardError, ProxyError, SCENARIO_ID, UpstreamResponse};
 use switchboard_notification::{CallState, Data, Item};
-use switchboard_routing::{Decision, Name};
+use switchboard_routing::{Decision, Name, Policy};
 use tokio::time::Instant;
 
 pub(crate) use self::attempts::Attempts;
@@ -22,7 +22,7 @@ use crate::{
     platform::{CHAIN_ID, MESSAGE_ID},
     request::{
         outcome::Outcome,
-        plan::ends_call,
+        plan::{NewCallPlan, ends_call},
         received::{Received, Route, plain},
         refusal::Refusal,
         reply::ReplyBody,
@@ -64,6 +64,8 @@ pub(crate) struct Record {
     /// True if a new call is for policy-based recording.
     is_recorded: bool,
     rule: Option<usize>,
+    /// The first rule in a dry run that matched, and the region that it would have chosen.
+    shadow: Option<(usize, Name)>,
     region: Option<Name>,
     instance: Option<Name>,
     incarnation: Option<Name>,
@@ -108,6 +110,7 @@ impl Record {
             new_calls: 0,
             is_recorded: false,
             rule: None,
+            shadow: None,
             region: None,
             instance: None,
             incarnation: None,
@@ -164,9 +167,19 @@ impl Record {
         self.is_recorded |= is_recorded;
     }
 
-    pub(crate) fn decided(&mut self, decision: &Decision<'_>) {
+    /// The policy has decided the region of a new call.
+    pub(crate) fn decided(&mut self, plan: &NewCallPlan<'_>, policy: &Policy) {
         self.is_decided = true;
-        self.rule = decision.rule;
+        self.rule = plan.decision.rule;
+        if policy.has_rules() {
+            self.metrics.rules.decided(&plan.decision, policy.here());
+        }
+        for shadow in &plan.shadows {
+            self.metrics.rules.shadowed(shadow, policy.here());
+        }
+        if let Some(Decision { rule: Some(rule), redirect, .. }) = plan.shadows.first() {
+            self.shadow = Some((*rule, redirect.unwrap_or(policy.here()).clone()));
+        }
     }
 
     /// The platform is redirected to another region.

@@ -69,6 +69,8 @@ mod logs;
 #[cfg(test)]
 mod managed_identities;
 #[cfg(test)]
+mod pack;
+#[cfg(test)]
 mod proxied;
 #[cfg(test)]
 mod redirects;
@@ -82,6 +84,8 @@ mod replicas;
 mod retries;
 #[cfg(test)]
 mod sdk_bots;
+#[cfg(test)]
+mod shadow;
 #[cfg(test)]
 mod slots;
 #[cfg(test)]

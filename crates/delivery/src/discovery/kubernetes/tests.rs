@@ -19,7 +19,7 @@ use super::{
     *,
 };
 use crate::{
-    DeliverySettings, Discovery, InstanceState, Orphaned, PodPort, ProbeSettings, TlsClient,
+    DeliverySettings, Discovery, Fill, InstanceState, Orphaned, PodPort, ProbeSettings, TlsClient,
     member::SourceState,
 };
 
@@ -55,6 +55,7 @@ pub(super) fn delivery_with(discovery: KubernetesSettings, probe: Option<ProbeSe
         name_servers: Vec::new(),
         keep_leaving: Duration::from_secs(24 * 3600),
         slow_start: Duration::ZERO,
+        fill: Fill::Spread,
         probe,
         attempt: LONG,
         waiting_max: 100,

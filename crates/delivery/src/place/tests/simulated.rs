@@ -18,7 +18,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    Connections, Delivery, DeliverySettings, InstanceSettings, InstanceState, InstanceStatus, Orphaned,
+    Connections, Delivery, DeliverySettings, Fill, InstanceSettings, InstanceState, InstanceStatus, Orphaned,
     Outbound, PlaceError, PlacementLimits, ProbeSettings, TlsClient, UpstreamResponse, UpstreamUrl,
     simulation::Wires,
 };
@@ -84,6 +84,7 @@ impl SimulatedFleet {
             name_servers: Vec::new(),
             keep_leaving: Duration::ZERO,
             slow_start: Duration::ZERO,
+            fill: Fill::Spread,
             probe: None,
             attempt: Duration::from_secs(3),
             waiting_max: 100,

@@ -55,6 +55,10 @@ fn incoming(call_id: &str, source: &str) -> String {
 }
 
 fn explained(body: &str, headers: &[(&str, &str)]) -> Explanation {
+    explained_with(CONFIG, body, headers)
+}
+
+fn explained_with(config: &str, body: &str, headers: &[(&str, &str)]) -> Explanation {
     let args = ExplainArgs {
         check: CheckArgs { config: "unused".into(), without_secrets: false, format: OutputFormat::Text },
         body: None,
@@ -65,7 +69,7 @@ fn explained(body: &str, headers: &[(&str, &str)]) -> Explanation {
         app: None,
         json: false,
     };
-    Explanation::of(&parse(CONFIG).unwrap(), Some(body.as_bytes()), None, &args)
+    Explanation::of(&parse(config).unwrap(), Some(body.as_bytes()), None, &args)
 }
 
 #[track_caller]
@@ -127,6 +131,49 @@ fn a_new_call_that_goes_names_where() {
               affinity.rule[2]: does not match: the call has no country
               decision: amer, with 307 to https://amer.bots.contoso.com/api/calls?switchboard-from=emea; by affinity.rule[0]"#]],
     );
+}
+
+#[test]
+fn a_dry_run_and_the_order_in_which_instances_are_filled_are_explained() {
+    let config = CONFIG
+        .replace("caller_region = [\"amer\"]", "caller_region = [\"amer\"]\n    dry_run = true")
+        .replace(
+            "[[fleet.instance]]\n    name = \"bot-0\"",
+            "[placement]\n    fill = \"pack\"\n    [[fleet.instance]]\n    name = \"bot-0\"",
+        );
+    let body = envelope(&[incoming("call-1", r#"{"region":"emea","countryCode":"HU"}"#)]);
+    let explanation = explained_with(&config, &body, &[(CALLER_REGION.as_str(), "amer")]);
+    expect![[r#"
+        app: 0efc74f7-41c3-47a4-8775-7259bfef4241
+        tenant: 31537af4-6d77-4bb9-a681-d2394888ea26, from the body
+        body: Graph, items: 1
+
+        item 0: incoming_call
+          call id: call-1
+          new call, not policy-recorded: an instance must accept it within 12000 ms
+          chain id: chain-7
+          source_region: emea
+          country: HU
+          caller_region: amer
+          tenant: 31537af4-6d77-4bb9-a681-d2394888ea26
+          affinity.rule[0]: matches; would redirect to amer (dry run), goes on
+          affinity.rule[1]: matches, but its share does not include this chain
+          affinity.rule[2]: matches; decides
+          decision: here in emea; by affinity.rule[2]
+          filled: bot-0, then bot-1; the first below 0.8 of its capacity takes the call
+          affinity: call, call-1
+          asked, if none is below: bot-1, then bot-0"#]]
+    .assert_eq(&explanation.to_string());
+    let json: serde_json::Value = serde_json::from_str(&explanation.json()).unwrap();
+    let call = &json["body"]["items"][0]["target"];
+    assert_eq!(
+        call["rules"][0],
+        serde_json::json!({
+            "outcome": "matched",
+            "dry_run": { "reason": "rule", "region": "amer", "redirect": true },
+        })
+    );
+    assert_eq!((&call["decision"]["rule"], &call["filled"]["share"]), (&2.into(), &0.8.into()));
 }
 
 #[test]

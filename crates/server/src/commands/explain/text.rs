@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::{
-    AffinityExplained, AssumedTenant, BodyExplained, DecisionExplained, Explanation, ItemExplained,
-    ItemTarget, NewCallExplained, RedirectExplained, RuleExplained, SPLIT, SeenProperties,
+    AffinityExplained, AssumedTenant, BodyExplained, DecisionExplained, DryRunExplained, Explanation,
+    FilledExplained, ItemExplained, ItemTarget, NewCallExplained, RedirectExplained, RuleExplained, SPLIT,
+    SeenProperties,
 };
 
 impl fmt::Display for Explanation {
@@ -123,8 +124,16 @@ impl fmt::Display for NewCallExplained {
             } else {
                 self.instances.join(", then ")
             };
+            let mut when = "";
+            if let Some(FilledExplained { share, instances }) =
+                self.filled.as_ref().filter(|_| !self.instances.is_empty())
+            {
+                let order = instances.join(", then ");
+                write!(f, "\n  filled: {order}; the first below {share} of its capacity takes the call")?;
+                when = ", if none is below";
+            }
             let AffinityExplained { key, value } = &self.affinity;
-            write!(f, "\n  affinity: {key}, {}\n  asked: {instances}", value.escape_debug())?;
+            write!(f, "\n  affinity: {key}, {}\n  asked{when}: {instances}", value.escape_debug())?;
         }
         Ok(())
     }
@@ -139,6 +148,15 @@ impl fmt::Display for RuleExplained {
             (Some(condition), None) => write!(f, "does not match: the call has no {condition}"),
             (None, _) if self.outcome == "matched" => write!(f, "matches"),
             (None, _) => write!(f, "matches, but its share does not include this chain"),
+        }?;
+        match &self.dry_run {
+            Some(DryRunExplained { region, redirect: true, .. }) => {
+                write!(f, "; would redirect to {region} (dry run), goes on")
+            }
+            Some(DryRunExplained { region, redirect: false, .. }) => {
+                write!(f, "; would serve it here in {region} (dry run), goes on")
+            }
+            None => Ok(()),
         }
     }
 }

@@ -30,7 +30,7 @@ impl WebhookRequest<'_> {
         record: &mut Record,
     ) -> Result<Reply, Refusal> {
         record.new_call(plan.call.policy_recording);
-        record.decided(&plan.decision);
+        record.decided(plan, &self.gateway.policy);
         if let Some(region) = plan.redirect {
             return self.redirect(region, Outcome::Redirected, record);
         }

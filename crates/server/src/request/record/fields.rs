@@ -57,6 +57,8 @@ impl Record {
             line.number("token.expires_in_s", token.expires_in_s);
         }
         line.number("rule", self.rule);
+        line.number("shadow.rule", self.shadow.as_ref().map(|(rule, _)| *rule));
+        line.text("shadow.region", self.shadow.as_ref().map(|(_, region)| region.as_str()));
         line.text("region", self.region.as_ref().map(Name::as_str));
         line.text("instance", self.instance.as_ref().map(Name::as_str));
         let incarnation = self.incarnation.as_ref().map(Name::as_str);
