@@ -8,6 +8,7 @@ mod api;
 mod calls;
 mod error;
 mod events;
+mod fleet_summary;
 mod frame_context;
 mod instance_json;
 mod listener;

@@ -3,6 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use switchboard_delivery::InstanceState;
 use switchboard_routing::Name;
 use url::Url;
 use uuid::Uuid;
@@ -72,6 +73,12 @@ pub struct FleetListArgs {
     /// The gateway.
     #[command(flatten)]
     pub admin: AdminArgs,
+    /// List the instances in this state only.
+    #[arg(long, value_name = "STATE", value_parser = InstanceState::ALL.map(InstanceState::label))]
+    pub state: Option<String>,
+    /// List the instances only that drain and are empty: they can be removed without the end of a call.
+    #[arg(long)]
+    pub empty: bool,
 }
 
 /// `switchboard fleet drain`
@@ -284,6 +291,7 @@ mod tests {
             "switchboard|mint|--config|a.toml|--instance|bot-0|--app|0efc74f7-41c3-47a4-8775-7259bfef4241",
             "switchboard|fleet|list|--admin|http://127.0.0.1:9090",
             "switchboard|fleet|list|--admin|https://gateway.contoso.com:9090/|--json|--token-env|TOKEN",
+            "switchboard|fleet|list|--admin|http://127.0.0.1:9090|--state|draining|--empty",
             "switchboard|fleet|drain|bot-0|--admin|http://[::1]:9090|--wait|--token-file|token",
             "switchboard|fleet|resume|--admin|http://localhost:9090|bot-0",
         ] {
@@ -303,6 +311,7 @@ mod tests {
             "switchboard|fleet|list|--admin|http://u:p@127.0.0.1:9090",
             "switchboard|fleet|list|--admin|http://127.0.0.1:9090|--wait",
             "switchboard|fleet|list|--admin|http://127.0.0.1:9090|--token-env|A|--token-file|b",
+            "switchboard|fleet|list|--admin|http://127.0.0.1:9090|--state|drained",
             "switchboard|fleet|drain|--admin|http://127.0.0.1:9090",
             "switchboard|fleet|drain|bot/0|--admin|http://127.0.0.1:9090",
             "switchboard|serve",

@@ -93,6 +93,8 @@ pub struct Config {
     pub delivery: switchboard_delivery::DeliverySettings,
     /// The certificate authorities that are trusted for https instances besides the system's, in PEM.
     pub instances_ca: Option<CaCertificates>,
+    /// The part by which the wanted size of the fleet exceeds what the present calls need.
+    pub head_room: f64,
     /// True if instances receive `X-Forwarded-For`, `-Host` and `-Proto`.
     pub x_forwarded: bool,
     /// The limits of size, number and idle time.
@@ -230,6 +232,7 @@ impl Config {
             name_servers,
             keep_leaving,
             slow_start,
+            head_room,
             probe,
             ca: instances_ca,
         } = fleet?;
@@ -272,6 +275,7 @@ impl Config {
             redirect_status: affinity.status,
             placement,
             instances_ca,
+            head_room,
             x_forwarded,
             limits,
             log: log?,

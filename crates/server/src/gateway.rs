@@ -78,6 +78,7 @@ pub(crate) struct Gateway {
     built: SystemTime,
     admin_token: Option<AdminToken>,
     instance_metrics: bool,
+    head_room: f64,
     draining: Arc<AtomicBool>,
 }
 
@@ -119,6 +120,7 @@ impl Gateway {
             placement,
             delivery,
             instances_ca: _, // the client of the instances has it
+            head_room,
             x_forwarded,
             limits,
             log: _, // telemetry has it before the gateway is built
@@ -190,6 +192,7 @@ impl Gateway {
             effective: Arc::new(effective),
             built: wall_clock(),
             instance_metrics: admin.instance_metrics,
+            head_room,
             admin_token: admin.token.as_ref().map(|token| AdminToken::new(token.expose())),
             draining,
         })
@@ -210,6 +213,7 @@ impl Gateway {
             config_loaded_ms: unix_ms(self.built),
             limits: self.limits.clone(),
             instance_metrics: self.instance_metrics,
+            head_room: self.head_room,
             admin_token: self.admin_token.clone(),
         }
     }

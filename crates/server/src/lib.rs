@@ -38,6 +38,7 @@ pub mod cli;
 mod clients;
 pub mod commands;
 pub mod config;
+pub mod fleet_totals;
 mod gateway;
 pub mod metrics;
 pub mod observed;

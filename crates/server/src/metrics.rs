@@ -4,12 +4,13 @@
 //! The state of keys and instances has no copy here; each scrape reads it.
 //!
 //! Reading order: `recorder` (what is recorded), `exposition` (the metric names) with `calls`, `instances`,
-//! `placement`, `rules` and `process`, `families` (the text), `format` (its choice), `new_calls` and `series`
-//! (the counters).
+//! `fleet`, `placement`, `rules` and `process`, `families` (the text), `format` (its choice), `new_calls` and
+//! `series` (the counters).
 
 mod calls;
 mod exposition;
 mod families;
+mod fleet;
 mod format;
 mod instances;
 mod new_calls;

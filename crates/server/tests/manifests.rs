@@ -12,11 +12,13 @@ use std::{
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
+    autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerBehavior},
     core::v1::{Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use openssl::{
     asn1::Asn1Time,
     ec::{EcGroup, EcKey},
@@ -25,7 +27,7 @@ use openssl::{
     pkey::PKey,
     x509::X509,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 #[test]
@@ -41,7 +43,10 @@ fn the_kustomization_names_every_file_of_its_folder() {
         .collect();
     let existing: BTreeSet<_> = fs::read_dir(folder())
         .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .map(Result::unwrap)
+        // The manifests in `scaling` need other software in the cluster.
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     assert_eq!(named, existing);
 }
@@ -50,9 +55,11 @@ fn the_kustomization_names_every_file_of_its_folder() {
 /// again.
 #[test]
 fn every_object_has_known_fields_only() {
-    for object in Manifests::read().objects {
+    for object in Manifests::read().objects.into_iter().chain(SCALING.into_iter().flat_map(documents)) {
         let again = match (text(at(&object, "/apiVersion")), text(at(&object, "/kind"))) {
             ("apps/v1", "Deployment") => again::<Deployment>(&object),
+            ("autoscaling/v2", "HorizontalPodAutoscaler") => again::<HorizontalPodAutoscaler>(&object),
+            ("keda.sh/v1alpha1", "ScaledObject") => again::<ScaledObject>(&object),
             ("apps/v1", "StatefulSet") => again::<StatefulSet>(&object),
             ("networking.k8s.io/v1", "NetworkPolicy") => again::<NetworkPolicy>(&object),
             ("policy/v1", "PodDisruptionBudget") => again::<PodDisruptionBudget>(&object),
@@ -388,6 +395,102 @@ fn network_policies_restrict_access_to_bots_and_to_the_admin_listener() {
     }
 }
 
+/// The types of KEDA's API are not published as a crate. These have the fields that the example uses.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ScaledObject {
+    api_version: String,
+    kind: String,
+    metadata: ObjectMeta,
+    spec: ScaledObjectSpec,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ScaledObjectSpec {
+    scale_target_ref: ScaleTarget,
+    polling_interval: i32,
+    min_replica_count: i32,
+    max_replica_count: i32,
+    advanced: ScaledObjectAdvanced,
+    triggers: Vec<ScaleTrigger>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ScaleTarget {
+    api_version: String,
+    kind: String,
+    name: String,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ScaledObjectAdvanced {
+    horizontal_pod_autoscaler_config: ScaledObjectHpa,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ScaledObjectHpa {
+    behavior: HorizontalPodAutoscalerBehavior,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ScaleTrigger {
+    r#type: String,
+    metric_type: String,
+    /// Each value is a text, numbers included.
+    metadata: BTreeMap<String, String>,
+}
+
+#[test]
+fn both_autoscalers_read_the_wanted_size_and_remove_one_pod_at_a_time() {
+    let manifests = Manifests::read();
+    let [keda, hpa] = SCALING.map(documents);
+    let find = |objects: &[Value], kind: &str| {
+        objects.iter().find(|object| text(at(object, "/kind")) == kind).unwrap().clone()
+    };
+    let (scaled, hpa) = (find(&keda, "ScaledObject"), find(&hpa, "HorizontalPodAutoscaler"));
+    let bots = manifests.object("StatefulSet", "bot");
+    for object in [&scaled, &hpa] {
+        let target = at(object, "/spec/scaleTargetRef");
+        assert_eq!(
+            (at(target, "/kind"), at(target, "/name")),
+            (at(bots, "/kind"), at(bots, "/metadata/name"))
+        );
+    }
+    let behavior = at(&hpa, "/spec/behavior");
+    assert_eq!(at(&scaled, "/spec/advanced/horizontalPodAutoscalerConfig/behavior"), behavior);
+    assert_eq!(*at(behavior, "/scaleDown/policies/0/value"), 1);
+    for bound in ["min", "max"] {
+        let counts =
+            (at(&scaled, &format!("/spec/{bound}ReplicaCount")), at(&hpa, &format!("/spec/{bound}Replicas")));
+        assert_eq!(counts.0, counts.1, "{bound}");
+    }
+    assert!(at(&hpa, "/spec/minReplicas").as_u64().unwrap() >= 1);
+    assert_eq!(text(at(&hpa, "/spec/metrics/0/external/metric/name")), "switchboard_fleet_wanted_instances");
+
+    // KEDA asks through the Service, and the policy lets it.
+    let service = find(&keda, "Service");
+    let namespace = text(at(&manifests.kustomization, "/namespace"));
+    let url = format!(
+        "http://{}.{namespace}.svc:{}/fleet/summary",
+        text(at(&service, "/metadata/name")),
+        at(&service, "/spec/ports/0/port")
+    );
+    assert_eq!(text(at(&scaled, "/spec/triggers/0/metadata/url")), url);
+    let gateway = manifests.pod("Deployment", "switchboard");
+    let labels = at(gateway, "/metadata/labels/app.kubernetes.io~1name");
+    for (object, pointer) in
+        [(&service, "/spec/selector"), (&find(&keda, "NetworkPolicy"), "/spec/podSelector/matchLabels")]
+    {
+        assert_eq!(at(at(object, pointer), "/app.kubernetes.io~1name"), labels);
+    }
+    named(at(gateway, "/spec/containers/0/ports"), text(at(&service, "/spec/ports/0/targetPort")));
+}
+
 #[test]
 fn the_guide_creates_every_object_that_the_manifests_name() {
     let manifests = Manifests::read();
@@ -422,9 +525,7 @@ struct Manifests {
 impl Manifests {
     fn read() -> Self {
         let kustomization: Value = serde_saphyr::from_str(&file("kustomization.yaml")).unwrap();
-        let documents = array(at(&kustomization, "/resources"))
-            .iter()
-            .flat_map(|name| serde_saphyr::from_multiple::<Value>(&file(text(name))).unwrap());
+        let documents = array(at(&kustomization, "/resources")).iter().flat_map(|name| documents(text(name)));
         let objects = documents.collect();
         Self { configuration: toml::from_str(&file("switchboard.toml")).unwrap(), objects, kustomization }
     }
@@ -485,6 +586,13 @@ const SECRETS: [(&str, &str); 4] = [
     ("switchboard-tls", "tls.crt"),
     ("switchboard-tls", "tls.key"),
 ];
+
+/// The manifests for autoscalers.
+const SCALING: [&str; 2] = ["scaling/keda.yaml", "scaling/hpa.yaml"];
+
+fn documents(name: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(&file(name)).unwrap()
+}
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

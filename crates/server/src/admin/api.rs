@@ -19,11 +19,13 @@ use crate::{
         calls::{CallsQuery, call, calls},
         error::AdminError,
         events::Feed,
+        fleet_summary,
         instance_json::InstanceJson,
         off_thread::off_thread,
         response::{AdminResponse, json, response},
         state::AdminState,
     },
+    fleet_totals::FleetTotals,
     metrics::{ConfigNumbers, DeliveryNumbers, Format, Metrics, Scrape},
     readiness::Readiness,
     wall_clock::{unix_ms, wall_clock},
@@ -90,6 +92,9 @@ impl AdminApi {
                 return Ok(AdminReply::Long(Box::new(move || metrics(&counts, &state, format))));
             }
             AdminRoute::Fleet => return Ok(AdminReply::Long(Box::new(move || fleet(&state)))),
+            AdminRoute::FleetSummary => {
+                return Ok(AdminReply::Long(Box::new(move || fleet_summary::response(&state))));
+            }
             AdminRoute::Callback(instance) => callback(&state, instance, query)?,
             AdminRoute::Events => {
                 let request = (request.headers(), query);
@@ -146,16 +151,18 @@ enum AdminReply {
 }
 
 fn metrics(counts: &Metrics, state: &AdminState, format: Format) -> AdminResponse {
+    let instances = state.delivery.instances();
     let scrape = Scrape {
         metrics: counts,
         trusts: state.authenticator.trusts(),
-        instances: state.delivery.instances(),
         delivery: DeliveryNumbers {
+            fleet: FleetTotals::of(&state.delivery, &instances, state.head_room),
             placement: state.delivery.placement_counters(),
             source_age: state.delivery.source_age(),
             idle_connections: state.connections.idle(),
             is_per_instance: state.instance_metrics,
         },
+        instances,
         durations: state.delivery.durations(),
         config: ConfigNumbers { apps: &state.apps, limits: &state.limits },
         now: wall_clock(),
@@ -234,6 +241,7 @@ enum AdminRoute<'p> {
     Readyz,
     Metrics,
     Fleet,
+    FleetSummary,
     Callback(&'p str),
     Events,
     Calls,
@@ -250,6 +258,7 @@ impl<'p> AdminRoute<'p> {
             "/readyz" => Some(Self::Readyz),
             "/metrics" => Some(Self::Metrics),
             "/fleet" => Some(Self::Fleet),
+            "/fleet/summary" => Some(Self::FleetSummary),
             "/events" => Some(Self::Events),
             "/calls" => Some(Self::Calls),
             "/config" => Some(Self::Config),
@@ -269,6 +278,7 @@ impl<'p> AdminRoute<'p> {
             | Self::Readyz
             | Self::Metrics
             | Self::Fleet
+            | Self::FleetSummary
             | Self::Callback(_)
             | Self::Calls
             | Self::Call(_)
@@ -284,7 +294,7 @@ impl<'p> AdminRoute<'p> {
     /// what names calls, senders or the configuration.
     fn requires_token(self) -> bool {
         match self {
-            Self::Healthz | Self::Readyz | Self::Metrics | Self::Fleet => false,
+            Self::Healthz | Self::Readyz | Self::Metrics | Self::Fleet | Self::FleetSummary => false,
             Self::Callback(_)
             | Self::Events
             | Self::Calls

@@ -41,6 +41,8 @@ pub struct AdminState {
     pub limits: Limits,
     /// True if `/metrics` has series of each instance, false if it has their sums.
     pub instance_metrics: bool,
+    /// The part by which the wanted size of the fleet exceeds what the present calls need.
+    pub head_room: f64,
     /// The token that changes and callback URIs require. Without one, only a loopback listener serves them.
     pub admin_token: Option<AdminToken>,
 }

@@ -160,6 +160,7 @@ fn admin_state(setup: Setup) -> AdminState {
         config_loaded_ms: 0,
         limits: metrics::tests::LIMITS,
         instance_metrics: true,
+        head_room: 0.2,
         admin_token: setup.token.map(|token| AdminToken::new(token.as_bytes())),
     }
 }

@@ -10,6 +10,7 @@ mod wait;
 use std::process::ExitCode;
 
 use http::Method;
+use serde_json::value::RawValue;
 
 use self::{
     client::{AdminClient, FleetError, read},
@@ -18,7 +19,7 @@ use self::{
 };
 use super::output::{FAILURE, complain, print};
 use crate::{
-    cli::{EX_USAGE, FleetCommand},
+    cli::{EX_USAGE, FleetCommand, FleetListArgs},
     telemetry::Chain,
 };
 
@@ -42,7 +43,7 @@ async fn run(command: &FleetCommand) -> Result<String, FleetError> {
     match command {
         FleetCommand::List(args) => {
             let (fleet, body) = AdminClient::new(&args.admin)?.fleet().await?;
-            Ok(if args.admin.json { text(&body) } else { table(&fleet) })
+            list(args, fleet, &body)
         }
         FleetCommand::Drain(args) => {
             let client = AdminClient::new(&args.admin)?;
@@ -71,6 +72,21 @@ async fn run(command: &FleetCommand) -> Result<String, FleetError> {
             })
         }
     }
+}
+
+/// The instances that the options ask for: a table, or as the gateway wrote them.
+fn list(args: &FleetListArgs, fleet: Vec<FleetInstance>, body: &[u8]) -> Result<String, FleetError> {
+    let is_listed = |instance: &FleetInstance| {
+        args.state.as_ref().is_none_or(|state| instance.state == *state)
+            && (!args.empty || wait::is_empty(instance))
+    };
+    if !args.admin.json {
+        return Ok(table(&fleet.into_iter().filter(is_listed).collect::<Vec<_>>()));
+    }
+    let written: Vec<Box<RawValue>> = read(body, &args.admin.url)?;
+    let listed = fleet.iter().zip(&written).filter(|(instance, _)| is_listed(instance));
+    let listed: Vec<_> = listed.map(|(_, written)| written.get()).collect();
+    Ok(format!("[{}]", listed.join(",")))
 }
 
 /// The response of the gateway as it is, without the line break at its end.

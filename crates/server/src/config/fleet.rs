@@ -148,6 +148,7 @@ pub(super) struct Fleet {
     pub(super) name_servers: Vec<SocketAddr>,
     pub(super) keep_leaving: Duration,
     pub(super) slow_start: Duration,
+    pub(super) head_room: f64,
     pub(super) probe: Option<ProbeSettings>,
     /// The certificate authorities that are trusted for https instances besides the system's, in PEM.
     pub(super) ca: Option<CaCertificates>,
@@ -205,6 +206,7 @@ pub(super) fn fleet(
     let slow_start = section.or("slow_start", Duration::ZERO, |setting| {
         setting.duration(&(Duration::ZERO..=Duration::from_secs(3600)))
     });
+    let head_room = section.or("head_room", 0.2, Setting::fraction);
     let probe = section.maybe("probe", |setting| probe(setting.section()));
     let ca = section.maybe("ca", |setting| CaCertificates::read(setting, around));
     let instances: Option<Vec<_>> = instances.into_iter().collect();
@@ -227,6 +229,7 @@ pub(super) fn fleet(
         name_servers: name_servers?,
         keep_leaving: keep_leaving?,
         slow_start: slow_start?,
+        head_room: head_room?,
         probe: probe?,
         ca: ca?,
     })

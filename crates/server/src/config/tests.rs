@@ -850,6 +850,7 @@ fn an_invalid_value_gets_a_message_with_a_valid_one() {
             "placement.fill_share",
             "not a number from 0.0 to 1.0",
         ),
+        ("[fleet]\nhead_room = 20", "fleet.head_room", "not a number from 0.0 to 1.0"),
         (
             "[[affinity.rule]]\nserve_in = \"emea\"\ndry_run = \"yes\"",
             "affinity.rule[0].dry_run",

@@ -13,9 +13,11 @@ use uuid::Uuid;
 
 use crate::{
     config::Limits,
+    fleet_totals::FleetTotals,
     metrics::{
         calls,
         families::Families,
+        fleet,
         format::Format,
         instances::InstanceSeries,
         placement, process,
@@ -40,6 +42,8 @@ pub struct ConfigNumbers<'c> {
 pub struct DeliveryNumbers {
     /// The counters of placement.
     pub placement: PlacementCounters,
+    /// The totals of the fleet.
+    pub fleet: FleetTotals,
     /// The time since the last good answer of the fleet's source; `None` for a static list.
     pub source_age: Option<Duration>,
     /// The idle connections to instances and peer gateways.
@@ -86,6 +90,7 @@ impl Scrape<'_> {
         self.connections(&mut families)?;
         self.authentication(&mut families)?;
         self.instances(&mut families)?;
+        fleet::encode(&self.delivery.fleet, &mut families)?;
         placement::encode(&self.delivery.placement, &mut families)?;
         self.metrics.rules.encode(&mut families)?;
         self.process(&mut families)?;

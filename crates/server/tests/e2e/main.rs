@@ -83,6 +83,8 @@ mod replicas;
 #[cfg(test)]
 mod retries;
 #[cfg(test)]
+mod scaling;
+#[cfg(test)]
 mod sdk_bots;
 #[cfg(test)]
 mod shadow;

@@ -29,6 +29,7 @@ pub(super) fn all(config: Config, args: &DoctorArgs, clocks: &Arc<ClockOffsets>)
         instances_ca,
         x_forwarded: _,
         limits: _,
+        head_room: _,
         log: _,
         effective: _,
     } = config;

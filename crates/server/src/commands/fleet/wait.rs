@@ -54,6 +54,11 @@ pub(super) async fn until_empty(
     }
 }
 
+/// Returns true if the instance drains and has been empty since a report after the start of the drain.
+pub(super) fn is_empty(instance: &FleetInstance) -> bool {
+    judge(&instance.name, Some(instance), instance.since_ms).is_ok_and(|is_empty| is_empty)
+}
+
 /// Returns true if the instance is empty, `since_ms` after it was drained.
 pub(super) fn judge(name: &str, instance: Option<&FleetInstance>, since_ms: u64) -> Result<bool, FleetError> {
     let Some(instance) = instance else { return Err(FleetError::Left { instance: name.to_owned() }) };
