@@ -41,7 +41,7 @@ impl RuleCounters {
                 name,
                 help,
                 counters
-                    .read()
+                    .read([])
                     .iter()
                     .map(|([rule, region], count)| ([("rule", &**rule), ("region", &**region)], *count)),
             )?;
