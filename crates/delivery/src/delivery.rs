@@ -18,6 +18,7 @@ use crate::{
     headers,
     instance::{Eligibility, Event, Instance, InstanceStatus, Shared, Standing},
     member::Member,
+    names::Lookups,
     place::PlacementState,
     placements::Placements,
     settings::DeliverySettings,
@@ -34,6 +35,8 @@ pub struct Delivery {
     pub(crate) fleet: ArcSwap<Fleet>,
     /// Notified when the fleet was replaced.
     pub(crate) fleet_replaced: Notify,
+    /// Notified at the same time, for the look-ups of names.
+    names_replaced: Notify,
     /// Held while the next fleet is built from the last.
     building: Mutex<()>,
     /// Held while reported incarnations are collected and applied.
@@ -105,6 +108,7 @@ impl Delivery {
         Self {
             fleet: ArcSwap::from_pointee(fleet),
             fleet_replaced: Notify::new(),
+            names_replaced: Notify::new(),
             building: Mutex::default(),
             applying_incarnations: tokio::sync::Mutex::default(),
             fleet_settings,
@@ -154,11 +158,17 @@ impl Delivery {
         members
     }
 
-    /// Keeps the names of listed instances looked up, until it is dropped.
+    /// Keeps the names of instances that are listed, in the settings or in a file, looked up until it is
+    /// dropped.
     pub(crate) async fn follow_names(&self) {
-        // Only listed instances have names, and their list is that of the settings.
-        let names = self.fleet.load().origins().names();
-        names.follow(&self.settings.name_servers).await;
+        let mut lookups = Lookups::new(&self.settings.name_servers);
+        loop {
+            lookups.replace(self.fleet.load().origins().names());
+            tokio::select! {
+                () = self.names_replaced.notified() => {}
+                () = lookups.run() => {}
+            }
+        }
     }
 
     /// Replaces the fleet, if `next` returns the members of the next one.
@@ -169,6 +179,7 @@ impl Delivery {
         let fleet = Fleet::new(members, known, &self.fleet_settings, Some(&last), Instant::now());
         self.fleet.store(Arc::new(fleet));
         self.fleet_replaced.notify_one();
+        self.names_replaced.notify_one();
         self.placement.eligible.notify_waiters();
     }
 

@@ -5,14 +5,15 @@
 //! is left out.
 
 mod dns;
+mod file;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod source;
 
-use self::dns::Dns;
 #[cfg(feature = "kubernetes")]
 use self::kubernetes::Kubernetes;
 pub(crate) use self::source::INSTANCES_MAX;
+use self::{dns::Dns, file::File};
 use crate::{delivery::Delivery, settings::Discovery};
 
 impl Delivery {
@@ -23,6 +24,7 @@ impl Delivery {
             Some(Discovery::Dns(settings)) => Dns::new(settings).follow(self).await,
             #[cfg(feature = "kubernetes")]
             Some(Discovery::Kubernetes(settings)) => Kubernetes::new(settings).follow(self).await,
+            Some(Discovery::File(settings)) => File::new(settings).follow(self).await,
         }
     }
 }

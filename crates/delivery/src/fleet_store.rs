@@ -40,7 +40,9 @@ impl Delivery {
         let read = timeout(DISK_TIME_MAX, spawn_blocking(move || reading.read(now))).await;
         match read {
             Ok(Ok(Ok(Some(StoredFleet { members, age })))) => {
-                let members = self.with_valid_uris(members);
+                let mut names = self.fleet.load().origins().names();
+                let members = members.into_iter().map(|member| member.with_shared_names(&mut names));
+                let members = self.with_valid_uris(members.collect());
                 self.replace_fleet(|fleet| {
                     (!fleet.is_known()).then(|| {
                         self.source_times.restored(age);
@@ -96,7 +98,7 @@ fn store(
     now: u64,
 ) -> Result<Arc<Vec<StoredInstance>>, StoreError> {
     let members = fleet.instances().iter().map(|instance| instance.member());
-    let instances: Vec<_> = members.filter_map(|member| StoredInstance::new(&member)).collect();
+    let instances: Vec<_> = members.filter_map(|member| file.stored(&member)).collect();
     match before {
         Some(before) if *before == instances => Ok(before),
         Some(_) | None => {

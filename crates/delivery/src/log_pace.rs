@@ -1,27 +1,32 @@
 //! The pace at which an error that lasts is logged.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use tokio::time::Instant;
 
 /// Logs each kind of error when it starts, and once per [`LOG_AGAIN`] while it lasts.
 #[derive(Debug, Default)]
 pub(crate) struct LogPace {
-    /// The kinds that were logged, by label, and when.
-    logged: Vec<(&'static str, Instant)>,
+    /// The kinds that were logged, and when.
+    logged: Vec<(Cow<'static, str>, Instant)>,
 }
 
 impl LogPace {
     /// Returns true if an error of this kind is to be logged now.
-    pub(crate) fn is_due(&mut self, label: &'static str, now: Instant) -> bool {
-        match self.logged.iter_mut().find(|(logged, _)| *logged == label) {
+    pub(crate) fn is_due(&mut self, kind: impl Into<Cow<'static, str>>, now: Instant) -> bool {
+        let kind = kind.into();
+        match self.logged.iter_mut().find(|(logged, _)| *logged == kind) {
             Some((_, at)) if now.saturating_duration_since(*at) < LOG_AGAIN => false,
             Some((_, at)) => {
                 *at = now;
                 true
             }
             None => {
-                self.logged.push((label, now));
+                // A writer of ever new mistakes must not fill the memory.
+                if self.logged.len() >= KINDS_MAX {
+                    self.logged.remove(0);
+                }
+                self.logged.push((kind, now));
                 true
             }
         }
@@ -35,6 +40,9 @@ impl LogPace {
 
 /// The interval at which an error that lasts is logged again.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
+
+/// More kinds than any source but a file has.
+const KINDS_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,11 @@
 use switchboard_routing::Name;
 use uuid::Uuid;
 
-use crate::{names::Names, settings::InstanceSettings, upstream_url::UpstreamUrl};
+use crate::{
+    names::Names,
+    settings::{FileInstance, InstanceSettings},
+    upstream_url::UpstreamUrl,
+};
 
 /// One instance as a source describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub(crate) enum SourceState {
         expect(dead_code, reason = "only a source that reports readiness uses it")
     )]
     Terminating,
+    /// Its source drains it. It takes new calls again once the source says so.
+    Draining,
     /// It was restored from the store, and its source has not been read since.
     Restored,
     /// The source no longer lists it.
@@ -49,16 +55,40 @@ impl Member {
     ///
     /// Their host names are added to `names`, or share the addresses that are known there.
     pub(crate) fn from_list(instances: Vec<InstanceSettings>, names: &mut Names) -> Vec<Self> {
-        let member = |instance: InstanceSettings| Self {
+        let member = |instance| Self::described(instance, Self::no_incarnation(), SourceState::Ready, names);
+        instances.into_iter().map(member).collect()
+    }
+
+    /// The members that a file lists. Their host names are added to `names` in the same way.
+    pub(crate) fn from_file(instances: Vec<FileInstance>, names: &mut Names) -> Vec<Self> {
+        let member = |FileInstance { settings, incarnation, is_draining }: FileInstance| {
+            let state = if is_draining { SourceState::Draining } else { SourceState::Ready };
+            Self::described(settings, incarnation.unwrap_or_else(Self::no_incarnation), state, names)
+        };
+        instances.into_iter().map(member).collect()
+    }
+
+    fn described(
+        instance: InstanceSettings,
+        incarnation: Name,
+        source_state: SourceState,
+        names: &mut Names,
+    ) -> Self {
+        Self {
             name: instance.name,
-            incarnation: Self::no_incarnation(),
+            incarnation,
             callbacks: instance.callback_url.unwrap_or_else(|| instance.url.clone()).with_shared_name(names),
             new_calls: instance.url.with_shared_name(names),
             apps: instance.apps,
             weight: instance.weight,
-            source_state: SourceState::Ready,
-        };
-        instances.into_iter().map(member).collect()
+            source_state,
+        }
+    }
+
+    /// The same member, whose host names are added to `names` or share the addresses that are known there.
+    pub(crate) fn with_shared_names(self, names: &mut Names) -> Self {
+        let new_calls = self.new_calls.with_shared_name(names);
+        Self { new_calls, callbacks: self.callbacks.with_shared_name(names), ..self }
     }
 
     /// The incarnation of an instance whose source knows none.
@@ -79,4 +109,4 @@ pub(crate) const NO_INCARNATION: &str = "0";
 ///
 /// Twice the largest measured fleet (10,000 instances place a call in tens of microseconds). A UDP response
 /// has some thirty addresses, one over TCP, of 64 KiB, some four thousand: more is a mistake or an attack.
-pub(crate) const INSTANCES_MAX: usize = 20_000;
+pub const INSTANCES_MAX: usize = 20_000;

@@ -17,7 +17,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{
     sync::{Notify, Semaphore},
-    task::JoinSet,
+    task::{AbortHandle, Id, JoinSet},
     time::{Instant, sleep},
 };
 
@@ -147,22 +147,62 @@ impl Names {
     }
 
     /// Looks the names up whenever their addresses expire, until it is dropped.
-    pub(crate) async fn follow(&self, servers: &[SocketAddr]) {
+    pub(crate) async fn follow(self, servers: &[SocketAddr]) {
+        let mut lookups = Lookups::new(servers);
+        lookups.replace(self);
+        lookups.run().await;
+    }
+}
+
+/// The look-ups of names that may be replaced.
+pub(crate) struct Lookups {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    names: HashMap<Id, Arc<ResolvedName>>,
+    running: HashMap<Box<str>, AbortHandle>,
+}
+
+impl Lookups {
+    pub(crate) fn new(servers: &[SocketAddr]) -> Self {
         let permits = Semaphore::new(LOOKUPS_AT_ONCE);
         let shared = Arc::new(Shared { servers: servers.into(), permits, log: Mutex::default() });
-        let mut tasks = JoinSet::new();
-        let mut running = HashMap::new();
-        for name in self.by_name.values() {
-            let task = tasks.spawn(Arc::clone(&shared).follow(Arc::clone(name)));
-            running.insert(task.id(), name);
-        }
-        // Only a panic ends a task. Without it, its name would keep its addresses for ever.
-        while let Some(ended) = tasks.join_next_with_id().await {
+        Self { shared, tasks: JoinSet::new(), names: HashMap::new(), running: HashMap::new() }
+    }
+
+    /// Looks up these names from now on, and no others. A name that stays is not looked up anew.
+    pub(crate) fn replace(&mut self, Names { mut by_name }: Names) {
+        self.running.retain(|name, task| {
+            let followed = self.names.get(&task.id());
+            // A name that left and came back has other addresses to fill.
+            let stays = by_name.get(name).zip(followed).is_some_and(|(new, old)| Arc::ptr_eq(new, old));
+            if stays {
+                by_name.remove(name);
+            } else {
+                task.abort();
+                self.names.remove(&task.id());
+                self.shared.log().left(name);
+            }
+            stays
+        });
+        by_name.into_values().for_each(|name| self.start(name));
+    }
+
+    fn start(&mut self, name: Arc<ResolvedName>) {
+        let task = self.tasks.spawn(Arc::clone(&self.shared).follow(Arc::clone(&name)));
+        self.running.insert(name.name.clone(), task.clone());
+        self.names.insert(task.id(), name);
+    }
+
+    /// Keeps the look-ups running. It can be dropped, and called again.
+    pub(crate) async fn run(&mut self) {
+        // Only a panic ends a task that is followed. Without it, its name would keep its addresses for ever.
+        while let Some(ended) = self.tasks.join_next_with_id().await {
             let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
-            let Some(name) = running.remove(&id) else { continue };
+            let Some(name) = self.names.remove(&id) else { continue };
+            // If this is dropped, `replace` starts it again.
+            self.running.remove(&name.name);
             sleep(RETRY).await;
-            let task = tasks.spawn(Arc::clone(&shared).follow(Arc::clone(name)));
-            running.insert(task.id(), name);
+            self.start(name);
         }
         std::future::pending().await
     }
@@ -205,6 +245,13 @@ impl Shared {
 }
 
 impl NamesLog {
+    /// Notes that a name is no longer looked up.
+    fn left(&mut self, name: &str) {
+        if self.failing.remove(name) && self.failing.is_empty() {
+            self.pace.ended();
+        }
+    }
+
     fn note(&mut self, name: &ResolvedName, error: Option<&LookupError>, now: Instant) {
         let Some(error) = error else {
             if self.failing.remove(&name.name) && self.failing.is_empty() && self.pace.ended() {

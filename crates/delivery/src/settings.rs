@@ -1,6 +1,6 @@
 //! The settings of a delivery: plain data, already valid.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use http::uri::PathAndQuery;
 use switchboard_routing::Name;
@@ -107,6 +107,8 @@ pub enum Discovery {
     /// The EndpointSlices of a Kubernetes service.
     #[cfg(feature = "kubernetes")]
     Kubernetes(KubernetesSettings),
+    /// A file that another program replaces.
+    File(FileSettings),
 }
 
 impl Discovery {
@@ -119,8 +121,12 @@ impl Discovery {
             (Self::Kubernetes(one), Self::Kubernetes(other)) => {
                 one.namespace == other.namespace && one.service == other.service
             }
+            // A file that was moved lists the same fleet.
+            (Self::File(_), Self::File(_)) => true,
+            (Self::File(_), Self::Dns(_)) | (Self::Dns(_), Self::File(_)) => false,
             #[cfg(feature = "kubernetes")]
-            (Self::Dns(_), Self::Kubernetes(_)) | (Self::Kubernetes(_), Self::Dns(_)) => false,
+            (Self::Kubernetes(_), Self::Dns(_) | Self::File(_))
+            | (Self::Dns(_) | Self::File(_), Self::Kubernetes(_)) => false,
         }
     }
 
@@ -140,15 +146,17 @@ impl Discovery {
                 };
                 format!("kubernetes {}://{service}.{namespace}:{port}{path}", scheme(*secure))
             }
+            Self::File(FileSettings { path, .. }) => format!("file {}", path.display()),
         }
     }
 
-    /// The URL of an instance on this host and port.
+    /// The URL of an instance that was found on this host and port. A file has whole URLs.
     pub(crate) fn url(&self, host: &str, port: u16) -> Result<UpstreamUrl, InvalidUpstreamUrl> {
         let (secure, path) = match self {
             Self::Dns(DnsSettings { secure, path, .. }) => (*secure, path),
             #[cfg(feature = "kubernetes")]
             Self::Kubernetes(KubernetesSettings { secure, path, .. }) => (*secure, path),
+            Self::File(_) => return Err(InvalidUpstreamUrl::Relative),
         };
         UpstreamUrl::of_parts(secure, host, port, path)
     }
@@ -159,6 +167,7 @@ impl Discovery {
             Self::Dns(settings) => &settings.allow,
             #[cfg(feature = "kubernetes")]
             Self::Kubernetes(settings) => &settings.allow,
+            Self::File(_) => &[],
         }
     }
 }
@@ -263,6 +272,82 @@ pub enum PodPort {
     Number(u16),
     /// The port that the service has under this name. Its number may differ between pods.
     Named(Box<str>),
+}
+
+/// Instances listed in a file that another program replaces.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use switchboard_delivery::{
+///     FileInstance, FileSettings, FleetFile, InstanceSettings, InvalidUpstreamUrl, UpstreamUrl,
+/// };
+/// use switchboard_routing::Name;
+///
+/// /// A file with the URL of one instance in it.
+/// #[derive(Debug)]
+/// struct OneUrl(&'static str);
+///
+/// impl FleetFile for OneUrl {
+///     fn read(&self) -> Result<Vec<u8>, String> {
+///         std::fs::read(self.0).map_err(|error| error.to_string())
+///     }
+///
+///     fn parse(&self, content: &[u8]) -> Result<Vec<FileInstance>, String> {
+///         let text = String::from_utf8_lossy(content);
+///         let url = UpstreamUrl::parse(text.trim()).map_err(|error: InvalidUpstreamUrl| error.to_string())?;
+///         let name = Name::parse("bot-0").expect("a name");
+///         let settings = InstanceSettings { name, url, callback_url: None, apps: None, weight: 1 };
+///         Ok(vec![FileInstance { settings, incarnation: None, is_draining: false }])
+///     }
+/// }
+///
+/// let path = "/run/bot/url";
+/// let file = FileSettings { path: path.into(), file: Arc::new(OneUrl(path)) };
+/// # let _ = file;
+/// ```
+#[derive(Clone, Debug)]
+pub struct FileSettings {
+    /// The path, for the log and the store.
+    pub path: PathBuf,
+    /// The file itself.
+    pub file: Arc<dyn FleetFile>,
+}
+
+impl PartialEq for FileSettings {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for FileSettings {}
+
+/// The file of a fleet. It is read every two seconds, on a thread for blocking work.
+pub trait FleetFile: fmt::Debug + Send + Sync {
+    /// Reads the content, of a bounded size and within a bounded time.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read; the text says why.
+    fn read(&self) -> Result<Vec<u8>, String>;
+
+    /// Parses the content, if it is another one than before. Names are distinct.
+    ///
+    /// # Errors
+    ///
+    /// The content is not a list of instances; the text says where and what would be right.
+    fn parse(&self, content: &[u8]) -> Result<Vec<FileInstance>, String>;
+}
+
+/// One instance of a fleet file.
+#[derive(Clone, Debug)]
+pub struct FileInstance {
+    /// The same as of a listed instance.
+    pub settings: InstanceSettings,
+    /// The incarnation of its process; `None` if only its probe knows it.
+    pub incarnation: Option<Name>,
+    /// True if it takes no new calls.
+    pub is_draining: bool,
 }
 
 /// The probe that asks instances for their state.

@@ -176,6 +176,11 @@ impl UpstreamUrl {
         same_host && one.port == two.port && one.secure == two.secure && self.text == other.text
     }
 
+    /// The value of `Host`, if it is not that of the origin.
+    pub(crate) fn own_host(&self) -> Option<&str> {
+        self.host.as_ref().and_then(|host| host.to_str().ok())
+    }
+
     /// The origin to connect to.
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin

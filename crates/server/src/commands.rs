@@ -21,7 +21,7 @@ use self::{
 };
 use crate::{
     cli::{CheckArgs, EX_USAGE, ExplainArgs, MintArgs, OutputFormat},
-    config::{Config, bounded, read_bounded, shown},
+    config::{Config, Problem, bounded, read_bounded, shown},
     process::certificate::CertificateFiles,
 };
 
@@ -31,8 +31,11 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let warnings =
-        if args.without_secrets { Vec::new() } else { certificate_warnings(&config, &args.config) };
+    let mut warnings = Vec::new();
+    if !args.without_secrets {
+        warnings.extend(certificate_warnings(&config, &args.config));
+        warnings.extend(fleet_file_warnings(&config));
+    }
     problems::accept(&summary(&config), &warnings, args.format)
 }
 
@@ -45,6 +48,16 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
     if args.check.without_secrets {
         // The stored keys belong to a `ca` that was not read.
         config.keys.store = None;
+    } else if let Some(file) = &config.fleet_file {
+        match file.load() {
+            Ok(instances) => {
+                let takes_calls = instances.into_iter().filter(|instance| !instance.is_draining);
+                config.delivery.instances = takes_calls.map(|instance| instance.settings).collect();
+            }
+            Err(problems) => {
+                complain(&format!("warning: no instance is shown\n{problems}"), 0);
+            }
+        }
     }
     if let Some(app) = args.app
         && config.apps.iter().all(|known| known.id != app)
@@ -149,8 +162,22 @@ fn certificate_warnings(config: &Config, file: &Path) -> Vec<Warning> {
     let findings = certificate.findings(config.callback.origin()).into_iter();
     let (path, file_shown) = ("listen.tls.certificate", shown(file));
     let position = Config::position_of(file, path);
-    let warning = |message: String| Warning { file: file_shown.clone(), position, path, message };
+    let warning =
+        |message: String| Warning { file: file_shown.clone(), position, path: path.to_owned(), message };
     findings.map(|finding| warning(finding.to_string())).collect()
+}
+
+/// The faults of the file that lists the fleet. The gateway starts without it, and waits for a usable one.
+fn fleet_file_warnings(config: &Config) -> Vec<Warning> {
+    let Some(fleet_file) = &config.fleet_file else { return Vec::new() };
+    let Err(problems) = fleet_file.load() else { return Vec::new() };
+    let warning = |problem: &Problem| Warning {
+        file: shown(fleet_file.path()),
+        position: problem.position,
+        path: problem.path.clone(),
+        message: problem.message.clone(),
+    };
+    problems.iter().map(warning).collect()
 }
 
 fn summary(config: &Config) -> String {
@@ -167,6 +194,7 @@ fn summary(config: &Config) -> String {
                 let namespace = pods.namespace.as_deref().unwrap_or("its own namespace");
                 format!("by Kubernetes, {} in {namespace}", pods.service)
             }
+            Some(Discovery::File(file)) => format!("by file, {}", shown(&file.path)),
             None => names(config.delivery.instances.iter().map(|instance| instance.name.as_str()).collect()),
         },
         names(config.peers.iter().map(|peer| peer.name.as_str()).collect()),

@@ -11,10 +11,12 @@ mod effective;
 mod file_fingerprint;
 mod file_time;
 mod fleet;
+mod fleet_file;
 mod graph;
 mod guid;
 mod hint;
 mod instance;
+mod json;
 mod listen;
 mod loops;
 mod model;
@@ -24,6 +26,7 @@ mod secret;
 mod section;
 #[cfg(test)]
 pub(crate) mod tests;
+mod text;
 mod trust;
 mod unit;
 mod url;
@@ -42,6 +45,7 @@ pub use self::{
     ca::CaCertificates,
     effective::EffectiveConfig,
     file_time::FileHangs,
+    fleet_file::FleetFile,
     model::{
         Admin, AffinityBy, Drain, Full, Limits, Listen, Log, PeerSettings, Placement, Proxies, ProxyProtocol,
         RedirectStatus, TlsFiles, Trust,
@@ -51,8 +55,9 @@ pub use self::{
 };
 use self::{
     cloud::Cloud,
-    secret::{Surroundings, UTF_16, is_utf16},
+    secret::Surroundings,
     section::Section,
+    text::{tables, text},
 };
 pub(crate) use self::{
     file_fingerprint::FileFingerprint,
@@ -91,6 +96,8 @@ pub struct Config {
     pub placement: Placement,
     /// The fleet, and the way to it.
     pub delivery: switchboard_delivery::DeliverySettings,
+    /// The file that lists the fleet, if one does. `delivery` has it, too.
+    pub fleet_file: Option<Arc<FleetFile>>,
     /// The certificate authorities that are trusted for https instances besides the system's, in PEM.
     pub instances_ca: Option<CaCertificates>,
     /// The part by which the wanted size of the fleet exceeds what the present calls need.
@@ -157,11 +164,7 @@ impl Config {
     }
 
     fn parse_in(text: &str, around: &Surroundings<'_>) -> Result<Self, Problems> {
-        let (table, errors) = DeTable::parse_recoverable(text);
-        // Later errors may only follow from the first.
-        if let Some(first) = errors.iter().min_by_key(|error| error.span().map_or(0, |span| span.start)) {
-            return Err(syntax(text, first));
-        }
+        let table = tables(text)?;
         let root = Section::root(table.get_ref());
         let config =
             Self::read(&root, around, |defaults| EffectiveConfig::new(text, table.get_ref(), defaults));
@@ -197,7 +200,9 @@ impl Config {
         let affinity = region::affinity(root, region.as_ref());
         let peers = affinity.as_ref().map(|affinity| affinity.peers.as_slice());
         let placement = fleet::placement(root, peers, graph.as_deref());
-        let fleet = fleet::fleet(root, around, apps.as_deref());
+        let address = listen.as_ref().map(|listen| listen.address);
+        let base = callback.as_ref().map(|callback| &callback.base);
+        let fleet = fleet::fleet(root, around, apps.as_deref(), address, base);
         let forward = root.section("forward");
         let authorization = forward.or("authorization", true, |setting| setting.boolean());
         let x_forwarded = forward.or("x_forwarded", false, |setting| setting.boolean());
@@ -217,9 +222,7 @@ impl Config {
             fleet::check_uris(root, region, &callback.uris, &fleet.instances);
         }
         if let Some(fleet) = &fleet {
-            let listen = listen.as_ref().map(|listen| listen.address);
-            let base = callback.as_ref().map(|callback| &callback.base);
-            loops::check(root, listen, base, &fleet.instances);
+            loops::check(root, "fleet.instance", address, base, &fleet.instances);
         }
 
         let region = region?;
@@ -228,6 +231,7 @@ impl Config {
         let fleet::Fleet {
             instances,
             discovery,
+            file: fleet_file,
             store,
             name_servers,
             keep_leaving,
@@ -274,6 +278,7 @@ impl Config {
             policy: Arc::new(affinity.policy),
             redirect_status: affinity.status,
             placement,
+            fleet_file,
             instances_ca,
             head_room,
             x_forwarded,
@@ -291,33 +296,6 @@ const WAITING_PART: usize = 10;
 /// The folder of a configuration. That of `switchboard.toml` is "", to which a relative path joins unchanged.
 fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or_else(|| Path::new(""))
-}
-
-fn text(bytes: Vec<u8>) -> Result<String, String> {
-    if is_utf16(&bytes) {
-        return Err(format!("it is {UTF_16}"));
-    }
-    String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())
-}
-
-/// The problem of a text that is not TOML. Its settings cannot be checked.
-fn syntax(text: &str, error: &toml::de::Error) -> Problems {
-    let span = error.span().unwrap_or_default();
-    let before = text.get(..span.start).unwrap_or_default();
-    let before = before.rsplit('\n').next().unwrap_or_default();
-    let message = error.message().replace(char::is_control, " ");
-    let offset = span.start;
-    let (name, advice) = if message == "duplicate key" {
-        (text.get(span), "; write each setting and each table once")
-    } else {
-        (before.split_once('=').map(|(name, _)| name), "")
-    };
-    // Only text that may be the name of a setting: an operator may pass a secret's file by mistake.
-    let is_name = |name: &&str| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_.".contains(&byte))
-    };
-    let name = name.map(str::trim).filter(is_name).unwrap_or_default();
-    Problems::of_text(text, offset, name, format!("not valid TOML: {message}{advice}"))
 }
 
 /// The largest configuration. One with a thousand instances has about 100 KiB.

@@ -119,6 +119,7 @@ impl Gateway {
             redirect_status,
             placement,
             delivery,
+            fleet_file: _,   // the delivery has it
             instances_ca: _, // the client of the instances has it
             head_room,
             x_forwarded,

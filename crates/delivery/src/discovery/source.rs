@@ -1,6 +1,6 @@
 //! The parts that all sources share: the error, its log, names of instances, and limits.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use openssl::sha::sha256;
 use switchboard_routing::Name;
@@ -15,6 +15,12 @@ pub(crate) enum SourceError {
     /// The source does not respond, or responds with an error.
     #[error("no usable response: {0}")]
     NoResponse(String),
+    /// The file cannot be read. The text says why.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The file is not a list of instances. The text has its problems.
+    #[error("{0}")]
+    Malformed(String),
     /// The source lists no instance.
     #[error("it lists no instance")]
     Empty,
@@ -63,6 +69,8 @@ impl SourceError {
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::NoResponse(_) => "unanswered",
+            Self::Unreadable(_) => "unreadable",
+            Self::Malformed(_) => "malformed",
             Self::Empty => "empty",
             Self::TooMany { .. } => "too_many",
             Self::Forbidden { .. } => "forbidden_address",
@@ -76,6 +84,24 @@ impl SourceError {
             Self::NoService => "no_service",
             #[cfg(feature = "kubernetes")]
             Self::Unusable { .. } => "unusable",
+        }
+    }
+
+    /// The kind of error for the pace of the log. Of a file, each text is a kind: the operator who corrects
+    /// one mistake sees the next one at once.
+    fn kind(&self) -> Cow<'static, str> {
+        match self {
+            Self::Unreadable(text) | Self::Malformed(text) => text.clone().into(),
+            Self::NoResponse(_)
+            | Self::Empty
+            | Self::TooMany { .. }
+            | Self::Forbidden { .. }
+            | Self::NotAHost(_)
+            | Self::NoUsableRecord(_) => self.label().into(),
+            #[cfg(feature = "kubernetes")]
+            Self::Doubled(_) | Self::Nonsense(_) | Self::NoService | Self::Unusable { .. } => {
+                self.label().into()
+            }
         }
     }
 }
@@ -100,7 +126,7 @@ impl SourceLog {
     /// Notes that the source was not read.
     pub(super) fn failed(&mut self, source: &str, error: &SourceError, times: &SourceTimes, now: Instant) {
         times.source_failed();
-        if self.pace.is_due(error.label(), now) {
+        if self.pace.is_due(error.kind(), now) {
             tracing::warn!(
                 source,
                 reason = error.label(),

@@ -19,7 +19,7 @@ use crate::{
     names::ADDRESSES_MAX,
     network::first_forbidden,
     settings::Discovery,
-    upstream_url::Hostname,
+    upstream_url::{Hostname, InvalidUpstreamUrl, UpstreamUrl},
 };
 
 /// The file of one region and one source. Several processes may share the folder: the file is replaced by a
@@ -38,15 +38,21 @@ pub(super) struct StoredFleet {
     pub(super) age: Duration,
 }
 
-/// One instance, as its source described it. Scheme and path come from the settings.
+/// One instance, as its source described it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StoredInstance {
-    name: String,
-    incarnation: String,
-    host: String,
-    port: u16,
-    addresses: Vec<IpAddr>,
+#[serde(untagged, deny_unknown_fields)]
+pub(super) enum StoredInstance {
+    /// A discovered instance. Scheme and path come from the settings.
+    Found { name: String, incarnation: String, host: String, port: u16, addresses: Vec<IpAddr> },
+    /// An instance of a file.
+    Listed {
+        name: String,
+        incarnation: String,
+        url: String,
+        callback_url: String,
+        host: Option<String>,
+        tls_name: Option<String>,
+    },
 }
 
 /// The JSON of the file.
@@ -96,16 +102,43 @@ impl FleetFile {
         }
         let mut names = HashSet::new();
         let members = file.instances.iter().map(|instance| {
-            let is_new = names.insert(&instance.name);
+            let is_new = names.insert(instance.name());
             if is_new { self.member(instance) } else { Err(StoreError::Malformed) }
         });
         Ok(Some(StoredFleet { members: members.collect::<Result<_, _>>()?, age }))
     }
 
     fn member(&self, stored: &StoredInstance) -> Result<Member, StoreError> {
-        let StoredInstance { name, incarnation, host, port, addresses } = stored;
         let parse = |text: &str| Name::parse(text).map_err(|_| StoreError::Malformed);
-        let url = self.discovery.url(host, *port).map_err(|_| StoreError::Malformed)?;
+        let (name, incarnation, new_calls, callbacks) = match stored {
+            StoredInstance::Found { name, incarnation, host, port, addresses } => {
+                let url = self.found(host, *port, addresses)?;
+                (name, incarnation, url.clone(), url)
+            }
+            // Its addresses are not checked, so no discovered instance may be stored in this form.
+            StoredInstance::Listed { name, incarnation, url, callback_url, host, tls_name }
+                if matches!(self.discovery, Discovery::File(_)) =>
+            {
+                let parse = |url| listed(url, host.as_deref(), tls_name.as_deref());
+                let parse = |url| parse(url).map_err(|_| StoreError::Malformed);
+                (name, incarnation, parse(url)?, parse(callback_url)?)
+            }
+            StoredInstance::Listed { .. } => return Err(StoreError::Malformed),
+        };
+        Ok(Member {
+            name: parse(name)?,
+            incarnation: parse(incarnation)?,
+            new_calls,
+            callbacks,
+            apps: None,
+            weight: 1,
+            source_state: SourceState::Restored,
+        })
+    }
+
+    /// The URL of a discovered instance.
+    fn found(&self, host: &str, port: u16, addresses: &[IpAddr]) -> Result<UpstreamUrl, StoreError> {
+        let url = self.discovery.url(host, port).map_err(|_| StoreError::Malformed)?;
         let is_address = matches!(url.origin().host, Hostname::Address(_));
         if !(1..=ADDRESSES_MAX).contains(&addresses.len()) || is_address || !Hostname::is_plain(host) {
             return Err(StoreError::Malformed);
@@ -113,16 +146,7 @@ impl FleetFile {
         if let Some((address, why)) = first_forbidden(addresses, self.discovery.allow()) {
             return Err(StoreError::Forbidden { address, why });
         }
-        let url = url.found_at(addresses);
-        Ok(Member {
-            name: parse(name)?,
-            incarnation: parse(incarnation)?,
-            new_calls: url.clone(),
-            callbacks: url,
-            apps: None,
-            weight: 1,
-            source_state: SourceState::Restored,
-        })
+        Ok(url.found_at(addresses))
     }
 
     /// Replaces the file. Only this process's user may read or change it: its content determines where
@@ -156,6 +180,30 @@ impl FleetFile {
         Ok(())
     }
 
+    /// The stored form of an instance; `None` for one that another kind of source has left behind.
+    pub(super) fn stored(&self, member: &Member) -> Option<StoredInstance> {
+        let (name, incarnation) = (member.name.to_string(), member.incarnation.to_string());
+        let origin = member.callbacks.origin();
+        let is_file = matches!(self.discovery, Discovery::File(_));
+        match &origin.host {
+            Hostname::Found(host, addresses) => (!is_file).then(|| StoredInstance::Found {
+                name,
+                incarnation,
+                host: host.to_string(),
+                port: origin.port,
+                addresses: addresses.to_vec(),
+            }),
+            Hostname::Name(_) | Hostname::Address(_) => is_file.then(|| StoredInstance::Listed {
+                name,
+                incarnation,
+                url: member.new_calls.to_string(),
+                callback_url: member.callbacks.to_string(),
+                host: member.callbacks.own_host().map(str::to_owned),
+                tls_name: origin.tls_name.as_ref().map(ToString::to_string),
+            }),
+        }
+    }
+
     /// The name of a trust has no dot, so the folder may be that of the key store.
     pub(super) fn path(&self) -> PathBuf {
         self.folder.join(format!("{}.fleet.json", self.region))
@@ -163,18 +211,18 @@ impl FleetFile {
 }
 
 impl StoredInstance {
-    /// The stored form of a found instance; `None` for one that is not reached at found addresses.
-    pub(super) fn new(member: &Member) -> Option<Self> {
-        let origin = member.callbacks.origin();
-        let Hostname::Found(host, addresses) = &origin.host else { return None };
-        Some(Self {
-            name: member.name.to_string(),
-            incarnation: member.incarnation.to_string(),
-            host: host.to_string(),
-            port: origin.port,
-            addresses: addresses.to_vec(),
-        })
+    fn name(&self) -> &str {
+        match self {
+            Self::Found { name, .. } | Self::Listed { name, .. } => name,
+        }
     }
+}
+
+/// The URL of an instance of a file.
+fn listed(url: &str, host: Option<&str>, tls_name: Option<&str>) -> Result<UpstreamUrl, InvalidUpstreamUrl> {
+    let url = UpstreamUrl::parse(url)?;
+    let url = host.map_or(Ok(url.clone()), |host| url.with_host(host))?;
+    tls_name.map_or(Ok(url.clone()), |name| url.with_tls_name(name))
 }
 
 /// An error of reading or writing a stored fleet.

@@ -126,7 +126,7 @@ fn run_store(delivery: &Arc<Delivery>) -> JoinHandle<()> {
     tokio::spawn(Arc::clone(delivery).run_store(clock))
 }
 
-fn outbound() -> Outbound {
+pub(crate) fn outbound() -> Outbound {
     Outbound {
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"{}"),
@@ -180,8 +180,9 @@ fn stored(folder: &Path) -> Vec<String> {
 }
 
 fn write(folder: &Path, members: &[Member]) {
-    let instances: Vec<_> = members.iter().filter_map(StoredInstance::new).collect();
-    file(folder).write(&instances, NOW).unwrap();
+    let file = file(folder);
+    let instances: Vec<_> = members.iter().filter_map(|member| file.stored(member)).collect();
+    file.write(&instances, NOW).unwrap();
 }
 
 // A restart.

@@ -195,7 +195,11 @@ impl Health {
         let probed = self.probes.state();
         match self.source_state {
             SourceState::Removed => (Gone, Reason::Text("left the fleet")),
+            SourceState::Draining if self.is_drained => {
+                (Draining, Reason::Text("drained by the operator and in the file of the fleet"))
+            }
             _ if self.is_drained => (Draining, Reason::Text("drained by the operator")),
+            SourceState::Draining => (Draining, Reason::Text("drained in the file of the fleet")),
             SourceState::Restored => (Starting, Reason::Text("restored: its source has not been read yet")),
             SourceState::Unlisted => (Draining, Reason::Text("no longer listed")),
             SourceState::Terminating => (Draining, Reason::Text("its pod is terminating")),
@@ -311,10 +315,11 @@ impl Health {
             SourceState::Ready
             | SourceState::NotReady
             | SourceState::Terminating
+            | SourceState::Draining
             | SourceState::Restored
             | SourceState::Removed => None,
         };
-        if !matches!(state, SourceState::Ready | SourceState::NotReady) {
+        if !matches!(state, SourceState::Ready | SourceState::NotReady | SourceState::Draining) {
             self.ejection.end();
         }
     }

@@ -16,6 +16,7 @@ use self::{
     client::{AdminClient, FleetError, read},
     instance::{FleetInstance, plain},
     table::table,
+    wait::DRAINING,
 };
 use super::output::{FAILURE, complain, print};
 use crate::{
@@ -67,6 +68,8 @@ async fn run(command: &FleetCommand) -> Result<String, FleetError> {
             let FleetInstance { state, reason, .. } = &instance;
             Ok(if args.admin.json {
                 text(&body)
+            } else if state == DRAINING {
+                format!("{name} still drains: {}", plain(reason))
             } else {
                 format!("{name} no longer drains; it is {}: {}", plain(state), plain(reason))
             })

@@ -28,8 +28,8 @@ pub(super) struct Warning {
     /// The place of the setting; `None` if the file has changed meanwhile.
     #[serde(flatten)]
     pub(super) position: Option<Position>,
-    /// The setting.
-    pub(super) path: &'static str,
+    /// The setting; empty for a fault of the whole file.
+    pub(super) path: String,
     /// The fault, and what would be right.
     pub(super) message: String,
 }
@@ -41,7 +41,7 @@ pub(super) fn accept(summary: &str, warnings: &[Warning], format: OutputFormat) 
             for Warning { file, position, path, message } in warnings {
                 let place = position
                     .map_or_else(String::new, |Position { line, column }| format!(":{line}:{column}"));
-                complain(&format!("{file}{place}: warning: {path}: {message}"), 0);
+                complain(&format!("{file}{place}: warning: {}", of_setting(path, message)), 0);
             }
             print(summary)
         }
@@ -50,12 +50,16 @@ pub(super) fn accept(summary: &str, warnings: &[Warning], format: OutputFormat) 
         }
         OutputFormat::Github => {
             let annotation = |warning: &Warning| {
-                let message = format!("{}: {}", warning.path, warning.message);
+                let message = of_setting(&warning.path, &warning.message);
                 format!("::warning {}::{}\n", place(&warning.file, warning.position), data(&message))
             };
             print(&(warnings.iter().map(annotation).collect::<String>() + summary))
         }
     }
+}
+
+fn of_setting(path: &str, message: &str) -> String {
+    if path.is_empty() { message.to_owned() } else { format!("{path}: {message}") }
 }
 
 fn json(problems: &Problems) -> String {

@@ -1,11 +1,12 @@
 //! `[placement]`, `[fleet]`: the instances, and the placement of new calls.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use ::url::Url;
 use serde_json::Value;
 use switchboard_auth::AppSettings;
 use switchboard_delivery::{
-    Discovery, DnsSettings, Fill, InstanceSettings, Network, ProbeSettings, UpstreamUrl,
+    Discovery, DnsSettings, FileSettings, Fill, InstanceSettings, Network, ProbeSettings, UpstreamUrl,
 };
 #[cfg(feature = "kubernetes")]
 use switchboard_delivery::{KubernetesSettings, PodPort};
@@ -14,6 +15,7 @@ use switchboard_routing::{CallbackUris, Name, Owner};
 
 use super::{
     ca::CaCertificates,
+    fleet_file::FleetFile,
     instance::instance,
     model::{AffinityBy, Full, PeerSettings, Placement},
     secret::Surroundings,
@@ -144,6 +146,8 @@ impl Written for Full {
 pub(super) struct Fleet {
     pub(super) instances: Vec<InstanceSettings>,
     pub(super) discovery: Option<Discovery>,
+    /// The file of `discovery`.
+    pub(super) file: Option<Arc<FleetFile>>,
     pub(super) store: Option<PathBuf>,
     pub(super) name_servers: Vec<SocketAddr>,
     pub(super) keep_leaving: Duration,
@@ -154,11 +158,14 @@ pub(super) struct Fleet {
     pub(super) ca: Option<CaCertificates>,
 }
 
-/// Reads the source of the fleet and the probe. `apps` is `None` if they have a problem already.
+/// Reads the source of the fleet and the probe. `apps`, `listen` and `base` are `None` if they have a problem
+/// already.
 pub(super) fn fleet(
     root: &Section<'_>,
     around: &Surroundings<'_>,
     apps: Option<&[AppSettings]>,
+    listen: Option<SocketAddr>,
+    base: Option<&Url>,
 ) -> Option<Fleet> {
     let section = root.section("fleet");
     let allow = section.or_empty("allow", |setting| {
@@ -168,16 +175,18 @@ pub(super) fn fleet(
         })
     });
     let listed = section.optional("instance").is_some();
-    let found = ["dns", "kubernetes"].iter().any(|source| section.optional(source).is_some());
+    let has = |sources: &[&'static str]| sources.iter().any(|source| section.optional(source).is_some());
+    let found = has(&["dns", "kubernetes", "file"]);
     let sections = if found {
         section.sections("instance")
     } else {
-        let right = "write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns] or \
-                     [fleet.kubernetes]";
+        let right = "write one [[fleet.instance]] or more, each with its name and url, or [fleet.dns], \
+                     [fleet.kubernetes] or [fleet.file]";
         section.some_sections("instance", right).unwrap_or_default()
     };
     let mut source = listed.then_some("[[fleet.instance]]");
-    for (name, shown) in [("dns", "[fleet.dns]"), ("kubernetes", "[fleet.kubernetes]")] {
+    let others = [("dns", "[fleet.dns]"), ("kubernetes", "[fleet.kubernetes]"), ("file", "[fleet.file]")];
+    for (name, shown) in others {
         if section.optional(name).is_some() {
             match source {
                 Some(first) => section.problem(name, format!("the fleet has {first}, too; keep one source")),
@@ -185,13 +194,32 @@ pub(super) fn fleet(
             }
         }
     }
-    if !found && section.optional("allow").is_some() {
+    if !has(&["dns", "kubernetes"]) && section.optional("allow").is_some() {
         section.problem("allow", "applies to discovered instances only, not to listed ones; leave it out");
     }
     let mut names = BTreeSet::new();
-    let instances: Vec<_> = sections.into_iter().map(|section| instance(section, apps, &mut names)).collect();
+    let instances: Vec<_> = sections
+        .into_iter()
+        .map(|section| {
+            let instance = instance(&section, apps, &mut names);
+            section.finish();
+            instance
+        })
+        .collect();
     let dns = section.maybe("dns", |setting| dns(setting.section(), allow.clone()));
     let kubernetes = section.maybe("kubernetes", |setting| kubernetes(setting, allow.clone()));
+    let file = section.maybe("file", |setting| {
+        let section = setting.section();
+        let path = section.required("path", FILE).and_then(|setting| {
+            let file = FleetFile::new(around.path(&setting, FILE)?, apps, listen, base);
+            if file.is_none() {
+                setting.problem(format!("not {FILE}"));
+            }
+            file.map(Arc::new)
+        });
+        section.finish();
+        path
+    });
     let store = section.maybe("store", |setting| {
         if !found {
             setting.problem("stores discovered instances only; listed ones are in this file; leave it out");
@@ -210,8 +238,15 @@ pub(super) fn fleet(
     let probe = section.maybe("probe", |setting| probe(setting.section()));
     let ca = section.maybe("ca", |setting| CaCertificates::read(setting, around));
     let instances: Option<Vec<_>> = instances.into_iter().collect();
-    let discovery = dns.map(|dns| dns.map(Discovery::Dns)).zip(kubernetes);
-    let discovery = discovery.map(|(dns, kubernetes)| dns.or(kubernetes));
+    let by_file = |file: &Arc<FleetFile>| {
+        Discovery::File(FileSettings { path: file.path().to_owned(), file: Arc::<FleetFile>::clone(file) })
+    };
+    let discovery = match (dns, kubernetes, &file) {
+        (Some(dns), Some(kubernetes), Some(file)) => {
+            Some(dns.map(Discovery::Dns).or(kubernetes).or_else(|| file.as_ref().map(by_file)))
+        }
+        (_, _, _) => None,
+    };
     if let (Some(instances), Some(discovery), Some(Some(_))) = (&instances, &discovery, &ca)
         && !uses_tls(instances, discovery.as_ref())
     {
@@ -225,6 +260,7 @@ pub(super) fn fleet(
     Some(Fleet {
         instances,
         discovery,
+        file: file?,
         store: store?,
         name_servers: name_servers?,
         keep_leaving: keep_leaving?,
@@ -243,6 +279,8 @@ fn uses_tls(instances: &[InstanceSettings], discovery: Option<&Discovery>) -> bo
         Some(Discovery::Dns(dns)) => dns.secure,
         #[cfg(feature = "kubernetes")]
         Some(Discovery::Kubernetes(kubernetes)) => kubernetes.secure,
+        // Its content may change.
+        Some(Discovery::File(_)) => true,
         None => instances.iter().any(is_secure),
     }
 }
@@ -390,6 +428,7 @@ fn probe(section: Section<'_>) -> Option<ProbeSettings> {
     Some(ProbeSettings { path: path?, interval: interval?, is_forwarded: false })
 }
 
+const FILE: &str = "the path of a file that ends in .json or .toml, like \"/run/switchboard/fleet.json\"";
 const FULL: &str = "\"refuse\", \"overflow:REGION\" or \"reject\"";
 
 /// The default of `keep_leaving`: calls last up to a day.

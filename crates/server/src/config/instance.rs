@@ -1,4 +1,4 @@
-//! `[[fleet.instance]]`: one instance of the static list.
+//! `[[fleet.instance]]`: one instance of the static list, or of a fleet file.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +13,10 @@ use super::{
     section::{Section, Setting},
 };
 
-/// Reads one instance. `apps` is `None` if they have a problem already; `names` are those of the instances so
-/// far.
+/// Reads one instance, and leaves further settings to the caller. `apps` is `None` if they have a problem
+/// already; `names` are those of the instances so far.
 pub(super) fn instance(
-    section: Section<'_>,
+    section: &Section<'_>,
     apps: Option<&[AppSettings]>,
     names: &mut BTreeSet<Name>,
 ) -> Option<InstanceSettings> {
@@ -26,7 +26,7 @@ pub(super) fn instance(
             let name = parse_name(&setting)?;
             let is_new = names.insert(name.clone());
             if !is_new {
-                setting.problem("another [[fleet.instance]] has the same name; give each its own");
+                setting.problem("another instance has the same name; give each its own");
             }
             is_new.then_some(name)
         });
@@ -56,7 +56,6 @@ pub(super) fn instance(
     {
         section.problem("tls_name", "applies to an https URL only; leave it out");
     }
-    section.finish();
     let (host, tls_name) = (host?, tls_name?);
     let renamed = |url: UpstreamUrl| {
         let url = host.map_or(Ok(url.clone()), |host| url.with_host(host)).ok()?;

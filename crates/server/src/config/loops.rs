@@ -7,18 +7,19 @@ use switchboard_delivery::{InstanceSettings, UpstreamUrl};
 
 use super::section::Section;
 
-/// Checks that no instance has the host and port of the public listener or of the callback URIs. `listen` and
-/// `base` are `None` if they have a problem already.
+/// Checks that no instance of the setting `list` has the host and port of the public listener or of the
+/// callback URIs. `listen` and `base` are `None` if they have a problem already.
 ///
 /// Names are not looked up: an answer of DNS may differ later. At run time the gateway refuses a request that
 /// it sent itself.
-pub(super) fn check(
+pub(super) fn check<'i>(
     root: &Section<'_>,
+    list: &str,
     listen: Option<SocketAddr>,
     base: Option<&Url>,
-    instances: &[InstanceSettings],
+    instances: impl IntoIterator<Item = &'i InstanceSettings>,
 ) {
-    for (index, instance) in instances.iter().enumerate() {
+    for (index, instance) in instances.into_iter().enumerate() {
         let urls = [("url", Some(&instance.url)), ("callback_url", instance.callback_url.as_ref())];
         for (name, url) in urls {
             let Some(url) = url.and_then(parsed) else { continue };
@@ -30,7 +31,7 @@ pub(super) fn check(
                 continue;
             };
             root.problem(
-                &format!("fleet.instance[{index}].{name}"),
+                &format!("{list}[{index}].{name}"),
                 format!(
                     "leads to this gateway, whose {setting} has the same host and port; write the URL at \
                      which the bot itself listens"

@@ -58,6 +58,17 @@ impl Problems {
         self
     }
 
+    /// The first `count` problems, and the number of the others.
+    pub(super) fn first(mut self, count: usize) -> Self {
+        let others = self.problems.len().saturating_sub(count);
+        if others > 1 {
+            self.problems.truncate(count);
+            let offset = self.problems.last().map_or(0, |last| last.offset);
+            self.problems.push(Problem::new("", format!("and {others} more problems")).at(offset));
+        }
+        self
+    }
+
     /// The same problems, of this file.
     pub(super) fn in_file(self, file: String) -> Self {
         Self { file: Some(file), ..self }

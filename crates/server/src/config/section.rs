@@ -229,8 +229,9 @@ impl<'t> Section<'t> {
     }
 
     fn path_of(&self, name: &str) -> String {
-        let name = name.escape_debug();
-        if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
+        // Of a file that any program may have written.
+        let name: String = name.chars().take(NAME_CHARS_MAX).flat_map(char::escape_debug).collect();
+        if self.path.is_empty() { name } else { format!("{}.{name}", self.path) }
     }
 }
 
@@ -390,3 +391,6 @@ fn place_of(table: &DeTable<'_>, path: &str) -> Option<usize> {
     }
     place
 }
+
+/// Longer than the path of any setting.
+const NAME_CHARS_MAX: usize = 100;

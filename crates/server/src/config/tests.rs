@@ -32,6 +32,7 @@ const EXAMPLE: &str = include_str!("../../../../fixtures/config/example.toml");
 const LOCAL: &str = include_str!("../../../../fixtures/config/local.toml");
 const DNS: &str = include_str!("../../../../fixtures/config/dns.toml");
 const KUBERNETES: &str = include_str!("../../../../fixtures/config/kubernetes.toml");
+const FILE: &str = include_str!("../../../../fixtures/config/file.toml");
 const FIVE_MISTAKES: &str = include_str!("../../../../fixtures/config/five-mistakes.toml");
 
 /// The environment variables that the fixtures and the tests name.
@@ -213,8 +214,10 @@ fn blocks_in_documents() -> Vec<(String, String)> {
     documents.push(root.join("README.md"));
     let blocks = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
-        // The emulator's scripts are not configurations.
-        let blocks = text.split("```toml\n").skip(1).filter(|block| !block.starts_with("[[step]]"));
+        // The emulator's scripts and the file of a fleet are not configurations.
+        let is_other =
+            |block: &&str| ["[[step]]", "[[instance]]"].iter().any(|start| block.starts_with(start));
+        let blocks = text.split("```toml\n").skip(1).filter(|block| !is_other(block));
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         blocks.map(|rest| (name.clone(), rest.split("```").next().unwrap().to_owned())).collect::<Vec<_>>()
     };
@@ -224,7 +227,7 @@ fn blocks_in_documents() -> Vec<(String, String)> {
 #[test]
 fn the_documents_contain_the_fixtures() {
     let blocks: Vec<_> = blocks_in_documents().into_iter().map(|(_, text)| text).collect();
-    for fixture in [MINIMAL, EXAMPLE, LOCAL, DNS, KUBERNETES] {
+    for fixture in [MINIMAL, EXAMPLE, LOCAL, DNS, KUBERNETES, FILE] {
         assert!(blocks.iter().any(|text| text == fixture), "the documents must contain:\n{fixture}");
     }
 }
@@ -334,7 +337,7 @@ fn a_missing_setting_is_named() {
          callback.seal: missing; it must be a list of keys, like \
          [{ id = \"k1\", secret = { env = \"NAME\" } }]\n\
          fleet.instance: missing; write one [[fleet.instance]] or more, each with its name and url, \
-         or [fleet.dns] or [fleet.kubernetes]",
+         or [fleet.dns], [fleet.kubernetes] or [fleet.file]",
     );
     refused(
         "[[fleet.instance]]\n[[app]]\n",
@@ -557,6 +560,43 @@ fn all_problems_of_a_source_are_found() {
     refused_text(
         &in_dns("[fleet]\nstore = \"\"\n"),
         "fleet.store: not the path of a folder, like \"/var/lib/switchboard/fleet\"",
+    );
+}
+
+#[test]
+fn a_file_can_be_the_source_of_the_fleet() {
+    let path = "the path of a file that ends in .json or .toml, like \"/run/switchboard/fleet.json\"";
+    let in_file = |settings: &str| FILE.replace("path = \"/run/switchboard/fleet.json\"", settings);
+    let config = parse(FILE).unwrap();
+    let Some(Discovery::File(file)) = &config.delivery.discovery else { panic!("not by file") };
+    assert_eq!(file.path, Path::new("/run/switchboard/fleet.json"));
+    assert!(config.delivery.instances.is_empty());
+    // Relative paths start at the folder of the configuration. The file need not exist.
+    let config = parse(&in_file("path = \"fleet.toml\"")).unwrap();
+    assert_eq!(config.fleet_file.unwrap().path(), Path::new("/nonexistent/fleet.toml"));
+    for (settings, expected) in [
+        ("", format!("fleet.file.path: missing; it must be {path}")),
+        ("path = \"/run/fleet\"", format!("fleet.file.path: not {path}")),
+        ("path = \"/run/fleet.yaml\"", format!("fleet.file.path: not {path}")),
+        ("path = 1", format!("fleet.file.path: not {path}")),
+        (
+            "path = \"fleet.json\"\nrefresh = \"1s\"",
+            "fleet.file.refresh: unknown setting; the known ones are `path`".to_owned(),
+        ),
+    ] {
+        refused_text(&in_file(settings), &expected);
+    }
+    refused_text(
+        &FILE.replace("store =", "allow = [\"127.0.0.0/8\"]\nstore ="),
+        "fleet.allow: applies to discovered instances only, not to listed ones; leave it out",
+    );
+    refused(
+        "[fleet.file]\npath = \"fleet.json\"\n",
+        "fleet.file: the fleet has [[fleet.instance]], too; keep one source",
+    );
+    refused_text(
+        &in_dns("[fleet.file]\npath = \"fleet.json\"\n"),
+        "fleet.file: the fleet has [fleet.dns], too; keep one source",
     );
 }
 
@@ -889,7 +929,7 @@ fn an_invalid_value_gets_a_message_with_a_valid_one() {
         (
             "[[fleet.instance]]\nname = \"bot-0\"\nurl = \"http://a/\"",
             "fleet.instance[1].name",
-            "another [[fleet.instance]] has the same name; give each its own",
+            "another instance has the same name; give each its own",
         ),
         (
             "[fleet.probe]\npath = \"healthz\"",
@@ -1413,7 +1453,7 @@ fn an_empty_required_list_is_a_problem() {
         "app: empty; write one [[app]] or more, each with its id\n\
          trust: empty; write at least one [[trust]], or none for the two of the cloud\n\
          fleet.instance: empty; write one [[fleet.instance]] or more, each with its name and url, or \
-         [fleet.dns] or [fleet.kubernetes]\n\
+         [fleet.dns], [fleet.kubernetes] or [fleet.file]\n\
          callback.seal: empty: no callbackUri could be sealed; write a list of keys, like \
          [{ id = \"k1\", secret = { env = \"NAME\" } }]",
     );

@@ -36,6 +36,8 @@ mod feed;
 #[cfg(test)]
 mod fleet_commands;
 #[cfg(test)]
+mod fleet_file;
+#[cfg(test)]
 mod fleet_store;
 #[cfg(test)]
 mod graph_failures;

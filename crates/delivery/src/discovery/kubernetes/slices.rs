@@ -172,7 +172,7 @@ fn severity(source_state: SourceState) -> u8 {
         SourceState::Ready => 0,
         SourceState::NotReady => 1,
         SourceState::Terminating => 2,
-        SourceState::Restored | SourceState::Unlisted | SourceState::Removed => 3,
+        SourceState::Draining | SourceState::Restored | SourceState::Unlisted | SourceState::Removed => 3,
     }
 }
 

@@ -308,6 +308,17 @@ fn the_source_overrides_the_probe_and_the_operator_overrides_both() {
         &[Ready, Unreachable, Unreachable, Ready],
     );
     check(true, &[READY, offered(Terminating), READY], &[Ready, Draining, Draining]);
+    // A drain by the source ends neither an ejection nor the drain by the operator.
+    check(
+        false,
+        &[FAILED, offered(SourceState::Draining), offered(SourceState::Ready)],
+        &[Ejected, Draining, Ejected],
+    );
+    check(
+        true,
+        &[READY, offered(SourceState::Draining), Event::Drained, Event::Resumed, offered(SourceState::Ready)],
+        &[Ready, Draining, Draining, Draining, Ready],
+    );
     check(
         true,
         &[READY, offered(Unlisted), READY, offered(SourceState::Ready)],

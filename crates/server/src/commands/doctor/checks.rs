@@ -26,6 +26,7 @@ pub(super) fn all(config: Config, args: &DoctorArgs, clocks: &Arc<ClockOffsets>)
         redirect_status: _,
         placement: _,
         delivery,
+        fleet_file,
         instances_ca,
         x_forwarded: _,
         limits: _,
@@ -36,7 +37,7 @@ pub(super) fn all(config: Config, args: &DoctorArgs, clocks: &Arc<ClockOffsets>)
     let mut checks = vec![address::check(callback.origin(), &listen.webhook_path, clocks)];
     checks.extend(trusts.into_iter().map(|one| trust::check(one, clocks)));
     let servers = delivery.name_servers.clone();
-    checks.push(fleet::check(delivery, instances_ca, Arc::clone(&callback)));
+    checks.push(fleet::check(delivery, fleet_file, instances_ca, Arc::clone(&callback)));
     checks.extend(peers::checks(&region, listed, &servers, clocks));
     checks.extend(graph::checks(graph, &apps, args.tenant, clocks));
     checks

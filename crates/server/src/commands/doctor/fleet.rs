@@ -6,12 +6,18 @@ use switchboard_delivery::{
     Delivery, DeliverySettings, Discovery, Examined, ExaminedFailure, ExaminedState, TlsClient,
 };
 use switchboard_routing::CallbackUris;
+use tokio::task::spawn_blocking;
 
 use super::{check::Check, finding::Finding};
-use crate::{clients::tls_client, config::CaCertificates, telemetry::Chain};
+use crate::{
+    clients::tls_client,
+    config::{CaCertificates, FleetFile, shown},
+    telemetry::Chain,
+};
 
 pub(super) fn check(
     settings: DeliverySettings,
+    file: Option<Arc<FleetFile>>,
     ca: Option<CaCertificates>,
     uris: Arc<CallbackUris>,
 ) -> Check {
@@ -25,6 +31,18 @@ pub(super) fn check(
                 return vec![Finding::failed(SOURCE, subject, detail, "check the authorities of the system")];
             }
         };
+        // The delivery would wait for a better one.
+        if let Some(file) = file {
+            let loaded = spawn_blocking(move || file.load()).await;
+            if let Ok(Err(problems)) = loaded {
+                return vec![Finding::failed(
+                    SOURCE,
+                    subject,
+                    problems.to_string().replace('\n', "; "),
+                    FILE_ADVICE,
+                )];
+            }
+        }
         // The stored fleet is that of the gateway.
         let delivery = Delivery::new(DeliverySettings { store: None, ..settings }, uris, tls);
         let Some(examined) = delivery.examine(TIME_MAX).await else {
@@ -62,6 +80,7 @@ fn source(settings: &DeliverySettings) -> Option<(String, &'static str)> {
             format!("the Kubernetes service {}", pods.service),
             "run this in the cluster, with a service account that may list EndpointSlices and pods",
         ),
+        Discovery::File(file) => (format!("the file {}", shown(&file.path)), FILE_ADVICE),
     })
 }
 
@@ -106,6 +125,8 @@ fn finding(examined: &Examined) -> Finding {
     }
 }
 
+const FILE_ADVICE: &str =
+    "check the program that writes the file: it must list the instances, and replace the file by a rename";
 const SOURCE: &str = "fleet";
 const INSTANCE: &str = "instance";
 

@@ -115,7 +115,7 @@ impl Progress {
     }
 }
 
-const DRAINING: &str = "draining";
+pub(super) const DRAINING: &str = "draining";
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The number of failed polls in a row: half a minute is longer than a reload takes.
 const MISSES_MAX: u32 = 30;

@@ -160,6 +160,14 @@ impl Gateway {
         read.parse().unwrap()
     }
 
+    /// Returns the number of threads of the process with this name.
+    pub(crate) fn threads_named(&self, name: &str) -> usize {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let names =
+            threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+        names.filter(|found| found.trim_end() == name).count()
+    }
+
     /// Waits for the end of the process and returns its exit code.
     pub(crate) async fn exit(&mut self) -> Option<i32> {
         self.log.ended().await;
