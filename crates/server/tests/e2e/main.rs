@@ -10,6 +10,8 @@ mod actions;
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod azure_scripts;
+#[cfg(test)]
 mod batches;
 #[cfg(test)]
 mod callbacks;
