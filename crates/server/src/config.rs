@@ -3,7 +3,7 @@
 //!
 //! Reading order: `model` (the parts of a configuration), `section` (a table in which an unread setting is a
 //! problem), `unit`, `secret`, then the parsers in the order of the file: `listen`, `trust`, `region`,
-//! `fleet`.
+//! `placement`, `fleet`.
 
 mod ca;
 mod cloud;
@@ -20,6 +20,7 @@ mod json;
 mod listen;
 mod loops;
 mod model;
+mod placement;
 mod problems;
 mod region;
 mod secret;
@@ -199,7 +200,7 @@ impl Config {
             region::callback(root, around, listen.as_ref().map(|listen| listen.callback_path.as_str()));
         let affinity = region::affinity(root, region.as_ref());
         let peers = affinity.as_ref().map(|affinity| affinity.peers.as_slice());
-        let placement = fleet::placement(root, peers, graph.as_deref());
+        let placement = placement::placement(root, peers, graph.as_deref());
         let address = listen.as_ref().map(|listen| listen.address);
         let base = callback.as_ref().map(|callback| &callback.base);
         let fleet = fleet::fleet(root, around, apps.as_deref(), address, base);
