@@ -179,6 +179,7 @@ fn outbound(call_id: &str) -> Outbound {
         call_id: Some(call_id.into()),
         deadline_unix_ms: None,
         arrived: Instant::now(),
+        trace: None,
     }
 }
 

@@ -154,7 +154,7 @@ impl Delivery {
         let in_flight = self.started(instance)?;
         let parts = instance.app_parts(notification.app);
         let endpoint = &instance.callbacks;
-        let to = (endpoint, &parts.callback_path);
+        let to = (endpoint, &parts.callback_path, instance.name());
         let request = self.request(to, &parts, incarnation, notification, |head| mark.add_to(head));
         let pool = &connections.instances;
         let upstream = Upstream { pool, origins: fleet.origins(), endpoint, connector: &self.connector };

@@ -1,8 +1,8 @@
 //! The header fields of requests and responses: kept, removed, and added by the gateway.
 
-mod trace_context;
+pub(crate) mod trace_context;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -15,11 +15,33 @@ use http::{
 use switchboard_routing::{Name, NameRef, Owner};
 use uuid::Uuid;
 
+use crate::{
+    headers::trace_context::TraceParent,
+    trace::{OpenAttempt, UpstreamTrace},
+    upstream_url::UpstreamUrl,
+};
+
 /// A request, ready to be sent: a clone of it costs no copy. It has no `Debug`, since it may have a token.
 #[derive(Clone)]
 pub(crate) struct UpstreamRequest {
     pub(crate) head: Bytes,
     pub(crate) body: Bytes,
+    /// Set if spans of the attempts are recorded.
+    pub(crate) trace: Option<Arc<UpstreamTrace>>,
+}
+
+impl UpstreamRequest {
+    /// Notes the start of an attempt to send the request, and adds its span to the head. `None` without a
+    /// trace.
+    pub(crate) fn start_attempt(&mut self, url: &UpstreamUrl) -> Option<OpenAttempt> {
+        let (attempt, span) = self.trace.as_ref()?.start(url);
+        let fields = self.head.strip_suffix(b"\r\n").unwrap_or(&self.head);
+        let mut head = RequestHead(fields.to_vec());
+        head.add(&trace_context::TRACEPARENT, &trace_context::value_of(span));
+        head.0.extend_from_slice(b"\r\n");
+        self.head = Bytes::from(head.0);
+        Some(attempt)
+    }
 }
 
 /// The head of a request to an upstream, written field by field.
@@ -60,20 +82,30 @@ impl RequestHead {
     /// Left out are the hop-by-hop fields, also the ones that `Connection` names (they belong to the
     /// connection on which the request arrived, RFC 9110, section 7.6.1), `Expect`, `Host` and
     /// `Content-Length`, which are the gateway's, and all `Switchboard-*` fields.
-    pub(crate) fn add_received(&mut self, headers: &HeaderMap, authorization: bool) {
+    ///
+    /// `span` is that of the request. If it is recorded, each attempt adds a `traceparent` of its own.
+    pub(crate) fn add_received(
+        &mut self,
+        headers: &HeaderMap,
+        authorization: bool,
+        span: Option<TraceParent>,
+    ) {
         let hop_by_hop = named_by_connection(headers);
         let is_kept = |name: &HeaderName| {
             !is_unwanted(name.as_str())
                 && (authorization || name != AUTHORIZATION)
                 && !hop_by_hop.iter().any(|one| one == name)
         };
-        let trace = trace_context::received(headers, is_kept);
+        let mut trace = trace_context::received(headers, is_kept);
+        if span.is_some_and(|span| span.is_sampled) {
+            trace = trace.recorded();
+        }
         for (name, value) in headers {
             if is_kept(name) && !trace.replaces(name) {
                 self.add(name, value);
             }
         }
-        if let Some(parent) = trace.new_parent() {
+        if let Some(parent) = trace.new_parent(span) {
             self.add(&trace_context::TRACEPARENT, &parent);
         }
     }
@@ -123,7 +155,7 @@ impl RequestHead {
     /// The request with this head, whose method has no body.
     pub(crate) fn without_body(mut self) -> UpstreamRequest {
         self.0.extend_from_slice(b"\r\n");
-        UpstreamRequest { head: Bytes::from(self.0), body: Bytes::new() }
+        UpstreamRequest { head: Bytes::from(self.0), body: Bytes::new(), trace: None }
     }
 }
 
@@ -144,6 +176,14 @@ impl InstanceFields {
         head.add_bytes(&INSTANCE, owner.instance.as_str().as_bytes());
         head.0.shrink_to_fit();
         Self(head.0)
+    }
+}
+
+impl TraceParent {
+    /// The only valid `traceparent` of a received request, unless `Connection` names the field.
+    pub fn received(headers: &HeaderMap) -> Option<Self> {
+        let hop_by_hop = named_by_connection(headers);
+        trace_context::parent_of(headers, |name| !hop_by_hop.contains(name))
     }
 }
 

@@ -69,6 +69,7 @@
 //!     call_id: Some("491f0b00-6aee-11ef-a87f-0d9e4ba7d6c7".into()),
 //!     deadline_unix_ms: None,
 //!     arrived: Instant::now(),
+//!     trace: None,
 //! };
 //! let key = AffinityKey::of("491f0b00-6aee-11ef-a87f-0d9e4ba7d6c7");
 //! let limits = PlacementLimits { budget: Duration::from_secs(12), outcome_unknown_max: 3 };
@@ -84,9 +85,10 @@
 //!
 //! Reading order: `delivery` (the fleet and its settings), `place`, `forward` and `peer_gateways` (the paths
 //! of a request); `upstream` and `connections` with `tls_failure` (one attempt); `request`, `headers` and
-//! `response` (the messages); `fleet` with its builder and candidates; `instance` with its `tracker`,
-//! `health`, `load_estimate`, `incarnation` and `placement_view`; `background`, `probe`, `incarnations`,
-//! `discovery` and `network` (how the fleet is learned); `names` and `resolver` (where a name leads).
+//! `response` (the messages), `trace` (the attempts of a request for spans); `fleet` with its builder and
+//! candidates; `instance` with its `tracker`, `health`, `load_estimate`, `incarnation` and `placement_view`;
+//! `background`, `probe`, `incarnations`, `discovery` and `network` (how the fleet is learned); `names` and
+//! `resolver` (where a name leads).
 
 mod background;
 mod cause;
@@ -119,6 +121,7 @@ mod settings;
 mod simulation;
 mod startup;
 mod tls_failure;
+mod trace;
 mod upstream;
 mod upstream_url;
 
@@ -130,7 +133,7 @@ pub use self::{
     delivery::Delivery,
     durations::{DeliveryDurations, Histogram, HistogramReading},
     forward::{CallbackInFlight, ForwardError},
-    headers::{CLIENT_REQUEST_ID, LOOP, SCENARIO_ID},
+    headers::{CLIENT_REQUEST_ID, LOOP, SCENARIO_ID, trace_context::TraceParent},
     instance::{InstanceState, InstanceStatus},
     member::INSTANCES_MAX,
     network::{InvalidNetwork, Network},
@@ -145,5 +148,6 @@ pub use self::{
     },
     startup::Awaited,
     tls_failure::{TlsFailure, TlsVerification, certificate_hosts, common_name},
+    trace::{AttemptResult, RequestTrace, TracedAttempt, TracedUpstream},
     upstream_url::{InvalidUpstreamUrl, UpstreamUrl},
 };

@@ -1,9 +1,13 @@
 //! A notification on its way to an instance.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
 use uuid::Uuid;
+
+use crate::trace::RequestTrace;
 
 /// A notification on its way to an instance: the request as received, and what the gateway knows about it.
 #[derive(Clone, Debug)]
@@ -23,4 +27,6 @@ pub struct Outbound {
     pub deadline_unix_ms: Option<u64>,
     /// The time at which the request arrived. Patience and budget count from here.
     pub arrived: Instant,
+    /// The trace of the request; `None` if the caller makes no spans.
+    pub trace: Option<Arc<RequestTrace>>,
 }

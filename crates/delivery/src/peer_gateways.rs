@@ -13,6 +13,7 @@ use crate::{
     origins::{Endpoint, Origins, OriginsBuilder},
     outbound::Outbound,
     response::UpstreamResponse,
+    trace::{TracedUpstream, UpstreamTrace},
     upstream::Upstream,
     upstream_url::UpstreamUrl,
 };
@@ -130,12 +131,14 @@ impl PeerGateways {
             return Err(ProxyError::UnknownPeer);
         };
         let end = notification.arrived + self.patience;
-        let Outbound { headers, body, .. } = notification;
+        let Outbound { headers, body, trace, .. } = notification;
         let mut head = RequestHead::post(&target, &endpoint.host);
         // The gateway there authenticates the sender itself.
-        head.add_received(headers, true);
+        let span = trace.as_ref().map(|trace| trace.span());
+        head.add_received(headers, true, span);
         head.add_forwarded_from(&self.here);
-        let request = head.with_body(body.clone());
+        let mut request = head.with_body(body.clone());
+        request.trace = UpstreamTrace::of(trace.as_ref(), TracedUpstream::Peer(region.clone()));
         let pool = &connections.peers;
         let upstream = Upstream { pool, origins: &self.origins, endpoint, connector: &self.connector };
         match upstream.send_until(&request, end, false, None).await {

@@ -35,31 +35,37 @@ impl Upstream<'_> {
     /// written goes over the next connection. `written` is true once a byte may have been written.
     pub(crate) async fn attempt(
         self,
-        request: UpstreamRequest,
+        mut request: UpstreamRequest,
         written: &AtomicBool,
     ) -> Result<Response<ResponseBody>, AttemptError> {
         let Self { pool, origins, endpoint, connector } = self;
+        let traced = request.start_attempt(&endpoint.url);
         let slot = pool.slot(origins, endpoint.slot);
-        loop {
+        let sent = loop {
             let pooled = slot.as_ref().and_then(|slot| slot.take(thread::current().id(), Instant::now()));
             let fresh = pooled.is_none();
             let connection = match pooled {
                 Some(connection) => connection,
                 // Boxed, since it is rare and large: the future of a request is moved, and pays for its size
                 // each time.
-                None => Box::pin(pool.connect(endpoint.url.origin(), connector))
-                    .await
-                    .map_err(AttemptError::Unsent)?,
+                None => match Box::pin(pool.connect(endpoint.url.origin(), connector)).await {
+                    Ok(connection) => connection,
+                    Err(cause) => break Err(AttemptError::Unsent(cause)),
+                },
             };
             // Dropping this future closes the connection, which tells the instance that the gateway stopped
             // waiting.
             match exchange(connection, request.clone(), written, slot.as_ref()).await {
-                Ok(response) => return check(response),
-                Err(SendError::Unsent) if fresh => return Err(AttemptError::Unsent(Cause::Closed)),
+                Ok(response) => break check(response),
+                Err(SendError::Unsent) if fresh => break Err(AttemptError::Unsent(Cause::Closed)),
                 Err(SendError::Unsent) => {}
-                Err(SendError::Sent(cause)) => return Err(AttemptError::Sent(cause)),
+                Err(SendError::Sent(cause)) => break Err(AttemptError::Sent(cause)),
             }
+        };
+        if let Some(traced) = traced {
+            traced.ended(sent.as_ref().map(Response::status).map_err(|error| error.cause().label()));
         }
+        sent
     }
 
     /// Sends a request until there is a response, or until `end`. Returns the number of attempts either way,

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use switchboard_auth::{AppSettings, Authenticator, Caller, Fetch, KeyPolicy};
+use switchboard_auth::{Authenticator, Caller};
 use switchboard_delivery::{Connections, Delivery, PeerGateways};
 use switchboard_routing::{CallbackUris, Name, Policy};
 use tokio::runtime::Handle;
@@ -30,13 +30,10 @@ use crate::{
     process::{connection::Timeouts, descriptors, tasks::Tasks},
     readiness::Readiness,
     request::{
-        act::CallOrder,
-        body::BodyLimits,
-        received::{Paths, Received},
-        record::Record,
-        refusal::Refusal,
-        retries::Retries,
+        act::CallOrder, body::BodyLimits, received::Received, record::Record, refusal::Refusal,
+        retries::Retries, route::Paths,
     },
+    traces::{Tracer, traced_fetch},
     wall_clock::{unix_ms, wall_clock},
 };
 
@@ -68,6 +65,8 @@ pub(crate) struct Gateway {
     pub(crate) request_time_max: Duration,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) graph_calls: GraphCalls,
+    /// Makes the spans of requests; `None` if there are none.
+    pub(crate) tracer: Option<Arc<Tracer>>,
     /// The certificate authorities of the system, for the next gateway.
     pub(crate) authorities: Arc<Authorities>,
     /// The observations of the process, for the operators' live view.
@@ -94,14 +93,16 @@ pub enum BuildError {
 }
 
 impl Gateway {
-    /// Builds a gateway. `last` is the one that it replaces; the new one keeps its keys, its fleet and the
-    /// health of its peers. The first gateway must be built on the runtime that runs its tasks.
+    /// Builds a gateway. `last` is the one that it replaces; the new one keeps its keys, its fleet, the
+    /// health of its peers and its tracer. The first gateway must be built on the runtime that runs its
+    /// tasks.
     pub(crate) fn build(
         config: Config,
         tls: &TlsClients,
         timeouts: Option<Timeouts>,
         metrics: Arc<Metrics>,
         draining: Arc<AtomicBool>,
+        tracer: Option<Arc<Tracer>>,
         last: Option<&Self>,
     ) -> Result<Self, BuildError> {
         // Without `..`: an unused setting does not compile.
@@ -128,10 +129,20 @@ impl Gateway {
             effective,
         } = config;
         let app_ids = apps.iter().map(|app| app.id).collect();
-        let authenticator = authenticator(trusts, tls, apps, keys, last.map(|last| &*last.authenticator))?;
+        let tracer = tracer.or_else(|| last.and_then(|last| last.tracer.clone()));
+        let fetching = trusts.into_iter().map(|Trust { settings, .. }| {
+            let fetch = traced_fetch(tls.of_trust(&settings.name), &settings.name, tracer.as_ref());
+            (settings, fetch)
+        });
+        let fetching = fetching.collect();
+        let authenticator = match last {
+            Some(last) => last.authenticator.successor(fetching, apps, keys),
+            None => Authenticator::new(fetching, apps, keys),
+        }
+        .map_err(BuildError::Authenticator)?;
         let patience = delivery.patience;
         let name_servers = delivery.name_servers.clone();
-        let graph_calls = GraphCalls::new(graph, &tls.upstreams(), &metrics);
+        let graph_calls = GraphCalls::new(graph, &tls.upstreams(), &metrics, tracer.as_ref());
         let request_time_max = placement.budget.max(patience).max(graph_calls.longest());
         let delivery = match last {
             Some(last) => last.delivery.successor(delivery, Arc::clone(&callbacks), tls.instances()),
@@ -185,6 +196,7 @@ impl Gateway {
             request_time_max,
             metrics,
             graph_calls,
+            tracer,
             authorities: Arc::clone(&tls.authorities),
             // Operators see the same history after a reload.
             observed: last
@@ -277,26 +289,6 @@ impl Gateway {
     }
 }
 
-/// The authenticator of the configured trusts. It keeps the keys of `last`.
-fn authenticator(
-    trusts: Vec<Trust>,
-    tls: &TlsClients,
-    apps: Vec<AppSettings>,
-    keys: KeyPolicy,
-    last: Option<&Authenticator>,
-) -> Result<Authenticator, BuildError> {
-    let mut fetching = Vec::new();
-    for trust in trusts {
-        let fetch: Arc<dyn Fetch> = Arc::new(tls.of_trust(&trust.settings.name));
-        fetching.push((trust.settings, fetch));
-    }
-    match last {
-        Some(last) => last.successor(fetching, apps, keys),
-        None => Authenticator::new(fetching, apps, keys),
-    }
-    .map_err(BuildError::Authenticator)
-}
-
 /// The longest time that a handler waits for a body, in addition to placing, acting or forwarding.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
@@ -316,7 +308,7 @@ mod tests {
             let metrics = Arc::new(Metrics::new(LogCounts::default()));
             let config = parse(text).unwrap();
             let tls = TlsClients::load(&config, None).unwrap();
-            let gateway = Gateway::build(config, &tls, None, metrics, Arc::default(), None).unwrap();
+            let gateway = Gateway::build(config, &tls, None, metrics, Arc::default(), None, None).unwrap();
             let longest = Duration::from_millis(longest_ms);
             assert_eq!(gateway.request_time_max, longest);
             assert!(gateway.timeouts.stuck > longest + BODY_TIME);

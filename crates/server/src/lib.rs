@@ -30,7 +30,8 @@
 //!
 //! Reading order: `request::handle` (one request from start to end), `request::received` and `request::reply`
 //! (its two ends), `gateway` (the parts), `process::server` (bind, serve, reload, drain), `process::worker`
-//! and `process::connection` (threads and limits), `clients` (key issuers, Graph, peers), then `config`.
+//! and `process::connection` (threads and limits), `clients` (key issuers, Graph, peers), `traces`, then
+//! `config`.
 
 pub mod admin;
 mod certificate_findings;
@@ -47,4 +48,5 @@ pub mod process;
 mod readiness;
 pub mod request;
 pub mod telemetry;
+pub mod traces;
 mod wall_clock;

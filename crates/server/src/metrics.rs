@@ -4,8 +4,8 @@
 //! The state of keys and instances has no copy here; each scrape reads it.
 //!
 //! Reading order: `recorder` (what is recorded), `exposition` (the metric names) with `calls`, `instances`,
-//! `fleet`, `placement`, `rules` and `process`, `families` (the text), `format` (its choice), `new_calls` and
-//! `series` (the counters).
+//! `fleet`, `placement`, `rules`, `spans` and `process`, `families` (the text), `format` (its choice),
+//! `new_calls` and `series` (the counters).
 
 mod calls;
 mod exposition;
@@ -19,6 +19,7 @@ mod process;
 mod recorder;
 mod rules;
 mod series;
+mod spans;
 
 pub use self::{
     exposition::{ConfigNumbers, DeliveryNumbers, Scrape},

@@ -13,4 +13,5 @@ pub(crate) mod record;
 pub(crate) mod refusal;
 pub(crate) mod reply;
 pub(crate) mod retries;
+pub(crate) mod route;
 pub(crate) mod sender;

@@ -138,27 +138,27 @@ pub(super) const STEPS: [Step; 15] = [
         }),
         quick: Quick::Tested,
     },
-    // The feature of the release builds. It rebuilds its dependencies, so the gate runs only the tests that
-    // need it.
+    // The features of the release builds. They rebuild their dependencies, so all steps have both features,
+    // and the gate runs only the tests that need one.
     Step {
-        name: "kubernetes lints",
-        command: "cargo clippy -p switchboard-delivery -p switchboard --features kubernetes --all-targets \
-                  --locked -- -D warnings",
+        name: "features lints",
+        command: "cargo clippy -p switchboard-delivery -p switchboard --features kubernetes,otlp \
+                  --all-targets --locked -- -D warnings",
         inside: None,
         tool: Some(CLIPPY),
         quick: Quick::Nothing,
     },
     Step {
-        name: "kubernetes tests",
-        command: "cargo test -p switchboard-delivery -p switchboard --features kubernetes --locked \
-            kubernetes",
+        name: "features tests",
+        command: "cargo test -p switchboard-delivery -p switchboard --features kubernetes,otlp --locked \
+            -- kubernetes traces",
         inside: None,
         tool: None,
         quick: Quick::Nothing,
     },
     Step {
         name: "manifests",
-        command: "cargo test -p switchboard-delivery -p switchboard --features kubernetes --locked \
+        command: "cargo test -p switchboard-delivery -p switchboard --features kubernetes,otlp --locked \
                   --test manifests",
         inside: None,
         tool: None,

@@ -204,7 +204,7 @@ impl Drop for UpstreamConnection {
 impl Unsent {
     /// A stream without vectored writes, such as TLS, gets head and body as one piece.
     fn new(request: UpstreamRequest, is_vectored: bool) -> Self {
-        let UpstreamRequest { head, body } = request;
+        let UpstreamRequest { head, body, .. } = request;
         if is_vectored || body.is_empty() {
             return Self { head, body, is_buffered: true };
         }

@@ -135,6 +135,7 @@ pub(crate) fn outbound() -> Outbound {
         call_id: Some("call".into()),
         deadline_unix_ms: None,
         arrived: Instant::now(),
+        trace: None,
     }
 }
 

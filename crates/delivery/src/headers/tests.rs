@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::trace::{RequestTrace, TracedUpstream};
 
 fn map(fields: &[(&str, &str)]) -> HeaderMap {
     fields
@@ -22,10 +23,13 @@ fn fields(headers: &HeaderMap) -> Vec<(String, String)> {
 
 /// The fields of a head that was written.
 fn written(head: RequestHead) -> HeaderMap {
-    let bytes = head.with_body(Bytes::from_static(b"12345")).head;
+    parsed(&head.with_body(Bytes::from_static(b"12345")).head)
+}
+
+fn parsed(bytes: &Bytes) -> HeaderMap {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut request = httparse::Request::new(&mut fields);
-    assert_eq!(request.parse(&bytes), Ok(httparse::Status::Complete(bytes.len())));
+    assert_eq!(request.parse(bytes), Ok(httparse::Status::Complete(bytes.len())));
     let field = |field: &httparse::Header<'_>| {
         (
             HeaderName::from_bytes(field.name.as_bytes()).unwrap(),
@@ -45,7 +49,7 @@ fn written(head: RequestHead) -> HeaderMap {
 fn forwarded(received: &HeaderMap, authorization: bool) -> HeaderMap {
     let mut head =
         RequestHead::post(&PathAndQuery::from_static("/"), &HeaderValue::from_static("bot.example"));
-    head.add_received(received, authorization);
+    head.add_received(received, authorization, None);
     let mut forwarded = written(head);
     assert_eq!(forwarded.remove("host").unwrap(), "bot.example");
     assert_eq!(forwarded.remove("content-length").unwrap(), "5");
@@ -165,7 +169,7 @@ fn with_gateway_headers(headers: &HeaderMap, call_id: Option<&str>) -> HeaderMap
 fn head_with_gateway_headers(headers: &HeaderMap, call_id: Option<&str>) -> RequestHead {
     let host = HeaderValue::from_static("bot.example:3978");
     let mut head = RequestHead::post(&PathAndQuery::from_static("/api/calls"), &host);
-    head.add_received(headers, true);
+    head.add_received(headers, true, None);
     let name = |text| Name::parse(text).unwrap();
     let owner = Owner { region: name("emea"), instance: name("bot-3"), incarnation: name("5f2c") };
     let uri = "https://emea.bots.contoso.com/api/callbacks/emea/bot-3/k1.0.A";
@@ -219,6 +223,42 @@ fn a_broken_traceparent_is_replaced_and_its_tracestate_dropped() {
         assert_ne!(sent["traceparent"], received[0].1);
         assert!(!sent.contains_key("tracestate"));
     }
+}
+
+/// The trace context that an upstream receives, with a recorded span and without one.
+#[test]
+fn each_attempt_of_a_traced_request_names_its_own_span() {
+    let received = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let span = TraceParent { trace_id: 7, span_id: 8, is_sampled: true };
+    let sent = |fields: &[(&str, &str)], span: TraceParent| {
+        let mut head =
+            RequestHead::post(&PathAndQuery::from_static("/"), &HeaderValue::from_static("bot.example"));
+        head.add_received(&map(fields), true, Some(span));
+        let mut request = head.with_body(Bytes::from_static(b"hello"));
+        let trace = Arc::new(RequestTrace::new(span));
+        let instance = TracedUpstream::Instance(Name::parse("bot-0").unwrap());
+        request.trace = UpstreamTrace::of(Some(&trace), instance);
+        let url = UpstreamUrl::parse("http://bot.example/").unwrap();
+        let mut first = request.clone();
+        let open = [first.start_attempt(&url), request.start_attempt(&url)];
+        assert_eq!(open.iter().flatten().count(), if span.is_sampled { 2 } else { 0 });
+        assert!(!span.is_sampled || first.head != request.head);
+        let headers = parsed(&request.head);
+        assert_eq!(headers.get_all("traceparent").iter().count(), 1);
+        let state = headers.get("tracestate").map(|value| value.to_str().unwrap().to_owned());
+        let last = trace.take_attempts().pop().map(|attempt| attempt.span_id);
+        (headers["traceparent"].to_str().unwrap().to_owned(), state, last)
+    };
+    let fields = [("traceparent", received), ("tracestate", "a=b")];
+    let of_attempt = |last: Option<u64>| format!("00-{:032x}-{:016x}-01", 7, last.unwrap());
+    let (parent, state, last) = sent(&fields, span);
+    assert_eq!((parent, state.as_deref()), (of_attempt(last), Some("a=b")));
+    let (parent, state, last) = sent(&fields[1..], span);
+    assert_eq!((parent, state), (of_attempt(last), None));
+    // Not recorded: the received one goes on, or the decision not to record is passed on.
+    let span = TraceParent { is_sampled: false, ..span };
+    assert_eq!(sent(&fields, span), (received.to_owned(), Some("a=b".to_owned()), None));
+    assert_eq!(sent(&[], span).0, format!("00-{:032x}-{:016x}-00", 7, 8));
 }
 
 #[test]

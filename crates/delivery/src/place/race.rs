@@ -207,7 +207,8 @@ impl<'a> Race<'a> {
         };
         let parts = instance.app_parts(notification.app);
         let endpoint = &instance.new_calls;
-        let (to, incarnation) = ((endpoint, &parts.new_call_path), instance.owner.incarnation.as_name_ref());
+        let to = (endpoint, &parts.new_call_path, instance.name());
+        let incarnation = instance.owner.incarnation.as_name_ref();
         let request = delivery.request(to, &parts, incarnation, notification, |head| {
             head.add_attempt(number);
             if let Some(unix_ms) = notification.deadline_unix_ms {

@@ -296,6 +296,7 @@ fn outbound(call: &str, callback: Option<(&Owner, bool)>) -> Outbound {
         call_id: Some(call.into()),
         deadline_unix_ms: None,
         arrived: Instant::now(),
+        trace: None,
     }
 }
 

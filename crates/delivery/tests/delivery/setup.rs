@@ -90,6 +90,7 @@ pub(crate) fn outbound() -> Outbound {
         call_id: Some(CALL.into()),
         deadline_unix_ms: None,
         arrived: Instant::now(),
+        trace: None,
     }
 }
 

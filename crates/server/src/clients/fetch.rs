@@ -8,10 +8,10 @@ use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, StatusCode,
     header::{ACCEPT, AUTHORIZATION, DATE, HOST, USER_AGENT},
 };
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use openssl::{
@@ -70,10 +70,26 @@ impl Fetcher {
         bytes_max: usize,
         limit: Duration,
     ) -> Result<FetchedResponse, FetchError> {
-        let request = request(method, url, authorization)?;
-        timeout(limit, self.send(url, request, bytes_max)).await.unwrap_or_else(|_| {
-            Err(failed("timeout", format!("no complete response in {} s", limit.as_secs())))
-        })
+        let mut request = request(method, url, Bytes::new())?;
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
+        }
+        self.send_within(limit, url, request, bytes_max).await
+    }
+
+    /// Posts `body` with these header fields. Returns the response, whatever its status.
+    #[cfg(feature = "otlp")]
+    pub(crate) async fn post(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+        bytes_max: usize,
+        limit: Duration,
+    ) -> Result<FetchedResponse, FetchError> {
+        let mut request = request(Method::POST, url, body)?;
+        request.headers_mut().extend(headers);
+        self.send_within(limit, url, request, bytes_max).await
     }
 
     /// Gets the document at `url`; any status but 200 is an error.
@@ -86,10 +102,22 @@ impl Fetcher {
         self.answer(Method::GET, url, None, bytes_max, limit).await?.document()
     }
 
+    async fn send_within(
+        &self,
+        limit: Duration,
+        url: &Url,
+        request: Request<Full<Bytes>>,
+        bytes_max: usize,
+    ) -> Result<FetchedResponse, FetchError> {
+        timeout(limit, self.send(url, request, bytes_max)).await.unwrap_or_else(|_| {
+            Err(failed("timeout", format!("no complete response in {} s", limit.as_secs())))
+        })
+    }
+
     async fn send(
         &self,
         url: &Url,
-        request: Request<Empty<Bytes>>,
+        request: Request<Full<Bytes>>,
         bytes_max: usize,
     ) -> Result<FetchedResponse, FetchError> {
         let host = url.host().ok_or_else(|| failed("url", "the URL has no host".into()))?;
@@ -132,14 +160,18 @@ impl Fetcher {
 #[derive(Debug)]
 pub(crate) struct FetchedResponse {
     pub(crate) status: StatusCode,
-    /// The field `Date`.
-    pub(crate) date: Option<String>,
+    pub(crate) headers: HeaderMap,
     /// The certificate of the server, verified; `None` without TLS.
     pub(crate) certificate: Option<X509>,
     pub(crate) body: Bytes,
 }
 
 impl FetchedResponse {
+    /// The field `Date`.
+    pub(crate) fn date(&self) -> Option<&str> {
+        self.headers.get(DATE).and_then(|date| date.to_str().ok())
+    }
+
     /// Returns the body; any status but 200 is an error.
     pub(crate) fn document(self) -> Result<Bytes, FetchError> {
         if self.status == StatusCode::OK {
@@ -150,11 +182,7 @@ impl FetchedResponse {
     }
 }
 
-fn request(
-    method: Method,
-    url: &Url,
-    authorization: Option<HeaderValue>,
-) -> Result<Request<Empty<Bytes>>, FetchError> {
+fn request(method: Method, url: &Url, body: Bytes) -> Result<Request<Full<Bytes>>, FetchError> {
     let target = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
@@ -163,18 +191,14 @@ fn request(
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (host, _) => host.unwrap_or_default().to_owned(),
     };
-    let mut request = Request::builder()
+    Request::builder()
         .method(method)
         .uri(target)
         .header(HOST, host)
         .header(ACCEPT, "application/json")
         .header(USER_AGENT, concat!("switchboard/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::default())
-        .map_err(|error| failed("url", error.to_string()))?;
-    if let Some(authorization) = authorization {
-        request.headers_mut().insert(AUTHORIZATION, authorization);
-    }
-    Ok(request)
+        .body(Full::new(body))
+        .map_err(|error| failed("url", error.to_string()))
 }
 
 async fn connect(host: &Host<&str>, port: u16) -> Result<TcpStream, FetchError> {
@@ -189,7 +213,7 @@ async fn connect(host: &Host<&str>, port: u16) -> Result<TcpStream, FetchError> 
 /// Sends the request and reads the whole response.
 async fn read<S>(
     stream: S,
-    request: Request<Empty<Bytes>>,
+    request: Request<Full<Bytes>>,
     bytes_max: usize,
 ) -> Result<FetchedResponse, FetchError>
 where
@@ -204,10 +228,14 @@ where
         .map_err(broken)?;
     let _connection = AbortOnDrop(tokio::spawn(connection));
     let response = sender.send_request(request).await.map_err(broken)?;
-    let status = response.status();
-    let date = response.headers().get(DATE).and_then(|date| date.to_str().ok().map(str::to_owned));
-    match Limited::new(response.into_body(), bytes_max).collect().await {
-        Ok(body) => Ok(FetchedResponse { status, date, certificate: None, body: body.to_bytes() }),
+    let (head, body) = response.into_parts();
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(body) => Ok(FetchedResponse {
+            status: head.status,
+            headers: head.headers,
+            certificate: None,
+            body: body.to_bytes(),
+        }),
         Err(error) if error.is::<LengthLimitError>() => {
             Err(failed("too_large", format!("the response has more than {bytes_max} bytes")))
         }

@@ -8,7 +8,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::graph::GraphTransport;
-use crate::{metrics::Metrics, platform::CALL_LIMIT};
+use crate::{
+    metrics::Metrics,
+    platform::CALL_LIMIT,
+    traces::{Tracer, traced_transport},
+};
 
 /// The calls API of each app with `[app.graph]`.
 #[derive(Debug)]
@@ -17,9 +21,14 @@ pub(crate) struct GraphCalls {
 }
 
 impl GraphCalls {
-    pub(crate) fn new(settings: Vec<(Uuid, GraphSettings)>, tls: &TlsClient, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        settings: Vec<(Uuid, GraphSettings)>,
+        tls: &TlsClient,
+        metrics: &Arc<Metrics>,
+        tracer: Option<&Arc<Tracer>>,
+    ) -> Self {
         let (transport, metrics) = (GraphTransport::new(tls), Arc::clone(metrics));
-        let transport: Arc<dyn Transport> = Arc::new(TimedTransport { transport, metrics });
+        let transport = traced_transport(TimedTransport { transport, metrics }, tracer);
         let calls = |(app, settings)| (app, Arc::new(Calls::new(settings, Arc::clone(&transport))));
         Self { calls: settings.into_iter().map(calls).collect() }
     }

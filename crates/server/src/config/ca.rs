@@ -1,7 +1,12 @@
 //! `ca`: certificate authorities that are trusted besides those of the system.
 
+#[cfg(feature = "otlp")]
+use std::path::Path;
+
 use openssl::{sha::Sha256, x509::X509};
 
+#[cfg(feature = "otlp")]
+use super::secret::{FILE_BYTES_MAX, read_bounded};
 use super::{secret::Surroundings, section::Setting};
 
 /// Certificate authorities from a PEM file. The file is not read again: what is trusted is what was checked.
@@ -26,6 +31,13 @@ impl CaCertificates {
             setting.problem(NO_CERTIFICATE);
         }
         authorities
+    }
+
+    /// Reads the file at `path`, which no setting names. The error says what is wrong with it.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn load(path: &Path) -> Result<Self, String> {
+        let pem = read_bounded(path, FILE_BYTES_MAX).map_err(|reason| format!("cannot be read: {reason}"))?;
+        Self::parse(&pem).ok_or_else(|| NO_CERTIFICATE.to_owned())
     }
 
     /// Parses the certificates of a PEM file; `None` if there is none.

@@ -291,6 +291,7 @@ impl Scrape<'_> {
             metrics.log.dropped(),
         )?;
         families.counter("panics", "Panics in any thread; each is a bug", metrics.log.panics())?;
+        metrics.spans.encode(families)?;
         let revision = option_env!("SWITCHBOARD_REVISION").unwrap_or("unknown");
         families.info(
             "build",

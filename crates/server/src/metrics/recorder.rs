@@ -18,6 +18,7 @@ use crate::{
         new_calls::NewCallMetrics,
         rules::RuleCounters,
         series::{IndexedCounters, LabelledCounters, OutcomeCounters, index_of},
+        spans::SpanCounts,
     },
     request::{body::BodyMemory, outcome::Outcome},
     telemetry::{EventLimiter, LogCounts},
@@ -65,6 +66,7 @@ pub struct Metrics {
     /// Unix seconds; `UNKNOWN` without a certificate.
     pub(super) certificate_not_after: AtomicI64,
     pub(super) log: LogCounts,
+    pub(crate) spans: SpanCounts,
     /// The events of refused requests that the log does not show.
     pub(crate) refusal_events: EventLimiter,
 }
@@ -132,6 +134,7 @@ impl Metrics {
             configured_at: AtomicI64::new(UNKNOWN),
             certificate_not_after: AtomicI64::new(UNKNOWN),
             log,
+            spans: SpanCounts::default(),
             refusal_events: EventLimiter::default(),
         }
     }

@@ -37,9 +37,12 @@ pub(crate) async fn respond(
     let gateway = state.gateway.load_full();
     let sender = sender.seen_by(gateway.proxies.as_ref());
     let client = client_address(gateway.proxies.as_ref(), sender.address, &parts.headers);
-    let received = Received::new(parts, &mut body, sender, Instant::now(), wall_clock());
+    let mut received = Received::new(parts, &mut body, sender, Instant::now(), wall_clock());
     let mut record =
         Record::new(Arc::clone(&gateway.metrics), Arc::clone(&gateway.observed), &received, client);
+    if let Some(tracer) = &gateway.tracer {
+        record.trace(tracer, &mut received);
+    }
     let in_flight = gateway.metrics.start_request();
     let handled = if in_flight.count() > gateway.limits.in_flight {
         Err(Refusal::new(Reason::TooManyInFlight))

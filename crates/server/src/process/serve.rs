@@ -15,6 +15,7 @@ use crate::{
         signals,
     },
     telemetry::{self, Chain},
+    traces::{InvalidTraceSettings, TraceSettings},
 };
 
 /// Runs the gateway with the configuration at `path` until a signal stops it.
@@ -40,7 +41,9 @@ pub fn serve(path: &Path) -> ExitCode {
         Err(error) => {
             tracing::error!(error = %Chain(&error), "gateway cannot run");
             match error {
-                ServeError::Start(StartError::Build(_)) => ExitCode::from(EX_USAGE),
+                ServeError::Start(StartError::Build(_) | StartError::Traces(_)) | ServeError::Traces(_) => {
+                    ExitCode::from(EX_USAGE)
+                }
                 ServeError::Start(StartError::Listen { .. } | StartError::Certificate(_))
                 | ServeError::Io(_) => ExitCode::FAILURE,
             }
@@ -53,6 +56,8 @@ pub fn serve(path: &Path) -> ExitCode {
 enum ServeError {
     #[error("cannot start")]
     Start(#[from] StartError),
+    #[error("invalid variables of traces")]
+    Traces(#[from] InvalidTraceSettings),
     #[error("the operating system reports an error")]
     Io(#[from] io::Error),
 }
@@ -60,7 +65,9 @@ enum ServeError {
 async fn run(config: Config, path: &Path, log: &telemetry::Guard) -> Result<bool, ServeError> {
     let metrics = Arc::new(Metrics::new(log.counts()));
     let region = config.region.to_string();
-    let server = Server::bind(config, None, metrics).await?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let traces = TraceSettings::from_variables(variable)?;
+    let server = Server::bind(config, None, metrics, traces).await?;
     let (commands, received) = mpsc::channel(8);
     signals::forward(&commands)?;
     tracing::info!(
@@ -71,7 +78,7 @@ async fn run(config: Config, path: &Path, log: &telemetry::Guard) -> Result<bool
         "listening"
     );
     let path = path.to_owned();
-    let reload = move || Config::load(&path, |name| std::env::var(name).ok());
+    let reload = move || Config::load(&path, variable);
     Ok(server.run(received, reload, |settings| log.reconfigure(settings.format, settings.level)).await?)
 }
 

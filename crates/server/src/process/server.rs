@@ -47,6 +47,7 @@ use crate::{
         connection::{Shutdown, Timeouts},
         state::ProcessState,
     },
+    traces::{Exporter, TraceSettings},
     wall_clock::wall_clock,
 };
 
@@ -55,6 +56,7 @@ pub use crate::{
     clients::{authorities::AuthoritiesError, tls_clients::TlsClientsError},
     gateway::BuildError,
     process::certificate::CertificateError,
+    traces::ExporterError,
 };
 
 /// A gateway whose sockets are bound and which does not serve yet.
@@ -63,6 +65,7 @@ pub struct Server {
     listener: TcpListener,
     admin: TcpListener,
     reloader: Reloader,
+    exporter: Option<Exporter>,
 }
 
 /// An error that keeps the gateway from starting.
@@ -84,11 +87,14 @@ pub enum StartError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The spans of requests cannot be exported.
+    #[error("cannot export traces")]
+    Traces(#[from] ExporterError),
 }
 
 impl Server {
     /// Binds both listeners, so that a taken port is known before anything is served. `timeouts` replaces the
-    /// time limits of production; for tests.
+    /// time limits of production; for tests. Without `traces`, requests have no spans.
     ///
     /// # Errors
     ///
@@ -97,15 +103,19 @@ impl Server {
         config: Config,
         timeouts: Option<Timeouts>,
         metrics: Arc<Metrics>,
+        traces: Option<TraceSettings>,
     ) -> Result<Self, StartError> {
         let fixed = FixedSettings::of(&config);
         let drain = config.listen.drain;
         // No thread serves yet, so this one may wait for a file.
         let LoadedConfig { config, tls, certificate } = LoadedConfig::of::<StartError>(config, None)?;
         let (files, certificate) = certificate.unzip();
+        let exporter = traces.map(|traces| Exporter::new(traces, &tls.authorities, &fixed.region, &metrics));
+        let exporter = exporter.transpose()?;
+        let tracer = exporter.as_ref().map(Exporter::tracer);
         let draining = Arc::new(AtomicBool::new(false));
-        let gateway =
-            Gateway::build(config, &tls, timeouts, Arc::clone(&metrics), Arc::clone(&draining), None)?;
+        let (metrics_of, draining_of) = (Arc::clone(&metrics), Arc::clone(&draining));
+        let gateway = Gateway::build(config, &tls, timeouts, metrics_of, draining_of, tracer, None)?;
         let listener = listen("listen.address", fixed.listen).await?;
         let admin = listen("admin.address", fixed.admin).await?;
         let admin_state = Arc::new(ArcSwap::from_pointee(gateway.admin_state()));
@@ -113,7 +123,7 @@ impl Server {
         let state = Arc::new(ProcessState::new(gateway, metrics));
         state.serve_certificate(certificate);
         let reloader = Reloader { state, admin_state, draining, timeouts, fixed, certificate: files, drain };
-        Ok(Self { listener, admin, reloader })
+        Ok(Self { listener, admin, reloader, exporter })
     }
 
     /// Returns the address of the webhook and the callbacks. With port 0 configured, it has the port that was
@@ -149,7 +159,7 @@ impl Server {
         load: impl Fn() -> Result<Config, Problems> + Send + Sync + 'static,
         mut reloaded: impl FnMut(&Log),
     ) -> io::Result<bool> {
-        let Self { listener, admin, mut reloader } = self;
+        let Self { listener, admin, mut reloader, exporter } = self;
         let state = Arc::clone(&reloader.state);
         let (shutdown, requested) = watch::channel(Shutdown::None);
         let workers = Workers::start(&state, &requested)?;
@@ -161,6 +171,7 @@ impl Server {
         };
         let admin = tokio::spawn(admin::serve(api, admin));
         let metrics = Arc::clone(&state.metrics);
+        let exporter = exporter.map(Exporter::start);
         let suppressed = tokio::spawn(async move { metrics.refusal_events.report_each_minute().await });
         let mut background = BackgroundTasks::start(&state.gateway.load());
         let mut files = FileTasks::new(Arc::new(load));
@@ -198,6 +209,9 @@ impl Server {
         drain::accept_backlog(listener, &workers, deadline).await;
         let tasks = Arc::clone(&state.gateway.load().tasks);
         let is_clean = drain::finish(workers, &tasks, &shutdown, &mut commands, deadline).await;
+        if let Some(exports) = exporter.map(|exporter| exporter.finish(deadline)) {
+            exports.await;
+        }
         drop(background);
         admin.abort();
         suppressed.abort();

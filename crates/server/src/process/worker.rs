@@ -354,7 +354,8 @@ mod tests {
         let metrics = Arc::new(Metrics::new(LogCounts::default()));
         let config = parse(MINIMAL).unwrap();
         let tls = TlsClients::load(&config, None).unwrap();
-        let gateway = Gateway::build(config, &tls, None, Arc::clone(&metrics), Arc::default(), None).unwrap();
+        let gateway =
+            Gateway::build(config, &tls, None, Arc::clone(&metrics), Arc::default(), None, None).unwrap();
         Arc::new(Worker {
             state: Arc::new(ProcessState::new(gateway, metrics)),
             activities: Mutex::default(),

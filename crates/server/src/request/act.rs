@@ -10,7 +10,7 @@ mod in_call;
 use std::{fmt, future::Future, sync::Arc, time::SystemTime};
 
 use http::{HeaderValue, header::CONTENT_TYPE};
-use switchboard_delivery::UpstreamResponse;
+use switchboard_delivery::{TraceParent, UpstreamResponse};
 use switchboard_graph::{
     ACTION_CONTENT_TYPE, Action, CallbackUri, Calls, GraphCallId, GraphError, Reject, RejectReason,
 };
@@ -33,6 +33,7 @@ use crate::{
         reply::Reply,
         retries::{ActionResult, Leader, SharedResponse},
     },
+    traces::in_span,
 };
 
 /// A new call, for what is done with it after an instance has responded.
@@ -44,6 +45,8 @@ pub(crate) struct NewCall {
     /// The time at which the platform gives the call up.
     pub(crate) deadline: Instant,
     pub(crate) now: SystemTime,
+    /// The span of the request.
+    pub(crate) span: Option<TraceParent>,
 }
 
 impl NewCall {
@@ -109,7 +112,8 @@ pub(crate) async fn act(
         callback,
         owner,
     };
-    run_detached(gateway, leader, task.call.call_id.clone(), task.run()).await
+    let call = task.call.clone();
+    run_detached(gateway, leader, call, task.run()).await
 }
 
 /// Rejects a call that no instance took as busy. `refusal` is the response if Graph cannot be asked.
@@ -121,7 +125,7 @@ pub(crate) async fn reject_as_busy(
 ) -> Result<Arc<SharedResponse>, Refusal> {
     let calls = gateway.graph_calls.of(call.app).map(Arc::clone);
     let (Some(calls), Ok(call_id)) = (calls, GraphCallId::parse(&call.call_id)) else { return Err(refusal) };
-    let call_id_text = call.call_id.clone();
+    let detached = call.clone();
     let metrics = Arc::clone(&gateway.metrics);
     let work = async move {
         let reject = Reject { reason: RejectReason::Busy };
@@ -143,7 +147,7 @@ pub(crate) async fn reject_as_busy(
         };
         shared_response(reply, None, result)
     };
-    run_detached(gateway, leader, call_id_text, work).await
+    run_detached(gateway, leader, detached, work).await
 }
 
 /// Runs `work` in a task of its own. A client that hangs up does not cancel it, and the retries get its
@@ -151,7 +155,7 @@ pub(crate) async fn reject_as_busy(
 async fn run_detached(
     gateway: &Gateway,
     leader: &mut Option<Leader>,
-    call_id: Box<str>,
+    call: NewCall,
     work: impl Future<Output = SharedResponse> + Send + 'static,
 ) -> Result<Arc<SharedResponse>, Refusal> {
     // The limit on requests in flight does not bound tasks that outlive their requests.
@@ -161,13 +165,13 @@ async fn run_detached(
     let leader = leader.take();
     let (sender, response) = oneshot::channel();
     gateway.tasks.spawn(async move {
-        let response = Arc::new(work.await);
+        let response = Arc::new(in_span(call.span, work).await);
         if let Some(leader) = leader {
             leader.responded(SharedResponse::clone(&response));
         }
         if let Err(response) = sender.send(response) {
             tracing::info!(
-                call.id = &*call_id,
+                call.id = &*call.call_id,
                 instance = response.instance_name().map(Name::as_str),
                 action = response.action().map(|result| result.action),
                 action_result = response.action().map(|result| result.result),
@@ -221,6 +225,7 @@ impl ActionTask {
                     index: None,
                     client_context: None,
                     error: (&error).into(),
+                    span: call.span,
                 };
                 // In a task of its own: the response to the platform does not wait for it.
                 let tasks = Arc::clone(&gateway.tasks);

@@ -20,11 +20,12 @@ use crate::{
         outcome::Outcome,
         plan::{Destination, ended_calls},
         reason::Reason,
-        received::{Admitted, Received, Route},
+        received::{Admitted, Received},
         record::Record,
         refusal::Refusal,
         reply::Reply,
         retries::{Role, SharedResponse},
+        route::Route,
     },
 };
 
@@ -36,7 +37,7 @@ pub(crate) async fn handle(
 ) -> Result<Reply, Refusal> {
     received.check_head()?;
     let route = received.route(&gateway.paths)?;
-    record.route(&route);
+    record.route(&route, &gateway.paths);
     received.check_method(&route)?;
     if gateway.x_forwarded {
         received.set_forwarded();

@@ -16,7 +16,7 @@ use http::{
     uri::{Authority, PathAndQuery, Uri},
 };
 use switchboard_auth::Caller;
-use switchboard_delivery::{Delivery, Outbound, PeerGateways};
+use switchboard_delivery::{Delivery, Outbound, PeerGateways, RequestTrace, TraceParent};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -29,6 +29,7 @@ use crate::{
         reason::Reason,
         refusal::Refusal,
         retries::MessageKey,
+        route::{Paths, Route},
         sender::Sender,
     },
 };
@@ -46,31 +47,8 @@ pub(crate) struct Received<'b> {
     pub(crate) arrived: Instant,
     /// The same moment on the wall clock.
     pub(crate) now: SystemTime,
-}
-
-/// The route of a request path.
-#[derive(Debug)]
-pub(crate) enum Route {
-    /// `GET {health_path}`
-    Health,
-    /// `GET {ready_path}`
-    Ready,
-    /// `POST {webhook_path}` or `POST {webhook_path}/{app}`
-    Webhook {
-        /// The app in the path.
-        app: Option<Uuid>,
-    },
-    /// `POST {callback_path}/{region}/{instance}/{seal}`
-    Callback,
-}
-
-/// The paths of the public listener.
-#[derive(Debug)]
-pub(crate) struct Paths {
-    pub(crate) webhook: String,
-    pub(crate) callback: String,
-    pub(crate) health: Option<String>,
-    pub(crate) ready: Option<String>,
+    /// The trace of the request; `None` if requests have no spans.
+    pub(crate) trace: Option<Arc<RequestTrace>>,
 }
 
 impl<'b> Received<'b> {
@@ -91,7 +69,13 @@ impl<'b> Received<'b> {
             sender,
             arrived,
             now,
+            trace: None,
         }
+    }
+
+    /// Returns true if the connection has TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.sender.is_secure
     }
 
     pub(crate) fn method(&self) -> &Method {
@@ -266,7 +250,8 @@ impl<'b> Received<'b> {
         let body = body::read(self.body, limits).await?;
         let mut headers = self.headers;
         headers.remove(CONTENT_LENGTH);
-        Ok(Admitted { caller, uri: self.uri, headers, body, arrived: self.arrived, now: self.now })
+        let Self { uri, arrived, now, trace, .. } = self;
+        Ok(Admitted { caller, uri, headers, body, arrived, now, trace })
     }
 }
 
@@ -279,9 +264,15 @@ pub(crate) struct Admitted {
     pub(crate) body: Bytes,
     pub(crate) arrived: Instant,
     pub(crate) now: SystemTime,
+    trace: Option<Arc<RequestTrace>>,
 }
 
 impl Admitted {
+    /// The span of the request, for what outlives it.
+    pub(crate) fn span(&self) -> Option<TraceParent> {
+        self.trace.as_ref().map(|trace| trace.span())
+    }
+
     /// Path and query, unchanged.
     pub(crate) fn target(&self) -> PathAndQuery {
         self.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
@@ -306,6 +297,7 @@ impl Admitted {
             call_id,
             deadline_unix_ms: None,
             arrived: self.arrived,
+            trace: self.trace,
         }
     }
 
@@ -319,6 +311,7 @@ impl Admitted {
             call_id,
             deadline_unix_ms,
             arrived: self.arrived,
+            trace: self.trace.clone(),
         }
     }
 }

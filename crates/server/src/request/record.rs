@@ -4,6 +4,7 @@ mod attempts;
 mod fields;
 mod observe;
 mod sender;
+mod span;
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -23,12 +24,14 @@ use crate::{
     request::{
         outcome::Outcome,
         plan::{NewCallPlan, ends_call},
-        received::{Received, Route, plain},
+        received::{Received, plain},
         refusal::Refusal,
         reply::ReplyBody,
         retries::{ActionResult, Leader, SharedResponse},
+        route::{Paths, Route},
     },
     telemetry::{Line, json_line, log_line},
+    traces::{RequestSpan, Tracer},
 };
 
 /// Collects the fields of the log event of a request.
@@ -75,6 +78,8 @@ pub(crate) struct Record {
     /// Set if this is the first request of its message. The record holds it, so that it ends with the request
     /// in any case.
     leader: Option<Leader>,
+    /// Boxed: most gateways make no spans.
+    span: Option<Box<RequestSpan>>,
     is_finished: bool,
 }
 
@@ -118,11 +123,23 @@ impl Record {
             action: None,
             retry: None,
             leader: None,
+            span: None,
             is_finished: false,
         }
     }
 
-    pub(crate) fn route(&mut self, route: &Route) {
+    /// Starts the span of the request.
+    pub(crate) fn trace(&mut self, tracer: &Arc<Tracer>, received: &mut Received<'_>) {
+        let arrival = (self.arrived, self.now);
+        let span = RequestSpan::new(tracer, received.headers(), received.is_secure(), arrival);
+        received.trace = Some(span.trace());
+        self.span = Some(span);
+    }
+
+    pub(crate) fn route(&mut self, route: &Route, paths: &Paths) {
+        if let Some(span) = &mut self.span {
+            span.route(paths.template(route));
+        }
         self.kind = match route {
             Route::Health => RequestKind::Health,
             Route::Ready => RequestKind::Ready,
@@ -325,6 +342,9 @@ impl Record {
         self.observe(status, outcome, ended);
         if refusal.is_some_and(|(reason, _)| self.is_suppressed(outcome, reason)) {
             return;
+        }
+        if let Some(span) = &self.span {
+            self.finish_span(span, duration, status, outcome, refusal.map(|(reason, _)| reason));
         }
         let (reason, message) = refusal.unzip();
         let refused = self.sender.refused();

@@ -29,6 +29,14 @@ impl GraphFixture {
 
     /// As `start`; `more` also receives the origin of Graph and of the token endpoint.
     pub(crate) async fn start_with_origin(more: impl FnOnce(Settings, &str) -> Settings) -> Self {
+        Self::start_with_variables(more, &[]).await
+    }
+
+    /// The same, with these variables of the gateway.
+    pub(crate) async fn start_with_variables(
+        more: impl FnOnce(Settings, &str) -> Settings,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let issuer = Issuer::start();
         let [bot, graph] = Instance::start_all(["bot-0", "graph"]);
         let origin = graph.url().replace("/api/calls", "");
@@ -37,7 +45,7 @@ impl GraphFixture {
             "app",
             &format!("graph = {{ {secret}, authority = \"{origin}\", endpoint = \"{origin}\" }}"),
         );
-        let gateway = Gateway::start(&more(settings, &origin)).await;
+        let gateway = Gateway::start_with_variables(&more(settings, &origin), variables).await;
         Self { issuer, bot, graph, gateway, token: Token::skype().sign() }
     }
 

@@ -100,5 +100,8 @@ mod support;
 mod tls;
 #[cfg(test)]
 mod tokens;
+#[cfg(feature = "otlp")]
+#[cfg(test)]
+mod traces;
 #[cfg(test)]
 mod webhook;

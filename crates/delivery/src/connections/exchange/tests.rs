@@ -109,10 +109,10 @@ async fn a_connection_holds_no_part_of_a_request_that_was_written() {
     let (mut connection, mut far) = connection(1024);
     far.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await.unwrap();
     let body = Bytes::from(vec![b'x'; 100]);
-    let request = UpstreamRequest { head: request(b"").head, body: body.clone() };
+    let request = UpstreamRequest { body: body.clone(), ..request(b"") };
     let head = connection.send(request.clone(), &AtomicBool::default()).await;
     assert!(head.is_ok() && connection.is_idle());
-    let UpstreamRequest { head, body: sent } = request;
+    let UpstreamRequest { head, body: sent, .. } = request;
     drop(sent);
     assert!(head.is_unique() && body.is_unique());
 }

@@ -56,7 +56,7 @@ async fn examine(origin: &str, path: &str, clocks: &ClockOffsets) -> Finding {
             return Finding::failed(AREA, origin, format!("{}: {error}", listed(&addresses)), &advice);
         }
     };
-    clocks.note(&url, answer.date.as_deref());
+    clocks.note(&url, answer.date());
     judge(origin, path, &addresses, &answer)
 }
 

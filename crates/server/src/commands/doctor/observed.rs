@@ -85,7 +85,7 @@ impl Fetch for ObservedFetch {
         Box::pin(async move {
             let answer =
                 self.fetcher.answer(Method::GET, &url, None, bytes_max, KEY_DOCUMENT_TIME_MAX).await?;
-            self.clocks.note(&url, answer.date.as_deref());
+            self.clocks.note(&url, answer.date());
             answer.document()
         })
     }

@@ -95,7 +95,7 @@ async fn examine_webhook(subject: &str, url: &Url, clocks: &ClockOffsets) -> Fin
     let host = url.host_str().unwrap_or_default();
     match fetcher.answer(Method::POST, url, None, BODY_BYTES_MAX, TIME_MAX).await {
         Ok(answer) => {
-            clocks.note(url, answer.date.as_deref());
+            clocks.note(url, answer.date());
             let (status, path) = (answer.status.as_u16(), url.path());
             let detail =
                 format!("{host}: responds {status} to POST {path} without a token{}", validity(&answer));
@@ -126,7 +126,7 @@ async fn examine_health(subject: &str, url: &Url, clocks: &ClockOffsets) -> Find
     let host = url.host_str().unwrap_or_default();
     match fetcher.answer(Method::GET, url, None, HEALTH_BYTES_MAX, RESPONSE_TIME_MAX).await {
         Ok(answer) => {
-            clocks.note(url, answer.date.as_deref());
+            clocks.note(url, answer.date());
             let detail = format!("{host}: responds {}", answer.status.as_u16());
             if answer.status == StatusCode::OK {
                 return Finding::ok(AREA, subject, detail);

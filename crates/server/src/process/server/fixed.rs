@@ -7,7 +7,7 @@ use crate::config::Config;
 /// The settings that stay as they were at the start, as the configuration wrote them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FixedSettings {
-    region: String,
+    pub(super) region: String,
     pub(super) listen: SocketAddr,
     pub(super) admin: SocketAddr,
     tls: bool,

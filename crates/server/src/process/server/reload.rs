@@ -103,7 +103,7 @@ impl Reloader {
         let last = self.state.gateway.load();
         let metrics = Arc::clone(&self.state.metrics);
         let draining = Arc::clone(&self.draining);
-        let gateway = Gateway::build(config, &tls, self.timeouts, metrics, draining, Some(&last))?;
+        let gateway = Gateway::build(config, &tls, self.timeouts, metrics, draining, None, Some(&last))?;
         Ok(Built { gateway: Arc::new(gateway), files, certificate, drain, log })
     }
 

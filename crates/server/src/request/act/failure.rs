@@ -1,8 +1,10 @@
 //! The notice of a failed action to the instance that replied with it. docs/actions.md has its shape.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
-use switchboard_delivery::{Outbound, UpstreamResponse};
+use switchboard_delivery::{Outbound, RequestTrace, TraceParent, UpstreamResponse};
 use switchboard_graph::GraphError;
 use switchboard_routing::Owner;
 use tokio::time::Instant;
@@ -21,6 +23,8 @@ pub(super) struct ActionFailure {
     /// The `clientContext` that the bot gave.
     pub(super) client_context: Option<Box<str>>,
     pub(super) error: FailedAction,
+    /// The span of the request with whose response the instance asked for the action.
+    pub(super) span: Option<TraceParent>,
 }
 
 /// The error of an action, for the bot.
@@ -44,7 +48,7 @@ pub(super) async fn notify_failure(
     owner: &Owner,
     failure: ActionFailure,
 ) -> Option<UpstreamResponse> {
-    let ActionFailure { app, tenant, call_id, action, index, client_context, error } = failure;
+    let ActionFailure { app, tenant, call_id, action, index, client_context, error, span } = failure;
     let FailedAction { code, message, outcome_unknown } = error;
     let mut body = serde_json::json!({
         "action": action,
@@ -66,8 +70,12 @@ pub(super) async fn notify_failure(
         call_id,
         deadline_unix_ms: None,
         arrived: Instant::now(),
+        trace: span.map(|span| Arc::new(RequestTrace::new(span))),
     };
     let notified = gateway.delivery.forward(&gateway.connections, &outbound, owner.as_ref()).await;
+    if let (Some(tracer), Some(trace)) = (&gateway.tracer, &outbound.trace) {
+        tracer.attempts(trace);
+    }
     notified
         .inspect_err(|error| {
             tracing::warn!(

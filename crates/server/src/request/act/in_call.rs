@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
-use switchboard_delivery::UpstreamResponse;
+use switchboard_delivery::{TraceParent, UpstreamResponse};
 use switchboard_graph::{Calls, GraphCallId, GraphError, InCallAction};
 use switchboard_notification::Item;
 use switchboard_routing::Owner;
@@ -28,6 +28,7 @@ use crate::{
         retries::{ActionResult, SharedResponse},
     },
     telemetry::milliseconds,
+    traces::in_span,
 };
 
 /// A notification of calls that an instance has accepted, for the actions in its response.
@@ -38,6 +39,8 @@ pub(crate) struct Notified {
     calls: NotifiedCalls,
     arrived: Instant,
     now: SystemTime,
+    /// The span of the request.
+    span: Option<TraceParent>,
 }
 
 /// The calls of a notification.
@@ -63,6 +66,7 @@ impl Notified {
             calls,
             arrived: admitted.arrived,
             now: admitted.now,
+            span: admitted.span(),
         }
     }
 
@@ -132,7 +136,8 @@ pub(crate) async fn start(
         Err(invalid) => ActionResult { action: UNKNOWN, result: invalid.reason },
     };
     let call_id = call_id.map(Box::from);
-    gateway.tasks.spawn(run(Arc::clone(gateway), read, notified, call_id, owner));
+    let work = run(Arc::clone(gateway), read, notified, call_id, owner);
+    gateway.tasks.spawn(in_span(notified.span, work));
     Ok(result)
 }
 
@@ -274,7 +279,7 @@ impl ActionList {
     }
 
     fn failure(&self, index: usize, action: &InCallAction, error: &GraphError) -> ActionFailure {
-        let Notified { app, tenant, .. } = self.notified;
+        let Notified { app, tenant, span, .. } = self.notified;
         ActionFailure {
             app,
             tenant,
@@ -283,6 +288,7 @@ impl ActionList {
             index: Some(index),
             client_context: action.client_context().map(Into::into),
             error: error.into(),
+            span,
         }
     }
 }
@@ -324,6 +330,7 @@ impl InvalidList {
             index: None,
             client_context: None,
             error: FailedAction { code: self.reason, message: self.problem, outcome_unknown: false },
+            span: notified.span,
         }
     }
 }

@@ -121,6 +121,7 @@ impl PlacementRequest {
             call_id: call_id.into(),
             deadline: admitted.arrived + plan.limit,
             now: admitted.now,
+            span: admitted.span(),
         };
         Self {
             outbound: admitted.outbound(Some(call_id.into()), Some(deadline_unix_ms)),

@@ -35,6 +35,9 @@ impl Record {
         line.text("item", self.item);
         line.number("items", Some(self.items).filter(|items| *items > 1));
         line.text("message.id", as_text(&self.message_id));
+        if let Some(span) = &self.span {
+            line.text("trace_id", &*span.trace_id());
+        }
         if let Some(sender) = sender {
             line.id("tenant.id", Some(sender.tenant));
             line.id("app.id", Some(sender.app));
