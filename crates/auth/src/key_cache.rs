@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::{Instant, timeout_at},
@@ -32,6 +32,16 @@ pub(crate) struct KeyCache {
     fetch_wanted: Notify,
     waiters: Semaphore,
     counters: FetchCounters,
+    /// The time of the next fetch that no request asks for; `None` while no refresher runs.
+    next_fetch: ArcSwapOption<Instant>,
+    last_failure: ArcSwapOption<FailedFetch>,
+}
+
+/// The fetch that failed last.
+#[derive(Debug)]
+struct FailedFetch {
+    at: Instant,
+    error: Arc<str>,
 }
 
 /// A key set as requests see it.
@@ -99,6 +109,20 @@ pub struct TrustStatus {
     pub fetches_failed: u64,
     /// The number of failed fetches that returned a set without a usable key. Such a set is not used.
     pub fetches_held_back: u64,
+    /// The time until the next fetch that no request asks for; zero if it is due. `None` before the first is
+    /// planned.
+    pub next_fetch: Option<Duration>,
+    /// The fetch that failed last, also after later ones that succeeded.
+    pub last_failure: Option<KeyFetchFailure>,
+}
+
+/// A failed fetch of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFetchFailure {
+    /// The time since it failed.
+    pub age: Duration,
+    /// The error with its causes, in one line. Text from the network in it is escaped, and cut.
+    pub error: Arc<str>,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +144,8 @@ impl KeyCache {
             fetch_wanted: Notify::new(),
             waiters: Semaphore::new(WAITERS_MAX),
             counters: FetchCounters::default(),
+            next_fetch: ArcSwapOption::empty(),
+            last_failure: ArcSwapOption::empty(),
         }
     }
 
@@ -142,6 +168,7 @@ impl KeyCache {
         ] {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
+        next.last_failure.store(self.last_failure.load_full());
         next
     }
 
@@ -215,6 +242,16 @@ impl KeyCache {
         self.history.send_modify(|history| history.finish(succeeded));
     }
 
+    /// Notes when the refresher fetches next, unless a request asks for it before.
+    pub(crate) fn plan_fetch(&self, at: Instant) {
+        self.next_fetch.store(Some(Arc::new(at)));
+    }
+
+    /// Notes the error of a failed fetch, for operators. `error` is one harmless line.
+    pub(crate) fn note_failure(&self, error: &str) {
+        self.last_failure.store(Some(Arc::new(FailedFetch { at: Instant::now(), error: error.into() })));
+    }
+
     /// Counts a fetched set without a usable key.
     pub(crate) fn count_held_back(&self) {
         self.counters.held_back.fetch_add(1, Ordering::Relaxed);
@@ -270,7 +307,7 @@ impl KeyCache {
         &self.trust
     }
 
-    /// Returns the state of the keys, for readiness and metrics.
+    /// Returns the state of the keys, for readiness, metrics and operators.
     pub(crate) fn status(&self) -> TrustStatus {
         let set = self.current.load();
         let now = Instant::now();
@@ -282,6 +319,11 @@ impl KeyCache {
             fetches_ok: self.counters.ok.load(Ordering::Relaxed),
             fetches_failed: self.counters.failed.load(Ordering::Relaxed),
             fetches_held_back: self.counters.held_back.load(Ordering::Relaxed),
+            next_fetch: self.next_fetch.load().as_deref().map(|at| at.saturating_duration_since(now)),
+            last_failure: self.last_failure.load().as_deref().map(|failed| KeyFetchFailure {
+                age: now.saturating_duration_since(failed.at),
+                error: Arc::clone(&failed.error),
+            }),
         }
     }
 }

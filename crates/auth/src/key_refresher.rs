@@ -67,6 +67,7 @@ impl KeyRefresher {
         let mut was_usable = true;
         let mut due = self.first_due();
         loop {
+            self.cache.plan_fetch(due);
             tokio::select! {
                 () = sleep_until(due) => {}
                 () = self.cache.fetch_wanted() => {}
@@ -235,6 +236,7 @@ impl KeyRefresher {
         let is_untrusted =
             matches!(error, KeyFetchError::Fetch(error) if error.kind == FetchError::UNTRUSTED);
         let (reason, error, url) = (error.label(), chain(error), public_parts(document));
+        self.cache.note_failure(&error);
         if is_of_former_ca && is_untrusted && !self.cache.current().keys.is_empty() {
             self.cache.drop_keys();
             tracing::error!(

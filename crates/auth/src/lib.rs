@@ -99,7 +99,7 @@ pub use crate::{
     examination::{Examination, Finding, Missing, Rule},
     fetch::{Fetch, FetchError},
     key::{SkipReason, Skipped},
-    key_cache::TrustStatus,
+    key_cache::{KeyFetchFailure, TrustStatus},
     key_refresher::{KeyFetchError, fetch_keys},
     keys::{InvalidKeySet, KeySet},
     refused_sender::RefusedSender,

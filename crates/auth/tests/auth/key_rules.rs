@@ -462,6 +462,35 @@ async fn the_status_contains_the_age_of_the_keys() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_status_contains_the_next_fetch_and_the_last_failure() {
+    let world = World::new(Behaviour::publishes(FIRST_KEY));
+    let status = |authenticator: &Authenticator| authenticator.trusts().swap_remove(0);
+    assert_eq!(status(&world.authenticator).next_fetch, None);
+    settle().await;
+    let planned = status(&world.authenticator).next_fetch.unwrap();
+    assert!(planned > HOUR * 94 / 100 && planned < HOUR * 106 / 100, "{planned:?}");
+    assert_eq!(status(&world.authenticator).last_failure, None);
+
+    world.skype.set(Behaviour::Fails("connect"));
+    sleep(planned + Duration::from_millis(500)).await;
+    let failing = status(&world.authenticator);
+    assert!(failing.next_fetch.unwrap() < Duration::from_secs(2), "{failing:?}");
+    let failure = failing.last_failure.unwrap();
+    assert_eq!(failure.age.as_secs(), 0);
+    assert!(failure.error.starts_with("fetch failed: "), "{failure:?}");
+
+    // It stays after a success, and after a reload.
+    world.skype.set(Behaviour::publishes(FIRST_KEY));
+    sleep(Duration::from_secs(30)).await;
+    let status = status(&world.authenticator);
+    assert_eq!((status.fetches_ok, status.last_failure.unwrap().age.as_secs()), (2, 30));
+    let trusts = crate::support::trusts(&world.skype, &world.entra);
+    let next = world.authenticator.successor(trusts, crate::support::apps(), keys()).unwrap();
+    let status = next.trusts().swap_remove(0);
+    assert_eq!(status.last_failure.unwrap().error, failure.error);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_keeps_keys_and_history_and_forgets_tokens() {
     let world = started(Behaviour::publishes(FIRST_KEY)).await;
     assert_eq!(world.verdict(&FIRST.fresh()).await, "accepted");

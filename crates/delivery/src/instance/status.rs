@@ -17,6 +17,8 @@ pub struct InstanceStatus {
     pub incarnation: Name,
     /// The current state.
     pub state: InstanceState,
+    /// True while the operator drains it, whatever its probe and its source say.
+    pub is_drained: bool,
     /// The time since it entered this state.
     pub since: Duration,
     /// The reason for this state, in a few words.
@@ -63,6 +65,7 @@ impl Instance {
             name: self.owner.instance.clone(),
             incarnation: self.owner.incarnation.clone(),
             state: health.state(now),
+            is_drained: health.is_drained(),
             since: now.saturating_duration_since(health.since()),
             reason: health.reason(now),
             calls: load.reported_calls(),

@@ -399,10 +399,12 @@ async fn a_drained_instance_gets_no_new_calls_and_all_its_callbacks() {
     assert!(delivery.drain("bot-0"));
     assert!(!delivery.drain("bot-9") && !delivery.resume("bot-9"));
     assert_eq!(status(&delivery, "bot-0").reason, "drained by the operator");
+    assert!(status(&delivery, "bot-0").is_drained);
     assert!(!delivery.can_take_call());
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::Full);
     assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202);
     assert!(delivery.resume("bot-0"));
+    assert!(!status(&delivery, "bot-0").is_drained);
     assert!(delivery.can_take_call());
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 202);
 }

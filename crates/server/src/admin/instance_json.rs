@@ -11,6 +11,8 @@ pub(super) struct InstanceJson<'a> {
     name: &'a str,
     incarnation: &'a str,
     state: &'static str,
+    /// True while the operator drains it.
+    drained: bool,
     since_ms: u64,
     reason: &'static str,
     calls: Option<u32>,
@@ -38,6 +40,7 @@ impl<'a> From<&'a InstanceStatus> for InstanceJson<'a> {
             name,
             incarnation,
             state,
+            is_drained,
             since,
             reason,
             calls,
@@ -59,6 +62,7 @@ impl<'a> From<&'a InstanceStatus> for InstanceJson<'a> {
             name: name.as_str(),
             incarnation: incarnation.as_str(),
             state: state.label(),
+            drained: *is_drained,
             since_ms: whole_ms(*since),
             reason,
             calls: *calls,
@@ -79,6 +83,7 @@ impl<'a> From<&'a InstanceStatus> for InstanceJson<'a> {
     }
 }
 
-fn whole_ms(duration: Duration) -> u64 {
+/// The whole milliseconds of a duration.
+pub(super) fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

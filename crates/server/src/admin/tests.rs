@@ -377,8 +377,8 @@ async fn the_fleet_lists_every_instance_with_its_status() {
     assert_eq!(
         Value::from(first.clone()),
         json!({
-            "name": "bot-0", "incarnation": "0", "state": "ready", "calls_expected": null, "calls_counted": 0,
-            "entered": {}, "calls": null, "capacity": null, "placed": 0, "callbacks": 0, "in_flight": 0,
+            "name": "bot-0", "incarnation": "0", "state": "ready", "drained": false, "calls_counted": 0,
+            "calls_expected": null, "entered": {}, "calls": null, "capacity": null, "placed": 0, "callbacks": 0, "in_flight": 0,
             "attempts": 0, "failures": {}, "missed_probes": 0, "last_miss": null,
             "last_probe_ms": null, "restored_age_ms": null,
         })

@@ -153,7 +153,7 @@ fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(LogCounts::default()))
 }
 
-fn trust(name: &str) -> TrustStatus {
+pub(crate) fn trust(name: &str) -> TrustStatus {
     TrustStatus {
         name: name.into(),
         keys: 3,
@@ -162,14 +162,17 @@ fn trust(name: &str) -> TrustStatus {
         fetches_ok: 5,
         fetches_failed: 4,
         fetches_held_back: 1,
+        next_fetch: None,
+        last_failure: None,
     }
 }
 
-fn instance(name: &str) -> InstanceStatus {
+pub(crate) fn instance(name: &str) -> InstanceStatus {
     InstanceStatus {
         name: Name::parse(name).unwrap(),
         incarnation: Name::parse("0").unwrap(),
         state: InstanceState::Draining,
+        is_drained: true,
         since: Duration::from_secs(3),
         reason: "an operator drains it",
         calls: Some(4),
