@@ -180,6 +180,14 @@ impl Page {
         BASE64_STANDARD.decode(data).map_err(|error| BrowserError(format!("no base64: {error}")))
     }
 
+    /// The bytes of the live JavaScript objects, after a garbage collection.
+    pub async fn heap_bytes(&self) -> Result<u64, BrowserError> {
+        self.call("HeapProfiler.collectGarbage", json!({})).await?;
+        let usage = self.call("Runtime.getHeapUsage", json!({})).await?;
+        let used = usage.get("usedSize").and_then(Value::as_u64);
+        used.ok_or_else(|| BrowserError("Chromium sent no usedSize".to_owned()))
+    }
+
     /// Everything that went wrong in the page until now: exceptions, errors on the console, requests that
     /// failed, violations of the content security policy. Dialogs are accepted, and listed too.
     pub fn problems(&self) -> Vec<String> {

@@ -134,6 +134,13 @@ mod page {
         }
         assert!(page.screenshot().await.unwrap().starts_with(b"\x89PNG"));
 
+        let before = page.heap_bytes().await.unwrap();
+        page.evaluate("void (window.kept = Array.from({ length: 1e6 }, (_, at) => ({ at })))").await.unwrap();
+        let kept = page.heap_bytes().await.unwrap();
+        page.evaluate("void delete window.kept").await.unwrap();
+        assert!(kept > before + 8_000_000, "{before} {kept}");
+        assert!(page.heap_bytes().await.unwrap() < before + 1_000_000);
+
         assert_eq!(page.problems(), Vec::<String>::new());
         page.evaluate("console.error('first', 2)").await.unwrap();
         page.evaluate("setTimeout(() => { throw new Error('second') })").await.unwrap();
