@@ -1,7 +1,7 @@
 //! The admin listener: health, readiness, metrics and the fleet, for operators and their tools; never public.
 //!
 //! Reading order: `listener` (connections), `api` (routes), `access` (checks of the sender), `events` (the
-//! live view).
+//! live view), `overview` (the state in it), `page` (for a browser).
 
 mod access;
 mod api;
@@ -14,6 +14,7 @@ mod instance_json;
 mod listener;
 mod off_thread;
 mod overview;
+mod page;
 mod response;
 mod state;
 

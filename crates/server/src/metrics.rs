@@ -5,7 +5,7 @@
 //!
 //! Reading order: `recorder` (what is recorded), `exposition` (the metric names) with `calls`, `instances`,
 //! `fleet`, `placement`, `rules`, `spans` and `process`, `families` (the text), `format` (its choice),
-//! `new_calls` and `series` (the counters).
+//! `new_calls` and `series` (the counters). `overview_numbers` is for the page of operators.
 
 mod calls;
 mod exposition;
@@ -14,6 +14,7 @@ mod fleet;
 mod format;
 mod instances;
 mod new_calls;
+mod overview_numbers;
 mod placement;
 mod process;
 mod recorder;
@@ -21,6 +22,7 @@ mod rules;
 mod series;
 mod spans;
 
+pub(crate) use self::overview_numbers::OverviewNumbers;
 pub use self::{
     exposition::{ConfigNumbers, DeliveryNumbers, Scrape},
     format::Format,

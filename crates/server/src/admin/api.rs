@@ -22,6 +22,7 @@ use crate::{
         fleet_summary,
         instance_json::InstanceJson,
         off_thread::off_thread,
+        page::PageFile,
         response::{AdminResponse, json, response},
         state::AdminState,
     },
@@ -85,6 +86,7 @@ impl AdminApi {
         }
         let query = request.uri().query();
         let response = match route {
+            AdminRoute::Page(file) => file.respond(request.headers()),
             AdminRoute::Healthz => self.healthz(),
             AdminRoute::Readyz => self.readyz(&state),
             AdminRoute::Metrics => {
@@ -237,6 +239,7 @@ fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
 /// A path of the admin listener. Paths are matched raw: instance names need no escapes.
 #[derive(Clone, Copy, Debug)]
 enum AdminRoute<'p> {
+    Page(PageFile),
     Healthz,
     Readyz,
     Metrics,
@@ -262,6 +265,7 @@ impl<'p> AdminRoute<'p> {
             "/events" => Some(Self::Events),
             "/calls" => Some(Self::Calls),
             "/config" => Some(Self::Config),
+            _ if PageFile::parse(path).is_some() => PageFile::parse(path).map(Self::Page),
             _ if path.starts_with("/calls/") => path.strip_prefix("/calls/").map(Self::Call),
             _ => match path.strip_prefix("/fleet/")?.split_once('/')? {
                 (instance, "callback") => Some(Self::Callback(instance)),
@@ -274,7 +278,8 @@ impl<'p> AdminRoute<'p> {
 
     fn check_method(self, method: &Method) -> Result<(), AdminError> {
         let (allowed, allow): (&[Method], _) = match self {
-            Self::Healthz
+            Self::Page(_)
+            | Self::Healthz
             | Self::Readyz
             | Self::Metrics
             | Self::Fleet
@@ -294,7 +299,12 @@ impl<'p> AdminRoute<'p> {
     /// what names calls, senders or the configuration.
     fn requires_token(self) -> bool {
         match self {
-            Self::Healthz | Self::Readyz | Self::Metrics | Self::Fleet | Self::FleetSummary => false,
+            Self::Page(_)
+            | Self::Healthz
+            | Self::Readyz
+            | Self::Metrics
+            | Self::Fleet
+            | Self::FleetSummary => false,
             Self::Callback(_)
             | Self::Events
             | Self::Calls

@@ -33,9 +33,9 @@ impl AdminError {
         status: StatusCode::NOT_FOUND,
         code: "not_found",
         message: Cow::Borrowed(
-            "the paths are GET /healthz, /readyz, /metrics, /fleet, /fleet/{instance}/callback?app={id}, \
-             /events, /calls, /calls/{id}, /config and POST /fleet/{instance}/drain, \
-             /fleet/{instance}/resume",
+            "the paths are GET / for a browser, /healthz, /readyz, /metrics, /fleet, \
+             /fleet/{instance}/callback?app={id}, /events, /calls, /calls/{id}, /config and \
+             POST /fleet/{instance}/drain, /fleet/{instance}/resume",
         ),
         header: None,
     };

@@ -378,9 +378,9 @@ async fn the_fleet_lists_every_instance_with_its_status() {
         Value::from(first.clone()),
         json!({
             "name": "bot-0", "incarnation": "0", "state": "ready", "drained": false, "calls_counted": 0,
-            "calls_expected": null, "entered": {}, "calls": null, "capacity": null, "placed": 0, "callbacks": 0, "in_flight": 0,
-            "attempts": 0, "failures": {}, "missed_probes": 0, "last_miss": null,
-            "last_probe_ms": null, "restored_age_ms": null,
+            "calls_expected": null, "entered": {}, "calls": null, "capacity": null, "placed": 0,
+            "callbacks": 0, "in_flight": 0, "attempts": 0, "failures": {}, "missed_probes": 0,
+            "last_miss": null, "last_probe_ms": null, "restored_age_ms": null,
         })
     );
 }
@@ -426,7 +426,7 @@ async fn an_instance_is_drained_and_resumed() {
 async fn unknown_paths_and_methods_are_refused() {
     let running = start(LOCAL).await;
     for path in
-        ["/", "/fleet/", "/fleet/bot-0", "/fleet/bot-0/x", "/metrics/", "/HEALTHZ", "/fleet/a/b/drain"]
+        ["/page", "/fleet/", "/fleet/bot-0", "/fleet/bot-0/x", "/metrics/", "/HEALTHZ", "/fleet/a/b/drain"]
     {
         running.send(&format!("GET {path}"), "").await.expect_error(404, "not_found");
     }

@@ -140,6 +140,7 @@ impl CallMemory {
     }
 
     /// The number of calls.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).calls.len()).sum()
     }

@@ -110,7 +110,7 @@ async fn an_operator_drains_and_resumes_an_instance() {
         ("/fleet/bot-0/callback".into(), 400),
         ("/fleet/bot-0/callback?app=x".into(), 400),
         ("/fleet/bot-0".into(), 404),
-        ("/".into(), 404),
+        ("/page".into(), 404),
         ("/api/calls".into(), 404),
         ("/fleet/bot-0/drain".into(), 405),
     ] {

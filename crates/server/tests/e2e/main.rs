@@ -75,6 +75,8 @@ mod managed_identities;
 #[cfg(test)]
 mod pack;
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod proxied;
 #[cfg(test)]
 mod redirects;
