@@ -1,6 +1,12 @@
 //! The command line of `switchboard`.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+mod given;
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use switchboard_delivery::InstanceState;
@@ -8,6 +14,8 @@ use switchboard_routing::Name;
 use url::Url;
 use uuid::Uuid;
 
+use self::given::GivenParser;
+pub use self::given::{Given, GivenBy};
 use crate::config;
 
 /// The gateway in front of Microsoft Teams calling bots.
@@ -110,16 +118,29 @@ pub struct FleetResumeArgs {
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     /// The configuration, a TOML file.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(
+        long = "config",
+        value_name = "FILE",
+        env = CONFIG_VARIABLE,
+        default_value = CONFIG_DEFAULT,
+        value_parser = GivenParser(path)
+    )]
+    pub file: Given<PathBuf>,
+}
+
+impl ConfigArgs {
+    /// The path of the configuration.
+    pub fn path(&self) -> &Path {
+        &self.file.value
+    }
 }
 
 /// The options of `switchboard check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The configuration, a TOML file.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// Read no secret, certificate or key that the configuration names, for a machine that has none of them.
     #[arg(long)]
     pub without_secrets: bool,
@@ -143,9 +164,9 @@ pub enum OutputFormat {
 /// The options of `switchboard doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// The configuration, a TOML file.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// The tenant to request Graph tokens for; by default, the tenants of the apps.
     #[arg(long, value_name = "GUID", value_parser = guid)]
     pub tenant: Option<Uuid>,
@@ -193,9 +214,9 @@ impl ExplainArgs {
 /// The options of `switchboard mint`.
 #[derive(Debug, Args)]
 pub struct MintArgs {
-    /// The configuration, a TOML file.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// The instance.
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub instance: Name,
@@ -248,6 +269,10 @@ fn admin_url(text: &str) -> Result<Url, &'static str> {
     }
 }
 
+fn path(value: &OsStr) -> Result<PathBuf, String> {
+    if value.is_empty() { Err("the path is empty; name a TOML file".to_owned()) } else { Ok(value.into()) }
+}
+
 fn guid(text: &str) -> Result<Uuid, &'static str> {
     config::parse_guid(text).ok_or("not a GUID like 0efc74f7-41c3-47a4-8775-7259bfef4241")
 }
@@ -255,6 +280,11 @@ fn guid(text: &str) -> Result<Uuid, &'static str> {
 fn name(text: &str) -> Result<Name, &'static str> {
     Name::parse(text).map_err(|_| "not a name of 1 to 63 of A-Z a-z 0-9 . _ -")
 }
+
+/// The variable that names the configuration.
+pub const CONFIG_VARIABLE: &str = "SWITCHBOARD_CONFIG";
+/// The place of the configuration in `docs/install.md` and in the image.
+const CONFIG_DEFAULT: &str = "/etc/switchboard/switchboard.toml";
 
 /// The exit code for a wrong command line or configuration (sysexits.h).
 pub const EX_USAGE: u8 = 64;
@@ -278,6 +308,8 @@ mod tests {
     fn every_command_is_understood() {
         for line in [
             "switchboard|serve|--config|a.toml",
+            "switchboard|serve",
+            "switchboard|doctor",
             "switchboard|check|--config|a.toml",
             "switchboard|check|--config|a.toml|--without-secrets|--format|github",
             "switchboard|doctor|--config|a.toml|--json|--tenant|0efc74f7-41c3-47a4-8775-7259bfef4241",
@@ -314,10 +346,9 @@ mod tests {
             "switchboard|fleet|list|--admin|http://127.0.0.1:9090|--state|drained",
             "switchboard|fleet|drain|--admin|http://127.0.0.1:9090",
             "switchboard|fleet|drain|bot/0|--admin|http://127.0.0.1:9090",
-            "switchboard|serve",
+            "switchboard|serve|--config|",
             "switchboard|check|a.toml",
             "switchboard|check|--config|a.toml|--format|xml",
-            "switchboard|doctor",
             "switchboard|explain|--config|a.toml",
             "switchboard|explain|--config|a.toml|body.json|--json|--format|text",
             "switchboard|explain|--config|a.toml|body.json|--header|no colon",

@@ -20,8 +20,8 @@ use self::{
     problems::Warning,
 };
 use crate::{
-    cli::{CheckArgs, EX_USAGE, ExplainArgs, MintArgs, OutputFormat},
-    config::{Config, Problem, bounded, read_bounded, shown},
+    cli::{CONFIG_VARIABLE, CheckArgs, ConfigArgs, EX_USAGE, ExplainArgs, GivenBy, MintArgs, OutputFormat},
+    config::{Config, Problem, Problems, bounded, read_bounded, shown},
     process::certificate::CertificateFiles,
 };
 
@@ -33,7 +33,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     };
     let mut warnings = Vec::new();
     if !args.without_secrets {
-        warnings.extend(certificate_warnings(&config, &args.config));
+        warnings.extend(certificate_warnings(&config, args.config.path()));
         warnings.extend(fleet_file_warnings(&config));
     }
     problems::accept(&summary(&config), &warnings, args.format)
@@ -139,19 +139,34 @@ fn minted(config: &Config, args: &MintArgs) -> Result<String, String> {
     Ok(config.callback.mint(&owner, args.app))
 }
 
-pub(crate) fn load(path: &Path) -> Result<Config, ExitCode> {
-    Config::load(path, |name| env::var(name).ok())
-        .map_err(|problems| complain(&problems.to_string(), EX_USAGE))
+/// Loads the configuration. Prints its problems for people.
+pub(crate) fn load(args: &ConfigArgs) -> Result<Config, ExitCode> {
+    load_with_secrets(args).map_err(|problems| complain(&problems.to_string(), EX_USAGE))
+}
+
+fn load_with_secrets(args: &ConfigArgs) -> Result<Config, Problems> {
+    Config::load(args.path(), |name| env::var(name).ok()).map_err(|problems| explained(problems, args))
 }
 
 /// Loads the configuration of `check` or `explain`. Prints its problems in `format`.
 fn load_checked(args: &CheckArgs, format: OutputFormat) -> Result<Config, ExitCode> {
     let loaded = if args.without_secrets {
-        Config::load_without_secrets(&args.config)
+        Config::load_without_secrets(args.config.path()).map_err(|problems| explained(problems, &args.config))
     } else {
-        Config::load(&args.config, |name| env::var(name).ok())
+        load_with_secrets(&args.config)
     };
     loaded.map_err(|problems| problems::refuse(&problems, format))
+}
+
+/// Adds to a file that cannot be read why it is this one, unless the command line says so itself.
+fn explained(problems: Problems, args: &ConfigArgs) -> Problems {
+    match args.file.by {
+        GivenBy::Option => problems,
+        GivenBy::Variable => problems.of_choice(&format!("{CONFIG_VARIABLE} names this file")),
+        GivenBy::Default => problems.of_choice(&format!(
+            "this file is the default; name another one with --config FILE or {CONFIG_VARIABLE}"
+        )),
+    }
 }
 
 /// The faults of the certificate of the listener. None keeps the gateway from serving.
@@ -214,7 +229,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::config::tests::parse;
+    use crate::{cli::Given, config::tests::parse};
 
     const TWO_INSTANCES: &str = r#"
         region = "emea"
@@ -239,7 +254,7 @@ mod tests {
 
     fn mint(instance: &str, app: &str) -> Result<String, String> {
         let args = MintArgs {
-            config: "unused".into(),
+            config: ConfigArgs { file: Given { value: "unused".into(), by: GivenBy::Option } },
             instance: switchboard_routing::Name::parse(instance).unwrap(),
             app: Uuid::parse_str(app).unwrap(),
             incarnation: switchboard_routing::Name::parse("0").unwrap(),

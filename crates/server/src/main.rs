@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     match cli.command {
-        Command::Serve(args) => serve(&args.config),
+        Command::Serve(args) => serve(&args),
         Command::Check(args) => commands::check(&args),
         Command::Explain(args) => commands::explain(&args),
         Command::Doctor(args) => commands::doctor(&args),

@@ -32,6 +32,7 @@ use self::{
     output::{Progress, json, lines},
 };
 use super::{
+    load_with_secrets,
     output::{FAILURE, complain, print},
     problems,
 };
@@ -43,7 +44,7 @@ use crate::{
 
 /// `switchboard doctor`: exit 0 if nothing failed, 1 if something did, 64 if the configuration is invalid.
 pub fn doctor(args: &DoctorArgs) -> ExitCode {
-    let config = match Config::load(&args.config, |name| env::var(name).ok()) {
+    let config = match load_with_secrets(&args.config) {
         Ok(config) => config,
         Err(found) => {
             let format = if args.json { OutputFormat::Json } else { OutputFormat::Text };

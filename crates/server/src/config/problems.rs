@@ -74,6 +74,15 @@ impl Problems {
         Self { file: Some(file), ..self }
     }
 
+    /// The same problems. If the file cannot be read, with the reason why it was chosen.
+    pub(crate) fn of_choice(mut self, choice: &str) -> Self {
+        if let [Problem { position: None, message, .. }] = self.problems.as_mut_slice() {
+            message.push_str("; ");
+            message.push_str(choice);
+        }
+        self
+    }
+
     /// The file with the problems, for a message.
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()

@@ -5,7 +5,7 @@ use std::{io, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 use crate::{
-    cli::EX_USAGE,
+    cli::{ConfigArgs, EX_USAGE},
     commands::load,
     config::Config,
     metrics::Metrics,
@@ -18,12 +18,12 @@ use crate::{
     traces::{InvalidTraceSettings, TraceSettings},
 };
 
-/// Runs the gateway with the configuration at `path` until a signal stops it.
+/// Runs the gateway with the configuration that `args` names until a signal stops it.
 ///
 /// The exit code is 0 after a drain that cut nothing off, 1 after one that did or if the gateway cannot
 /// start, and 64 if the configuration is invalid.
-pub fn serve(path: &Path) -> ExitCode {
-    let config = match load(path) {
+pub fn serve(args: &ConfigArgs) -> ExitCode {
+    let config = match load(args) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -31,7 +31,7 @@ pub fn serve(path: &Path) -> ExitCode {
     descriptors::raise_limit(&config.limits);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = runtime.map_err(ServeError::Io).and_then(|runtime| {
-        let served = runtime.block_on(run(config, path, &log));
+        let served = runtime.block_on(run(config, args.path(), &log));
         runtime.shutdown_timeout(STOP_TIME_MAX);
         served
     });

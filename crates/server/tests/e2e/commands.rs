@@ -193,7 +193,7 @@ async fn a_minted_uri_is_accepted() {
 #[tokio::test]
 async fn serve_prints_why_it_cannot_start() {
     check(&["serve", "--config", &fixture("config/five-mistakes.toml")], 64);
-    check(&["serve"], 64);
+    check(&["serve", "--config"], 64);
     check(&["no-such-command"], 64);
     let (help, _) = check(&["--help"], 0);
     assert!(

@@ -45,7 +45,7 @@ pub(super) fn all(config: Config, args: &DoctorArgs, clocks: &Arc<ClockOffsets>)
 
 /// The configuration is valid, or `doctor` had ended with its problems.
 pub(super) fn configuration(args: &DoctorArgs) -> Finding {
-    Finding::ok("configuration", &shown(&args.config), "valid")
+    Finding::ok("configuration", &shown(args.config.path()), "valid")
 }
 
 /// The limit of file descriptors, to which the gateway raises its own.

@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::{
-    cli::{CheckArgs, OutputFormat},
+    cli::{CheckArgs, ConfigArgs, Given, GivenBy, OutputFormat},
     config::tests::parse,
     platform::CALLER_REGION,
 };
@@ -60,7 +60,11 @@ fn explained(body: &str, headers: &[(&str, &str)]) -> Explanation {
 
 fn explained_with(config: &str, body: &str, headers: &[(&str, &str)]) -> Explanation {
     let args = ExplainArgs {
-        check: CheckArgs { config: "unused".into(), without_secrets: false, format: OutputFormat::Text },
+        check: CheckArgs {
+            config: ConfigArgs { file: Given { value: "unused".into(), by: GivenBy::Option } },
+            without_secrets: false,
+            format: OutputFormat::Text,
+        },
         body: None,
         callback: None,
         token: None,
