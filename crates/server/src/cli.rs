@@ -10,6 +10,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use switchboard_delivery::InstanceState;
+use switchboard_notification::CallId;
 use switchboard_routing::Name;
 use url::Url;
 use uuid::Uuid;
@@ -42,7 +43,7 @@ pub enum Command {
     Keygen,
     /// Print the callback URI of an instance.
     Mint(MintArgs),
-    /// Show the fleet of a running gateway; drain and resume its instances.
+    /// Show the fleet of running gateways; drain and resume its instances, and find a call.
     #[command(subcommand)]
     Fleet(FleetCommand),
 }
@@ -56,18 +57,27 @@ pub enum FleetCommand {
     Drain(FleetDrainArgs),
     /// End a drain.
     Resume(FleetResumeArgs),
+    /// Find the instance of a call; exit 0, or 1 if no gateway remembers the call.
+    Find(FleetFindArgs),
 }
 
-/// The options that name a gateway.
+/// The options that name the gateways.
 #[derive(Debug, Args)]
 pub struct AdminArgs {
-    /// The admin listener of the gateway, like http://127.0.0.1:9090; plain http for loopback only.
-    #[arg(long = "admin", value_name = "URL", value_parser = admin_url)]
-    pub url: Url,
-    /// The environment variable that holds the gateway's admin.token.
+    /// The admin listener of a gateway; may be repeated, or name several gateways with commas between them.
+    /// Plain http is for loopback only.
+    #[arg(
+        long = "admin",
+        value_name = "URL",
+        env = ADMIN_VARIABLE,
+        default_value = ADMIN_DEFAULT,
+        value_parser = GivenParser(admin_urls)
+    )]
+    pub urls: Vec<Given<Vec<Url>>>,
+    /// The environment variable that holds the admin.token of the gateways.
     #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
     pub token_env: Option<String>,
-    /// The file that holds the gateway's admin.token.
+    /// The file that holds the admin.token of the gateways.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Print JSON instead of lines for people.
@@ -75,10 +85,25 @@ pub struct AdminArgs {
     pub json: bool,
 }
 
+impl AdminArgs {
+    /// Each gateway once, in the order of the command line.
+    pub fn gateways(&self) -> Vec<Given<Url>> {
+        let mut gateways: Vec<Given<Url>> = Vec::new();
+        for Given { value: urls, by } in &self.urls {
+            for url in urls {
+                if gateways.iter().all(|known| known.value != *url) {
+                    gateways.push(Given { value: url.clone(), by: *by });
+                }
+            }
+        }
+        gateways
+    }
+}
+
 /// `switchboard fleet list`
 #[derive(Debug, Args)]
 pub struct FleetListArgs {
-    /// The gateway.
+    /// The gateways.
     #[command(flatten)]
     pub admin: AdminArgs,
     /// List the instances in this state only.
@@ -87,6 +112,9 @@ pub struct FleetListArgs {
     /// List the instances only that drain and are empty: they can be removed without the end of a call.
     #[arg(long)]
     pub empty: bool,
+    /// List the instances again every 2 s until Ctrl-C.
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
 }
 
 /// `switchboard fleet drain`
@@ -95,7 +123,7 @@ pub struct FleetDrainArgs {
     /// The instance.
     #[arg(value_name = "INSTANCE", value_parser = name)]
     pub instance: Name,
-    /// The gateway.
+    /// The gateways.
     #[command(flatten)]
     pub admin: AdminArgs,
     /// Wait until the last call of the instance has ended, then exit 0.
@@ -109,7 +137,18 @@ pub struct FleetResumeArgs {
     /// The instance.
     #[arg(value_name = "INSTANCE", value_parser = name)]
     pub instance: Name,
-    /// The gateway.
+    /// The gateways.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// `switchboard fleet find`
+#[derive(Debug, Args)]
+pub struct FleetFindArgs {
+    /// The id of the call.
+    #[arg(value_name = "CALL", value_parser = call_id)]
+    pub call: String,
+    /// The gateways.
     #[command(flatten)]
     pub admin: AdminArgs,
 }
@@ -254,6 +293,21 @@ fn header(text: &str) -> Result<(String, String), String> {
     Ok((name.as_str().to_owned(), value.to_owned()))
 }
 
+/// Parses the URLs of admin listeners, with spaces or commas between them.
+fn admin_urls(value: &OsStr) -> Result<Vec<Url>, String> {
+    let text = value.to_str().ok_or("not text")?;
+    let urls: Vec<_> = text.split([' ', ',', '\t', '\n']).filter(|url| !url.is_empty()).collect();
+    match urls.as_slice() {
+        [] => Err("no URL; write one like http://127.0.0.1:9090".to_owned()),
+        [url] => Ok(vec![admin_url(url)?]),
+        urls => {
+            let named =
+                |url: &&str| admin_url(url).map_err(|problem| format!("{}: {problem}", url.escape_debug()));
+            urls.iter().map(named).collect()
+        }
+    }
+}
+
 /// Parses the URL of an admin listener. An admin token must not cross a network unencrypted.
 fn admin_url(text: &str) -> Result<Url, &'static str> {
     let url = config::absolute_url(text).ok_or(
@@ -269,6 +323,12 @@ fn admin_url(text: &str) -> Result<Url, &'static str> {
     }
 }
 
+fn call_id(text: &str) -> Result<String, &'static str> {
+    CallId::parse(text)
+        .map(|id| id.to_string())
+        .map_err(|_| "not a call id like 491f0b00-6aee-11ef-a87f-0d9e4ba7d6c7")
+}
+
 fn path(value: &OsStr) -> Result<PathBuf, String> {
     if value.is_empty() { Err("the path is empty; name a TOML file".to_owned()) } else { Ok(value.into()) }
 }
@@ -281,6 +341,10 @@ fn name(text: &str) -> Result<Name, &'static str> {
     Name::parse(text).map_err(|_| "not a name of 1 to 63 of A-Z a-z 0-9 . _ -")
 }
 
+/// The variable that names the gateways.
+const ADMIN_VARIABLE: &str = "SWITCHBOARD_ADMIN";
+/// The default of `admin.address`.
+const ADMIN_DEFAULT: &str = "http://127.0.0.1:9090";
 /// The variable that names the configuration.
 pub const CONFIG_VARIABLE: &str = "SWITCHBOARD_CONFIG";
 /// The place of the configuration in `docs/install.md` and in the image.
@@ -326,6 +390,9 @@ mod tests {
             "switchboard|fleet|list|--admin|http://127.0.0.1:9090|--state|draining|--empty",
             "switchboard|fleet|drain|bot-0|--admin|http://[::1]:9090|--wait|--token-file|token",
             "switchboard|fleet|resume|--admin|http://localhost:9090|bot-0",
+            "switchboard|fleet|list",
+            "switchboard|fleet|list|--watch",
+            "switchboard|fleet|find|491f0b00-6aee-11ef-a87f-0d9e4ba7d6c7|--json",
         ] {
             parse(line).unwrap();
         }
@@ -336,7 +403,12 @@ mod tests {
         for line in [
             "switchboard",
             "switchboard|fleet",
-            "switchboard|fleet|list",
+            "switchboard|fleet|list|--watch|--json",
+            "switchboard|fleet|find",
+            "switchboard|fleet|find|..",
+            "switchboard|fleet|find|a/b",
+            "switchboard|fleet|list|--admin|",
+            "switchboard|fleet|list|--admin|http://127.0.0.1:9090, http://10.0.0.1:9090",
             "switchboard|fleet|list|--admin|127.0.0.1:9090",
             "switchboard|fleet|list|--admin|http://10.0.0.1:9090",
             "switchboard|fleet|list|--admin|http://127.0.0.1:9090/fleet",
@@ -359,6 +431,28 @@ mod tests {
             "switchboard|mint|--config|a.toml|--instance|bot-0|--app|{0efc74f7-41c3-47a4-8775-7259bfef4241}",
         ] {
             assert!(parse(line).unwrap_err().use_stderr(), "{line}");
+        }
+    }
+
+    #[test]
+    fn gateways_are_named_by_several_options_or_in_one() {
+        for (values, expected) in [
+            (&["http://127.0.0.1:1"][..], &["http://127.0.0.1:1/"][..]),
+            (&["http://127.0.0.1:1", "https://b"], &["http://127.0.0.1:1/", "https://b/"]),
+            (
+                &["http://127.0.0.1:1,https://b  https://c\n"],
+                &["http://127.0.0.1:1/", "https://b/", "https://c/"],
+            ),
+            (&["https://b", "https://b/ https://B:443"], &["https://b/"]),
+        ] {
+            let mut line = vec!["switchboard", "fleet", "list"];
+            line.extend(values.iter().flat_map(|value| ["--admin", value]));
+            let command = Cli::try_parse_from(line).unwrap().command;
+            let Command::Fleet(FleetCommand::List(args)) = command else { panic!("list") };
+            let gateways = args.admin.gateways();
+            assert!(gateways.iter().all(|gateway| gateway.by == GivenBy::Option));
+            let urls: Vec<_> = gateways.iter().map(|gateway| gateway.value.as_str()).collect();
+            assert_eq!(urls, expected);
         }
     }
 

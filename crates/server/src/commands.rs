@@ -1,9 +1,10 @@
-//! The commands that end by themselves: `check`, `explain`, `doctor`, `keygen`, `mint`, `fleet`. Results go
-//! to stdout, errors to stderr.
+//! All commands but `serve`: `check`, `explain`, `doctor`, `keygen`, `mint`, `fleet`. Results go to stdout,
+//! errors to stderr.
 
 mod doctor;
 mod explain;
 mod fleet;
+mod gateways;
 mod output;
 mod problems;
 

@@ -22,6 +22,7 @@ pub use self::{
     settings::Format,
 };
 pub(crate) use self::{
+    escape::is_deceptive,
     event_limiter::EventLimiter,
     line::Line,
     subscriber::{json_line, log_line},

@@ -16,7 +16,6 @@ mod peers;
 mod trust;
 
 use std::{
-    env,
     io::{self, IsTerminal},
     process::ExitCode,
     sync::Arc,
@@ -33,7 +32,7 @@ use self::{
 };
 use super::{
     load_with_secrets,
-    output::{FAILURE, complain, print},
+    output::{FAILURE, complain, is_coloured, print},
     problems,
 };
 use crate::{
@@ -61,13 +60,7 @@ pub fn doctor(args: &DoctorArgs) -> ExitCode {
     // A look-up that hangs must not delay the end.
     runtime.shutdown_background();
     let has_failed = findings.iter().any(Finding::is_failure);
-    let printed = print(&if args.json {
-        json(&findings)
-    } else {
-        let is_coloured =
-            io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        lines(&findings, is_coloured)
-    });
+    let printed = print(&if args.json { json(&findings) } else { lines(&findings, is_coloured()) });
     if has_failed { ExitCode::from(FAILURE) } else { printed }
 }
 

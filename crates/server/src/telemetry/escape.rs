@@ -66,7 +66,8 @@ fn needs_escape(char: char) -> bool {
     matches!(char, '"' | '\\') || char.is_control() || is_deceptive(char)
 }
 
-fn is_deceptive(char: char) -> bool {
+/// Returns true for characters that reorder or hide the text around them.
+pub(crate) fn is_deceptive(char: char) -> bool {
     matches!(char,
         '\u{00ad}' | '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
         | '\u{feff}' | '\u{fff9}'..='\u{fffb}')

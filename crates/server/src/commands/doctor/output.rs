@@ -8,6 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::finding::{Finding, Status};
+use crate::commands::output::{self, DIM, GREEN, RED, YELLOW};
 
 /// One line for each finding, and one for all of them.
 pub(super) fn lines(findings: &[Finding], is_coloured: bool) -> String {
@@ -35,12 +36,12 @@ pub(super) fn lines(findings: &[Finding], is_coloured: bool) -> String {
 
 fn coloured(status: Status, text: &str) -> String {
     let colour = match status {
-        Status::Ok => 32,
-        Status::Warning => 33,
-        Status::Failed => 31,
-        Status::Skipped => 2,
+        Status::Ok => GREEN,
+        Status::Warning => YELLOW,
+        Status::Failed => RED,
+        Status::Skipped => DIM,
     };
-    format!("\u{1b}[{colour}m{text}\u{1b}[0m")
+    output::coloured(text, colour)
 }
 
 /// The findings for programs.

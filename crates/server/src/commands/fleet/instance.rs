@@ -9,6 +9,7 @@ use serde::Deserialize;
 #[serde(default)]
 pub(super) struct FleetInstance {
     pub(super) name: String,
+    pub(super) incarnation: String,
     pub(super) state: String,
     pub(super) since_ms: u64,
     pub(super) reason: String,
@@ -24,8 +25,9 @@ pub(super) struct FleetInstance {
 }
 
 impl FleetInstance {
-    /// The calls and requests that the instance still has, in words.
-    pub(super) fn workload(&self) -> String {
+    /// The calls and requests that the instance still has, in words. `gateways` is the number of gateways
+    /// that count them.
+    pub(super) fn workload(&self, gateways: usize) -> String {
         let requests = match self.in_flight {
             0 => String::new(),
             one_or_more => format!(", {} in flight", counted(one_or_more, "request")),
@@ -34,8 +36,9 @@ impl FleetInstance {
             (Some(calls), _) => format!("{}{requests}", counted(calls, "call")),
             (None, 0) => format!("an unknown number of calls{requests}"),
             (None, placed) => format!(
-                "{} placed by this gateway, and an unknown number of others{requests}",
-                counted(placed, "call")
+                "{} placed by {}, and an unknown number of others{requests}",
+                counted(placed, "call"),
+                if gateways == 1 { "this gateway" } else { "these gateways" }
             ),
         }
     }
@@ -46,14 +49,6 @@ impl FleetInstance {
         // A gateway of an earlier version does not report the expected calls.
         self.calls.map(|calls| self.calls_expected.unwrap_or(calls))
     }
-}
-
-/// Makes the text of a server fit for a terminal: no control characters, and a bounded length.
-pub(super) fn plain(text: &str) -> String {
-    text.chars()
-        .take(PLAIN_MAX)
-        .map(|character| if character.is_control() { '?' } else { character })
-        .collect()
 }
 
 /// A number with its noun: `1 call`, `2 calls`.
@@ -72,6 +67,3 @@ pub(super) fn duration(ms: u64) -> String {
         _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
     }
 }
-
-/// The longest text of a server that is shown.
-const PLAIN_MAX: usize = 500;

@@ -1,17 +1,23 @@
 //! The fleet as a table for people.
 
-use super::instance::{FleetInstance, counted, duration, plain};
+use super::instance::{FleetInstance, counted, duration};
+use crate::commands::output::{DIM, GREEN, RED, YELLOW, coloured, plain};
 
 /// Writes one line for each instance, and one for all of them.
-pub(super) fn table(fleet: &[FleetInstance]) -> String {
+pub(super) fn table(fleet: &[FleetInstance], is_coloured: bool) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(fleet.iter().map(row));
-    let mut text = String::new();
+    let mut widths = [0; HEAD.len()];
     for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for (index, row) in rows.iter().enumerate() {
         let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-            let padding = " ".repeat(width.unwrap_or_default().saturating_sub(cell.chars().count()));
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
             if column > 0 {
                 line.push_str("  ");
             }
@@ -19,6 +25,9 @@ pub(super) fn table(fleet: &[FleetInstance]) -> String {
             if NUMBERS.contains(&column) {
                 line.push_str(&padding);
                 line.push_str(cell);
+            } else if is_coloured && index > 0 && column == STATE {
+                line.push_str(&coloured(cell, colour(cell)));
+                line.push_str(&padding);
             } else {
                 line.push_str(cell);
                 line.push_str(&padding);
@@ -71,6 +80,16 @@ fn summary(fleet: &[FleetInstance]) -> String {
     }
 }
 
+/// The colour of a state. States on which gateways disagree need attention.
+fn colour(state: &str) -> u8 {
+    match state {
+        "ready" => GREEN,
+        "ejected" | "unreachable" => RED,
+        "gone" => DIM,
+        _ => YELLOW,
+    }
+}
+
 const HEAD: [&str; 11] = [
     "instance",
     "state",
@@ -84,6 +103,8 @@ const HEAD: [&str; 11] = [
     "probed",
     "reason",
 ];
+/// The column of the state.
+const STATE: usize = 1;
 /// The columns of numbers.
 const NUMBERS: [usize; 6] = [3, 4, 5, 6, 7, 8];
 const UNKNOWN: &str = "-";

@@ -145,12 +145,7 @@ impl Gateway {
 
     /// Sends a signal: `TERM`, `HUP`, …
     pub(crate) fn signal(&self, name: &str) {
-        // The `kill` that is built into the shell: a minimal system has no other.
-        let done = Command::new("sh")
-            .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(done.success(), "kill -s {name}");
+        send_signal(name, self.child.id());
     }
 
     /// Returns the bytes that the process has read, from files and sockets.
@@ -173,6 +168,20 @@ impl Gateway {
         self.log.ended().await;
         self.child.wait().unwrap().code()
     }
+}
+
+/// Sends the signal of Ctrl-C to a process.
+pub(crate) fn interrupt(process: &tokio::process::Child) {
+    send_signal("INT", process.id().unwrap());
+}
+
+fn send_signal(name: &str, process: u32) {
+    // The `kill` that is built into the shell: a minimal system has no other.
+    let done = Command::new("sh")
+        .args(["-c", "kill -s \"$0\" \"$1\"", name, &process.to_string()])
+        .status()
+        .unwrap();
+    assert!(done.success(), "kill -s {name}");
 }
 
 /// Here and not in `request.rs`, so that a request does not depend on the gateway.
