@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use self::given::GivenParser;
 pub use self::given::{Given, GivenBy};
-use crate::config;
+use crate::{config, request::outcome::Outcome};
 
 /// The gateway in front of Microsoft Teams calling bots.
 #[derive(Debug, Parser)]
@@ -46,6 +46,8 @@ pub enum Command {
     /// Show the fleet of running gateways; drain and resume its instances, and find a call.
     #[command(subcommand)]
     Fleet(FleetCommand),
+    /// Show the requests of running gateways as they end, until Ctrl-C.
+    Tail(TailArgs),
 }
 
 /// A command of `switchboard fleet`.
@@ -148,6 +150,21 @@ pub struct FleetFindArgs {
     /// The id of the call.
     #[arg(value_name = "CALL", value_parser = call_id)]
     pub call: String,
+    /// The gateways.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// The options of `switchboard tail`.
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    /// Show the requests about this call only.
+    #[arg(long, value_name = "ID", value_parser = call_id)]
+    pub call: Option<String>,
+    /// Show the requests with this outcome only; may be repeated.
+    #[arg(long = "outcome", value_name = "LABEL", hide_possible_values = true,
+        value_parser = Outcome::ALL.map(Outcome::label))]
+    pub outcomes: Vec<String>,
     /// The gateways.
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -393,6 +410,7 @@ mod tests {
             "switchboard|fleet|list",
             "switchboard|fleet|list|--watch",
             "switchboard|fleet|find|491f0b00-6aee-11ef-a87f-0d9e4ba7d6c7|--json",
+            "switchboard|tail|--call|call-1|--outcome|placed|--outcome|client_gone|--json",
         ] {
             parse(line).unwrap();
         }
@@ -407,6 +425,8 @@ mod tests {
             "switchboard|fleet|find",
             "switchboard|fleet|find|..",
             "switchboard|fleet|find|a/b",
+            "switchboard|tail|--call|",
+            "switchboard|tail|--outcome|lost",
             "switchboard|fleet|list|--admin|",
             "switchboard|fleet|list|--admin|http://127.0.0.1:9090, http://10.0.0.1:9090",
             "switchboard|fleet|list|--admin|127.0.0.1:9090",
@@ -445,14 +465,21 @@ mod tests {
             ),
             (&["https://b", "https://b/ https://B:443"], &["https://b/"]),
         ] {
-            let mut line = vec!["switchboard", "fleet", "list"];
+            let mut line = vec!["switchboard", "tail"];
             line.extend(values.iter().flat_map(|value| ["--admin", value]));
-            let command = Cli::try_parse_from(line).unwrap().command;
-            let Command::Fleet(FleetCommand::List(args)) = command else { panic!("list") };
+            let Command::Tail(args) = Cli::try_parse_from(line).unwrap().command else { panic!("tail") };
             let gateways = args.admin.gateways();
             assert!(gateways.iter().all(|gateway| gateway.by == GivenBy::Option));
             let urls: Vec<_> = gateways.iter().map(|gateway| gateway.value.as_str()).collect();
             assert_eq!(urls, expected);
+        }
+    }
+
+    #[test]
+    fn a_wrong_outcome_is_answered_with_all_of_them() {
+        let error = parse("switchboard|tail|--outcome|lost").unwrap_err().to_string();
+        for outcome in Outcome::ALL {
+            assert!(error.contains(outcome.label()), "{error}");
         }
     }
 

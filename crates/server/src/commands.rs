@@ -1,5 +1,5 @@
-//! All commands but `serve`: `check`, `explain`, `doctor`, `keygen`, `mint`, `fleet`. Results go to stdout,
-//! errors to stderr.
+//! All commands but `serve`: `check`, `explain`, `doctor`, `keygen`, `mint`, `fleet`, `tail`. Results go to
+//! stdout, errors to stderr.
 
 mod doctor;
 mod explain;
@@ -7,6 +7,7 @@ mod fleet;
 mod gateways;
 mod output;
 mod problems;
+mod tail;
 
 use std::{env, io, path::Path, process::ExitCode};
 
@@ -14,7 +15,7 @@ use openssl::rand::rand_bytes;
 use switchboard_delivery::Discovery;
 use switchboard_routing::Owner;
 
-pub use self::{doctor::doctor, fleet::fleet};
+pub use self::{doctor::doctor, fleet::fleet, tail::tail};
 use self::{
     explain::{Explanation, TokenExplained},
     output::{FAILURE, complain, print},

@@ -21,5 +21,6 @@ fn main() -> ExitCode {
         Command::Keygen => commands::keygen(),
         Command::Mint(args) => commands::mint(&args),
         Command::Fleet(command) => commands::fleet(&command),
+        Command::Tail(args) => commands::tail(&args),
     }
 }

@@ -8,11 +8,11 @@ use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{ACCEPT, AUTHORIZATION, DATE, HOST, USER_AGENT},
 };
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::client::conn::http1;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use openssl::{
     error::ErrorStack,
@@ -70,11 +70,7 @@ impl Fetcher {
         bytes_max: usize,
         limit: Duration,
     ) -> Result<FetchedResponse, FetchError> {
-        let mut request = request(method, url, Bytes::new())?;
-        if let Some(authorization) = authorization {
-            request.headers_mut().insert(AUTHORIZATION, authorization);
-        }
-        self.send_within(limit, url, request, bytes_max).await
+        self.send(url, request(method, url, authorization, Bytes::new())?, bytes_max, limit).await
     }
 
     /// Posts `body` with these header fields. Returns the response, whatever its status.
@@ -87,9 +83,28 @@ impl Fetcher {
         bytes_max: usize,
         limit: Duration,
     ) -> Result<FetchedResponse, FetchError> {
-        let mut request = request(Method::POST, url, body)?;
+        let mut request = request(Method::POST, url, None, body)?;
         request.headers_mut().extend(headers);
-        self.send_within(limit, url, request, bytes_max).await
+        self.send(url, request, bytes_max, limit).await
+    }
+
+    /// Opens a stream of server-sent events, after the event `last_event_id`. Its head must arrive within
+    /// `limit`.
+    pub(crate) async fn stream(
+        &self,
+        url: &Url,
+        authorization: Option<HeaderValue>,
+        last_event_id: Option<HeaderValue>,
+        limit: Duration,
+    ) -> Result<FetchStream, FetchError> {
+        let mut request = request(Method::GET, url, authorization, Bytes::new())?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Some(id) = last_event_id {
+            request.headers_mut().insert("last-event-id", id);
+        }
+        timeout(limit, self.open(url, request))
+            .await
+            .unwrap_or_else(|_| Err(failed("timeout", format!("no response in {} s", limit.as_secs()))))
     }
 
     /// Gets the document at `url`; any status but 200 is an error.
@@ -102,24 +117,22 @@ impl Fetcher {
         self.answer(Method::GET, url, None, bytes_max, limit).await?.document()
     }
 
-    async fn send_within(
-        &self,
-        limit: Duration,
-        url: &Url,
-        request: Request<Full<Bytes>>,
-        bytes_max: usize,
-    ) -> Result<FetchedResponse, FetchError> {
-        timeout(limit, self.send(url, request, bytes_max)).await.unwrap_or_else(|_| {
-            Err(failed("timeout", format!("no complete response in {} s", limit.as_secs())))
-        })
-    }
-
+    /// Sends a request and reads the whole response.
     async fn send(
         &self,
         url: &Url,
         request: Request<Full<Bytes>>,
         bytes_max: usize,
+        limit: Duration,
     ) -> Result<FetchedResponse, FetchError> {
+        let whole = async { self.open(url, request).await?.whole(bytes_max).await };
+        timeout(limit, whole).await.unwrap_or_else(|_| {
+            Err(failed("timeout", format!("no complete response in {} s", limit.as_secs())))
+        })
+    }
+
+    /// Sends a request and reads the head of the response.
+    async fn open(&self, url: &Url, request: Request<Full<Bytes>>) -> Result<FetchStream, FetchError> {
         let host = url.host().ok_or_else(|| failed("url", "the URL has no host".into()))?;
         let port = url.port_or_known_default().ok_or_else(|| failed("url", "the URL has no port".into()))?;
         let stream = timeout(CONNECT_TIME_MAX, connect(&host, port))
@@ -130,9 +143,9 @@ impl Fetcher {
                 .await
                 .unwrap_or_else(|_| Err(failed("tls", "no TLS handshake in 2 s".into())))?;
             let certificate = stream.ssl().peer_certificate();
-            Ok(FetchedResponse { certificate, ..read(stream, request, bytes_max).await? })
+            open(stream, request, certificate).await
         } else {
-            read(stream, request, bytes_max).await
+            open(stream, request, None).await
         }
     }
 
@@ -182,7 +195,61 @@ impl FetchedResponse {
     }
 }
 
-fn request(method: Method, url: &Url, body: Bytes) -> Result<Request<Full<Bytes>>, FetchError> {
+/// A response whose body has not been read.
+#[derive(Debug)]
+pub(crate) struct FetchStream {
+    response: Response<Incoming>,
+    certificate: Option<X509>,
+    _connection: AbortOnDrop,
+}
+
+impl FetchStream {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// Waits for the next bytes of the body, at most `limit`. Returns at most [`HEAD_BYTES_MAX`] of them,
+    /// `None` at the end. Can be cancelled and called again.
+    pub(crate) async fn next(&mut self, limit: Duration) -> Result<Option<Bytes>, FetchError> {
+        loop {
+            let frame = timeout(limit, self.response.body_mut().frame()).await;
+            let silent = |_| failed("timeout", format!("nothing arrives for {} s", limit.as_secs()));
+            match frame.map_err(silent)?.transpose().map_err(|error| broken(&error))? {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the whole body.
+    async fn whole(self, bytes_max: usize) -> Result<FetchedResponse, FetchError> {
+        let Self { response, certificate, _connection } = self;
+        let (head, body) = response.into_parts();
+        match Limited::new(body, bytes_max).collect().await {
+            Ok(body) => Ok(FetchedResponse {
+                status: head.status,
+                headers: head.headers,
+                certificate,
+                body: body.to_bytes(),
+            }),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(failed("too_large", format!("the response has more than {bytes_max} bytes")))
+            }
+            Err(error) => Err(failed("http", Chain(&*error).to_string())),
+        }
+    }
+}
+
+fn request(
+    method: Method,
+    url: &Url,
+    authorization: Option<HeaderValue>,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, FetchError> {
     let target = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
@@ -191,14 +258,18 @@ fn request(method: Method, url: &Url, body: Bytes) -> Result<Request<Full<Bytes>
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (host, _) => host.unwrap_or_default().to_owned(),
     };
-    Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(target)
         .header(HOST, host)
         .header(ACCEPT, "application/json")
         .header(USER_AGENT, concat!("switchboard/", env!("CARGO_PKG_VERSION")))
         .body(Full::new(body))
-        .map_err(|error| failed("url", error.to_string()))
+        .map_err(|error| failed("url", error.to_string()))?;
+    if let Some(authorization) = authorization {
+        request.headers_mut().insert(AUTHORIZATION, authorization);
+    }
+    Ok(request)
 }
 
 async fn connect(host: &Host<&str>, port: u16) -> Result<TcpStream, FetchError> {
@@ -210,37 +281,24 @@ async fn connect(host: &Host<&str>, port: u16) -> Result<TcpStream, FetchError> 
     connected.map_err(|error| failed("connect", error.to_string()))
 }
 
-/// Sends the request and reads the whole response.
-async fn read<S>(
+/// Sends the request and reads the head of the response.
+async fn open<S>(
     stream: S,
     request: Request<Full<Bytes>>,
-    bytes_max: usize,
-) -> Result<FetchedResponse, FetchError>
+    certificate: Option<X509>,
+) -> Result<FetchStream, FetchError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let broken = |error: hyper::Error| failed("http", Chain(&error).to_string());
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADER_FIELDS_MAX)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(broken)?;
-    let _connection = AbortOnDrop(tokio::spawn(connection));
-    let response = sender.send_request(request).await.map_err(broken)?;
-    let (head, body) = response.into_parts();
-    match Limited::new(body, bytes_max).collect().await {
-        Ok(body) => Ok(FetchedResponse {
-            status: head.status,
-            headers: head.headers,
-            certificate: None,
-            body: body.to_bytes(),
-        }),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(failed("too_large", format!("the response has more than {bytes_max} bytes")))
-        }
-        Err(error) => Err(failed("http", Chain(&*error).to_string())),
-    }
+        .map_err(|error| broken(&error))?;
+    let connection = AbortOnDrop(tokio::spawn(connection));
+    let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+    Ok(FetchStream { response, certificate, _connection: connection })
 }
 
 impl Fetch for Fetcher {
@@ -255,12 +313,17 @@ impl Fetch for Fetcher {
 }
 
 /// Stops the task that drives a connection when its exchange ends.
+#[derive(Debug)]
 struct AbortOnDrop(JoinHandle<hyper::Result<()>>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+fn broken(error: &hyper::Error) -> FetchError {
+    failed("http", Chain(error).to_string())
 }
 
 fn failed(kind: &'static str, detail: String) -> FetchError {

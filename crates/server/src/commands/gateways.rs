@@ -12,7 +12,10 @@ use url::Url;
 use super::output::plain;
 use crate::{
     cli::{AdminArgs, Given, GivenBy},
-    clients::{fetch::Fetcher, tls_client},
+    clients::{
+        fetch::{FetchStream, Fetcher},
+        tls_client,
+    },
     config::{read_bounded, shown},
 };
 
@@ -109,6 +112,30 @@ impl AdminClient {
         self.names.url.as_str().trim_end_matches('/')
     }
 
+    /// Opens a stream of server-sent events.
+    pub(super) async fn stream(
+        &self,
+        path: &str,
+        query: &str,
+        last_event_id: Option<HeaderValue>,
+    ) -> Result<FetchStream, AskError> {
+        let mut url = self.names.url.clone();
+        url.set_path(path);
+        url.set_query(Some(query).filter(|query| !query.is_empty()));
+        let stream = self.fetcher.stream(&url, self.authorization.clone(), last_event_id, RESPONSE_TIME);
+        let mut stream = stream.await.map_err(|source| self.unreachable(source))?;
+        if stream.status() == StatusCode::OK {
+            return Ok(stream);
+        }
+        let mut body = Vec::new();
+        while let Ok(Some(part)) = stream.next(RESPONSE_TIME).await
+            && body.len() < REFUSAL_BYTES_MAX
+        {
+            body.extend_from_slice(&part);
+        }
+        Err(self.refused(stream.status(), &body))
+    }
+
     /// Sends a request and returns the body of a response with status 200.
     async fn ask(&self, method: Method, path: &str, limit: Duration) -> Result<Bytes, AskError> {
         let mut url = self.names.url.clone();
@@ -130,7 +157,8 @@ impl AdminClient {
         })
     }
 
-    fn unreachable(&self, source: FetchError) -> AskError {
+    /// The error of a connection to this gateway.
+    pub(super) fn unreachable(&self, source: FetchError) -> AskError {
         let GatewayNames { url, advice, .. } = &self.names;
         AskError::Unreachable { url: url.to_string(), advice, source }
     }
@@ -142,7 +170,11 @@ impl AdminClient {
             StatusCode::UNAUTHORIZED if self.authorization.is_some() => AskError::TokenRejected { gateway },
             StatusCode::UNAUTHORIZED => AskError::TokenMissing { gateway },
             status => match serde_json::from_slice::<RefusedBody>(body) {
-                Ok(RefusedBody { error }) => AskError::Refused { gateway, message: plain(&error.message) },
+                Ok(RefusedBody { error }) => AskError::Refused {
+                    gateway,
+                    message: plain(&error.message),
+                    is_busy: status == StatusCode::SERVICE_UNAVAILABLE,
+                },
                 Err(_) => AskError::ForeignServer { url: url.to_string(), status: status.as_u16(), advice },
             },
         }
@@ -231,15 +263,33 @@ pub(super) enum AskError {
     #[error("{gateway} rejects the token; pass its admin.token")]
     TokenRejected { gateway: String },
     #[error("{gateway} refuses: {message}")]
-    Refused { gateway: String, message: String },
+    Refused { gateway: String, message: String, is_busy: bool },
     #[error("{url} responds {status} and is not the admin listener of a gateway; {advice}")]
     ForeignServer { url: String, status: u16, advice: &'static str },
     #[error("{url} does not respond with a fleet or a call; {advice}")]
     Unreadable { url: String, advice: &'static str, source: serde_json::Error },
 }
 
+impl AskError {
+    /// Returns true if a later attempt may succeed although nothing is changed here.
+    pub(super) fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { is_busy, .. } => *is_busy,
+            Self::Token { .. }
+            | Self::Tls(_)
+            | Self::TokenMissing { .. }
+            | Self::TokenRejected { .. }
+            | Self::ForeignServer { .. }
+            | Self::Unreadable { .. } => false,
+        }
+    }
+}
+
 /// The time of a response of a gateway.
 pub(super) const RESPONSE_TIME: Duration = Duration::from_secs(10);
 /// The largest response. That for ten thousand instances has 5 MB.
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
+/// Enough for the refusal of a stream.
+const REFUSAL_BYTES_MAX: usize = 16 * 1024;
 const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;

@@ -99,6 +99,8 @@ mod slots;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod tail;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod tokens;

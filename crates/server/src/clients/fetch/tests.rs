@@ -239,3 +239,36 @@ async fn a_certificate_must_name_an_ipv6_address() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_stream_arrives_in_small_pieces_and_may_not_fall_silent() {
+    let response = format!("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000));
+    let url = serve(response.leak()).await;
+    let mut stream = fetcher().stream(&url, None, None, LIMIT).await.unwrap();
+    assert_eq!(stream.status(), 200);
+    let mut bytes = 0;
+    while let Some(piece) = stream.next(LIMIT).await.unwrap() {
+        assert!(piece.len() <= HEAD_BYTES_MAX, "{}", piece.len());
+        bytes += piece.len();
+    }
+    assert_eq!(bytes, 100_000);
+
+    let url = serve("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n123").await;
+    let mut stream = fetcher().stream(&url, None, None, LIMIT).await.unwrap();
+    while let Ok(piece) = stream.next(LIMIT).await {
+        assert!(piece.is_some(), "the body is cut");
+    }
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    let silent = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        connection.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        // Until the client gives up.
+        let _ = connection.read_to_end(&mut Vec::new()).await;
+    });
+    let mut stream = fetcher().stream(&url, None, None, LIMIT).await.unwrap();
+    assert_eq!(stream.next(Duration::from_millis(10)).await.unwrap_err().kind, "timeout");
+    drop(stream);
+    silent.await.unwrap();
+}
