@@ -1,8 +1,9 @@
 //! `switchboard fleet`: shows and drains the fleet of running gateways, through their admin listeners.
 //!
 //! Reading order: `instance` (an instance as a gateway reports it), `merged` (the fleets of several gateways
-//! as one), `table`, `report`, then `wait`, `watch` and `find`.
+//! as one), `filter`, `table`, `report`, then `wait`, `watch` and `find`.
 
+mod filter;
 mod find;
 mod instance;
 mod merged;
@@ -20,8 +21,9 @@ use http::Method;
 use serde_json::value::RawValue;
 
 use self::{
+    filter::{is_listed, retain_listed},
     instance::FleetInstance,
-    merged::{MergedFleet, is_listed},
+    merged::MergedFleet,
     report::{FleetError, Report},
     table::table,
     wait::DRAINING,
@@ -86,7 +88,7 @@ async fn list(gateways: &Gateways, args: &FleetListArgs) -> Result<Report, Fleet
         }));
     }
     let mut merged = MergedFleet::of(gateways, responses);
-    merged.retain(args);
+    retain_listed(&mut merged, args);
     let mut report = partly_failed(&merged, gateways, &args.admin);
     if !args.admin.json && !merged.responded.is_empty() {
         report.text = table(&merged.rows(), is_coloured());

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{instance::FleetInstance, wait::is_empty};
+use super::instance::FleetInstance;
 use crate::{
-    cli::FleetListArgs,
     commands::gateways::{AskError, Gateways},
     telemetry::Chain,
 };
@@ -48,15 +47,6 @@ impl MergedFleet {
         let responded = fleets.iter().map(|(index, _)| *index).collect();
         let names = |indices: &[usize]| gateways.names(indices.iter().copied());
         Self { instances: merge(fleets, &names), responded, errors }
-    }
-
-    /// Keeps the instances that the options ask for: in the state at one gateway, or empty at all of them.
-    pub(super) fn retain(&mut self, args: &FleetListArgs) {
-        let responded = self.responded.len();
-        self.instances.retain(|MergedInstance { at, .. }| {
-            let at: Vec<_> = at.iter().map(|(_, instance)| instance).collect();
-            (!args.empty || at.len() == responded) && is_listed(args, &at)
-        });
     }
 
     /// The errors, one for each gateway that did not respond.
@@ -114,12 +104,6 @@ impl MergedFleet {
         let document = FleetDocument { gateways: asked.collect(), instances: instances.collect() };
         serde_json::to_string_pretty(&document).unwrap_or_default()
     }
-}
-
-/// Returns true if the options ask for an instance, as each gateway sees it.
-pub(super) fn is_listed(args: &FleetListArgs, at: &[&FleetInstance]) -> bool {
-    args.state.as_ref().is_none_or(|state| at.iter().any(|instance| instance.state == *state))
-        && (!args.empty || at.iter().all(|instance| is_empty(instance)))
 }
 
 /// Merges the fleets of gateways, each with its index. `names` names gateways for people.

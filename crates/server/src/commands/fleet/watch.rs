@@ -12,7 +12,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{merged::MergedFleet, report::FleetError, table::table};
+use super::{filter::retain_listed, merged::MergedFleet, report::FleetError, table::table};
 use crate::{
     cli::FleetListArgs,
     commands::{
@@ -38,7 +38,7 @@ pub(super) async fn watch(gateways: &Gateways, args: &FleetListArgs) -> Result<(
             responses = next => MergedFleet::of(gateways, responses),
             ended = &mut end => return ended.map_err(FleetError::Signal),
         };
-        fleet.retain(args);
+        retain_listed(&mut fleet, args);
         let mut text = humantime::format_rfc3339_seconds(wall_clock()).to_string();
         text.push('\n');
         // Above the table, of which a terminal may have no room for all lines.
