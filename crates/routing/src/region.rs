@@ -171,6 +171,11 @@ impl Policy {
         !self.rules.is_empty()
     }
 
+    /// Returns the index of each rule, the region that it chooses, and whether it is in a dry run.
+    pub fn rules(&self) -> impl Iterator<Item = (usize, &Name, bool)> {
+        self.rules.iter().enumerate().map(|(index, rule)| (index, rule.serve_in(), rule.is_dry_run()))
+    }
+
     /// Returns the outcome of each rule: whether it matches, or the first condition that fails with the
     /// call's value. The first rule that matches and is in no dry run decides; the outcomes of later rules
     /// are included.

@@ -219,6 +219,7 @@ impl Gateway {
             delivery: Arc::clone(&self.delivery),
             connections: Arc::clone(&self.connections),
             callbacks: Arc::clone(&self.callbacks),
+            policy: Arc::clone(&self.policy),
             peers: Arc::clone(&self.peers),
             observed: Arc::clone(&self.observed),
             apps: self.apps.clone(),

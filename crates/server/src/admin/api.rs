@@ -166,7 +166,7 @@ fn metrics(counts: &Metrics, state: &AdminState, format: Format) -> AdminRespons
         },
         instances,
         durations: state.delivery.durations(),
-        config: ConfigNumbers { apps: &state.apps, limits: &state.limits },
+        config: ConfigNumbers { policy: &state.policy, apps: &state.apps, limits: &state.limits },
         now: wall_clock(),
     };
     response(StatusCode::OK, format.content_type(), scrape.text(format).into())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use switchboard_auth::Authenticator;
 use switchboard_delivery::{Connections, Delivery};
-use switchboard_routing::{CallbackUris, Name};
+use switchboard_routing::{CallbackUris, Name, Policy};
 use uuid::Uuid;
 
 use crate::{
@@ -27,6 +27,8 @@ pub struct AdminState {
     pub connections: Arc<Connections>,
     /// The callback URIs of the instances.
     pub callbacks: Arc<CallbackUris>,
+    /// The rules of the regions.
+    pub policy: Arc<Policy>,
     /// The health of the other regions.
     pub(crate) peers: Arc<PeerHealth>,
     /// The observations of the process. The same after a reload.

@@ -24,7 +24,7 @@ use switchboard_auth::{AppSettings, Authenticator, Fetch, FetchError, KeyPolicy,
 use switchboard_delivery::{
     Delivery, DeliverySettings, Fill, InstanceSettings, Orphaned, TlsClient, UpstreamUrl,
 };
-use switchboard_routing::{CallbackUris, Name, SealKey};
+use switchboard_routing::{CallbackUris, Name, Policy, SealKey};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -153,6 +153,7 @@ fn admin_state(setup: Setup) -> AdminState {
         delivery: Arc::new(Delivery::new(settings, Arc::clone(&callbacks), tls)),
         connections: Arc::default(),
         callbacks,
+        policy: Arc::new(Policy::new(Name::parse("emea").unwrap(), Vec::new(), Vec::new()).unwrap()),
         peers: Arc::new(PeerHealth::new(Vec::new(), fetcher, None)),
         observed: Arc::new(Observed::new(UNIX_EPOCH + Duration::from_secs(1_700_000_000))),
         apps: vec![APP],

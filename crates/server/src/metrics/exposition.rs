@@ -9,6 +9,7 @@ use std::{
 
 use switchboard_auth::{Forbidden, Rejection, TrustStatus};
 use switchboard_delivery::{Connections, DeliveryDurations, InstanceStatus, PlacementCounters};
+use switchboard_routing::Policy;
 use uuid::Uuid;
 
 use crate::{
@@ -31,6 +32,8 @@ use crate::{
 /// The parts of the configuration that the metrics show.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfigNumbers<'c> {
+    /// The rules of the regions.
+    pub policy: &'c Policy,
     /// The ids of the configured apps.
     pub apps: &'c [Uuid],
     /// The limits.
@@ -92,7 +95,7 @@ impl Scrape<'_> {
         self.instances(&mut families)?;
         fleet::encode(&self.delivery.fleet, &mut families)?;
         placement::encode(&self.delivery.placement, &mut families)?;
-        self.metrics.rules.encode(&mut families)?;
+        self.metrics.rules.encode(self.config.policy, &mut families)?;
         self.process(&mut families)?;
         process::encode(out, format)
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use switchboard_routing::{Decision, Name};
+use switchboard_routing::{Decision, Name, Policy};
 
 use crate::metrics::{families::Families, series::LabelledCounters};
 
@@ -24,24 +24,36 @@ impl RuleCounters {
         count(&self.shadowed, decision, here);
     }
 
-    pub(super) fn encode(&self, families: &mut Families<'_>) -> fmt::Result {
-        for (name, help, counters) in [
+    /// Writes the counters. Those of the rules of `policy` are there before a rule has matched.
+    pub(super) fn encode(&self, policy: &Policy, families: &mut Families<'_>) -> fmt::Result {
+        let rules: Vec<_> =
+            policy.rules().map(|(index, region, is_dry)| (index.to_string(), region, is_dry)).collect();
+        let of_rules = |in_dry_run| {
+            rules
+                .iter()
+                .filter(move |(.., is_dry)| *is_dry == in_dry_run)
+                .map(|(index, region, _)| [&**index, region.as_str()])
+        };
+        let none = policy.has_rules().then_some([NO_RULE, policy.here().as_str()]);
+        for (name, help, counters, known) in [
             (
                 "rules_decided",
                 "New calls by the affinity rule that decided, or none, and by the region that it chose",
                 &self.decided,
+                of_rules(false).chain(none).collect::<Vec<_>>(),
             ),
             (
                 "rules_shadowed",
                 "New calls that an affinity rule in a dry run matched, by the region that it would choose",
                 &self.shadowed,
+                of_rules(true).collect(),
             ),
         ] {
             families.counters(
                 name,
                 help,
                 counters
-                    .read([])
+                    .read(known)
                     .iter()
                     .map(|([rule, region], count)| ([("rule", &**rule), ("region", &**region)], *count)),
             )?;

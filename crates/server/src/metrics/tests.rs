@@ -10,7 +10,7 @@ use switchboard_auth::{Forbidden, Rejection, TrustStatus};
 use switchboard_delivery::{DeliveryDurations, InstanceState, InstanceStatus, PlacementCounters};
 use switchboard_graph::{TransportError, TransportErrorKind};
 use switchboard_notification::ItemKind;
-use switchboard_routing::Name;
+use switchboard_routing::{Name, Policy};
 use uuid::{Uuid, uuid};
 
 use super::{
@@ -48,7 +48,11 @@ fn exposition(
         instances,
         delivery,
         durations: &DeliveryDurations::default(),
-        config: ConfigNumbers { apps: &[APP], limits: &LIMITS },
+        config: ConfigNumbers {
+            policy: &Policy::new(Name::parse("emea").unwrap(), Vec::new(), Vec::new()).unwrap(),
+            apps: &[APP],
+            limits: &LIMITS,
+        },
         now: UNIX_EPOCH + Duration::from_secs(1_790_000_100),
     };
     let texts = [Format::OpenMetrics, Format::Text].map(|format| scrape.text(format));

@@ -70,7 +70,8 @@ async fn busy(issuer: &Issuer) -> Scraped {
         .table(&format!("[[app]]\nid = \"{OTHER_APP}\"\n"))
         .peer("amer")
         .peer("apac")
-        .rule("amer");
+        .rule("amer")
+        .table("[[affinity.rule]]\nsource_region = [\"apac\"]\nserve_in = \"apac\"\ndry_run = true\n");
     let gateway = Gateway::start(&settings).await;
     let token = Token::skype().sign();
     until("the unreachable instance", async || {
