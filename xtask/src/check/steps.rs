@@ -1,6 +1,8 @@
 //! The steps of the gate, in one table for both of its forms.
 
-use std::{collections::BTreeSet, path::Path, process::ExitCode};
+use std::{
+    collections::BTreeSet, num::NonZero, path::Path, process::ExitCode, thread::available_parallelism,
+};
 
 use super::{changes::Changes, compiler::Compiler};
 use crate::{bench, console, demo, fixtures, rehearse, tidy};
@@ -64,6 +66,9 @@ impl Step {
         if !compiler.is_strict() {
             line = line.replace(" -- -D warnings", "").replace("RUSTDOCFLAGS=-Dwarnings ", "");
         }
+        if line.starts_with("cargo test ") {
+            line = format!("RUST_TEST_THREADS={} {line}", test_threads());
+        }
         let Some(changes) = changes else { return Decision::Run(line) };
         let crates: &BTreeSet<String> = match self.quick {
             Quick::All => return Decision::Run(line),
@@ -77,6 +82,11 @@ impl Step {
         let selected: Vec<_> = crates.iter().map(|name| format!("-p {name}")).collect();
         Decision::Run(line.replace("--workspace", &selected.join(" ")))
     }
+}
+
+/// Two tests at once for each processor: most tests wait for processes and sockets.
+fn test_threads() -> usize {
+    2 * available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Cheap steps come first. The demo, the rehearsal and the optimised build come last: earlier tests prove
@@ -288,7 +298,8 @@ mod tests {
         let quick = |name| line(name, "1.95.0", Some(&changes));
         assert_eq!(quick("format"), "cargo fmt --all --check");
         assert_eq!(quick("lints"), "cargo clippy -p a -p b --all-targets --locked -- -D warnings");
-        assert_eq!(quick("tests"), "cargo test -p b --locked");
+        let threads = test_threads();
+        assert_eq!(quick("tests"), format!("RUST_TEST_THREADS={threads} cargo test -p b --locked"));
         assert_eq!(quick("rehearsal"), "not part of --quick");
     }
 
