@@ -72,5 +72,5 @@ pub use endpoint::InvalidUrl;
 pub use name::{InvalidName, Name, NameRef};
 pub use ranking::{AffinityKey, Candidate, Load, choose, fill_order, hash_name, rank};
 pub use region::{
-    Decision, DecisionReason, InvalidPolicy, Peer, Policy, Rule, RuleOutcome, Traits, is_marked,
+    Decision, DecisionReason, InvalidPolicy, Peer, Policy, Rule, RuleEffect, RuleOutcome, Traits, is_marked,
 };

@@ -10,7 +10,7 @@ use self::{peer::RedirectUrl, problem::problems, rule::CompiledRule};
 pub use self::{
     peer::{Peer, is_marked},
     problem::InvalidPolicy,
-    rule::{Rule, RuleOutcome, Traits},
+    rule::{Rule, RuleEffect, RuleOutcome, Traits},
 };
 use crate::name::Name;
 
@@ -171,9 +171,9 @@ impl Policy {
         !self.rules.is_empty()
     }
 
-    /// Returns the index of each rule, the region that it chooses, and whether it is in a dry run.
-    pub fn rules(&self) -> impl Iterator<Item = (usize, &Name, bool)> {
-        self.rules.iter().enumerate().map(|(index, rule)| (index, rule.serve_in(), rule.is_dry_run()))
+    /// Returns what each rule does with the calls that it matches, in their order.
+    pub fn rules(&self) -> impl Iterator<Item = RuleEffect<'_>> {
+        self.rules.iter().map(CompiledRule::effect)
     }
 
     /// Returns the outcome of each rule: whether it matches, or the first condition that fails with the

@@ -85,6 +85,17 @@ pub enum RuleOutcome {
     OutsideShare,
 }
 
+/// The effect of a rule on the calls that it matches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RuleEffect<'p> {
+    /// The region that serves them.
+    pub serve_in: &'p Name,
+    /// The share of them that the rule takes, 0 to 1.
+    pub share: f64,
+    /// The rule is decided and not followed.
+    pub dry_run: bool,
+}
+
 /// A rule in the form that calls are compared with: only the conditions that are set.
 #[derive(Debug)]
 pub(super) struct CompiledRule {
@@ -148,6 +159,10 @@ impl CompiledRule {
 
     pub(super) fn serve_in(&self) -> &Name {
         &self.serve_in
+    }
+
+    pub(super) fn effect(&self) -> RuleEffect<'_> {
+        RuleEffect { serve_in: &self.serve_in, share: self.share, dry_run: self.dry_run }
     }
 
     pub(super) fn is_dry_run(&self) -> bool {

@@ -1,8 +1,8 @@
 //! The decisions of the rules of the region policy, followed and in a dry run.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
-use switchboard_routing::{Decision, Name, Policy};
+use switchboard_routing::{Decision, Name, Policy, RuleEffect};
 
 use crate::metrics::{families::Families, series::LabelledCounters};
 
@@ -24,15 +24,26 @@ impl RuleCounters {
         count(&self.shadowed, decision, here);
     }
 
+    /// Returns the number of new calls of each rule of `policy`, in their order, and of calls that no rule
+    /// matched.
+    pub(crate) fn by_rule(&self, policy: &Policy) -> (Vec<u64>, u64) {
+        let (decided, shadowed) = (self.decided.read([]), self.shadowed.read([]));
+        let of = |counts: &BTreeMap<[Box<str>; 2], u64>, rule: &str| {
+            counts.iter().filter(|([of, _], _)| **of == *rule).map(|(_, count)| count).sum()
+        };
+        let of_rule = |(index, rule): (usize, RuleEffect<'_>)| {
+            of(if rule.dry_run { &shadowed } else { &decided }, &index.to_string())
+        };
+        (policy.rules().enumerate().map(of_rule).collect(), of(&decided, NO_RULE))
+    }
+
     /// Writes the counters. Those of the rules of `policy` are there before a rule has matched.
     pub(super) fn encode(&self, policy: &Policy, families: &mut Families<'_>) -> fmt::Result {
         let rules: Vec<_> =
-            policy.rules().map(|(index, region, is_dry)| (index.to_string(), region, is_dry)).collect();
+            policy.rules().enumerate().map(|(index, rule)| (index.to_string(), rule)).collect();
         let of_rules = |in_dry_run| {
-            rules
-                .iter()
-                .filter(move |(.., is_dry)| *is_dry == in_dry_run)
-                .map(|(index, region, _)| [&**index, region.as_str()])
+            let those = rules.iter().filter(move |(_, rule)| rule.dry_run == in_dry_run);
+            those.map(|(index, rule)| [&**index, rule.serve_in.as_str()])
         };
         let none = policy.has_rules().then_some([NO_RULE, policy.here().as_str()]);
         for (name, help, counters, known) in [

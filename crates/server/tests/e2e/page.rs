@@ -111,15 +111,35 @@ async fn the_page_runs_only_its_own_files_and_is_not_sent_twice() {
     assert_eq!(gateway.admin("/page.html").await.status(), 404);
 }
 
+/// A rule in a dry run that matches every call.
+const SHADOW: &str = "[[affinity.rule]]\nserve_in = \"amer\"\ndry_run = true\n";
+
+/// The rows of the rules.
+async fn rules(page: &Page) -> Vec<String> {
+    let rows = page.evaluate(
+        "[...document.querySelectorAll('#rules .row')].map(row =>
+            [...row.children].map(cell => cell.textContent).join(' '))",
+    );
+    serde_json::from_value(rows.await.unwrap()).unwrap()
+}
+
 #[tokio::test]
 async fn a_call_appears_with_its_decision_and_its_state() {
     let Some(browser) = Browser::start().await.unwrap() else { return };
     let issuer = Issuer::start();
     let mut instances = Instance::start_all(["bot-0", "bot-1"]);
-    let settings = probed(&issuer, &[&instances[0], &instances[1]]).peer("amer").rule("amer");
+    let settings = probed(&issuer, &[&instances[0], &instances[1]]).peer("amer").rule("amer").table(SHADOW);
     let gateway = Gateway::start(&settings).await;
     let page = open(&browser, &gateway).await;
     shows(&page, "#headline", "emea takes calls: 2 of 2 instances, 4 of 20 calls").await;
+    assert_eq!(
+        rules(&page).await,
+        [
+            "affinity.rule[0] amer 100% followed 0",
+            "affinity.rule[1] amer 100% dry run 0",
+            "no rule matched emea   0",
+        ]
+    );
     shows(&page, "#notification", "never: is the webhook registered?").await;
     assert_eq!(cells(&page, "instances", "load").await, ["2 / 10", "2 / 10"]);
     assert_eq!(page.evaluate("document.querySelectorAll('#calls .row').length").await.unwrap(), 0);
@@ -147,6 +167,16 @@ async fn a_call_appears_with_its_decision_and_its_state() {
     page.wait_for(&row_has("regions", "amer", "redirects", "1")).await.unwrap();
     shows(&page, "#decisions .row .decision", "redirect to amer").await;
     shows(&page, "#decisions .row .rule", "affinity.rule[0]").await;
+    // The rule in a dry run matched call-1, and no rule decided it.
+    page.wait_for(&row_has("rules", "affinity.rule[0]", "calls", "1")).await.unwrap();
+    assert_eq!(
+        rules(&page).await,
+        [
+            "affinity.rule[0] amer 100% followed 1",
+            "affinity.rule[1] amer 100% dry run 1",
+            "no rule matched emea   1",
+        ]
+    );
     let stranger = Request::webhook(&Token::skype().signed_by("stranger").sign(), bodies::incoming("call-4"));
     assert_eq!(stranger.send(&gateway).await.status(), 401);
     page.wait_for(&row_has("reasons", "skype", "reason", "signature")).await.unwrap();

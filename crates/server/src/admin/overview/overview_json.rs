@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use switchboard_auth::TrustStatus;
 use switchboard_delivery::InstanceState;
+use switchboard_routing::{Policy, RuleEffect};
 
 use super::{
     fleet_rows::FleetSums,
@@ -28,6 +29,8 @@ pub(super) struct OverviewJson<'a> {
     requests: RequestsJson,
     /// The latest new calls.
     decisions: Vec<Decision>,
+    /// The rules of the regions, in their order; last, the calls that no rule matched. Empty without rules.
+    rules: Vec<RuleJson<'a>>,
     /// The redirected new calls of each region.
     redirects: BTreeMap<Box<str>, u64>,
     peers: Vec<PeerJson<'a>>,
@@ -56,6 +59,17 @@ struct LoadJson {
 struct RequestsJson {
     in_flight: usize,
     outcomes: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct RuleJson<'a> {
+    /// The path in the configuration; `None` for the calls that no rule matched.
+    rule: Option<String>,
+    region: &'a str,
+    share: Option<f64>,
+    dry_run: bool,
+    /// The new calls since the start that it decided, or that it matched in a dry run.
+    calls: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -172,6 +186,7 @@ impl<'a> OverviewJson<'a> {
             calls: LoadJson { calls: fleet.calls, capacity: fleet.capacity },
             requests: RequestsJson { in_flight, outcomes: outcomes.into_iter().collect() },
             decisions: state.observed.decisions(),
+            rules: rules(&state.policy, context.metrics.rules.by_rule(&state.policy)),
             redirects: redirects.into_iter().collect(),
             peers: state.peers.healths().map(peer).collect(),
             refusals: RefusalsJson {
@@ -191,6 +206,22 @@ impl<'a> OverviewJson<'a> {
             draining: context.draining,
         }
     }
+}
+
+fn rules<'p>(policy: &'p Policy, (by_rule, unmatched): (Vec<u64>, u64)) -> Vec<RuleJson<'p>> {
+    if !policy.has_rules() {
+        return Vec::new();
+    }
+    let of_rule = |(index, (rule, calls)): (usize, (RuleEffect<'p>, u64))| RuleJson {
+        rule: Some(format!("affinity.rule[{index}]")),
+        region: rule.serve_in.as_str(),
+        share: Some(rule.share),
+        dry_run: rule.dry_run,
+        calls,
+    };
+    let here = policy.here().as_str();
+    let none = RuleJson { rule: None, region: here, share: None, dry_run: false, calls: unmatched };
+    policy.rules().zip(by_rule).enumerate().map(of_rule).chain([none]).collect()
 }
 
 impl TrustJson {

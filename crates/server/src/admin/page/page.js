@@ -31,6 +31,7 @@ function mark(target, name, value) {
 // Times and numbers
 
 const numbers = new Intl.NumberFormat("en");
+const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
 const byName = new Intl.Collator("en", { numeric: true });
 
 /** The offset of the gateway's clock, and the time at which the page ends to be current. */
@@ -350,12 +351,26 @@ const newestFirst = (one, other) => other.last_seen - one.last_seen || (one.id <
 function takeCalls(event) {
   for (const call of event.calls) calls.set(call.id, call);
   remembered = event.remembered;
+  forgetEnded();
   if (calls.size > CALLS_MAX) {
     const oldest = [...calls.values()].sort(newestFirst).slice(CALLS_MAX);
     for (const { id } of oldest) calls.delete(id);
   }
   if (search.text) search.again();
   showCalls();
+}
+
+/** The gateway forgets a call so long after its end. */
+const ENDED_KEPT = 600_000;
+
+function forgetEnded() {
+  for (const { id, state, last_seen: seen } of calls.values()) {
+    if (state === "terminated" && now() - seen > ENDED_KEPT) {
+      calls.delete(id);
+      remembered = Math.max(remembered - 1, calls.size);
+    }
+  }
+  remembered = Math.max(remembered, calls.size);
 }
 
 function showCalls() {
@@ -466,6 +481,17 @@ const trustTable = new Table("trusts", "trust-rows", [
   cut(cells.problem, error ? `${error.text}, ${ago(error.time)}` : "");
 });
 
+const ruleTable = new Table("rules", "rule-rows", [
+  ["rule", "Rule"], ["region", "Region"], ["share", "Share", "number"], ["mode", "Mode"],
+  ["calls", "Calls", "number"],
+], (cells, { rule, region, share, dry_run: isDry, calls: times }) => {
+  cut(cells.rule, rule ?? "no rule matched");
+  cut(cells.region, region);
+  put(cells.share, share === null ? "" : percent.format(share));
+  put(cells.mode, rule === null ? "" : isDry ? "dry run" : "followed");
+  put(cells.calls, numbers.format(times));
+});
+
 const regionTable = new Table("regions", "region-rows", [
   ["name", "Region"], ["health", "Health"], ["redirects", "Redirects", "number"],
 ], (cells, { name, healthy, redirects }) => {
@@ -485,7 +511,7 @@ const outcomeTable = new Table("outcomes", "outcome-rows", [
 function showOverview() {
   showHeadline();
   if (!overview) return;
-  const { decisions, refusals, redirects, peers, trusts, requests } = overview;
+  const { decisions, refusals, rules, redirects, peers, trusts, requests } = overview;
   decisionTable.list(decisions, ({ time, call }) => `${time} ${call}`);
   refusalTable.list(refusals.latest, ({ time, reason, client }) => `${time} ${reason} ${client}`);
   const counts = [...refusals.counts].sort((one, other) => other.count - one.count);
@@ -493,6 +519,7 @@ function showOverview() {
   const refused = counts.reduce((sum, { count: times }) => sum + times, 0);
   put($("refusal-count"), refused ? `the latest of ${numbers.format(refused)}` : "");
   trustTable.list(trusts, ({ name }) => name);
+  ruleTable.list(rules, ({ rule }) => String(rule));
   const names = new Set([...peers.map(({ name }) => name), ...Object.keys(redirects)]);
   regionTable.list([...names].sort(byName.compare).map(name => ({
     name, healthy: peers.find(peer => peer.name === name)?.healthy, redirects: redirects[name] ?? 0,
@@ -601,7 +628,9 @@ function forgetData() {
   calls.clear();
   remembered = 0;
   named = [];
-  for (const table of [decisionTable, refusalTable, reasonTable, trustTable, regionTable, outcomeTable]) {
+  for (const table of [
+    decisionTable, refusalTable, reasonTable, trustTable, ruleTable, regionTable, outcomeTable,
+  ]) {
     table.list([], () => "");
   }
   $("facts").replaceChildren();
@@ -733,6 +762,7 @@ function tick() {
   if (feed.state !== "live" || document.hidden) return;
   showOverview();
   showFleet();
+  forgetEnded();
   showCalls();
 }
 
