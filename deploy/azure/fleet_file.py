@@ -13,6 +13,9 @@ import urllib.request
 BYTES_MAX = 64 << 20
 """The largest response: 20,000 machines with their network interfaces."""
 
+SECONDS_MAX = 30
+"""The longest response. A server that sends a byte now and then must not stop the script."""
+
 
 class SourceError(Exception):
     """The instances cannot be listed. The file stays as it is."""
@@ -26,7 +29,7 @@ def get_json(url, headers=None, timeout=10, context=None):
     request = urllib.request.Request(url, headers=headers or {})
     try:
         with opener.open(request, timeout=timeout) as response:
-            body = response.read(BYTES_MAX + 1)
+            body = read_within(response, SECONDS_MAX)
     except urllib.error.HTTPError as error:
         raise SourceError(f"{without_query(url)}: status {error.code}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -37,6 +40,20 @@ def get_json(url, headers=None, timeout=10, context=None):
         return json.loads(body)
     except ValueError as error:
         raise SourceError(f"{without_query(url)}: not JSON: {error}") from None
+
+
+def read_within(response, seconds):
+    """The body, at most one byte more than allowed. `timeout` is for each read only."""
+    end = time.monotonic() + seconds
+    body = b""
+    while len(body) <= BYTES_MAX:
+        part = response.read1(1 << 16)
+        if not part:
+            break
+        body += part
+        if time.monotonic() > end:
+            raise OSError(f"no complete response in {seconds} s")
+    return body
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):

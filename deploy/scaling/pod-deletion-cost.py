@@ -131,8 +131,20 @@ class Api:
 
 
 def read_json(request, tls):
-    with urllib.request.urlopen(request, timeout=SECONDS, context=tls) as response:
+    with open_url(request, tls) as response:
         return json.load(response)
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Makes a redirect an error: a token must not go elsewhere."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+def open_url(request, tls=None):
+    opener = urllib.request.build_opener(NoRedirect(), urllib.request.HTTPSHandler(context=tls))
+    return opener.open(request, timeout=SECONDS)
 
 
 def fail(problem):

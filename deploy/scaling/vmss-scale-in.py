@@ -26,14 +26,20 @@ def main():
     options = parse_options()
     gateways = [Gateway(url, options) for url in options.admin]
     scale_set = ScaleSet(options)
-    machines = scale_set.machines()
+    listed = scale_set.machines()
     keep = options.keep if options.keep is not None else wanted(gateways)
     keep = max(keep, options.min)
     fleets = [gateway.fleet() for gateway in gateways]
+    # The name of an instance is what its fleet calls it: the machine's own name, or its computer name.
+    machines = {name_in(fleets, names): machine for machine, names in listed.items()}
     # An instance that a gateway does not know is not judged: that gateway may place calls there next.
     known = [name for name in machines if all(name in fleet for fleet in fleets)]
     draining = [name for name in known if all(fleet[name]["state"] == "draining" for fleet in fleets)]
-    active = [name for name in known if name not in draining]
+    # An instance that is unreachable, or that starts, is no capacity: draining another one would lose some.
+    serving = ("ready", "full")
+    active = [name for name in known if all(fleet[name]["state"] in serving for fleet in fleets)]
+    if listed and not known:
+        fail("no machine has the name of an instance that every gateway lists")
 
     excess = max(len(active) - keep, 0)
     chosen = sorted(active, key=lambda name: (calls(name, fleets), name))[:excess]
@@ -46,7 +52,7 @@ def main():
 
     # Those drained just now are judged by the next run, after a report of their calls.
     empty = set.intersection(*[gateway.empty() for gateway in gateways])
-    removable = [name for name in draining if name in empty][:max(len(machines) - keep, 0)]
+    removable = [name for name in draining if name in empty][:max(len(active) + len(draining) - keep, 0)]
     for name in removable:
         print(f"delete {name}: it is empty")
     if removable and not options.dry_run:
@@ -80,6 +86,11 @@ def parse_options():
     if options.keep is not None and options.keep < 0 or options.min < 1:
         parser.error("--keep is 0 or more, and --min is 1 or more")
     return options
+
+
+def name_in(fleets, names):
+    """Returns the name of a machine that all fleets know, or else its first one."""
+    return next((name for name in names if all(name in fleet for fleet in fleets)), names[0])
 
 
 def calls(name, fleets):
@@ -139,14 +150,14 @@ class ScaleSet:
         self.token = token(options)
 
     def machines(self):
-        """Returns the id of each machine, by the name of its instance: its computer name."""
+        """Returns the names of each machine, by its id: its computer name, if it has one, and its own."""
         machines = {}
         url = f"{self.url}/virtualMachines?api-version={API_VERSION}"
         while url:
             page = read_json(self.request(url))
             for machine in page["value"]:
-                name = machine["properties"].get("osProfile", {}).get("computerName") or machine["name"]
-                machines[name] = machine["instanceId"]
+                computer = machine["properties"].get("osProfile", {}).get("computerName")
+                machines[machine["instanceId"]] = [name for name in (computer, machine["name"]) if name]
             url = page.get("nextLink")
         return machines
 
@@ -154,7 +165,7 @@ class ScaleSet:
         body = json.dumps({"instanceIds": ids}).encode()
         request = self.request(f"{self.url}/delete?api-version={API_VERSION}", body)
         request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=SECONDS) as response:
+        with open_url(request) as response:
             operation = response.headers.get("Azure-AsyncOperation")
             if response.status == 202 and operation:
                 self.wait(operation, pause(response))
@@ -163,7 +174,7 @@ class ScaleSet:
         end = time.monotonic() + DELETION_SECONDS
         while time.monotonic() < end:
             time.sleep(seconds)
-            with urllib.request.urlopen(self.request(operation), timeout=SECONDS) as response:
+            with open_url(self.request(operation)) as response:
                 state, seconds = json.load(response), pause(response)
             if state["status"] == "Succeeded":
                 return
@@ -199,8 +210,20 @@ def token(options):
 
 
 def read_json(request):
-    with urllib.request.urlopen(request, timeout=SECONDS) as response:
+    with open_url(request) as response:
         return json.load(response)
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Makes a redirect an error: a token must not go elsewhere."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+def open_url(request):
+    opener = urllib.request.build_opener(NoRedirect)
+    return opener.open(request, timeout=SECONDS)
 
 
 def fail(problem):

@@ -191,10 +191,16 @@ fn azure(request: &Message, address: SocketAddr) -> Responded {
         return (401, Vec::new(), json!({ "error": { "code": "InvalidAuthenticationToken" } }));
     }
     let machine = |number: u32| {
+        // The fleet of a machine may have its name or its computer name.
+        let names = match number {
+            1 => ["bot-1".to_owned(), "bots000001".to_owned()],
+            number => [format!("bots_{number}"), format!("bot-{number}")],
+        };
+        let [name, computer] = names;
         json!({
-            "name": format!("bots_{number}"),
+            "name": name,
             "instanceId": number.to_string(),
-            "properties": { "osProfile": { "computerName": format!("bot-{number}") } },
+            "properties": { "osProfile": { "computerName": computer } },
         })
     };
     let set = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachineScaleSets/bots";
