@@ -11,7 +11,7 @@ use openssl::{memcmp, sha::sha256};
 use crate::admin::error::AdminError;
 
 /// The token of the admin listener. It keeps only a digest.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AdminToken {
     digest: [u8; 32],
 }
@@ -41,7 +41,8 @@ impl fmt::Debug for AdminToken {
 /// A web page that an operator visits may post to any address that the browser reaches. Such a request has an
 /// `Origin` field (Fetch standard, section 3.2). A page whose host name was rebound to 127.0.0.1 has the same
 /// origin and may read the responses as well, but its name is in `Host`. On another address any name may be
-/// the listener's own, so a request with an `Origin` needs the token as well.
+/// the listener's own, so a request with an `Origin` needs the token as well. There, a page with a rebound
+/// name may still read what needs no token, because a browser sends no `Origin` with it.
 pub(super) fn check_sender<B>(
     request: &Request<B>,
     loopback: Option<IpAddr>,

@@ -100,7 +100,7 @@ impl AdminApi {
             AdminRoute::Callback(instance) => callback(&state, instance, query)?,
             AdminRoute::Events => {
                 let request = (request.headers(), query);
-                self.feed.open(&state, &self.draining, request, wall_clock())?
+                self.feed.open(&self.state, &self.draining, request, wall_clock())?
             }
             AdminRoute::Calls => {
                 let (query, now_ms) = (CallsQuery::parse(query)?, unix_ms(wall_clock()));

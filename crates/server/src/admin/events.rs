@@ -31,7 +31,7 @@ use self::{
     message::push_event,
     query::EventQuery,
     request_events::RequestEvents,
-    stream::{EventSource, EventStream},
+    stream::{EventSource, EventStream, StreamValidity},
 };
 use crate::{
     admin::{
@@ -72,15 +72,16 @@ impl Feed {
         self.frames.run(state, metrics, draining).await;
     }
 
-    /// Opens a stream of the events that `query` asks for. It ends when the process drains.
+    /// Opens a stream of the events that `query` asks for. It ends when the process drains, or when a reload
+    /// changes the token.
     pub(super) fn open(
         &self,
-        state: &AdminState,
+        current: &Arc<ArcSwap<AdminState>>,
         draining: &Arc<AtomicBool>,
         (headers, query): (&HeaderMap, Option<&str>),
         now: SystemTime,
     ) -> Result<AdminResponse, AdminError> {
-        let query = EventQuery::parse(query)?;
+        let (query, state) = (EventQuery::parse(query)?, current.load_full());
         if draining.load(Relaxed) {
             return Err(AdminError::busy("draining", "this gateway drains: open the stream at another one"));
         }
@@ -102,7 +103,12 @@ impl Feed {
             "started": state.observed.started_ms(),
         });
         push_event(&mut hello, "hello", None, data.to_string().as_bytes());
-        Ok(event_stream(EventStream::start(source, hello.into(), Arc::clone(draining), permit)))
+        let validity = StreamValidity {
+            draining: Arc::clone(draining),
+            current: Arc::clone(current),
+            token: state.admin_token.clone(),
+        };
+        Ok(event_stream(EventStream::start(source, hello.into(), validity, permit)))
     }
 }
 

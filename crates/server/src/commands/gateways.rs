@@ -7,6 +7,7 @@ use http::{HeaderValue, Method, StatusCode};
 use openssl::error::ErrorStack;
 use serde::{Deserialize, de::DeserializeOwned};
 use switchboard_auth::FetchError;
+use tokio::time::timeout;
 use url::Url;
 
 use super::output::plain;
@@ -128,11 +129,15 @@ impl AdminClient {
             return Ok(stream);
         }
         let mut body = Vec::new();
-        while let Ok(Some(part)) = stream.next(RESPONSE_TIME).await
-            && body.len() < REFUSAL_BYTES_MAX
-        {
-            body.extend_from_slice(&part);
-        }
+        let read = async {
+            while let Ok(Some(part)) = stream.next(RESPONSE_TIME).await
+                && body.len() < REFUSAL_BYTES_MAX
+            {
+                body.extend_from_slice(&part);
+            }
+        };
+        // What has arrived by then says enough.
+        let _ = timeout(RESPONSE_TIME, read).await;
         Err(self.refused(stream.status(), &body))
     }
 

@@ -138,6 +138,16 @@ impl Outcome {
 
     /// True if a sender that is not authenticated can cause this outcome as often as it likes.
     pub(crate) fn may_flood(self) -> bool {
-        matches!(self, Self::Unauthenticated | Self::KeyNotFetched | Self::NotFound | Self::MethodNotAllowed)
+        matches!(
+            self,
+            Self::Unauthenticated
+                | Self::KeyNotFetched
+                | Self::NotFound
+                | Self::MethodNotAllowed
+                | Self::BadRequest
+                | Self::ExpectationFailed
+                | Self::UriTooLong
+                | Self::HeadTooLarge
+        )
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -15,6 +16,7 @@ use tokio::{
 };
 
 use super::{body::EventBody, frame_events::FrameEvents, request_events::RequestEvents};
+use crate::admin::{access::AdminToken, state::AdminState};
 
 /// The task of one stream.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ pub(super) struct EventStream {
     source: EventSource,
     /// Has room for one piece: the reader decides the pace.
     events: mpsc::Sender<Bytes>,
-    draining: Arc<AtomicBool>,
+    validity: StreamValidity,
     /// One of the streams that may be open.
     _permit: OwnedSemaphorePermit,
 }
@@ -34,16 +36,26 @@ pub(super) enum EventSource {
     Overview(FrameEvents),
 }
 
+/// The conditions under which a stream may stay open.
+#[derive(Debug)]
+pub(super) struct StreamValidity {
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) current: Arc<ArcSwap<AdminState>>,
+    /// The token at the start of the stream.
+    pub(super) token: Option<AdminToken>,
+}
+
 impl EventStream {
-    /// Starts the task. It sends `hello` first, and ends when its body is dropped or the process drains.
+    /// Starts the task. It sends `hello` first, and ends when its body is dropped or the conditions of
+    /// `validity` end.
     pub(super) fn start(
         source: EventSource,
         hello: Bytes,
-        draining: Arc<AtomicBool>,
+        validity: StreamValidity,
         permit: OwnedSemaphorePermit,
     ) -> EventBody {
         let (events, received) = mpsc::channel(1);
-        let stream = Self { source, events, draining, _permit: permit };
+        let stream = Self { source, events, validity, _permit: permit };
         tokio::spawn(stream.run(hello));
         EventBody::new(received)
     }
@@ -53,12 +65,12 @@ impl EventStream {
         loop {
             tokio::select! {
                 sent = self.events.send(next) => if sent.is_err() { return },
-                () = drained(&self.draining) => return,
+                () = self.validity.ended() => return,
             }
             let comment_at = Instant::now() + COMMENT_INTERVAL;
             next = tokio::select! {
                 () = self.events.closed() => return,
-                () = drained(&self.draining) => return,
+                () = self.validity.ended() => return,
                 events = self.source.next() => events,
                 () = sleep_until(comment_at) => self.source.comment(),
             };
@@ -83,10 +95,13 @@ impl EventSource {
     }
 }
 
-/// Waits until the process drains.
-async fn drained(draining: &AtomicBool) {
-    while !draining.load(Relaxed) {
-        sleep(DRAIN_INTERVAL).await;
+impl StreamValidity {
+    /// Waits until the process drains, or until a reload has changed the token: the reader may have a token
+    /// that was replaced because it leaked.
+    async fn ended(&self) {
+        while !self.draining.load(Relaxed) && self.current.load().admin_token == self.token {
+            sleep(CHECK_INTERVAL).await;
+        }
     }
 }
 
@@ -94,4 +109,4 @@ async fn drained(draining: &AtomicBool) {
 /// still reads.
 const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
 /// The streams end well before the drain does.
-const DRAIN_INTERVAL: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
