@@ -667,7 +667,7 @@ async fn the_pictures_of_the_documents_can_be_taken() {
     let Some(browser) = Browser::start().await.unwrap() else { return };
     let (_issuer, gateway) = small_gateway().await;
     let page = open_for_events(&browser, &gateway).await;
-    page.resize(1440, 1010).await.unwrap();
+    page.resize(1440, 1560).await.unwrap();
     for (scheme, file) in [(ColorScheme::Light, "page-light.png"), (ColorScheme::Dark, "page-dark.png")] {
         page.prefer(scheme).await.unwrap();
         play_busy(&page).await;
