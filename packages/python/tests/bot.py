@@ -24,6 +24,12 @@ class Bot:
         self._server.shutdown()
         self._server.server_close()
 
+    def hear(self, item):
+        """Notes a tone. The platform sends the next one after the response to this one."""
+        call = item["resourceData"]
+        if isinstance(call, dict) and "toneInfo" in call:
+            self.tones.append(call["toneInfo"]["tone"])
+
     def receive(self, item):
         call = item["resourceData"]
         if not isinstance(call, dict):
@@ -33,10 +39,8 @@ class Bot:
             media = {"@odata.type": "#microsoft.graph.serviceHostedMediaConfig"}
             answer = {"callbackUri": self.url, "acceptedModalities": ["audio"], "mediaConfig": media}
             send("POST", f"{path}/answer", answer)
-        if "toneInfo" in call:
-            self.tones.append(call["toneInfo"]["tone"])
-            if self.tones[-1] == "tone5":
-                send("DELETE", path)
+        if call.get("toneInfo", {}).get("tone") == "tone5":
+            send("DELETE", path)
 
     def create_call(self, app, tenant):
         """Calls a person, as a bot that dials out does."""
@@ -78,6 +82,8 @@ def handler(bot):
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            for item in body.get("value", []):
+                bot.hear(item)
             # 204 to the legacy form: the same call comes again in the Graph form.
             self.send_response(202 if "value" in body else 204)
             self.send_header("Content-Length", "0")
