@@ -37,7 +37,7 @@ pub async fn serve(api: AdminApi, listener: TcpListener) {
     let loopback = bound.filter(IpAddr::is_loopback);
     let api = Arc::new(api);
     let mut frames = pin!(api.feed.run(&api.state, &api.metrics, &api.draining));
-    let slots = Arc::new(Slots::new("admin"));
+    let slots = Arc::new(Slots::admin());
     let mut connections = JoinSet::new();
     let mut activities: Vec<Weak<Activity>> = Vec::new();
     let mut sweep = interval(SWEEP_INTERVAL);
@@ -55,11 +55,8 @@ pub async fn serve(api: AdminApi, listener: TcpListener) {
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, peer)) => {
-                let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES); // without it, 4 MiB
-                // A client that has vanished acknowledges nothing, not even a comment.
-                #[cfg(target_os = "linux")]
-                let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, USER_TIMEOUT_MS);
-                // The streams do not count: whatever they do, there is a slot for a probe.
+                limit_unread(&stream, USER_TIMEOUT_MS);
+                // The streams do not count, and idle connections give up their slots: a probe finds one.
                 let is_full = connections.len() >= CONNECTIONS_MAX + api.feed.open_streams();
                 let Ok((slot, _)) = slots.admit(source_of(peer), None, is_full) else { continue };
                 let activity = Arc::new(activity(slot));
@@ -77,6 +74,16 @@ pub async fn serve(api: AdminApi, listener: TcpListener) {
             }
         }
     }
+}
+
+/// Limits what the kernel keeps for a client that reads nothing, and for how long.
+fn limit_unread(stream: &TcpStream, user_timeout_ms: u32) {
+    let _ = set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES); // without it, 4 MiB
+    // A client that has vanished acknowledges nothing, not even a comment. Other systems have no such option.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, user_timeout_ms);
+    #[cfg(not(target_os = "linux"))]
+    let _ = user_timeout_ms;
 }
 
 async fn serve_connection(
@@ -163,7 +170,45 @@ const TIMEOUTS: Timeouts = Timeouts {
 /// A stream whose reader has stopped holds little memory of the kernel, and is noticed soon.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Without it, the kernel repeats what was sent for a quarter of an hour, and the stream keeps its place.
-#[cfg(target_os = "linux")]
 const USER_TIMEOUT_MS: u32 = 60_000;
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::ErrorKind;
+
+    use rustix::net::sockopt::tcp_user_timeout;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    async fn connect() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    /// The client's kernel still acknowledges that its window is full. A client that acknowledges nothing at
+    /// all needs a network that drops packets.
+    #[tokio::test]
+    async fn the_kernel_ends_a_connection_whose_client_has_stopped_to_read() {
+        let (_client, mut stream) = connect().await;
+        limit_unread(&stream, 300);
+        let ended = loop {
+            if let Err(error) = stream.write_all(&[0; 4096]).await {
+                break error;
+            }
+        };
+        assert_eq!(ended.kind(), ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_client_may_be_away_for_less_than_the_listener_waits_for_it() {
+        let (_client, stream) = connect().await;
+        limit_unread(&stream, USER_TIMEOUT_MS);
+        let timeout = tcp_user_timeout(&stream).unwrap();
+        assert_eq!(timeout, 60_000);
+        assert!(Duration::from_millis(timeout.into()) < TIMEOUTS.stuck);
+    }
+}

@@ -30,7 +30,7 @@ impl ProcessState {
         Self {
             gateway: ArcSwap::from_pointee(gateway),
             metrics,
-            slots: Arc::new(Slots::new("public")),
+            slots: Arc::new(Slots::public()),
             proxy_log: ProxyLog::default(),
             certificate: ArcSwapOption::empty(),
         }

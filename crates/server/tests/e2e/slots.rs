@@ -181,7 +181,7 @@ async fn unauthenticated_senders_give_up_their_slots() {
             others.push(other);
         }
         assert_eq!(exchange(&mut platform).await, 202);
-        let message = "evicting connections without an authenticated sender: all slots are in use";
+        let message = "evicting idle connections: all slots are in use";
         let event = gateway.log.message(message).await;
         assert_eq!((&event["level"], &event["listener"]), (&"warn".into(), &"public".into()));
         let lines = gateway.log.events().iter().filter(|event| event["message"] == message).count();

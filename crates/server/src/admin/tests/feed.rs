@@ -285,6 +285,38 @@ async fn sixteen_streams_are_open_and_leave_room_for_probes() {
 }
 
 #[tokio::test]
+async fn probes_find_a_slot_beside_idle_connections_that_sent_the_token() {
+    let running = start(Setup { token: Some(TOKEN), ..LOCAL }).await;
+    let token = format!("Authorization: Bearer {TOKEN}\r\n");
+    let mut events = running.open("/events", &token).await;
+    events.next().await;
+    let request = format!("GET /fleet HTTP/1.1\r\nHost: localhost\r\n{token}\r\n");
+    let ask = async |stream: &mut TcpStream| {
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut response = [0; 4096];
+        let read = stream.read(&mut response).await.unwrap_or(0);
+        response[..read].starts_with(b"HTTP/1.1 200")
+    };
+    let mut idle = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        assert!(ask(&mut stream).await);
+        idle.push(stream);
+    }
+    for _ in 0..5 {
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let expected = if path == "/readyz" { 503 } else { 200 }; // no trust has keys
+            assert_eq!(running.send(&format!("GET {path}"), "").await.status, expected, "{path}");
+        }
+    }
+    // The connection that was idle for longest made room. The latest one and the stream stay.
+    assert!(!ask(&mut idle[0]).await);
+    assert!(ask(idle.last_mut().unwrap()).await);
+    running.push("call", Outcome::Placed, "1");
+    assert_eq!(events.next().await.data, json!(1));
+}
+
+#[tokio::test]
 async fn streams_end_at_a_drain_and_the_rest_is_served() {
     let running = start(LOCAL).await;
     let mut requests = running.open("/events", "").await;

@@ -103,7 +103,7 @@ impl Activity {
     }
 
     /// Returns true if the connection ends to make room for another one. A request that has started meanwhile
-    /// is served, and its response is written; if its sender is authenticated, the connection stays.
+    /// is served, and its response is written; if that makes it one that is kept, the connection stays.
     pub(crate) fn is_evicted(&self) -> bool {
         self.is_victim()
             && self.in_flight.load(Relaxed) == 0
@@ -112,7 +112,7 @@ impl Activity {
     }
 
     fn is_victim(&self) -> bool {
-        self.slot.shutdown().is_evicted() && !self.slot.is_authenticated()
+        self.slot.shutdown().is_evicted() && !self.slot.is_kept()
     }
 
     /// Starts to linger, if the client may still be sending: a request was not read whole, or the client has
@@ -360,7 +360,7 @@ mod tests {
     const BODY: usize = 1 << 20;
 
     fn activity_of(http2: bool, spread: u8, start: Instant) -> Arc<Activity> {
-        let slots = Arc::new(Slots::new("public"));
+        let slots = Arc::new(Slots::public());
         let (slot, _) = slots.admit(IpAddr::from([192, 0, 2, 1]), None, false).unwrap();
         Arc::new(Activity::new(slot, http2, BODY, TIMEOUTS.age, spread, start))
     }
@@ -381,7 +381,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_evicted_connection_whose_request_arrives_meanwhile_gets_its_response() {
         for is_authenticated in [false, true] {
-            let slots = Arc::new(Slots::new("public"));
+            let slots = Arc::new(Slots::public());
             let (slot, _) = slots.admit(IpAddr::from([192, 0, 2, 1]), None, false).unwrap();
             let activity = Arc::new(Activity::new(slot, false, BODY, TIMEOUTS.age, 127, Instant::now()));
             assert!(slots.make_room());

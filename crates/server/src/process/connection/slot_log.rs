@@ -23,10 +23,7 @@ impl SlotLog {
     pub(super) fn evicted(&mut self, now: Instant) {
         let last = self.last_eviction.replace(now);
         if last.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE) {
-            tracing::warn!(
-                listener = self.listener,
-                "evicting connections without an authenticated sender: all slots are in use"
-            );
+            tracing::warn!(listener = self.listener, "evicting idle connections: all slots are in use");
         }
     }
 

@@ -1,8 +1,9 @@
 //! The connection slots of a listener: the order in which connections give up theirs to new ones.
 //!
-//! Only a connection that never had an authenticated sender gives up its slot, and only while no request is
-//! in flight on it. Lingering connections come first, then the connection that has waited longest for its
-//! client.
+//! A connection gives up its slot only while no request is in flight on it. Lingering connections come first,
+//! then the connection without an authenticated sender that has waited longest for its client. On the public
+//! listener, a connection that had an authenticated sender keeps its slot. On the admin listener such
+//! connections come last: there, a probe that sends no token must always find a slot.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,21 +18,23 @@ use tokio::time::Instant;
 
 use crate::process::connection::{shutdown::ShutdownRequest, slot_log::SlotLog};
 
-/// The connections of a listener that had no authenticated sender yet.
+/// The connections of a listener that can be evicted.
 ///
-/// A lock guards all of them. A connection takes it when a request starts or ends, until its sender is
-/// authenticated. Each operation takes logarithmic time, so a flood of connections cannot make an accept
+/// A lock guards all of them. A connection takes it when a request starts or ends; on the public listener
+/// until its sender is authenticated. Each operation takes logarithmic time, so a flood of connections cannot make an accept
 /// expensive.
 #[derive(Debug)]
 pub(crate) struct Slots {
     waiting: Mutex<Waiting>,
+    /// True if idle connections of authenticated senders can be evicted, too.
+    evicts_authenticated: bool,
     log: Mutex<SlotLog>,
 }
 
 /// The reason for which a new connection gets no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoSlot {
-    /// All slots have connections of authenticated senders or with a request in flight.
+    /// All slots have connections that cannot be evicted.
     Full,
     /// The source has its share of connections without an authenticated sender.
     Source,
@@ -61,6 +64,8 @@ enum WaitState {
     Lingering,
     /// The client has not sent a whole request.
     Idle,
+    /// The same, after an earlier request with a token that was proven.
+    IdleAuthenticated,
 }
 
 /// The slot of one connection.
@@ -86,9 +91,18 @@ impl NoSlot {
 }
 
 impl Slots {
-    /// The slots of `listener`, whose name is for the log.
-    pub(crate) fn new(listener: &'static str) -> Self {
-        Self { waiting: Mutex::default(), log: Mutex::new(SlotLog::new(listener)) }
+    /// The slots of the public listener.
+    pub(crate) fn public() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            evicts_authenticated: false,
+            log: Mutex::new(SlotLog::new("public")),
+        }
+    }
+
+    /// The slots of the admin listener.
+    pub(crate) fn admin() -> Self {
+        Self { waiting: Mutex::default(), evicts_authenticated: true, log: Mutex::new(SlotLog::new("admin")) }
     }
 
     /// The slot of a new connection, and whether another connection is evicted for it, which happens only if
@@ -149,8 +163,7 @@ impl Slots {
         evicts
     }
 
-    /// Asks the next victim to close. Returns false if every connection has an authenticated sender or a
-    /// request in flight.
+    /// Asks the next victim to close. Returns false if no connection can be evicted.
     fn evict(&self) -> bool {
         let victim = self.lock().queue.pop_first();
         // The lock is released: waking a task may take a lock of the runtime.
@@ -202,24 +215,34 @@ impl Slot {
         Err(NoSlot::Source)
     }
 
-    /// A request on the connection has a token that is proven: from now on it keeps its slot.
+    /// Returns true if the connection cannot be evicted, whether it is idle or not.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_authenticated() && !self.slots.evicts_authenticated
+    }
+
+    /// A request on the connection has a token that is proven: from now on it keeps its slot, or is among the
+    /// last to give it up.
     pub(crate) fn authenticate(&self) {
         if !self.is_authenticated.swap(true, Relaxed) {
-            self.leave_queue();
+            let has_waited = self.leave_queue();
             self.slots.lock().forget_source(self.source);
+            if has_waited {
+                self.start_idling();
+            }
         }
     }
 
     /// A request has started: the connection cannot be evicted while it is in flight.
     pub(crate) fn start_request(&self) {
-        if !self.is_authenticated() {
+        if !self.is_kept() {
             self.leave_queue();
         }
     }
 
     /// The last request in flight has ended.
     pub(crate) fn start_idling(&self) {
-        self.wait(WaitState::Idle);
+        let is_authenticated = self.is_authenticated();
+        self.wait(if is_authenticated { WaitState::IdleAuthenticated } else { WaitState::Idle });
     }
 
     /// The connection has stopped writing.
@@ -228,7 +251,7 @@ impl Slot {
     }
 
     fn wait(&self, state: WaitState) {
-        if self.is_authenticated() {
+        if self.is_kept() {
             return;
         }
         let mut place = self.lock_place();
@@ -242,10 +265,10 @@ impl Slot {
         *place = Some(next);
     }
 
-    fn leave_queue(&self) {
-        if let Some(place) = self.lock_place().take() {
-            self.slots.lock().queue.remove(&place);
-        }
+    /// Returns true if the connection was in the queue.
+    fn leave_queue(&self) -> bool {
+        let Some(place) = self.lock_place().take() else { return false };
+        self.slots.lock().queue.remove(&place).is_some()
     }
 
     fn lock_place(&self) -> MutexGuard<'_, Option<Place>> {
@@ -308,7 +331,7 @@ mod tests {
     const SOURCE: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
     fn slots() -> Arc<Slots> {
-        Arc::new(Slots::new("public"))
+        Arc::new(Slots::public())
     }
 
     fn admit(slots: &Arc<Slots>) -> Slot {
@@ -349,6 +372,23 @@ mod tests {
         lingering.start_lingering();
         let all = [silent, served_again, busy, lingering, authenticated, was_authenticated];
         assert_eq!(victims(&slots, &all), [3, 0, 1]);
+    }
+
+    #[test]
+    fn the_admin_listener_evicts_idle_connections_that_sent_the_token_last() {
+        let slots = Arc::new(Slots::admin());
+        let open: Vec<Slot> = (0..5).map(|_| admit(&slots)).collect();
+        let [first, busy, second, silent, lingering] = &open[..] else { panic!() };
+        for slot in [first, busy, second, lingering] {
+            slot.start_request();
+            slot.authenticate();
+        }
+        lingering.start_lingering();
+        second.start_idling();
+        first.start_idling();
+        assert_eq!(victims(&slots, &[first, busy, second, silent, lingering]), [4, 3, 2, 0]);
+        busy.start_idling();
+        assert!(slots.evict() && busy.shutdown.is_evicted());
     }
 
     #[test]
@@ -412,13 +452,14 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, no connection with a request in flight or an authenticated sender is evicted,
-        /// and the queue holds no more than the open connections.
+        /// Whatever happens, no connection with a request in flight is evicted, none with an authenticated
+        /// sender on the public listener, and the queue holds no more than the open connections.
         #[test]
-        fn only_waiting_connections_without_an_authenticated_sender_are_evicted(
+        fn only_connections_that_wait_are_evicted(
             steps in prop::collection::vec(step(), 0..200),
+            is_admin: bool,
         ) {
-            let slots = slots();
+            let slots = if is_admin { Arc::new(Slots::admin()) } else { slots() };
             let mut open: Vec<(Slot, bool)> = Vec::new();
             for step in steps {
                 match step {
@@ -443,7 +484,7 @@ mod tests {
                     },
                     Step::Evict => {
                         let evictable =
-                            |(slot, is_busy): &(Slot, bool)| !is_busy && !slot.is_authenticated();
+                            |(slot, is_busy): &(Slot, bool)| !is_busy && !slot.is_kept();
                         let waiting = slots.lock().queue.len();
                         prop_assert_eq!(slots.evict(), waiting > 0);
                         let evicted = open.iter().position(|(slot, _)| slot.shutdown.is_evicted());
