@@ -9,6 +9,7 @@ mod load;
 mod load_report;
 mod members;
 mod metrics;
+mod page;
 mod partial_failure;
 mod refusals;
 mod restarts;
@@ -56,6 +57,9 @@ pub(crate) enum SceneName {
     Slots,
     /// A rolling restart, and an instance that is killed and one that is suspended.
     Restarts,
+    /// The operators' page in Chromium while instances drain and die and keys rotate. Ten minutes if it is named,
+    /// a short form in the whole rehearsal and with `--quick`; not in the gate.
+    Page,
     /// Instances that hang, are slow or die, a DNS server that is away, few file descriptors.
     PartialFailure,
 }
@@ -108,6 +112,11 @@ fn rehearse(root: &Path, options: &Options) -> Result<bool, String> {
     let scenarios = if options.quick { &restarts::QUICK } else { &restarts::WHOLE };
     for plan in scenarios.iter().filter(|_| plays(SceneName::Restarts)) {
         violations.extend(restarts::run(&binaries, &screen, plan)?);
+    }
+    if plays(SceneName::Page) && (!options.quick || options.only.is_some()) {
+        let is_long = options.only.is_some() && !options.quick;
+        let plan = if is_long { &page::WHOLE } else { &page::SHORT };
+        violations.extend(page::run(&binaries, &screen, plan)?);
     }
     if plays(SceneName::PartialFailure) {
         binaries.dns_server = Some(binaries::build_dns_server(root)?);

@@ -153,7 +153,7 @@ const OPTIONS: [&str; 17] = [
     "--disable-dev-shm-usage",
     "--disable-gpu",
     // Nothing reaches the network: a page that needs another host shows it as a problem.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.*",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-extensions",

@@ -258,6 +258,16 @@ impl Testbed {
         self.ask_platform("PUT", "/emulator/faults", &faults.to_string()).map(|_| ())
     }
 
+    /// Makes an issuer of the platform sign with a new key. The earlier keys stay valid.
+    pub(super) fn rotate_key(&self, issuer: &str) -> Result<(), String> {
+        let path = format!("/emulator/rotate?issuer={issuer}");
+        // To make a key takes 0.2 s of CPU time, and longer with bad luck.
+        match http::exchange(self.platform_address()?, "POST", &path, "", "", KEY_TIME_MAX)? {
+            (200, _) => Ok(()),
+            (status, body) => Err(format!("the platform does not rotate its key: {status} {body}")),
+        }
+    }
+
     /// Ends a load, and returns its report.
     pub(super) fn end_load(&mut self, load: &str) -> Result<Value, String> {
         self.end_loads()?;
@@ -305,12 +315,15 @@ impl Testbed {
     }
 
     fn ask_platform(&self, method: &str, path: &str, body: &str) -> Result<String, String> {
-        let address = self.platform.strip_prefix("http://").and_then(|address| address.parse().ok());
-        let address: SocketAddr = address.ok_or("the platform has no address")?;
-        match http::send(address, method, path, body)? {
+        match http::send(self.platform_address()?, method, path, body)? {
             (200..300, body) => Ok(body),
             (status, body) => Err(format!("the platform refuses {method} {path}: {status} {body}")),
         }
+    }
+
+    fn platform_address(&self) -> Result<SocketAddr, String> {
+        let address = self.platform.strip_prefix("http://").and_then(|address| address.parse().ok());
+        address.ok_or_else(|| "the platform has no address".to_owned())
     }
 
     /// The first error and warning lines of each gateway's log.
@@ -353,6 +366,7 @@ const DESCRIPTORS: &str = "240";
 
 /// More than the sum of all waits of the platform.
 pub(super) const END_TIME_MAX: Duration = Duration::from_secs(120);
+const KEY_TIME_MAX: Duration = Duration::from_secs(30);
 /// The interval of checks.
 const POLL: Duration = Duration::from_millis(20);
 

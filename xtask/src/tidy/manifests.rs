@@ -109,7 +109,8 @@ fn of_dependency(file: &File, package: &str, dependency: &Dependency<'_>) -> Vec
             }
         }
     }
-    if on == TEST_ONLY && !dependency.is_of_tests {
+    // xtask is not published either.
+    if on == TEST_ONLY && !dependency.is_of_tests && package != "xtask" {
         texts.push(format!("{on} is for tests; move it to `[dev-dependencies]`"));
     }
     for (library, users) in CONFINED {
@@ -136,7 +137,7 @@ fn text<'t>(value: &'t Spanned<DeValue<'_>>, name: &str) -> Option<&'t str> {
     value.get_ref().as_table()?.get(name)?.get_ref().as_str()
 }
 
-/// The crates that each crate may use, also in its tests. The emulator and xtask use none of the others, so
+/// The crates that each crate may use, also in its tests. The emulator and xtask use none of the product's, so
 /// that they cannot repeat their mistakes.
 const ARROWS: [(&str, &[&str]); 10] = [
     (
@@ -156,7 +157,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("switchboard-graph", &[]),
     ("switchboard-notification", &[]),
     ("switchboard-routing", &["switchboard-notification"]),
-    ("xtask", &[]),
+    ("xtask", &[TEST_ONLY]),
     ("xtask-bench", &[]),
     (TEST_ONLY, &[]),
 ];
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn only_tests_use_the_browser() {
+    fn only_tests_and_xtask_use_the_browser() {
         let emulator = |section: &str| {
             manifest("switchboard-emulator", &format!("[{section}]\nxtask-browser.workspace = true\n"))
         };
@@ -218,6 +219,8 @@ mod tests {
             &[("crates/emulator/Cargo.toml", &emulator("dependencies"))],
             &["crates/emulator/Cargo.toml:7: xtask-browser is for tests; move it to `[dev-dependencies]`"],
         );
+        let xtask = manifest("xtask", "[dependencies]\nxtask-browser.workspace = true\n");
+        check(&[("xtask/Cargo.toml", &xtask)], &[]);
         let graph = manifest("switchboard-graph", "[dev-dependencies]\nxtask-browser.workspace = true\n");
         check(
             &[("crates/graph/Cargo.toml", &graph)],
