@@ -57,8 +57,8 @@ pub(crate) enum SceneName {
     Slots,
     /// A rolling restart, and an instance that is killed and one that is suspended.
     Restarts,
-    /// The operators' page in Chromium while instances drain and die and keys rotate. Ten minutes if it is named,
-    /// a short form in the whole rehearsal and with `--quick`; not in the gate.
+    /// The operators' page in Chromium while instances drain and die and keys rotate. Ten minutes if it is
+    /// named, a short form in the whole rehearsal and with `--quick`; not in the gate.
     Page,
     /// Instances that hang, are slow or die, a DNS server that is away, few file descriptors.
     PartialFailure,

@@ -205,7 +205,7 @@ const KEYS_SHOWN: &str = "[...document.querySelectorAll('#trusts .row')].some(ro
     row.querySelector('.name').textContent === 'skype'
         && Number(row.querySelector('.generation').textContent) > GENERATION)";
 
-/// Both gateways have new calls, and callbacks of those that the other one placed.
+/// Both gateways have new calls, and callbacks of calls that the other one placed.
 const LAYOUT: Layout = Layout {
     platform: &["--post-timeout", "20s"],
     apps: &[App { id: EVERY_APP, graph: GraphAccess::Valid }],

@@ -137,8 +137,8 @@ fn text<'t>(value: &'t Spanned<DeValue<'_>>, name: &str) -> Option<&'t str> {
     value.get_ref().as_table()?.get(name)?.get_ref().as_str()
 }
 
-/// The crates that each crate may use, also in its tests. The emulator and xtask use none of the product's, so
-/// that they cannot repeat their mistakes.
+/// The crates that each crate may use, also in its tests. The emulator and xtask use none of the product's,
+/// so that they cannot repeat their mistakes.
 const ARROWS: [(&str, &[&str]); 10] = [
     (
         "switchboard",

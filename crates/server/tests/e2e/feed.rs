@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     time::Instant,
 };
+use xtask_browser::Browser;
 
 use crate::support::{
     Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, gateway::path_of, soon, until,
@@ -310,4 +311,92 @@ async fn the_overview_has_the_latest_decisions_refusals_and_reload() {
     assert!(reload["problem"].as_str().unwrap().contains("region"), "{reload}");
     assert_eq!(overview["configuration"]["hash"].as_str().unwrap().len(), 12);
     assert!(overview["last_notification"].is_u64());
+}
+
+/// A name, a number and a subject, as notifications have them.
+const PERSONAL: [&str; 4] = ["Ada Lovelace", "+15550123456", "15550123456", "Merger of two secret companies"];
+
+/// A new call with the names and numbers of its participants, and with a subject.
+fn personal(call_id: &str) -> String {
+    let [name, number, _, subject] = PERSONAL;
+    let user = json!({
+        "identity": {
+            "user": {"id": "112f7296-5fa4-42ca-bae8-6a692b15d4b8", "displayName": name},
+            "phone": {"id": number, "displayName": name},
+        },
+        "region": "emea",
+    });
+    let mut item = bodies::incoming_item(call_id, "emea");
+    item["resourceData"]["source"] = user.clone();
+    item["resourceData"]["targets"] = json!([user]);
+    item["resourceData"]["subject"] = json!(subject);
+    item["resourceData"]["incomingContext"] = json!({"onBehalfOf": {"phone": {"id": number}}});
+    bodies::envelope(&[item])
+}
+
+#[tokio::test]
+async fn names_and_numbers_of_people_are_shown_nowhere() {
+    let issuer = Issuer::start();
+    let mut instance = Instance::start("bot-0");
+    let gateway = Gateway::start(&Settings::new(&issuer, &[&instance])).await;
+    let browser = Browser::start().await.unwrap();
+    let page = match &browser {
+        Some(browser) => Some(browser.open(&format!("http://{}/", gateway.admin)).await.unwrap()),
+        None => None,
+    };
+    let mut requests = Stream::open(&gateway, "").await;
+    let mut overview = Stream::open(&gateway, "?topics=overview").await;
+    let token = Token::skype().sign();
+    assert_eq!(Request::webhook(&token, personal("call-1")).send(&gateway).await.status(), 202);
+    let received = instance.request().await;
+    assert!(String::from_utf8_lossy(&received.body).contains(PERSONAL[0]), "the instance has the name");
+    let path = path_of(received.field("switchboard-callback-uri").unwrap());
+    let [name, number, _, subject] = PERSONAL;
+    // A roster, which has names in another place, and bodies that the gateway refuses.
+    let participants = json!([{"info": {"identity": {"phone": {"id": number, "displayName": name}}}}]);
+    let mut roster = bodies::updated_item("call-1", "established");
+    roster["resourceData"]["participants"] = participants.clone();
+    let stranger = Token::skype().signed_by("stranger").sign();
+    for (request, status) in [
+        (Request::post(&path, &token, bodies::envelope(&[roster])), 202),
+        (Request::webhook(&token, json!({"displayName": name, "subject": subject}).to_string()), 400),
+        (Request::webhook(&token, format!("{{\"displayName\": \"{name}\", \"phone\": {number}")), 400),
+        (Request::webhook(&stranger, personal("call-2")), 401),
+    ] {
+        assert_eq!(request.send(&gateway).await.status(), status, "{request:?}");
+    }
+    let check = |place: &str, text: &str| {
+        for secret in PERSONAL {
+            assert!(!text.contains(secret), "{place} has {secret}: {text}");
+        }
+    };
+    for _ in 0..5 {
+        check("the stream of requests", &requests.next("request").await.to_string());
+    }
+    loop {
+        let (event, data) = overview.event().await.unwrap();
+        check(&event, &data.to_string());
+        // The last request is in it.
+        if data.pointer("/refusals/latest").and_then(Value::as_array).is_some_and(|all| all.len() == 3) {
+            break;
+        }
+    }
+    for path in ["/calls", "/calls?search=call-1", "/calls/call-1", "/fleet", "/config", "/metrics"] {
+        let response = gateway.admin(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        check(path, &String::from_utf8(response.body).unwrap());
+    }
+    assert_eq!(gateway.admin("/calls?search=%2B1555").await.json()["matched"], 0);
+    if let (Some(page), Some(browser)) = (page, browser) {
+        page.wait_for("document.querySelectorAll('#refusals .row').length === 3 && calls.size === 1")
+            .await
+            .unwrap();
+        let shown = "document.documentElement.outerHTML
+            + JSON.stringify([overview, [...calls.values()], [...instances.values()]])";
+        check("the page", page.evaluate(shown).await.unwrap().as_str().unwrap());
+        browser.close().await.unwrap();
+    }
+    let log: Vec<String> = gateway.log.events().iter().map(Value::to_string).collect();
+    assert!(log.iter().any(|line| line.contains("call-1")));
+    check("the log", &log.join("\n"));
 }

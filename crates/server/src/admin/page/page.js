@@ -128,8 +128,8 @@ class Table {
   make() {
     const cells = {};
     const row = { cells, element: element("div", { role: "row", className: "row" }) };
-    for (const [name, , kind = ""] of this.columns) {
-      cells[name] = element("span", { role: "cell", className: `${name} ${kind}` });
+    for (const [name, title, kind = ""] of this.columns) {
+      cells[name] = element("span", { role: "cell", className: `${name} ${kind}`, "data-label": title });
       row.element.append(cells[name]);
     }
     this.prepare?.(row);

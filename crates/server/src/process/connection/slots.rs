@@ -21,8 +21,8 @@ use crate::process::connection::{shutdown::ShutdownRequest, slot_log::SlotLog};
 /// The connections of a listener that can be evicted.
 ///
 /// A lock guards all of them. A connection takes it when a request starts or ends; on the public listener
-/// until its sender is authenticated. Each operation takes logarithmic time, so a flood of connections cannot make an accept
-/// expensive.
+/// until its sender is authenticated. Each operation takes logarithmic time, so a flood of connections cannot
+/// make an accept expensive.
 #[derive(Debug)]
 pub(crate) struct Slots {
     waiting: Mutex<Waiting>,
