@@ -8,10 +8,12 @@ mod dns;
 mod file;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod pod;
 mod source;
 
 #[cfg(feature = "kubernetes")]
 use self::kubernetes::Kubernetes;
+pub use self::pod::{pod_incarnation, pod_instance};
 pub(crate) use self::source::INSTANCES_MAX;
 use self::{dns::Dns, file::File};
 use crate::{delivery::Delivery, settings::Discovery};

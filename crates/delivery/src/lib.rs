@@ -131,6 +131,7 @@ pub use self::{
     cause::attempt_failures,
     connections::{Connections, TlsClient},
     delivery::Delivery,
+    discovery::{pod_incarnation, pod_instance},
     durations::{DeliveryDurations, Histogram, HistogramReading},
     forward::{CallbackInFlight, ForwardError},
     headers::{CLIENT_REQUEST_ID, LOOP, SCENARIO_ID, trace_context::TraceParent},

@@ -6,6 +6,7 @@ mod call_options;
 mod guard;
 mod listen;
 mod load;
+mod manual;
 mod platform_options;
 mod replay;
 mod sdk_options;
@@ -44,6 +45,11 @@ pub(crate) enum Command {
     Listen(Box<listen::ListenArguments>),
     /// Place the calls of a recording again. Exit with 0 if each completes, else with 1.
     Replay(Box<replay::ReplayArguments>),
+    /// Print the script by which a shell completes the command line.
+    Completions(manual::CompletionsArguments),
+    /// Write the manual pages of all commands into a folder.
+    #[command(hide = true)]
+    Man(manual::ManArguments),
     /// Run a program until it ends or stdin is closed. `up` runs the gateway by it.
     #[command(hide = true)]
     Guard(guard::GuardArguments),
@@ -65,6 +71,8 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, String> {
         Command::Listen(arguments) => Box::pin(listen::run(*arguments)).await,
         Command::Replay(arguments) => Box::pin(replay::run(*arguments)).await,
         Command::Up(arguments) => Box::pin(up::run(*arguments)).await,
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments),
         Command::Guard(arguments) => Box::pin(guard::run(arguments)).await,
     }
 }

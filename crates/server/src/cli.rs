@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use switchboard_delivery::InstanceState;
 use switchboard_notification::CallId;
 use switchboard_routing::Name;
@@ -48,6 +49,11 @@ pub enum Command {
     Fleet(FleetCommand),
     /// Show the requests of running gateways as they end, until Ctrl-C.
     Tail(TailArgs),
+    /// Print the script by which a shell completes the command line.
+    Completions(CompletionsArgs),
+    /// Write the manual pages of all commands into a folder.
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 /// A command of `switchboard fleet`.
@@ -273,15 +279,35 @@ pub struct MintArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// The instance.
+    /// The instance; by default that of the pod in the variable POD_NAME.
     #[arg(long, value_name = "NAME", value_parser = name)]
-    pub instance: Name,
+    pub instance: Option<Name>,
     /// The app whose calls the instance takes.
     #[arg(long, value_name = "GUID", value_parser = guid)]
     pub app: Uuid,
-    /// The incarnation of the instance, as its source or its probe reports it. 0 stands for any.
-    #[arg(long, value_name = "I", value_parser = name, default_value = "0")]
-    pub incarnation: Name,
+    /// The incarnation of the instance, as its source or its probe reports it; 0 stands for any. By default, for
+    /// the instance in POD_NAME, that of the uid in POD_UID; for any other 0.
+    #[arg(long, value_name = "I", value_parser = name)]
+    pub incarnation: Option<Name>,
+    /// Write the URI to this file, which is replaced as a whole, in place of stdout.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// The options of `switchboard completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// The options of `switchboard man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// A folder that exists.
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
 }
 
 impl Cli {
@@ -402,6 +428,9 @@ mod tests {
             "switchboard|explain|--config|a.toml|-|--tenant|0efc74f7-41c3-47a4-8775-7259bfef4241",
             "switchboard|keygen",
             "switchboard|mint|--config|a.toml|--instance|bot-0|--app|0efc74f7-41c3-47a4-8775-7259bfef4241",
+            "switchboard|mint|--app|0efc74f7-41c3-47a4-8775-7259bfef4241|--out|uri",
+            "switchboard|completions|bash",
+            "switchboard|man|folder",
             "switchboard|fleet|list|--admin|http://127.0.0.1:9090",
             "switchboard|fleet|list|--admin|https://gateway.contoso.com:9090/|--json|--token-env|TOKEN",
             "switchboard|fleet|list|--admin|http://127.0.0.1:9090|--state|draining|--empty",

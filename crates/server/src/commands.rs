@@ -1,10 +1,12 @@
-//! All commands but `serve`: `check`, `explain`, `doctor`, `keygen`, `mint`, `fleet`, `tail`. Results go to
-//! stdout, errors to stderr.
+//! All commands but `serve`: `check`, `explain`, `doctor`, `keygen`, `mint`, `fleet`, `tail`,
+//! `completions`, `man`. Results go to stdout, errors to stderr.
 
 mod doctor;
 mod explain;
 mod fleet;
 mod gateways;
+mod manual;
+mod mint;
 mod output;
 mod problems;
 mod tail;
@@ -13,16 +15,21 @@ use std::{env, io, path::Path, process::ExitCode};
 
 use openssl::rand::rand_bytes;
 use switchboard_delivery::Discovery;
-use switchboard_routing::Owner;
 
-pub use self::{doctor::doctor, fleet::fleet, tail::tail};
+pub use self::{
+    doctor::doctor,
+    fleet::fleet,
+    manual::{completions, man},
+    mint::mint,
+    tail::tail,
+};
 use self::{
     explain::{Explanation, TokenExplained},
     output::{FAILURE, complain, print},
     problems::Warning,
 };
 use crate::{
-    cli::{CONFIG_VARIABLE, CheckArgs, ConfigArgs, EX_USAGE, ExplainArgs, GivenBy, MintArgs, OutputFormat},
+    cli::{CONFIG_VARIABLE, CheckArgs, ConfigArgs, EX_USAGE, ExplainArgs, GivenBy, OutputFormat},
     config::{Config, Problem, Problems, bounded, read_bounded, shown},
     process::certificate::CertificateFiles,
 };
@@ -97,48 +104,6 @@ pub fn keygen() -> ExitCode {
         Ok(()) => print(&openssl::base64::encode_block(&secret)),
         Err(error) => complain(&format!("cannot get random bytes: {error}"), FAILURE),
     }
-}
-
-/// `switchboard mint`: prints the callback URI of an instance.
-pub fn mint(args: &MintArgs) -> ExitCode {
-    let config = match load(&args.config) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    match minted(&config, args) {
-        Ok(uri) => print(&uri),
-        Err(problem) => complain(&problem, EX_USAGE),
-    }
-}
-
-fn minted(config: &Config, args: &MintArgs) -> Result<String, String> {
-    if config.apps.iter().all(|app| app.id != args.app) {
-        return Err(format!("--app: {} is not the id of an [[app]]", args.app));
-    }
-    let instances = &config.delivery.instances;
-    let listed = instances.iter().find(|instance| instance.name == args.instance);
-    let owner = Owner {
-        region: config.region.clone(),
-        instance: args.instance.clone(),
-        incarnation: args.incarnation.clone(),
-    };
-    if config.delivery.discovery.is_some() {
-        // Only a running gateway knows the discovered instances. Its admin listener lists them.
-        config.callback.check(owner.as_ref()).map_err(|error| format!("--instance: {error}"))?;
-        return Ok(config.callback.mint(&owner, args.app));
-    }
-    let Some(instance) = listed else {
-        let names: Vec<_> = instances.iter().map(|instance| instance.name.as_str()).collect();
-        return Err(format!(
-            "--instance: the configuration has no {}; its instances are {}",
-            args.instance,
-            names.join(", ")
-        ));
-    };
-    if instance.apps.as_ref().is_some_and(|apps| !apps.contains(&args.app)) {
-        return Err(format!("--app: {} does not serve {}", args.instance, args.app));
-    }
-    Ok(config.callback.mint(&owner, args.app))
 }
 
 /// Loads the configuration. Prints its problems for people.
@@ -228,10 +193,8 @@ fn read_body(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::{cli::Given, config::tests::parse};
+    use crate::config::tests::parse;
 
     const TWO_INSTANCES: &str = r#"
         region = "emea"
@@ -253,51 +216,6 @@ mod tests {
         url = "http://10.0.0.11:3978/api/calls"
         apps = ["11111111-41c3-47a4-8775-7259bfef4241"]
     "#;
-
-    fn mint(instance: &str, app: &str) -> Result<String, String> {
-        let args = MintArgs {
-            config: ConfigArgs { file: Given { value: "unused".into(), by: GivenBy::Option } },
-            instance: switchboard_routing::Name::parse(instance).unwrap(),
-            app: Uuid::parse_str(app).unwrap(),
-            incarnation: switchboard_routing::Name::parse("0").unwrap(),
-        };
-        minted(&parse(TWO_INSTANCES).unwrap(), &args)
-    }
-
-    #[test]
-    fn a_minted_uri_opens_for_its_app_only() {
-        let app = Uuid::parse_str("0efc74f7-41c3-47a4-8775-7259bfef4241").unwrap();
-        let uri = mint("bot-0", &app.to_string()).unwrap();
-        let path = uri.strip_prefix("https://emea.bots.contoso.com").unwrap();
-        let config = parse(TWO_INSTANCES).unwrap();
-        let owner = config.callback.open(&config.callback.parse(path).unwrap(), app).unwrap();
-        assert_eq!(owner.instance.as_str(), "bot-0");
-        let another = Uuid::parse_str("11111111-41c3-47a4-8775-7259bfef4241").unwrap();
-        assert!(config.callback.open(&config.callback.parse(path).unwrap(), another).is_err());
-    }
-
-    #[test]
-    fn an_unknown_instance_or_app_gets_no_uri() {
-        for (instance, app, expected) in [
-            (
-                "bot-9",
-                "0efc74f7-41c3-47a4-8775-7259bfef4241",
-                "--instance: the configuration has no bot-9; its instances are bot-0, bot-1",
-            ),
-            (
-                "bot-0",
-                "22222222-41c3-47a4-8775-7259bfef4241",
-                "--app: 22222222-41c3-47a4-8775-7259bfef4241 is not the id of an [[app]]",
-            ),
-            (
-                "bot-1",
-                "0efc74f7-41c3-47a4-8775-7259bfef4241",
-                "--app: bot-1 does not serve 0efc74f7-41c3-47a4-8775-7259bfef4241",
-            ),
-        ] {
-            assert_eq!(mint(instance, app).unwrap_err(), expected);
-        }
-    }
 
     #[test]
     fn the_summary_is_one_line() {

@@ -22,5 +22,7 @@ fn main() -> ExitCode {
         Command::Mint(args) => commands::mint(&args),
         Command::Fleet(command) => commands::fleet(&command),
         Command::Tail(args) => commands::tail(&args),
+        Command::Completions(args) => commands::completions(&args),
+        Command::Man(args) => commands::man(&args),
     }
 }

@@ -1,7 +1,7 @@
 //! A fleet of pods, discovered at a fake API server through a kubeconfig. All pods share one address here, so
 //! that each one needs its own slice and port.
 
-use std::{fs, net::SocketAddr, path::Path, pin::Pin};
+use std::{fs, net::SocketAddr, path::Path, pin::Pin, process::Command};
 
 use openssl::ssl::{Ssl, SslAcceptor, SslFiletype, SslMethod};
 use serde_json::Value;
@@ -12,10 +12,13 @@ use tokio::{
 };
 use tokio_openssl::SslStream;
 
-use self::api_server::{ApiServer, pod, ready, slice, terminating};
+use self::api_server::{ApiServer, pod, ready, slice, terminating, uid};
 use crate::support::{
-    APP, Gateway, Instance, Issuer, Request, Settings, Token, bodies, gateway::path_of,
-    instance::first_request, tls::Identity, until,
+    APP, Gateway, Instance, Issuer, Request, Settings, Token, bodies,
+    gateway::{BINARY, CONFIG, path_of},
+    instance::first_request,
+    tls::Identity,
+    until,
 };
 
 #[path = "../../../delivery/src/discovery/kubernetes/tests/api_server.rs"]
@@ -64,6 +67,22 @@ async fn until_fleet(gateway: &Gateway, key: &str, expected: &[&str]) {
         (shown == expected).then_some(())
     })
     .await;
+}
+
+/// The URI that `switchboard mint` writes in a pod.
+fn minted_in_pod(gateway: &Gateway, pod: &str, uid: &str) -> String {
+    let file = gateway.path("uri");
+    let minted = Command::new(BINARY)
+        .arg("mint")
+        .arg("--config")
+        .arg(gateway.path(CONFIG))
+        .args(["--app", APP, "--out"])
+        .arg(&file)
+        .envs([("POD_NAME", pod), ("POD_UID", uid)])
+        .output()
+        .unwrap();
+    assert!(minted.status.success() && minted.stdout.is_empty(), "{minted:?}");
+    fs::read_to_string(file).unwrap().trim_end().to_owned()
 }
 
 async fn post(gateway: &Gateway, path: &str, body: String) -> u16 {
@@ -120,6 +139,8 @@ async fn a_terminating_pod_keeps_its_callbacks_and_its_successor_gets_none_of_th
     bots[0].expect_nothing();
     let minted = gateway.admin(&format!("/fleet/bot-0/callback?app={APP}")).await.json();
     let new = path_of(minted["callback_uri"].as_str().unwrap());
+    // The pod makes the same URI of its own name and uid.
+    assert_eq!(Some(minted_in_pod(&gateway, "bot-0", &uid('b')).as_str()), minted["callback_uri"].as_str());
     assert_eq!(post(&gateway, &new, bodies::updated("call-1", "established")).await, 202);
     bots[0].request().await;
 

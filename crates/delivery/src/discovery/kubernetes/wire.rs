@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use switchboard_routing::Name;
-use uuid::Uuid;
 
 use super::{
-    super::source::{SourceError, instance_name, loggable},
+    super::{
+        pod::{pod_incarnation, pod_instance},
+        source::{SourceError, loggable},
+    },
     slices::{LeftOut, Pod, Slice},
 };
 use crate::{member::SourceState, settings::PodPort};
@@ -100,7 +102,7 @@ pub(super) fn event(line: &[u8], port: &PodPort) -> Result<WatchEvent, SourceErr
 /// Reads a pod.
 pub(super) fn pod(body: &[u8]) -> Result<FoundPod, SourceError> {
     let RawPod { metadata, status } = parse(body)?;
-    let incarnation = metadata.uid.as_deref().and_then(incarnation);
+    let incarnation = metadata.uid.as_deref().and_then(pod_incarnation);
     let incarnation = incarnation.ok_or_else(|| SourceError::Nonsense("a pod without a uid".into()))?;
     // All its containers have ended, and none will be restarted. Its address may belong to another pod.
     let has_finished =
@@ -287,7 +289,7 @@ impl RawEndpoint {
         };
         // The elements are interchangeable, and "clients may choose to only use the first".
         let address = self.addresses.and_then(|addresses| addresses.into_iter().next());
-        let (Some(address), Some(incarnation), true) = (address, incarnation(&uid), has_addresses) else {
+        let (Some(address), Some(incarnation), true) = (address, pod_incarnation(&uid), has_addresses) else {
             return Ok(None);
         };
         if kind.as_deref() != Some("Pod") || name.is_empty() || name.len() > OBJECT_NAME_BYTES_MAX {
@@ -296,21 +298,11 @@ impl RawEndpoint {
         let address = address
             .parse()
             .map_err(|_| SourceError::Nonsense(loggable(&format!("the address {address}"))))?;
-        Ok(Some((instance_name(&name), incarnation, address, source_state)))
+        Ok(Some((pod_instance(&name), incarnation, address, source_state)))
     }
 }
 
-/// The start of a pod's uid, `0b1e3f5c-7a2d`. A whole uid would cost 36 of the 250 characters of a callback
-/// URI. Two incarnations of one pod name share this part once in 2^48.
-fn incarnation(uid: &str) -> Option<Name> {
-    let mut buffer = Uuid::encode_buffer();
-    let uid: &str = Uuid::try_parse(uid).ok()?.hyphenated().encode_lower(&mut buffer);
-    Name::parse(uid.get(..INCARNATION_CHARS)?).ok()
-}
-
 const API_VERSION: &str = "discovery.k8s.io/v1";
-/// Two groups of a uid, and the dash between them.
-const INCARNATION_CHARS: usize = 13;
 /// The longest name of an object: a DNS name.
 const OBJECT_NAME_BYTES_MAX: usize = 253;
 /// More than any version: so far it is a number.
