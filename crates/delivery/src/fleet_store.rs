@@ -97,12 +97,12 @@ fn store(
     before: Option<Arc<Vec<StoredInstance>>>,
     now: u64,
 ) -> Result<Arc<Vec<StoredInstance>>, StoreError> {
-    let members = fleet.instances().iter().map(|instance| instance.member());
-    let instances: Vec<_> = members.filter_map(|member| file.stored(&member)).collect();
+    let members: Vec<_> = fleet.instances().iter().map(|instance| instance.member()).collect();
+    let instances: Vec<_> = members.iter().filter_map(|member| file.stored(member)).collect();
     match before {
         Some(before) if *before == instances => Ok(before),
         Some(_) | None => {
-            file.write(&instances, now)?;
+            file.write(&instances, &members, now)?;
             Ok(Arc::new(instances))
         }
     }

@@ -83,12 +83,12 @@
 //! Settings and errors are exhaustive on purpose, since a caller must notice a new variant or field: adding
 //! one is a breaking change.
 //!
-//! Reading order: `delivery` (the fleet and its settings), `place`, `forward` and `peer_gateways` (the paths
-//! of a request); `upstream` and `connections` with `tls_failure` (one attempt); `request`, `headers` and
-//! `response` (the messages), `trace` (the attempts of a request for spans); `fleet` with its builder and
-//! candidates; `instance` with its `tracker`, `health`, `load_estimate`, `incarnation` and `placement_view`;
-//! `background`, `probe`, `incarnations`, `discovery` and `network` (how the fleet is learned); `names` and
-//! `resolver` (where a name leads).
+//! Reading order: `delivery` (the fleet and its settings), `place`, `forward` and `peer_gateways` (the
+//! paths of a request); `upstream` and `connections` with `tls_failure` and `trust_anchors` (one
+//! attempt); `request`, `headers` and `response` (the messages), `trace` (the attempts of a request for
+//! spans); `fleet` with its builder and candidates; `instance` with its `tracker`, `health`,
+//! `load_estimate`, `incarnation` and `placement_view`; `background`, `probe`, `incarnations`,
+//! `discovery` and `network` (how the fleet is learned); `names` and `resolver` (where a name leads).
 
 mod background;
 mod cause;
@@ -122,6 +122,7 @@ mod simulation;
 mod startup;
 mod tls_failure;
 mod trace;
+mod trust_anchors;
 mod upstream;
 mod upstream_url;
 
@@ -145,10 +146,11 @@ pub use self::{
     response::{UpstreamBody, UpstreamBodyError, UpstreamResponse},
     settings::{
         DeliverySettings, Discovery, DnsSettings, FileInstance, FileSettings, Fill, FleetFile,
-        InstanceSettings, Orphaned, ProbeSettings,
+        InstanceSettings, Orphaned, ParsedFile, ProbeSettings,
     },
     startup::Awaited,
     tls_failure::{TlsFailure, TlsVerification, certificate_hosts, common_name},
     trace::{AttemptResult, RequestTrace, TracedAttempt, TracedUpstream},
+    trust_anchors::TrustAnchors,
     upstream_url::{InvalidUpstreamUrl, UpstreamUrl},
 };

@@ -1,11 +1,17 @@
 //! The settings of a delivery: plain data, already valid.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+mod fleet_file;
+mod instance;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use http::uri::PathAndQuery;
 use switchboard_routing::Name;
-use uuid::Uuid;
 
+pub use self::{
+    fleet_file::{FileInstance, FileSettings, FleetFile, ParsedFile},
+    instance::InstanceSettings,
+};
 use crate::{
     network::Network,
     upstream_url::{InvalidUpstreamUrl, UpstreamUrl},
@@ -65,38 +71,6 @@ pub enum Fill {
         /// The part of its capacity up to which an instance is filled, 0 to 1.
         share: f64,
     },
-}
-
-/// One instance of the static list.
-///
-/// ```
-/// use switchboard_delivery::{InstanceSettings, UpstreamUrl};
-/// use switchboard_routing::Name;
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let instance = InstanceSettings {
-///     name: Name::parse("bot-0")?,
-///     url: UpstreamUrl::parse("http://10.0.0.10:3978/api/calls")?,
-///     callback_url: None,
-///     apps: None,
-///     weight: 1,
-/// };
-/// # let _ = instance;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct InstanceSettings {
-    /// The name of the instance.
-    pub name: Name,
-    /// The URL for new calls, http or https; `{app}` stands for the app id.
-    pub url: UpstreamUrl,
-    /// The URL for callbacks; `url` if `None`.
-    pub callback_url: Option<UpstreamUrl>,
-    /// The apps that the instance serves; all if `None`.
-    pub apps: Option<Vec<Uuid>>,
-    /// The share of calls relative to other instances, at least 1.
-    pub weight: u32,
 }
 
 /// The source of instances that are not listed.
@@ -272,82 +246,6 @@ pub enum PodPort {
     Number(u16),
     /// The port that the service has under this name. Its number may differ between pods.
     Named(Box<str>),
-}
-
-/// Instances listed in a file that another program replaces.
-///
-/// ```
-/// use std::sync::Arc;
-///
-/// use switchboard_delivery::{
-///     FileInstance, FileSettings, FleetFile, InstanceSettings, InvalidUpstreamUrl, UpstreamUrl,
-/// };
-/// use switchboard_routing::Name;
-///
-/// /// A file with the URL of one instance in it.
-/// #[derive(Debug)]
-/// struct OneUrl(&'static str);
-///
-/// impl FleetFile for OneUrl {
-///     fn read(&self) -> Result<Vec<u8>, String> {
-///         std::fs::read(self.0).map_err(|error| error.to_string())
-///     }
-///
-///     fn parse(&self, content: &[u8]) -> Result<Vec<FileInstance>, String> {
-///         let text = String::from_utf8_lossy(content);
-///         let url = UpstreamUrl::parse(text.trim()).map_err(|error: InvalidUpstreamUrl| error.to_string())?;
-///         let name = Name::parse("bot-0").expect("a name");
-///         let settings = InstanceSettings { name, url, callback_url: None, apps: None, weight: 1 };
-///         Ok(vec![FileInstance { settings, incarnation: None, is_draining: false }])
-///     }
-/// }
-///
-/// let path = "/run/bot/url";
-/// let file = FileSettings { path: path.into(), file: Arc::new(OneUrl(path)) };
-/// # let _ = file;
-/// ```
-#[derive(Clone, Debug)]
-pub struct FileSettings {
-    /// The path, for the log and the store.
-    pub path: PathBuf,
-    /// The file itself.
-    pub file: Arc<dyn FleetFile>,
-}
-
-impl PartialEq for FileSettings {
-    fn eq(&self, other: &Self) -> bool {
-        self.path == other.path
-    }
-}
-
-impl Eq for FileSettings {}
-
-/// The file of a fleet. It is read every two seconds, on a thread for blocking work.
-pub trait FleetFile: fmt::Debug + Send + Sync {
-    /// Reads the content, of a bounded size and within a bounded time.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read; the text says why.
-    fn read(&self) -> Result<Vec<u8>, String>;
-
-    /// Parses the content, if it is another one than before. Names are distinct.
-    ///
-    /// # Errors
-    ///
-    /// The content is not a list of instances; the text says where and what would be right.
-    fn parse(&self, content: &[u8]) -> Result<Vec<FileInstance>, String>;
-}
-
-/// One instance of a fleet file.
-#[derive(Clone, Debug)]
-pub struct FileInstance {
-    /// The same as of a listed instance.
-    pub settings: InstanceSettings,
-    /// The incarnation of its process; `None` if only its probe knows it.
-    pub incarnation: Option<Name>,
-    /// True if it takes no new calls.
-    pub is_draining: bool,
 }
 
 /// The probe that asks instances for their state.

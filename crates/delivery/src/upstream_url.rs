@@ -9,7 +9,10 @@ use http::{
 use url::{Host, Url};
 use uuid::Uuid;
 
-use crate::names::{Names, ResolvedName};
+use crate::{
+    names::{Names, ResolvedName},
+    trust_anchors::TrustAnchors,
+};
 
 /// A URL of an instance, possibly with `{app}` in its path or query.
 ///
@@ -85,7 +88,7 @@ impl UpstreamUrl {
         if request_path(&template, Uuid::nil()).is_err() {
             return Err(InvalidUpstreamUrl::Path);
         }
-        let origin = Origin { secure, host, port, tls_name: None };
+        let origin = Origin { secure, host, port, tls_name: None, anchors: None };
         Ok(Self { text: text.into(), origin, template: template.into(), host: None })
     }
 
@@ -125,6 +128,14 @@ impl UpstreamUrl {
         }
         let tls_name = self.origin.secure.then(|| name.into());
         Ok(Self { origin: Origin { tls_name, ..self.origin }, ..self })
+    }
+
+    /// The same URL, whose server is verified by these authorities alone; with `None` by those of the TLS
+    /// client. Without https it changes nothing.
+    #[must_use]
+    pub fn with_trust_anchors(self, anchors: Option<&Arc<TrustAnchors>>) -> Self {
+        let anchors = anchors.filter(|_| self.origin.secure).map(Arc::clone);
+        Self { origin: Origin { anchors, ..self.origin }, ..self }
     }
 
     /// Returns true if it is an https URL.
@@ -287,6 +298,8 @@ pub(crate) struct Origin {
     pub(crate) port: u16,
     /// The name that the certificate must have, in place of `host`. Only with `secure`.
     pub(crate) tls_name: Option<Box<str>>,
+    /// The authorities that verify the server, in place of those of the TLS client. Only with `secure`.
+    pub(crate) anchors: Option<Arc<TrustAnchors>>,
 }
 
 impl Origin {

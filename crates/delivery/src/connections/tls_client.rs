@@ -27,8 +27,9 @@ use crate::{
 
 /// A TLS client of upstreams, with the trust anchors that verify them and the sessions that it can resume.
 ///
-/// A resumed session is not verified again. So a session belongs to the client that verified it, to the name
-/// that the certificate has, and to the address: each client starts with none.
+/// A resumed session is not verified again. So a session belongs to the client that verified it, to the
+/// authorities of the instance if it has its own, to the name that the certificate has, and to the address:
+/// each client starts with none.
 ///
 /// ```
 /// use openssl::ssl::{SslConnector, SslMethod};
@@ -95,6 +96,10 @@ impl TlsClient {
         let (expected, verification) = (origin.clone(), TlsVerification::default());
         let watched = verification.clone();
         connector.set_callback(move |ssl, _| {
+            if let Some(anchors) = &expected.anchors {
+                // It replaces the store of the context for this handshake.
+                ssl.set_verify_cert_store(anchors.store()?)?;
+            }
             // In place of the host in the session's URI.
             ssl.set_verify_hostname(false);
             ssl.set_use_server_name_indication(false);
@@ -108,17 +113,19 @@ impl TlsClient {
 }
 
 /// The connector keeps sessions by the host and the port of a URI. It has one for each client, because
-/// siblings share the connector, and for each address of a name: instances that share a name, as pods do,
-/// know only their own sessions.
+/// siblings share the connector, and for each set of authorities, because a resumed session is not verified
+/// again. It also has one for each address of a name: instances that share a name, as pods do, know only
+/// their own sessions.
 fn session_key(trust: u64, address: IpAddr, origin: &Origin) -> Result<Uri, http::Error> {
     let address = match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,
     };
     let address = address.to_bits();
+    let anchors = origin.anchors.as_ref().map_or_else(String::new, |anchors| format!("{}.", anchors.id()));
     let authority = match certificate_host(origin) {
-        Host::Domain(name) => format!("{trust:016x}.{address:032x}.{name}:{}", origin.port),
-        Host::Ipv4(_) | Host::Ipv6(_) => format!("{trust:016x}.{address:032x}:{}", origin.port),
+        Host::Domain(name) => format!("{trust:016x}.{anchors}{address:032x}.{name}:{}", origin.port),
+        Host::Ipv4(_) | Host::Ipv6(_) => format!("{trust:016x}.{anchors}{address:032x}:{}", origin.port),
     };
     Uri::builder().scheme("https").authority(authority).path_and_query("/").build()
 }

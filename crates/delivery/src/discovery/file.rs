@@ -1,6 +1,6 @@
 //! A file as a source of the fleet: another program lists the instances in it, and replaces it.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use openssl::sha::sha256;
 use tokio::{
@@ -12,7 +12,7 @@ use super::source::{EMPTY_HOLD, INSTANCES_MAX, SourceError, SourceLog};
 use crate::{
     delivery::Delivery,
     member::Member,
-    settings::{FileInstance, FileSettings},
+    settings::{FileInstance, FileSettings, ParsedFile},
 };
 
 /// Follows a file.
@@ -27,6 +27,8 @@ pub(super) struct File<'s> {
 /// A content that was read.
 struct Content {
     digest: [u8; 32],
+    /// The files that it names, each with a digest.
+    named: Arc<[(PathBuf, [u8; 32])]>,
     /// True if it lists no instance; an error if it is not usable.
     is_empty: Result<bool, SourceError>,
 }
@@ -34,10 +36,10 @@ struct Content {
 /// A read of the file.
 #[derive(Debug)]
 enum Read {
-    /// The content is the last one.
+    /// The content is the last one, and so are those of the files that it names.
     Same,
     /// Another content, and its instances.
-    New([u8; 32], Result<Vec<FileInstance>, SourceError>),
+    New([u8; 32], ParsedFile),
 }
 
 impl<'s> File<'s> {
@@ -57,16 +59,15 @@ impl<'s> File<'s> {
 
     async fn read(&self) -> Result<Read, SourceError> {
         let file = Arc::clone(&self.settings.file);
-        let last = self.last.as_ref().map(|last| last.digest);
+        let last = self.last.as_ref().map(|last| (last.digest, Arc::clone(&last.named)));
         let reading = spawn_blocking(move || {
             let content = file.read().map_err(SourceError::Unreadable)?;
             // The time of change may be the same after two changes, so the content is compared.
             let digest = sha256(&content);
-            if last == Some(digest) {
-                return Ok(Read::Same);
-            }
-            let parsed = file.parse(&content).map_err(SourceError::Malformed);
-            Ok(Read::New(digest, parsed.and_then(checked)))
+            let is_same = last.is_some_and(|(last, named)| {
+                last == digest && named.iter().all(|(path, digest)| file.digest(path) == *digest)
+            });
+            if is_same { Ok(Read::Same) } else { Ok(Read::New(digest, file.parse(&content))) }
         });
         let panicked = |_| SourceError::Unreadable("reading it ended by a panic: report it as a bug".into());
         reading.await.map_err(panicked)?
@@ -80,9 +81,10 @@ impl<'s> File<'s> {
     fn apply(&mut self, read: Result<Read, SourceError>, delivery: &Delivery, now: Instant) {
         let members = match read {
             Ok(Read::Same) => None,
-            Ok(Read::New(digest, parsed)) => {
+            Ok(Read::New(digest, ParsedFile { instances, named })) => {
+                let parsed = instances.map_err(SourceError::Malformed).and_then(checked);
                 let is_empty = parsed.as_ref().map(Vec::is_empty).map_err(Clone::clone);
-                self.last = Some(Content { digest, is_empty });
+                self.last = Some(Content { digest, named: named.into(), is_empty });
                 let mut names = delivery.fleet.load().origins().names();
                 parsed.ok().map(|instances| Member::from_file(instances, &mut names))
             }

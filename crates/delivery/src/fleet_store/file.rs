@@ -1,11 +1,12 @@
 //! The file of a stored fleet: its format, its checks and its replacement.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
     fs::{DirBuilder, OpenOptions},
     io::{self, Read, Write},
     net::IpAddr,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use crate::{
     names::ADDRESSES_MAX,
     network::first_forbidden,
     settings::Discovery,
+    trust_anchors::TrustAnchors,
     upstream_url::{Hostname, InvalidUpstreamUrl, UpstreamUrl},
 };
 
@@ -52,6 +54,9 @@ pub(super) enum StoredInstance {
         callback_url: String,
         host: Option<String>,
         tls_name: Option<String>,
+        /// Its own authorities, as a key of [`StoredFile::authorities`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ca: Option<String>,
     },
 }
 
@@ -65,6 +70,10 @@ struct StoredFile<I> {
     /// In Unix seconds.
     stored_at: u64,
     instances: I,
+    /// The authorities of instances that have their own, in PEM. Their files may be away together with the
+    /// source, and other authorities must not take their place.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    authorities: BTreeMap<String, String>,
 }
 
 impl FleetFile {
@@ -100,15 +109,24 @@ impl FleetFile {
         if file.instances.len() > INSTANCES_MAX {
             return Err(StoreError::Malformed);
         }
+        let authorities = file.authorities.iter().map(|(id, pem)| {
+            let anchors = TrustAnchors::from_pem(pem.as_bytes()).filter(|anchors| anchors.id() == *id);
+            Ok((id.as_str(), Arc::new(anchors.ok_or(StoreError::Malformed)?)))
+        });
+        let authorities = authorities.collect::<Result<_, _>>()?;
         let mut names = HashSet::new();
         let members = file.instances.iter().map(|instance| {
             let is_new = names.insert(instance.name());
-            if is_new { self.member(instance) } else { Err(StoreError::Malformed) }
+            if is_new { self.member(instance, &authorities) } else { Err(StoreError::Malformed) }
         });
         Ok(Some(StoredFleet { members: members.collect::<Result<_, _>>()?, age }))
     }
 
-    fn member(&self, stored: &StoredInstance) -> Result<Member, StoreError> {
+    fn member(
+        &self,
+        stored: &StoredInstance,
+        authorities: &HashMap<&str, Arc<TrustAnchors>>,
+    ) -> Result<Member, StoreError> {
         let parse = |text: &str| Name::parse(text).map_err(|_| StoreError::Malformed);
         let (name, incarnation, new_calls, callbacks) = match stored {
             StoredInstance::Found { name, incarnation, host, port, addresses } => {
@@ -116,11 +134,16 @@ impl FleetFile {
                 (name, incarnation, url.clone(), url)
             }
             // Its addresses are not checked, so no discovered instance may be stored in this form.
-            StoredInstance::Listed { name, incarnation, url, callback_url, host, tls_name }
+            StoredInstance::Listed { name, incarnation, url, callback_url, host, tls_name, ca }
                 if matches!(self.discovery, Discovery::File(_)) =>
             {
-                let parse = |url| listed(url, host.as_deref(), tls_name.as_deref());
-                let parse = |url| parse(url).map_err(|_| StoreError::Malformed);
+                let anchors = ca.as_deref().map(|id| authorities.get(id).ok_or(StoreError::Malformed));
+                let anchors = anchors.transpose()?;
+                let parse = |url| {
+                    let url = listed(url, host.as_deref(), tls_name.as_deref());
+                    let url = url.map_err(|_| StoreError::Malformed)?;
+                    Ok(url.with_trust_anchors(anchors))
+                };
                 (name, incarnation, parse(url)?, parse(callback_url)?)
             }
             StoredInstance::Listed { .. } => return Err(StoreError::Malformed),
@@ -151,13 +174,25 @@ impl FleetFile {
 
     /// Replaces the file. Only this process's user may read or change it: its content determines where
     /// callbacks go, and the tokens in them. `now` is in Unix seconds.
-    pub(super) fn write(&self, instances: &[StoredInstance], now: u64) -> Result<(), StoreError> {
+    pub(super) fn write(
+        &self,
+        instances: &[StoredInstance],
+        members: &[Member],
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let mut authorities = BTreeMap::new();
+        for anchors in members.iter().filter_map(anchors) {
+            if let Entry::Vacant(entry) = authorities.entry(anchors.id()) {
+                entry.insert(anchors.to_pem().map_err(|error| StoreError::Write(error.into()))?);
+            }
+        }
         let file = StoredFile {
             version: VERSION,
             region: self.region.to_string(),
             source: self.discovery.identity(),
             stored_at: now,
             instances,
+            authorities,
         };
         let bytes = serde_json::to_vec(&file).map_err(|error| StoreError::Write(error.into()))?;
         self.replace(&bytes).map_err(StoreError::Write)
@@ -184,6 +219,8 @@ impl FleetFile {
     pub(super) fn stored(&self, member: &Member) -> Option<StoredInstance> {
         let (name, incarnation) = (member.name.to_string(), member.incarnation.to_string());
         let origin = member.callbacks.origin();
+        // Only https URLs have a name and authorities, and one of the two may be http.
+        let tls_name = origin.tls_name.as_ref().or_else(|| member.new_calls.origin().tls_name.as_ref());
         let is_file = matches!(self.discovery, Discovery::File(_));
         match &origin.host {
             Hostname::Found(host, addresses) => (!is_file).then(|| StoredInstance::Found {
@@ -199,7 +236,8 @@ impl FleetFile {
                 url: member.new_calls.to_string(),
                 callback_url: member.callbacks.to_string(),
                 host: member.callbacks.own_host().map(str::to_owned),
-                tls_name: origin.tls_name.as_ref().map(ToString::to_string),
+                tls_name: tls_name.map(ToString::to_string),
+                ca: anchors(member).map(|anchors| anchors.id()),
             }),
         }
     }
@@ -216,6 +254,11 @@ impl StoredInstance {
             Self::Found { name, .. } | Self::Listed { name, .. } => name,
         }
     }
+}
+
+/// The authorities of a member that has its own.
+fn anchors(member: &Member) -> Option<&Arc<TrustAnchors>> {
+    member.callbacks.origin().anchors.as_ref().or_else(|| member.new_calls.origin().anchors.as_ref())
 }
 
 /// The URL of an instance of a file.

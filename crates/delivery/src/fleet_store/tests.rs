@@ -183,7 +183,7 @@ fn stored(folder: &Path) -> Vec<String> {
 fn write(folder: &Path, members: &[Member]) {
     let file = file(folder);
     let instances: Vec<_> = members.iter().filter_map(|member| file.stored(member)).collect();
-    file.write(&instances, NOW).unwrap();
+    file.write(&instances, members, NOW).unwrap();
 }
 
 // A restart.

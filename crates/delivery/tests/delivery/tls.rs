@@ -19,7 +19,9 @@ use openssl::{
     ssl::{Ssl, SslAcceptor, SslConnector, SslMethod, SslVersion},
     x509::{X509, X509Builder, X509NameBuilder, extension::SubjectAlternativeName},
 };
-use switchboard_delivery::{Connections, Delivery, DeliverySettings, ForwardError, TlsClient, UpstreamUrl};
+use switchboard_delivery::{
+    Connections, Delivery, DeliverySettings, ForwardError, TlsClient, TrustAnchors, UpstreamUrl,
+};
 use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet};
 
 use crate::{connections::ask_from_threads, setup::*, upstream::read};
@@ -111,6 +113,11 @@ impl TlsInstance {
         let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
         builder.cert_store_mut().add_cert(self.certificate.clone()).unwrap();
         TlsClient::new(builder).unwrap()
+    }
+
+    /// Its own authority.
+    fn anchors(&self) -> Arc<TrustAnchors> {
+        Arc::new(TrustAnchors::from_pem(&self.certificate.to_pem().unwrap()).unwrap())
     }
 
     /// The handshakes so far, and how many of them resumed a session.
@@ -210,6 +217,69 @@ async fn sessions_are_resumed_by_the_client_that_verified_them() {
         assert_eq!(ask(&after).await, Ok(202));
         assert_eq!(instance.handshakes(), (6, 4), "{version:?}");
     }
+}
+
+fn with_anchors(mut settings: DeliverySettings, anchors: Option<&Arc<TrustAnchors>>) -> DeliverySettings {
+    settings.instances[0].url = settings.instances[0].url.clone().with_trust_anchors(anchors);
+    settings
+}
+
+#[tokio::test]
+async fn the_authorities_of_an_instance_verify_it_alone_and_share_no_session() {
+    for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
+        let [instance, other] = [TlsInstance::start(version).await, TlsInstance::start(version).await];
+        let (own, others) = (instance.anchors(), other.anchors());
+        // One client for all. It trusts the instance, too.
+        let client = instance.client();
+        for (anchors, is_trusted, expected) in [
+            (Some(&own), true, (1, 0)),
+            (Some(&others), false, (1, 0)),
+            (None, true, (2, 0)),
+            (Some(&own), true, (3, 1)),
+            (None, true, (4, 2)),
+            (Some(&others), false, (4, 2)),
+        ] {
+            let mut settings = with_anchors(instance.settings("127.0.0.1", "never-again"), anchors);
+            settings.patience = if is_trusted { LONG } else { SHORT };
+            let asked = ask(&Delivery::new(settings, uris(), client.clone())).await;
+            match asked {
+                Ok(status) => assert!(is_trusted && status == 202, "{version:?} {expected:?} {status}"),
+                Err(ForwardError::Unreachable { last: "tls_unknown_authority", .. }) => {
+                    assert!(!is_trusted, "{version:?} {expected:?}");
+                }
+                Err(error) => panic!("{version:?} {expected:?} {error:?}"),
+            }
+            assert_eq!(instance.handshakes(), expected, "{version:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_not_used_under_other_authorities() {
+    let [instance, other] =
+        [TlsInstance::start(SslVersion::TLS1_3).await, TlsInstance::start(SslVersion::TLS1_3).await];
+    let (own, same, others, client) = (instance.anchors(), instance.anchors(), other.anchors(), tls());
+    let settings = |anchors| with_anchors(instance.settings("127.0.0.1", "x"), Some(anchors));
+    let connections = Connections::default();
+    let ask = async |delivery: &Delivery| {
+        text(forward(delivery, &connections, "bot-0").await?).await.unwrap();
+        Ok::<_, ForwardError>(())
+    };
+    let delivery = Delivery::new(settings(&own), uris(), client.clone());
+    for _ in 0..3 {
+        ask(&delivery).await.unwrap();
+    }
+    assert_eq!(instance.handshakes(), (1, 0), "one connection for all requests");
+    // The same certificates from another file change nothing.
+    let delivery = delivery.successor(settings(&same), uris(), client.clone());
+    ask(&delivery).await.unwrap();
+    assert_eq!(instance.handshakes(), (1, 0));
+    let distrusting = DeliverySettings { patience: SHORT, ..settings(&others) };
+    let delivery = delivery.successor(distrusting, uris(), client.clone());
+    assert!(ask(&delivery).await.is_err());
+    let delivery = delivery.successor(settings(&own), uris(), client);
+    ask(&delivery).await.unwrap();
+    assert_eq!(instance.handshakes(), (2, 1), "the connection was closed");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use switchboard_delivery::{KubernetesSettings, PodPort};
 use switchboard_routing::{CallbackUris, Name, Owner};
 
 use super::{
-    ca::CaCertificates,
+    ca::{CaCertificates, CaFiles},
     fleet_file::FleetFile,
     instance::instance,
     secret::Surroundings,
@@ -74,11 +74,11 @@ pub(super) fn fleet(
     if !has(&["dns", "kubernetes"]) && section.optional("allow").is_some() {
         section.problem("allow", "applies to discovered instances only, not to listed ones; leave it out");
     }
-    let mut names = BTreeSet::new();
+    let (mut names, mut ca_files) = (BTreeSet::new(), CaFiles::new(around));
     let instances: Vec<_> = sections
         .into_iter()
         .map(|section| {
-            let instance = instance(&section, apps, &mut names);
+            let instance = instance(&section, &mut ca_files, apps, &mut names);
             section.finish();
             instance
         })

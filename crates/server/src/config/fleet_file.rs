@@ -9,15 +9,16 @@ use std::{
 
 use ::url::Url;
 use switchboard_auth::AppSettings;
-use switchboard_delivery::{FileInstance, INSTANCES_MAX};
+use switchboard_delivery::{FileInstance, INSTANCES_MAX, ParsedFile};
 use switchboard_routing::Name;
 use toml::de::{DeTable, DeValue};
 
 use super::{
+    ca::{CaFiles, read_with_digest},
     instance::instance,
     json, loops,
     problems::Problems,
-    secret::{read_bounded, shown},
+    secret::{Surroundings, read_bounded, shown},
     section::Section,
     text::{tables, text},
 };
@@ -68,11 +69,20 @@ impl FleetFile {
     /// The file cannot be read, or is not a list of instances: all of its problems.
     pub(crate) fn load(&self) -> Result<Vec<FileInstance>, Problems> {
         let content = self.bytes().map_err(Problems::of_file);
-        content.and_then(|content| self.instances(&content)).map_err(|problems| self.of_this_file(problems))
+        let parse = |content: Vec<u8>| self.with_ca_files(|ca_files| self.instances(&content, ca_files)).0;
+        content.and_then(parse).map_err(|problems| self.of_this_file(problems))
     }
 
     fn bytes(&self) -> Result<Vec<u8>, String> {
         read_bounded(&self.path, BYTES_MAX).map_err(|reason| format!("cannot be read: {reason}"))
+    }
+
+    /// Calls `read`. Returns the files of authorities that it has read, too, with their digests.
+    fn with_ca_files<T>(&self, read: impl FnOnce(&mut CaFiles<'_>) -> T) -> (T, Vec<(PathBuf, [u8; 32])>) {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        let around = Surroundings { folder, env: &|_| None, without_secrets: false };
+        let mut ca_files = CaFiles::new(&around);
+        (read(&mut ca_files), ca_files.digests())
     }
 
     fn of_this_file(&self, problems: Problems) -> Problems {
@@ -80,7 +90,7 @@ impl FleetFile {
     }
 
     /// Parses the content, which any program may have written.
-    fn instances(&self, content: &[u8]) -> Result<Vec<FileInstance>, Problems> {
+    fn instances(&self, content: &[u8], ca_files: &mut CaFiles<'_>) -> Result<Vec<FileInstance>, Problems> {
         let text = text(content.to_vec()).map_err(Problems::of_file)?;
         let table = match self.format {
             Format::Json => json::objects(&text, LIST)
@@ -88,7 +98,7 @@ impl FleetFile {
             Format::Toml => tables(&text)?.into_inner(),
         };
         let root = Section::root(&table);
-        let instances = self.read(&root, &table);
+        let instances = self.read(&root, &table, ca_files);
         let problems = root.into_problems();
         match instances {
             Some(instances) if problems.is_empty() => Ok(instances),
@@ -96,7 +106,12 @@ impl FleetFile {
         }
     }
 
-    fn read(&self, root: &Section<'_>, table: &DeTable<'_>) -> Option<Vec<FileInstance>> {
+    fn read(
+        &self,
+        root: &Section<'_>,
+        table: &DeTable<'_>,
+        ca_files: &mut CaFiles<'_>,
+    ) -> Option<Vec<FileInstance>> {
         if root.optional(LIST).is_none() {
             // Without the empty list, a file that is half written would be an empty fleet.
             root.problem(
@@ -113,7 +128,7 @@ impl FleetFile {
         }
         check_lengths(root, table);
         let mut names = BTreeSet::new();
-        let instances = sections.into_iter().map(|section| self.instance(section, &mut names));
+        let instances = sections.into_iter().map(|section| self.instance(section, ca_files, &mut names));
         // Read every instance, so that every problem is found.
         let instances: Vec<_> = instances.collect();
         let instances: Vec<_> = instances.into_iter().collect::<Option<_>>()?;
@@ -122,8 +137,13 @@ impl FleetFile {
         Some(instances)
     }
 
-    fn instance(&self, section: Section<'_>, names: &mut BTreeSet<Name>) -> Option<FileInstance> {
-        let settings = instance(&section, self.apps.as_deref(), names);
+    fn instance(
+        &self,
+        section: Section<'_>,
+        ca_files: &mut CaFiles<'_>,
+        names: &mut BTreeSet<Name>,
+    ) -> Option<FileInstance> {
+        let settings = instance(&section, ca_files, self.apps.as_deref(), names);
         let incarnation = section.maybe("incarnation", |setting| {
             setting.parse("1 to 13 of A-Z a-z 0-9 . _ -, another one for each process", |text| {
                 Name::parse(text).ok().filter(|_| text.len() <= INCARNATION_BYTES_MAX)
@@ -140,8 +160,14 @@ impl switchboard_delivery::FleetFile for FleetFile {
         self.bytes().map_err(|reason| self.of_this_file(Problems::of_file(reason)).to_string())
     }
 
-    fn parse(&self, content: &[u8]) -> Result<Vec<FileInstance>, String> {
-        self.instances(content).map_err(|problems| self.of_this_file(problems).to_string())
+    fn parse(&self, content: &[u8]) -> ParsedFile {
+        let (instances, named) = self.with_ca_files(|ca_files| self.instances(content, ca_files));
+        let instances = instances.map_err(|problems| self.of_this_file(problems).to_string());
+        ParsedFile { instances, named }
+    }
+
+    fn digest(&self, path: &Path) -> [u8; 32] {
+        read_with_digest(path).0
     }
 }
 

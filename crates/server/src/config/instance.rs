@@ -8,6 +8,7 @@ use switchboard_routing::Name;
 use uuid::Uuid;
 
 use super::{
+    ca::CaFiles,
     guid::{GUID, guid},
     region::parse_name,
     section::{Section, Setting},
@@ -17,6 +18,7 @@ use super::{
 /// already; `names` are those of the instances so far.
 pub(super) fn instance(
     section: &Section<'_>,
+    ca_files: &mut CaFiles<'_>,
     apps: Option<&[AppSettings]>,
     names: &mut BTreeSet<Name>,
 ) -> Option<InstanceSettings> {
@@ -49,17 +51,24 @@ pub(super) fn instance(
     });
     let host = section.maybe("host", |setting| valid(setting, HOST, UpstreamUrl::with_host));
     let tls_name = section.maybe("tls_name", |setting| valid(setting, TLS_NAME, UpstreamUrl::with_tls_name));
-    let weight = section.or("weight", 1, |setting| u32::try_from(setting.integer(1..=1000)?).ok());
     let urls = [url.as_ref(), callback_url.as_ref().and_then(Option::as_ref)];
-    if let (Some(Some(_)), Some(_)) = (tls_name, &url)
-        && !urls.into_iter().flatten().any(UpstreamUrl::is_secure)
-    {
-        section.problem("tls_name", "applies to an https URL only; leave it out");
+    let is_plain = url.is_some() && !urls.into_iter().flatten().any(UpstreamUrl::is_secure);
+    let ca = section.maybe("ca", |setting| {
+        if is_plain {
+            setting.problem(HTTPS_ONLY);
+            return None;
+        }
+        ca_files.anchors(setting)
+    });
+    let weight = section.or("weight", 1, |setting| u32::try_from(setting.integer(1..=1000)?).ok());
+    if is_plain && let Some(Some(_)) = tls_name {
+        section.problem("tls_name", HTTPS_ONLY);
     }
-    let (host, tls_name) = (host?, tls_name?);
+    let (host, tls_name, ca) = (host?, tls_name?, ca?);
     let renamed = |url: UpstreamUrl| {
         let url = host.map_or(Ok(url.clone()), |host| url.with_host(host)).ok()?;
-        tls_name.map_or(Ok(url.clone()), |name| url.with_tls_name(name)).ok()
+        let url = tls_name.map_or(Ok(url.clone()), |name| url.with_tls_name(name)).ok()?;
+        Some(url.with_trust_anchors(ca.as_ref()))
     };
     Some(InstanceSettings {
         name: name?,
@@ -107,6 +116,7 @@ fn valid<'t>(
     }
 }
 
+const HTTPS_ONLY: &str = "applies to an https URL only; leave it out";
 const HOST: &str = "a host with or without a port, like \"bots.contoso.com\"";
 const TLS_NAME: &str = "a DNS name, like \"bots.contoso.com\"";
 const TARGET: &str = "an absolute URL like \"http://10.0.0.10:3978/api/calls\"";

@@ -3,7 +3,7 @@
 mod effective;
 mod file;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use expect_test::expect;
 use openssl::{
@@ -16,7 +16,7 @@ use openssl::{
 };
 use switchboard_auth::Tenants;
 use switchboard_auth::TrustSettings;
-use switchboard_delivery::{Discovery, DnsSettings, Fill, Orphaned, UpstreamUrl};
+use switchboard_delivery::{Discovery, DnsSettings, Fill, Orphaned, TrustAnchors, UpstreamUrl};
 #[cfg(feature = "kubernetes")]
 use switchboard_delivery::{KubernetesSettings, PodPort};
 use switchboard_routing::Owner;
@@ -134,6 +134,8 @@ fn the_example_is_valid_and_uses_every_setting() {
     assert_eq!(config.instances_ca.unwrap().certificates.len(), 1);
     let named = UpstreamUrl::parse("https://10.0.0.11:3978/api/calls").unwrap();
     let named = named.with_host("bots.contoso.com").unwrap().with_tls_name("bots.contoso.com").unwrap();
+    let pem = fs::read(folder.path().join("extra-ca.pem")).unwrap();
+    let named = named.with_trust_anchors(Some(&Arc::new(TrustAnchors::from_pem(&pem).unwrap())));
     assert_eq!(config.delivery.instances[1].url, named);
     for setting in [
         "region",
@@ -367,8 +369,8 @@ fn an_unknown_setting_is_named_with_the_nearest_known_one() {
 fn an_unknown_setting_like_no_known_one_gets_the_names_of_all() {
     refused("[log]\nverbose = true\n", "log.verbose: unknown setting; the known ones are `format`, `level`");
     // The nearest names are far off: `probe` and `callback_url`.
-    let instance = "[[fleet.instance]]\nname = \"b\"\nurl = \"http://10.0.0.9/\"\nca = \"a\"\n";
-    for (text, path) in [("[fleet]\nport = 1\n", "fleet.port"), (instance, "fleet.instance[1].ca")] {
+    let instance = "[[fleet.instance]]\nname = \"b\"\nurl = \"http://10.0.0.9/\"\nzone = \"a\"\n";
+    for (text, path) in [("[fleet]\nport = 1\n", "fleet.port"), (instance, "fleet.instance[1].zone")] {
         let problems = parse(&format!("{}{text}", changed(&[]))).map(|_| ()).unwrap_err().to_string();
         let expected = format!("{path}: unknown setting; the known ones are ");
         assert!(problems.starts_with(&expected), "{problems}");
@@ -952,6 +954,7 @@ fn an_invalid_value_gets_a_message_with_a_valid_one() {
             "fleet.instance[0].tls_name",
             "applies to an https URL only; leave it out",
         ),
+        ("ca = \"ca.pem\"", "fleet.instance[0].ca", "applies to an https URL only; leave it out"),
         (
             "[fleet]\nca = \"ca.pem\"",
             "fleet.ca",

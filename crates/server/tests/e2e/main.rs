@@ -58,6 +58,8 @@ mod in_call_actions;
 #[cfg(test)]
 mod incarnations;
 #[cfg(test)]
+mod instance_authorities;
+#[cfg(test)]
 mod ivr_bots;
 #[cfg(test)]
 mod keys;

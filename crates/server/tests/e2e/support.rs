@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod emulator;
 pub(crate) mod gateway;
 pub(crate) mod http;
+pub(crate) mod https_instance;
 pub(crate) mod instance;
 pub(crate) mod issuer;
 pub(crate) mod log;

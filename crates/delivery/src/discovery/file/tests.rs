@@ -1,27 +1,47 @@
 //! A delivery that follows a scripted file, with a paused clock.
 
 use std::{
-    sync::{Mutex, atomic::AtomicUsize, atomic::Ordering::Relaxed},
+    path::Path,
+    sync::{LazyLock, Mutex, atomic::AtomicUsize, atomic::Ordering::Relaxed},
     time::UNIX_EPOCH,
 };
 
+use openssl::{
+    asn1::Asn1Time,
+    bn::BigNum,
+    ec::{EcGroup, EcKey},
+    hash::MessageDigest,
+    nid::Nid,
+    pkey::PKey,
+    x509::X509,
+};
+use serde_json::{Value, json};
 use switchboard_routing::{Name, Owner};
 use tokio::task::AbortHandle;
 
 use super::*;
 use crate::{
     Connections, DeliverySettings, Discovery, FleetFile, ForwardError, InstanceSettings, InstanceState,
-    UpstreamUrl,
+    TrustAnchors, UpstreamUrl,
     fleet_store::tests::{self as store, settings, tls, uris},
     upstream_url::Hostname,
 };
 
 /// A file whose content a test replaces. Each line is one instance: a name, and after it `draining`, an
-/// incarnation `=a`, or the URL.
+/// incarnation `=a`, `own` for an authority of its own, or the URL.
 #[derive(Debug)]
 struct Scripted {
     content: Mutex<Result<String, String>>,
+    /// The content of each file that a line `ca PATH` names.
+    ca: Mutex<Result<String, String>>,
     parsed: AtomicUsize,
+}
+
+impl Scripted {
+    fn new(content: Result<&str, &str>) -> Arc<Self> {
+        let content = Mutex::new(content.map(str::to_owned).map_err(str::to_owned));
+        Arc::new(Self { content, ca: Mutex::new(Ok("an authority".to_owned())), parsed: AtomicUsize::new(0) })
+    }
 }
 
 impl FleetFile for Scripted {
@@ -29,10 +49,24 @@ impl FleetFile for Scripted {
         self.content.lock().unwrap().clone().map(String::into_bytes)
     }
 
-    fn parse(&self, content: &[u8]) -> Result<Vec<FileInstance>, String> {
+    fn parse(&self, content: &[u8]) -> ParsedFile {
         self.parsed.fetch_add(1, Relaxed);
         let text = String::from_utf8(content.to_vec()).unwrap();
-        text.lines().map(instance).collect()
+        let named: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("ca ")).collect();
+        let ca = self.ca.lock().unwrap().clone();
+        let instances = match ca {
+            Err(error) if !named.is_empty() => Err(error),
+            _ => text.lines().filter(|line| !line.starts_with("ca ")).map(instance).collect(),
+        };
+        ParsedFile {
+            instances,
+            named: named.iter().map(|path| (path.into(), self.digest(path.as_ref()))).collect(),
+        }
+    }
+
+    fn digest(&self, _: &Path) -> [u8; 32] {
+        let (Ok(text) | Err(text)) = self.ca.lock().unwrap().clone();
+        sha256(text.as_bytes())
     }
 }
 
@@ -40,17 +74,37 @@ fn instance(line: &str) -> Result<FileInstance, String> {
     let mut words = line.split(' ');
     let name = Name::parse(words.next().unwrap()).map_err(|_| format!("not a name: {line}"))?;
     let mut url = format!("http://10.0.0.1:3978/{name}");
-    let (mut incarnation, mut is_draining) = (None, false);
+    let (mut incarnation, mut is_draining, mut anchors) = (None, false, None);
     for word in words {
         match word.strip_prefix('=') {
             Some(text) => incarnation = Some(Name::parse(text).unwrap()),
             None if word == "draining" => is_draining = true,
+            None if word == "own" => anchors = Some(authority(0)),
             None => url = word.to_owned(),
         }
     }
-    let url = UpstreamUrl::parse(&url).unwrap();
+    let url = UpstreamUrl::parse(&url).unwrap().with_trust_anchors(anchors);
     let settings = InstanceSettings { name, url, callback_url: None, apps: None, weight: 1 };
     Ok(FileInstance { settings, incarnation, is_draining })
+}
+
+/// One of two certificate authorities.
+fn authority(index: usize) -> &'static Arc<TrustAnchors> {
+    static AUTHORITIES: LazyLock<[Arc<TrustAnchors>; 2]> = LazyLock::new(|| {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+        [1, 2].map(|serial| {
+            let mut builder = X509::builder().unwrap();
+            let serial = BigNum::from_u32(serial).unwrap().to_asn1_integer().unwrap();
+            builder.set_serial_number(&serial).unwrap();
+            builder.set_pubkey(&key).unwrap();
+            builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+            builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+            builder.sign(&key, MessageDigest::sha256()).unwrap();
+            Arc::new(TrustAnchors::from_pem(&builder.build().to_pem().unwrap()).unwrap())
+        })
+    });
+    &AUTHORITIES[index]
 }
 
 struct Gateway {
@@ -61,9 +115,8 @@ struct Gateway {
 
 impl Gateway {
     fn start(content: Result<&str, &str>) -> Self {
-        let content = Mutex::new(content.map(str::to_owned).map_err(str::to_owned));
-        let file = Arc::new(Scripted { content, parsed: AtomicUsize::new(0) });
-        let folder = std::path::Path::new("/nowhere");
+        let file = Scripted::new(content);
+        let folder = Path::new("/nowhere");
         let settings = DeliverySettings { store: None, ..following(&file, settings(folder)) };
         Self::following(Delivery::new(settings, uris(), tls()), file)
     }
@@ -150,6 +203,30 @@ async fn a_content_is_parsed_once_and_its_age_is_that_of_the_last_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_changed_file_that_the_list_names_is_a_change_of_the_list() {
+    let gateway = Gateway::start(Ok("a\nca one\nca two"));
+    let parsed = || gateway.file.parsed.load(Relaxed);
+    let replace = |ca: Result<&str, &str>| {
+        *gateway.file.ca.lock().unwrap() = ca.map(str::to_owned).map_err(str::to_owned);
+    };
+    sleep(INTERVAL * 10).await;
+    assert_eq!(parsed(), 1);
+    for (count, (ca, is_failing)) in
+        [(Ok("another"), false), (Err("No such file"), true), (Ok("another"), false)].into_iter().enumerate()
+    {
+        replace(ca);
+        sleep(INTERVAL * 10).await;
+        assert_eq!((parsed(), gateway.is_failing()), (count + 2, is_failing), "{ca:?}");
+        gateway.check(&[&format!("a ready: {READY}")]);
+    }
+    // A list that names it no more does not depend on it.
+    gateway.read_again(Ok("a")).await;
+    replace(Err("No such file"));
+    sleep(INTERVAL * 10).await;
+    assert_eq!((parsed(), gateway.is_failing()), (5, false));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_read_changes_nothing() {
     let gateway = Gateway::start(Ok("a\nb draining"));
     sleep(INTERVAL).await;
@@ -187,7 +264,7 @@ async fn an_instance_drains_if_the_file_or_the_operator_says_so() {
     // The other way round, over a reload.
     assert!(gateway.delivery.drain("a"));
     gateway.read_again(Ok("a draining")).await;
-    let settings = following(&gateway.file, settings(std::path::Path::new("/nowhere")));
+    let settings = following(&gateway.file, settings(Path::new("/nowhere")));
     let gateway =
         Gateway::following(gateway.delivery.successor(settings, uris(), tls()), Arc::clone(&gateway.file));
     gateway.check(&[&format!("a draining: {BY_BOTH}")]);
@@ -249,11 +326,8 @@ async fn another_incarnation_is_another_process() {
 async fn a_reload_with_another_path_keeps_the_fleet_until_that_file_is_read() {
     let gateway = Gateway::start(Ok("a"));
     sleep(INTERVAL).await;
-    let file = Arc::new(Scripted {
-        content: Mutex::new(Err("No such file".to_owned())),
-        parsed: AtomicUsize::new(0),
-    });
-    let settings = following(&file, settings(std::path::Path::new("/nowhere")));
+    let file = Scripted::new(Err("No such file"));
+    let settings = following(&file, settings(Path::new("/nowhere")));
     let next = Gateway::following(gateway.delivery.successor(settings, uris(), tls()), file);
     sleep(INTERVAL).await;
     next.check(&[&format!("a ready: {READY}")]);
@@ -294,31 +368,28 @@ async fn new_names_are_looked_up_and_known_ones_keep_their_addresses() {
     following.abort();
 }
 
+/// Starts a gateway that follows this file, and has its store in `folder`.
+fn storing(folder: &Path, file: &Arc<Scripted>) -> Gateway {
+    let settings = following(file, settings(folder));
+    let mut gateway = Gateway::following(Delivery::new(settings, uris(), tls()), Arc::clone(file));
+    let began = Instant::now();
+    let clock = move || UNIX_EPOCH + Duration::from_secs(1_790_000_000) + began.elapsed();
+    let storing = tokio::spawn(Arc::clone(&gateway.delivery).run_store(clock));
+    gateway.tasks.push(storing.abort_handle());
+    gateway
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stored_fleet_of_a_file_serves_callbacks_until_the_file_is_read() {
     let folder = tempfile::tempdir().unwrap();
-    let clock = || {
-        let began = Instant::now();
-        move || UNIX_EPOCH + Duration::from_secs(1_790_000_000) + began.elapsed()
-    };
-    let file = Arc::new(Scripted {
-        content: Mutex::new(Ok("a =1 https://bot-0.example:8443/api/{app}".to_owned())),
-        parsed: AtomicUsize::new(0),
-    });
-    let start = |file: &Arc<Scripted>| {
-        let settings = following(file, settings(folder.path()));
-        let mut gateway = Gateway::following(Delivery::new(settings, uris(), tls()), Arc::clone(file));
-        let storing = tokio::spawn(Arc::clone(&gateway.delivery).run_store(clock()));
-        gateway.tasks.push(storing.abort_handle());
-        gateway
-    };
-    let gateway = start(&file);
+    let file = Scripted::new(Ok("a =1 https://bot-0.example:8443/api/{app}"));
+    let gateway = storing(folder.path(), &file);
     sleep(INTERVAL * 2).await;
     let owner = gateway.delivery.owner("a").unwrap();
     drop(gateway);
 
     *file.content.lock().unwrap() = Err("No such file".to_owned());
-    let gateway = start(&file);
+    let gateway = storing(folder.path(), &file);
     sleep(INTERVAL * 2).await;
     gateway.check(&["a starting: restored: its source has not been read yet"]);
     assert_eq!(gateway.delivery.owner("a").unwrap(), owner);
@@ -328,4 +399,49 @@ async fn a_stored_fleet_of_a_file_serves_callbacks_until_the_file_is_read() {
     gateway.read_again(Ok("a =1 https://bot-0.example:8443/api/{app}\nb")).await;
     gateway.check(&[&format!("a ready: {READY}"), &format!("b ready: {READY}")]);
     assert_eq!(gateway.delivery.instances()[0].state, InstanceState::Ready);
+}
+
+/// The source is away, and perhaps the files of the authorities, too.
+#[tokio::test(start_paused = true)]
+async fn a_stored_instance_keeps_its_own_authorities_and_never_gets_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored =
+        || -> Value { serde_json::from_slice(&std::fs::read(path(folder.path())).unwrap()).unwrap() };
+    let list = "a https://10.0.0.1/a own\nb https://10.0.0.2/b own\nc https://10.0.0.3/c";
+    let gateway = storing(folder.path(), &Scripted::new(Ok(list)));
+    sleep(INTERVAL * 2).await;
+    drop(gateway);
+    let good = stored();
+    let id = good["instances"][0]["ca"].as_str().unwrap().to_owned();
+    assert_eq!(good["instances"][1]["ca"], *id);
+    assert_eq!(good["instances"][2].get("ca"), None, "a former version can read it");
+    assert_eq!(good["authorities"].as_object().unwrap().len(), 1, "once for all instances");
+    let away = Scripted::new(Err("No such file"));
+    let gateway = storing(folder.path(), &away);
+    sleep(INTERVAL * 2).await;
+    let fleet = gateway.delivery.fleet.load();
+    let anchors: Vec<_> = fleet.origins().list().iter().map(|one| one.origin.anchors.clone()).collect();
+    let own = Some(Arc::clone(authority(0)));
+    assert_eq!(anchors, [own.clone(), own, None]);
+    drop(gateway);
+
+    let other = authority(1).to_pem().unwrap();
+    for (pointer, value) in [
+        ("/authorities", json!({})),
+        ("/authorities", json!({ "another": &good["authorities"][&id] })),
+        ("/authorities", json!({ &id: "" })),
+        ("/authorities", json!({ &id: other })),
+        ("/instances/0/ca", json!("another")),
+    ] {
+        let mut changed = good.clone();
+        *changed.pointer_mut(pointer).unwrap() = value;
+        std::fs::write(path(folder.path()), changed.to_string()).unwrap();
+        let gateway = storing(folder.path(), &away);
+        sleep(INTERVAL * 2).await;
+        assert_eq!(gateway.shown(), [""; 0], "{pointer}");
+    }
+}
+
+fn path(folder: &Path) -> PathBuf {
+    folder.join("a/fleet/emea.fleet.json")
 }

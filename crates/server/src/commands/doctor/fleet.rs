@@ -111,7 +111,8 @@ fn finding(examined: &Examined) -> Finding {
                     "set fleet.instance.tls_name to a name of the certificate, or use another certificate"
                 }
                 "tls_unknown_authority" | "tls_missing_issuer" | "tls_untrusted" => {
-                    "name the authority in fleet.ca, and let the bot send its whole chain"
+                    "name the authority in fleet.ca, or in `ca` of the instance if it has one, and let the \
+                     bot send its whole chain"
                 }
                 "not_tls" => "correct the scheme or the port of fleet.instance.url",
                 "redirect" => "let the bot respond by http, or set forward.x_forwarded",

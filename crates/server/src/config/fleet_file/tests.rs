@@ -1,11 +1,14 @@
 //! The parser of fleet files: cases as data, in both formats, and hostile input.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use switchboard_auth::Tenants;
-use switchboard_delivery::InstanceSettings;
+use switchboard_delivery::{InstanceSettings, TrustAnchors, UpstreamUrl};
 use uuid::uuid;
 
 use super::*;
+use crate::config::tests::certificate;
 
 fn file(name: &str) -> FleetFile {
     let id = uuid!("0efc74f7-41c3-47a4-8775-7259bfef4241");
@@ -16,7 +19,7 @@ fn file(name: &str) -> FleetFile {
 }
 
 fn parsed(name: &str, content: &[u8]) -> Result<Vec<FileInstance>, String> {
-    switchboard_delivery::FleetFile::parse(&file(name), content)
+    switchboard_delivery::FleetFile::parse(&file(name), content).instances
 }
 
 fn shown(instances: &[FileInstance]) -> Vec<String> {
@@ -120,9 +123,9 @@ fn a_mistake_is_named_with_its_place_and_what_would_be_right() {
              process",
         ),
         (
-            r#"[{"name": "bot-0", "url": "http://10.0.0.10/", "ca": "ca.pem"}]"#,
-            "FILE:1:48: instance[0].ca: unknown setting; the known ones are `apps`, `callback_url`, \
-             `draining`, `host`, `incarnation`, `name`, `tls_name`, `url`, `weight`",
+            r#"[{"name": "bot-0", "url": "http://10.0.0.10/", "zone": "a"}]"#,
+            "FILE:1:48: instance[0].zone: unknown setting; the known ones are `apps`, `ca`, \
+             `callback_url`, `draining`, `host`, `incarnation`, `name`, `tls_name`, `url`, `weight`",
         ),
         (
             r#"[{"name": "bot-0", "url": "http://10.0.0.10/",
@@ -232,4 +235,120 @@ proptest! {
         check_any("fleet.json", text.as_bytes());
         check_any("fleet.toml", text.as_bytes());
     }
+}
+
+/// A folder with files of authorities, and a fleet file in it.
+fn with_authorities() -> (tempfile::TempDir, FleetFile) {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["one.pem", "other.pem"] {
+        std::fs::write(folder.path().join(name), certificate().0).unwrap();
+    }
+    let file = FleetFile::new(folder.path().join("fleet.json"), None, None, None).unwrap();
+    (folder, file)
+}
+
+#[test]
+fn the_authorities_of_an_instance_are_read_from_the_folder_of_the_list() {
+    let (folder, file) = with_authorities();
+    let anchors = |name: &str| {
+        let pem = std::fs::read(folder.path().join(name)).unwrap();
+        Arc::new(TrustAnchors::from_pem(&pem).unwrap())
+    };
+    let list = r#"[
+        {"name": "a", "url": "https://10.0.0.10/a", "ca": "one.pem"},
+        {"name": "b", "url": "https://10.0.0.11/b", "callback_url": "http://10.0.0.11/b", "ca": "other.pem"},
+        {"name": "c", "url": "http://10.0.0.12/c", "callback_url": "https://10.0.0.12/c", "ca": "one.pem"},
+        {"name": "d", "url": "https://10.0.0.13/d"}
+    ]"#;
+    let ParsedFile { instances, named } = switchboard_delivery::FleetFile::parse(&file, list.as_bytes());
+    let instances = instances.unwrap();
+    let url = |text: &str, ca: Option<&str>| {
+        UpstreamUrl::parse(text).unwrap().with_trust_anchors(ca.map(anchors).as_ref())
+    };
+    let urls: Vec<_> =
+        instances.iter().map(|one| (one.settings.url.clone(), one.settings.callback_url.clone())).collect();
+    assert_eq!(
+        urls,
+        [
+            (url("https://10.0.0.10/a", Some("one.pem")), None),
+            (url("https://10.0.0.11/b", Some("other.pem")), Some(url("http://10.0.0.11/b", None))),
+            (url("http://10.0.0.12/c", None), Some(url("https://10.0.0.12/c", Some("one.pem")))),
+            (url("https://10.0.0.13/d", None), None),
+        ]
+    );
+    // The digests change with the content of the files, and when they cannot be read.
+    let digest = |path: &Path| switchboard_delivery::FleetFile::digest(&file, path);
+    let paths: Vec<_> = named.iter().map(|(path, _)| path.as_path()).collect();
+    assert_eq!(paths, [folder.path().join("one.pem"), folder.path().join("other.pem")]);
+    assert!(named.iter().all(|(path, read)| digest(path) == *read));
+    std::fs::write(paths[0], certificate().0).unwrap();
+    std::fs::remove_file(paths[1]).unwrap();
+    assert!(named.iter().all(|(path, read)| digest(path) != *read));
+}
+
+#[test]
+fn authorities_that_cannot_be_used_are_named_with_their_file() {
+    let (folder, file) = with_authorities();
+    let many: String = std::iter::repeat_n(String::from_utf8(certificate().0).unwrap(), 65).collect();
+    let wide: Vec<u8> = "-----BEGIN".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (name, content) in [("empty.pem", &b""[..]), ("many.pem", many.as_bytes()), ("wide.pem", &wide)] {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    let bot = |name: &str, more: &str| format!("{{\"name\": \"{name}\", {more}}}");
+    let https = |name: &str, ca: &str| bot(name, &format!("\"url\": \"https://10.0.0.10/\", \"ca\": {ca}"));
+    for (text, expected) in [
+        (
+            https("a", "\"absent.pem\""),
+            "1:45: instance[0].ca: FOLDER/absent.pem cannot be read: No such file or directory (os error 2)",
+        ),
+        // Once for all instances with this file.
+        (
+            [https("a", "\"empty.pem\""), https("b", "\"empty.pem\"")].join(",\n"),
+            "1:45: instance[0].ca: FOLDER/empty.pem is not a PEM file with a certificate, which has a line \
+             -----BEGIN CERTIFICATE-----",
+        ),
+        (https("a", "\"many.pem\""), "1:45: instance[0].ca: FOLDER/many.pem has more than 64 certificates"),
+        (https("a", "\"wide.pem\""), "1:45: instance[0].ca: FOLDER/wide.pem is UTF-16, which"),
+        (
+            https("a", "\"/dev/zero\""),
+            "1:45: instance[0].ca: /dev/zero cannot be read: larger than 1048576 bytes",
+        ),
+        (https("a", "\"\""), "1:45: instance[0].ca: FOLDER/ cannot be read: Is a directory (os error 21)"),
+        (https("a", "1"), "1:45: instance[0].ca: not the path of a file"),
+        (
+            bot("a", "\"url\": \"http://10.0.0.10/\", \"ca\": \"one.pem\""),
+            "1:44: instance[0].ca: applies to an https URL only; leave it out",
+        ),
+    ] {
+        let content = format!("[{text}]");
+        let parsed = switchboard_delivery::FleetFile::parse(&file, content.as_bytes());
+        let problems = parsed.instances.unwrap_err();
+        let folder = folder.path().display().to_string();
+        let expected = format!("{folder}/fleet.json:{}", expected.replace("FOLDER", &folder));
+        assert!(problems.starts_with(&expected), "{problems}\n{expected}");
+        assert_eq!(problems.lines().count(), 1, "{problems}");
+    }
+}
+
+#[test]
+fn the_number_of_files_of_authorities_is_bounded() {
+    let (folder, file) = with_authorities();
+    let pem = certificate().0;
+    let bots: Vec<_> = (0..=256)
+        .map(|at| {
+            std::fs::write(folder.path().join(format!("{at}.pem")), &pem).unwrap();
+            let url = format!("https://10.0.0.10/{at}");
+            format!("{{\"name\": \"b{at}\", \"url\": \"{url}\", \"ca\": \"{at}.pem\"}}")
+        })
+        .collect();
+    let parse = |bots: &[String]| {
+        let text = format!("[{}]", bots.join(",\n"));
+        switchboard_delivery::FleetFile::parse(&file, text.as_bytes())
+    };
+    let parsed = parse(&bots[1..]);
+    assert_eq!((parsed.instances.unwrap().len(), parsed.named.len()), (256, 256));
+    let parsed = parse(&bots);
+    let problem = parsed.instances.unwrap_err();
+    assert!(problem.ends_with("instance[256].ca: more than 256 files; a file may have several certificates"));
+    assert_eq!(parsed.named.len(), 256);
 }
