@@ -204,7 +204,7 @@ def token(options):
     url = f"{options.identity.rstrip('/')}/metadata/identity/oauth2/token?{query}"
     request = urllib.request.Request(url, headers={"Metadata": "true"})
     # The metadata service is never behind a proxy.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect)
     with opener.open(request, timeout=SECONDS) as response:
         return json.load(response)["access_token"]
 

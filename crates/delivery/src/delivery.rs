@@ -16,7 +16,7 @@ use crate::{
     durations::DeliveryDurations,
     fleet::{Fleet, FleetSettings},
     headers,
-    instance::{Eligibility, Event, Instance, InstanceStatus, Shared, Standing},
+    instance::{Eligibility, Event, Instance, InstanceCounts, InstanceStatus, Shared, Standing},
     member::Member,
     names::Lookups,
     place::PlacementState,
@@ -238,6 +238,12 @@ impl Delivery {
             ..instance.status(now)
         };
         fleet.instances().iter().map(status).chain(gone).collect()
+    }
+
+    /// The sums of the counters of all instances since the start, with those of the instances that left. They
+    /// never fall; for `/metrics`.
+    pub fn instance_totals(&self) -> InstanceCounts {
+        self.fleet.load().instance_totals()
     }
 
     /// Returns the durations of attempts and probes since the start; for `/metrics`.

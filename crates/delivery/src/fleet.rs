@@ -14,7 +14,7 @@ use uuid::Uuid;
 use self::pack::Pack;
 pub(crate) use self::{availability::Availability, builder::FleetSettings, candidates::Candidates};
 use crate::{
-    instance::{Clock, Instance, Rankable},
+    instance::{Clock, Departed, Instance, InstanceCounts, Rankable},
     member::{Member, SourceState},
     origins::Origins,
 };
@@ -30,6 +30,7 @@ pub(crate) struct Fleet {
     by_name: HashMap<Name, usize>,
     /// The instances removed lately. No request is sent to them.
     gone: Vec<Arc<Instance>>,
+    departed: Departed,
     /// True once the source was read.
     known: bool,
     slow_start: Duration,
@@ -60,6 +61,11 @@ impl Fleet {
     /// The instances removed lately, for `/fleet`.
     pub(crate) fn gone(&self) -> &[Arc<Instance>] {
         &self.gone
+    }
+
+    /// The sums of the counters of all instances, with those that left.
+    pub(crate) fn instance_totals(&self) -> InstanceCounts {
+        self.departed.sums_with(&self.instances)
     }
 
     pub(crate) fn is_known(&self) -> bool {
@@ -118,3 +124,5 @@ impl Fleet {
 mod grey_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod totals_tests;

@@ -1,6 +1,7 @@
 //! One instance of the fleet: its identity, its address, and the parts of its requests that never change.
 
 mod counters;
+mod departed;
 mod ejection_share;
 mod event;
 mod health;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 
 pub(crate) use self::{
     counters::InFlight,
+    departed::Departed,
     ejection_share::Shared,
     event::{Event, Report, ReportedState},
     health::EJECTION_MIN,
@@ -31,7 +33,7 @@ pub(crate) use self::{
     placement_view::{Clock, Eligibility, PlacementView, Rankable},
     tracker::Tracker,
 };
-pub use self::{state::InstanceState, status::InstanceStatus};
+pub use self::{counters::InstanceCounts, state::InstanceState, status::InstanceStatus};
 use crate::{
     cause::{Blame, Cause},
     headers::InstanceFields,

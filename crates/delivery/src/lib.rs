@@ -136,7 +136,7 @@ pub use self::{
     durations::{DeliveryDurations, Histogram, HistogramReading},
     forward::{CallbackInFlight, ForwardError},
     headers::{CLIENT_REQUEST_ID, LOOP, SCENARIO_ID, trace_context::TraceParent},
-    instance::{InstanceState, InstanceStatus},
+    instance::{InstanceCounts, InstanceState, InstanceStatus},
     member::INSTANCES_MAX,
     network::{InvalidNetwork, Network},
     outbound::Outbound,

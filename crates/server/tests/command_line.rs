@@ -8,6 +8,9 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+#[path = "../build/revision.rs"]
+mod revision;
+
 const SEAL: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio=";
 
 const APP: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";
@@ -228,6 +231,85 @@ fn the_configuration_is_named_by_an_option_a_variable_or_the_default() {
         let expected = "[env: SWITCHBOARD_CONFIG=] [default: /etc/switchboard/switchboard.toml]";
         assert!(help.contains(expected), "{help}");
     }
+}
+
+/// No process listens on these ports, so a command names the gateway that it asked.
+#[test]
+fn the_gateways_are_named_by_options_a_variable_or_the_default() {
+    let (one, other) = ("http://127.0.0.1:1", "http://127.0.0.1:2");
+    let default = "http://127.0.0.1:9090";
+    let table: [(&[&str], Option<&str>, &[&str]); 6] = [
+        (&["--admin", one], Some(other), &[one]),
+        (&["--admin", one, "--admin", other], Some(default), &[one, other]),
+        (&[], Some(one), &[one]),
+        (&[], Some("http://127.0.0.1:1 http://127.0.0.1:2"), &[one, other]),
+        (&[], Some(""), &[default]),
+        (&[], None, &[default]),
+    ];
+    for (options, variable, asked) in table {
+        if asked == [default] && std::net::TcpStream::connect("127.0.0.1:9090").is_ok() {
+            // The machine of an operator, who has a gateway there.
+            continue;
+        }
+        for name in [&["fleet", "list"][..], &["fleet", "drain", "bot-0"]] {
+            let mut command = switchboard(&[name, options].concat());
+            command.envs(variable.map(|value| ("SWITCHBOARD_ADMIN", value)));
+            let (code, stdout, stderr) = decode(command.output().unwrap());
+            assert_ne!(code, Some(0), "{name:?} {options:?} {variable:?}: {stdout}");
+            for gateway in [one, other, default] {
+                let is_named = stderr.contains(gateway);
+                assert_eq!(is_named, asked.contains(&gateway), "{name:?} {options:?} {variable:?}: {stderr}");
+            }
+        }
+    }
+    for command in [&["fleet", "list", "--help"][..], &["tail", "--help"]] {
+        let (_, help, _) = run(command);
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains("SWITCHBOARD_ADMIN") && help.contains(default), "{help}");
+    }
+}
+
+#[test]
+fn the_revision_of_a_build_is_the_commit_that_is_checked_out() {
+    let commits = ["a", "b", "c"].map(|digit| digit.repeat(40));
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let crate_folder = root.join("crates/server");
+    let write = |name: &str, text: &str| {
+        let file = root.join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    };
+    let check = |commit: Option<&str>, sources: &[&str]| {
+        let found = revision::of_crate(&crate_folder);
+        let expected = commit.map(|commit| revision::Revision {
+            commit: commit.to_owned(),
+            sources: sources.iter().map(|name| root.join(name)).collect(),
+        });
+        assert_eq!(found, expected);
+    };
+    check(None, &[]);
+    write(".git/HEAD", "ref: refs/heads/main\n");
+    check(None, &[]);
+    write(".git/packed-refs", &format!("# pack-refs with: peeled\n{} refs/heads/main\n", commits[0]));
+    check(Some(&commits[0]), &[".git/HEAD"]);
+    write(".git/refs/heads/main", &format!("{}\n", commits[1]));
+    write(".git/logs/HEAD", "");
+    check(Some(&commits[1]), &[".git/HEAD", ".git/logs/HEAD", ".git/refs/heads/main"]);
+    write(".git/HEAD", &commits[2]);
+    check(Some(&commits[2]), &[".git/HEAD", ".git/logs/HEAD"]);
+    write(".git/HEAD", "deadbeef\"");
+    check(None, &[]);
+
+    // A worktree, whose branches are those of the repository.
+    write("worktrees/one/HEAD", "ref: refs/heads/main\n");
+    write("worktrees/one/commondir", "../../main\n");
+    write("main/refs/heads/main", &commits[0]);
+    fs::remove_dir_all(root.join(".git")).unwrap();
+    write(".git", &format!("gitdir: {}\n", root.join("worktrees/one").display()));
+    check(Some(&commits[0]), &["worktrees/one/HEAD", "worktrees/one/../../main/refs/heads/main"]);
+    // A copy in another project.
+    assert_eq!(revision::of_crate(&root.join("vendor/switchboard")), None);
 }
 
 #[test]

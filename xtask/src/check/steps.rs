@@ -69,7 +69,9 @@ impl Step {
         if line.starts_with("cargo test ") {
             line = format!("RUST_TEST_THREADS={} {line}", test_threads());
         }
-        let Some(changes) = changes else { return Decision::Run(line) };
+        let Some(changes) = changes else {
+            return Decision::Run(line.replace(FEATURES, &features(|_| true)));
+        };
         let crates: &BTreeSet<String> = match self.quick {
             Quick::All => return Decision::Run(line),
             Quick::Linted => &changes.linted,
@@ -80,8 +82,20 @@ impl Step {
             return Decision::LeaveOut("no crate changed");
         }
         let selected: Vec<_> = crates.iter().map(|name| format!("-p {name}")).collect();
-        Decision::Run(line.replace("--workspace", &selected.join(" ")))
+        let features = features(|of| crates.contains(of));
+        Decision::Run(line.replace("--workspace", &selected.join(" ")).replace(FEATURES, &features))
     }
+}
+
+/// The option for the features of the release builds, as far as they belong to the crates in question. cargo
+/// refuses a feature of a crate that is not selected.
+fn features(is_selected: impl Fn(&str) -> bool) -> String {
+    let features: Vec<_> = RELEASE_FEATURES
+        .iter()
+        .filter(|feature| is_selected(feature.split('/').next().unwrap_or(feature)))
+        .copied()
+        .collect();
+    if features.is_empty() { String::new() } else { format!(" --features {}", features.join(",")) }
 }
 
 /// Two tests at once for each processor: most tests wait for processes and sockets.
@@ -91,7 +105,7 @@ fn test_threads() -> usize {
 
 /// Cheap steps come first. The demo, the rehearsal and the optimised build come last: earlier tests prove
 /// parts of the same.
-pub(super) const STEPS: [Step; 15] = [
+pub(super) const STEPS: [Step; 14] = [
     Step {
         name: "format",
         command: "cargo fmt --all --check",
@@ -105,7 +119,7 @@ pub(super) const STEPS: [Step; 15] = [
     },
     Step {
         name: "lints",
-        command: "cargo clippy --workspace --all-targets --locked -- -D warnings",
+        command: "cargo clippy --workspace {features} --all-targets --locked -- -D warnings",
         inside: None,
         tool: Some(CLIPPY),
         quick: Quick::Linted,
@@ -138,7 +152,7 @@ pub(super) const STEPS: [Step; 15] = [
     },
     Step {
         name: "tests",
-        command: "cargo test --workspace --locked",
+        command: "cargo test --workspace {features} --locked",
         inside: None,
         tool: Some(Tool {
             // The names of `PROGRAMS` in xtask/browser.
@@ -148,28 +162,18 @@ pub(super) const STEPS: [Step; 15] = [
         }),
         quick: Quick::Tested,
     },
-    // The features of the release builds. They rebuild their dependencies, so all steps have both features,
-    // and the gate runs only the tests that need one.
+    // The steps above have all features, so that the workspace is compiled once. These two compile the crates
+    // without them, with the one test that exists only then.
     Step {
-        name: "features lints",
-        command: "cargo clippy -p switchboard-delivery -p switchboard --features kubernetes,otlp \
-                  --all-targets --locked -- -D warnings",
+        name: "lints without features",
+        command: "cargo clippy -p switchboard-delivery -p switchboard --locked -- -D warnings",
         inside: None,
         tool: Some(CLIPPY),
         quick: Quick::Nothing,
     },
     Step {
-        name: "features tests",
-        command: "cargo test -p switchboard-delivery -p switchboard --features kubernetes,otlp --locked \
-            -- kubernetes traces",
-        inside: None,
-        tool: None,
-        quick: Quick::Nothing,
-    },
-    Step {
-        name: "manifests",
-        command: "cargo test -p switchboard-delivery -p switchboard --features kubernetes,otlp --locked \
-                  --test manifests",
+        name: "tests without features",
+        command: "cargo test -p switchboard --lib --locked -- a_build_without_",
         inside: None,
         tool: None,
         quick: Quick::Nothing,
@@ -238,6 +242,13 @@ pub(super) const STEPS: [Step; 15] = [
     },
 ];
 
+/// The place of the option for features in a command line, with the space before it.
+const FEATURES: &str = " {features}";
+
+/// The features of the release builds.
+const RELEASE_FEATURES: [&str; 3] =
+    ["switchboard/kubernetes", "switchboard/otlp", "switchboard-delivery/kubernetes"];
+
 const CLIPPY: Tool = Tool {
     probes: &["cargo clippy --version"],
     missing: "clippy is not installed; install it with `rustup component add clippy`",
@@ -285,7 +296,9 @@ mod tests {
 
     #[test]
     fn a_newer_compiler_does_not_deny_lints() {
-        let lints = "cargo clippy --workspace --all-targets --locked";
+        let lints = "cargo clippy --workspace --features \
+                     switchboard/kubernetes,switchboard/otlp,switchboard-delivery/kubernetes \
+                     --all-targets --locked";
         assert_eq!(line("lints", "1.95.0", None), format!("{lints} -- -D warnings"));
         assert_eq!(line("lints", "1.96.0", None), lints);
         assert_eq!(line("documentation", "1.96.0", None), "cargo doc --workspace --no-deps --locked");
@@ -301,6 +314,23 @@ mod tests {
         let threads = test_threads();
         assert_eq!(quick("tests"), format!("RUST_TEST_THREADS={threads} cargo test -p b --locked"));
         assert_eq!(quick("rehearsal"), "not part of --quick");
+        assert!(STEPS.iter().all(|step| !quick(step.name).contains(['{', '}'])));
+    }
+
+    #[test]
+    fn quick_has_the_features_of_the_crates_that_changed() {
+        let quick = |name, tested: &[&str]| line(name, "1.95.0", Some(&changes(tested, tested)));
+        let lints = quick("lints", &["switchboard", "xtask"]);
+        assert!(
+            lints.contains(" -p xtask --features switchboard/kubernetes,switchboard/otlp --all"),
+            "{lints}"
+        );
+        let tests = quick("tests", &["switchboard-delivery"]);
+        assert!(
+            tests.ends_with(
+                "test -p switchboard-delivery --features switchboard-delivery/kubernetes --locked"
+            )
+        );
     }
 
     #[test]

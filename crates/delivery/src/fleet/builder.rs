@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use super::Fleet;
 use crate::{
     instance::{
-        Event, Instance, PlacementView, ProbedIncarnation, Process, Shared, Tracker, incarnation_in_use,
+        Departed, Event, Instance, PlacementView, ProbedIncarnation, Process, Shared, Tracker,
+        incarnation_in_use,
     },
     member::{INSTANCES_MAX, Member, SourceState},
     origins::{Origins, OriginsBuilder},
@@ -86,6 +87,7 @@ impl<'a> Builder<'a> {
             for_app: HashMap::new(),
             by_name: HashMap::with_capacity(count),
             gone: Vec::new(),
+            departed: Departed::default(),
             known,
             slow_start: settings.slow_start,
             pack: None,
@@ -218,6 +220,7 @@ impl<'a> Builder<'a> {
     fn finish(self, before: Option<&Fleet>, removed: Vec<Arc<Instance>>) -> Fleet {
         let Self { mut fleet, origins, settings, .. } = self;
         fleet.origins = origins.finish();
+        fleet.departed = Departed::next(before.map(|before| &before.departed), &removed);
         match settings.fill {
             Fill::Spread => fleet.sort_by_weight(),
             Fill::Pack { share } => fleet.sort_for_packing(share),

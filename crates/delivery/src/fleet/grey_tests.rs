@@ -146,7 +146,7 @@ async fn a_grey_instance_delays_one_call_in_a_hundred_at_most_and_does_not_flap(
         let after = Duration::from_secs(10);
         let delayed = simulation.delayed.iter().filter(|arrival| **arrival >= after).count();
         let grey = simulation.fleet.instance(GREY).unwrap().status(simulation.start);
-        let changes: u64 = grey.entered.iter().map(|(_, count)| count).sum();
+        let changes: u64 = grey.counts.entered.iter().map(|(_, count)| count).sum();
         let delayed_first = simulation.delayed.len() - delayed;
         let figures =
             format!("probed {is_probed}: {delayed} of 1000, {delayed_first} before, {changes} changes");

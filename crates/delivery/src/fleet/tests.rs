@@ -207,7 +207,7 @@ fn three_races_lost_in_a_row_eject() {
     }
     let status = fleet.instance("bot-0").unwrap().status(now);
     assert_eq!(status.reason, "attempts failed: three other instances in a row responded sooner");
-    assert_eq!(status.failures, [("races_lost", 1)]);
+    assert_eq!(status.counts.failures, [("races_lost", 1)]);
 }
 
 #[test]
@@ -567,7 +567,7 @@ fn changes_of_state_are_counted() {
     for event in [Event::Drained, Event::Drained, Event::Resumed, Event::Drained] {
         learn(&fleet, "bot-0", event, now);
     }
-    let entered = fleet.instance("bot-0").unwrap().status(now).entered;
+    let entered = fleet.instance("bot-0").unwrap().status(now).counts.entered;
     assert_eq!(entered, [(InstanceState::Ready, 1), (InstanceState::Draining, 2)]);
 }
 

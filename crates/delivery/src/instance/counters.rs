@@ -8,6 +8,23 @@ use std::sync::{
 use super::state::InstanceState;
 use crate::cause::{Blame, Cause};
 
+/// The values of the counters of one instance since it was first seen, or the sums over several.
+#[derive(Clone, Debug, Default)]
+pub struct InstanceCounts {
+    /// New calls that it accepted from this gateway.
+    pub placed: u64,
+    /// Callbacks to which it responded.
+    pub callbacks: u64,
+    /// Attempts made.
+    pub attempts: u64,
+    /// Attempts that failed, by label, without zeros.
+    pub failures: Vec<(&'static str, u64)>,
+    /// Probes without a response, or without a valid report in it.
+    pub missed_probes: u64,
+    /// The number of changes into each state, without zeros.
+    pub entered: Vec<(InstanceState, u64)>,
+}
+
 /// The counters of one instance since it was first seen.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -47,6 +64,10 @@ impl Counter {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
+    fn add(&self, other: &Self) {
+        self.0.fetch_add(other.get(), Ordering::Relaxed);
+    }
+
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -83,8 +104,36 @@ impl Counters {
         }
     }
 
+    /// Adds everything that `other` has counted. Its requests in flight are no count.
+    pub(super) fn add(&self, other: &Self) {
+        // Without `..`: a new counter must be added.
+        let Self { placed, callbacks, in_flight: _, attempts, missed_probes, failures, entered } = other;
+        for (sum, counter) in [
+            (&self.placed, placed),
+            (&self.callbacks, callbacks),
+            (&self.attempts, attempts),
+            (&self.missed_probes, missed_probes),
+        ] {
+            sum.add(counter);
+        }
+        self.failures.0.iter().zip(&failures.0).for_each(|(sum, counter)| sum.add(counter));
+        self.entered.iter().zip(entered).for_each(|(sum, counter)| sum.add(counter));
+    }
+
+    /// The current values.
+    pub(super) fn read(&self) -> InstanceCounts {
+        InstanceCounts {
+            placed: self.placed.get(),
+            callbacks: self.callbacks.get(),
+            attempts: self.attempts.get(),
+            failures: self.failures(),
+            missed_probes: self.missed_probes.get(),
+            entered: self.entered(),
+        }
+    }
+
     /// The number of failed attempts by label, without zeros.
-    pub(super) fn failures(&self) -> Vec<(&'static str, u64)> {
+    fn failures(&self) -> Vec<(&'static str, u64)> {
         let failures = Cause::ALL.iter().zip(&self.failures.0);
         failures
             .map(|(cause, counter)| (cause.label(), counter.get()))
@@ -99,7 +148,7 @@ impl Counters {
     }
 
     /// The number of changes into each state, without zeros.
-    pub(super) fn entered(&self) -> Vec<(InstanceState, u64)> {
+    fn entered(&self) -> Vec<(InstanceState, u64)> {
         let entered = InstanceState::ALL.iter().zip(&self.entered);
         entered.map(|(state, counter)| (*state, counter.get())).filter(|(_, count)| *count > 0).collect()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use switchboard_routing::Name;
 use tokio::time::Instant;
 
-use super::{Instance, state::InstanceState};
+use super::{Instance, counters::InstanceCounts, state::InstanceState};
 use crate::cause::Cause;
 
 /// The status of one instance.
@@ -33,26 +33,16 @@ pub struct InstanceStatus {
     pub calls_counted: usize,
     /// Reported capacity.
     pub capacity: Option<u32>,
-    /// New calls that it accepted from this gateway since the start.
-    pub placed: u64,
-    /// Callbacks to which it responded.
-    pub callbacks: u64,
     /// Requests in flight.
     pub in_flight: u64,
-    /// Attempts made.
-    pub attempts: u64,
-    /// Attempts that failed, by label.
-    pub failures: Vec<(&'static str, u64)>,
-    /// Probes without a response, or without a valid report in it.
-    pub missed_probes: u64,
+    /// The values of its counters.
+    pub counts: InstanceCounts,
     /// The label of the cause for which it missed a probe last; `None` if it missed none.
     pub last_miss: Option<&'static str>,
     /// The time since the last probe with a valid report.
     pub last_probe: Option<Duration>,
     /// The age of the stored fleet that the instance was restored from; `None` once its source was read.
     pub restored_age: Option<Duration>,
-    /// The number of changes into each state.
-    pub entered: Vec<(InstanceState, u64)>,
 }
 
 impl Instance {
@@ -74,14 +64,9 @@ impl Instance {
             capacity: load.capacity(),
             last_probe: health.last_report().map(|at| now.saturating_duration_since(at)),
             restored_age: None,
-            placed: counters.placed.get(),
-            callbacks: counters.callbacks.get(),
             in_flight: counters.in_flight.get(),
-            attempts: counters.attempts.get(),
+            counts: counters.read(),
             last_miss: health.last_miss().map(Cause::label),
-            missed_probes: counters.missed_probes.get(),
-            failures: counters.failures(),
-            entered: counters.entered(),
         }
     }
 }

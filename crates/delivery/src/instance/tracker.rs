@@ -332,7 +332,7 @@ impl Tracker {
         &self.view
     }
 
-    pub(super) fn counters(&self) -> &Counters {
+    pub(super) fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 

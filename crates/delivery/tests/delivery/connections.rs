@@ -81,7 +81,7 @@ async fn a_connection_that_the_instance_closed_is_no_error() {
             assert_eq!(ask(&delivery, &connections).await, 202);
         }
         assert_eq!((upstream.accepted(), upstream.seen().len()), (3, 3));
-        assert_eq!(status(&delivery, "bot-0").failures, []);
+        assert_eq!(status(&delivery, "bot-0").counts.failures, []);
     }
 }
 
@@ -227,7 +227,7 @@ async fn a_connection_ends_with_the_runtime_that_made_it() {
     assert_eq!(ask(&delivery, &connections).await, 202);
     until("the connection is closed", || upstream.closed() == 1).await;
     assert_eq!((upstream.accepted(), upstream.seen().len()), (2, 3));
-    assert_eq!(status(&delivery, "bot-0").failures, []);
+    assert_eq!(status(&delivery, "bot-0").counts.failures, []);
 }
 
 #[tokio::test]
@@ -273,7 +273,7 @@ async fn a_reload_keeps_health_counters_and_connections() {
     let after = before.successor(changed, uris(), tls());
     ask(&after, &connections).await;
     assert_eq!(one.accepted(), 1);
-    assert_eq!(status(&after, "bot-0").callbacks, 2);
+    assert_eq!(status(&after, "bot-0").counts.callbacks, 2);
     assert_eq!(status(&after, "bot-0").reason, "drained by the operator");
 
     // A request that started before the reload neither uses nor drops the connections of later requests.
@@ -284,7 +284,7 @@ async fn a_reload_keeps_health_counters_and_connections() {
 
     // At another address it is another instance.
     let moved = after.successor(settings([two.address]), uris(), tls());
-    assert_eq!(status(&moved, "bot-0").callbacks, 0);
+    assert_eq!(status(&moved, "bot-0").counts.callbacks, 0);
     assert_eq!(ask(&moved, &connections).await, 202);
     assert_eq!((one.seen().len(), two.seen().len()), (4, 1));
 }

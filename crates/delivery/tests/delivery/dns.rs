@@ -295,7 +295,7 @@ async fn an_instance_that_is_absent_from_a_part_of_the_fleet_stays_until_it_fail
     let before = dns.asked().len();
     until("the name is read again", || dns.asked().len() > before + 20).await;
     for status in delivery.instances() {
-        let entered: u64 = status.entered.iter().map(|(_, count)| count).sum();
+        let entered: u64 = status.counts.entered.iter().map(|(_, count)| count).sum();
         assert_eq!((status.state, entered), (InstanceState::Ready, 0), "{}", status.name);
     }
     // One is no longer listed. It leaves when it fails.

@@ -18,8 +18,8 @@ fn counts(delivery: &Delivery) -> (u64, u64) {
 fn check(delivery: &Delivery, expected: (u64, u64)) {
     assert_eq!(counts(delivery), expected);
     let all = delivery.instances();
-    let failures: u64 = all.iter().flat_map(|one| &one.failures).map(|(_, count)| count).sum();
-    let attempts: u64 = all.iter().map(|one| one.attempts).sum();
+    let failures: u64 = all.iter().flat_map(|one| &one.counts.failures).map(|(_, count)| count).sum();
+    let attempts: u64 = all.iter().map(|one| one.counts.attempts).sum();
     assert_eq!((attempts, failures), (expected.0 + expected.1, expected.1));
 }
 
@@ -41,7 +41,7 @@ async fn a_callback_counts_each_of_its_attempts() {
     settings.patience = SHORT;
     let stopped = delivery(settings);
     forward(&stopped, &Connections::default(), "bot-0").await.unwrap_err();
-    let attempts = status(&stopped, "bot-0").attempts;
+    let attempts = status(&stopped, "bot-0").counts.attempts;
     assert!(attempts > 1);
     check(&stopped, (0, attempts));
 }

@@ -27,7 +27,7 @@ async fn any_response_of_the_owner_is_relayed() {
         }
         assert!(seen.field("switchboard-callback-uri").is_some());
         let status = status(&delivery, "bot-0");
-        assert_eq!((status.callbacks, status.attempts, status.placed), (1, 1, 0));
+        assert_eq!((status.counts.callbacks, status.counts.attempts, status.counts.placed), (1, 1, 0));
     }
 }
 
@@ -64,7 +64,7 @@ async fn a_stopped_instance_is_unreachable_after_the_patience() {
     assert_eq!((instance, last), (name("bot-0"), "refused"));
     assert!(started.elapsed() >= SHORT);
     assert!(attempts > 1);
-    assert_eq!(status(&delivery, "bot-0").attempts, u64::from(attempts));
+    assert_eq!(status(&delivery, "bot-0").counts.attempts, u64::from(attempts));
     // New calls go elsewhere.
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Unreachable);
 }
@@ -77,7 +77,7 @@ async fn a_callback_is_delivered_once_its_owner_is_back_in_time() {
         let delivery = Arc::clone(&delivery);
         async move { forward(&delivery, &Connections::default(), "bot-0").await }
     });
-    until("the callback was refused twice", || status(&delivery, "bot-0").attempts >= 2).await;
+    until("the callback was refused twice", || status(&delivery, "bot-0").counts.attempts >= 2).await;
     let upstream = ScriptedInstance::on(stopped, |_| Act::status(202));
     let response = waiting.await.unwrap().unwrap();
     assert_eq!(response.status, 202);
@@ -296,7 +296,10 @@ async fn an_instance_with_too_many_requests_in_flight_gets_no_other_callback() {
     assert_eq!(delivery.callback_started(owner("bot-0").as_ref()).unwrap_err(), expected);
     // The refusals say nothing about the instance, and leave nothing behind.
     let after = status(&delivery, "bot-0");
-    assert_eq!((after.state, after.in_flight, after.attempts), (before.state, 2, before.attempts));
+    assert_eq!(
+        (after.state, after.in_flight, after.counts.attempts),
+        (before.state, 2, before.counts.attempts)
+    );
     forward(&delivery, &connections, "bot-1").await.unwrap();
     // An item without a callback URI goes to the instance that its call id ranks first.
     let first = ranking(2).swap_remove(0);

@@ -152,7 +152,7 @@ async fn a_restarted_instance_does_not_receive_the_callbacks_of_its_former_calls
     assert_eq!(bot.posts(), ["a1", "a1", "b2"]);
     // Calls and failures of the process before are not its own.
     let status = status(&running.delivery, "bot-0");
-    assert_eq!((status.placed, status.calls_counted, status.callbacks), (0, 0, 1));
+    assert_eq!((status.counts.placed, status.calls_counted, status.counts.callbacks), (0, 0, 1));
 
     // A URI without an incarnation was minted before any was known.
     assert_eq!(running.forward("0").await.unwrap().status, 202);
@@ -188,7 +188,7 @@ async fn a_503_to_a_call_for_another_incarnation_is_probed_at_once_and_ejects_no
     let _ = place(&running.delivery, &running.connections, SHORT).await;
     assert_eq!(bot.posts()[0], "a1");
     running.until_incarnation("b2").await;
-    let entered = status(&running.delivery, "bot-0").entered;
+    let entered = status(&running.delivery, "bot-0").counts.entered;
     assert!(!entered.iter().any(|(state, _)| *state == InstanceState::Unreachable), "{entered:?}");
     assert_eq!(place(&running.delivery, &running.connections, LONG).await.unwrap().status, 202);
     assert_eq!(bot.posts().last().unwrap(), "b2");

@@ -163,7 +163,7 @@ async fn a_call_moves_on_when_the_first_look_up_is_slow() {
     let delivery = start(settings);
     let response = place(&delivery, &Connections::default(), LONG).await.unwrap();
     assert_eq!((response.status.as_u16(), response.instance.as_str()), (202, &*order[1]));
-    assert_eq!(status(&delivery, &order[0]).failures, [("lookup_timeout", 1)]);
+    assert_eq!(status(&delivery, &order[0]).counts.failures, [("lookup_timeout", 1)]);
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn a_callback_is_tried_again_until_its_name_was_looked_up() {
         async move { forward(&delivery, &Connections::default(), "bot-0").await.unwrap() }
     });
     until("an attempt failed", || {
-        status(&delivery, "bot-0").failures.iter().any(|(label, _)| *label == "lookup")
+        status(&delivery, "bot-0").counts.failures.iter().any(|(label, _)| *label == "lookup")
     })
     .await;
     *names.reply.lock().unwrap() = addresses(3600, &[[127, 0, 0, 1]]);
@@ -191,7 +191,7 @@ async fn an_instance_is_probed_at_the_addresses_of_its_name() {
     let names = NameServer::new(addresses(1, &[[127, 0, 0, 1]])).await;
     let delivery = start(probed(named(&names, bot.address.port())));
     until("the instance is ready", || state(&delivery, "bot-0") == InstanceState::Ready).await;
-    assert_eq!(status(&delivery, "bot-0").missed_probes, 0);
+    assert_eq!(status(&delivery, "bot-0").counts.missed_probes, 0);
     names.set(DnsReply::Code(ResponseCode::ServFail)).await;
     assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
 }

@@ -59,11 +59,11 @@ fn check_url(
         assert_eq!((response.attempts, response.outcome_unknown), (2, outcome_unknown), "{place_of_caller}");
         assert_eq!(second.only().field("switchboard-attempt"), Some("2"), "{place_of_caller}");
         let failed = status(&delivery, &order[0]);
-        assert_eq!(failed.failures, [(label, 1)], "{place_of_caller}");
+        assert_eq!(failed.counts.failures, [(label, 1)], "{place_of_caller}");
         let is_connected = outcome_unknown > 0 || ["status_503", "redirect"].contains(&label);
         let state = if is_connected { InstanceState::Ejected } else { InstanceState::Unreachable };
-        assert_eq!((failed.state, failed.placed), (state, 0), "{place_of_caller}");
-        assert_eq!(status(&delivery, &order[1]).placed, 1, "{place_of_caller}");
+        assert_eq!((failed.state, failed.counts.placed), (state, 0), "{place_of_caller}");
+        assert_eq!(status(&delivery, &order[1]).counts.placed, 1, "{place_of_caller}");
     }
 }
 
@@ -139,7 +139,7 @@ async fn every_other_response_is_returned() {
         let response = place(&delivery, &Connections::default(), LONG).await.unwrap();
         assert_eq!(response.status, StatusCode::from_u16(code).unwrap());
         assert_eq!((response.attempts, response.outcome_unknown), (1, 0));
-        assert_eq!(status(&delivery, "bot-0").placed, u64::from(code < 300));
+        assert_eq!(status(&delivery, "bot-0").counts.placed, u64::from(code < 300));
         assert_eq!(state(&delivery, "bot-0"), InstanceState::Ready);
     }
 }
@@ -157,8 +157,8 @@ async fn a_call_moves_on_when_an_instance_refuses_the_sender_and_does_not_eject_
         let response = place(&delivery, &Connections::default(), LONG).await.unwrap();
         assert_eq!((response.status.as_u16(), response.attempts, response.outcome_unknown), (202, 2, 0));
         let refused = status(&delivery, &order[0]);
-        assert_eq!((refused.state, refused.placed), (InstanceState::Ready, 0), "{code}");
-        assert_eq!(refused.failures, [(&*format!("status_{code}"), 1)]);
+        assert_eq!((refused.state, refused.counts.placed), (InstanceState::Ready, 0), "{code}");
+        assert_eq!(refused.counts.failures, [(&*format!("status_{code}"), 1)]);
     }
 }
 
@@ -331,7 +331,10 @@ async fn a_connection_that_takes_longer_than_its_share_ends_and_ejects_no_instan
     let response = place(&delivery, &Connections::default(), Duration::from_millis(1200)).await.unwrap();
     assert_eq!((response.attempts, response.outcome_unknown), (2, 0));
     let cut_short = status(&delivery, &order[0]);
-    assert_eq!((cut_short.failures, cut_short.state), (vec![("connect_timeout", 1)], InstanceState::Ready));
+    assert_eq!(
+        (cut_short.counts.failures, cut_short.state),
+        (vec![("connect_timeout", 1)], InstanceState::Ready)
+    );
     until("the end of the connection", || silent.closed() == 1).await;
     assert_eq!(delivery.placement_counters(), PlacementCounters::default());
 }

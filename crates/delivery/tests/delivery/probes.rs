@@ -109,11 +109,11 @@ async fn check_missed(cause: &str, reason: &str, miss: Act) {
     assert!(running.await.unwrap_err().is_cancelled());
     let known = status(&delivery, "bot-0");
     assert_eq!((known.state, known.last_miss), (InstanceState::Unreachable, Some(cause)), "{shown}");
-    assert!(known.missed_probes >= 3, "{shown}");
+    assert!(known.counts.missed_probes >= 3, "{shown}");
     let count = |histogram: &Histogram| histogram.read().buckets.last().unwrap().1;
-    assert_eq!(count(&delivery.durations().probes_missed), known.missed_probes, "{shown}");
+    assert_eq!(count(&delivery.durations().probes_missed), known.counts.missed_probes, "{shown}");
     assert!(count(&delivery.durations().probes_ok) >= 1, "{shown}");
-    assert_eq!(known.failures, [], "{shown}");
+    assert_eq!(known.counts.failures, [], "{shown}");
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap_err(), PlaceError::NoneReachable, "{shown}");
     assert_eq!(forward(&delivery, &connections, "bot-0").await.unwrap().status, 202, "{shown}");
     bot.reports(Act::status(200));
@@ -179,7 +179,7 @@ async fn no_probe_ends_the_ejection_of_an_instance_that_fails_calls() {
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 200);
     let known = status(&delivery, "bot-0");
     assert_eq!((known.state, known.reason), (InstanceState::Ready, "responded to a new call"));
-    assert_eq!(known.entered, [(InstanceState::Ready, 2), (InstanceState::Ejected, 1)]);
+    assert_eq!(known.counts.entered, [(InstanceState::Ready, 2), (InstanceState::Ejected, 1)]);
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn between_two_reports_an_instance_gets_no_more_calls_than_it_has_room_for
     let known = status(&delivery, "bot-0");
     assert_eq!((known.state, known.calls_expected, known.calls_counted), (InstanceState::Ready, Some(4), 0));
     assert_eq!(place(&delivery, &connections, LONG).await.unwrap().status, 202);
-    assert_eq!(status(&delivery, "bot-0").entered.last(), Some(&(InstanceState::Full, 2)));
+    assert_eq!(status(&delivery, "bot-0").counts.entered.last(), Some(&(InstanceState::Full, 2)));
 }
 
 /// For `switchboard doctor`: one probe each, beside the health of the instances.

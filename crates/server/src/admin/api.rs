@@ -162,7 +162,7 @@ fn metrics(counts: &Metrics, state: &AdminState, format: Format) -> AdminRespons
             placement: state.delivery.placement_counters(),
             source_age: state.delivery.source_age(),
             idle_connections: state.connections.idle(),
-            is_per_instance: state.instance_metrics,
+            instance_totals: (!state.instance_metrics).then(|| state.delivery.instance_totals()),
         },
         instances,
         durations: state.delivery.durations(),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
-use switchboard_delivery::InstanceStatus;
+use switchboard_delivery::{InstanceCounts, InstanceStatus};
 
 /// One instance in `/fleet`. Unknown values are null.
 #[derive(Serialize)]
@@ -47,17 +47,13 @@ impl<'a> From<&'a InstanceStatus> for InstanceJson<'a> {
             calls_expected,
             calls_counted,
             capacity,
-            placed,
-            callbacks,
             in_flight,
-            attempts,
-            failures,
-            missed_probes,
+            counts,
             last_miss,
             last_probe,
             restored_age,
-            entered,
         } = status;
+        let InstanceCounts { placed, callbacks, attempts, failures, missed_probes, entered } = counts;
         Self {
             name: name.as_str(),
             incarnation: incarnation.as_str(),

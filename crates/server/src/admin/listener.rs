@@ -174,7 +174,8 @@ const USER_TIMEOUT_MS: u32 = 60_000;
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::io::ErrorKind;
 

@@ -8,7 +8,9 @@ use std::{
 };
 
 use switchboard_auth::{Forbidden, Rejection, TrustStatus};
-use switchboard_delivery::{Connections, DeliveryDurations, InstanceStatus, PlacementCounters};
+use switchboard_delivery::{
+    Connections, DeliveryDurations, InstanceCounts, InstanceStatus, PlacementCounters,
+};
 use switchboard_routing::Policy;
 use uuid::Uuid;
 
@@ -41,7 +43,7 @@ pub struct ConfigNumbers<'c> {
 }
 
 /// The numbers of the delivery to the fleet as a whole.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DeliveryNumbers {
     /// The counters of placement.
     pub placement: PlacementCounters,
@@ -51,8 +53,8 @@ pub struct DeliveryNumbers {
     pub source_age: Option<Duration>,
     /// The idle connections to instances and peer gateways.
     pub idle_connections: usize,
-    /// True if each instance has series of its own.
-    pub is_per_instance: bool,
+    /// The totals of the counters of the instances. `None` if each instance has series of its own.
+    pub instance_totals: Option<InstanceCounts>,
 }
 
 /// The values of one scrape.
@@ -249,7 +251,7 @@ impl Scrape<'_> {
             self.delivery.source_age.map(|age| ([], self.timestamp(age))),
         )?;
         let instances =
-            InstanceSeries { instances: &self.instances, is_per_instance: self.delivery.is_per_instance };
+            InstanceSeries { instances: &self.instances, totals: self.delivery.instance_totals.as_ref() };
         instances.encode(families)
     }
 
@@ -295,11 +297,10 @@ impl Scrape<'_> {
         )?;
         families.counter("panics", "Panics in any thread; each is a bug", metrics.log.panics())?;
         metrics.spans.encode(families)?;
-        let revision = option_env!("SWITCHBOARD_REVISION").unwrap_or("unknown");
         families.info(
             "build",
             "The version and the revision of the gateway",
-            [("version", env!("CARGO_PKG_VERSION")), ("revision", revision)],
+            [("version", env!("CARGO_PKG_VERSION")), ("revision", env!("SWITCHBOARD_REVISION"))],
         )
     }
 

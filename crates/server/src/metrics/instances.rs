@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use switchboard_delivery::{InstanceState, InstanceStatus, attempt_failures};
+use switchboard_delivery::{InstanceCounts, InstanceState, InstanceStatus, attempt_failures};
 
 use crate::metrics::families::Families;
 
@@ -12,27 +12,29 @@ use crate::metrics::families::Families;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InstanceSeries<'s> {
     pub(super) instances: &'s [InstanceStatus],
-    /// If false, the series are sums over all instances, without the label `bot`.
-    pub(super) is_per_instance: bool,
+    /// The counters of all instances since the start, with those of the instances that left. If they are
+    /// given, no instance has series of its own: counters are these, gauges are sums over `instances`.
+    pub(super) totals: Option<&'s InstanceCounts>,
 }
 
 impl<'s> InstanceSeries<'s> {
     pub(super) fn encode(&self, families: &mut Families<'_>) -> fmt::Result {
-        let states = || InstanceState::ALL.map(InstanceState::label).into_iter();
+        let states = || InstanceState::ALL.map(InstanceState::label);
         families.gauges(
             "instance_state",
             "1 for the current state of an instance, 0 for the others",
-            self.series_by("state", states(), |status| {
-                InstanceState::ALL.map(|state| (state.label(), u64::from(state == status.state)))
+            self.gauge_series(states().map(|state| Some(("state", state))), |status| {
+                InstanceState::ALL
+                    .map(|state| (Some(("state", state.label())), u64::from(state == status.state)))
             }),
         )?;
         families.counters(
             "instance_transitions",
             "Changes of the state of an instance, by new state",
-            self.series_by("state", states(), |status| {
+            self.counter_series(states().map(|state| Some(("state", state))), |counts| {
                 InstanceState::ALL.map(|state| {
-                    let entered = status.entered.iter().find(|(one, _)| *one == state);
-                    (state.label(), entered.map_or(0, |(_, times)| *times))
+                    let entered = counts.entered.iter().find(|(one, _)| *one == state);
+                    (Some(("state", state.label())), entered.map_or(0, |(_, times)| *times))
                 })
             }),
         )?;
@@ -60,24 +62,26 @@ impl<'s> InstanceSeries<'s> {
             "Requests in flight to an instance",
             |status| Some(status.in_flight),
         )?;
-        self.counters(families, "placements", "New calls that an instance accepted", |status| status.placed)?;
-        self.counters(families, "instance_callbacks", "Callbacks that an instance responded to", |status| {
-            status.callbacks
+        self.counters(families, "placements", "New calls that an instance accepted", |counts| counts.placed)?;
+        self.counters(families, "instance_callbacks", "Callbacks that an instance responded to", |counts| {
+            counts.callbacks
         })?;
-        self.counters(families, "attempts", "Attempts to forward a request to an instance", |status| {
-            status.attempts
+        self.counters(families, "attempts", "Attempts to forward a request to an instance", |counts| {
+            counts.attempts
         })?;
         families.counters(
             "attempt_failures",
             "Failed attempts by instance and reason; a new call goes to the next candidate",
             // Not all reasons for each instance: they are many, and few occur.
-            self.series_by("reason", attempt_failures(), |status| status.failures.iter().copied()),
+            self.counter_series(attempt_failures().map(|reason| Some(("reason", reason))), |counts| {
+                counts.failures.iter().map(|(reason, count)| (Some(("reason", *reason)), *count))
+            }),
         )?;
         self.counters(
             families,
             "probes_missed",
             "Probes without a valid response from an instance",
-            |status| status.missed_probes,
+            |counts| counts.missed_probes,
         )
     }
 
@@ -89,7 +93,7 @@ impl<'s> InstanceSeries<'s> {
         help: &str,
         number: impl Fn(&'s InstanceStatus) -> Option<u64>,
     ) -> fmt::Result {
-        families.gauges(name, help, self.series([], |status| Some((None, number(status)?))))
+        families.gauges(name, help, self.gauge_series([], |status| Some((None, number(status)?))))
     }
 
     /// Writes a counter.
@@ -98,27 +102,13 @@ impl<'s> InstanceSeries<'s> {
         families: &mut Families<'_>,
         name: &str,
         help: &str,
-        number: impl Fn(&'s InstanceStatus) -> u64,
+        number: impl Fn(&'s InstanceCounts) -> u64,
     ) -> fmt::Result {
-        families.counters(name, help, self.series([None], |status| Some((None, number(status)))))
+        families.counters(name, help, self.counter_series([None], |counts| Some((None, number(counts)))))
     }
 
-    /// The series of a number that has a further label. The sums have all its values.
-    fn series_by<I>(
-        &self,
-        name: &'static str,
-        values: impl Iterator<Item = &'static str>,
-        numbers: impl Fn(&'s InstanceStatus) -> I,
-    ) -> Vec<(Labels<'s>, u64)>
-    where
-        I: IntoIterator<Item = (&'static str, u64)>,
-    {
-        self.series(values.map(|value| Some((name, value))), |status| {
-            numbers(status).into_iter().map(move |(label, value)| (Some((name, label)), value))
-        })
-    }
-
-    fn series<I>(
+    /// The series of a gauge: of each instance, or the sums. The sums have all the `known` labels.
+    fn gauge_series<I>(
         &self,
         known: impl IntoIterator<Item = OtherLabel>,
         numbers: impl Fn(&'s InstanceStatus) -> I,
@@ -126,21 +116,51 @@ impl<'s> InstanceSeries<'s> {
     where
         I: IntoIterator<Item = (OtherLabel, u64)>,
     {
-        if self.is_per_instance {
-            let of_one = |status: &'s InstanceStatus| {
-                let bot = ("bot", status.name.as_str());
-                let labels = move |other: OtherLabel| [bot].into_iter().chain(other).collect();
-                numbers(status).into_iter().map(move |(other, value)| (labels(other), value))
-            };
-            return self.instances.iter().flat_map(of_one).collect();
+        match self.totals {
+            Some(_) => sums(known, self.instances.iter().flat_map(numbers)),
+            None => self.of_each(numbers),
         }
-        let mut sums: BTreeMap<OtherLabel, u64> = known.into_iter().map(|label| (label, 0)).collect();
-        for (other, value) in self.instances.iter().flat_map(&numbers) {
-            let sum = sums.entry(other).or_default();
-            *sum = sum.saturating_add(value);
-        }
-        sums.into_iter().map(|(other, sum)| (other.into_iter().collect(), sum)).collect()
     }
+
+    /// The series of a counter: of each instance, or the totals. The totals have all the `known` labels.
+    fn counter_series<I>(
+        &self,
+        known: impl IntoIterator<Item = OtherLabel>,
+        numbers: impl Fn(&'s InstanceCounts) -> I,
+    ) -> Vec<(Labels<'s>, u64)>
+    where
+        I: IntoIterator<Item = (OtherLabel, u64)>,
+    {
+        match self.totals {
+            Some(totals) => sums(known, numbers(totals)),
+            None => self.of_each(|status| numbers(&status.counts)),
+        }
+    }
+
+    fn of_each<I>(&self, numbers: impl Fn(&'s InstanceStatus) -> I) -> Vec<(Labels<'s>, u64)>
+    where
+        I: IntoIterator<Item = (OtherLabel, u64)>,
+    {
+        let of_one = |status: &'s InstanceStatus| {
+            let bot = ("bot", status.name.as_str());
+            let labels = move |other: OtherLabel| [bot].into_iter().chain(other).collect();
+            numbers(status).into_iter().map(move |(other, value)| (labels(other), value))
+        };
+        self.instances.iter().flat_map(of_one).collect()
+    }
+}
+
+/// The sums of `values` by label, 0 for a `known` label without values.
+fn sums<'s>(
+    known: impl IntoIterator<Item = OtherLabel>,
+    values: impl IntoIterator<Item = (OtherLabel, u64)>,
+) -> Vec<(Labels<'s>, u64)> {
+    let mut sums: BTreeMap<OtherLabel, u64> = known.into_iter().map(|label| (label, 0)).collect();
+    for (other, value) in values {
+        let sum = sums.entry(other).or_default();
+        *sum = sum.saturating_add(value);
+    }
+    sums.into_iter().map(|(other, sum)| (other.into_iter().collect(), sum)).collect()
 }
 
 /// The labels of one series.

@@ -7,7 +7,9 @@ use std::{
 };
 
 use switchboard_auth::{Forbidden, Rejection, TrustStatus};
-use switchboard_delivery::{DeliveryDurations, InstanceState, InstanceStatus, PlacementCounters};
+use switchboard_delivery::{
+    DeliveryDurations, InstanceCounts, InstanceState, InstanceStatus, PlacementCounters,
+};
 use switchboard_graph::{TransportError, TransportErrorKind};
 use switchboard_notification::ItemKind;
 use switchboard_routing::{Name, Policy};
@@ -33,7 +35,7 @@ pub(crate) const LIMITS: Limits = Limits {
 };
 
 fn numbers() -> DeliveryNumbers {
-    DeliveryNumbers { idle_connections: 4, is_per_instance: true, ..DeliveryNumbers::default() }
+    DeliveryNumbers { idle_connections: 4, ..DeliveryNumbers::default() }
 }
 
 fn exposition(
@@ -183,16 +185,18 @@ pub(crate) fn instance(name: &str) -> InstanceStatus {
         calls_expected: Some(5),
         calls_counted: 2,
         capacity: None,
-        placed: 10,
-        callbacks: 11,
         in_flight: 1,
-        attempts: 12,
-        failures: vec![("connect", 2), ("timeout", 1)],
-        missed_probes: 6,
+        counts: InstanceCounts {
+            placed: 10,
+            callbacks: 11,
+            attempts: 12,
+            failures: vec![("connect", 2), ("timeout", 1)],
+            missed_probes: 6,
+            entered: vec![(InstanceState::Ready, 1), (InstanceState::Draining, 2)],
+        },
         last_miss: Some("timeout"),
         restored_age: None,
         last_probe: None,
-        entered: vec![(InstanceState::Ready, 1), (InstanceState::Draining, 2)],
     }
 }
 
@@ -321,17 +325,25 @@ fn without_the_series_of_each_instance_their_sums_are_left() {
     let second = InstanceStatus {
         name: Name::parse("bot-4").unwrap(),
         state: InstanceState::Ready,
-        failures: vec![("connect", 5)],
+        counts: InstanceCounts { failures: vec![("connect", 5)], ..instance("bot-4").counts },
         ..instance("bot-4")
     };
     let instances = vec![instance("bot-3"), second];
-    let exposition_of = |is_per_instance| {
-        let numbers = DeliveryNumbers { is_per_instance, ..numbers() };
+    let totals = InstanceCounts {
+        placed: 20,
+        callbacks: 22,
+        attempts: 24,
+        failures: vec![("connect", 7), ("timeout", 1)],
+        missed_probes: 12,
+        entered: vec![(InstanceState::Ready, 2), (InstanceState::Draining, 4)],
+    };
+    let exposition_of = |instance_totals| {
+        let numbers = DeliveryNumbers { instance_totals, ..numbers() };
         exposition(&metrics(), Vec::new(), instances.clone(), numbers)
     };
-    let mut sums = parse(&exposition_of(false));
+    let mut sums = parse(&exposition_of(Some(totals.clone())));
     let mut expected = BTreeMap::new();
-    for (key, value) in parse(&exposition_of(true)) {
+    for (key, value) in parse(&exposition_of(None)) {
         let key = key
             .replace("bot=bot-3,", "")
             .replace("bot=bot-4,", "")
@@ -355,6 +367,9 @@ fn without_the_series_of_each_instance_their_sums_are_left() {
     ] {
         assert_eq!(sums[name], value, "{name}");
     }
+    // An instance that left is in the totals only.
+    let sums = parse(&exposition_of(Some(InstanceCounts { placed: 25, ..totals })));
+    assert_eq!(sums["switchboard_placements_total{}"], 25.0);
 }
 
 #[test]
@@ -384,7 +399,7 @@ fn unknown_values_are_absent() {
 fn counters_start_at_0_with_all_values_of_their_labels() {
     let metrics = metrics();
     metrics.peer_healthy("amer", true);
-    let instance = InstanceStatus { entered: Vec::new(), ..instance("bot-3") };
+    let instance = InstanceStatus { counts: InstanceCounts::default(), ..instance("bot-3") };
     let series = parse(&exposition(&metrics, vec![trust("skype")], vec![instance], numbers()));
     let outcomes = Outcome::ALL.map(Outcome::label);
     let tokens = ["ok", "keys_unavailable", "key_not_fetched"];

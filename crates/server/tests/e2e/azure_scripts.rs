@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Gateway, Issuer, Settings,
+    Gateway, Issuer, Settings, every,
     gateway::{BINARY, CONFIG, write_configuration},
     http::{Kind, Message},
     soon, until,
@@ -73,7 +73,11 @@ async fn run(script: &str, arguments: &[&str]) -> Option<Output> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/azure").join(script);
     let mut command = Command::new("python3");
     command.arg("-B").arg(path).args(arguments).kill_on_drop(true);
-    match soon(script, command.output()).await {
+    output(command).await
+}
+
+async fn output(mut command: Command) -> Option<Output> {
+    match soon("a script", command.output()).await {
         Ok(output) => Some(output),
         Err(error) => {
             let is_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
@@ -385,6 +389,38 @@ async fn a_stateless_service_is_the_fleet_and_an_instance_on_a_node_that_is_disa
     assert_eq!(u64::from_str_radix(&incarnation(0), 36), Ok(131_497_042_182_378_182));
     assert_eq!(u64::from_str_radix(&incarnation(1), 36), Ok(131_497_042_182_378_183));
     check_file(folder.path()).await;
+}
+
+/// Each read gets a byte in time, so only the limit of the whole response ends it.
+#[tokio::test]
+async fn a_response_that_never_ends_does_not_stop_a_script() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut written = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n").await;
+            let mut ticks = every(20);
+            while written.is_ok() {
+                ticks.tick().await;
+                written = stream.write_all(b" ").await;
+            }
+        }
+    });
+    let script = format!(
+        "import fleet_file\n\
+         fleet_file.SECONDS_MAX = 0.5\n\
+         try:\n    fleet_file.get_json('http://{address}/list?key=secret')\n\
+         except fleet_file.SourceError as error:\n    print(error)"
+    );
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/azure");
+    let mut command = Command::new("python3");
+    command.args(["-B", "-c", &script]).current_dir(folder).kill_on_drop(true);
+    let Some(output) = output(command).await else { return };
+    assert_eq!(stderr(&output, 0), "");
+    let expected = format!("http://{address}/list: no complete response in 0.5 s\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
 }
 
 #[tokio::test]

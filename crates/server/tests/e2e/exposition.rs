@@ -393,11 +393,11 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn promtool() -> Option<PathBuf> {
+pub(crate) fn promtool() -> Option<PathBuf> {
     installed(&["promtool", "target/tools/promtool"], &["--version"])
 }
 
@@ -422,7 +422,7 @@ fn installed(programs: &[&str], probe: &[&str]) -> Option<PathBuf> {
 
 /// Runs a command with this input, and returns all of its output. Fails if the command does.
 #[track_caller]
-fn run(command: &mut Command, input: &str) -> String {
+pub(crate) fn run(command: &mut Command, input: &str) -> String {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // The tools read all input before they write.

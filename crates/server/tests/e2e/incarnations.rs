@@ -34,6 +34,57 @@ async fn call_back(gateway: &Gateway, uri: &str, call_id: &str) -> Response {
 }
 
 #[tokio::test]
+async fn the_sums_of_counters_keep_those_of_instances_that_restart_or_leave() {
+    let issuer = Issuer::start();
+    let mut instances = Instance::start_all(["bot-0", "bot-1"]);
+    let settings = |instances: &[&Instance]| {
+        Settings::new(&issuer, instances)
+            .line("fleet.probe", "path = \"/healthz\"\ninterval = \"200ms\"")
+            .line("admin", "instance_metrics = false")
+    };
+    instances.iter().for_each(|instance| instance.probe(report("a1")));
+    let gateway = Gateway::start(&settings(&instances.iter().collect::<Vec<_>>())).await;
+    until_incarnation(&gateway, "a1").await;
+    for call in 0..8 {
+        assert_eq!(place(&gateway, &format!("call-{call}")).await.status(), 202);
+    }
+    let sums = async || {
+        let mut sums = Vec::new();
+        for name in ["placements", "attempts", "instance_transitions", "probes_missed"] {
+            sums.push(gateway.metric(&format!("switchboard_{name}_total"), &[]).await);
+        }
+        sums
+    };
+    let mut last = sums().await;
+    assert_eq!(last[..2], [8.0, 8.0]);
+    let mut check = async || {
+        let next = sums().await;
+        assert!(next.iter().zip(&last).all(|(next, last)| next >= last), "{next:?} after {last:?}");
+        last = next;
+    };
+    instances[0].stop().await;
+    check().await;
+    instances[0].probe(report("b2"));
+    instances[0].restart();
+    until_incarnation(&gateway, "b2").await;
+    check().await;
+    // bot-1 leaves.
+    gateway.rewrite(&settings(&[&instances[0]]));
+    gateway.signal("HUP");
+    gateway.log.message("configuration reloaded").await;
+    check().await;
+    until("its end", async || {
+        check().await;
+        let fleet = gateway.admin("/fleet").await.json();
+        (fleet[1]["state"] == "gone").then_some(())
+    })
+    .await;
+    assert_eq!(place(&gateway, "call-9").await.status(), 202);
+    check().await;
+    assert_eq!(gateway.metric("switchboard_placements_total", &[]).await, 9.0);
+}
+
+#[tokio::test]
 async fn a_killed_instance_that_restarts_gets_none_of_the_callbacks_of_its_former_calls() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");

@@ -81,6 +81,8 @@ mod page;
 #[cfg(test)]
 mod proxied;
 #[cfg(test)]
+mod recorded_alerts;
+#[cfg(test)]
 mod redirects;
 #[cfg(test)]
 mod relay;

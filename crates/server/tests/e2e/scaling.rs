@@ -284,6 +284,61 @@ async fn a_scale_set_loses_only_machines_that_are_drained_and_empty() {
     assert_eq!(delete.json(), json!({ "instanceIds": ["1"] }));
 }
 
+/// Two of three are wanted. The third one serves no call, so the two that do are all the capacity.
+#[tokio::test]
+async fn an_unreachable_machine_is_no_capacity() {
+    let issuer = Issuer::start();
+    let (mut instances, gateway) = fleet(&issuer, [5, 1, 7]).await;
+    instances[2].stop().await;
+    wait_for(&gateway, "an unreachable instance", |fleet| fleet[2]["state"] == "unreachable").await;
+    let stub = Stub::start(azure).await;
+    let (admin, azure) = (format!("http://{}", gateway.admin), stub.url());
+    let scale_in = async |keep: &str| {
+        let options = ["--subscription", "s", "--resource-group", "g", "--scale-set", "bots"];
+        let servers = ["--admin", &admin, "--management", &azure, "--token-env", "AZURE"];
+        let more = ["--switchboard", BINARY, "--keep", keep];
+        run("vmss-scale-in.py", &[&options[..], &servers, &more].concat()).await
+    };
+    let Some(output) = scale_in("2").await else { return };
+    let nothing = "3 machines, 2 wanted: 0 drained now, 0 deleted, 0 still draining\n";
+    assert_eq!(stdout(&output), nothing);
+    let one =
+        "drain bot-1: it has 1 calls\n3 machines, 1 wanted: 1 drained now, 0 deleted, 0 still draining\n";
+    assert_eq!(stdout(&scale_in("1").await.unwrap()), one);
+}
+
+#[tokio::test]
+async fn a_redirect_is_refused_and_gets_no_token() {
+    let issuer = Issuer::start();
+    let (_instances, gateway) = fleet(&issuer, [1, 1, 1]).await;
+    let other =
+        Stub::start(|_, _| (200, Vec::new(), json!({ "value": [], "items": [], "metadata": {} }))).await;
+    let location = format!("{}/elsewhere", other.url());
+    let stub = Stub::start(move |_, _| (307, vec![("Location", location.clone())], Value::Null)).await;
+    let (admin, redirecting) = (format!("http://{}", gateway.admin), stub.url());
+    let azure =
+        ["--subscription", "s", "--resource-group", "g", "--scale-set", "bots", "--switchboard", BINARY];
+    let pods = ["--namespace", "calling"];
+    let token = ["--token-env", "AZURE"];
+    for (script, options, servers) in [
+        // Azure, the metadata service and a gateway; the API server and a gateway.
+        (
+            "vmss-scale-in.py",
+            [&azure[..], &token].concat(),
+            ["--admin", &admin, "--management", &redirecting],
+        ),
+        ("vmss-scale-in.py", azure.to_vec(), ["--admin", &admin, "--identity", &redirecting]),
+        ("pod-deletion-cost.py", pods.to_vec(), ["--admin", &admin, "--api", &redirecting]),
+        ("pod-deletion-cost.py", pods.to_vec(), ["--admin", &redirecting, "--api", &redirecting]),
+    ] {
+        let Some(output) = run(script, &[&options[..], &servers].concat()).await else { return };
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(" responds 307: "), "{servers:?}: {stderr}");
+        assert!(other.requests.lock().unwrap().is_empty(), "{servers:?}");
+    }
+    assert!(!stub.requests.lock().unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn a_link_to_another_server_gets_no_token() {
     let issuer = Issuer::start();

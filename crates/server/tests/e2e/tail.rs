@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Gateway, Instance, Issuer, Request, Settings, Token, bodies,
+    Gateway, Instance, Issuer, Request, Settings, Token, bodies, every,
     gateway::{BINARY, interrupt},
     port::Port,
     soon,
@@ -184,6 +184,36 @@ async fn a_stream_that_ends_is_continued_and_hostile_text_does_no_harm() {
     assert!(tail.line().await.contains("a?[31mb"));
     interrupt(&tail.child);
     assert_eq!(tail.end().await, Some(0));
+}
+
+/// The server sends a space now and then, so no single read takes long.
+#[tokio::test]
+async fn a_refusal_whose_body_does_not_end_is_shown_as_far_as_it_has_arrived() {
+    let port = Port::reserve();
+    let listener = port.listen();
+    let server = async {
+        let (mut connection, _) = soon("a connection", listener.accept()).await.unwrap();
+        let refusal = "{\"error\":{\"code\":\"busy\",\"message\":\"ten streams are open\"}}";
+        let head = "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 9999\r\n\r\n";
+        connection.write_all(format!("{head}{refusal}").as_bytes()).await.unwrap();
+        let mut ticks = every(100);
+        loop {
+            ticks.tick().await;
+            if connection.write_all(b" ").await.is_err() {
+                // The command has given up.
+                break std::future::pending::<()>().await;
+            }
+        }
+    };
+    let mut tail = Tail::start(&[&format!("http://{}", port.address)], &[]);
+    let ended = async { (tail.note().await, tail.note().await, tail.end().await) };
+    let (refusal, last, code) = tokio::select! {
+        ended = ended => ended,
+        () = server => unreachable!("the server never ends"),
+    };
+    assert!(refusal.contains("ten streams are open"), "{refusal}");
+    assert!(last.contains("no gateway can be followed"), "{last}");
+    assert_eq!(code, Some(1));
 }
 
 #[tokio::test]

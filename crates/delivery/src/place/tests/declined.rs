@@ -48,7 +48,8 @@ async fn a_callback_goes_once_more_to_an_instance_with_old_keys() {
     assert_eq!(fleet.asked(), [0, 0]);
     assert_eq!(fleet.states(), [InstanceState::Ready]);
     let status = fleet.status(0);
-    assert_eq!((status.failures, status.callbacks, status.attempts), (vec![("status_401", 1)], 1, 2));
+    let counts = status.counts;
+    assert_eq!((counts.failures, counts.callbacks, counts.attempts), (vec![("status_401", 1)], 1, 2));
     assert_eq!(status.in_flight, 0);
 }
 
@@ -62,11 +63,11 @@ async fn a_second_401_to_a_callback_is_not_relayed() {
     assert_eq!((result, took), (declined(&fleet, 2), 1000));
     assert_eq!(fleet.asked(), [0, 0]);
     assert_eq!(fleet.states(), [InstanceState::Ready]);
-    assert_eq!(fleet.status(0).failures, [("status_401", 2)]);
+    assert_eq!(fleet.status(0).counts.failures, [("status_401", 2)]);
     // The patience has no room for a second attempt.
     let (fleet, result, took, _) = forward(StaleKeys(60_000), 900).await;
     assert_eq!((result, took), (declined(&fleet, 1), 0));
-    assert_eq!(fleet.status(0).failures, [("status_401", 1)]);
+    assert_eq!(fleet.status(0).counts.failures, [("status_401", 1)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,7 +97,7 @@ async fn a_403_and_a_429_to_a_callback_are_relayed_and_counted() {
         let (fleet, result, took, attempts) = forward(act, 8000).await;
         assert_eq!((result, took, attempts), (Ok(status), 0, 1));
         assert_eq!(fleet.states(), [state]);
-        assert_eq!(fleet.status(0).failures, [(failure, 1)]);
+        assert_eq!(fleet.status(0).counts.failures, [(failure, 1)]);
     }
 }
 
@@ -110,7 +111,7 @@ async fn an_instance_that_limits_requests_gets_no_new_call_for_the_time_that_it_
             assert_eq!(fleet.asked()[before..], *asked, "{retry_after}");
         };
         place(&[0, 1]).await;
-        assert_eq!(fleet.status(0).failures, [("status_429", 1)]);
+        assert_eq!(fleet.status(0).counts.failures, [("status_429", 1)]);
         if full_for == 0 {
             assert_eq!(fleet.states(), [InstanceState::Ready; 2]);
             place(&[0, 1]).await;

@@ -54,8 +54,8 @@ async fn the_first_acceptance_wins_and_the_other_attempt_ends() {
     assert_eq!((counters.hedges, counters.further_attempts, counters.races_lost), (1, 0, 1));
     // One lost race is no failure.
     assert_eq!(fleet.states(), [InstanceState::Ready; 2]);
-    assert_eq!((fleet.status(0).failures, fleet.status(0).in_flight), (vec![], 0));
-    assert_eq!((fleet.status(0).placed, fleet.status(1).placed), (0, 1));
+    assert_eq!((fleet.status(0).counts.failures, fleet.status(0).in_flight), (vec![], 0));
+    assert_eq!((fleet.status(0).counts.placed, fleet.status(1).counts.placed), (0, 1));
     let response = fleet.place("call", recorded(3500)).await.unwrap();
     assert_eq!((response.attempts, response.outcome_unknown), (2, 1));
     assert_eq!(response.instance.as_str(), fleet.name(1));
@@ -84,18 +84,18 @@ async fn an_attempt_without_a_response_fails_its_instance_once_and_stays_open() 
     let (placed, failed_at) = tokio::join!(placed, failed_at);
     assert_eq!(placed, (202, 4000));
     assert!((3000..=3001).contains(&failed_at), "{failed_at}");
-    assert_eq!(fleet.status(0).failures, [("timeout", 1)]);
-    assert_eq!(fleet.status(0).placed, 1);
+    assert_eq!(fleet.status(0).counts.failures, [("timeout", 1)]);
+    assert_eq!(fleet.status(0).counts.placed, 1);
     // A failure after the time-out is no second one.
     let fleet = check(&[Close(4000)], unrecorded(12_000), (failed(1, 1, "closed"), 4000, &[0])).await;
-    assert_eq!(fleet.status(0).failures, [("timeout", 1)]);
+    assert_eq!(fleet.status(0).counts.failures, [("timeout", 1)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_budget_fails_only_instances_that_had_a_whole_attempt() {
     let fleet = check(&[Hang; 5], recorded(3500), (failed(2, 2, "timeout"), 3500, &[0, 1])).await;
     assert_eq!(fleet.states()[..2], [InstanceState::Ejected, InstanceState::Ready]);
-    assert_eq!(fleet.status(1).failures, [("timeout", 1)]);
+    assert_eq!(fleet.status(1).counts.failures, [("timeout", 1)]);
     let fleet = check(&[Hang; 5], recorded(2900), (failed(2, 2, "timeout"), 2900, &[0, 1])).await;
     assert_eq!(fleet.states(), [InstanceState::Ready; 5]);
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use serde::Serialize;
-use switchboard_delivery::{InstanceState, InstanceStatus};
+use switchboard_delivery::{InstanceCounts, InstanceState, InstanceStatus};
 use switchboard_routing::Name;
 
 use super::moment::{FrameTime, Moment};
@@ -138,17 +138,13 @@ impl FleetRow {
             calls_expected,
             calls_counted,
             capacity,
-            placed,
-            callbacks,
             in_flight,
-            attempts,
-            failures,
-            missed_probes,
+            counts,
             last_miss,
             last_probe: _,   // it changes with each probe
             restored_age: _, // the reason says it
-            entered: _,
         } = status;
+        let InstanceCounts { placed, callbacks, attempts, failures, missed_probes, entered: _ } = counts;
         let last = last.filter(|last| last.state == state.label());
         Self {
             name: name.to_string(),
