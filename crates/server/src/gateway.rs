@@ -262,8 +262,13 @@ impl Gateway {
 
     /// Returns true if this gateway is ready; for `ready_path`.
     pub(crate) fn is_ready(&self) -> bool {
+        self.readiness().is_ready()
+    }
+
+    /// Returns the conditions of readiness.
+    pub(crate) fn readiness(&self) -> Readiness {
         let workers = self.metrics.workers();
-        Readiness::of(&self.authenticator, &self.delivery, workers, self.is_draining()).is_ready()
+        Readiness::of(&self.authenticator, &self.delivery, workers, self.is_draining())
     }
 
     /// Authenticates the sender of a request, before its body is read.

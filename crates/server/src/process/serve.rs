@@ -7,12 +7,13 @@ use tokio::sync::mpsc;
 use crate::{
     cli::{ConfigArgs, EX_USAGE},
     commands::load,
-    config::Config,
+    config::{Config, Log},
     metrics::Metrics,
     process::{
         descriptors,
         server::{Server, StartError},
         signals,
+        systemd::{InheritedSockets, InvalidSocket, Notifier, NotifierThread},
     },
     telemetry::{self, Chain},
     traces::{InvalidTraceSettings, TraceSettings},
@@ -21,8 +22,10 @@ use crate::{
 /// Runs the gateway with the configuration that `args` names until a signal stops it.
 ///
 /// The exit code is 0 after a drain that cut nothing off, 1 after one that did or if the gateway cannot
-/// start, and 64 if the configuration is invalid.
+/// start, and 64 if the configuration or an inherited socket is invalid.
 pub fn serve(args: &ConfigArgs) -> ExitCode {
+    // First: it removes variables, which is not safe beside other threads.
+    let sockets = InheritedSockets::take();
     let config = match load(args) {
         Ok(config) => config,
         Err(code) => return code,
@@ -31,8 +34,10 @@ pub fn serve(args: &ConfigArgs) -> ExitCode {
     descriptors::raise_limit(&config.limits);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = runtime.map_err(ServeError::Io).and_then(|runtime| {
-        let served = runtime.block_on(run(config, args.path(), &log));
+        let notifier = NotifierThread::start()?;
+        let served = runtime.block_on(run(config, sockets?, args.path(), &log, notifier.notifier()));
         runtime.shutdown_timeout(STOP_TIME_MAX);
+        notifier.finish();
         served
     });
     match served {
@@ -41,11 +46,12 @@ pub fn serve(args: &ConfigArgs) -> ExitCode {
         Err(error) => {
             tracing::error!(error = %Chain(&error), "gateway cannot run");
             match error {
-                ServeError::Start(StartError::Build(_) | StartError::Traces(_)) | ServeError::Traces(_) => {
-                    ExitCode::from(EX_USAGE)
+                ServeError::Start(StartError::Build(_) | StartError::Traces(_))
+                | ServeError::Traces(_)
+                | ServeError::Sockets(_) => ExitCode::from(EX_USAGE),
+                ServeError::Start(StartError::Listen(_) | StartError::Certificate(_)) | ServeError::Io(_) => {
+                    ExitCode::FAILURE
                 }
-                ServeError::Start(StartError::Listen { .. } | StartError::Certificate(_))
-                | ServeError::Io(_) => ExitCode::FAILURE,
             }
         }
     }
@@ -56,18 +62,26 @@ pub fn serve(args: &ConfigArgs) -> ExitCode {
 enum ServeError {
     #[error("cannot start")]
     Start(#[from] StartError),
+    #[error("cannot start")]
+    Sockets(#[from] InvalidSocket),
     #[error("invalid variables of traces")]
     Traces(#[from] InvalidTraceSettings),
     #[error("the operating system reports an error")]
     Io(#[from] io::Error),
 }
 
-async fn run(config: Config, path: &Path, log: &telemetry::Guard) -> Result<bool, ServeError> {
+async fn run(
+    config: Config,
+    sockets: InheritedSockets,
+    path: &Path,
+    log: &telemetry::Guard,
+    notifier: Notifier,
+) -> Result<bool, ServeError> {
     let metrics = Arc::new(Metrics::new(log.counts()));
     let region = config.region.to_string();
     let variable = |name: &str| std::env::var(name).ok();
     let traces = TraceSettings::from_variables(variable)?;
-    let server = Server::bind(config, None, metrics, traces).await?;
+    let server = Server::bind(config, None, metrics, traces, sockets).await?;
     let (commands, received) = mpsc::channel(8);
     signals::forward(&commands)?;
     tracing::info!(
@@ -79,7 +93,8 @@ async fn run(config: Config, path: &Path, log: &telemetry::Guard) -> Result<bool
     );
     let path = path.to_owned();
     let reload = move || Config::load(&path, variable);
-    Ok(server.run(received, reload, |settings| log.reconfigure(settings.format, settings.level)).await?)
+    let reloaded = |settings: &Log| log.reconfigure(settings.format, settings.level);
+    Ok(server.run(received, reload, reloaded, notifier).await?)
 }
 
 /// The time after a drain for blocking work, such as the write of a key set. A slow resolver, disk or program

@@ -9,6 +9,7 @@ mod command;
 mod drain;
 mod file_tasks;
 mod fixed;
+mod listeners;
 mod loaded;
 mod reload;
 
@@ -24,8 +25,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, watch},
+    task::JoinSet,
     time::Instant,
 };
 
@@ -33,8 +34,9 @@ use self::{
     accept::Workers,
     background::BackgroundTasks,
     drain::{DrainSchedule, accepting_stops},
-    file_tasks::FileTasks,
+    file_tasks::{FileTasks, Finished},
     fixed::FixedSettings,
+    listeners::Listener,
     loaded::LoadedConfig,
     reload::Reloader,
 };
@@ -46,12 +48,13 @@ use crate::{
     process::{
         connection::{Shutdown, Timeouts},
         state::ProcessState,
+        systemd::{InheritedSockets, Message, Notifier, StatusSource},
     },
     traces::{Exporter, TraceSettings},
     wall_clock::wall_clock,
 };
 
-pub use self::command::ProcessCommand;
+pub use self::{command::ProcessCommand, listeners::ListenError};
 pub use crate::{
     clients::{authorities::AuthoritiesError, tls_clients::TlsClientsError},
     gateway::BuildError,
@@ -62,8 +65,8 @@ pub use crate::{
 /// A gateway whose sockets are bound and which does not serve yet.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
-    admin: TcpListener,
+    listener: Listener,
+    admin: Listener,
     reloader: Reloader,
     exporter: Option<Exporter>,
 }
@@ -74,16 +77,9 @@ pub enum StartError {
     /// The configuration is valid, but the gateway cannot be built from it.
     #[error("invalid configuration")]
     Build(#[from] BuildError),
-    /// An address cannot be bound.
-    #[error("cannot listen on {address} ({setting})")]
-    Listen {
-        /// The setting that names the address.
-        setting: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// The error of the operating system.
-        source: io::Error,
-    },
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -93,8 +89,9 @@ pub enum StartError {
 }
 
 impl Server {
-    /// Binds both listeners, so that a taken port is known before anything is served. `timeouts` replaces the
-    /// time limits of production; for tests. Without `traces`, requests have no spans.
+    /// Binds both listeners, so that a taken port is known before anything is served. Each of `sockets`
+    /// replaces one of them. `timeouts` replaces the time limits of production; for tests. Without `traces`,
+    /// requests have no spans.
     ///
     /// # Errors
     ///
@@ -104,6 +101,7 @@ impl Server {
         timeouts: Option<Timeouts>,
         metrics: Arc<Metrics>,
         traces: Option<TraceSettings>,
+        sockets: InheritedSockets,
     ) -> Result<Self, StartError> {
         let fixed = FixedSettings::of(&config);
         let drain = config.listen.drain;
@@ -116,8 +114,8 @@ impl Server {
         let draining = Arc::new(AtomicBool::new(false));
         let (metrics_of, draining_of) = (Arc::clone(&metrics), Arc::clone(&draining));
         let gateway = Gateway::build(config, &tls, timeouts, metrics_of, draining_of, tracer, None)?;
-        let listener = listen("listen.address", fixed.listen).await?;
-        let admin = listen("admin.address", fixed.admin).await?;
+        let listener = Listener::open("public", "listen.address", fixed.listen, sockets.public).await?;
+        let admin = Listener::open("admin", "admin.address", fixed.admin, sockets.admin).await?;
         let admin_state = Arc::new(ArcSwap::from_pointee(gateway.admin_state()));
         metrics.configured(wall_clock());
         let state = Arc::new(ProcessState::new(gateway, metrics));
@@ -133,7 +131,7 @@ impl Server {
     ///
     /// The operating system does not report the address.
     pub fn public_address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listener.socket.local_addr()
     }
 
     /// Returns the address of the admin listener.
@@ -142,13 +140,14 @@ impl Server {
     ///
     /// The operating system does not report the address.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
-        self.admin.local_addr()
+        self.admin.socket.local_addr()
     }
 
     /// Serves until a drain command, then drains. Returns true if nothing was cut off.
     ///
     /// `load` reads the configuration again, on a thread for blocking work; `reloaded` receives the log
-    /// settings of each configuration that applies.
+    /// settings of each configuration that applies. `notifier` tells the service manager when the gateway
+    /// serves, reloads and drains.
     ///
     /// # Errors
     ///
@@ -158,18 +157,19 @@ impl Server {
         mut commands: mpsc::Receiver<ProcessCommand>,
         load: impl Fn() -> Result<Config, Problems> + Send + Sync + 'static,
         mut reloaded: impl FnMut(&Log),
+        notifier: Notifier,
     ) -> io::Result<bool> {
         let Self { listener, admin, mut reloader, exporter } = self;
         let state = Arc::clone(&reloader.state);
         let (shutdown, requested) = watch::channel(Shutdown::None);
-        let workers = Workers::start(&state, &requested)?;
+        let workers = Workers::start(&state, &requested, &notifier)?;
         let api = AdminApi {
             state: Arc::clone(&reloader.admin_state),
             metrics: Arc::clone(&state.metrics),
             draining: Arc::clone(&reloader.draining),
             feed: Feed::default(),
         };
-        let admin = tokio::spawn(admin::serve(api, admin));
+        let admin = tokio::spawn(admin::serve(api, admin.socket));
         let metrics = Arc::clone(&state.metrics);
         let exporter = exporter.map(Exporter::start);
         let suppressed = tokio::spawn(async move { metrics.refusal_events.report_each_minute().await });
@@ -177,36 +177,49 @@ impl Server {
         let mut files = FileTasks::new(Arc::new(load));
         let mut certificates = tokio::time::interval(CERTIFICATE_INTERVAL);
         let mut drain: Option<DrainSchedule> = None;
+        let status = StatusSource(Arc::clone(&state));
+        let supervised = supervise(&notifier, status.clone());
+        let mut acceptor = notifier.heartbeat("acceptor");
+        notifier.send(Message::Ready(status.read().to_string()));
         loop {
             tokio::select! {
-                accepted = listener.accept() => workers.dispatch(accepted).await,
+                accepted = listener.socket.accept() => workers.dispatch(accepted).await,
                 command = commands.recv() => match command {
-                    Some(ProcessCommand::Reload) => files.reload(&state.gateway.load().authorities),
+                    Some(ProcessCommand::Reload) => {
+                        notifier.send(Message::Reloading);
+                        files.reload(&state.gateway.load().authorities);
+                    }
                     Some(ProcessCommand::Drain) if drain.is_none() => {
                         reloader.draining.store(true, Relaxed);
-                        drain = Some(DrainSchedule::start(reloader.drain));
+                        notifier.send(Message::Stopping(status.read().to_string()));
+                        drain = Some(DrainSchedule::start(reloader.drain, listener.is_inherited));
                     }
                     // A second command skips the delay. So does the end of all senders of commands.
                     Some(ProcessCommand::Drain) | None => break,
                 },
                 () = accepting_stops(drain) => break,
                 work = files.finished() => {
+                    let is_reload = matches!(work, Finished::Reload(_));
                     if reloader.finish(work, &mut reloaded) {
                         files.cancel_renewal();
                         background = BackgroundTasks::start(&state.gateway.load());
                     }
                     if files.is_reload_due() {
                         files.reload(&state.gateway.load().authorities);
+                    } else if is_reload {
+                        notifier.send(Message::Reloaded);
                     }
                 }
+                () = acceptor.respond() => {}
                 _ = certificates.tick() => if let Some(certificate) = reloader.certificate.take() {
                     files.renew(certificate);
                 },
             }
         }
         reloader.draining.store(true, Relaxed);
+        acceptor.end();
         let deadline = drain.map_or_else(|| Instant::now() + reloader.drain.deadline, |drain| drain.deadline);
-        drain::accept_backlog(listener, &workers, deadline).await;
+        drain::close(listener, &workers, deadline).await;
         let tasks = Arc::clone(&state.gateway.load().tasks);
         let is_clean = drain::finish(workers, &tasks, &shutdown, &mut commands, deadline).await;
         if let Some(exports) = exporter.map(|exporter| exporter.finish(deadline)) {
@@ -215,13 +228,25 @@ impl Server {
         drop(background);
         admin.abort();
         suppressed.abort();
+        drop(supervised);
         state.metrics.refusal_events.report();
         Ok(is_clean)
     }
 }
 
-async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { setting, address, source })
+/// Starts the tasks of the service manager: the heartbeat of the control thread, and the status.
+fn supervise(notifier: &Notifier, status: StatusSource) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    if notifier.is_active() {
+        let mut control = notifier.heartbeat("control thread");
+        tasks.spawn(async move {
+            loop {
+                control.respond().await;
+            }
+        });
+        tasks.spawn(status.report(notifier.clone()));
+    }
+    tasks
 }
 
 /// The time between two checks of the certificate files. A certificate is replaced days before it expires.

@@ -38,6 +38,7 @@ use crate::{
         },
         exchange,
         state::ProcessState,
+        systemd::Heartbeat,
     },
     request::{outcome::Outcome, sender::Sender},
     telemetry::Chain,
@@ -86,20 +87,27 @@ impl WorkerHandle {
     }
 }
 
+/// The name of the thread of a worker.
+pub(crate) fn name(number: usize) -> String {
+    format!("worker-{number}")
+}
+
 /// Starts a worker. It stops as `shutdown` asks.
 pub(crate) fn start(
     number: usize,
     state: Arc<ProcessState>,
     shutdown: watch::Receiver<Shutdown>,
+    mut heartbeat: Heartbeat,
 ) -> io::Result<WorkerHandle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (streams, received) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
     let alive = state.metrics.worker();
     let worker = Arc::new(Worker { state, activities: Mutex::default(), open: Arc::clone(&open) });
-    let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+    let thread = std::thread::Builder::new().name(name(number)).spawn(move || {
         let _alive = alive;
-        let cut_off = runtime.block_on(worker.run(received, shutdown));
+        let cut_off = runtime.block_on(worker.run(received, shutdown, &mut heartbeat));
+        heartbeat.end();
         // A name lookup of a request that was cut off must not keep the process alive.
         runtime.shutdown_background();
         cut_off
@@ -125,6 +133,7 @@ impl Worker {
         self: Arc<Self>,
         mut streams: mpsc::UnboundedReceiver<AcceptedConnection>,
         mut shutdown: watch::Receiver<Shutdown>,
+        heartbeat: &mut Heartbeat,
     ) -> usize {
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -151,6 +160,7 @@ impl Worker {
                     None => accepting = false,
                 },
                 _ = sweep.tick() => self.sweep(),
+                () = heartbeat.respond() => {}
                 changed = shutdown.changed() => if changed.is_err() {
                     return self.in_flight();
                 },
@@ -338,6 +348,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 mod floods;
 #[cfg(test)]
 mod lifetimes;
+#[cfg(test)]
+mod watchdog;
 
 #[cfg(test)]
 mod tests {
@@ -347,6 +359,7 @@ mod tests {
         config::tests::{MINIMAL, parse},
         gateway::Gateway,
         metrics::Metrics,
+        process::systemd::Heartbeats,
         telemetry::LogCounts,
     };
 
@@ -382,7 +395,9 @@ mod tests {
         let activity = Arc::new(Activity::new(slot, true, 0, Duration::from_secs(600), 0, Instant::now()));
         worker.lock().insert(1, Arc::clone(&activity));
         let _requests = [activity.start_request(Instant::now()), activity.start_request(Instant::now())];
-        let run = tokio::spawn(Arc::clone(&worker).run(received, requested));
+        let served = Arc::clone(&worker);
+        let mut heartbeat = Arc::<Heartbeats>::default().register("worker-0");
+        let run = tokio::spawn(async move { served.run(received, requested, &mut heartbeat).await });
 
         shutdown.send_replace(Shutdown::Graceful);
         tokio::time::sleep(Duration::from_secs(5)).await;

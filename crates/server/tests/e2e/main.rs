@@ -102,6 +102,11 @@ mod shadow;
 mod slots;
 #[cfg(test)]
 mod support;
+#[cfg(all(unix, target_os = "linux"))]
+#[cfg(test)]
+mod systemd;
+#[cfg(test)]
+mod systemd_units;
 #[cfg(test)]
 mod tail;
 #[cfg(test)]

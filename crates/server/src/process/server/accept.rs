@@ -8,6 +8,7 @@ use crate::process::{
     connection::{Shutdown, Slot, source_of},
     descriptors,
     state::ProcessState,
+    systemd::Notifier,
     worker::{self, AcceptedConnection, WorkerHandle},
 };
 
@@ -19,10 +20,17 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts all workers. They stop as `shutdown` asks.
-    pub(super) fn start(state: &Arc<ProcessState>, shutdown: &watch::Receiver<Shutdown>) -> io::Result<Self> {
+    /// Starts all workers. They stop as `shutdown` asks, and the watchdog of `notifier` supervises them.
+    pub(super) fn start(
+        state: &Arc<ProcessState>,
+        shutdown: &watch::Receiver<Shutdown>,
+        notifier: &Notifier,
+    ) -> io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let start = |number| worker::start(number, Arc::clone(state), shutdown.clone());
+        let start = |number| {
+            let heartbeat = notifier.heartbeat(worker::name(number));
+            worker::start(number, Arc::clone(state), shutdown.clone(), heartbeat)
+        };
         let handles = (0..count).map(start).collect::<io::Result<_>>()?;
         Ok(Self { state: Arc::clone(state), handles })
     }

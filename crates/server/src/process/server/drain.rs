@@ -12,7 +12,11 @@ use tokio::{
 
 use crate::{
     config::Drain,
-    process::{connection::Shutdown, server::accept::Workers, server::command::ProcessCommand, tasks::Tasks},
+    process::{
+        connection::Shutdown,
+        server::{accept::Workers, command::ProcessCommand, listeners::Listener},
+        tasks::Tasks,
+    },
 };
 
 /// The times of a drain that has started.
@@ -25,12 +29,18 @@ pub(super) struct DrainSchedule {
 }
 
 impl DrainSchedule {
-    /// Starts a drain now.
-    pub(super) fn start(settings: Drain) -> Self {
+    /// Starts a drain now. Without a delay if the listener is inherited: its new connections wait for the
+    /// next process, which starts when this one has ended.
+    pub(super) fn start(settings: Drain, is_inherited: bool) -> Self {
         let now = Instant::now();
+        let deadline_ms = milliseconds(settings.deadline);
+        if is_inherited {
+            tracing::info!(deadline_ms, "drain started: new connections wait for the next process");
+            return Self { stop_accepting: now, deadline: now + settings.deadline };
+        }
         tracing::info!(
             delay_ms = milliseconds(settings.delay),
-            deadline_ms = milliseconds(settings.deadline),
+            deadline_ms,
             "drain started: no longer ready, still accepting connections"
         );
         Self { stop_accepting: now + settings.delay, deadline: now + settings.deadline }
@@ -45,9 +55,17 @@ pub(super) async fn accepting_stops(schedule: Option<DrainSchedule>) {
     }
 }
 
+/// Stops accepting connections. Those in the backlog of an inherited listener wait for the next process: the
+/// service manager keeps the socket open.
+pub(super) async fn close(listener: Listener, workers: &Workers, deadline: Instant) {
+    if !listener.is_inherited {
+        accept_backlog(listener.socket, workers, deadline).await;
+    }
+}
+
 /// Accepts the connections that wait in the backlog of `listener`, then closes it. Their clients believe that
 /// they are connected, and may have sent requests: closing the listener would reset them.
-pub(super) async fn accept_backlog(listener: TcpListener, workers: &Workers, deadline: Instant) {
+async fn accept_backlog(listener: TcpListener, workers: &Workers, deadline: Instant) {
     // The listener of tokio learns of a connection later than the operating system.
     let Ok(listener) = listener.into_std() else { return };
     let accept_all = async {

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
 };
 
 use tempfile::TempDir;
@@ -69,29 +69,44 @@ impl Gateway {
     }
 
     async fn spawn(settings: &Settings, mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self::run(settings, command).await
+    }
+
+    /// Starts a gateway with this command, to which the arguments of `serve` are added, and waits until its
+    /// sockets are bound.
+    pub(crate) async fn run(settings: &Settings, command: Command) -> Self {
+        let mut gateway = Self::launch(settings, command);
+        let listening = gateway.log.message("listening").await;
+        let address = |name: &str| listening[name].as_str().unwrap().parse().unwrap();
+        (gateway.public, gateway.admin) = (address("public.address"), address("admin.address"));
+        gateway
+    }
+
+    /// Starts a gateway with this command, which may fail.
+    pub(crate) fn launch(settings: &Settings, mut command: Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_configuration(folder.path(), settings);
         let mut child = command
             .args(["serve", "--config"])
             .arg(folder.path().join(CONFIG))
             .env("RUST_LIB_BACKTRACE", "0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let log = Log::collect(child.stderr.take().unwrap());
-        let mut gateway = Self {
+        Self {
             public: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             log,
             child,
             folder,
-        };
-        let listening = gateway.log.message("listening").await;
-        let address = |name: &str| listening[name].as_str().unwrap().parse().unwrap();
-        (gateway.public, gateway.admin) = (address("public.address"), address("admin.address"));
-        gateway
+        }
+    }
+
+    /// The standard input of the command, if it is a pipe.
+    pub(crate) fn take_stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().unwrap()
     }
 
     pub(crate) async fn wait_for_ready(&self, status: u16) {
