@@ -154,6 +154,7 @@ mod tests {
             "Chromium is",
             "cargo-deny is",
             "haproxy is",
+            "debootstrap is",
             "valgrind is",
         ] {
             assert_eq!(named(tool), 1, "{tool}");

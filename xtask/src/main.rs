@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod console;
 mod demo;
+mod dist;
 mod fixtures;
 mod interop;
 mod rehearse;
@@ -70,6 +71,8 @@ enum Command {
     /// Measure the CPU time of a request beside nginx, HAProxy and a bare proxy, and the gateway's memory and
     /// start. Or count instructions.
     Bench(bench::Options),
+    /// Make the archive, the Debian package, the SBOM and SHA256SUMS of a release in target/dist.
+    Dist(dist::Options),
     /// Run Microsoft's client libraries against the emulator; installs them from the package registries.
     Interop,
 }
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
             rehearse::run(&root, &rehearse::Options { quick, binaries, only })
         }
         Command::Bench(options) => bench::run(&root, &options),
+        Command::Dist(options) => dist::run(&root, &options),
         Command::Interop => interop::run(&root),
     }
 }

@@ -5,7 +5,7 @@ use std::{
 };
 
 use super::{changes::Changes, compiler::Compiler};
-use crate::{bench, console, demo, fixtures, rehearse, tidy};
+use crate::{bench, console, demo, dist, fixtures, rehearse, tidy};
 
 /// One step of the gate.
 pub(super) struct Step {
@@ -105,7 +105,7 @@ fn test_threads() -> usize {
 
 /// Cheap steps come first. The demo, the rehearsal and the optimised build come last: earlier tests prove
 /// parts of the same.
-pub(super) const STEPS: [Step; 14] = [
+pub(super) const STEPS: [Step; 15] = [
     Step {
         name: "format",
         command: "cargo fmt --all --check",
@@ -225,6 +225,19 @@ pub(super) const STEPS: [Step; 14] = [
             probes: &["haproxy -v", "/usr/sbin/haproxy -v"],
             missing: "haproxy is not installed; run ./install-packages",
             without: Without::Fail,
+        }),
+        quick: Quick::Nothing,
+    },
+    // The debug builds of the demo in a Debian package, which a root of Debian 12 installs.
+    Step {
+        name: "debian package",
+        command: "cargo xtask dist --quick",
+        inside: Some(|root| dist::run(root, &dist::Options::of_gate())),
+        tool: Some(Tool {
+            // lintian comes with it.
+            probes: &["/usr/sbin/debootstrap --version"],
+            missing: "debootstrap is not installed; run ./install-packages",
+            without: Without::LeaveOut,
         }),
         quick: Quick::Nothing,
     },
