@@ -13,6 +13,7 @@ mod load;
 mod machine;
 mod measures;
 mod origin;
+mod page;
 mod profile;
 mod proxies;
 mod report;
@@ -153,7 +154,7 @@ fn gateway_binary(root: &Path, options: &Options, profile: &str) -> Result<PathB
     }
 }
 
-/// Counts, prints the counts, and returns the modes that exceed their budget.
+/// Counts, prints the counts, and returns the rows that exceed their budget.
 fn count_instructions(root: &Path, options: &Options) -> Result<Vec<String>, String> {
     if !machine::is_x86_64() {
         say("bench: the instructions are counted on x86-64 only");
@@ -163,6 +164,7 @@ fn count_instructions(root: &Path, options: &Options) -> Result<Vec<String>, Str
     let binary = gateway_binary(root, options, "gate")?;
     let started = instant();
     let counts = instructions::count(&binary)?;
+    let rows = &counts.rows;
     if options.json {
         say(&instructions::json(&environment, &counts).to_string());
     } else {
@@ -173,11 +175,11 @@ fn count_instructions(root: &Path, options: &Options) -> Result<Vec<String>, Str
     }
     let path = root.join(budget::FILE);
     if options.record {
-        Budget::of(&environment, &counts).write(&path)?;
+        Budget::of(&environment, rows).write(&path)?;
         say(&format!("bench: wrote {}", budget::FILE));
         return Ok(Vec::new());
     }
-    match Budget::read(&path)?.judge(&environment, &counts) {
+    match Budget::read(&path)?.judge(&environment, rows) {
         Verdict::Within => Ok(Vec::new()),
         Verdict::OtherEnvironment(reason) => {
             complain(&format!("bench: the budget does not apply: {reason}"));

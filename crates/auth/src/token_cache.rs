@@ -1,7 +1,11 @@
 //! `TokenCache`: verified tokens. The platform reuses tokens, and a lookup costs a hash instead of an RSA
 //! operation.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
+};
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 
@@ -10,7 +14,7 @@ use crate::{Caller, claims::ValidityWindow, key_cache::KeyCache};
 /// Verified tokens by the SHA-256 of all their bytes. Only tokens that passed all checks are inserted, so
 /// unauthenticated senders cannot fill it. If it is full, the token that was used least recently is evicted.
 pub(crate) struct TokenCache {
-    tokens: Cache<[u8; 32], Arc<Verified>>,
+    tokens: Cache<[u8; 32], Arc<Verified>, BuildHasherDefault<DigestHasher>>,
 }
 
 /// A token that was verified with one key set.
@@ -22,8 +26,8 @@ pub(crate) struct Verified {
 
 impl TokenCache {
     pub(crate) fn new() -> Self {
-        let tokens = Cache::builder().max_capacity(TOKENS_MAX).eviction_policy(EvictionPolicy::lru()).build();
-        Self { tokens }
+        let builder = Cache::builder().max_capacity(TOKENS_MAX).eviction_policy(EvictionPolicy::lru());
+        Self { tokens: builder.build_with_hasher(BuildHasherDefault::default()) }
     }
 
     /// Returns the caller if the token is in the cache, has not expired, and was verified with the trust's
@@ -45,6 +49,24 @@ impl TokenCache {
 impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenCache").field("tokens", &self.tokens.entry_count()).finish()
+    }
+}
+
+/// Hashes a digest to its last eight bytes. To find tokens whose digests share them, an attacker would need
+/// millions of tokens that the issuer has signed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        // An array writes its length first.
+        if let Some(last) = bytes.last_chunk() {
+            self.0 = u64::from_le_bytes(*last);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -44,6 +44,7 @@ mod gateway;
 pub mod metrics;
 pub mod observed;
 mod platform;
+mod prehashed;
 pub mod process;
 mod readiness;
 pub mod request;

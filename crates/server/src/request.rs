@@ -6,6 +6,7 @@ pub(crate) mod client_address;
 pub(crate) mod forwarded;
 pub(crate) mod handle;
 pub mod outcome;
+pub(crate) mod plain;
 pub(crate) mod plan;
 pub(crate) mod reason;
 pub(crate) mod received;

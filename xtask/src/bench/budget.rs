@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::instructions::Count;
 
-/// The instructions per request that each mode may cost.
+/// The instructions per request that each row may cost.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Budget {
@@ -18,11 +18,11 @@ pub(super) struct Budget {
 /// The result of a comparison.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// No mode differs by more than the tolerance.
+    /// No row differs by more than the tolerance.
     Within,
-    /// Some modes cost less than their budget by more than the tolerance, and none costs more.
+    /// Some rows cost less than their budget by more than the tolerance, and none costs more.
     Cheaper(Vec<String>),
-    /// Some modes cost more.
+    /// Some rows cost more.
     Exceeded(Vec<String>),
     /// The counts cannot be compared.
     OtherEnvironment(String),
@@ -31,7 +31,7 @@ pub(super) enum Verdict {
 impl Budget {
     /// The budget that these counts just meet.
     pub(super) fn of(environment: &str, counts: &[Count]) -> Self {
-        let instructions = counts.iter().map(|count| (count.mode.name().to_owned(), count.instructions));
+        let instructions = counts.iter().map(|count| (count.name.to_owned(), count.instructions));
         Self { environment: environment.to_owned(), instructions: instructions.collect() }
     }
 
@@ -45,12 +45,12 @@ impl Budget {
     }
 
     fn text(&self) -> String {
-        let counts = self.instructions.iter().map(|(mode, count)| format!("{mode} = {count}\n"));
+        let counts = self.instructions.iter().map(|(name, count)| format!("{name} = {count}\n"));
         let counts: String = counts.collect();
         format!("{HEAD}environment = \"{}\"\n\n[instructions]\n{counts}", self.environment)
     }
 
-    /// Compares the counts. A mode without a budget exceeds it.
+    /// Compares the counts. A row without a budget exceeds it.
     pub(super) fn judge(&self, environment: &str, counts: &[Count]) -> Verdict {
         if environment != self.environment {
             return Verdict::OtherEnvironment(format!(
@@ -60,14 +60,14 @@ impl Budget {
         }
         let (mut exceeded, mut cheaper) = (Vec::new(), Vec::new());
         for count in counts {
-            let mode = count.mode.name();
-            let Some(budget) = self.instructions.get(mode).copied() else {
-                exceeded.push(format!("{mode} has no budget in {FILE}"));
+            let name = count.name;
+            let Some(budget) = self.instructions.get(name).copied() else {
+                exceeded.push(format!("{name} has no budget in {FILE}"));
                 continue;
             };
             let now = count.instructions;
             let tolerance = budget * TOLERANCE_PERCENT / 100;
-            let text = format!("{mode} costs {now} instructions, and its budget is {budget}");
+            let text = format!("{name} costs {now} instructions, and its budget is {budget}");
             if now > budget + tolerance {
                 exceeded.push(text);
             } else if now + tolerance < budget {
@@ -95,7 +95,7 @@ mod tests {
     use crate::bench::traffic::Mode;
 
     fn count(mode: Mode, instructions: u64) -> Count {
-        Count { mode, instructions, groups: Vec::new() }
+        Count { name: mode.name(), instructions, groups: Vec::new() }
     }
 
     #[test]

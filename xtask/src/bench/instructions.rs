@@ -11,92 +11,136 @@ use super::{
     groups::{GROUPS, by_group},
     machine,
     origin::Origin,
+    page::Page,
     traffic::{Mode, Traffic},
 };
 use crate::support::{instant, pause, process::Processes};
 
-/// The instructions per request of one mode, in user space and in all threads.
+/// The instructions per request of one row, in user space and in all threads.
 #[derive(Debug)]
 pub(super) struct Count {
-    pub(super) mode: Mode,
+    /// The name in tables, in JSON and in the budget.
+    pub(super) name: &'static str,
     pub(super) instructions: u64,
     /// The part of each group, in the order of `GROUPS`.
     pub(super) groups: Vec<u64>,
 }
 
-/// Runs the gateway under callgrind, with one worker, and counts each mode.
+/// The counts of one run.
+#[derive(Debug)]
+pub(super) struct Counts {
+    pub(super) rows: Vec<Count>,
+    /// The instructions of a second in which a page is open and no request comes, beyond those without it.
+    pub(super) page_per_second: u64,
+}
+
+/// Runs the gateway under callgrind, with one worker, and counts each mode, then callbacks with a page open.
 ///
 /// The connections are kept alive. The instructions without requests are counted first, and subtracted in
 /// proportion to the time, so that a slow machine does not add to the counts.
-pub(super) fn count(binary: &Path) -> Result<Vec<Count>, String> {
+///
+/// With a page open, the gateway builds a frame each second, whatever the number of requests. Under callgrind
+/// it handles some hundred requests in a second, so an undivided frame would count for far fewer requests than
+/// in reality. That work is subtracted with the idle instructions, and reported by itself. The rest stays: the
+/// instructions in the request, and the part of a frame that only requests cause, the calls that changed.
+pub(super) fn count(binary: &Path) -> Result<Counts, String> {
     let mut processes = Processes::new("bench")?;
     let origin = Origin::start()?;
     let settings = Settings { issuer: origin.address, bot: origin.address, instances: INSTANCES, tls: false };
     let settings = gateway::write_settings(processes.folder(), GATEWAY, settings)?;
-    let mut traffic = Traffic::new(&gateway::callback_path(binary, &settings)?);
+    let traffic = Traffic::new(&gateway::callback_path(binary, &settings)?);
     let mut command = Callgrind::command(processes.folder(), machine::first_processor()?, binary);
     let gateway = gateway::start(&mut processes, GATEWAY, &mut command, &settings)?;
-    let mut callgrind = Callgrind::of(&processes, GATEWAY)?;
-    let mut client = Client::connect(gateway.public, CONNECTIONS)?;
+    let callgrind = Callgrind::of(&processes, GATEWAY)?;
+    let client = Client::connect(gateway.public, CONNECTIONS)?;
+    let mut counter = Counter { callgrind, client, traffic };
 
-    callgrind.start_counting()?;
+    counter.callgrind.start_counting()?;
     for mode in MODES {
-        client.send(&mut traffic, mode, WARM_UP)?;
+        counter.client.send(&mut counter.traffic, mode, WARM_UP)?;
     }
-    let idle = idle_per_second(&mut callgrind)?;
-    let mut counts = Vec::new();
+    let idle = counter.idle_per_second(IDLE)?;
+    let mut rows = Vec::new();
     for mode in MODES {
-        client.send(&mut traffic, mode, WARM_UP)?;
+        rows.push(counter.count(mode.name(), mode, REQUESTS, idle)?);
+        processes.check_running()?;
+    }
+    let page = Page::open(gateway.admin)?;
+    let idle_with_page = counter.idle_per_second(IDLE_WITH_PAGE)?;
+    let before = page.overviews();
+    rows.push(counter.count(CALLBACK_WITH_PAGE, Mode::Callback, REQUESTS_WITH_PAGE, idle_with_page)?);
+    processes.check_running()?;
+    if page.overviews() == before {
+        return Err("the page got no frame with the requests".to_owned());
+    }
+    Ok(Counts { rows, page_per_second: whole(idle_with_page - idle) })
+}
+
+/// The gateway under callgrind, and its client.
+struct Counter {
+    callgrind: Callgrind,
+    client: Client,
+    traffic: Traffic,
+}
+
+impl Counter {
+    /// Counts `requests` requests. `idle` is the number of instructions in a second without requests.
+    fn count(&mut self, name: &'static str, mode: Mode, requests: usize, idle: f64) -> Result<Count, String> {
+        let Self { callgrind, client, traffic } = self;
+        client.send(traffic, mode, WARM_UP)?;
         callgrind.take()?;
         let started = instant();
-        client.send(&mut traffic, mode, REQUESTS)?;
+        client.send(traffic, mode, requests)?;
         // The thread of the log writes its last lines.
         pause(SETTLE);
         let profile = callgrind.take()?;
         let idle = idle * started.elapsed().as_secs_f64();
-        let per_request = |instructions: f64| whole(instructions / number(REQUESTS));
+        let per_request = |instructions: f64| whole(instructions / number(requests));
         let groups = by_group(&profile);
-        counts.push(Count {
-            mode,
+        Ok(Count {
+            name,
             instructions: per_request(profile.total_instructions() - idle),
             groups: GROUPS
                 .iter()
                 .map(|group| per_request(groups.get(group).copied().unwrap_or(0.0)))
                 .collect(),
-        });
-        processes.check_running()?;
+        })
     }
-    Ok(counts)
+
+    /// The instructions of the gateway in a second without requests, measured for `time`.
+    fn idle_per_second(&mut self, time: Duration) -> Result<f64, String> {
+        pause(SETTLE);
+        self.callgrind.take()?;
+        let started = instant();
+        pause(time);
+        let profile = self.callgrind.take()?;
+        Ok(profile.total_instructions() / started.elapsed().as_secs_f64())
+    }
 }
 
-/// The instructions of the gateway in a second without requests.
-fn idle_per_second(callgrind: &mut Callgrind) -> Result<f64, String> {
-    pause(SETTLE);
-    callgrind.take()?;
-    let started = instant();
-    pause(IDLE);
-    let profile = callgrind.take()?;
-    Ok(profile.total_instructions() / started.elapsed().as_secs_f64())
-}
-
-/// The table of the counts, a column for each mode.
-pub(super) fn table(counts: &[Count]) -> Vec<String> {
+/// The table of the counts, a column for each row of the budget.
+pub(super) fn table(counts: &Counts) -> Vec<String> {
+    let Counts { rows, page_per_second } = counts;
     let row = |name: &str, values: &mut dyn Iterator<Item = String>| {
-        values.fold(format!("{name:<30}"), |line, value| format!("{line}{value:>12}"))
+        values.fold(format!("{name:<30}"), |line, value| format!("{line}{value:>14}"))
     };
     let mut lines =
-        vec![row("instructions per request", &mut counts.iter().map(|count| count.mode.name().to_owned()))];
+        vec![row("instructions per request", &mut rows.iter().map(|count| count.name.to_owned()))];
     for (index, group) in GROUPS.iter().enumerate() {
-        let values = counts.iter().map(|count| count.groups.get(index).copied().unwrap_or(0).to_string());
+        let values = rows.iter().map(|count| count.groups.get(index).copied().unwrap_or(0).to_string());
         lines.push(row(group, &mut { values }));
     }
-    lines.push(row("in all", &mut counts.iter().map(|count| count.instructions.to_string())));
+    lines.push(row("in all", &mut rows.iter().map(|count| count.instructions.to_string())));
+    lines.push(format!(
+        "an open page: {page_per_second} more in each second, whatever the number of requests"
+    ));
     lines
 }
 
 /// The counts as JSON.
-pub(super) fn json(environment: &str, counts: &[Count]) -> Value {
+pub(super) fn json(environment: &str, counts: &Counts) -> Value {
     let modes: serde_json::Map<String, Value> = counts
+        .rows
         .iter()
         .map(|count| {
             let groups: serde_json::Map<String, Value> = GROUPS
@@ -105,10 +149,10 @@ pub(super) fn json(environment: &str, counts: &[Count]) -> Value {
                 .map(|(group, instructions)| ((*group).to_owned(), json!(instructions)))
                 .collect();
             let value = json!({ "instructions": count.instructions, "groups": groups });
-            (count.mode.name().to_owned(), value)
+            (count.name.to_owned(), value)
         })
         .collect();
-    json!({ "environment": environment, "modes": modes })
+    json!({ "environment": environment, "modes": modes, "page_per_second": counts.page_per_second })
 }
 
 #[expect(clippy::as_conversions, reason = "a count of requests is far below 2^53")]
@@ -126,7 +170,7 @@ fn whole(instructions: f64) -> u64 {
     instructions.round() as u64
 }
 
-/// The modes that have a budget.
+/// The modes that have a budget, without a page.
 const MODES: [Mode; 4] = [Mode::Callback, Mode::Legacy, Mode::Redirect, Mode::NewCall];
 const GATEWAY: &str = "gateway";
 /// A fleet of a usual size.
@@ -135,5 +179,10 @@ const CONNECTIONS: usize = 16;
 const WARM_UP: usize = 320;
 const REQUESTS: usize = 3_200;
 const IDLE: Duration = Duration::from_secs(3);
+/// The row of callbacks while a page is open.
+const CALLBACK_WITH_PAGE: &str = "callback-page";
+/// More of both, so that one frame more or less in the time does not matter.
+const REQUESTS_WITH_PAGE: usize = 3 * REQUESTS;
+const IDLE_WITH_PAGE: Duration = Duration::from_secs(8);
 /// The log is written several times a second.
 const SETTLE: Duration = Duration::from_millis(700);

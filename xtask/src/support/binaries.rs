@@ -53,10 +53,12 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<Binaries, String> {
     })
 }
 
-/// Builds the gateway with an optimised profile: `release`, or `gate`, which builds faster.
+/// Builds the gateway with an optimised profile: `release`, or `gate`, which builds faster. It has the features
+/// of the releases, so a feature that costs requests without its settings shows in their cost.
 pub(crate) fn build_gateway(root: &Path, profile: &str) -> Result<PathBuf, String> {
-    let options = ["-p", "switchboard", "--bin", "switchboard", "--profile", profile, "--locked"];
-    cargo_build(root, &options)?.executable("switchboard")
+    let options = ["-p", "switchboard", "--bin", "switchboard", "--features", RELEASE_FEATURES];
+    cargo_build(root, &[&options, ["--profile", profile, "--locked"].as_slice()].concat())?
+        .executable("switchboard")
 }
 
 /// Builds the load generator and the servers without checks of a benchmark.
@@ -68,6 +70,9 @@ pub(crate) fn build_bench_tool(root: &Path) -> Result<PathBuf, String> {
 pub(crate) fn build_dns_server(root: &Path) -> Result<PathBuf, String> {
     cargo_build(root, &["-p", "switchboard-delivery", "--example", "dns_server"])?.executable("dns_server")
 }
+
+/// The features of the binaries and the image of a release.
+const RELEASE_FEATURES: &str = "kubernetes,otlp";
 
 /// The messages of a build.
 struct Built(String);

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher, RandomState},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -14,7 +15,9 @@ use std::{
 use serde::{Serialize, Serializer};
 use switchboard_notification::Call;
 use switchboard_routing::Name;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::prehashed::Prehashed;
 
 /// The calls that this gateway saw last.
 ///
@@ -23,6 +26,8 @@ use xxhash_rust::xxh3::xxh3_64;
 #[derive(Debug)]
 pub(crate) struct CallMemory {
     shards: Box<[Mutex<Shard>]>,
+    /// Differs between processes: a participant of calls may know ids, and must not choose their hashes.
+    seed: u64,
     /// The number of the current frame of the live view. Each sighting notes it.
     frame: AtomicU64,
 }
@@ -171,19 +176,20 @@ impl CallMemory {
         let lower = lower.get_mut(..call_id.len())?;
         lower.copy_from_slice(call_id.as_bytes());
         lower.make_ascii_lowercase();
-        let hash = xxh3_64(lower);
+        let hash = xxh3_64_with_seed(lower, self.seed);
         Some((hash, self.shard(hash)?))
     }
 
     fn shard(&self, hash: u64) -> Option<&Mutex<Shard>> {
-        self.shards.get(usize::try_from(hash % SHARDS).ok()?)
+        // A map finds its calls by the lowest and the highest bits.
+        self.shards.get(usize::try_from((hash >> 32) % SHARDS).ok()?)
     }
 }
 
 impl Default for CallMemory {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, frame: AtomicU64::new(1) }
+        Self { shards, seed: RandomState::new().hash_one(0), frame: AtomicU64::new(1) }
     }
 }
 
@@ -191,7 +197,7 @@ impl Default for CallMemory {
 #[derive(Debug, Default)]
 struct Shard {
     /// By the hash of their ids.
-    calls: HashMap<u64, RememberedCall>,
+    calls: HashMap<u64, RememberedCall, Prehashed>,
     /// The time of the last pass over the calls that ended.
     passed_ms: u64,
 }

@@ -1,6 +1,7 @@
 //! One exchange on the public listener: limits, the handler, the response, and the log event.
 
 use std::{
+    convert::Infallible,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
@@ -26,12 +27,15 @@ use crate::{
 
 /// Responds to one request of a connection from `address`, and logs it. A panic ends this request and no
 /// other.
+///
+/// It owns its arguments, and is the service of hyper as it is: hyper moves the future, so a future around it
+/// would be copied for each request.
 pub(crate) async fn respond(
-    state: &ProcessState,
+    state: Arc<ProcessState>,
     request: Request<Incoming>,
     open: OpenRequest,
     sender: Sender,
-) -> Response<ReplyBody> {
+) -> Result<Response<ReplyBody>, Infallible> {
     let (parts, incoming) = request.into_parts();
     let mut body = RequestBody::new(incoming, &parts);
     let gateway = state.gateway.load_full();
@@ -68,7 +72,7 @@ pub(crate) async fn respond(
     response.body_mut().hold(open, in_flight);
     let refusal = refusal.as_ref().map(|(reason, text)| (*reason, text.as_deref()));
     record.finish(response.status().as_u16(), outcome, refusal);
-    response
+    Ok(response)
 }
 
 /// Runs a handler. A panic in it becomes a refusal; the panic hook has logged its place.

@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     io,
     net::IpAddr,
     sync::{
@@ -298,8 +297,7 @@ impl Worker {
         let stream = ObservedStream::new(stream, Arc::clone(&activity));
         let service = service_fn(|request: Request<Incoming>| {
             let open = activity.start_request(Instant::now());
-            let state = Arc::clone(&self.state);
-            async move { Ok::<_, Infallible>(exchange::respond(&state, request, open, sender).await) }
+            exchange::respond(Arc::clone(&self.state), request, open, sender)
         });
         let end = if is_http2 {
             let builder = http2_builder(head_bytes_max);

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Version,
+    HeaderMap, HeaderValue, Method, Version,
     header::{
         AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, Entry, HOST,
         TRANSFER_ENCODING,
@@ -26,6 +26,7 @@ use crate::{
     request::{
         body::{self, BodyLimits},
         forwarded,
+        plain::{is_plain, plain},
         reason::Reason,
         refusal::Refusal,
         retries::MessageKey,
@@ -280,8 +281,8 @@ impl Admitted {
 
     /// The identity that this request shares with its retries. `None` without exactly one message id.
     pub(crate) fn message(&self) -> Option<MessageKey> {
-        let id = plain(&self.headers, &MESSAGE_ID)
-            .filter(|_| self.headers.get_all(&MESSAGE_ID).iter().nth(1).is_none())?;
+        let mut ids = self.headers.get_all(&MESSAGE_ID).iter();
+        let id = ids.next().filter(|id| is_plain(id) && ids.next().is_none())?;
         let target = self.uri.path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
         let forwarded = PeerGateways::is_forwarded(&self.headers);
         Some(MessageKey::of(self.caller.app, self.caller.tenant, target, forwarded, id, &self.body))
@@ -314,13 +315,6 @@ impl Admitted {
             trace: self.trace.clone(),
         }
     }
-}
-
-/// The value of a header if it is short visible ASCII. No other value is logged, matched or echoed.
-pub(crate) fn plain<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
-    headers
-        .get(name)
-        .filter(|value| value.len() <= PLAIN_BYTES_MAX && value.as_bytes().iter().all(u8::is_ascii_graphic))
 }
 
 /// The region of the caller, as the platform's header names it.
@@ -369,8 +363,6 @@ fn not_found() -> Refusal {
 const TARGET_BYTES_MAX: usize = 2048;
 /// The most header fields. The platform sends about fifteen.
 const HEADER_FIELDS_MAX: usize = 64;
-/// The longest plain value. Correlation ids are GUIDs, and some clients send a few of them in one value.
-const PLAIN_BYTES_MAX: usize = 128;
 const GUID_LENGTH: usize = 36;
 /// The fields on which the gateway relies. They are never hop-by-hop.
 const END_TO_END: [&[u8]; 8] = [

@@ -1,6 +1,7 @@
 //! `Record`: the one log event of a request, and its metrics.
 
 mod attempts;
+mod end;
 mod fields;
 mod observe;
 mod sender;
@@ -16,15 +17,19 @@ use switchboard_routing::{Decision, Name, Policy};
 use tokio::time::Instant;
 
 pub(crate) use self::attempts::Attempts;
-use self::sender::RecordedSender;
+use self::{
+    end::{RequestEnd, as_text},
+    sender::RecordedSender,
+};
 use crate::{
     metrics::{Metrics, RequestKind},
     observed::{CallKind, Observed},
     platform::{CHAIN_ID, MESSAGE_ID},
     request::{
         outcome::Outcome,
+        plain::plain_values,
         plan::{NewCallPlan, ends_call},
-        received::{Received, plain},
+        received::Received,
         refusal::Refusal,
         reply::ReplyBody,
         retries::{ActionResult, Leader, SharedResponse},
@@ -91,7 +96,9 @@ impl Record {
         received: &Received<'_>,
         client: IpAddr,
     ) -> Self {
-        let headers = received.headers();
+        let names = [&MESSAGE_ID, &CHAIN_ID, &CLIENT_REQUEST_ID, &SCENARIO_ID];
+        let ids = plain_values(received.headers(), names).map(Option::<&HeaderValue>::cloned);
+        let [message_id, chain_id, client_request_id, scenario_id] = ids;
         Self {
             metrics,
             observed,
@@ -100,10 +107,10 @@ impl Record {
             now: received.now,
             method: method_name(received.method()),
             kind: RequestKind::Other,
-            message_id: plain(headers, &MESSAGE_ID).cloned(),
-            chain_id: plain(headers, &CHAIN_ID).cloned(),
-            client_request_id: plain(headers, &CLIENT_REQUEST_ID).cloned(),
-            scenario_id: plain(headers, &SCENARIO_ID).cloned(),
+            message_id,
+            chain_id,
+            client_request_id,
+            scenario_id,
             sender: RecordedSender::default(),
             call_id: None,
             item: None,
@@ -338,26 +345,27 @@ impl Record {
         if self.attempts.outcome_unknown > 0 {
             self.metrics.outcome_unknown(u64::from(self.attempts.outcome_unknown));
         }
-        let ended = self.now + duration;
-        self.observe(status, outcome, ended);
-        if refusal.is_some_and(|(reason, _)| self.is_suppressed(outcome, reason)) {
+        let (reason, message) = refusal.unzip();
+        let time = self.now + duration;
+        let (chain_id, message_id) = (as_text(&self.chain_id), as_text(&self.message_id));
+        let end = RequestEnd { status, outcome, reason, duration, time, chain_id, message_id };
+        self.observe(&end);
+        if reason.is_some_and(|reason| self.is_suppressed(outcome, reason)) {
             return;
         }
         if let Some(span) = &self.span {
-            self.finish_span(span, duration, status, outcome, refusal.map(|(reason, _)| reason));
+            self.finish_span(span, &end);
         }
-        let (reason, message) = refusal.unzip();
         let refused = self.sender.refused();
         let problem = refused.map(RefusedSender::problem);
         let problem = message.flatten().or(problem.as_deref());
         if let Some(reason) = reason {
-            self.observe_refusal((status, outcome), reason, problem, ended);
+            self.observe_refusal(&end, reason, problem);
         }
-        let fields =
-            |line: &mut Line<'_>| self.write_fields(line, status, duration, outcome, reason, problem);
-        log_line(TARGET, MESSAGE, ended, fields);
+        let fields = |line: &mut Line<'_>| self.write_fields(line, &end, problem);
+        log_line(TARGET, MESSAGE, end.time, fields);
         if self.observed.lines().is_recording() {
-            let line = json_line(TARGET, MESSAGE, ended, fields);
+            let line = json_line(TARGET, MESSAGE, end.time, fields);
             self.observed.lines().push(self.call_id.as_deref(), outcome, line);
         }
     }
@@ -386,11 +394,6 @@ fn method_name(method: &Method) -> &'static str {
         Method::TRACE => "TRACE",
         _ => "_OTHER",
     }
-}
-
-fn as_text(value: &Option<HeaderValue>) -> Option<&str> {
-    // `HeaderValue::to_str` reads byte by byte.
-    value.as_ref().and_then(|value| str::from_utf8(value.as_bytes()).ok())
 }
 
 /// The target and the message of the event.

@@ -1,40 +1,30 @@
 //! The fields of the log event of a request.
 
-use std::time::Duration;
-
 use switchboard_routing::Name;
 
-use super::{Record, as_text, attempts::Attempts};
-use crate::{request::outcome::Outcome, telemetry::Line};
+use super::{Record, RequestEnd, attempts::Attempts};
+use crate::telemetry::Line;
 
 impl Record {
     /// Writes the fields of the event. `problem` is what is wrong with the body or the token.
-    pub(super) fn write_fields(
-        &self,
-        line: &mut Line<'_>,
-        status: Option<u16>,
-        duration: Duration,
-        outcome: Outcome,
-        reason: Option<&str>,
-        problem: Option<&str>,
-    ) {
+    pub(super) fn write_fields(&self, line: &mut Line<'_>, end: &RequestEnd<'_>, problem: Option<&str>) {
         let Attempts { made: attempts, outcome_unknown } = self.attempts;
         let (sender, refused) = (self.sender.proven(), self.sender.refused());
         line.text("http.request.method", self.method);
         // Never the path itself: it may hold a seal, or any text of an unauthenticated sender.
         line.text("http.route", self.kind.label());
-        line.number("http.response.status_code", status);
+        line.number("http.response.status_code", end.status);
         line.address("client.address", self.client);
-        line.milliseconds("duration_ms", duration);
-        line.text("outcome", outcome.label());
-        line.text("reason", reason);
+        line.milliseconds("duration_ms", end.duration);
+        line.text("outcome", end.outcome.label());
+        line.text("reason", end.reason);
         line.text("error", problem);
         line.text("call.id", self.call_id.as_deref());
-        line.text("call.chain_id", as_text(&self.chain_id));
+        line.text("call.chain_id", end.chain_id);
         line.text("call.state", self.state);
         line.text("item", self.item);
         line.number("items", Some(self.items).filter(|items| *items > 1));
-        line.text("message.id", as_text(&self.message_id));
+        line.text("message.id", end.message_id);
         if let Some(span) = &self.span {
             line.text("trace_id", &*span.trace_id());
         }

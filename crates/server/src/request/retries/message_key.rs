@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hash, Hasher, RandomState},
     sync::LazyLock,
 };
 
@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 /// The sender is authenticated, and it is the platform that chooses the message id. A participant of a call
 /// chooses at most a part of the body, and not the seed, so XXH3 is safe here. SHA-256 took a fifth of the
 /// instructions of a callback on a processor without instructions for SHA.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MessageKey([u8; 16]);
 
 impl MessageKey {
@@ -51,9 +51,15 @@ impl MessageKey {
     }
 
     /// Bits that are independent of the first byte, by which a shard spreads its messages.
-    pub(super) fn hash(self) -> u64 {
+    pub(super) fn hash_bits(self) -> u64 {
         let (_, last) = self.0.split_last_chunk().expect("the last half of 16 bytes has 8");
         u64::from_be_bytes(*last)
+    }
+}
+
+impl Hash for MessageKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash_bits());
     }
 }
 

@@ -168,7 +168,7 @@ impl ResponseMemory {
 
 /// `buckets` is zero or a power of two.
 fn bucket_of(key: MessageKey, buckets: usize) -> usize {
-    let hash = usize::try_from(key.hash() & u64::from(u32::MAX)).unwrap_or(0);
+    let hash = usize::try_from(key.hash_bits() & u64::from(u32::MAX)).unwrap_or(0);
     hash & buckets.saturating_sub(1)
 }
 

@@ -13,12 +13,13 @@ use super::{
     response_memory::{ResponseMemory, Tick},
     shared_response::SharedResponse,
 };
+use crate::prehashed::Prehashed;
 
 /// The messages in flight and the remembered responses.
 #[derive(Debug)]
 pub(super) struct MessageTable {
     /// The signal is made when the first retry waits for it: most messages come once.
-    in_flight: HashMap<MessageKey, Option<Signal>>,
+    in_flight: HashMap<MessageKey, Option<Signal>, Prehashed>,
     remembered: ResponseMemory,
     limits: TableLimits,
     /// The zero of ticks.
@@ -69,7 +70,7 @@ pub(super) struct Responded {
 
 impl MessageTable {
     pub(super) fn new(limits: TableLimits, now: Instant) -> Self {
-        Self { in_flight: HashMap::new(), remembered: ResponseMemory::new(), limits, epoch: now }
+        Self { in_flight: HashMap::default(), remembered: ResponseMemory::new(), limits, epoch: now }
     }
 
     /// A request with this message has come.
