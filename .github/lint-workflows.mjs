@@ -10,6 +10,9 @@ const KNOWN = [
   /^unknown permission scope "attestations"/,
 ];
 
+// The import above has found the linter, which is all that the gate asks with --version.
+if (process.argv.includes("--version")) process.exit(0);
+
 const folder = new URL("workflows/", import.meta.url);
 const files = readdirSync(folder).filter((name) => /\.ya?ml$/.test(name));
 const lint = await createLinter();

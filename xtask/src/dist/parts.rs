@@ -3,7 +3,7 @@
 use std::{path::Path, process::Command};
 
 use super::{
-    archive,
+    PROGRAMS, archive,
     build::{self, Programs},
     commands,
     contents::{self, Item},
@@ -58,7 +58,7 @@ impl Parts {
             stripped.into_iter().map(|(name, bytes)| Item::program(name, bytes)).collect();
         items.push(Item::file("switchboard.cdx.json", &document("switchboard.cdx.json.gz"), sbom.clone()));
         items.push(Item::file("THIRD-PARTY-NOTICES", &document("THIRD-PARTY-NOTICES.gz"), notices));
-        items.extend(contents::items(&release.root, programs)?);
+        items.extend(contents::items(&release.root, programs, scratch)?);
         Ok(Self { items, sbom, libraries })
     }
 
@@ -104,5 +104,3 @@ impl Parts {
 fn document(name: &str) -> String {
     format!("usr/share/doc/switchboard-gateway/{name}")
 }
-
-const PROGRAMS: [&str; 2] = ["switchboard", "switchboard-emulator"];
