@@ -35,7 +35,7 @@ pub enum Command {
     /// Run the gateway; SIGTERM drains it, SIGHUP reloads its configuration.
     Serve(ConfigArgs),
     /// Check the configuration and print every problem with its place; exit 0, or 64 if there is a problem.
-    Check(CheckArgs),
+    Check(CheckCommandArgs),
     /// Explain what the gateway would do with a notification, a callback or a token, rule by rule.
     Explain(ExplainArgs),
     /// Look up and connect to everything that the configuration names; exit 0, or 1 if something fails.
@@ -209,6 +209,19 @@ pub struct CheckArgs {
     /// The format of the output.
     #[arg(long, value_enum, default_value_t)]
     pub format: OutputFormat,
+}
+
+/// The options of `switchboard check`.
+#[derive(Debug, Args)]
+pub struct CheckCommandArgs {
+    /// The configuration, and the format.
+    #[command(flatten)]
+    pub check: CheckArgs,
+    /// Say which settings a reload would change if FILE applies now, and which of them need a restart.
+    /// Defaults count. Secrets are compared by their sources and files by their paths: a new certificate in
+    /// the same file is no change. Nothing that FILE names is read.
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
 }
 
 /// The format of the output of `check` and `explain`.

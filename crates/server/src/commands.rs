@@ -1,6 +1,7 @@
 //! All commands but `serve`: `check`, `explain`, `doctor`, `keygen`, `mint`, `fleet`, `tail`,
 //! `completions`, `man`. Results go to stdout, errors to stderr.
 
+mod against;
 mod doctor;
 mod explain;
 mod fleet;
@@ -16,6 +17,12 @@ use std::{env, io, path::Path, process::ExitCode};
 use openssl::rand::rand_bytes;
 use switchboard_delivery::Discovery;
 
+use self::{
+    against::Comparison,
+    explain::{Explanation, TokenExplained},
+    output::{FAILURE, complain, print},
+    problems::Warning,
+};
 pub use self::{
     doctor::doctor,
     fleet::fleet,
@@ -23,29 +30,32 @@ pub use self::{
     mint::mint,
     tail::tail,
 };
-use self::{
-    explain::{Explanation, TokenExplained},
-    output::{FAILURE, complain, print},
-    problems::Warning,
-};
 use crate::{
-    cli::{CONFIG_VARIABLE, CheckArgs, ConfigArgs, EX_USAGE, ExplainArgs, GivenBy, OutputFormat},
+    cli::{
+        CONFIG_VARIABLE, CheckArgs, CheckCommandArgs, ConfigArgs, EX_USAGE, ExplainArgs, GivenBy, OutputFormat,
+    },
     config::{Config, Problem, Problems, bounded, read_bounded, shown},
     process::certificate::CertificateFiles,
 };
 
-/// `switchboard check`: prints every problem, or a summary of the configuration.
-pub fn check(args: &CheckArgs) -> ExitCode {
+/// `switchboard check`: prints every problem, or a summary of the configuration and the changes from another
+/// one.
+pub fn check(args: &CheckCommandArgs) -> ExitCode {
+    let CheckCommandArgs { check: args, against } = args;
     let config = match load_checked(args, args.format) {
         Ok(config) => config,
         Err(code) => return code,
+    };
+    let comparison = match against.as_deref().map(|old| Comparison::load(old, &config)).transpose() {
+        Ok(comparison) => comparison,
+        Err(problems) => return problems::refuse(&problems.of_choice(AGAINST), args.format),
     };
     let mut warnings = Vec::new();
     if !args.without_secrets {
         warnings.extend(certificate_warnings(&config, args.config.path()));
         warnings.extend(fleet_file_warnings(&config));
     }
-    problems::accept(&summary(&config), &warnings, args.format)
+    problems::accept(&summary(&config), &warnings, comparison.as_ref(), args.format)
 }
 
 /// `switchboard explain`: prints what the gateway would do with a notification, a callback or a token.
@@ -161,6 +171,9 @@ fn fleet_file_warnings(config: &Config) -> Vec<Warning> {
     };
     problems.iter().map(warning).collect()
 }
+
+/// The reason why the old configuration was chosen.
+const AGAINST: &str = "--against names this file";
 
 fn summary(config: &Config) -> String {
     let names = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };

@@ -1,11 +1,12 @@
 //! `Config`: valid settings. The gateway reads one TOML file whole before it binds a socket. Secrets come
 //! from the environment or from files.
 //!
-//! Reading order: `model` (the parts of a configuration), `section` (a table in which an unread setting is a
-//! problem), `unit`, `secret`, then the parsers in the order of the file: `listen`, `trust`, `region`,
-//! `placement`, `fleet`.
+//! Reading order: `settings` (every setting, in one table), `model` (the parts of a configuration), `section`
+//! (a table in which an unread setting is a problem), `unit`, `secret`, then the parsers in the order of the
+//! file: `listen`, `trust`, `region`, `placement`, `fleet`.
 
 mod ca;
+mod changes;
 mod cloud;
 mod effective;
 mod file_fingerprint;
@@ -25,6 +26,7 @@ mod problems;
 mod region;
 mod secret;
 mod section;
+pub mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
 mod text;
@@ -44,6 +46,7 @@ use uuid::Uuid;
 
 pub use self::{
     ca::CaCertificates,
+    changes::{Change, changes, shown_value},
     effective::EffectiveConfig,
     file_time::FileHangs,
     fleet_file::FleetFile,

@@ -138,6 +138,60 @@ fn a_configuration_is_checked_and_explained_without_secrets() {
 }
 
 #[test]
+fn a_configuration_is_compared_with_another_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(MINIMAL)).unwrap();
+    let new = folder.path().join("new.toml");
+    fs::write(&new, format!("{text}weight = 2\n[listen]\naddress = \"[::]:8443\"\n")).unwrap();
+    let new = new.to_str().unwrap();
+    let summary = format!("region emea; apps: {APP}; trusts: skype, entra; instances: bot-0; peers: none\n");
+
+    let (code, stdout, stderr) = run(&["check", "--config", new, "--against", "minimal.toml"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let changes = "against minimal.toml: 2 settings change\n  \
+                   listen.address                \"0.0.0.0:8443\" -> \"[::]:8443\"  (needs a restart)\n  \
+                   fleet.instance[bot-0].weight  1 -> 2\n\
+                   a reload would be refused as a whole: it cannot change listen.address; restart the \
+                   gateway\n";
+    assert_eq!(stdout, format!("{summary}{changes}"));
+
+    let (code, stdout, _) = run(&["check", "--config", new, "--against", "minimal.toml", "--format", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        report["changes"][0],
+        serde_json::json!({
+            "path": "listen.address", "old": "0.0.0.0:8443", "new": "[::]:8443", "needs_restart": true,
+        })
+    );
+    assert_eq!(report["changes"].as_array().unwrap().len(), 2);
+
+    let (code, stdout, _) = run(&["check", "--config", "minimal.toml", "--against", "minimal.toml"]);
+    assert_eq!((code, stdout), (Some(0), format!("{summary}against minimal.toml: no setting changes\n")));
+    // The secrets and certificates of the old configuration may be gone.
+    let (code, stdout, _) = run(&["check", "--config", "minimal.toml", "--against", "example.toml"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        stdout.contains("\n  listen.tls ") && stdout.contains("it cannot change listen.tls;"),
+        "{stdout}"
+    );
+
+    for (old, expected) in [
+        ("five-mistakes.toml", "five-mistakes.toml:4:1: listen.webhok_path: "),
+        (
+            "nowhere.toml",
+            "nowhere.toml: cannot be read: No such file or directory (os error 2); --against names",
+        ),
+    ] {
+        let (code, stdout, stderr) = run(&["check", "--config", "minimal.toml", "--against", old]);
+        assert_eq!((code, stdout.as_str()), (Some(64), ""));
+        assert!(stderr.starts_with(expected), "{stderr}");
+    }
+}
+
+const MINIMAL: &str = "../../fixtures/config/minimal.toml";
+
+#[test]
 fn a_callback_uri_is_explained() {
     let mint = |more: &[&str]| {
         let arguments = ["mint", "--config", "minimal.toml", "--instance", "bot-0", "--app", APP];

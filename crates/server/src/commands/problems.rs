@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::output::{complain, print};
+use super::{
+    against::{ChangeRow, Comparison},
+    output::{complain, json_safe, print},
+};
 use crate::{
     cli::{EX_USAGE, OutputFormat},
     config::{Position, Problem, Problems},
@@ -34,8 +37,18 @@ pub(super) struct Warning {
     pub(super) message: String,
 }
 
-/// Prints the summary of a valid configuration, and the warnings about it. Returns the exit code.
-pub(super) fn accept(summary: &str, warnings: &[Warning], format: OutputFormat) -> ExitCode {
+/// Prints the summary of a valid configuration, the warnings about it and the changes from another one.
+/// Returns the exit code.
+pub(super) fn accept(
+    summary: &str,
+    warnings: &[Warning],
+    comparison: Option<&Comparison>,
+    format: OutputFormat,
+) -> ExitCode {
+    let lines = || match comparison {
+        Some(comparison) => format!("{summary}\n{comparison}"),
+        None => summary.to_owned(),
+    };
     match format {
         OutputFormat::Text => {
             for Warning { file, position, path, message } in warnings {
@@ -43,17 +56,20 @@ pub(super) fn accept(summary: &str, warnings: &[Warning], format: OutputFormat) 
                     .map_or_else(String::new, |Position { line, column }| format!(":{line}:{column}"));
                 complain(&format!("{file}{place}: warning: {}", of_setting(path, message)), 0);
             }
-            print(summary)
+            print(&lines())
         }
         OutputFormat::Json => {
-            print(&text(&Report { valid: true, summary: Some(summary), problems: Vec::new(), warnings }))
+            let changes = comparison.map(Comparison::rows);
+            let report =
+                Report { valid: true, summary: Some(summary), problems: Vec::new(), warnings, changes };
+            print(&json_safe(&text(&report)))
         }
         OutputFormat::Github => {
             let annotation = |warning: &Warning| {
                 let message = of_setting(&warning.path, &warning.message);
                 format!("::warning {}::{}\n", place(&warning.file, warning.position), data(&message))
             };
-            print(&(warnings.iter().map(annotation).collect::<String>() + summary))
+            print(&(warnings.iter().map(annotation).collect::<String>() + &lines()))
         }
     }
 }
@@ -64,7 +80,8 @@ fn of_setting(path: &str, message: &str) -> String {
 
 fn json(problems: &Problems) -> String {
     let row = |problem| Row::of(problems, problem);
-    text(&Report { valid: false, summary: None, problems: problems.iter().map(row).collect(), warnings: &[] })
+    let problems = problems.iter().map(row).collect();
+    text(&Report { valid: false, summary: None, problems, warnings: &[], changes: None })
 }
 
 /// One workflow command for each problem (GitHub Actions, "Workflow commands", `error`).
@@ -107,6 +124,8 @@ struct Report<'p> {
     problems: Vec<Row<'p>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'p [Warning],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<ChangeRow<'p>>>,
 }
 
 #[derive(Serialize)]

@@ -55,18 +55,19 @@ pub(super) fn placement(
 
 /// Reads the way in which instances are filled. `key` is `None` if it has a problem already.
 fn fill(section: &Section<'_>, key: Option<AffinityBy>) -> Option<Fill> {
-    let is_packed = section.or("fill", false, |setting| {
-        let is_packed = setting.word(&[("spread", false), ("pack", true)])?;
-        let other_key = key.filter(|key| is_packed && *key != AffinityBy::Call);
-        if let Some(key) = other_key {
-            setting.problem(format!(
+    let is_packed = section.word_or("fill", false, &[("spread", false), ("pack", true)]);
+    let other_key = key.filter(|key| is_packed == Some(true) && *key != AffinityBy::Call);
+    if let Some(key) = other_key {
+        section.problem(
+            "fill",
+            format!(
                 "\"pack\" fills the instances in one order, and placement.key = \"{}\" would have no effect; \
                  leave the key out, or write \"spread\"",
                 key.label()
-            ));
-        }
-        other_key.is_none().then_some(is_packed)
-    });
+            ),
+        );
+    }
+    let is_packed = is_packed.filter(|_| other_key.is_none());
     let share = section.or("fill_share", 0.8, |setting| {
         if is_packed == Some(false) {
             setting.problem("applies to placement.fill = \"pack\" only; write it, too, or leave this out");

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use toml::de::DeTable;
 
 /// All problems of a configuration, in the order of the file. Displayed one to a line.
 #[derive(Clone, PartialEq, Eq)]
@@ -161,4 +162,23 @@ impl Position {
             column: 1 + line.trim_start_matches('\u{feff}').chars().count(),
         }
     }
+}
+
+/// Returns the place of a path like `fleet.instance[2].url` in a table, in bytes.
+pub(super) fn place_of(table: &DeTable<'_>, path: &str) -> Option<usize> {
+    // A name may have a dot of its own.
+    if let Some((key, _)) = table.get_key_value(path) {
+        return Some(key.span().start);
+    }
+    let mut table = Some(table);
+    let mut place = None;
+    for part in path.split('.') {
+        let (name, index) = part.split_once('[').unwrap_or((part, ""));
+        let Some((key, value)) = table.and_then(|table| table.get_key_value(name)) else { break };
+        let item = index.trim_end_matches(']').parse::<usize>().ok();
+        let item = item.and_then(|index| value.get_ref().as_array()?.get(index));
+        place = Some(item.map_or_else(|| key.span().start, |item| item.span().start));
+        table = item.unwrap_or(value).get_ref().as_table();
+    }
+    place
 }

@@ -11,7 +11,7 @@ use toml::{
 
 use super::{
     hint::hint,
-    problems::{Problem, Problems},
+    problems::{Problem, Problems, place_of},
     unit,
     written::Written,
 };
@@ -41,6 +41,9 @@ struct Found {
     problems: RefCell<Vec<Problem>>,
     /// The paths and the values of the settings that the file does not write.
     defaults: RefCell<Vec<(String, Value)>>,
+    /// The paths of the settings that the parser looked for.
+    #[cfg(test)]
+    looked_for: RefCell<std::collections::BTreeSet<String>>,
 }
 
 impl<'t> Section<'t> {
@@ -64,6 +67,8 @@ impl<'t> Section<'t> {
     /// Returns a setting that may be absent.
     pub(super) fn optional(&self, name: &'static str) -> Option<Setting<'t>> {
         self.read.borrow_mut().push(name);
+        #[cfg(test)]
+        self.found.looked_for.borrow_mut().insert(self.path_of(name));
         let (key, value) = self.table?.get_key_value(name)?;
         Some(Setting {
             path: self.path_of(name),
@@ -221,6 +226,12 @@ impl<'t> Section<'t> {
         self.found.defaults.take()
     }
 
+    /// Returns the paths of the settings that the parser looked for.
+    #[cfg(test)]
+    pub(super) fn looked_for(&self) -> std::collections::BTreeSet<String> {
+        self.found.looked_for.take()
+    }
+
     /// Returns the problems of the whole file.
     pub(super) fn into_problems(self) -> Problems {
         let found = Rc::clone(&self.found);
@@ -371,25 +382,6 @@ impl<'t> Setting<'t> {
         }
         value
     }
-}
-
-/// Returns the place of a path like `fleet.instance[2].url` in a table, in bytes.
-fn place_of(table: &DeTable<'_>, path: &str) -> Option<usize> {
-    // A name may have a dot of its own.
-    if let Some((key, _)) = table.get_key_value(path) {
-        return Some(key.span().start);
-    }
-    let mut table = Some(table);
-    let mut place = None;
-    for part in path.split('.') {
-        let (name, index) = part.split_once('[').unwrap_or((part, ""));
-        let Some((key, value)) = table.and_then(|table| table.get_key_value(name)) else { break };
-        let item = index.trim_end_matches(']').parse::<usize>().ok();
-        let item = item.and_then(|index| value.get_ref().as_array()?.get(index));
-        place = Some(item.map_or_else(|| key.span().start, |item| item.span().start));
-        table = item.unwrap_or(value).get_ref().as_table();
-    }
-    place
 }
 
 /// Longer than the path of any setting.

@@ -48,9 +48,13 @@ fn env(name: &str) -> Option<String> {
     }
 }
 
-/// Parses a configuration in a folder without files.
+/// Parses a configuration in a folder without files. The schema accepts each one that is valid.
 pub(crate) fn parse(text: &str) -> Result<Config, Problems> {
-    Config::parse(text, Path::new("/nonexistent"), env)
+    let config = Config::parse(text, Path::new("/nonexistent"), env);
+    if config.is_ok() {
+        settings::check_schema_accepts(text);
+    }
+    config
 }
 
 /// Returns a certificate and its key, in PEM.

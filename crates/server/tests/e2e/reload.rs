@@ -1,8 +1,14 @@
 //! Reload on SIGHUP: a valid configuration applies without an interruption. An invalid one changes nothing,
-//! and all of its problems are logged.
+//! and all of its problems are logged. `check --against` says both before.
+
+use std::process::Command;
+
+use serde_json::Value;
 
 use crate::support::{
-    APP, Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies, gateway::path_of,
+    APP, Client, Gateway, Instance, Issuer, Reply, Request, Settings, Token, bodies,
+    gateway::{BINARY, CONFIG, path_of},
+    tls::Identity,
 };
 
 fn from_amer() -> Vec<u8> {
@@ -111,6 +117,70 @@ async fn an_invalid_configuration_is_refused_as_a_whole() {
     }
     // A valid configuration still applies afterwards.
     gateway.rewrite(&settings);
+    gateway.signal("HUP");
+    gateway.log.message("configuration reloaded").await;
+}
+
+/// Returns the changes that `check --against` finds between two files of the gateway's folder.
+fn compared(gateway: &Gateway, old: &str) -> Vec<Value> {
+    let output = Command::new(BINARY)
+        .args(["check", "--format", "json", "--config"])
+        .arg(gateway.path(CONFIG))
+        .arg("--against")
+        .arg(gateway.path(old))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    report["changes"].as_array().unwrap().clone()
+}
+
+/// Returns the paths of the changes that need a restart.
+fn need_restart(changes: &[Value]) -> Vec<&str> {
+    let paths = changes.iter().filter(|change| change["needs_restart"] == true);
+    paths.map(|change| change["path"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_comparison_marks_the_settings_for_which_a_reload_is_refused() {
+    let issuer = Issuer::start();
+    let instance = Instance::start("bot-0");
+    let settings = Settings::new(&issuer, &[&instance]);
+    let gateway = Gateway::start(&settings).await;
+    Identity::new(1).write(&gateway.path(""));
+    let good = settings.render();
+    std::fs::write(gateway.path("old.toml"), &good).unwrap();
+    let region = good.replacen("region = \"emea\"", "region = \"apac\"", 1);
+    let tls = "[listen]\ntls = { certificate = \"tls.crt\", key = \"tls.key\" }";
+    let rows = [
+        ("listen.address", good.replacen("127.0.0.1:0", "127.0.0.1:1", 1)),
+        ("listen.address admin.address", good.replace("127.0.0.1:0", "127.0.0.2:0")),
+        ("region", region.clone()),
+        ("listen.tls", good.replacen("[listen]", tls, 1)),
+        ("region listen.tls", region.replacen("[listen]", tls, 1)),
+    ];
+    for (count, (expected, text)) in rows.iter().enumerate() {
+        gateway.rewrite_text(text);
+        let changes = compared(&gateway, "old.toml");
+        assert_eq!(need_restart(&changes).join(" "), *expected);
+        gateway.signal("HUP");
+        let refused = "reload refused: keeping the old configuration";
+        let event = gateway.log.nth(count, expected, |event| event["message"] == refused).await;
+        let problems = event["problems"].as_str().unwrap().lines();
+        let mut logged: Vec<_> = problems.filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+        let mut expected: Vec<_> = expected.split(' ').collect();
+        expected.sort_unstable();
+        logged.sort_unstable();
+        assert_eq!(logged, expected, "{event}");
+    }
+    // All other settings apply.
+    gateway.rewrite(
+        &settings.clone().line("listen", "webhook_path = \"/hooks\"").line("log", "level = \"debug\""),
+    );
+    let changes = compared(&gateway, "old.toml");
+    let paths: Vec<_> = changes.iter().map(|change| change["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["listen.webhook_path", "log.level"]);
+    assert_eq!(need_restart(&changes), [""; 0]);
     gateway.signal("HUP");
     gateway.log.message("configuration reloaded").await;
 }

@@ -313,7 +313,7 @@ fn authorities_that_cannot_be_used_are_named_with_their_file() {
             https("a", "\"/dev/zero\""),
             "1:45: instance[0].ca: /dev/zero cannot be read: larger than 1048576 bytes",
         ),
-        (https("a", "\"\""), "1:45: instance[0].ca: FOLDER/ cannot be read: Is a directory (os error 21)"),
+        (https("a", "\"\""), "1:45: instance[0].ca: not the path of a file"),
         (https("a", "1"), "1:45: instance[0].ca: not the path of a file"),
         (
             bot("a", "\"url\": \"http://10.0.0.10/\", \"ca\": \"one.pem\""),
