@@ -1,5 +1,5 @@
-// Lints the workflows of this folder with actionlint, which ./install-packages puts into target/tools. Prints each
-// fault as FILE:LINE:COLUMN, and exits with 1 if there is one.
+// Lints the workflows of this folder with actionlint, which ./install-packages puts into target/tools. Prints
+// each fault as FILE:LINE:COLUMN, and exits with 1 if there is one.
 import { readFileSync, readdirSync } from "node:fs";
 import { createLinter } from "../target/tools/actionlint/package/node.mjs";
 
@@ -16,7 +16,8 @@ if (process.argv.includes("--version")) process.exit(0);
 const folder = new URL("workflows/", import.meta.url);
 const files = readdirSync(folder).filter((name) => /\.ya?ml$/.test(name));
 const lint = await createLinter();
-const faults = files.flatMap((name) => lint(readFileSync(new URL(name, folder), "utf8"), `.github/workflows/${name}`))
+const faults = files
+  .flatMap((name) => lint(readFileSync(new URL(name, folder), "utf8"), `.github/workflows/${name}`))
   .filter((fault) => !KNOWN.some((known) => known.test(fault.message)));
 for (const { file, line, column, message, kind } of faults) {
   console.error(`${file}:${line}:${column}: ${message} [${kind}]`);

@@ -63,7 +63,7 @@ impl Fleet {
         &self.gone
     }
 
-    /// The sums of the counters of all instances, with those that left.
+    /// The sums of the counters of all instances, also of instances that left.
     pub(crate) fn instance_totals(&self) -> InstanceCounts {
         self.departed.sums_with(&self.instances)
     }

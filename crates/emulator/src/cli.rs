@@ -71,8 +71,8 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, String> {
         Command::Listen(arguments) => Box::pin(listen::run(*arguments)).await,
         Command::Replay(arguments) => Box::pin(replay::run(*arguments)).await,
         Command::Up(arguments) => Box::pin(up::run(*arguments)).await,
-        Command::Completions(arguments) => manual::completions(&arguments),
-        Command::Man(arguments) => manual::man(&arguments),
+        Command::Completions(arguments) => manual::completions(&arguments, Cli::command()),
+        Command::Man(arguments) => manual::man(&arguments, variables::with_variables(Cli::command())),
         Command::Guard(arguments) => Box::pin(guard::run(arguments)).await,
     }
 }

@@ -1,6 +1,7 @@
 //! The command line of `switchboard`.
 
 mod given;
+mod manual;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -9,7 +10,6 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
 use switchboard_delivery::InstanceState;
 use switchboard_notification::CallId;
 use switchboard_routing::Name;
@@ -17,7 +17,10 @@ use url::Url;
 use uuid::Uuid;
 
 use self::given::GivenParser;
-pub use self::given::{Given, GivenBy};
+pub use self::{
+    given::{Given, GivenBy},
+    manual::{CompletionsArgs, ManArgs},
+};
 use crate::{config, request::outcome::Outcome};
 
 /// The gateway in front of Microsoft Teams calling bots.
@@ -298,29 +301,13 @@ pub struct MintArgs {
     /// The app whose calls the instance takes.
     #[arg(long, value_name = "GUID", value_parser = guid)]
     pub app: Uuid,
-    /// The incarnation of the instance, as its source or its probe reports it; 0 stands for any. By default, for
-    /// the instance in POD_NAME, that of the uid in POD_UID; for any other 0.
+    /// The incarnation of the instance, as its source or its probe reports it. By default, if the fleet is
+    /// the pods of a service, that of the uid in POD_UID; else 0, which stands for any.
     #[arg(long, value_name = "I", value_parser = name)]
     pub incarnation: Option<Name>,
     /// Write the URI to this file, which is replaced as a whole, in place of stdout.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-}
-
-/// The options of `switchboard completions`.
-#[derive(Debug, Args)]
-pub struct CompletionsArgs {
-    /// The shell.
-    #[arg(value_name = "SHELL")]
-    pub shell: Shell,
-}
-
-/// The options of `switchboard man`.
-#[derive(Debug, Args)]
-pub struct ManArgs {
-    /// A folder that exists.
-    #[arg(value_name = "FOLDER")]
-    pub folder: PathBuf,
 }
 
 impl Cli {

@@ -32,7 +32,8 @@ pub use self::{
 };
 use crate::{
     cli::{
-        CONFIG_VARIABLE, CheckArgs, CheckCommandArgs, ConfigArgs, EX_USAGE, ExplainArgs, GivenBy, OutputFormat,
+        CONFIG_VARIABLE, CheckArgs, CheckCommandArgs, ConfigArgs, EX_USAGE, ExplainArgs, GivenBy,
+        OutputFormat,
     },
     config::{Config, Problem, Problems, bounded, read_bounded, shown},
     process::certificate::CertificateFiles,

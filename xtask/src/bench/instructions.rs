@@ -40,9 +40,10 @@ pub(super) struct Counts {
 /// proportion to the time, so that a slow machine does not add to the counts.
 ///
 /// With a page open, the gateway builds a frame each second, whatever the number of requests. Under callgrind
-/// it handles some hundred requests in a second, so an undivided frame would count for far fewer requests than
-/// in reality. That work is subtracted with the idle instructions, and reported by itself. The rest stays: the
-/// instructions in the request, and the part of a frame that only requests cause, the calls that changed.
+/// it handles some hundred requests in a second, so an undivided frame would count for far fewer requests
+/// than in reality. So the work of a frame without requests is measured by itself, reported, and subtracted
+/// for each frame that the page reads. The rest stays: the instructions in the request, and the part of a
+/// frame that only requests cause, the calls that changed.
 pub(super) fn count(binary: &Path) -> Result<Counts, String> {
     let mut processes = Processes::new("bench")?;
     let origin = Origin::start()?;
@@ -62,18 +63,23 @@ pub(super) fn count(binary: &Path) -> Result<Counts, String> {
     let idle = counter.idle_per_second(IDLE)?;
     let mut rows = Vec::new();
     for mode in MODES {
-        rows.push(counter.count(mode.name(), mode, REQUESTS, idle)?);
+        rows.push(counter.count((mode.name(), mode, REQUESTS), idle, None)?);
         processes.check_running()?;
     }
     let page = Page::open(gateway.admin)?;
-    let idle_with_page = counter.idle_per_second(IDLE_WITH_PAGE)?;
-    let before = page.overviews();
-    rows.push(counter.count(CALLBACK_WITH_PAGE, Mode::Callback, REQUESTS_WITH_PAGE, idle_with_page)?);
+    let page_per_second = counter.idle_per_second(IDLE_WITH_PAGE)? - idle;
+    let frames = Frames { page: &page, instructions: page_per_second };
+    let row = (CALLBACK_WITH_PAGE, Mode::Callback, REQUESTS_WITH_PAGE);
+    rows.push(counter.count(row, idle, Some(&frames))?);
     processes.check_running()?;
-    if page.overviews() == before {
-        return Err("the page got no frame with the requests".to_owned());
-    }
-    Ok(Counts { rows, page_per_second: whole(idle_with_page - idle) })
+    Ok(Counts { rows, page_per_second: whole(page_per_second) })
+}
+
+/// The frames of an open page.
+struct Frames<'p> {
+    page: &'p Page,
+    /// The instructions of a frame without requests. There is one each second.
+    instructions: f64,
 }
 
 /// The gateway under callgrind, and its client.
@@ -84,17 +90,32 @@ struct Counter {
 }
 
 impl Counter {
-    /// Counts `requests` requests. `idle` is the number of instructions in a second without requests.
-    fn count(&mut self, name: &'static str, mode: Mode, requests: usize, idle: f64) -> Result<Count, String> {
+    /// Counts some requests. `idle` is the number of instructions in a second without requests and without a
+    /// page.
+    fn count(
+        &mut self,
+        (name, mode, requests): (&'static str, Mode, usize),
+        idle: f64,
+        frames: Option<&Frames<'_>>,
+    ) -> Result<Count, String> {
         let Self { callgrind, client, traffic } = self;
         client.send(traffic, mode, WARM_UP)?;
         callgrind.take()?;
-        let started = instant();
+        let overviews = || frames.map_or(0, |frames| frames.page.overviews());
+        let (started, overviews_before) = (instant(), overviews());
         client.send(traffic, mode, requests)?;
         // The thread of the log writes its last lines.
         pause(SETTLE);
         let profile = callgrind.take()?;
-        let idle = idle * started.elapsed().as_secs_f64();
+        let mut idle = idle * started.elapsed().as_secs_f64();
+        if let Some(frames) = frames {
+            // With requests each frame has an overview.
+            let seen = overviews() - overviews_before;
+            if seen == 0 {
+                return Err("the page got no frame with the requests".to_owned());
+            }
+            idle += number(seen) * frames.instructions;
+        }
         let per_request = |instructions: f64| whole(instructions / number(requests));
         let groups = by_group(&profile);
         Ok(Count {

@@ -1,4 +1,4 @@
-//! The archive for every Linux, and the digests of all files of a release.
+//! The archive, and the digests of all files of a release.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 

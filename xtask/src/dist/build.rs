@@ -15,6 +15,9 @@ use super::{
     release::{FEATURES, Release},
 };
 
+/// The programs of a release.
+pub(super) const PROGRAMS: [&str; 2] = ["switchboard", "switchboard-emulator"];
+
 /// The paths of both programs.
 pub(super) struct Programs {
     pub(super) gateway: PathBuf,

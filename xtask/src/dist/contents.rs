@@ -8,7 +8,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{PROGRAMS, build::Programs, commands};
+use super::{
+    build::{PROGRAMS, Programs},
+    commands,
+};
 
 /// One file.
 pub(super) struct Item {
@@ -37,12 +40,17 @@ impl Item {
 }
 
 /// The files that the repository has as they are, with their paths in the archive and in the package.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 6] = [
     ("LICENSE-APACHE", "LICENSE-APACHE", ""),
     // The package has them in `copyright`.
     ("LICENSE-MIT", "LICENSE-MIT", ""),
     ("CHANGELOG.md", "CHANGELOG.md", "usr/share/doc/switchboard-gateway/changelog.gz"),
     ("README.md", "README.md", ""),
+    (
+        "docs/switchboard.schema.json",
+        "switchboard.schema.json",
+        "usr/share/switchboard-gateway/switchboard.schema.json",
+    ),
     (CONFIGURATION, "switchboard.toml", "etc/switchboard/switchboard.toml"),
 ];
 

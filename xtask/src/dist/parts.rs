@@ -3,8 +3,8 @@
 use std::{path::Path, process::Command};
 
 use super::{
-    PROGRAMS, archive,
-    build::{self, Programs},
+    archive,
+    build::{self, PROGRAMS, Programs},
     commands,
     contents::{self, Item},
     debian::{self, Compression, Settings},

@@ -53,8 +53,8 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<Binaries, String> {
     })
 }
 
-/// Builds the gateway with an optimised profile: `release`, or `gate`, which builds faster. It has the features
-/// of the releases, so a feature that costs requests without its settings shows in their cost.
+/// Builds the gateway with an optimised profile: `release`, or `gate`, which builds faster. It has the
+/// features of the releases, so a feature that costs requests without its settings shows in their cost.
 pub(crate) fn build_gateway(root: &Path, profile: &str) -> Result<PathBuf, String> {
     let options = ["-p", "switchboard", "--bin", "switchboard", "--features", RELEASE_FEATURES];
     cargo_build(root, &[&options, ["--profile", profile, "--locked"].as_slice()].concat())?

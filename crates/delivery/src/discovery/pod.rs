@@ -12,8 +12,8 @@ pub fn pod_instance(name: &str) -> Name {
     instance_name(name)
 }
 
-/// Returns the incarnation of the pod of this `metadata.uid`: its start, `0b1e3f5c-7a2d`. `None` if it is not a
-/// UUID.
+/// Returns the incarnation of the pod of this `metadata.uid`: its start, `0b1e3f5c-7a2d`. `None` if it is not
+/// a UUID.
 ///
 /// A whole uid would cost 36 of the 250 characters of a callback URI. Two incarnations of one pod name share
 /// this part once in 2^48.

@@ -6,10 +6,8 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::Shell;
-
-use super::{Cli, variables};
 
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArguments {
@@ -26,17 +24,19 @@ pub(crate) struct ManArguments {
 }
 
 /// Prints the script by which a shell completes the command line.
-pub(super) fn completions(arguments: &CompletionsArguments) -> Result<ExitCode, String> {
+pub(super) fn completions(
+    arguments: &CompletionsArguments,
+    mut command: Command,
+) -> Result<ExitCode, String> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "switchboard-emulator", &mut script);
+    clap_complete::generate(arguments.shell, &mut command, "switchboard-emulator", &mut script);
     io::stdout().write_all(&script).map_err(|error| format!("cannot write: {error}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Writes the manual pages of all commands.
-pub(super) fn man(arguments: &ManArguments) -> Result<ExitCode, String> {
-    // With the line about the variables.
-    clap_mangen::generate_to(variables::with_variables(Cli::command()), &arguments.folder)
+pub(super) fn man(arguments: &ManArguments, command: Command) -> Result<ExitCode, String> {
+    clap_mangen::generate_to(command, &arguments.folder)
         .map_err(|error| format!("{}: cannot be written: {error}", arguments.folder.display()))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -45,12 +45,18 @@ pub(super) fn man(arguments: &ManArguments) -> Result<ExitCode, String> {
 mod tests {
     use std::fs;
 
-    use super::*;
+    use clap::CommandFactory as _;
+
+    use super::{
+        super::{Cli, variables},
+        *,
+    };
 
     #[test]
     fn each_command_has_a_page_that_names_no_value_of_a_variable() {
         let folder = tempfile::tempdir().unwrap();
-        man(&ManArguments { folder: folder.path().to_owned() }).unwrap();
+        let arguments = ManArguments { folder: folder.path().to_owned() };
+        man(&arguments, variables::with_variables(Cli::command())).unwrap();
         let top = fs::read_to_string(folder.path().join("switchboard-emulator.1")).unwrap();
         assert!(top.contains("SWITCHBOARD_EMULATOR_APP_ID"), "{top}");
         for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {

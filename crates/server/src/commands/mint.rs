@@ -2,14 +2,14 @@
 
 use std::{
     env,
-    fs::Permissions,
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::ExitCode,
 };
+#[cfg(unix)]
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 
-use switchboard_delivery::{pod_incarnation, pod_instance};
+use switchboard_delivery::{Discovery, pod_incarnation, pod_instance};
 use switchboard_routing::{Name, Owner};
 
 use super::{
@@ -42,7 +42,9 @@ fn minted(config: &Config, args: &MintArgs, env: impl Fn(&str) -> Option<String>
     if config.apps.iter().all(|app| app.id != args.app) {
         return Err(format!("--app: {} is not the id of an [[app]]", args.app));
     }
-    let (name, incarnation) = instance(args, env)?;
+    let discovery = config.delivery.discovery.as_ref();
+    let has_pods = discovery.is_some_and(|source| !matches!(source, Discovery::Dns(_) | Discovery::File(_)));
+    let (name, incarnation) = instance(args, has_pods, env)?;
     let owner = Owner { region: config.region.clone(), instance: name, incarnation };
     if config.delivery.discovery.is_some() {
         // Only a running gateway knows the discovered instances. Its admin listener lists them.
@@ -64,8 +66,13 @@ fn minted(config: &Config, args: &MintArgs, env: impl Fn(&str) -> Option<String>
     Ok(config.callback.mint(&owner, args.app))
 }
 
-/// The name and the incarnation of the instance.
-fn instance(args: &MintArgs, env: impl Fn(&str) -> Option<String>) -> Result<(Name, Name), String> {
+/// The name and the incarnation of the instance. `has_pods` if the fleet is the pods of a service: only then
+/// is the uid of a pod its incarnation, and no pod is without one.
+fn instance(
+    args: &MintArgs,
+    has_pods: bool,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<(Name, Name), String> {
     // A manifest that sets a variable to nothing means to leave it out.
     let variable = |name| env(name).filter(|value| !value.is_empty());
     let own = variable("POD_NAME").map(|pod| pod_instance(&pod));
@@ -74,11 +81,16 @@ fn instance(args: &MintArgs, env: impl Fn(&str) -> Option<String>) -> Result<(Na
         name.ok_or("--instance: missing; name the instance, or set POD_NAME to the name of the pod")?;
     let incarnation = match (&args.incarnation, variable("POD_UID")) {
         (Some(incarnation), _) => incarnation.clone(),
+        (None, _) if !has_pods => Name::parse("0").map_err(|error| error.to_string())?,
         (None, Some(uid)) if own.as_ref() == Some(&name) => pod_incarnation(&uid).ok_or_else(|| {
             format!("the variable POD_UID: '{}' is not the uid of a pod", uid.escape_debug())
         })?,
-        // The uid of this pod says nothing about another instance.
-        (None, _) => Name::parse("0").map_err(|error| error.to_string())?,
+        // The uid of this pod says nothing about another one.
+        (None, _) => {
+            let problem = "--incarnation: missing; set POD_NAME and POD_UID to the name and the uid of the \
+                           pod, or write the first 13 characters of its uid";
+            return Err(problem.to_owned());
+        }
     };
     Ok((name, incarnation))
 }
@@ -87,8 +99,11 @@ fn instance(args: &MintArgs, env: impl Fn(&str) -> Option<String>) -> Result<(Na
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let mut builder = tempfile::Builder::new();
     // The bot often runs as another user, so the umask decides who may read the file, as for any output.
-    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+    #[cfg(unix)]
+    builder.permissions(Permissions::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
@@ -140,37 +155,50 @@ mod tests {
         minted(&parse(TWO_INSTANCES).unwrap(), args, env)
     }
 
-    /// The instance and the incarnation that a URI names for an app.
-    fn opened(uri: &str, app: &str) -> Option<(String, String)> {
+    /// The instance that a URI names for an app.
+    fn opened(uri: &str, app: &str) -> Option<String> {
         let config = parse(TWO_INSTANCES).unwrap();
         let path = uri.strip_prefix("https://emea.bots.contoso.com").unwrap();
         let callback = config.callback.parse(path).unwrap();
         let owner = config.callback.open(&callback, Uuid::parse_str(app).unwrap()).ok()?;
-        Some((owner.instance.to_string(), owner.incarnation.to_string()))
+        Some(owner.instance.to_string())
     }
 
     #[test]
     fn a_minted_uri_opens_for_its_app_only() {
         let uri = mint(&args(Some("bot-0"), None, APP), &[]).unwrap();
-        assert_eq!(opened(&uri, APP).unwrap().0, "bot-0");
+        assert_eq!(opened(&uri, APP).as_deref(), Some("bot-0"));
         assert_eq!(opened(&uri, "11111111-41c3-47a4-8775-7259bfef4241"), None);
     }
 
     #[test]
     fn a_pod_needs_no_option_for_itself() {
         let pod = [("POD_NAME", "bot-0"), ("POD_UID", POD_UID)];
-        for (instance, incarnation, env, expected) in [
-            (None, None, &pod[..], ("bot-0", "0b1e3f5c-7a2d")),
-            (Some("bot-0"), None, &pod, ("bot-0", "0b1e3f5c-7a2d")),
-            (None, Some("b2"), &pod, ("bot-0", "b2")),
-            (None, None, &pod[..1], ("bot-0", "0")),
-            (None, None, &[pod[0], ("POD_UID", "")], ("bot-0", "0")),
-            (Some("bot-0"), None, &pod[1..], ("bot-0", "0")),
-            (Some("bot-0"), None, &[("POD_NAME", "bot-1"), pod[1]], ("bot-0", "0")),
+        let missing = "--incarnation: missing; set POD_NAME and POD_UID to the name and the uid of the pod, \
+                       or write the first 13 characters of its uid";
+        for (given, incarnation, env, of_pods, of_others) in [
+            (None, None, &pod[..], Ok("0b1e3f5c-7a2d"), "0"),
+            (Some("bot-0"), None, &pod, Ok("0b1e3f5c-7a2d"), "0"),
+            (None, Some("b2"), &pod, Ok("b2"), "b2"),
+            (Some("bot-0"), Some("0"), &[], Ok("0"), "0"),
+            (None, None, &pod[..1], Err(missing), "0"),
+            (None, None, &[pod[0], ("POD_UID", "")], Err(missing), "0"),
+            (Some("bot-0"), None, &pod[1..], Err(missing), "0"),
+            (Some("bot-0"), None, &[("POD_NAME", "bot-1"), pod[1]], Err(missing), "0"),
         ] {
-            let (name, found) = opened(&mint(&args(instance, incarnation, APP), env).unwrap(), APP).unwrap();
-            assert_eq!((name.as_str(), found.as_str()), expected, "{instance:?} {incarnation:?} {env:?}");
+            let variable =
+                |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            let args = args(given, incarnation, APP);
+            let found = |has_pods| {
+                instance(&args, has_pods, variable).map(|(name, incarnation)| (name.to_string(), incarnation))
+            };
+            let expected = |incarnation: &str| ("bot-0".to_owned(), Name::parse(incarnation).unwrap());
+            assert_eq!(found(true), of_pods.map(expected).map_err(str::to_owned), "{given:?} {env:?}");
+            assert_eq!(found(false), Ok(expected(of_others)), "{given:?} {env:?}");
         }
+        let nonsense = |name: &str| Some(if name == "POD_UID" { "b\n2" } else { "bot-0" }.to_owned());
+        let problem = instance(&args(None, None, APP), true, nonsense).unwrap_err();
+        assert_eq!(problem, "the variable POD_UID: 'b\\n2' is not the uid of a pod");
     }
 
     #[test]
@@ -194,12 +222,6 @@ mod tests {
                 APP,
                 &[("POD_NAME", "")],
                 "--instance: missing; name the instance, or set POD_NAME to the name of the pod",
-            ),
-            (
-                None,
-                APP,
-                &[("POD_NAME", "bot-0"), ("POD_UID", "b\n2")],
-                "the variable POD_UID: 'b\\n2' is not the uid of a pod",
             ),
         ] {
             assert_eq!(mint(&args(instance, None, app), pod).unwrap_err(), expected);

@@ -80,8 +80,7 @@ pub(crate) struct Record {
     attempts: Attempts,
     action: Option<ActionResult>,
     retry: Option<&'static str>,
-    /// Set if this is the first request of its message. The record holds it, so that it ends with the request
-    /// in any case.
+    /// Set for the first request of a message. It ends with the record, so with the request in any case.
     leader: Option<Leader>,
     /// Boxed: most gateways make no spans.
     span: Option<Box<RequestSpan>>,
@@ -302,9 +301,8 @@ impl Record {
 
     /// Copies the correlation ids of the request into the response, unless the instance has set them.
     pub(crate) fn echo(&self, response: &mut HeaderMap) {
-        for (name, value) in
-            [(&CLIENT_REQUEST_ID, &self.client_request_id), (&SCENARIO_ID, &self.scenario_id)]
-        {
+        let ids = [(&CLIENT_REQUEST_ID, &self.client_request_id), (&SCENARIO_ID, &self.scenario_id)];
+        for (name, value) in ids {
             if let Some(value) = value
                 && !response.contains_key(name)
             {
@@ -356,8 +354,7 @@ impl Record {
         if let Some(span) = &self.span {
             self.finish_span(span, &end);
         }
-        let refused = self.sender.refused();
-        let problem = refused.map(RefusedSender::problem);
+        let problem = self.sender.refused().map(RefusedSender::problem);
         let problem = message.flatten().or(problem.as_deref());
         if let Some(reason) = reason {
             self.observe_refusal(&end, reason, problem);

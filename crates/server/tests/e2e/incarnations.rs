@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use crate::support::{
     APP, Gateway, Instance, Issuer, Reply, Request, Response, Settings, Token, bodies, gateway::path_of,
     until,
@@ -73,10 +75,12 @@ async fn the_sums_of_counters_keep_those_of_instances_that_restart_or_leave() {
     gateway.signal("HUP");
     gateway.log.message("configuration reloaded").await;
     check().await;
+    instances[1].probe(Reply::with(200, &[], r#"{"state":"ready","incarnation":"a1","calls":0}"#));
     until("its end", async || {
         check().await;
         let fleet = gateway.admin("/fleet").await.json();
-        (fleet[1]["state"] == "gone").then_some(())
+        let is_gone = |instance: &Value| instance["name"] == "bot-1" && instance["state"] == "gone";
+        fleet.as_array().unwrap().iter().any(is_gone).then_some(())
     })
     .await;
     assert_eq!(place(&gateway, "call-9").await.status(), 202);
@@ -171,8 +175,7 @@ async fn what_cannot_be_used_as_an_incarnation_is_warned_of_once() {
     instance.probe(Reply::with(200, &[], r#"{"incarnation":1790000000123}"#));
     let gateway = Gateway::start(&probed(&issuer, &instance)).await;
     let prefix = "reported incarnation is not used";
-    let warned =
-        |event: &serde_json::Value| event["message"].as_str().is_some_and(|it| it.starts_with(prefix));
+    let warned = |event: &Value| event["message"].as_str().is_some_and(|it| it.starts_with(prefix));
     let event = gateway.log.event("the warning", warned).await;
     assert_eq!((&event["level"], &event["instance"]), (&"warn".into(), &"bot-0".into()), "{event}");
     until_incarnation(&gateway, "0").await;

@@ -192,7 +192,10 @@ async fn a_refusal_whose_body_does_not_end_is_shown_as_far_as_it_has_arrived() {
     let port = Port::reserve();
     let listener = port.listen();
     let server = async {
-        let (mut connection, _) = soon("a connection", listener.accept()).await.unwrap();
+        let (connection, _) = soon("a connection", listener.accept()).await.unwrap();
+        let mut connection = BufReader::new(connection);
+        let mut line = String::new();
+        while soon("the head", connection.read_line(&mut line)).await.unwrap() > "\r\n".len() {}
         let refusal = "{\"error\":{\"code\":\"busy\",\"message\":\"ten streams are open\"}}";
         let head = "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 9999\r\n\r\n";
         connection.write_all(format!("{head}{refusal}").as_bytes()).await.unwrap();

@@ -33,8 +33,8 @@ async fn failed_attempts_are_shown_by_their_reason() {
     assert_eq!(request.send(&gateway).await.status(), 503);
     let fleet = gateway.admin("/fleet").await.json();
     let failures = fleet[0]["failures"].as_object().unwrap();
-    assert!(failures.contains_key("refused"), "{failures:?}");
-    assert!(failures.len() >= 2, "{failures:?}");
+    // The other reason depends on whether the kept connection was seen to close: `closed` or `refused`.
+    assert!(failures.contains_key("status_503") && failures.len() >= 2, "{failures:?}");
     for (reason, count) in failures {
         let shown = row_has("instances", "bot-0", "failures", &format!("{reason} {count}"));
         page.wait_for(&shown).await.unwrap();
