@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use crate::config::tests::parse;
 
-    const TWO_INSTANCES: &str = r#"
+    pub(super) const TWO_INSTANCES: &str = r#"
         region = "emea"
         [[app]]
         id = "0efc74f7-41c3-47a4-8775-7259bfef4241"

@@ -117,28 +117,12 @@ mod tests {
     use super::*;
     use crate::{
         cli::{ConfigArgs, Given, GivenBy},
+        commands::tests::TWO_INSTANCES,
         config::tests::parse,
     };
 
     const APP: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";
     const POD_UID: &str = "0B1E3F5C-7a2d-4e5f-8a9b-0c1d2e3f4a5b";
-    const TWO_INSTANCES: &str = r#"
-        region = "emea"
-        [[app]]
-        id = "0efc74f7-41c3-47a4-8775-7259bfef4241"
-        [[app]]
-        id = "11111111-41c3-47a4-8775-7259bfef4241"
-        [callback]
-        base = "https://emea.bots.contoso.com"
-        seal = [{ id = "k1", secret = { env = "SEAL" } }]
-        [[fleet.instance]]
-        name = "bot-0"
-        url = "http://10.0.0.10:3978/api/calls"
-        [[fleet.instance]]
-        name = "bot-1"
-        url = "http://10.0.0.11:3978/api/calls"
-        apps = ["11111111-41c3-47a4-8775-7259bfef4241"]
-    "#;
 
     fn args(instance: Option<&str>, incarnation: Option<&str>, app: &str) -> MintArgs {
         MintArgs {

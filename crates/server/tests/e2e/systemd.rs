@@ -258,9 +258,10 @@ async fn a_gateway_without_keys_is_started_and_says_what_it_waits_for() {
     child.kill().await.unwrap();
 }
 
-/// Connections that arrive during a drain wait in the socket, which outlives the process.
+/// The process that drains serves the connections that wait in the socket; later ones wait there for the next
+/// process.
 #[tokio::test]
-async fn a_connection_that_arrives_during_a_drain_is_served_by_the_next_process() {
+async fn connections_that_arrive_during_and_after_a_drain_are_served() {
     let issuer = Issuer::start();
     let mut instance = Instance::start("bot-0");
     let keys = tempfile::tempdir().unwrap();
@@ -276,7 +277,7 @@ async fn a_connection_that_arrives_during_a_drain_is_served_by_the_next_process(
     instance.request().await;
     first.signal("TERM");
     first.log.message("drain started: new connections wait for the next process").await;
-    // The accept loop may have had a connection at the same time. The second one waits.
+    // It may arrive before or after the process has accepted the waiting ones for the last time.
     let mut waiting = Client::connect(first.public).await;
     waiting.send(placed_request("call-2").bytes()).await;
     instance.release();

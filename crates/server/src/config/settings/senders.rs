@@ -102,39 +102,27 @@ static MANAGED_IDENTITY: Table = Table::new(&[
          with [`token_other_tenant`](actions.md#what-can-go-wrong-with-graph), and nothing is asked",
     )
     .range("a GUID, one of the app's `tenants`"),
-    Definition::new(
-        "client_id",
-        Guid,
-        Absent("the machine's own identity"),
-        "a user-assigned identity. For an Azure Bot of the type \"user-assigned managed identity\" it is the \
-         app's `id`",
-    ),
-    Definition::new(
-        "endpoint",
-        SECURE_URL,
-        Absent("by the environment"),
-        "an endpoint in place of the metadata service, such as the emulator's",
-    )
-    .range("https, or http on loopback"),
+    CLIENT_ID,
+    IDENTITY_ENDPOINT,
 ]);
 
 /// `app.graph.federated_identity`
-static FEDERATED_IDENTITY: Table = Table::new(&[
-    Definition::new(
-        "client_id",
-        Guid,
-        Absent("the machine's own identity"),
-        "a user-assigned identity. For an Azure Bot of the type \"user-assigned managed identity\" it is the \
-         app's `id`",
-    ),
-    Definition::new(
-        "endpoint",
-        SECURE_URL,
-        Absent("by the environment"),
-        "an endpoint in place of the metadata service, such as the emulator's",
-    )
-    .range("https, or http on loopback"),
-]);
+static FEDERATED_IDENTITY: Table = Table::new(&[CLIENT_ID, IDENTITY_ENDPOINT]);
+
+const CLIENT_ID: Definition = Definition::new(
+    "client_id",
+    Guid,
+    Absent("the machine's own identity"),
+    "a user-assigned identity. For an Azure Bot of the type \"user-assigned managed identity\" it is the \
+     app's `id`",
+);
+const IDENTITY_ENDPOINT: Definition = Definition::new(
+    "endpoint",
+    SECURE_URL,
+    Absent("by the environment"),
+    "an endpoint in place of the metadata service, such as the emulator's",
+)
+.range("https, or http on loopback");
 
 /// `[[trust]]`
 pub(super) static TRUST: Table = Table::new(&[

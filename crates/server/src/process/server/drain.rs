@@ -4,7 +4,7 @@
 use std::{io, time::Duration};
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, sleep_until, timeout_at},
@@ -55,19 +55,14 @@ pub(super) async fn accepting_stops(schedule: Option<DrainSchedule>) {
     }
 }
 
-/// Stops accepting connections. Those in the backlog of an inherited listener wait for the next process: the
-/// service manager keeps the socket open.
-pub(super) async fn close(listener: Listener, workers: &Workers, deadline: Instant) {
-    if !listener.is_inherited {
-        accept_backlog(listener.socket, workers, deadline).await;
-    }
-}
-
 /// Accepts the connections that wait in the backlog of `listener`, then closes it. Their clients believe that
 /// they are connected, and may have sent requests: closing the listener would reset them.
-async fn accept_backlog(listener: TcpListener, workers: &Workers, deadline: Instant) {
+///
+/// Later connections to an inherited listener wait for the next process. This one does not know whether there
+/// will be one, so it leaves none behind that it can serve.
+pub(super) async fn close(listener: Listener, workers: &Workers, deadline: Instant) {
     // The listener of tokio learns of a connection later than the operating system.
-    let Ok(listener) = listener.into_std() else { return };
+    let Ok(listener) = listener.socket.into_std() else { return };
     let accept_all = async {
         for _ in 0..BACKLOG {
             let accepted = listener.accept();
