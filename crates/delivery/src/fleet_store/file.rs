@@ -90,9 +90,7 @@ impl FleetFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::Read(error)),
         };
-        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
-            return Err(StoreError::Malformed);
-        }
+        check_size(&bytes)?;
         let file: StoredFile<Vec<StoredInstance>> =
             serde_json::from_slice(&bytes).map_err(|_| StoreError::Malformed)?;
         let is_ours = file.region == *self.region && file.source == self.discovery.identity();
@@ -195,6 +193,8 @@ impl FleetFile {
             authorities,
         };
         let bytes = serde_json::to_vec(&file).map_err(|error| StoreError::Write(error.into()))?;
+        // A file that no start would read must not replace one that it reads.
+        check_size(&bytes)?;
         self.replace(&bytes).map_err(StoreError::Write)
     }
 
@@ -256,6 +256,13 @@ impl StoredInstance {
     }
 }
 
+fn check_size(bytes: &[u8]) -> Result<(), StoreError> {
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        return Err(StoreError::TooLarge);
+    }
+    Ok(())
+}
+
 /// The authorities of a member that has its own.
 fn anchors(member: &Member) -> Option<&Arc<TrustAnchors>> {
     member.callbacks.origin().anchors.as_ref().or_else(|| member.new_calls.origin().anchors.as_ref())
@@ -277,6 +284,8 @@ pub(super) enum StoreError {
     Write(#[source] io::Error),
     #[error("the file is not a stored fleet")]
     Malformed,
+    #[error("a stored fleet has at most 32 MiB; certificate authorities of instances count, too")]
+    TooLarge,
     #[error("the file is of another region, source or version")]
     OtherFleet,
     #[error("it has {address}, which is {why}; fleet.allow permits it")]
@@ -290,7 +299,8 @@ pub(super) enum StoreError {
 /// The version of the file's format.
 const VERSION: u32 = 1;
 
-/// The largest fleet, with long names and ten addresses each, in half of it.
+/// The largest fleet, with long names and ten addresses each, in half of it. Authorities of instances come on
+/// top: some 8,000 certificates in the other half.
 const FILE_BYTES_MAX: u64 = 32 << 20;
 
 /// A call lasts at most a day, so no callback of an older fleet can arrive.

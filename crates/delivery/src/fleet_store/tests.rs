@@ -395,6 +395,18 @@ fn stored_instances_are_read_as_they_were() {
 }
 
 #[test]
+fn a_fleet_that_is_too_large_does_not_replace_the_stored_one() {
+    let folder = written();
+    let file = file(folder.path());
+    let mut instances: Vec<_> = three().iter().filter_map(|member| file.stored(member)).collect();
+    let StoredInstance::Found { host, .. } = &mut instances[0] else { unreachable!("they are found by DNS") };
+    *host = "x".repeat(33 << 20);
+    let error = file.write(&instances, &three(), NOW).unwrap_err();
+    assert!(error.to_string().starts_with("a stored fleet has at most 32 MiB"), "{error}");
+    assert_eq!(stored(folder.path()).len(), 3);
+}
+
+#[test]
 fn a_stored_fleet_is_used_for_a_day_and_never_from_the_future() {
     check(|_| (), NOW, "3 of 0 s");
     check(|_| (), NOW + 24 * 3600, "3 of 86400 s");
@@ -479,10 +491,13 @@ fn a_file_that_was_tampered_with_is_ignored_as_a_whole() {
         file["instances"] = numbered.collect();
     };
     check(many, NOW, malformed);
-    for content in [Vec::new(), vec![b' '; 33 << 20], vec![b'['; 100_000]] {
+    let too_large = "a stored fleet has at most 32 MiB; certificate authorities of instances count, too";
+    for (content, problem) in
+        [(Vec::new(), malformed), (vec![b'['; 100_000], malformed), (vec![b' '; 33 << 20], too_large)]
+    {
         let folder = written();
         fs::write(file(folder.path()).path(), content).unwrap();
-        check_read(&folder, NOW, malformed);
+        check_read(&folder, NOW, problem);
     }
     let folder = written();
     fs::remove_file(file(folder.path()).path()).unwrap();
